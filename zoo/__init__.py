@@ -1,0 +1,51 @@
+"""A registry of vision architectures, and of weights that can be believed.
+
+::
+
+    import zoo
+
+    zoo.list_models("resnet*")              # architectures; "resnet20.*" lists weights
+    model = zoo.create("resnet20.digits")   # verified byte for byte, every tensor accounted for
+    image = zoo.preprocess(model)(picture)  # as these weights expect it: float32 C H W
+    zoo.evaluate("resnet20.digits", "digits")
+
+Importing this package imports no torch: each name is bound on first use.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from zoo import errors
+from zoo.errors import *  # noqa: F403  # the exception tree is small and belongs here
+
+if TYPE_CHECKING:
+    from zoo.catalogue import info, list_models
+    from zoo.create import create, fetch, preprocess
+    from zoo.hooks import evaluate, train
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "create": "zoo.create",
+    "evaluate": "zoo.hooks",
+    "fetch": "zoo.create",
+    "info": "zoo.catalogue",
+    "list_models": "zoo.catalogue",
+    "preprocess": "zoo.create",
+    "train": "zoo.hooks",
+}
+
+__all__ = [*errors.__all__, "create", "evaluate", "fetch", "info", "list_models", "preprocess", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

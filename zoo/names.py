@@ -1,0 +1,51 @@
+"""The grammar of names: ``arch``, ``arch.tag``, ``plugin/arch``, ``plugin/arch.tag``.
+
+An architecture is a row of a plugin, a tag is one set of trained weights for it.
+"""
+
+import re
+from typing import NamedTuple
+
+from zoo.errors import UnknownNameError
+
+_PART = r"[a-z0-9][a-z0-9_]*"
+_NAME = re.compile(rf"(?:(?P<plugin>{_PART})/)?(?P<arch>{_PART})(?:\.(?P<tag>{_PART}))?")
+_DIGITS = re.compile(r"(\d+)")
+
+
+class Name(NamedTuple):
+    """A parsed name; ``plugin`` and ``tag`` are empty where the name leaves them out."""
+
+    plugin: str
+    arch: str
+    tag: str
+
+    def __str__(self) -> str:
+        return (f"{self.plugin}/" if self.plugin else "") + self.arch + (f".{self.tag}" if self.tag else "")
+
+
+def parse(text: str) -> Name:
+    """Parses ``text``; raises :class:`UnknownNameError` where it is no name (a path, say)."""
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise UnknownNameError(
+            f"{text!r} is not a model name.",
+            hint="Names look like resnet152, resnet152.tv_in1k or plugin/arch: lower case, digits and _. "
+            "A local weights file is given as weights=FILE (--weights FILE).",
+        )
+    return Name(match["plugin"] or "", match["arch"], match["tag"] or "")
+
+
+def is_part(text: str) -> bool:
+    """Whether ``text`` can stand as a plugin, an architecture or a tag."""
+    return re.fullmatch(_PART, text) is not None
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A sort key under which ``resnet18`` comes before ``resnet101``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(text)]
+
+
+def as_part(text: str) -> str:
+    """``text`` with everything that cannot stand in a name made ``_``."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"

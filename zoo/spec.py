@@ -1,0 +1,185 @@
+"""What the author of a plugin writes: values, frozen and checked on construction.
+
+A plugin is a module-level ``Plugin`` that an entry point of the group ``zoo.plugins`` names. Its
+hooks are strings ``"package.module:function"``, imported on first use, so this module and every
+plugin's top-level module stay free of torch.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
+
+import msgspec
+
+from zoo.errors import SpecError
+from zoo.names import is_part
+
+API = 1
+"""The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
+
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
+
+
+_fields_of = cache(msgspec.structs.fields)
+"""A plugin's rows are many of few kinds, and working out a kind's annotations costs more than the checks."""
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """Checks the type of every field on construction."""
+
+    def __post_init__(self) -> None:
+        for field in _fields_of(type(self)):
+            value = getattr(self, field.name)
+            try:
+                msgspec.convert(value, field.type, strict=True)
+            except msgspec.ValidationError as error:
+                raise SpecError(f"{type(self).__name__}.{field.name} = {value!r}: {error}") from None
+
+    def require(self, claim: bool, message: str) -> None:
+        if not claim:
+            raise SpecError(f"{type(self).__name__} {getattr(self, 'name', '')!r}: {message}")
+
+
+class Paper(Spec, frozen=True):
+    """Where an architecture was published."""
+
+    title: str
+    authors: str
+    year: int
+    url: str = ""
+
+
+class Preprocess(Spec, frozen=True):
+    """How an image becomes the network's input.
+
+    The shorter side is resized to ``floor(size / crop_pct)`` with ``interpolation``, the centre
+    ``size`` is cut out, values go to [0, 1], then ``(x - mean) / std`` per channel. ``whitening``
+    says that the network carries a whitening transform of its own (``zoo.data.whitening``).
+    """
+
+    input_size: tuple[int, int, int] = (3, 224, 224)
+    crop_pct: float = 0.875
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    whitening: Literal["none", "zca"] = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        channels, height, width = self.input_size
+        self.require(channels > 0 and height > 0 and width > 0, f"input_size {self.input_size} must be positive")
+        self.require(0 < self.crop_pct <= 1, f"crop_pct {self.crop_pct} must lie in (0, 1]")
+        self.require(
+            len(self.mean) == len(self.std) == channels,
+            f"{len(self.mean)} means and {len(self.std)} stds for {channels} channels",
+        )
+        self.require(all(s > 0 for s in self.std), f"std {self.std} must be positive")
+
+
+class Requirement(Spec, frozen=True):
+    """A module that hooks import, and what pip is given to get it: ``Requirement("cv2", "zoo-vision[classical]")``."""
+
+    module: str
+    install: str
+
+
+class Model(Spec, frozen=True):
+    """One named architecture.
+
+    ``build`` takes ``args``, ``num_classes``, ``in_chans`` and what the caller adds, and returns a
+    module with timm's model interface. ``head`` and ``stem`` name the submodules that depend on
+    ``num_classes`` and ``in_chans``: the only ones whose tensors a weights file need not fit.
+    ``params`` counts learnable elements as built by default; ``macs`` the multiply-adds of
+    convolutions and linear layers for one input of ``preprocess.input_size``, 0 where not stated.
+    ``stages`` names the submodules at which features are taken.
+    """
+
+    name: str
+    build: str
+    args: Mapping[str, Any] = {}
+    paper: Paper | None = None
+    preprocess: Preprocess = Preprocess()
+    params: int = 0
+    macs: int = 0
+    num_classes: int = 1000
+    head: tuple[str, ...] = ()
+    stem: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    train: str = "zoo.training:train"
+    evaluate: str = "zoo.evaluation:evaluate"
+    requires: tuple[Requirement, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(is_part(self.name), "a name is lower case letters, digits and _, beginning with a letter or digit")
+        for hook in (self.build, self.train, self.evaluate):
+            self.require(_TARGET.fullmatch(hook) is not None, f"hook {hook!r} must read 'package.module:function'")
+        self.require(self.params >= 0 and self.macs >= 0, "params and macs must not be negative")
+        self.require(self.num_classes > 0, "num_classes must be positive")
+
+
+class KeyMap(Spec, frozen=True):
+    """How another lineage's checkpoint becomes this family's: for ``zoo convert``.
+
+    ``rename`` holds (regular expression, replacement) pairs, applied to each key in order; ``drop``
+    regular expressions of keys that carry no weights. ``args`` and ``preprocess`` are what the
+    lineage assumes of the build and of the input, ``classes`` the data set whose classes it knows.
+    """
+
+    name: str
+    rename: tuple[tuple[str, str], ...] = ()
+    drop: tuple[str, ...] = ()
+    args: Mapping[str, Any] = {}
+    preprocess: Mapping[str, Any] = {}
+    classes: str = ""
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for pattern in (*(old for old, _ in self.rename), *self.drop):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                self.require(False, f"{pattern!r} is not a regular expression: {error}")
+
+
+class DatasetSpec(Spec, frozen=True):
+    """A data set that a family brings: ``load(root, split)`` returns a ``zoo.data.ImageSet``."""
+
+    name: str
+    load: str
+    splits: tuple[str, ...] = ("train", "test")
+    source: str = ""
+    license: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        self.require(
+            _TARGET.fullmatch(self.load) is not None, f"hook {self.load!r} must read 'package.module:function'"
+        )
+
+
+class Plugin(Spec, frozen=True):
+    """A family: its models, and resources ``"package:path"`` with its weights and recipes."""
+
+    name: str
+    api: int
+    models: tuple[Model, ...]
+    weights: tuple[str, ...] = ()
+    recipes: str = ""
+    key_maps: tuple[KeyMap, ...] = ()
+    datasets: tuple[DatasetSpec, ...] = ()
+    requires: tuple[Requirement, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        names = [model.name for model in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        self.require(not twice, f"models named twice: {', '.join(twice)}")
+        for resource in (*self.weights, *filter(None, [self.recipes])):
+            self.require(_RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must read 'package:path'")
