@@ -1,0 +1,97 @@
+"""A name to a network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import catalogue, hub, registry
+from zoo.errors import UnpinnedError, WeightsError
+from zoo.manifest import Weights
+from zoo.registry import Found
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from zoo.data.preprocess import Transform
+    from zoo.load import ModelInfo
+
+
+def create(
+    name: str,
+    *,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "torch.dtype | None" = None,
+    **args: Any,
+) -> "nn.Module":
+    """Builds the network ``name``, in training mode as torch leaves a new module.
+
+    A tag in the name (``resnet20.c10``) loads those weights, ``pretrained=True`` the model's first
+    pinned ones, ``weights`` a local safetensors file. Another ``num_classes`` than the weights have
+    gives a newly initialised head, other ``in_chans`` an adapted first convolution; both are logged
+    as warnings. Anything else that does not fit raises. ``args`` go to the family's build function.
+
+    Raises :class:`zoo.UnknownNameError`, :class:`zoo.WeightsError`, :class:`zoo.HubError`.
+    """
+    found = registry.load().find(name)
+    if weights is not None and (found.weights or pretrained):
+        said = name if found.weights else "pretrained=True"
+        raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
+    entry = found.weights or (default_weights(found) if pretrained else None)
+
+    from zoo import load
+
+    sizes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
+    if entry is not None:
+        module, info = load.build_from(hub.cached(entry) or hub.fetch(entry), found.model, entry, **sizes, **args)
+    elif weights is not None:
+        module, info = load.build_from(Path(weights), found.model, **sizes, **args)
+    else:
+        module, info = load.build(found.model, **sizes, **args)
+    module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
+    return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
+
+
+def info_of(model: "nn.Module") -> "ModelInfo":
+    """What :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
+    info: ModelInfo | None = getattr(model, "zoo_info", None)
+    if info is None:
+        raise WeightsError(f"This {type(model).__name__} was not made by zoo.create: nothing is known of its input.")
+    return info
+
+
+def preprocess(model: "nn.Module") -> "Transform":
+    """What turns a PIL image into the input of ``model``, float32 C H W, as its weights expect it."""
+    from zoo.data.preprocess import Transform
+
+    return Transform(info_of(model).preprocess)
+
+
+def fetch(name: str, *, source: str | None = None, allow_unpinned: bool = False) -> Path:
+    """The verified local file of the weights ``name``: ``arch.tag``, or ``arch`` for its default ones.
+
+    ``source`` names the only hub to ask. Raises :class:`zoo.HubError` with each source's reason.
+    """
+    found = registry.load().find(name)
+    entry = found.weights or default_weights(found, allow_unpinned=allow_unpinned)
+    return hub.fetch(entry, source=source, allow_unpinned=allow_unpinned)
+
+
+def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
+    """The first pinned weights of a model; raises an error that lists what exists instead."""
+    every = registry.load().weights_of(found.row, found.model)
+    for weights in every:
+        if weights.pinned or allow_unpinned:
+            return weights
+    arch = found.model.name
+    if every:
+        raise UnpinnedError(
+            f"{arch} has no pinned weights: nobody knows the sha256 of {', '.join(w.name for w in every)}.",
+            hint=f"zoo fetch {every[0].name} --allow-unpinned takes what the hub has, unverified.",
+        )
+    having = catalogue.list_models(pretrained=True, family=found.row.name)
+    more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""
+    raise WeightsError(f"{arch} has no weights.", hint=f"Its family has {', '.join(having[:10]) or 'none'}{more}.")
