@@ -12,6 +12,8 @@
 Importing this package imports no torch: each name is bound on first use.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from zoo import errors
@@ -35,6 +37,17 @@ _LAZY = {
 }
 
 __all__ = [*errors.__all__, "create", "evaluate", "fetch", "info", "list_models", "preprocess", "train"]
+
+
+class _Package(ModuleType):
+    """Keeps ``zoo.create`` the function when the module of that name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LAZY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

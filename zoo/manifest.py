@@ -13,6 +13,8 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date, time
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +25,8 @@ from zoo.names import is_part
 from zoo.spec import Preprocess
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 Sha256Prefix = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{0,64}$")]
 Commit = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{40})?$")]
@@ -76,6 +79,10 @@ class Probe(Entry, frozen=True):
     def batch(self) -> int:
         return len(self.logits)
 
+    def __post_init__(self) -> None:
+        if not all(map(isfinite, (*self.tolerance.values(), *(value for row in self.logits for value in row)))):
+            raise ValueError("logits and tolerance must be finite")
+
 
 class Weights(Entry, frozen=True):
     """One trained file of one architecture: ``arch`` and ``tag`` make its name.
@@ -85,11 +92,11 @@ class Weights(Entry, frozen=True):
     ``pinned = false`` marks an entry whose bytes are not known by their sha256.
     """
 
-    file: str
+    file: Text
     arch: str = ""
     tag: str = ""
-    repo: str = ""
-    hub: str = "hf"
+    repo: Text = ""
+    hub: Text = "hf"
     revision: Commit = ""
     sha256: Sha256 = ""
     sha256_prefix: Sha256Prefix = ""
@@ -120,6 +127,9 @@ class Weights(Entry, frozen=True):
             raise ValueError("sha256 is known, so pinned = false says nothing: leave it out")
         if {"", ".", ".."} & set(self.path.split("/")) or "\\" in self.path:
             raise ValueError(f"{self.path!r} must stay inside the hub: no empty, . or .. parts")
+        if not self.hub:
+            raise ValueError("hub must not be empty: leave it out for the Hugging Face Hub")
+        json.dumps(msgspec.to_builtins(self.args, builtin_types=(date, time)), allow_nan=False)
 
 
 def read(file: Path) -> tuple[Weights, ...]:
@@ -135,7 +145,7 @@ def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     """As :func:`read`, for a manifest's text; ``file`` is the name that errors use."""
     try:
         tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits are a ValueError too
         raise ManifestError(f"{file}: not TOML: {error}") from None
     entries = []
     for arch, tags in tables.items():

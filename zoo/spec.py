@@ -7,6 +7,7 @@ plugin's top-level module stay free of torch.
 
 import re
 from collections.abc import Mapping
+from math import inf, isfinite
 from functools import cache
 from typing import Any, Literal
 
@@ -75,7 +76,8 @@ class Preprocess(Spec, frozen=True):
             len(self.mean) == len(self.std) == channels,
             f"{len(self.mean)} means and {len(self.std)} stds for {channels} channels",
         )
-        self.require(all(s > 0 for s in self.std), f"std {self.std} must be positive")
+        self.require(all(map(isfinite, self.mean)), f"mean {self.mean} must be finite")
+        self.require(all(0 < s < inf for s in self.std), f"std {self.std} must be positive and finite")
 
 
 class Requirement(Spec, frozen=True):

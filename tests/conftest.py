@@ -1,0 +1,69 @@
+"""Fixtures of all tests: no test touches the user's caches, tokens or the network."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+
+
+@pytest.fixture(autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ZOO_CACHE, an empty Hugging Face home, and no hub or token from outside."""
+    folder = tmp_path_factory.mktemp("cache")
+    for name in [*os.environ]:
+        if name.startswith(("ZOO_", "HF_", "HUGGING", "FSSPEC_")) and name not in ("ZOO_DATA", "ZOO_WEIGHTS"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"])))
+    monkeypatch.setenv("ZOO_CACHE", str(folder / "zoo"))
+    monkeypatch.setenv("HF_HOME", str(folder / "huggingface"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder / "huggingface" / "hub"))
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens: the public hub is never asked
+    if constants := sys.modules.get("huggingface_hub.constants"):  # read at import
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "huggingface" / "token"))
+    return folder / "zoo"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_registry() -> Iterator[None]:
+    """What a test changed about plugins is not what the next one sees."""
+    yield
+    if registry := sys.modules.get("zoo.registry"):
+        registry.clear()
+
+
+@pytest.fixture
+def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A running Hugging Face-compatible hub, and HF_ENDPOINT set to it."""
+    with HubServer(tmp_path / "hub_server") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _moto() -> Iterator[str]:
+    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_server(_moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a running S3 server, empty, with credentials for it in the environment."""
+    from urllib.request import Request, urlopen
+
+    pytest.importorskip("s3fs", reason="needs zoo-vision[s3]")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _moto)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with urlopen(Request(f"{_moto}/moto-api/reset", method="POST")):
+        return _moto

