@@ -1,0 +1,159 @@
+"""Preprocessing: equal, bit for bit, to timm's evaluation transforms, on real images."""
+
+import os
+import subprocess
+import sys
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from zoo.data import ImageSet, Transform, load
+from zoo.errors import DataError
+from zoo.spec import Preprocess
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def _timm(preprocess: Preprocess):
+    create_transform = pytest.importorskip("timm.data").create_transform
+    return create_transform(
+        input_size=preprocess.input_size,
+        is_training=False,
+        interpolation=preprocess.interpolation,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        crop_pct=preprocess.crop_pct,
+    )
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[Image.Image]:
+    """Real photographs, each of another width, every fourth in grey."""
+    archive = Path(os.environ.get("ZOO_DATA", "")) / "caltech101_h140.tar"
+    if not archive.is_file():
+        pytest.skip("ZOO_DATA has no caltech101_h140.tar")
+    images: dict[int, Image.Image] = {}
+    with tarfile.open(archive) as tar:
+        for number, member in enumerate(tar):
+            if member.isfile() and number % 97 == 0:
+                image = Image.open(BytesIO(tar.extractfile(member).read()))
+                images.setdefault(image.width, image.convert("L") if len(images) % 4 == 3 else image.convert("RGB"))
+            if len(images) == 16:
+                return list(images.values())
+    raise AssertionError("the archive has fewer shapes than this test wants")
+
+
+@pytest.fixture(scope="module")
+def cifar10() -> ImageSet:
+    if not (Path(os.environ.get("ZOO_DATA", "")) / "cifar10").is_dir():
+        pytest.skip("ZOO_DATA has no cifar10")
+    return load("cifar10", "test")
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("size", "crop_pct"),
+    [((224, 224), 0.875), ((299, 299), 1.0), ((97, 97), 0.95), ((64, 96), 0.9), ((161, 73), 0.875), ((33, 200), 1.0)],
+)
+def test_photographs_become_the_tensors_that_timm_makes(photographs, interpolation, size, crop_pct):
+    preprocess = Preprocess(input_size=(3, *size), crop_pct=crop_pct, interpolation=interpolation, **IMAGENET)
+    ours, timms = Transform(preprocess), _timm(preprocess)
+    for image in photographs:
+        assert torch.equal(ours(image), timms(image.convert("RGB"))), image.size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (3, 2), (31, 33), (500, 7)])
+@pytest.mark.parametrize("target", [(32, 32), (7, 40), (5, 5)])
+def test_odd_shapes_are_resized_padded_and_cut_as_timm_does(size, target):
+    width, height = size
+    image = Image.effect_noise((width, height), 80).convert("RGB")
+    preprocess = Preprocess(input_size=(3, *target), crop_pct=0.8, interpolation="bicubic", **IMAGENET)
+    assert torch.equal(Transform(preprocess)(image), _timm(preprocess)(image))
+
+
+def test_an_image_smaller_than_the_crop_gets_black_around_it_as_in_torchvision():
+    # The non-square resize can round below the target: then CenterCrop pads.
+    from torchvision.transforms import CenterCrop
+
+    pixels = torch.arange(3 * 5 * 8, dtype=torch.uint8).view(1, 3, 5, 8)
+    transform = Transform(Preprocess(input_size=(3, 10, 7)))
+    assert torch.equal(transform._cut(pixels), CenterCrop((10, 7))(pixels))
+
+
+def test_grey_preprocessing_equals_timm_on_grey_images(photographs):
+    preprocess = Preprocess(input_size=(1, 64, 64), crop_pct=0.875, mean=(0.5,), std=(0.25,))
+    for image in photographs:
+        assert torch.equal(Transform(preprocess)(image), _timm(preprocess)(image.convert("L")))
+
+
+def test_cifar_pixels_become_the_tensors_that_timm_makes_alone_and_in_a_batch(cifar10):
+    preprocess = Preprocess((3, 32, 32), 1.0, "bilinear", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    ours, timms = Transform(preprocess), _timm(preprocess)
+    expected = torch.stack([timms(cifar10.image(index)) for index in range(64)])
+    assert torch.equal(torch.stack([ours(cifar10.image(index)) for index in range(64)]), expected)
+    assert torch.equal(ours.batch(cifar10.pixels[:64]), expected)
+
+
+@pytest.mark.parametrize("input_size", [(3, 32, 32), (3, 28, 28), (3, 64, 64), (3, 24, 40), (1, 32, 32), (1, 20, 20)])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875])
+def test_a_batch_equals_an_image_at_a_time(cifar10, input_size, crop_pct):
+    transform = Transform(Preprocess(input_size, crop_pct, "bicubic", (0.5,) * input_size[0], (0.2,) * input_size[0]))
+    expected = torch.stack([transform(cifar10.image(index)) for index in range(8)])
+    assert torch.equal(transform.batch(cifar10.pixels[:8]), expected)
+
+
+def test_a_batch_of_grey_pixels_is_repeated_for_a_colour_network():
+    transform = Transform(Preprocess(input_size=(3, 4, 4), crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3))
+    pixels = torch.arange(32, dtype=torch.uint8).view(2, 1, 4, 4)
+    assert torch.equal(transform.batch(pixels), (pixels / 255).expand(2, 3, 4, 4))
+
+
+def test_grey_from_colour_is_pillows_for_every_level():
+    pixels = torch.randint(256, (1, 3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    transform = Transform(Preprocess(input_size=(1, 256, 256), crop_pct=1.0, mean=(0.0,), std=(1.0,)))
+    image = Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
+    grey = torch.frombuffer(bytearray(image.convert("L").tobytes()), dtype=torch.uint8).view(1, 1, 256, 256)
+    assert torch.equal(transform.batch(pixels), grey / 255)
+
+
+def test_alpha_is_dropped_and_palettes_are_looked_up():
+    transform = Transform(Preprocess(input_size=(3, 8, 8), crop_pct=1.0))
+    colour = Image.effect_noise((8, 8), 90).convert("RGB")
+    with_alpha = colour.copy()
+    with_alpha.putalpha(Image.effect_noise((8, 8), 50))
+    assert torch.equal(transform(with_alpha), transform(colour))
+    palette = colour.quantize(16)
+    expected = transform(palette.convert("RGB"))
+    palette.info["transparency"] = bytes(range(16))  # Pillow would warn of this
+    assert torch.equal(transform(palette), expected)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_more_than_eight_bits_a_channel_are_refused_rather_than_clipped(mode):
+    with pytest.raises(DataError, match="more than 8 bits"):
+        Transform(Preprocess())(Image.new(mode, (300, 300)))
+
+
+def test_what_is_no_batch_of_pixels_is_refused():
+    transform = Transform(Preprocess(input_size=(3, 4, 4), crop_pct=1.0))
+    with pytest.raises(DataError, match="expected uint8"):
+        transform.batch(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(DataError, match="2 channels"):
+        transform.batch(torch.zeros(1, 2, 4, 4, dtype=torch.uint8))
+
+
+def test_a_transform_leaves_its_input_as_it_was():
+    transform = Transform(Preprocess(input_size=(3, 4, 4), crop_pct=1.0))
+    pixels = torch.full((2, 3, 4, 4), 7, dtype=torch.uint8)
+    transform.batch(pixels)
+    assert (pixels == 7).all()
+
+
+def test_preprocessing_imports_neither_torchvision_nor_timm():
+    code = "import sys, zoo.data.preprocess; print([m for m in ('torchvision', 'timm') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,44 @@
+"""What a recipe may say about augmentation; free of torch."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from zoo.spec import Spec
+
+Count = Annotated[int, Meta(ge=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+
+
+class Affine(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Ranges of a random affine map about the image's centre, drawn for each sample.
+
+    Rotation and horizontal shear are uniform in +- ``degrees`` and +- ``shear`` (degrees), the shift
+    along each axis in +- ``translate`` times that side, the magnification in ``scale``.
+    """
+
+    degrees: Annotated[float, Meta(ge=0, le=180)] = 0.0
+    translate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shear: Annotated[float, Meta(ge=0, lt=90)] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.scale
+        self.require(0 < low <= high, f"scale {self.scale} must be (low, high) with 0 < low <= high")
+
+
+class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How training images are varied, each sample by its own draw, in this order; off by default.
+
+    ``affine``; ``pad_crop`` pixels of ``padding`` on every side and a random crop of the old size;
+    ``flip`` left to right, half of them; ``rgb_shift``, a shift of each channel, uniform in +- that
+    many of 255; ``cutout``, a black square of that side about a random pixel, clipped at the border.
+    """
+
+    pad_crop: Count = 0
+    padding: Literal["zero", "reflect"] = "zero"
+    flip: bool = False
+    affine: Affine | None = None
+    rgb_shift: Annotated[float, Meta(ge=0, le=255)] = 0.0
+    cutout: Count = 0

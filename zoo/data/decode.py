@@ -1,0 +1,93 @@
+"""Bytes to images: one bounded door through which every encoded image comes in."""
+
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zoo.errors import DataError
+
+MAX_PIXELS = 1 << 26
+"""Larger images are refused before they are decoded: 8,192 x 8,192."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".gif"})
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+_GREY = frozenset({"1", "L", "LA"})
+
+
+def open_image(source: Path | bytes, where: str) -> Image.Image:
+    """An image of which only the header has been read; raises :class:`DataError` naming ``where``.
+
+    The caller closes it, or decodes it with :func:`decode`.
+    """
+    try:
+        image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+    except Exception as error:  # Pillow's parsers raise anything on hostile bytes
+        raise _unreadable(where, error) from None
+    width, height = image.size
+    if not 0 < width * height <= MAX_PIXELS:
+        image.close()
+        raise DataError(f"{where}: an image of {width} x {height}; at most {MAX_PIXELS:,} pixels are decoded.")
+    return image
+
+
+def read_image(source: Path | bytes, where: str, channels: int) -> Image.Image:
+    """The image in RGB (``channels`` 3) or L (1), decoded; raises :class:`DataError` naming ``where``.
+
+    Of an animation the first frame; EXIF orientation is left as it is, as the field's loaders do.
+    """
+    with open_image(source, where) as image:
+        return decode(image, where, channels)
+
+
+def decode(image: Image.Image, where: str, channels: int) -> Image.Image:
+    """As :func:`read_image`, of an image that :func:`open_image` gave."""
+    try:
+        image.load()
+    except Exception as error:  # as above
+        raise _unreadable(where, error) from None
+    return to_channels(image, channels, where)
+
+
+def count_channels(image: Image.Image) -> int:
+    """1 where the image's mode holds grey values only, else 3."""
+    return 1 if image.mode in _GREY else 3
+
+
+def to_channels(image: Image.Image, channels: int, where: str = "image") -> Image.Image:
+    """``image`` in mode RGB (3) or L (1): alpha is dropped, palettes are looked up, grey is repeated.
+
+    Colour becomes grey as Pillow does it (ITU-R 601-2 luma). Images of more than 8 bits a channel
+    are refused: Pillow would clip, not scale them.
+    """
+    if channels not in (1, 3):
+        raise DataError(f"{where}: an image has 1 or 3 channels, the network takes {channels}.")
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"{where}: mode {image.mode}, more than 8 bits a channel.", hint="Save it with 8 bits.")
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode:
+        return image
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns
+    return image.convert(mode)
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """uint8 C H W (a view of H W C memory) of an image in mode RGB or L."""
+    channels = len(image.getbands())
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """The image of ``pixels`` uint8 C H W, with 1 or 3 channels."""
+    array = pixels.cpu().permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def _unreadable(where: str, error: Exception) -> DataError:
+    detail = str(error).split(" <_io")[0] or type(error).__name__
+    return DataError(f"{where}: not a readable image: {detail}", hint="The file may be truncated: fetch it again.")

@@ -1,0 +1,32 @@
+"""A data set's fingerprint: which pixels and labels, in which order.
+
+The fingerprint is the sha256 over, image by image, its channels, height and width (three unsigned
+32-bit integers), its label (a signed 64-bit integer), all little-endian, and its uint8 pixels in
+C H W order. It does not depend on where or in which file format the images lie, so a copy of a set
+as PNG files has the fingerprint of the original. JPEG files give the pixels of the decoder that is
+installed, which may differ by a unit between versions of libjpeg.
+"""
+
+import hashlib
+import struct
+
+from torch import Tensor
+
+_HEADER = struct.Struct("<IIIq")
+
+
+class Fingerprint:
+    """Grows by :meth:`add`; ``str()`` gives ``sha256:<64 hex>``."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, pixels: Tensor, labels: Tensor) -> None:
+        """Adds images in order: ``pixels`` uint8 B C H W, ``labels`` int64 B."""
+        array = pixels.cpu().contiguous().numpy()
+        for image, label in zip(array, labels.tolist(), strict=True):
+            self._hash.update(_HEADER.pack(*image.shape, label))
+            self._hash.update(image)
+
+    def __str__(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"

@@ -1,0 +1,112 @@
+"""``ImageSet``: labelled images, resident as uint8 where they share one size."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zoo.data.decode import to_image, to_pixels
+from zoo.data.fingerprint import Fingerprint
+from zoo.errors import DataError
+
+MAX_RESIDENT_BYTES = 1 << 31
+"""A set larger than this is decoded image by image, on demand."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A split of a data set.
+
+    ``labels`` is int64 N, each in [0, len(classes)). Either ``pixels`` is resident, uint8 N C H W,
+    or ``read(i)`` decodes image i in RGB or L, as ``channels`` says. ``origin`` is the file or
+    folder it came from. Raises :class:`DataError` where these do not fit one another.
+    """
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    labels: Tensor = field(repr=False)
+    pixels: Tensor | None = field(default=None, repr=False)
+    read: Callable[[int], Image.Image] | None = field(default=None, repr=False)
+    channels: int = 0
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            self._refuse(f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}, expected int64 N")
+        if len(self) == 0:
+            self._refuse("no images")
+        check_labels(self.labels, len(self.classes), self.origin or f"{self.name}/{self.split}")
+        if self.pixels is not None:
+            shape = tuple(self.pixels.shape)
+            if self.pixels.dtype != torch.uint8 or len(shape) != 4 or shape[0] != len(self):
+                self._refuse(f"pixels are {self.pixels.dtype} of shape {shape}, expected uint8 ({len(self)}, C, H, W)")
+            object.__setattr__(self, "channels", shape[1])
+        elif self.read is None:
+            self._refuse("neither pixels nor a way to read images")
+        if self.channels not in (1, 3):
+            self._refuse(f"{self.channels} channels, expected 1 or 3")
+
+    def _refuse(self, message: str) -> None:
+        raise DataError(f"{self.origin or self.name} ({self.split}): {message}.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> Image.Image:
+        """Image ``index`` in RGB or L; raises :class:`DataError` where its file is damaged."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        index %= len(self)
+        if self.pixels is not None:
+            return to_image(self.pixels[index])
+        assert self.read is not None  # as __post_init__ ensures
+        return self.read(index)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """``sha256:<64 hex>`` over shapes, pixels and labels in order: see ``zoo.data.fingerprint``.
+
+        Of a set that is not resident, every image is decoded.
+        """
+        fingerprint = Fingerprint()
+        if self.pixels is not None:
+            fingerprint.add(self.pixels, self.labels)
+        else:
+            for index in range(len(self)):
+                fingerprint.add(to_pixels(self.image(index))[None], self.labels[index : index + 1])
+        return str(fingerprint)
+
+    def subset(self, indices: Tensor | Sequence[int], split: str) -> "ImageSet":
+        """The images ``indices``, in that order, as the split ``split``."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        return ImageSet(
+            name=self.name,
+            split=split,
+            classes=self.classes,
+            labels=self.labels[chosen],
+            pixels=None if self.pixels is None else self.pixels[chosen],
+            read=None if self.read is None else _Chosen(self.read, chosen.tolist()),
+            channels=self.channels,
+            origin=self.origin,
+        )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    read: Callable[[int], Image.Image]
+    indices: list[int]
+
+    def __call__(self, index: int) -> Image.Image:
+        return self.read(self.indices[index])
+
+
+def check_labels(labels: Tensor, classes: int, where: str) -> None:
+    """Raises :class:`DataError` naming ``where`` and the first row whose label is not in [0, classes)."""
+    wrong = ((labels < 0) | (labels >= classes)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(f"{where}: row {row} has label {int(labels[row])}, expected 0 to {classes - 1}.")

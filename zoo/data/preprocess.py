@@ -1,0 +1,104 @@
+"""How an image becomes a network's input, exactly as timm's evaluation transforms do it.
+
+Pillow resizes, torch does the rest; neither torchvision nor timm is imported.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from zoo.data.decode import to_channels, to_image, to_pixels
+from zoo.errors import DataError
+from zoo.spec import Preprocess
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+class Transform:
+    """The transform that ``preprocess`` describes.
+
+    The shorter side is resized to ``floor(size / crop_pct)`` (for an input that is not square, the
+    side that is nearer to its target), the centre is cut out, with black around where the image is
+    smaller, values go to [0, 1], then ``(x - mean) / std``. Colour becomes grey, and grey is
+    repeated, as ``input_size`` asks. Whitening is the network's own affair.
+    """
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+        self.channels, self.height, self.width = preprocess.input_size
+        self._constants: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def __repr__(self) -> str:
+        return f"Transform({self.preprocess!r})"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """float32 C H W of ``image``, in any mode of 8 bits a channel; raises :class:`DataError`."""
+        return self._normalise(self._cut(self._resize(image)))
+
+    def batch(self, pixels: Tensor) -> Tensor:
+        """float32 B C H W of ``pixels`` uint8 B C H W, on their device: equal to an image at a time."""
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            raise DataError(f"Got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 pixels B C H W.")
+        height, width = pixels.shape[2:]
+        if self._resized(height, width) == (height, width):
+            return self._normalise(self._cut(self._adapt(pixels)))
+        cut = torch.stack([self._cut(self._resize(to_image(image))) for image in pixels])
+        return self._normalise(cut.to(pixels.device))
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """The size that an image of ``height`` x ``width`` is resized to."""
+        crop_pct = self.preprocess.crop_pct
+        target_height, target_width = math.floor(self.height / crop_pct), math.floor(self.width / crop_pct)
+        if target_height == target_width:  # as torchvision's Resize with one number: cut off, not rounded
+            short, long = min(height, width), max(height, width)
+            new_long = int(target_height * long / short)
+            return (target_height, new_long) if height <= width else (new_long, target_height)
+        ratio = min(height / target_height, width / target_width)
+        return round(height / ratio), round(width / ratio)
+
+    def _resize(self, image: Image.Image) -> Tensor:
+        """uint8 C H W."""
+        image = to_channels(image, self.channels)
+        height, width = self._resized(image.height, image.width)
+        return to_pixels(image.resize((width, height), _FILTERS[self.preprocess.interpolation]))
+
+    def _cut(self, pixels: Tensor) -> Tensor:
+        """The centre of ``pixels`` ... H W; an odd rest is halved as torchvision's CenterCrop does."""
+        missing_height = max(self.height - pixels.shape[-2], 0)
+        missing_width = max(self.width - pixels.shape[-1], 0)
+        if missing_height or missing_width:
+            left, top = missing_width // 2, missing_height // 2
+            pixels = F.pad(pixels, (left, missing_width - left, top, missing_height - top))
+        top = round((pixels.shape[-2] - self.height) / 2)
+        left = round((pixels.shape[-1] - self.width) / 2)
+        return pixels[..., top : top + self.height, left : left + self.width]
+
+    def _adapt(self, pixels: Tensor) -> Tensor:
+        """``pixels`` B C H W with this transform's number of channels: as :func:`to_channels`."""
+        channels = pixels.shape[1]
+        if channels == self.channels:
+            return pixels
+        if channels == 1:
+            return pixels.expand(-1, self.channels, -1, -1)
+        if channels == 3 and self.channels == 1:
+            red, green, blue = pixels.to(torch.int32).unbind(1)
+            luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # Pillow's integers
+            return luma.to(torch.uint8)[:, None]
+        raise DataError(f"Images with {channels} channels for a network that takes {self.channels}.")
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """float32 of uint8 ... C H W. Three roundings, as ToTensor and Normalize have them."""
+        if pixels.device not in self._constants:
+            mean = torch.tensor(self.preprocess.mean, device=pixels.device)[:, None, None]
+            std = torch.tensor(self.preprocess.std, device=pixels.device)[:, None, None]
+            # A tensor, since CUDA multiplies by the reciprocal of a number.
+            self._constants[pixels.device] = torch.tensor(255.0, device=pixels.device), mean, std
+        scale, mean, std = self._constants[pixels.device]
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(scale).sub_(mean).div_(std)

@@ -1,0 +1,114 @@
+"""``load``: a name or a path to an ``ImageSet``."""
+
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+from zoo.data import cifar10, digits, folder, mnist, parquet
+from zoo.data.download import download
+from zoo.data.download import folder as download_folder
+from zoo.data.images import ImageSet
+from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
+from zoo.spec import DatasetSpec
+
+BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10")
+
+_LAYOUTS = {
+    "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and its three siblings",
+    "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and its three siblings",
+    "cifar10": f"cifar10/train-*.parquet and test-*.parquet, or {cifar10.ARCHIVE}",
+}
+
+
+def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | None = None) -> ImageSet:
+    """The split ``split`` of a data set.
+
+    By name (``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, or one that a plugin brings, also
+    as ``plugin/name``): from the folder ``root``, then from the folder ZOO_DATA, then downloaded. By
+    path (a ``Path``, or a text that is no such name): a folder of images (``zoo.data.folder``) or
+    parquet, a file or a folder (``zoo.data.parquet``).
+
+    Raises :class:`UnknownNameError`, and :class:`DataError` naming the file where it is missing,
+    damaged or not what was asked for.
+    """
+    if isinstance(name_or_path, str):
+        if name_or_path in BUILT_IN:
+            return _load_built_in(name_or_path, split, root)
+        if (spec := _find_spec(name_or_path)) is not None:
+            return _load_spec(spec, split, root)
+    path = Path(name_or_path).expanduser().absolute()
+    if path.is_file():
+        if path.suffix != ".parquet":
+            raise DataError(f"{path}: not a data set.", hint="Give a folder of images, or a .parquet file or folder.")
+        return parquet.read([path], path.parent.name or path.stem, parquet.split_of(path))
+    if path.is_dir():
+        if shards := parquet.find_shards(path, split):
+            return parquet.read(shards, path.name, split)
+        return folder.read(path, split)
+    if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
+        raise DataError(f"{path}: no such file or folder.")
+    raise UnknownNameError.of("data set", name_or_path, [*BUILT_IN, *(spec.name for _, spec in _specs())])
+
+
+def _places(root: Path | str | None) -> list[Path]:
+    given = [root, os.environ.get("ZOO_DATA")]
+    return [Path(place).expanduser() for place in given if place]
+
+
+def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
+    if split not in ("train", "test"):
+        raise DataError(f"{name} has no split {split!r}.", hint="Its splits are train and test.")
+    if name == "digits":
+        return digits.read(split)
+    places = [*_places(root), download_folder()]
+    for place in places:
+        if (found := _read(name, place, split)) is not None:
+            return found
+    try:
+        place = download(name)
+    except DataError as error:
+        looked = ", ".join(map(str, places))
+        hint = f"Put {_LAYOUTS[name]} into a folder and name it: ZOO_DATA=FOLDER, or root=FOLDER."
+        raise DataError(f"{name} is not in {looked}, and cannot be downloaded: {error.message}", hint=hint) from None
+    found = _read(name, place, split)
+    assert found is not None  # it was just put there
+    return found
+
+
+def _read(name: str, place: Path, split: str) -> ImageSet | None:
+    return cifar10.read(place, split) if name == "cifar10" else mnist.read(name, place, split)
+
+
+def _specs() -> Iterator[tuple[str, DatasetSpec]]:
+    """The data sets that plugins bring, with their plugins' names."""
+    from zoo import registry
+
+    for row in registry.load().plugins:
+        if row.plugin is not None and row.status == "ok":
+            for spec in row.plugin.datasets:
+                yield row.name, spec
+
+
+def _find_spec(name: str) -> DatasetSpec | None:
+    found = [(plugin, spec) for plugin, spec in _specs() if name in (spec.name, f"{plugin}/{spec.name}")]
+    if len(found) > 1:
+        full = " or ".join(f"{plugin}/{spec.name}" for plugin, spec in found)
+        raise AmbiguousNameError(f"Several plugins bring a data set {name!r}.", hint=f"Say {full}.")
+    return found[0][1] if found else None
+
+
+def _load_spec(spec: DatasetSpec, split: str, root: Path | str | None) -> ImageSet:
+    if split not in spec.splits:
+        raise DataError(f"{spec.name} has no split {split!r}.", hint=f"Its splits are {', '.join(spec.splits)}.")
+    module, _, function = spec.load.partition(":")
+    place = (*_places(root), download_folder())[0]
+    try:
+        images = getattr(import_module(module), function)(place, split)
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code may raise anything
+        raise PluginError(f"{spec.load} failed for {spec.name}/{split}: {type(error).__name__}: {error}") from error
+    if not isinstance(images, ImageSet):
+        raise PluginError(f"{spec.load} returned {type(images).__name__}, expected zoo.data.ImageSet.")
+    return images
