@@ -1,0 +1,138 @@
+"""Residual networks, their plain counterparts, and pre-activation.
+
+He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition", and 2016, "Identity
+Mappings in Deep Residual Networks".
+
+Faithful: the depths of table 1 and of section 4.2, the shortcut options A, B and C
+(``shortcut="A"``, ..., ``"none"`` for a plain network), He's initialisation; of the second paper
+its authors' Torch file.
+
+Deviates: bottlenecks stride in the 3x3 convolution (v1.5), as all current public weights do;
+``stride_on="1x1"`` gives the paper's placement (v1). ImageNet networks have option B by default,
+CIFAR networks option A. Zero channels are appended at the end, as in fb.resnet.torch; weights of
+akamaster's lineage need ``zero_channels="split"``. The second paper's 110 layers are in no file of
+its authors: here they are basic units with the shortcuts of their bottleneck file.
+"""
+
+from zoo.spec import KeyMap, Model, Paper, Plugin, Preprocess
+
+HE_2015 = Paper(
+    title="Deep Residual Learning for Image Recognition",
+    authors="Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
+    year=2015,
+    url="https://arxiv.org/abs/1512.03385",
+)
+HE_2016 = Paper(
+    title="Identity Mappings in Deep Residual Networks",
+    authors="Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
+    year=2016,
+    url="https://arxiv.org/abs/1603.05027",
+)
+IMAGENET = Preprocess()
+CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+
+def _imagenet(name: str, depth: int, *, params: int, macs: int, is_plain: bool = False) -> Model:
+    return Model(
+        name,
+        build="zoo_resnet.model:resnet",
+        args={"depth": depth, "shortcut": "none"} if is_plain else {"depth": depth},
+        paper=HE_2015,
+        preprocess=IMAGENET,
+        params=params,
+        macs=macs,
+        head=("fc",),
+        stem=("conv1",),
+        stages=("act1", "layer1", "layer2", "layer3", "layer4"),
+        note="no shortcuts" if is_plain else "",
+    )
+
+
+def _cifar(name: str, depth: int, *, params: int, macs: int, is_plain: bool = False) -> Model:
+    return Model(
+        name,
+        build="zoo_resnet.model:cifar_resnet",
+        args={"depth": depth, "shortcut": "none"} if is_plain else {"depth": depth},
+        paper=HE_2015,
+        preprocess=CIFAR,
+        params=params,
+        macs=macs,
+        num_classes=10,
+        head=("fc",),
+        stem=("conv1",),
+        stages=("act1", "layer1", "layer2", "layer3"),
+        note="for 32x32 images, no shortcuts" if is_plain else "for 32x32 images, shortcut option A",
+    )
+
+
+def _preact(name: str, depth: int, *, bottleneck: bool, params: int, macs: int) -> Model:
+    return Model(
+        name,
+        build="zoo_resnet.preact:preact_resnet",
+        args={"depth": depth, "bottleneck": bottleneck},
+        paper=HE_2016,
+        preprocess=CIFAR,
+        params=params,
+        macs=macs,
+        num_classes=10,
+        head=("fc",),
+        stem=("conv1",),
+        stages=("conv1", "layer1", "layer2", "layer3", "act"),
+        note="for 32x32 images",
+    )
+
+
+plugin = Plugin(
+    name="resnet",
+    api=1,
+    models=(
+        _imagenet("resnet18", 18, params=11_689_512, macs=1_814_073_344),
+        _imagenet("resnet34", 34, params=21_797_672, macs=3_663_761_408),
+        _imagenet("resnet50", 50, params=25_557_032, macs=4_089_184_256),
+        _imagenet("resnet101", 101, params=44_549_160, macs=7_801_405_440),
+        _imagenet("resnet152", 152, params=60_192_808, macs=11_513_626_624),
+        _imagenet("plain18", 18, params=11_515_688, macs=1_794_805_760, is_plain=True),
+        _imagenet("plain34", 34, params=21_623_848, macs=3_644_493_824, is_plain=True),
+        _cifar("resnet20", 20, params=269_722, macs=40_551_040),
+        _cifar("resnet32", 32, params=464_154, macs=68_862_592),
+        _cifar("resnet44", 44, params=658_586, macs=97_174_144),
+        _cifar("resnet56", 56, params=853_018, macs=125_485_696),
+        _cifar("resnet110", 110, params=1_727_962, macs=252_887_680),
+        _cifar("resnet1202", 1202, params=19_421_274, macs=2_829_238_912),
+        _cifar("plain20", 20, params=269_722, macs=40_551_040, is_plain=True),
+        _cifar("plain32", 32, params=464_154, macs=68_862_592, is_plain=True),
+        _cifar("plain44", 44, params=658_586, macs=97_174_144, is_plain=True),
+        _cifar("plain56", 56, params=853_018, macs=125_485_696, is_plain=True),
+        _preact("preact_resnet110", 110, bottleneck=False, params=1_730_522, macs=253_149_824),
+        _preact("preact_resnet164", 164, bottleneck=True, params=1_703_258, macs=244_500_992),
+        _preact("preact_resnet1001", 1001, bottleneck=True, params=10_327_706, macs=1_487_849_984),
+    ),
+    weights=("weights_manifest:resnet.toml",),
+    recipes="zoo_resnet:recipes.toml",
+    key_maps=(
+        KeyMap("torchvision", origin="pytorch/vision: the same keys as timm's and these"),
+        KeyMap(
+            "akamaster",
+            rename=((r"^module\.", ""), (r"^linear\.", "fc.")),
+            args={"shortcut": "A", "zero_channels": "split"},
+            preprocess={
+                "input_size": (3, 32, 32),
+                "crop_pct": 1.0,
+                "mean": (0.485, 0.456, 0.406),
+                "std": (0.229, 0.224, 0.225),
+            },
+            origin="akamaster/pytorch_resnet_cifar10, option A, zero channels half in front and half behind",
+        ),
+        KeyMap(
+            "chenyaofo",
+            args={"shortcut": "B"},
+            preprocess={
+                "input_size": (3, 32, 32),
+                "crop_pct": 1.0,
+                "mean": (0.4914, 0.4822, 0.4465),
+                "std": (0.2023, 0.1994, 0.2010),
+            },
+            origin="chenyaofo/pytorch-cifar-models, option B",
+        ),
+    ),
+)

@@ -1,0 +1,201 @@
+"""Residual and plain networks for ImageNet and CIFAR-10.
+
+He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition": table 1 for ImageNet,
+section 4.2 for CIFAR-10. State-dict keys are timm's, which are torchvision's.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from zoo.errors import SpecError
+from zoo_resnet.classifier import PooledClassifier
+from zoo_resnet.shortcut import Option, ZeroChannels, check_choice, make_shortcut
+
+StrideOn = Literal["3x3", "1x1"]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions (figure 5, left)."""
+
+    expansion = 1
+
+    def __init__(
+        self, in_chans: int, width: int, *, stride: int, stride_on: StrideOn, downsample: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.act2 = nn.ReLU()
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.act1(self.bn1(self.conv1(x)))
+        residual = self.bn2(self.conv2(residual))
+        if self.downsample is not None:
+            residual = residual + self.downsample(x)
+        out: Tensor = self.act2(residual)
+        return out
+
+
+class Bottleneck(nn.Module):
+    """1x1 to ``width`` channels, 3x3, 1x1 to four times as many (figure 5, right).
+
+    ``stride_on`` names the convolution that takes the stride: the first ``1x1`` in the paper (v1),
+    the ``3x3`` in fb.resnet.torch, torchvision and timm (v1.5).
+    """
+
+    expansion = 4
+
+    def __init__(
+        self, in_chans: int, width: int, *, stride: int, stride_on: StrideOn, downsample: nn.Module | None
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
+        self.conv1 = nn.Conv2d(in_chans, width, kernel_size=1, stride=first, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, kernel_size=3, stride=second, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.act2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(width, width * self.expansion, kernel_size=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        self.act3 = nn.ReLU()
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.act1(self.bn1(self.conv1(x)))
+        residual = self.act2(self.bn2(self.conv2(residual)))
+        residual = self.bn3(self.conv3(residual))
+        if self.downsample is not None:
+            residual = residual + self.downsample(x)
+        out: Tensor = self.act3(residual)
+        return out
+
+
+class ResNet(PooledClassifier):
+    """Stem, stages ``layer1``, ``layer2``, ... of ``depths`` blocks each, global average, linear layer.
+
+    Each stage has twice the channels of the one before, from ``width`` on, and halves the size,
+    except the first. ``stem`` is ``imagenet`` (7x7 of stride 2, max pool of stride 2) or ``cifar``
+    (3x3). ``shortcut`` is A, B, C, or ``none`` for a plain network.
+    """
+
+    def __init__(
+        self,
+        *,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: Sequence[int],
+        width: int,
+        stem: Literal["imagenet", "cifar"],
+        shortcut: Option,
+        stride_on: StrideOn,
+        zero_channels: ZeroChannels,
+        num_classes: int,
+        in_chans: int,
+    ) -> None:
+        check_choice("shortcut", shortcut, get_args(Option))
+        check_choice("stride_on", stride_on, get_args(StrideOn))
+        check_choice("zero_channels", zero_channels, get_args(ZeroChannels))
+        super().__init__(num_features=width * 2 ** (len(depths) - 1) * block.expansion, num_classes=num_classes)
+
+        if stem == "imagenet":
+            self.conv1 = nn.Conv2d(in_chans, width, kernel_size=7, stride=2, padding=3, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
+        reduction = 2 if stem == "imagenet" else 1
+        self.feature_info = [{"num_chs": width, "reduction": reduction, "module": "act1"}]
+        if stem == "imagenet":
+            reduction *= 2
+
+        self.stages: list[str] = []
+        chans = width
+        for index, depth in enumerate(depths):
+            stage_width = width * 2**index
+            out_chans = stage_width * block.expansion
+            blocks: list[nn.Module] = []
+            for position in range(depth):
+                stride = 2 if index > 0 and position == 0 else 1
+                downsample = make_shortcut(shortcut, chans, out_chans, stride=stride, zero_channels=zero_channels)
+                blocks.append(block(chans, stage_width, stride=stride, stride_on=stride_on, downsample=downsample))
+                chans = out_chans
+                reduction *= stride
+            name = f"layer{index + 1}"
+            self.add_module(name, nn.Sequential(*blocks))
+            self.stages.append(name)
+            self.feature_info.append({"num_chs": out_chans, "reduction": reduction, "module": name})
+        self.default_layers = ("act1", *self.stages)
+
+        self.reset_classifier(num_classes)
+        self.initialise()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
+        for name in self.stages:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+_IMAGENET: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
+
+
+def resnet(
+    *,
+    depth: int,
+    shortcut: Option = "B",
+    stride_on: StrideOn = "3x3",
+    zero_channels: ZeroChannels = "end",
+    num_classes: int = 1000,
+    in_chans: int = 3,
+) -> ResNet:
+    """A network for ImageNet of ``depth`` 18, 34, 50, 101 or 152 (table 1). Raises :class:`SpecError`."""
+    check_choice("depth", depth, tuple(_IMAGENET))
+    block, depths = _IMAGENET[depth]
+    return ResNet(
+        block=block,
+        depths=depths,
+        width=64,
+        stem="imagenet",
+        shortcut=shortcut,
+        stride_on=stride_on,
+        zero_channels=zero_channels,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )
+
+
+def cifar_resnet(
+    *,
+    depth: int,
+    shortcut: Option = "A",
+    zero_channels: ZeroChannels = "end",
+    num_classes: int = 10,
+    in_chans: int = 3,
+) -> ResNet:
+    """A network for 32x32 images of ``depth`` 6n + 2 (section 4.2). Raises :class:`SpecError`."""
+    if depth < 8 or depth % 6 != 2:
+        raise SpecError(f"depth = {depth!r} is not 6n + 2: 20, 32, 44, 56, 110, ...")
+    return ResNet(
+        block=BasicBlock,
+        depths=[(depth - 2) // 6] * 3,
+        width=16,
+        stem="cifar",
+        shortcut=shortcut,
+        stride_on="3x3",
+        zero_channels=zero_channels,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )

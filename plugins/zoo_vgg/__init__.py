@@ -1,0 +1,181 @@
+"""VGG: depth by 3x3 convolutions alone.
+
+Simonyan, Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition".
+
+Faithful: the six configurations of table 1 (A, A-LRN, B, C with its three 1x1 convolutions, D, E),
+and the fully connected layers as convolutions, so that a larger image is evaluated densely, as in
+section 3.2. ``init="paper"`` draws weights as printed, with *variance* 0.01.
+
+Deviates: the default initialisation is torchvision's, which trains without the paper's transfer of
+layers from configuration A. The paper does not state A-LRN's constants: they are AlexNet's, once,
+behind the first ReLU. Batch normalisation (``_bn``) is later than the paper; the convolutions keep
+their bias, as in the public weights. ``vgg16_bn_small`` for 32x32 images goes from the 512 features
+straight to the classes.
+
+Below 224 pixels the features are stretched to 7x7, as torchvision and timm do; above, torchvision
+shrinks them to 7x7, where this and timm evaluate densely.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.spec import KeyMap, Model, Paper, Plugin, Preprocess
+
+SIMONYAN_2014 = Paper(
+    title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
+    authors="Karen Simonyan, Andrew Zisserman",
+    year=2014,
+    url="https://arxiv.org/abs/1409.1556",
+)
+IMAGENET = Preprocess()
+CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+
+def _row(
+    name: str,
+    args: Mapping[str, Any],
+    *,
+    pools: tuple[int, ...],
+    params: int,
+    macs: int,
+    preprocess: Preprocess = IMAGENET,
+    num_classes: int = 1000,
+    note: str = "",
+) -> Model:
+    """One variant; ``pools`` are the indices in ``features`` of the five max pools."""
+    return Model(
+        name,
+        build="zoo_vgg.model:vgg",
+        args=args,
+        paper=SIMONYAN_2014,
+        preprocess=preprocess,
+        params=params,
+        macs=macs,
+        num_classes=num_classes,
+        head=("head.fc",),
+        stem=("features.0",),
+        stages=tuple(f"features.{pool}" for pool in pools),
+        note=note,
+    )
+
+
+plugin = Plugin(
+    name="vgg",
+    api=1,
+    models=(
+        _row(
+            "vgg11",
+            {"configuration": "A"},
+            pools=(2, 5, 10, 15, 20),
+            params=132_863_336,
+            macs=7_609_090_048,
+            note="configuration A",
+        ),
+        _row(
+            "vgg11_bn",
+            {"configuration": "A", "norm": True},
+            pools=(3, 7, 14, 21, 28),
+            params=132_868_840,
+            macs=7_609_090_048,
+            note="configuration A with batch normalisation",
+        ),
+        _row(
+            "vgg11_lrn",
+            {"configuration": "A", "lrn": True},
+            pools=(3, 6, 11, 16, 21),
+            params=132_863_336,
+            macs=7_609_090_048,
+            note="configuration A-LRN",
+        ),
+        _row(
+            "vgg13",
+            {"configuration": "B"},
+            pools=(4, 9, 14, 19, 24),
+            params=133_047_848,
+            macs=11_308_466_176,
+            note="configuration B",
+        ),
+        _row(
+            "vgg13_bn",
+            {"configuration": "B", "norm": True},
+            pools=(6, 13, 20, 27, 34),
+            params=133_053_736,
+            macs=11_308_466_176,
+            note="configuration B with batch normalisation",
+        ),
+        _row(
+            "vgg16",
+            {"configuration": "D"},
+            pools=(4, 9, 16, 23, 30),
+            params=138_357_544,
+            macs=15_470_264_320,
+            note="configuration D",
+        ),
+        _row(
+            "vgg16_bn",
+            {"configuration": "D", "norm": True},
+            pools=(6, 13, 23, 33, 43),
+            params=138_365_992,
+            macs=15_470_264_320,
+            note="configuration D with batch normalisation",
+        ),
+        _row(
+            "vgg16_bn_small",
+            {"configuration": "D", "norm": True, "hidden_layers": False},
+            pools=(6, 13, 23, 33, 43),
+            params=14_728_266,
+            macs=313_201_664,
+            preprocess=CIFAR,
+            num_classes=10,
+            note="configuration D with batch normalisation, for 32x32 images",
+        ),
+        _row(
+            "vgg16_c",
+            {"configuration": "C"},
+            pools=(4, 9, 16, 23, 30),
+            params=133_638_952,
+            macs=11_770_888_192,
+            note="configuration C: the third convolution of blocks 3 to 5 is 1x1",
+        ),
+        _row(
+            "vgg19",
+            {"configuration": "E"},
+            pools=(4, 9, 18, 27, 36),
+            params=143_667_240,
+            macs=19_632_062_464,
+            note="configuration E",
+        ),
+        _row(
+            "vgg19_bn",
+            {"configuration": "E", "norm": True},
+            pools=(6, 13, 26, 39, 52),
+            params=143_678_248,
+            macs=19_632_062_464,
+            note="configuration E with batch normalisation",
+        ),
+    ),
+    weights=("weights_manifest:vgg.toml",),
+    recipes="zoo_vgg:recipes.toml",
+    key_maps=(
+        KeyMap(
+            "torchvision",
+            rename=(
+                (r"^classifier\.0\.", "pre_logits.fc1."),
+                (r"^classifier\.3\.", "pre_logits.fc2."),
+                (r"^classifier\.6\.", "head.fc."),
+            ),
+            origin="pytorch/vision; the linear layers' weights are reshaped to convolutions",
+        ),
+        KeyMap(
+            "kuangliu",
+            rename=((r"^module\.", ""), (r"^classifier\.", "head.fc.")),
+            preprocess={
+                "input_size": (3, 32, 32),
+                "crop_pct": 1.0,
+                "mean": (0.4914, 0.4822, 0.4465),
+                "std": (0.2023, 0.1994, 0.2010),
+            },
+            origin="kuangliu/pytorch-cifar, VGG16: vgg16_bn_small",
+        ),
+    ),
+)
