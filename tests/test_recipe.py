@@ -1,0 +1,197 @@
+"""Recipes: strict data, chosen by model and data set, carried out by timm's factories."""
+
+import contextlib
+import math
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo.errors import RecipeError, UnknownNameError, ZooError
+from zoo.spec import Plugin
+from zoo.training import recipe as recipes
+from zoo.training import schedule as schedules
+from zoo.training.recipe import Recipe, choose, resolve
+
+FAMILIES = ("resnet", "vgg")
+
+
+def shipped(family: str) -> Plugin:
+    return Plugin(name=family, api=1, models=(), recipes=f"zoo_{family}:recipes.toml")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_points_to_its_recipes(family: str) -> None:
+    assert import_module(f"zoo_{family}").plugin.recipes == shipped(family).recipes
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_shipped_recipe_is_valid_and_has_a_note(family: str) -> None:
+    tables = recipes.read(shipped(family))
+    assert {"fast_c10", "paper_in1k"} <= tables.keys()
+    for name, table in tables.items():
+        assert resolve(name, table).note.strip()
+        assert isinstance(table["models"], list)
+        assert isinstance(table["data"], list)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "name"),
+    [
+        ("resnet20", "cifar10", "fast_c10"),
+        ("plain20", "cifar10", "fast_c10"),
+        ("preact_resnet164", "cifar10", "paper_c10"),
+        ("resnet20", "fashion_mnist", "fast_fmnist"),
+        ("resnet20", "digits", "digits"),
+        ("resnet50", "imagenet-1k", "paper_in1k"),
+    ],
+)
+def test_the_first_recipe_that_names_model_and_data_is_the_default(model: str, data: str, name: str) -> None:
+    assert choose(shipped("resnet"), model, data).name == name
+
+
+def test_a_recipe_may_be_asked_for_by_name() -> None:
+    assert choose(shipped("resnet"), "resnet20", "cifar10", "paper_c10").epochs == 164
+    assert choose(shipped("resnet"), "resnet20", "elsewhere", "default") == Recipe(name="default")
+
+
+def test_without_a_recipe_for_the_data_the_error_lists_those_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"(?s)'elsewhere'.*default, fast_c10, paper_c10"):
+        choose(shipped("resnet"), "resnet20", "elsewhere")
+    with pytest.raises(RecipeError, match="default"):
+        choose(Plugin(name="bare", api=1, models=()), "resnet20", "cifar10")
+
+
+def test_an_unknown_recipe_gets_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean fast_c10"):
+        choose(shipped("resnet"), "resnet20", "cifar10", "fast_c1")
+
+
+def test_the_paper_recipe_states_section_4_2_of_he_et_al() -> None:
+    paper = choose(shipped("resnet"), "resnet20", "cifar10", "paper_c10")
+    assert (paper.batch_size, paper.lr, paper.momentum, paper.weight_decay) == (128, 0.1, 0.9, 1e-4)
+    assert not paper.nesterov
+    assert paper.decay_norm_and_bias
+    assert (paper.augment.pad_crop, paper.augment.flip) == (4, True)
+    rate = learning_rates(paper, updates_per_epoch=390)
+    assert [rate(update) for update in (0, 31_998)] == pytest.approx([0.1, 0.1])
+    assert [rate(update) for update in (32_000, 47_999)] == pytest.approx([0.01, 0.01])
+    assert rate(48_002) == pytest.approx(0.001)
+    assert paper.epochs * 390 == pytest.approx(64_000, rel=0.001)
+
+
+def test_settings_change_fields_and_nested_fields() -> None:
+    settings = {
+        "lr": "0.05",
+        "optimizer": "adamw",
+        "nesterov": "false",
+        "decay_epochs": "[1, 2.5]",
+        "augment.flip": "true",
+        "augment.affine.degrees": "15",
+    }
+    changed = resolve("x", {"augment": {"pad_crop": 4}, "lr": 1.0}, settings)
+    assert (changed.lr, changed.optimizer, changed.nesterov, changed.decay_epochs) == (0.05, "adamw", False, (1, 2.5))
+    assert (changed.augment.pad_crop, changed.augment.flip) == (4, True)
+    assert changed.augment.affine is not None
+    assert changed.augment.affine.degrees == 15
+
+
+def test_settings_leave_the_table_as_it_was() -> None:
+    table: dict[str, Any] = {"augment": {"pad_crop": 4}}
+    resolve("x", table, {"augment.pad_crop": "2"})
+    assert table == {"augment": {"pad_crop": 4}}
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("epoch", "epochs"),
+        ("weight_deca", "weight_decay"),
+        ("augment.flp", "augment.flip"),
+        ("augment.affine.degree", "augment.affine.degrees"),
+    ],
+)
+def test_an_unknown_field_gets_the_nearest(key: str, nearest: str) -> None:
+    with pytest.raises(RecipeError, match=rf"no field '{key}'(?s:.)*({nearest})"):
+        resolve("x", {}, {key: "1"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", "ten"),
+        ("epochs", "0"),
+        ("epochs", "1.5"),
+        ("epochs", "true"),
+        ("lr", "nan"),
+        ("lr", "inf"),
+        ("lr", "-0.1"),
+        ("momentum", "1.0"),
+        ("nesterov", "1"),
+        ("precision", "float16"),
+        ("schedule", "cosin"),
+        ("schedule", "multistep"),
+        ("schedule", "step"),
+        ("warmup_epochs", "30"),
+        ("accumulate", "129"),
+        ("decay_epochs", "[3, 1]"),
+        ("augment.pad_crop", "-1"),
+        ("augment.flip", "2"),
+        ("augment", "4"),
+        ("lr.x", "4"),
+    ],
+)
+def test_a_wrong_value_is_refused(key: str, value: str) -> None:
+    with pytest.raises(RecipeError, match=key.rpartition(".")[2] if key != "accumulate" else "pieces"):
+        resolve("x", {}, {key: value})
+
+
+@given(st.dictionaries(st.text(max_size=20) | st.sampled_from(Recipe.__struct_fields__), st.text(max_size=20)))
+def test_any_settings_give_a_recipe_or_a_recipe_error(settings: dict[str, str]) -> None:
+    with contextlib.suppress(RecipeError):
+        assert isinstance(resolve("x", {}, settings), Recipe)
+
+
+def learning_rates(recipe: Recipe, updates_per_epoch: int) -> Any:
+    optimizer = schedules.optimizer(torch.nn.Linear(2, 2), recipe)
+    return schedules.schedule(optimizer, recipe, updates_per_epoch).set
+
+
+def test_cosine_and_linear_schedules_follow_their_closed_forms() -> None:
+    shape = {"epochs": 10, "lr": 0.4, "warmup_epochs": 2.0, "warmup_lr": 0.1, "min_lr": 0.04}
+    cosine = learning_rates(Recipe(schedule="cosine", **shape), 5)
+    linear = learning_rates(Recipe(schedule="linear", **shape), 5)
+    for update in range(50):
+        share = (update - 10) / 40
+        if update < 10:
+            expected = [0.1 + 0.03 * update] * 2
+        else:
+            expected = [0.04 + 0.36 * (1 + math.cos(math.pi * share)) / 2, 0.04 + 0.36 * (1 - share)]
+        assert [cosine(update), linear(update)] == pytest.approx(expected)
+
+
+def test_step_constant_and_multistep_schedules_fall_on_their_epochs() -> None:
+    step = learning_rates(Recipe(schedule="step", decay_epochs=(2,), decay_rate=0.5, lr=1.0), 3)
+    assert [step(update) for update in (5, 6, 11, 12)] == pytest.approx([1, 0.5, 0.5, 0.25])
+    multistep = learning_rates(Recipe(schedule="multistep", decay_epochs=(1, 3), lr=1.0), 3)
+    assert [multistep(update) for update in (2, 3, 8, 9)] == pytest.approx([1, 0.1, 0.1, 0.01])
+    constant = learning_rates(Recipe(schedule="constant", lr=1.0), 3)
+    assert [constant(update) for update in (0, 50)] == [1, 1]
+
+
+def test_nesterov_and_weight_decay_reach_the_optimiser() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    plain = schedules.optimizer(model, Recipe(nesterov=False, weight_decay=0.1))
+    assert [(group["nesterov"], group["weight_decay"]) for group in plain.param_groups] == [(False, 0.1)]
+    split = schedules.optimizer(model, Recipe(weight_decay=0.1, decay_norm_and_bias=False))
+    decays = {tensor.ndim: group["weight_decay"] for group in split.param_groups for tensor in group["params"]}
+    assert decays == {4: 0.1, 1: 0.0}
+    assert all(group["nesterov"] for group in split.param_groups)
+
+
+def test_an_unknown_optimiser_gets_the_nearest() -> None:
+    with pytest.raises(ZooError, match=r"Did you mean.*adamw"):
+        schedules.optimizer(torch.nn.Linear(2, 2), Recipe(optimizer="adamww"))

@@ -1,0 +1,340 @@
+"""The default training: resumes bit by bit, loses nothing, and does what its recipe says."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from zoo.data import ImageSet
+from zoo.data.augmentation import Augmentation
+from zoo.errors import RecipeError, TrainingError
+from zoo.spec import Preprocess
+from zoo.training import Recipe, Run, TrainingData, normalise, split, train
+from zoo.training.display import Silent
+from zoo.training.ema import Average
+from zoo.training.inputs import Batches
+
+PREPROCESS = Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.3,), std=(0.4,))
+RECIPE = Recipe(
+    epochs=4, batch_size=16, lr=0.05, ema=0.9, warmup_epochs=1, augment=Augmentation(pad_crop=1, flip=True), seed=3
+)
+
+
+def images(count: int = 72, *, is_resident: bool = True) -> ImageSet:
+    """Noise with a bright row that tells the class."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 4
+    pixels = torch.randint(100, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    pixels[torch.arange(count), 0, 2 * labels] += 150
+    if is_resident:
+        return ImageSet("rows", "train", ("a", "b", "c", "d"), labels, pixels)
+    read = lambda index: Image.fromarray(pixels[index, 0].numpy())  # noqa: E731
+    return ImageSet("rows", "train", ("a", "b", "c", "d"), labels, read=read, channels=1)
+
+
+def network(*, has_norm: bool = True) -> nn.Module:
+    """With all that could break resuming: batch statistics, dropout, tied weights."""
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+    third = nn.Conv2d(8, 8, 3, padding=1)
+    third.weight = second.weight
+    norm: list[nn.Module] = [nn.BatchNorm2d(8), nn.Dropout(0.2)] if has_norm else []
+    return nn.Sequential(first, *norm, nn.ReLU(), second, nn.ReLU(), third, nn.Flatten(), nn.Linear(512, 4))
+
+
+def run(directory: Path, recipe: Recipe = RECIPE, data: ImageSet | None = None, **options: Any) -> dict[str, Tensor]:
+    """The state that a training leaves."""
+    model = options.pop("model", None) or network()
+    criterion = options.pop("criterion", None)
+    options.setdefault("display", Silent())
+    data = data or images()
+    train(
+        model, split(data, recipe), recipe, Run(directory, **options), preprocess=PREPROCESS, device="cpu",
+        criterion=criterion,
+    )  # fmt: skip
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def rows(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    assert [key for key in left if not torch.equal(left[key], right[key])] == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    return directory, run(directory)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
+def test_two_epochs_and_two_resumed_equal_four(tmp_path: Path, optimizer: str) -> None:
+    recipe = Recipe(**{**RECIPE_FIELDS, "optimizer": optimizer})
+    expected = run(tmp_path / "whole", recipe)
+    run(tmp_path / "halves", recipe, stop_after=2)
+    assert_same(run(tmp_path / "halves", recipe, resume=True), expected)
+    assert [row["epoch"] for row in rows(tmp_path / "halves")] == [1, 2, 3, 4]
+    for left, right in zip(rows(tmp_path / "whole"), rows(tmp_path / "halves"), strict=True):
+        assert (left["loss"], left["train_top1"], left["lr"]) == (right["loss"], right["train_top1"], right["lr"])
+
+
+RECIPE_FIELDS = {field: getattr(RECIPE, field) for field in Recipe.__struct_fields__}
+
+
+class StopAt(Silent):
+    """Does something at one step of one epoch."""
+
+    def __init__(self, epoch: int, step: int, action: Any) -> None:
+        self.moment, self.action = (epoch, step), action
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None:
+        if (epoch, step) == self.moment:
+            self.action()
+
+
+def test_ctrl_c_in_mid_epoch_then_resume_equals_an_unbroken_run(
+    tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, display=StopAt(2, 3, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    assert len(rows(tmp_path)) == 1
+    assert_same(run(tmp_path, resume=True), whole[1])
+    assert [row["loss"] for row in rows(tmp_path)] == [row["loss"] for row in rows(whole[0])]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class CrashError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("every", [0, 2])
+def test_a_crash_in_mid_epoch_then_resume_equals_an_unbroken_run(
+    tmp_path: Path, whole: tuple[Path, dict[str, Tensor]], every: int
+) -> None:
+    def crash() -> None:
+        raise CrashError
+
+    with pytest.raises(CrashError):
+        run(tmp_path, display=StopAt(3, 4, crash), checkpoint_every=every)
+    assert_same(run(tmp_path, resume=True), whole[1])
+    assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+import torch
+torch.set_num_threads(int(sys.argv[3]))
+import test_training as t
+t.run(t.Path(sys.argv[1]), display=t.StopAt(3, 2, lambda: os._exit(9)), checkpoint_every=1)
+"""
+
+
+def test_a_killed_process_resumes_in_another_one(tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]) -> None:
+    tests = str(Path(__file__).parent)
+    code = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), tests, str(torch.get_num_threads())], check=False
+    ).returncode
+    assert code == 9
+    assert_same(run(tmp_path, resume=True), whole[1])
+
+
+def test_resuming_a_finished_run_gives_its_network(whole: tuple[Path, dict[str, Tensor]]) -> None:
+    assert_same(run(whole[0], resume=True), whole[1])
+
+
+def test_the_callers_random_numbers_and_mode_are_left_alone(tmp_path: Path) -> None:
+    model = network().eval()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run(tmp_path, model=model)
+    assert torch.equal(torch.rand(3), expected)
+    assert not model.training
+
+
+def test_images_decoded_on_demand_train_the_same_network(tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]) -> None:
+    assert_same(run(tmp_path, data=images(is_resident=False)), whole[1])
+
+
+def test_the_network_learns(tmp_path: Path) -> None:
+    run(tmp_path, Recipe(epochs=12, batch_size=16, lr=0.02, validation=20, normalize="standardize"))
+    assert rows(tmp_path)[-1]["val_top1"] == 100
+    fields = {"epoch", "step", "loss", "train_top1", "lr", "images_per_s", "seconds", "val_top1", "val_loss"}
+    assert rows(tmp_path)[0].keys() == fields
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_accumulation_equals_the_whole_batch_without_batch_statistics(tmp_path: Path, accumulate: int) -> None:
+    recipe = Recipe(epochs=1, batch_size=16, precision="float32", clip_grad=0.5)
+    expected = run(tmp_path / "whole", recipe, model=network(has_norm=False))
+    pieces = Recipe(epochs=1, batch_size=16, precision="float32", clip_grad=0.5, accumulate=accumulate)
+    got = run(tmp_path / "pieces", pieces, model=network(has_norm=False))
+    for key, value in expected.items():
+        torch.testing.assert_close(got[key], value, atol=1e-6, rtol=1e-5)
+    assert rows(tmp_path / "pieces")[0]["loss"] == pytest.approx(rows(tmp_path / "whole")[0]["loss"])
+
+
+def test_one_update_is_stochastic_gradient_descent(tmp_path: Path) -> None:
+    recipe = Recipe(
+        epochs=1, batch_size=72, lr=0.1, momentum=0.0, weight_decay=0.01, schedule="constant", precision="float32"
+    )
+    model = network(has_norm=False)
+    inputs = (images().pixels / 255 - 0.3) / 0.4  # type: ignore[operator]
+    nn.functional.cross_entropy(model(inputs), images().labels).backward()
+    expected = {key: value - 0.1 * (value.grad + 0.01 * value) for key, value in model.named_parameters()}  # type: ignore[operator]
+    got = run(tmp_path, recipe, model=network(has_norm=False))
+    for key, value in expected.items():
+        torch.testing.assert_close(got[key], value.detach(), atol=1e-6, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    losses = iter(range(100))
+
+    def criterion(logits: Tensor, labels: Tensor) -> Tensor:
+        return logits.mean() * (float("nan") if next(losses) == 6 else 1.0)
+
+    with pytest.raises(TrainingError, match=r"nan at epoch 2, step 3, learning rate 0\.0466"):
+        run(tmp_path, criterion=criterion)
+    stored = load_file(tmp_path / "checkpoint.safetensors")
+    assert all(value.isfinite().all() for value in stored.values() if value.is_floating_point())
+    assert len(rows(tmp_path)) == 1
+
+
+def test_a_directory_that_holds_a_run_is_not_started_in(whole: tuple[Path, dict[str, Tensor]]) -> None:
+    before = (whole[0] / "config.json").read_bytes()
+    with pytest.raises(TrainingError, match=r"(?s)already holds a run.*--resume"):
+        run(whole[0])
+    assert (whole[0] / "config.json").read_bytes() == before
+
+
+def test_a_directory_without_a_run_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no run to resume"):
+        run(tmp_path, resume=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"recipe": Recipe(**{**RECIPE_FIELDS, "lr": 0.1})}, r"recipe\.lr: the run has 0\.05, asked for 0\.1"),
+        ({"recipe": Recipe(**{**RECIPE_FIELDS, "epochs": 5})}, r"recipe\.epochs: the run has 4, asked for 5"),
+        ({"recipe": Recipe(**{**RECIPE_FIELDS, "augment": Augmentation(flip=True)})}, r"recipe\.augment\.pad_crop"),
+        ({"data": images(71)}, r"data\.train\.fingerprint"),
+        ({"model": nn.Linear(2, 2)}, r"model: the run has 'Sequential', asked for 'Linear'"),
+    ],
+)
+def test_a_run_started_with_something_else_is_not_resumed(
+    whole: tuple[Path, dict[str, Tensor]], change: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(TrainingError, match=named):
+        run(whole[0], **change, resume=True)
+
+
+def test_more_epochs_may_be_asked_for_where_the_schedule_does_not_look_ahead(tmp_path: Path) -> None:
+    two, four = (Recipe(**{**RECIPE_FIELDS, "schedule": "constant", "epochs": epochs}) for epochs in (2, 4))
+    run(tmp_path / "grown", two)
+    assert_same(run(tmp_path / "grown", four, resume=True), run(tmp_path / "whole", four))
+
+
+def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(TrainingError, match="cannot be resumed from"):
+        run(tmp_path, model=network(has_norm=False), resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="cannot be resumed from"):
+        run(tmp_path, resume=True)
+
+
+def test_a_bad_optimiser_leaves_no_run_behind(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="Optimiser"):
+        run(tmp_path / "run", Recipe(optimizer="sgdd"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_run_is_recorded(whole: tuple[Path, dict[str, Tensor]]) -> None:
+    config = json.loads((whole[0] / "config.json").read_text())
+    assert config["recipe"]["lr"] == 0.05
+    assert config["data"]["train"] == {
+        "name": "rows",
+        "split": "train",
+        "n": 72,
+        "fingerprint": images().fingerprint,
+    }
+    assert config["versions"]["torch"] == torch.__version__
+    assert list(whole[0].glob("events.*"))
+    assert not list(whole[0].glob("*.part"))
+
+
+def test_an_epoch_shows_each_image_at_most_once_and_others_the_next() -> None:
+    batches = Batches(images(70), Recipe(batch_size=16, augment=Augmentation()), PREPROCESS, torch.device("cpu"))
+    seen = [{tuple(image.flatten().tolist()) for part, _ in batches.epoch(epoch) for image in part} for epoch in (0, 1)]
+    assert batches.steps == 4
+    assert [len(epoch) for epoch in seen] == [64, 64]
+    assert seen[0] != seen[1]
+
+
+def test_an_epoch_entered_midway_goes_on_as_it_would_have() -> None:
+    batches = Batches(images(), RECIPE, PREPROCESS, torch.device("cpu"))
+    whole, rest = list(batches.epoch(1)), list(batches.epoch(1, start=2))
+    assert len(rest) == len(whole) - 2
+    for (left, _), (right, _) in zip(whole[2:], rest, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_images_of_another_size_are_brought_to_the_networks() -> None:
+    large = Preprocess(input_size=(1, 12, 12), crop_pct=1.0, mean=(0.3,), std=(0.4,))
+    batches = Batches(images(), Recipe(batch_size=16), large, torch.device("cpu"))
+    assert next(iter(batches.epoch(0)))[0].shape == (16, 1, 12, 12)
+
+
+def test_the_average_follows_its_closed_form() -> None:
+    model = nn.BatchNorm1d(1)
+    average = Average(model, 0.5)
+    expected = 1.0
+    for update, value in enumerate([2.0, -1.0, 3.0, 5.0, 4.0, 7.0, 7.0, 7.0, 7.0, 7.0, 9.0]):
+        decay = min(0.5, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * value
+        model.weight.data.fill_(value)
+        model.num_batches_tracked += 1
+        average.update(update)
+    assert float(average.module.weight) == pytest.approx(expected)  # type: ignore[arg-type]
+    assert int(average.module.num_batches_tracked) == 11  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["mean", "standardize", "zca"])
+def test_training_images_leave_normalisation_as_it_promises(kind: str) -> None:
+    from zoo.data.preprocess import Transform
+
+    class Network(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    model, data = Network(), TrainingData(images(2000))
+    preprocess = normalise(model, data, Recipe(normalize=kind), PREPROCESS)  # type: ignore[arg-type]
+    assert data.train.pixels is not None
+    outputs = model(Transform(preprocess).batch(data.train.pixels))
+    assert outputs.mean().item() == pytest.approx(0, abs=1e-4)
+    if kind == "standardize":
+        assert outputs.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    if kind == "zca":
+        torch.testing.assert_close(outputs.flatten(1).T.cov(correction=0), torch.eye(64), atol=0.02, rtol=0)
+        assert "whitening.matrix" in model.state_dict()
+        assert preprocess.whitening == "zca"

@@ -1,0 +1,226 @@
+"""Scores with intervals, and their comparison with a claim."""
+
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from zoo.data.decode import to_pixels
+from zoo.data.fingerprint import Fingerprint
+from zoo.data.images import ImageSet
+from zoo.data.preprocess import Transform
+from zoo.errors import DataError, WeightsError
+from zoo.manifest import Score
+from zoo.memory import keep_freed_memory
+from zoo.spec import Preprocess
+
+Z95 = 1.959963984540054
+"""The 97.5% quantile of the normal distribution: two-sided 95%."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What one network scored on one split. ``top1``, ``top5`` and ``interval`` are in per cent.
+
+    ``interval`` is Wilson's 95% interval of top-1; ``top5`` is None for fewer than six classes,
+    where it says nothing; ``loss`` is the mean cross-entropy in nats; ``fingerprint`` names the
+    pixels and labels.
+    """
+
+    model: str
+    weights: str
+    dataset: str
+    split: str
+    fingerprint: str
+    n: int
+    correct: int
+    top1: float
+    top5: float | None
+    interval: tuple[float, float]
+    loss: float
+    images_per_s: float
+    seconds: float
+    versions: dict[str, str]
+    device: str
+    dtype: str
+    command: str = ""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Whether a measured score agrees with a claimed one, and in words."""
+
+    agrees: bool
+    message: str
+
+
+def evaluate(
+    model: nn.Module,
+    data: ImageSet,
+    *,
+    preprocess: Preprocess,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    dtype: Literal["bfloat16"] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    command: str = "",
+) -> Report:
+    """Scores ``model`` on all images of ``data``, prepared as ``preprocess`` says.
+
+    Runs where the model lies unless a ``device`` is given, in float32 unless ``dtype`` asks for
+    bfloat16. ``progress`` is told (images done, images in all). The modes of the model and of its
+    modules come back as they were. Raises :class:`DataError` where labels are not among the model's
+    classes and :class:`WeightsError` where outputs are not numbers.
+    """
+    keep_freed_memory()
+    device = torch.device(device) if device is not None else _device_of(model)
+    model.to(device)
+    right = right5 = done = 0
+    loss, classes = 0.0, 0
+    streamed = Fingerprint() if data.pixels is None else None
+    started = time.perf_counter()
+    with in_eval_mode(model), torch.inference_mode(), _autocast(device, dtype):
+        for images, labels in batches(data, Transform(preprocess), batch_size, streamed):
+            images = images.to(device, memory_format=torch.channels_last)
+            logits = model(images).float().cpu()
+            classes = _check_logits(logits, labels, data)
+            ranked = logits.topk(min(5, classes), dim=1).indices == labels[:, None]  # B 5
+            right += int(ranked[:, 0].sum())
+            right5 += int(ranked.sum())
+            loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
+            done += len(labels)
+            if progress is not None:
+                progress(done, len(data))
+    seconds = time.perf_counter() - started
+    low, high = wilson(right, done)
+    info = getattr(model, "zoo_info", None)
+    return Report(
+        model=info.model.name if info is not None else type(model).__name__,
+        weights=_weights_name(info),
+        dataset=data.name,
+        split=data.split,
+        fingerprint=data.fingerprint if streamed is None else str(streamed),
+        n=done,
+        correct=right,
+        top1=100 * right / done,
+        top5=100 * right5 / done if classes > 5 else None,
+        interval=(100 * low, 100 * high),
+        loss=loss / done,
+        images_per_s=done / seconds,
+        seconds=seconds,
+        versions=versions(),
+        device=str(device),
+        dtype=dtype or "float32",
+        command=command,
+    )
+
+
+def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions: (low, high), 95% by default.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    """
+    if not 0 <= correct <= n or n == 0:
+        raise ValueError(f"{correct} correct of {n}: expected 0 <= correct <= n and n > 0")
+    share = correct / n
+    centre = share + z * z / (2 * n)
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    low = 0.0 if correct == 0 else (centre - reach) / scale
+    high = 1.0 if correct == n else (centre + reach) / scale
+    return low, high
+
+
+def check(report: Report, claim: Score) -> Comparison:
+    """Whether the claimed top-1 lies within the measured interval."""
+    low, high = report.interval
+    measured = f"measured top-1 {report.top1:.3f}% ({report.correct} of {report.n}), 95% [{low:.3f}, {high:.3f}]"
+    if claim.top1 is None:
+        return Comparison(False, f"{measured}; {claim.source} claims no top-1 to compare it with")
+    agrees = low <= claim.top1 <= high
+    message = f"{measured}; claimed {claim.top1:.3f}% by {claim.source}: {'agrees' if agrees else 'does not agree'}"
+    if claim.fingerprint and claim.fingerprint != report.fingerprint:
+        message += f"; the claim is about other images ({claim.fingerprint[:19]}, here {report.fingerprint[:19]})"
+    return Comparison(agrees, message)
+
+
+def batches(
+    data: ImageSet, transform: Transform, batch_size: int, fingerprint: Fingerprint | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in order, prepared: (float32 B C H W, int64 B).
+
+    Images that are not resident are decoded in threads, a batch ahead; ``fingerprint`` then takes
+    in their pixels, which saves decoding them again.
+    """
+    parts = [range(start, min(start + batch_size, len(data))) for start in range(0, len(data), batch_size)]
+    if data.pixels is not None:
+        for part in parts:
+            yield transform.batch(data.pixels[part.start : part.stop]), data.labels[part.start : part.stop]
+        return
+
+    def prepare(index: int) -> tuple[Tensor, Tensor]:
+        image = data.image(index)
+        return transform(image), to_pixels(image)
+
+    with ThreadPoolExecutor() as pool:
+        coming = pool.map(prepare, parts[0])
+        for part, following in zip(parts, [*parts[1:], range(0)], strict=True):
+            current, coming = coming, pool.map(prepare, following)
+            inputs = []
+            for index, (image, pixels) in zip(part, current, strict=True):
+                inputs.append(image)
+                if fingerprint is not None:
+                    fingerprint.add(pixels[None], data.labels[index : index + 1])
+            yield torch.stack(inputs), data.labels[part.start : part.stop]
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Puts ``model`` in eval mode and every module back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, is_training in modes:
+            module.training = is_training
+
+
+def versions() -> dict[str, str]:
+    """Of what took part in the numbers."""
+    from importlib.metadata import version
+
+    return {"zoo": version("zoo-vision"), "torch": str(torch.__version__), "python": platform.python_version()}
+
+
+def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet) -> int:
+    """The number of classes, once outputs and labels are seen to fit."""
+    if logits.ndim != 2:
+        raise WeightsError(f"The network returns shape {tuple(logits.shape)}, expected (images, classes).")
+    if not torch.isfinite(logits).all():
+        raise WeightsError("The network's outputs are not all finite numbers.")
+    if int(labels.max()) >= logits.shape[1]:
+        raise DataError(
+            f"{data.name} has labels up to {int(data.labels.max())}, the network {logits.shape[1]} classes.",
+            hint="Choose weights trained on this data set, or train with its number of classes.",
+        )
+    return logits.shape[1]
+
+
+def _autocast(device: torch.device, dtype: str | None) -> Any:
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+
+
+def _weights_name(info: Any) -> str:
+    """The name of the manifest's entry, else the file, else nothing."""
+    weights, file = getattr(info, "weights", None), getattr(info, "file", None)
+    return weights.name if weights is not None else str(file or "")

@@ -1,0 +1,104 @@
+"""The state of a training in one safetensors file, replaced whole.
+
+Tensors are ``model.*``, ``optimizer.<parameter>.<name>``, ``group.<index>.<name>`` and ``ema.*``;
+all that is not a tensor is one JSON object under the key ``training`` of the metadata. Nothing is
+pickled.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zoo.errors import TrainingError
+from zoo.training.ema import Average
+
+FORMAT = 1
+
+
+def save(
+    file: Path, position: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+) -> None:
+    """Writes the checkpoint beside ``file`` and moves it into place once it is on the disk."""
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"ema.{key}": value for key, value in average.module.state_dict().items()}
+    state = optimizer.state_dict()
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                scalars.setdefault(str(index), {})[name] = value
+    groups: list[dict[str, Any]] = [{} for _ in state["param_groups"]]
+    for index, group in enumerate(state["param_groups"]):
+        for name, value in group.items():
+            if isinstance(value, Tensor):  # some optimisers count their steps there
+                tensors[f"group.{index}.{name}"] = value
+            elif name != "params":
+                groups[index][name] = value
+    document = {"format": FORMAT, "position": position, "scalars": scalars, "groups": groups}
+    # Tied weights share memory, which safetensors refuses, and formats of memory are not its matter.
+    tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    part = file.with_name(f"{file.name}.part")
+    save_file(tensors, part, {"training": json.dumps(document)})
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    part.replace(file)
+
+
+def restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> dict[str, Any]:
+    """Puts the checkpoint's state into what was built anew; returns its position.
+
+    Raises :class:`TrainingError` where the file is damaged or is another network's.
+    """
+    try:
+        with safe_open(file, "pt") as stream:
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  (not a mapping)
+            document = json.loads((stream.metadata() or {})["training"])
+        if document["format"] != FORMAT:
+            raise TrainingError(f"{file} has checkpoint format {document['format']}, expected {FORMAT}.")
+        _restore_optimizer(optimizer, tensors, document)
+        _restore_module(model, tensors, "model.")
+        if average is not None:
+            _restore_module(average.module, tensors, "ema.")
+        return dict(document["position"])
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        raise TrainingError(
+            f"{file} cannot be resumed from: {error}", hint="Start again with another directory (-o DIR)."
+        ) from None
+
+
+def _restore_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    module.load_state_dict(
+        {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    )
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
+    state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in document["scalars"].items()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for key, value in tensors.items():
+        if not key.startswith("optimizer."):
+            continue
+        _, index, name = key.split(".", 2)
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:  # fused optimisers need the parameter's layout in memory
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        state.setdefault(int(index), {})[name] = value
+    fresh = optimizer.state_dict()["param_groups"]
+    if len(fresh) != len(document["groups"]):
+        raise ValueError(f"{len(document['groups'])} groups of parameters, expected {len(fresh)}")
+    groups: list[dict[str, Any]] = []
+    for group, stored in zip(fresh, document["groups"], strict=True):
+        tuples = {key: tuple(value) for key, value in stored.items() if isinstance(group.get(key), tuple)}
+        prefix = f"group.{len(groups)}."
+        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        groups.append({**group, **stored, **tuples, **own})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

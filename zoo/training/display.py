@@ -1,0 +1,91 @@
+"""What a person sees while a network trains."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Display(Protocol):
+    """Told of every step; epochs and steps count from 1."""
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None: ...
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None: ...
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """A log row as one line."""
+    text = (
+        f"epoch {row['epoch']:>3}  loss {row['loss']:.4f}  train {row['train_top1']:.2f}%  "
+        f"lr {row['lr']:.4g}  {row['images_per_s']:.0f} images/s"
+    )
+    return text + (f"  validation {row['val_top1']:.2f}%" if "val_top1" in row else "")
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None: ...
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None: ...
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lines(Silent):
+    """A line an epoch on standard error: for logs and pipes."""
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None:
+        print(describe(row), file=sys.stderr, flush=True)
+
+
+class Bar(Silent):
+    """A bar over the epoch in hand, with a line for each that is done: for terminals."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=Console(stderr=True),
+            auto_refresh=False,  # a thread that draws would take time from the steps
+            transient=True,
+        )
+        self._task: Any = None
+        self._drawn = 0.0
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        self._progress.start()
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"epoch {epoch}/{epochs}", total=steps, state="")
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None:
+        now = time.monotonic()
+        if now - self._drawn > 0.2:
+            self._drawn = now
+            self._progress.update(self._task, completed=step, state=f"loss {loss:.3f} lr {lr:.3g}")
+            self._progress.refresh()
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None:
+        self._progress.console.print(describe(row), highlight=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def choose_display() -> Display:
+    """A bar where standard error is a terminal, lines elsewhere."""
+    return Bar() if sys.stderr.isatty() else Lines()

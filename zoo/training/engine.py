@@ -1,0 +1,226 @@
+"""The default way to train: supervised, by gradient descent, on one device."""
+
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from zoo.data.images import ImageSet
+from zoo.evaluation import evaluate, versions
+from zoo.memory import keep_freed_memory
+from zoo.spec import Preprocess
+from zoo.training import checkpoint, schedule
+from zoo.training.ema import Average
+from zoo.training.inputs import Batches, TrainingData
+from zoo.training.interruption import Interruption
+from zoo.training.meter import Meter
+from zoo.training.randomness import derive_seed
+from zoo.training.recipe import Recipe
+from zoo.training.run import Run
+
+Criterion = Callable[[Any, Tensor], Tensor]
+
+
+def train(
+    model: nn.Module,
+    data: TrainingData,
+    recipe: Recipe,
+    run: Run,
+    *,
+    preprocess: Preprocess,
+    device: torch.device | str | None = None,
+    criterion: Criterion | None = None,
+) -> nn.Module:
+    """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
+
+    ``criterion(output, labels)`` returns the mean loss of a batch; by default cross-entropy with the
+    recipe's label smoothing. Runs on a GPU where there is one, unless ``device`` says otherwise.
+    ``run.is_finished`` says whether all epochs are done. Resuming continues bit by bit as if there
+    had been no break, on the same machine and number of threads. On Ctrl-C the step in hand is
+    finished and a checkpoint written before KeyboardInterrupt leaves.
+
+    Raises :class:`TrainingError` where the run's directory does not suit or the loss stops being a
+    number; then the last checkpoint stays.
+    """
+    run.check()
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    keep_freed_memory()
+    engine = _Engine(model, data, recipe, run, preprocess, device, criterion)
+    run.open(_describe(model, data, recipe, preprocess, run, device))
+    cuda = [device] if device.type == "cuda" else []
+    was_training = model.training
+    try:
+        with torch.random.fork_rng(devices=cuda), Interruption() as interruption:
+            engine.resume()
+            engine.train(interruption)
+    finally:
+        run.close()
+        model.train(was_training)
+    return model
+
+
+class _Engine:
+    """The parts of one training and where it stands: ``epoch`` epochs and ``step`` steps are done."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: TrainingData,
+        recipe: Recipe,
+        run: Run,
+        preprocess: Preprocess,
+        device: torch.device,
+        criterion: Criterion | None,
+    ) -> None:
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        self.data = data
+        self.recipe = recipe
+        self.run = run
+        self.preprocess = preprocess
+        self.device = device
+        self.layout = layout
+        self.criterion = criterion or nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.batches = Batches(data.train, recipe, preprocess, device)
+        self.optimizer = schedule.optimizer(model, recipe)
+        self.schedule = schedule.schedule(self.optimizer, recipe, self.batches.steps)
+        self.average = Average(model, recipe.ema) if recipe.ema else None
+        self.meter = Meter()
+        self.epoch = self.step = 0
+        self.settle_every = 1 if device.type == "cpu" else 20
+
+    def resume(self) -> None:
+        """Puts everything where the run's checkpoint left it; at the beginning where there is none."""
+        if self.run.resume and self.run.checkpoint.exists():
+            position = checkpoint.restore(self.run.checkpoint, self.model, self.optimizer, self.average)
+            self.epoch, self.step = position["epoch"], position["step"]
+            self.meter = Meter(**position["meter"])
+        self.run.rewind(self.epoch)
+
+    def train(self, interruption: Interruption) -> None:
+        """Trains the epochs that are left, or to where the run is to pause."""
+        last = self.recipe.epochs if self.run.stop_after is None else min(self.run.stop_after, self.recipe.epochs)
+        while self.epoch < last:
+            self.run.display.start(self.epoch + 1, self.recipe.epochs, self.batches.steps)
+            self.model.train()
+            moment = time.perf_counter()
+            for images, labels in self.batches.epoch(self.epoch, self.step):
+                self.update(images, labels)
+                self.meter.seconds += time.perf_counter() - moment
+                moment = time.perf_counter()
+                if interruption.is_requested:
+                    break
+            if self.step == self.batches.steps:
+                self.finish_epoch()
+            if interruption.is_requested:
+                self.save()
+                raise KeyboardInterrupt
+        if self.epoch >= self.recipe.epochs:
+            if self.average is not None:
+                self.model.load_state_dict(self.average.module.state_dict())
+            self.run.is_finished = True
+
+    def update(self, images: Tensor, labels: Tensor) -> None:
+        """One update of the weights, computed in the recipe's number of pieces."""
+        number = self.epoch * self.batches.steps + self.step
+        torch.manual_seed(derive_seed(self.recipe.seed, "network", number))
+        lr = self.schedule.set(number)
+        images = images.contiguous(memory_format=self.layout)
+        pieces = self.recipe.accumulate
+        loss = torch.zeros((), device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        for piece, answers in zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
+            part, right = self.learn(piece, answers, len(answers) / len(labels))
+            loss += part
+            correct += right
+        if self.recipe.clip_grad:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(number)
+        self.meter.add(self.step, lr, len(labels), loss, correct)
+        self.step += 1
+        if self.step % self.settle_every == 0 or self.step == self.batches.steps:
+            latest = self.meter.settle(self.epoch)
+            self.run.display.step(self.epoch + 1, self.step, latest, lr)
+        if self.run.checkpoint_every and self.step % self.run.checkpoint_every == 0:
+            self.save()
+
+    def learn(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Adds the gradient of ``share`` times the mean loss; returns that loss and the count of right answers."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            output = self.model(images)
+        if isinstance(output, Tensor):
+            logits = output = output.float()
+        else:  # a network with auxiliary heads: the main one comes first
+            output = tuple(part.float() for part in output)
+            logits = output[0]
+        loss = self.criterion(output, labels) * share
+        loss.backward()
+        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+
+    def finish_epoch(self) -> None:
+        """Scores the images held out, then logs the epoch and writes the checkpoint."""
+        meter = self.meter
+        row: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "step": (self.epoch + 1) * self.batches.steps,
+            "loss": meter.loss / meter.seen,
+            "train_top1": 100 * meter.correct / meter.seen,
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "images_per_s": meter.seen / meter.seconds,
+            "seconds": meter.seconds,
+        }
+        if self.data.validation is not None:
+            report = evaluate(
+                self.average.module if self.average is not None else self.model,
+                self.data.validation,
+                preprocess=self.preprocess,
+                device=self.device,
+                dtype="bfloat16" if self.recipe.precision == "bfloat16" else None,
+            )
+            row |= {"val_top1": report.top1, "val_loss": report.loss}
+        self.run.write(row)
+        self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
+        self.save()
+
+    def save(self) -> None:
+        """Writes the checkpoint of this moment, unless the loss has stopped being a number."""
+        self.meter.settle(self.epoch)
+        position = {"epoch": self.epoch, "step": self.step, "meter": self.meter.state()}
+        checkpoint.save(self.run.checkpoint, position, self.model, self.optimizer, self.average)
+
+
+def _describe(
+    model: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, run: Run, device: torch.device
+) -> dict[str, Any]:
+    """The run's config.json."""
+    info = getattr(model, "zoo_info", None)
+    sets = {"train": data.train, "validation": data.validation}
+    return {
+        "model": info.model.name if info is not None else type(model).__name__,
+        "args": msgspec.to_builtins(getattr(info, "args", {})),
+        "recipe": msgspec.to_builtins(recipe),
+        "data": {
+            role: {"name": images.name, "split": images.split, "n": len(images), "fingerprint": _fingerprint(images)}
+            for role, images in sets.items()
+            if images is not None
+        },
+        "preprocess": msgspec.to_builtins(preprocess),
+        "versions": versions(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "command": run.command,
+    }
+
+
+def _fingerprint(images: ImageSet) -> str:
+    """Of resident images the whole; of others, which would take a decoding of all, their labels' alone."""
+    if images.pixels is not None:
+        return images.fingerprint
+    return f"labels sha256:{sha256(images.labels.numpy().tobytes()).hexdigest()}"

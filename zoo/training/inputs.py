@@ -1,0 +1,133 @@
+"""Training images on their way to the network: split, normalisation, order, batches."""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from zoo.data.augment import Augment
+from zoo.data.images import MAX_RESIDENT_BYTES, ImageSet
+from zoo.data.preprocess import Transform
+from zoo.data.statistics import mean_and_std
+from zoo.data.stratify import hold_out
+from zoo.data.whitening import ZCA, attach
+from zoo.errors import DataError
+from zoo.spec import Preprocess
+from zoo.training.randomness import generator_at
+from zoo.training.recipe import Recipe
+
+
+class TrainingData(msgspec.Struct, frozen=True):
+    """The images to learn from, and those held out to score on after each epoch."""
+
+    train: ImageSet
+    validation: ImageSet | None = None
+
+
+def split(images: ImageSet, recipe: Recipe) -> TrainingData:
+    """Holds out ``recipe.validation`` of the training images, the same share of each class."""
+    if recipe.validation == 0:
+        return TrainingData(images)
+    return TrainingData(*hold_out(images, recipe.validation, recipe.seed))
+
+
+def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Preprocess) -> Preprocess:
+    """How images are to be prepared for ``model``, from its ``declared`` way and the recipe.
+
+    A whitening transform is fitted and attached to the model, so that it travels in its weights.
+    """
+    images = data.train
+    _, height, width = declared.input_size
+    size = (recipe.input_size, recipe.input_size) if recipe.input_size else (height, width)
+    changes: dict[str, object] = {"input_size": (images.channels, *size)}
+    if images.pixels is not None and images.pixels.shape[2:] == size:
+        changes["crop_pct"] = 1.0
+    if recipe.normalize != "model":
+        if images.pixels is None:
+            raise DataError(
+                f"normalize = {recipe.normalize!r} needs images of one size; those of {images.name} differ.",
+                hint="Use normalize=model.",
+            )
+        zeros, ones = (0.0,) * images.channels, (1.0,) * images.channels
+        mean, std = mean_and_std(images.pixels)
+        if recipe.normalize == "zca":
+            mean, std = zeros, ones
+            changes["whitening"] = "zca"
+        changes |= {"mean": mean, "std": ones if recipe.normalize == "mean" else std}
+    preprocess = msgspec.structs.replace(declared, **changes)
+    if recipe.normalize == "zca" and images.pixels is not None:
+        transform = Transform(preprocess)
+        attach(model, ZCA.fit(transform.batch(part) for part in _parts(images.pixels)))
+    return preprocess
+
+
+class Batches:
+    """Batches of an epoch by number: order and augmentation follow from (seed, epoch, step) alone.
+
+    ``steps`` whole batches make an epoch; the images left over sit that epoch out, others the next.
+    Images of one size lie on ``device`` as uint8 from the start, at the network's input size; others
+    are decoded on demand, a batch ahead, in threads.
+    """
+
+    def __init__(self, images: ImageSet, recipe: Recipe, preprocess: Preprocess, device: torch.device) -> None:
+        self.size = min(recipe.batch_size, len(images))
+        self.steps = len(images) // self.size
+        self._images = images
+        self._recipe = recipe
+        self._device = device
+        # Augmentation stands between cutting out pixels and normalising them.
+        zeros, ones = (0.0,) * preprocess.input_size[0], (1.0,) * preprocess.input_size[0]
+        self._to_unit = Transform(msgspec.structs.replace(preprocess, mean=zeros, std=ones))
+        self._normalise = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
+        self._pixels = self._resident()
+        self._labels = images.labels.to(device)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of ``epoch`` from step ``start`` on: (float32 B C H W, int64 B) on the device."""
+        seed = self._recipe.seed
+        order = torch.randperm(len(self._images), generator=generator_at(seed, "order", epoch))
+        parts = _parts(order[start * self.size : self.steps * self.size], self.size)
+        for step, (pixels, labels) in enumerate(self._read(parts), start):
+            augment = Augment(self._recipe.augment, generator_at(seed, "augment", epoch, step))
+            yield self._normalise.batch(augment(pixels)), labels
+
+    def _read(self, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The pixels uint8 B C H W and labels of each part of the order."""
+        if self._pixels is not None:
+            for part in parts:
+                part = part.to(self._device)
+                yield self._pixels.index_select(0, part), self._labels.index_select(0, part)
+            return
+        with ThreadPoolExecutor() as pool:
+            coming: list[list[Future[Tensor]]] = []
+            for number, part in enumerate(parts):
+                for later in parts[number + len(coming) : number + 2]:
+                    coming.append([pool.submit(self._cut, index) for index in later.tolist()])
+                pixels = torch.stack([image.result() for image in coming.pop(0)])
+                yield pixels.to(self._device), self._labels.index_select(0, part.to(self._device))
+
+    def _cut(self, index: int) -> Tensor:
+        """Image ``index`` at the network's input size, uint8 C H W."""
+        return _to_bytes(self._to_unit(self._images.image(index)))
+
+    def _resident(self) -> Tensor | None:
+        """All pixels at the network's input size on the device; None where that is not to be had."""
+        pixels, size = self._images.pixels, self._to_unit.preprocess.input_size
+        if pixels is None or len(pixels) * math.prod(size) > MAX_RESIDENT_BYTES:
+            return None
+        if tuple(pixels.shape[1:]) != size:
+            pixels = torch.cat([_to_bytes(self._to_unit.batch(part)) for part in _parts(pixels)])
+        return pixels.to(self._device)
+
+
+def _parts(tensor: Tensor, size: int = 1024) -> list[Tensor]:
+    """Slices of at most ``size`` along the first axis."""
+    return [tensor[start : start + size] for start in range(0, len(tensor), size)]
+
+
+def _to_bytes(images: Tensor) -> Tensor:
+    """uint8 of float ``images`` in [0, 1], exactly."""
+    return (images * 255).round_().to(torch.uint8)

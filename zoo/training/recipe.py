@@ -1,0 +1,215 @@
+"""A recipe: everything that decides what training does to the numbers.
+
+A family's ``recipes.toml`` holds one table a recipe. Besides the fields below, a table says for
+which ``models`` and ``data`` it is the default (shell patterns; ``[]`` for none), and a ``note``::
+
+    [fast_c10]
+    models = ["resnet*", "plain*"]
+    data = ["cifar10"]
+    note = "..."
+    epochs = 60
+    augment = {pad_crop = 4, flip = true}
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from zoo.data.augmentation import Affine, Augmentation
+from zoo.errors import RecipeError, UnknownNameError
+from zoo.spec import Model, Plugin
+
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+DEFAULT = "default"
+"""The recipe that every plugin has: all fields at their defaults. It is used only where asked for by name."""
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a network is trained. A field left out has the default shown here."""
+
+    name: str = ""
+    note: str = ""
+
+    epochs: Positive = 30
+    """Passes over the training images. The images left over after whole batches sit an epoch out."""
+    batch_size: Positive = 128
+    """Images an update of the weights."""
+    accumulate: Positive = 1
+    """Pieces in which a batch is computed, one after the other: less memory, the same update."""
+
+    optimizer: str = "sgd"
+    """A name of timm's optimiser factory: ``sgd``, ``adamw``, ``lamb``, ``muon``, ..."""
+    lr: NotNegative = 0.1
+    """The learning rate after warm-up."""
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+    """Nesterov's momentum; concerns ``sgd`` only."""
+    weight_decay: NotNegative = 5e-4
+    decay_norm_and_bias: bool = True
+    """Whether weight decay also pulls on biases and on the parameters of normalisation."""
+    clip_grad: NotNegative = 0.0
+    """Largest norm of the whole gradient; 0: not clipped."""
+
+    schedule: Literal["constant", "cosine", "linear", "multistep", "step"] = "cosine"
+    """How the learning rate falls, update by update; ``cosine`` and ``linear`` end at ``min_lr``."""
+    decay_epochs: tuple[NotNegative, ...] = ()
+    """``multistep``: the epochs at which the rate falls; ``step``: one number, the interval."""
+    decay_rate: NotNegative = 0.1
+    """The factor by which it falls there."""
+    warmup_epochs: NotNegative = 0.0
+    """Epochs of linear rise from ``warmup_lr`` to ``lr``, counted among ``epochs``."""
+    warmup_lr: NotNegative = 0.0
+    min_lr: NotNegative = 0.0
+
+    label_smoothing: Fraction = 0.0
+    ema: Fraction = 0.0
+    """Decay an update of an average of the weights, which is what is kept; 0: no average."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """Arithmetic of the forward and backward pass; weights are float32 always."""
+    channels_last: bool = True
+    """Memory layout of images and filters: faster for convolutions, the same mathematics."""
+
+    seed: int = 0
+    """Decides initial weights, order, augmentation and dropout."""
+    validation: Natural = 0
+    """Training images held out, the same share of each class, and scored after every epoch."""
+    input_size: Natural = 0
+    """Side of the network's input in pixels; 0: as the model declares it."""
+    normalize: Literal["model", "mean", "standardize", "zca"] = "model"
+    """Whether pixels are normalised with the model's declared mean and std, with the training
+    images' mean (std 1), with their mean and std, or whitened by a transform fitted to them."""
+    augment: Augmentation = Augmentation()
+    """Random changes of the training images."""
+
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            value = getattr(self, field)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise ValueError(f"{field} must be finite, got {number}")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate = {self.accumulate} pieces of a batch of {self.batch_size}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be fewer than epochs = {self.epochs}")
+        if self.schedule == "multistep" and not self.decay_epochs:
+            raise ValueError("schedule multistep needs decay_epochs, such as [80, 120]")
+        if self.schedule == "step" and (len(self.decay_epochs) != 1 or self.decay_epochs[0] <= 0):
+            raise ValueError("schedule step needs decay_epochs with the one interval, such as [30]")
+        if self.decay_epochs != tuple(sorted(self.decay_epochs)):
+            raise ValueError(f"decay_epochs {list(self.decay_epochs)} must rise")
+
+
+def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
+    """The tables of the plugin's recipes by name, not yet validated; {} where it has none."""
+    if not plugin.recipes:
+        return {}
+    package, _, path = plugin.recipes.partition(":")
+    try:
+        text = resources.files(package).joinpath(path).read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except (OSError, ImportError, ValueError) as error:
+        raise RecipeError(f"Recipes {plugin.recipes!r} of plugin {plugin.name!r} cannot be read: {error}") from None
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise RecipeError(f"{plugin.recipes}: {name} = {table!r} stands outside a table: expected [recipe] tables.")
+    return tables
+
+
+def choose(
+    plugin: Plugin,
+    model: Model | str,
+    data: str,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """The recipe called ``name``, or the plugin's first for this model and data set, with changes.
+
+    ``settings`` maps fields (``lr``, ``augment.pad``) to values; a string is read as a TOML value.
+    Raises :class:`UnknownNameError` for a name that no table has and :class:`RecipeError` for a
+    field or value that is not valid, or where no table is meant for the model and data.
+    """
+    model = model if isinstance(model, str) else model.name
+    tables = {DEFAULT: {}, **read(plugin)}
+    if name is not None and name not in tables:
+        raise UnknownNameError.of("recipe", name, tables, hint=f"Recipes of {plugin.name}: {', '.join(tables)}.")
+    if name is None:
+        name = next((key for key, table in tables.items() if _is_meant_for(table, model, data)), None)
+    if name is None:
+        raise RecipeError(
+            f"No recipe of {plugin.name} is meant for {model} on {data!r}.",
+            hint=f"Choose one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
+        )
+    return resolve(name, tables[name], settings)
+
+
+def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe that a TOML ``table`` and ``settings`` make; raises :class:`RecipeError`."""
+    fields = {key: value for key, value in table.items() if key not in ("models", "data")}
+    for key, value in (settings or {}).items():
+        _set(fields, key, _value(value))
+    _check_keys(fields)
+    try:
+        return msgspec.convert({**fields, "name": name}, Recipe)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        where = path.rstrip("`") or "recipe"
+        raise RecipeError(f"Recipe {name!r}: {where}: {message}.") from None
+
+
+def _is_meant_for(table: Mapping[str, Any], model: str, data: str) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and any(
+        fnmatchcase(data, pattern) for pattern in table.get("data", ())
+    )
+
+
+def _value(text: Any) -> Any:
+    """What ``text`` means in TOML; a bare word is a string. Anything but a string stays."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+
+
+def _set(fields: dict[str, Any], key: str, value: Any) -> None:
+    """Sets the dotted ``key``, leaving tables that are shared with others as they are."""
+    *owners, leaf = key.split(".")
+    for owner in owners:
+        table = fields.get(owner, {})
+        if not isinstance(table, Mapping):
+            raise _unknown(key)
+        fields[owner] = fields = dict(table)
+    fields[leaf] = value
+
+
+def _check_keys(fields: Mapping[str, Any], prefix: str = "") -> None:
+    """Finds misspelt keys before msgspec does, to suggest the nearest."""
+    kind = {"": Recipe, "augment.": Augmentation, "augment.affine.": Affine}.get(prefix)
+    for key, value in fields.items():
+        if kind is None or key not in kind.__struct_fields__:
+            raise _unknown(prefix + key)
+        if isinstance(value, Mapping):
+            _check_keys(value, f"{prefix}{key}.")
+
+
+def _unknown(key: str) -> RecipeError:
+    known = [
+        *Recipe.__struct_fields__,
+        *(f"augment.{leaf}" for leaf in Augmentation.__struct_fields__),
+        *(f"augment.affine.{leaf}" for leaf in Affine.__struct_fields__),
+    ]
+    near = get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"Fields: {', '.join(known)}."
+    return RecipeError(f"A recipe has no field {key!r}.", hint=hint)
