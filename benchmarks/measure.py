@@ -1,0 +1,64 @@
+"""Whole processes, timed and weighed from outside."""
+
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    """A command to run, with additions to the environment."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str] = {}
+
+
+class Result(NamedTuple):
+    """Medians of several runs; ``megabytes`` is the peak resident size."""
+
+    seconds: float
+    fastest: float
+    slowest: float
+    megabytes: float
+
+
+def run(process: Process) -> tuple[float, float]:
+    """Wall seconds and peak MB of one run; a failing command raises."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(
+            process.command, env={**os.environ, **process.environment}, stdout=subprocess.DEVNULL, stderr=errors
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            errors.seek(0)
+            raise SystemExit(f"{' '.join(process.command)} failed:\n{errors.read().decode()}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def in_turns(processes: Mapping[str, Process], runs: int) -> dict[str, Result]:
+    """Each process ``runs`` times, in turns, after one run that is not counted."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
+    for round_ in range(runs + 1):
+        for name, process in processes.items():
+            result = run(process)
+            if round_:
+                taken[name].append(result)
+    return {name: summarise(results) for name, results in taken.items()}
+
+
+def summarise(results: Sequence[tuple[float, float]]) -> Result:
+    seconds = [taken for taken, _ in results]
+    return Result(statistics.median(seconds), min(seconds), max(seconds), statistics.median(mb for _, mb in results))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
+    lines = [head, ["-" * len(name) for name in head], *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines) + "\n"

@@ -1,0 +1,40 @@
+"""How long asking takes: ``zoo list`` and ``zoo info`` against listing with timm, each a cold process.
+
+Run with ``make bench`` or ``python benchmarks/start.py [RUNS]``. Commands take turns, so that a machine
+that drifts drifts for all; the table gives medians, minima and maxima in milliseconds.
+"""
+
+import sys
+
+from measure import Process, in_turns, table
+
+PYTHON = sys.executable
+COMMANDS = {
+    "python -c pass": [PYTHON, "-c", "pass"],
+    "click, msgspec, entry points": [PYTHON, "-c", "import click, msgspec, importlib.metadata as m; m.entry_points()"],
+    "zoo list": [PYTHON, "-m", "zoo", "list"],
+    "zoo info": [PYTHON, "-m", "zoo", "info", "resnet152"],
+    "zoo plugins": [PYTHON, "-m", "zoo", "plugins"],
+    "timm.list_models": [PYTHON, "-c", "import timm; print(timm.list_models('*resnet*'))"],
+}
+
+
+def main() -> None:
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    results = in_turns({name: Process(command) for name, command in COMMANDS.items()}, runs)
+    peer = results["timm.list_models"].seconds
+    rows = [
+        (
+            name,
+            f"{1e3 * result.seconds:.0f}",
+            f"{1e3 * result.fastest:.0f} to {1e3 * result.slowest:.0f}",
+            f"{result.megabytes:.0f}",
+            f"{peer / result.seconds:.1f}",
+        )
+        for name, result in results.items()
+    ]
+    print(table(("cold process", "ms", "range", "peak MB", "times faster than timm"), rows))
+
+
+if __name__ == "__main__":
+    main()

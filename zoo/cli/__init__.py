@@ -1,0 +1,35 @@
+"""The command line. One file a group of commands, imported when one of them is called."""
+
+import click
+
+from zoo import __version__
+from zoo.cli.group import Commands
+
+_HOMES = {
+    "list": "zoo.cli.catalogue:list_models",
+    "info": "zoo.cli.catalogue:info",
+    "fetch": "zoo.cli.weights:fetch",
+    "predict": "zoo.cli.inference:predict",
+    "evaluate": "zoo.cli.inference:evaluate",
+    "train": "zoo.cli.training:train",
+    "verify": "zoo.cli.weights:verify",
+    "convert": "zoo.cli.weights:convert",
+    "plugins": "zoo.cli.catalogue:plugins",
+    "completion": "zoo.cli.completion:completion",
+}
+
+
+@click.group(cls=Commands, homes=_HOMES)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli(debug: bool) -> None:
+    """Vision architectures, and weights that can be believed.
+
+    A name gives a network (resnet152), a name with a tag a trained one (resnet20.digits).
+    Exit codes: 0 done, 1 failed, 2 asked wrongly.
+    """
+
+
+def main() -> None:
+    """The ``zoo`` command."""
+    cli(prog_name="zoo")

@@ -1,0 +1,231 @@
+"""``zoo list``, ``zoo info``, ``zoo plugins``: what there is. Nothing here imports torch."""
+
+from typing import Any
+
+import click
+
+from zoo import catalogue, registry
+from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
+from zoo.cli.output import count, note, print_facts, print_json, print_table, size
+from zoo.manifest import Score, Weights
+from zoo.registry import Listed, PluginRow
+from zoo.spec import Model, Preprocess
+
+
+@click.command("list")
+@click.argument("pattern", default="*", shell_complete=complete_name)
+@click.option("--family", callback=check_family, shell_complete=complete_family, help="Only this plugin's models.")
+@click.option("--dataset", help="Weights trained for or scored on this data set.")
+@click.option("--licence", "--license", "license", help="Weights under this licence.")
+@click.option("--max-params", callback=check_amount, help="Models with at most so many parameters: 300k, 25M.")
+@click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="Weights, with their scores.")
+@json_option
+def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
+    """List the models whose names match PATTERN.
+
+    A pattern with a dot, such as 'resnet20.*', lists weights and their scores.
+    """
+    names = catalogue.list_models(pattern, **filters)
+    registered = registry.load()
+    entries = {entry.name: entry for entry in registered.models()}
+    if any(name in entries for name in names):
+        models = [entries[name] for name in names]
+        if as_json:
+            return print_json([_describe(entry) for entry in models])
+        _print_models(models)
+    else:
+        weights = [_find_weights(entries, name) for name in names]
+        if as_json:
+            return print_json([_describe_weights(*found) for found in weights])
+        _print_weights(weights)
+    if not names:
+        note(f"No name matches {pattern!r}" + (" and the filters." if any(filters.values()) else "."))
+        if not {"*", "?", "["} & set(pattern):
+            note(f"Try zoo list '{pattern}*'.")
+    unusable = [row.name for row in registered.plugins if row.status not in ("ok", "disabled")]
+    if unusable:
+        note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins says why.")
+    return None
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_name)
+@json_option
+def info(name: str, as_json: bool) -> None:
+    """Show all that is known of a model or of weights."""
+    if as_json:
+        return print_json(catalogue.info(name))
+    registered = registry.load()
+    found = registered.find(name)
+    every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
+    click.echo(name)
+    print_facts(_facts_of_model(found.model, found.row))
+    if found.weights:
+        click.echo("\nweights")
+        print_facts(_facts_of_weights(found.weights))
+    elif every:
+        entry = Listed(found.model.name, found.row, found.model, tuple(every))
+        click.echo()
+        _print_weights([(entry, weights) for weights in every])
+    return None
+
+
+@click.command()
+@json_option
+def plugins(as_json: bool) -> None:
+    """Show every plugin that is installed and what became of it."""
+    registered = registry.load()
+    usable = [entry.row for entry in registered.models()]  # reads the manifests, so that a bad one shows
+    if as_json:
+        return print_json(
+            [
+                {
+                    "name": row.name,
+                    "distribution": row.distribution,
+                    "version": row.version,
+                    "status": row.status,
+                    "reason": row.reason,
+                    "models": usable.count(row),
+                    "builtin": row.is_builtin,
+                }
+                for row in registered.plugins
+            ]
+        )
+    rows = [
+        (row.name, row.distribution, row.version, row.status, str(usable.count(row)), row.reason)
+        for row in registered.plugins
+    ]
+    print_table(("plugin", "distribution", "version", "status", "models", "reason"), rows, right=("models",))
+    return None
+
+
+def _find_weights(entries: dict[str, Listed], name: str) -> tuple[Listed, Weights]:
+    arch, _, tag = name.rpartition(".")
+    return entries[arch], next(weights for weights in entries[arch].weights if weights.tag == tag)
+
+
+def _print_models(entries: list[Listed]) -> None:
+    rows = [
+        (
+            entry.name,
+            _family(entry.row),
+            count(entry.model.params),
+            str(entry.model.paper.year) if entry.model.paper else "",
+            " ".join(weights.tag + ("" if weights.pinned else "*") for weights in entry.weights),
+        )
+        for entry in entries
+    ]
+    print_table(("model", "family", "params", "year", "weights"), rows, right=("params", "year"))
+    if any(not weights.pinned for entry in entries for weights in entry.weights):
+        note("* not pinned: nobody has said which bytes to expect.")
+
+
+def _print_weights(found: list[tuple[Listed, Weights]]) -> None:
+    rows = []
+    for entry, weights in found:
+        split, score = _main_score(weights)
+        rows.append(
+            (
+                f"{entry.name}.{weights.tag}",
+                _family(entry.row),
+                count(entry.model.params),
+                f"{score.top1:.2f}%" if score and score.top1 is not None else "",
+                split,
+                weights.license.weights,
+                size(weights.size),
+                weights.sha256[:12] if weights.pinned else "not pinned",
+            )
+        )
+    titles = ("weights", "family", "params", "top-1", "on", "licence", "size", "sha256")
+    if rows:
+        print_table(titles, rows, right=("params", "top-1", "size"))
+
+
+def _main_score(weights: Weights) -> tuple[str, Score | None]:
+    """The score on the data set of the weights' classes, or the first there is."""
+    ranked = sorted(weights.scores.items(), key=lambda item: item[0].partition("/")[0] != weights.classes)
+    return ranked[0] if ranked else (weights.classes, None)
+
+
+def _family(row: PluginRow) -> str:
+    return row.name if row.is_builtin else f"{row.name} (from {row.distribution})"
+
+
+def _describe(entry: Listed) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "family": entry.row.name,
+        "distribution": registry.DISTRIBUTION if entry.row.is_builtin else entry.row.distribution,
+        "builtin": entry.row.is_builtin,
+        "params": entry.model.params,
+        "macs": entry.model.macs,
+        "num_classes": entry.model.num_classes,
+        "year": entry.model.paper.year if entry.model.paper else None,
+        "weights": [{"name": f"{entry.name}.{weights.tag}", "pinned": weights.pinned} for weights in entry.weights],
+    }
+
+
+def _describe_weights(entry: Listed, weights: Weights) -> dict[str, Any]:
+    return {
+        "name": f"{entry.name}.{weights.tag}",
+        "model": entry.name,
+        "family": entry.row.name,
+        "params": entry.model.params,
+        "classes": weights.classes,
+        "license": weights.license,
+        "pinned": weights.pinned,
+        "sha256": weights.sha256,
+        "size": weights.size,
+        "scores": weights.scores,
+    }
+
+
+def _facts_of_model(model: Model, row: PluginRow) -> list[tuple[str, str]]:
+    paper = model.paper
+    args = ", ".join(f"{name}={value!r}" for name, value in model.args.items())
+    return [
+        ("family", f"{row.name}, from {row.distribution} {row.version}".strip()),
+        ("paper", f"{paper.title} ({paper.authors}, {paper.year})" if paper else ""),
+        ("", paper.url if paper else ""),
+        ("parameters", f"{model.params:,}" if model.params else ""),
+        ("multiply-adds", f"{model.macs:,} an image" if model.macs else ""),
+        ("classes", str(model.num_classes)),
+        ("input", _input(model.preprocess)),
+        ("stages", ", ".join(model.stages)),
+        ("build", f"{model.build}({args})"),
+        ("needs", ", ".join(requirement.module for requirement in model.requires)),
+        ("note", model.note),
+    ]
+
+
+def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
+    license = weights.license
+    facts = [
+        ("classes", weights.classes),
+        ("input", _input(weights.preprocess) if weights.preprocess else ""),
+        ("origin", weights.origin),
+        ("licence", f"code {license.code}, weights {license.weights}, data {license.data}"),
+        ("hub", weights.hub),
+        ("path", weights.path),
+        ("revision", weights.revision),
+        ("sha256", weights.sha256 or (f"{weights.sha256_prefix}... (not pinned)" if weights.sha256_prefix else "")),
+        ("size", f"{weights.size:,} bytes" if weights.size else ""),
+        ("pinned", "yes" if weights.pinned else "no: fetched only with --allow-unpinned"),
+        ("probe", f"{weights.probe.batch} images, seed {weights.probe.seed}" if weights.probe else "none"),
+    ]
+    return facts + [(f"on {split}", _score(score)) for split, score in weights.scores.items()]
+
+
+def _score(score: Score) -> str:
+    parts = [f"top-1 {score.top1:g}%" if score.top1 is not None else ""]
+    parts += [f"top-5 {score.top5:g}%" if score.top5 is not None else "", f"{score.n:,} images", score.source]
+    return ", ".join(filter(None, parts))
+
+
+def _input(preprocess: Preprocess) -> str:
+    shape = " x ".join(map(str, preprocess.input_size))
+    return (
+        f"{shape}, crop {preprocess.crop_pct:g}, {preprocess.interpolation}, "
+        f"mean {list(preprocess.mean)}, std {list(preprocess.std)}"
+        + (f", {preprocess.whitening} whitening" if preprocess.whitening != "none" else "")
+    )

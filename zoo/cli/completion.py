@@ -1,0 +1,25 @@
+"""``zoo completion``: the script that makes a shell complete commands, options and model names."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from zoo.cli.options import json_option
+from zoo.cli.output import print_json
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@json_option
+@click.pass_context
+def completion(context: click.Context, shell: str, as_json: bool) -> None:
+    """Print the completion script for a shell.
+
+    bash: eval "$(zoo completion bash)" in ~/.bashrc; zsh likewise in ~/.zshrc;
+    fish: zoo completion fish > ~/.config/fish/completions/zoo.fish
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    script = kind(context.find_root().command, {}, "zoo", "_ZOO_COMPLETE").source()
+    if as_json:
+        return print_json({"shell": shell, "script": script})
+    return click.echo(script)

@@ -1,0 +1,197 @@
+"""``zoo predict``, ``zoo evaluate``: what a network says, and how often it is right."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli.options import complete_name, device_option, json_option
+from zoo.cli.output import do_each, note, only_answers, print_facts, print_json, show_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from zoo.evaluation import Comparison, Report
+    from zoo.manifest import Score
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_name)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(exists=True, dir_okay=False))
+@click.option("-k", "--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
+@click.option("--weights", type=_FILE, help="A local safetensors file, in place of NAME's own weights.")
+@device_option
+@json_option
+@click.pass_context
+def predict(
+    context: click.Context,
+    name: str,
+    images: tuple[str, ...],
+    top: int,
+    weights: Path | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Say what is on images: the likeliest classes and their probabilities."""
+    from zoo.create import info_of
+
+    with only_answers():
+        model = _create(name, weights, device).eval()
+        classes = _class_names(model)
+
+    def work(file: str) -> list[dict[str, Any]]:
+        with only_answers():
+            ranked = _rank(model, file, classes, top)
+        if not as_json:
+            click.echo(file)
+            for row in ranked:
+                click.echo(f"  {row['probability']:7.2%}  {row['class']}")
+        return ranked
+
+    done, failed, code = do_each(images, work)
+    if as_json:
+        rows = [{"image": file, "classes": ranked} for file, ranked in done.items()]
+        rows += [{"image": file, "error": reason} for file, reason in failed.items()]
+        info = info_of(model)
+        print_json({"model": info.model.name, "weights": info.name, "predictions": rows})
+    context.exit(code)
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_name)
+@click.option("--data", help="A data set's name or path.  [default: the one the weights were trained for]")
+@click.option("--split", default="test", show_default=True)
+@click.option("--weights", type=_FILE, help="Score this local safetensors file.")
+@click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 where it does not agree.")
+@click.option("--batch-size", default=256, show_default=True, type=click.IntRange(min=1))
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@device_option
+@json_option
+@click.pass_context
+def evaluate(
+    context: click.Context,
+    name: str,
+    data: str | None,
+    split: str,
+    weights: Path | None,
+    check: bool,
+    batch_size: int,
+    dtype: str,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Score weights on a data set: top-1 with its 95% interval, top-5, loss."""
+    if check and weights:
+        raise click.UsageError("--check compares with what a manifest claims; a local file claims nothing.")
+    from zoo import hooks
+
+    options: dict[str, Any] = {"batch_size": batch_size, "command": _command(context)}
+    with only_answers(), show_progress(f"evaluating {name}") as progress:
+        model = _create(name, weights, None)
+        claims = _claims(model) if check else {}
+        report = hooks.evaluate(
+            model, data, split, device=device, dtype=None if dtype == "float32" else dtype, progress=progress, **options
+        )
+    comparison = _compare(report, claims) if check else None
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(report) | ({"check": comparison} if comparison else {}))
+    else:
+        _print_report(report, comparison)
+    context.exit(0 if comparison is None or comparison.agrees else 1)
+
+
+def _create(name: str, weights: Path | None, device: str | None) -> "nn.Module":
+    """The trained network: from ``weights``, the tag in ``name``, or the model's default weights."""
+    from zoo import registry
+    from zoo.create import create
+
+    is_untagged = registry.load().find(name).weights is None
+    return create(name, pretrained=is_untagged and weights is None, weights=weights, device=device)
+
+
+def _class_names(model: "nn.Module") -> tuple[str, ...]:
+    """As the weights' file gives them, or those of their data set; none where nobody knows them."""
+    from zoo.create import info_of
+    from zoo.data.classes import class_names
+    from zoo.errors import MissingExtraError, UnknownNameError
+
+    info = info_of(model)
+    if info.class_names or not info.classes:
+        return info.class_names
+    try:
+        return class_names(info.classes)
+    except (MissingExtraError, UnknownNameError) as error:
+        note(f"Classes are shown by number: {error}")
+        return ()
+
+
+def _rank(model: "nn.Module", file: str, classes: tuple[str, ...], top: int) -> list[dict[str, Any]]:
+    import torch
+
+    from zoo.create import info_of, preprocess
+    from zoo.data.decode import read_image
+
+    image = read_image(Path(file), file, channels=info_of(model).preprocess.input_size[0])
+    device = next(model.parameters(), torch.empty(0)).device
+    with torch.inference_mode():
+        logits = model(preprocess(model)(image)[None].to(device))[0]  # C
+    probabilities, indices = logits.float().softmax(0).topk(min(top, len(logits)))
+    return [
+        {"class": classes[i] if len(classes) == len(logits) else f"class {i}", "index": i, "probability": probability}
+        for i, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
+    ]
+
+
+def _claims(model: "nn.Module") -> "Mapping[str, Score]":
+    from zoo.create import info_of
+    from zoo.errors import WeightsError
+
+    info = info_of(model)
+    if info.weights is None or not info.weights.scores:
+        raise WeightsError(f"The manifest claims no score of {info.name}: there is nothing to compare with.")
+    return info.weights.scores
+
+
+def _compare(report: "Report", claims: "Mapping[str, Score]") -> "Comparison":
+    from zoo import evaluation
+    from zoo.errors import WeightsError
+
+    where = f"{report.dataset}/{report.split}"
+    if where not in claims:
+        raise WeightsError(
+            f"The manifest claims no score of {report.weights} on {where}.",
+            hint=f"It claims scores on {', '.join(claims)}.",
+        )
+    return evaluation.check(report, claims[where])
+
+
+def _command(context: click.Context) -> str:
+    """The command line that gives these numbers again: for the claim in a manifest."""
+    import shlex
+
+    words = ["zoo", "evaluate", context.params["name"]]
+    for option in ("data", "split", "weights", "dtype"):
+        if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
+            words += [f"--{option}", str(context.params[option])]
+    return shlex.join(words)
+
+
+def _print_report(report: "Report", comparison: "Comparison | None") -> None:
+    low, high = report.interval
+    click.echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
+    facts = [
+        ("top-1", f"{report.top1:.3f}%  ({report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f})"),
+        ("top-5", f"{report.top5:.3f}%" if report.top5 is not None else ""),
+        ("loss", f"{report.loss:.4f}"),
+        ("speed", f"{report.images_per_s:,.0f} images/s on {report.device}, {report.dtype}"),
+        ("images", report.fingerprint),
+        ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
+        ("check", comparison.message if comparison else ""),
+    ]
+    print_facts(facts)

@@ -1,0 +1,60 @@
+"""Options that several commands share, what completes them in a shell, and what checks them."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from zoo import registry
+from zoo.catalogue import list_models
+from zoo.errors import UnknownNameError
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgb]?)", re.IGNORECASE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+
+
+def complete_name(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of models; of weights once a dot is typed."""
+    return [name for name in list_models(pretrained="." in incomplete) if name.startswith(incomplete)]
+
+
+def complete_family(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [row.name for row in registry.load().plugins if row.name.startswith(incomplete)]
+
+
+def check_family(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A plugin's name; raises :class:`UnknownNameError` for any other."""
+    known = [row.name for row in registry.load().plugins] if value else []
+    if value and value not in known:
+        raise UnknownNameError.of("family", value, known, hint=f"There are {', '.join(known) or 'none'}.")
+    return value
+
+
+def check_amount(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """A whole number, ``25M`` for 25,000,000."""
+    if value is None:
+        return None
+    match = _AMOUNT.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a number such as 300000, 300k or 25M.")
+    return round(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def check_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A device that torch has here."""
+    if value is None:
+        return None
+    import torch
+
+    try:
+        torch.empty(0, device=value)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise click.BadParameter(f"{value!r} cannot be used: {str(error).partition(chr(10))[0]}") from None
+    return value
+
+
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+device_option: Callable[[Any], Any] = click.option(
+    "--device", callback=check_device, help="cpu, cuda, cuda:1, mps, ...  [default: cpu]"
+)

@@ -1,0 +1,147 @@
+"""What a person or a program reads: tables and JSON on standard output, all else on standard error.
+
+rich draws on terminals alone: importing it costs more than listing a thousand models, and what goes
+into a pipe should not be cut to a width.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from zoo.errors import ZooError
+
+T = TypeVar("T")
+
+
+def print_json(value: Any) -> None:
+    """``value`` as the one JSON document on standard output."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
+    """Aligned columns; those named in ``right`` hold numbers. Empty columns are left out."""
+    shown = [i for i in range(len(titles)) if any(row[i] for row in rows)]
+    titles, rows = [titles[i] for i in shown], [[_clean(row[i]) for i in shown] for row in rows]
+    if sys.stdout.isatty():
+        return _draw_table(titles, rows, right)
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if title in right else cell.ljust(width)
+            for title, cell, width in zip(titles, row, widths, strict=True)
+        ).rstrip()
+        for row in [titles, *rows]
+    ]
+    return click.echo("\n".join(lines))
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """A name and its value a line; those without value are left out."""
+    facts = [(name, _clean(value)) for name, value in facts if value]
+    width = max(len(name) for name, _ in facts)
+    click.echo("\n".join(f"  {name.ljust(width)}  {value}" for name, value in facts))
+
+
+def note(message: str) -> None:
+    """A remark on standard error."""
+    click.echo(message, err=True)
+
+
+def complain(error: Exception, about: str = "") -> None:
+    """``error`` on standard error: what is wrong, what to type next; its traceback under ``--debug``."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.find_root().params.get("debug"):
+        import traceback
+
+        traceback.print_exception(error)
+    message = error.message if isinstance(error, ZooError) else str(error)
+    click.echo(click.style("error: ", fg="red") + (f"{about}: " if about not in message else "") + message, err=True)
+    if isinstance(error, ZooError) and error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+
+
+def do_each(names: Sequence[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str], int]:
+    """Does ``work`` for each of ``names``, whatever becomes of the others.
+
+    Returns the results, the reasons of the failures, which are printed as they happen, and the exit code.
+    """
+    done: dict[str, T] = {}
+    failed: dict[str, str] = {}
+    code = 0
+    for name in dict.fromkeys(names):
+        try:
+            done[name] = work(name)
+        except BrokenPipeError:
+            raise
+        except (ZooError, OSError) as error:
+            complain(error, about=name if len(names) > 1 else "")
+            failed[name] = str(error)
+            code = error.exit_code if isinstance(error, ZooError) and len(names) == 1 else 1
+    return done, failed, code
+
+
+@contextlib.contextmanager
+def only_answers() -> Iterator[None]:
+    """Within it, what a plugin's code prints goes to standard error: it must not spoil the answer."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def show_progress(label: str, *, bytes: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error where that is a terminal: yields what to tell (done, in all)."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress
+
+    amount = (progress.DownloadColumn(), progress.TransferSpeedColumn()) if bytes else (progress.MofNCompleteColumn(),)
+    columns = (progress.TextColumn("{task.description}", markup=False), progress.BarColumn(), *amount)
+    bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=_console(stderr=True), transient=True)
+    with bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def count(number: int) -> str:
+    """``60.2 M`` for 60,192,808."""
+    for unit, symbol in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if number >= 0.9995 * unit:  # so that 999,600 is 1.00 M, not 1e+03 k
+            digits = f"{number / unit:#.3g}".rstrip(".")
+            return f"{digits}{symbol}"
+    return str(number) if number else ""
+
+
+def size(bytes: int) -> str:
+    """``1.1 MB`` for 1,102,340 bytes."""
+    text = count(bytes)
+    return f"{text}{'' if text[-1:].isalpha() else ' '}B" if text else ""
+
+
+def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(
+            title, justify="right" if title in right else "left", overflow="fold", no_wrap=title in titles[:1]
+        )
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def _clean(text: str) -> str:
+    """Without control characters: a plugin's words must not steer the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,155 @@
+"""``zoo fetch``, ``zoo verify``, ``zoo convert``: files of weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo import hub, registry
+from zoo.cli.options import complete_name, json_option
+from zoo.cli.output import count, do_each, note, only_answers, print_json, show_progress, size
+from zoo.create import create, default_weights
+from zoo.hub import cache
+from zoo.manifest import Weights
+
+if TYPE_CHECKING:
+    from zoo.convert import ConversionReport
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_name)
+@click.option("--source", metavar="HUB", help="Ask this hub alone: a directory, s3://, https://, hf.")
+@click.option("--allow-unpinned", is_flag=True, help="Also take weights whose sha256 nobody has written down.")
+@json_option
+@click.pass_context
+def fetch(
+    context: click.Context, names: tuple[str, ...], source: str | None, allow_unpinned: bool, as_json: bool
+) -> None:
+    """Fetch weights into the cache and print where they are.
+
+    NAME is arch.tag, or arch for its default weights.
+    """
+
+    def work(name: str) -> dict[str, Any]:
+        found = registry.load().find(name)
+        entry = found.weights or default_weights(found, allow_unpinned=allow_unpinned)
+        with show_progress(entry.name, bytes=True) as progress:
+            file = hub.fetch(entry, source=source, allow_unpinned=allow_unpinned, progress=progress)
+        if not as_json:
+            click.echo(file)
+        return {"weights": entry.name, "file": file, "size": file.stat().st_size, "pinned": entry.pinned}
+
+    done, failed, code = do_each(names, work)
+    if as_json:
+        print_json(_outcomes(done, failed))
+    context.exit(code)
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
+@click.option("--deep", is_flag=True, help="Hash the files again, not only where their stat changed.")
+@json_option
+@click.pass_context
+def verify(context: click.Context, names: tuple[str, ...], deep: bool, as_json: bool) -> None:
+    """Check fetched weights: their bytes, their tensors, and what the network computes with them.
+
+    Without NAME, everything that is in the cache.
+    """
+
+    def work(name: str) -> dict[str, Any]:
+        row = _verify(name, deep)
+        if not as_json:
+            said = f"logits within {row['tolerance']:g} of its probe" if row["tolerance"] else "it has no probe"
+            click.echo(f"{row['weights']}: {size(row['size'])} as pinned, {row['tensors']} tensors fit, {said}")
+        return row
+
+    names = names or _cached_names()
+    if not names:
+        note("The cache holds no weights; zoo fetch NAME fetches some.")
+    done, failed, code = do_each(names, work)
+    if as_json:
+        print_json(_outcomes(done, failed))
+    elif failed:
+        note(f"{len(failed)} of {len(done) + len(failed)} failed: {', '.join(failed)}")
+    context.exit(code)
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("model", metavar="MODEL[.TAG]", shell_complete=complete_name)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
+@click.option("--from", "key_map", metavar="KEYMAP", help="The family's key map to use; by default the one that fits.")
+@json_option
+def convert(file: Path, model: str, output: Path, key_map: str | None, as_json: bool) -> None:
+    """Turn another lineage's checkpoint into weights of MODEL.
+
+    Every tensor must be accounted for. The entry for a manifest is printed and written beside the
+    output, so that its folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
+    """
+    from zoo.convert import convert as run
+
+    with only_answers():
+        report = run(file, model, output, key_map=key_map)
+    if as_json:
+        return print_json(report)
+    return _print_report(report)
+
+
+def _verify(name: str, deep: bool) -> dict[str, Any]:
+    found = registry.load().find(name)
+    entry = found.weights or default_weights(found)
+    hub.verify(entry, deep=deep)
+    with only_answers():
+        module = create(name if found.weights else f"{name}.{entry.tag}")
+        if entry.probe:
+            from zoo import probe
+
+            probe.check(module, entry.preprocess or found.model.preprocess, entry.probe)
+    file = hub.cached(entry)
+    assert file is not None
+    return {
+        "weights": entry.name,
+        "file": file,
+        "size": file.stat().st_size,
+        "tensors": len(module.state_dict()),
+        "tolerance": entry.probe.tolerance.get("float32") if entry.probe else None,
+    }
+
+
+def _cached_names() -> tuple[str, ...]:
+    return tuple(
+        f"{entry.name}.{weights.tag}"
+        for entry in registry.load().models()
+        for weights in entry.weights
+        if _is_in_cache(weights)
+    )
+
+
+def _is_in_cache(weights: Weights) -> bool:
+    """Whether there is a file for it, sound or not."""
+    if weights.sha256:
+        return cache.file_of(weights, weights.sha256).exists()
+    return cache.recall(weights) is not None
+
+
+def _outcomes(done: dict[str, dict[str, Any]], failed: dict[str, str]) -> list[dict[str, Any]]:
+    rows = [{"name": name, "ok": True, **row} for name, row in done.items()]
+    return rows + [{"name": name, "ok": False, "error": reason} for name, reason in failed.items()]
+
+
+def _print_report(report: "ConversionReport") -> None:
+    click.echo(f"{report.weights}: {report.file}, {size(report.size)}, sha256 {report.sha256}")
+    changes = {
+        "renamed": [f"{old} -> {new}" for old, new in report.renamed],
+        "reshaped": report.reshaped,
+        "added": report.added,
+        "dropped": report.dropped,
+    }
+    told = ", ".join(f"{len(lines)} {what}" for what, lines in changes.items() if lines) or "every key as it is"
+    click.echo(f"key map {report.key_map!r}: {told}")
+    for what, lines in changes.items():
+        for line in lines[:10]:
+            click.echo(f"  {what} {line}")
+        if len(lines) > 10:
+            click.echo(f"  ... and {count(len(lines) - 10)} more; --json shows all")
+    click.echo(f"\n{report.entry}")
