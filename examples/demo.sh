@@ -1,0 +1,26 @@
+#!/usr/bin/env sh
+# The main job, as a person does it: list, fetch, verify, create, evaluate, predict. `make demo` runs it.
+# Nothing is fetched from a network; the weights ship with the distribution.
+set -eu
+cd "$(dirname "$0")"
+
+ZOO_CACHE=$(mktemp -d)
+export ZOO_CACHE ZOO_OFFLINE=1
+trap 'rm -rf "$ZOO_CACHE"' EXIT
+
+show() {
+    printf '\n$ %s\n' "$*"
+    "$@"
+}
+
+show zoo list 'resnet*'
+show zoo list 'resnet20.*'
+show zoo fetch resnet20.digits
+show zoo verify resnet20.digits
+show python -c "import zoo; model = zoo.create('resnet20.digits').eval(); print(sum(p.numel() for p in model.parameters()), 'parameters')"
+show zoo evaluate resnet20.digits --data digits --check
+show zoo predict resnet20.digits digit.png
+
+if [ -n "${ZOO_DATA:-}" ]; then
+    show zoo evaluate resnet20.c10 --data cifar10 --check
+fi
