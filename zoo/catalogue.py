@@ -1,12 +1,21 @@
 """What there is to create: answered without torch."""
 
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from zoo import registry
 from zoo.manifest import Weights
+from zoo.registry import Listed
+
+
+class Selected(NamedTuple):
+    """A line of the list: a model, or ``weights`` of it."""
+
+    name: str
+    entry: Listed
+    weights: Weights | None
 
 
 def list_models(
@@ -22,21 +31,37 @@ def list_models(
 
     Architectures; with ``pretrained``, a ``dataset``, a ``license`` or a dot in the pattern, weights.
     """
+    chosen = select(
+        pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
+    )
+    return [line.name for line in chosen]
+
+
+def select(
+    pattern: str,
+    *,
+    family: str | None,
+    dataset: str | None,
+    license: str | None,
+    max_params: int | None,
+    pretrained: bool,
+) -> list[Selected]:
+    """As :func:`list_models`, with what stands behind each name."""
     tagged = pretrained or dataset is not None or license is not None or "." in pattern
-    listed = []
+    lines: list[Selected] = []
     for entry in registry.load().models():
-        if (family and entry.row.name != family) or (max_params is not None and entry.model.params > max_params):
+        if family not in (None, entry.row.name) or (max_params is not None and entry.model.params > max_params):
             continue
         if not tagged:
-            listed.append(entry.name)
+            lines.append(Selected(entry.name, entry, None))
             continue
-        listed += [
-            f"{entry.name}.{weights.tag}"
+        lines += [
+            Selected(f"{entry.name}.{weights.tag}", entry, weights)
             for weights in entry.weights
             if (dataset is None or dataset in trained_on(weights))
-            and (license is None or weights.license.weights == license)
+            and (license is None or weights.license.weights.casefold() == license.casefold())
         ]
-    return [name for name in listed if fnmatchcase(name, pattern)]
+    return [line for line in lines if fnmatchcase(line.name, pattern)]
 
 
 def trained_on(weights: Weights) -> set[str]:

@@ -143,7 +143,7 @@ def check(report: Report, claim: Score) -> Comparison:
     if claim.top1 is None:
         return Comparison(False, f"{measured}; {claim.source} claims no top-1 to compare it with")
     agrees = low <= claim.top1 <= high
-    message = f"{measured}; claimed {claim.top1:.3f}% by {claim.source}: {'agrees' if agrees else 'does not agree'}"
+    message = f"{measured}; claimed {claim.top1:.3f}% ({claim.source}): {'agrees' if agrees else 'does not agree'}"
     if claim.fingerprint and claim.fingerprint != report.fingerprint:
         message += f"; the claim is about other images ({claim.fingerprint[:19]}, here {report.fingerprint[:19]})"
     return Comparison(agrees, message)

@@ -83,10 +83,10 @@ def train(
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
     hook = registry.hook(found.model.train, found.model.requires)
-    module = hook(module, prepared, chosen, run, preprocess=preprocess, device=device)
+    trained: nn.Module = hook(module, prepared, chosen, run, preprocess=preprocess, device=device)
     if run.is_finished:
-        _keep(module, run)
-    return module
+        _keep(trained, run)
+    return trained
 
 
 def _keep(module: "nn.Module", run: "Run") -> None:

@@ -12,7 +12,7 @@ import msgspec
 from torch import Tensor, nn
 
 from zoo import registry, tensorfile
-from zoo.errors import TensorMismatchError, WeightsError
+from zoo.errors import PluginError, TensorMismatchError, WeightsError, ZooError
 from zoo.manifest import Weights
 from zoo.spec import Model, Preprocess
 
@@ -69,9 +69,9 @@ def build_from(
     with skip_init():
         module = _call_build(model, had_classes, channels, args)
     if about.preprocess.whitening == "zca":
-        from zoo.data.whitening import attach_empty
+        from zoo.data.whitening import ZCA, attach
 
-        attach_empty(module, about.preprocess.input_size)
+        attach(module, ZCA(about.preprocess.input_size))
     assign(module, tensors, about.name)
     if adapted:
         log.warning("%s: %s adapted from %d to %d input channels", about.name, adapted, had_channels, channels)
@@ -165,7 +165,13 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> 
 
 def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> nn.Module:
     build = registry.hook(model.build, model.requires)
-    module: nn.Module = build(num_classes=num_classes, in_chans=in_chans, **args)
+    try:
+        module: nn.Module = build(num_classes=num_classes, in_chans=in_chans, **args)
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code may raise anything; an argument it does not know is a TypeError
+        given = ", ".join(f"{key}={value!r}" for key, value in args.items())
+        raise PluginError(f"{model.build}({given}) raised {type(error).__name__}: {error}") from error
     return module
 
 

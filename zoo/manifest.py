@@ -129,7 +129,8 @@ class Weights(Entry, frozen=True):
             raise ValueError(f"{self.path!r} must stay inside the hub: no empty, . or .. parts")
         if not self.hub:
             raise ValueError("hub must not be empty: leave it out for the Hugging Face Hub")
-        json.dumps(msgspec.to_builtins(self.args, builtin_types=(date, time)), allow_nan=False)
+        if self.args:
+            json.dumps(msgspec.to_builtins(self.args, builtin_types=(date, time)), allow_nan=False)
 
 
 def read(file: Path) -> tuple[Weights, ...]:
@@ -174,15 +175,19 @@ def render(entry: Weights) -> str:
 
 
 def _lines(table: Mapping[str, Any]) -> str:
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
+    return "".join(f"{_key(key)} = {_toml(value)}\n" for key, value in table.items())
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans read the same in TOML
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[\w-]+", text, re.ASCII) else json.dumps(text)
 
 
 def _offence(error: str, table: dict[str, Any]) -> tuple[str, list[str]]:

@@ -10,7 +10,7 @@ from zoo.errors import UnknownNameError
 
 _PART = r"[a-z0-9][a-z0-9_]*"
 _NAME = re.compile(rf"(?:(?P<plugin>{_PART})/)?(?P<arch>{_PART})(?:\.(?P<tag>{_PART}))?")
-_DIGITS = re.compile(r"(\d+)")
+_DIGITS = re.compile(r"([0-9]+)")
 
 
 class Name(NamedTuple):
@@ -43,7 +43,12 @@ def is_part(text: str) -> bool:
 
 def natural(text: str) -> list[tuple[int, str]]:
     """A sort key under which ``resnet18`` comes before ``resnet101``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(text)]
+    key = []
+    for i, part in enumerate(_DIGITS.split(text)):  # text and numbers, in turn
+        # By length, then digits, numbers order as their values do; int() refuses a hostile name's 5,000.
+        number = part.lstrip("0")
+        key.append((len(number), number) if i % 2 else (-1, part))
+    return key
 
 
 def as_part(text: str) -> str:

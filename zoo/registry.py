@@ -270,7 +270,14 @@ def _local_weights() -> dict[str, tuple[Weights, ...]]:
     for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
         file = Path(address, "manifest.toml")
         if "://" not in address and file.is_file():
-            for entry in manifest.read(file):
+            try:
+                entries = manifest.read(file)
+            except ManifestError as error:  # as of a plugin: it must not take the others along
+                import logging
+
+                logging.getLogger("zoo").warning("%s is left out: %s", address, error)
+                continue
+            for entry in entries:
                 entry = msgspec.structs.replace(entry, hub=address)
                 found[entry.arch] = (*found.get(entry.arch, ()), entry)
     return found

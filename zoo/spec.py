@@ -7,8 +7,8 @@ plugin's top-level module stay free of torch.
 
 import re
 from collections.abc import Mapping
-from math import inf, isfinite
 from functools import cache
+from math import inf, isfinite
 from typing import Any, Literal
 
 import msgspec

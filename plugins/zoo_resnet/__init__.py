@@ -110,7 +110,6 @@ plugin = Plugin(
     weights=("weights_manifest:resnet.toml",),
     recipes="zoo_resnet:recipes.toml",
     key_maps=(
-        KeyMap("torchvision", origin="pytorch/vision: the same keys as timm's and these"),
         KeyMap(
             "akamaster",
             rename=((r"^module\.", ""), (r"^linear\.", "fc.")),
@@ -121,6 +120,7 @@ plugin = Plugin(
                 "mean": (0.485, 0.456, 0.406),
                 "std": (0.229, 0.224, 0.225),
             },
+            classes="cifar10",
             origin="akamaster/pytorch_resnet_cifar10, option A, zero channels half in front and half behind",
         ),
         KeyMap(
@@ -132,6 +132,7 @@ plugin = Plugin(
                 "mean": (0.4914, 0.4822, 0.4465),
                 "std": (0.2023, 0.1994, 0.2010),
             },
+            classes="cifar10",
             origin="chenyaofo/pytorch-cifar-models, option B",
         ),
     ),

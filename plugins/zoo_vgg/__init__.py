@@ -164,6 +164,7 @@ plugin = Plugin(
                 (r"^classifier\.3\.", "pre_logits.fc2."),
                 (r"^classifier\.6\.", "head.fc."),
             ),
+            classes="imagenet-1k",
             origin="pytorch/vision; the linear layers' weights are reshaped to convolutions",
         ),
         KeyMap(
@@ -175,6 +176,7 @@ plugin = Plugin(
                 "mean": (0.4914, 0.4822, 0.4465),
                 "std": (0.2023, 0.1994, 0.2010),
             },
+            classes="cifar10",
             origin="kuangliu/pytorch-cifar, VGG16: vgg16_bn_small",
         ),
     ),

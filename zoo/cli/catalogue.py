@@ -25,24 +25,20 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
 
     A pattern with a dot, such as 'resnet20.*', lists weights and their scores.
     """
-    names = catalogue.list_models(pattern, **filters)
-    registered = registry.load()
-    entries = {entry.name: entry for entry in registered.models()}
-    if any(name in entries for name in names):
-        models = [entries[name] for name in names]
-        if as_json:
-            return print_json([_describe(entry) for entry in models])
+    lines = catalogue.select(pattern, **filters)
+    weights = [(line.entry, line.weights) for line in lines if line.weights]
+    models = [line.entry for line in lines if not line.weights]
+    if as_json:
+        return print_json([_describe(entry) for entry in models] + [_describe_weights(*found) for found in weights])
+    if models:
         _print_models(models)
-    else:
-        weights = [_find_weights(entries, name) for name in names]
-        if as_json:
-            return print_json([_describe_weights(*found) for found in weights])
+    if weights:
         _print_weights(weights)
-    if not names:
-        note(f"No name matches {pattern!r}" + (" and the filters." if any(filters.values()) else "."))
+    if not lines:
+        note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
         if not {"*", "?", "["} & set(pattern):
             note(f"Try zoo list '{pattern}*'.")
-    unusable = [row.name for row in registered.plugins if row.status not in ("ok", "disabled")]
+    unusable = [row.name for row in registry.load().plugins if row.status not in ("ok", "disabled")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins says why.")
     return None
@@ -97,11 +93,6 @@ def plugins(as_json: bool) -> None:
     ]
     print_table(("plugin", "distribution", "version", "status", "models", "reason"), rows, right=("models",))
     return None
-
-
-def _find_weights(entries: dict[str, Listed], name: str) -> tuple[Listed, Weights]:
-    arch, _, tag = name.rpartition(".")
-    return entries[arch], next(weights for weights in entries[arch].weights if weights.tag == tag)
 
 
 def _print_models(entries: list[Listed]) -> None:

@@ -36,7 +36,11 @@ def predict(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Say what is on images: the likeliest classes and their probabilities."""
+    """Classify images.
+
+    Shows the likeliest classes of each and their probabilities. NAME without a tag stands for the
+    model's default weights.
+    """
     from zoo.create import info_of
 
     with only_answers():
@@ -84,7 +88,11 @@ def evaluate(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Score weights on a data set: top-1 with its 95% interval, top-5, loss."""
+    """Score weights on a data set.
+
+    Top-1 with its 95% interval, top-5, loss, and the fingerprint of the images. NAME without a tag
+    stands for the model's default weights.
+    """
     if check and weights:
         raise click.UsageError("--check compares with what a manifest claims; a local file claims nothing.")
     from zoo import hooks

@@ -45,7 +45,10 @@ def train(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Train MODEL and write the run's log, checkpoint and weights to a directory."""
+    """Train a model.
+
+    The run's log, checkpoint and weights go to a directory; Ctrl-C loses nothing, --resume goes on.
+    """
     from zoo import hooks
 
     options: dict[str, Any] = {"recipe": recipe, "settings": settings, "resume": resume, "device": device}

@@ -8,7 +8,7 @@ import click
 from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import count, do_each, note, only_answers, print_json, show_progress, size
-from zoo.create import create, default_weights
+from zoo.create import create, default_weights, info_of
 from zoo.hub import cache
 from zoo.manifest import Weights
 
@@ -51,9 +51,10 @@ def fetch(
 @json_option
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], deep: bool, as_json: bool) -> None:
-    """Check fetched weights: their bytes, their tensors, and what the network computes with them.
+    """Check weights that were fetched.
 
-    Without NAME, everything that is in the cache.
+    Their bytes, that their tensors fit, and what the network computes with them. Without NAME,
+    everything that is in the cache.
     """
 
     def work(name: str) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def verify(context: click.Context, names: tuple[str, ...], deep: bool, as_json: 
 @click.option("--from", "key_map", metavar="KEYMAP", help="The family's key map to use; by default the one that fits.")
 @json_option
 def convert(file: Path, model: str, output: Path, key_map: str | None, as_json: bool) -> None:
-    """Turn another lineage's checkpoint into weights of MODEL.
+    """Turn a checkpoint into weights of a model.
 
     Every tensor must be accounted for. The entry for a manifest is printed and written beside the
     output, so that its folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
@@ -104,7 +105,7 @@ def _verify(name: str, deep: bool) -> dict[str, Any]:
         if entry.probe:
             from zoo import probe
 
-            probe.check(module, entry.preprocess or found.model.preprocess, entry.probe)
+            probe.check(module, info_of(module).preprocess, entry.probe)
     file = hub.cached(entry)
     assert file is not None
     return {

@@ -86,4 +86,4 @@ def attach(module: nn.Module, zca: ZCA) -> None:
 
 def _whiten(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     # A plain function, so that a deep copy of the module whitens with its own copy.
-    return module.whitening(inputs[0]), *inputs[1:]  # type: ignore[operator]
+    return module.whitening(inputs[0]), *inputs[1:]  # type: ignore[operator]  # attached above

@@ -60,7 +60,7 @@ def restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, aver
     """
     try:
         with safe_open(file, "pt") as stream:
-            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  (not a mapping)
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  # no mapping
             document = json.loads((stream.metadata() or {})["training"])
         if document["format"] != FORMAT:
             raise TrainingError(f"{file} has checkpoint format {document['format']}, expected {FORMAT}.")

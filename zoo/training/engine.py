@@ -77,7 +77,7 @@ class _Engine:
         criterion: Criterion | None,
     ) -> None:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs
         self.data = data
         self.recipe = recipe
         self.run = run

@@ -35,7 +35,7 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer in ("sgd", "adam", "adamw"):
         arguments["fused"] = True
     try:
-        return create_optimizer_v2(  # type: ignore[no-any-return]
+        return create_optimizer_v2(  # type: ignore[no-any-return]  # timm has no types
             model, opt=name, filter_bias_and_bn=not recipe.decay_norm_and_bias, **arguments
         )
     except (ValueError, TypeError) as error:

@@ -1,0 +1,42 @@
+"""Third-party distributions, written to a folder as pip would leave them: for tests of plugins."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HEAD = "from zoo.spec import Model, Plugin, Requirement\n"
+
+
+def install(site: Path, distribution: str, entry_points: dict[str, str], files: dict[str, str]) -> Path:
+    """Puts ``distribution`` 1.0 with its ``zoo.plugins`` entry points and files into the folder ``site``."""
+    lines = [f"{name} = {target}\n" for name, target in entry_points.items()]
+    info = f"{distribution.replace('-', '_')}-1.0.dist-info"
+    every = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n",
+        f"{info}/entry_points.txt": "[zoo.plugins]\n" + "".join(lines),
+        **files,
+    }
+    for path, text in every.items():
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / path).write_text(text)
+    return site
+
+
+def plugin(name: str, *models: str, **fields: str) -> str:
+    """The text of a module that defines the plugin ``name`` with ``models``; ``fields`` are Python expressions."""
+    rows = "".join(f'Model("{model}", build="{name}_model:build"), ' for model in models)
+    given = "".join(f", {field}={value}" for field, value in fields.items() if field != "api")
+    return f'{HEAD}plugin = Plugin(name="{name}", api={fields.get("api", "1")}, models=({rows}){given})\n'
+
+
+def run(*words: str, site: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``python -m zoo WORDS`` as a process of its own, with ``site`` on its path."""
+    path = os.pathsep.join(filter(None, [str(site) if site else "", os.environ.get("PYTHONPATH", "")]))
+    return subprocess.run(
+        [sys.executable, "-m", "zoo", *words],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

@@ -1,0 +1,205 @@
+"""The house: who may import whom, where torch may be, what the core must not know."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import zoo
+from zoo import errors, registry
+
+ROOT = Path(__file__).parents[1]
+CORE = sorted((ROOT / "zoo").rglob("*.py"))
+PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+
+LAYERS = (
+    "errors",
+    "memory",
+    "names",
+    "spec",
+    "manifest",
+    "registry",
+    "catalogue",
+    "hub",
+    "tensorfile",
+    "probe",
+    "data",
+    "load",
+    "create",
+    "convert",
+    "evaluation",
+    "training",
+    "hooks",
+    "testing",
+    "cli",
+    "__main__",
+)
+"""Lowest first; a file imports only what stands before its own module or package, or lies within it."""
+
+WITH_TORCH = {"tensorfile", "probe", "data", "load", "convert", "evaluation", "training", "testing"}
+"""May import torch when they are imported themselves; the others, inside functions."""
+
+OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
+OPTIONAL |= {"timm", "torchvision"}
+"""What the extras bring: imported inside functions, where their absence gets a hint."""
+
+OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.registry", "zoo.spec", "zoo.training"}
+"""The public modules that a family may use."""
+
+
+class Import(NamedTuple):
+    module: str
+    line: int
+    is_lazy: bool
+    """Inside a function, or for type checkers alone."""
+
+
+def imports(file: Path) -> Iterator[Import]:
+    """Every module that ``file`` imports; ``from zoo import load`` is ``zoo.load``."""
+    is_module = {"zoo", *(f"zoo.{layer}" for layer in LAYERS)}
+
+    def walk(node: ast.AST, is_lazy: bool) -> Iterator[Import]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            is_lazy = True
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            is_lazy = True
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, is_lazy)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield Import(whole if whole in is_module else str(node.module), node.lineno, is_lazy)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, is_lazy)
+
+    yield from walk(ast.parse(file.read_text(encoding="utf-8")), False)
+
+
+def layer_of(file: Path) -> str:
+    return file.relative_to(ROOT / "zoo").parts[0].removesuffix(".py")
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def test_every_module_of_the_core_has_its_place_in_the_order() -> None:
+    assert {layer_of(file) for file in CORE} - {"__init__"} == set(LAYERS)
+
+
+@pytest.mark.parametrize("file", CORE, ids=name_of)
+def test_imports_run_one_way(file: Path) -> None:
+    own = layer_of(file)
+    allowed = set(LAYERS[: LAYERS.index(own) + 1]) if own != "__init__" else set(LAYERS)
+    # The package itself binds everything: only what stands above everything may ask it.
+    may_ask_package = own in ("__init__", *LAYERS[LAYERS.index("hooks") :])
+    for found in imports(file):
+        top, _, rest = found.module.partition(".")
+        assert not top.startswith(("zoo_", "weights_manifest")), f"{file}:{found.line} imports a family: {found.module}"
+        if top == "zoo":
+            layer = rest.partition(".")[0]
+            assert layer in allowed or (not layer and may_ask_package), f"{file}:{found.line} imports {found.module}"
+
+
+@pytest.mark.parametrize("file", CORE, ids=name_of)
+def test_torch_and_optional_libraries_are_imported_only_where_they_may_be(file: Path) -> None:
+    own = layer_of(file)
+    for found in imports(file):
+        if found.is_lazy:
+            continue
+        top, _, rest = found.module.partition(".")
+        assert top not in OPTIONAL, f"{file}:{found.line} imports {top} before anyone asked for it"
+        assert top != "pytest" or own == "testing", f"{file}:{found.line} imports pytest"
+        if own not in WITH_TORCH:
+            assert top not in ("torch", "numpy", "safetensors"), f"{file}:{found.line} imports {top}"
+            assert top != "zoo" or rest.partition(".")[0] not in WITH_TORCH, f"{file}:{found.line} brings torch"
+
+
+def test_asking_imports_no_torch() -> None:
+    free = [f"zoo.{layer}" for layer in LAYERS if layer not in WITH_TORCH and layer != "__main__"]
+    code = (
+        f"import sys, zoo, {', '.join(free)}; print(sorted({{'torch', 'numpy', 'timm', 'rich'}} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("file", CORE, ids=name_of)
+def test_the_core_names_no_family(file: Path) -> None:
+    """In identifiers, and in strings that are no prose; documentation may give an example."""
+    plugins = [row.plugin for row in registry.load().plugins if row.plugin and row.is_builtin]
+    models = {model.name for plugin in plugins for model in plugin.models}
+    named = re.compile("|".join([*(plugin.name for plugin in plugins), *(rf"\b{model}\b" for model in models)]))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        words = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "value")]
+        for word in words:
+            if isinstance(word, str) and " " not in word and id(node) not in docstrings:
+                assert not named.search(word.lower()), f"{file}:{getattr(node, 'lineno', 0)} names a family: {word!r}"
+
+
+@pytest.mark.parametrize("file", PLUGINS, ids=name_of)
+def test_plugins_import_the_public_zoo_and_torch_and_never_each_other(file: Path) -> None:
+    own = file.relative_to(ROOT / "plugins").parts[0]
+    for found in imports(file):
+        top = found.module.partition(".")[0]
+        is_public = found.module in OF_PLUGINS or found.module.startswith(("zoo.data.", "zoo.training."))
+        allowed = is_public if top == "zoo" else top in sys.stdlib_module_names | {own, "torch", "numpy"} | OPTIONAL
+        assert allowed, f"{file}:{found.line} imports {found.module}"
+        if file.name == "__init__.py":
+            assert found.module == "zoo.spec" or top in sys.stdlib_module_names, f"{file}:{found.line}: rows alone here"
+
+
+@pytest.mark.parametrize("file", CORE, ids=name_of)
+def test_a_core_file_holds_one_idea(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
+    assert file.stem not in ("base", "common", "helpers", "manager", "utils")
+
+
+@pytest.mark.parametrize("file", [*CORE, *PLUGINS], ids=name_of)
+def test_every_silenced_check_says_why(file: Path) -> None:
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if re.search(r"# (noqa|type: ignore)", line):
+            assert re.search(r"# (noqa: [A-Z0-9, ]+|type: ignore\[[\w, -]+\]) +# \w", line), f"{file}:{number}: {line}"
+
+
+def test_the_tree_of_errors_is_complete() -> None:
+    kinds = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.ZooError)
+    }
+    assert set(errors.__all__) == kinds
+    assert kinds <= set(re.findall(r"\w+Error", errors.__doc__ or ""))
+    for name in kinds - {"ZooError"}:
+        parents = [kind for kind in getattr(errors, name).__bases__ if issubclass(kind, errors.ZooError)]
+        assert len(parents) == 1, f"{name} stands at {len(parents)} places of the tree"
+
+
+def test_the_public_names_are_complete() -> None:
+    assert len(zoo.__all__) == len(set(zoo.__all__))
+    assert set(errors.__all__) < set(zoo.__all__)
+    for name in zoo.__all__:
+        assert callable(getattr(zoo, name))
+        assert name in dir(zoo)
+    tree = ast.parse((ROOT / "zoo" / "__init__.py").read_text(encoding="utf-8"))
+    typed = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    shown = {alias.name for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert shown == set(zoo.__all__) - set(errors.__all__)
+
+
+@pytest.mark.parametrize("file", CORE, ids=name_of)
+def test_names_in_all_exist(file: Path) -> None:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    if parts[-1] == "__main__":
+        return
+    module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
+    missing = [name for name in getattr(module, "__all__", []) if not hasattr(module, name)]
+    assert not missing

@@ -1,0 +1,52 @@
+"""What README.md says is so."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from zoo import registry
+from zoo.cli import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_its_tables_are_those_of_the_registry(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_PLUGINS", ",".join(row.name for row in registry.load().plugins if row.is_builtin))
+    registry.clear()
+    assert tables.render(README) == README, "run python docs/tables.py"
+
+
+def test_every_command_of_the_table_exists_and_none_is_left_out() -> None:
+    shown = set(re.findall(r"^\| `zoo (\w+)", README, re.MULTILINE))
+    assert shown == set(cli.homes)
+
+
+def test_its_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_python_session_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that need no CIFAR-10 weights to be right; the picture is the one that the repository ships."""
+    from PIL import Image
+
+    code = re.search(r"```python\nimport zoo\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    names: dict[str, object] = {"picture": Image.open(ROOT / "examples" / "digit.png")}
+    exec(f"import zoo\n{code[1]}", names)
+    assert names["logits"].argmax() == 3, "the picture shows a 3"

@@ -1,0 +1,87 @@
+"""All checks of a plugin, and the decorator that makes tests of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from zoo import registry
+from zoo.errors import ManifestError, MissingExtraError
+from zoo.registry import PluginRow
+from zoo.spec import Model
+from zoo.testing import families, published, shapes, values
+from zoo.testing.subject import Subject
+
+# Those of a giant that take one forward at most, or run without numbers, are made at every commit.
+QUICK: tuple[Callable[[Subject], None], ...] = (
+    shapes.row,
+    shapes.interface,
+    shapes.parameters,
+    shapes.macs,
+    shapes.num_classes,
+    shapes.in_chans,
+    shapes.reset_classifier,
+    shapes.features,
+    values.forward,
+)
+COSTLY: tuple[Callable[[Subject], None], ...] = (
+    values.determinism,
+    values.skipped_initialisation,
+    values.round_trip,
+    values.gradients,
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of one model, weights entry or plugin; calling it raises where it is broken."""
+
+    name: str
+    is_slow: bool
+    run: Callable[[], None]
+
+    def __call__(self) -> None:
+        try:
+            self.run()
+        except MissingExtraError as error:
+            pytest.skip(str(error))
+
+
+def conformance(plugin: str) -> pytest.MarkDecorator:
+    """Decorates a test function or class that takes ``check``: it runs once for each check of ``plugin``."""
+    marked = [
+        pytest.param(check, id=check.name, marks=[pytest.mark.slow] if check.is_slow else [])
+        for check in checks_of(plugin)
+    ]
+    return pytest.mark.parametrize("check", marked)
+
+
+def checks_of(plugin: str) -> list[Check]:
+    """Every check of the plugin that is installed under this name, a model's next to each other.
+
+    One that cannot be used has the single check ``plugin-usable``, which says why.
+    """
+    rows = [row for row in registry.load().plugins if row.name == plugin]
+    used = next((row for row in rows if row.plugin is not None), None)
+    checks = [Check("plugin-usable", False, partial(families.usable, plugin, rows))]
+    if used is None or used.plugin is None:
+        return checks
+    for check in (families.torch_free_import, families.manifests, families.recipes, families.datasets):
+        checks.append(Check(f"plugin-{check.__name__}", False, partial(check, used)))
+    for model in used.plugin.models:
+        checks += _checks_of_model(used, model)
+    return checks
+
+
+def _checks_of_model(row: PluginRow, model: Model) -> Iterator[Check]:
+    subject = Subject(row.name, model)
+    for check in (*QUICK, *COSTLY):
+        is_slow = subject.is_giant and check in COSTLY
+        yield Check(f"{model.name}-{check.__name__}", is_slow, partial(check, subject))
+    try:
+        entries = row.weights.get(model.name, ())
+    except ManifestError:
+        return  # plugin-manifests says so
+    for entry in entries:
+        yield Check(f"{entry.name}-weights", False, partial(published.weights, subject, entry))

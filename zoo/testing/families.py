@@ -1,0 +1,62 @@
+"""What a plugin promises as a whole."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+
+from zoo import registry
+from zoo.registry import PluginRow
+from zoo.training import recipe
+
+_REFUSE_TORCH = """
+import sys, traceback
+class Refuse:
+    def find_spec(name, path=None, target=None):
+        if name == "torch":
+            traceback.print_stack()
+            raise SystemExit(1)
+sys.meta_path.insert(0, Refuse)
+"""
+
+
+def usable(plugin: str, rows: list[PluginRow]) -> None:
+    """A plugin of this name is installed, imports, and is the only one."""
+    known = ", ".join(row.name for row in registry.load().plugins)
+    assert rows, f"no plugin {plugin!r} is installed; there are {known}. A new entry point needs a new pip install."
+    assert len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {', '.join(row.distribution for row in rows)}"
+    assert rows[0].status == "ok", f"plugin {plugin!r} is {rows[0].status}: {rows[0].reason}"
+
+
+def torch_free_import(row: PluginRow) -> None:
+    """The module of the entry point imports no torch, so that listing stays instant."""
+    modules = {found.module for found in importlib.metadata.entry_points(group=registry.GROUP, name=row.name)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for module in modules:
+        code = f"{_REFUSE_TORCH}import {module}"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"importing {module} imports torch, or fails:\n{done.stderr}"
+
+
+def manifests(row: PluginRow) -> None:
+    """Every manifest of the plugin parses, and speaks of its models alone."""
+    _ = row.weights
+
+
+def recipes(row: PluginRow) -> None:
+    """Every recipe is valid, and is meant for models that there are."""
+    assert row.plugin is not None
+    names = [model.name for model in row.plugin.models]
+    for name, table in recipe.read(row.plugin).items():
+        recipe.resolve(name, table)
+        for pattern in table.get("models", ()):
+            met = any(fnmatchcase(model, pattern) for model in names)
+            assert met, f"recipe {name!r} is meant for models {pattern!r}, which none of {', '.join(names)} is"
+
+
+def datasets(row: PluginRow) -> None:
+    """The loaders of the plugin's data sets can be imported."""
+    assert row.plugin is not None
+    for dataset in row.plugin.datasets:
+        registry.hook(dataset.load, row.plugin.requires)

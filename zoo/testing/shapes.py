@@ -1,0 +1,187 @@
+"""What a model promises of its form: counted and shown by shapes, mostly without arithmetic."""
+
+import contextlib
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo import registry
+from zoo.testing.counting import MultiplyAdds
+from zoo.testing.subject import BATCH, Subject
+
+
+def row(subject: Subject) -> None:
+    """The hooks can be imported; head, stem and stages are submodules, the first two with parameters."""
+    model = subject.model
+    for target in (model.build, model.train, model.evaluate):
+        registry.hook(target, model.requires)
+    module = subject.outline
+    for field in ("head", "stem", "stages"):
+        for name in getattr(model, field):
+            part = _submodule(module, name)
+            assert part is not None, f"{field} names {name!r}, which is no submodule of {type(module).__name__}"
+            has_parameters = field == "stages" or next(part.parameters(), None) is not None
+            assert has_parameters, f"{field} names {name!r}, which has no parameters"
+
+
+def interface(subject: Subject) -> None:
+    """The network has timm's model interface, and what it says of itself is so."""
+    module, model = subject.outline, subject.model
+    expected = (
+        ("num_classes", int),
+        ("num_features", int),
+        ("feature_info", list),
+        ("default_layers", tuple),
+        ("forward_features", object),
+        ("forward_head", object),
+        ("reset_classifier", object),
+    )
+    for name, kind in expected:
+        assert hasattr(module, name), f"{type(module).__name__} has no {name}"
+        value = getattr(module, name)
+        assert isinstance(value, kind), f"{name} is a {type(value).__name__}, expected {kind.__name__}"
+    assert module.num_classes == model.num_classes, (
+        f"num_classes is {module.num_classes}, the row declares {model.num_classes}"
+    )
+    for name in module.default_layers:
+        assert _submodule(module, name) is not None, f"default_layers names {name!r}, which is no submodule"
+    with subject.on(subject.shape_device):
+        features = module.forward_features(subject.images(subject.shape_device))
+        logits = module.forward_head(features)
+        pooled = module.forward_head(features, pre_logits=True)
+    _expect_shape(logits, (BATCH, model.num_classes), "forward_head(forward_features(x))")
+    assert features.shape[1] == module.num_features, (
+        f"forward_features gives {features.shape[1]} channels, num_features says {module.num_features}"
+    )
+    _expect_shape(pooled, (BATCH, _head_width(module)), "forward_head(..., pre_logits=True)")
+
+
+def parameters(subject: Subject) -> None:
+    """The declared count of learnable elements is right to the unit."""
+    counted = sum(parameter.numel() for parameter in subject.outline.parameters() if parameter.requires_grad)
+    declared = subject.model.params
+    assert counted == declared, f"params = {declared:_} is declared, the network has {counted:_}"
+
+
+def macs(subject: Subject) -> None:
+    """The declared multiply-adds of convolutions and linear layers, if any, are right to the unit."""
+    declared = subject.model.macs
+    if not declared:
+        return
+    with subject.on(subject.shape_device), MultiplyAdds() as counted:
+        subject.outline(subject.images(subject.shape_device, batch=1))
+    assert counted.total == declared, f"macs = {declared:_} is declared, one image takes {counted.total:_}"
+
+
+def num_classes(subject: Subject) -> None:
+    """Another ``num_classes`` changes the logits and the head, and nothing else."""
+    classes = subject.model.num_classes + 3
+    module = _changed(subject, {"num_classes": classes}, subject.model.head, "head")
+    logits = _forward(subject, module)
+    _expect_shape(logits, (BATCH, classes), f"with num_classes={classes}, the output")
+    assert module.num_classes == classes, f"built with num_classes={classes}, it says num_classes={module.num_classes}"
+
+
+def in_chans(subject: Subject) -> None:
+    """Another ``in_chans`` changes the stem and the images it takes, and nothing else."""
+    declared, height, width = subject.model.preprocess.input_size
+    channels = 3 if declared == 1 else 1
+    module = _changed(subject, {"in_chans": channels}, subject.model.stem, "stem")
+    logits = _forward(subject, module, (channels, height, width))
+    _expect_shape(logits, (BATCH, subject.model.num_classes), f"with in_chans={channels}, the output")
+
+
+def reset_classifier(subject: Subject) -> None:
+    """``reset_classifier`` gives another head; with 0 classes the network returns its features."""
+    module = _build(subject)
+    for classes, width in ((7, 7), (0, _head_width(module))):
+        with subject.on(subject.shape_device):
+            module.reset_classifier(classes)
+        logits = _forward(subject, module)
+        _expect_shape(logits, (BATCH, width), f"after reset_classifier({classes}), the output")
+        assert module.num_classes == classes, (
+            f"after reset_classifier({classes}), num_classes says {module.num_classes}"
+        )
+
+
+def features(subject: Subject) -> None:
+    """Every declared stage gives features, with the channels and the size that ``feature_info`` says."""
+    module = subject.outline
+    about = {str(entry["module"]): entry for entry in module.feature_info}
+    seen = _outputs_of(subject, module, {*about, *subject.model.stages})
+    height = subject.model.preprocess.input_size[1]
+    for name, output in seen.items():
+        assert isinstance(output, Tensor), f"{name!r} gives {type(output).__name__} in a forward, expected a tensor"
+        if name not in about or output.ndim != 4:
+            continue  # nothing is said of it, or it is no map
+        channels, expected = about[name]["num_chs"], height / about[name]["reduction"]
+        assert output.shape[1] == channels, (
+            f"{name!r} gives {output.shape[1]} channels, feature_info says num_chs {channels}"
+        )
+        assert abs(output.shape[2] - expected) < 1, (
+            f"{name!r} gives maps {output.shape[2]} high, feature_info says reduction {about[name]['reduction']} "
+            f"of {height}: {expected:g}"
+        )
+
+
+def _outputs_of(subject: Subject, module: nn.Module, names: set[str]) -> dict[str, object]:
+    """What the submodules called ``names`` give in one forward; None for one that takes no part."""
+    seen: dict[str, object] = dict.fromkeys(sorted(names))
+
+    def keep(name: str, _part: nn.Module, _inputs: object, output: object) -> None:
+        seen[name] = output
+
+    with contextlib.ExitStack() as hooks:
+        for name in seen:
+            part = _submodule(module, name)
+            assert part is not None, f"feature_info or stages name {name!r}, which is no submodule"
+            hooks.callback(part.register_forward_hook(partial(keep, name)).remove)
+        _forward(subject, module)
+    return seen
+
+
+def _build(subject: Subject, **changes: Any) -> Any:
+    with subject.on(subject.shape_device):
+        return subject.build(**changes)
+
+
+def _forward(subject: Subject, module: nn.Module, size: tuple[int, ...] | None = None) -> Tensor:
+    with subject.on(subject.shape_device):
+        logits: Tensor = module(subject.images(subject.shape_device, size=size))
+    return logits
+
+
+def _changed(subject: Subject, change: dict[str, int], may_differ: tuple[str, ...], field: str) -> Any:
+    """The network built with ``change``, of which only tensors under ``may_differ`` have another shape."""
+    before, module = subject.outline.state_dict(), _build(subject, **change)
+    after = module.state_dict()
+    differing = {
+        key
+        for key in {*before, *after}
+        if key not in before or key not in after or before[key].shape != after[key].shape
+    }
+    others = sorted(key for key in differing if not key.startswith(tuple(f"{name}." for name in may_differ)))
+    said = ", ".join(f"{key}={value}" for key, value in change.items())
+    assert not others, (
+        f"{said} changes {', '.join(others)}; the row's {field} names {', '.join(may_differ) or 'nothing'}"
+    )
+    return module
+
+
+def _head_width(module: Any) -> int:
+    """The classifier's inputs: timm's ``head_hidden_size`` where hidden layers stand before it."""
+    return int(getattr(module, "head_hidden_size", module.num_features))
+
+
+def _submodule(module: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def _expect_shape(tensor: object, expected: tuple[int, ...], what: str) -> None:
+    got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+    assert got == expected, f"{what} is {got}, expected {expected}"

@@ -1,0 +1,103 @@
+"""A model under test: how it is built, and what it is given to see."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo import load
+from zoo.spec import Model
+
+GIANT_PARAMS = 30_000_000
+GIANT_MACS = 3_000_000_000
+"""Above either, a model's costly checks are marked slow, and the others avoid arithmetic."""
+
+BATCH = 2
+"""Images a forward: batch normalisation needs more than one."""
+
+
+class Subject:
+    """One model of one plugin."""
+
+    def __init__(self, plugin: str, model: Model) -> None:
+        self.plugin = plugin
+        self.model = model
+
+    @property
+    def is_giant(self) -> bool:
+        return self.model.params > GIANT_PARAMS or self.model.macs > GIANT_MACS
+
+    @property
+    def module(self) -> Any:
+        """The network as built by default, in evaluation mode, for all checks to share: leave it unchanged."""
+        return _settled(self) if self.is_giant else _kept(self)
+
+    @property
+    def outline(self) -> Any:
+        """As ``module``, where only shapes matter: of a giant, tensors without values."""
+        return _outlined(self) if self.is_giant else _kept(self)
+
+    @cached_property
+    def shape_device(self) -> str:
+        """Where shapes are found: ``meta`` for a giant that does without real numbers, else ``cpu``.
+
+        Small networks compute faster than ``meta`` infers.
+        """
+        if not self.is_giant:
+            return "cpu"
+        try:
+            with self.on("meta"):
+                self.build()(self.images("meta"))
+        except (NotImplementedError, RuntimeError, TypeError, ValueError):
+            return "cpu"  # where a genuine fault shows again
+        return "meta"
+
+    def build(self, **changes: Any) -> Any:
+        """A new network in evaluation mode, the same at every call; ``changes`` go to the build hook."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return load.build(self.model, **changes)[0].eval()
+
+    @contextlib.contextmanager
+    def on(self, device: str) -> Iterator[None]:
+        """Within it, tensors are made on ``device``, uninitialised, and nothing is recorded for gradients."""
+        with torch.device(device), load.skip_init(), torch.no_grad():
+            yield
+
+    def images(self, device: str = "cpu", *, size: tuple[int, ...] | None = None, batch: int = BATCH) -> Tensor:
+        """Noise, float32 B C H W, of the declared input's size or of ``size`` C H W."""
+        shape = (batch, *(size or self.model.preprocess.input_size))
+        noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+        return noise.to(device)
+
+
+def _settled(subject: Subject) -> nn.Module:
+    """A network whose running statistics are those of its input.
+
+    As initialised they are 0 and 1, under which hundreds of residual units overflow float32.
+    """
+    module: nn.Module = subject.build()
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if norms:
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0  # the last batch alone
+        with torch.no_grad():
+            module.train()(subject.images())
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return module.eval()
+
+
+def _outlined_anew(subject: Subject) -> nn.Module:
+    with subject.on(subject.shape_device):
+        module: nn.Module = subject.build()
+    return module
+
+
+# One at a time: a whole family would not fit into memory.
+_kept = lru_cache(maxsize=1)(_settled)
+_outlined = lru_cache(maxsize=1)(_outlined_anew)

@@ -1,0 +1,89 @@
+"""What a model promises of its numbers."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zoo import load, tensorfile
+from zoo.testing.subject import BATCH, Subject
+
+
+def forward(subject: Subject) -> None:
+    """The declared input gives finite logits, one a class."""
+    batch = 1 if subject.is_giant else BATCH
+    with torch.no_grad():
+        logits = subject.module(subject.images(batch=batch))
+    expected = (batch, subject.model.num_classes)
+    assert isinstance(logits, Tensor), f"the output is a {type(logits).__name__}, expected a tensor"
+    assert logits.shape == expected, f"the output is {tuple(logits.shape)}, expected {expected}"
+    assert logits.isfinite().all(), "noise of mean 0 and variance 1 gives logits that are not finite"
+
+
+def determinism(subject: Subject) -> None:
+    """In evaluation mode the same input gives the same logits, in one call or in its two halves."""
+    module, images = subject.module, subject.images()
+    before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    with torch.no_grad():
+        first, second = module(images), module(images)
+        halves = module.forward_head(module.forward_features(images))
+    assert torch.equal(first, second), "in evaluation mode, two forwards of the same input differ"
+    _expect_close(halves, first, "forward_head(forward_features(x)) against forward(x)")
+    changed = [key for key, tensor in module.state_dict().items() if not torch.equal(tensor, before[key])]
+    assert not changed, f"a forward in evaluation mode changes {', '.join(changed)}"
+
+
+def skipped_initialisation(subject: Subject) -> None:
+    """Built without initialising and given a state, it computes the same: nothing hides outside the state."""
+    module = subject.module
+    with load.skip_init(), _nan_where_uninitialised():
+        other = subject.build()
+    load.assign(other, module.state_dict(), subject.model.name)
+    images = subject.images()
+    with torch.no_grad():
+        _expect_close(other(images), module(images), "built without initialisation, the output")
+
+
+def round_trip(subject: Subject) -> None:
+    """The state survives a safetensors file bit for bit."""
+    state = subject.module.state_dict()
+    with load.skip_init():
+        other = subject.build()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.safetensors")
+        tensorfile.write(state, file, {"model": subject.model.name})
+        load.assign(other, tensorfile.read(file), file)
+        lost = [key for key, tensor in other.state_dict().items() if not torch.equal(tensor, state[key])]
+    assert not lost, f"these do not survive a safetensors file: {', '.join(lost)}"
+
+
+def gradients(subject: Subject) -> None:
+    """A loss on the logits reaches every learnable parameter."""
+    module = subject.build().train()
+    module(subject.images()).square().mean().backward()
+    learnable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    unreached = [name for name, parameter in learnable.items() if parameter.grad is None]
+    assert not unreached, f"no gradient reaches {', '.join(unreached)}"
+    wild = [name for name, parameter in learnable.items() if not parameter.grad.isfinite().all()]
+    assert not wild, f"the gradient is not finite at {', '.join(wild)}"
+
+
+@contextlib.contextmanager
+def _nan_where_uninitialised() -> Iterator[None]:
+    """Within it, ``torch.empty`` holds NaN: what a build derives from values it does not have, shows."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _expect_close(got: Tensor, expected: Tensor, what: str) -> None:
+    # Kernels may differ by where a tensor lies in memory, and so by rounding.
+    torch.testing.assert_close(
+        got, expected, rtol=1e-4, atol=1e-5 * max(1.0, float(expected.abs().max())), msg=lambda text: f"{what}: {text}"
+    )
