@@ -19,6 +19,7 @@ from reference import (
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo.testing import Check, conformance
 from zoo_resnet import plugin
 from zoo_resnet.model import BasicBlock, Bottleneck, ResNet, cifar_resnet, resnet
 from zoo_resnet.preact import PreActResNet, preact_resnet
@@ -28,6 +29,11 @@ MODELS = {model.name: model for model in plugin.models}
 KEY_MAPS = {key_map.name: key_map for key_map in plugin.key_maps}
 V1 = "1x1"
 V1_5 = "3x3"
+
+
+@conformance("resnet")
+def test_conformance(check: Check) -> None:
+    check()
 
 
 def on_meta(name: str, **args: Any) -> nn.Module:

@@ -10,11 +10,17 @@ from reference import assert_same_function, cifar10_test_images, macs_of, params
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo.testing import Check, conformance
 from zoo_vgg import plugin
 from zoo_vgg.model import vgg
 
 MODELS = {model.name: model for model in plugin.models}
 TORCHVISION = next(key_map for key_map in plugin.key_maps if key_map.name == "torchvision")
+
+
+@conformance("vgg")
+def test_conformance(check: Check) -> None:
+    check()
 
 
 def on_meta(name: str, **args: Any) -> nn.Module:
