@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+import zoo
 from zoo.data import ImageSet
 from zoo.errors import DataError, WeightsError
 from zoo.evaluation import check, evaluate, wilson
@@ -147,3 +148,11 @@ def test_a_claim_without_top1_does_not_agree_and_another_fingerprint_is_mentione
     report = evaluate(network(), images(), preprocess=PREPROCESS)
     assert not check(report, claim()).agrees
     assert "other images" in check(report, claim(top1=report.top1, fingerprint="sha256:" + "0" * 64)).message
+
+
+def test_a_score_on_another_data_set_comes_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The digits' network and MNIST both have ten classes, CIFAR-10 has ten others: only a person can know."""
+    pixels = torch.zeros(10, 1, 8, 8, dtype=torch.uint8)
+    other = ImageSet("letters", "test", tuple("abcdefghij"), torch.arange(10), pixels)
+    zoo.evaluate("resnet20.digits", other)
+    assert "resnet20.digits knows the classes of digits" in caplog.text

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import catalogue, hub, registry
-from zoo.errors import UnpinnedError, WeightsError
+from zoo.errors import SpecError, UnpinnedError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found
 
@@ -36,6 +36,9 @@ def create(
 
     Raises :class:`zoo.UnknownNameError`, :class:`zoo.WeightsError`, :class:`zoo.HubError`.
     """
+    for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
+        if value is not None and value < least:
+            raise SpecError(f"{argument} = {value} is not possible: it must be at least {least}.")
     found = registry.load().find(name)
     if weights is not None and (found.weights or pretrained):
         said = name if found.weights else "pretrained=True"

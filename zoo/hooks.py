@@ -1,5 +1,6 @@
 """A model's own train and evaluate hooks, run by name."""
 
+import logging
 import shlex
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet
     from zoo.evaluation import Report
     from zoo.training import Run
+
+log = logging.getLogger("zoo")
 
 
 def evaluate(
@@ -44,6 +47,13 @@ def evaluate(
     if not data:
         raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
     images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
+    if info.classes not in ("", images.name) and info.class_names != images.classes:
+        log.warning(
+            "%s knows the classes of %s: its score on %s means something only where labels are numbered alike",
+            info.name,
+            info.classes,
+            images.name,
+        )
     hook = registry.hook(info.model.evaluate, info.model.requires)
     report: Report = hook(model, images, preprocess=info.preprocess, device=device, **options)
     return report

@@ -74,10 +74,13 @@ def build_from(
         attach(module, ZCA(about.preprocess.input_size))
     assign(module, tensors, about.name)
     if adapted:
-        log.warning("%s: %s adapted from %d to %d input channels", about.name, adapted, had_channels, channels)
+        log.warning(
+            "%s: %s adapted from %d to %d input channels", about.name, ", ".join(adapted), had_channels, channels
+        )
     if num_classes not in (None, had_classes):
         module.reset_classifier(num_classes)  # type: ignore[operator]  # timm's interface, not nn.Module's
-        log.warning("%s: %s newly initialised for %d classes, had %d", about.name, model.head, num_classes, had_classes)
+        head = ", ".join(model.head)
+        log.warning("%s: %s newly initialised for %d classes, had %d", about.name, head, num_classes, had_classes)
         about = about._replace(classes="", class_names=())
     return module, about._replace(preprocess=for_channels(about.preprocess, channels), args=args)
 
@@ -139,6 +142,11 @@ def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> N
         f"mis-shaped  {key}: expected {tuple(state[key].shape)}, got {tuple(tensors[key].shape)}"
         for key in state
         if key in tensors and state[key].shape != tensors[key].shape
+    ]
+    problems += [
+        f"mis-typed   {key}: expected {state[key].dtype}, got {tensors[key].dtype}"
+        for key in state
+        if key in tensors and state[key].is_floating_point() != tensors[key].is_floating_point()
     ]
     if problems:
         raise TensorMismatchError(

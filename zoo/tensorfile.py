@@ -53,7 +53,13 @@ def write(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, Any]) -
     The same input gives the same bytes: ``about`` is one sorted JSON string.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        whole[name] = tensor.clone() if storage in storages else tensor  # safetensors refuses tied tensors
+        storages.add(storage)
     data = safetensors.torch.save(whole, {METADATA_KEY: json.dumps(about, sort_keys=True)})
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as part:
         try:

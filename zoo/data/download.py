@@ -8,7 +8,7 @@ from typing import Any
 
 from zoo.data import cifar10
 from zoo.errors import DataError, MissingExtraError
-from zoo.hub import cache
+from zoo.hub import cache, offline_switch
 
 
 def folder() -> Path:
@@ -22,9 +22,8 @@ def download(name: str) -> Path:
     Each file is checked against the md5 that its publisher names and moved into place whole. Raises
     :class:`DataError` where the network is off or fails.
     """
-    for switch in ("ZOO_OFFLINE", "HF_HUB_OFFLINE"):
-        if os.environ.get(switch, "").lower() in ("1", "on", "yes", "true"):
-            raise DataError(f"the network is off ({switch}={os.environ[switch]})")
+    if switch := offline_switch():
+        raise DataError(f"the network is off ({switch}={os.environ[switch]})")
     try:
         from torchvision.datasets import MNIST, FashionMNIST
         from torchvision.datasets.utils import download_url

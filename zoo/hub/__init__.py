@@ -17,7 +17,7 @@ from zoo.manifest import Weights
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.transfer import Arrival, Progress, Source
 
-__all__ = ["cached", "fetch", "verify"]
+__all__ = ["cached", "fetch", "offline_switch", "verify"]
 
 
 def fetch(
@@ -152,12 +152,12 @@ def _source_at(text: str) -> "Source":
 def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":
     from zoo.hub import transfer
 
-    if not place.is_local and (switch := _offline_switch()):
+    if not place.is_local and (switch := offline_switch()):
         raise OfflineError(f"not asked, because the network is off ({switch}={os.environ[switch]})")
     return transfer.receive(place, weights, progress)
 
 
-def _offline_switch() -> str:
+def offline_switch() -> str:
     """The environment variable that turns the network off, or nothing."""
     switches = ("ZOO_OFFLINE", "HF_HUB_OFFLINE")
     return next((name for name in switches if os.environ.get(name, "").lower() in {"1", "on", "yes", "true"}), "")

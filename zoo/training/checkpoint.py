@@ -1,21 +1,17 @@
 """The state of a training in one safetensors file, replaced whole.
 
 Tensors are ``model.*``, ``optimizer.<parameter>.<name>``, ``group.<index>.<name>`` and ``ema.*``;
-all that is not a tensor is one JSON object under the key ``training`` of the metadata. Nothing is
-pickled.
+all that is not a tensor is the file's description of itself. Nothing is pickled.
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo.errors import TrainingError
+from zoo import tensorfile
+from zoo.errors import TrainingError, WeightsError
 from zoo.training.ema import Average
 
 FORMAT = 1
@@ -43,14 +39,7 @@ def save(
                 tensors[f"group.{index}.{name}"] = value
             elif name != "params":
                 groups[index][name] = value
-    document = {"format": FORMAT, "position": position, "scalars": scalars, "groups": groups}
-    # Tied weights share memory, which safetensors refuses, and formats of memory are not its matter.
-    tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-    part = file.with_name(f"{file.name}.part")
-    save_file(tensors, part, {"training": json.dumps(document)})
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
-    part.replace(file)
+    tensorfile.write(tensors, file, {"format": FORMAT, "position": position, "scalars": scalars, "groups": groups})
 
 
 def restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> dict[str, Any]:
@@ -59,9 +48,7 @@ def restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, aver
     Raises :class:`TrainingError` where the file is damaged or is another network's.
     """
     try:
-        with safe_open(file, "pt") as stream:
-            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  # no mapping
-            document = json.loads((stream.metadata() or {})["training"])
+        tensors, document = tensorfile.read(file), tensorfile.metadata(file)
         if document["format"] != FORMAT:
             raise TrainingError(f"{file} has checkpoint format {document['format']}, expected {FORMAT}.")
         _restore_optimizer(optimizer, tensors, document)
@@ -69,7 +56,7 @@ def restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, aver
         if average is not None:
             _restore_module(average.module, tensors, "ema.")
         return dict(document["position"])
-    except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+    except (WeightsError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(
             f"{file} cannot be resumed from: {error}", hint="Start again with another directory (-o DIR)."
         ) from None
