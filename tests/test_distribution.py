@@ -1,0 +1,171 @@
+"""What people install: the wheels of Zoo and of a third party's plugin, in an environment without this source tree."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "zoo_hello"
+OWN = ("zoo_vision", "_zoo_vision", "__editable__", "zoo_hello", "_zoo_hello")
+
+
+class Environment(NamedTuple):
+    """A virtual environment with both wheels, and a folder to work in."""
+
+    bin: Path
+    folder: Path
+    wheels: dict[str, Path]
+
+    def run(self, command: str, *words: str) -> str:
+        """What the command prints; fails with all of its output where it does not exit with 0."""
+        done = subprocess.run(
+            [self.bin / command, *words],
+            cwd=self.folder,
+            env=environment(self.folder),
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, f"{command} {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The outer variables, without any that bring another Zoo, its caches or the network."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ZOO_", "HF_", "PYTHON", "PYTEST"))
+    }
+    return kept | {"ZOO_CACHE": str(folder / "cache"), "ZOO_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def build(source: Path, folder: Path) -> Path:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)],
+        cwd=source,
+        capture_output=True,
+        check=True,
+    )
+    (wheel,) = folder.iterdir()
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    for module in ("hatchling", "pip", "sklearn", "timm"):
+        pytest.importorskip(module, reason=f"needs {module}")
+    top = tmp_path_factory.mktemp("distribution")
+    wheels = {"zoo": build(ROOT, top / "zoo"), "hello": build(EXAMPLE, top / "hello")}
+    venv.create(top / "venv", symlinks=True)
+    scripts = Path(sysconfig.get_path("scripts", "venv", vars={"base": str(top / "venv")}))
+    python = scripts / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, *map(str, wheels.values())], capture_output=True, check=True)
+
+    # Torch and the others are borrowed from outside; Zoo is not, nor the .pth that names this source tree.
+    borrowed = top / "borrowed"
+    borrowed.mkdir()
+    for site in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for item in Path(site).iterdir():
+            if not item.name.startswith(OWN) and item.suffix != ".pth" and item.name != "__pycache__":
+                (borrowed / item.name).symlink_to(item)
+    own = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(top / "venv")}))
+    (own / "borrowed.pth").write_text(f"{borrowed}\n")
+    folder = top / "elsewhere"
+    folder.mkdir()
+    return Environment(scripts, folder, wheels)
+
+
+def test_the_imported_zoo_is_the_wheels(installed: Environment) -> None:
+    code = (
+        "import json, importlib.metadata as m, zoo, zoo_resnet, weights_manifest, zoo_hello;"
+        "print(json.dumps([zoo.__file__, zoo_resnet.__file__, weights_manifest.__file__, zoo_hello.__file__,"
+        " str(m.distribution('zoo-vision').locate_file(''))]))"
+    )
+    for place in json.loads(installed.run("python", "-c", code)):
+        assert Path(place).is_relative_to(installed.bin.parent), place
+
+
+def test_the_wheel_holds_every_file_of_the_packages(installed: Environment) -> None:
+    names = set(zipfile.ZipFile(installed.wheels["zoo"]).namelist())
+    expected = set()
+    for folder, prefix in (("zoo", "zoo/"), ("weights_manifest", "weights_manifest/"), ("plugins", "")):
+        for file in (ROOT / folder).rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                expected.add(prefix + file.relative_to(ROOT / folder).as_posix())
+    assert expected - names == set()
+    assert {name for name in names - expected if ".dist-info/" not in name} == set()
+    assert {"zoo/py.typed", "weights_manifest/resnet.toml", "zoo_resnet/model.py", "zoo_vgg/model.py"} <= names
+    assert any(name.startswith("weights_manifest/embedded/") for name in names)
+
+
+def test_the_wheel_declares_its_licence_and_what_it_needs(installed: Environment) -> None:
+    wheel = zipfile.ZipFile(installed.wheels["zoo"])
+    about = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    text = wheel.read(about).decode()
+    assert "License-Expression: Apache-2.0" in text
+    assert "Requires-Dist: torch>=" in text
+    assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
+
+
+def test_every_family_has_a_folder_an_entry_point_and_a_manifest() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = project["project"]["entry-points"]["zoo.plugins"]
+    folders = {path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file()}
+    assert folders == {f"zoo_{name}" for name in declared}
+    assert declared == {name: f"zoo_{name}:plugin" for name in declared}
+    assert {file.stem for file in (ROOT / "weights_manifest").glob("*.toml")} == set(declared)
+
+
+def test_both_distributions_are_listed(installed: Environment) -> None:
+    listed = installed.run("zoo", "list").split()
+    assert {"hello_net", "resnet152", "vgg16"} <= set(listed)
+    rows = {row["name"]: row for row in json.loads(installed.run("zoo", "plugins", "--json"))}
+    assert {name: row["status"] for name, row in rows.items()} == {"hello": "ok", "resnet": "ok", "vgg": "ok"}
+    assert rows["hello"]["distribution"] == "zoo-hello"
+
+
+def test_a_built_in_and_a_third_partys_network_are_created(installed: Environment) -> None:
+    code = (
+        "import torch, zoo;"
+        "print(zoo.create('resnet20')(torch.zeros(2, 3, 32, 32)).shape[1],"
+        " zoo.create('hello/hello_net.digits')(torch.zeros(2, 1, 8, 8)).shape[1])"
+    )
+    assert installed.run("python", "-W", "error", "-c", code).split() == ["10", "10"]
+
+
+def test_embedded_weights_score_what_their_manifest_claims(installed: Environment) -> None:
+    report = json.loads(installed.run("zoo", "evaluate", "hello_net.digits", "--check", "--json"))
+    claim = tomllib.loads((EXAMPLE / "zoo_hello" / "manifest.toml").read_text(encoding="utf-8"))
+    assert report["correct"] == claim["hello_net"]["digits"]["scores"]["digits/test"]["correct"]
+
+
+def test_a_network_trains_for_an_epoch_and_is_evaluated(installed: Environment) -> None:
+    installed.run("zoo", "train", "hello_net", "--data", "digits", "--set", "epochs=1", "-o", "run")
+    (row,) = map(json.loads, (installed.folder / "run" / "log.jsonl").read_text().splitlines())
+    assert row["loss"] < math.log(10)  # better than guessing one of ten
+    written = str(installed.folder / "run" / "model.safetensors")
+    report = json.loads(
+        installed.run("zoo", "evaluate", "hello_net", "--data", "digits", "--weights", written, "--json")
+    )
+    assert report["n"] == 360
+    assert report["correct"] == pytest.approx(report["top1"] * 3.6)
+
+
+def test_a_third_party_runs_the_conformance_kit(installed: Environment) -> None:
+    copy = installed.folder / "checkout"
+    shutil.copytree(EXAMPLE / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(EXAMPLE / "pyproject.toml", copy)
+    printed = installed.run("python", "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "-v", str(copy))
+    assert "test_conformance[hello_net-gradients] PASSED" in printed
+    assert "test_conformance[hello_net.digits-weights] PASSED" in printed
