@@ -6,6 +6,7 @@ as fresh processes. Run with ``make bench`` or ``python benchmarks/load.py [MODE
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -60,13 +61,12 @@ def main() -> None:
         for name in names:
             _python(PREPARE, name, str(hub))
             ways = {
-                "zoo": {"imports": "zoo.load, zoo", "create": f"zoo.create('{name}.benchmark')"},
+                "zoo": {"imports": "zoo, zoo.creation, zoo.load", "create": f"zoo.create('{name}.benchmark')"},
                 "timm": {
                     "imports": "timm",
                     "create": f"timm.create_model('{name}', checkpoint_path='{hub}/{name}.safetensors')",
                 },
             }
-            ways["zoo"]["imports"] = "torch, zoo.create, zoo.load, zoo"
             inside = {way: tuple(map(float, _python(WITHIN.format(**code)).split())) for way, code in ways.items()}
             ratio = inside["timm"][0] / inside["zoo"][0]
             within.append((name, *(f"{value:.0f}" for way in inside.values() for value in way), f"{ratio:.1f}"))
@@ -91,8 +91,6 @@ def main() -> None:
 
 
 def _python(code: str, *arguments: str) -> str:
-    import subprocess
-
     return subprocess.run([PYTHON, "-c", code, *arguments], check=True, capture_output=True, text=True).stdout
 
 

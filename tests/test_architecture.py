@@ -31,7 +31,7 @@ LAYERS = (
     "probe",
     "data",
     "load",
-    "create",
+    "creation",
     "convert",
     "evaluation",
     "training",

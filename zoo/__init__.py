@@ -12,8 +12,6 @@
 Importing this package imports no torch: each name is bound on first use.
 """
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from zoo import errors
@@ -21,33 +19,22 @@ from zoo.errors import *  # noqa: F403  # the exception tree is small and belong
 
 if TYPE_CHECKING:
     from zoo.catalogue import info, list_models
-    from zoo.create import create, fetch, preprocess
+    from zoo.creation import create, fetch, preprocess
     from zoo.hooks import evaluate, train
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "create": "zoo.create",
+    "create": "zoo.creation",
     "evaluate": "zoo.hooks",
-    "fetch": "zoo.create",
+    "fetch": "zoo.creation",
     "info": "zoo.catalogue",
     "list_models": "zoo.catalogue",
-    "preprocess": "zoo.create",
+    "preprocess": "zoo.creation",
     "train": "zoo.hooks",
 }
 
 __all__ = [*errors.__all__, "create", "evaluate", "fetch", "info", "list_models", "preprocess", "train"]
-
-
-class _Package(ModuleType):
-    """Keeps ``zoo.create`` the function when the module of that name is imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _LAZY and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.create import create, info_of
+from zoo.creation import create, info_of
 from zoo.errors import DataError
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def predict(
     Shows the likeliest classes of each and their probabilities. NAME without a tag stands for the
     model's default weights.
     """
-    from zoo.create import info_of
+    from zoo.creation import info_of
 
     with only_answers():
         model = _create(name, weights, device).eval()
@@ -117,7 +117,7 @@ def evaluate(
 def _create(name: str, weights: Path | None, device: str | None) -> "nn.Module":
     """The trained network: from ``weights``, the tag in ``name``, or the model's default weights."""
     from zoo import registry
-    from zoo.create import create
+    from zoo.creation import create
 
     is_untagged = registry.load().find(name).weights is None
     return create(name, pretrained=is_untagged and weights is None, weights=weights, device=device)
@@ -125,7 +125,7 @@ def _create(name: str, weights: Path | None, device: str | None) -> "nn.Module":
 
 def _class_names(model: "nn.Module") -> tuple[str, ...]:
     """As the weights' file gives them, or those of their data set; none where nobody knows them."""
-    from zoo.create import info_of
+    from zoo.creation import info_of
     from zoo.data.classes import class_names
     from zoo.errors import MissingExtraError, UnknownNameError
 
@@ -142,7 +142,7 @@ def _class_names(model: "nn.Module") -> tuple[str, ...]:
 def _rank(model: "nn.Module", file: str, classes: tuple[str, ...], top: int) -> list[dict[str, Any]]:
     import torch
 
-    from zoo.create import info_of, preprocess
+    from zoo.creation import info_of, preprocess
     from zoo.data.decode import read_image
 
     image = read_image(Path(file), file, channels=info_of(model).preprocess.input_size[0])
@@ -157,7 +157,7 @@ def _rank(model: "nn.Module", file: str, classes: tuple[str, ...], top: int) -> 
 
 
 def _claims(model: "nn.Module") -> "Mapping[str, Score]":
-    from zoo.create import info_of
+    from zoo.creation import info_of
     from zoo.errors import WeightsError
 
     info = info_of(model)

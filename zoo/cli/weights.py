@@ -8,7 +8,7 @@ import click
 from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import count, do_each, note, only_answers, print_json, show_progress, size
-from zoo.create import create, default_weights, info_of
+from zoo.creation import create, default_weights, info_of
 from zoo.hub import cache
 from zoo.manifest import Weights
 

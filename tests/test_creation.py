@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import tensorfile
-from zoo.create import info_of
+from zoo.creation import info_of
 from zoo.errors import (
     FileFormatError,
     SpecError,
@@ -259,11 +259,6 @@ def test_impossible_sizes_are_refused(sizes: dict[str, int], is_loaded: bool, fi
 def test_a_module_of_other_origin_has_no_preprocessing() -> None:
     with pytest.raises(WeightsError, match=r"was not made by zoo\.create"):
         zoo.preprocess(nn.Linear(1, 1))
-
-
-def test_importing_its_module_does_not_hide_the_function() -> None:
-    code = "import zoo; zoo.evaluate; from zoo.create import info_of; import zoo.create; zoo.create('resnet20')"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_creating_imports_neither_torchvision_nor_timm(file: Path) -> None:
