@@ -55,39 +55,48 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         hub = Path(folder, "hub")
         hub.mkdir()
-        environment = {"ZOO_HUB": str(hub), "ZOO_CACHE": str(Path(folder, "cache"))}
-        os.environ |= environment
-        within, fresh = [], []
+        os.environ |= {"ZOO_HUB": str(hub), "ZOO_CACHE": str(Path(folder, "cache"))}
         for name in names:
             _python(PREPARE, name, str(hub))
-            ways = {
-                "zoo": {"imports": "zoo, zoo.creation, zoo.load", "create": f"zoo.create('{name}.benchmark')"},
-                "timm": {
-                    "imports": "timm",
-                    "create": f"timm.create_model('{name}', checkpoint_path='{hub}/{name}.safetensors')",
-                },
-            }
-            inside = {way: tuple(map(float, _python(WITHIN.format(**code)).split())) for way, code in ways.items()}
-            ratio = inside["timm"][0] / inside["zoo"][0]
-            within.append((name, *(f"{value:.0f}" for way in inside.values() for value in way), f"{ratio:.1f}"))
-            ways["zoo"]["imports"] = "zoo"
-            processes = {way: Process([PYTHON, "-c", FRESH.format(**code)]) for way, code in ways.items()}
-            processes["torch"] = Process([PYTHON, "-c", "import torch"])
-            results = in_turns(processes, 5)
-            for way, result in results.items():
-                floor, peer = results["torch"], results["timm"]
-                fresh.append(
-                    (
-                        name,
-                        {"torch": "import torch alone"}.get(way, way),
-                        f"{result.seconds:.2f}",
-                        f"{result.megabytes:.0f}",
-                        f"{result.seconds / floor.seconds:.2f}, {result.megabytes / floor.megabytes:.2f}",
-                        f"{peer.seconds / result.seconds:.1f}",
-                    )
-                )
-    print(table(("in process", "zoo ms", "peak MB added", "timm ms", "peak MB added", "times faster"), within))
-    print(table(("fresh process", "way", "s", "peak MB", "of torch alone (s, MB)", "times faster than timm"), fresh))
+        head = ("in process", "zoo ms", "peak MB added", "timm ms", "peak MB added", "times faster")
+        print(table(head, [measure_within(name, hub) for name in names]))
+        head = ("fresh process", "way", "s", "peak MB", "of torch alone (s, MB)", "times faster than timm")
+        print(table(head, [row for name in names for row in measure_fresh(name, hub)]))
+
+
+def calls(name: str, hub: Path) -> dict[str, str]:
+    return {
+        "zoo": f"zoo.create('{name}.benchmark')",
+        "timm": f"timm.create_model('{name}', checkpoint_path='{hub}/{name}.safetensors')",
+    }
+
+
+def measure_within(name: str, hub: Path) -> tuple[str, ...]:
+    imports = {"zoo": "zoo, zoo.creation, zoo.load", "timm": "timm"}
+    results = {}
+    for way, create in calls(name, hub).items():
+        printed = _python(WITHIN.format(imports=imports[way], create=create))
+        results[way] = [float(value) for value in printed.split()]
+    ratio = results["timm"][0] / results["zoo"][0]
+    return name, *(f"{value:.0f}" for way in results.values() for value in way), f"{ratio:.1f}"
+
+
+def measure_fresh(name: str, hub: Path) -> list[tuple[str, ...]]:
+    codes = {way: FRESH.format(imports=way, create=create) for way, create in calls(name, hub).items()}
+    codes["import torch alone"] = "import torch"
+    results = in_turns({way: Process([PYTHON, "-c", code]) for way, code in codes.items()}, 5)
+    floor, peer = results["import torch alone"], results["timm"]
+    return [
+        (
+            name,
+            way,
+            f"{result.seconds:.2f}",
+            f"{result.megabytes:.0f}",
+            f"{result.seconds / floor.seconds:.2f}, {result.megabytes / floor.megabytes:.2f}",
+            f"{peer.seconds / result.seconds:.1f}",
+        )
+        for way, result in results.items()
+    ]
 
 
 def _python(code: str, *arguments: str) -> str:
