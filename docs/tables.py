@@ -16,8 +16,8 @@ README = Path(__file__).parents[1] / "README.md"
 def embedded_weights(models: list[Listed]) -> str:
     """What ships with the distribution, and how often it is right."""
     lines = [
-        "| weights | parameters | multiply-adds | scored on | right | top-1 | 95% interval |",
-        "|---|---:|---:|---|---:|---:|---|",
+        "| weights | scored on | right | top-1 | 95% interval |",
+        "|---|---|---:|---:|---|",
     ]
     for entry in models:
         for weights in entry.weights:
@@ -26,8 +26,8 @@ def embedded_weights(models: list[Listed]) -> str:
             for where, score in weights.scores.items():
                 low, high = wilson(score.correct or 0, score.n)
                 lines.append(
-                    f"| `{weights.name}` | {entry.model.params:,} | {entry.model.macs:,} | {where} "
-                    f"| {score.correct:,} of {score.n:,} | {score.top1:.2f}% | {100 * low:.2f} to {100 * high:.2f} |"
+                    f"| `{weights.name}` | {where} | {score.correct:,} of {score.n:,} | {score.top1:.2f}% "
+                    f"| {100 * low:.2f} to {100 * high:.2f} |"
                 )
     return "\n".join(lines)
 
