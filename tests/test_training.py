@@ -107,12 +107,13 @@ class StopAt(Silent):
 def test_ctrl_c_in_mid_epoch_then_resume_equals_an_unbroken_run(
     tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]
 ) -> None:
+    former = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, display=StopAt(2, 3, lambda: os.kill(os.getpid(), signal.SIGINT)))
     assert len(rows(tmp_path)) == 1
     assert_same(run(tmp_path, resume=True), whole[1])
     assert [row["loss"] for row in rows(tmp_path)] == [row["loss"] for row in rows(whole[0])]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is former
 
 
 class CrashError(Exception):

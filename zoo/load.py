@@ -133,9 +133,12 @@ def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int)
     return changed
 
 
-def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
-    """Raises :class:`TensorMismatchError`, naming ``source``, unless the tensors are just those of ``module``."""
-    state = module.state_dict()
+def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+    """The state of ``module``, once ``tensors`` are seen to account for each of its tensors and no other.
+
+    Raises :class:`TensorMismatchError`, which lists all that differ and names ``source``.
+    """
+    state: dict[str, Tensor] = module.state_dict()
     problems = [f"missing     {key} {tuple(state[key].shape)}" for key in state if key not in tensors]
     problems += [f"unexpected  {key} {tuple(tensors[key].shape)}" for key in tensors if key not in state]
     problems += [
@@ -154,6 +157,7 @@ def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> N
             + "\n  ".join(problems),
             hint="zoo convert FILE MODEL -o OUT.safetensors brings another lineage's keys into this family's form.",
         )
+    return state
 
 
 def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
@@ -162,8 +166,7 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> 
     Every tensor must be accounted for (:func:`check`). Floating-point tensors stored in another
     type are cast to the module's.
     """
-    check(module, tensors, source)
-    state = module.state_dict()
+    state = check(module, tensors, source)
     fitted = {key: tensors[key].to(state[key].dtype) for key in state}
     # Adopting a file's tensors would untie parameters that a network shares.
     parameters = [parameter for _, parameter in module.named_parameters(remove_duplicate=False)]

@@ -28,8 +28,9 @@ import msgspec
 from zoo.errors import HubError
 from zoo.manifest import Weights
 
-CHUNK = 1 << 20
-"""Bytes read at a time."""
+CHUNK = 1 << 16
+"""Bytes read and written at a time. What is written in larger pieces lies in larger pages of the
+system's file cache, and touching one byte of a mapped file then counts as so much more memory."""
 
 _CLOCK_TICK = 0.01
 """Seconds; file systems stamp times no finer than the kernel's tick, at most this long."""
