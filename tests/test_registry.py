@@ -253,8 +253,9 @@ def test_the_environment_chooses_among_plugins(
     assert ("pet" in sys.modules) == ("pet" in usable)
 
 
-def test_a_model_whose_extra_is_missing_says_which_to_install(site: Path) -> None:
-    text = plugin("pet", "pet_net").replace("build=", 'requires=(Requirement("no_such_lib", "zoo-pet[all]"),), build=')
+@pytest.mark.parametrize("of", ["build=", "api="], ids=["the model's", "the plugin's"])
+def test_a_model_whose_extra_is_missing_says_which_to_install(site: Path, of: str) -> None:
+    text = plugin("pet", "pet_net").replace(of, f'requires=(Requirement("no_such_lib", "zoo-pet[all]"),), {of}')
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
     with pytest.raises(MissingExtraError, match="needs no_such_lib, which is not installed") as caught:
         zoo.create("pet_net")

@@ -12,6 +12,7 @@ from math import inf, isfinite
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import force_setattr, replace
 
 from zoo.errors import SpecError
 from zoo.names import is_part
@@ -166,7 +167,10 @@ class DatasetSpec(Spec, frozen=True):
 
 
 class Plugin(Spec, frozen=True):
-    """A family: its models, and resources ``"package:path"`` with its weights and recipes."""
+    """A family: its models, and resources ``"package:path"`` with its weights and recipes.
+
+    What it ``requires``, each of its models does.
+    """
 
     name: str
     api: int
@@ -180,6 +184,9 @@ class Plugin(Spec, frozen=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        if self.requires:
+            models = (replace(model, requires=(*self.requires, *model.requires)) for model in self.models)
+            force_setattr(self, "models", tuple(models))
         names = [model.name for model in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         self.require(not twice, f"models named twice: {', '.join(twice)}")
