@@ -118,16 +118,16 @@ def _print_weights(found: list[tuple[Listed, Weights]]) -> None:
         rows.append(
             (
                 f"{entry.name}.{weights.tag}",
-                _family(entry.row),
+                "" if entry.row.is_builtin else entry.row.distribution,
                 count(entry.model.params),
                 f"{score.top1:.2f}%" if score and score.top1 is not None else "",
                 split,
                 weights.license.weights,
                 size(weights.size),
-                weights.sha256[:12] if weights.pinned else "not pinned",
+                weights.sha256[:8] if weights.pinned else "not pinned",
             )
         )
-    titles = ("weights", "family", "params", "top-1", "on", "licence", "size", "sha256")
+    titles = ("weights", "from", "params", "top-1", "on", "licence", "size", "sha256")
     if rows:
         print_table(titles, rows, right=("params", "top-1", "size"))
 

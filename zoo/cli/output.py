@@ -123,13 +123,12 @@ def size(bytes: int) -> str:
 
 
 def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in titles:
         table.add_column(
-            title, justify="right" if title in right else "left", overflow="fold", no_wrap=title in titles[:1]
+            title, justify="right" if title in right else "left", overflow="fold", no_wrap=title in (titles[0], *right)
         )
     for row in rows:
         table.add_row(*row)
