@@ -117,11 +117,19 @@ def test_a_timm_entry_prepares_its_input_as_timm_says(entry: Weights) -> None:
     assert entry.license.weights.lower() == config.license
 
 
-@pytest.mark.parametrize("entry", [e for e in ENTRIES if "torchvision_" in e.tag], ids=lambda entry: entry.name)
+TORCHVISION = {
+    "tv_pth_in1k": "IMAGENET1K_V1",
+    "tv2_pth_in1k": "IMAGENET1K_V2",
+    "tv_pth_features_in1k": "IMAGENET1K_FEATURES",
+}
+"""Tags of the files that torchvision serves, with its own names of them."""
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.tag in TORCHVISION], ids=lambda entry: entry.name)
 def test_a_torchvision_entry_says_what_torchvisions_metadata_say(entry: Weights) -> None:
     from torchvision.models import get_model_weights
 
-    version = "IMAGENET1K_" + entry.tag.removeprefix("torchvision_").upper()
+    version = TORCHVISION[entry.tag]
     theirs = get_model_weights(entry.arch)[version]
     assert f"{entry.hub}/{entry.path}" == theirs.url
     assert entry.sha256_prefix == re.findall(r"-([0-9a-f]{8})\.pth", theirs.url)[0]
