@@ -2,12 +2,15 @@
 
 import os
 import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import zoo
 from zoo import manifest, registry, tensorfile
@@ -131,12 +134,15 @@ def test_a_checkpoint_that_runs_code_is_refused_and_does_not_run(tmp_path: Path,
     assert not proof.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x02", b"PK\x03\x04 and nothing more", os.urandom(999)])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "broken.pth"
-    file.write_bytes(content)
-    with pytest.raises(zoo.FileFormatError, match=r"broken\.pth"):
-        convert(file, "resnet20", tmp_path / "out.safetensors")
+@given(st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"PK\x03\x04"]), st.binary(max_size=200))
+@example(b"a", b"")  # an opcode that takes from an empty stack
+@settings(deadline=None)
+def test_a_file_that_is_no_checkpoint_is_refused(beginning: bytes, rest: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "broken.pth")
+        file.write_bytes(beginning + rest)
+        with pytest.raises(zoo.FileFormatError, match=r"broken\.pth"):
+            convert(file, "resnet20", Path(folder, "out.safetensors"))
 
 
 def test_only_a_mapping_of_tensors_is_a_checkpoint(tmp_path: Path) -> None:

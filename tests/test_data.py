@@ -25,7 +25,7 @@ from zoo.data import ImageSet, class_names, hold_out, load, mean_and_std
 from zoo.data import decode as decoding
 from zoo.data.stratify import stratify
 from zoo.errors import AmbiguousNameError, DataError, MissingExtraError, PluginError, UnknownNameError
-from zoo.spec import DatasetSpec
+from zoo.spec import DatasetSpec, Plugin
 
 NEEDS = pytest.mark.skipif(not os.environ.get("ZOO_DATA"), reason="ZOO_DATA is not set")
 
@@ -234,7 +234,7 @@ def test_cifar10_is_read_from_its_binary_form_and_archive(tmp_path):
 
 def _bring(monkeypatch: pytest.MonkeyPatch, **plugins: DatasetSpec) -> None:
     rows = [
-        types.SimpleNamespace(name=name, status="ok", plugin=types.SimpleNamespace(datasets=(spec,)))
+        types.SimpleNamespace(name=name, status="ok", plugin=Plugin(name, 1, (), datasets=(spec,)))
         for name, spec in plugins.items()
     ]
     monkeypatch.setattr(registry, "load", lambda: types.SimpleNamespace(plugins=tuple(rows)))

@@ -116,6 +116,16 @@ def test_ctrl_c_in_mid_epoch_then_resume_equals_an_unbroken_run(
     assert signal.getsignal(signal.SIGINT) is former
 
 
+def test_tensorboard_holds_the_numbers_of_the_log(whole: tuple[Path, dict[str, Tensor]]) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs zoo-vision[train]"
+    ).EventAccumulator(str(whole[0]))
+    accumulator.Reload()
+    for key in ("loss", "lr", "images_per_s"):
+        held = [(event.step, event.value) for event in accumulator.Scalars(key)]
+        assert held == [(row["epoch"], pytest.approx(row[key], rel=1e-6)) for row in rows(whole[0])]
+
+
 class CrashError(Exception):
     pass
 

@@ -58,6 +58,14 @@ def create(
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
 
 
+def create_trained(
+    name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None
+) -> "nn.Module":
+    """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights."""
+    is_tagged = registry.load().find(name).weights is not None
+    return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device)
+
+
 def info_of(model: "nn.Module") -> "ModelInfo":
     """What :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
     info: ModelInfo | None = getattr(model, "zoo_info", None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.creation import create, info_of
+from zoo.creation import create_trained, info_of
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from zoo.data import ImageSet
     from zoo.evaluation import Report
-    from zoo.training import Run
+    from zoo.training import Recipe, Run
 
 log = logging.getLogger("zoo")
 
@@ -40,8 +40,7 @@ def evaluate(
     from zoo import data as datasets
 
     if isinstance(model, str):
-        is_tagged = registry.load().find(model).weights is not None
-        model = create(model, pretrained=weights is None and not is_tagged, weights=weights)
+        model = create_trained(model, weights=weights)
     info = info_of(model)
     data = data or info.classes
     if not data:
@@ -94,12 +93,12 @@ def train(
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
     hook = registry.hook(found.model.train, found.model.requires)
     trained: nn.Module = hook(module, prepared, chosen, run, preprocess=preprocess, device=device)
-    if run.is_finished:
-        _keep(trained, run)
+    if not run.is_paused:
+        _keep(trained, run, chosen)
     return trained
 
 
-def _keep(module: "nn.Module", run: "Run") -> None:
+def _keep(module: "nn.Module", run: "Run", recipe: "Recipe") -> None:
     """Writes the trained network with all that is needed to use it and to train it again."""
     import json
 
@@ -108,7 +107,9 @@ def _keep(module: "nn.Module", run: "Run") -> None:
     from zoo import tensorfile
 
     info = info_of(module)
-    config = json.loads(run.config.read_text(encoding="utf-8"))
+    record = {"recipe": msgspec.to_builtins(recipe), "command": run.command}
+    if run.config.exists():  # as the default hook writes it; a family's own may not
+        record = json.loads(run.config.read_text(encoding="utf-8"))
     about = {
         "model": info.model.name,
         "args": info.args,
@@ -117,8 +118,8 @@ def _keep(module: "nn.Module", run: "Run") -> None:
         "class_names": info.class_names,
         "num_classes": len(info.class_names),
         "in_chans": info.preprocess.input_size[0],
-        "origin": f"trained by zoo train on {info.classes} with recipe {config['recipe']['name']}",
-        "run": config,
+        "origin": f"trained by zoo train on {info.classes} with recipe {recipe.name}",
+        "run": record,
     }
     tensorfile.write(module.state_dict(), run.model, about)
 

@@ -222,7 +222,10 @@ def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., A
 def resource(address: str) -> Path:
     """The file that ``"package:path"`` names; finding it imports no package."""
     package, _, path = address.partition(":")
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ModuleNotFoundError, ValueError):  # of a package within a package, or of no name at all
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise ManifestError(f"{address}: there is no package {package!r}")
     return Path(next(iter(spec.submodule_search_locations)), path)

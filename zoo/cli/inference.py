@@ -41,10 +41,10 @@ def predict(
     Shows the likeliest classes of each and their probabilities. NAME without a tag stands for the
     model's default weights.
     """
-    from zoo.creation import info_of
+    from zoo.creation import create_trained, info_of
 
     with only_answers():
-        model = _create(name, weights, device).eval()
+        model = create_trained(name, weights=weights, device=device).eval()
         classes = _class_names(model)
 
     def work(file: str) -> list[dict[str, Any]]:
@@ -96,10 +96,11 @@ def evaluate(
     if check and weights:
         raise click.UsageError("--check compares with what a manifest claims; a local file claims nothing.")
     from zoo import hooks
+    from zoo.creation import create_trained
 
     options: dict[str, Any] = {"batch_size": batch_size, "command": _command(context)}
     with only_answers(), show_progress(f"evaluating {name}") as progress:
-        model = _create(name, weights, None)
+        model = create_trained(name, weights=weights)
         claims = _claims(model) if check else {}
         report = hooks.evaluate(
             model, data, split, device=device, dtype=None if dtype == "float32" else dtype, progress=progress, **options
@@ -112,15 +113,6 @@ def evaluate(
     else:
         _print_report(report, comparison)
     context.exit(0 if comparison is None or comparison.agrees else 1)
-
-
-def _create(name: str, weights: Path | None, device: str | None) -> "nn.Module":
-    """The trained network: from ``weights``, the tag in ``name``, or the model's default weights."""
-    from zoo import registry
-    from zoo.creation import create
-
-    is_untagged = registry.load().find(name).weights is None
-    return create(name, pretrained=is_untagged and weights is None, weights=weights, device=device)
 
 
 def _class_names(model: "nn.Module") -> tuple[str, ...]:

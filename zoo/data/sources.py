@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
+from zoo import registry
 from zoo.data import cifar10, digits, folder, mnist, parquet
 from zoo.data.download import download
 from zoo.data.download import folder as download_folder
 from zoo.data.images import ImageSet
 from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
-from zoo.spec import DatasetSpec
+from zoo.spec import DatasetSpec, Plugin
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10")
 
@@ -35,8 +35,8 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN:
             return _load_built_in(name_or_path, split, root)
-        if (spec := _find_spec(name_or_path)) is not None:
-            return _load_spec(spec, split, root)
+        if (found := _find_spec(name_or_path)) is not None:
+            return _load_spec(*found, split, root)
     path = Path(name_or_path).expanduser().absolute()
     if path.is_file():
         if path.suffix != ".parquet":
@@ -80,31 +80,29 @@ def _read(name: str, place: Path, split: str) -> ImageSet | None:
     return cifar10.read(place, split) if name == "cifar10" else mnist.read(name, place, split)
 
 
-def _specs() -> Iterator[tuple[str, DatasetSpec]]:
-    """The data sets that plugins bring, with their plugins' names."""
-    from zoo import registry
-
+def _specs() -> Iterator[tuple[Plugin, DatasetSpec]]:
+    """The data sets that usable plugins bring."""
     for row in registry.load().plugins:
         if row.plugin is not None and row.status == "ok":
             for spec in row.plugin.datasets:
-                yield row.name, spec
+                yield row.plugin, spec
 
 
-def _find_spec(name: str) -> DatasetSpec | None:
-    found = [(plugin, spec) for plugin, spec in _specs() if name in (spec.name, f"{plugin}/{spec.name}")]
+def _find_spec(name: str) -> tuple[Plugin, DatasetSpec] | None:
+    found = [(plugin, spec) for plugin, spec in _specs() if name in (spec.name, f"{plugin.name}/{spec.name}")]
     if len(found) > 1:
-        full = " or ".join(f"{plugin}/{spec.name}" for plugin, spec in found)
+        full = " or ".join(f"{plugin.name}/{spec.name}" for plugin, spec in found)
         raise AmbiguousNameError(f"Several plugins bring a data set {name!r}.", hint=f"Say {full}.")
-    return found[0][1] if found else None
+    return found[0] if found else None
 
 
-def _load_spec(spec: DatasetSpec, split: str, root: Path | str | None) -> ImageSet:
+def _load_spec(plugin: Plugin, spec: DatasetSpec, split: str, root: Path | str | None) -> ImageSet:
     if split not in spec.splits:
         raise DataError(f"{spec.name} has no split {split!r}.", hint=f"Its splits are {', '.join(spec.splits)}.")
-    module, _, function = spec.load.partition(":")
     place = (*_places(root), download_folder())[0]
+    read = registry.hook(spec.load, plugin.requires)
     try:
-        images = getattr(import_module(module), function)(place, split)
+        images = read(place, split)
     except ZooError:
         raise
     except Exception as error:  # a plugin's code may raise anything

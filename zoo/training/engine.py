@@ -39,7 +39,7 @@ def train(
 
     ``criterion(output, labels)`` returns the mean loss of a batch; by default cross-entropy with the
     recipe's label smoothing. Runs on a GPU where there is one, unless ``device`` says otherwise.
-    ``run.is_finished`` says whether all epochs are done. Resuming continues bit by bit as if there
+    ``run.is_paused`` says that epochs are left. Resuming continues bit by bit as if there
     had been no break, on the same machine and number of threads. On Ctrl-C the step in hand is
     finished and a checkpoint written before KeyboardInterrupt leaves.
 
@@ -119,10 +119,9 @@ class _Engine:
             if interruption.is_requested:
                 self.save()
                 raise KeyboardInterrupt
-        if self.epoch >= self.recipe.epochs:
-            if self.average is not None:
-                self.model.load_state_dict(self.average.module.state_dict())
-            self.run.is_finished = True
+        self.run.is_paused = self.epoch < self.recipe.epochs
+        if not self.run.is_paused and self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
         """One update of the weights, computed in the recipe's number of pieces."""

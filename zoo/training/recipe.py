@@ -16,13 +16,13 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from importlib import resources
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from zoo.data.augmentation import Affine, Augmentation
-from zoo.errors import RecipeError, UnknownNameError
+from zoo.errors import ManifestError, RecipeError, UnknownNameError
+from zoo.registry import resource
 from zoo.spec import Model, Plugin
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -114,11 +114,9 @@ def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
     """The tables of the plugin's recipes by name, not yet validated; {} where it has none."""
     if not plugin.recipes:
         return {}
-    package, _, path = plugin.recipes.partition(":")
     try:
-        text = resources.files(package).joinpath(path).read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except (OSError, ImportError, ValueError) as error:
+        tables = tomllib.loads(resource(plugin.recipes).read_text(encoding="utf-8"))
+    except (OSError, ManifestError, ValueError) as error:
         raise RecipeError(f"Recipes {plugin.recipes!r} of plugin {plugin.name!r} cannot be read: {error}") from None
     for name, table in tables.items():
         if not isinstance(table, dict):
@@ -135,7 +133,7 @@ def choose(
 ) -> Recipe:
     """The recipe called ``name``, or the plugin's first for this model and data set, with changes.
 
-    ``settings`` maps fields (``lr``, ``augment.pad``) to values; a string is read as a TOML value.
+    ``settings`` maps fields (``lr``, ``augment.flip``) to values; a string is read as a TOML value.
     Raises :class:`UnknownNameError` for a name that no table has and :class:`RecipeError` for a
     field or value that is not valid, or where no table is meant for the model and data.
     """

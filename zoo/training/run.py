@@ -26,7 +26,8 @@ class Run:
     ``resume`` goes on with the run that the directory holds; otherwise it must hold none.
     ``checkpoint_every`` writes a checkpoint every so many steps besides the one after each epoch.
     ``stop_after`` pauses, ready to be resumed, when so many epochs are done. ``display`` shows
-    progress; by default a bar on a terminal and a line an epoch elsewhere.
+    progress; by default a bar on a terminal and a line an epoch elsewhere. A train hook that leaves
+    the network unfinished says so by ``is_paused``; otherwise its weights are kept.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Run:
         self.stop_after = stop_after
         self.command = command
         self.display = display or choose_display()
-        self.is_finished = False
+        self.is_paused = False
         self._events: Any = None
 
     @property

@@ -1,0 +1,76 @@
+"""A family that learns and scores in its own way, through the public contract."""
+
+import json
+from pathlib import Path
+
+import distributions
+import pytest
+
+import zoo
+from zoo import registry, tensorfile
+
+MODEL = '''
+from torch import nn
+
+def build(*, num_classes, in_chans):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64 * in_chans, num_classes))
+
+def train(model, data, recipe, run, *, preprocess, device=None):
+    """Learns nothing, and writes nothing into the run's directory."""
+    nn.init.constant_(model[1].weight, recipe.lr)
+    return model
+
+def pause(model, data, recipe, run, *, preprocess, device=None):
+    run.is_paused = True
+    return model
+
+def evaluate(model, data, *, preprocess, device=None):
+    return len(data)
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A family whose hooks are its own; returns a folder for runs."""
+    text = distributions.plugin("own", "own_net").replace(
+        "build=",
+        "preprocess=Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.0,), std=(1.0,)), num_classes=10, "
+        'train="own_model:train", evaluate="own_model:evaluate", head=("1",), build=',
+    )
+    text = text.replace("import Model", "import Preprocess, Model")
+    site = distributions.install(
+        tmp_path / "site", "zoo-own", {"own": "own:plugin"}, {"own.py": text, "own_model.py": MODEL}
+    )
+    monkeypatch.syspath_prepend(str(site))
+    registry.clear()
+    return tmp_path
+
+
+def test_what_a_familys_own_train_hook_returns_is_kept_with_its_record(own: Path) -> None:
+    zoo.train("own_net", "digits", recipe="default", settings={"lr": 0.5}, output=own / "run")
+    file = own / "run" / "model.safetensors"
+    about = tensorfile.metadata(file)
+    assert about["run"]["recipe"]["lr"] == 0.5
+    assert about["class_names"] == list("0123456789")
+    assert tensorfile.read(file)["1.weight"].unique().tolist() == [0.5]
+    assert zoo.create("own_net", weights=file).zoo_info.classes == "digits"
+
+
+def test_a_hook_that_pauses_leaves_no_finished_weights(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import own_model  # of the fixture's distribution
+
+    monkeypatch.setattr(own_model, "train", own_model.pause)
+    zoo.train("own_net", "digits", recipe="default", output=own / "run")
+    assert not (own / "run" / "model.safetensors").exists()
+
+
+def test_a_familys_own_evaluate_hook_is_the_one_that_scores(own: Path) -> None:
+    assert zoo.evaluate(zoo.create("own_net"), "digits") == 360
+
+
+def test_the_default_hooks_record_is_the_runs_configuration(tmp_path: Path) -> None:
+    settings = {"epochs": 1, "warmup_epochs": 0}
+    zoo.train("resnet20", "digits", recipe="digits", settings=settings, output=tmp_path / "run", device="cpu")
+    record = tensorfile.metadata(tmp_path / "run" / "model.safetensors")["run"]
+    assert record == json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["data"]["train"]["n"] == 1437
