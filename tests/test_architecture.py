@@ -21,6 +21,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors",
     "memory",
+    "processes",
     "names",
     "spec",
     "manifest",
@@ -46,7 +47,7 @@ WITH_TORCH = {"tensorfile", "probe", "data", "load", "convert", "evaluation", "t
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
-OPTIONAL |= {"timm", "torchvision"}
+OPTIONAL |= {"accelerate", "datasets", "timm", "torchvision", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.registry", "zoo.spec", "zoo.training"}

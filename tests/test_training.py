@@ -19,8 +19,8 @@ from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, normalise, split, train
+from zoo.training.averages import Average
 from zoo.training.display import Silent
-from zoo.training.ema import Average
 from zoo.training.inputs import Batches
 
 PREPROCESS = Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.3,), std=(0.4,))

@@ -15,15 +15,21 @@ from zoo.errors import DataError
 class Augment:
     """Varies batches as ``settings`` says, with random numbers from ``generator`` alone.
 
-    A generator on the CPU serves batches on any device.
+    A generator on the CPU serves batches on any device. With ``part``, a batch is that part of a
+    larger one, of which several processes vary one each: as many numbers are drawn as the whole
+    takes, so that together they come out as the whole would.
     """
 
-    def __init__(self, settings: Augmentation, generator: torch.Generator) -> None:
+    def __init__(self, settings: Augmentation, generator: torch.Generator, part: tuple[range, int] | None = None):
         self.settings = settings
         self.generator = generator
+        self.part = part
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """uint8 B C H W of ``pixels`` uint8 B C H W, which stay as they are."""
+    def __call__(self, pixels: Tensor, is_mirrored: Tensor | None = None) -> Tensor:
+        """uint8 B C H W of ``pixels`` uint8 B C H W, which stay as they are.
+
+        ``is_mirrored``, bool B, says for ``flip = "alternate"`` which to mirror this time.
+        """
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise DataError(f"Got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 pixels B C H W.")
         settings, (batch, channels, height, width) = self.settings, pixels.shape
@@ -34,7 +40,11 @@ class Augment:
             places = 2 * settings.pad_crop + 1
             top, left = self._integers(places, batch, pixels), self._integers(places, batch, pixels)
             pixels = crop(pixels, top, left, height, width)
-        if settings.flip:
+        if settings.flip == "alternate":
+            if is_mirrored is None:
+                raise DataError('flip = "alternate" needs images that are known by number.', hint="Use flip = true.")
+            pixels = flip(pixels, is_mirrored)
+        elif settings.flip:
             pixels = flip(pixels, self._uniform(0, 1, (batch,), pixels) < 0.5)
         if settings.rgb_shift:
             pixels = shift(pixels, self._uniform(-settings.rgb_shift, settings.rgb_shift, (batch, channels), pixels))
@@ -44,12 +54,14 @@ class Augment:
         return pixels
 
     def _uniform(self, low: float, high: float, shape: tuple[int, ...], pixels: Tensor) -> Tensor:
-        draw = torch.rand(shape, generator=self.generator, device=self.generator.device)
-        return (low + (high - low) * draw).to(pixels.device)
+        own, total = self.part or (range(shape[0]), shape[0])
+        draw = torch.rand((total, *shape[1:]), generator=self.generator, device=self.generator.device)
+        return (low + (high - low) * draw[own.start : own.stop]).to(pixels.device)
 
     def _integers(self, below: int, count: int, pixels: Tensor) -> Tensor:
-        draw = torch.randint(below, (count,), generator=self.generator, device=self.generator.device)
-        return draw.to(pixels.device)
+        own, total = self.part or (range(count), count)
+        draw = torch.randint(below, (total,), generator=self.generator, device=self.generator.device)
+        return draw[own.start : own.stop].to(pixels.device)
 
     def _warp(self, pixels: Tensor, ranges: Affine) -> Tensor:
         batch, _, height, width = pixels.shape

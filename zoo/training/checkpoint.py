@@ -1,9 +1,11 @@
 """The state of a training in one safetensors file, replaced whole.
 
-Tensors are ``model.*``, ``optimizer.<parameter>.<name>``, ``group.<index>.<name>`` and ``ema.*``;
+Tensors are ``<module>.*`` of the network (``model``) and its averages, ``optimizer.<parameter>.<name>`` and
+``group.<index>.<name>``;
 all that is not a tensor is the file's description of itself. Nothing is pickled.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,15 @@ from torch import Tensor, nn
 
 from zoo import tensorfile
 from zoo.errors import TrainingError, WeightsError
-from zoo.training.ema import Average
 
 FORMAT = 1
 
 
 def save(
-    file: Path, position: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+    file: Path, position: dict[str, Any], modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
     """Writes the checkpoint beside ``file`` and moves it into place once it is on the disk."""
-    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-    if average is not None:
-        tensors |= {f"ema.{key}": value for key, value in average.module.state_dict().items()}
+    tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     state = optimizer.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():
@@ -42,7 +41,7 @@ def save(
     tensorfile.write(tensors, file, {"format": FORMAT, "position": position, "scalars": scalars, "groups": groups})
 
 
-def restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> dict[str, Any]:
+def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Puts the checkpoint's state into what was built anew; returns its position.
 
     Raises :class:`TrainingError` where the file is damaged or is another network's.
@@ -52,9 +51,8 @@ def restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, aver
         if document["format"] != FORMAT:
             raise TrainingError(f"{file} has checkpoint format {document['format']}, expected {FORMAT}.")
         _restore_optimizer(optimizer, tensors, document)
-        _restore_module(model, tensors, "model.")
-        if average is not None:
-            _restore_module(average.module, tensors, "ema.")
+        for name, module in modules.items():
+            _restore_module(module, tensors, f"{name}.")
         return dict(document["position"])
     except (WeightsError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(

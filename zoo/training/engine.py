@@ -1,20 +1,19 @@
-"""The default way to train: supervised, by gradient descent, on one device."""
+"""The default way to train: supervised, by gradient descent, in one process or several."""
 
 import time
 from collections.abc import Callable
-from hashlib import sha256
+from contextlib import nullcontext
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo.data.images import ImageSet
-from zoo.evaluation import evaluate, versions
+from zoo import processes
+from zoo.evaluation import evaluate
 from zoo.memory import keep_freed_memory
 from zoo.spec import Preprocess
-from zoo.training import checkpoint, schedule
-from zoo.training.ema import Average
+from zoo.training import checkpoint, groups, record, schedule
+from zoo.training.averages import Average, SlowWeights
 from zoo.training.inputs import Batches, TrainingData
 from zoo.training.interruption import Interruption
 from zoo.training.meter import Meter
@@ -23,6 +22,7 @@ from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 
 Criterion = Callable[[Any, Tensor], Tensor]
+ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
 
 
 def train(
@@ -34,11 +34,16 @@ def train(
     preprocess: Preprocess,
     device: torch.device | str | None = None,
     criterion: Criterion | None = None,
+    parameter_groups: ParameterGroups | None = None,
+    on_epoch: Callable[[int], None] | None = None,
 ) -> nn.Module:
     """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
 
     ``criterion(output, labels)`` returns the mean loss of a batch; by default cross-entropy with the
-    recipe's label smoothing. Runs on a GPU where there is one, unless ``device`` says otherwise.
+    recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
+    with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
+    an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
+    Runs on a GPU where there is one, unless ``device`` says otherwise.
     ``run.is_paused`` says that epochs are left. Resuming continues bit by bit as if there
     had been no break, on the same machine and number of threads. On Ctrl-C the step in hand is
     finished and a checkpoint written before KeyboardInterrupt leaves.
@@ -47,10 +52,10 @@ def train(
     number; then the last checkpoint stays.
     """
     run.check()
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = processes.current().device(device)
     keep_freed_memory()
-    engine = _Engine(model, data, recipe, run, preprocess, device, criterion)
-    run.open(_describe(model, data, recipe, preprocess, run, device))
+    engine = _Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
+    run.open(record.describe(model, data, recipe, preprocess, run, device))
     cuda = [device] if device.type == "cuda" else []
     was_training = model.training
     try:
@@ -75,8 +80,11 @@ class _Engine:
         preprocess: Preprocess,
         device: torch.device,
         criterion: Criterion | None,
+        parameter_groups: ParameterGroups | None,
+        on_epoch: Callable[[int], None] | None,
     ) -> None:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.processes = processes.current()
         self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs
         self.data = data
         self.recipe = recipe
@@ -85,20 +93,27 @@ class _Engine:
         self.device = device
         self.layout = layout
         self.criterion = criterion or nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-        self.batches = Batches(data.train, recipe, preprocess, device)
-        self.optimizer = schedule.optimizer(model, recipe)
+        self.on_epoch = on_epoch
+        self.batches = Batches(data.train, recipe, preprocess, device, self.processes)
+        self.frozen = groups.freeze(model, recipe.freeze)
+        self.optimizer = schedule.optimizer(model, recipe, (parameter_groups or groups.by_layer)(model, recipe))
         self.schedule = schedule.schedule(self.optimizer, recipe, self.batches.steps)
         self.average = Average(model, recipe.ema) if recipe.ema else None
-        self.meter = Meter()
+        updates = recipe.epochs * self.batches.steps
+        self.slow = SlowWeights(model, recipe.lookahead, updates) if recipe.lookahead else None
+        averages = {"ema": self.average, "slow": self.slow}
+        self.modules = {"model": model, **{name: kept.module for name, kept in averages.items() if kept}}
+        self.network = self.processes.wrap(self.model, sync_norm=recipe.sync_norm)
+        self.meter = Meter(self.processes)
         self.epoch = self.step = 0
         self.settle_every = 1 if device.type == "cpu" else 20
 
     def resume(self) -> None:
         """Puts everything where the run's checkpoint left it; at the beginning where there is none."""
         if self.run.resume and self.run.checkpoint.exists():
-            position = checkpoint.restore(self.run.checkpoint, self.model, self.optimizer, self.average)
+            position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer)
             self.epoch, self.step = position["epoch"], position["step"]
-            self.meter = Meter(**position["meter"])
+            self.meter = Meter(self.processes, **position["meter"])
         self.run.rewind(self.epoch)
 
     def train(self, interruption: Interruption) -> None:
@@ -107,6 +122,10 @@ class _Engine:
         while self.epoch < last:
             self.run.display.start(self.epoch + 1, self.recipe.epochs, self.batches.steps)
             self.model.train()
+            for module in self.frozen:
+                module.eval()
+            if self.on_epoch is not None:
+                self.on_epoch(self.epoch)
             moment = time.perf_counter()
             for images, labels in self.batches.epoch(self.epoch, self.step):
                 self.update(images, labels)
@@ -132,17 +151,22 @@ class _Engine:
         pieces = self.recipe.accumulate
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for piece, answers in zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
-            part, right = self.learn(piece, answers, len(answers) / len(labels))
+        for number_of_piece, (piece, answers) in enumerate(
+            zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True), start=1
+        ):
+            is_last = number_of_piece == pieces
+            with nullcontext() if is_last else self.processes.hold_back(self.network):
+                part, right = self.learn(piece, answers, len(answers) / self.batches.size)
             loss += part
             correct += right
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(number)
-        self.meter.add(self.step, lr, len(labels), loss, correct)
+        for kept in (self.slow, self.average):
+            if kept is not None:
+                kept.update(number)
+        self.meter.add(self.step, lr, self.batches.size, loss, correct)
         self.step += 1
         if self.step % self.settle_every == 0 or self.step == self.batches.steps:
             latest = self.meter.settle(self.epoch)
@@ -151,16 +175,19 @@ class _Engine:
             self.save()
 
     def learn(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Adds the gradient of ``share`` times the mean loss; returns that loss and the count of right answers."""
+        """Adds the gradient of ``share`` times the mean loss; returns that loss and the count of right answers.
+
+        Several processes take the mean of their gradients, where the batch's is the sum of its shares'.
+        """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            output = self.model(images)
+            output = self.network(images)
         if isinstance(output, Tensor):
             logits = output = output.float()
         else:  # a network with auxiliary heads: the main one comes first
             output = tuple(part.float() for part in output)
             logits = output[0]
         loss = self.criterion(output, labels) * share
-        loss.backward()
+        (loss * self.processes.count).backward()
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
     def finish_epoch(self) -> None:
@@ -185,41 +212,11 @@ class _Engine:
             )
             row |= {"val_top1": report.top1, "val_loss": report.loss}
         self.run.write(row)
-        self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
+        self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter(self.processes)
         self.save()
 
     def save(self) -> None:
         """Writes the checkpoint of this moment, unless the loss has stopped being a number."""
         self.meter.settle(self.epoch)
         position = {"epoch": self.epoch, "step": self.step, "meter": self.meter.state()}
-        checkpoint.save(self.run.checkpoint, position, self.model, self.optimizer, self.average)
-
-
-def _describe(
-    model: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, run: Run, device: torch.device
-) -> dict[str, Any]:
-    """The run's config.json."""
-    info = getattr(model, "zoo_info", None)
-    sets = {"train": data.train, "validation": data.validation}
-    return {
-        "model": info.model.name if info is not None else type(model).__name__,
-        "args": msgspec.to_builtins(getattr(info, "args", {})),
-        "recipe": msgspec.to_builtins(recipe),
-        "data": {
-            role: {"name": images.name, "split": images.split, "n": len(images), "fingerprint": _fingerprint(images)}
-            for role, images in sets.items()
-            if images is not None
-        },
-        "preprocess": msgspec.to_builtins(preprocess),
-        "versions": versions(),
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "command": run.command,
-    }
-
-
-def _fingerprint(images: ImageSet) -> str:
-    """Of resident images the whole; of others, which would take a decoding of all, their labels' alone."""
-    if images.pixels is not None:
-        return images.fingerprint
-    return f"labels sha256:{sha256(images.labels.numpy().tobytes()).hexdigest()}"
+        checkpoint.save(self.run.checkpoint, position, self.modules, self.optimizer)

@@ -14,7 +14,8 @@ from zoo.data.preprocess import Transform
 from zoo.data.statistics import mean_and_std
 from zoo.data.stratify import hold_out
 from zoo.data.whitening import ZCA, attach
-from zoo.errors import DataError
+from zoo.errors import DataError, RecipeError
+from zoo.processes import ALONE, Processes
 from zoo.spec import Preprocess
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
@@ -67,14 +68,29 @@ def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Pr
 class Batches:
     """Batches of an epoch by number: order and augmentation follow from (seed, epoch, step) alone.
 
-    ``steps`` whole batches make an epoch; the images left over sit that epoch out, others the next.
-    Images of one size lie on ``device`` as uint8 from the start, at the network's input size; others
-    are decoded on demand, a batch ahead, in threads.
+    ``steps`` whole batches of ``size`` images make an epoch; the images left over sit that epoch out,
+    others the next. Of several ``processes`` each gets its share of every batch, the same images
+    varied in the same way however many there are. Images of one size lie on ``device`` as uint8 from
+    the start, at the network's input size; others are decoded on demand, a batch ahead, in threads.
     """
 
-    def __init__(self, images: ImageSet, recipe: Recipe, preprocess: Preprocess, device: torch.device) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
         self.size = min(recipe.batch_size, len(images))
         self.steps = len(images) // self.size
+        self.share = processes.share(self.size)
+        if len(self.share) < recipe.accumulate:
+            raise RecipeError(
+                f"A batch of {self.size} images cannot be shared by {processes.count} processes "
+                f"in {recipe.accumulate} pieces each.",
+                hint="Raise batch_size, or start fewer processes.",
+            )
         self._images = images
         self._recipe = recipe
         self._device = device
@@ -84,22 +100,25 @@ class Batches:
         self._normalise = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
         self._pixels = self._resident()
         self._labels = images.labels.to(device)
+        draw = torch.rand(len(images), generator=generator_at(recipe.seed, "flip"))
+        self._first_mirrored = (draw < 0.5).to(device) if recipe.augment.flip == "alternate" else None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of ``epoch`` from step ``start`` on: (float32 B C H W, int64 B) on the device."""
-        seed = self._recipe.seed
+        seed, share = self._recipe.seed, self.share
         order = torch.randperm(len(self._images), generator=generator_at(seed, "order", epoch))
-        parts = _parts(order[start * self.size : self.steps * self.size], self.size)
-        for step, (pixels, labels) in enumerate(self._read(parts), start):
-            augment = Augment(self._recipe.augment, generator_at(seed, "augment", epoch, step))
-            yield self._normalise.batch(augment(pixels)), labels
+        parts = [whole[share.start : share.stop] for whole in _parts(order[: self.steps * self.size], self.size)]
+        for step, (part, pixels) in enumerate(self._read(parts[start:]), start):
+            augment = Augment(self._recipe.augment, generator_at(seed, "augment", epoch, step), (share, self.size))
+            is_mirrored = None if self._first_mirrored is None else self._first_mirrored[part] ^ bool(epoch % 2)
+            yield self._normalise.batch(augment(pixels, is_mirrored)), self._labels.index_select(0, part)
 
     def _read(self, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The pixels uint8 B C H W and labels of each part of the order."""
+        """Each part of the order on the device, int64 B, and its pixels, uint8 B C H W."""
         if self._pixels is not None:
             for part in parts:
                 part = part.to(self._device)
-                yield self._pixels.index_select(0, part), self._labels.index_select(0, part)
+                yield part, self._pixels.index_select(0, part)
             return
         with ThreadPoolExecutor() as pool:
             coming: list[list[Future[Tensor]]] = []
@@ -107,7 +126,7 @@ class Batches:
                 for later in parts[number + len(coming) : number + 2]:
                     coming.append([pool.submit(self._cut, index) for index in later.tolist()])
                 pixels = torch.stack([image.result() for image in coming.pop(0)])
-                yield pixels.to(self._device), self._labels.index_select(0, part.to(self._device))
+                yield part.to(self._device), pixels.to(self._device)
 
     def _cut(self, index: int) -> Tensor:
         """Image ``index`` at the network's input size, uint8 C H W."""

@@ -4,15 +4,25 @@ import torch
 from torch import Tensor
 
 from zoo.errors import TrainingError
+from zoo.processes import Processes
 
 
 class Meter:
     """Sums over the images seen so far in an epoch.
 
-    Values stay on the device until :meth:`settle`, so that an accelerator is not made to wait.
+    Values stay on the device until :meth:`settle`, so that an accelerator is not made to wait; there
+    they become those of all ``processes``.
     """
 
-    def __init__(self, loss: float = 0.0, correct: int = 0, seen: int = 0, seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        loss: float = 0.0,
+        correct: int = 0,
+        seen: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        self._processes = processes
         self.loss = loss
         self.correct = correct
         self.seen = seen
@@ -20,15 +30,15 @@ class Meter:
         self._pending: list[tuple[int, float, int, Tensor, Tensor]] = []
 
     def add(self, step: int, lr: float, images: int, loss: Tensor, correct: Tensor) -> None:
-        """One step: its mean ``loss`` and the count of ``correct`` answers, scalars both."""
+        """One step of ``images``: this process's parts of the mean ``loss`` and of the ``correct`` answers, scalars."""
         self._pending.append((step, lr, images, loss, correct))
 
     def settle(self, epoch: int) -> float:
         """Takes in what is pending; returns the last loss; raises :class:`TrainingError` at NaN or infinity."""
         if not self._pending:
             return self.loss / max(self.seen, 1)
-        losses = torch.stack([loss for *_, loss, _ in self._pending]).double().tolist()
-        counts = torch.stack([correct for *_, correct in self._pending]).tolist()
+        parts = torch.stack([torch.stack([loss.double(), correct.double()]) for *_, loss, correct in self._pending])
+        losses, counts = self._processes.sum(parts).T.tolist()
         for (step, lr, images, *_), loss, correct in zip(self._pending, losses, counts, strict=True):
             if loss != loss or abs(loss) == float("inf"):
                 raise TrainingError(
@@ -37,7 +47,7 @@ class Meter:
                     "(warmup_epochs) or clip_grad=1.",
                 )
             self.loss += loss * images
-            self.correct += correct
+            self.correct += int(correct)
             self.seen += images
         self._pending.clear()
         return float(losses[-1])

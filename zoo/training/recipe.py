@@ -31,6 +31,14 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
+class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Slow weights that lead the network's: see ``zoo.training.averages.SlowWeights``."""
+
+    every: Positive = 5
+    decay: Fraction = 0.95
+    power: NotNegative = 3.0
+
+
 DEFAULT = "default"
 """The recipe that every plugin has: all fields at their defaults. It is used only where asked for by name."""
 
@@ -60,6 +68,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether weight decay also pulls on biases and on the parameters of normalisation."""
     clip_grad: NotNegative = 0.0
     """Largest norm of the whole gradient; 0: not clipped."""
+    layer_decay: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from one stage of the network down to the next, the head at 1."""
+    freeze: tuple[str, ...] = ()
+    """Submodules that stay as they are, by name or shell pattern; ``backbone``: all but the head."""
 
     schedule: Literal["constant", "cosine", "linear", "multistep", "step"] = "cosine"
     """How the learning rate falls, update by update; ``cosine`` and ``linear`` end at ``min_lr``."""
@@ -75,6 +87,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label_smoothing: Fraction = 0.0
     ema: Fraction = 0.0
     """Decay an update of an average of the weights, which is what is kept; 0: no average."""
+    lookahead: Lookahead | None = None
+    """Slow weights that lead the network's."""
+    sync_norm: bool = False
+    """Whether several processes share the statistics of batch normalisation."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Arithmetic of the forward and backward pass; weights are float32 always."""
     channels_last: bool = True
@@ -108,6 +124,15 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("schedule step needs decay_epochs with the one interval, such as [30]")
         if self.decay_epochs != tuple(sorted(self.decay_epochs)):
             raise ValueError(f"decay_epochs {list(self.decay_epochs)} must rise")
+
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "": Recipe,
+    "augment.": Augmentation,
+    "augment.affine.": Affine,
+    "lookahead.": Lookahead,
+}
+"""What a recipe's tables may hold, by the prefix of their keys."""
 
 
 def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
@@ -194,7 +219,7 @@ def _set(fields: dict[str, Any], key: str, value: Any) -> None:
 
 def _check_keys(fields: Mapping[str, Any], prefix: str = "") -> None:
     """Finds misspelt keys before msgspec does, to suggest the nearest."""
-    kind = {"": Recipe, "augment.": Augmentation, "augment.affine.": Affine}.get(prefix)
+    kind = TABLES.get(prefix)
     for key, value in fields.items():
         if kind is None or key not in kind.__struct_fields__:
             raise _unknown(prefix + key)
@@ -203,11 +228,7 @@ def _check_keys(fields: Mapping[str, Any], prefix: str = "") -> None:
 
 
 def _unknown(key: str) -> RecipeError:
-    known = [
-        *Recipe.__struct_fields__,
-        *(f"augment.{leaf}" for leaf in Augmentation.__struct_fields__),
-        *(f"augment.affine.{leaf}" for leaf in Affine.__struct_fields__),
-    ]
+    known = [prefix + leaf for prefix, kind in TABLES.items() for leaf in kind.__struct_fields__]
     near = get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]}?" if near else f"Fields: {', '.join(known)}."
     return RecipeError(f"A recipe has no field {key!r}.", hint=hint)

@@ -22,8 +22,8 @@ class Schedule:
         return float(self._optimizer.param_groups[0]["lr"])
 
 
-def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser of ``recipe`` over the parameters of ``model`` that require a gradient."""
+def optimizer(model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]] | None = None) -> torch.optim.Optimizer:
+    """The optimiser of ``recipe`` over ``groups``, by default the parameters of ``model`` that require a gradient."""
     try:
         from timm.optim import create_optimizer_v2
     except ImportError:
@@ -36,7 +36,7 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         arguments["fused"] = True
     try:
         return create_optimizer_v2(  # type: ignore[no-any-return]  # timm has no types
-            model, opt=name, filter_bias_and_bn=not recipe.decay_norm_and_bias, **arguments
+            groups or model, opt=name, filter_bias_and_bn=not recipe.decay_norm_and_bias, **arguments
         )
     except (ValueError, TypeError) as error:
         raise RecipeError(f"Optimiser {recipe.optimizer!r}: {error}", hint=_near(recipe.optimizer)) from None
