@@ -1,0 +1,92 @@
+"""The train hook: what Zoo's own does, from a first layer that whitens the training images."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import zoo.training as default
+from zoo.data import Transform
+from zoo.data.images import ImageSet
+from zoo.errors import DataError
+from zoo.spec import Preprocess
+from zoo.training import Recipe, Run, TrainingData
+from zoo_speedrun.model import PATCH, Airbench
+
+WHITENED_IMAGES = 5000
+BIAS_EPOCHS = 3
+"""How long the whitening layer's bias learns."""
+NORM_BIAS_SCALE = 64.0
+"""Learning rate of normalisation's biases over that of all else; they decay no faster."""
+
+
+def train(
+    model: Airbench,
+    data: TrainingData,
+    recipe: Recipe,
+    run: Run,
+    *,
+    preprocess: Preprocess,
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """Trains ``model`` in place and returns it; raises what ``zoo.training.train`` does."""
+    set_whitening(model, first_images(data.train, preprocess))
+
+    def on_epoch(epoch: int) -> None:
+        model.whiten.bias.requires_grad_(epoch < BIAS_EPOCHS)  # type: ignore[union-attr]  # it has one
+
+    return default.train(
+        model,
+        data,
+        recipe,
+        run,
+        preprocess=preprocess,
+        device=device,
+        parameter_groups=parameter_groups,
+        on_epoch=on_epoch,
+    )
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """All else that learns, and normalisation's biases."""
+    learning = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    biases = [value for name, value in learning.items() if ".norm" in name]
+    others = [value for name, value in learning.items() if ".norm" not in name]
+    scaled = {"lr_scale": NORM_BIAS_SCALE, "weight_decay": recipe.weight_decay / NORM_BIAS_SCALE}
+    return [{"params": others, "weight_decay": recipe.weight_decay}, {"params": biases, **scaled}]
+
+
+def first_images(images: ImageSet, preprocess: Preprocess) -> Tensor:
+    """The first ``WHITENED_IMAGES`` of the set as the network sees them, float32 N C H W."""
+    count, transform = min(WHITENED_IMAGES, len(images)), Transform(preprocess)
+    if images.pixels is not None:
+        return transform.batch(images.pixels[:count])
+    return torch.stack([transform(images.image(index)) for index in range(count)])
+
+
+def set_whitening(model: Airbench, images: Tensor) -> None:
+    """Sets the first layer from ``images`` N C H W: as many of the first components as there is room for.
+
+    Grey images have fewer components than the layer has filters; the others stay as they began.
+    """
+    filters, weight = whitening_filters(images), model.whiten.weight.data
+    components = min(len(filters), len(weight)) // 2
+    weight[:components] = filters[:components]
+    weight[components : 2 * components] = -filters[:components]
+
+
+def whitening_filters(images: Tensor, eps: float = 5e-4) -> Tensor:
+    """Filters 2P C 2 2 whose outputs over patches of ``images`` N C H W have unit variance and no covariance.
+
+    The P = 4C principal components of the patches, each over the root of its variance (about zero)
+    plus ``eps``, the largest first; then their negatives.
+    """
+    chans = images.shape[1]
+    patches = images.unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # N C H' W' 2 2, a view
+    rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, chans * PATCH**2)
+    if len(rows) < rows.shape[1]:
+        raise DataError(f"{len(rows)} patches cannot be whitened: expected {rows.shape[1]} at least.")
+    covariance = (rows.T @ rows).double() / len(rows)
+    variances, components = torch.linalg.eigh(covariance)  # ascending; a column each
+    filters = (components / (variances + eps).sqrt()).T.flip(0).view(-1, chans, PATCH, PATCH)
+    return torch.cat([filters, -filters]).float()
