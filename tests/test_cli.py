@@ -187,6 +187,16 @@ def test_info_tells_all_that_is_known() -> None:
         (["predict", "resnet20", "no-such-file.png"], 2, "File 'no-such-file.png' does not exist."),
         (["train", "resnet20", "--data", "digits", "-o", "x", "--set", "lr"], 2, "'lr' is not KEY=VALUE"),
         (["train", "resnet20", "--data", "digits"], 2, "Missing option '-o' / '--output'"),
+        (["train", "resnet20", "--data", "./nowhere", "-o", "x"], 1, "/nowhere: no such file or folder."),
+        (["train", "resnet20", "--data", "digit", "-o", "x"], 2, "data set 'digit'.\nhint: Did you mean digits?"),
+        (
+            ["train", "resnet20", "--data", "digits", "-o", "x", "--set", "weight_deca=1e-4"],
+            2,
+            "error: A recipe has no field 'weight_deca'.\nhint: Did you mean weight_decay?",
+        ),
+        (["train", "resnet20", "--data", "digits", "-o", "x", "--recipe", "digit"], 2, "hint: Did you mean digits?"),
+        (["reproduce", "resnet20.digit"], 2, "error: Unknown weights 'resnet20.digit'.\nhint: Did you mean"),
+        (["recipes", "resnet2"], 2, "error: Unknown model 'resnet2'.\nhint: Did you mean"),
         (["evaluate", "resnet20", "--device", "abacus"], 2, "'abacus' cannot be used"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of"),
     ],
@@ -533,6 +543,10 @@ def test_every_command_prints_one_json_document(
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),
         "train": lambda: ask(*TRAIN, "--set", "epochs=1", "--data", pictures, "-o", tmp_path / "run", "--json"),
+        "recipes": lambda: ask("recipes", "--json"),
+        "features": lambda: ask("features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f", "--json"),
+        "classify": lambda: ask("classify", tmp_path / "f", "--classifier", "knn", "--json"),
+        "reproduce": lambda: ask("reproduce", tmp_path / "run", "--data", pictures, "-o", tmp_path / "again", "--json"),
     }
     assert set(answers) == set(cli.list_commands(None))  # type: ignore[arg-type]
     for command, answer in answers.items():

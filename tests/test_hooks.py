@@ -56,6 +56,13 @@ def test_what_a_familys_own_train_hook_returns_is_kept_with_its_record(own: Path
     assert zoo.create("own_net", weights=file).zoo_info.classes == "digits"
 
 
+def test_what_a_familys_own_train_hook_made_can_be_made_again_from_its_record(own: Path) -> None:
+    zoo.train("own_net", "digits", recipe="default", settings={"lr": 0.5, "seed": 3}, output=own / "run")
+    about = tensorfile.metadata(own / "run" / "model.safetensors")
+    assert about["run"]["data"]["train"]["n"] == 1437
+    assert zoo.reproduce(own / "run", output=own / "again").outcome == "file"
+
+
 def test_a_hook_that_pauses_leaves_no_finished_weights(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import own_model  # of the fixture's distribution
 

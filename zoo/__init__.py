@@ -20,21 +20,36 @@ from zoo.errors import *  # noqa: F403  # the exception tree is small and belong
 if TYPE_CHECKING:
     from zoo.catalogue import info, list_models
     from zoo.creation import create, fetch, preprocess
+    from zoo.extraction import features
     from zoo.hooks import evaluate, train
+    from zoo.reproduction import reproduce
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "create": "zoo.creation",
     "evaluate": "zoo.hooks",
+    "features": "zoo.extraction",
     "fetch": "zoo.creation",
     "info": "zoo.catalogue",
     "list_models": "zoo.catalogue",
     "preprocess": "zoo.creation",
+    "reproduce": "zoo.reproduction",
     "train": "zoo.hooks",
 }
 
-__all__ = [*errors.__all__, "create", "evaluate", "fetch", "info", "list_models", "preprocess", "train"]
+__all__ = [
+    *errors.__all__,
+    "create",
+    "evaluate",
+    "features",
+    "fetch",
+    "info",
+    "list_models",
+    "preprocess",
+    "reproduce",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,63 @@
-"""``python -m zoo`` is ``zoo``."""
+"""``python -m zoo`` is ``zoo``; launchers start it several times, and it speaks once."""
 
+import io
+import os
+import sys
+import time
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+
+from zoo import processes
 from zoo.cli import main
+from zoo.cli.output import note
 
-main()
+PATIENCE = 5.0
+"""Seconds in which the first process can say why all of them fail."""
+
+INTERRUPTED = 130
+
+
+def main_of_several(group: processes.Processes) -> int:
+    """Runs the command in this process of ``group``; returns its exit code.
+
+    The first process speaks. What another one has to say of its failure comes out only where the first
+    does not fail too: launchers end all processes soon after one of them.
+    """
+    # Torch warns of looking for layers left out where there are none, which takes 0.1 ms a step.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if group.is_first:
+        code = _run()
+    else:
+        said = io.StringIO()
+        with redirect_stdout(said), redirect_stderr(said):
+            code = _run()
+        if code not in (0, INTERRUPTED):
+            time.sleep(PATIENCE)
+            note(f"process {group.rank}: {said.getvalue().rstrip()}")
+    if code == 0:
+        group.leave()
+    return code
+
+
+def _run() -> int:
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        if processes.is_about_another(error):
+            note("error: another process ended, so this one has to stop.")
+            note("hint: launch again; a training goes on from its checkpoint with --resume.")
+        else:
+            traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    group = processes.current()
+    if group.count > 1:
+        sys.exit(main_of_several(group))
+    if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ:
+        note("accelerate launch --cpu starts one process; torchrun, or --multi_gpu without --cpu, starts several.")
+    main()

@@ -18,6 +18,7 @@
     │   ├── ProbeError          the network does not compute what the manifest's probe says
     │   └── TensorMismatchError tensors missing, unexpected or of another shape
     ├── DataError               a data set is missing, damaged or not what was asked for
+    ├── StorageError            a file cannot be written: the disk is full, say
     ├── RecipeError             a training recipe is not valid
     └── TrainingError           training had to stop
 
@@ -115,6 +116,10 @@ class DataError(ZooError):
     pass
 
 
+class StorageError(ZooError):
+    pass
+
+
 class RecipeError(ZooError):
     exit_code = 2
 
@@ -136,6 +141,7 @@ __all__ = [
     "ProbeError",
     "RecipeError",
     "SpecError",
+    "StorageError",
     "TensorMismatchError",
     "TrainingError",
     "UnknownNameError",

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any, Literal
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
+from zoo import processes
 from zoo.data.decode import to_pixels
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.images import ImageSet
@@ -25,12 +27,16 @@ Z95 = 1.959963984540054
 """The 97.5% quantile of the normal distribution: two-sided 95%."""
 
 
+OF_LABELS = "labels sha256:"
+"""How the fingerprint of labels alone begins."""
+
+
 class Report(msgspec.Struct, frozen=True):
     """What one network scored on one split. ``top1``, ``top5`` and ``interval`` are in per cent.
 
     ``interval`` is Wilson's 95% interval of top-1; ``top5`` is None for fewer than six classes,
     where it says nothing; ``loss`` is the mean cross-entropy in nats; ``fingerprint`` names the
-    pixels and labels.
+    pixels and labels, or the labels alone (:func:`fingerprint_of_labels`).
     """
 
     model: str
@@ -74,18 +80,26 @@ def evaluate(
 
     Runs where the model lies unless a ``device`` is given, in float32 unless ``dtype`` asks for
     bfloat16. ``progress`` is told (images done, images in all). The modes of the model and of its
-    modules come back as they were. Raises :class:`DataError` where labels are not among the model's
+    modules come back as they were.
+
+    Processes that a launcher started score a part of the images each, all call this, and all get the
+    report on the whole. Of images that are not resident no process sees all pixels then, and the
+    fingerprint is that of the labels. ``progress`` is told of this process's part.
+
+    Raises :class:`DataError` where labels are not among the model's
     classes and :class:`WeightsError` where outputs are not numbers.
     """
     keep_freed_memory()
-    device = torch.device(device) if device is not None else _device_of(model)
+    group = processes.current()
+    device = group.device(device if device is not None else _device_of(model))
     model.to(device)
-    right = right5 = done = 0
-    loss, classes = 0.0, 0
-    streamed = Fingerprint() if data.pixels is None else None
+    part = group.share(len(data))
+    right = right5 = done = classes = 0
+    loss = 0.0
+    streamed = Fingerprint() if data.pixels is None and group.count == 1 else None
     started = time.perf_counter()
     with in_eval_mode(model), torch.inference_mode(), _autocast(device, dtype):
-        for images, labels in batches(data, Transform(preprocess), batch_size, streamed):
+        for images, labels in batches(data, Transform(preprocess), batch_size, streamed, part):
             images = images.to(device, memory_format=torch.channels_last)
             logits = model(images).float().cpu()
             classes = _check_logits(logits, labels, data)
@@ -95,7 +109,10 @@ def evaluate(
             loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
             done += len(labels)
             if progress is not None:
-                progress(done, len(data))
+                progress(done, len(part))
+    *counts, loss = group.totals(right, right5, done, loss)
+    right, right5, done = map(int, counts)
+    has_top5 = group.any(classes > 5)  # a process may have got no image
     seconds = time.perf_counter() - started
     low, high = wilson(right, done)
     info = getattr(model, "zoo_info", None)
@@ -104,11 +121,11 @@ def evaluate(
         weights=_weights_name(info),
         dataset=data.name,
         split=data.split,
-        fingerprint=data.fingerprint if streamed is None else str(streamed),
+        fingerprint=_fingerprint(data, streamed),
         n=done,
         correct=right,
         top1=100 * right / done,
-        top5=100 * right5 / done if classes > 5 else None,
+        top5=100 * right5 / done if has_top5 else None,
         interval=(100 * low, 100 * high),
         loss=loss / done,
         images_per_s=done / seconds,
@@ -144,20 +161,28 @@ def check(report: Report, claim: Score) -> Comparison:
         return Comparison(False, f"{measured}; {claim.source} claims no top-1 to compare it with")
     agrees = low <= claim.top1 <= high
     message = f"{measured}; claimed {claim.top1:.3f}% ({claim.source}): {'agrees' if agrees else 'does not agree'}"
-    if claim.fingerprint and claim.fingerprint != report.fingerprint:
+    names_labels = [fingerprint.startswith(OF_LABELS) for fingerprint in (claim.fingerprint, report.fingerprint)]
+    if claim.fingerprint and names_labels[0] != names_labels[1]:
+        message += "; whether the claim is about these images was not checked: only one of both names their pixels"
+    elif claim.fingerprint and claim.fingerprint != report.fingerprint:
         message += f"; the claim is about other images ({claim.fingerprint[:19]}, here {report.fingerprint[:19]})"
     return Comparison(agrees, message)
 
 
 def batches(
-    data: ImageSet, transform: Transform, batch_size: int, fingerprint: Fingerprint | None = None
+    data: ImageSet,
+    transform: Transform,
+    batch_size: int,
+    fingerprint: Fingerprint | None = None,
+    images: range | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, prepared: (float32 B C H W, int64 B).
+    """All images, or only those numbered ``images``, in order, prepared: (float32 B C H W, int64 B).
 
     Images that are not resident are decoded in threads, a batch ahead; ``fingerprint`` then takes
     in their pixels, which saves decoding them again.
     """
-    parts = [range(start, min(start + batch_size, len(data))) for start in range(0, len(data), batch_size)]
+    images = range(len(data)) if images is None else images
+    parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     if data.pixels is not None:
         for part in parts:
             yield transform.batch(data.pixels[part.start : part.stop]), data.labels[part.start : part.stop]
@@ -167,6 +192,8 @@ def batches(
         image = data.image(index)
         return transform(image), to_pixels(image)
 
+    if not parts:
+        return
     with ThreadPoolExecutor() as pool:
         coming = pool.map(prepare, parts[0])
         for part, following in zip(parts, [*parts[1:], range(0)], strict=True):
@@ -191,11 +218,22 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = is_training
 
 
+def fingerprint_of_labels(data: ImageSet) -> str:
+    """``labels sha256:<64 hex>`` over the labels in order: for images of which nobody has seen all pixels."""
+    return f"{OF_LABELS}{sha256(data.labels.numpy().tobytes()).hexdigest()}"
+
+
 def versions() -> dict[str, str]:
     """Of what took part in the numbers."""
     from importlib.metadata import version
 
     return {"zoo": version("zoo-vision"), "torch": str(torch.__version__), "python": platform.python_version()}
+
+
+def _fingerprint(data: ImageSet, streamed: Fingerprint | None) -> str:
+    if streamed is not None:
+        return str(streamed)
+    return data.fingerprint if data.pixels is not None else fingerprint_of_labels(data)
 
 
 def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet) -> int:

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import registry
 from zoo.creation import create_trained, info_of
-from zoo.errors import DataError
+from zoo.errors import DataError, WeightsError
+from zoo.spec import Model
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from zoo.data import ImageSet
+    from zoo.data import ImageSet, ImageStream
     from zoo.evaluation import Report
+    from zoo.initial import Source
     from zoo.training import Recipe, Run
 
 log = logging.getLogger("zoo")
+
+TRAINED = "trained by zoo train"
+"""How the origin of weights begins whose file holds the record of their training."""
 
 
 def evaluate(
@@ -60,8 +65,9 @@ def evaluate(
 
 def train(
     name: str,
-    data: "str | Path | ImageSet",
+    data: "str | Path | ImageSet | ImageStream",
     *,
+    init: str | Path | None = None,
     recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
     output: str | Path,
@@ -71,45 +77,87 @@ def train(
 ) -> "nn.Module":
     """Trains the architecture ``name`` on the training split of ``data`` and writes ``output``.
 
+    ``init`` are trained weights to start from, ``arch.tag`` or a local safetensors file: the head is
+    newly initialised unless they know the classes of ``data``, the stem adapted to its channels.
     ``recipe`` names one of the family's recipes, by default its first for this model and data;
     ``settings`` change fields of it. ``output`` is the run's directory; its ``model.safetensors``
     holds the trained network and the record of the run. ``run_options`` go to ``zoo.training.Run``.
     """
-    import torch
-
-    from zoo import data as datasets
-    from zoo import load, training
+    from zoo import initial, training
 
     found = registry.load().find(name)
-    images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, "train")
+    if found.weights is not None:
+        raise WeightsError(
+            f"Training {name} would start from new weights, not from these.",
+            hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
+        )
+    images = training_images(data) if isinstance(data, str | Path) else data
     chosen = training.choose(found.plugin, found.model, images.name, recipe, settings)
-    run = training.Run(output, resume=resume, command=run_options.pop("command", _command()), **run_options)
+    source = None if init is None else initial.find(init, found.model)
+    run_options.setdefault("command", command_line())
+    run = training.Run(output, resume=resume, init=source and source.record, **run_options)
+    return carry_out(found.model, images, chosen, run, source=source, device=device)
+
+
+def training_images(data: str | Path) -> "ImageSet | ImageStream":
+    """What a training on ``data`` learns from, in memory or as a stream."""
+    from zoo import data as datasets
+
+    return datasets.open_stream(data, "train") or datasets.load(data, "train")
+
+
+def carry_out(
+    model: Model,
+    images: "ImageSet | ImageStream",
+    recipe: "Recipe",
+    run: "Run",
+    *,
+    source: "Source | None" = None,
+    device: "torch.device | str | None" = None,
+) -> "nn.Module":
+    """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
+    import torch
+
+    from zoo import initial, load, processes, training
+    from zoo.training import record
+
     run.check()
-    torch.manual_seed(chosen.seed)
-    module, info = load.build(found.model, num_classes=len(images.classes), in_chans=images.channels)
-    prepared = training.split(images, chosen)
-    preprocess = training.normalise(module, prepared, chosen, info.preprocess)
+    torch.manual_seed(recipe.seed)
+    if source is None:
+        module, info = load.build(model, num_classes=len(images.classes), in_chans=images.channels)
+    else:
+        module, info = initial.build(source, model, images)
+    prepared = training.split(images, recipe)
+    preprocess = training.normalise(module, prepared, recipe, info.preprocess)
+    initial.check_whitening(module, preprocess, recipe)
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
-    hook = registry.hook(found.model.train, found.model.requires)
-    trained: nn.Module = hook(module, prepared, chosen, run, preprocess=preprocess, device=device)
+    hook = registry.hook(model.train, model.requires)
+    trained: nn.Module = hook(module, prepared, recipe, run, preprocess=preprocess, device=device)
     if not run.is_paused:
-        _keep(trained, run, chosen)
+        group = processes.current()
+        described = record.describe(module, prepared, recipe, preprocess, run, group.device(device))
+        if group.is_first:
+            _keep(trained, run, described)
+        group.wait()
     return trained
 
 
-def _keep(module: "nn.Module", run: "Run", recipe: "Recipe") -> None:
-    """Writes the trained network with all that is needed to use it and to train it again."""
+def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
+    """Writes the trained network with all that is needed to use it and to train it again.
+
+    Its record is ``record``, save where the hook wrote something else into the run's configuration.
+    """
     import json
 
     import msgspec
 
     from zoo import tensorfile
 
-    info = info_of(module)
-    record = {"recipe": msgspec.to_builtins(recipe), "command": run.command}
-    if run.config.exists():  # as the default hook writes it; a family's own may not
-        record = json.loads(run.config.read_text(encoding="utf-8"))
+    info, recipe = info_of(module), record["recipe"]["name"]
+    if run.config.exists():
+        record = {**record, **json.loads(run.config.read_text(encoding="utf-8"))}
+    start = f", from {Path(run.init['weights']).name}" if run.init else ""
     about = {
         "model": info.model.name,
         "args": info.args,
@@ -118,13 +166,14 @@ def _keep(module: "nn.Module", run: "Run", recipe: "Recipe") -> None:
         "class_names": info.class_names,
         "num_classes": len(info.class_names),
         "in_chans": info.preprocess.input_size[0],
-        "origin": f"trained by zoo train on {info.classes} with recipe {recipe.name}",
+        "origin": f"{TRAINED} on {info.classes} with recipe {recipe}{start}",
         "run": record,
     }
     tensorfile.write(module.state_dict(), run.model, about)
 
 
-def _command() -> str:
+def command_line() -> str:
     """The command line that this process was started with, as far as it is Zoo's."""
-    program = Path(sys.argv[0]).name
-    return shlex.join([program, *sys.argv[1:]]) if program == "zoo" else ""
+    program = Path(sys.argv[0])
+    is_zoo = program.name == "zoo" or program.parts[-2:] == ("zoo", "__main__.py")
+    return shlex.join(["zoo", *sys.argv[1:]]) if is_zoo else ""

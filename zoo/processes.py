@@ -1,15 +1,17 @@
 """The processes that train or score one network together: one alone, or those that a launcher started.
 
-``accelerate launch -m zoo train ...`` and ``torchrun -m zoo train ...`` start several; what is done
-together goes through Accelerate then. A process alone needs none of it.
+``torchrun -m zoo train ...`` and ``accelerate launch -m zoo train ...`` start several, which say to
+each other what they have to through Accelerate. A process alone needs none of it.
 """
 
 import contextlib
 import os
+import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import MissingExtraError
+from zoo.errors import MissingExtraError, PluginError
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """This process among ``count``, of which it is number ``rank``; here, the only one."""
+    """This process among ``count``, of which it is number ``rank``; here, the only one.
+
+    In ``wrap``, ``sum``, ``totals``, ``average``, ``any``, ``agree`` and ``wait`` each waits for the others:
+    all call them, in the same order.
+    """
 
     rank = 0
     count = 1
@@ -37,20 +43,43 @@ class Processes:
         """Which of ``total`` things are this process's: as many for each as can be, in order."""
         return range(self.rank * total // self.count, (self.rank + 1) * total // self.count)
 
-    def wrap(self, module: "nn.Module", *, sync_norm: bool = False) -> "nn.Module":
-        """``module``, whose gradients become the mean over processes; with batch statistics over all of them."""
+    def wrap(self, module: "nn.Module") -> "nn.Module":
+        """``module``, whose gradients become the mean over processes; it starts everywhere as in the first."""
         return module
 
     def hold_back(self, module: "nn.Module") -> AbstractContextManager[Any]:
         """A context in which the gradients of the wrapped ``module`` stay this process's own sums."""
         return contextlib.nullcontext()
 
+    def release(self) -> None:
+        """Ends what :meth:`wrap` began, once nobody holds the wrapped modules any more."""
+
     def sum(self, values: "Tensor") -> "Tensor":
-        """``values`` summed over processes, which all call this."""
+        """``values`` summed over processes."""
         return values
+
+    def totals(self, *numbers: float) -> list[float]:
+        """Each of ``numbers`` summed over processes, in float64."""
+        return list(numbers)
+
+    def average(self, tensors: "Iterable[Tensor]") -> None:
+        """Makes each of ``tensors``, floating-point, its mean over processes, exactly where they are equal."""
+
+    def any(self, claim: bool) -> bool:
+        """Whether ``claim`` holds in one of the processes."""
+        return self.totals(claim) != [0]
+
+    def agree(self, *numbers: int) -> bool:
+        """Whether all processes hold the same ``numbers``."""
+        totals, squares = self.totals(*numbers), self.totals(*(number**2 for number in numbers))
+        return all(self.count * square == total**2 for total, square in zip(totals, squares, strict=True))
 
     def wait(self) -> None:
         """Returns once every process is here."""
+        self.totals(0)
+
+    def leave(self) -> None:
+        """Parts from the other processes; what is left to do, each does alone."""
 
 
 ALONE = Processes()
@@ -64,40 +93,96 @@ class _Launched(Processes):
         self.rank = int(os.environ["RANK"])
         self.count = int(os.environ["WORLD_SIZE"])
 
-    def _join(self, *, on_cpu: bool) -> Any:
-        if self._accelerator is None:
-            try:
-                from accelerate import Accelerator
-            except ImportError:
-                raise MissingExtraError.of("Several processes", "accelerate", "zoo-vision[train]") from None
-            self._accelerator = Accelerator(cpu=on_cpu)
-        return self._accelerator
-
     def device(self, asked: "torch.device | str | None") -> "torch.device":
         import torch
 
-        on_cpu = torch.device(asked).type == "cpu" if asked else not torch.cuda.is_available()
-        device: torch.device = self._join(on_cpu=on_cpu).device
-        return device
+        if self._accelerator is None:
+            self._accelerator = _join(on_cpu=super().device(asked).type == "cpu")
+        device: torch.device = self._accelerator.device
+        return torch.device("cpu") if device.type == "cpu" else device  # not "cpu:0"
 
-    def wrap(self, module: "nn.Module", *, sync_norm: bool = False) -> "nn.Module":
-        from torch import nn
-
-        if sync_norm:
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # torch's stubs
-        wrapped: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
+    def wrap(self, module: "nn.Module") -> "nn.Module":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch renames broadcast_buffers
+            wrapped: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
         return wrapped
 
     def hold_back(self, module: "nn.Module") -> AbstractContextManager[Any]:
         held: AbstractContextManager[Any] = self._accelerator.no_sync(module)
         return held
 
+    def release(self) -> None:
+        import gc
+
+        if self._accelerator is not None:
+            self._accelerator.free_memory()
+        gc.collect()  # the wrapper is part of a cycle, and its hooks on parameters go with it
+
     def sum(self, values: "Tensor") -> "Tensor":
-        total: Tensor = self._accelerator.reduce(values, reduction="sum")
+        import torch
+
+        total = values.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
         return total
 
-    def wait(self) -> None:
-        self._accelerator.wait_for_everyone()
+    def totals(self, *numbers: float) -> list[float]:
+        import torch
+
+        totals: list[float] = self.sum(torch.tensor(numbers, dtype=torch.float64, device=self.device(None))).tolist()
+        return totals
+
+    def average(self, tensors: "Iterable[Tensor]") -> None:
+        import torch
+
+        tensors = list(tensors)
+        if not tensors:
+            return
+        # In float64, where the sum of equal float32 numbers is exact.
+        means = self.sum(torch.cat([tensor.flatten().double() for tensor in tensors])) / self.count
+        parts = torch.split(means, [tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, parts, strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def leave(self) -> None:
+        _leave()
+
+
+def _join(*, on_cpu: bool) -> Any:
+    """The Accelerator of this process, once all have come together."""
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+    except ImportError:
+        raise MissingExtraError.of("Several processes", "accelerate", "zoo-vision[train]") from None
+    import atexit
+
+    # A network may leave out layers by lot. Of its buffers, zoo.training averages those that change.
+    settings = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    # The recipe says in which precision; `accelerate config` has no say in the numbers.
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", dynamo_backend="no", kwargs_handlers=[settings])
+    kind = accelerator.distributed_type.value
+    if not kind.startswith("MULTI_"):
+        raise PluginError(
+            f"Accelerate gives these processes {kind}, expected MULTI_GPU or MULTI_CPU.",
+            hint="Choose data parallelism in accelerate config, or use torchrun; without a GPU, leave --device out.",
+        )
+    if on_cpu:  # gloo's threads abort a process that ends without this
+        atexit.register(_leave)
+    return accelerator
+
+
+def _leave() -> None:
+    import torch
+
+    if torch.distributed.is_initialized():
+        current().release()  # what still knows the group would keep its threads alive
+        torch.distributed.destroy_process_group()
+
+
+def is_about_another(error: Exception) -> bool:
+    """Whether ``error`` is what a process gets to see when another one has ended."""
+    import torch
+
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "by peer" in str(error)
 
 
 _launched: list[Processes] = []
@@ -105,7 +190,7 @@ _launched: list[Processes] = []
 
 def current() -> Processes:
     """What a launcher said in RANK and WORLD_SIZE of this process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     if not _launched:
         _launched.append(_Launched())

@@ -150,17 +150,22 @@ class KeyMap(Spec, frozen=True):
 
 
 class DatasetSpec(Spec, frozen=True):
-    """A data set that a family brings: ``load(root, split)`` returns a ``zoo.data.ImageSet``."""
+    """A data set that a family brings: ``load(root, split)`` returns a ``zoo.data.ImageSet``.
+
+    ``images`` is how many its training split holds, 0 where not stated.
+    """
 
     name: str
     load: str
     splits: tuple[str, ...] = ("train", "test")
     source: str = ""
     license: str = ""
+    images: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        self.require(self.images >= 0, "images must not be negative")
         self.require(
             _TARGET.fullmatch(self.load) is not None, f"hook {self.load!r} must read 'package.module:function'"
         )

@@ -6,7 +6,6 @@ Nothing here unpickles: a file that is not safetensors is refused by its first b
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from zoo import storage
 from zoo.errors import FileFormatError, WeightsError
 
 MAX_HEADER = 25_000_000
@@ -48,29 +48,19 @@ def metadata(file: Path) -> dict[str, Any]:
 
 
 def write(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, Any]) -> str:
-    """Writes ``tensors`` and ``about`` (JSON-able) beside ``file``, moves them there; returns the sha256.
+    """Writes ``tensors`` and ``about`` (JSON-able) to ``file``, whole or not at all; returns the sha256.
 
-    The same input gives the same bytes: ``about`` is one sorted JSON string.
+    The same input gives the same bytes: ``about`` is one sorted JSON string. Raises :class:`StorageError`.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     whole: dict[str, Tensor] = {}
-    storages: set[int] = set()
+    places: set[int] = set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
-        storage = tensor.untyped_storage().data_ptr()
-        whole[name] = tensor.clone() if storage in storages else tensor  # safetensors refuses tied tensors
-        storages.add(storage)
+        place = tensor.untyped_storage().data_ptr()
+        whole[name] = tensor.clone() if place in places else tensor  # safetensors refuses tied tensors
+        places.add(place)
     data = safetensors.torch.save(whole, {METADATA_KEY: json.dumps(about, sort_keys=True)})
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as part:
-        try:
-            part.write(data)
-            part.flush()
-            os.fsync(part.fileno())
-            os.chmod(part.name, 0o644)
-            os.replace(part.name, file)
-        except BaseException:
-            os.unlink(part.name)
-            raise
+    storage.replace(file, data)
     return hashlib.sha256(data).hexdigest()
 
 

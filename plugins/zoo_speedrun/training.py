@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 import zoo.training as default
 from zoo.data import Transform
+from zoo.data.image_stream import ImageStream
 from zoo.data.images import ImageSet
-from zoo.errors import DataError
+from zoo.errors import DataError, RecipeError
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData
 from zoo_speedrun.model import PATCH, Airbench
@@ -30,7 +31,13 @@ def train(
     device: torch.device | str | None = None,
 ) -> nn.Module:
     """Trains ``model`` in place and returns it; raises what ``zoo.training.train`` does."""
-    set_whitening(model, first_images(data.train, preprocess))
+    if recipe.freeze or recipe.layer_decay != 1:
+        raise RecipeError(
+            f"{recipe.name}: this family's own groups of parameters leave no room for freeze and layer_decay.",
+            hint="Leave both out.",
+        )
+    if run.init is None:  # weights to start from bring a first layer of their own
+        set_whitening(model, first_images(data.train, preprocess))
 
     def on_epoch(epoch: int) -> None:
         model.whiten.bias.requires_grad_(epoch < BIAS_EPOCHS)  # type: ignore[union-attr]  # it has one
@@ -56,8 +63,10 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     return [{"params": others, "weight_decay": recipe.weight_decay}, {"params": biases, **scaled}]
 
 
-def first_images(images: ImageSet, preprocess: Preprocess) -> Tensor:
+def first_images(images: ImageSet | ImageStream, preprocess: Preprocess) -> Tensor:
     """The first ``WHITENED_IMAGES`` of the set as the network sees them, float32 N C H W."""
+    if isinstance(images, ImageStream):
+        raise DataError(f"{images.name} is read as a stream; whitening its images needs them in memory.")
     count, transform = min(WHITENED_IMAGES, len(images)), Transform(preprocess)
     if images.pixels is not None:
         return transform.batch(images.pixels[:count])

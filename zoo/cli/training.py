@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from zoo import processes
 from zoo.cli.options import complete_name, device_option, json_option
 from zoo.cli.output import note, only_answers, print_json
+from zoo.errors import StorageError
 
 
 def check_settings(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -23,24 +25,30 @@ def check_settings(context: click.Context, parameter: click.Parameter, values: t
 
 
 @click.command()
-@click.argument("model", shell_complete=complete_name)
+@click.argument("model", required=False, shell_complete=complete_name)
 @click.option("--data", required=True, help="A data set's name or path.")
 @click.option("--recipe", help="One of the family's recipes.  [default: its first for MODEL and the data]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_settings, help="Change a field.")
+@click.option("--init", metavar="NAME.TAG|FILE", help="Trained weights to start from; they name MODEL too.")
+@click.option("--freeze", multiple=True, metavar="PART", help="Keep a submodule as it is; backbone: all but the head.")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Run directory.")
 @click.option("--resume", is_flag=True, help="Go on with the run that the directory holds.")
+@click.option("--checkpoint-every", type=click.IntRange(min=1), metavar="STEPS", help="Besides once an epoch.")
 @click.option("--stop-after", type=click.IntRange(min=1), metavar="EPOCHS", help="Pause there, ready to be resumed.")
 @device_option
 @json_option
 @click.pass_context
 def train(
     context: click.Context,
-    model: str,
+    model: str | None,
     data: str,
     recipe: str | None,
-    settings: dict[str, str],
+    settings: dict[str, Any],
+    init: str | None,
+    freeze: tuple[str, ...],
     output: Path,
     resume: bool,
+    checkpoint_every: int | None,
     stop_after: int | None,
     device: str | None,
     as_json: bool,
@@ -51,13 +59,24 @@ def train(
     """
     from zoo import hooks
 
-    options: dict[str, Any] = {"recipe": recipe, "settings": settings, "resume": resume, "device": device}
+    model = context.params["model"] = model or _architecture(context, init)
+    if freeze:
+        if "freeze" in settings:
+            raise click.UsageError("--freeze and --set freeze=... both say what to freeze: give one of them.")
+        settings = {**settings, "freeze": freeze}
+    options: dict[str, Any] = {"init": init, "recipe": recipe, "settings": settings, "resume": resume, "device": device}
     try:
         with only_answers():
-            hooks.train(model, data, output=output, stop_after=stop_after, **options)
+            hooks.train(
+                model, data, output=output, checkpoint_every=checkpoint_every or 0, stop_after=stop_after, **options
+            )
     except KeyboardInterrupt:
         _tell_interrupted(context.params)
         context.exit(130)
+    except StorageError as error:
+        if (output / "config.json").exists():
+            error.hint += f" Then go on with\n  {_resume_command(context.params)}"
+        raise
     weights = output / "model.safetensors"
     last = _last_row(output)
     if as_json:
@@ -71,10 +90,20 @@ def train(
     return None
 
 
+def _architecture(context: click.Context, init: str | None) -> str:
+    """The architecture of the weights ``init``."""
+    if init is None:
+        raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
+    from zoo import initial
+
+    return initial.architecture(init)
+
+
 def _tell_interrupted(given: dict[str, Any]) -> None:
     checkpoint = given["output"] / "checkpoint.safetensors"
     if checkpoint.exists():
-        note(f"Interrupted. The checkpoint is {checkpoint}; go on with\n  {_resume_command(given)}")
+        how = "go on, by any launcher or none, with" if processes.current().count > 1 else "go on with"
+        note(f"Interrupted. The checkpoint is {checkpoint}; {how}\n  {_resume_command(given)}")
     else:
         note("Interrupted before there was anything to keep.")
 
@@ -84,7 +113,11 @@ def _resume_command(given: dict[str, Any]) -> str:
     words += ["--recipe", given["recipe"]] if given["recipe"] else []
     for key, value in given["settings"].items():
         words += ["--set", f"{key}={value}"]
+    words += ["--init", given["init"]] if given["init"] else []
+    for part in given["freeze"]:
+        words += ["--freeze", part]
     words += ["--device", given["device"]] if given["device"] else []
+    words += ["--checkpoint-every", str(given["checkpoint_every"])] if given["checkpoint_every"] else []
     return shlex.join([*words, "-o", str(given["output"]), "--resume"])
 
 

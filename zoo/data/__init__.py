@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from zoo.data.augment import Augment as Augment
     from zoo.data.augmentation import Affine as Affine
     from zoo.data.augmentation import Augmentation as Augmentation
+    from zoo.data.augmentation import ResizedCrop as ResizedCrop
     from zoo.data.classes import class_names as class_names
     from zoo.data.fingerprint import Fingerprint as Fingerprint
+    from zoo.data.huggingface import from_huggingface as from_huggingface
+    from zoo.data.image_stream import ImageStream as ImageStream
     from zoo.data.images import ImageSet as ImageSet
     from zoo.data.preprocess import Transform as Transform
+    from zoo.data.shard_writer import index_shards as index_shards
+    from zoo.data.shard_writer import write_shards as write_shards
+    from zoo.data.shards import from_shards as from_shards
     from zoo.data.sources import load as load
+    from zoo.data.sources import open_stream as open_stream
     from zoo.data.statistics import mean_and_std as mean_and_std
     from zoo.data.stratify import hold_out as hold_out
     from zoo.data.whitening import ZCA as ZCA
@@ -26,12 +33,19 @@ _HOMES = {
     "Augmentation": "augmentation",
     "Fingerprint": "fingerprint",
     "ImageSet": "images",
+    "ImageStream": "image_stream",
+    "ResizedCrop": "augmentation",
     "Transform": "preprocess",
     "ZCA": "whitening",
     "class_names": "classes",
+    "from_huggingface": "huggingface",
+    "from_shards": "shards",
     "hold_out": "stratify",
+    "index_shards": "shard_writer",
     "load": "sources",
     "mean_and_std": "statistics",
+    "open_stream": "sources",
+    "write_shards": "shard_writer",
 }
 
 __all__ = list(_HOMES)

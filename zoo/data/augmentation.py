@@ -28,16 +28,35 @@ class Affine(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
         self.require(0 < low <= high, f"scale {self.scale} must be (low, high) with 0 < low <= high")
 
 
+class ResizedCrop(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Ranges of a random window of the image as its file holds it, resized to the network's input.
+
+    Its area is uniform in ``scale`` times the image's, its width over height log-uniform in ``ratio``.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.scale
+        self.require(0 < low <= high <= 1, f"scale {self.scale} must be (low, high) with 0 < low <= high <= 1")
+        low, high = self.ratio
+        self.require(0 < low <= high, f"ratio {self.ratio} must be (low, high) with 0 < low <= high")
+
+
 class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How training images are varied, each sample by its own draw, in this order; off by default.
 
-    ``affine``; ``pad_crop`` pixels of ``padding`` on every side and a random crop of the old size;
-    ``flip`` left to right, half of them, by a new draw each time or, ``"alternate"``, by one draw an
-    image and the other way round every other epoch (Jordan 2024, arXiv 2404.00498); ``rgb_shift``, a
-    shift of each channel, uniform in +- that many of 255; ``cutout``, a black square of that side
-    about a random pixel, clipped at the border.
+    ``resized_crop``, in place of resizing and cutting out the centre; ``affine``; ``pad_crop`` pixels
+    of ``padding`` on every side and a random crop of the old size; ``flip`` left to right, half of
+    them, by a new draw each time or, ``"alternate"``, by one draw an image and the other way round
+    every other epoch (Jordan 2024, arXiv 2404.00498); ``rgb_shift``, a shift of each channel, uniform
+    in +- that many of 255; ``cutout``, a black square of that side about a random pixel, clipped at
+    the border.
     """
 
+    resized_crop: ResizedCrop | None = None
     pad_crop: Count = 0
     padding: Literal["zero", "reflect"] = "zero"
     flip: bool | Literal["alternate"] = False

@@ -90,3 +90,6 @@ class _Files:
     def __call__(self, index: int) -> Image.Image:
         file = self.files[index]
         return read_image(file, str(file), self.channels)
+
+    def encoded(self, index: int) -> bytes:
+        return self.files[index].read_bytes()

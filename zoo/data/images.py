@@ -66,6 +66,10 @@ class ImageSet:
         assert self.read is not None  # as __post_init__ ensures
         return self.read(index)
 
+    def encoded(self, index: int) -> bytes | None:
+        """The file of image ``index``, where ``read`` has a method ``encoded(i)`` that knows it; else None."""
+        return _encoded(self.read, index)
+
     @cached_property
     def fingerprint(self) -> str:
         """``sha256:<64 hex>`` over shapes, pixels and labels in order: see ``zoo.data.fingerprint``.
@@ -102,6 +106,14 @@ class _Chosen:
 
     def __call__(self, index: int) -> Image.Image:
         return self.read(self.indices[index])
+
+    def encoded(self, index: int) -> bytes | None:
+        return _encoded(self.read, self.indices[index])
+
+
+def _encoded(read: Callable[[int], Image.Image] | None, index: int) -> bytes | None:
+    find: Callable[[int], bytes | None] | None = getattr(read, "encoded", None)
+    return find(index) if find is not None else None
 
 
 def check_labels(labels: Tensor, classes: int, where: str) -> None:

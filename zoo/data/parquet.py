@@ -113,6 +113,14 @@ class _Rows:
         self.held: tuple[int, list[bytes]] = (-1, [])
 
     def __call__(self, index: int) -> Image.Image:
+        encoded, where = self._find(index)
+        return read_image(encoded, where, self.channels)
+
+    def encoded(self, index: int) -> bytes:
+        return self._find(index)[0]
+
+    def _find(self, index: int) -> tuple[bytes, str]:
+        """The bytes of image ``index``, and how messages call it."""
         number = bisect_right(self.ends, index)
         table, group = self.groups[number]
         held, encoded = self.held
@@ -120,4 +128,4 @@ class _Rows:
             encoded = table.read(group)[0]
             self.held = number, encoded
         row = index - (self.ends[number] - table.group_rows[group])
-        return read_image(encoded[row], f"{table.file} row {row + sum(table.group_rows[:group])}", self.channels)
+        return encoded[row], f"{table.file} row {row + sum(table.group_rows[:group])}"

@@ -12,8 +12,8 @@ from zoo.errors import DataError, MissingExtraError
 MAX_GROUP_BYTES = 1 << 31
 """A row group that says it is larger is refused before it is read."""
 
-_IMAGE_NAMES = ("image", "img")
-_LABEL_NAMES = ("label", "labels", "fine_label")
+IMAGE_NAMES = ("image", "img")
+LABEL_NAMES = ("label", "labels", "fine_label")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Table:
             groups = [parquet.metadata.row_group(group) for group in range(parquet.metadata.num_row_groups)]
             schema = parquet.schema_arrow
             features = _features(schema.metadata or {})
-            image = _column(file, "image", _IMAGE_NAMES, schema.names, _of_type(features, "Image"))
-            label = _column(file, "label", _LABEL_NAMES, schema.names, _of_type(features, "ClassLabel"))
+            image = find_column(file, "image", IMAGE_NAMES, schema.names, _of_type(features, "Image"))
+            label = find_column(file, "label", LABEL_NAMES, schema.names, _of_type(features, "ClassLabel"))
             names = features.get(label, {}).get("names") or ()
             if isinstance(names, dict):  # as the hub has them in YAML
                 names = [names[key] for key in sorted(names, key=int)]
@@ -101,8 +101,8 @@ def _of_type(features: dict[str, Any], kind: str) -> list[str]:
     return [name for name, feature in features.items() if feature.get("_type") == kind]
 
 
-def _column(file: Path, what: str, usual: tuple[str, ...], there: list[str], declared: list[str]) -> str:
+def find_column(where: object, what: str, usual: tuple[str, ...], there: list[str], declared: list[str]) -> str:
     for name in (*declared, *usual):
         if name in there:
             return name
-    raise DataError(f"{file}: no {what} column, expected {' or '.join(usual)}; it has {', '.join(there)}.")
+    raise DataError(f"{where}: no {what} column, expected {' or '.join(usual)}; it has {', '.join(there)}.")

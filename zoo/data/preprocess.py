@@ -40,7 +40,17 @@ class Transform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """float32 C H W of ``image``, in any mode of 8 bits a channel; raises :class:`DataError`."""
-        return self._normalise(self._cut(self._resize(image)))
+        return self._normalise(self.pixels(image))
+
+    def pixels(self, image: Image.Image, window: tuple[int, int, int, int] | None = None) -> Tensor:
+        """uint8 C H W of ``image`` at the input's size, not yet normalised.
+
+        ``window`` (left, top, right, bottom) is resized to it in place of what is cut out of the centre.
+        """
+        if window is None:
+            return self._cut(self._resize(image))
+        cropped = to_channels(image.crop(window), self.channels)
+        return to_pixels(cropped.resize((self.width, self.height), _FILTERS[self.preprocess.interpolation]))
 
     def batch(self, pixels: Tensor) -> Tensor:
         """float32 B C H W of ``pixels`` uint8 B C H W, on their device: equal to an image at a time."""

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo import registry
-from zoo.data import cifar10, digits, folder, mnist, parquet
+from zoo.data import cifar10, digits, folder, huggingface, mnist, parquet, shards
 from zoo.data.download import download
 from zoo.data.download import folder as download_folder
+from zoo.data.image_stream import ImageStream
 from zoo.data.images import ImageSet
 from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
 from zoo.spec import DatasetSpec, Plugin
@@ -27,7 +28,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     By name (``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, or one that a plugin brings, also
     as ``plugin/name``): from the folder ``root``, then from the folder ZOO_DATA, then downloaded. By
     path (a ``Path``, or a text that is no such name): a folder of images (``zoo.data.folder``) or
-    parquet, a file or a folder (``zoo.data.parquet``).
+    parquet, a file or a folder (``zoo.data.parquet``). What :func:`open_stream` opens is read once.
 
     Raises :class:`UnknownNameError`, and :class:`DataError` naming the file where it is missing,
     damaged or not what was asked for.
@@ -37,10 +38,13 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
             return _load_built_in(name_or_path, split, root)
         if (found := _find_spec(name_or_path)) is not None:
             return _load_spec(*found, split, root)
+    if (stream := open_stream(name_or_path, split)) is not None:
+        return stream.as_set()
     path = Path(name_or_path).expanduser().absolute()
     if path.is_file():
         if path.suffix != ".parquet":
-            raise DataError(f"{path}: not a data set.", hint="Give a folder of images, or a .parquet file or folder.")
+            hint = "Give a folder of images, of .tar shards, or a .parquet file or folder."
+            raise DataError(f"{path}: not a data set.", hint=hint)
         return parquet.read([path], path.parent.name or path.stem, parquet.split_of(path))
     if path.is_dir():
         if shards := parquet.find_shards(path, split):
@@ -49,6 +53,21 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
     raise UnknownNameError.of("data set", name_or_path, [*BUILT_IN, *(spec.name for _, spec in _specs())])
+
+
+def open_stream(address: str | Path, split: str = "train") -> ImageStream | None:
+    """The split of a set that is read shard by shard; None where ``address`` names no such set.
+
+    ``hf:NAME`` or ``hf:NAME:CONFIG`` for Hugging Face `datasets` (``zoo.data.huggingface``); a folder of
+    .tar shards, or their address (``https://``, ``s3://``, ``hf://``, ...; ``zoo.data.shards``).
+    """
+    if isinstance(address, str):
+        if "://" in address:
+            return shards.open_shards(address, split)
+        if address.startswith(huggingface.PREFIX):
+            return huggingface.open_dataset(address, split)
+    folder = Path(address).expanduser()
+    return shards.open_shards(folder, split) if folder.is_dir() and shards.is_there(folder) else None
 
 
 def _places(root: Path | str | None) -> list[Path]:

@@ -1,8 +1,36 @@
-"""Training: recipes, the default way to carry them out, and what it leaves on the disk."""
+"""Training: recipes, the default way to carry them out, and what it leaves on the disk.
 
-from zoo.training.engine import train
-from zoo.training.inputs import TrainingData, normalise, split
-from zoo.training.recipe import Recipe, choose
-from zoo.training.run import Run
+Names are bound on first use, so that torch-free code can read ``zoo.training.recipe`` at no cost.
+"""
 
-__all__ = ["Recipe", "Run", "TrainingData", "choose", "normalise", "split", "train"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.training.engine import train as train
+    from zoo.training.inputs import TrainingData as TrainingData
+    from zoo.training.inputs import normalise as normalise
+    from zoo.training.inputs import split as split
+    from zoo.training.recipe import Recipe as Recipe
+    from zoo.training.recipe import choose as choose
+    from zoo.training.run import Run as Run
+
+_HOMES = {
+    "Recipe": "recipe",
+    "Run": "run",
+    "TrainingData": "inputs",
+    "choose": "recipe",
+    "normalise": "inputs",
+    "split": "inputs",
+    "train": "engine",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -13,7 +13,8 @@ class _Follower:
 
     def __init__(self, model: nn.Module) -> None:
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
-        pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
+        averages, values = self.module.state_dict(), model.state_dict(keep_vars=True)
+        pairs = {id(value): (averages[key], value.detach()) for key, value in values.items()}.values()  # tied ones once
         self._floating = [pair for pair in pairs if pair[0].is_floating_point()]
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from zoo import tensorfile
 from zoo.errors import TrainingError, WeightsError
+from zoo.training.meter import DIVERGED
 
 FORMAT = 1
 
@@ -21,7 +22,12 @@ FORMAT = 1
 def save(
     file: Path, position: dict[str, Any], modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Writes the checkpoint beside ``file`` and moves it into place once it is on the disk."""
+    """Writes the checkpoint, whole or not at all.
+
+    Raises :class:`StorageError`, and :class:`TrainingError` where a weight is no longer a number: what
+    goes on from such weights cannot come to anything. ``file`` stays as it was then.
+    """
+    _check_finite(modules, position, optimizer.param_groups[0]["lr"])
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     state = optimizer.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
@@ -58,6 +64,17 @@ def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
         raise TrainingError(
             f"{file} cannot be resumed from: {error}", hint="Start again with another directory (-o DIR)."
         ) from None
+
+
+def _check_finite(modules: Mapping[str, nn.Module], position: Mapping[str, Any], lr: float) -> None:
+    for module in modules.values():
+        for name, parameter in module.named_parameters():
+            if not parameter.isfinite().all():
+                raise TrainingError(
+                    f"Weights became infinite or NaN ({name}) after {position['epoch']} epochs and "
+                    f"{position['step']} steps, learning rate {lr:g}.",
+                    hint=DIVERGED,
+                )
 
 
 def _restore_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:

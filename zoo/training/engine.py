@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo import processes
+from zoo.errors import TrainingError
 from zoo.evaluation import evaluate
 from zoo.memory import keep_freed_memory
 from zoo.spec import Preprocess
-from zoo.training import checkpoint, groups, record, schedule
+from zoo.training import checkpoint, groups, norms, record, schedule
 from zoo.training.averages import Average, SlowWeights
-from zoo.training.inputs import Batches, TrainingData
+from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
 from zoo.training.meter import Meter
 from zoo.training.randomness import derive_seed
@@ -43,26 +44,33 @@ def train(
     recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
     with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
     an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
-    Runs on a GPU where there is one, unless ``device`` says otherwise.
-    ``run.is_paused`` says that epochs are left. Resuming continues bit by bit as if there
-    had been no break, on the same machine and number of threads. On Ctrl-C the step in hand is
-    finished and a checkpoint written before KeyboardInterrupt leaves.
+    Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
+    started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
+    epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
+    and number of threads and processes. On Ctrl-C or SIGTERM the step in hand is finished (on a GPU,
+    some twenty more) and a checkpoint written before KeyboardInterrupt leaves, in every process.
 
     Raises :class:`TrainingError` where the run's directory does not suit or the loss stops being a
     number; then the last checkpoint stays.
     """
     run.check()
-    device = processes.current().device(device)
+    group = processes.current()
+    device = group.device(device)
     keep_freed_memory()
     engine = _Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
     run.open(record.describe(model, data, recipe, preprocess, run, device))
     cuda = [device] if device.type == "cuda" else []
     was_training = model.training
     try:
-        with torch.random.fork_rng(devices=cuda), Interruption() as interruption:
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=cuda))
+            interruption = stack.enter_context(Interruption(is_patient=group.count > 1))
+            if recipe.sync_norm and group.count > 1:
+                stack.enter_context(norms.over_all(model, group))
             engine.resume()
             engine.train(interruption)
     finally:
+        engine.close()
         run.close()
         model.train(was_training)
     return model
@@ -94,7 +102,7 @@ class _Engine:
         self.layout = layout
         self.criterion = criterion or nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.on_epoch = on_epoch
-        self.batches = Batches(data.train, recipe, preprocess, device, self.processes)
+        self.batches = batches(data.train, recipe, preprocess, device, self.processes)
         self.frozen = groups.freeze(model, recipe.freeze)
         self.optimizer = schedule.optimizer(model, recipe, (parameter_groups or groups.by_layer)(model, recipe))
         self.schedule = schedule.schedule(self.optimizer, recipe, self.batches.steps)
@@ -103,7 +111,8 @@ class _Engine:
         self.slow = SlowWeights(model, recipe.lookahead, updates) if recipe.lookahead else None
         averages = {"ema": self.average, "slow": self.slow}
         self.modules = {"model": model, **{name: kept.module for name, kept in averages.items() if kept}}
-        self.network = self.processes.wrap(self.model, sync_norm=recipe.sync_norm)
+        self.network = self.processes.wrap(self.model)
+        self.statistics = norms.running_statistics(model)
         self.meter = Meter(self.processes)
         self.epoch = self.step = 0
         self.settle_every = 1 if device.type == "cpu" else 20
@@ -114,11 +123,18 @@ class _Engine:
             position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer)
             self.epoch, self.step = position["epoch"], position["step"]
             self.meter = Meter(self.processes, **position["meter"])
+        if not self.processes.agree(self.epoch, self.step):
+            raise TrainingError(
+                f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "
+                f"that of {self.epoch} epochs and {self.step} steps.",
+                hint="Put the run's directory where all machines see the same files.",
+            )
         self.run.rewind(self.epoch)
 
     def train(self, interruption: Interruption) -> None:
         """Trains the epochs that are left, or to where the run is to pause."""
         last = self.recipe.epochs if self.run.stop_after is None else min(self.run.stop_after, self.recipe.epochs)
+        must_stop = False
         while self.epoch < last:
             self.run.display.start(self.epoch + 1, self.recipe.epochs, self.batches.steps)
             self.model.train()
@@ -131,11 +147,12 @@ class _Engine:
                 self.update(images, labels)
                 self.meter.seconds += time.perf_counter() - moment
                 moment = time.perf_counter()
-                if interruption.is_requested:
+                must_stop = self.is_due() and self.processes.any(interruption.is_requested)
+                if must_stop:
                     break
             if self.step == self.batches.steps:
                 self.finish_epoch()
-            if interruption.is_requested:
+            if must_stop:
                 self.save()
                 raise KeyboardInterrupt
         self.run.is_paused = self.epoch < self.recipe.epochs
@@ -145,7 +162,8 @@ class _Engine:
     def update(self, images: Tensor, labels: Tensor) -> None:
         """One update of the weights, computed in the recipe's number of pieces."""
         number = self.epoch * self.batches.steps + self.step
-        torch.manual_seed(derive_seed(self.recipe.seed, "network", number))
+        others = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
+        torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *others))
         lr = self.schedule.set(number)
         images = images.contiguous(memory_format=self.layout)
         pieces = self.recipe.accumulate
@@ -163,16 +181,21 @@ class _Engine:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.processes.average(self.statistics)
         for kept in (self.slow, self.average):
             if kept is not None:
                 kept.update(number)
         self.meter.add(self.step, lr, self.batches.size, loss, correct)
         self.step += 1
-        if self.step % self.settle_every == 0 or self.step == self.batches.steps:
+        if self.is_due():
             latest = self.meter.settle(self.epoch)
             self.run.display.step(self.epoch + 1, self.step, latest, lr)
         if self.run.checkpoint_every and self.step % self.run.checkpoint_every == 0:
             self.save()
+
+    def is_due(self) -> bool:
+        """Whether now is the time to look at numbers of the device and to hear the other processes."""
+        return self.step % self.settle_every == 0 or self.step == self.batches.steps
 
     def learn(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """Adds the gradient of ``share`` times the mean loss; returns that loss and the count of right answers.
@@ -215,8 +238,15 @@ class _Engine:
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter(self.processes)
         self.save()
 
+    def close(self) -> None:
+        """Lets go of the other processes: the network is this one's own again."""
+        self.network = self.model
+        self.processes.release()
+
     def save(self) -> None:
         """Writes the checkpoint of this moment, unless the loss has stopped being a number."""
         self.meter.settle(self.epoch)
-        position = {"epoch": self.epoch, "step": self.step, "meter": self.meter.state()}
-        checkpoint.save(self.run.checkpoint, position, self.modules, self.optimizer)
+        if self.processes.is_first:
+            position = {"epoch": self.epoch, "step": self.step, "meter": self.meter.state()}
+            checkpoint.save(self.run.checkpoint, position, self.modules, self.optimizer)
+        self.processes.wait()

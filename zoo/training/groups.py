@@ -1,38 +1,126 @@
 """Which parameters learn, and how fast."""
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
 from zoo.errors import RecipeError
+from zoo.spec import Model
 from zoo.training.recipe import Recipe
+
+BACKBONE = "backbone"
+"""In ``freeze``: everything but the declared head."""
 
 
 def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
-    """Takes the submodules that ``patterns`` name from learning; returns them, to be kept in eval mode.
+    """Takes what ``patterns`` name from learning; returns the submodules among it, to be kept in eval mode.
 
-    ``backbone`` stands for every submodule outside the model's declared head. Raises
-    :class:`RecipeError` for a pattern that names nothing, or where nothing is left to learn.
+    A pattern is the name of a submodule or parameter, a shell pattern of such names, or ``backbone``
+    for all outside the model's declared head. Raises :class:`RecipeError` for a pattern that names
+    nothing, or where nothing is left to learn.
     """
-    frozen: dict[str, nn.Module] = {}
-    names = {name: module for name, module in model.named_modules() if name}
+    modules = {name: module for name, module in model.named_modules() if name}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    chosen: set[str] = set()
     for pattern in patterns:
-        chosen = _outside_head(model) if pattern == "backbone" else [n for n in names if fnmatchcase(n, pattern)]
-        if not chosen:
-            raise RecipeError(f"freeze = {pattern!r} names no submodule.", hint=f"There are {', '.join(names)}.")
-        frozen |= {name: names[name] for name in chosen}
-    for module in frozen.values():
-        module.requires_grad_(False)
-    return list(frozen.values())
+        named = {name for name in (*modules, *parameters) if fnmatchcase(name, pattern)}
+        met = _outside_head(model) if pattern == BACKBONE else named
+        if not met:
+            raise _names_nothing(pattern, model, [*modules, *parameters])
+        chosen |= met
+    frozen = [module for name, module in modules.items() if name in chosen]
+    for learned in (*frozen, *(parameters[name] for name in chosen & parameters.keys())):
+        learned.requires_grad_(False)
+    if patterns and not any(parameter.requires_grad for parameter in parameters.values()):
+        raise RecipeError(
+            f"freeze = {list(patterns)} leaves nothing to learn.",
+            hint=f"--freeze {BACKBONE} leaves the head (freeze = [{BACKBONE!r}]).",
+        )
+    return frozen
 
 
 def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
-    """Groups whose learning rate falls by ``recipe.layer_decay`` a stage from the head down; None where it is 1."""
+    """Groups whose learning rate falls by ``recipe.layer_decay`` a stage from the head down; None where it is 1.
+
+    The schedule multiplies its rate by a group's ``lr_scale``. As in timm, what a network names in
+    ``no_weight_decay()`` does not decay, nor do biases and norms where the recipe says so.
+    """
     if recipe.layer_decay == 1:
         return None
-    raise NotImplementedError
+    levels = _levels(model)
+    top = max(levels.values(), default=0)
+    exempt: Collection[str] = getattr(model, "no_weight_decay", set)()
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_small = parameter.ndim <= 1 or name.endswith(".bias")
+            decays = (recipe.decay_norm_and_bias or not is_small) and not any(fnmatchcase(name, p) for p in exempt)
+            groups.setdefault((top - levels[name], decays), []).append(parameter)
+    # The head's comes first: the log shows the first group's rate.
+    return [
+        {
+            "params": groups[depth, decays],
+            "lr_scale": recipe.layer_decay**depth,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for depth, decays in sorted(groups)
+    ]
 
 
-def _outside_head(model: nn.Module) -> list[str]:
-    raise NotImplementedError
+def _levels(model: nn.Module) -> dict[str, int]:
+    """The place of each parameter among the stages that have any: 0 for the stem's, the head's the highest.
+
+    What lies in no stage goes with the one that is registered after it.
+    """
+    row = _row(model, "layer_decay")
+    if not row.stages:
+        raise RecipeError(f"layer_decay: {row.name} declares no stages to decay by.", hint="Leave layer_decay at 1.")
+    places: dict[str, int] = {}
+    following = 0
+    for owner, module in model.named_modules():
+        stage = next((index for index, name in enumerate(row.stages) if _lies_in(owner, name)), None)
+        following = following if stage is None else max(following, stage + 1)
+        for name, _ in module.named_parameters(prefix=owner, recurse=False):
+            if any(_lies_in(owner, head) for head in row.head):
+                places[name] = len(row.stages) + 1
+            elif stage is not None:
+                places[name] = stage
+            else:
+                places[name] = 0 if any(_lies_in(owner, stem) for stem in row.stem) else following
+    used = sorted(set(places.values()))
+    return {name: used.index(place) for name, place in places.items()}
+
+
+def _outside_head(model: nn.Module) -> set[str]:
+    """Parameters outside the declared head, and submodules that have no part in it."""
+    head = _row(model, f"freeze = {BACKBONE!r}").head
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    modules = {name for name, _ in model.named_modules() if name}
+    modules -= {name for name in modules if any(_lies_in(part, name) for part in head)}
+    return {name for name in parameters | modules if not any(_lies_in(name, part) for part in head)}
+
+
+def _lies_in(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def _row(model: nn.Module, wish: str) -> Model:
+    """What the plugin declares of ``model``."""
+    info = getattr(model, "zoo_info", None)
+    if info is None:
+        raise RecipeError(
+            f"{wish} needs to know head and stages, and this {type(model).__name__} was not made by Zoo.",
+            hint="Make it with zoo.create, or name its submodules (freeze) or its groups (parameter_groups).",
+        )
+    row: Model = info.model
+    return row
+
+
+def _names_nothing(pattern: str, model: nn.Module, names: list[str]) -> RecipeError:
+    near = get_close_matches(pattern, [BACKBONE, *names], n=3)
+    parts = ", ".join([BACKBONE, *(name for name, _ in model.named_children())])
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {parts}, and what lies in them."
+    return RecipeError(f"freeze = {pattern!r} names no part of this {type(model).__name__}.", hint=hint)

@@ -8,7 +8,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo.data.augment import Augment
+from zoo.data.image_stream import ImageStream
 from zoo.data.images import MAX_RESIDENT_BYTES, ImageSet
 from zoo.data.preprocess import Transform
 from zoo.data.statistics import mean_and_std
@@ -17,21 +17,29 @@ from zoo.data.whitening import ZCA, attach
 from zoo.errors import DataError, RecipeError
 from zoo.processes import ALONE, Processes
 from zoo.spec import Preprocess
+from zoo.training.portion import portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
+from zoo.training.streaming import StreamedBatches
+from zoo.training.variation import Variation, to_batch
 
 
 class TrainingData(msgspec.Struct, frozen=True):
     """The images to learn from, and those held out to score on after each epoch."""
 
-    train: ImageSet
+    train: ImageSet | ImageStream
     validation: ImageSet | None = None
 
 
-def split(images: ImageSet, recipe: Recipe) -> TrainingData:
+def split(images: ImageSet | ImageStream, recipe: Recipe) -> TrainingData:
     """Holds out ``recipe.validation`` of the training images, the same share of each class."""
     if recipe.validation == 0:
         return TrainingData(images)
+    if isinstance(images, ImageStream):
+        raise RecipeError(
+            f"validation = {recipe.validation}: no images can be held out of {images.name}, which is read as a stream.",
+            hint="Use validation=0, and score the network on another split: zoo evaluate --split.",
+        )
     return TrainingData(*hold_out(images, recipe.validation, recipe.seed))
 
 
@@ -41,27 +49,28 @@ def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Pr
     A whitening transform is fitted and attached to the model, so that it travels in its weights.
     """
     images = data.train
+    pixels = images.pixels
     _, height, width = declared.input_size
     size = (recipe.input_size, recipe.input_size) if recipe.input_size else (height, width)
     changes: dict[str, object] = {"input_size": (images.channels, *size)}
-    if images.pixels is not None and images.pixels.shape[2:] == size:
+    if pixels is not None and pixels.shape[2:] == size:
         changes["crop_pct"] = 1.0
     if recipe.normalize != "model":
-        if images.pixels is None:
+        if pixels is None:
             raise DataError(
-                f"normalize = {recipe.normalize!r} needs images of one size; those of {images.name} differ.",
+                f"normalize = {recipe.normalize!r} needs images of one size in memory; those of {images.name} are not.",
                 hint="Use normalize=model.",
             )
         zeros, ones = (0.0,) * images.channels, (1.0,) * images.channels
-        mean, std = mean_and_std(images.pixels)
+        mean, std = mean_and_std(pixels)
         if recipe.normalize == "zca":
             mean, std = zeros, ones
             changes["whitening"] = "zca"
         changes |= {"mean": mean, "std": ones if recipe.normalize == "mean" else std}
     preprocess = msgspec.structs.replace(declared, **changes)
-    if recipe.normalize == "zca" and images.pixels is not None:
+    if recipe.normalize == "zca" and pixels is not None:
         transform = Transform(preprocess)
-        attach(model, ZCA.fit(transform.batch(part) for part in _parts(images.pixels)))
+        attach(model, ZCA.fit(transform.batch(part) for part in _parts(pixels)))
     return preprocess
 
 
@@ -82,38 +91,24 @@ class Batches:
         device: torch.device,
         processes: Processes = ALONE,
     ) -> None:
-        self.size = min(recipe.batch_size, len(images))
-        self.steps = len(images) // self.size
-        self.share = processes.share(self.size)
-        if len(self.share) < recipe.accumulate:
-            raise RecipeError(
-                f"A batch of {self.size} images cannot be shared by {processes.count} processes "
-                f"in {recipe.accumulate} pieces each.",
-                hint="Raise batch_size, or start fewer processes.",
-            )
+        self.size, self.steps, self.share = portion(len(images), recipe, processes)
         self._images = images
-        self._recipe = recipe
+        self._seed = recipe.seed
         self._device = device
-        # Augmentation stands between cutting out pixels and normalising them.
-        zeros, ones = (0.0,) * preprocess.input_size[0], (1.0,) * preprocess.input_size[0]
-        self._to_unit = Transform(msgspec.structs.replace(preprocess, mean=zeros, std=ones))
-        self._normalise = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
-        self._pixels = self._resident()
+        self._variation = Variation(recipe, preprocess, len(images), self.share, self.size, device)
+        has_windows = recipe.augment.resized_crop is not None
+        self._pixels = None if has_windows else _resident(images.pixels, preprocess, device)
         self._labels = images.labels.to(device)
-        draw = torch.rand(len(images), generator=generator_at(recipe.seed, "flip"))
-        self._first_mirrored = (draw < 0.5).to(device) if recipe.augment.flip == "alternate" else None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of ``epoch`` from step ``start`` on: (float32 B C H W, int64 B) on the device."""
-        seed, share = self._recipe.seed, self.share
-        order = torch.randperm(len(self._images), generator=generator_at(seed, "order", epoch))
+        share = self.share
+        order = torch.randperm(len(self._images), generator=generator_at(self._seed, "order", epoch))
         parts = [whole[share.start : share.stop] for whole in _parts(order[: self.steps * self.size], self.size)]
-        for step, (part, pixels) in enumerate(self._read(parts[start:]), start):
-            augment = Augment(self._recipe.augment, generator_at(seed, "augment", epoch, step), (share, self.size))
-            is_mirrored = None if self._first_mirrored is None else self._first_mirrored[part] ^ bool(epoch % 2)
-            yield self._normalise.batch(augment(pixels, is_mirrored)), self._labels.index_select(0, part)
+        for step, (part, pixels) in enumerate(self._read(parts[start:], epoch), start):
+            yield self._variation.batch(pixels, part, epoch, step), self._labels.index_select(0, part)
 
-    def _read(self, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, parts: list[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Each part of the order on the device, int64 B, and its pixels, uint8 B C H W."""
         if self._pixels is not None:
             for part in parts:
@@ -124,29 +119,41 @@ class Batches:
             coming: list[list[Future[Tensor]]] = []
             for number, part in enumerate(parts):
                 for later in parts[number + len(coming) : number + 2]:
-                    coming.append([pool.submit(self._cut, index) for index in later.tolist()])
-                pixels = torch.stack([image.result() for image in coming.pop(0)])
+                    coming.append([pool.submit(self._cut, index, epoch) for index in later.tolist()])
+                pixels = to_batch(image.result() for image in coming.pop(0))
                 yield part.to(self._device), pixels.to(self._device)
 
-    def _cut(self, index: int) -> Tensor:
+    def _cut(self, index: int, epoch: int) -> Tensor:
         """Image ``index`` at the network's input size, uint8 C H W."""
-        return _to_bytes(self._to_unit(self._images.image(index)))
+        return self._variation.cut(self._images.image(index), epoch, index)
 
-    def _resident(self) -> Tensor | None:
-        """All pixels at the network's input size on the device; None where that is not to be had."""
-        pixels, size = self._images.pixels, self._to_unit.preprocess.input_size
-        if pixels is None or len(pixels) * math.prod(size) > MAX_RESIDENT_BYTES:
-            return None
-        if tuple(pixels.shape[1:]) != size:
-            pixels = torch.cat([_to_bytes(self._to_unit.batch(part)) for part in _parts(pixels)])
-        return pixels.to(self._device)
+
+def batches(
+    images: ImageSet | ImageStream,
+    recipe: Recipe,
+    preprocess: Preprocess,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> Batches | StreamedBatches:
+    """The batches of ``images`` that this one of ``processes`` gets."""
+    if isinstance(images, ImageStream):
+        return StreamedBatches(images, recipe, preprocess, device, processes)
+    return Batches(images, recipe, preprocess, device, processes)
+
+
+def _resident(pixels: Tensor | None, preprocess: Preprocess, device: torch.device) -> Tensor | None:
+    """All ``pixels`` at the network's input size on the device; None where that is not to be had."""
+    size = preprocess.input_size
+    if pixels is None or len(pixels) * math.prod(size) > MAX_RESIDENT_BYTES:
+        return None
+    if tuple(pixels.shape[1:]) != size:
+        # Augmentation stands between cutting out pixels and normalising them.
+        zeros, ones = (0.0,) * size[0], (1.0,) * size[0]
+        to_unit = Transform(msgspec.structs.replace(preprocess, mean=zeros, std=ones))
+        pixels = torch.cat([(to_unit.batch(part) * 255).round_().to(torch.uint8) for part in _parts(pixels)])
+    return pixels.to(device)
 
 
 def _parts(tensor: Tensor, size: int = 1024) -> list[Tensor]:
     """Slices of at most ``size`` along the first axis."""
     return [tensor[start : start + size] for start in range(0, len(tensor), size)]
-
-
-def _to_bytes(images: Tensor) -> Tensor:
-    """uint8 of float ``images`` in [0, 1], exactly."""
-    return (images * 255).round_().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Ctrl-C while training: first the step in hand and the checkpoint, then the interrupt."""
+"""Ctrl-C or SIGTERM while training: first the step in hand and the checkpoint, then the interrupt."""
 
 import signal
 import threading
@@ -7,29 +7,30 @@ from typing import Any
 
 
 class Interruption:
-    """A context in which the first SIGINT only sets ``is_requested``; a second one interrupts at once.
+    """A context in which the first SIGINT or SIGTERM only sets ``is_requested``; a second one interrupts at once.
 
-    Outside the main thread, where Python allows no handlers, it changes nothing.
+    With ``is_patient`` it never does: launchers pass on what they get, more than once perhaps, and kill
+    whom they have waited for too long. Outside the main thread, where Python allows no handlers, it
+    changes nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_patient: bool = False) -> None:
         self.is_requested = False
-        self._former: Any = None
-        self._is_installed = False
+        self._is_patient = is_patient
+        self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._request)
-            self._is_installed = True
+            self._former = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_installed:
-            signal.signal(signal.SIGINT, self._former)
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.is_requested:
+        if self.is_requested and not self._is_patient:
             raise KeyboardInterrupt
         self.is_requested = True

@@ -6,6 +6,12 @@ from torch import Tensor
 from zoo.errors import TrainingError
 from zoo.processes import Processes
 
+DIVERGED = (
+    "The last checkpoint, if there is one, is from before it. Start again with a lower lr, a longer warm-up "
+    "(warmup_epochs) or clip_grad=1."
+)
+"""What to do where numbers stopped being numbers."""
+
 
 class Meter:
     """Sums over the images seen so far in an epoch.
@@ -43,8 +49,7 @@ class Meter:
             if loss != loss or abs(loss) == float("inf"):
                 raise TrainingError(
                     f"The loss became {loss} at epoch {epoch + 1}, step {step + 1}, learning rate {lr:g}.",
-                    hint="The last checkpoint is from before it. Start again with a lower lr, a longer warm-up "
-                    "(warmup_epochs) or clip_grad=1.",
+                    hint=DIVERGED,
                 )
             self.loss += loss * images
             self.correct += int(correct)

@@ -1,7 +1,8 @@
 """A recipe: everything that decides what training does to the numbers.
 
 A family's ``recipes.toml`` holds one table a recipe. Besides the fields below, a table says for
-which ``models`` and ``data`` it is the default (shell patterns; ``[]`` for none), and a ``note``::
+which ``models`` and ``data`` it is the default (shell patterns; ``[]`` for none), a ``note``, and
+what it gave (``expected``, see :class:`Expectation`)::
 
     [fast_c10]
     models = ["resnet*", "plain*"]
@@ -9,6 +10,7 @@ which ``models`` and ``data`` it is the default (shell patterns; ``[]`` for none
     note = "..."
     epochs = 60
     augment = {pad_crop = 4, flip = true}
+    expected = [{model = "resnet20", data = "cifar10", top1 = 91.73, weights = "resnet20.c10"}]
 """
 
 import math
@@ -20,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from zoo.data.augmentation import Affine, Augmentation
+from zoo.data.augmentation import Affine, Augmentation, ResizedCrop
 from zoo.errors import ManifestError, RecipeError, UnknownNameError
 from zoo.registry import resource
 from zoo.spec import Model, Plugin
@@ -29,6 +31,28 @@ Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a recipe gave: ``top1`` per cent of the test images of ``data`` by ``model``.
+
+    Either on the word of ``source``, or as measured: with the name of the ``weights`` that came out.
+    ``seconds`` is how long they took to train, ``on`` which machine.
+    """
+
+    model: str
+    data: str
+    top1: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    source: str = ""
+    weights: str = ""
+    seconds: NotNegative = 0.0
+    on: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.source) == bool(self.weights):
+            raise ValueError("say where top1 is from: either source or weights")
+        if bool(self.seconds) != bool(self.on):
+            raise ValueError("seconds and on say together how long it took: give both or neither")
 
 
 class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,9 +154,13 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe,
     "augment.": Augmentation,
     "augment.affine.": Affine,
+    "augment.resized_crop.": ResizedCrop,
     "lookahead.": Lookahead,
 }
 """What a recipe's tables may hold, by the prefix of their keys."""
+
+OUTSIDE = ("models", "data", "expected")
+"""What a table says about its recipe, which is no part of it."""
 
 
 def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
@@ -166,8 +194,7 @@ def choose(
     tables = {DEFAULT: {}, **read(plugin)}
     if name is not None and name not in tables:
         raise UnknownNameError.of("recipe", name, tables, hint=f"Recipes of {plugin.name}: {', '.join(tables)}.")
-    if name is None:
-        name = next((key for key, table in tables.items() if _is_meant_for(table, model, data)), None)
+    name = name or default(tables, model, data)
     if name is None:
         raise RecipeError(
             f"No recipe of {plugin.name} is meant for {model} on {data!r}.",
@@ -176,9 +203,29 @@ def choose(
     return resolve(name, tables[name], settings)
 
 
+def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> str | None:
+    """The name of the first of ``tables`` that is meant for this model and data set."""
+    return next((name for name, table in tables.items() if suits(table, model, data)), None)
+
+
+def suits(table: Mapping[str, Any], model: str, data: str | None = None) -> bool:
+    """Whether a recipe's ``table`` is meant for ``model``, and for ``data`` where that is given."""
+    return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and (
+        data is None or any(fnmatchcase(data, pattern) for pattern in table.get("data", ()))
+    )
+
+
+def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
+    """What the recipe ``name`` gave, as its ``table`` says; raises :class:`RecipeError`."""
+    try:
+        return msgspec.convert(table.get("expected", []), list[Expectation])
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"Recipe {name!r}: expected: {error}.") from None
+
+
 def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe that a TOML ``table`` and ``settings`` make; raises :class:`RecipeError`."""
-    fields = {key: value for key, value in table.items() if key not in ("models", "data")}
+    fields = {key: value for key, value in table.items() if key not in OUTSIDE}
     for key, value in (settings or {}).items():
         _set(fields, key, _value(value))
     _check_keys(fields)
@@ -188,12 +235,6 @@ def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | N
         message, _, path = str(error).partition(" - at `$.")
         where = path.rstrip("`") or "recipe"
         raise RecipeError(f"Recipe {name!r}: {where}: {message}.") from None
-
-
-def _is_meant_for(table: Mapping[str, Any], model: str, data: str) -> bool:
-    return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and any(
-        fnmatchcase(data, pattern) for pattern in table.get("data", ())
-    )
 
 
 def _value(text: Any) -> Any:

@@ -1,18 +1,65 @@
-"""What a run writes down of itself."""
+"""What a run writes down of itself: enough to train the same network again, and to say what was different."""
 
-from hashlib import sha256
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 from torch import nn
 
+from zoo import processes
+from zoo.data.image_stream import ImageStream
 from zoo.data.images import ImageSet
-from zoo.evaluation import versions
+from zoo.errors import TrainingError
+from zoo.evaluation import fingerprint_of_labels, versions
 from zoo.spec import Preprocess
 from zoo.training.inputs import TrainingData
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
+
+
+class Images(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of a data set, and which images they were."""
+
+    name: str
+    split: str
+    n: int
+    fingerprint: str
+    stream: dict[str, int] = {}
+    """Of a set that is read shard by shard, what its order depends on."""
+
+    def __str__(self) -> str:
+        order = "".join(f", {value:,} {name}" for name, value in self.stream.items())
+        return f"{self.n:,} images {self.fingerprint}{order}"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A run's config.json as far as training again needs it; what it may lack has a default."""
+
+    model: str
+    recipe: Recipe
+    data: dict[str, Images]
+    args: dict[str, Any] = {}
+    init: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    device: str = ""
+    threads: int = 0
+    processes: int = 1
+    cpu: dict[str, str] = {}
+    gpu: str = ""
+    earlier: list[dict[str, Any]] = []
+    """Where parts of the run were computed elsewhere, before it was resumed: what was different there."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One thing that was not the same; "" where it was not recorded."""
+
+    what: str
+    then: str
+    now: str
 
 
 def describe(
@@ -20,26 +67,115 @@ def describe(
 ) -> dict[str, Any]:
     """The run's config.json: all that it takes to train this again, and where it was done."""
     info = getattr(model, "zoo_info", None)
-    sets = {"train": data.train, "validation": data.validation}
     return {
         "model": info.model.name if info is not None else type(model).__name__,
         "args": msgspec.to_builtins(getattr(info, "args", {})),
+        **({"init": dict(run.init)} if run.init else {}),
         "recipe": msgspec.to_builtins(recipe),
-        "data": {
-            role: {"name": images.name, "split": images.split, "n": len(images), "fingerprint": _fingerprint(images)}
-            for role, images in sets.items()
-            if images is not None
-        },
+        "data": msgspec.to_builtins(images_of(data)),
         "preprocess": msgspec.to_builtins(preprocess),
-        "versions": versions(),
-        "device": str(device),
-        "threads": torch.get_num_threads(),
+        **place(device),
         "command": run.command,
     }
 
 
-def _fingerprint(images: ImageSet) -> str:
-    """Of resident images the whole; of others, which would take a decoding of all, their labels' alone."""
-    if images.pixels is not None:
+def read(document: Mapping[str, Any], where: object) -> Record:
+    """The record that ``document`` holds; ``where`` it stands is for the error.
+
+    Raises :class:`TrainingError` where it lacks the model, the recipe or the fingerprint of the training
+    images, or where this Zoo does not know what it says.
+    """
+    try:
+        record = msgspec.convert(document, Record)
+    except msgspec.ValidationError as error:
+        raise _unusable(where, str(error)) from None
+    if "train" not in record.data:
+        raise _unusable(where, "data: nothing about the training images")
+    return record
+
+
+def images_of(data: TrainingData) -> dict[str, Images]:
+    """Which images are learnt from, and which held out, by role."""
+    sets = {"train": data.train, "validation": data.validation}
+    return {
+        role: Images(images.name, images.split, len(images), _fingerprint(images), _stream(images))
+        for role, images in sets.items()
+        if images is not None
+    }
+
+
+def place(device: torch.device) -> dict[str, Any]:
+    """Where and with what it is computed: the parts that ``zoo.training.run.PLACE`` names."""
+    return {
+        "versions": versions() | _version_of("timm"),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "processes": processes.current().count,
+        "cpu": {"name": cpu_name(), "instructions": torch.backends.cpu.get_cpu_capability()},
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+    }
+
+
+def differences(then: Record, now: Record) -> list[Difference]:
+    """What two runs were not computed with, or on, alike; empty where a record does not say."""
+    pairs: list[tuple[str, Any, Any]] = []
+    for name in dict.fromkeys([*then.versions, *now.versions]):
+        pairs.append((name, then.versions.get(name, ""), now.versions.get(name, "")))
+    pairs += [
+        (name, getattr(then, name) or "", getattr(now, name) or "") for name in ("device", "threads", "processes")
+    ]
+    pairs += [(f"CPU's {name}", then.cpu.get(name, ""), now.cpu.get(name, "")) for name in ("name", "instructions")]
+    pairs.append(("GPU", then.gpu or "none", now.gpu or "none"))
+    found = [Difference(name, str(before), str(after)) for name, before, after in pairs if before != after]
+    return [*other_images(then.data, now.data), *found]
+
+
+def other_images(then: Mapping[str, Images], now: Mapping[str, Images]) -> list[Difference]:
+    """Where, by role, the images are not the same, or not in the same order."""
+    pairs = [(role, then.get(role), now.get(role)) for role in sorted({*then, *now})]
+    return [
+        Difference(f"{role} images", str(before or "none"), str(after or "none"))
+        for role, before, after in pairs
+        if str(before) != str(after)
+    ]
+
+
+def cpu_name(file: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's own name with family and model, which tell apart what is sold under one name."""
+    try:
+        lines = file.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [f"{key.removeprefix('cpu ')} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    name = facts.get("model name") or platform.machine()
+    return f"{name} ({', '.join(numbers)})" if numbers else name
+
+
+def _version_of(distribution: str) -> dict[str, str]:
+    try:
+        return {distribution: version(distribution)}
+    except PackageNotFoundError:
+        return {}
+
+
+def _stream(images: ImageSet | ImageStream) -> dict[str, int]:
+    if isinstance(images, ImageSet):
+        return {}
+    return {"shards": len(images.shards), "buffer": images.buffer, "readers": images.readers}
+
+
+def _fingerprint(images: ImageSet | ImageStream) -> str:
+    """Of resident images the whole; of streams their shards' names and sizes; of others, which would take a
+    decoding of all, their labels' alone.
+    """
+    if images.pixels is not None or isinstance(images, ImageStream):
         return images.fingerprint
-    return f"labels sha256:{sha256(images.labels.numpy().tobytes()).hexdigest()}"
+    return fingerprint_of_labels(images)
+
+
+def _unusable(where: object, why: str) -> TrainingError:
+    return TrainingError(
+        f"{where} cannot be trained again from its run record: {why}.",
+        hint="A record needs model, recipe, and name, split, n and fingerprint of data.train.",
+    )

@@ -8,16 +8,21 @@
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo import processes, storage
 from zoo.errors import TrainingError
-from zoo.training.display import Display, choose_display
+from zoo.training import events
+from zoo.training.display import Display, Silent, choose_display
+from zoo.training.events import Events
 
-IDENTITY = ("model", "args", "recipe", "data", "preprocess")
+IDENTITY = ("model", "args", "init", "recipe", "data", "preprocess")
 """The parts of config.json that have to be the same for a training to be resumed."""
+
+PLACE = ("versions", "device", "threads", "processes", "cpu", "gpu")
+"""The parts that say where it was computed: where they change, a bit of the numbers may."""
 
 
 class Run:
@@ -26,8 +31,11 @@ class Run:
     ``resume`` goes on with the run that the directory holds; otherwise it must hold none.
     ``checkpoint_every`` writes a checkpoint every so many steps besides the one after each epoch.
     ``stop_after`` pauses, ready to be resumed, when so many epochs are done. ``display`` shows
-    progress; by default a bar on a terminal and a line an epoch elsewhere. A train hook that leaves
+    progress; by default a bar on a terminal and a line an epoch elsewhere. ``init`` names the trained
+    weights that the network starts from, ``{"weights": name, "sha256": ...}``. A train hook that leaves
     the network unfinished says so by ``is_paused``; otherwise its weights are kept.
+
+    Of several processes the first alone looks at the directory, writes and shows.
     """
 
     def __init__(
@@ -39,15 +47,18 @@ class Run:
         stop_after: int | None = None,
         command: str = "",
         display: Display | None = None,
+        init: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.resume = resume
         self.checkpoint_every = checkpoint_every
         self.stop_after = stop_after
         self.command = command
-        self.display = display or choose_display()
+        self._is_writer = processes.current().is_first
+        self.display = (display or choose_display()) if self._is_writer else Silent()
+        self.init = init
         self.is_paused = False
-        self._events: Any = None
+        self._events: Events | None = None
 
     @property
     def config(self) -> Path:
@@ -65,9 +76,15 @@ class Run:
     def model(self) -> Path:
         return self.directory / "model.safetensors"
 
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return self.config, self.log, self.checkpoint, self.model
+
     def check(self) -> None:
         """Raises :class:`TrainingError` where the directory cannot be started in, or not be resumed."""
-        held = [file.name for file in (self.config, self.log, self.checkpoint, self.model) if file.exists()]
+        if not self._is_writer:
+            return
+        held = [file.name for file in self._files if file.exists()]
         if self.directory.exists() and not self.directory.is_dir():
             raise TrainingError(f"{self.directory} is a file, expected a directory for the run.")
         if held and not self.resume:
@@ -83,41 +100,43 @@ class Run:
 
     def open(self, config: Mapping[str, Any]) -> None:
         """Starts the run with ``config`` or checks that the one held here was started with the same."""
+        if not self._is_writer:
+            return
         self.check()
         config = json.loads(json.dumps(config))
         if self.resume:
-            self._check_same(config)
-        else:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        replace_text(self.config, json.dumps(config, indent=2) + "\n")
+            held = self._check_same(config)
+            config = {**config, **_earlier(held, config), "command": held.get("command") or config.get("command", "")}
+        for file in self._files:
+            storage.discard_parts(file)
+        storage.replace(self.config, (json.dumps(config, indent=2) + "\n").encode())
 
     def rewind(self, epoch: int) -> None:
         """Drops the log's rows of epochs later than ``epoch``: they will be written again."""
-        self._events = _event_writer(self.directory, epoch + 1)
+        if not self._is_writer:
+            return
+        self._events = events.start(self.directory, epoch + 1)
         if self.log.exists():
-            rows = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
-            replace_text(self.log, "".join(row for row in rows if _epoch_of(row) <= epoch))
+            rows = self.log.read_bytes().splitlines(keepends=True)
+            storage.replace(self.log, b"".join(row for row in rows if _epoch_of(row) <= epoch))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends one row to the log, and its numbers to TensorBoard's."""
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        if not self._is_writer:
+            return
+        storage.append(self.log, (json.dumps(row) + "\n").encode())
         if self._events is not None:
-            for key, value in row.items():
-                if isinstance(value, int | float) and key != "epoch":
-                    self._events.add_scalar(key, value, row["epoch"])
-            self._events.flush()
+            numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key != "epoch"}
+            self._events.write(row["epoch"], numbers)
         self.display.finish_epoch(row)
 
     def close(self) -> None:
         self.display.close()
-        if self._events is not None:
-            self._events.close()
-            self._events = None
 
-    def _check_same(self, config: Mapping[str, Any]) -> None:
+    def _check_same(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration held here, once it is seen to be that of the same run."""
         try:
-            held = json.loads(self.config.read_text(encoding="utf-8"))
+            held: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise TrainingError(f"{self.config} cannot be read: {error}") from None
         differences = [
@@ -130,20 +149,11 @@ class Run:
                 f"{self.directory} holds another run, so it cannot be resumed:\n  " + "\n  ".join(differences),
                 hint="Resume with what the run was started with (its config.json), or choose another -o DIR.",
             )
-
-
-def replace_text(file: Path, text: str) -> None:
-    """Writes ``text`` beside ``file`` and moves it into place once it is on the disk."""
-    part = file.with_name(f"{file.name}.part")
-    with part.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+        return held
 
 
 def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted name, before, now) of the identity's values that differ, notes and names of recipes aside."""
+    """(dotted name, before, now) of the identity's values that differ, notes and mere names aside."""
     left, right = ({key: config.get(key) for key in IDENTITY} for config in (held, now))
     found: list[tuple[str, Any, Any]] = []
 
@@ -151,29 +161,29 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
         if isinstance(before, dict) and isinstance(after, dict):
             for key in sorted({*before, *after}):
                 compare(f"{name}.{key}" if name else key, before.get(key), after.get(key))
-        elif before != after and name not in ("recipe.name", "recipe.note"):
+        elif before != after and name not in ("recipe.name", "recipe.note", "init.weights"):
             found.append((name, before, after))
 
     compare("", left, right)
     return found
 
 
+def _earlier(held: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """``earlier``: the places where parts of the run were computed before, if any was not as the present one."""
+    before = {key: held[key] for key in PLACE if key in held}
+    places = [*held.get("earlier", ()), *([before] if any(now.get(key) != before[key] for key in before) else [])]
+    return {"earlier": places} if places else {}
+
+
 def _is_harmless(name: str, config: Mapping[str, Any]) -> bool:
-    """More or fewer epochs change nothing before them where the schedule does not look ahead."""
-    return name == "recipe.epochs" and config["recipe"]["schedule"] in ("constant", "multistep", "step")
+    """More or fewer epochs change nothing before them where neither schedule nor slow weights look ahead."""
+    recipe = config["recipe"]
+    looks_ahead = recipe["schedule"] not in ("constant", "multistep", "step") or recipe["lookahead"]
+    return name == "recipe.epochs" and not looks_ahead
 
 
-def _epoch_of(row: str) -> float:
+def _epoch_of(row: bytes) -> float:
     try:
         return float(json.loads(row)["epoch"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # a row cut short by a crash
-
-
-def _event_writer(directory: Path, first: int) -> Any:
-    """TensorBoard's, which hides what an earlier one wrote from epoch ``first`` on; None without it."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(directory), purge_step=first)

@@ -54,13 +54,15 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch
         case "linear":
             arguments = {"sched": "poly", "decay_rate": 1.0, **falling}
         case "step":
-            arguments = {"sched": "step", "decay_epochs": recipe.decay_epochs[0], "decay_rate": recipe.decay_rate}
+            # A hair less: 1.1 epochs of 50 updates are 55.00000000000001 in floats, and end before update 55.
+            interval = recipe.decay_epochs[0] * (1 - 1e-12)
+            arguments = {"sched": "step", "decay_epochs": interval, "decay_rate": recipe.decay_rate}
         case "multistep":
             # timm falls one update before the milestone; half an update more makes it fall on it.
             milestones = [epoch + 0.5 / updates_per_epoch for epoch in recipe.decay_epochs]
             arguments = {"sched": "multistep", "decay_milestones": milestones, "decay_rate": recipe.decay_rate}
         case "constant":
-            arguments = {"sched": "constant"}
+            arguments = {"sched": "step", "decay_epochs": 1, "decay_rate": 1.0}  # older timm has no other
     scheduler, _ = create_scheduler_v2(
         optimizer,
         **{"num_epochs": recipe.epochs, **arguments, **warmup},

@@ -1,0 +1,237 @@
+"""Other classifiers on a network's features: the head replaced by a linear SVM, by neighbours, by a tree.
+
+scikit-learn does the fitting. A setting that a classifier lacks suggests the nearest; none is ever
+chosen by looking at test images.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from zoo.data.stratify import stratify
+from zoo.errors import DataError, MissingExtraError, RecipeError, UnknownNameError
+from zoo.evaluation import versions, wilson
+from zoo.extraction import Features
+
+log = logging.getLogger("zoo")
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Strength = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
+
+
+class LinearSvm(msgspec.Struct, frozen=True):
+    """One against the rest, squared hinge loss, features standardised (Fan et al. 2008, LIBLINEAR)."""
+
+    C: Strength = 1.0
+    """Weight of the loss against the squared norm."""
+    max_iter: Positive = 1000
+
+    def build(self) -> Any:
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import LinearSVC
+
+        return make_pipeline(StandardScaler(), LinearSVC(C=self.C, max_iter=self.max_iter, random_state=0))
+
+
+class Logistic(msgspec.Struct, frozen=True):
+    """Softmax regression, features standardised: where a linear probe's training leads."""
+
+    C: Strength = 1.0
+    """Weight of the loss, summed over images, against half the squared norm."""
+    max_iter: Positive = 1000
+
+    def build(self) -> Any:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        return make_pipeline(StandardScaler(), LogisticRegression(C=self.C, max_iter=self.max_iter))
+
+
+class Neighbours(msgspec.Struct, frozen=True):
+    """The majority among the nearest training images."""
+
+    n_neighbors: Positive = 5
+    weights: Literal["uniform", "distance"] = "uniform"
+    metric: Literal["cosine", "euclidean", "manhattan"] = "euclidean"
+
+    def build(self) -> Any:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return KNeighborsClassifier(self.n_neighbors, weights=self.weights, metric=self.metric)
+
+
+class Tree(msgspec.Struct, frozen=True):
+    """A decision tree (CART), grown until its leaves are pure unless a setting stops it."""
+
+    criterion: Literal["entropy", "gini"] = "gini"
+    max_depth: Positive | None = None
+    min_samples_leaf: Positive = 1
+    seed: int = 0
+    """Which of equally good splits is taken."""
+
+    def build(self) -> Any:
+        from sklearn.tree import DecisionTreeClassifier
+
+        return DecisionTreeClassifier(
+            criterion=self.criterion,
+            max_depth=self.max_depth,
+            min_samples_leaf=self.min_samples_leaf,
+            random_state=self.seed,
+        )
+
+
+Classifier = LinearSvm | Logistic | Neighbours | Tree
+CLASSIFIERS: dict[str, type[Classifier]] = {
+    "linear_svm": LinearSvm,
+    "logistic": Logistic,
+    "knn": Neighbours,
+    "tree": Tree,
+}
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a classifier scored. ``top1`` and its Wilson ``interval`` (95%) are in per cent.
+
+    ``train`` and ``test`` name data set and split; ``seconds`` are those of fitting and predicting.
+    """
+
+    classifier: str
+    settings: dict[str, Any]
+    model: str
+    weights: str
+    layer: str
+    dimensions: int
+    train: str
+    n_train: int
+    test: str
+    fingerprint: str
+    n: int
+    correct: int
+    top1: float
+    interval: tuple[float, float]
+    seconds: float
+    versions: dict[str, str]
+
+
+def configure(name: str, settings: Mapping[str, Any] | None = None) -> Classifier:
+    """The classifier ``name`` with ``settings``, as values or as text.
+
+    Raises :class:`UnknownNameError` for a name or setting that there is not, with the nearest, and
+    :class:`RecipeError` for a value that is not valid.
+    """
+    kind = CLASSIFIERS.get(name)
+    if kind is None:
+        raise UnknownNameError.of("classifier", name, CLASSIFIERS, hint=f"There are {', '.join(CLASSIFIERS)}.")
+    fields = kind.__struct_fields__
+    for key in settings or {}:
+        if key not in fields:
+            raise UnknownNameError.of(f"setting of {name}", key, fields, hint=f"There are {', '.join(fields)}.")
+    try:
+        return msgspec.convert(dict(settings or {}), kind, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise RecipeError(f"{name}: {path.rstrip('`')}: {message}.") from None
+
+
+def classify(
+    train: Features,
+    test: Features | None = None,
+    classifier: str = "linear_svm",
+    settings: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Fits a classifier to the features ``train`` and scores it on ``test``.
+
+    Without ``test``, a fifth of the training images, the same share of each class, is held out and
+    scored: for choosing a setting. Raises :class:`DataError` where the two are not of one network.
+    """
+    chosen = configure(classifier, settings)
+    if test is None:
+        train, test = _hold_out(train)
+    _check_fit(train, test)
+    started = time.perf_counter()
+    predicted = _predict(classifier, chosen, train, test)
+    seconds = time.perf_counter() - started
+    correct = int((predicted == test.labels.numpy()).sum())
+    low, high = wilson(correct, len(test))
+    return Outcome(
+        classifier=classifier,
+        settings=msgspec.to_builtins(chosen),
+        model=train.origin.model,
+        weights=train.origin.weights,
+        layer=train.origin.layer,
+        dimensions=train.features.shape[1],
+        train=f"{train.origin.data}/{train.origin.split}",
+        n_train=len(train),
+        test=f"{test.origin.data}/{test.origin.split}",
+        fingerprint=test.origin.fingerprint,
+        n=len(test),
+        correct=correct,
+        top1=100 * correct / len(test),
+        interval=(100 * low, 100 * high),
+        seconds=seconds,
+        versions=versions() | {"scikit-learn": _version()},
+    )
+
+
+def _predict(name: str, classifier: Classifier, train: Features, test: Features) -> Any:
+    """The labels, N, that ``classifier`` gives ``test``."""
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+
+        estimator = classifier.build()
+    except ImportError:
+        raise MissingExtraError.of(f"Classifier {name}", "scikit-learn", "zoo-vision[data]") from None
+    with warnings.catch_warnings(record=True, category=ConvergenceWarning) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        try:
+            estimator.fit(train.features.numpy(), train.labels.numpy())
+            predicted = estimator.predict(test.features.numpy())
+        except ValueError as error:
+            raise RecipeError(f"{name} cannot be fitted to {len(train)} images: {error}") from None
+    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
+        log.warning("%s has not converged: raise max_iter (--set max_iter=N)", name)
+    return predicted
+
+
+def _check_fit(train: Features, test: Features) -> None:
+    def identity(part: Features) -> tuple[Any, ...]:
+        return part.origin.network, part.origin.layer, part.origin.classes, part.features.shape[1]
+
+    if identity(train) != identity(test):
+        raise DataError(
+            "Training and test features do not belong together:\n"
+            f"  training  {_describe(train)}\n  test      {_describe(test)}",
+            hint="Make both with one NAME, --weights and --layer: zoo features NAME --data DATA --split SPLIT -o FILE.",
+        )
+    if train.origin.fingerprint == test.origin.fingerprint and train.origin.split == test.origin.split:
+        log.warning("The test images are the training images: the score says little of others.")
+
+
+def _describe(part: Features) -> str:
+    origin = part.origin
+    layer = f"layer {origin.layer}" if origin.layer else "before the head"
+    return (
+        f"{origin.weights or origin.model} ({origin.network[:19]}) {layer}, {part.features.shape[1]} features, "
+        f"{len(origin.classes)} classes of {origin.data}"
+    )
+
+
+def _hold_out(features: Features) -> tuple[Features, Features]:
+    rest, chosen = stratify(features.labels, len(features) // 5, "hold out features")
+    origin = msgspec.structs.replace(features.origin, split=f"{features.origin.split}, held out")
+    return (
+        Features(features.features[rest], features.labels[rest], features.origin),
+        Features(features.features[chosen], features.labels[chosen], origin),
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("scikit-learn")

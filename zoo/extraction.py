@@ -1,0 +1,183 @@
+"""A network's features of a data set: what its head is given, for other classifiers to learn from."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from zoo import data as datasets
+from zoo import tensorfile
+from zoo.creation import create_trained, info_of
+from zoo.data import Fingerprint, ImageSet, Transform
+from zoo.data.images import check_labels
+from zoo.errors import DataError, UnknownNameError, WeightsError
+from zoo.evaluation import batches, in_eval_mode, versions
+from zoo.load import ModelInfo
+from zoo.memory import keep_freed_memory
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where features come from.
+
+    ``weights`` are named as a manifest or a path names them, ``network`` is the sha256 of the
+    network's whole state. ``layer`` is empty for what the head is given. ``fingerprint`` names the
+    pixels and labels.
+    """
+
+    model: str
+    weights: str
+    network: str
+    layer: str
+    data: str
+    split: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """``features`` float32 N D and ``labels`` int64 N of the images of a split, in its order."""
+
+    features: Tensor
+    labels: Tensor
+    origin: Origin
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def write(self, file: str | Path) -> str:
+        """Writes a safetensors file that :func:`read` reads; returns its sha256."""
+        tensors = {"features": self.features, "labels": self.labels}
+        return tensorfile.write(tensors, Path(file), msgspec.to_builtins(self.origin))
+
+
+def features(
+    model: str | nn.Module,
+    data: str | Path | ImageSet,
+    split: str = "train",
+    *,
+    weights: str | Path | None = None,
+    layer: str = "",
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Features:
+    """The features that a trained network gives each image of ``data``, in eval mode and float32.
+
+    ``model`` and ``data`` are given by name or as values; a name without a tag means its default
+    weights, unless ``weights`` is a local safetensors file. Features are the pooled ones that the
+    head is given, ``forward_head(forward_features(x), pre_logits=True)``; with ``layer``, the output
+    of that submodule, averaged over a map B C H W or over tokens B T C. Runs where the model lies
+    unless a ``device`` is given. ``progress`` is told (images done, images in all).
+
+    Raises :class:`UnknownNameError` for a layer that there is not, and :class:`WeightsError` where
+    features are not numbers.
+    """
+    if isinstance(model, str):
+        model = create_trained(model, weights=weights)
+    info = info_of(model)
+    images = data if isinstance(data, ImageSet) else datasets.load(data, split)
+    keep_freed_memory()
+    device = torch.device(device or next(model.parameters(), torch.empty(0)).device)
+    model.to(device)
+    streamed = Fingerprint() if images.pixels is None else None
+    parts: list[Tensor] = []
+    done = 0
+    with ExitStack() as stack:
+        compute = _layer(model, layer, stack) if layer else _pre_logits(model, info)
+        stack.enter_context(in_eval_mode(model))
+        stack.enter_context(torch.inference_mode())
+        for batch, _ in batches(images, Transform(info.preprocess), batch_size, streamed):
+            part = compute(batch.to(device, memory_format=torch.channels_last))
+            if not torch.isfinite(part).all():
+                raise WeightsError("The network's features are not all finite numbers.")
+            parts.append(part.float().cpu())
+            done += len(part)
+            if progress is not None:
+                progress(done, len(images))
+    origin = Origin(
+        model=info.model.name,
+        weights=info.weights.name if info.weights is not None else str(info.file or ""),
+        network=_state_hash(model),
+        layer=layer,
+        data=images.name,
+        split=images.split,
+        fingerprint=images.fingerprint if streamed is None else str(streamed),
+        classes=images.classes,
+        versions=versions(),
+    )
+    return Features(torch.cat(parts), images.labels.clone(), origin)
+
+
+def read(file: str | Path) -> Features:
+    """The features that :meth:`Features.write` wrote; raises :class:`DataError` for any other file."""
+    file = Path(file)
+    tensors = tensorfile.read(file)
+    try:
+        origin = msgspec.convert(tensorfile.metadata(file), Origin)
+        values, labels = tensors["features"], tensors["labels"]
+        if values.ndim != 2 or labels.shape != values.shape[:1] or len(labels) == 0:
+            raise ValueError(f"features of shape {tuple(values.shape)}, labels of shape {tuple(labels.shape)}")
+        if values.dtype != torch.float32 or labels.dtype != torch.int64:
+            raise ValueError(f"features are {values.dtype}, labels {labels.dtype}, expected float32 and int64")
+    except (msgspec.ValidationError, LookupError, ValueError) as error:
+        raise DataError(
+            f"{file} holds no features: {error}.", hint=f"zoo features NAME --data DATA -o {file} makes such a file."
+        ) from None
+    check_labels(labels, len(origin.classes), str(file))
+    return Features(values, labels, origin)
+
+
+def _pre_logits(model: nn.Module, info: ModelInfo) -> Callable[[Tensor], Tensor]:
+    def compute(images: Tensor) -> Tensor:
+        if info.preprocess.whitening == "zca":  # it hangs before ``forward``, which is not called here
+            images = model.get_submodule("whitening")(images)
+        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]  # timm's interface
+        return _pool(pooled, "The head")
+
+    return compute
+
+
+def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor], Tensor]:
+    """What the submodule ``layer`` puts out, for as long as ``stack`` is open."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    if layer not in modules:
+        parts = ", ".join(name for name, _ in model.named_children())
+        raise UnknownNameError.of("layer", layer, modules, hint=f"There are {parts}, and what lies in them.")
+    outputs: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+        outputs.append(_pool(output, layer))  # at once: what comes next may work in place
+
+    stack.enter_context(modules[layer].register_forward_hook(keep))
+
+    def compute(images: Tensor) -> Tensor:
+        outputs.clear()
+        model(images)
+        return outputs[-1]
+
+    return compute
+
+
+def _pool(output: Tensor, source: str) -> Tensor:
+    """B D of ``output``: B C H W and B T C are averaged over their positions."""
+    if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
+        what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise WeightsError(f"{source} gives {what}, expected (images, features) or maps.")
+    if output.ndim == 4:
+        return output.mean(dim=(2, 3))
+    return output.mean(dim=1) if output.ndim == 3 else output
+
+
+def _state_hash(model: nn.Module) -> str:
+    hasher = sha256()
+    for name, tensor in model.state_dict().items():
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return f"sha256:{hasher.hexdigest()}"

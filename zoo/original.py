@@ -1,0 +1,87 @@
+"""Trained weights that hold the record of their training."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo import hooks, hub, registry
+from zoo.creation import default_weights
+from zoo.errors import TrainingError, UnknownNameError
+from zoo.manifest import Weights
+from zoo.spec import Model
+
+
+class Original(NamedTuple):
+    """Their file, what it says of itself, and their manifest's entry where they have one."""
+
+    name: str
+    model: Model
+    file: Path
+    sha256: str
+    about: dict[str, Any]
+    entry: Weights | None
+
+
+def find(name: str | Path) -> Original:
+    """The weights ``name`` that hold the record of their training; a model's name means its default ones.
+
+    Raises :class:`TrainingError` where they hold none, without fetching them where they claim none.
+    """
+    from zoo import tensorfile
+
+    if (path := _path(name)) is not None:
+        file = path / "model.safetensors" if path.is_dir() else path
+        if not file.exists():
+            raise TrainingError(
+                f"{path} holds no finished run: model.safetensors is missing.",
+                hint=f"zoo train ... --resume -o {path} finishes one.",
+            )
+        about = tensorfile.metadata(file)
+        _check_has_record(str(name), about)
+        return Original(str(name), registry.load().find(about["model"]).model, file, hash_file(file), about, None)
+    found = registry.load().find(str(name))
+    entry = found.weights or default_weights(found)
+    cached = hub.cached(entry)
+    if cached is None and not entry.origin.startswith(hooks.TRAINED):
+        raise _no_record(entry.name)
+    file = cached or hub.fetch(entry)
+    about = tensorfile.metadata(file)
+    _check_has_record(entry.name, about)
+    return Original(entry.name, found.model, file, hash_file(file), about, entry)
+
+
+def _path(name: str | Path) -> Path | None:
+    """``name`` as a path, unless it is a name of the registry."""
+    if not isinstance(name, Path):
+        try:
+            registry.load().find(name)
+        except UnknownNameError:
+            if not Path(name).exists():
+                raise
+        else:
+            return None
+    return Path(name)
+
+
+def _check_has_record(name: str, about: dict[str, Any]) -> None:
+    if not isinstance(about.get("run"), dict) or not isinstance(about.get("model"), str):
+        raise _no_record(name)
+
+
+def _no_record(name: str) -> TrainingError:
+    own = [
+        f"{entry.name}.{weights.tag}"
+        for entry in registry.load().models()
+        for weights in entry.weights
+        if weights.origin.startswith(hooks.TRAINED)
+    ]
+    return TrainingError(
+        f"{name} holds no record of its training: it was not trained by zoo train.",
+        hint=f"These can be reproduced: {', '.join(own)}." if own else "Files that zoo train writes hold one.",
+    )
+
+
+def hash_file(file: Path) -> str:
+    from zoo.hub.cache import hash_of
+
+    with file.open("rb") as stream:
+        return hash_of(stream).hexdigest()

@@ -1,0 +1,94 @@
+"""What recipes there are, what they gave, and what they cost. Nothing here imports torch."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from zoo import registry
+from zoo.data.sizes import training_images
+from zoo.spec import Model, Plugin
+from zoo.training import recipe as recipes
+from zoo.training.recipe import Expectation, Recipe
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A recipe for a model and a data set, and what it gave there, if that is known.
+
+    ``model`` and ``data`` are patterns where nothing is known of any one in particular. ``pflop`` is
+    10^15 operations of the whole training: three times those of a forward pass, two a multiply-add,
+    at the recipe's input size; None where the model or the data set does not say enough.
+    """
+
+    family: str
+    recipe: str
+    model: str
+    data: str
+    is_default: bool
+    settings: Recipe
+    expected: Expectation | None = None
+    pflop: float | None = None
+
+
+def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
+    """The recipes of ``plugin``, or those of them that can serve ``model``; raises :class:`RecipeError`."""
+    tables = recipes.read(plugin)
+    known = {model.name for model in plugin.models}
+    found: list[Row] = []
+    for name, table in tables.items():
+        recipe, given = recipes.resolve(name, table), recipes.expectations(name, table)
+        if model is None:
+            places = _known(table, given)
+        elif not table.get("models") or recipes.suits(table, model.name):
+            places = _for_model(table, [row for row in given if row.model == model.name], model.name)
+        else:
+            continue
+        for arch, data, expected in places:
+            found.append(
+                Row(
+                    family=plugin.name,
+                    recipe=name,
+                    model=arch,
+                    data=data,
+                    is_default=arch in known and recipes.default(tables, arch, data) == name,
+                    settings=recipe,
+                    expected=expected,
+                    pflop=_pflop(plugin, arch, data, recipe),
+                )
+            )
+    return found
+
+
+def _known(table: Mapping[str, Any], given: list[Expectation]) -> Iterator[tuple[str, str, Expectation | None]]:
+    """The models and data sets of what is expected; where nothing is, those that the table is meant for."""
+    for expected in given:
+        yield expected.model, expected.data, expected
+    if not given:
+        yield ", ".join(table.get("models", ())), ", ".join(table.get("data", ())), None
+
+
+def _for_model(
+    table: Mapping[str, Any], given: list[Expectation], model: str
+) -> Iterator[tuple[str, str, Expectation | None]]:
+    """The data sets that the table is meant for or is known to have served, and what is expected of ``model`` there."""
+    for expected in given:
+        yield model, expected.data, expected
+    others = [data for data in table.get("data", ()) if all(data != expected.data for expected in given)]
+    for data in others if others or given else [""]:
+        yield model, data, None
+
+
+def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None:
+    model = next((model for model in plugin.models if model.name == arch), None)
+    images = training_images(data) - recipe.validation
+    if model is None or not model.macs or images <= 0:
+        return None
+    _, height, width = model.preprocess.input_size
+    macs = model.macs * (recipe.input_size**2 / (height * width) if recipe.input_size else 1)
+    batch = min(recipe.batch_size, images)
+    return 3 * 2 * macs * (images // batch * batch) * recipe.epochs / 1e15
+
+
+def plugins_with_recipes() -> list[Plugin]:
+    """Every usable plugin that has recipes, in the registry's order."""
+    return [row.plugin for row in registry.load().plugins if row.plugin is not None and row.plugin.recipes]

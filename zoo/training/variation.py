@@ -1,0 +1,60 @@
+"""What happens to training images between their decoding and the network."""
+
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zoo.data.augment import Augment
+from zoo.data.preprocess import Transform
+from zoo.data.resized_crop import draw_window
+from zoo.spec import Preprocess
+from zoo.training.randomness import generator_at
+from zoo.training.recipe import Recipe
+
+
+class Variation:
+    """Cut-out, augmentation and normalisation of ``count`` images as ``recipe`` and ``preprocess`` say.
+
+    All follows from (seed, epoch, step) and from an image's number. Of each batch of ``size`` images,
+    this process varies its ``share``, in the way that one process alone would.
+    """
+
+    def __init__(
+        self, recipe: Recipe, preprocess: Preprocess, count: int, share: range, size: int, device: torch.device
+    ) -> None:
+        self._seed = recipe.seed
+        self._settings = recipe.augment
+        self._part = share, size
+        self._cut = Transform(preprocess)
+        self._normalise = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
+        self._first_mirrored: Tensor | None = None
+        if recipe.augment.flip == "alternate":
+            draw = torch.rand(count, generator=generator_at(recipe.seed, "flip"))
+            self._first_mirrored = (draw < 0.5).to(device)
+
+    def cut(self, image: Image.Image, epoch: int, number: int) -> Tensor:
+        """Image ``number`` at the network's input size, uint8 C H W: its centre, or a window drawn anew each epoch."""
+        if self._settings.resized_crop is None:
+            return self._cut.pixels(image)
+        generator = generator_at(self._seed, "window", epoch, number)
+        window = draw_window(self._settings.resized_crop, image.height, image.width, generator)
+        return self._cut.pixels(image, window)
+
+    def batch(self, pixels: Tensor, numbers: Tensor, epoch: int, step: int) -> Tensor:
+        """The network's input, float32 B C H W, of ``pixels`` uint8 B C H W of the images ``numbers``, int64 B."""
+        augment = Augment(self._settings, generator_at(self._seed, "augment", epoch, step), self._part)
+        is_mirrored = None if self._first_mirrored is None else self._first_mirrored[numbers] ^ bool(epoch % 2)
+        return self._normalise.batch(augment(pixels, is_mirrored))
+
+
+def to_batch(images: Iterable[Tensor]) -> Tensor:
+    """B C H W of images C H W that lie in memory as H W C, as decoders leave them, and the batch does.
+
+    In this thread alone: torch would share each image's copy out to all of its threads, which wait for
+    one another while the decoders hold the cores.
+    """
+    return torch.from_numpy(np.stack([image.permute(1, 2, 0).numpy() for image in images])).permute(0, 3, 1, 2)
