@@ -19,6 +19,7 @@ CORE = sorted((ROOT / "zoo").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS = (
+    "lazy",
     "errors",
     "storage",
     "memory",

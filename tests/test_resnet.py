@@ -18,8 +18,10 @@ from reference import (
 )
 from torch import Tensor, nn
 
+from zoo import training
 from zoo.errors import SpecError
 from zoo.testing import Check, conformance
+from zoo.training import schedule
 from zoo_resnet import plugin
 from zoo_resnet.model import BasicBlock, Bottleneck, ResNet, cifar_resnet, resnet
 from zoo_resnet.preact import PreActResNet, preact_resnet
@@ -359,3 +361,11 @@ def test_blocks_are_named_as_in_the_papers() -> None:
     assert isinstance(on_meta("resnet34").layer1[0], BasicBlock)
     assert isinstance(on_meta("resnet50").layer1[0], Bottleneck)
     assert isinstance(on_meta("preact_resnet164"), PreActResNet)
+
+
+@pytest.mark.parametrize(("name", "recipe_name"), [("resnet20", "paper_c10"), ("resnet110", "paper_c10_110")])
+def test_the_papers_rate_falls_after_32000_and_48000_updates(name: str, recipe_name: str) -> None:
+    recipe = training.choose(plugin, name, "cifar10", recipe_name)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    rates = schedule.schedule(optimizer, recipe, 50_000 // 128)
+    assert [rates.set(update) for update in (31_999, 32_000, 47_999, 48_000)] == pytest.approx([0.1, 0.01, 0.01, 0.001])

@@ -12,9 +12,9 @@
 Importing this package imports no torch: each name is bound on first use.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zoo import errors
+from zoo import errors, lazy
 from zoo.errors import *  # noqa: F403  # the exception tree is small and belongs here
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = {
+_HOMES = {
     "create": "zoo.creation",
     "evaluate": "zoo.hooks",
     "features": "zoo.extraction",
@@ -51,16 +51,8 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy.binder(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_HOMES])

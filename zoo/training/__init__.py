@@ -3,8 +3,9 @@
 Names are bound on first use, so that torch-free code can read ``zoo.training.recipe`` at no cost.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo import lazy
 
 if TYPE_CHECKING:
     from zoo.training.engine import train as train
@@ -27,10 +28,4 @@ _HOMES = {
 
 __all__ = list(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy.binder(__name__, {name: f"zoo.training.{home}" for name, home in _HOMES.items()})
