@@ -59,13 +59,14 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
     """Gives a module built on the meta device He's weights, and every BN statistics and affine of its own."""
     module.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
-    for name, tensor in module.state_dict().items():
+    state = module.state_dict()
+    for name, tensor in state.items():
         if name.endswith("num_batches_tracked"):
             tensor.zero_()
         elif name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5, generator=generator)
         elif tensor.dim() == 1:
-            is_norm = f"{name.rpartition('.')[0]}.running_var" in module.state_dict()
+            is_norm = f"{name.rpartition('.')[0]}.running_var" in state
             centre = 1.0 if is_norm and name.endswith("weight") else 0.0
             tensor.uniform_(centre - 0.3, centre + 0.3, generator=generator)
         else:

@@ -1,0 +1,278 @@
+"""Five convolutions with max pooling between, two hidden layers with dropout, a linear layer.
+
+Krizhevsky, Sutskever, Hinton 2012, "ImageNet Classification with Deep Convolutional Neural Networks";
+Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", with the authors'
+``layers-223-1gpu.cfg``; Zeiler, Fergus 2013, "Visualizing and Understanding Convolutional Networks".
+State-dict keys are torchvision's: ``features.N`` and ``classifier.N``.
+"""
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import SpecError
+
+Initialisation = Literal["paper", "torch"]
+
+
+class Layer(NamedTuple):
+    """A convolution with ReLU, and what follows it.
+
+    ``is_split``: its maps and filters lie on two GPUs, and none sees the other's. ``is_normed``: by
+    the response of neighbouring maps. ``std`` and ``bias`` are of its initial weights.
+    """
+
+    width: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    is_split: bool = False
+    is_normed: bool = False
+    is_pooled: bool = False
+    std: float = 0.01
+    bias: float = 0.0
+
+
+class Design(NamedTuple):
+    """One paper's network.
+
+    ``pool_first`` pools before normalising. ``ceil_mode`` lets a pool's last window reach over the
+    border. The head takes maps of ``grid`` x ``grid``. ``drop_first`` drops what a hidden layer is
+    given instead of what it gives. ``hidden_bias`` and ``head_bias`` are initial values.
+    """
+
+    layers: tuple[Layer, ...]
+    pool_first: bool = False
+    ceil_mode: bool = False
+    grid: int = 6
+    hidden: int = 4096
+    drop_first: bool = False
+    hidden_bias: float = 1.0
+    head_bias: float = 0.0
+
+
+def _zfnet(*last_widths: int) -> Design:
+    third, fourth, fifth = last_widths
+    return Design(
+        layers=(
+            Layer(96, 7, stride=2, padding=1, is_normed=True, is_pooled=True),
+            Layer(256, 5, stride=2, is_normed=True, is_pooled=True),
+            Layer(third, 3, padding=1),
+            Layer(fourth, 3, padding=1),
+            Layer(fifth, 3, padding=1, is_pooled=True),
+        ),
+        pool_first=True,
+        ceil_mode=True,
+        hidden_bias=0.0,
+    )
+
+
+DESIGNS: dict[str, Design] = {
+    "2012": Design(
+        layers=(
+            Layer(96, 11, stride=4, is_normed=True, is_pooled=True),
+            Layer(256, 5, padding=2, is_split=True, is_normed=True, is_pooled=True, bias=1.0),
+            Layer(384, 3, padding=1),
+            Layer(384, 3, padding=1, is_split=True, bias=1.0),
+            Layer(256, 3, padding=1, is_split=True, is_pooled=True, bias=1.0),
+        ),
+    ),
+    "owt": Design(
+        layers=(
+            Layer(64, 11, stride=4, padding=2, is_pooled=True),
+            Layer(192, 5, padding=2, is_pooled=True, bias=1.0),
+            Layer(384, 3, padding=1, std=0.03),
+            Layer(256, 3, padding=1, std=0.03, bias=1.0),
+            Layer(256, 3, padding=1, is_pooled=True, std=0.03, bias=1.0),
+        ),
+        drop_first=True,
+        head_bias=-7.0,
+    ),
+    "zfnet": _zfnet(384, 384, 256),
+    "zfnet_b": _zfnet(512, 1024, 512),
+    "small": Design(
+        layers=(
+            Layer(48, 5, padding=2, is_pooled=True),
+            Layer(128, 5, padding=2, is_pooled=True, bias=1.0),
+            Layer(192, 3, padding=1),
+            Layer(192, 3, padding=1, bias=1.0),
+            Layer(128, 3, padding=1, is_pooled=True, bias=1.0),
+        ),
+        grid=3,
+        hidden=512,
+    ),
+}
+
+
+class ResponseNorm(nn.Module):
+    """Divides each value by (2 + 1e-4 / 5 * the sum of squares over the five maps around its own) ** 0.75.
+
+    Section 3.3, with the sum divided by the number of maps. torch's own has no bfloat16 on a CPU and
+    takes twice the time; here everything is computed in float32.
+    """
+
+    maps = 5
+    k = 2.0
+    alpha = 1e-4
+    beta = 0.75
+
+    def forward(self, x: Tensor) -> Tensor:
+        chans, reach = x.shape[1], self.maps // 2
+        values = x.float()
+        squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
+        total = squares[:, :chans]
+        for shift in range(1, self.maps):
+            total = total + squares[:, shift : shift + chans]
+        return (values / (self.k + self.alpha / self.maps * total) ** self.beta).to(x.dtype)
+
+
+class AlexNet(nn.Module):
+    """The network of a ``design``.
+
+    Where the last maps are not of the design's size, since the image is not, they are averaged or
+    stretched to it, as torchvision does. ``filter_radius`` is for this family's train hook: the
+    largest root mean square of a convolution's filter, 0 for none.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        *,
+        groups: int,
+        drop_rate: float,
+        init: Initialisation,
+        filter_radius: float,
+        num_classes: int,
+        in_chans: int,
+    ) -> None:
+        super().__init__()
+        self.filter_radius = filter_radius
+        self.feature_info: list[dict[str, object]] = []
+        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
+        modules: list[nn.Module] = []
+        activations: list[str] = []
+        chans, reduction = in_chans, 1
+        for layer in design.layers:
+            modules.append(_convolution(layer, chans, groups=groups))
+            activations.append(f"features.{len(modules)}")
+            modules.append(nn.ReLU())
+            chans, reduction = layer.width, reduction * layer.stride
+            if layer.is_pooled:
+                self._note_stage(chans, reduction, len(modules) - 1)
+                reduction *= 2
+            modules += _after(layer, design)
+        self._note_stage(chans, reduction, len(modules) - 1)
+        self.features = nn.Sequential(*modules)
+        self.avgpool = nn.AdaptiveAvgPool2d(design.grid)
+        self.classifier = nn.Sequential(
+            *_hidden_layer(chans * design.grid**2, design, drop_rate),
+            *_hidden_layer(design.hidden, design, drop_rate),
+            nn.Identity(),
+        )
+        self.num_features = chans
+        self.head_hidden_size = design.hidden
+        self.default_layers = tuple(activations)
+        """Names of the modules that are worth looking at."""
+        self.reset_classifier(num_classes)
+        if init == "paper":
+            self._initialise(design)
+
+    def _note_stage(self, chans: int, reduction: int, layer: int) -> None:
+        self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": f"features.{layer}"})
+
+    def _initialise(self, design: Design) -> None:
+        """Weights from a normal distribution; biases 0 or 1, which feeds ReLUs positive inputs at first."""
+        layers = [module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        values = [(layer.std, layer.bias) for layer in design.layers]
+        values += [(0.01, design.hidden_bias), (0.01, design.hidden_bias), (0.01, design.head_bias)]
+        for module, (std, bias) in zip(layers, values, strict=False):  # 0 classes: no head
+            nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, bias)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B C H W to B num_features h w, after the last pool."""
+        features: Tensor = self.features(x)
+        return features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features B num_features h w to logits B num_classes, or to the hidden layers' output where ``pre_logits``."""
+        x = self.avgpool(x).flatten(1)  # B C h w -> B C grid grid -> B C*grid*grid
+        for layer in list(self.classifier)[: -1 if pre_logits else None]:
+            x = layer(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        return self.classifier[-1]
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces the last layer of ``classifier`` by a new one; 0 classes leave it out."""
+        self.num_classes = num_classes
+        self.classifier[-1] = nn.Identity()
+        if num_classes:
+            like = next(self.parameters())
+            self.classifier[-1] = nn.Linear(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype)
+
+
+def _convolution(layer: Layer, in_chans: int, *, groups: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_chans,
+        layer.width,
+        kernel_size=layer.kernel,
+        stride=layer.stride,
+        padding=layer.padding,
+        groups=groups if layer.is_split else 1,
+    )
+
+
+def _after(layer: Layer, design: Design) -> list[nn.Module]:
+    """Response normalisation (section 3.3) and overlapping max pooling (section 3.4), in the design's order."""
+    norm = [ResponseNorm()] if layer.is_normed else []
+    pool = [nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=design.ceil_mode)] if layer.is_pooled else []
+    return [*pool, *norm] if design.pool_first else [*norm, *pool]
+
+
+def _hidden_layer(in_features: int, design: Design, drop_rate: float) -> list[nn.Module]:
+    layer = [nn.Linear(in_features, design.hidden), nn.ReLU()]
+    return [nn.Dropout(drop_rate), *layer] if design.drop_first else [*layer, nn.Dropout(drop_rate)]
+
+
+def alexnet(
+    *,
+    design: str,
+    groups: int = 2,
+    pool_first: bool | None = None,
+    drop_rate: float = 0.5,
+    init: Initialisation = "paper",
+    filter_radius: float = 0.0,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+) -> AlexNet:
+    """The network of ``design``: ``2012``, ``owt``, ``zfnet``, ``zfnet_b`` or ``small``.
+
+    ``groups`` are the parts of those layers that the 2012 network split over two GPUs; 1 joins them.
+    ``pool_first`` changes the design's order of pooling and response normalisation. ``init`` is the
+    paper's, or torch's own. ``filter_radius``: see :class:`AlexNet`. Raises :class:`SpecError`.
+    """
+    if design not in DESIGNS:
+        raise SpecError(f"design = {design!r} is not one of {', '.join(DESIGNS)}.")
+    if groups not in (1, 2):
+        raise SpecError(f"groups = {groups!r} is not 1 or 2.")
+    if init not in ("paper", "torch"):
+        raise SpecError(f"init = {init!r} is not one of 'paper', 'torch'.")
+    if not filter_radius >= 0:
+        raise SpecError(f"filter_radius = {filter_radius!r} must not be negative: 0.1 in ZFNet, 0 for none.")
+    chosen = DESIGNS[design]
+    return AlexNet(
+        chosen if pool_first is None else chosen._replace(pool_first=pool_first),
+        groups=groups,
+        drop_rate=drop_rate,
+        init=init,
+        filter_radius=filter_radius,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )

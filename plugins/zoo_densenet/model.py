@@ -1,0 +1,328 @@
+"""Networks in which every layer sees the maps of all layers before it in its block.
+
+Huang, Liu, van der Maaten, Weinberger 2016, "Densely Connected Convolutional Networks": table 1 for
+ImageNet, section 3 for 32x32 images. Checkpointing is Pleiss et al. 2017, arXiv 1707.06990. State-dict
+keys are torchvision's, which are timm's.
+"""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from zoo.errors import SpecError
+
+InitialWidth = Literal["paper", "torch"]
+
+_IMAGENET: dict[int, tuple[int, tuple[int, ...]]] = {
+    121: (32, (6, 12, 24, 16)),
+    161: (48, (6, 12, 36, 24)),
+    169: (32, (6, 12, 32, 32)),
+    201: (32, (6, 12, 48, 32)),
+    264: (32, (6, 12, 64, 48)),
+}
+"""By depth: growth rate, layers of each block."""
+_POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
+
+
+class DenseLayer(nn.Module):
+    """BN, ReLU and a 3x3 convolution make ``growth_rate`` maps of all maps before.
+
+    With ``bottleneck``, BN, ReLU and a 1x1 convolution to four times ``growth_rate`` come first (B in
+    the paper). ``memory_efficient`` keeps neither the joined maps nor what BN and ReLU make of them, and
+    computes them again for the gradient.
+    """
+
+    def __init__(
+        self, in_chans: int, growth_rate: int, *, bottleneck: bool, drop_rate: float, memory_efficient: bool
+    ) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+        self.memory_efficient = memory_efficient
+        width, kernel = (4 * growth_rate, 1) if bottleneck else (growth_rate, 3)
+        self.norm1 = nn.BatchNorm2d(in_chans)
+        self.relu1 = nn.ReLU()
+        self.conv1 = nn.Conv2d(in_chans, width, kernel_size=kernel, padding=kernel // 2, bias=False)
+        self.drop1 = nn.Dropout(drop_rate)
+        if bottleneck:
+            self.norm2 = nn.BatchNorm2d(width)
+            self.relu2 = nn.ReLU()
+            self.conv2 = nn.Conv2d(width, growth_rate, kernel_size=3, padding=1, bias=False)
+            self.drop2 = nn.Dropout(drop_rate)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """All maps so far, each B C h w, to B growth_rate h w."""
+        if self.memory_efficient and torch.is_grad_enabled():
+            x = checkpoint(
+                self._convolve, *maps, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
+            )
+        else:
+            x = self._convolve(*maps)
+        x = self.drop1(x)
+        if self.bottleneck:
+            x = self.drop2(self.conv2(self.relu2(self.norm2(x))))
+        out: Tensor = x
+        return out
+
+    def _convolve(self, *maps: Tensor) -> Tensor:
+        out: Tensor = self.conv1(self.relu1(self.norm1(torch.cat(maps, dim=1))))
+        return out
+
+    def _contexts(self) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+        """Of the first computation and of the second, which must not count the batch once more."""
+        return contextlib.nullcontext(), _statistics_set_aside(self.norm1)
+
+
+@contextlib.contextmanager
+def _statistics_set_aside(norm: nn.BatchNorm2d) -> Iterator[None]:
+    """Within it ``norm`` computes the same, and what it notes of the batch is thrown away."""
+    kept = dict(norm.named_buffers())
+    for name, value in kept.items():
+        setattr(norm, name, value.clone())
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(norm, name, value)
+
+
+class DenseBlock(nn.ModuleDict):
+    """Layers ``denselayer1``, ``denselayer2``, ...; it gives its input and the maps of each, in that order."""
+
+    def __init__(
+        self,
+        layers: int,
+        in_chans: int,
+        growth_rate: int,
+        *,
+        bottleneck: bool,
+        drop_rate: float,
+        memory_efficient: bool,
+    ) -> None:
+        super().__init__()
+        for index in range(layers):
+            self[f"denselayer{index + 1}"] = DenseLayer(
+                in_chans + index * growth_rate,
+                growth_rate,
+                bottleneck=bottleneck,
+                drop_rate=drop_rate,
+                memory_efficient=memory_efficient,
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for layer in self.values():
+            maps.append(layer(maps))
+        return torch.cat(maps, dim=1)
+
+
+class Transition(nn.Sequential):
+    """Between two blocks: BN, ReLU, a 1x1 convolution, an average over 2x2."""
+
+    def __init__(self, in_chans: int, out_chans: int, *, drop_rate: float) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_chans)
+        self.relu = nn.ReLU()
+        self.conv = nn.Conv2d(in_chans, out_chans, kernel_size=1, bias=False)
+        self.drop = nn.Dropout(drop_rate)
+        self.pool = nn.AvgPool2d(kernel_size=2, stride=2)
+
+
+class DenseNet(nn.Module):
+    """Stem, dense ``blocks`` with a transition after each but the last, BN, ReLU, global average, linear layer.
+
+    ``stem`` is ``imagenet`` (7x7 of stride 2, BN, ReLU, max pool of stride 2) or ``cifar`` (3x3), to
+    ``init_chans`` maps. A transition keeps ``compression`` of the maps, rounded down. ``drop_rate`` acts
+    after each convolution but the first.
+    """
+
+    def __init__(
+        self,
+        *,
+        blocks: Sequence[int],
+        growth_rate: int,
+        init_chans: int,
+        stem: Literal["imagenet", "cifar"],
+        bottleneck: bool,
+        compression: float,
+        drop_rate: float,
+        memory_efficient: bool,
+        num_classes: int,
+        in_chans: int,
+    ) -> None:
+        if not 0 < compression <= 1:
+            raise SpecError(f"compression = {compression!r} must lie in (0, 1]: 0.5, or 1 for none.")
+        super().__init__()
+        layers = _imagenet_stem(in_chans, init_chans) if stem == "imagenet" else _cifar_stem(in_chans, init_chans)
+        first = "relu0" if stem == "imagenet" else "conv0"
+        reduction = 4 if stem == "imagenet" else 1
+        self.feature_info: list[dict[str, object]] = []
+        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
+        self._note_stage(init_chans, max(1, reduction // 2), first)
+        chans = init_chans
+        for number, depth in enumerate(blocks, start=1):
+            layers[f"denseblock{number}"] = DenseBlock(
+                depth,
+                chans,
+                growth_rate,
+                bottleneck=bottleneck,
+                drop_rate=drop_rate,
+                memory_efficient=memory_efficient,
+            )
+            chans += depth * growth_rate
+            if number < len(blocks):
+                self._note_stage(chans, reduction, f"denseblock{number}")
+                kept = int(chans * compression)
+                layers[f"transition{number}"] = Transition(chans, kept, drop_rate=drop_rate)
+                chans = kept
+                reduction *= 2
+        layers["norm5"] = nn.BatchNorm2d(chans)
+        layers["relu5"] = nn.ReLU()
+        self._note_stage(chans, reduction, "relu5")
+        self.features = nn.Sequential(layers)
+        self.num_features = chans
+        self.default_layers = tuple(str(stage["module"]) for stage in self.feature_info)
+        """Names of the modules that are worth looking at."""
+        self.reset_classifier(num_classes)
+        self.initialise()
+
+    def _note_stage(self, chans: int, reduction: int, layer: str) -> None:
+        self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": f"features.{layer}"})
+
+    def initialise(self) -> None:
+        """He's initialisation by the fan of the output, as in the authors' Torch file; the classifier's bias is 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(self.classifier, nn.Linear):
+            nn.init.zeros_(self.classifier.bias)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Switches ``memory_efficient`` for the network as it is."""
+        for module in self.modules():
+            if isinstance(module, DenseLayer):
+                module.memory_efficient = enable
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B C H W to B num_features h w, after the last BN and ReLU."""
+        features: Tensor = self.features(x)
+        return features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features B num_features h w to logits B num_classes, or the pooled features where ``pre_logits``."""
+        x = self.global_pool(x)
+        return x if pre_logits else self.classifier(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        return self.classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+        """Replaces ``classifier`` by a new one; 0 classes leave it out.
+
+        ``global_pool`` is ``avg``, ``max``, or the empty string for none, which needs 0 classes.
+        Raises :class:`SpecError` for anything else.
+        """
+        if global_pool not in (*_POOLS, ""):
+            raise SpecError(f"global_pool = {global_pool!r} is not one of 'avg', 'max', ''.")
+        if num_classes and not global_pool:
+            raise SpecError(f"A classifier of {num_classes} classes needs a global pool: 'avg' or 'max'.")
+        self.num_classes = num_classes
+        self.global_pool: nn.Module = nn.Identity()
+        if global_pool:
+            self.global_pool = nn.Sequential(_POOLS[global_pool](1), nn.Flatten(1))  # B C h w -> B C
+        self.classifier: nn.Module = nn.Identity()
+        if num_classes:
+            like = next(self.parameters())
+            self.classifier = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
+
+
+def _imagenet_stem(in_chans: int, out_chans: int) -> OrderedDict[str, nn.Module]:
+    return OrderedDict(
+        conv0=nn.Conv2d(in_chans, out_chans, kernel_size=7, stride=2, padding=3, bias=False),
+        norm0=nn.BatchNorm2d(out_chans),
+        relu0=nn.ReLU(),
+        pool0=nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+    )
+
+
+def _cifar_stem(in_chans: int, out_chans: int) -> OrderedDict[str, nn.Module]:
+    return OrderedDict(conv0=nn.Conv2d(in_chans, out_chans, kernel_size=3, padding=1, bias=False))
+
+
+def densenet(
+    *,
+    depth: int,
+    growth_rate: int | None = None,
+    drop_rate: float = 0.0,
+    memory_efficient: bool = False,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+) -> DenseNet:
+    """A network for ImageNet of ``depth`` 121, 161, 169, 201 or 264, with bottlenecks and compression by half.
+
+    ``growth_rate`` is table 1's unless given; the stem has twice as many maps. Raises :class:`SpecError`.
+    """
+    if depth not in _IMAGENET:
+        raise SpecError(f"depth = {depth!r} is not one of {', '.join(map(str, _IMAGENET))}.")
+    own_rate, blocks = _IMAGENET[depth]
+    rate = own_rate if growth_rate is None else growth_rate
+    return DenseNet(
+        blocks=blocks,
+        growth_rate=rate,
+        init_chans=2 * rate,
+        stem="imagenet",
+        bottleneck=True,
+        compression=0.5,
+        drop_rate=drop_rate,
+        memory_efficient=memory_efficient,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )
+
+
+def cifar_densenet(
+    *,
+    depth: int,
+    growth_rate: int,
+    bottleneck: bool = False,
+    compression: float = 1.0,
+    initial_width: InitialWidth = "paper",
+    drop_rate: float = 0.0,
+    memory_efficient: bool = False,
+    num_classes: int = 10,
+    in_chans: int = 3,
+) -> DenseNet:
+    """A network of three blocks for 32x32 images, of ``depth`` 3n + 4, or 6n + 4 with ``bottleneck``.
+
+    ``initial_width``: with ``paper``, the stem has 16 maps, or twice ``growth_rate`` where there are
+    both bottlenecks and compression; with ``torch``, twice ``growth_rate`` always, as in the authors'
+    Torch file. Raises :class:`SpecError`.
+    """
+    step = 6 if bottleneck else 3
+    if depth < step + 4 or depth % step != 4 % step:
+        raise SpecError(
+            f"depth = {depth!r} is not {step}n + 4.",
+            hint="The paper has 40 and 100 with bottleneck=False; 100, 190 and 250 with bottleneck=True.",
+        )
+    if initial_width not in ("paper", "torch"):
+        raise SpecError(f"initial_width = {initial_width!r} is not one of 'paper', 'torch'.")
+    is_wide = initial_width == "torch" or (bottleneck and compression < 1)
+    return DenseNet(
+        blocks=[(depth - 4) // step] * 3,
+        growth_rate=growth_rate,
+        init_chans=2 * growth_rate if is_wide else 16,
+        stem="cifar",
+        bottleneck=bottleneck,
+        compression=compression,
+        drop_rate=drop_rate,
+        memory_efficient=memory_efficient,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )

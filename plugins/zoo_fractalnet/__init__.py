@@ -1,0 +1,91 @@
+"""FractalNet: depth without residuals, by one expansion rule.
+
+Larsson, Maire, Shakhnarovich 2016, "FractalNet: Ultra-Deep Neural Networks without Residuals"
+(ICLR 2017), and the authors' code (gustavla/fractalnet).
+
+Faithful: the rule for any number of columns and blocks; joins that are means; the order convolution,
+dropout, batch normalisation, ReLU; pooling of each column before the last join of a block, as the
+paper's implementation details and its code have it (its figure joins first: ``pool_order="after_join"``,
+the same for one column, another function of several); dropout per block; local drop-path of 0.15 that
+never drops all inputs of a join; global drop-path, one column through the whole network; one column as
+a network of its own (``column=3``). Initialisation is Caffe's "Xavier".
+
+Deviates: half of each batch takes one column an image and the other half is dropped image by image,
+where the paper draws one subnetwork a mini-batch, half of them global (``drawn_per="batch"``, for one
+process: it leaves parameters without a gradient).
+Normalisation has learned scales and shifts and convolutions no bias; Caffe's files have it the other
+way (``affine=False``). The paper states 38.6 M parameters for the 20 layers, its code makes 33.8 M for
+100 classes; a 1x1 convolution in front of each block that changes the channels (``project=True``) would
+explain the difference and is our inference. ``fractalnet34`` has ResNet's first and last layer; its
+widths and its three pools are our reading. ``fractalnet20_narrow`` is ours: the paper's widths of its
+study of depth, 16, 32, 64, ..., with narrower last blocks.
+"""
+
+from zoo.spec import Model, Paper, Plugin, Preprocess
+
+LARSSON_2016 = Paper(
+    title="FractalNet: Ultra-Deep Neural Networks without Residuals",
+    authors="Gustav Larsson, Michael Maire, Gregory Shakhnarovich",
+    year=2016,
+    url="https://arxiv.org/abs/1605.07648",
+)
+IMAGENET = Preprocess()
+CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+
+def _cifar(name: str, widths: list[int], drop_rates: list[float], *, params: int, macs: int, note: str) -> Model:
+    return Model(
+        name,
+        build="zoo_fractalnet.model:fractalnet",
+        args={"columns": 3, "widths": widths, "drop_rates": drop_rates},
+        paper=LARSSON_2016,
+        preprocess=CIFAR,
+        params=params,
+        macs=macs,
+        num_classes=10,
+        head=("fc",),
+        stem=tuple(f"block1.column{column}.0.conv" for column in (1, 2, 3)),
+        stages=tuple(f"block{block + 1}" for block in range(len(widths))),
+        evaluate="zoo_fractalnet.columns:evaluate",
+        note=note,
+    )
+
+
+plugin = Plugin(
+    name="fractalnet",
+    api=1,
+    models=(
+        _cifar(
+            "fractalnet20",
+            [64, 128, 256, 512, 512],
+            [0.0, 0.1, 0.2, 0.3, 0.4],
+            params=33_724_618,
+            macs=845_222_912,
+            note="for 32x32 images, 3 columns, 5 blocks, dropout and drop-path",
+        ),
+        _cifar(
+            "fractalnet20_narrow",
+            [16, 32, 64, 80, 80],
+            [0.0] * 5,
+            params=1_040_410,
+            macs=44_228_384,
+            note="for 32x32 images, 3 columns, 5 blocks of 16 to 80 channels, drop-path",
+        ),
+        Model(
+            "fractalnet34",
+            build="zoo_fractalnet.model:fractalnet",
+            args={"columns": 4, "widths": [128, 256, 512, 1024], "stem": "imagenet"},
+            paper=LARSSON_2016,
+            preprocess=IMAGENET,
+            params=164_031_016,
+            macs=24_164_982_784,
+            head=("fc",),
+            stem=("stem.0",),
+            stages=("block1", "block2", "block3", "block4"),
+            evaluate="zoo_fractalnet.columns:evaluate",
+            note="4 columns, 4 blocks, drop-path",
+        ),
+    ),
+    weights=("weights_manifest:fractalnet.toml",),
+    recipes="zoo_fractalnet:recipes.toml",
+)
