@@ -5,15 +5,17 @@ from pathlib import Path
 
 import distributions
 import pytest
+from click.testing import CliRunner, Result
 
 import zoo
 from zoo import registry, tensorfile
+from zoo.cli import cli
 
 MODEL = '''
 from torch import nn
 
-def build(*, num_classes, in_chans):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64 * in_chans, num_classes))
+def build(*, num_classes, in_chans, bias=True):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64 * in_chans, num_classes, bias=bias))
 
 def train(model, data, recipe, run, *, preprocess, device=None):
     """Learns nothing, and writes nothing into the run's directory."""
@@ -27,6 +29,10 @@ def pause(model, data, recipe, run, *, preprocess, device=None):
 def evaluate(model, data, *, preprocess, device=None):
     return len(data)
 '''
+
+
+def ask(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture
@@ -61,6 +67,26 @@ def test_what_a_familys_own_train_hook_made_can_be_made_again_from_its_record(ow
     about = tensorfile.metadata(own / "run" / "model.safetensors")
     assert about["run"]["data"]["train"]["n"] == 1437
     assert zoo.reproduce(own / "run", output=own / "again").outcome == "file"
+
+
+def test_arguments_of_the_network_are_kept_with_its_weights_and_made_again_from_the_record(own: Path) -> None:
+    words = ["train", "own_net", "--data", "digits", "--recipe", "default", "--arg", "bias=false", "-o", own / "run"]
+    answer = ask(*words)
+    assert answer.exit_code == 0, answer.stderr
+    file = own / "run" / "model.safetensors"
+    assert list(tensorfile.read(file)) == ["1.weight"]
+    assert zoo.create("own_net", weights=file)[1].bias is None
+    assert zoo.reproduce(own / "run", output=own / "again").outcome == "file"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("num_classes=3", "num_classes is decided by"), ("bias", "'bias' is not KEY=VALUE, such as column")],
+)
+def test_an_argument_that_cannot_be_one_is_refused(own: Path, given: str, said: str) -> None:
+    answer = ask("train", "own_net", "--data", "digits", "--arg", given, "-o", own / "run")
+    assert answer.exit_code == 2
+    assert said in answer.stderr
 
 
 def test_a_hook_that_pauses_leaves_no_finished_weights(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

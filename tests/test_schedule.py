@@ -209,6 +209,17 @@ def test_an_optimiser_does_what_its_paper_says(changes: dict[str, Any], form: Ca
     torch.testing.assert_close(model.weight.detach(), wanted, rtol=1e-12, atol=1e-13)
 
 
+def test_momentum_of_a_parameter_starts_with_its_first_gradient_however_late() -> None:
+    model, recipe = nn.Linear(2, 3).double(), Recipe(lr=0.05, weight_decay=0.01)
+    late, gradients = model.bias, [torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) * step for step in (1, 2, 3)]
+    wanted = sgd(late.detach().clone(), gradients, 0.05, 0.01, momentum=0.9, nesterov=True)
+    optimizer = schedules.optimizer(model, structs.replace(recipe, decay_norm_and_bias=True))
+    for gradient in (None, None, *gradients):  # as of a path that is dropped twice, then taken
+        model.weight.grad, late.grad = torch.ones(3, 2).double(), gradient
+        optimizer.step()
+    torch.testing.assert_close(late.detach(), wanted, rtol=1e-12, atol=1e-13)
+
+
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 

@@ -59,11 +59,11 @@ def create(
 
 
 def create_trained(
-    name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None
+    name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None, **args: Any
 ) -> "nn.Module":
     """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights."""
     is_tagged = registry.load().find(name).weights is not None
-    return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device)
+    return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
 
 
 def info_of(model: "nn.Module") -> "ModelInfo":

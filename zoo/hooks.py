@@ -67,6 +67,7 @@ def train(
     name: str,
     data: "str | Path | ImageSet | ImageStream",
     *,
+    args: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
     recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -77,11 +78,12 @@ def train(
 ) -> "nn.Module":
     """Trains the architecture ``name`` on the training split of ``data`` and writes ``output``.
 
-    ``init`` are trained weights to start from, ``arch.tag`` or a local safetensors file: the head is
-    newly initialised unless they know the classes of ``data``, the stem adapted to its channels.
-    ``recipe`` names one of the family's recipes, by default its first for this model and data;
-    ``settings`` change fields of it. ``output`` is the run's directory; its ``model.safetensors``
-    holds the trained network and the record of the run. ``run_options`` go to ``zoo.training.Run``.
+    ``args`` go to the family's build function and are kept with the weights. ``init`` are trained
+    weights to start from, ``arch.tag`` or a local safetensors file: the head is newly initialised
+    unless they know the classes of ``data``, the stem adapted to its channels. ``recipe`` names one of
+    the family's recipes, by default its first for this model and data; ``settings`` change fields of
+    it. ``output`` is the run's directory; its ``model.safetensors`` holds the trained network and the
+    record of the run. ``run_options`` go to ``zoo.training.Run``.
     """
     from zoo import initial, training
 
@@ -96,7 +98,7 @@ def train(
     source = None if init is None else initial.find(init, found.model)
     run_options.setdefault("command", command_line())
     run = training.Run(output, resume=resume, init=source and source.record, **run_options)
-    return carry_out(found.model, images, chosen, run, source=source, device=device)
+    return carry_out(found.model, images, chosen, run, args=args or {}, source=source, device=device)
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
@@ -112,6 +114,7 @@ def carry_out(
     recipe: "Recipe",
     run: "Run",
     *,
+    args: Mapping[str, Any],
     source: "Source | None" = None,
     device: "torch.device | str | None" = None,
 ) -> "nn.Module":
@@ -124,9 +127,9 @@ def carry_out(
     run.check()
     torch.manual_seed(recipe.seed)
     if source is None:
-        module, info = load.build(model, num_classes=len(images.classes), in_chans=images.channels)
+        module, info = load.build(model, num_classes=len(images.classes), in_chans=images.channels, **args)
     else:
-        module, info = initial.build(source, model, images)
+        module, info = initial.build(source, model, images, args)
     prepared = training.split(images, recipe)
     preprocess = training.normalise(module, prepared, recipe, info.preprocess)
     initial.check_whitening(module, preprocess, recipe)

@@ -1,8 +1,9 @@
 """Trained weights as the start of another training."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -64,14 +65,16 @@ def find(weights: str | Path, model: Model) -> Source:
     return Source(entry.name, hub.cached(entry) or hub.fetch(entry), entry)
 
 
-def build(source: Source, model: Model, images: ImageSet | ImageStream) -> tuple[nn.Module, ModelInfo]:
+def build(
+    source: Source, model: Model, images: ImageSet | ImageStream, args: Mapping[str, Any]
+) -> tuple[nn.Module, ModelInfo]:
     """The network of ``model`` with these weights, and what there is to know of it once it is trained anew.
 
-    The stem is adapted to the channels of ``images``. The head is kept where the weights know their
-    classes, and newly initialised otherwise; a warning says so.
+    ``args`` change what it is built with. The stem is adapted to the channels of ``images``. The head
+    is kept where the weights know their classes, and newly initialised otherwise; a warning says so.
     """
     seed = torch.initial_seed()
-    module, info = load.build_from(source.file, model, source.entry, in_chans=images.channels)
+    module, info = load.build_from(source.file, model, source.entry, in_chans=images.channels, **args)
     count = len(images.classes)
     knows = info.class_names == images.classes if info.class_names else info.classes == images.name
     if not knows or load.classes_in(module.state_dict(), model.head) != count:

@@ -87,13 +87,13 @@ def reproduce(
         raise TrainingError(f"{output} holds {held.file.name} itself.", hint="Choose another directory (-o DIR).")
     then = record.read(held.about["run"], held.name)
     images = _images(then, data, allow_other_data)
-    source, model = _start(then, held.model, init)
+    source = _start(then, held.model, init)
     run_options.setdefault("command", hooks.command_line())
     run = training.Run(output, resume=resume, init=source and source.record, **run_options)
     _warn(then)
     with _threads(then.threads):
         place = _device(then.device, device)
-        trained = hooks.carry_out(model, images, then.recipe, run, source=source, device=place)
+        trained = hooks.carry_out(held.model, images, then.recipe, run, args=then.args, source=source, device=place)
     if run.is_paused:
         raise TrainingError(
             f"{held.name} is trained in part: there is nothing to compare yet.",
@@ -126,10 +126,10 @@ def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> 
     return images
 
 
-def _start(then: "Record", model: Model, init: str | Path | None) -> "tuple[Source | None, Model]":
-    """The weights that training starts from, if any, and the model as the record says it was built."""
+def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | None":
+    """The weights that training starts from, if any."""
     if not then.init:
-        return None, msgspec.structs.replace(model, args={**model.args, **then.args})
+        return None
     from zoo import initial
 
     source = initial.find(init or then.init["weights"], model)
@@ -139,7 +139,7 @@ def _start(then: "Record", model: Model, init: str | Path | None) -> "tuple[Sour
             f"{source.file} has {source.record['sha256']}.",
             hint="Say where the right file lies: --init FILE (init=FILE).",
         )
-    return source, model
+    return source
 
 
 def _warn(then: "Record") -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import complete_name, device_option, json_option
+from zoo.cli.options import args_option, complete_name, device_option, json_option, read_args
 from zoo.cli.output import do_each, note, only_answers, print_facts, print_json, show_progress
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(exists=True, dir_okay=False))
 @click.option("-k", "--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
 @click.option("--weights", type=_FILE, help="A local safetensors file, in place of NAME's own weights.")
+@args_option
 @device_option
 @json_option
 @click.pass_context
@@ -33,6 +34,7 @@ def predict(
     images: tuple[str, ...],
     top: int,
     weights: Path | None,
+    args: dict[str, str],
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -44,7 +46,7 @@ def predict(
     from zoo.creation import create_trained, info_of
 
     with only_answers():
-        model = create_trained(name, weights=weights, device=device).eval()
+        model = create_trained(name, weights=weights, device=device, **read_args(args)).eval()
         classes = _class_names(model)
 
     def work(file: str) -> list[dict[str, Any]]:
@@ -70,6 +72,7 @@ def predict(
 @click.option("--data", help="A data set's name or path.  [default: the one the weights were trained for]")
 @click.option("--split", default="test", show_default=True)
 @click.option("--weights", type=_FILE, help="Score this local safetensors file.")
+@args_option
 @click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 where it does not agree.")
 @click.option("--batch-size", default=256, show_default=True, type=click.IntRange(min=1))
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
@@ -82,6 +85,7 @@ def evaluate(
     data: str | None,
     split: str,
     weights: Path | None,
+    args: dict[str, str],
     check: bool,
     batch_size: int,
     dtype: str,
@@ -100,7 +104,7 @@ def evaluate(
 
     options: dict[str, Any] = {"batch_size": batch_size, "command": _command(context)}
     with only_answers(), show_progress(f"evaluating {name}") as progress:
-        model = create_trained(name, weights=weights)
+        model = create_trained(name, weights=weights, **read_args(args))
         claims = _claims(model) if check else {}
         report = hooks.evaluate(
             model, data, split, device=device, dtype=None if dtype == "float32" else dtype, progress=progress, **options

@@ -11,6 +11,7 @@ from zoo.catalogue import list_models
 from zoo.errors import UnknownNameError
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgb]?)", re.IGNORECASE)
+_DECIDED = {"name", "pretrained", "weights", "device", "dtype", "num_classes", "in_chans"}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 
@@ -54,7 +55,32 @@ def check_device(context: click.Context, parameter: click.Parameter, value: str 
     return value
 
 
+def check_pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``key=value`` pairs; who takes them says which keys there are."""
+    pairs = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            example = "column=3" if parameter.name == "args" else "lr=0.05 or augment.flip=true"
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE, such as {example}.")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def read_args(pairs: dict[str, str]) -> dict[str, Any]:
+    """Arguments of a build function, their values read as TOML; a bare word is a string."""
+    from zoo.training.recipe import read_value
+
+    for key in _DECIDED & pairs.keys():
+        raise click.BadParameter(f"{key} is decided by the rest of the command line.", param_hint="'--arg'")
+
+    return {key: read_value(value) for key, value in pairs.items()}
+
+
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 device_option: Callable[[Any], Any] = click.option(
     "--device", callback=check_device, help="cpu, cuda, cuda:1, mps, ...  [default: cpu]"
+)
+args_option: Callable[[Any], Any] = click.option(
+    "--arg", "args", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="Change how the model is built."
 )

@@ -8,27 +8,19 @@ from typing import Any
 import click
 
 from zoo import processes
-from zoo.cli.options import complete_name, device_option, json_option
+from zoo.cli.options import args_option, check_pairs, complete_name, device_option, json_option, read_args
 from zoo.cli.output import note, only_answers, print_json
 from zoo.errors import StorageError
-
-
-def check_settings(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """``key=value`` pairs; the recipe says which keys there are."""
-    settings = {}
-    for text in values:
-        key, equals, value = text.partition("=")
-        if not (key and equals):
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE, such as lr=0.05 or augment.flip=true.")
-        settings[key.strip()] = value.strip()
-    return settings
 
 
 @click.command()
 @click.argument("model", required=False, shell_complete=complete_name)
 @click.option("--data", required=True, help="A data set's name or path.")
 @click.option("--recipe", help="One of the family's recipes.  [default: its first for MODEL and the data]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_settings, help="Change a field.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="Change a field."
+)
+@args_option
 @click.option("--init", metavar="NAME.TAG|FILE", help="Trained weights to start from; they name MODEL too.")
 @click.option("--freeze", multiple=True, metavar="PART", help="Keep a submodule as it is; backbone: all but the head.")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Run directory.")
@@ -44,6 +36,7 @@ def train(
     data: str,
     recipe: str | None,
     settings: dict[str, Any],
+    args: dict[str, Any],
     init: str | None,
     freeze: tuple[str, ...],
     output: Path,
@@ -65,11 +58,10 @@ def train(
             raise click.UsageError("--freeze and --set freeze=... both say what to freeze: give one of them.")
         settings = {**settings, "freeze": freeze}
     options: dict[str, Any] = {"init": init, "recipe": recipe, "settings": settings, "resume": resume, "device": device}
+    options |= {"checkpoint_every": checkpoint_every or 0, "stop_after": stop_after}
     try:
         with only_answers():
-            hooks.train(
-                model, data, output=output, checkpoint_every=checkpoint_every or 0, stop_after=stop_after, **options
-            )
+            hooks.train(model, data, args=read_args(args), output=output, **options)
     except KeyboardInterrupt:
         _tell_interrupted(context.params)
         context.exit(130)
@@ -113,6 +105,8 @@ def _resume_command(given: dict[str, Any]) -> str:
     words += ["--recipe", given["recipe"]] if given["recipe"] else []
     for key, value in given["settings"].items():
         words += ["--set", f"{key}={value}"]
+    for key, value in given["args"].items():
+        words += ["--arg", f"{key}={value}"]
     words += ["--init", given["init"]] if given["init"] else []
     for part in given["freeze"]:
         words += ["--freeze", part]

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import complete_name, device_option, json_option
+from zoo.cli.options import check_pairs, complete_name, device_option, json_option
 from zoo.cli.output import only_answers, print_facts, print_json, show_progress
-from zoo.cli.training import check_settings
 
 if TYPE_CHECKING:
     from zoo.classifiers import Outcome
@@ -61,7 +60,7 @@ def features(
 @click.argument("train", type=_FILE)
 @click.argument("test", required=False, type=_FILE)
 @click.option("--classifier", default="linear_svm", show_default=True, help="linear_svm, logistic, knn or tree.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_settings, help="C=0.1, ...")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="C=0.1, ...")
 @json_option
 def classify(train: Path, test: Path | None, classifier: str, settings: dict[str, str], as_json: bool) -> None:
     """Fit another classifier to features.

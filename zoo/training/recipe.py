@@ -227,7 +227,7 @@ def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | N
     """The recipe that a TOML ``table`` and ``settings`` make; raises :class:`RecipeError`."""
     fields = {key: value for key, value in table.items() if key not in OUTSIDE}
     for key, value in (settings or {}).items():
-        _set(fields, key, _value(value))
+        _set(fields, key, read_value(value))
     _check_keys(fields)
     try:
         return msgspec.convert({**fields, "name": name}, Recipe)
@@ -237,7 +237,7 @@ def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | N
         raise RecipeError(f"Recipe {name!r}: {where}: {message}.") from None
 
 
-def _value(text: Any) -> Any:
+def read_value(text: Any) -> Any:
     """What ``text`` means in TOML; a bare word is a string. Anything but a string stays."""
     if not isinstance(text, str):
         return text

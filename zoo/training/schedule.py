@@ -35,11 +35,25 @@ def optimizer(model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]] | N
     if recipe.optimizer in ("sgd", "adam", "adamw"):
         arguments["fused"] = True
     try:
-        return create_optimizer_v2(  # type: ignore[no-any-return]  # timm has no types
+        made: torch.optim.Optimizer = create_optimizer_v2(
             groups or model, opt=name, filter_bias_and_bn=not recipe.decay_norm_and_bias, **arguments
         )
     except (ValueError, TypeError) as error:
         raise RecipeError(f"Optimiser {recipe.optimizer!r}: {error}", hint=_near(recipe.optimizer)) from None
+    if recipe.optimizer == "sgd" and recipe.momentum:
+        _start_momentum(made)
+    return made
+
+
+def _start_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Momentum that starts as zeros, which is what it starts as.
+
+    torch makes it with a parameter's first gradient, and its fused SGD fails where some parameters get
+    theirs later than others, as in networks that drop paths.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> Schedule:
