@@ -17,9 +17,7 @@ from zoo.errors import StorageError
 @click.argument("model", required=False, shell_complete=complete_name)
 @click.option("--data", required=True, help="A data set's name or path.")
 @click.option("--recipe", help="One of the family's recipes.  [default: its first for MODEL and the data]")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="Change a field."
-)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="Change a field.")
 @args_option
 @click.option("--init", metavar="NAME.TAG|FILE", help="Trained weights to start from; they name MODEL too.")
 @click.option("--freeze", multiple=True, metavar="PART", help="Keep a submodule as it is; backbone: all but the head.")
