@@ -9,6 +9,7 @@ from pathlib import Path
 from zoo import registry
 from zoo.evaluation import wilson
 from zoo.registry import Listed
+from zoo.spec import Paper
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -33,18 +34,58 @@ def embedded_weights(models: list[Listed]) -> str:
 
 
 def families(models: list[Listed]) -> str:
-    """Every built-in architecture, a line a paper."""
-    lines = ["| family | paper | models | published weights |", "|---|---|---|---:|"]
-    groups: dict[tuple[str, str], list[Listed]] = {}
+    """Every built-in architecture, folded by family; the families as they came."""
+    groups: dict[str, list[Listed]] = {}
     for entry in models:
-        if entry.row.is_builtin and entry.model.paper is not None:
-            paper = entry.model.paper
-            words = f"[{paper.title}]({paper.url}), {paper.year}"
-            groups.setdefault((entry.row.name, words), []).append(entry)
-    for (family, paper), entries in groups.items():
-        names = ", ".join(f"`{entry.name}`" for entry in entries)
-        lines.append(f"| {family} | {paper} | {names} | {sum(len(entry.weights) for entry in entries)} |")
+        if entry.row.is_builtin:
+            groups.setdefault(entry.row.name, []).append(entry)
+    return "\n".join(family(name, entries) for name, entries in sorted(groups.items(), key=lambda it: years(it[1])))
+
+
+def years(entries: list[Listed]) -> list[int]:
+    return sorted({entry.model.paper.year for entry in entries if entry.model.paper})
+
+
+def family(name: str, entries: list[Listed]) -> str:
+    """A line to unfold, and under it a table with a line a model."""
+    when = ", ".join(map(str, years(entries)))
+    files = sum(len(entry.weights) for entry in entries)
+    lines = [
+        f"<details><summary><b>{name}</b> ({when}), models: {len(entries)}, weights: {files}</summary>",
+        "",
+        "| model | paper | parameters | multiply-adds | weights | best top-1 |",
+        "|---|---|---:|---:|---:|---|",
+        *(model(entry) for entry in entries),
+        "",
+        "</details>",
+        "",
+    ]
     return "\n".join(lines)
+
+
+def model(entry: Listed) -> str:
+    about = entry.model
+    paper = f"[{cited(about.paper)}]({about.paper.url})" if about.paper else ""
+    macs = f"{about.macs / 1e9:.3g} G" if about.macs >= 1e9 else f"{about.macs / 1e6:.3g} M"
+    return f"| `{entry.name}` | {paper} | {about.params:,} | {macs} | {len(entry.weights) or ''} | {best(entry)} |"
+
+
+def cited(paper: Paper) -> str:
+    """As a text cites it: He et al. 2015."""
+    first, *others = paper.authors.split(", ")
+    more = {0: "", 1: f" and {others[0].split()[-1]}" if others else ""}.get(len(others), " et al.")
+    return f"{first.split()[-1]}{more} {paper.year}"
+
+
+def best(entry: Listed) -> str:
+    """For each data set, the highest top-1 that any of its weights claims, and which."""
+    claims: dict[str, tuple[float, str]] = {}
+    for weights in entry.weights:
+        for where, score in weights.scores.items():
+            data = where.partition("/")[0]
+            if score.top1 is not None:
+                claims[data] = max(claims.get(data, (0.0, "")), (score.top1, weights.tag))
+    return "; ".join(f"{top1:.2f}% on {data} (`{tag}`)" for data, (top1, tag) in claims.items())
 
 
 TABLES = {"embedded weights": embedded_weights, "families": families}
