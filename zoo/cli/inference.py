@@ -183,6 +183,8 @@ def _command(context: click.Context) -> str:
     for option in ("data", "split", "weights", "dtype"):
         if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
             words += [f"--{option}", str(context.params[option])]
+    for key, value in context.params["args"].items():
+        words += ["--arg", f"{key}={value}"]
     return shlex.join(words)
 
 
