@@ -1,0 +1,278 @@
+"""Inception: branches of several sizes on the same maps, concatenated.
+
+Szegedy et al. 2014, "Going Deeper with Convolutions" (GoogLeNet); Ioffe, Szegedy 2015, "Batch
+Normalization"; Szegedy et al. 2015, "Rethinking the Inception Architecture for Computer Vision" (v3);
+Szegedy et al. 2016, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning".
+
+Faithful: ``googlenet`` as in table 1: 5x5 filters, response normalisation, no batch normalisation, pools
+whose last window reaches over the border, dropout of 0.4, and in training two auxiliary classifiers whose
+losses count 0.3 each and which the trained network is without. ``bn_inception`` as Caffe's public network
+has it, ``bn_inception_tf`` as TF-Slim does: they differ in 4c, 4d and the first layer, in padding and in
+batch normalisation's epsilon, so weights of one are none of the other's. The networks of 2015 and 2016:
+see their modules.
+
+Deviates: the paper of 2014 states neither initial weights nor the constants of response normalisation:
+they are BVLC's. It subtracts a mean, here each channel's, from RGB pixels in [0, 255]; BVLC's network
+takes BGR. ``googlenet_naive`` is our reading of figure 2a: table 1's widths of 1x1, 3x3 and 5x5, no
+reductions, and a pool that passes on all the maps it is given, so that every module adds its own to
+them. ``googlenet_tv`` is torchvision's network, which has batch normalisation, 3x3 filters in place of
+5x5, a last pool of 2x2, and takes values in [-1, 1]: what its ``transform_input`` makes of ImageNet's
+normalisation. ``googlenet_small``, with batch normalisation and without auxiliary classifiers, is not in
+the papers, nor is ``googlenet_small_naive``, whose modules without reductions are as narrow as the same
+cost makes them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.spec import KeyMap, Model, Paper, Plugin, Preprocess
+
+SZEGEDY_2014 = Paper(
+    title="Going Deeper with Convolutions",
+    authors="Christian Szegedy, Wei Liu, Yangqing Jia, Pierre Sermanet, Scott Reed, Dragomir Anguelov, "
+    "Dumitru Erhan, Vincent Vanhoucke, Andrew Rabinovich",
+    year=2014,
+    url="https://arxiv.org/abs/1409.4842",
+)
+IOFFE_2015 = Paper(
+    title="Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
+    authors="Sergey Ioffe, Christian Szegedy",
+    year=2015,
+    url="https://arxiv.org/abs/1502.03167",
+)
+SZEGEDY_2015 = Paper(
+    title="Rethinking the Inception Architecture for Computer Vision",
+    authors="Christian Szegedy, Vincent Vanhoucke, Sergey Ioffe, Jonathon Shlens, Zbigniew Wojna",
+    year=2015,
+    url="https://arxiv.org/abs/1512.00567",
+)
+SZEGEDY_2016 = Paper(
+    title="Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",
+    authors="Christian Szegedy, Sergey Ioffe, Vincent Vanhoucke, Alex Alemi",
+    year=2016,
+    url="https://arxiv.org/abs/1602.07261",
+)
+TRAIN = "zoo_inception.training:train"
+OF_255 = (1 / 255, 1 / 255, 1 / 255)
+"""As a std: pixels stay in [0, 255], less their mean."""
+IMAGENET_255 = Preprocess(std=OF_255)
+IMAGENET_1 = Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3)
+"""Values in [-1, 1]."""
+CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+
+def _googlenet(
+    name: str, args: Mapping[str, Any], *, params: int, macs: int, preprocess: Preprocess, note: str
+) -> Model:
+    """For ImageNet, with auxiliary heads in training."""
+    return Model(
+        name,
+        build="zoo_inception.googlenet:googlenet",
+        args=args,
+        paper=SZEGEDY_2014,
+        preprocess=preprocess,
+        params=params,
+        macs=macs,
+        head=("fc",),
+        stem=("conv1",),
+        stages=("conv1", "conv3", "inception3b", "inception4e", "inception5b"),
+        train=TRAIN,
+        note=note,
+    )
+
+
+def _small_googlenet(name: str, design: str, *, params: int, macs: int, note: str) -> Model:
+    return Model(
+        name,
+        build="zoo_inception.googlenet:googlenet",
+        args={"design": design, "drop_rate": 0.0, "init": "he"},
+        paper=SZEGEDY_2014,
+        preprocess=CIFAR,
+        params=params,
+        macs=macs,
+        num_classes=10,
+        head=("fc",),
+        stem=("conv1",),
+        stages=("conv1", "inception3b", "inception4e", "inception5b"),
+        note=note,
+    )
+
+
+def _bn_inception(
+    name: str, args: Mapping[str, Any], *, params: int, macs: int, preprocess: Preprocess, note: str
+) -> Model:
+    return Model(
+        name,
+        build="zoo_inception.bn_inception:bn_inception",
+        args=args,
+        paper=IOFFE_2015,
+        preprocess=preprocess,
+        params=params,
+        macs=macs,
+        head=("fc",),
+        stem=("conv1",),
+        stages=("conv1", "conv3", "inception3b", "inception4d", "inception5b"),
+        note=note,
+    )
+
+
+def _of_299(crop_pct: float) -> Preprocess:
+    """Values in [-1, 1]."""
+    return Preprocess((3, 299, 299), crop_pct=crop_pct, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+GOOGLENETS = (
+    _googlenet(
+        "googlenet",
+        {"design": "2014"},
+        params=6_998_552,
+        macs=1_582_671_872,
+        preprocess=IMAGENET_255,
+        note="as published, without batch normalisation; two auxiliary classifiers in training",
+    ),
+    _googlenet(
+        "googlenet_naive",
+        {"design": "2014_naive"},
+        params=97_526_008,
+        macs=12_568_061_056,
+        preprocess=IMAGENET_255,
+        note="modules without 1x1 reductions: 13.9 times the parameters of googlenet, 7.9 times its multiply-adds",
+    ),
+    _googlenet(
+        "googlenet_tv",
+        {"design": "torchvision", "drop_rate": 0.2, "init": "torchvision"},
+        params=6_624_904,
+        macs=1_498_376_192,
+        preprocess=IMAGENET_1,
+        note="torchvision's googlenet: batch normalisation, 3x3 in place of 5x5",
+    ),
+    _small_googlenet(
+        "googlenet_small",
+        "small",
+        params=466_938,
+        macs=72_822_528,
+        note="nine narrow modules with batch normalisation, for 32x32 images",
+    ),
+    _small_googlenet(
+        "googlenet_small_naive",
+        "small_naive",
+        params=451_210,
+        macs=75_924_968,
+        note="modules without 1x1 reductions at the cost of googlenet_small, for 32x32 images",
+    ),
+)
+BN_INCEPTIONS = (
+    _bn_inception(
+        "bn_inception",
+        {"lineage": "caffe", "bgr": True},
+        params=11_295_240,
+        macs=2_032_600_064,
+        preprocess=Preprocess(mean=(128 / 255, 117 / 255, 104 / 255), std=OF_255),
+        note="also Inception v2; as in Caffe's public weights, for which it turns RGB to BGR",
+    ),
+    _bn_inception(
+        "bn_inception_tf",
+        {"lineage": "tf", "drop_rate": 0.2},
+        params=11_188_224,
+        macs=1_934_857_216,
+        preprocess=IMAGENET_1,
+        note="also Inception v2; as in TF-Slim",
+    ),
+)
+TORCHVISION_GOOGLENET = KeyMap(
+    "torchvision_googlenet",
+    drop=(r"^aux[12]\.",),
+    classes="imagenet-1k",
+    origin="pytorch/vision, googlenet_tv; its files hold auxiliary classifiers, which were not trained",
+)
+CADENE = KeyMap(
+    "cadene",
+    rename=(
+        (r"^conv1_7x7_s2", "conv1"),
+        (r"^conv2_3x3_reduce", "conv2"),
+        (r"^conv2_3x3", "conv3"),
+        (r"^inception_(\d\w)_", r"inception\1."),
+        (r"\.1x1", ".branch1"),
+        (r"\.double_3x3_reduce", ".branch3.0"),
+        (r"\.double_3x3_(\d)", r".branch3.\1"),
+        (r"\.3x3_reduce", ".branch2.0"),
+        (r"\.3x3", ".branch2.1"),
+        (r"\.pool_proj", ".branch4.1"),
+        (r"(?<!_bn)(?<!^last_linear)\.(weight|bias)$", r".conv.\1"),
+        (r"_bn\.", ".bn."),
+        (r"^last_linear\.", "fc."),
+    ),
+    classes="imagenet-1k",
+    origin="Cadene/pretrained-models.pytorch, bn_inception: Caffe's weights, of BGR images in [0, 255]",
+)
+
+FACTORISED = (
+    Model(
+        "inception_v3",
+        build="zoo_inception.inception_v3:inception_v3",
+        paper=SZEGEDY_2015,
+        preprocess=_of_299(0.875),
+        params=23_834_568,
+        macs=5_713_216_096,
+        head=("fc",),
+        stem=("Conv2d_1a_3x3.conv",),
+        stages=("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
+        train=TRAIN,
+        note="for 299x299 images; an auxiliary classifier in training",
+    ),
+    Model(
+        "inception_v4",
+        build="zoo_inception.inception_v4:inception_v4",
+        paper=SZEGEDY_2016,
+        preprocess=_of_299(0.875),
+        params=42_679_816,
+        macs=12_253_974_624,
+        head=("last_linear",),
+        stem=("features.0.conv",),
+        stages=("features.2", "features.3", "features.9", "features.17", "features.21"),
+        train=TRAIN,
+        note="for 299x299 images",
+    ),
+    Model(
+        "inception_resnet_v1",
+        build="zoo_inception.inception_resnet_v1:inception_resnet_v1",
+        paper=SZEGEDY_2016,
+        preprocess=_of_299(0.875),
+        params=23_995_624,
+        macs=6_308_235_360,
+        head=("logits",),
+        stem=("conv2d_1a.conv",),
+        stages=("conv2d_2b", "conv2d_4a", "repeat_1", "repeat_2", "block8"),
+        train=TRAIN,
+        note="for 299x299 images; 512 features before the classifier",
+    ),
+    Model(
+        "inception_resnet_v2",
+        build="zoo_inception.inception_resnet_v2:inception_resnet_v2",
+        paper=SZEGEDY_2016,
+        preprocess=_of_299(0.8975),
+        params=55_843_464,
+        macs=13_155_794_016,
+        head=("classif",),
+        stem=("conv2d_1a.conv",),
+        stages=("conv2d_2b", "conv2d_4a", "repeat", "repeat_1", "conv2d_7b"),
+        train=TRAIN,
+        note="for 299x299 images; stem and numbers of modules as released, not as in the paper",
+    ),
+)
+TORCHVISION_V3 = KeyMap(
+    "torchvision_v3",
+    drop=(r"^AuxLogits\.",),
+    preprocess={"crop_pct": 0.874, "interpolation": "bilinear"},  # 342 and 299
+    classes="imagenet-1k",
+    origin="pytorch/vision; its files hold the auxiliary classifier too",
+)
+
+plugin = Plugin(
+    name="inception",
+    api=1,
+    models=(*GOOGLENETS, *BN_INCEPTIONS, *FACTORISED),
+    weights=("weights_manifest:inception.toml",),
+    recipes="zoo_inception:recipes.toml",
+    key_maps=(TORCHVISION_GOOGLENET, CADENE, TORCHVISION_V3),
+)
