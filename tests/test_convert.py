@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import distributions
 import msgspec
 import pytest
 import torch
@@ -143,6 +144,42 @@ def test_a_file_that_is_no_checkpoint_is_refused(beginning: bytes, rest: bytes) 
         file.write_bytes(beginning + rest)
         with pytest.raises(zoo.FileFormatError, match=r"broken\.pth"):
             convert(file, "resnet20", Path(folder, "out.safetensors"))
+
+
+TWO = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, chans, classes):
+        super().__init__()
+        self.fc = nn.Linear(chans, classes)
+
+    def forward(self, x):
+        return self.fc(x.mean((2, 3)))
+
+def plain(*, num_classes, in_chans):
+    return Net(in_chans, num_classes)
+
+def wide(*, num_classes, in_chans, width=1):
+    return Net(in_chans * width, num_classes)
+"""
+
+
+def test_a_key_map_with_arguments_that_a_network_does_not_know_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = '(KeyMap("of_wide", args={"width": 2}), KeyMap("of_plain", rename=(("^old", "fc"),)))'
+    text = distributions.plugin("two", "two_plain", key_maps=maps).replace("import Model", "import KeyMap, Model")
+    text = text.replace('"two_model:build"', '"two_model:plain", head=("fc",)')
+    files = {"two.py": text, "two_model.py": TWO}
+    site = distributions.install(tmp_path / "site", "zoo-two", {"two": "two:plugin"}, files)
+    monkeypatch.syspath_prepend(str(site))
+    registry.clear()
+    file = save({"old.weight": torch.ones(5, 3), "old.bias": torch.zeros(5)}, tmp_path / "old.pth")
+    assert convert(file, "two_plain", tmp_path / "new.safetensors").key_map == "of_plain"
+    other = save({"other.weight": torch.ones(5, 3)}, tmp_path / "other.pth")
+    with pytest.raises(zoo.TensorMismatchError, match="of_plain"):
+        convert(other, "two_plain", tmp_path / "none.safetensors")
 
 
 def test_only_a_mapping_of_tensors_is_a_checkpoint(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zoo import registry
 from zoo.errors import ManifestError
 from zoo.manifest import Weights, parse, read
 from zoo.spec import Plugin
@@ -22,7 +23,8 @@ PLUGINS: tuple[Plugin, ...] = tuple(
     for entry in entry_points(group="zoo.plugins")
     if entry.dist is not None and entry.dist.name == "zoo-vision"
 )
-MODELS = {model.name: model for plugin in PLUGINS for model in plugin.models}
+ROWS = {row.name: row for row in registry.load().plugins if row.is_builtin}
+MODELS = {name: model for row in ROWS.values() for name, model in row.models.items()}
 
 
 def manifest_of(resource: str) -> Path:
@@ -58,9 +60,8 @@ def test_every_manifest_in_the_package_belongs_to_a_plugin() -> None:
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
 def test_every_entry_is_of_an_architecture_of_its_plugin(plugin: Plugin) -> None:
-    models = {model.name for model in plugin.models}
     for resource in plugin.weights:
-        assert {entry.arch for entry in read(manifest_of(resource))} <= models
+        assert {entry.arch for entry in read(manifest_of(resource))} <= ROWS[plugin.name].models.keys()
 
 
 def test_no_name_is_given_twice() -> None:
@@ -90,26 +91,28 @@ def test_every_imagenet_score_is_a_claim_over_the_whole_validation_set(entry: We
     assert score.top5 is not None
     for percent in (score.top1, score.top5):  # a whole number of images, to the published three digits
         assert math.isclose(percent * 500, round(percent * 500), abs_tol=1e-6)
-    assert 60 < score.top1 < score.top5 < 100
+    assert 50 < score.top1 < score.top5 < 100
 
 
 @pytest.mark.parametrize("entry", [e for e in IMAGENET if e.hub == "hf"], ids=lambda entry: entry.name)
 def test_a_timm_score_is_claimed_at_the_input_that_the_entry_prepares(entry: Weights) -> None:
-    assert entry.repo == f"timm/{entry.name}"
+    assert entry.repo == f"timm/{entry.name.removeprefix('timm/')}"
     assert entry.file == "model.safetensors"
     assert entry.preprocess is not None
     said = re.search(r"img_size (\d+), crop_pct ([\d.]+), (\w+)", entry.scores["imagenet-1k/validation"].source)
     assert said is not None
     size, crop_pct, interpolation = said.groups()
     assert entry.preprocess.input_size == (3, int(size), int(size))
-    assert (entry.preprocess.crop_pct, entry.preprocess.interpolation) == (float(crop_pct), interpolation)
+    assert entry.preprocess.interpolation == interpolation
+    # The results' three digits are cut off, not rounded.
+    assert math.floor(entry.preprocess.crop_pct * 1000 + 1e-9) / 1000 == float(crop_pct)
 
 
 @pytest.mark.parametrize("entry", [e for e in IMAGENET if e.hub == "hf"], ids=lambda entry: entry.name)
 def test_a_timm_entry_prepares_its_input_as_timm_says(entry: Weights) -> None:
     from timm.models import get_pretrained_cfg
 
-    config = get_pretrained_cfg(entry.name)
+    config = get_pretrained_cfg(entry.name.removeprefix("timm/"))
     assert config is not None
     assert entry.preprocess is not None
     for field in ("input_size", "crop_pct", "interpolation", "mean", "std"):
@@ -123,6 +126,9 @@ TORCHVISION = {
     "tv_pth_features_in1k": "IMAGENET1K_FEATURES",
 }
 """Tags of the files that torchvision serves, with its own names of them."""
+THEIR_NAMES = {"alexnet_owt": "alexnet", "googlenet_tv": "googlenet"}
+MOVED = {"googlenet_tv", "inception_v3"}
+"""Networks of torchvision's that turn its normalised images into values in [-1, 1] themselves."""
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.tag in TORCHVISION], ids=lambda entry: entry.name)
@@ -130,7 +136,7 @@ def test_a_torchvision_entry_says_what_torchvisions_metadata_say(entry: Weights)
     from torchvision.models import get_model_weights
 
     version = TORCHVISION[entry.tag]
-    theirs = get_model_weights(entry.arch)[version]
+    theirs = get_model_weights(THEIR_NAMES.get(entry.arch, entry.arch))[version]
     assert f"{entry.hub}/{entry.path}" == theirs.url
     assert entry.sha256_prefix == re.findall(r"-([0-9a-f]{8})\.pth", theirs.url)[0]
     assert not entry.pinned
@@ -143,8 +149,9 @@ def test_a_torchvision_entry_says_what_torchvisions_metadata_say(entry: Weights)
     assert [preprocess.input_size[1]] == transform.crop_size
     assert [math.floor(preprocess.input_size[1] / preprocess.crop_pct)] == transform.resize_size
     assert preprocess.interpolation == transform.interpolation.value
-    assert list(preprocess.mean) == transform.mean
-    assert list(preprocess.std) == transform.std
+    is_moved = entry.arch in MOVED
+    assert list(preprocess.mean) == ([0.5, 0.5, 0.5] if is_moved else transform.mean)
+    assert list(preprocess.std) == ([0.5, 0.5, 0.5] if is_moved else transform.std)
 
 
 # ---- The reader ----

@@ -27,6 +27,7 @@ def _timm(preprocess: Preprocess):
         mean=preprocess.mean,
         std=preprocess.std,
         crop_pct=preprocess.crop_pct,
+        crop_mode=preprocess.crop_mode,
     )
 
 
@@ -64,6 +65,21 @@ def test_photographs_become_the_tensors_that_timm_makes(photographs, interpolati
     ours, timms = Transform(preprocess), _timm(preprocess)
     for image in photographs:
         assert torch.equal(ours(image), timms(image.convert("RGB"))), image.size
+
+
+@pytest.mark.parametrize("crop_mode", ["squash", "border"])
+@pytest.mark.parametrize(("size", "crop_pct"), [((224, 224), 1.0), ((97, 97), 0.9), ((64, 96), 0.9)])
+def test_photographs_are_squashed_or_bordered_as_timm_does(photographs, crop_mode, size, crop_pct):
+    preprocess = Preprocess((3, *size), crop_pct, "bicubic", crop_mode=crop_mode, **IMAGENET)
+    ours, timms = Transform(preprocess), _timm(preprocess)
+    for image in photographs:
+        assert torch.equal(ours(image), timms(image.convert("RGB"))), image.size
+
+
+def test_a_crop_larger_than_the_image_gets_black_around_it_as_in_timm(photographs):
+    preprocess = Preprocess((3, 64, 64), 1.15, "bicubic", **IMAGENET)
+    for image in photographs:
+        assert torch.equal(Transform(preprocess)(image), _timm(preprocess)(image.convert("RGB"))), image.size
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (3, 2), (31, 33), (500, 7)])

@@ -333,3 +333,102 @@ def test_filters_keep_what_they_say(filters: dict[str, object], claim: Callable[
     kept = zoo.list_models(**filters)  # type: ignore[arg-type]
     assert kept == [name for name in every if claim(zoo.info(name))]
     assert kept
+
+
+COLLECTION = """
+from zoo.manifest import Weights
+from zoo.spec import Model
+
+def read():
+    print("read")
+    models = [Model(f"library/{name}", build="library_model:build") for name in ("other", "net", "resnet20")]
+    return models, [Weights(file="f", arch="library/net", tag=tag, pinned=False) for tag in ("small", "large")]
+"""
+
+
+def _collection(site: Path, text: str = COLLECTION) -> None:
+    files = {
+        "library/__init__.py": plugin("library", collection='"library.all:read"', weights='("library:library.toml",)'),
+        "library/all.py": text,
+        "library/library.toml": "",
+    }
+    install(site, "third", {"library": "library:plugin"}, files)
+
+
+def test_a_collection_is_reached_in_full_and_claims_no_short_name(site: Path) -> None:
+    _collection(site)
+    found = registry.load().find("library/net.large")
+    assert (found.row.name, found.model.name, found.weights and found.weights.name) == (
+        "library",
+        "library/net",
+        "library/net.large",
+    )
+    assert registry.load().find("resnet20").row.name == "resnet"
+    with pytest.raises(UnknownNameError, match=r"Unknown model 'other'.\nDid you mean library/other\?"):
+        registry.load().find("other")
+    with pytest.raises(UnknownNameError, match=r"'library/nut'.\nDid you mean library/net or"):
+        registry.load().find("library/nut")
+    with pytest.raises(UnknownNameError, match=r"'library/net.medium'"):
+        registry.load().find("library/net.medium")
+
+
+def test_a_collection_is_listed_only_where_it_is_asked_for(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _collection(site)
+    whole = ["library/net", "library/other", "library/resnet20"]
+    assert zoo.list_models("library/*") == whole
+    assert zoo.list_models("lib*/*") == whole
+    assert zoo.list_models(family="library") == whole
+    assert capfd.readouterr().out == ""  # a chatty hook does not spoil --json
+    assert zoo.list_models("n*", family="library") == ["library/net"]
+    assert zoo.list_models("library/*.l*") == ["library/net.large"]
+    assert not [name for pattern in ("*", "lib*", "*net*") for name in zoo.list_models(pattern) if "/" in name]
+
+
+def test_nothing_is_read_of_a_collection_that_nobody_asks_for(site: Path) -> None:
+    _collection(site, "raise SystemExit('read')")
+    assert "resnet20" in zoo.list_models()
+    assert registry.load().find("resnet20").model.name == "resnet20"
+    assert rows()["library"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import absent", "No module named 'absent'"),
+        (COLLECTION.replace("library/{name}", "{name}"), "'other' is none of library/..."),
+        (COLLECTION.replace('arch="library/net"', 'arch="library/nut"'), "'library/nut.small' is none of library/..."),
+        ("def read(): raise ZeroDivisionError('never')", "ZeroDivisionError: never"),
+    ],
+)
+def test_a_collection_that_cannot_be_read_is_a_row_with_the_reason(site: Path, text: str, reason: str) -> None:
+    _collection(site, text)
+    assert zoo.list_models("library/*") == []
+    assert rows()["library"].status == "broken"
+    assert reason in rows()["library"].reason
+    assert "resnet20" in zoo.list_models()
+    registry.clear()
+    with pytest.raises(PluginError, match="library"):
+        registry.load().find("library/net")
+
+
+def test_a_manifest_pins_weights_of_a_collection(site: Path) -> None:
+    _collection(site)
+    (site / "library" / "library.toml").write_text(MANIFEST.format(arch='"library/net"', tag="large", sha256="a" * 64))
+    default, other = registry.load().find("library/net").row.weights["library/net"]
+    assert (default.name, default.pinned, other.name, other.pinned) == (
+        "library/net.large",
+        True,
+        "library/net.small",
+        False,
+    )
+
+
+def test_a_directory_hub_adds_weights_to_a_collections_model(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _collection(site)
+    (tmp_path / "manifest.toml").write_text(MANIFEST.format(arch='"library/other"', tag="own", sha256="a" * 64))
+    monkeypatch.setenv("ZOO_HUB", str(tmp_path))
+    found = registry.load().find("library/other.own")
+    assert found.weights is not None
+    assert found.weights.hub == str(tmp_path)

@@ -23,11 +23,27 @@ def test_a_spec_error_is_a_zoo_error_and_a_value_error() -> None:
     assert issubclass(SpecError, ValueError)
 
 
-@pytest.mark.parametrize("name", ["", "Net", "net-20", "net.20", "a/b", "_net", "net 20", "nét"])
+@pytest.mark.parametrize("name", ["", "Net", "net-20", "net.20", "a/", "/b", "a/b/c", "_net", "net 20", "nét"])
 def test_names_outside_the_grammar_are_refused(name: str) -> None:
     for make in (lambda: Model(name, build=BUILD), lambda: Plugin(name, 1, ()), lambda: DatasetSpec(name, BUILD)):
         with pytest.raises(SpecError, match="a name is lower case"):
             make()
+
+
+def test_only_a_model_may_be_named_in_full_and_only_in_a_collection() -> None:
+    model = Model("family/net", build=BUILD)
+    for make in (lambda: Plugin("a/b", 1), lambda: DatasetSpec("a/b", BUILD)):
+        with pytest.raises(SpecError, match="a name is lower case"):
+            make()
+    with pytest.raises(SpecError, match="only the models of a collection"):
+        Plugin("family", 1, (model,))
+
+
+def test_a_plugin_has_models_or_a_collection() -> None:
+    with pytest.raises(SpecError, match="not both"):
+        Plugin("family", 1, (Model("net", build=BUILD),), collection="family.all:read")
+    with pytest.raises(SpecError, match=r"'package\.module:function'"):
+        Plugin("family", 1, collection="family.all")
 
 
 @pytest.mark.parametrize("hook", ["", "build", "package.build", "package:", ":build", "a:b:c", "a/b:c", "a:b()"])
@@ -52,9 +68,9 @@ def test_a_plugin_cannot_name_two_models_alike() -> None:
     ("fields", "message"),
     [
         ({"input_size": (3, 0, 32)}, "must be positive"),
-        ({"crop_pct": 0.0}, r"must lie in \(0, 1\]"),
-        ({"crop_pct": float("nan")}, r"must lie in \(0, 1\]"),
-        ({"crop_pct": 1.5}, r"must lie in \(0, 1\]"),
+        ({"crop_pct": 0.0}, r"must lie in \(0, 2\)"),
+        ({"crop_pct": float("nan")}, r"must lie in \(0, 2\)"),
+        ({"crop_pct": 87.5}, r"must lie in \(0, 2\): a fraction"),
         ({"input_size": (1, 28, 28)}, "3 means and 3 stds for 1 channels"),
         ({"std": (1.0, 0.0, 1.0)}, "must be positive"),
         ({"interpolation": "lanczos"}, "Invalid enum value 'lanczos'"),
@@ -66,7 +82,7 @@ def test_preprocessing_that_cannot_be_done_is_refused(fields: dict[str, Any], me
         Preprocess(**fields)
 
 
-@pytest.mark.parametrize("fields", [{"params": -1}, {"macs": -1}, {"num_classes": 0}])
+@pytest.mark.parametrize("fields", [{"params": -1}, {"macs": -1}, {"num_classes": -1}])
 def test_counts_are_not_negative(fields: dict[str, int]) -> None:
     with pytest.raises(SpecError):
         Model("net", build=BUILD, **fields)  # type: ignore[arg-type]

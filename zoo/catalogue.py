@@ -30,6 +30,8 @@ def list_models(
     """Names that match the shell ``pattern`` and all filters, sorted naturally.
 
     Architectures; with ``pretrained``, a ``dataset``, a ``license`` or a dot in the pattern, weights.
+    Those of a collection are left out unless ``family`` or the part of the pattern before a slash
+    names it: ``list_models("plugin/*")``.
     """
     chosen = select(
         pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
@@ -49,7 +51,11 @@ def select(
     """As :func:`list_models`, with what stands behind each name."""
     tagged = pretrained or dataset is not None or license is not None or "." in pattern
     lines: list[Selected] = []
-    for entry in registry.load().models():
+    registered = registry.load()
+    asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
+    if family is not None and "/" not in pattern and asked:
+        pattern = f"{family}/{pattern}"
+    for entry in registered.models(asked):
         if family not in (None, entry.row.name) or (max_params is not None and entry.model.params > max_params):
             continue
         if not tagged:
@@ -62,6 +68,17 @@ def select(
             and (license is None or weights.license.weights.casefold() == license.casefold())
         ]
     return [line for line in lines if fnmatchcase(line.name, pattern)]
+
+
+def _addresses(pattern: str, plugin: str) -> bool:
+    before, slash, _ = pattern.partition("/")
+    return bool(slash) and fnmatchcase(plugin, before)
+
+
+def left_out(pattern: str, family: str | None) -> list[str]:
+    """The collections that :func:`list_models` does not look into. Nothing is read of them."""
+    rows = registry.load().collections
+    return [row.name for row in rows if family is None and not _addresses(pattern, row.name)]
 
 
 def trained_on(weights: Weights) -> set[str]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zoo import load, manifest, names, probe, registry, tensorfile
-from zoo.errors import FileFormatError, TensorMismatchError, UnknownNameError, WeightsError
+from zoo.errors import FileFormatError, PluginError, TensorMismatchError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.spec import KeyMap, Preprocess
@@ -143,11 +143,14 @@ def _apply(key_map: KeyMap, state: dict[str, Tensor], found: Found, args: Mappin
     try:
         with torch.device("meta"):
             module, _ = load.build(model, num_classes=classes, in_chans=channels, **{**key_map.args, **args})
+        fitted.tensors = load.translate(model, module, fitted.tensors, file)
         for key, expected in module.state_dict().items():
             _complete(fitted, key, expected)
         load.check(module, fitted.tensors, file)
     except TensorMismatchError as error:
         fitted.problem = error
+    except PluginError as error:  # another network of the family, which does not know the map's arguments
+        fitted.problem = TensorMismatchError(f"{model.name} cannot be built as {key_map.name} needs it: {error}")
     return fitted
 
 
@@ -188,6 +191,7 @@ def _origin(file: Path, key_map: KeyMap) -> str:
 
 
 def _tag_of(out: Path, arch: str) -> str:
+    arch = arch.rpartition("/")[2]
     tag = out.name.removesuffix(".safetensors").removeprefix(f"{arch}.")
     return tag if out.name.startswith(f"{arch}.") and names.is_part(tag) else ""
 

@@ -74,6 +74,17 @@ def info_of(model: "nn.Module") -> "ModelInfo":
     return info
 
 
+def require_classes(model: "nn.Module") -> None:
+    """Raises :class:`WeightsError` for a network that has no head: its outputs are features."""
+    if getattr(model, "num_classes", None) == 0:
+        info = getattr(model, "zoo_info", None)
+        name = info.name if info is not None else f"This {type(model).__name__}"
+        raise WeightsError(
+            f"{name} has no classes: the network gives features.",
+            hint="zoo features writes them down, zoo classify learns from them.",
+        )
+
+
 def preprocess(model: "nn.Module") -> "Transform":
     """What turns a PIL image into the input of ``model``, float32 C H W, as its weights expect it."""
     from zoo.data.preprocess import Transform

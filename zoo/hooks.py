@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.creation import create_trained, info_of
+from zoo.creation import create_trained, info_of, require_classes
 from zoo.errors import DataError, WeightsError
 from zoo.spec import Model
 
@@ -47,6 +47,7 @@ def evaluate(
     if isinstance(model, str):
         model = create_trained(model, weights=weights)
     info = info_of(model)
+    require_classes(model)
     data = data or info.classes
     if not data:
         raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import torch
 from torch import Tensor, nn
 
 from zoo import registry, tensorfile
@@ -57,17 +58,20 @@ def build_from(
     """The network whose tensors ``file`` holds, as ``entry`` or else the file itself describes it.
 
     The file says how many classes and input channels it was made for; where the caller wants
-    others, the head is newly initialised, the stem adapted, and a warning logged.
+    others, the head is newly initialised, the stem adapted, and a warning logged. Tensors that do
+    not fit as they are go through the model's own ``translate`` first, where it has one.
     """
     about = _described(file, model, entry)
     args = {**model.args, **about.args, **args}
     tensors = tensorfile.read(file)
-    had_classes = classes_in(tensors, model.head) or model.num_classes
+    stated = model.num_classes if entry is None or entry.num_classes is None else entry.num_classes
+    had_classes = classes_in(tensors, model.head) or stated
     had_channels = channels_in(tensors, model.stem) or about.preprocess.input_size[0]
     channels = had_channels if in_chans is None else in_chans
-    adapted = adapt_stem(tensors, model.stem, channels)
     with skip_init():
         module = _call_build(model, had_classes, channels, args)
+    tensors = translate(model, module, tensors, about.name)
+    adapted = adapt_stem(tensors, model.stem, channels)
     if about.preprocess.whitening == "zca":
         from zoo.data.whitening import ZCA, attach
 
@@ -131,6 +135,31 @@ def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int)
         tensors[key] = adapted.to(weight.dtype)
         changed.append(key)
     return changed
+
+
+def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], source: object) -> dict[str, Tensor]:
+    """``tensors``, or what the model's own translation makes of them where more than the stem does not fit."""
+    if not model.translate or _fits(module.state_dict(), tensors, model.stem):
+        return tensors
+    hook = registry.hook(model.translate, model.requires)
+    try:
+        with torch.no_grad():
+            translated: dict[str, Tensor] = hook(dict(tensors), module)
+    except ZooError:
+        raise
+    except Exception as error:  # it may raise anything at tensors that are none of its own; these do not fit
+        check(module, tensors, source)
+        raise PluginError(f"{model.translate} raised {type(error).__name__}: {error}") from error
+    # What comes from the module itself, not yet initialised, is no tensor of the file.
+    own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()} - {0}
+    return {key: tensor for key, tensor in translated.items() if tensor.untyped_storage().data_ptr() not in own}
+
+
+def _fits(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], stem: tuple[str, ...]) -> bool:
+    may_differ = {f"{module}.weight" for module in stem}
+    return state.keys() == tensors.keys() and all(
+        state[key].shape == tensors[key].shape or key in may_differ for key in state
+    )
 
 
 def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from zoo.errors import ManifestError
-from zoo.names import is_part
+from zoo.names import is_arch, is_part
 from zoo.spec import Preprocess
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -89,6 +89,7 @@ class Weights(Entry, frozen=True):
 
     ``hub`` is where ``repo/file`` lies when no mirror has it: ``hf`` (the Hugging Face Hub),
     ``embedded:<package>`` (inside an installed package), a directory or any fsspec address.
+    ``num_classes`` is None where nobody says, 0 where the file has no head and the network gives features.
     ``pinned = false`` marks an entry whose bytes are not known by their sha256.
     """
 
@@ -105,7 +106,7 @@ class Weights(Entry, frozen=True):
     origin: str = ""
     license: License = License()
     classes: str = ""
-    num_classes: Count = 0
+    num_classes: Count | None = None
     preprocess: Preprocess | None = None
     args: Mapping[str, Any] = {}
     scores: Mapping[str, Score] = {}
@@ -151,7 +152,7 @@ def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     entries = []
     for arch, tags in tables.items():
         for tag, table in tags.items() if isinstance(tags, dict) else [("", tags)]:
-            if not (is_part(arch) and is_part(tag) and isinstance(table, dict)):
+            if not (is_arch(arch) and is_part(tag) and isinstance(table, dict)):
                 where = f"{file}:{_line_of(text, arch, tag, [])}"
                 raise ManifestError(f"{where}: expected a table [arch.tag] of lower case letters, digits and _")
             try:
@@ -168,9 +169,10 @@ def render(entry: Weights) -> str:
     table: dict[str, Any] = msgspec.to_builtins(entry)
     scores, probe = table.pop("scores", {}), table.pop("probe", None)
     arch, tag = table.pop("arch"), table.pop("tag")
-    parts = [(f"{arch}.{tag}", table)]
-    parts += [(f"{arch}.{tag}.scores.{json.dumps(key)}", score) for key, score in scores.items()]
-    parts += [(f"{arch}.{tag}.probe", probe)] if probe else []
+    name = f"{_key(arch)}.{tag}"
+    parts = [(name, table)]
+    parts += [(f"{name}.scores.{json.dumps(key)}", score) for key, score in scores.items()]
+    parts += [(f"{name}.probe", probe)] if probe else []
     return "\n".join(f"[{name}]\n{_lines(values)}" for name, values in parts)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from zoo.errors import UnknownNameError
 
 _PART = r"[a-z0-9][a-z0-9_]*"
+_ARCH = re.compile(rf"(?:{_PART}/)?{_PART}")
 _NAME = re.compile(rf"(?:(?P<plugin>{_PART})/)?(?P<arch>{_PART})(?:\.(?P<tag>{_PART}))?")
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -39,6 +40,11 @@ def parse(text: str) -> Name:
 def is_part(text: str) -> bool:
     """Whether ``text`` can stand as a plugin, an architecture or a tag."""
     return re.fullmatch(_PART, text) is not None
+
+
+def is_arch(text: str) -> bool:
+    """Whether ``text`` can name an architecture: ``arch``, or in full ``plugin/arch``."""
+    return _ARCH.fullmatch(text) is not None
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -4,96 +4,27 @@ Every plugin is found through the entry-point group ``zoo.plugins``, the built-i
 that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two models
 with one name never depend on the order of installation: the built-in distribution owns short names,
 a third party's same name is reached as ``plugin/arch``, and what third parties contest among
-themselves has to be spelled out.
+themselves has to be spelled out. The models of a collection have no short names: nothing is read of
+it until one of them is asked for.
 """
 
 import contextlib
-import importlib
 import importlib.metadata
-import importlib.util
 import os
-import sys
-from collections.abc import Callable, Iterator
-from functools import cache, cached_property
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from zoo import manifest, names
-from zoo.errors import AmbiguousNameError, ManifestError, MissingExtraError, PluginError, UnknownNameError
+from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
-from zoo.spec import API, Model, Plugin, Requirement
+from zoo.plugins import DISTRIBUTION, PluginRow, hook, resource
+from zoo.spec import Model, Plugin
 
 GROUP = "zoo.plugins"
-DISTRIBUTION = "zoo-vision"
-
-
-class PluginRow:
-    """One entry point and what became of it.
-
-    ``status`` is ``ok``, ``broken`` (its import or its manifest failed), ``set aside`` (a conflict
-    or a newer contract) or ``disabled`` (by ``ZOO_PLUGINS`` or ``ZOO_DISABLE_PLUGINS``); ``reason``
-    says why it is not ``ok``. ``plugin`` is None unless the plugin can be used.
-    """
-
-    def __init__(self, entry_point: importlib.metadata.EntryPoint, *, is_builtin: bool) -> None:
-        self.name = entry_point.name
-        self.is_builtin = is_builtin
-        self.status = "ok"
-        self.reason = ""
-        self.plugin: Plugin | None = None
-        self._entry_point = entry_point
-
-    def refuse(self, status: str, reason: str) -> None:
-        self.status, self.reason, self.plugin = status, reason, None
-
-    def load(self) -> None:
-        """Imports the plugin; whatever goes wrong there becomes the reason."""
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # a chatty plugin must not spoil --json
-                value = self._entry_point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # sys.exit at import is a BaseException too
-            return self.refuse("broken", f"importing {self._entry_point.value} raised {type(error).__name__}: {error}")
-        if not isinstance(value, Plugin):
-            return self.refuse(
-                "broken", f"{self._entry_point.value} is a {type(value).__name__}, not a zoo.spec.Plugin"
-            )
-        if value.api > API:
-            return self.refuse(
-                "set aside", f"it needs plugin contract {value.api}, this Zoo has {API}: pip install -U {DISTRIBUTION}"
-            )
-        if value.name != self.name:
-            return self.refuse("broken", f"its entry point is called {self.name!r}, the plugin {value.name!r}")
-        self.plugin = value
-        return None
-
-    # A distribution's metadata is parsed as an e-mail: too slow to do for a plugin nobody asks about.
-    @cached_property
-    def distribution(self) -> str:
-        return self._entry_point.dist.name if self._entry_point.dist else ""
-
-    @cached_property
-    def version(self) -> str:
-        return self._entry_point.dist.version if self._entry_point.dist else ""
-
-    @cached_property
-    def weights(self) -> dict[str, tuple[Weights, ...]]:
-        """The plugin's manifests, by architecture; raises :class:`ManifestError`."""
-        if self.plugin is None:
-            return {}
-        found: dict[str, dict[str, Weights]] = {model.name: {} for model in self.plugin.models}
-        for address in self.plugin.weights:
-            file = resource(address)
-            for entry in manifest.read(file):
-                if entry.arch not in found:
-                    raise ManifestError(f"{file}: [{entry.name}]: plugin {self.name!r} has no model {entry.arch!r}")
-                if entry.tag in found[entry.arch]:
-                    raise ManifestError(f"{file}: [{entry.name}] is given twice")
-                found[entry.arch][entry.tag] = entry
-        return {arch: tuple(tags.values()) for arch, tags in found.items()}
 
 
 class Found(NamedTuple):
@@ -125,9 +56,19 @@ class Registry:
             for model in row.plugin.models if row.plugin else ():
                 self._owners.setdefault(model.name, []).append((row, model))
 
-    def models(self) -> list[Listed]:
-        """Every usable model, sorted naturally. A plugin with a bad manifest turns ``broken`` here."""
+    @property
+    def collections(self) -> tuple[PluginRow, ...]:
+        return tuple(row for row in self.plugins if row.is_collection)
+
+    def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
+        """Every usable model, sorted naturally; of collections, those of the given ones.
+
+        A plugin with a bad manifest or collection turns ``broken`` here.
+        """
         listed = []
+        for row in collections:
+            with contextlib.suppress(ManifestError, PluginError):
+                listed += [Listed(name, row, model, self.weights_of(row, model)) for name, model in row.models.items()]
         for arch, owners in self._owners.items():
             for row, model in owners:
                 with contextlib.suppress(ManifestError):
@@ -160,7 +101,7 @@ class Registry:
             row.status, row.reason = "broken", str(error)
             raise
         taken = {weights.tag for weights in own}
-        is_short = self._owners[model.name][0][0] is row
+        is_short = row.is_collection or self._owners[model.name][0][0] is row
         extra = self._local.get(model.name, ()) if is_short else ()
         return own + tuple(weights for weights in extra if weights.tag not in taken)
 
@@ -175,15 +116,30 @@ class Registry:
             for row, model in owners:
                 if row.name == name.plugin:
                     return row, model
+            for row in self.collections:
+                full = f"{name.plugin}/{name.arch}"
+                if row.name == name.plugin:
+                    if full not in row.models:
+                        hint = f"zoo list '{row.name}/*' shows its models."
+                        raise UnknownNameError.of("model", full, row.models, hint=hint)
+                    return row, row.models[full]
             self._explain_plugin(name.plugin)
             known = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row, _ in owners]
             raise UnknownNameError.of("model", f"{name.plugin}/{name.arch}", known, hint="zoo list shows all models.")
         if not owners:
-            raise UnknownNameError.of("model", name.arch, self._owners, hint="zoo list shows all models.")
+            raise self._unknown(name.arch)
         if len(owners) > 1 and not owners[0][0].is_builtin:
             candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
             raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Say {candidates}.")
         return owners[0]
+
+    def _unknown(self, arch: str) -> UnknownNameError:
+        """The error for a short name that nobody has; what a collection calls so is what was meant."""
+        for row in self.collections:
+            with contextlib.suppress(PluginError):
+                if (full := f"{row.name}/{arch}") in row.models:
+                    return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
+        return UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
 
     def _explain_plugin(self, plugin: str) -> None:
         rows = [row for row in self.plugins if row.name == plugin]
@@ -204,31 +160,6 @@ def load() -> Registry:
 def clear() -> None:
     """Forgets the registry, so that :func:`load` looks again."""
     load.cache_clear()
-
-
-def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
-    """Imports ``"package.module:function"``; says what to install where a requirement is missing."""
-    for requirement in requires:
-        if importlib.util.find_spec(requirement.module.partition(".")[0]) is None:
-            raise MissingExtraError.of(target, requirement.module, requirement.install)
-    module, _, function = target.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"Hook {target!r} cannot be imported: {error}") from error
-    return found
-
-
-def resource(address: str) -> Path:
-    """The file that ``"package:path"`` names; finding it imports no package."""
-    package, _, path = address.partition(":")
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ModuleNotFoundError, ValueError):  # of a package within a package, or of no name at all
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise ManifestError(f"{address}: there is no package {package!r}")
-    return Path(next(iter(spec.submodule_search_locations)), path)
 
 
 def _discover() -> Iterator[PluginRow]:
@@ -286,4 +217,4 @@ def _local_weights() -> dict[str, tuple[Weights, ...]]:
     return found
 
 
-__all__ = ["Found", "Listed", "PluginRow", "Registry", "clear", "hook", "load", "resource"]
+__all__ = ["DISTRIBUTION", "Found", "Listed", "PluginRow", "Registry", "clear", "hook", "load", "resource"]

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import force_setattr, replace
 
 from zoo.errors import SpecError
-from zoo.names import is_part
+from zoo.names import is_arch, is_part
 
 API = 1
 """The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
@@ -57,8 +57,10 @@ class Preprocess(Spec, frozen=True):
     """How an image becomes the network's input.
 
     The shorter side is resized to ``floor(size / crop_pct)`` with ``interpolation``, the centre
-    ``size`` is cut out, values go to [0, 1], then ``(x - mean) / std`` per channel. ``whitening``
-    says that the network carries a whitening transform of its own (``zoo.data.whitening``).
+    ``size`` is cut out, with black around it where the image is smaller, values go to [0, 1], then
+    ``(x - mean) / std`` per channel. ``crop_mode``, as timm has it, resizes the longer side and fills up
+    with the mean colour (``border``), or both sides, whatever becomes of the proportions (``squash``).
+    ``whitening`` says that the network carries a whitening transform of its own (``zoo.data.whitening``).
     """
 
     input_size: tuple[int, int, int] = (3, 224, 224)
@@ -67,12 +69,13 @@ class Preprocess(Spec, frozen=True):
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     whitening: Literal["none", "zca"] = "none"
+    crop_mode: Literal["center", "squash", "border"] = "center"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         channels, height, width = self.input_size
         self.require(channels > 0 and height > 0 and width > 0, f"input_size {self.input_size} must be positive")
-        self.require(0 < self.crop_pct <= 1, f"crop_pct {self.crop_pct} must lie in (0, 1]")
+        self.require(0 < self.crop_pct < 2, f"crop_pct {self.crop_pct} must lie in (0, 2): a fraction of the side")
         self.require(
             len(self.mean) == len(self.std) == channels,
             f"{len(self.mean)} means and {len(self.std)} stds for {channels} channels",
@@ -96,7 +99,9 @@ class Model(Spec, frozen=True):
     ``num_classes`` and ``in_chans``: the only ones whose tensors a weights file need not fit.
     ``params`` counts learnable elements as built by default; ``macs`` the multiply-adds of
     convolutions and linear layers for one input of ``preprocess.input_size``, 0 where not stated.
-    ``stages`` names the submodules at which features are taken.
+    ``stages`` names the submodules at which features are taken. Without classes (``num_classes`` 0)
+    the network gives features. ``translate`` is called with the tensors of a file that does not fit
+    as it is, and the module; it returns tensors that might, in a library's newer names and shapes.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Model(Spec, frozen=True):
     head: tuple[str, ...] = ()
     stem: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    translate: str = ""
     train: str = "zoo.training:train"
     evaluate: str = "zoo.evaluation:evaluate"
     requires: tuple[Requirement, ...] = ()
@@ -117,11 +123,11 @@ class Model(Spec, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(is_part(self.name), "a name is lower case letters, digits and _, beginning with a letter or digit")
-        for hook in (self.build, self.train, self.evaluate):
+        self.require(is_arch(self.name), "a name is lower case letters, digits and _, beginning with a letter or digit")
+        for hook in (self.build, self.train, self.evaluate, *filter(None, [self.translate])):
             self.require(_TARGET.fullmatch(hook) is not None, f"hook {hook!r} must read 'package.module:function'")
         self.require(self.params >= 0 and self.macs >= 0, "params and macs must not be negative")
-        self.require(self.num_classes > 0, "num_classes must be positive")
+        self.require(self.num_classes >= 0, "num_classes must not be negative")
 
 
 class KeyMap(Spec, frozen=True):
@@ -174,26 +180,35 @@ class DatasetSpec(Spec, frozen=True):
 class Plugin(Spec, frozen=True):
     """A family: its models, and resources ``"package:path"`` with its weights and recipes.
 
-    What it ``requires``, each of its models does.
+    What it ``requires``, each of its models does. A plugin that stands for another library has a
+    ``collection`` in place of models: a hook, called on first need and without torch, that returns
+    them and their weights (``zoo.manifest.Weights``), each model named in full, ``plugin/arch``.
+    They have no short names, and are listed only where they are asked for.
     """
 
     name: str
     api: int
-    models: tuple[Model, ...]
+    models: tuple[Model, ...] = ()
     weights: tuple[str, ...] = ()
     recipes: str = ""
     key_maps: tuple[KeyMap, ...] = ()
     datasets: tuple[DatasetSpec, ...] = ()
     requires: tuple[Requirement, ...] = ()
+    collection: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        if self.collection:
+            target = self.collection
+            self.require(_TARGET.fullmatch(target) is not None, f"hook {target!r} must read 'package.module:function'")
+            self.require(not self.models, "it has models or a collection, not both")
         if self.requires:
             models = (replace(model, requires=(*self.requires, *model.requires)) for model in self.models)
             force_setattr(self, "models", tuple(models))
         names = [model.name for model in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         self.require(not twice, f"models named twice: {', '.join(twice)}")
+        self.require(all(map(is_part, names)), "only the models of a collection are named in full")
         for resource in (*self.weights, *filter(None, [self.recipes])):
             self.require(_RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must read 'package:path'")

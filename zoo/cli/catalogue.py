@@ -1,5 +1,6 @@
 """``zoo list``, ``zoo info``, ``zoo plugins``: what there is. Nothing here imports torch."""
 
+from collections import Counter
 from typing import Any
 
 import click
@@ -23,7 +24,8 @@ from zoo.spec import Model, Preprocess
 def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
     """List the models whose names match PATTERN.
 
-    A pattern with a dot, such as 'resnet20.*', lists weights and their scores.
+    A pattern with a dot, such as 'resnet20.*', lists weights and their scores; one that begins with a
+    collection's name and a slash, such as 'timm/resnet*', the models of that library.
     """
     lines = catalogue.select(pattern, **filters)
     weights = [(line.entry, line.weights) for line in lines if line.weights]
@@ -38,6 +40,8 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
         note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
         if not {"*", "?", "["} & set(pattern):
             note(f"Try zoo list '{pattern}*'.")
+    for name in catalogue.left_out(pattern, filters["family"]):
+        note(f"Not looked into: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' does.")
     unusable = [row.name for row in registry.load().plugins if row.status not in ("ok", "disabled")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins says why.")
@@ -71,7 +75,10 @@ def info(name: str, as_json: bool) -> None:
 def plugins(as_json: bool) -> None:
     """Show every plugin that is installed and what became of it."""
     registered = registry.load()
-    usable = [entry.row for entry in registered.models()]  # reads the manifests, so that a bad one shows
+    models, weights = Counter[PluginRow](), Counter[PluginRow]()
+    for entry in registered.models(registered.collections):  # reads the manifests, so that a bad one shows
+        models[entry.row] += 1
+        weights[entry.row] += len(entry.weights)
     if as_json:
         return print_json(
             [
@@ -81,17 +88,19 @@ def plugins(as_json: bool) -> None:
                     "version": row.version,
                     "status": row.status,
                     "reason": row.reason,
-                    "models": usable.count(row),
+                    "models": models[row],
+                    "weights": weights[row],
                     "builtin": row.is_builtin,
                 }
                 for row in registered.plugins
             ]
         )
     rows = [
-        (row.name, row.distribution, row.version, row.status, str(usable.count(row)), row.reason)
+        (row.name, row.distribution, row.version, row.status, str(models[row]), str(weights[row]), row.reason)
         for row in registered.plugins
     ]
-    print_table(("plugin", "distribution", "version", "status", "models", "reason"), rows, right=("models",))
+    titles = ("plugin", "distribution", "version", "status", "models", "weights", "reason")
+    print_table(titles, rows, right=("models", "weights"))
     return None
 
 

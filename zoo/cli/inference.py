@@ -43,10 +43,11 @@ def predict(
     Shows the likeliest classes of each and their probabilities. NAME without a tag stands for the
     model's default weights.
     """
-    from zoo.creation import create_trained, info_of
+    from zoo.creation import create_trained, info_of, require_classes
 
     with only_answers():
         model = create_trained(name, weights=weights, device=device, **read_args(args)).eval()
+        require_classes(model)
         classes = _class_names(model)
 
     def work(file: str) -> list[dict[str, Any]]:

@@ -16,8 +16,12 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 
 def complete_name(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Names of models; of weights once a dot is typed."""
-    return [name for name in list_models(pretrained="." in incomplete) if name.startswith(incomplete)]
+    """Names of models; of weights once a dot is typed; of a collection's once its slash is."""
+    plugin, slash, _ = incomplete.partition("/")
+    pattern = f"{plugin}/*" if slash else "*"
+    known = list_models(pattern, pretrained="." in incomplete)
+    known += [f"{row.name}/" for row in registry.load().collections if not slash]
+    return [name for name in known if name.startswith(incomplete)]
 
 
 def complete_family(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -61,7 +61,8 @@ def verify(context: click.Context, names: tuple[str, ...], deep: bool, as_json: 
         row = _verify(name, deep)
         if not as_json:
             said = f"logits within {row['tolerance']:g} of its probe" if row["tolerance"] else "it has no probe"
-            click.echo(f"{row['weights']}: {size(row['size'])} as pinned, {row['tensors']} tensors fit, {said}")
+            known = "pinned" if row["pinned"] else "fetched"
+            click.echo(f"{row['weights']}: {size(row['size'])} as {known}, {row['tensors']} tensors fit, {said}")
         return row
 
     names = names or _cached_names()
@@ -112,15 +113,17 @@ def _verify(name: str, deep: bool) -> dict[str, Any]:
         "weights": entry.name,
         "file": file,
         "size": file.stat().st_size,
+        "pinned": entry.pinned,
         "tensors": len(module.state_dict()),
         "tolerance": entry.probe.tolerance.get("float32") if entry.probe else None,
     }
 
 
 def _cached_names() -> tuple[str, ...]:
+    registered = registry.load()
     return tuple(
         f"{entry.name}.{weights.tag}"
-        for entry in registry.load().models()
+        for entry in registered.models(registered.collections)
         for weights in entry.weights
         if _is_in_cache(weights)
     )

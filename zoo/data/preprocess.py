@@ -6,7 +6,6 @@ Pillow resizes, torch does the rest; neither torchvision nor timm is imported.
 import math
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -26,13 +25,15 @@ class Transform:
 
     The shorter side is resized to ``floor(size / crop_pct)`` (for an input that is not square, the
     side that is nearer to its target), the centre is cut out, with black around where the image is
-    smaller, values go to [0, 1], then ``(x - mean) / std``. Colour becomes grey, and grey is
+    smaller, or as ``crop_mode`` says; values go to [0, 1], then ``(x - mean) / std``. Colour becomes grey, and grey is
     repeated, as ``input_size`` asks. Whitening is the network's own affair.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
         self.channels, self.height, self.width = preprocess.input_size
+        fill = [round(255 * mean) if preprocess.crop_mode == "border" else 0 for mean in preprocess.mean]
+        self._fill = torch.tensor(fill, dtype=torch.uint8)[:, None, None]
         self._constants: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __repr__(self) -> str:
@@ -66,11 +67,14 @@ class Transform:
         """The size that an image of ``height`` x ``width`` is resized to."""
         crop_pct = self.preprocess.crop_pct
         target_height, target_width = math.floor(self.height / crop_pct), math.floor(self.width / crop_pct)
-        if target_height == target_width:  # as torchvision's Resize with one number: cut off, not rounded
+        if self.preprocess.crop_mode == "squash":
+            return target_height, target_width
+        is_bordered = self.preprocess.crop_mode == "border"
+        if target_height == target_width and not is_bordered:  # as torchvision's Resize: cut off, not rounded
             short, long = min(height, width), max(height, width)
             new_long = int(target_height * long / short)
             return (target_height, new_long) if height <= width else (new_long, target_height)
-        ratio = min(height / target_height, width / target_width)
+        ratio = (max if is_bordered else min)(height / target_height, width / target_width)
         return round(height / ratio), round(width / ratio)
 
     def _resize(self, image: Image.Image) -> Tensor:
@@ -81,11 +85,13 @@ class Transform:
 
     def _cut(self, pixels: Tensor) -> Tensor:
         """The centre of ``pixels`` ... H W; an odd rest is halved as torchvision's CenterCrop does."""
-        missing_height = max(self.height - pixels.shape[-2], 0)
-        missing_width = max(self.width - pixels.shape[-1], 0)
-        if missing_height or missing_width:
-            left, top = missing_width // 2, missing_height // 2
-            pixels = F.pad(pixels, (left, missing_width - left, top, missing_height - top))
+        height, width = pixels.shape[-2:]
+        if height < self.height or width < self.width:
+            top, left = max(self.height - height, 0) // 2, max(self.width - width, 0) // 2
+            shape = (*pixels.shape[:-2], max(height, self.height), max(width, self.width))
+            filled = self._fill.to(pixels.device).expand(shape).clone()
+            filled[..., top : top + height, left : left + width] = pixels
+            pixels = filled
         top = round((pixels.shape[-2] - self.height) / 2)
         left = round((pixels.shape[-1] - self.width) / 2)
         return pixels[..., top : top + self.height, left : left + self.width]

@@ -15,7 +15,7 @@ def weights(subject: Subject, entry: Weights) -> None:
     """
     model = subject.model
     preprocess = entry.preprocess or model.preprocess
-    classes = entry.num_classes or model.num_classes
+    classes = model.num_classes if entry.num_classes is None else entry.num_classes
     device = subject.shape_device
     with subject.on(device):
         module = subject.build(num_classes=classes, in_chans=preprocess.input_size[0], **entry.args)

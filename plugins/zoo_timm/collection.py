@@ -1,0 +1,73 @@
+"""The snapshot as Zoo's values: neither timm nor torch is imported."""
+
+from zoo.manifest import License, Weights
+from zoo.spec import Model, Preprocess
+from zoo_timm import TIMM, snapshot
+from zoo_timm.snapshot import Architecture, File
+
+SPDX = {
+    "apache-2.0": "Apache-2.0",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "mit": "MIT",
+}
+
+
+def read() -> tuple[list[Model], list[Weights]]:
+    """Every architecture and every file of weights of the snapshot, named ``timm/arch`` and ``timm/arch.tag``."""
+    taken = snapshot.read()
+    models = [_model(arch, about, taken.inputs) for arch, about in taken.models.items()]
+    weights = [
+        _weights(arch, tag, file, taken.inputs)
+        for arch, about in taken.models.items()
+        for tag, file in about.weights.items()
+    ]
+    return models, weights
+
+
+def _model(arch: str, about: Architecture, inputs: tuple[Preprocess, ...]) -> Model:
+    return Model(
+        f"timm/{arch}",
+        build="zoo_timm.model:build",
+        args={"arch": arch},
+        preprocess=inputs[about.input],
+        params=about.params,
+        num_classes=about.classes,
+        head=about.head,
+        stem=about.stem,
+        translate="zoo_timm.model:translate",
+        requires=(TIMM,),
+    )
+
+
+def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...]) -> Weights:
+    license = License(code="Apache-2.0", weights=SPDX.get(about.license, about.license) or "unknown")
+    hub, repo, file, prefix = "hf", about.repo or f"timm/{arch}.{tag}", about.file, ""
+    origin = "as timm publishes them" if repo.startswith("timm/") else f"as {repo.partition('/')[0]} publishes them"
+    if about.url:
+        hub, _, file = about.url.rpartition("/")
+        repo, prefix = "", _hash_in(file)
+    if not file.endswith(".safetensors"):
+        origin = "a pickle, named by timm: zoo convert makes it a safetensors file"
+    return Weights(
+        file=file,
+        arch=f"timm/{arch}",
+        tag=tag,
+        repo=repo,
+        hub=hub,
+        sha256_prefix=prefix,
+        pinned=False,
+        origin=origin,
+        license=license,
+        classes="imagenet-1k" if about.classes == 1000 else "",
+        num_classes=about.classes,
+        preprocess=inputs[about.input],
+        args={"tag": tag},
+    )
+
+
+def _hash_in(file: str) -> str:
+    """The beginning of the sha256 in the name of a file on the web, which such names end with, or nothing."""
+    digits = file.partition(".")[0].rpartition("-")[2]
+    return digits if len(digits) >= 8 and set(digits) <= set("0123456789abcdef") else ""

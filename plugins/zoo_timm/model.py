@@ -1,0 +1,77 @@
+"""timm's networks, and how timm reads files of an older form than its networks have."""
+
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import timm
+import torch
+from timm.models import _builder
+from torch import Tensor, nn
+
+Filter = Callable[..., dict[str, Tensor]]
+
+log = logging.getLogger("zoo")
+
+_lock = threading.RLock()
+
+
+def build(*, arch: str, tag: str = "", num_classes: int, in_chans: int, **args: Any) -> nn.Module:
+    """timm's ``arch``, newly initialised, as it is built for the weights ``tag``: of their input's size, say."""
+    given = {"model_name": f"{arch}.{tag}" if tag else arch, "num_classes": num_classes, "in_chans": in_chans, **args}
+    module: nn.Module = timm.create_model(**given, pretrained=False)
+    module.timm_args = given  # type: ignore[assignment]  # a plain value, not a submodule
+    return module
+
+
+def translate(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """``tensors`` of a file as timm would give them to ``module``, in its names and shapes.
+
+    Of a file that timm knows to hold more than the network has, what is too much is left out, and a
+    warning says so. What is missing stays missing.
+    """
+    convert, is_strict = _loading(module.timm_args)  # type: ignore[arg-type]  # as build left them
+    if convert is not None:
+        takes_module = len(inspect.signature(convert).parameters) > 1
+        tensors = convert(tensors, module) if takes_module else convert(tensors)
+    if not is_strict:
+        known = module.state_dict()
+        surplus = [key for key in tensors if key not in known]
+        if surplus:
+            log.warning("%s: left out, as timm does: %s", type(module).__name__, ", ".join(surplus))
+        tensors = {key: tensor for key, tensor in tensors.items() if key in known}
+    return tensors
+
+
+def _loading(given: dict[str, Any]) -> tuple[Filter | None, bool]:
+    """The function with which timm adapts a file to the network built of these arguments, and whether all must fit.
+
+    timm chooses both while it builds, family by family, and hands them to its loader: they are taken there.
+    """
+    with _instead_of_loading() as said, torch.device("meta"):
+        timm.create_model(**given, pretrained=True)
+    return said.get("filter_fn"), said.get("strict", True)
+
+
+@contextmanager
+def _instead_of_loading() -> Iterator[dict[str, Any]]:
+    """Within it, timm loads no weights in this thread; what it would have told its loader is in the mapping."""
+    said: dict[str, Any] = {}
+    thread = threading.get_ident()
+
+    def keep(model: nn.Module, **about: Any) -> None:
+        if threading.get_ident() == thread:
+            said.update(about)
+        else:
+            load(model, **about)
+
+    with _lock:
+        load = _builder.load_pretrained
+        _builder.load_pretrained = keep
+        try:
+            yield said
+        finally:
+            _builder.load_pretrained = load

@@ -1,0 +1,145 @@
+"""One entry point and what became of it; what a plugin names, found: hooks and resources."""
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from zoo import manifest
+from zoo.errors import ManifestError, MissingExtraError, PluginError
+from zoo.manifest import Weights
+from zoo.spec import API, Model, Plugin, Requirement
+
+DISTRIBUTION = "zoo-vision"
+
+
+class PluginRow:
+    """One entry point and what became of it.
+
+    ``status`` is ``ok``, ``broken`` (its import or its manifest failed), ``set aside`` (a conflict
+    or a newer contract) or ``disabled`` (by ``ZOO_PLUGINS`` or ``ZOO_DISABLE_PLUGINS``); ``reason``
+    says why it is not ``ok``. ``plugin`` is None unless the plugin can be used.
+    """
+
+    def __init__(self, entry_point: importlib.metadata.EntryPoint, *, is_builtin: bool) -> None:
+        self.name = entry_point.name
+        self.is_builtin = is_builtin
+        self.status = "ok"
+        self.reason = ""
+        self.plugin: Plugin | None = None
+        self._entry_point = entry_point
+
+    def refuse(self, status: str, reason: str) -> None:
+        self.status, self.reason, self.plugin = status, reason, None
+
+    def load(self) -> None:
+        """Imports the plugin; whatever goes wrong there becomes the reason."""
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # a chatty plugin must not spoil --json
+                value = self._entry_point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit at import is a BaseException too
+            return self.refuse("broken", f"importing {self._entry_point.value} raised {type(error).__name__}: {error}")
+        if not isinstance(value, Plugin):
+            return self.refuse(
+                "broken", f"{self._entry_point.value} is a {type(value).__name__}, not a zoo.spec.Plugin"
+            )
+        if value.api > API:
+            return self.refuse(
+                "set aside", f"it needs plugin contract {value.api}, this Zoo has {API}: pip install -U {DISTRIBUTION}"
+            )
+        if value.name != self.name:
+            return self.refuse("broken", f"its entry point is called {self.name!r}, the plugin {value.name!r}")
+        self.plugin = value
+        return None
+
+    # A distribution's metadata is parsed as an e-mail: too slow to do for a plugin nobody asks about.
+    @cached_property
+    def distribution(self) -> str:
+        return self._entry_point.dist.name if self._entry_point.dist else ""
+
+    @cached_property
+    def version(self) -> str:
+        return self._entry_point.dist.version if self._entry_point.dist else ""
+
+    @property
+    def is_collection(self) -> bool:
+        return self.plugin is not None and bool(self.plugin.collection)
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The plugin's models by name. Those of a collection are read on first use; raises :class:`PluginError`."""
+        if self.is_collection:
+            return self._collected[0]
+        return {model.name: model for model in self.plugin.models} if self.plugin else {}
+
+    @cached_property
+    def weights(self) -> dict[str, tuple[Weights, ...]]:
+        """The plugin's weights by architecture, its manifests' first; raises :class:`ManifestError`.
+
+        What a manifest says of weights of a collection replaces what the collection says.
+        """
+        if self.plugin is None:
+            return {}
+        found: dict[str, dict[str, Weights]] = {name: {} for name in self.models}
+        for address in self.plugin.weights:
+            file = resource(address)
+            for entry in manifest.read(file):
+                if entry.arch not in found:
+                    raise ManifestError(f"{file}: [{entry.name}]: plugin {self.name!r} has no model {entry.arch!r}")
+                if entry.tag in found[entry.arch]:
+                    raise ManifestError(f"{file}: [{entry.name}] is given twice")
+                found[entry.arch][entry.tag] = entry
+        for entry in self._collected[1] if self.is_collection else ():
+            found[entry.arch].setdefault(entry.tag, entry)
+        return {arch: tuple(tags.values()) for arch, tags in found.items()}
+
+    @cached_property
+    def _collected(self) -> tuple[dict[str, Model], tuple[Weights, ...]]:
+        """What the plugin's collection holds; where that cannot be had, the plugin is ``broken``."""
+        assert self.plugin is not None
+        target = self.plugin.collection
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                given, weights = hook(target)()
+            models = {model.name: model for model in given}
+            strange = [name for name in models if not name.startswith(f"{self.name}/")]
+            strange += [entry.name for entry in weights if entry.arch not in models]
+            if strange:
+                raise ValueError(f"{strange[0]!r} is none of {self.name}/...")
+        except Exception as error:  # a plugin's code may raise anything
+            reason = f"its collection {target} raised {type(error).__name__}: {error}"
+            self.refuse("broken", reason)
+            raise PluginError(f"Plugin {self.name!r} is broken: {reason}", hint="zoo plugins shows all.") from error
+        return models, tuple(weights)
+
+
+def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
+    """Imports ``"package.module:function"``; says what to install where a requirement is missing."""
+    for requirement in requires:
+        if importlib.util.find_spec(requirement.module.partition(".")[0]) is None:
+            raise MissingExtraError.of(target, requirement.module, requirement.install)
+    module, _, function = target.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"Hook {target!r} cannot be imported: {error}") from error
+    return found
+
+
+def resource(address: str) -> Path:
+    """The file that ``"package:path"`` names; finding it imports no package."""
+    package, _, path = address.partition(":")
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ModuleNotFoundError, ValueError):  # of a package within a package, or of no name at all
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise ManifestError(f"{address}: there is no package {package!r}")
+    return Path(next(iter(spec.submodule_search_locations)), path)
