@@ -386,6 +386,17 @@ def test_a_column_may_be_chosen_when_the_network_is_made() -> None:
         assert not torch.allclose(network(images), alone)
 
 
+def test_a_column_of_the_trained_network_is_asked_for_by_an_argument() -> None:
+    whole: Any = zoo.create("fractalnet20_narrow.c10").eval()
+    deepest = zoo.create("fractalnet20_narrow.c10", column=3).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        logits = whole(images)
+        whole.column = 3
+        torch.testing.assert_close(deepest(images), whole(images))
+    assert not torch.allclose(deepest(images), logits, atol=0.1)
+
+
 @pytest.mark.parametrize("column", [0, 4, -1, "deepest"])
 def test_a_column_that_there_is_not_is_refused(column: Any) -> None:
     network = fractalnet(**TINY)
