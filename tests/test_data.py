@@ -229,6 +229,63 @@ def test_cifar10_is_read_from_its_binary_form_and_archive(tmp_path):
         load("cifar10", "test", root=tmp_path / "b")
 
 
+# Caltech-101
+
+
+def _write_caltech(folder: Path, counts: dict[str, int]) -> Path:
+    """Photographs of several sizes, each of its own colour."""
+    files = {
+        f"{name}/image_{number:04}.jpg": Image.new("RGB", (20 + number, 16), (number, 200, 10))
+        for name, count in counts.items()
+        for number in range(count)
+    }
+    return _write_folder(folder, files)
+
+
+def test_caltech101_is_drawn_alike_from_a_folder_a_tar_and_a_gzipped_tar(tmp_path):
+    _write_caltech(tmp_path / "a" / "101_ObjectCategories", {"ant": 20, "bass": 17})
+    for place, name, mode in (("b", "caltech101_h140.tar", "w"), ("c", "101_ObjectCategories.tar.gz", "w:gz")):
+        (tmp_path / place).mkdir()
+        with tarfile.open(tmp_path / place / name, mode) as tar:
+            tar.add(tmp_path / "a" / "101_ObjectCategories", "anything")
+    sets = {place: [load("caltech101", split, root=tmp_path / place) for split in ("train", "test")] for place in "abc"}
+    for train, test in sets.values():
+        assert train.classes == test.classes == ("ant", "bass")
+        assert train.labels.bincount().tolist() == [15, 15]
+        assert test.labels.bincount().tolist() == [5, 2]
+        assert len({image.image(index).width for image in (train, test) for index in range(len(image))}) == 20
+    assert len({(train.fingerprint, test.fingerprint) for train, test in sets.values()}) == 1
+    drawn = {
+        load(name, root=tmp_path / "a").fingerprint for name in ("caltech101", "caltech101:15:0", "caltech101:15:1")
+    }
+    assert len(drawn) == 2
+    with pytest.raises(DataError, match=r"bass has 17(.|\n)*caltech101:30"):
+        load("caltech101:17", root=tmp_path / "a")
+
+
+def test_caltech101_that_is_not_there_or_damaged_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    monkeypatch.delenv("ZOO_DATA", raising=False)
+    with pytest.raises(DataError, match=r"(.|\n)*101_ObjectCategories\.tar\.gz"):
+        load("caltech101:30:2", root=tmp_path)
+    with tarfile.open(tmp_path / "caltech101.tar", "w") as tar:
+        tar.add(_write_caltech(tmp_path / "x", {"ant": 20}), "x")
+    whole = (tmp_path / "caltech101.tar").read_bytes()
+    (tmp_path / "caltech101.tar").write_bytes(whole[: len(whole) // 2 + 100])
+    with pytest.raises(DataError, match=r"caltech101\.tar: cannot be read"):
+        load("caltech101", root=tmp_path)
+
+
+@NEEDS
+def test_caltech101_has_its_9144_photographs_of_102_classes():
+    if not any(Path(os.environ["ZOO_DATA"]).glob("caltech101*")):
+        pytest.skip("ZOO_DATA has no caltech101")
+    train, test = load("caltech101:30:1"), load("caltech101:30:1", "test")
+    assert (len(train), len(train) + len(test), len(train.classes)) == (30 * 102, 9_144, 102)
+    assert test.labels.bincount().min() == 1  # inline_skate has 31
+    assert train.image(0).mode == "RGB"
+
+
 # Data sets that plugins bring
 
 

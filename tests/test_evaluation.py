@@ -57,6 +57,19 @@ def test_counts_and_loss_are_those_of_a_plain_computation() -> None:
     assert set(report.versions) == {"zoo", "torch", "python"}
 
 
+def test_mean_class_is_the_balanced_accuracy_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="needs zoo-vision[data]")
+    model, data = network(), images()
+    assert data.pixels is not None
+    uneven = data.subset((data.labels < 4).nonzero()[:, 0], "test")  # six classes have no image
+    with torch.no_grad():
+        predicted = model.eval()(uneven.pixels / 255).argmax(1)  # type: ignore[operator]  # resident
+    report = evaluate(model, uneven, preprocess=PREPROCESS, batch_size=7)
+    present = [metrics.recall_score(uneven.labels == label, predicted == label) for label in range(4)]
+    assert report.mean_class == pytest.approx(100 * sum(present) / 4)
+    assert report.mean_class != pytest.approx(report.top1)
+
+
 def test_batch_size_and_decoding_on_demand_change_nothing() -> None:
     reports = [
         evaluate(network(), images(is_resident=is_resident), preprocess=PREPROCESS, batch_size=size)

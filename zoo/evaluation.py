@@ -34,8 +34,9 @@ OF_LABELS = "labels sha256:"
 class Report(msgspec.Struct, frozen=True):
     """What one network scored on one split. ``top1``, ``top5`` and ``interval`` are in per cent.
 
-    ``interval`` is Wilson's 95% interval of top-1; ``top5`` is None for fewer than six classes,
-    where it says nothing; ``loss`` is the mean cross-entropy in nats; ``fingerprint`` names the
+    ``interval`` is Wilson's 95% interval of top-1; ``mean_class`` the mean over classes of the share of
+    each that is right, of those that have images; ``top5`` is None for fewer than six classes, where it
+    says nothing; ``loss`` is the mean cross-entropy in nats; ``fingerprint`` names the
     pixels and labels, or the labels alone (:func:`fingerprint_of_labels`).
     """
 
@@ -47,6 +48,7 @@ class Report(msgspec.Struct, frozen=True):
     n: int
     correct: int
     top1: float
+    mean_class: float
     top5: float | None
     interval: tuple[float, float]
     loss: float
@@ -94,7 +96,8 @@ def evaluate(
     device = group.device(device if device is not None else _device_of(model))
     model.to(device)
     part = group.share(len(data))
-    right = right5 = done = classes = 0
+    right5 = classes = 0
+    of_class, right_of_class = torch.zeros(2, len(data.classes), dtype=torch.int64)
     loss = 0.0
     streamed = Fingerprint() if data.pixels is None and group.count == 1 else None
     started = time.perf_counter()
@@ -104,14 +107,16 @@ def evaluate(
             logits = model(images).float().cpu()
             classes = _check_logits(logits, labels, data)
             ranked = logits.topk(min(5, classes), dim=1).indices == labels[:, None]  # B 5
-            right += int(ranked[:, 0].sum())
+            of_class += labels.bincount(minlength=len(data.classes))
+            right_of_class += labels[ranked[:, 0]].bincount(minlength=len(data.classes))
             right5 += int(ranked.sum())
             loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
-            done += len(labels)
             if progress is not None:
-                progress(done, len(part))
-    *counts, loss = group.totals(right, right5, done, loss)
-    right, right5, done = map(int, counts)
+                progress(int(of_class.sum()), len(part))
+    loss, *totals = group.totals(loss, right5, *of_class.tolist(), *right_of_class.tolist())
+    right5, *counts = map(int, totals)
+    of_class, right_of_class = torch.tensor(counts).view(2, -1)
+    done, right = int(of_class.sum()), int(right_of_class.sum())
     has_top5 = group.any(classes > 5)  # a process may have got no image
     seconds = time.perf_counter() - started
     low, high = wilson(right, done)
@@ -125,6 +130,7 @@ def evaluate(
         n=done,
         correct=right,
         top1=100 * right / done,
+        mean_class=100 * float((right_of_class.double() / of_class)[of_class > 0].mean()),
         top5=100 * right5 / done if has_top5 else None,
         interval=(100 * low, 100 * high),
         loss=loss / done,

@@ -45,7 +45,7 @@ class License(Entry, frozen=True):
 
 
 class Score(Entry, frozen=True):
-    """A result on one split of one data set; ``top1`` and ``top5`` in per cent.
+    """A result on one split of one data set; ``top1``, ``top5`` and ``mean_class``, over classes, in per cent.
 
     ``source`` says who claims it. Where this project measured it, ``command`` and ``fingerprint``
     say how and on which pixels, ``correct`` of ``n`` images were right.
@@ -55,6 +55,7 @@ class Score(Entry, frozen=True):
     source: str
     top1: Percent | None = None
     top5: Percent | None = None
+    mean_class: Percent | None = None
     loss: float | None = None
     correct: Count | None = None
     command: str = ""

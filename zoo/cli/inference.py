@@ -194,6 +194,7 @@ def _print_report(report: "Report", comparison: "Comparison | None") -> None:
     click.echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
     facts = [
         ("top-1", f"{report.top1:.3f}%  ({report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f})"),
+        ("mean class", f"{report.mean_class:.3f}%"),
         ("top-5", f"{report.top5:.3f}%" if report.top5 is not None else ""),
         ("loss", f"{report.loss:.4f}"),
         ("speed", f"{report.images_per_s:,.0f} images/s on {report.device}, {report.dtype}"),

@@ -35,6 +35,8 @@ def download(name: str) -> Path:
         # The binary form: torchvision's own is a pickle.
         "cifar10": ("", ["https://www.cs.toronto.edu/~kriz/"], [(cifar10.ARCHIVE, "c32a1d4ab5d03f1284b67883e8d87530")]),
     }
+    if name not in files:
+        raise DataError("its publisher offers no file that a program can fetch")
     below, mirrors, resources = files[name]
     target = folder() / below
     target.mkdir(parents=True, exist_ok=True)

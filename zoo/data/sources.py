@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo import registry
-from zoo.data import cifar10, digits, folder, huggingface, mnist, parquet, shards
+from zoo.data import caltech101, cifar10, digits, folder, huggingface, mnist, parquet, shards
 from zoo.data.download import download
 from zoo.data.download import folder as download_folder
 from zoo.data.image_stream import ImageStream
@@ -13,28 +13,30 @@ from zoo.data.images import ImageSet
 from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
 from zoo.spec import DatasetSpec, Plugin
 
-BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10")
+BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10", caltech101.NAME)
 
 _LAYOUTS = {
     "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and its three siblings",
     "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and its three siblings",
     "cifar10": f"cifar10/train-*.parquet and test-*.parquet, or {cifar10.ARCHIVE}",
+    caltech101.NAME: "caltech101.tar, 101_ObjectCategories.tar.gz, or a folder of either name with a folder a class",
 }
 
 
 def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | None = None) -> ImageSet:
     """The split ``split`` of a data set.
 
-    By name (``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, or one that a plugin brings, also
-    as ``plugin/name``): from the folder ``root``, then from the folder ZOO_DATA, then downloaded. By
-    path (a ``Path``, or a text that is no such name): a folder of images (``zoo.data.folder``) or
-    parquet, a file or a folder (``zoo.data.parquet``). What :func:`open_stream` opens is read once.
+    By name (``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``caltech101``, in full
+    ``caltech101:PER_CLASS:DRAW``, or one that a plugin brings, also as ``plugin/name``): from the folder
+    ``root``, then from the folder ZOO_DATA, then downloaded. By path (a ``Path``, or a text that is no
+    such name): a folder of images (``zoo.data.folder``) or parquet, a file or a folder
+    (``zoo.data.parquet``). What :func:`open_stream` opens is read once.
 
     Raises :class:`UnknownNameError`, and :class:`DataError` naming the file where it is missing,
     damaged or not what was asked for.
     """
     if isinstance(name_or_path, str):
-        if name_or_path in BUILT_IN:
+        if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return _load_built_in(name_or_path, split, root)
         if (found := _find_spec(name_or_path)) is not None:
             return _load_spec(*found, split, root)
@@ -84,11 +86,12 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
     for place in places:
         if (found := _read(name, place, split)) is not None:
             return found
+    family = name.partition(":")[0]
     try:
-        place = download(name)
+        place = download(family)
     except DataError as error:
         looked = ", ".join(map(str, places))
-        hint = f"Put {_LAYOUTS[name]} into a folder and name it: ZOO_DATA=FOLDER, or root=FOLDER."
+        hint = f"Put {_LAYOUTS[family]} into a folder and name it: ZOO_DATA=FOLDER, or root=FOLDER."
         raise DataError(f"{name} is not in {looked}, and cannot be downloaded: {error.message}", hint=hint) from None
     found = _read(name, place, split)
     assert found is not None  # it was just put there
@@ -96,6 +99,8 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
 
 
 def _read(name: str, place: Path, split: str) -> ImageSet | None:
+    if caltech101.is_name(name):
+        return caltech101.read(place, name, split)
     return cifar10.read(place, split) if name == "cifar10" else mnist.read(name, place, split)
 
 

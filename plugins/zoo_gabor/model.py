@@ -1,0 +1,156 @@
+"""Gabor convolutional networks for digits, and the plain network they are measured against.
+
+Luan et al. 2017, figure 5, and the authors' code: ``MNIST_demo/models/GCN.lua`` (torch7), ``demo/net_factory.py``
+(jxgu1016/Gabor_CNN_PyTorch), both with kernels of 5x5.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from zoo.errors import SpecError
+from zoo_gabor.modulation import GConv
+
+_MAPS = (10, 20, 40, 80)
+_PLAIN_WIDTHS = (80, 160, 320, 640)
+_HIDDEN = 1024
+
+_LAYOUTS: dict[int, tuple[tuple[int, bool], ...]] = {
+    3: ((1, True), (1, True), (1, True), (0, False)),
+    5: ((2, False), (2, True), (0, True), (0, False)),
+    7: ((3, False), (3, True), (1, True), (1, False)),
+}
+"""By kernel size: each layer's padding, and whether 2x2 max pooling follows. 28 pixels end as one."""
+
+
+class DigitNet(nn.Module):
+    """``block1`` to ``block4`` of convolution, normalisation, ReLU, pool; the maximum; ``fc1``, dropout, ``fc2``.
+
+    ``convolve(in, out, kernel, layer, padding)`` makes the convolution of a layer, from 1 on. Each of its
+    maps has ``orientations`` channels, over which, and over what positions an image leaves, the maximum is taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        convolve: Callable[[int, int, int, int, int], nn.Module],
+        maps: tuple[int, ...],
+        orientations: int,
+        kernel_size: int,
+        norm: bool,
+        drop_rate: float,
+        num_classes: int,
+        in_chans: int,
+    ) -> None:
+        if kernel_size not in _LAYOUTS:
+            raise SpecError(f"kernel_size = {kernel_size!r} is not one of {', '.join(map(str, _LAYOUTS))}.")
+        super().__init__()
+        self.orientations = orientations
+        self.feature_info: list[dict[str, object]] = []
+        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
+        reduction = 1
+        layout = zip(pairwise((in_chans, *maps)), _LAYOUTS[kernel_size], strict=True)
+        for layer, ((in_maps, out_maps), (padding, pools)) in enumerate(layout, start=1):
+            chans = out_maps * orientations
+            block = nn.Sequential()
+            block.add_module("conv", convolve(in_maps, out_maps, kernel_size, layer, padding))
+            if norm:
+                block.add_module("bn", nn.BatchNorm2d(chans))
+            block.add_module("act", nn.ReLU())
+            if pools:
+                block.add_module("pool", nn.MaxPool2d(2))
+            self.add_module(f"block{layer}", block)
+            reduction *= 2 if pools else 1
+            self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": f"block{layer}"})
+        self.feature_info[-1]["reduction"] = 28  # the last convolution sees all that is left
+        self.blocks = tuple(str(stage["module"]) for stage in self.feature_info)
+        self.default_layers = self.blocks
+        """Names of the modules that are worth looking at."""
+
+        self.num_features = maps[-1] * orientations
+        self.fc1 = nn.Linear(maps[-1], _HIDDEN)
+        self.act = nn.ReLU()
+        self.drop = nn.Dropout(drop_rate)
+        self.head_hidden_size = _HIDDEN
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces ``fc2``; 0 classes leave it out."""
+        self.num_classes = num_classes
+        like = self.fc1.weight
+        self.fc2: nn.Module = (
+            nn.Linear(_HIDDEN, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
+        )
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc2
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B C 28 28 to B num_features 1 1."""
+        for name in self.blocks:
+            x = self.get_submodule(name)(x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features B num_features h w to logits B num_classes, or to B head_hidden_size where ``pre_logits``."""
+        x = x.reshape(len(x), -1, self.orientations, *x.shape[2:]).amax((2, 3, 4))  # B M*U h w -> B M U h w -> B M
+        x = self.drop(self.act(self.fc1(x)))
+        return x if pre_logits else self.fc2(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def gcn4(
+    *,
+    kernel_size: int,
+    orientations: int = 4,
+    drop_rate: float = 0.5,
+    num_classes: int = 10,
+    in_chans: int = 1,
+) -> DigitNet:
+    """The Gabor network of 10, 20, 40, 80 maps; layer v has the bank of scale v. Raises :class:`SpecError`.
+
+    ``kernel_size`` is 3, 5 or 7, ``orientations`` the U channels of a map.
+    """
+
+    def convolve(in_maps: int, out_maps: int, kernel: int, layer: int, padding: int) -> nn.Module:
+        return GConv(
+            in_maps, out_maps, kernel, orientations=orientations, scale=layer, padding=padding, first=layer == 1
+        )
+
+    return DigitNet(
+        convolve=convolve,
+        maps=_MAPS,
+        orientations=orientations,
+        kernel_size=kernel_size,
+        norm=True,
+        drop_rate=drop_rate,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )
+
+
+def cnn4(*, kernel_size: int = 3, drop_rate: float = 0.5, num_classes: int = 10, in_chans: int = 1) -> DigitNet:
+    """The plain network of 80, 160, 320, 640 channels, with biases and without normalisation.
+
+    Raises :class:`SpecError` for another ``kernel_size`` than 3, 5 or 7.
+    """
+
+    def convolve(in_maps: int, out_maps: int, kernel: int, _layer: int, padding: int) -> nn.Module:
+        conv = nn.Conv2d(in_maps, out_maps, kernel, padding=padding)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # it has one
+        return conv
+
+    return DigitNet(
+        convolve=convolve,
+        maps=_PLAIN_WIDTHS,
+        orientations=1,
+        kernel_size=kernel_size,
+        norm=False,
+        drop_rate=drop_rate,
+        num_classes=num_classes,
+        in_chans=in_chans,
+    )

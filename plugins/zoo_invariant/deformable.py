@@ -1,0 +1,77 @@
+"""Deformable convolutions: filters whose taps move, by what they see.
+
+Dai, Qi, Xiong, Li, Zhang, Hu, Wei 2017, "Deformable Convolutional Networks" (ICCV), section 2.1.
+"""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+from zoo.errors import SpecError
+from zoo_invariant.network import Network, full_precision, initialise
+
+FARTHEST = 1e4
+"""Pixels that a tap moves at most: far outside any image."""
+
+
+class DeformConv2d(nn.Conv2d):
+    """A square convolution that samples each tap bilinearly at its place plus an offset, 0 outside the image.
+
+    ``offset``, a convolution of the same kernel, stride, padding and dilation, gives for each place of
+    the output and each tap, row by row, (dy, dx) in pixels of the input: 2 k^2 channels. It is zero to
+    begin with, when this is a plain convolution. Where taps are is worked out in float32: in bfloat16 an
+    offset of 4 pixels would be coarser than 1/64.
+    """
+
+    def __init__(self, in_chans: int, out_chans: int, kernel_size: int, *, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(in_chans, out_chans, kernel_size, stride=stride, padding=padding, bias=False)
+        self.offset = nn.Conv2d(in_chans, 2 * kernel_size**2, kernel_size, stride=stride, padding=padding)
+        self.reset_offset()
+
+    def reset_offset(self) -> None:
+        """No tap moves."""
+        nn.init.zeros_(self.offset.weight)
+        assert self.offset.bias is not None
+        nn.init.zeros_(self.offset.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with full_precision(x):
+            x = x.float()
+            offset: Tensor = self.offset(x)
+            # torchvision's CPU kernel reads outside its memory where an offset is not a number.
+            within = offset.clamp(-FARTHEST, FARTHEST).nan_to_num()
+            out: Tensor = deform_conv2d(
+                x, within, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation
+            )
+            # 0, or not a number where an offset is none: that must not go unseen.
+            return out + offset.detach().mul(0).sum(dim=1, keepdim=True)
+
+
+def deform_cnn(*, width: int = 16, deformable: int = 2, num_classes: int = 10, in_chans: int = 1) -> Network:
+    """Four 3x3 convolutions with BN and ReLU, the last ``deformable`` of them deformable (0 to 3), then the mean.
+
+    ``width``, 2, 4, 4 times that many maps; each but the first halves their sides. Raises :class:`SpecError`.
+    """
+    if deformable not in range(4):
+        raise SpecError(f"deformable = {deformable} is not 0 to 3: the first convolution stays in its place.")
+    widths, strides = (in_chans, width, 2 * width, 4 * width, 4 * width), (1, 2, 2, 2)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, stride in enumerate(strides, start=1):
+        before, after = widths[number - 1 : number + 1]
+        layers[f"conv{number}"] = (
+            DeformConv2d(before, after, 3, stride=stride, padding=1)
+            if number > len(strides) - deformable
+            else nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        )
+        layers[f"bn{number}"] = nn.BatchNorm2d(after)
+        layers[f"act{number}"] = nn.ReLU()
+    stages = [
+        (f"features.act{number}", widths[number], reduction) for number, reduction in ((1, 1), (2, 2), (3, 4), (4, 8))
+    ]
+    network = Network(nn.Sequential(layers), stages, num_classes=num_classes, pooled=1)
+    initialise(network)
+    for module in network.modules():
+        if isinstance(module, DeformConv2d):
+            module.reset_offset()
+    return network

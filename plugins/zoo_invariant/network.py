@@ -1,0 +1,101 @@
+"""What the networks of this family have in common: features, a head, and constants that no weights file holds."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """``features``, then ``head``: all places of the maps in a row, perhaps a hidden layer, and the classifier ``fc``.
+
+    ``pooled`` is the side to which the last maps are averaged, 0 where they are taken as they are, of
+    side ``side``. ``stages`` says of each module worth looking at its name, channels, and reduction of
+    the input's size; the last one's channels are ``num_features``.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        stages: Sequence[tuple[str, int, int]],
+        *,
+        num_classes: int,
+        side: int = 1,
+        pooled: int = 0,
+        hidden: int = 0,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.feature_info: list[dict[str, object]] = [
+            {"module": name, "num_chs": chans, "reduction": reduction} for name, chans, reduction in stages
+        ]
+        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
+        self.default_layers = tuple(name for name, _, _ in stages)
+        """Names of the modules that are worth looking at."""
+        self.num_features = stages[-1][1]
+        width = self.num_features * (pooled or side) ** 2
+        self.head_hidden_size = hidden or width
+        """What the classifier is given of an image."""
+        self.head = nn.Sequential()
+        if pooled:
+            self.head.add_module("pool", nn.AdaptiveAvgPool2d(pooled))
+        self.head.add_module("flatten", nn.Flatten())  # B C h w -> B C*h*w
+        if hidden:
+            self.head.add_module("fc1", nn.Linear(width, hidden))
+            self.head.add_module("act", nn.ReLU())
+        self.head.add_module("drop", nn.Dropout(drop_rate))
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces ``head.fc`` by a new one; 0 classes leave it out."""
+        self.num_classes = num_classes
+        like = next(self.parameters(), torch.empty(0))
+        self.head.fc = (
+            nn.Linear(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype)
+            if num_classes
+            else nn.Identity()
+        )
+
+    def get_classifier(self) -> nn.Module:
+        return self.head.get_submodule("fc")
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B C H W to B num_features h w."""
+        out: Tensor = self.features(x)
+        return out
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features B num_features h w to logits B num_classes, or to what ``fc`` is given where ``pre_logits``."""
+        *layers, fc = self.head
+        for layer in layers:
+            x = layer(x)
+        return x if pre_logits else fc(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def initialise(network: nn.Module) -> None:
+    """He's normal weights by the fan of the input, biases of 0, for convolutions and linear layers."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def constant(make: Callable[[], Tensor]) -> Tensor:
+    """What ``make`` computes on the CPU, on the device where modules are being built: on ``meta``, without values.
+
+    For buffers that no state holds: they must be right however the module is built.
+    """
+    target = torch.empty(0).device
+    with torch.device("cpu"):
+        return make().to(target)
+
+
+def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Within it, what is computed on the device of ``x`` keeps its type, also where autocast is on."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
