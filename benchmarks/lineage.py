@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, a thread each")
     given = parser.parse_args()
     carry_out([training(name, given.output) for name in runs()], data="cifar10", jobs=given.jobs)
-    head = ("network", "parameters", "multiply-adds", "epochs", "top-1, %", "95% interval", "minutes on a core")
+    head = ("network", "parameters", "multiply-adds", "epochs", "top-1, %", "95% interval")
     for names in (FAMILIES, MODULES, DEPTH):
         print(table(head, [row(name, given.output) for name in names]))
     print(table(("drop-path in training", "whole network", *map("column {}".format, COLUMNS)), fractals(given.output)))
@@ -66,7 +66,6 @@ def row(run: str, output: Path) -> tuple[str, ...]:
         str(log[-1]["epoch"]),
         f"{score['top1']:.2f}",
         "{:.2f} to {:.2f}".format(*score["interval"]),
-        f"{sum(line['seconds'] for line in log) / 60:.0f}",
     )
 
 
