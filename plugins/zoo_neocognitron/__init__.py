@@ -1,0 +1,83 @@
+"""The neocognitron: S-cells that extract features, C-cells that let them shift, learnt without gradients.
+
+Fukushima 1980, "Neocognitron: A self-organizing neural network model for a mechanism of pattern
+recognition unaffected by shift in position"; Fukushima 2003, "Neocognitron for handwritten digit
+recognition"; Fukushima 2013, "Artificial vision by multi-layered neural networks: Neocognitron and its advances".
+
+Faithful: sizes of all layers; the equations of S-, V- and C-cells, with division by inhibition; one
+representative a plane and presentation; seed cells; a higher threshold in learning than in recognition;
+add-if-silent; interpolating vectors. The numbers of planes follow from the training digits: they are build
+arguments, which a weights file carries, so that it fits the network it rebuilds to the last tensor.
+
+Deviates: the papers print neither the masks c and d nor the start of a: here they fall by a factor a cell.
+Layers learn one after the other. S1 of 1980 starts from weak oriented lines; S1 of 2003 is made of ideal
+edges, not taught. Of 2003, windows, gains and thresholds are ours,
+and d by default falls more steeply for its surround without becoming negative. Sites whose input is less than a share
+of the pattern's strongest seed no plane. Reference vectors hold UC3 at 5 x 5 places and are added, besides
+those that are misclassified, where their class's nearest segment is further than a cosine; segments are drawn
+between the 64 nearest of a class.
+"""
+
+from zoo.spec import DatasetSpec, Model, Paper, Plugin, Preprocess
+
+FUKUSHIMA_1980 = Paper(
+    title="Neocognitron: A Self-organizing Neural Network Model for a Mechanism of Pattern Recognition "
+    "Unaffected by Shift in Position",
+    authors="Kunihiko Fukushima",
+    year=1980,
+    url="https://doi.org/10.1007/BF00344251",
+)
+FUKUSHIMA_2003 = Paper(
+    title="Neocognitron for handwritten digit recognition",
+    authors="Kunihiko Fukushima",
+    year=2003,
+    url="https://doi.org/10.1016/S0925-2312(02)00614-8",
+)
+
+
+def _grey(side: int) -> Preprocess:
+    return Preprocess(input_size=(1, side, side), crop_pct=1.0, mean=(0.0,), std=(1.0,))
+
+
+plugin = Plugin(
+    name="neocognitron",
+    api=1,
+    models=(
+        Model(
+            "neocognitron_1980",
+            build="zoo_neocognitron.model:neocognitron_1980",
+            paper=FUKUSHIMA_1980,
+            preprocess=_grey(16),
+            params=29_712,
+            num_classes=10,
+            head=("head",),
+            stem=("s1",),
+            stages=("c1", "c2", "c3"),
+            train="zoo_neocognitron.training:train",
+            note="unsupervised; its planes get labels afterwards",
+        ),
+        Model(
+            "neocognitron_2003",
+            build="zoo_neocognitron.model:neocognitron_2003",
+            paper=FUKUSHIMA_2003,
+            preprocess=_grey(65),
+            params=2_200_656,
+            num_classes=10,
+            head=("head",),
+            stages=("c1", "c2", "c3"),
+            train="zoo_neocognitron.training:train",
+            note="planes and reference vectors as many as the training digits ask for",
+        ),
+    ),
+    weights=("weights_manifest:neocognitron.toml",),
+    recipes="zoo_neocognitron:recipes.toml",
+    datasets=(
+        DatasetSpec(
+            "five_digits",
+            load="zoo_neocognitron.five_digits:load",
+            source="drawn here",
+            license="Apache-2.0",
+            images=30,
+        ),
+    ),
+)
