@@ -430,7 +430,8 @@ def test_evaluate_reports_what_was_measured_on_what(hub: Path, trained: tuple[nn
     low, high = report["interval"]
     assert low <= report["top1"] <= high
     again = ask("evaluate", "resnet20", "--data", pictures, "--weights", trained[1])
-    assert f"top-1     {report['top1']:.3f}%  ({report['correct']} of 30" in again.stdout
+    assert f"top-1       {report['top1']:.3f}%  ({report['correct']} of 30" in again.stdout
+    assert f"mean class  {report['mean_class']:.3f}%" in again.stdout
     assert report["fingerprint"] in again.stdout
 
 
