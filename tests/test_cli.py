@@ -188,7 +188,11 @@ def test_info_tells_all_that_is_known() -> None:
         (["train", "resnet20", "--data", "digits", "-o", "x", "--set", "lr"], 2, "'lr' is not KEY=VALUE"),
         (["train", "resnet20", "--data", "digits"], 2, "Missing option '-o' / '--output'"),
         (["train", "resnet20", "--data", "./nowhere", "-o", "x"], 1, "/nowhere: no such file or folder."),
-        (["train", "resnet20", "--data", "digit", "-o", "x"], 2, "data set 'digit'.\nhint: Did you mean digits?"),
+        (
+            ["train", "resnet20", "--data", "digit", "-o", "x"],
+            2,
+            "data set 'digit'.\nhint: Did you mean digits or five_digits?",
+        ),
         (
             ["train", "resnet20", "--data", "digits", "-o", "x", "--set", "weight_deca=1e-4"],
             2,

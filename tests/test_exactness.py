@@ -372,7 +372,7 @@ def test_weights_that_are_not_finite_are_not_kept_however_good_the_loss(
     ("changes", "code", "said"),
     [
         (["--data", "no/such/folder"], 1, r"error: .*/no/such/folder: no such file or folder\."),
-        (["--data", "digit"], 2, r"error: Unknown data set 'digit'\.\nhint: Did you mean digits\?"),
+        (["--data", "digit"], 2, r"error: Unknown data set 'digit'\.\nhint: Did you mean digits or five_digits\?"),
         (
             ["--set", "weight_dcay=0"],
             2,

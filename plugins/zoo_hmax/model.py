@@ -1,0 +1,226 @@
+"""Layers of simple cells, which match, and of complex cells, which take the maximum, in turns.
+
+Serre, Wolf, Bileschi, Riesenhuber, Poggio 2007, "Robust Object Recognition with Cortex-Like Mechanisms",
+section 2 and table 1.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import DataError, SpecError
+
+
+class Scale(NamedTuple):
+    """Of a Gabor filter: side of its window, deviation of its Gaussian, length of its wave; in pixels."""
+
+    size: int
+    sigma: float
+    wavelength: float
+
+
+class Band(NamedTuple):
+    """Two scales of S1 that C1 pools together, over windows of side ``window`` every ``step`` pixels."""
+
+    scales: tuple[Scale, Scale]
+    window: int
+    step: int
+
+
+BANDS = (
+    Band((Scale(7, 2.8, 3.5), Scale(9, 3.6, 4.6)), 8, 4),
+    Band((Scale(11, 4.5, 5.6), Scale(13, 5.4, 6.8)), 10, 5),
+    Band((Scale(15, 6.3, 7.9), Scale(17, 7.3, 9.1)), 12, 6),
+    Band((Scale(19, 8.2, 10.3), Scale(21, 9.2, 11.5)), 14, 7),
+    Band((Scale(23, 10.2, 12.7), Scale(25, 11.3, 14.1)), 16, 8),
+    Band((Scale(27, 12.3, 15.4), Scale(29, 13.4, 16.8)), 18, 9),
+    Band((Scale(31, 14.6, 18.2), Scale(33, 15.8, 19.7)), 20, 10),
+    Band((Scale(35, 17.0, 21.2), Scale(37, 18.2, 22.8)), 22, 11),
+)
+"""Table 1."""
+ORIENTATIONS = (0, 45, 90, 135)
+"""In degrees: where a filter's wave travels."""
+ASPECT = 0.3
+"""Gamma: a filter's Gaussian is so much narrower along the wave than across it."""
+SIDES = (4, 8, 12, 16)
+"""Of prototypes, in positions of C1."""
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue are worth in grey (ITU-R 601-2), as where Zoo makes an image grey."""
+
+
+class S1(nn.Module):
+    """Simple cells of one band: how well each patch of a grey image fits each Gabor filter, from 0 to 1.
+
+    A filter's response, whatever its sign, over the norm of the patch it sees: so brightness has no say.
+    Cells whose window (the band's larger one) reaches over the border are silent.
+    """
+
+    def __init__(self, scales: Sequence[Scale]) -> None:
+        super().__init__()
+        self.sizes = [scale.size for scale in scales]
+        self.margin = max(self.sizes) // 2
+        filters = [
+            F.pad(gabor(scale, orientation), [self.margin - scale.size // 2] * 4)
+            for scale in scales
+            for orientation in ORIENTATIONS
+        ]
+        self.filters: Tensor
+        self.register_buffer("filters", torch.stack(filters)[:, None], persistent=False)  # constants, no state
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images B 1 H W to B 2 4 H W: scales, orientations. H and W are at least the larger window's."""
+        responses = F.conv2d(x, self.filters).abs()
+        responses = responses.view(len(x), len(self.sizes), len(ORIENTATIONS), *responses.shape[2:])  # B 2 4 h w
+        energies = torch.stack([self._energy(x, size) for size in self.sizes], dim=1)  # B 2 1 h w
+        norms = energies.clamp_min(torch.finfo(x.dtype).tiny).sqrt()  # before the root, whose slope at 0 has no end
+        return F.pad(responses / norms, [self.margin] * 4)
+
+    def _energy(self, x: Tensor, size: int) -> Tensor:
+        """The sum of squares of each patch ``size`` x ``size`` about the centre of one that the larger window sees."""
+        inset = self.margin - size // 2
+        height, width = x.shape[-2:]
+        return box_sums(x[..., inset : height - inset, inset : width - inset].square(), size)
+
+
+class C1(nn.Module):
+    """Complex cells of one band: the strongest simple cell of either scale in a window, by orientation."""
+
+    def __init__(self, band: Band) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(band.window, band.step, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """S1's B 2 4 H W to B 4 h w, h = ceil((H - window) / step) + 1: the last windows reach over the border."""
+        out: Tensor = self.pool(x.amax(dim=1))
+        return out
+
+
+class S2(nn.Module):
+    """Cells tuned to prototypes, patches of C1 over all orientations: how far each patch of a map is from each.
+
+    Prototypes are a buffer: cut out of maps of training images, they are state, yet nothing descends a gradient.
+    """
+
+    def __init__(self, prototypes: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        patches = nn.init.uniform_(torch.empty(prototypes, len(ORIENTATIONS), side, side))  # what C1 gives lies there
+        self.prototypes: Tensor
+        self.register_buffer("prototypes", patches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """C1's B 4 h w to squared distances |X - P|^2, B prototypes h-side+1 w-side+1.
+
+        A map smaller than a prototype is continued by silent cells.
+        """
+        x = F.pad(x, (0, max(0, self.side - x.shape[-1]), 0, max(0, self.side - x.shape[-2])))
+        norms = self.prototypes.square().sum(dim=(1, 2, 3))
+        energies = F.avg_pool2d(x.square().sum(dim=1, keepdim=True), self.side, stride=1, divisor_override=1)
+        return (F.conv2d(x, -2 * self.prototypes, norms) + energies).clamp_min(0)  # |P|^2 - 2 P.X + |X|^2
+
+
+class HMAX(nn.Module):
+    """S1, C1, S2 and C2, whose outputs a linear layer ``fc`` reads.
+
+    C2 is each prototype's best match exp(-beta |X - P|^2) over all bands and positions. With
+    ``scale_by_size``, beta is ``beta`` (4 / n)^2 for prototypes of side n: distances are sums over n x n
+    positions, and one beta for all would leave large prototypes silent (Mutch and Lowe 2008).
+    """
+
+    def __init__(self, *, prototypes: int, beta: float, scale_by_size: bool, num_classes: int, in_chans: int) -> None:
+        super().__init__()
+        self.s1 = nn.ModuleList(S1(band.scales) for band in BANDS)
+        self.c1 = nn.ModuleList(C1(band) for band in BANDS)
+        self.s2 = nn.ModuleList(S2(prototypes, side) for side in SIDES)
+        self.betas = [beta * (SIDES[0] / side) ** 2 if scale_by_size else beta for side in SIDES]
+        weights = torch.tensor(LUMA) if in_chans == len(LUMA) else torch.full((in_chans,), 1 / in_chans)
+        self.luma: Tensor
+        self.register_buffer("luma", weights[:, None, None], persistent=False)
+        self.feature_info = [
+            {"num_chs": len(ORIENTATIONS), "reduction": band.step, "module": f"c1.{index}"}
+            for index, band in enumerate(BANDS)
+        ]
+        self.default_layers = tuple(str(stage["module"]) for stage in self.feature_info)
+        self.num_prototypes = prototypes
+        self.num_features = prototypes * len(SIDES)
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces ``fc``; 0 classes leave it out."""
+        self.num_classes = num_classes
+        device, dtype = self.luma.device, self.luma.dtype
+        self.fc: nn.Module = (
+            nn.Linear(self.num_features, num_classes, device=device, dtype=dtype) if num_classes else nn.Identity()
+        )
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def forward_c1(self, x: Tensor) -> list[Tensor]:
+        """Images B in_chans H W to a map B 4 h w for each band."""
+        least = BANDS[-1].scales[-1].size
+        if min(x.shape[-2:]) < least:
+            raise DataError(
+                f"An image of {x.shape[-2]} x {x.shape[-1]} pixels: the largest filter sees {least} x {least}."
+            )
+        grey = (x * self.luma).sum(dim=1, keepdim=True)
+        return [c1(s1(grey)) for s1, c1 in zip(self.s1, self.c1, strict=True)]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B in_chans H W to C2, B num_features, each in (0, 1]; the smallest prototypes first."""
+        maps = self.forward_c1(x)
+        responses = []
+        for s2, beta in zip(self.s2, self.betas, strict=True):
+            nearest = torch.stack([s2(band).amin(dim=(2, 3)) for band in maps]).amin(dim=0)  # B prototypes
+            responses.append(torch.exp(-beta * nearest))  # the maximum, since exp falls with distance
+        return torch.cat(responses, dim=1)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """C2 to logits B num_classes, or unchanged where ``pre_logits``."""
+        return x if pre_logits else self.fc(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def gabor(scale: Scale, degrees: float) -> Tensor:
+    """The filter, float32 size x size: zero outside a disc, of mean 0 in it, of norm 1."""
+    axis = torch.arange(scale.size) - scale.size // 2
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    angle = math.radians(degrees)
+    along = x * math.cos(angle) + y * math.sin(angle)
+    across = y * math.cos(angle) - x * math.sin(angle)
+    gaussian = torch.exp(-(along**2 + (ASPECT * across) ** 2) / (2 * scale.sigma**2))
+    wave = gaussian * torch.cos(2 * math.pi / scale.wavelength * along)
+    disc = (x**2 + y**2 <= (scale.size / 2) ** 2).to(wave.dtype)
+    centred = disc * (wave - (disc * wave).sum() / disc.sum())
+    return F.normalize(centred.flatten(), dim=0).view_as(centred)
+
+
+def box_sums(x: Tensor, side: int) -> Tensor:
+    """The sum over each window side x side of ``x`` ... H W that lies within it, ... H-side+1 W-side+1.
+
+    From cumulative sums, whose differences need double precision.
+    """
+    sums = F.pad(x.double(), (1, 0, 1, 0)).cumsum(-1).cumsum(-2)
+    sums = sums[..., side:, :] - sums[..., :-side, :]
+    return (sums[..., side:] - sums[..., :-side]).to(x.dtype)
+
+
+def hmax(
+    *, prototypes: int = 250, beta: float = 4.0, scale_by_size: bool = True, num_classes: int = 102, in_chans: int = 1
+) -> HMAX:
+    """The network with so many ``prototypes`` of each size; until it is trained, they are noise.
+
+    ``beta`` is the sharpness of their tuning, ``scale_by_size`` whether it falls with their area: see
+    :class:`HMAX`. Raises :class:`SpecError`.
+    """
+    if prototypes < 1 or not 0 < beta < math.inf:
+        raise SpecError(f"prototypes = {prototypes}, beta = {beta}: expected at least 1, and a positive number.")
+    return HMAX(
+        prototypes=prototypes, beta=beta, scale_by_size=scale_by_size, num_classes=num_classes, in_chans=in_chans
+    )
