@@ -65,8 +65,9 @@ def family(name: str, entries: list[Listed]) -> str:
 
 def model(entry: Listed) -> str:
     about = entry.model
-    paper = f"[{cited(about.paper)}]({about.paper.url})" if about.paper else ""
-    macs = f"{about.macs / 1e9:.3g} G" if about.macs >= 1e9 else f"{about.macs / 1e6:.3g} M"
+    url = about.paper.url.replace("(", "%28").replace(")", "%29") if about.paper else ""
+    paper = f"[{cited(about.paper)}]({url})" if about.paper else ""
+    macs = "" if not about.macs else f"{about.macs / 1e9:.3g} G" if about.macs >= 1e9 else f"{about.macs / 1e6:.3g} M"
     return f"| `{entry.name}` | {paper} | {about.params:,} | {macs} | {len(entry.weights) or ''} | {best(entry)} |"
 
 
