@@ -40,6 +40,7 @@ LAYERS = (
     "evaluation",
     "extraction",
     "classifiers",
+    "look",
     "training",
     "initial",
     "hooks",
@@ -52,7 +53,7 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"tensorfile", "probe", "data", "load", "convert", "evaluation", "training", "testing"}
-WITH_TORCH |= {"extraction", "classifiers", "initial"}
+WITH_TORCH |= {"extraction", "classifiers", "initial", "look"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
@@ -60,7 +61,7 @@ OPTIONAL |= {"accelerate", "datasets", "kymatio", "timm", "torchvision", "webdat
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}
-OF_PLUGINS |= {"zoo.training"}
+OF_PLUGINS |= {"zoo.look", "zoo.training"}
 """The public modules that a family may use."""
 
 

@@ -1,0 +1,43 @@
+"""Look inside: what a network has learned, one function for each question, for every network of the registry.
+
+::
+
+    from zoo import look
+
+    look.layers("resnet20.c10")                                   # names and shapes
+    look.filters("alexnet.tv_in1k").save("filters.png")
+    look.features("resnet20.c10", "cat.png", "layer1").save("maps.png")
+
+``model`` is a name, for which trained weights are taken, or a network that :func:`zoo.create` made; such a network
+comes back as it was. Each function returns a :class:`zoo.look.result.Look`: tensors to work with, facts, a figure.
+``zoo look`` does the same from the command line.
+"""
+
+from typing import TYPE_CHECKING
+
+from zoo import lazy
+
+if TYPE_CHECKING:
+    from zoo.look.first_layer import diagnose, filters
+    from zoo.look.maps import features
+    from zoo.look.network import layers
+    from zoo.look.similarity import representations, whitening
+    from zoo.look.transformed import invariance
+
+_HOMES = {
+    "diagnose": "zoo.look.first_layer",
+    "features": "zoo.look.maps",
+    "filters": "zoo.look.first_layer",
+    "invariance": "zoo.look.transformed",
+    "layers": "zoo.look.network",
+    "representations": "zoo.look.similarity",
+    "whitening": "zoo.look.similarity",
+}
+
+__all__ = ["diagnose", "features", "filters", "invariance", "layers", "representations", "whitening"]
+
+__getattr__ = lazy.binder(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

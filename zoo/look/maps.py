@@ -1,0 +1,82 @@
+"""Feature maps: what a layer makes of an image."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.look.network import Picture, as_input, as_maps, as_pixels, captured, name_of, opened
+from zoo.look.result import Look, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMaps(Look):
+    """``maps`` float32 C H W that ``layer`` makes of ``image``, C H W in [0, 1]."""
+
+    layer: str
+    maps: Tensor
+    image: Tensor
+
+    def strongest(self, count: int) -> list[int]:
+        """The channels with the highest activation anywhere, the highest first."""
+        peaks = self.maps.flatten(1).amax(1)
+        return peaks.topk(min(count, len(peaks))).indices.tolist()
+
+    def facts(self) -> dict[str, Any]:
+        flat = self.maps.flatten(1)
+        return {
+            "layer": self.layer,
+            "shape": list(self.maps.shape),
+            "silent": int((flat == 0).all(1).sum()),
+            "channels": [
+                {"channel": index, "mean": float(row.mean()), "max": float(row.max())} for index, row in enumerate(flat)
+            ],
+        }
+
+    def figure(self) -> "Figure":
+        """The image and the 32 strongest channels, each on a scale of its own, numbered."""
+        shown = self.strongest(32)
+        columns = min(len(shown) + 1, 11)
+        rows = math.ceil((len(shown) + 1) / columns)
+        figure = new_figure(columns, 1.15 * rows + 0.5, self.caption)
+        axes = figure.subplots(rows, columns, squeeze=False).flat
+        for axis in axes:
+            axis.set_axis_off()
+        show(axes[0], self.image)
+        for axis, channel in zip(list(axes)[1:], shown, strict=False):
+            axis.imshow(self.maps[channel].numpy(), cmap="gray", interpolation="nearest")
+            axis.set_title(str(channel), fontsize=7, pad=2)
+        return figure
+
+
+def features(model: str | nn.Module, image: Picture, layer: str, **args: Any) -> FeatureMaps:
+    """What ``layer`` of ``model`` puts out for ``image``, before anything else is done with it.
+
+    A vector has maps of one pixel, tokens lie in a row. Raises :class:`zoo.UnknownNameError` for a layer that there is not,
+    with the nearest name.
+    """
+    with opened(model, **args) as network, captured(network, [layer]) as outputs, torch.no_grad():
+        inputs = as_input(network, image)[:1]
+        network(inputs)
+        maps = as_maps(outputs[layer], layer)[0].float().cpu()
+        return FeatureMaps(
+            f"{name_of(network)}, {layer}: the strongest of {len(maps)} channels",
+            layer,
+            maps,
+            as_pixels(network, inputs)[0],
+        )
+
+
+def show(axis: Any, pixels: Tensor) -> None:
+    """Draws ``pixels``, C H W in [0, 1] with one channel or three, on a matplotlib axis."""
+    axis.set_axis_off()
+    image = pixels.permute(1, 2, 0).numpy()
+    if image.shape[2] == 1:
+        axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    else:
+        axis.imshow(image, interpolation="nearest")
