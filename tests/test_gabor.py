@@ -19,9 +19,8 @@ from zoo.evaluation import evaluate
 from zoo.testing import Check, conformance
 from zoo.training import Run, TrainingData
 from zoo.training.display import Silent
-from zoo_gabor import compare, plugin
+from zoo_gabor import plugin
 from zoo_gabor.bank import bank, gabor, sigma_of
-from zoo_gabor.fit import Fit, fit
 from zoo_gabor.model import cnn4, gcn4
 from zoo_gabor.modulation import GConv, modulators
 from zoo_gabor.resnet import gcn_resnet
@@ -138,92 +137,6 @@ def test_a_filter_that_there_is_not_is_refused_by_name(args: dict[str, Any], sai
         gabor(**{"wavelength": 4.0, "orientation": 0.0, **args})
     with pytest.raises(SpecError, match="expected one of each"):
         bank([], 4)
-
-
-# ---- Fits ----
-
-
-@pytest.fixture(scope="module")
-def recovered() -> tuple[Fit, Tensor]:
-    filters = torch.stack([3 * gabor(**args, size=13) for args in FILTERS])
-    shifted = torch.roll(filters[1], (1, -2), dims=(0, 1))[2:-2, 2:-2]
-    return fit(torch.stack([*(one[2:-2, 2:-2] for one in filters), shifted])), filters[:, 2:-2, 2:-2]
-
-
-def test_a_fit_recovers_the_filters_it_is_given(recovered: tuple[Fit, Tensor]) -> None:
-    fitted, filters = recovered
-    assert fitted.error.max() < 1e-3
-    for index, args in enumerate(FILTERS):
-        assert fitted.wavelength[index] == pytest.approx(args["wavelength"], rel=0.01)
-        assert fitted.sigma[index] == pytest.approx(args["sigma"], rel=0.01)
-        assert fitted.gamma[index] == pytest.approx(args["gamma"], rel=0.01)
-        assert fitted.amplitude[index] == pytest.approx(3, rel=0.01)
-        assert math.sin(fitted.orientation[index] - args["orientation"]) == pytest.approx(0, abs=0.01)
-        # Half a turn further, the wave runs the other way.
-        way = math.cos(fitted.orientation[index] - args["orientation"])
-        assert math.cos(way * fitted.phase[index] - args["phase"]) == pytest.approx(1, abs=1e-3)
-        assert (fitted.x[index].abs(), fitted.y[index].abs()) < (0.05, 0.05)
-    torch.testing.assert_close(fitted.render(9, 9)[:-1], filters, atol=3e-3, rtol=0)
-
-
-def test_a_fit_finds_a_filter_beside_the_middle(recovered: tuple[Fit, Tensor]) -> None:
-    fitted, _ = recovered
-    assert (fitted.x[-1], fitted.y[-1]) == (pytest.approx(-2, abs=0.02), pytest.approx(1, abs=0.02))
-    assert fitted.wavelength[-1] == pytest.approx(4, rel=0.01)
-
-
-def test_the_error_of_a_fit_is_what_its_rendering_leaves() -> None:
-    filters = noise(4, 5, 7)
-    fitted = fit(filters)
-    left = (filters - fitted.render(5, 7)).flatten(1).norm(dim=1) / filters.flatten(1).norm(dim=1)
-    torch.testing.assert_close(fitted.error, left.double(), atol=1e-6, rtol=0)
-    assert (fitted.error > 0.2).all()  # noise is no Gabor filter
-    torch.testing.assert_close(fit(1e-3 * filters).error, fitted.error, atol=1e-4, rtol=0)
-
-
-def test_a_filter_of_zeros_is_fitted_by_nothing() -> None:
-    fitted = fit(torch.zeros(1, 5, 5))
-    assert (float(fitted.error), float(fitted.amplitude)) == (0.0, 0.0)
-    for wrong in (torch.zeros(5, 5), torch.full((1, 3, 3), math.nan)):
-        with pytest.raises(SpecError, match="expected finite N H W"):
-            fit(wrong)
-
-
-def test_a_pattern_is_the_nearest_filter_of_one_colour() -> None:
-    grey = noise(5, 6, 6)
-    colour = torch.tensor([0.5, -1.5, 0.2])
-    weight = grey.unsqueeze(1) * colour.view(1, 3, 1, 1)
-    found, share = compare.patterns(weight)
-    torch.testing.assert_close(share, torch.ones(5, dtype=torch.float64))
-    torch.testing.assert_close(found, -grey.double() * float(colour.norm()), atol=1e-5, rtol=0)
-    half = torch.zeros(1, 2, 1, 2)
-    half[0, 0, 0, 0] = half[0, 1, 0, 1] = 1.0
-    assert compare.patterns(half)[1].item() == pytest.approx(0.5)
-
-
-def test_the_comparison_of_trained_filters_is_told_and_drawn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "filters.svg"
-    assert compare.main(["resnet20.c10", "-o", str(file)]) == 0
-    told = capsys.readouterr().out
-    assert "16 filters of 3x3" in told
-    assert sum(line.endswith(tuple("0123456789")) and " px " in line for line in told.splitlines()) == 16
-    assert "9 pixels against 8 numbers" in told
-    assert file.read_text(encoding="utf-8").count("<image") == 32
-    learned, random = (float(told.partition(f"{what} ")[2].split()[0].strip(",")) for what in ("learned", "noise"))
-    assert learned < random
-    assert compare.main(["resnet20.c11"]) == 2
-    assert "Did you mean" in capsys.readouterr().err
-
-
-def test_modulated_filters_are_compared_as_they_convolve() -> None:
-    network = gcn4(kernel_size=5)
-    weight = compare.first_filters(network)
-    assert weight.shape == (40, 1, 5, 5)
-    torch.testing.assert_close(weight[6], network.block1.conv.weight[1, 0].view(4, 5, 5).sum(0, True) * BANK_5[2])
-    with pytest.raises(SpecError, match="no convolution"):
-        compare.first_filters(nn.Linear(2, 2))
 
 
 # ---- Modulation: the traps ----

@@ -2,8 +2,8 @@
 
 Luan, Zhang, Chen, Cao, Han, Liu 2017, "Gabor Convolutional Networks" (WACV 2018; IEEE TIP 2018), and the
 authors' code (bczhangbczhang/Gabor-Convolutional-Networks, jxgu1016/Gabor_CNN_PyTorch).
-``zoo_gabor.bank`` is the filter bank on its own, ``zoo_gabor.fit`` finds the Gabor filter nearest to a
-learned one, and ``python -m zoo_gabor.compare NAME.TAG`` does so for a network's first layer.
+``zoo_gabor.bank`` is the filter bank on its own; ``zoo look filters`` shows the Gabor filters nearest to
+those of a network's first layer.
 
 Faithful: real Gabor filters of U orientations brought to [0, 1] one by one, of a scale for each layer;
 kernels of one pixel unmodulated; orientations the inner index of channels; the digit network of 10, 20,

@@ -16,6 +16,7 @@ _HOMES = {
     "reproduce": "zoo.cli.reproduction:reproduce",
     "features": "zoo.cli.transfer:features",
     "classify": "zoo.cli.transfer:classify",
+    "look": "zoo.cli.look:look",
     "verify": "zoo.cli.weights:verify",
     "convert": "zoo.cli.weights:convert",
     "plugins": "zoo.cli.catalogue:plugins",

@@ -57,8 +57,8 @@ class FeatureMaps(Look):
 def features(model: str | nn.Module, image: Picture, layer: str, **args: Any) -> FeatureMaps:
     """What ``layer`` of ``model`` puts out for ``image``, before anything else is done with it.
 
-    A vector has maps of one pixel, tokens lie in a row. Raises :class:`zoo.UnknownNameError` for a layer that there is not,
-    with the nearest name.
+    A vector has maps of one pixel, tokens lie in a row. Raises :class:`zoo.UnknownNameError` for a layer that
+    there is not, with the nearest name.
     """
     with opened(model, **args) as network, captured(network, [layer]) as outputs, torch.no_grad():
         inputs = as_input(network, image)[:1]

@@ -14,6 +14,7 @@ from zoo.creation import create_trained, info_of, preprocess
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import in_eval_mode
+from zoo.memory import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor
 """An image: a file, a Pillow image, or a tensor that is already the network's input, C H W or B C H W."""
@@ -32,14 +33,13 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def opened(
-    model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any
-) -> Iterator[nn.Module]:
+def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[nn.Module]:
     """``model``, trained if it is named, on ``device``, in eval mode, its parameters asking for no gradients.
 
     ``args`` are those of :func:`zoo.create_trained`. Modes, flags and gradients come back as they were,
     whatever happens inside.
     """
+    keep_freed_memory()
     network = create_trained(model, **args) if isinstance(model, str) else model
     if device is not None:
         network.to(device)
@@ -122,7 +122,8 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
     modules = {known: module for known, module in model.named_modules() if known}
     if name not in modules:
         raise UnknownNameError.of("layer", name, modules, hint=f"zoo look layers {name_of(model)} lists them.")
-    return modules[name]
+    module: nn.Module = modules[name]
+    return module
 
 
 @contextmanager

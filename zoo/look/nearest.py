@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from zoo.errors import SpecError
-from zoo_gabor.bank import pixels, rotated
+from zoo.look.wavelets import pixels, rotated
 
 PARAMETERS = 8
 """Numbers of one Gabor filter: a kernel of about as many pixels is fitted by nearly any."""
+
+_TOGETHER = 32
+"""Filters fitted at once: more takes memory and no less time."""
 
 _GAMMA = (0.2, 2.0)
 """Bounds of the Gaussian's width over its length."""
@@ -27,7 +30,7 @@ class Fit(NamedTuple):
 
     ``orientation`` lies in 0 to pi, ``phase`` in -pi to pi, ``x`` and ``y`` are the Gaussian's centre in pixels
     from the kernel's; wavelength and sigma are in pixels. ``amplitude`` is what the filter of
-    ``zoo_gabor.bank.gabor`` is multiplied by. ``error`` is the norm of what is left over the norm of the filter.
+    :func:`zoo.look.wavelets.gabor` is multiplied by. ``error`` is the norm of what is left over the norm of the filter.
     """
 
     wavelength: Tensor
@@ -62,6 +65,9 @@ def fit(filters: Tensor, *, starts: int = 8, steps: int = 60) -> Fit:
     """
     if filters.ndim != 3 or not filters.isfinite().all():
         raise SpecError(f"Filters of shape {tuple(filters.shape)}: expected finite N H W.")
+    if len(filters) > _TOGETHER:
+        parts = [fit(part, starts=starts, steps=steps) for part in torch.split(filters, _TOGETHER)]
+        return Fit(*(torch.cat(values) for values in zip(*parts, strict=True)))
     height, width = filters.shape[1:]
     problem = _Problem(height, width)
     targets = filters.detach().double().cpu().flatten(1)  # N H W -> N HW

@@ -1,0 +1,271 @@
+"""The first layer: its filters as pictures, beside the nearest Gabor filters, and what their frequencies say."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from zoo.errors import SpecError
+from zoo.look.nearest import PARAMETERS, Fit, fit
+from zoo.look.network import blank, name_of, opened
+from zoo.look.result import Look, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Scaling = Literal["each", "shared"]
+
+_COLUMNS = 16
+"""Filters side by side in a figure."""
+
+_NOISE = 32
+"""Filters of noise are fitted for comparison, no more than that: large kernels take a second each."""
+
+_DEAD = 0.05
+"""A filter whose norm is less than this share of the layer's median has learnt nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayer:
+    """The first convolution as it is computed: ``weight`` float32 N C H W, its ``stride`` down and across."""
+
+    weight: Tensor
+    stride: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Filters(Look):
+    """``weight`` N C H W, each filter's strongest one-colour ``patterns`` N H W and the ``share`` N that they are.
+
+    ``nearest`` are the Gabor filters that fit the patterns best, ``noise`` the errors with which filters of noise
+    of the same size are fitted: a kernel of few pixels is fitted by nearly any filter, and only the difference
+    to noise was learnt.
+    """
+
+    weight: Tensor
+    patterns: Tensor
+    share: Tensor
+    nearest: Fit
+    noise: Tensor
+    scaling: Scaling
+
+    def orientations(self, bins: int = 8) -> Tensor:
+        """How many filters have their wave's direction in each of ``bins`` equal parts of 0 to pi, int64.
+
+        The first part is centred on 0: upright stripes.
+        """
+        width = math.pi / bins
+        index = ((self.nearest.orientation / width + 0.5).floor() % bins).long()
+        return index.bincount(minlength=bins)
+
+    def facts(self) -> dict[str, Any]:
+        fitted = self.nearest
+        rows = zip(*(value.tolist() for value in fitted), self.share.tolist(), strict=True)
+        names = (*Fit._fields, "one_pattern")
+        return {
+            "filters": len(self.weight),
+            "shape": list(self.weight.shape[1:]),
+            "median_error": float(fitted.error.median()),
+            "median_error_of_noise": float(self.noise.median()),
+            "parameters_of_a_gabor_filter": PARAMETERS,
+            "orientations": self.orientations().tolist(),
+            "fits": [dict(zip(names, row, strict=True)) for row in rows],
+        }
+
+    def figure(self) -> "Figure":
+        """Each filter, below it the nearest Gabor filter and the error; at the end the orientations."""
+        count = len(self.weight)
+        columns = min(count, _COLUMNS)
+        rows = math.ceil(count / columns)
+        figure = new_figure(max(0.62 * columns, 5.0), 1.5 * rows + 2.3, self.caption)
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.5 * rows, 1.6)).flat
+        axes = above.subplots(2 * rows, columns, squeeze=False)
+        pictures = as_pictures(self.weight, self.scaling)
+        rendered = self.nearest.render(*self.weight.shape[2:])
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for index in range(count):
+            row, column = divmod(index, columns)
+            axes[2 * row, column].imshow(
+                pictures[index].permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+            )
+            limit = float(max(self.patterns[index].abs().max(), rendered[index].abs().max())) or 1.0
+            axes[2 * row + 1, column].imshow(
+                rendered[index].numpy(), cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest"
+            )
+            axes[2 * row + 1, column].set_title(f"{self.nearest.error[index]:.2f}", fontsize=6, pad=1)
+        turned, errors = below.subplots(1, 2)
+        counts = self.orientations()
+        turned.bar([180 * index / len(counts) for index in range(len(counts))], counts.tolist(), width=18)
+        turned.set_xlabel("direction of the wave, degrees", fontsize=7)
+        turned.set_ylabel("filters", fontsize=7)
+        both = [self.nearest.error.tolist(), self.noise.tolist()]
+        errors.hist(
+            both, bins=12, range=(0, 1), label=["learned", "noise"], weights=[[1 / len(v)] * len(v) for v in both]
+        )
+        errors.set_ylabel("share of filters", fontsize=7)
+        errors.set_xlabel("what the nearest Gabor filter leaves (norm)", fontsize=7)
+        errors.legend(fontsize=7, frameon=False)
+        for axis in (turned, errors):
+            axis.tick_params(labelsize=6)
+        return figure
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis(Look):
+    """What is wrong with a first layer, measured: ``energy`` float64 N 3 is the share of each filter's energy
+    in low, middle and high frequencies, ``aliased`` N the share that the stride folds onto other frequencies,
+    ``norms`` N the filters' norms. White noise has 6, 19 and 75%, as the bands' areas are.
+
+    Bands go by the larger of the frequencies down and across, in cycles a pixel: low below 1/8, middle from
+    there to 1/4, high from there to 1/2, the highest that pixels hold. With stride s the map holds frequencies
+    up to 1 / (2 s) on each axis; the energy beyond is aliased. Zeiler and Fergus 2013, section 4.1, saw in
+    AlexNet's 11x11 filters of stride 4 "a mix of extremely high and low frequency information", and dead ones.
+    """
+
+    energy: Tensor
+    aliased: Tensor
+    norms: Tensor
+    stride: tuple[int, int]
+
+    @property
+    def dead(self) -> Tensor:
+        """bool N: filters that hardly answer, of less than a twentieth of the median norm."""
+        return self.norms < _DEAD * self.norms.median()
+
+    def facts(self) -> dict[str, Any]:
+        alive = ~self.dead
+        low, middle, high = self.energy[alive].mean(0).tolist()
+        return {
+            "filters": len(self.norms),
+            "stride": list(self.stride),
+            "low": low,
+            "middle": middle,
+            "high": high,
+            "extreme": low + high,
+            "aliased": float(self.aliased[alive].mean()),
+            "dead": int(self.dead.sum()),
+        }
+
+    def figure(self) -> "Figure":
+        """Filters sorted by their middle frequencies, the three bands of each; and the mean."""
+        figure = new_figure(6.5, 3.2, self.caption)
+        axis = figure.subplots()
+        alive = self.energy[~self.dead]
+        ordered = alive[alive[:, 1].argsort()]
+        places, floor = range(len(ordered)), torch.zeros(len(ordered), dtype=ordered.dtype)
+        for band, name in enumerate(("low", "middle", "high")):
+            mean = f"{name}: {float(alive[:, band].mean()):.0%}"
+            axis.bar(places, ordered[:, band].tolist(), 1.0, floor.tolist(), label=mean)
+            floor = floor + ordered[:, band]
+        axis.set_xlabel(f"filters alive, {int(self.dead.sum())} dead left out")
+        axis.set_ylabel("share of energy")
+        axis.legend(fontsize=7, loc="upper left")
+        return figure
+
+
+def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -> Filters:
+    """The first convolution's filters of ``model`` as it computes them, and the Gabor filters nearest to them.
+
+    Any number of input channels: three are shown in colour, others as their strongest pattern. ``scaling``
+    shows each filter on its own scale, or all on one (``shared``). Raises :class:`SpecError` for a network
+    without a convolution.
+    """
+    with opened(model, **args) as network:
+        weight = first_layer(network).weight
+        found, share = patterns(weight)
+        noise = torch.randn(min(len(weight), _NOISE), *weight.shape[1:], generator=torch.Generator().manual_seed(0))
+        caption = (
+            f"{name_of(network)}, first layer: {len(weight)} filters of {weight.shape[2]}x{weight.shape[3]}, "
+            "below each the nearest Gabor filter and what it leaves"
+        )
+        return Filters(caption, weight, found, share, fit(found), fit(patterns(noise)[0]).error, scaling)
+
+
+def diagnose(model: str | nn.Module, **args: Any) -> Diagnosis:
+    """How a first layer divides its energy among frequencies, what its stride folds, and which filters are dead.
+
+    Raises :class:`SpecError` for a network without a convolution.
+    """
+    with opened(model, **args) as network:
+        layer = first_layer(network)
+        energy, aliased = frequencies(layer)
+        height, width = layer.weight.shape[2:]
+        caption = (
+            f"{name_of(network)}, first layer: {height}x{width}, stride {layer.stride[0]}; "
+            f"{float(aliased.mean()):.0%} of the energy beyond what the stride keeps"
+        )
+        return Diagnosis(caption, energy, aliased, layer.weight.double().flatten(1).norm(dim=1), layer.stride)
+
+
+def first_layer(model: nn.Module) -> FirstLayer:
+    """The first two-dimensional convolution that ``model`` computes, with the weights that it is given then.
+
+    Of filters that are modulated or standardised these are the results. Raises :class:`SpecError`.
+    """
+    try:
+        with _FirstConvolution(), torch.no_grad():
+            model(blank(model))
+    except _Found as found:
+        return found.layer
+    raise SpecError(f"{name_of(model)} computes no convolution with learnt filters.")
+
+
+def frequencies(layer: FirstLayer) -> tuple[Tensor, Tensor]:
+    """Shares of each filter's energy, float64: N 3 in low, middle and high frequencies, N aliased by the stride.
+
+    The discrete Fourier transform of the kernel on 64 x 64 places, so that short kernels are resolved finely;
+    channels are summed. A filter of zeros has shares of zero.
+    """
+    power = torch.fft.fft2(layer.weight.double().cpu(), s=(64, 64)).abs().square().sum(1)  # N 64 64
+    axis = torch.fft.fftfreq(64, dtype=torch.float64).abs()  # cycles a pixel, 0 to 1/2
+    down, across = axis[:, None], axis[None, :]
+    radius = torch.maximum(down, across)
+    total = power.sum((1, 2)).clamp_min(torch.finfo(torch.float64).tiny)
+    bands = (radius < 1 / 8, (radius >= 1 / 8) & (radius < 1 / 4), radius >= 1 / 4)
+    energy = torch.stack([(power * band).sum((1, 2)) / total for band in bands], 1)
+    beyond = (down > 0.5 / layer.stride[0]) | (across > 0.5 / layer.stride[1])
+    return energy, (power * beyond).sum((1, 2)) / total
+
+
+def patterns(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Filters N C H W as one grey pattern each, N H W, and the share N of their energy that it holds.
+
+    The nearest filter whose channels are all multiples of one pattern: the first singular vector, of the
+    filter's norm where all energy is in it. Its sign is that of the strongest channel.
+    """
+    matrices = weight.detach().double().cpu().flatten(2)  # N C H W -> N C HW
+    colours, strengths, rows = torch.linalg.svd(matrices, full_matrices=False)
+    strongest = colours[:, :, 0].abs().argmax(1, keepdim=True)
+    sign = colours[:, :, 0].gather(1, strongest).sign()
+    energy = strengths.square()
+    share = energy[:, 0] / energy.sum(1).clamp_min(torch.finfo(torch.float64).tiny)
+    return (sign * strengths[:, :1] * rows[:, 0]).view(-1, *weight.shape[2:]), share
+
+
+def as_pictures(weight: Tensor, scaling: Scaling = "each") -> Tensor:
+    """Filters N C H W as N 3 H W or N 1 H W in [0, 1]; zero is mid-grey, the largest value of ``scaling`` an end."""
+    shown = weight.float() if weight.shape[1] in (1, 3) else patterns(weight)[0].float()[:, None]
+    limit = shown.abs().amax((1, 2, 3), keepdim=True) if scaling == "each" else shown.abs().amax()
+    return 0.5 + 0.5 * shown / limit.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+class _Found(Exception):  # noqa: N818  # no error: it ends the run as soon as the question is answered
+    def __init__(self, layer: FirstLayer) -> None:
+        self.layer = layer
+
+
+class _FirstConvolution(TorchFunctionMode):
+    """Ends the run at the first convolution whose filters are parameters, or are made of them."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "") == "conv2d":
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            stride = args[3] if len(args) > 3 else kwargs.get("stride", 1)
+            down, across = (stride, stride) if isinstance(stride, int) else (*stride, *stride)[:2]
+            raise _Found(FirstLayer(weight.detach().float().cpu().clone(), (int(down), int(across))))
+        return function(*args, **kwargs)

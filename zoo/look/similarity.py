@@ -1,0 +1,215 @@
+"""Representations: what whitening does to images, and how alike two networks' layers are."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo import data as datasets
+from zoo.creation import info_of
+from zoo.data import ImageSet, Transform
+from zoo.data.whitening import ZCA
+from zoo.errors import DataError, UnknownNameError
+from zoo.evaluation import batches
+from zoo.look.maps import show
+from zoo.look.network import captured, device_of, layers, name_of, opened
+from zoo.look.result import Look, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Representations(Look):
+    """``cka`` float64 A B: how alike layer a of one network is to layer b of the other on ``n`` images."""
+
+    cka: Tensor
+    layers: tuple[tuple[str, ...], tuple[str, ...]]
+    models: tuple[str, str]
+    n: int
+
+    def facts(self) -> dict[str, Any]:
+        return {"models": self.models, "layers": self.layers, "n": self.n, "cka": self.cka.tolist()}
+
+    def figure(self) -> "Figure":
+        """A matrix, the first network's layers upwards."""
+        rows, columns = self.cka.shape
+        figure = new_figure(max(0.42 * columns + 2.2, 4.5), max(0.36 * rows + 1.6, 3.2), self.caption)
+        axis = figure.subplots()
+        image = axis.imshow(self.cka.numpy(), vmin=0, vmax=1, origin="lower", cmap="magma")
+        axis.set_yticks(range(rows), self.layers[0], fontsize=7)
+        axis.set_xticks(range(columns), self.layers[1], fontsize=7, rotation=90)
+        axis.set_ylabel(self.models[0], fontsize=8)
+        axis.set_xlabel(self.models[1], fontsize=8)
+        figure.colorbar(image, label="CKA")
+        return figure
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened(Look):
+    """Some ``images`` N C H W in [0, 1], the same with the ``mean`` C H W subtracted (``centred``) and ``white``.
+
+    ``spectrum`` holds the eigenvalues' share of variance before and after, float64 2 CHW, in falling order:
+    after exact whitening all are equal.
+    """
+
+    images: Tensor
+    centred: Tensor
+    white: Tensor
+    mean: Tensor
+    spectrum: Tensor
+    n: int
+    eps: float
+
+    def facts(self) -> dict[str, Any]:
+        before, after = (_facts(images) for images in (self.centred, self.white))
+        return {"n": self.n, "eps": self.eps, "centred": before, "whitened": after}
+
+    def figure(self) -> "Figure":
+        """Images, images less their mean, whitened ones; the spectra below."""
+        count = len(self.images)
+        figure = new_figure(0.8 * count + 0.6, 5.2, self.caption)
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 2.2)).flat
+        axes = above.subplots(3, count, squeeze=False)
+        for row, (title, images) in enumerate(
+            (("image", self.images), ("less the mean", self.centred), ("whitened", self.white))
+        ):
+            for axis, image in zip(axes[row], images, strict=True):
+                show(axis, image if row == 0 else 0.5 + 0.5 * image / image.abs().max().clamp_min(1e-12))
+            axes[row, 0].set_title(title, fontsize=7, loc="left", pad=2)
+        axis = below.subplots()
+        for name, values in zip(("before", "after"), self.spectrum, strict=True):
+            axis.semilogy(range(1, len(values) + 1), values.clamp_min(1e-12).tolist(), label=name)
+        axis.set_xlabel("principal component", fontsize=7)
+        axis.set_ylabel("share of variance", fontsize=7)
+        axis.tick_params(labelsize=6)
+        axis.legend(fontsize=7, frameon=False)
+        return figure
+
+
+def representations(
+    first: str | nn.Module,
+    second: str | nn.Module,
+    data: str | Path | ImageSet,
+    split: str = "test",
+    *,
+    layers_of: Sequence[str] = (),
+    limit: int = 1000,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Representations:
+    """Centred kernel alignment between the layers of two networks on the same images.
+
+    Linear CKA (Kornblith, Norouzi, Lee, Hinton 2019) of whole maps, each image prepared for either network as
+    its weights expect, by the unbiased estimate of HSIC (Song et al. 2012), which does not grow with the
+    number of features: unrelated layers are near 0, also below it. ``layers_of`` are names or patterns such as
+    ``layer*``; by default the parts that the networks are made of. ``limit`` is the number of images from
+    the beginning of the split. Raises :class:`UnknownNameError` where no layer matches, :class:`DataError` for
+    fewer than four images.
+    """
+    images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
+    n = min(limit, len(images))
+    if n < 4:
+        raise DataError(f"CKA of {n} images says nothing: it takes four at least.")
+    names, tables = [], []
+    for position, model in enumerate((first, second)):
+        with opened(model, device=device) as network:
+
+            def tell(done: int, _: int, position: int = position) -> None:
+                if progress is not None:
+                    progress(position * n + done, 2 * n)
+
+            table = _grams(network, images, n, layers_of, tell)
+            names.append(name_of(network))
+            tables.append(table)
+    crossed = torch.tensor([[float(cka(a, b)) for b in tables[1].values()] for a in tables[0].values()])
+    caption = f"CKA of {names[0]} and {names[1]} on {n:,} images of {images.name}/{images.split}"
+    found = (tuple(tables[0]), tuple(tables[1]))
+    return Representations(caption, crossed.double(), found, (names[0], names[1]), n)
+
+
+def whitening(
+    data: str | Path | ImageSet, split: str = "train", *, eps: float = 1e-3, limit: int = 5000, shown: int = 8
+) -> Whitened:
+    """Images before and after subtracting their mean and ZCA whitening, all fitted on the first ``limit``.
+
+    ``eps`` is a variance in units of (pixel in [0, 1])^2: it bounds what is made of directions that the images do not
+    vary in. Raises :class:`DataError` for images that are not of one size.
+    """
+    images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
+    if images.pixels is None:
+        raise DataError(f"{images.name} has images of several sizes: whitening is fitted to one.")
+    pixels = images.pixels[:limit].float() / 255
+    zca = ZCA.fit(pixels, eps)
+    white = zca(pixels)
+    spectrum = torch.stack([_spectrum(pixels), _spectrum(white)])
+    caption = f"{images.name}/{images.split}: mean subtraction and ZCA whitening of {len(pixels):,} images, eps {eps:g}"
+    return Whitened(
+        caption, pixels[:shown], (pixels - zca.mean)[:shown], white[:shown], zca.mean, spectrum, len(pixels), eps
+    )
+
+
+def cka(first: Tensor, second: Tensor) -> Tensor:
+    """CKA of two Gram matrices N N; 1 for the same representation up to rotation and scale, near 0 for unrelated."""
+    norms = _hsic(first, first) * _hsic(second, second)
+    aligned: Tensor = _hsic(first, second) / norms.clamp_min(torch.finfo(torch.float64).tiny).sqrt()
+    return aligned
+
+
+def _hsic(first: Tensor, second: Tensor) -> Tensor:
+    """The unbiased estimate of Song et al. 2012, equation 5, of Gram matrices N N whose diagonals do not count."""
+    n = len(first)
+    a, b = (gram.double() - torch.diag(gram.double().diagonal()) for gram in (first, second))
+    crossed: Tensor = (a * b).sum() + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a.sum(0) @ b.sum(0)) / (n - 2)
+    crossed /= n * (n - 3)
+    return crossed
+
+
+def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], tell: Progress) -> dict[str, Tensor]:
+    """The Gram matrix N N of each layer's output for the first ``n`` images."""
+    known = [layer.name for layer in layers(network)]
+    patterns = wanted or [name for name in known if "." not in name]
+    names = [name for name in known if any(_matches(name, pattern) for pattern in patterns)]
+    if not names:
+        raise UnknownNameError.of("layer", patterns[0], known, hint=f"zoo look layers {name_of(network)} lists them.")
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    done = 0
+    with ExitStack() as stack:
+        outputs = stack.enter_context(captured(network, names))
+        stack.enter_context(torch.no_grad())
+        for batch, _ in batches(images, Transform(info_of(network).preprocess), 100, images=range(n)):
+            network(batch.to(device_of(network)))
+            for name in names:
+                rows[name].append(outputs[name].flatten(1).half().cpu())  # halves what waits for the products
+            done += len(batch)
+            tell(done, n)
+    grams = {}
+    for name in names:
+        flat = torch.cat(rows.pop(name)).float()
+        flat = flat - flat.mean(0)
+        grams[name] = flat @ flat.T
+    return grams
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """As a shell's patterns, a star within one part of the name: ``layer*`` is no ``layer1.0``."""
+    return name.count(".") == pattern.count(".") and fnmatchcase(name, pattern)
+
+
+def _spectrum(images: Tensor) -> Tensor:
+    """The share of variance along each principal component, float64, in falling order."""
+    flat = images.flatten(1).double()
+    values = torch.linalg.eigvalsh(torch.cov(flat.T)).flip(0).clamp_min(0)
+    shares: Tensor = values / values.sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return shares
+
+
+def _facts(images: Tensor) -> dict[str, float]:
+    return {"mean": float(images.mean()), "std": float(images.std())}
