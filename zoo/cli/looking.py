@@ -58,7 +58,9 @@ def pick_image(image: Path | None, data: str | None, split: str, index: int) -> 
     images = datasets.load(str(data), split)
     if index >= len(images):
         raise click.BadParameter(f"{data}/{split} has {len(images):,} images.", param_hint="'--index'")
-    return images.image(index)
+    picked = images.image(index)
+    picked.info["title"] = f"image {index} of {data}/{split}"
+    return picked
 
 
 def present(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo.look.network import Picture, as_input, as_maps, as_pixels, captured, name_of, opened
+from zoo.look.network import Picture, as_input, as_maps, as_pixels, captured, name_of, opened, title_of
 from zoo.look.result import Look, new_figure
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def features(model: str | nn.Module, image: Picture, layer: str, **args: Any) ->
         network(inputs)
         maps = as_maps(outputs[layer], layer)[0].float().cpu()
         return FeatureMaps(
-            f"{name_of(network)}, {layer}: the strongest of {len(maps)} channels",
+            f"{name_of(network)}, {layer}, {title_of(image)}: the strongest of {len(maps)} channels",
             layer,
             maps,
             as_pixels(network, inputs)[0],

@@ -78,6 +78,13 @@ def as_input(model: nn.Module, image: Picture) -> Tensor:
     return preprocess(model)(image)[None].to(device_of(model))
 
 
+def title_of(image: Picture) -> str:
+    """What captions call ``image``: its file's name, or what its ``info`` says under ``title``."""
+    if isinstance(image, str | Path):
+        return Path(image).name
+    return str(image.info.get("title", "an image")) if isinstance(image, Image.Image) else "a tensor"
+
+
 def as_pixels(model: nn.Module, images: Tensor) -> Tensor:
     """Inputs ``images`` B C H W of ``model`` as they look: float32 in [0, 1], on the CPU."""
     mean, std = (torch.tensor(values)[:, None, None] for values in statistics(model))
