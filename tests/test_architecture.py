@@ -22,6 +22,7 @@ LAYERS = (
     "lazy",
     "errors",
     "storage",
+    "project",
     "memory",
     "processes",
     "names",
@@ -31,6 +32,8 @@ LAYERS = (
     "registry",
     "catalogue",
     "hub",
+    "pinning",
+    "lock",
     "tensorfile",
     "probe",
     "data",
@@ -56,7 +59,7 @@ WITH_TORCH |= {"extraction", "classifiers", "initial"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
-OPTIONAL |= {"accelerate", "datasets", "kymatio", "timm", "torchvision", "webdataset"}
+OPTIONAL |= {"accelerate", "datasets", "kymatio", "model_signing", "timm", "tomlkit", "torchvision", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}

@@ -17,6 +17,8 @@ _HOMES = {
     "features": "zoo.cli.transfer:features",
     "classify": "zoo.cli.transfer:classify",
     "verify": "zoo.cli.weights:verify",
+    "pin": "zoo.cli.locking:pin",
+    "lock": "zoo.cli.locking:lock",
     "convert": "zoo.cli.weights:convert",
     "plugins": "zoo.cli.catalogue:plugins",
     "completion": "zoo.cli.completion:completion",
