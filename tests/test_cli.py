@@ -534,8 +534,9 @@ def test_a_shell_completes_commands_options_and_names(hub: Path, typed: str, off
 
 
 def test_every_command_prints_one_json_document(
-    hub: Path, trained: tuple[nn.Module, Path], pictures: Path, tmp_path: Path
+    hub: Path, trained: tuple[nn.Module, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where zoo.lock goes
     picture = pictures / "test" / "kind0" / "00.png"
     answers: dict[str, Callable[[], Result]] = {
         "list": lambda: ask("list", "--json"),
@@ -544,6 +545,8 @@ def test_every_command_prints_one_json_document(
         "completion": lambda: ask("completion", "fish", "--json"),
         "fetch": lambda: ask("fetch", "resnet20.tiny", "--json"),
         "verify": lambda: ask("verify", "--json"),
+        "pin": lambda: ask("pin", "resnet20.digits", "--json"),
+        "lock": lambda: ask("lock", "resnet20.tiny", "--json"),
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),

@@ -1,5 +1,6 @@
 """Pinning and locking: a real hub that moves, lies and loses files; locks that hold what they were given."""
 
+import contextlib
 import hashlib
 import json
 import tomllib
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import zoo
 from zoo import lock, manifest, pinning, project, registry
 from zoo.cli import cli
-from zoo.errors import HubError, IntegrityError, LockError, OfflineError, UnpinnedError, ZooError
+from zoo.errors import HubError, IntegrityError, LockError, OfflineError, UnpinnedError
 from zoo.manifest import Weights
 
 REPO = "alice/tiny"
@@ -538,10 +539,10 @@ HOSTILE = st.one_of(
 
 
 def assert_a_lock_is_read_or_refused(content: bytes) -> None:
-    try:
+    held = None
+    with contextlib.suppress(LockError):
         held = project.parse(content, lock.Lock, LockError, "zoo.lock")
-    except ZooError as error:
-        assert len(error.message) < 10_000
+    if held is None:
         return
     assert all(len(one.sha256) == 64 and one.size >= 0 for one in held.weights.values())
     assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held

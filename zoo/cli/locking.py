@@ -1,5 +1,6 @@
 """``zoo pin``, ``zoo lock``: which bytes names mean, written down."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import Found
 
-names_argument: Any = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
+names_argument: Callable[[Any], Any] = click.argument(
+    "names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name
+)
 
 
 @click.command()
