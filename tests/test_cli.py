@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from distributions import install, plugin, run
 from PIL import Image
 from torch import nn
@@ -533,10 +535,20 @@ def test_a_shell_completes_commands_options_and_names(hub: Path, typed: str, off
     assert {line.partition(",")[2] for line in process.stdout.splitlines()} == offered
 
 
+def key_pair(folder: Path) -> tuple[Path, Path]:
+    """A new private key and its public key, as files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private, public = folder / "key.pem", folder / "key.pub"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
 def test_every_command_prints_one_json_document(
     hub: Path, trained: tuple[nn.Module, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where zoo.lock goes
+    key, public = key_pair(tmp_path)
     picture = pictures / "test" / "kind0" / "00.png"
     answers: dict[str, Callable[[], Result]] = {
         "list": lambda: ask("list", "--json"),
@@ -547,6 +559,9 @@ def test_every_command_prints_one_json_document(
         "verify": lambda: ask("verify", "--json"),
         "pin": lambda: ask("pin", "resnet20.digits", "--json"),
         "lock": lambda: ask("lock", "resnet20.tiny", "--json"),
+        "pack": lambda: ask("pack", "resnet20.tiny", "-o", tmp_path / "pack", "--json"),
+        "sign": lambda: ask("sign", tmp_path / "pack", "--key", key, "--json"),
+        "verify-signature": lambda: ask("verify-signature", tmp_path / "pack", "--key", public, "--json"),
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalogue, hub, lock, registry
+from zoo import catalogue, hub, lock, policy, registry
 from zoo.errors import SpecError, UnpinnedError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found
@@ -103,15 +103,15 @@ def fetch(name: str, *, source: str | None = None, allow_unpinned: bool = False)
 
 
 def chosen_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
-    """The weights that a name means in this project: of its tag or by default, as ``zoo.lock`` has them.
+    """The weights that a name means in this project: of its tag or by default, as its lock and policy have them.
 
-    Raises :class:`zoo.LockError` where their bytes are not those that were locked.
+    Raises :class:`zoo.LockError` where their bytes are not those that were locked,
+    :class:`zoo.PolicyError` where nobody vouches for them whom the project accepts.
     """
-    locked = lock.of_project()
-    if locked is None:
-        return found.weights or default_weights(found, allow_unpinned=allow_unpinned)
+    locked = lock.of_project() or lock.EMPTY
     entry = found.weights or lock.default_of(locked, found) or default_weights(found, allow_unpinned=allow_unpinned)
-    return lock.follow(locked, found, entry)
+    policy.check(found, entry)
+    return entry if locked is lock.EMPTY else lock.follow(locked, found, entry)
 
 
 def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
