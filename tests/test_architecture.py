@@ -25,6 +25,7 @@ LAYERS = (
     "project",
     "memory",
     "processes",
+    "interval",
     "names",
     "spec",
     "manifest",

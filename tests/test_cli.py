@@ -535,6 +535,29 @@ def test_a_shell_completes_commands_options_and_names(hub: Path, typed: str, off
     assert {line.partition(",")[2] for line in process.stdout.splitlines()} == offered
 
 
+@pytest.mark.parametrize("option", ["--licence", "--license"])
+def test_weights_are_listed_by_a_pattern_of_their_own_licence(option: str) -> None:
+    rows = json.loads(ask("list", option, "cc-by-NC*", "--json").stdout)
+    assert {row["license"]["weights"] for row in rows} == {"CC-BY-NC-4.0"}
+    assert len(rows) == 4  # Facebook's semi-supervised ResNet-18 and ResNet-50
+    apache = json.loads(ask("list", option, "apache*", "--json").stdout)
+    assert {row["license"]["weights"] for row in apache} == {"Apache-2.0"}
+    assert json.loads(ask("list", option, "nobody's", "--json").stdout) == []
+
+
+def test_info_shows_licences_papers_and_scores_with_their_intervals() -> None:
+    from scipy.stats import binomtest
+
+    told = ask("info", "resnet50.am_in1k").output
+    for text in ("weights Apache-2.0", "code Apache-2.0", "training data ImageNet terms", "arxiv.org/abs/1912.02781"):
+        assert text in told
+    for top1, n in ((79.004, 50_000), (85.131, 46_837), (66.72, 10_000)):  # the set, ReaL labels, ImageNetV2
+        expected = binomtest(round(top1 * n / 100), n).proportion_ci(0.95, method="wilson")
+        assert f"{top1:g}% ({100 * expected.low:.2f} to {100 * expected.high:.2f})" in told
+    assert "timm results-imagenet-real.csv" in told
+    assert "lock" not in told
+
+
 def key_pair(folder: Path) -> tuple[Path, Path]:
     """A new private key and its public key, as files."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -374,6 +374,21 @@ def test_any_publisher_of_the_policy_will_do_where_no_key_is_given(inside: Path,
     assert json.loads(answer.stdout)["publisher"] == "lab"
 
 
+def test_info_tells_what_lock_signature_and_policy_say(inside: Path, hub: Path, key: Path) -> None:
+    assert "project" not in json.loads(ask("info", "resnet20.tiny", "--json").stdout)
+    ask("lock", "resnet20.tiny")
+    write_policy(inside, key)
+    said = json.loads(ask("info", "resnet20.tiny", "--json").stdout)["project"]
+    assert said["lock"].startswith("as locked")
+    assert "is not signed" in said["policy"]
+    signing.sign(hub / "manifest.toml", key)
+    said = json.loads(ask("info", "resnet20.tiny", "--json").stdout)["project"]
+    assert said["policy"] == "signed by lab"
+    assert said["signature"].endswith("manifest.toml.sig")
+    assert "signed by lab" in ask("info", "resnet20.tiny").output
+    assert "not in it" in ask("info", "resnet20.digits").output
+
+
 # ---- packs --------------------------------------------------------------------------------------------------
 
 
