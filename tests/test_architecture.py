@@ -22,6 +22,7 @@ LAYERS = (
     "lazy",
     "errors",
     "storage",
+    "toml",
     "project",
     "memory",
     "processes",

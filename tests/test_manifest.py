@@ -344,3 +344,25 @@ def test_a_manifest_with_a_piece_replaced_is_read_or_refused(start: int, end: in
 @pytest.mark.parametrize("key", ["size", "args", "scores.x.top1", "preprocess.mean", "probe"])
 def test_an_extreme_value_is_read_or_refused(key: str, value: str) -> None:
     assert_read_or_refused(f'[resnet18.tag]\nfile = "x"\npinned = false\n{key} = {value}\n')
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("form", ["{key} = 1", "[{key}]", "x = {{ {key} = 1 }}"])
+def test_a_key_of_very_many_parts_is_refused_at_once(form: str) -> None:
+    """The standard library's reader would take minutes for the first of them."""
+    for key in ("a." * 100_000 + "b", "a . " * 50_000 + "b", "'x y'." * 50_000 + "b", '"\\\\".' * 50_000 + "b"):
+        with pytest.raises(ManifestError, match="100 dots in a row"):
+            parse(form.format(key=key))
+
+
+def test_dots_that_are_no_key_are_no_matter() -> None:
+    numbers = ", ".join(["0.25"] * 1000)
+    assert parse(f"{ENTRY}[resnet18.tag.probe]\nlogits = [[{numbers}]]\ntolerance = {{ float32 = 0.1 }}\n")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["a", "\\\\", '\\"', "'", ".", "a.", " ", "-", "0.1, ", "'a', "])
+def test_a_value_of_a_megabyte_is_read_or_refused_in_seconds(piece: str) -> None:
+    repeated = piece * (1_000_000 // len(piece))
+    for text in (f'x = "{repeated}"', f"x = [{repeated}]", f"{repeated} = 1", f"# {repeated}", f"x = '''{repeated}'''"):
+        assert_read_or_refused(text)

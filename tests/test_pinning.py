@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -433,6 +434,27 @@ def test_the_environment_names_a_lock_that_must_exist(inside: Path, monkeypatch:
     assert ask("lock", "resnet20.digits").exit_code == 0
     assert (inside / "ci.lock").is_file()
     assert zoo.fetch("resnet20.digits").is_file()
+
+
+def test_pinning_without_tomlkit_says_what_to_install(
+    hub_server: HubServer, ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.commit(REPO, {FILE: CONTENT})
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    answer = ask("pin", "resnet18.ours", "--manifest", ours)
+    assert answer.exit_code == 1
+    assert "zoo-vision[pin]" in answer.output
+    assert ours.read_text() == MANIFEST
+
+
+def test_a_plugin_that_can_no_longer_be_used_is_a_difference(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("lock", "resnet20.digits", "vgg16.tv_in1k")
+    monkeypatch.setenv("ZOO_DISABLE_PLUGINS", "vgg")
+    answer = ask("lock", "--check", "--json")
+    assert answer.exit_code == 1
+    assert [line["name"] for line in json.loads(answer.stdout)["differences"]] == ["vgg16.tv_in1k"]
 
 
 # ---- hostile locks ------------------------------------------------------------------------------------------

@@ -29,7 +29,15 @@ from test_pinning import CONTENT, FILE, SHA256, toml
 import zoo
 from zoo import manifest, packing, policy, project, registry, signing, tensorfile
 from zoo.cli import cli
-from zoo.errors import IntegrityError, OfflineError, PolicyError, SignatureError, UnpinnedError, ZooError
+from zoo.errors import (
+    IntegrityError,
+    MissingExtraError,
+    OfflineError,
+    PolicyError,
+    SignatureError,
+    UnpinnedError,
+    ZooError,
+)
 from zoo.signing import Publisher
 
 pytest.importorskip("model_signing", reason="needs zoo-vision[signing]")
@@ -364,6 +372,17 @@ def test_unpinned_weights_are_refused_where_a_signature_is_asked_for(
     answer = ask("fetch", "resnet101.a1_in1k", "--allow-unpinned")
     assert answer.exit_code == 1
     assert "a signature says nothing of its bytes" in answer.output
+
+
+def test_a_policy_without_the_library_that_checks_refuses_and_says_what_to_install(
+    inside: Path, hub: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing.sign(hub / "manifest.toml", key)
+    write_policy(inside, key)
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    for act in ACTS.values():
+        with pytest.raises(MissingExtraError, match=r"zoo-vision\[signing\]"):
+            act()
 
 
 def test_any_publisher_of_the_policy_will_do_where_no_key_is_given(inside: Path, hub: Path, key: Path) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from zoo import hub, project, registry
-from zoo.errors import LockError, UnknownNameError, UnpinnedError
+from zoo.errors import LockError, UnpinnedError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Commit, Count, Entry, Sha256, Text, Weights
 from zoo.names import is_arch, is_part, natural
@@ -140,7 +140,7 @@ def differences(lock: Lock) -> list[Difference]:
     for name, held in lock.weights.items():
         try:
             found = registry.load().find(name)
-        except UnknownNameError as error:
+        except ZooError as error:  # no such name any more, or a plugin that cannot be used
             lines.append(Difference(name, "name", f"{held.distribution} {held.version}", error.message))
             continue
         assert found.weights is not None

@@ -11,7 +11,6 @@ prepared, what it scores and on whose word, and what its first outputs are. One 
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import date, time
 from math import isfinite
@@ -20,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from zoo import toml
 from zoo.errors import ManifestError
 from zoo.names import is_arch, is_part
 from zoo.spec import Preprocess
@@ -151,8 +151,8 @@ def read(file: Path) -> tuple[Weights, ...]:
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     """As :func:`read`, for a manifest's text; ``file`` is the name that errors use."""
     try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits are a ValueError too
+        tables = toml.loads(text)
+    except ValueError as error:
         raise ManifestError(f"{file}: not TOML: {error}") from None
     entries = []
     for arch, tags in tables.items():
