@@ -362,7 +362,7 @@ def test_dots_that_are_no_key_are_no_matter() -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("piece", ["a", "\\\\", '\\"', "'", ".", "a.", " ", "-", "0.1, ", "'a', "])
-def test_a_value_of_a_megabyte_is_read_or_refused_in_seconds(piece: str) -> None:
-    repeated = piece * (1_000_000 // len(piece))
+def test_a_very_long_value_is_read_or_refused_in_seconds(piece: str) -> None:
+    repeated = piece * (200_000 // len(piece))
     for text in (f'x = "{repeated}"', f"x = [{repeated}]", f"{repeated} = 1", f"# {repeated}", f"x = '''{repeated}'''"):
         assert_read_or_refused(text)

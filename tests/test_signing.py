@@ -506,7 +506,7 @@ def test_a_signed_pack_serves_a_machine_without_a_network_under_a_policy(hub: Pa
             command, env=environment, cwd=there / "project", capture_output=True, text=True, timeout=120
         )
 
-    for words in (["verify-signature", str(there / "stick")], ["fetch", "resnet20.tiny"], ["lock", "resnet20.tiny"]):
+    for words in (["verify-signature", str(there / "stick")], ["fetch", "resnet20.tiny"]):
         done = use(*words)
         assert done.returncode == 0, (words, done.stderr)
     done = use("verify", "resnet20.tiny", "--deep")  # creates the network and runs its probe

@@ -11,9 +11,9 @@ _TOO_DEEP = re.compile(rf"(?<![\w\\-])(?:{_PART}){{{DEEPEST}}}")  # from where a
 
 def loads(text: str) -> dict[str, Any]:
     """The table that ``text`` holds; raises ValueError where it holds none, or keys of more than 100 parts."""
-    if deep := _TOO_DEEP.search(text):
-        line = text.count("\n", 0, deep.start()) + 1
-        raise ValueError(f"line {line} has {DEEPEST} dots in a row: no key is nested so deeply")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") >= DEEPEST and _TOO_DEEP.search(line):
+            raise ValueError(f"line {number} has {DEEPEST} dots in a row: no key is nested so deeply")
     try:
         return tomllib.loads(text)
     except RecursionError:
