@@ -15,6 +15,7 @@ from distributions import install, plugin
 from hub_server import Hub, HubServer
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from test_manifest import toml
 
 import zoo
 from zoo import lock, manifest, pinning, project, registry
@@ -530,21 +531,6 @@ TABLES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=8,
 )
-
-
-def toml(value: Any) -> str:
-    """A value as TOML, tables inline."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + "".join(f"\\U{ord(letter):08x}" for letter in value) + '"'
-    if isinstance(value, list):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{toml(key)} = {toml(item)}" for key, item in value.items()) + "}"
-    return str(value)
-
-
 HOSTILE = st.one_of(
     st.binary(max_size=200),
     st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),

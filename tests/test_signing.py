@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hub_server import HubServer
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_pinning import CONTENT, FILE, SHA256, toml
+from test_manifest import toml
+from test_pinning import CONTENT, FILE, SHA256
 
 import zoo
 from zoo import manifest, packing, policy, project, registry, signing, tensorfile
@@ -517,6 +518,14 @@ def test_a_signed_pack_serves_a_machine_without_a_network_under_a_policy(hub: Pa
     done = use("fetch", "resnet20.tiny")
     assert done.returncode == 1
     assert "the signature is of other bytes" in done.stderr
+
+
+def test_the_policy_that_the_documentation_shows_is_one() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "security.md").read_text()
+    shown = text.partition("```toml\n")[2].partition("```")[0]
+    held = project.parse(shown.encode(), policy.Policy, PolicyError, "docs/security.md")
+    assert held.publishers.keys() == {"lab", "release"}
+    assert [rule.unsigned for rule in held.rules] == [True, False]
 
 
 # ---- hostile policies -----------------------------------------------------------------------------------------
