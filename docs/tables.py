@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from zoo import registry
-from zoo.evaluation import wilson
+from zoo.interval import wilson
 from zoo.registry import Listed
 from zoo.spec import Paper
 
@@ -79,10 +79,10 @@ def cited(paper: Paper) -> str:
 
 
 def best(entry: Listed) -> str:
-    """For each data set, the highest top-1 that any of its weights claims, and which."""
+    """For each data set, the highest top-1 that any of its weights claims, and which; of weights, their first score."""
     claims: dict[str, tuple[float, str]] = {}
     for weights in entry.weights:
-        for where, score in weights.scores.items():
+        for where, score in [*weights.scores.items()][:1]:
             data = where.partition("/")[0]
             if score.top1 is not None:
                 claims[data] = max(claims.get(data, (0.0, "")), (score.top1, weights.tag))

@@ -22,8 +22,11 @@ LAYERS = (
     "lazy",
     "errors",
     "storage",
+    "toml",
+    "project",
     "memory",
     "processes",
+    "interval",
     "names",
     "spec",
     "manifest",
@@ -31,11 +34,16 @@ LAYERS = (
     "registry",
     "catalogue",
     "hub",
+    "pinning",
+    "lock",
+    "signing",
+    "policy",
     "tensorfile",
     "probe",
     "data",
     "load",
     "creation",
+    "packing",
     "convert",
     "evaluation",
     "extraction",
@@ -57,7 +65,7 @@ WITH_TORCH |= {"extraction", "classifiers", "initial", "look"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
-OPTIONAL |= {"accelerate", "datasets", "kymatio", "timm", "torchvision", "webdataset"}
+OPTIONAL |= {"accelerate", "datasets", "kymatio", "model_signing", "timm", "tomlkit", "torchvision", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}

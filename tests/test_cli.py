@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from distributions import install, plugin, run
 from PIL import Image
 from torch import nn
@@ -533,9 +535,43 @@ def test_a_shell_completes_commands_options_and_names(hub: Path, typed: str, off
     assert {line.partition(",")[2] for line in process.stdout.splitlines()} == offered
 
 
+@pytest.mark.parametrize("option", ["--licence", "--license"])
+def test_weights_are_listed_by_a_pattern_of_their_own_licence(option: str) -> None:
+    rows = json.loads(ask("list", option, "cc-by-NC*", "--json").stdout)
+    assert {row["license"]["weights"] for row in rows} == {"CC-BY-NC-4.0"}
+    assert len(rows) == 4  # Facebook's semi-supervised ResNet-18 and ResNet-50
+    apache = json.loads(ask("list", option, "apache*", "--json").stdout)
+    assert {row["license"]["weights"] for row in apache} == {"Apache-2.0"}
+    assert json.loads(ask("list", option, "nobody's", "--json").stdout) == []
+
+
+def test_info_shows_licences_papers_and_scores_with_their_intervals() -> None:
+    from scipy.stats import binomtest
+
+    told = ask("info", "resnet50.am_in1k").output
+    for text in ("weights Apache-2.0", "code Apache-2.0", "training data ImageNet terms", "arxiv.org/abs/1912.02781"):
+        assert text in told
+    for top1, n in ((79.004, 50_000), (85.131, 46_837), (66.72, 10_000)):  # the set, ReaL labels, ImageNetV2
+        expected = binomtest(round(top1 * n / 100), n).proportion_ci(0.95, method="wilson")
+        assert f"{top1:g}% ({100 * expected.low:.2f} to {100 * expected.high:.2f})" in told
+    assert "timm results-imagenet-real.csv" in told
+    assert "lock" not in told
+
+
+def key_pair(folder: Path) -> tuple[Path, Path]:
+    """A new private key and its public key, as files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private, public = folder / "key.pem", folder / "key.pub"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
 def test_every_command_prints_one_json_document(
-    hub: Path, trained: tuple[nn.Module, Path], pictures: Path, tmp_path: Path
+    hub: Path, trained: tuple[nn.Module, Path], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where zoo.lock goes
+    key, public = key_pair(tmp_path)
     picture = pictures / "test" / "kind0" / "00.png"
     answers: dict[str, Callable[[], Result]] = {
         "list": lambda: ask("list", "--json"),
@@ -544,6 +580,11 @@ def test_every_command_prints_one_json_document(
         "completion": lambda: ask("completion", "fish", "--json"),
         "fetch": lambda: ask("fetch", "resnet20.tiny", "--json"),
         "verify": lambda: ask("verify", "--json"),
+        "pin": lambda: ask("pin", "resnet20.digits", "--json"),
+        "lock": lambda: ask("lock", "resnet20.tiny", "--json"),
+        "pack": lambda: ask("pack", "resnet20.tiny", "-o", tmp_path / "pack", "--json"),
+        "sign": lambda: ask("sign", tmp_path / "pack", "--key", key, "--json"),
+        "verify-signature": lambda: ask("verify-signature", tmp_path / "pack", "--key", public, "--json"),
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),

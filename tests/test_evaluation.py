@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import zoo
 from zoo.data import ImageSet
 from zoo.errors import DataError, WeightsError
-from zoo.evaluation import check, evaluate, wilson
+from zoo.evaluation import check, evaluate
+from zoo.interval import wilson
 from zoo.manifest import Score
 from zoo.spec import Preprocess
 

@@ -154,6 +154,60 @@ def test_a_torchvision_entry_says_what_torchvisions_metadata_say(entry: Weights)
     assert list(preprocess.std) == ([0.5, 0.5, 0.5] if is_moved else transform.std)
 
 
+BUILT_IN = {entry.name for entry in ENTRIES}
+ARCHS = {entry.arch for entry in ENTRIES} | set(MODELS)
+
+
+def test_every_weight_that_torchvision_publishes_of_our_networks_is_an_entry() -> None:
+    import torchvision.models
+    from torchvision.models import get_model_weights, list_models
+
+    ours = {theirs: ours for ours, theirs in THEIR_NAMES.items()}
+    files = {entry.file for entry in ENTRIES}
+    for theirs in list_models(module=torchvision.models):
+        if ours.get(theirs, theirs) in ARCHS:
+            for weights in get_model_weights(theirs):
+                assert weights.url.rpartition("/")[2] in files, weights
+
+
+def test_every_imagenet_weight_that_timm_publishes_of_our_networks_is_an_entry() -> None:
+    from timm import list_pretrained
+    from timm.models import get_pretrained_cfg
+
+    for name in list_pretrained():
+        if name.partition(".")[0] in ARCHS and name != "resnet50.bamboo":  # another data set's 115,217 classes
+            assert get_pretrained_cfg(name).num_classes == 1000
+            assert name in BUILT_IN
+
+
+MORE = {"imagenet-real/validation": 46_837, "imagenet-v2-matched-frequency/test": 10_000}
+"""Images of each: Beyer et al. 2020 leave out 3,163 of 50,000 that have no label; Recht et al. 2019."""
+
+
+def test_further_scores_are_whole_numbers_of_images() -> None:
+    for data, n in MORE.items():
+        scores = [entry.scores[data] for entry in ENTRIES if data in entry.scores]
+        assert len(scores) == 66 + 9  # the families' entries of timm, and those that the collection pins
+        assert {score.n for score in scores} == {n}
+        exact = [
+            score for score in scores if f"{100 * round((score.top1 or 0) * n / 100) / n:.3f}" == f"{score.top1:.3f}"
+        ]
+        assert len(exact) >= 63  # published digits are cut or rounded; by chance half of ReaL's would fit
+    for entry in ENTRIES:
+        assert not MORE.keys() & entry.scores.keys() or MORE.keys() < entry.scores.keys()
+
+
+@pytest.mark.parametrize(
+    ("tag", "paper"),
+    [("a1_in1k", "2110.00476"), ("gluon_in1k", "1812.01187"), ("fb_swsl_ig1b_ft_in1k", "1905.00546")],
+)
+def test_weights_cite_the_paper_of_their_training(tag: str, paper: str) -> None:
+    """Wightman et al. 2021, He et al. 2018, Yalniz et al. 2019."""
+    for entry in ENTRIES:
+        if entry.tag == tag and entry.arch.startswith("resnet"):
+            assert f"https://arxiv.org/abs/{paper}" in entry.papers
+
+
 # ---- The reader ----
 
 
@@ -180,6 +234,9 @@ def test_an_entry_is_named_by_its_table() -> None:
         ("top1 = 70.1", "top_1 = 70.1", 11, "top_1"),
         ("size = 4", "preprocess = { std = [0.0, 1.0, 1.0] }", 6, "preprocess"),
         ("size = 4", 'preprocess = { interpolation = "lanczos" }', 6, "interpolation"),
+        ("size = 4", "preprocess = { crop = 1.0 }", 6, "preprocess.crop: Object contains unknown field"),
+        ("size = 4", 'papers = ["a paper"]', 6, "papers"),
+        ("size = 4", 'sha256_prefix = "abc\\n"', 6, "sha256_prefix"),
         ("pinned = false", "pinned = true", 2, "sha256"),
         ('file = "model.safetensors"', 'file = "../model.safetensors"', 2, "inside the hub"),
         ('"timm/resnet18.tag"', '"/etc"', 2, "inside the hub"),
@@ -287,3 +344,25 @@ def test_a_manifest_with_a_piece_replaced_is_read_or_refused(start: int, end: in
 @pytest.mark.parametrize("key", ["size", "args", "scores.x.top1", "preprocess.mean", "probe"])
 def test_an_extreme_value_is_read_or_refused(key: str, value: str) -> None:
     assert_read_or_refused(f'[resnet18.tag]\nfile = "x"\npinned = false\n{key} = {value}\n')
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("form", ["{key} = 1", "[{key}]", "x = {{ {key} = 1 }}"])
+def test_a_key_of_very_many_parts_is_refused_at_once(form: str) -> None:
+    """The standard library's reader would take minutes for the first of them."""
+    for key in ("a." * 100_000 + "b", "a . " * 50_000 + "b", "'x y'." * 50_000 + "b", '"\\\\".' * 50_000 + "b"):
+        with pytest.raises(ManifestError, match="100 dots in a row"):
+            parse(form.format(key=key))
+
+
+def test_dots_that_are_no_key_are_no_matter() -> None:
+    numbers = ", ".join(["0.25"] * 1000)
+    assert parse(f"{ENTRY}[resnet18.tag.probe]\nlogits = [[{numbers}]]\ntolerance = {{ float32 = 0.1 }}\n")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["a", "\\\\", '\\"', "'", ".", "a.", " ", "-", "0.1, ", "'a', "])
+def test_a_very_long_value_is_read_or_refused_in_seconds(piece: str) -> None:
+    repeated = piece * (200_000 // len(piece))
+    for text in (f'x = "{repeated}"', f"x = [{repeated}]", f"{repeated} = 1", f"# {repeated}", f"x = '''{repeated}'''"):
+        assert_read_or_refused(text)

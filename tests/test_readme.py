@@ -31,7 +31,7 @@ def test_its_tables_are_those_of_the_registry(tables: ModuleType, monkeypatch: p
 
 
 def test_every_command_of_the_table_exists_and_none_is_left_out() -> None:
-    shown = set(re.findall(r"^\| `zoo (\w+)", README, re.MULTILINE))
+    shown = set(re.findall(r"^\| `zoo ([\w-]+)", README, re.MULTILINE))
     assert shown == set(cli.homes)
 
 

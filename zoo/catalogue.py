@@ -29,6 +29,7 @@ def list_models(
 ) -> list[str]:
     """Names that match the shell ``pattern`` and all filters, sorted naturally.
 
+    ``license`` is a shell pattern too, of the weights' own licence in either case: ``apache*``.
     Architectures; with ``pretrained``, a ``dataset``, a ``license`` or a dot in the pattern, weights.
     Those of a collection are left out unless ``family`` or the part of the pattern before a slash
     names it: ``list_models("plugin/*")``.
@@ -65,7 +66,7 @@ def select(
             Selected(f"{entry.name}.{weights.tag}", entry, weights)
             for weights in entry.weights
             if (dataset is None or dataset in trained_on(weights))
-            and (license is None or weights.license.weights.casefold() == license.casefold())
+            and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
         ]
     return [line for line in lines if fnmatchcase(line.name, pattern)]
 

@@ -14,8 +14,9 @@ import msgspec
 
 from zoo.data.stratify import stratify
 from zoo.errors import DataError, MissingExtraError, RecipeError, UnknownNameError
-from zoo.evaluation import versions, wilson
+from zoo.evaluation import versions
 from zoo.extraction import Features
+from zoo.interval import wilson
 
 log = logging.getLogger("zoo")
 

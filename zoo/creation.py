@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalogue, hub, registry
+from zoo import catalogue, hub, lock, policy, registry
 from zoo.errors import SpecError, UnpinnedError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found
@@ -43,7 +43,7 @@ def create(
     if weights is not None and (found.weights or pretrained):
         said = name if found.weights else "pretrained=True"
         raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
-    entry = found.weights or (default_weights(found) if pretrained else None)
+    entry = chosen_weights(found) if found.weights or pretrained else None
 
     from zoo import load
 
@@ -98,8 +98,20 @@ def fetch(name: str, *, source: str | None = None, allow_unpinned: bool = False)
     ``source`` names the only hub to ask. Raises :class:`zoo.HubError` with each source's reason.
     """
     found = registry.load().find(name)
-    entry = found.weights or default_weights(found, allow_unpinned=allow_unpinned)
+    entry = chosen_weights(found, allow_unpinned=allow_unpinned)
     return hub.fetch(entry, source=source, allow_unpinned=allow_unpinned)
+
+
+def chosen_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
+    """The weights that a name means in this project: of its tag or by default, as its lock and policy have them.
+
+    Raises :class:`zoo.LockError` where their bytes are not those that were locked,
+    :class:`zoo.PolicyError` where nobody vouches for them whom the project accepts.
+    """
+    locked = lock.of_project() or lock.EMPTY
+    entry = found.weights or lock.default_of(locked, found) or default_weights(found, allow_unpinned=allow_unpinned)
+    policy.check(found, entry)
+    return entry if locked is lock.EMPTY else lock.follow(locked, found, entry)
 
 
 def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:

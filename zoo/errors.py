@@ -13,6 +13,9 @@
     │   ├── IntegrityError      the bytes are not the bytes that the manifest names
     │   ├── UnpinnedError       the manifest does not say which bytes to expect
     │   └── OfflineError        the file is not cached and the network is off
+    ├── LockError               zoo.lock cannot be read, or what is here is not what it holds
+    ├── SignatureError          a signature is missing, or not one of these bytes by that key
+    ├── PolicyError             the project's policy cannot be read, or does not accept the weights
     ├── WeightsError            a weights file cannot be used for this model
     │   ├── FileFormatError     not safetensors, truncated, hostile, or a pickle
     │   ├── ProbeError          the network does not compute what the manifest's probe says
@@ -96,6 +99,18 @@ class OfflineError(HubError):
     pass
 
 
+class LockError(ZooError):
+    pass
+
+
+class SignatureError(ZooError):
+    pass
+
+
+class PolicyError(ZooError):
+    pass
+
+
 class WeightsError(ZooError):
     pass
 
@@ -134,12 +149,15 @@ __all__ = [
     "FileFormatError",
     "HubError",
     "IntegrityError",
+    "LockError",
     "ManifestError",
     "MissingExtraError",
     "OfflineError",
     "PluginError",
+    "PolicyError",
     "ProbeError",
     "RecipeError",
+    "SignatureError",
     "SpecError",
     "StorageError",
     "TensorMismatchError",

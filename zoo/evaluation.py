@@ -1,6 +1,5 @@
 """Scores with intervals, and their comparison with a claim."""
 
-import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +18,10 @@ from zoo.data.fingerprint import Fingerprint
 from zoo.data.images import ImageSet
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, WeightsError
+from zoo.interval import wilson
 from zoo.manifest import Score
 from zoo.memory import keep_freed_memory
 from zoo.spec import Preprocess
-
-Z95 = 1.959963984540054
-"""The 97.5% quantile of the normal distribution: two-sided 95%."""
-
 
 OF_LABELS = "labels sha256:"
 """How the fingerprint of labels alone begins."""
@@ -141,22 +137,6 @@ def evaluate(
         dtype=dtype or "float32",
         command=command,
     )
-
-
-def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, as fractions: (low, high), 95% by default.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
-    """
-    if not 0 <= correct <= n or n == 0:
-        raise ValueError(f"{correct} correct of {n}: expected 0 <= correct <= n and n > 0")
-    share = correct / n
-    centre = share + z * z / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    low = 0.0 if correct == 0 else (centre - reach) / scale
-    high = 1.0 if correct == n else (centre + reach) / scale
-    return low, high
 
 
 def check(report: Report, claim: Score) -> Comparison:

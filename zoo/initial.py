@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zoo import hub, load, names, registry, tensorfile
-from zoo.creation import default_weights
+from zoo.creation import chosen_weights
 from zoo.data import ImageSet, ImageStream
 from zoo.errors import RecipeError, WeightsError
 from zoo.hub.cache import hash_of
@@ -61,7 +61,7 @@ def find(weights: str | Path, model: Model) -> Source:
             f"{weights} are weights of {found.model.name}, not of {model.name}.",
             hint=f"zoo train {found.model.name} --init {weights}",
         )
-    entry = found.weights or default_weights(found)
+    entry = chosen_weights(found)
     return Source(entry.name, hub.cached(entry) or hub.fetch(entry), entry)
 
 

@@ -11,7 +11,6 @@ prepared, what it scores and on whose word, and what its first outputs are. One 
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import date, time
 from math import isfinite
@@ -20,16 +19,19 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from zoo import toml
 from zoo.errors import ManifestError
 from zoo.names import is_arch, is_part
 from zoo.spec import Preprocess
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
-Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
-Sha256Prefix = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{0,64}$")]
-Commit = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{40})?$")]
+# Alone, $ would let a line feed pass, and \Z is not known to JSON Schema.
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
+Address = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\x00-\x20\x7f]+$(?!\n)")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$(?!\n)")]
+Sha256Prefix = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,64}$(?!\n)")]
+Commit = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{40})?$(?!\n)")]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -91,7 +93,8 @@ class Weights(Entry, frozen=True):
     ``hub`` is where ``repo/file`` lies when no mirror has it: ``hf`` (the Hugging Face Hub),
     ``embedded:<package>`` (inside an installed package), a directory or any fsspec address.
     ``num_classes`` is None where nobody says, 0 where the file has no head and the network gives features.
-    ``pinned = false`` marks an entry whose bytes are not known by their sha256.
+    ``pinned = false`` marks an entry whose bytes are not known by their sha256. ``papers`` are about
+    how these weights were trained, beside the model's own.
     """
 
     file: Text
@@ -105,6 +108,7 @@ class Weights(Entry, frozen=True):
     size: Count = 0
     pinned: bool = True
     origin: str = ""
+    papers: tuple[Address, ...] = ()
     license: License = License()
     classes: str = ""
     num_classes: Count | None = None
@@ -147,8 +151,8 @@ def read(file: Path) -> tuple[Weights, ...]:
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     """As :func:`read`, for a manifest's text; ``file`` is the name that errors use."""
     try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits are a ValueError too
+        tables = toml.loads(text)
+    except ValueError as error:
         raise ManifestError(f"{file}: not TOML: {error}") from None
     entries = []
     for arch, tags in tables.items():
@@ -157,6 +161,7 @@ def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
                 where = f"{file}:{_line_of(text, arch, tag, [])}"
                 raise ManifestError(f"{where}: expected a table [arch.tag] of lower case letters, digits and _")
             try:
+                _refuse_unknown(table)
                 entries.append(msgspec.convert({**table, "arch": arch, "tag": tag}, Weights))
             except msgspec.ValidationError as error:
                 message, keys = _offence(str(error), table)
@@ -199,8 +204,19 @@ def _offence(error: str, table: dict[str, Any]) -> tuple[str, list[str]]:
     keys = re.findall(r"\w+|\.\.\.", path)
     if keys[:2] == ["scores", "..."]:  # msgspec hides the keys of mappings
         keys[1] = next(key for key, value in table["scores"].items() if not _is_valid(value, Score))
-    unknown = re.search(r"unknown field `(\w+)`", message)
+    unknown = re.search(r"unknown field `([^`]+)`", message)
     return message, [*keys, unknown[1]] if unknown else keys
+
+
+def _refuse_unknown(table: dict[str, Any]) -> None:
+    """Of what the types let pass: the name is the table's own, and ``Preprocess`` takes what it does not know."""
+    preprocess = table.get("preprocess")
+    known = set(Preprocess.__struct_fields__)
+    strange = sorted(preprocess.keys() - known) if isinstance(preprocess, dict) else []
+    for key, path in [(key, "$") for key in ("arch", "tag") if key in table] + [
+        (key, "$.preprocess") for key in strange
+    ]:
+        raise msgspec.ValidationError(f"Object contains unknown field `{key}` - at `{path}`")
 
 
 def _is_valid(value: object, kind: type) -> bool:

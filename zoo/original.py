@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo import hooks, hub, registry
-from zoo.creation import default_weights
+from zoo.creation import chosen_weights
 from zoo.errors import TrainingError, UnknownNameError
 from zoo.manifest import Weights
 from zoo.spec import Model
@@ -39,7 +39,7 @@ def find(name: str | Path) -> Original:
         _check_has_record(str(name), about)
         return Original(str(name), registry.load().find(about["model"]).model, file, hash_file(file), about, None)
     found = registry.load().find(str(name))
-    entry = found.weights or default_weights(found)
+    entry = chosen_weights(found)
     cached = hub.cached(entry)
     if cached is None and not entry.origin.startswith(hooks.TRAINED):
         raise _no_record(entry.name)

@@ -15,7 +15,7 @@ def replace(file: Path, data: bytes) -> None:
 
     Raises :class:`StorageError` where that cannot be done; ``file`` stays as it was then.
     """
-    with _explained(file, len(data)):
+    with explained(file, len(data)):
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=_prefix(file), delete=False) as part:
             try:
@@ -31,7 +31,7 @@ def replace(file: Path, data: bytes) -> None:
 
 def append(file: Path, data: bytes) -> None:
     """Writes ``data`` at the end of ``file``; raises :class:`StorageError`, having written a part of it or nothing."""
-    with _explained(file, len(data)), file.open("ab") as stream:
+    with explained(file, len(data)), file.open("ab") as stream:
         stream.write(data)
 
 
@@ -46,7 +46,8 @@ def _prefix(file: Path) -> str:
 
 
 @contextmanager
-def _explained(file: Path, size: int) -> Iterator[None]:
+def explained(file: Path, size: int) -> Iterator[None]:
+    """Turns an OSError while ``size`` bytes are written to ``file`` into a :class:`StorageError`."""
     try:
         yield
     except OSError as error:

@@ -8,8 +8,10 @@ import click
 from zoo import catalogue, registry
 from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
 from zoo.cli.output import count, note, print_facts, print_json, print_table, size
+from zoo.errors import ZooError
+from zoo.interval import wilson
 from zoo.manifest import Score, Weights
-from zoo.registry import Listed, PluginRow
+from zoo.registry import Found, Listed, PluginRow
 from zoo.spec import Model, Preprocess
 
 
@@ -17,7 +19,7 @@ from zoo.spec import Model, Preprocess
 @click.argument("pattern", default="*", shell_complete=complete_name)
 @click.option("--family", callback=check_family, shell_complete=complete_family, help="Only this plugin's models.")
 @click.option("--dataset", help="Weights trained for or scored on this data set.")
-@click.option("--licence", "--license", "license", help="Weights under this licence.")
+@click.option("--licence", "--license", "license", metavar="GLOB", help="Weights whose own licence matches: 'apache*'.")
 @click.option("--max-params", callback=check_amount, help="Models with at most so many parameters: 300k, 25M.")
 @click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="Weights, with their scores.")
 @json_option
@@ -53,16 +55,17 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show all that is known of a model or of weights."""
-    if as_json:
-        return print_json(catalogue.info(name))
     registered = registry.load()
     found = registered.find(name)
+    trust = _trust(found) if found.weights else {}
+    if as_json:
+        return print_json(catalogue.info(name) | ({"project": trust} if trust else {}))
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     click.echo(name)
     print_facts(_facts_of_model(found.model, found.row))
     if found.weights:
         click.echo("\nweights")
-        print_facts(_facts_of_weights(found.weights))
+        print_facts([*_facts_of_weights(found.weights), *trust.items()])
     elif every:
         entry = Listed(found.model.name, found.row, found.model, tuple(every))
         click.echo()
@@ -204,7 +207,10 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
         ("classes", weights.classes),
         ("input", _input(weights.preprocess) if weights.preprocess else ""),
         ("origin", weights.origin),
-        ("licence", f"code {license.code}, weights {license.weights}, data {license.data}"),
+        *((("paper" if i == 0 else ""), address) for i, address in enumerate(weights.papers)),
+        ("licence", f"weights {license.weights}"),
+        ("", f"code {license.code}"),
+        ("", f"training data {license.data}"),
         ("hub", weights.hub),
         ("path", weights.path),
         ("revision", weights.revision),
@@ -216,10 +222,46 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
     return facts + [(f"on {split}", _score(score)) for split, score in weights.scores.items()]
 
 
+def _trust(found: Found) -> dict[str, str]:
+    """What the project's lock, signatures and policy say of weights; of what there is none, nothing."""
+    from zoo import lock, policy, signing
+
+    weights, said = found.weights, {"lock": "", "signature": "", "policy": ""}
+    assert weights is not None
+    try:
+        locked = lock.of_project()
+        held = locked.weights.get(lock.full_name(found, weights.tag)) if locked else None
+        if locked:
+            lock.follow(locked, found, weights)
+            said["lock"] = f"as locked, sha256 {held.sha256[:8]}" if held else "not in it"
+    except ZooError as error:
+        said["lock"] = error.message
+    source = policy.manifest_of(found, weights)
+    if source and signing.signature_of(source).exists():
+        said["signature"] = str(signing.signature_of(source))
+    try:
+        said["policy"] = policy.check(found, weights)
+    except ZooError as error:
+        said["policy"] = error.message
+    return {name: text for name, text in said.items() if text}
+
+
 def _score(score: Score) -> str:
-    parts = [f"top-1 {score.top1:g}%" if score.top1 is not None else ""]
-    parts += [f"top-5 {score.top5:g}%" if score.top5 is not None else "", f"{score.n:,} images", score.source]
-    return ", ".join(filter(None, parts))
+    """Each share with its 95% interval, on how many images, and on whose word."""
+    shares = {"top-1": score.top1, "top-5": score.top5}
+    parts = [f"{name} {share:g}%{_interval(share, score)}" for name, share in shares.items() if share is not None]
+    parts += [f"mean over classes {score.mean_class:g}%" if score.mean_class is not None else ""]
+    return ", ".join(filter(None, [*parts, f"{score.n:,} images", score.source]))
+
+
+def _interval(share: float, score: Score) -> str:
+    """Of the images that were right, or of as many as the share claims."""
+    if not score.n:
+        return ""
+    counted = score.correct if score.correct is not None and share == score.top1 else None
+    right = min(round(share * score.n / 100) if counted is None else counted, score.n)
+    low, high = wilson(right, score.n)
+    return f" ({100 * low:.2f} to {100 * high:.2f})"
 
 
 def _input(preprocess: Preprocess) -> str:

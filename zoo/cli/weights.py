@@ -8,7 +8,7 @@ import click
 from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import count, do_each, note, only_answers, print_json, show_progress, size
-from zoo.creation import create, default_weights, info_of
+from zoo.creation import chosen_weights, create, info_of
 from zoo.hub import cache
 from zoo.manifest import Weights
 
@@ -32,7 +32,7 @@ def fetch(
 
     def work(name: str) -> dict[str, Any]:
         found = registry.load().find(name)
-        entry = found.weights or default_weights(found, allow_unpinned=allow_unpinned)
+        entry = chosen_weights(found, allow_unpinned=allow_unpinned)
         with show_progress(entry.name, bytes=True) as progress:
             file = hub.fetch(entry, source=source, allow_unpinned=allow_unpinned, progress=progress)
         if not as_json:
@@ -99,7 +99,7 @@ def convert(file: Path, model: str, output: Path, key_map: str | None, as_json: 
 
 def _verify(name: str, deep: bool) -> dict[str, Any]:
     found = registry.load().find(name)
-    entry = found.weights or default_weights(found)
+    entry = chosen_weights(found)
     hub.verify(entry, deep=deep)
     with only_answers():
         module = create(name if found.weights else f"{name}.{entry.tag}")

@@ -1,0 +1,68 @@
+"""Writes docs/manifest.schema.json, the JSON Schema of a weights manifest: ``python docs/schema.py``.
+
+Types, bounds and patterns come from ``zoo.manifest``; what its values check of each other on
+construction is said again here, where JSON Schema can say it. A test holds the file against this
+module, and both against the parser.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zoo.manifest import Weights
+
+FILE = Path(__file__).with_name("manifest.schema.json")
+
+PART = "[a-z0-9][a-z0-9_]*"
+END = r"$(?!\n)"
+OUTSIDE = r"(^|/)\.{0,2}(/|$)|\\"
+"""What a path within a hub has not: an empty, . or .. part, a backslash."""
+
+
+def schema() -> dict[str, Any]:
+    """Tables of tables, ``[arch.tag]``, each an entry."""
+    (_,), definitions = msgspec.json.schema_components([Weights], ref_template="#/$defs/{name}")
+    entry = definitions["Weights"]
+    for key in ("arch", "tag"):  # they are the table's name
+        del entry["properties"][key]
+    properties = entry["properties"]
+    properties["file"]["not"] = {"pattern": OUTSIDE}
+    properties["repo"]["anyOf"] = [{"const": ""}, {"not": {"pattern": OUTSIDE}}]
+    properties["hub"]["minLength"] = 1
+    entry["description"] = "One trained file: where it lies, which bytes it is, whose it is, what it scores."
+    entry["if"] = {"properties": {"sha256": {"minLength": 1}}, "required": ["sha256"]}
+    entry["then"] = {"properties": {"pinned": {"const": True}}}
+    entry["else"] = {"properties": {"pinned": {"const": False}}, "required": ["pinned"]}
+    definitions["Preprocess"]["additionalProperties"] = False
+    preprocess = definitions["Preprocess"]["properties"]
+    preprocess["crop_pct"] |= {"exclusiveMinimum": 0, "exclusiveMaximum": 2}
+    preprocess["std"]["items"] |= {"exclusiveMinimum": 0}
+    for size in preprocess["input_size"]["prefixItems"]:
+        size["minimum"] = 1
+    for definition in definitions.values():
+        definition["description"] = " ".join(definition["description"].split())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Zoo weights manifest",
+        "description": "A table [arch.tag] an entry; docs/weights.md explains it.",
+        "type": "object",
+        "patternProperties": {
+            f"^({PART}/)?{PART}{END}": {
+                "type": "object",
+                "patternProperties": {f"^{PART}{END}": {"$ref": "#/$defs/Weights"}},
+                "additionalProperties": False,
+            }
+        },
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def render() -> str:
+    return json.dumps(schema(), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(render(), encoding="utf-8")

@@ -1,0 +1,22 @@
+"""How far a share of right answers may be from what more images would give."""
+
+import math
+
+Z95 = 1.959963984540054
+"""The 97.5% quantile of the normal distribution: two-sided 95%."""
+
+
+def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions: (low, high), 95% by default.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    """
+    if not 0 <= correct <= n or n == 0:
+        raise ValueError(f"{correct} correct of {n}: expected 0 <= correct <= n and n > 0")
+    share = correct / n
+    centre = share + z * z / (2 * n)
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    low = 0.0 if correct == 0 else (centre - reach) / scale
+    high = 1.0 if correct == n else (centre + reach) / scale
+    return low, high
