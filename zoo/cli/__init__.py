@@ -16,8 +16,9 @@ _HOMES = {
     "reproduce": "zoo.cli.reproduction:reproduce",
     "features": "zoo.cli.transfer:features",
     "classify": "zoo.cli.transfer:classify",
-    "verify": "zoo.cli.weights:verify",
+    "verify": "zoo.cli.verify:verify",
     "convert": "zoo.cli.weights:convert",
+    "probe": "zoo.cli.verify:probe",
     "plugins": "zoo.cli.catalogue:plugins",
     "completion": "zoo.cli.completion:completion",
 }

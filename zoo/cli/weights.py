@@ -1,4 +1,4 @@
-"""``zoo fetch``, ``zoo verify``, ``zoo convert``: files of weights."""
+"""``zoo fetch``, ``zoo convert``: files of weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,10 +7,8 @@ import click
 
 from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
-from zoo.cli.output import count, do_each, note, only_answers, print_json, show_progress, size
-from zoo.creation import create, default_weights, info_of
-from zoo.hub import cache
-from zoo.manifest import Weights
+from zoo.cli.output import count, do_each, only_answers, outcomes, print_json, show_progress, size
+from zoo.creation import default_weights
 
 if TYPE_CHECKING:
     from zoo.convert import ConversionReport
@@ -41,38 +39,7 @@ def fetch(
 
     done, failed, code = do_each(names, work)
     if as_json:
-        print_json(_outcomes(done, failed))
-    context.exit(code)
-
-
-@click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
-@click.option("--deep", is_flag=True, help="Hash the files again, not only where their stat changed.")
-@json_option
-@click.pass_context
-def verify(context: click.Context, names: tuple[str, ...], deep: bool, as_json: bool) -> None:
-    """Check weights that were fetched.
-
-    Their bytes, that their tensors fit, and what the network computes with them. Without NAME,
-    everything that is in the cache.
-    """
-
-    def work(name: str) -> dict[str, Any]:
-        row = _verify(name, deep)
-        if not as_json:
-            said = f"logits within {row['tolerance']:g} of its probe" if row["tolerance"] else "it has no probe"
-            known = "pinned" if row["pinned"] else "fetched"
-            click.echo(f"{row['weights']}: {size(row['size'])} as {known}, {row['tensors']} tensors fit, {said}")
-        return row
-
-    names = names or _cached_names()
-    if not names:
-        note("The cache holds no weights; zoo fetch NAME fetches some.")
-    done, failed, code = do_each(names, work)
-    if as_json:
-        print_json(_outcomes(done, failed))
-    elif failed:
-        note(f"{len(failed)} of {len(done) + len(failed)} failed: {', '.join(failed)}")
+        print_json(outcomes(done, failed))
     context.exit(code)
 
 
@@ -95,50 +62,6 @@ def convert(file: Path, model: str, output: Path, key_map: str | None, as_json: 
     if as_json:
         return print_json(report)
     return _print_report(report)
-
-
-def _verify(name: str, deep: bool) -> dict[str, Any]:
-    found = registry.load().find(name)
-    entry = found.weights or default_weights(found)
-    hub.verify(entry, deep=deep)
-    with only_answers():
-        module = create(name if found.weights else f"{name}.{entry.tag}")
-        if entry.probe:
-            from zoo import probe
-
-            probe.check(module, info_of(module).preprocess, entry.probe)
-    file = hub.cached(entry)
-    assert file is not None
-    return {
-        "weights": entry.name,
-        "file": file,
-        "size": file.stat().st_size,
-        "pinned": entry.pinned,
-        "tensors": len(module.state_dict()),
-        "tolerance": entry.probe.tolerance.get("float32") if entry.probe else None,
-    }
-
-
-def _cached_names() -> tuple[str, ...]:
-    registered = registry.load()
-    return tuple(
-        f"{entry.name}.{weights.tag}"
-        for entry in registered.models(registered.collections)
-        for weights in entry.weights
-        if _is_in_cache(weights)
-    )
-
-
-def _is_in_cache(weights: Weights) -> bool:
-    """Whether there is a file for it, sound or not."""
-    if weights.sha256:
-        return cache.file_of(weights, weights.sha256).exists()
-    return cache.recall(weights) is not None
-
-
-def _outcomes(done: dict[str, dict[str, Any]], failed: dict[str, str]) -> list[dict[str, Any]]:
-    rows = [{"name": name, "ok": True, **row} for name, row in done.items()]
-    return rows + [{"name": name, "ok": False, "error": reason} for name, reason in failed.items()]
 
 
 def _print_report(report: "ConversionReport") -> None:
