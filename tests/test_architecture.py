@@ -27,6 +27,7 @@ LAYERS = (
     "names",
     "spec",
     "manifest",
+    "manifest_text",
     "plugins",
     "registry",
     "catalogue",
@@ -45,6 +46,7 @@ LAYERS = (
     "training",
     "initial",
     "hooks",
+    "publishing",
     "original",
     "reproduction",
     "testing",
@@ -54,7 +56,7 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"tensorfile", "probe", "data", "load", "convert", "evaluation", "training", "testing"}
-WITH_TORCH |= {"extraction", "classifiers", "initial"}
+WITH_TORCH |= {"extraction", "classifiers", "initial", "publishing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}

@@ -624,6 +624,7 @@ def test_every_command_prints_one_json_document(
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),
         "probe": lambda: ask("probe", hub / "manifest.toml", "--json"),
+        "publish": lambda: ask("publish", trained[1], "--as", "resnet20.x", "--to", tmp_path / "there", "--json"),
         "train": lambda: ask(*TRAIN, "--set", "epochs=1", "--data", pictures, "-o", tmp_path / "run", "--json"),
         "recipes": lambda: ask("recipes", "--json"),
         "features": lambda: ask("features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f", "--json"),

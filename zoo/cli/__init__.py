@@ -18,6 +18,7 @@ _HOMES = {
     "classify": "zoo.cli.transfer:classify",
     "verify": "zoo.cli.verify:verify",
     "convert": "zoo.cli.weights:convert",
+    "publish": "zoo.cli.publish:publish",
     "probe": "zoo.cli.verify:probe",
     "plugins": "zoo.cli.catalogue:plugins",
     "completion": "zoo.cli.completion:completion",

@@ -1,0 +1,233 @@
+"""What is published of one trained network: every file, made from the weights and from what was measured."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from zoo import hooks, load, manifest, names, probe, registry, tensorfile
+from zoo.errors import FileFormatError, ProbeError, SpecError, TrainingError, WeightsError, ZooError
+from zoo.evaluation import Report
+from zoo.manifest import License, Score, Weights
+from zoo.publishing import card, timm_form
+from zoo.publishing.privacy import without_paths
+from zoo.registry import Found
+from zoo.spec import Model
+
+WEIGHTS = "model.safetensors"
+MEASURED = "measured by zoo evaluate"
+HELD_OUT = "held out from training, measured by zoo train after its last epoch, in bfloat16 where it trained in that"
+
+
+class Release(msgspec.Struct, frozen=True):
+    """``weights`` is the local file; ``files`` the small ones beside it; ``notes`` what was left out, and why."""
+
+    entry: Weights
+    weights: Path
+    files: dict[str, bytes]
+    notes: list[str]
+
+
+def prepare(
+    source: Path,
+    name: str,
+    folder: Path,
+    *,
+    repo: str,
+    file: str,
+    hub: str,
+    license: Mapping[str, str],
+    evaluate_on: tuple[tuple[str, str], ...] = (),
+    dtype: str | None = None,
+    with_card: bool = True,
+    progress: Any = None,
+) -> Release:
+    """The release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
+
+    ``repo``, ``file`` and ``hub`` are where it will lie; ``evaluate_on`` (data set, split) pairs that it is
+    scored on; ``dtype`` is what tensors of more than one dimension are stored in.
+    """
+    parsed = names.parse(name)
+    if not parsed.tag:
+        raise SpecError(f"{name!r} has no tag: weights are published as arch.tag.", hint=f"Say --as {name}.TAG")
+    found = registry.load().find(str(parsed._replace(tag="")))
+    file_in, log = _find(source)
+    about = _about(file_in, found.model)
+    weights = folder / WEIGHTS
+    tensors = _stored(tensorfile.read(file_in), dtype, file_in)
+    sha256 = tensorfile.write(tensors, weights, about)
+    module, info = load.build_from(weights, found.model)
+    module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
+    scores = {where: _held_out(about, log) for where in _held_out_names(about, log)}
+    for data, split in evaluate_on:
+        report = hooks.evaluate(module, data, split, progress=progress)
+        scores[f"{report.dataset}/{report.split}"] = _score(name, report)
+    try:
+        taken = probe.take(module, info.preprocess)
+    except ValueError:
+        raise ProbeError(f"{file_in}: the network's outputs are not all numbers: nothing to publish.") from None
+    entry = Weights(
+        file=file,
+        arch=found.model.name,
+        tag=parsed.tag,
+        repo=repo,
+        hub=hub,
+        sha256=sha256,
+        size=weights.stat().st_size,
+        origin=str(about.get("origin", "")),
+        license=_license(found, str(about.get("classes", "")), license),
+        classes=str(about.get("classes", "")),
+        num_classes=about.get("num_classes", found.model.num_classes),
+        preprocess=info.preprocess,
+        args=dict(about.get("args", {})),
+        scores=scores,
+        probe=taken,
+    )
+    files, notes = _beside(entry, module, found, about, log) if with_card else ({}, [])
+    return Release(entry, weights, files, notes)
+
+
+def _find(source: Path) -> tuple[Path, Path | None]:
+    """The weights of ``source``, and the log of the run where it is one."""
+    if source.is_dir():
+        file = source / WEIGHTS
+        if not file.exists():
+            raise TrainingError(
+                f"{source} holds no finished run: {WEIGHTS} is missing.",
+                hint=f"zoo train ... --resume -o {source} finishes one.",
+            )
+        log = source / "log.jsonl"
+        return file, log if log.exists() else None
+    if not source.exists():
+        raise WeightsError(f"{source}: no such file or run.")
+    return source, None
+
+
+def _about(file: Path, model: Model) -> dict[str, Any]:
+    about = tensorfile.metadata(file)
+    if not isinstance(about.get("model"), str):
+        raise WeightsError(
+            f"{file} does not say which network it holds: it was written neither by zoo train nor by zoo convert.",
+            hint=f"zoo convert {file} {model.name} -o OUT.safetensors describes it.",
+        )
+    cleaned: dict[str, Any] = without_paths(about)
+    return cleaned
+
+
+def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[str, Tensor]:
+    bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise FileFormatError(f"{file}: {len(bad)} tensors hold what is no number: {', '.join(bad[:5])}.")
+    if dtype is None:
+        return tensors
+    kind = getattr(torch, dtype)
+    stored = {key: value.to(kind) if _is_large(value) else value for key, value in tensors.items()}
+    lost = [key for key, tensor in stored.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if lost:
+        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Leave --dtype out.")
+    return stored
+
+
+def _is_large(tensor: Tensor) -> bool:
+    """Filters and matrices; biases and statistics are few and keep their bits (decision 0009)."""
+    return tensor.is_floating_point() and tensor.ndim > 1
+
+
+def _score(name: str, report: Report) -> Score:
+    return Score(
+        n=report.n,
+        source=MEASURED,
+        top1=round(report.top1, 4),
+        top5=None if report.top5 is None else round(report.top5, 4),
+        mean_class=round(report.mean_class, 4),
+        loss=float(f"{report.loss:.6g}"),
+        correct=report.correct,
+        command=f"zoo evaluate {name} --data {report.dataset}"
+        + (f" --split {report.split}" if report.split != "test" else ""),
+        fingerprint=report.fingerprint,
+    )
+
+
+def _held_out_names(about: Mapping[str, Any], log: Path | None) -> list[str]:
+    """Where the run scored the images it held out: what it wrote down of itself, if it did."""
+    held = about.get("run", {}).get("data", {}).get("validation")
+    return [f"{held['name']}/validation"] if held and log is not None and "val_top1" in _last_row(log) else []
+
+
+def _held_out(about: Mapping[str, Any], log: Path | None) -> Score:
+    assert log is not None
+    held, row = about["run"]["data"]["validation"], _last_row(log)
+    return Score(
+        n=held["n"],
+        source=HELD_OUT,
+        top1=round(row["val_top1"], 4),
+        loss=float(f"{row['val_loss']:.6g}"),
+        correct=round(row["val_top1"] * held["n"] / 100),
+        command=str(about["run"].get("command", "")),
+        fingerprint=held["fingerprint"],
+    )
+
+
+def _last_row(log: Path) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    except (OSError, ValueError, IndexError) as error:
+        raise TrainingError(f"{log} cannot be read: {error}.") from None
+    return row
+
+
+def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
+    """As stated; of the code, else what its distribution says; of the data, what the plugin that brings them does."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    code = data = "unknown"
+    try:
+        about = metadata(found.row.distribution)
+        code = next((about[key] for key in ("License-Expression", "License") if key in about), code)
+    except (PackageNotFoundError, ValueError):
+        pass  # run from a source tree that was never installed
+    for row in registry.load().plugins:
+        for spec in row.plugin.datasets if row.plugin is not None else ():
+            data = spec.license or data if spec.name == classes else data
+    return License(**{"code": code, "data": data, **stated})
+
+
+def _beside(
+    entry: Weights, module: nn.Module, found: Found, about: dict[str, Any], log: Path | None
+) -> tuple[dict[str, bytes], list[str]]:
+    files, notes = {}, []
+    config = timm_form.describe(module, found.model, entry, entry.preprocess or found.model.preprocess)
+    if isinstance(config, str):
+        notes.append(f"config.json is left out: {config}.")
+    else:
+        files["config.json"] = _json(config | timm_form.class_names(about))
+    if "run" in about:
+        files["run.json"] = _json(about["run"])
+    if log is not None:
+        files["log.jsonl"] = log.read_bytes()
+    if not entry.scores:
+        notes.append("No score: nothing was measured. --evaluate DATA measures one.")
+    here = msgspec.structs.replace(entry, hub="hf") if entry.hub.startswith("/") or ":\\" in entry.hub else entry
+    files["weights.toml"] = manifest.render(here).encode()
+    base = _base_model(about)
+    files["README.md"] = card.render(entry, found.model, about, [*files, WEIGHTS], notes, base).encode()
+    return files, notes
+
+
+def _base_model(about: Mapping[str, Any]) -> str:
+    """The Hugging Face repository of the weights that the training started from, "" where there is none."""
+    start = about.get("run", {}).get("init", {})
+    try:
+        entry = registry.load().find(str(start.get("weights", ""))).weights
+    except ZooError:  # a local file
+        return ""
+    is_there = entry is not None and entry.hub == "hf" and entry.sha256 == start.get("sha256")
+    return entry.repo if entry is not None and is_there else ""
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
