@@ -44,21 +44,23 @@ def fetch(
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", metavar="FILE|URL")
 @click.argument("model", metavar="MODEL[.TAG]", shell_complete=complete_name)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
 @click.option("--from", "key_map", metavar="KEYMAP", help="The family's key map to use; by default the one that fits.")
+@click.option("--sha256", default="", metavar="HEX", help="The checkpoint's sha256, or its first 8 digits and more.")
 @json_option
-def convert(file: Path, model: str, output: Path, key_map: str | None, as_json: bool) -> None:
+def convert(source: str, model: str, output: Path, key_map: str | None, sha256: str, as_json: bool) -> None:
     """Turn a checkpoint into weights of a model.
 
-    Every tensor must be accounted for. The entry for a manifest is printed and written beside the
-    output, so that its folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
+    torch's .pth, .pt and .th, safetensors, Keras's .h5, ONNX; a file, or its address if its name ends in its
+    hash as torchvision's do. Every tensor must be accounted for. The entry for a manifest is printed and
+    written beside the output, so that its folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
     """
     from zoo.convert import convert as run
 
-    with only_answers():
-        report = run(file, model, output, key_map=key_map)
+    with only_answers(), show_progress(source.rpartition("/")[2], bytes=True) as progress:
+        report = run(source, model, output, key_map=key_map, sha256=sha256, progress=progress)
     if as_json:
         return print_json(report)
     return _print_report(report)
@@ -68,7 +70,9 @@ def _print_report(report: "ConversionReport") -> None:
     click.echo(f"{report.weights}: {report.file}, {size(report.size)}, sha256 {report.sha256}")
     changes = {
         "renamed": [f"{old} -> {new}" for old, new in report.renamed],
+        "transposed": report.transposed,
         "reshaped": report.reshaped,
+        "folded": report.folded,
         "added": report.added,
         "dropped": report.dropped,
     }
