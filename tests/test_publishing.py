@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def describe(module: nn.Module, model: str, file: Path, **more: Any) -> Path:
-    about = {"model": model, "num_classes": 10, "in_chans": 3, "origin": "a test", **more}
+    about: dict[str, Any] = {"model": model, "num_classes": 10, "in_chans": 3, "origin": "a test", **more}
     tensorfile.write(module.state_dict(), file, about)
     return file
 
@@ -320,6 +322,19 @@ def test_what_timm_does_not_know_or_computes_otherwise_gets_no_configuration(
     assert "computes something else" in timm_form.describe(module, model, entry, model.preprocess)
 
 
+@pytest.mark.slow
+def test_timm_reads_a_release_from_the_hub_by_its_name(hugging_face: HubServer, tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="the reader is timm")
+    module = zoo.create("resnet18", num_classes=3)
+    publish(describe(module, "resnet18", tmp_path / "m.safetensors", num_classes=3), "resnet18.mine", "hf://alice/tiny")
+    torch.save(module.eval()(torch.ones(1, 3, 64, 64)).detach(), tmp_path / "expected.pt")
+    code = (
+        "import sys, timm, torch; torch.testing.assert_close(timm.create_model('hf-hub:alice/tiny', pretrained=True)"
+        ".eval()(torch.ones(1, 3, 64, 64)).detach(), torch.load(sys.argv[1]), rtol=1e-5, atol=1e-5)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "expected.pt")], check=True)
+
+
 # ---- what it is made of
 
 
@@ -429,6 +444,10 @@ def broken(kind: str, folder: Path) -> tuple[Path, str]:
     elif kind == "truncated":
         describe(module, "resnet20", file)
         file.write_bytes(file.read_bytes()[:-100])
+    elif kind == "no record":
+        describe(module, "resnet20", file, run=["nothing", "of the kind"])
+    elif kind == "no number":
+        describe(module, "resnet20", file, num_classes="ten")
     elif kind == "another shape":
         module.conv1 = nn.Conv2d(3, 17, 3)
         describe(module, "resnet20", file)
@@ -446,6 +465,8 @@ def broken(kind: str, folder: Path) -> tuple[Path, str]:
         ("nan", "1 tensors hold what is no number: fc.weight"),
         ("truncated", "not a usable safetensors file"),
         ("another shape", "mis-shaped  conv1.weight"),
+        ("no record", "its record of the training is not one that zoo train writes"),
+        ("no number", "num_classes: Expected `int | null`, got `str`"),
         ("no tag", "has no tag"),
         ("another model", "holds weights of resnet20, not of resnet32"),
     ],

@@ -4,11 +4,12 @@ from typing import Any
 
 from zoo.evaluation import wilson
 from zoo.manifest import Score, Weights
+from zoo.publishing.source import Run
 from zoo.spec import Model
 
 
 def render(
-    entry: Weights, model: Model, about: dict[str, Any], files: list[str], notes: list[str], base_model: str = ""
+    entry: Weights, model: Model, run: Run | None, files: list[str], notes: list[str], base_model: str = ""
 ) -> str:
     """The card of ``entry``: front matter, then scores, use, input, origin, licences, files.
 
@@ -16,11 +17,11 @@ def render(
     """
     parts = [
         f"# {entry.name}",
-        _opening(entry, model, about),
+        _opening(entry, model),
         "## Scores\n\n" + _scores(entry),
         "## Use\n\n" + _use(entry),
         "## Input\n\n" + _input(entry),
-        "## Origin\n\n" + _origin(entry, about),
+        "## Origin\n\n" + _origin(entry, run),
         "## Licences\n\n" + _table(("of the", "licence"), [(key, getattr(entry.license, key)) for key in _OF]),
         "## Files\n\n" + _files(files, notes),
     ]
@@ -73,7 +74,7 @@ def _front_matter(entry: Weights, base_model: str) -> str:
     return data.to_yaml().strip()
 
 
-def _opening(entry: Weights, model: Model, about: dict[str, Any]) -> str:
+def _opening(entry: Weights, model: Model) -> str:
     paper = model.paper
     of = f", the network of {paper.authors}, *{paper.title}*, {paper.year}" if paper else ""
     link = f" ({paper.url})" if paper and paper.url else ""
@@ -135,18 +136,17 @@ def _input(entry: Weights) -> str:
     return _table(("", ""), rows)
 
 
-def _origin(entry: Weights, about: dict[str, Any]) -> str:
-    text = f"{entry.origin or 'Not stated'}."
-    run = about.get("run")
-    if not isinstance(run, dict):
+def _origin(entry: Weights, run: Run | None) -> str:
+    text = f"{entry.origin.rstrip('.') or 'Not stated'}."
+    if run is None:
         return text
-    recipe, versions = run.get("recipe", {}), run.get("versions", {})
-    rows = [("recipe", str(recipe.get("name", ""))), ("command", f"`{run['command']}`" if run.get("command") else "")]
-    rows += [(key, str(recipe[key])) for key in ("epochs", "batch_size", "optimizer", "lr", "seed") if key in recipe]
-    for role, images in run.get("data", {}).items():
-        rows.append((f"{role} images", f"{images['n']:,} of {images['name']}/{images['split']}"))
-        rows.append(("", f"`{images['fingerprint']}`"))
-    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    rows = [("recipe", str(run.recipe.get("name", ""))), ("command", f"`{run.command}`" if run.command else "")]
+    told = ("epochs", "batch_size", "optimizer", "lr", "seed")
+    rows += [(key, str(run.recipe[key])) for key in told if key in run.recipe]
+    for role, images in run.data.items():
+        rows.append((f"{role} images", f"{images.n:,} of {images.name}/{images.split}"))
+        rows.append(("", f"`{images.fingerprint}`"))
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())))
     return text + "\n\n" + _table(("", ""), [row for row in rows if row[1]])
 
 

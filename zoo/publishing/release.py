@@ -10,17 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from zoo import hooks, load, manifest, names, probe, registry, tensorfile
-from zoo.errors import FileFormatError, ProbeError, SpecError, TrainingError, WeightsError, ZooError
+from zoo.errors import FileFormatError, ProbeError, SpecError, WeightsError, ZooError
 from zoo.evaluation import Report
 from zoo.manifest import License, Score, Weights
 from zoo.publishing import card, timm_form
 from zoo.publishing.privacy import without_paths
+from zoo.publishing.source import WEIGHTS, Run, Source, held_out, read
 from zoo.registry import Found
-from zoo.spec import Model
 
-WEIGHTS = "model.safetensors"
 MEASURED = "measured by zoo evaluate"
-HELD_OUT = "held out from training, measured by zoo train after its last epoch, in bfloat16 where it trained in that"
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -55,21 +53,20 @@ def prepare(
     if not parsed.tag:
         raise SpecError(f"{name!r} has no tag: weights are published as arch.tag.", hint=f"Say --as {name}.TAG")
     found = registry.load().find(str(parsed._replace(tag="")))
-    file_in, log = _find(source)
-    about = _about(file_in, found.model)
+    given = read(source, found.model)
     weights = folder / WEIGHTS
-    tensors = _stored(tensorfile.read(file_in), dtype, file_in)
-    sha256 = tensorfile.write(tensors, weights, about)
+    sha256 = tensorfile.write(_stored(tensorfile.read(given.file), dtype, given.file), weights, given.about)
     module, info = load.build_from(weights, found.model)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
-    scores = {where: _held_out(about, log) for where in _held_out_names(about, log)}
+    scores = held_out(given)
     for data, split in evaluate_on:
         report = hooks.evaluate(module, data, split, progress=progress)
-        scores[f"{report.dataset}/{report.split}"] = _score(name, report)
+        dataset = str(without_paths(report.dataset))
+        scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
     try:
         taken = probe.take(module, info.preprocess)
     except ValueError:
-        raise ProbeError(f"{file_in}: the network's outputs are not all numbers: nothing to publish.") from None
+        raise ProbeError(f"{given.file}: the network's outputs are not all numbers: nothing to publish.") from None
     entry = Weights(
         file=file,
         arch=found.model.name,
@@ -78,44 +75,18 @@ def prepare(
         hub=hub,
         sha256=sha256,
         size=weights.stat().st_size,
-        origin=str(about.get("origin", "")),
-        license=_license(found, str(about.get("classes", "")), license),
-        classes=str(about.get("classes", "")),
-        num_classes=about.get("num_classes", found.model.num_classes),
+        origin=str(given.about.get("origin", "")),
+        license=_license(found, given.classes, license),
+        classes=given.classes,
+        num_classes=given.about.get("num_classes", found.model.num_classes),
         preprocess=info.preprocess,
-        args=dict(about.get("args", {})),
+        args=given.about.get("args", {}),
         scores=scores,
         probe=taken,
     )
-    files, notes = _beside(entry, module, found, about, log) if with_card else ({}, [])
+    manifest.parse(manifest.render(entry), f"{given.file}, as it describes itself")  # or whoever reads it would fail
+    files, notes = _beside(entry, module, found, given) if with_card else ({}, [])
     return Release(entry, weights, files, notes)
-
-
-def _find(source: Path) -> tuple[Path, Path | None]:
-    """The weights of ``source``, and the log of the run where it is one."""
-    if source.is_dir():
-        file = source / WEIGHTS
-        if not file.exists():
-            raise TrainingError(
-                f"{source} holds no finished run: {WEIGHTS} is missing.",
-                hint=f"zoo train ... --resume -o {source} finishes one.",
-            )
-        log = source / "log.jsonl"
-        return file, log if log.exists() else None
-    if not source.exists():
-        raise WeightsError(f"{source}: no such file or run.")
-    return source, None
-
-
-def _about(file: Path, model: Model) -> dict[str, Any]:
-    about = tensorfile.metadata(file)
-    if not isinstance(about.get("model"), str):
-        raise WeightsError(
-            f"{file} does not say which network it holds: it was written neither by zoo train nor by zoo convert.",
-            hint=f"zoo convert {file} {model.name} -o OUT.safetensors describes it.",
-        )
-    cleaned: dict[str, Any] = without_paths(about)
-    return cleaned
 
 
 def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[str, Tensor]:
@@ -137,7 +108,7 @@ def _is_large(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
-def _score(name: str, report: Report) -> Score:
+def _score(name: str, dataset: str, report: Report) -> Score:
     return Score(
         n=report.n,
         source=MEASURED,
@@ -146,38 +117,10 @@ def _score(name: str, report: Report) -> Score:
         mean_class=round(report.mean_class, 4),
         loss=float(f"{report.loss:.6g}"),
         correct=report.correct,
-        command=f"zoo evaluate {name} --data {report.dataset}"
+        command=f"zoo evaluate {name} --data {dataset}"
         + (f" --split {report.split}" if report.split != "test" else ""),
         fingerprint=report.fingerprint,
     )
-
-
-def _held_out_names(about: Mapping[str, Any], log: Path | None) -> list[str]:
-    """Where the run scored the images it held out: what it wrote down of itself, if it did."""
-    held = about.get("run", {}).get("data", {}).get("validation")
-    return [f"{held['name']}/validation"] if held and log is not None and "val_top1" in _last_row(log) else []
-
-
-def _held_out(about: Mapping[str, Any], log: Path | None) -> Score:
-    assert log is not None
-    held, row = about["run"]["data"]["validation"], _last_row(log)
-    return Score(
-        n=held["n"],
-        source=HELD_OUT,
-        top1=round(row["val_top1"], 4),
-        loss=float(f"{row['val_loss']:.6g}"),
-        correct=round(row["val_top1"] * held["n"] / 100),
-        command=str(about["run"].get("command", "")),
-        fingerprint=held["fingerprint"],
-    )
-
-
-def _last_row(log: Path) -> dict[str, Any]:
-    try:
-        row: dict[str, Any] = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
-    except (OSError, ValueError, IndexError) as error:
-        raise TrainingError(f"{log} cannot be read: {error}.") from None
-    return row
 
 
 def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
@@ -196,33 +139,30 @@ def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
     return License(**{"code": code, "data": data, **stated})
 
 
-def _beside(
-    entry: Weights, module: nn.Module, found: Found, about: dict[str, Any], log: Path | None
-) -> tuple[dict[str, bytes], list[str]]:
+def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> tuple[dict[str, bytes], list[str]]:
     files, notes = {}, []
     config = timm_form.describe(module, found.model, entry, entry.preprocess or found.model.preprocess)
     if isinstance(config, str):
         notes.append(f"config.json is left out: {config}.")
     else:
-        files["config.json"] = _json(config | timm_form.class_names(about))
-    if "run" in about:
-        files["run.json"] = _json(about["run"])
-    if log is not None:
-        files["log.jsonl"] = log.read_bytes()
+        files["config.json"] = _json(config | timm_form.class_names(given.about))
+    if given.run is not None:
+        files["run.json"] = _json(given.run.whole)
+    if given.log is not None:
+        files["log.jsonl"] = given.log
     if not entry.scores:
         notes.append("No score: nothing was measured. --evaluate DATA measures one.")
-    here = msgspec.structs.replace(entry, hub="hf") if entry.hub.startswith("/") or ":\\" in entry.hub else entry
+    here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry
     files["weights.toml"] = manifest.render(here).encode()
-    base = _base_model(about)
-    files["README.md"] = card.render(entry, found.model, about, [*files, WEIGHTS], notes, base).encode()
-    return files, notes
+    text = card.render(entry, found.model, given.run, [*files, WEIGHTS], notes, _base_model(given.run))
+    return {**files, "README.md": text.encode()}, notes
 
 
-def _base_model(about: Mapping[str, Any]) -> str:
+def _base_model(run: Run | None) -> str:
     """The Hugging Face repository of the weights that the training started from, "" where there is none."""
-    start = about.get("run", {}).get("init", {})
+    start = run.init if run else {}
     try:
-        entry = registry.load().find(str(start.get("weights", ""))).weights
+        entry = registry.load().find(start.get("weights", "")).weights
     except ZooError:  # a local file
         return ""
     is_there = entry is not None and entry.hub == "hf" and entry.sha256 == start.get("sha256")
