@@ -366,6 +366,9 @@ def test_a_runs_own_score_is_that_of_the_images_it_held_out(net: str, tmp_path: 
     assert (claim.n, claim.correct, claim.fingerprint) == (300, again.correct, held_out.fingerprint)
     assert "held out" in claim.source
     assert {"log.jsonl", "run.json"} < {file.path for file in done.files}
+    half = publish(run, f"specimen/{net}.half", str(tmp_path / "hub"), dtype="float16")
+    assert not manifest.parse(half.entry)[0].scores, "the score was of the network in full precision"
+    assert (tmp_path / "hub" / f"{net}.half" / "model.safetensors").is_file()
 
 
 def test_a_run_without_held_out_images_claims_nothing(net: str, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def publish(
         raise SpecError(f"license has {', '.join(unknown)}, expected {', '.join(License.__struct_fields__)}.")
     if dtype not in (None, *DTYPES):
         raise SpecError(f"dtype is {dtype!r}, expected {' or '.join(DTYPES)}, or none.")
-    place = destination.parse(to, name, private=private)
+    place = destination.parse(to, name.rpartition("/")[2], private=private)
     with tempfile.TemporaryDirectory(prefix="zoo-publish-") as folder:
         made = release.prepare(
             Path(source),

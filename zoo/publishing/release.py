@@ -58,7 +58,7 @@ def prepare(
     sha256 = tensorfile.write(_stored(tensorfile.read(given.file), dtype, given.file), weights, given.about)
     module, info = load.build_from(weights, found.model)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
-    scores = held_out(given)
+    scores = held_out(given) if dtype is None else {}  # what the run measured was in full precision
     for data, split in evaluate_on:
         report = hooks.evaluate(module, data, split, progress=progress)
         dataset = str(without_paths(report.dataset))
