@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.ticker import FuncFormatter
 
 from zoo import registry
-from zoo.evaluation import wilson
+from zoo.interval import wilson
 from zoo.look.result import drawn, new_figure
 
 

@@ -30,6 +30,7 @@ LAYERS = (
     "names",
     "spec",
     "manifest",
+    "manifest_text",
     "plugins",
     "registry",
     "catalogue",
@@ -39,19 +40,22 @@ LAYERS = (
     "signing",
     "policy",
     "tensorfile",
-    "probe",
     "data",
+    "probe",
     "load",
     "creation",
     "packing",
+    "probing",
     "convert",
     "evaluation",
+    "verification",
     "extraction",
     "classifiers",
     "look",
     "training",
     "initial",
     "hooks",
+    "publishing",
     "original",
     "reproduction",
     "testing",
@@ -61,11 +65,12 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"tensorfile", "probe", "data", "load", "convert", "evaluation", "training", "testing"}
-WITH_TORCH |= {"extraction", "classifiers", "initial", "look"}
+WITH_TORCH |= {"extraction", "classifiers", "initial", "look", "publishing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
-OPTIONAL |= {"accelerate", "datasets", "kymatio", "model_signing", "timm", "tomlkit", "torchvision", "webdataset"}
+OPTIONAL |= {"accelerate", "datasets", "h5py", "kymatio", "model_signing", "onnx", "timm", "tomlkit", "torchvision"}
+OPTIONAL |= {"webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}

@@ -342,13 +342,89 @@ def test_verify_finds_a_flipped_byte_in_the_cache(hub: Path, names: list[str]) -
 def test_verify_finds_a_network_that_computes_something_else(hub: Path) -> None:
     ask("fetch", "resnet20.tiny")
     manifest = hub / "manifest.toml"
-    manifest.write_text(
-        manifest.read_text().replace('shortcut" = "A"', 'shortcut" = "B"').replace("logits = [[", "logits = [[9")
-    )
-    answer = ask("verify", "resnet20.tiny", "--json")
+    manifest.write_text(manifest.read_text().replace("logits = [\n    [", "logits = [\n    [9"))
+    answer = ask("verify", "resnet20.tiny", "--json", "--failures", hub / "failures")
     assert answer.exit_code == 1
     assert [row["ok"] for row in json.loads(answer.stdout)] == [False]
     assert "The network's logits differ from the probe's" in answer.stderr
+    kept = hub / "failures" / "resnet20.tiny"
+    assert str(kept) in answer.stderr
+    assert tensorfile.read(kept / "outputs.safetensors")["noise.logits"].shape == (2, 10)
+    report = (kept / "report.txt").read_text()
+    assert "logits: FAILS" in report
+    assert "logits of the photograph: passes" in report
+
+
+BROKEN = """
+import os, time
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.fc = nn.Linear(3, num_classes)
+
+    def forward(self, x):
+        DO
+        return self.fc(x.mean((2, 3)))
+
+def build(num_classes, in_chans):
+    return Net(num_classes)
+"""
+
+
+def install_broken(folder: Path, hub: Path, does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``bad_net.x``, fetched: a network that ``does`` something else before it computes."""
+    files = {"bad.py": plugin("bad", "bad_net"), "bad_model.py": BROKEN.replace("DO", does)}
+    install(folder, "zoo-bad", {"bad": "bad:plugin"}, files)
+    monkeypatch.syspath_prepend(str(folder))
+    file = hub / "bad_net.x.safetensors"
+    digest = tensorfile.write(nn.Linear(3, 2).state_dict(prefix="fc."), file, {})
+    with (hub / "manifest.toml").open("a") as stream:
+        stream.write(f'\n[bad_net.x]\nfile = "{file.name}"\nhub = "{hub}"\nsha256 = "{digest}"\nnum_classes = 2\n')
+        stream.write("[bad_net.x.probe]\nlogits = [[1.0, 2.0]]\n")
+    registry.clear()
+    assert ask("fetch", "bad_net.x", "resnet20.tiny").exit_code == 0
+
+
+def test_a_network_that_crashes_fails_alone(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_broken(tmp_path / "site", hub, "os.abort()", monkeypatch)
+    answer = ask("verify", "bad_net.x", "resnet20.tiny", "--json")
+    assert answer.exit_code == 1
+    rows = {row["name"]: row for row in json.loads(answer.stdout)}
+    assert rows["resnet20.tiny"]["ok"]
+    assert "ended without an answer: signal SIGABRT" in rows["bad_net.x"]["error"]
+
+
+def test_a_network_that_hangs_is_ended(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_broken(tmp_path / "site", hub, "time.sleep(60)", monkeypatch)
+    answer = ask("verify", "bad_net.x", "--timeout", "2")
+    assert answer.exit_code == 1
+    assert "took more than 2 s and was ended" in answer.stderr
+
+
+def test_what_is_no_number_is_found_without_a_probe(hub: Path) -> None:
+    file = hub / "resnet20.nan.safetensors"
+    state = zoo.create("resnet20").state_dict()
+    state["fc.bias"][3] = float("nan")
+    digest = tensorfile.write(state, file, {})
+    with (hub / "manifest.toml").open("a") as stream:
+        stream.write(f'\n[resnet20.nan]\nfile = "{file.name}"\nhub = "{hub}"\nsha256 = "{digest}"\n')
+    registry.clear()
+    ask("fetch", "resnet20.nan")
+    answer = ask("verify", "resnet20.nan")
+    assert answer.exit_code == 1
+    assert "1 tensors hold what is no number: fc.bias" in answer.stderr
+
+
+def test_verify_all_takes_in_what_ships_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_PLUGINS", "targetprop")
+    registry.clear()
+    answer = ask("verify", "--all", "--deep", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    rows = json.loads(answer.stdout)
+    assert [row["name"] for row in rows] == ["dtp_mlp.mnist"]
+    assert all(row["difference"] <= row["allowed"] for row in rows)
 
 
 def test_verify_of_an_empty_cache_says_so() -> None:
@@ -588,6 +664,8 @@ def test_every_command_prints_one_json_document(
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),
+        "probe": lambda: ask("probe", hub / "manifest.toml", "--json"),
+        "publish": lambda: ask("publish", trained[1], "--as", "resnet20.x", "--to", tmp_path / "there", "--json"),
         "train": lambda: ask(*TRAIN, "--set", "epochs=1", "--data", pictures, "-o", tmp_path / "run", "--json"),
         "recipes": lambda: ask("recipes", "--json"),
         "features": lambda: ask("features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f", "--json"),

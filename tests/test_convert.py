@@ -82,7 +82,7 @@ def test_converting_again_replaces_its_entry_and_keeps_the_others(tmp_path: Path
     source = save(zoo.create("resnet20").state_dict(), tmp_path / "mine.pth")
     for name in ("resnet20.a", "resnet20.b", "resnet20.a"):
         convert(source, name, tmp_path / f"{name}.safetensors")
-    assert [entry.name for entry in manifest.read(tmp_path / "manifest.toml")] == ["resnet20.b", "resnet20.a"]
+    assert [entry.name for entry in manifest.read(tmp_path / "manifest.toml")] == ["resnet20.a", "resnet20.b"]
 
 
 def test_linear_weights_become_convolutions_of_the_same_function(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ prepared, what it scores and on whose word, and what its first outputs are. One 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, time
 from math import isfinite
 from pathlib import Path
@@ -25,6 +25,7 @@ from zoo.names import is_arch, is_part
 from zoo.spec import Preprocess
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 # Alone, $ would let a line feed pass, and \Z is not known to JSON Schema.
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
@@ -64,17 +65,47 @@ class Score(Entry, frozen=True):
     fingerprint: str = ""
 
 
-class Probe(Entry, frozen=True):
-    """An input that anyone can generate again, and the first of its logits.
+class Tolerance(Entry, frozen=True):
+    """How far outputs may lie from the stated ones: ``atol`` plus ``rtol`` times the largest of their row.
 
-    The input is ``batch`` images of ``preprocess.input_size``: the bytes of SHAKE-256 over
-    ``zoo-probe-<seed>`` as uint8 pixels, B C H W, over 255, normalised by mean and std.
-    ``logits`` holds the first values of each image's output; ``tolerance`` the largest absolute
-    difference by dtype.
+    ``share`` of the elements may lie further off. Sums err in proportion to their terms and not to what
+    is left of them, so a small output among large ones is granted as much as these.
+    """
+
+    rtol: Amount = 0.0
+    atol: Amount = 0.0
+    share: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.rtol) and isfinite(self.atol)):
+            raise ValueError("rtol and atol must be finite")
+
+
+class ProbedImage(Entry, frozen=True):
+    """The first logits, and the norm of the features, that the picture which ships with Zoo gives."""
+
+    logits: tuple[float, ...]
+    norm: float | None = None
+    name: Literal["chelsea"] = "chelsea"
+
+    def __post_init__(self) -> None:
+        _require_finite(self.logits, self.norm)
+
+
+class Probe(Entry, frozen=True):
+    """Inputs that anyone can make again, and what the network gives them.
+
+    The first are ``batch`` images of ``preprocess.input_size``: the bytes of SHAKE-256 over
+    ``zoo-probe-<seed>`` as uint8 pixels, B C H W, over 255, normalised by mean and std. The other is
+    ``image``, a photograph, prepared as ``preprocess`` says. ``logits`` holds the first values of each
+    image's output, ``norms`` the Euclidean norm of its features (``forward_features``).
+    ``tolerance`` overrides, by dtype or ``device/dtype``, what ``zoo.probe`` allows; a number is an ``atol``.
     """
 
     logits: tuple[tuple[float, ...], ...]
-    tolerance: Mapping[str, float]
+    norms: tuple[float, ...] = ()
+    image: ProbedImage | None = None
+    tolerance: Mapping[str, Amount | Tolerance] = {}
     generator: Literal["shake_256"] = "shake_256"
     seed: int = 0
 
@@ -83,8 +114,10 @@ class Probe(Entry, frozen=True):
         return len(self.logits)
 
     def __post_init__(self) -> None:
-        if not all(map(isfinite, (*self.tolerance.values(), *(value for row in self.logits for value in row)))):
-            raise ValueError("logits and tolerance must be finite")
+        numbers = [value for value in self.tolerance.values() if isinstance(value, float | int)]
+        _require_finite([*self.norms, *numbers, *(value for row in self.logits for value in row)])
+        if len(self.norms) not in (0, self.batch):
+            raise ValueError(f"{len(self.norms)} norms for {self.batch} images")
 
 
 class Weights(Entry, frozen=True):
@@ -173,13 +206,25 @@ def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
 def render(entry: Weights) -> str:
     """The TOML table of ``entry``: what :func:`parse` reads back as the same value."""
     table: dict[str, Any] = msgspec.to_builtins(entry)
-    scores, probe = table.pop("scores", {}), table.pop("probe", None)
-    arch, tag = table.pop("arch"), table.pop("tag")
-    name = f"{_key(arch)}.{tag}"
+    scores = table.pop("scores", {})
+    for key in ("arch", "tag", "probe"):
+        table.pop(key, None)
+    name = table_name(entry)
     parts = [(name, table)]
     parts += [(f"{name}.scores.{json.dumps(key)}", score) for key, score in scores.items()]
-    parts += [(f"{name}.probe", probe)] if probe else []
-    return "\n".join(f"[{name}]\n{_lines(values)}" for name, values in parts)
+    texts = [f"[{name}]\n{_lines(values)}" for name, values in parts]
+    return "\n".join([*texts, render_probe(entry, entry.probe)] if entry.probe else texts)
+
+
+def render_probe(entry: Weights, probe: Probe) -> str:
+    """The TOML table of ``probe`` as that of ``entry``: an image's logits a line, so that they can be read."""
+    table: dict[str, Any] = msgspec.to_builtins(probe)
+    logits = "".join(f"    {_toml(row)},\n" for row in table.pop("logits"))
+    return f"[{table_name(entry)}.probe]\nlogits = [\n{logits}]\n{_lines(table)}"
+
+
+def table_name(entry: Weights) -> str:
+    return f"{_key(entry.arch)}.{entry.tag}"
 
 
 def _lines(table: Mapping[str, Any]) -> str:
@@ -217,6 +262,11 @@ def _refuse_unknown(table: dict[str, Any]) -> None:
         (key, "$.preprocess") for key in strange
     ]:
         raise msgspec.ValidationError(f"Object contains unknown field `{key}` - at `{path}`")
+
+
+def _require_finite(values: Iterable[float], norm: float | None = None) -> None:
+    if not all(map(isfinite, [*values, norm or 0.0])):
+        raise ValueError("logits, norms and tolerance must be finite")
 
 
 def _is_valid(value: object, kind: type) -> bool:

@@ -198,7 +198,8 @@ def _builtin_entry_points() -> set[tuple[str, str]]:
 def _local_weights() -> dict[str, tuple[Weights, ...]]:
     """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
 
-    They add names and never replace any: a mirror is not trusted to say what a known name means.
+    Their files lie in that directory, or else where the entry says. They add names and never replace any:
+    a mirror is not trusted to say what a known name means.
     """
     found: dict[str, tuple[Weights, ...]] = {}
     for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
@@ -212,7 +213,8 @@ def _local_weights() -> dict[str, tuple[Weights, ...]]:
                 logging.getLogger("zoo").warning("%s is left out: %s", address, error)
                 continue
             for entry in entries:
-                entry = msgspec.structs.replace(entry, hub=address)
+                if (entry.hub == "hf" and not entry.revision) or Path(address, entry.path).is_file():
+                    entry = msgspec.structs.replace(entry, hub=address)
                 found[entry.arch] = (*found.get(entry.arch, ()), entry)
     return found
 

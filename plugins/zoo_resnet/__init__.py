@@ -82,6 +82,40 @@ def _preact(name: str, depth: int, *, bottleneck: bool, params: int, macs: int) 
     )
 
 
+KERAS = KeyMap(
+    "keras",
+    rename=(
+        (r"^conv1_(conv|bn)\.", r"\1_1."),
+        *((rf"^conv{stage}_block", f"layer{stage - 1}.") for stage in range(2, 6)),
+        *((rf"^(layer\d)\.{block}_", rf"\1.{block - 1}.") for block in range(1, 37)),
+        (r"\.0_conv\.", ".downsample.0."),
+        (r"\.0_bn\.", ".downsample.1."),
+        (r"\.([123])_(conv|bn)\.", r".\2\1."),
+        (r"^(conv|bn)_1\.", r"\g<1>1."),
+        (r"^predictions\.", "fc."),
+        (r"\.(kernel|gamma)$", ".weight"),
+        (r"\.beta$", ".bias"),
+        (r"\.moving_mean$", ".running_mean"),
+        (r"\.moving_variance$", ".running_var"),
+    ),
+    transpose=(
+        (r"(conv\d|downsample\.0)\.weight$", (), (3, 2, 0, 1)),
+        (r"^fc\.weight$", (), (1, 0)),
+    ),
+    fold_bias=(
+        (r"conv(\d)\.bias$", r"bn\1.running_mean"),
+        (r"downsample\.0\.bias$", "downsample.1.running_mean"),
+    ),
+    norm_eps=(1.001e-5, 1e-5),
+    input_order="bgr",
+    input_scale=255.0,
+    args={"stride_on": "1x1"},
+    preprocess={"mean": tuple(value / 255 for value in (123.68, 116.779, 103.939)), "std": (1.0, 1.0, 1.0)},
+    classes="imagenet-1k",
+    origin="keras.applications, ResNet50, 101 or 152 (v1): biases of convolutions and Keras's epsilon folded into the "
+    "normalisation behind, the first layer turned to R, G, B in [0, 1] less the mean",
+)
+
 plugin = Plugin(
     name="resnet",
     api=1,
@@ -135,5 +169,6 @@ plugin = Plugin(
             classes="cifar10",
             origin="chenyaofo/pytorch-cifar-models, option B",
         ),
+        KERAS,
     ),
 )

@@ -59,6 +59,35 @@ def _row(
     )
 
 
+CAFFE_MEAN = tuple(value / 255 for value in (123.68, 116.779, 103.939))
+"""Of R, G, B in [0, 1]: what Caffe's networks and their descendants take off; they divide by nothing."""
+
+
+def _keras(depth: int, convolutions: tuple[int, ...]) -> KeyMap:
+    """keras.applications: kernels H W I O, flattened features H W C, the input B, G, R in [0, 255] less a mean."""
+    rename, place = [], 0
+    for block, count in enumerate(convolutions, start=1):
+        for number in range(1, count + 1):
+            rename.append((rf"^block{block}_conv{number}\.", f"features.{place}."))
+            place += 2
+        place += 1
+    rename += [(r"^fc([12])\.", r"pre_logits.fc\1."), (r"^predictions\.", "head.fc."), (r"\.kernel$", ".weight")]
+    return KeyMap(
+        f"keras_vgg{depth}",
+        rename=tuple(rename),
+        transpose=(
+            (r"^features\.\d+\.weight$", (), (3, 2, 0, 1)),
+            (r"^pre_logits\.fc1\.weight$", (7, 7, 512, 4096), (3, 2, 0, 1)),
+            (r"^(pre_logits\.fc2|head\.fc)\.weight$", (), (1, 0)),
+        ),
+        input_order="bgr",
+        input_scale=255.0,
+        preprocess={"mean": CAFFE_MEAN, "std": (1.0, 1.0, 1.0)},
+        classes="imagenet-1k",
+        origin=f"keras.applications, VGG{depth}: the authors' Caffe weights, here for R, G, B in [0, 1] less the mean",
+    )
+
+
 plugin = Plugin(
     name="vgg",
     api=1,
@@ -179,5 +208,7 @@ plugin = Plugin(
             classes="cifar10",
             origin="kuangliu/pytorch-cifar, VGG16: vgg16_bn_small",
         ),
+        _keras(16, (2, 2, 3, 3, 3)),
+        _keras(19, (2, 2, 4, 4, 4)),
     ),
 )

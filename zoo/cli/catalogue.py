@@ -10,7 +10,7 @@ from zoo.cli.options import check_amount, check_family, complete_family, complet
 from zoo.cli.output import count, note, print_facts, print_json, print_table, size
 from zoo.errors import ZooError
 from zoo.interval import wilson
-from zoo.manifest import Score, Weights
+from zoo.manifest import Probe, Score, Weights
 from zoo.registry import Found, Listed, PluginRow
 from zoo.spec import Model, Preprocess
 
@@ -217,7 +217,7 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
         ("sha256", weights.sha256 or (f"{weights.sha256_prefix}... (not pinned)" if weights.sha256_prefix else "")),
         ("size", f"{weights.size:,} bytes" if weights.size else ""),
         ("pinned", "yes" if weights.pinned else "no: fetched only with --allow-unpinned"),
-        ("probe", f"{weights.probe.batch} images, seed {weights.probe.seed}" if weights.probe else "none"),
+        ("probe", _probe(weights.probe) if weights.probe else "none"),
     ]
     return facts + [(f"on {split}", _score(score)) for split, score in weights.scores.items()]
 
@@ -244,6 +244,11 @@ def _trust(found: Found) -> dict[str, str]:
     except ZooError as error:
         said["policy"] = error.message
     return {name: text for name, text in said.items() if text}
+
+
+def _probe(probe: Probe) -> str:
+    said = f"{probe.batch} images of noise, seed {probe.seed}"
+    return f"{said}, and the photograph {probe.image.name!r}" if probe.image else said
 
 
 def _score(score: Score) -> str:

@@ -84,6 +84,12 @@ def do_each(names: Sequence[str], work: Callable[[str], T]) -> tuple[dict[str, T
     return done, failed, code
 
 
+def outcomes(done: dict[str, dict[str, Any]], failed: dict[str, str]) -> list[dict[str, Any]]:
+    """What :func:`do_each` found, as the rows of a JSON document."""
+    rows = [{"name": name, "ok": True, **row} for name, row in done.items()]
+    return rows + [{"name": name, "ok": False, "error": reason} for name, reason in failed.items()]
+
+
 @contextlib.contextmanager
 def only_answers() -> Iterator[None]:
     """Within it, what a plugin's code prints goes to standard error: it must not spoil the answer."""

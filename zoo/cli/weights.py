@@ -1,4 +1,4 @@
-"""``zoo fetch``, ``zoo verify``, ``zoo convert``: files of weights."""
+"""``zoo fetch``, ``zoo convert``: files of weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,10 +7,8 @@ import click
 
 from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
-from zoo.cli.output import count, do_each, note, only_answers, print_json, show_progress, size
-from zoo.creation import chosen_weights, create, info_of
-from zoo.hub import cache
-from zoo.manifest import Weights
+from zoo.cli.output import count, do_each, only_answers, outcomes, print_json, show_progress, size
+from zoo.creation import chosen_weights
 
 if TYPE_CHECKING:
     from zoo.convert import ConversionReport
@@ -41,111 +39,40 @@ def fetch(
 
     done, failed, code = do_each(names, work)
     if as_json:
-        print_json(_outcomes(done, failed))
+        print_json(outcomes(done, failed))
     context.exit(code)
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
-@click.option("--deep", is_flag=True, help="Hash the files again, not only where their stat changed.")
-@json_option
-@click.pass_context
-def verify(context: click.Context, names: tuple[str, ...], deep: bool, as_json: bool) -> None:
-    """Check weights that were fetched.
-
-    Their bytes, that their tensors fit, and what the network computes with them. Without NAME,
-    everything that is in the cache.
-    """
-
-    def work(name: str) -> dict[str, Any]:
-        row = _verify(name, deep)
-        if not as_json:
-            said = f"logits within {row['tolerance']:g} of its probe" if row["tolerance"] else "it has no probe"
-            known = "pinned" if row["pinned"] else "fetched"
-            click.echo(f"{row['weights']}: {size(row['size'])} as {known}, {row['tensors']} tensors fit, {said}")
-        return row
-
-    names = names or _cached_names()
-    if not names:
-        note("The cache holds no weights; zoo fetch NAME fetches some.")
-    done, failed, code = do_each(names, work)
-    if as_json:
-        print_json(_outcomes(done, failed))
-    elif failed:
-        note(f"{len(failed)} of {len(done) + len(failed)} failed: {', '.join(failed)}")
-    context.exit(code)
-
-
-@click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", metavar="FILE|URL")
 @click.argument("model", metavar="MODEL[.TAG]", shell_complete=complete_name)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
 @click.option("--from", "key_map", metavar="KEYMAP", help="The family's key map to use; by default the one that fits.")
+@click.option("--sha256", default="", metavar="HEX", help="The checkpoint's sha256, or its first 8 digits and more.")
 @json_option
-def convert(file: Path, model: str, output: Path, key_map: str | None, as_json: bool) -> None:
+def convert(source: str, model: str, output: Path, key_map: str | None, sha256: str, as_json: bool) -> None:
     """Turn a checkpoint into weights of a model.
 
-    Every tensor must be accounted for. The entry for a manifest is printed and written beside the
-    output, so that its folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
+    torch's .pth, .pt and .th, safetensors, Keras's .h5, ONNX; a file, or its address if its name ends in its
+    hash as torchvision's do. Every tensor must be accounted for. The entry for a manifest is printed and
+    written beside the output, so that its folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
     """
     from zoo.convert import convert as run
 
-    with only_answers():
-        report = run(file, model, output, key_map=key_map)
+    with only_answers(), show_progress(source.rpartition("/")[2], bytes=True) as progress:
+        report = run(source, model, output, key_map=key_map, sha256=sha256, progress=progress)
     if as_json:
         return print_json(report)
     return _print_report(report)
-
-
-def _verify(name: str, deep: bool) -> dict[str, Any]:
-    found = registry.load().find(name)
-    entry = chosen_weights(found)
-    hub.verify(entry, deep=deep)
-    with only_answers():
-        module = create(name if found.weights else f"{name}.{entry.tag}")
-        if entry.probe:
-            from zoo import probe
-
-            probe.check(module, info_of(module).preprocess, entry.probe)
-    file = hub.cached(entry)
-    assert file is not None
-    return {
-        "weights": entry.name,
-        "file": file,
-        "size": file.stat().st_size,
-        "pinned": entry.pinned,
-        "tensors": len(module.state_dict()),
-        "tolerance": entry.probe.tolerance.get("float32") if entry.probe else None,
-    }
-
-
-def _cached_names() -> tuple[str, ...]:
-    registered = registry.load()
-    return tuple(
-        f"{entry.name}.{weights.tag}"
-        for entry in registered.models(registered.collections)
-        for weights in entry.weights
-        if _is_in_cache(weights)
-    )
-
-
-def _is_in_cache(weights: Weights) -> bool:
-    """Whether there is a file for it, sound or not."""
-    if weights.sha256:
-        return cache.file_of(weights, weights.sha256).exists()
-    return cache.recall(weights) is not None
-
-
-def _outcomes(done: dict[str, dict[str, Any]], failed: dict[str, str]) -> list[dict[str, Any]]:
-    rows = [{"name": name, "ok": True, **row} for name, row in done.items()]
-    return rows + [{"name": name, "ok": False, "error": reason} for name, reason in failed.items()]
 
 
 def _print_report(report: "ConversionReport") -> None:
     click.echo(f"{report.weights}: {report.file}, {size(report.size)}, sha256 {report.sha256}")
     changes = {
         "renamed": [f"{old} -> {new}" for old, new in report.renamed],
+        "transposed": report.transposed,
         "reshaped": report.reshaped,
+        "folded": report.folded,
         "added": report.added,
         "dropped": report.dropped,
     }

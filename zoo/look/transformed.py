@@ -15,7 +15,8 @@ from zoo import data as datasets
 from zoo.creation import info_of, require_classes
 from zoo.data import ImageSet, Transform
 from zoo.errors import UnknownNameError
-from zoo.evaluation import Z95, batches, wilson
+from zoo.evaluation import batches
+from zoo.interval import Z95, wilson
 from zoo.look.network import device_of, name_of, opened, statistics
 from zoo.look.result import Look, new_figure
 from zoo.look.transforms import STRENGTHS, UNITS, Edges, transform

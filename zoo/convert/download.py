@@ -1,0 +1,55 @@
+"""A checkpoint at an address, believed by what its own name, or the caller, says of its hash."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from zoo import hub
+from zoo.errors import SpecError, WeightsError
+from zoo.hub.transfer import Progress
+from zoo.manifest import Weights
+
+
+class Source(NamedTuple):
+    """A local file, what it is called and where it came from."""
+
+    path: Path
+    name: str
+    address: str = ""
+
+
+def is_address(text: str) -> bool:
+    return re.match(r"https?://", text, re.IGNORECASE) is not None
+
+
+def fetch(address: str, *, sha256: str = "", progress: Progress | None = None) -> Source:
+    """The checkpoint at ``address``, through the cache.
+
+    torchvision's names end in the first digits of the file's sha256, ``resnet18-f37072fd.pth``; another
+    needs ``sha256``, whole or its beginning. Raises :class:`SpecError` where neither says what to expect,
+    :class:`IntegrityError` where other bytes lie there.
+    """
+    parts = urlsplit(address)
+    folder, _, name = unquote(parts.path).rpartition("/")
+    said = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    prefix = sha256.lower() or (said[1] if said else "")
+    if not re.fullmatch("[0-9a-f]{8,64}", prefix):
+        raise SpecError(
+            f"Nothing says which bytes {name or address!r} should hold.",
+            hint="Names such as resnet18-f37072fd.pth do; for another, give --sha256 HEX, at least 8 digits.",
+        )
+    entry = Weights(
+        file=name,
+        arch="checkpoint",
+        tag=prefix,
+        hub=f"{parts.scheme}://{parts.netloc}{folder}",
+        sha256=prefix if len(prefix) == 64 else "",
+        sha256_prefix="" if len(prefix) == 64 else prefix,
+        pinned=len(prefix) == 64,
+    )
+    if parts.query:
+        raise WeightsError(f"{name} has a query in its address: fetch it by other means, then convert the file.")
+    path = hub.fetch(entry, source=entry.hub, allow_unpinned=True, progress=progress)
+    public = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return Source(path, name, public)

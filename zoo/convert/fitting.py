@@ -1,0 +1,171 @@
+"""Tensors under a family's key maps: the one that accounts for every tensor, and what it did to each."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from zoo import load
+from zoo.errors import PluginError, TensorMismatchError, UnknownNameError
+from zoo.registry import Found
+from zoo.spec import KeyMap, Model
+
+_AS_IS = KeyMap("as it is")
+
+
+class Fitted(msgspec.Struct):
+    """``folded`` says which tensors took in what else of the lineage: a bias, an epsilon, the input's form."""
+
+    key_map: KeyMap
+    tensors: dict[str, Tensor]
+    renamed: list[tuple[str, str]] = []
+    transposed: list[str] = []
+    reshaped: list[str] = []
+    folded: list[str] = []
+    added: list[str] = []
+    dropped: list[str] = []
+    problem: TensorMismatchError | None = None
+    is_compared: bool = False
+    """Whether it came as far as being held against the network, so that the problem lists tensors."""
+
+
+def fit(
+    state: Mapping[str, Tensor], found: Found, wanted: str | None, args: Mapping[str, Any], source: object
+) -> Fitted:
+    """The state under the key map ``wanted``, or else the first that accounts for every tensor."""
+    maps = {known.name: known for known in (_AS_IS, *found.plugin.key_maps)}
+    if wanted is not None and wanted not in maps:
+        raise UnknownNameError.of("key map", wanted, maps, hint=f"{found.plugin.name} has {', '.join(maps)}.")
+    tried = [_apply(key_map, state, found, args, source) for key_map in maps.values() if wanted in (None, key_map.name)]
+    for fitted in tried:
+        if fitted.problem is None:
+            return fitted
+    nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
+    assert nearest.problem is not None
+    raise TensorMismatchError(
+        f"No key map of {found.plugin.name} ({', '.join(maps)}) fits; the nearest is {nearest.key_map.name!r}.\n"
+        + nearest.problem.message
+    )
+
+
+def _apply(
+    key_map: KeyMap, state: Mapping[str, Tensor], found: Found, args: Mapping[str, Any], source: object
+) -> Fitted:
+    fitted = Fitted(key_map, {})
+    try:
+        _rename(fitted, state)
+        _transpose(fitted)
+        _fold_biases(fitted)
+        _change_input(fitted, found.model)
+        _account(fitted, found.model, args, source)
+        _change_epsilon(fitted)
+    except TensorMismatchError as error:
+        fitted.problem = error
+    except PluginError as error:  # another network of the family, which does not know the map's arguments
+        fitted.problem = TensorMismatchError(f"{found.model.name} cannot be built as {key_map.name} needs it: {error}")
+    return fitted
+
+
+def _rename(fitted: Fitted, state: Mapping[str, Tensor]) -> None:
+    for old, tensor in state.items():
+        if any(re.search(pattern, old) for pattern in fitted.key_map.drop):
+            fitted.dropped.append(old)
+            continue
+        new = old
+        for pattern, replacement in fitted.key_map.rename:
+            new = re.sub(pattern, replacement, new)
+        if new in fitted.tensors:
+            raise TensorMismatchError(f"{old} and another tensor both become {new}")
+        if new != old:
+            fitted.renamed.append((old, new))
+        fitted.tensors[new] = tensor
+
+
+def _transpose(fitted: Fitted) -> None:
+    for key, tensor in fitted.tensors.items():
+        for pattern, shape, order in fitted.key_map.transpose:
+            if not re.search(pattern, key):
+                continue
+            before = tuple(tensor.shape)
+            try:
+                tensor = (tensor.reshape(shape) if shape else tensor).permute(order)
+            except RuntimeError:
+                asked = f"{shape} in the order {order}" if shape else f"the order {order}"
+                raise TensorMismatchError(f"{key} {before} cannot be read as {asked}") from None
+            fitted.tensors[key] = tensor.contiguous()
+            viewed = f" as {shape}" if shape else ""
+            fitted.transposed.append(f"{key} {before}{viewed}, dimensions {order} -> {tuple(tensor.shape)}")
+
+
+def _fold_biases(fitted: Fitted) -> None:
+    """(x + bias - mean) is (x - (mean - bias))."""
+    for pattern, replacement in fitted.key_map.fold_bias:
+        for key in [key for key in fitted.tensors if re.search(pattern, key)]:
+            mean = re.sub(pattern, replacement, key)
+            if mean not in fitted.tensors or fitted.tensors[mean].shape != fitted.tensors[key].shape:
+                raise TensorMismatchError(f"{key} has no running mean {mean} of its shape to be taken off")
+            bias = fitted.tensors.pop(key)
+            fitted.tensors[mean] = fitted.tensors[mean] - bias
+            fitted.folded.append(f"{key} into {mean}")
+
+
+def _change_epsilon(fitted: Fitted) -> None:
+    """sqrt(variance + their epsilon) is sqrt((variance + their epsilon - ours) + ours)."""
+    if fitted.key_map.norm_eps is None:
+        return
+    theirs, ours = fitted.key_map.norm_eps
+    for key in [key for key in fitted.tensors if key.endswith(".running_var")]:
+        fitted.tensors[key] = (fitted.tensors[key].double() + (theirs - ours)).float()
+        fitted.folded.append(f"epsilon {theirs:g}, here {ours:g}, into {key}")
+
+
+def _change_input(fitted: Fitted, model: Model) -> None:
+    """The stem's weights O I H W: for B, G, R turned about; for [0, 255] multiplied by 255."""
+    key_map = fitted.key_map
+    if key_map.input_order == "rgb" and key_map.input_scale == 1:
+        return
+    stems = [f"{stem}.weight" for stem in model.stem]
+    missing = [key for key in stems if key not in fitted.tensors]
+    if missing or not stems:
+        raise TensorMismatchError(f"the first layer {', '.join(missing) or '(the model names none)'} is missing")
+    for key in stems:
+        weight = fitted.tensors[key]
+        if key_map.input_order == "bgr":
+            weight = weight.flip(1)
+            fitted.folded.append(f"the order B, G, R of the input into {key}")
+        if key_map.input_scale != 1:
+            weight = weight * key_map.input_scale
+            fitted.folded.append(f"the input's range 0 to {key_map.input_scale:g} into {key}")
+        fitted.tensors[key] = weight
+
+
+def _account(fitted: Fitted, model: Model, args: Mapping[str, Any], source: object) -> None:
+    """Every tensor of the network is there, of its shape, and no other."""
+    classes = load.classes_in(fitted.tensors, model.head) or model.num_classes
+    channels = load.channels_in(fitted.tensors, model.stem) or model.preprocess.input_size[0]
+    with torch.device("meta"):
+        module, _ = load.build(model, num_classes=classes, in_chans=channels, **{**fitted.key_map.args, **args})
+    fitted.tensors = load.translate(model, module, fitted.tensors, source)
+    for key, expected in module.state_dict().items():
+        _complete(fitted, key, expected)
+    fitted.is_compared = True
+    load.check(module, fitted.tensors, source)
+
+
+def _complete(fitted: Fitted, key: str, expected: Tensor) -> None:
+    """Supplies a counter that old files lack; gives a linear layer's weights the form of a convolution's."""
+    tensor = fitted.tensors.get(key)
+    if tensor is None and key.endswith(".num_batches_tracked"):
+        fitted.tensors[key] = torch.zeros((), dtype=torch.int64)
+        fitted.added.append(key)
+    elif tensor is not None and _is_flattened(tensor.shape, expected.shape):
+        fitted.tensors[key] = tensor.reshape(expected.shape)
+        fitted.reshaped.append(f"{key} {tuple(tensor.shape)} -> {tuple(expected.shape)}")
+
+
+def _is_flattened(got: torch.Size, expected: torch.Size) -> bool:
+    """Whether one is O I and the other the same O I H W with the inputs unrolled."""
+    return {len(got), len(expected)} == {2, 4} and got[0] == expected[0] and got.numel() == expected.numel()

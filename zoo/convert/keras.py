@@ -1,0 +1,119 @@
+"""Keras's weights in HDF5: the older form (``layer_names``, ``weight_names``) and ``.weights.h5``.
+
+A tensor is named ``<layer>.<variable>``: kernel, bias, gamma, beta, moving_mean, moving_variance, as
+Keras calls them. What is in the file stays as it lies there; key maps say what is transposed.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import FileFormatError, MissingExtraError, WeightsError
+
+MAX_BYTES = 8_000_000_000
+"""Of tensors in a file: a header may claim any shape, and compressed zeros take no space."""
+
+_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def read(file: Path) -> dict[str, Tensor]:
+    """All tensors, float32 or as they are. Raises :class:`FileFormatError`, :class:`MissingExtraError`."""
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError.of(f"Reading {file.name}", "h5py", "zoo-vision[convert]") from None
+    try:
+        with h5py.File(file, "r") as opened:
+            root = opened if "model_weights" not in opened else _inner(opened, "model_weights", h5py)
+            found = _read_older(root, h5py) if "layer_names" in root.attrs else _read_newer(root, h5py)
+    except WeightsError as error:
+        raise FileFormatError(f"{file}: {error.message}") from None
+    except OSError as error:
+        raise FileFormatError(f"{file}: not a usable HDF5 file: {error}") from None
+    except Exception as error:  # h5py raises many kinds at damaged files
+        raise FileFormatError(f"{file}: not Keras's weights: {type(error).__name__}: {error}") from None
+    if not found:
+        raise FileFormatError(f"{file}: holds no weights in a form that Keras writes.")
+    return found
+
+
+def _read_older(root: Any, h5py: Any) -> dict[str, Tensor]:
+    """A group a layer, which lists its tensors by name."""
+    found: dict[str, Tensor] = {}
+    for layer in map(_text, root.attrs["layer_names"]):
+        group = _inner(root, layer, h5py)
+        for name in map(_text, group.attrs.get("weight_names", ())):
+            found[f"{layer}.{_variable(name)}"] = _tensor(_inner(group, name, h5py), found)
+    return found
+
+
+def _read_newer(root: Any, h5py: Any) -> dict[str, Tensor]:
+    """Groups ``.../<kind of layer>/vars/<number>``; the layer's own name is an attribute of ``vars``."""
+    found: dict[str, Tensor] = {}
+
+    def walk(group: Any, layer: str) -> None:
+        for name in group:
+            inner = _inner(group, name, h5py)
+            if name == "vars":
+                called = _text(inner.attrs["name"]) if "name" in inner.attrs else layer
+                for variable, dataset in zip(_variables(inner, called), _numbered(inner, h5py), strict=True):
+                    key = f"{called}.{variable}"
+                    if key in found:
+                        raise WeightsError(f"{key} is there twice.")
+                    found[key] = _tensor(dataset, found)
+            elif isinstance(inner, h5py.Group) and name not in ("optimizer", "metrics"):
+                walk(inner, name)
+
+    walk(root, "")
+    return found
+
+
+def _variables(group: Any, layer: str) -> tuple[str, ...]:
+    """The names of a layer's numbered variables, by their shapes."""
+    ranks = [len(group[name].shape) for name in sorted(group, key=int)]
+    if not ranks:
+        return ()
+    if ranks in ([2], [4], [2, 1], [4, 1]):
+        return ("kernel", "bias")[: len(ranks)]
+    if ranks == [1] * 4:
+        return _NORM
+    raise WeightsError(f"layer {layer!r} has variables of {ranks} dimensions: which they are, the file does not say.")
+
+
+def _numbered(group: Any, h5py: Any) -> list[Any]:
+    return [_inner(group, name, h5py) for name in sorted(group, key=int)]
+
+
+def _variable(name: str) -> str:
+    """``block1_conv1/kernel:0`` and Keras 1's ``block1_conv1_W_1:0`` are both ``kernel``."""
+    last = name.rpartition("/")[2].partition(":")[0]
+    old = re.search(r"_([Wb])(?:_\d+)?$", last)
+    return {"W": "kernel", "b": "bias"}[old[1]] if old else last
+
+
+def _inner(group: Any, path: str, h5py: Any) -> Any:
+    """What lies at ``path`` within this very file: links may lead to any other on the disk."""
+    for part in path.split("/"):
+        link = group.get(part, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise WeightsError(f"{path!r} is missing, or a link that leads elsewhere.")
+        group = group[part]
+    return group
+
+
+def _tensor(dataset: Any, before: dict[str, Tensor]) -> Tensor:
+    if getattr(dataset, "external", None) or getattr(dataset, "is_virtual", False):
+        raise WeightsError(f"{dataset.name} keeps its numbers in another file.")
+    if dataset.dtype.kind not in "fiu":
+        raise WeightsError(f"{dataset.name} holds {dataset.dtype}, no numbers.")
+    held = sum(tensor.numel() * tensor.element_size() for tensor in before.values())
+    if held + dataset.nbytes > MAX_BYTES:
+        raise WeightsError(f"{dataset.name} claims {dataset.nbytes:,} bytes; at most {MAX_BYTES:,} are read of a file.")
+    return torch.from_numpy(dataset[()]).clone()
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

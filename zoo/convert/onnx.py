@@ -1,0 +1,55 @@
+"""The initialisers of an ONNX file, under their own names; its graph is not looked at."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import FileFormatError, MissingExtraError, WeightsError
+
+
+def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    """The tensors, nothing, and the names of whole numbers that are shapes rather than weights.
+
+    Raises :class:`FileFormatError`, :class:`MissingExtraError`.
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+        from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+    except ImportError:
+        raise MissingExtraError.of(f"Reading {file.name}", "onnx", "zoo-vision[convert]") from None
+    try:
+        graph = onnx.load(str(file), load_external_data=False).graph
+        tensors: dict[str, Tensor] = {}
+        dropped = []
+        for initialiser in graph.initializer:
+            if uses_external_data(initialiser):
+                _check_beside(file, initialiser)
+                load_external_data_for_tensor(initialiser, str(file.parent))
+            tensor = torch.from_numpy(numpy_helper.to_array(initialiser).copy())
+            if tensor.is_floating_point() or initialiser.name.endswith("num_batches_tracked"):
+                tensors[initialiser.name] = tensor
+            else:
+                dropped.append(initialiser.name)
+    except WeightsError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # protobuf and onnx raise many kinds at damaged files
+        raise FileFormatError(f"{file}: not a usable ONNX file: {type(error).__name__}: {error}") from None
+    if not tensors:
+        raise FileFormatError(f"{file}: its graph has no initialisers: there are no weights in it.")
+    return tensors, {}, dropped
+
+
+def _check_beside(file: Path, initialiser: Any) -> None:
+    """Large tensors lie in a file beside; a path to any other place is refused."""
+    location = next((entry.value for entry in initialiser.external_data if entry.key == "location"), "")
+    there = file.parent / location
+    if Path(location).name != location or there.is_symlink() or not there.is_file():
+        raise FileFormatError(
+            f"{file}: {initialiser.name} lies in {location!r}, which is no file beside it.",
+            hint="Keep the .onnx file and its data in one folder.",
+        )

@@ -1,0 +1,171 @@
+"""The model card: README.md with the front matter that hubs read, and what a person asks first."""
+
+from typing import Any
+
+from zoo.interval import wilson
+from zoo.manifest import Score, Weights
+from zoo.publishing.source import Run
+from zoo.spec import Model
+
+
+def render(
+    entry: Weights, model: Model, run: Run | None, files: list[str], notes: list[str], base_model: str = ""
+) -> str:
+    """The card of ``entry``: front matter, then scores, use, input, origin, licences, files.
+
+    ``base_model`` is the hub's repository of the weights that the training started from.
+    """
+    parts = [
+        f"# {entry.name}",
+        _opening(entry, model),
+        "## Scores\n\n" + _scores(entry),
+        "## Use\n\n" + _use(entry),
+        "## Input\n\n" + _input(entry),
+        "## Origin\n\n" + _origin(entry, run),
+        "## Licences\n\n" + _table(("of the", "licence"), [(key, getattr(entry.license, key)) for key in _OF]),
+        "## Files\n\n" + _files(files, notes),
+    ]
+    return f"---\n{_front_matter(entry, base_model)}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+_OF = ("code", "weights", "data")
+
+_ABOUT_FILES = {
+    "model.safetensors": "the tensors, with their description in the header",
+    "weights.toml": "the entry for a manifest: hash, size, input, scores, probe",
+    "run.json": "the record of the training: recipe, data, versions, command",
+    "log.jsonl": "the training, a row an epoch",
+    "config.json": "timm's configuration: `timm.create_model('hf-hub:OWNER/REPO', pretrained=True)`",
+    "README.md": "this card",
+}
+
+
+def _front_matter(entry: Weights, base_model: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Image classification",
+            dataset_type=where.rpartition("/")[0],
+            dataset_name=where.rpartition("/")[0],
+            dataset_split=where.rpartition("/")[2],
+            metric_type="accuracy",
+            metric_name=name,
+            metric_value=round(value / 100, 6),
+        )
+        for where, score in entry.scores.items()
+        for name, value in (("top-1 accuracy", score.top1), ("top-5 accuracy", score.top5))
+        if value is not None
+    ]
+    license = entry.license.weights
+    is_known = license.casefold() in LICENSES
+    data = ModelCardData(
+        license=license.casefold() if is_known else "other",
+        license_name=None if is_known else license,
+        library_name="zoo-vision",
+        pipeline_tag="image-classification" if entry.num_classes else "image-feature-extraction",
+        tags=["zoo-vision", "safetensors", entry.arch],
+        datasets=[entry.classes] if entry.classes else None,
+        base_model=base_model or None,
+        model_name=entry.name if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml().strip()
+
+
+def _opening(entry: Weights, model: Model) -> str:
+    paper = model.paper
+    of = f", the network of {paper.authors}, *{paper.title}*, {paper.year}" if paper else ""
+    link = f" ({paper.url})" if paper and paper.url else ""
+    classes = f", for the {entry.num_classes} classes of {entry.classes}" if entry.classes else ""
+    return f"`{model.name}`{of}{link}{classes}. {entry.size:,} bytes, sha256 `{entry.sha256}`."
+
+
+def _scores(entry: Weights) -> str:
+    if not entry.scores:
+        return "Nobody has measured one."
+    rows = [(where, _percent(score), _interval(score), f"{score.n:,}") for where, score in entry.scores.items()]
+    text = _table(("on", "top-1", "95% interval (Wilson)", "images"), rows)
+    for where, score in entry.scores.items():
+        facts = [score.source, f"command `{score.command}`" if score.command else ""]
+        facts += [f"images `{score.fingerprint}`" if score.fingerprint else ""]
+        facts += [f"top-5 {score.top5:.3f}%" if score.top5 is not None else ""]
+        facts += [f"mean over classes {score.mean_class:.3f}%" if score.mean_class is not None else ""]
+        text += f"\n\nOn {where}: {'; '.join(filter(None, facts))}."
+    return text
+
+
+def _percent(score: Score) -> str:
+    if score.top1 is None:
+        return ""
+    of = f" ({score.correct:,} of {score.n:,})" if score.correct is not None else ""
+    return f"{score.top1:.3f}%{of}"
+
+
+def _interval(score: Score) -> str:
+    if score.correct is None or not score.n:
+        return ""
+    low, high = wilson(score.correct, score.n)
+    return f"{100 * low:.3f}% to {100 * high:.3f}%"
+
+
+def _use(entry: Weights) -> str:
+    return (
+        "The entry in `weights.toml` makes the name known: put it into `manifest.toml` of a folder that `ZOO_HUB`\n"
+        "names, or into your plugin's manifest. Every byte is then held against the hash above.\n\n"
+        f"```python\nimport zoo\n\nmodel = zoo.create({entry.name!r}).eval()\n"
+        f"logits = model(zoo.preprocess(model)(image)[None])  # image: a PIL image\n```\n\n"
+        f"`zoo verify {entry.name}` runs the probe that the entry holds."
+    )
+
+
+def _input(entry: Weights) -> str:
+    preprocess = entry.preprocess
+    if preprocess is None:
+        return "As the architecture has it."
+    size = " x ".join(map(str, preprocess.input_size))
+    rows = [
+        ("size", size),
+        ("crop", f"{preprocess.crop_pct:g}, {preprocess.crop_mode}"),
+        ("interpolation", preprocess.interpolation),
+        ("mean", ", ".join(f"{value:g}" for value in preprocess.mean)),
+        ("std", ", ".join(f"{value:g}" for value in preprocess.std)),
+        ("whitening", preprocess.whitening),
+    ]
+    return _table(("", ""), rows)
+
+
+def _origin(entry: Weights, run: Run | None) -> str:
+    text = f"{entry.origin.rstrip('.') or 'Not stated'}."
+    if run is None:
+        return text
+    rows = [("recipe", str(run.recipe.get("name", ""))), ("command", f"`{run.command}`" if run.command else "")]
+    told = ("epochs", "batch_size", "optimizer", "lr", "seed")
+    rows += [(key, str(run.recipe[key])) for key in told if key in run.recipe]
+    for role, images in run.data.items():
+        rows.append((f"{role} images", f"{images.n:,} of {images.name}/{images.split}"))
+        rows.append(("", f"`{images.fingerprint}`"))
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())))
+    return text + "\n\n" + _table(("", ""), [row for row in rows if row[1]])
+
+
+def _files(files: list[str], notes: list[str]) -> str:
+    rows = [(f"`{file}`", _ABOUT_FILES.get(file, "")) for file in [*files, "README.md"]]
+    return "\n\n".join([_table(("file", "what it holds"), rows), *notes])
+
+
+def _table(titles: tuple[str, ...], rows: list[Any]) -> str:
+    lines = [titles, tuple("---" for _ in titles), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+LICENSES = frozenset(
+    """
+    apache-2.0 mit bsd-2-clause bsd-3-clause bsd-3-clause-clear cc cc0-1.0 cc-by-2.0 cc-by-3.0 cc-by-4.0
+    cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-
+    nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 gpl-2.0 gpl-3.0 lgpl-2.1 lgpl-3.0 agpl-3.0
+    mpl-2.0 isc unlicense wtfpl zlib artistic-2.0 openrail unknown
+    """.split()  # noqa: SIM905  # a list of so many strings is a page
+)
+"""Those that the hub's front matter knows; another is ``other`` with its name."""

@@ -1,0 +1,286 @@
+"""Where weights are published: a directory, an installed package, whatever fsspec writes, the Hugging Face Hub.
+
+Each has the layout of the hubs that ``zoo fetch`` reads. Weights that are there already are never
+overwritten, and whoever sees them sees all of a release.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from zoo import storage
+from zoo.errors import HubError, MissingExtraError, SpecError
+from zoo.hub import address, huggingface
+from zoo.hub.cache import hash_of
+
+T = TypeVar("T")
+
+SCHEME = "hf://"
+WEIGHTS = "model.safetensors"
+
+
+class Held(msgspec.Struct, frozen=True):
+    """Weights that lie at a destination; ``revision`` is the commit there, where it has commits."""
+
+    sha256: str
+    revision: str = ""
+
+
+class Destination(Protocol):
+    """``hub``, ``repo`` and ``file`` are what the manifest's entry says of the place; no secret is in them."""
+
+    hub: str
+    repo: str
+    file: str
+    has_card: bool
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        ...
+
+    def held(self) -> Held | None:
+        """The weights that lie there."""
+        ...
+
+    def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
+        """Publishes all in one step; returns the commit, "" where there are none."""
+        ...
+
+
+def parse(text: str, name: str, *, private: bool = False) -> Destination:
+    """The destination ``text`` for the weights ``name``; raises :class:`SpecError` where nothing can be written."""
+    if text == "hf" or text.startswith(SCHEME):
+        repo = text.removeprefix(SCHEME)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+            raise SpecError(f"{text!r} names no repository.", hint="Say --to hf://OWNER/REPO.")
+        return HuggingFace(repo=repo, private=private)
+    if text.startswith("embedded:"):
+        return _embedded(text, name)
+    place = address.parse(text)
+    if isinstance(place, address.Directory):
+        return Directory(hub=str(Path(place.folder).expanduser().absolute()), repo=name)
+    if isinstance(place, address.Website):
+        raise SpecError(
+            f"{place.name} is a web server: it cannot be written to.",
+            hint="Publish to a directory and serve that.",
+        )
+    return Filesystem(hub=place.name, repo=name, address=text)
+
+
+class Directory(msgspec.Struct):
+    """``<hub>/<repo>/``, moved into place whole."""
+
+    hub: str
+    repo: str
+    file: str = WEIGHTS
+    has_card: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.hub
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.hub, self.repo)
+
+    def held(self) -> Held | None:
+        return _held_file(self.folder / self.file)
+
+    def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
+        if self.folder.exists():  # without weights: nothing that anybody fetches
+            for path, content in files.items():
+                storage.replace(self.folder / path, content)
+            storage.replace(self.folder / self.file, weights.read_bytes())
+            return ""
+        Path(self.hub).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.hub, prefix=f".{self.repo}.part-") as part:
+            whole = Path(part, "whole")
+            for path, content in {**files, self.file: weights.read_bytes()}.items():
+                storage.replace(whole / path, content)
+            os.rename(whole, self.folder)
+        return ""
+
+
+class Embedded(msgspec.Struct):
+    """A folder of an installed package, whose weights travel with it; the manifest is their card."""
+
+    hub: str
+    repo: str
+    file: str
+    folder: Path
+    has_card: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.hub}/{self.repo}"
+
+    def held(self) -> Held | None:
+        return _held_file(self.folder / self.file)
+
+    def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
+        storage.replace(self.folder / self.file, weights.read_bytes())
+        return ""
+
+
+class Filesystem(msgspec.Struct):
+    """``<hub>/<repo>/`` on what fsspec writes; the weights come last, and only where none lie."""
+
+    hub: str
+    repo: str
+    address: str
+    file: str = WEIGHTS
+    has_card: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.hub
+
+    def held(self) -> Held | None:
+        system, folder = self._open()
+        path = f"{folder}/{self.file}"
+
+        def read() -> Held | None:
+            if not system.exists(path):
+                return None
+            with system.open(path, "rb") as stream:
+                return Held(hash_of(stream).hexdigest())
+
+        return self._call(read)
+
+    def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
+        system, folder = self._open()
+
+        def write() -> None:
+            system.makedirs(folder, exist_ok=True)
+            for path, content in files.items():
+                system.pipe_file(f"{folder}/{path}", content)
+            system.pipe_file(f"{folder}/{self.file}", weights.read_bytes(), mode="create")
+
+        self._call(write)
+        return ""
+
+    def _open(self) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        system, folder = self._call(lambda: url_to_fs(self.address))
+        system.invalidate_cache()  # a listing of an earlier call may be out of date
+        return system, f"{folder.rstrip('/')}/{self.repo}"
+
+    def _call(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except ImportError as error:
+            if self.address.startswith("s3"):
+                raise MissingExtraError.of(f"The hub {self.name}", "s3fs", "zoo-vision[s3]") from None
+            raise HubError(f"{self.name} needs a package that is not installed: {error}") from None
+        except FileExistsError:
+            raise HubError(
+                f"{self.name}/{self.repo}/{self.file} has been published by somebody else meanwhile."
+            ) from None
+        except Exception as error:  # each file system raises its client's own errors
+            kind = type(error).__name__
+            hint = "Are its credentials in the environment?" if "Credentials" in kind or "Permission" in kind else ""
+            raise HubError(f"{self.name} cannot be written: {kind}: {error}", hint=hint) from None
+
+
+class HuggingFace(msgspec.Struct):
+    """A repository of the hub at HF_ENDPOINT; one commit holds the release. The token goes nowhere else."""
+
+    repo: str
+    private: bool = False
+    hub: str = "hf"
+    file: str = WEIGHTS
+    has_card: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{huggingface.endpoint()}/{self.repo}"
+
+    def held(self) -> Held | None:
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            return self._held(self._api())
+        except RepositoryNotFoundError:
+            return None
+        except Exception as error:  # the client's own, and its HTTP library's
+            raise self._refused(error) from None
+
+    def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
+        from huggingface_hub import CommitOperationAdd
+
+        try:
+            api = self._api()
+            api.create_repo(self.repo, private=self.private or None, exist_ok=True)
+            # Whoever commits in between makes this commit fail rather than vanish under it.
+            head = api.model_info(self.repo).sha
+            additions = [CommitOperationAdd(path, content) for path, content in files.items()]
+            additions.append(CommitOperationAdd(self.file, str(weights)))
+            done = api.create_commit(self.repo, additions, commit_message=message, parent_commit=head)
+            return str(done.oid)
+        except HubError:
+            raise
+        except Exception as error:  # as above
+            raise self._refused(error) from None
+
+    def _api(self) -> Any:
+        from huggingface_hub import HfApi, get_token
+
+        token = get_token()
+        if not token:
+            raise HubError(
+                f"Publishing to {self.name} needs a token, and there is none.",
+                hint="Set HF_TOKEN, or run hf auth login, with a token that may write.",
+            )
+        return HfApi(endpoint=huggingface.endpoint(), token=token)
+
+    def _held(self, api: Any) -> Held | None:
+        info = api.model_info(self.repo, files_metadata=True)
+        for file in info.siblings or ():
+            if file.rfilename == self.file:
+                if file.lfs is None:
+                    raise HubError(f"{self.name} holds {self.file} as a plain file, without a sha256.")
+                return Held(file.lfs.sha256, info.sha or "")
+        return None
+
+    def _refused(self, error: Exception) -> HubError:
+        if isinstance(error, HubError):
+            return error
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = str(error).strip().partition("\n")[0]
+        hint = {
+            401: "Its token is not known there: HF_TOKEN, or hf auth login.",
+            403: "Its token may not write there.",
+            412: "Somebody has committed meanwhile: look at it, then publish again.",
+        }.get(status or 0, "")
+        return HubError(f"{self.name} cannot be published to: {type(error).__name__}: {reason}", hint=hint)
+
+
+def _embedded(text: str, name: str) -> Embedded:
+    from importlib.util import find_spec
+
+    package, _, folder = text.removeprefix("embedded:").partition("/")
+    spec = find_spec(package) if re.fullmatch(r"[A-Za-z_]\w*", package) else None
+    if spec is None or spec.origin is None:
+        raise SpecError(f"There is no installed package {package!r}.", hint="Say --to embedded:PACKAGE/FOLDER.")
+    home = Path(spec.origin).parent
+    if {"", ".", ".."} & set(folder.split("/")):
+        raise SpecError(f"{text!r} names no folder of {package}.", hint="Say --to embedded:PACKAGE/FOLDER.")
+    return Embedded(f"embedded:{package}", folder, f"{name}.safetensors", home / folder)
+
+
+def _held_file(file: Path) -> Held | None:
+    try:
+        with file.open("rb") as stream:
+            return Held(hashlib.file_digest(stream, "sha256").hexdigest())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HubError(f"{file} cannot be read: {error.strerror or error}") from None

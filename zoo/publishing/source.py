@@ -1,0 +1,109 @@
+"""What is published from: a run's directory, or a file of weights that says what it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zoo import tensorfile
+from zoo.errors import TrainingError, WeightsError
+from zoo.manifest import Score
+from zoo.publishing.privacy import without_paths
+from zoo.spec import Model
+
+WEIGHTS = "model.safetensors"
+HELD_OUT = "held out from training, measured by zoo train after its last epoch, in bfloat16 where it trained in that"
+
+
+class Images(msgspec.Struct, frozen=True):
+    name: str
+    split: str
+    n: int
+    fingerprint: str
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A run's record as far as it is told of; ``whole`` is all of it."""
+
+    data: dict[str, Images] = {}
+    init: dict[str, str] = {}
+    recipe: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    command: str = ""
+    whole: dict[str, Any] = {}
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """The last of a run's log: what it scored on the images it held out, if it held any."""
+
+    val_top1: float | None = None
+    val_loss: float | None = None
+
+
+class Source(msgspec.Struct, frozen=True):
+    """``about`` is what the file says of itself, without local paths; ``log`` that of a run's directory."""
+
+    file: Path
+    about: dict[str, Any]
+    run: Run | None
+    log: bytes | None
+
+    @property
+    def classes(self) -> str:
+        return str(self.about.get("classes", ""))
+
+
+def read(path: Path, model: Model) -> Source:
+    """The source at ``path``. Raises :class:`TrainingError`, :class:`WeightsError`, :class:`FileFormatError`."""
+    file, log = path, None
+    if path.is_dir():
+        file, logged = path / WEIGHTS, path / "log.jsonl"
+        if not file.exists():
+            raise TrainingError(
+                f"{path} holds no finished run: {WEIGHTS} is missing.",
+                hint=f"zoo train ... --resume -o {path} finishes one.",
+            )
+        log = logged.read_bytes() if logged.exists() else None
+    elif not path.exists():
+        raise WeightsError(f"{path}: no such file or run.")
+    about = tensorfile.metadata(file)
+    if not isinstance(about.get("model"), str):
+        raise WeightsError(
+            f"{file} does not say which network it holds: it was written neither by zoo train nor by zoo convert.",
+            hint=f"zoo convert {file} {model.name} -o OUT.safetensors describes it.",
+        )
+    about = without_paths(about)
+    return Source(file, about, _run(file, about), log)
+
+
+def held_out(source: Source) -> dict[str, Score]:
+    """What the run itself measured, on images that it did not learn from; {} where it held out none."""
+    images = source.run.data.get("validation") if source.run else None
+    if source.run is None or images is None or not source.log:
+        return {}
+    try:
+        row = msgspec.json.decode(source.log.splitlines()[-1], type=_Row)
+    except msgspec.DecodeError as error:
+        raise TrainingError(f"{source.file.parent / 'log.jsonl'} is not a run's log: {error}.") from None
+    if row.val_top1 is None:
+        return {}
+    score = Score(
+        n=images.n,
+        source=HELD_OUT,
+        top1=round(row.val_top1, 4),
+        loss=None if row.val_loss is None else float(f"{row.val_loss:.6g}"),
+        correct=round(row.val_top1 * images.n / 100),
+        command=source.run.command,
+        fingerprint=images.fingerprint,
+    )
+    return {f"{images.name}/validation": score}
+
+
+def _run(file: Path, about: dict[str, Any]) -> Run | None:
+    if "run" not in about:
+        return None
+    try:
+        return msgspec.structs.replace(msgspec.convert(about["run"], Run), whole=json.loads(json.dumps(about["run"])))
+    except msgspec.ValidationError as error:
+        raise WeightsError(f"{file}: its record of the training is not one that zoo train writes: {error}.") from None
