@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.look.maps import features
     from zoo.look.maximization import maximize
     from zoo.look.network import layers
-    from zoo.look.patches import patches
+    from zoo.look.strongest import patches
     from zoo.look.receptive import receptive_field
     from zoo.look.similarity import representations, whitening
     from zoo.look.transformed import invariance
@@ -38,7 +38,7 @@ _HOMES = {
     "invariance": "zoo.look.transformed",
     "layers": "zoo.look.network",
     "maximize": "zoo.look.maximization",
-    "patches": "zoo.look.patches",
+    "patches": "zoo.look.strongest",
     "project": "zoo.look.deconvnet",
     "receptive_field": "zoo.look.receptive",
     "representations": "zoo.look.similarity",

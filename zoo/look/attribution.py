@@ -18,7 +18,7 @@ from zoo.errors import MissingExtraError, SpecError, UnknownNameError, WeightsEr
 from zoo.look.gradients import BY_CAPTUM, BY_GRADIENT, enlarged, occlusion
 from zoo.look.maps import show
 from zoo.look.network import Picture, as_input, as_pixels, name_of, opened, submodule
-from zoo.look.patches import Progress
+from zoo.look.strongest import Progress
 from zoo.look.result import Look, new_figure
 from zoo.look.units import check_channel
 
@@ -116,7 +116,7 @@ def attribute(
     progress: Progress | None = None,
     **args: Any,
 ) -> Attribution:
-    """Which pixels of ``image``, or of each of a batch, speak for ``target``, by default the class of the highest logit.
+    """Which pixels of ``image``, or of each of a batch, speak for ``target``, by default the class of highest logit.
 
     ``method``: ``occlusion`` (Zeiler and Fergus 2013: a square of ``window`` pixels and value ``fill``, 0 is the mean
     image, every ``stride`` pixels; ``batch_size`` covered images at a time), ``grad_cam`` (Selvaraju et al. 2016, at

@@ -22,11 +22,11 @@ from zoo.data import ImageSet
 from zoo.errors import WeightsError
 from zoo.look.maps import show
 from zoo.look.network import Picture, as_input, as_pixels, blank, device_of, name_of, opened
-from zoo.look.patches import Progress, Strongest, cut, draw_blocks, strongest
+from zoo.look.strongest import Progress, Strongest, cut, draw_blocks, strongest
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.rectifiers import Deconvolution, Rectifiers
 from zoo.look.result import Look, new_figure
-from zoo.look.units import Run, check_channel, chosen_layer, downward, images_of, maps_of, one_hot, reached
+from zoo.look.units import Run, check_channel, check_position, chosen_layer, downward, images_of, maps_of, one_hot, reached
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ log = logging.getLogger("zoo")
 class Projections(Strongest):
     """The strongest images of each channel, and ``projections`` float32 U K C H W of the units that they drive.
 
-    In units of the network's input; linear in the unit's activation, with which each projection starts.
+    In units of the network's input. A projection starts with the unit's activation, and grows in proportion to it.
     """
 
     projections: Tensor
@@ -142,11 +142,7 @@ def project(
             if channel is None:
                 channel = int(maps.flatten(1).amax(1).argmax())
             check_channel(channel, len(maps), layer)
-            height, width = maps.shape[1:]
-            place = int(maps[channel].argmax()) if position is None else position[0] * width + position[1]
-            position = divmod(place, width)
-            if not (0 <= position[0] < height and 0 <= position[1] < width):
-                raise WeightsError(f"There is no unit {position} in {layer}: its maps are {height} x {width}.")
+            position = check_position(position or divmod(int(maps[channel].argmax()), maps.shape[2]), maps, layer)
             where = torch.tensor([position])
             projection, activation = project_units(run, inputs, layer, torch.tensor([channel]), where)
             top, left, bottom, right = boxes_of(run, inputs, layer)[0][channel, *position].tolist()
@@ -165,7 +161,7 @@ def project(
 def project_units(run: Run, inputs: Tensor, layer: str, channels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Projections B C H W and activations B: of image i the unit of ``channels[i]`` (B) at ``positions[i]`` (B 2).
 
-    ``run`` gives the layer's output (:func:`zoo.look.units.reached`); the seed is the activation, and linear.
+    ``run`` gives the layer's output (:func:`zoo.look.units.reached`); the seed is the activation.
     """
     with torch.inference_mode(False), torch.enable_grad(), Rectifiers(Deconvolution):
         leaf = inputs.detach().clone().requires_grad_()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from zoo.errors import MissingExtraError, SpecError, WeightsError
 from zoo.look.network import name_of, submodule
-from zoo.look.patches import Progress
+from zoo.look.strongest import Progress
 from zoo.look.rectifiers import Guided, Rectifiers
 from zoo.look.units import downward
 

@@ -17,10 +17,10 @@ from zoo.errors import SpecError, WeightsError
 from zoo.look.canvas import Ascent, Canvas, Parametrisation, total_variation
 from zoo.look.maps import show
 from zoo.look.network import as_pixels, blank, name_of, opened
-from zoo.look.patches import Progress
+from zoo.look.strongest import Progress
 from zoo.look.rectifiers import Rectifiers
 from zoo.look.result import Look, new_figure
-from zoo.look.units import Run, check_channel, maps_of, reached
+from zoo.look.units import Run, check_channel, check_position, maps_of, reached
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ class Maxima(Look):
 def maximize(
     model: str | nn.Module,
     layer: str = "",
-    channels: int | Sequence[int] = 0,
+    channels: int | Sequence[int] | None = None,
     *,
     position: tuple[int, int] | None = None,
     size: tuple[int, int] | None = None,
@@ -97,7 +97,7 @@ def maximize(
 ) -> Maxima:
     """Images that drive ``channels`` of ``layer`` most: the mean of the map, or the unit at ``position`` (row, column).
 
-    Without a ``layer``, the network's logits: ``channels`` are classes. What a ReLU put out is maximised before that
+    Without a ``layer``, the network's logits: ``channels`` are classes. Without ``channels``, the first nine. What a ReLU put out is maximised before that
     ReLU, which would hide where to go. ``size`` (H, W) is the image's, the network's own if left out; of a layer in
     front of what needs a fixed size, any. The best of ``restarts`` starts from noise is kept. A start depends on
     ``seed``, channel and number alone. The other settings are those of :class:`Ascent`; ``args`` go to
@@ -108,11 +108,12 @@ def maximize(
     ascent = Ascent(steps, rate, parametrisation, clip, jitter, blur, blur_every, l2, tv, radius)
     if restarts < 1:
         raise SpecError(f"restarts = {restarts} is not possible: it must be at least 1.")
-    wanted = [channels] if isinstance(channels, int) else list(channels)
     with opened(model, **args) as network, reached(network, layer) as run:
         image = blank(network, size)
         with torch.no_grad():
             count = maps_of(run(image), layer).shape[1]
+        chosen = range(min(9, count)) if channels is None else [channels] if isinstance(channels, int) else channels
+        wanted = list(chosen)
         for channel in wanted:
             check_channel(channel, count, layer)
         starts = [(channel, number) for channel in wanted for number in range(restarts)]
@@ -166,9 +167,8 @@ def _climb(
         own = maps[torch.arange(len(maps), device=maps.device), channels]  # B h w
         if position is None:
             return own.mean((1, 2))
-        if not (0 <= position[0] < own.shape[1] and 0 <= position[1] < own.shape[2]):
-            raise WeightsError(f"There is no unit {position} in {layer}: its maps are {tuple(own.shape[1:])}.")
-        return own[:, position[0], position[1]]
+        row, column = check_position(position, own, layer)
+        return own[:, row, column]
 
     moves = torch.Generator().manual_seed(seed)
     with torch.inference_mode(False), torch.enable_grad():

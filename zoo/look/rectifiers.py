@@ -52,6 +52,7 @@ _RELUS: set[Any] = {F.relu, torch.relu, Tensor.relu}
 _IN_PLACE: set[Any] = {F.relu_, torch.relu_, Tensor.relu_}
 _CLAMPS: set[Any] = {torch.clamp, Tensor.clamp, torch.clamp_min, Tensor.clamp_min, torch.clip, Tensor.clip}
 _CLAMPS_IN_PLACE: set[Any] = {torch.clamp_, Tensor.clamp_, torch.clamp_min_, Tensor.clamp_min_, Tensor.clip_}
+_JOINS: set[Any] = {torch.cat, torch.concat, torch.concatenate}
 
 _OTHERS: Mapping[Any, str] = {
     F.gelu: "GELU",
@@ -99,6 +100,8 @@ class Rectifiers(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _OTHERS:
             self.others[_OTHERS[func]] += 1
+        if func in _JOINS and self.rule is None:
+            return self._join(func, args, kwargs)
         is_in_place = _is_relu(func, args, kwargs)
         if is_in_place is None:
             return func(*args, **kwargs)
@@ -112,8 +115,17 @@ class Rectifiers(TorchFunctionMode):
         output = self.rule.apply(x)  # type: ignore[no-untyped-call]  # torch's own is not typed
         return x.copy_(output) if is_in_place else output
 
+    def _join(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A concatenation, of which it is known too what went into the ReLUs of its parts."""
+        output = func(*args, **kwargs)
+        parts = list(args[0] if args else kwargs["tensors"])
+        if any(part in self._before for part in parts):
+            before = [self.before(part) for part in parts]
+            self._before[output] = func(before, *args[1:], **{k: v for k, v in kwargs.items() if k != "tensors"})
+        return output
+
     def before(self, output: Tensor) -> Tensor:
-        """What a ReLU made ``output`` of; ``output`` itself if none did."""
+        """What a ReLU, or several that were concatenated, made ``output`` of; ``output`` itself if none did."""
         if output not in self._before:
             return output
         found: Tensor = self._before[output]

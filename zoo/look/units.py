@@ -80,6 +80,14 @@ def check_channel(channel: int, count: int, layer: str) -> int:
     return channel
 
 
+def check_position(position: tuple[int, int], maps: Tensor, layer: str) -> tuple[int, int]:
+    """``position`` (row, column); raises :class:`UnknownNameError` unless it lies in ``maps`` ... h w."""
+    height, width = maps.shape[-2:]
+    if not (0 <= position[0] < height and 0 <= position[1] < width):
+        raise UnknownNameError(f"There is no unit {position} in {layer or 'the output'}: its maps are {height} x {width}.")
+    return position
+
+
 def downward(output: Tensor, inputs: Tensor, seed: Tensor, layer: str) -> Tensor:
     """``seed``, shaped as ``output``, followed back to ``inputs`` B C H W: by gradients, unless rules were changed.
 
