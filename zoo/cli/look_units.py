@@ -125,9 +125,7 @@ def patches(
     click.option("--size", nargs=2, type=click.IntRange(min=1), metavar="H W", help="Of the image."),
     click.option("--steps", default=128, show_default=True, type=click.IntRange(min=0)),
     click.option("--rate", default=0.05, show_default=True, type=float, help="Adam's."),
-    click.option(
-        "--parametrisation", type=click.Choice(["fourier", "pixels"]), default="fourier", show_default=True
-    ),
+    click.option("--parametrisation", type=click.Choice(["fourier", "pixels"]), default="fourier", show_default=True),
     click.option("--clip/--no-clip", default=True, show_default=True, help="Keep pixels in [0, 1]."),
     click.option("--jitter", default=2, show_default=True, type=click.IntRange(min=0), help="Pixels."),
     click.option("--blur", default=0.0, show_default=True, type=float, help="Standard deviation in pixels."),

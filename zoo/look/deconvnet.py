@@ -26,7 +26,17 @@ from zoo.look.strongest import Progress, Strongest, cut, draw_blocks, strongest
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.rectifiers import Deconvolution, Rectifiers
 from zoo.look.result import Look, new_figure
-from zoo.look.units import Run, check_channel, check_position, chosen_layer, downward, images_of, maps_of, one_hot, reached
+from zoo.look.units import (
+    Run,
+    check_channel,
+    check_position,
+    chosen_layer,
+    downward,
+    images_of,
+    maps_of,
+    one_hot,
+    reached,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -195,7 +195,7 @@ def _climb(
                 tell(step + 1)
         with torch.no_grad():
             inputs = canvas.inputs(parameters)
-            return inputs.float().cpu(), values(inputs).cpu(), noise.cpu()
+            return inputs.detach().float().cpu(), values(inputs).cpu(), noise.cpu()
 
 
 def _generator(seed: int, channel: int, number: int) -> torch.Generator:

@@ -84,7 +84,9 @@ def check_position(position: tuple[int, int], maps: Tensor, layer: str) -> tuple
     """``position`` (row, column); raises :class:`UnknownNameError` unless it lies in ``maps`` ... h w."""
     height, width = maps.shape[-2:]
     if not (0 <= position[0] < height and 0 <= position[1] < width):
-        raise UnknownNameError(f"There is no unit {position} in {layer or 'the output'}: its maps are {height} x {width}.")
+        raise UnknownNameError(
+            f"There is no unit {position} in {layer or 'the output'}: its maps are {height} x {width}."
+        )
     return position
 
 
