@@ -234,7 +234,7 @@ def _give(result: "Look", files: tuple[Path, ...], as_json: bool) -> None:
         return print_json(facts)
     if not kept:
         note("Nothing was kept: -o FILE.png draws the result, -o FILE.safetensors keeps its tensors.")
-    click.echo("\n".join([result.caption, *_lines(facts), *kept]))
+    return click.echo("\n".join([result.caption, *_lines(facts), *kept]))
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

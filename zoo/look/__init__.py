@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from zoo.look.maps import features
     from zoo.look.maximization import maximize
     from zoo.look.network import layers
-    from zoo.look.strongest import patches
     from zoo.look.receptive import receptive_field
     from zoo.look.similarity import representations, whitening
+    from zoo.look.strongest import patches
     from zoo.look.transformed import invariance
 
 _HOMES = {

@@ -96,7 +96,7 @@ class Canvas:
 
 def norms(images: Tensor) -> Tensor:
     """L2 norms of images B C H W, B 1 1 1; not below what can be divided by."""
-    lengths: Tensor = images.flatten(1).norm(dim=1).clamp(min=1e-12)  # type: ignore[no-untyped-call]  # torch's
+    lengths: Tensor = images.flatten(1).norm(dim=1).clamp(min=1e-12)
     return lengths[:, None, None, None]
 
 

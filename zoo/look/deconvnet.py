@@ -22,10 +22,10 @@ from zoo.data import ImageSet
 from zoo.errors import WeightsError
 from zoo.look.maps import show
 from zoo.look.network import Picture, as_input, as_pixels, blank, device_of, name_of, opened
-from zoo.look.strongest import Progress, Strongest, cut, draw_blocks, strongest
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.rectifiers import Deconvolution, Rectifiers
 from zoo.look.result import Look, new_figure
+from zoo.look.strongest import Progress, Strongest, cut, draw_blocks, strongest
 from zoo.look.units import (
     Run,
     check_channel,

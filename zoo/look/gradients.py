@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from zoo.errors import MissingExtraError, SpecError, WeightsError
 from zoo.look.network import name_of, submodule
-from zoo.look.strongest import Progress
 from zoo.look.rectifiers import Guided, Rectifiers
+from zoo.look.strongest import Progress
 from zoo.look.units import downward
 
 

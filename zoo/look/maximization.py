@@ -17,9 +17,9 @@ from zoo.errors import SpecError, WeightsError
 from zoo.look.canvas import Ascent, Canvas, Parametrisation, total_variation
 from zoo.look.maps import show
 from zoo.look.network import as_pixels, blank, name_of, opened
-from zoo.look.strongest import Progress
 from zoo.look.rectifiers import Rectifiers
 from zoo.look.result import Look, new_figure
+from zoo.look.strongest import Progress
 from zoo.look.units import Run, check_channel, check_position, maps_of, reached
 
 if TYPE_CHECKING:
@@ -97,11 +97,12 @@ def maximize(
 ) -> Maxima:
     """Images that drive ``channels`` of ``layer`` most: the mean of the map, or the unit at ``position`` (row, column).
 
-    Without a ``layer``, the network's logits: ``channels`` are classes. Without ``channels``, the first nine. What a ReLU put out is maximised before that
-    ReLU, which would hide where to go. ``size`` (H, W) is the image's, the network's own if left out; of a layer in
-    front of what needs a fixed size, any. The best of ``restarts`` starts from noise is kept. A start depends on
-    ``seed``, channel and number alone. The other settings are those of :class:`Ascent`; ``args`` go to
-    :func:`zoo.create_trained`. ``progress`` is told (steps done, in all).
+    Without a ``layer``, the network's logits: ``channels`` are classes. Without ``channels``, the first nine. What a
+    ReLU put out is maximised before that ReLU, which would hide where to go. ``size`` (H, W) is the image's, the
+    network's own if left out; of a layer in front of what needs a fixed size, any. The best of ``restarts`` starts
+    from noise is kept. A start depends on ``seed``, channel and number alone. The other settings are those of
+    :class:`zoo.look.canvas.Ascent`; ``args`` go to :func:`zoo.create_trained`. ``progress`` is told (steps done, in
+    all).
     Raises :class:`zoo.UnknownNameError` for a layer or channel that there is not, :class:`zoo.SpecError` for a setting
     that is not possible.
     """
