@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PASSES = "passes: its maps change as soon as upper layers are random"
 _FAILS = "fails: its maps hardly change when upper layers are random, so they show the image's edges, not the class"
 _IMAGE = "mixed: its values change with random weights, but the factor of the input keeps the image's outlines in sight"
+_AVERAGED = "examined without a verdict of its own; it averages gradients, which pass"
 _UNTESTED = "not among the methods examined; it measures the network's own answers"
 
 METHODS = {
@@ -38,7 +39,7 @@ METHODS = {
     "input_x_gradient": _IMAGE,
     "integrated_gradients": _IMAGE,
     "occlusion": _UNTESTED,
-    "smooth_grad": _PASSES,
+    "smooth_grad": _AVERAGED,
 }
 """What there is, and what Adebayo et al. 2018 say of it."""
 

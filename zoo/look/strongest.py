@@ -127,8 +127,8 @@ def strongest(
     with torch.no_grad():
         for batch, _ in batches(data, transform, batch_size, images=images):
             maps = maps_of(run(batch.to(device)), layer)
-            peaks, places = maps.flatten(2).max(2)  # B C
-            numbers = torch.arange(done, done + len(batch), device=device)[:, None].expand_as(places)
+            peaks, places = (found.cpu() for found in maps.flatten(2).max(2))  # B C
+            numbers = torch.arange(done, done + len(batch))[:, None].expand_as(places)
             found = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
             joined = found if best is None else torch.cat([best, found], dim=1)
             order = joined[0].sort(dim=0, descending=True, stable=True).indices[:count]
@@ -140,7 +140,7 @@ def strongest(
     if channels is None:
         channels = sorted(best[0, 0].topk(min(units, best.shape[2])).indices.tolist())
     chosen = [check_channel(channel, best.shape[2], layer) for channel in channels]
-    activations, numbers, places = best[:, :, chosen].mT.cpu()  # 3 U K
+    activations, numbers, places = best[:, :, chosen].mT  # 3 U K
     width = maps.shape[3]
     positions = torch.stack([places.long() // width, places.long() % width], dim=-1)
     fields, _ = boxes_of(run, blank(network), layer)
