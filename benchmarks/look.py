@@ -20,7 +20,7 @@ from zoo.look import gradients
 from zoo.look.network import opened
 from zoo.look.rectifiers import Deconvolution, Rectifiers
 
-BATCH = 16
+BATCH = 8
 Question = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 WEIGHTS = {"resnet20.c10": "layer3", "alexnet_small.c10": "features.11", "googlenet_small.c10": "inception5b"}
@@ -38,6 +38,7 @@ def main() -> None:
             targets = torch.arange(BATCH) % 10
             for question, (ours, theirs) in questions(layer).items():
                 rows.append((name, question, *compare(ours, theirs, network, images, targets, rounds)))
+                print(*rows[-1], sep=", ", file=sys.stderr)
     head = ("weights", "question", "zoo images/s", "range", "captum images/s", "range", "times faster")
     print(table(head, rows))
 
