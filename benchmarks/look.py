@@ -82,7 +82,7 @@ def questions(layer: str) -> dict[str, tuple[Question, Question]]:
             lambda n, x, t: attr.GuidedGradCam(n, n.get_submodule(layer)).attribute(x, t, interpolate_mode="bilinear"),
         ),
         "occlusion, 8 x 8 every 4": (
-            lambda n, x, t: gradients.occlusion(n, x, t, window=8, stride=4, batch_size=128),
+            lambda n, x, t: gradients.occlusion(n, x, t, window=8, stride=4, batch_size=4 * len(x)),
             lambda n, x, t: attr.Occlusion(n).attribute(
                 x, (x.shape[1], 8, 8), strides=(x.shape[1], 4, 4), target=t, perturbations_per_eval=4
             ),

@@ -113,7 +113,7 @@ def attribute(
     samples: int = 50,
     noise: float = 0.15,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 32,
     progress: Progress | None = None,
     **args: Any,
 ) -> Attribution:

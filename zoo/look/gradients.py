@@ -59,7 +59,7 @@ def occlusion(
     window: int | None = None,
     stride: int | None = None,
     fill: float = 0.0,
-    batch_size: int = 64,
+    batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Tensor:
     """B H W: for each pixel the mean, over the windows that hold it, of the logit's fall when the window is covered."""

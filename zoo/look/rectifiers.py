@@ -39,13 +39,14 @@ class Guided(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
         output = torch.relu(x)
-        context.save_for_backward(output > 0)
+        context.save_for_backward(output)
         return output
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        (was_open,) = context.saved_tensors
-        return torch.relu(gradients[0]).mul_(was_open)
+        (output,) = context.saved_tensors
+        found: Tensor = torch.ops.aten.threshold_backward(torch.relu(gradients[0]), output, 0)  # where it was open
+        return found
 
 
 _RELUS: set[Any] = {F.relu, torch.relu, Tensor.relu}
