@@ -5,12 +5,11 @@ cd "$(dirname "$0")"
 
 zoo look deconv alexnet_small.c10 --layer features.4 --limit 5000 \
     --channel 37 --channel 53 --channel 61 --channel 78 -o deconv_alexnet_small_features4.png
+zoo look patches airbench94.c10 --layer group2 --limit 5000 --units 6 -o patches_airbench94_group2.png
 for method in grad_cam occlusion gradient guided_backprop; do
     zoo look attribute resnet20.c10 --index 4 --method $method -o attribute_resnet20_$method.png
 done
-zoo look patches airbench94.c10 --layer group1 --units 6 --limit 1000 -o patches_airbench94_group1.png
 zoo look maximize resnet20.c10 --channel 0 --channel 1 --channel 4 --channel 7 --channel 8 --channel 9 \
-    --steps 64 --tv 0.003 -o maximize_resnet20_logits.png
+    --steps 40 --tv 0.003 -o maximize_resnet20_logits.png
 zoo look maximize alexnet_small.c10 --layer features.4 --unit 7 7 --channel 37 --channel 53 --channel 61 --channel 78 \
-    --steps 64 -o maximize_alexnet_small_features4.png
-zoo look deconv googlenet_small.c10 --layer inception4e --units 4 --limit 1000 -o deconv_googlenet_small_4e.png
+    --steps 40 -o maximize_alexnet_small_features4.png
