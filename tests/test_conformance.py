@@ -135,6 +135,18 @@ BROKEN = {
         "self.norm(self.conv(x).detach())",
         "conv.weight",
     ),
+    "a gradient that is not finite": (
+        "net-look",
+        "x = x.mean((2, 3))",
+        "x = x.mean((2, 3)) + (0 * x.mean((2, 3))).sqrt()",
+        "gradient gives values that are not finite",
+    ),
+    "looking that leaves traces": (
+        "net-look",
+        "return self.act(",
+        "self.act.register_forward_hook(lambda *_: None)\n        return self.act(",
+        "leaves hooks behind",
+    ),
     "weights with unknown arguments": ("net.remote-weights", "num_classes = 7", "args = {depth = 3}", "depth"),
 }
 
@@ -215,7 +227,7 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
     monkeypatch.setattr(subject, "GIANT_PARAMS", 0)
     specimen.install(tmp_path, monkeypatch)
     slow = {check.name.removeprefix("net-") for check in checks_of("specimen") if check.is_slow}
-    assert slow == {"determinism", "skipped_initialisation", "round_trip", "gradients"}
+    assert slow == {"determinism", "skipped_initialisation", "round_trip", "gradients", "look"}
     for check in checks_of("specimen"):
         check()
 

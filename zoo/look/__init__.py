@@ -18,23 +18,48 @@ from typing import TYPE_CHECKING
 from zoo import lazy
 
 if TYPE_CHECKING:
+    from zoo.look.attribution import attribute
+    from zoo.look.deconvnet import deconv, project
     from zoo.look.first_layer import diagnose, filters
     from zoo.look.maps import features
+    from zoo.look.maximization import maximize
     from zoo.look.network import layers
+    from zoo.look.receptive import receptive_field
     from zoo.look.similarity import representations, whitening
+    from zoo.look.strongest import patches
     from zoo.look.transformed import invariance
 
 _HOMES = {
+    "attribute": "zoo.look.attribution",
+    "deconv": "zoo.look.deconvnet",
     "diagnose": "zoo.look.first_layer",
     "features": "zoo.look.maps",
     "filters": "zoo.look.first_layer",
     "invariance": "zoo.look.transformed",
     "layers": "zoo.look.network",
+    "maximize": "zoo.look.maximization",
+    "patches": "zoo.look.strongest",
+    "project": "zoo.look.deconvnet",
+    "receptive_field": "zoo.look.receptive",
     "representations": "zoo.look.similarity",
     "whitening": "zoo.look.similarity",
 }
 
-__all__ = ["diagnose", "features", "filters", "invariance", "layers", "representations", "whitening"]
+__all__ = [
+    "attribute",
+    "deconv",
+    "diagnose",
+    "features",
+    "filters",
+    "invariance",
+    "layers",
+    "maximize",
+    "patches",
+    "project",
+    "receptive_field",
+    "representations",
+    "whitening",
+]
 
 __getattr__ = lazy.binder(__name__, _HOMES)
 

@@ -10,7 +10,7 @@ from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
 from zoo.registry import PluginRow
 from zoo.spec import Model
-from zoo.testing import families, published, shapes, values
+from zoo.testing import families, looking, published, shapes, values
 from zoo.testing.subject import Subject
 
 # Those of a giant that take one forward at most, or run without numbers, are made at every commit.
@@ -71,6 +71,10 @@ def checks_of(plugin: str) -> list[Check]:
         checks.append(Check(f"plugin-{check.__name__}", False, partial(check, used)))
     for model in used.plugin.models:
         checks += _checks_of_model(used, model)
+    for model in used.plugin.models:
+        subject = Subject(plugin, model)
+        is_smallest = model is min(used.plugin.models, key=lambda other: other.params)
+        checks.append(Check(f"{model.name}-look", subject.is_giant or not is_smallest, partial(looking.look, subject)))
     return checks
 
 
