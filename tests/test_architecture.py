@@ -60,7 +60,7 @@ OPTIONAL |= {"accelerate", "datasets", "kymatio", "timm", "torchvision", "webdat
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}
-OF_PLUGINS |= {"zoo.training"}
+OF_PLUGINS |= {"zoo.classifiers", "zoo.training"}
 """The public modules that a family may use."""
 
 
