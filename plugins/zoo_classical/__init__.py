@@ -75,9 +75,9 @@ EXTRA = "zoo-vision[classical]"
 LIBRARIES = {"sift": "cv2", "surf": "mahotas", "hog": "skimage"}
 
 
-def _pixels(side: int) -> Preprocess:
-    # Descriptors are taken of grey levels: black is 0, white 1.
-    return Preprocess(input_size=(3, side, side), crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+def _pixels(side: int, **changes: Any) -> Preprocess:
+    # Black is 0, white 1: contrast is a matter of the descriptors.
+    return Preprocess(input_size=(3, side, side), crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3, **changes)
 
 
 def _row(name: str, *, paper: Paper, params: int, note: str, **args: Any) -> Model:
@@ -87,7 +87,7 @@ def _row(name: str, *, paper: Paper, params: int, note: str, **args: Any) -> Mod
         build="zoo_classical.model:classical",
         args=args,
         paper=paper,
-        preprocess=_pixels(140),
+        preprocess=_pixels(140, crop_mode="squash"),  # what is at the sides of a photograph counts
         params=params,
         num_classes=102,
         head=("head",),
@@ -123,17 +123,22 @@ plugin = Plugin(
             "sift_bovw_knn",
             paper=CSURKA_2004,
             params=156_060,
+            words=100,
+            pyramid=(1, 2),
             classifier="knn",
+            neighbours=10,
             held=1530,
-            note="dense SIFT, 400 words, 5 neighbours",
+            note="dense SIFT, 100 words in the whole and in quadrants, 10 neighbours",
         ),
         _row(
             "sift_bovw_tree",
             paper=CSURKA_2004,
             params=102,
+            words=100,
+            pyramid=(1, 2),
             classifier="tree",
-            held=1,
-            note="dense SIFT, 400 words, a decision tree",
+            leaf=3,
+            note="dense SIFT, 100 words in the whole and in quadrants, a decision tree",
         ),
         _row(
             "sift_keypoint_bovw_svm",
@@ -153,11 +158,13 @@ plugin = Plugin(
         _row(
             "sift_fisher_svm",
             paper=PERRONNIN_2010,
-            params=626_790,
+            params=783_462,
+            sides=(16, 24),
             coding="fisher",
-            words=48,
-            components=64,
-            note="dense SIFT, Fisher vector with 48 Gaussians, linear SVM",
+            words=16,
+            components=48,
+            pyramid=(1, 2),
+            note="dense SIFT, Fisher vectors of 16 Gaussians of the whole and of quadrants, linear SVM",
         ),
         _row(
             "surf_bovw_svm",
