@@ -11,13 +11,15 @@ arguments: ``zoo train sift_bovw_svm --data cifar10 --arg coding=vlad --arg word
 Faithful: the descriptors' own settings; L2-Hys blocks of HOG; Fisher vectors with power and L2 normalisation; 6x6
 patches, contrast normalisation, ZCA, triangle activation and sums over quadrants of Coates and Ng.
 
-Chosen where papers differ: RootSIFT on a grid of 8 pixels with patches of 16, 24 and 32, upright; roots of signed
-values and norm 1 for every code; one against the rest for all SVMs; neighbours vote by 1 / distance.
+Chosen where papers differ: RootSIFT on a grid of 8 pixels with upright patches of 16 (Fisher vectors: 16 and 24);
+signed roots and norm 1 for every code; one against the rest for all SVMs, of codes as they are; neighbours vote by
+1 / distance.
 
-Deviates: the input is a square of 140 pixels, as for all models here. k-means starts from random samples and ends
-after 100 passes, that of Coates and Ng after 10, where the authors take more. A kernel SVM is exp(-gamma d^2) with
-gamma = 1 / features. A colour image becomes grey inside the network (luma), but for HOG, which takes the strongest
-channel's gradient, and for k-means features.
+Deviates: the input is a square of 140 pixels, whatever becomes of the proportions. k-means starts from random samples
+and ends after 100 passes at most, that of Coates and Ng after 10, where the authors take more. A kernel SVM is
+exp(-gamma d^2) with gamma = 1 / (features x their variance), where bags of words have kernels of their own. A colour
+image becomes grey inside the network (luma), but for HOG, which takes the strongest channel's gradient, and for
+k-means features. mahotas leaves out SURF's patches that would reach over the border.
 """
 
 from typing import Any
@@ -34,6 +36,7 @@ CSURKA_2004 = Paper(
     title="Visual Categorization with Bags of Keypoints",
     authors="Gabriella Csurka, Christopher R. Dance, Lixin Fan, Jutta Willamowski, Cédric Bray",
     year=2004,
+    url="https://www.cs.cmu.edu/~efros/courses/LBMV07/Papers/csurka-eccv-04.pdf",
 )
 DALAL_2005 = Paper(
     title="Histograms of Oriented Gradients for Human Detection",
