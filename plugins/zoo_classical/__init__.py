@@ -203,6 +203,7 @@ plugin = Plugin(
             paper=COATES_2011,
             preprocess=_pixels(32),
             params=236_810,
+            macs=134_538_256,
             num_classes=10,
             head=("fc",),
             stem=("triangle",),
