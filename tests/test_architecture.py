@@ -74,7 +74,7 @@ OPTIONAL |= {"webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}
-OF_PLUGINS |= {"zoo.look", "zoo.training"}
+OF_PLUGINS |= {"zoo.classifiers", "zoo.look", "zoo.training"}
 """The public modules that a family may use."""
 
 

@@ -670,6 +670,7 @@ def test_every_command_prints_one_json_document(
         "recipes": lambda: ask("recipes", "--json"),
         "features": lambda: ask("features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f", "--json"),
         "classify": lambda: ask("classify", tmp_path / "f", "--classifier", "knn", "--json"),
+        "look": lambda: ask("look", "layers", "resnet20", "--json"),
         "reproduce": lambda: ask("reproduce", tmp_path / "run", "--data", pictures, "-o", tmp_path / "again", "--json"),
     }
     assert set(answers) == set(cli.list_commands(None))  # type: ignore[arg-type]

@@ -466,8 +466,8 @@ def corners(count: int, *, split: str, seed: int) -> Features:
     return points(values, signs[:, 0] ^ signs[:, 1], split=split, fingerprint=f"sha256:{split}")
 
 
-@pytest.mark.parametrize("name", ["knn", "tree"])
-def test_neighbours_and_trees_tell_exclusive_or(name: str) -> None:
+@pytest.mark.parametrize("name", ["knn", "rbf_svm", "tree"])
+def test_neighbours_kernels_and_trees_tell_exclusive_or(name: str) -> None:
     assert classify(corners(200, split="train", seed=0), corners(100, split="test", seed=1), name).top1 == 100
 
 
@@ -531,9 +531,9 @@ def test_testing_on_the_training_images_is_said(caplog: pytest.LogCaptureFixture
     ("name", "settings", "message"),
     [
         ("knm", {}, "Did you mean knn"),
-        ("forest", {}, "There are linear_svm, logistic, knn, tree"),
+        ("forest", {}, "There are linear_svm, rbf_svm, logistic, knn, tree"),
         ("knn", {"n_neighbours": "5"}, "Did you mean n_neighbors"),
-        ("linear_svm", {"gamma": "5"}, "There are C, max_iter"),
+        ("linear_svm", {"gamma": "5"}, "There are C, max_iter, standardize"),
         ("knn", {"n_neighbors": "0"}, "n_neighbors"),
         ("knn", {"metric": "hamming"}, "metric"),
         ("linear_svm", {"C": "nan"}, "C"),

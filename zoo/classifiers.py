@@ -1,4 +1,4 @@
-"""Other classifiers on a network's features: the head replaced by a linear SVM, by neighbours, by a tree.
+"""Other classifiers on a network's features: the head replaced by an SVM, by neighbours, by a tree.
 
 scikit-learn does the fitting. A setting that a classifier lacks suggests the nearest; none is ever
 chosen by looking at test images.
@@ -8,9 +8,11 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 import msgspec
+from torch import Tensor
 
 from zoo.data.stratify import stratify
 from zoo.errors import DataError, MissingExtraError, RecipeError, UnknownNameError
@@ -25,18 +27,35 @@ Strength = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 
 
 class LinearSvm(msgspec.Struct, frozen=True):
-    """One against the rest, squared hinge loss, features standardised (Fan et al. 2008, LIBLINEAR)."""
+    """One against the rest, squared hinge loss (Fan et al. 2008, LIBLINEAR)."""
 
     C: Strength = 1.0
     """Weight of the loss against the squared norm."""
     max_iter: Positive = 1000
+    standardize: bool = True
+    """Whether each feature gets mean 0 and variance 1 first."""
 
     def build(self) -> Any:
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
         from sklearn.svm import LinearSVC
 
-        return make_pipeline(StandardScaler(), LinearSVC(C=self.C, max_iter=self.max_iter, random_state=0))
+        return _scaled(LinearSVC(C=self.C, max_iter=self.max_iter, random_state=0), self.standardize)
+
+
+class RbfSvm(msgspec.Struct, frozen=True):
+    """One against the rest, hinge loss, a Gaussian kernel (Chang and Lin 2011, LIBSVM)."""
+
+    C: Strength = 1.0
+    """Weight of the loss against the squared norm."""
+    gamma: Strength | None = None
+    """Of exp(-gamma |x - y|^2); where it is not said, 1 / (dimensions x the variance of all features' values)."""
+    standardize: bool = True
+    """Whether each feature gets mean 0 and variance 1 first."""
+
+    def build(self) -> Any:
+        from sklearn.multiclass import OneVsRestClassifier
+        from sklearn.svm import SVC
+
+        return _scaled(OneVsRestClassifier(SVC(C=self.C, gamma=self.gamma or "scale")), self.standardize)
 
 
 class Logistic(msgspec.Struct, frozen=True):
@@ -48,10 +67,8 @@ class Logistic(msgspec.Struct, frozen=True):
 
     def build(self) -> Any:
         from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
 
-        return make_pipeline(StandardScaler(), LogisticRegression(C=self.C, max_iter=self.max_iter))
+        return _scaled(LogisticRegression(C=self.C, max_iter=self.max_iter))
 
 
 class Neighbours(msgspec.Struct, frozen=True):
@@ -87,9 +104,10 @@ class Tree(msgspec.Struct, frozen=True):
         )
 
 
-Classifier = LinearSvm | Logistic | Neighbours | Tree
+Classifier = LinearSvm | RbfSvm | Logistic | Neighbours | Tree
 CLASSIFIERS: dict[str, type[Classifier]] = {
     "linear_svm": LinearSvm,
+    "rbf_svm": RbfSvm,
     "logistic": Logistic,
     "knn": Neighbours,
     "tree": Tree,
@@ -156,7 +174,11 @@ def classify(
         train, test = _hold_out(train)
     _check_fit(train, test)
     started = time.perf_counter()
-    predicted = _predict(classifier, chosen, train, test)
+    estimator = fit(classifier, chosen, train.features, train.labels)
+    try:
+        predicted = estimator.predict(test.features.numpy())
+    except ValueError as error:
+        raise RecipeError(f"{classifier} cannot be fitted to {len(train)} images: {error}") from None
     seconds = time.perf_counter() - started
     correct = int((predicted == test.labels.numpy()).sum())
     low, high = wilson(correct, len(test))
@@ -180,24 +202,38 @@ def classify(
     )
 
 
-def _predict(name: str, classifier: Classifier, train: Features, test: Features) -> Any:
-    """The labels, N, that ``classifier`` gives ``test``."""
-    try:
-        from sklearn.exceptions import ConvergenceWarning
+def fit(name: str, classifier: Classifier, features: Tensor, labels: Tensor) -> Any:
+    """scikit-learn's estimator of ``classifier``, called ``name``, fitted to ``features`` N D and ``labels`` N.
 
-        estimator = classifier.build()
-    except ImportError:
-        raise MissingExtraError.of(f"Classifier {name}", "scikit-learn", "zoo-vision[data]") from None
+    Raises :class:`MissingExtraError` without scikit-learn and :class:`RecipeError` where it cannot be fitted.
+    """
+    require_sklearn(f"Classifier {name}")
+    from sklearn.exceptions import ConvergenceWarning
+
+    estimator = classifier.build()
     with warnings.catch_warnings(record=True, category=ConvergenceWarning) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         try:
-            estimator.fit(train.features.numpy(), train.labels.numpy())
-            predicted = estimator.predict(test.features.numpy())
+            estimator.fit(features.numpy(), labels.numpy())
         except ValueError as error:
-            raise RecipeError(f"{name} cannot be fitted to {len(train)} images: {error}") from None
+            raise RecipeError(f"{name} cannot be fitted to {len(features)} images: {error}") from None
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         log.warning("%s has not converged: raise max_iter (--set max_iter=N)", name)
-    return predicted
+    return estimator
+
+
+def require_sklearn(what: str) -> None:
+    """Raises :class:`MissingExtraError` for ``what`` where scikit-learn is not installed."""
+    if find_spec("sklearn") is None:
+        raise MissingExtraError.of(what, "scikit-learn", "zoo-vision[data]")
+
+
+def _scaled(estimator: Any, standardize: bool = True) -> Any:
+    """``estimator`` after a StandardScaler, which changes nothing unless asked to ``standardize``."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(with_mean=standardize, with_std=standardize), estimator)
 
 
 def _check_fit(train: Features, test: Features) -> None:

@@ -59,7 +59,9 @@ def features(
 @click.command()
 @click.argument("train", type=_FILE)
 @click.argument("test", required=False, type=_FILE)
-@click.option("--classifier", default="linear_svm", show_default=True, help="linear_svm, logistic, knn or tree.")
+@click.option(
+    "--classifier", default="linear_svm", show_default=True, help="linear_svm, rbf_svm, logistic, knn or tree."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="C=0.1, ...")
 @json_option
 def classify(train: Path, test: Path | None, classifier: str, settings: dict[str, str], as_json: bool) -> None:

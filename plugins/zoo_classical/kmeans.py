@@ -1,0 +1,194 @@
+"""A single layer of features learnt by k-means, and a linear SVM.
+
+Coates, Lee, Ng 2011, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning" (AISTATS), sections
+3 and 4; what the paper leaves open is as in the authors' published program.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.classifiers import require_sklearn
+from zoo.data import ZCA
+from zoo.errors import DataError, SpecError
+
+SIDE = 6
+"""Of a patch, in pixels."""
+CONTRAST = 10.0
+"""Added to the variance of a patch, in squares of 256 grey levels, before its root divides it."""
+EPSILON = 0.1
+"""Added to the eigenvalues of the patches' covariance in whitening."""
+FLOOR = 0.01
+"""Added to a feature's variance before its root divides it."""
+
+
+class Triangle(nn.Module):
+    """How much nearer than the mean each centroid is to each patch, summed over the four quadrants of the image.
+
+    Patches 6x6 at every place are normalised and whitened; with z_k the distance of one to ``centroids`` k,
+    f_k = max(0, mean of z - z_k). ``centroids`` K D are learnable: nothing here that a gradient could not pass.
+    """
+
+    def __init__(self, centroids: int, in_chans: int) -> None:
+        super().__init__()
+        self.shape = (in_chans, SIDE, SIDE)
+        self.whitening = ZCA(self.shape)
+        self.centroids = nn.Parameter(torch.empty(centroids, in_chans * SIDE * SIDE))
+        nn.init.normal_(self.centroids)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images B C H W in [0, 1] to B K 2 2. Raises :class:`DataError` where there are not four patches."""
+        if min(x.shape[-2:]) <= SIDE:
+            raise DataError(
+                f"An image of {x.shape[-2]} x {x.shape[-1]} pixels: expected at least {SIDE + 1} x {SIDE + 1}, "
+                f"for a patch of {SIDE} x {SIDE} in every quadrant."
+            )
+        squares = self.centroids.square().sum(dim=1)
+        maps = [self._quadrants(image, squares) for image in x]  # what one image takes fits into a processor's cache
+        return torch.stack(maps)
+
+    def _quadrants(self, image: Tensor, squares: Tensor) -> Tensor:
+        """C H W to K 2 2."""
+        rows, columns = (length - SIDE + 1 for length in image.shape[-2:])
+        patches = self.whiten(F.unfold(image[None], SIDE)[0].T).view(rows, columns, -1)
+        sums = [
+            self._nearness(part.flatten(0, 1), squares).sum(dim=0)
+            for half in patches.tensor_split([(rows + 1) // 2])
+            for part in half.tensor_split([(columns + 1) // 2], dim=1)
+        ]
+        return torch.stack(sums, dim=1).view(-1, 2, 2)
+
+    def _nearness(self, patches: Tensor, squares: Tensor) -> Tensor:
+        """Whitened patches P D to P K."""
+        products = torch.addmm(squares, patches, self.centroids.T, alpha=-2)
+        distances = (products + patches.square().sum(dim=1, keepdim=True)).clamp_min(1e-12).sqrt()
+        return F.relu(distances.mean(dim=1, keepdim=True) - distances)
+
+    def whiten(self, patches: Tensor) -> Tensor:
+        """Patches P D of values in [0, 1] to P D, normalised and whitened."""
+        whitened: Tensor = self.whitening(normalise(patches).view(-1, *self.shape)).flatten(1)
+        return whitened
+
+
+def normalise(patches: Tensor) -> Tensor:
+    """Patches ... D of values in [0, 1], less their mean, over their deviation: (x - mean) / sqrt(var + 10)."""
+    variance, mean = torch.var_mean(255 * patches, dim=-1, keepdim=True)
+    return (255 * patches - mean) / (variance + CONTRAST).sqrt()
+
+
+class KMeansNet(nn.Module):
+    """``triangle``, whose sums over quadrants a linear layer ``fc`` reads.
+
+    ``samples`` and ``passes`` are how many patches k-means learns from, and how often it sees them.
+    """
+
+    def __init__(self, *, centroids: int, samples: int, passes: int, num_classes: int, in_chans: int) -> None:
+        super().__init__()
+        self.triangle = Triangle(centroids, in_chans)
+        self.samples, self.passes = samples, passes
+        self.num_features = 4 * centroids
+        self.feature_info = [{"num_chs": centroids, "reduction": 16, "module": "triangle"}]
+        self.default_layers = ("triangle",)
+        self.head_hidden_size = self.num_features
+        self.reset_classifier(num_classes)
+
+    @property
+    def learned(self) -> dict[str, object]:
+        """Build arguments that training decides on: none."""
+        return {}
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces ``fc``; 0 classes leave it out."""
+        self.num_classes = num_classes
+        like = self.triangle.centroids
+        self.fc: nn.Module = nn.Identity()
+        if num_classes:
+            self.fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B C H W in [0, 1] to B 4K."""
+        pooled: Tensor = self.triangle(x)
+        return pooled.flatten(1)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features B 4K to logits B num_classes, or unchanged where ``pre_logits``."""
+        return x if pre_logits else self.fc(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def sample(self, images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` patches of each image at random places, P D of values in [0, 1]."""
+        patches = F.unfold(images, SIDE).transpose(1, 2)  # B places D
+        places = torch.randint(patches.shape[1], (len(images), count), generator=generator).to(images.device)
+        return torch.take_along_dim(patches, places[:, :, None], dim=1).flatten(0, 1)
+
+    def learn_features(self, patches: Tensor, seed: int) -> None:
+        """Whitening and centroids from ``patches`` P D; raises :class:`DataError` where they are too few."""
+        require_sklearn("k-means")
+        from sklearn.cluster import KMeans
+
+        centroids = self.triangle.centroids
+        if len(patches) < len(centroids):
+            raise DataError(f"{len(patches)} patches cannot have {len(centroids)} centroids.", hint="Raise samples.")
+        fitted = ZCA.fit(normalise(patches).view(-1, *self.triangle.shape), EPSILON)
+        self.triangle.whitening.load_state_dict(fitted.state_dict())
+        kmeans = KMeans(len(centroids), init="random", n_init=1, max_iter=self.passes, tol=0, random_state=seed)
+        kmeans.fit(self.triangle.whiten(patches).cpu().numpy())
+        with torch.no_grad():
+            centroids.copy_(torch.from_numpy(kmeans.cluster_centers_))
+
+    def learn_head(self, features: Tensor, labels: Tensor, weight_decay: float) -> None:
+        """``fc``: one-vs-all linear SVMs of standardised ``features`` N 4K, by L-BFGS as the authors had it.
+
+        (x - mean) / std . w + b becomes x . (w / std) + (b - mean . w / std).
+        """
+        assert isinstance(self.fc, nn.Linear)  # as built for classes
+        variance, mean = torch.var_mean(features, dim=0)
+        std = (variance + FLOOR).sqrt()
+        weight, bias = squared_hinge_svm((features - mean) / std, labels, self.num_classes, weight_decay)
+        with torch.no_grad():
+            self.fc.weight.copy_(weight / std)
+            self.fc.bias.copy_(bias - (weight / std) @ mean)
+
+
+def squared_hinge_svm(
+    x: Tensor, labels: Tensor, classes: int, weight_decay: float, *, steps: int = 200
+) -> tuple[Tensor, Tensor]:
+    """Weights C D and biases C that minimise weight_decay / 2 |w|^2 + mean of sum over classes of hinge^2.
+
+    hinge = max(0, 1 - y f) with y = 1 for an image's class and -1 for the others; ``x`` is N D. As in the
+    authors' program the bias is a weight like the others, of a feature that is always 1.
+    """
+    signs = 2.0 * F.one_hot(labels, classes).to(x) - 1
+    w = torch.zeros(classes, x.shape[1] + 1, dtype=x.dtype, device=x.device)
+    best = torch.optim.LBFGS(
+        [w], max_iter=steps, max_eval=2 * steps, tolerance_grad=1e-6, tolerance_change=1e-6, history_size=20,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    @torch.no_grad()
+    def loss_and_gradient() -> Tensor:
+        margins = (1 - signs * torch.addmm(w[:, -1], x, w[:, :-1].T)).clamp_min(0)  # N C
+        pull = signs * margins * (-2 / len(x))
+        slope = torch.cat([pull.T @ x, pull.sum(dim=0)[:, None]], dim=1)
+        w.grad = weight_decay * w + slope
+        return margins.square().sum() / len(x) + weight_decay / 2 * w.square().sum()
+
+    best.step(loss_and_gradient)  # type: ignore[no-untyped-call]  # torch's own is not typed
+    return w[:, :-1], w[:, -1]
+
+
+def kmeans_svm(
+    *, centroids: int = 1600, samples: int = 400_000, passes: int = 10, num_classes: int = 10, in_chans: int = 3
+) -> KMeansNet:
+    """The network with so many ``centroids``; until it is trained, they are noise.
+
+    ``samples`` patches are clustered in ``passes`` passes of k-means. Raises :class:`SpecError`.
+    """
+    if min(centroids, samples, passes) < 1:
+        raise SpecError(f"centroids = {centroids}, samples = {samples}, passes = {passes}: all must be at least 1.")
+    return KMeansNet(centroids=centroids, samples=samples, passes=passes, num_classes=num_classes, in_chans=in_chans)

@@ -1,0 +1,146 @@
+"""Local descriptors, a code of them, a classifier: the pipeline as a network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import SpecError
+from zoo_classical import heads
+from zoo_classical.codings import CODINGS, Coding, CodingName, Concatenation
+from zoo_classical.descriptors import Descriptor, Extractor, Sampling
+from zoo_classical.heads import ClassifierName
+
+
+class Pipeline(nn.Module):
+    """``descriptors``, ``coding`` and ``head``: see these modules.
+
+    ``samples`` is from how many descriptors a codebook is learnt; ``options`` go to the head.
+    """
+
+    def __init__(
+        self,
+        descriptors: Extractor,
+        coding: Coding | Concatenation,
+        *,
+        classifier: ClassifierName,
+        held: int,
+        samples: int,
+        options: dict[str, Any],
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.descriptors = descriptors
+        self.coding = coding
+        self.classifier, self.held, self.samples, self.options = classifier, held, samples, options
+        self.feature_info: list[dict[str, object]] = []  # no maps
+        self.default_layers = ("coding",)
+        self.reset_classifier(num_classes)
+
+    @property
+    def num_features(self) -> int:
+        return self.coding.num_features
+
+    @property
+    def learned(self) -> dict[str, object]:
+        """Build arguments that training decides on."""
+        found: dict[str, object] = {}
+        if isinstance(self.coding, Concatenation):
+            found["features"] = self.num_features
+        if self.held:
+            found["held"] = self.held
+        return found
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces ``head`` by a new one; 0 classes leave it out."""
+        self.num_classes = num_classes
+        self.head: nn.Module = nn.Identity()
+        if num_classes:
+            head = heads.build(self.classifier, self.num_features, num_classes, self.held, self.options)
+            self.head = head.to(self.descriptors.luma.device)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B C H W in [0, 1] to codes B num_features."""
+        codes: Tensor = self.coding(self.descriptors(x))
+        return codes
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Codes B num_features to logits B num_classes, or unchanged where ``pre_logits``."""
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def sample(self, images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """At most ``count`` descriptors of each image, drawn at random, N D."""
+        drawn = []
+        for _, vectors in self.descriptors(images):
+            drawn.append(vectors[torch.randperm(len(vectors), generator=generator)[:count].to(vectors.device)])
+        return torch.cat(drawn)
+
+    def learn_features(self, sample: Tensor, seed: int) -> None:
+        """The codebook, from descriptors N D; raises :class:`DataError` where they are too few."""
+        if isinstance(self.coding, Coding):
+            self.coding.learn(sample, seed)
+
+    def learn_head(self, codes: Tensor, labels: Tensor, weight_decay: float) -> None:
+        """The classifier, from codes N num_features of training images and their labels N."""
+        assert isinstance(self.head, heads.Head)  # as built for classes
+        self.head = self.head.learn(codes, labels, weight_decay)
+        self.held = self.head.held
+
+
+def classical(
+    *,
+    descriptor: Descriptor = "sift",
+    sampling: Sampling = "grid",
+    sides: Sequence[int] = (16,),
+    step: int = 8,
+    coding: CodingName = "bovw",
+    words: int = 400,
+    components: int = 0,
+    pyramid: Sequence[int] = (1,),
+    power: float = 0.5,
+    classifier: ClassifierName = "linear_svm",
+    neighbours: int = 5,
+    depth: int = 0,
+    leaf: int = 1,
+    held: int = 1,
+    samples: int = 100_000,
+    features: int = 0,
+    num_classes: int = 102,
+    in_chans: int = 3,
+) -> Pipeline:
+    """Any combination; until it is trained, codebook and classifier are noise.
+
+    Descriptors (``zoo_classical.descriptors``): ``sides`` of patches and ``step`` of the grid in pixels, for HOG
+    the side of a cell. Codings (``zoo_classical.codings``): ``words``, ``components`` of PCA (0: none),
+    ``pyramid``, ``power``; ``none`` concatenates descriptors, ``features`` numbers in all. Classifiers
+    (``zoo_classical.heads``): ``neighbours`` of knn; of a tree ``depth`` (0: as it grows) and the fewest images
+    of a ``leaf``. ``features`` and ``held`` (images, support vectors or nodes kept) are what training finds.
+    Raises :class:`SpecError`.
+    """
+    extractor = Extractor(descriptor, sampling=sampling, sides=sides, step=step, in_chans=in_chans)
+    code: Coding | Concatenation
+    if coding == "none":
+        if sampling == "keypoints":
+            raise SpecError("coding = 'none' concatenates descriptors of a grid; of keypoints there are more or fewer.")
+        code = Concatenation(features)
+    elif coding in CODINGS:
+        options: dict[str, Any] = {"components": components, "pyramid": pyramid, "power": power}
+        code = CODINGS[coding](extractor.dimensions, words, **options)
+    else:
+        raise SpecError(f"coding = {coding!r} is not one of {', '.join(map(repr, [*CODINGS, 'none']))}.")
+    return Pipeline(
+        extractor,
+        code,
+        classifier=classifier,
+        held=held,
+        samples=samples,
+        options={"neighbours": neighbours, "depth": depth, "leaf": leaf},
+        num_classes=num_classes,
+    )
