@@ -1,6 +1,6 @@
-"""Writes the tables of README.md that follow from the registry: ``python docs/tables.py``.
+"""Writes the tables of README.md and docs/lineage.md that follow from the registry: ``python docs/tables.py``.
 
-A test holds README.md against them.
+A test holds the pages against them.
 """
 
 import re
@@ -11,7 +11,34 @@ from zoo.interval import wilson
 from zoo.registry import Listed
 from zoo.spec import Paper
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+
+STORY = (
+    ("cells that match and cells that blur, grown without gradients", "neocognitron_2003.mnist"),
+    ("Gabor filters, maxima, pieces of images", "hmax.caltech101"),
+    ("histograms of gradients, a linear SVM", "hog_svm.c10"),
+    ("SIFT, visual words, nearest neighbours", "sift_bovw_knn.caltech101"),
+    ("SIFT, visual words, a decision tree", "sift_bovw_tree.caltech101"),
+    ("SIFT, Fisher vectors, a linear SVM", "sift_fisher_svm.caltech101"),
+    ("one layer of filters learned without labels", "kmeans_svm.c10"),
+    ("scattering, a linear layer", "scatter_linear.c10"),
+    ("scattering, a small network on top", "scatter_cnn_small.c10"),
+    ("five learned layers and dropout", "alexnet_small.c10"),
+    ("all sizes at once, reduced by 1x1", "googlenet_small.c10"),
+    ("56 layers without shortcuts", "plain56.c10"),
+    ("56 layers with shortcuts", "resnet56.c10"),
+    ("every earlier map is kept", "densenet_bc_40_12.c10"),
+    ("many paths in place of shortcuts", "fractalnet20_narrow.c10_local"),
+    ("shortcuts over shortcuts", "ror3_56.c10"),
+    ("20 layers, trained for 60 epochs", "resnet20.c10"),
+    ("a record's recipe, ten epochs", "airbench94.c10"),
+    ("Gabor filters times learned ones", "gcn4_3x3.mnist"),
+    ("the same, on turned digits", "gcn4_3x3.mnist_rot"),
+    ("filters that turn, answers aligned, on turned digits", "orn8_align.mnist_rot"),
+    ("images turned back, on moved digits", "stn_cnn_mnist.mnist_rts"),
+    ("targets in place of errors sent back", "dtp_mlp.mnist"),
+)
+"""What an idea is, and the weights that show it, in the order of the story."""
 
 
 def embedded_weights(models: list[Listed]) -> str:
@@ -89,19 +116,41 @@ def best(entry: Listed) -> str:
     return "; ".join(f"{top1:.2f}% on {data} (`{tag}`)" for data, (top1, tag) in claims.items())
 
 
-TABLES = {"embedded weights": embedded_weights, "families": families}
+def lineage(models: list[Listed]) -> str:
+    """A line an idea: when, how large, how good."""
+    found = {weights.name: (entry, weights) for entry in models for weights in entry.weights}
+    lines = ["| idea | weights | paper | parameters | data | score | 95% interval |", "|---|---|---|---:|---|---:|---|"]
+    for idea, name in STORY:
+        entry, weights = found[name]
+        paper = cited(entry.model.paper) if entry.model.paper else ""
+        for where, score in weights.scores.items():
+            low, high = (100 * share for share in wilson(score.correct or 0, score.n))
+            is_mean = where.startswith("caltech101")  # of which classes differ in size
+            shown = f"{score.mean_class:.2f}% (classes)" if is_mean else f"{score.top1:.2f}%"
+            interval = "" if is_mean else f"{low:.2f} to {high:.2f}"
+            data = where.removesuffix("/test")
+            lines.append(f"| {idea} | `{name}` | {paper} | {entry.model.params:,} | {data} | {shown} | {interval} |")
+    return "\n".join(lines)
 
 
-def render(text: str) -> str:
-    """``text`` with the content between ``<!-- NAME -->`` and ``<!-- end -->`` made anew."""
+PAGES = {
+    ROOT / "README.md": {"embedded weights": embedded_weights, "families": families},
+    ROOT / "docs" / "lineage.md": {"lineage": lineage},
+}
+
+
+def render(page: Path) -> str:
+    """The text of ``page`` with what lies between ``<!-- NAME -->`` and ``<!-- end -->`` made anew."""
+    text = page.read_text(encoding="utf-8")
     models = registry.load().models()
-    for name, table in TABLES.items():
+    for name, table in PAGES[page].items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda m, t=table: f"{m[1]}{t(models)}\n{m[2]}", text, flags=re.DOTALL)
         if count != 1:
-            raise SystemExit(f"README.md has {count} places for the table {name!r}, expected one.")
+            raise SystemExit(f"{page.name} has {count} places for the table {name!r}, expected one.")
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(render(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(render(page), encoding="utf-8")
