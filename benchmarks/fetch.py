@@ -2,7 +2,7 @@
 
 One file of 500 MB from one server on this machine's loopback, each fetch a fresh process with an empty
 cache, in turns whose order alternates. A call's seconds leave out the imports, a process's hold them; the
-server counts the bytes. Run with ``make bench`` or ``python benchmarks/fetch.py [--megabytes N] [--rounds N] [--json]``.
+server counts the bytes. Run with ``make bench`` or ``python benchmarks/fetch.py [--rounds N] [--json]``.
 
 ``plain`` is the floor: the standard library's client, sha256 of every piece, one write a piece, an fsync.
 ``hf_hub_download`` hashes nothing and syncs nothing; ``and sha256`` reads its file again, as one has to for

@@ -125,6 +125,7 @@ class HubServer:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.redirects = True
+        self.sending = self.most_at_once = 0
         self.page = page
         self.lock = threading.RLock()
         self._servers = [
@@ -283,6 +284,9 @@ class Handler(BaseHTTPRequestHandler):
     def send_body(self, content: bytes | memoryview, path: str, request: Request) -> None:
         cut, slow, hang = (self.hub.take(kind, path) for kind in ("cut", "slow", "hang"))
         end = cut.after if cut else hang.after if hang else len(content)
+        with self.hub.lock:
+            self.hub.sending += 1
+            self.hub.most_at_once = max(self.hub.most_at_once, self.hub.sending)
         try:
             for at in range(0, end, CHUNK):
                 request.sent += self.wfile.write(content[at : min(at + CHUNK, end)])
@@ -292,6 +296,8 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(hang.seconds)
         except OSError:  # the client went away
             self.close_connection = True
+        with self.hub.lock:
+            self.hub.sending -= 1
         if cut or hang:
             self.close_connection = True
 

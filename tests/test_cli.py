@@ -544,6 +544,7 @@ def test_every_command_prints_one_json_document(
         "completion": lambda: ask("completion", "fish", "--json"),
         "fetch": lambda: ask("fetch", "resnet20.tiny", "--json"),
         "verify": lambda: ask("verify", "--json"),
+        "cache": lambda: ask("cache", "list", "--json"),
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),

@@ -447,7 +447,7 @@ def test_a_server_without_ranges_is_read_from_the_start(hub_server: HubServer, m
 
 
 def _without_ranges(handler: Any, content: bytes, path: str, **_: str) -> None:
-    handler.answer(200, content)
+    handler.answer(200, bytes(content))
 
 
 def test_concurrent_processes_make_one_download(hub_server: HubServer) -> None:

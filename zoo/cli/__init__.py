@@ -17,6 +17,7 @@ _HOMES = {
     "features": "zoo.cli.transfer:features",
     "classify": "zoo.cli.transfer:classify",
     "verify": "zoo.cli.weights:verify",
+    "cache": "zoo.cli.cache:cache",
     "convert": "zoo.cli.weights:convert",
     "plugins": "zoo.cli.catalogue:plugins",
     "completion": "zoo.cli.completion:completion",

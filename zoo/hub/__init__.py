@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache
+from zoo.hub import cache, usage
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.transfer import Arrival, Progress, Source
 
-__all__ = ["cached", "fetch", "offline_switch", "verify"]
+__all__ = ["cached", "fetch", "offline_switch", "use", "verify"]
 
 
 def fetch(
@@ -44,12 +44,22 @@ def fetch(
             "or write the sha256 into its manifest entry.",
         )
     is_found_by_name = bool(weights.sha256) or source is None
-    if is_found_by_name and (file := cached(weights)):
-        return file
-    with cache.explained(), cache.lock(cache.key_of(weights)):
-        if is_found_by_name and (file := cached(weights)):  # another process was faster
+    file = cached(weights) if is_found_by_name else None
+    if file is None:
+        with cache.explained(), cache.lock(cache.key_of(weights)):
+            file = cached(weights) if is_found_by_name else None  # another process may have been faster
+            file = file or _obtain(weights, source, progress)
+    usage.touch(file)
+    return file
+
+
+def use(weights: Weights) -> Path:
+    """As :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
+    while True:
+        file = cached(weights) or fetch(weights)
+        usage.hold(file)
+        if file.exists():  # it was not removed between the two
             return file
-        return _obtain(weights, source, progress)
 
 
 def cached(weights: Weights) -> Path | None:
