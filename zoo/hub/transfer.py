@@ -25,6 +25,7 @@ LARGEST = 1 << 40
 _PATIENCE = 3
 _ATTEMPTS = 20
 _SLOWEST = 1024  # bytes a second
+_PAUSE = 0.1  # seconds before the second attempt; doubled before each further one, 2 at most
 
 
 class Stream(NamedTuple):
@@ -188,7 +189,7 @@ def _pull(source: Source, weights: Weights, part: cache.Part, progress: Progress
                 raise HubError(f"{error} and asks for {error.wait:,.0f} s of rest: too long") from None
             if patience <= 0 or attempt == _ATTEMPTS - 1:
                 raise HubError(str(error)) from None
-            wait = max(error.wait, min(0.1 * 2 ** (_PATIENCE - patience), 2.0))
+            wait = max(error.wait, min(_PAUSE * 2 ** (_PATIENCE - patience), 2.0))
         if not weights.sha256:
             part.restart()
         time.sleep(wait)

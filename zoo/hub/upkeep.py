@@ -6,7 +6,7 @@ Nothing that a running process fetches or has loaded is removed, nor any file th
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,9 +56,11 @@ def contents(entries: Iterable[Weights]) -> list[Held]:
     found = []
     for file in _listed("files"):
         if _FILE.fullmatch(file.name) and not file.name.endswith((".stamp", ".used")):
-            sha256, size = file.name[:64], file.stat().st_size
-            known = tuple(names.get(sha256, ()))
-            found.append(Held(file, sha256, size, usage.last_used(file), known, usage.is_held(file)))
+            sha256 = file.name[:64]
+            with suppress(FileNotFoundError):  # removed meanwhile
+                known = tuple(names.get(sha256, ()))
+                size, last_used = file.stat().st_size, usage.last_used(file)
+                found.append(Held(file, sha256, size, last_used, known, usage.is_held(file)))
     return sorted(found, key=lambda held: -held.last_used)
 
 
@@ -157,7 +159,7 @@ def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
 
 def _whole_of(path: Path) -> Path | None:
     """The file of weights that ``path`` is, or lies beside."""
-    match = _FILE.fullmatch(path.name) or _BESIDE.fullmatch(path.name)
+    match = _BESIDE.fullmatch(path.name) or _FILE.fullmatch(path.name)
     return path.with_name(match["whole"]) if match and path.parent.name == "files" else None
 
 
@@ -172,12 +174,9 @@ def _remove_beside(path: Path) -> None:
 def _forget(sha256: str) -> None:
     """Removes the notes of unpinned entries that were this file."""
     for file in _listed("unpinned"):
-        try:
-            note = msgspec.json.decode(file.read_bytes(), type=cache.Note)
-        except msgspec.DecodeError:
-            continue
-        if note.sha256 == sha256:
-            file.unlink(missing_ok=True)
+        with suppress(OSError, msgspec.DecodeError):
+            if msgspec.json.decode(file.read_bytes(), type=cache.Note).sha256 == sha256:
+                file.unlink()
 
 
 def _left_over() -> Iterator[tuple[Path, str]]:
@@ -193,8 +192,15 @@ def _left_over() -> Iterator[tuple[Path, str]]:
             whole = _whole_of(file)
             if whole and not whole.exists():
                 yield file, "belongs to a file that is gone"
-            elif file.name.endswith(cache.UNFINISHED) and time.time() - file.stat().st_mtime > _ABANDONED:
+            elif file.name.endswith(cache.UNFINISHED) and _is_abandoned(file):
                 yield file, "was being written by a process that is gone"
+
+
+def _is_abandoned(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime > _ABANDONED
+    except FileNotFoundError:
+        return False
 
 
 def _listed(folder: str) -> list[Path]:

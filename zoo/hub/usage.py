@@ -56,14 +56,11 @@ def hold(file: Path) -> None:
 
 
 def last_used(file: Path) -> float:
-    """Seconds since the epoch when ``file`` was last fetched, loaded or, failing that, hashed or written."""
-    from zoo.hub.cache import stamp_of
-
-    times = [0.0]
-    for place in (marker_of(file), stamp_of(file)):
-        with suppress(OSError):
-            times.append(place.stat().st_mtime)
-    return max(times) or file.stat().st_mtime
+    """Seconds since the epoch when ``file`` was last fetched or loaded; where nobody noted it, when it was written."""
+    try:
+        return marker_of(file).stat().st_mtime
+    except OSError:
+        return file.stat().st_mtime
 
 
 def is_held(file: Path) -> bool:
