@@ -29,6 +29,9 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 Sha256Prefix = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{0,64}$")]
+_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){50}""")
+"""A dotted key of so many parts is no entry's, and tomllib takes memory and time by their square."""
+
 Commit = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{40})?$")]
 
 
@@ -146,6 +149,8 @@ def read(file: Path) -> tuple[Weights, ...]:
 
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     """As :func:`read`, for a manifest's text; ``file`` is the name that errors use."""
+    if deep := _DEEP_KEY.search(text):
+        raise ManifestError(f"{file}:{text.count(chr(10), 0, deep.start()) + 1}: a key of more than 50 parts")
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits are a ValueError too

@@ -37,6 +37,7 @@ def fetch(
     Raises UnpinnedError, IntegrityError where a source served other bytes and none the right ones,
     OfflineError where the network is off, MissingExtraError, and HubError with every source's reason.
     """
+    _check_path(weights)
     if not (weights.sha256 or allow_unpinned):
         raise UnpinnedError(
             f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
@@ -96,12 +97,21 @@ def verify(weights: Weights, *, deep: bool = False) -> None:
 
 def _kept(weights: Weights) -> tuple[Path, str]:
     """Where the cache would keep ``weights``, and the sha256 it should have there."""
+    _check_path(weights)
     if weights.sha256:
         return cache.file_of(weights, weights.sha256), weights.sha256
     note = cache.recall(weights)
     if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
         raise _not_fetched(weights)
     return cache.file_of(weights, note.sha256), note.sha256
+
+
+def _check_path(weights: Weights) -> None:
+    """Raises HubError for what no file can be called; manifests cannot hold it, other makers of entries can."""
+    try:
+        (weights.hub + weights.path).encode()
+    except UnicodeEncodeError:
+        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} can be no file's name.") from None
 
 
 def _not_fetched(weights: Weights) -> HubError:

@@ -103,7 +103,7 @@ def find_cached(weights: Weights) -> Cached | None:
         if not re.fullmatch("[0-9a-f]{40}", commit):
             return None
         file = (folder / "snapshots" / commit / weights.file).resolve(strict=True)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):  # of what is no path, or not text
         return None
     return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "")
 
