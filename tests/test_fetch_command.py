@@ -166,16 +166,14 @@ def test_ctrl_c_ends_a_fetch_at_once_and_what_arrived_is_continued(served: HubSe
     assert served.bodies()[-1].range.startswith("bytes=")
 
 
-def seconds(words: list[str], code: int, said: str, **environment: str) -> float:
-    """The least wall time of a whole process: others may run on this machine."""
-    taken = []
-    for _ in range(4):
-        start = time.perf_counter()
-        done = subprocess.run(zoo(*words), capture_output=True, text=True, env={**os.environ, **environment})
-        taken.append(time.perf_counter() - start)
-        assert done.returncode == code
-        assert said in done.stderr
-    return min(taken)
+def seconds(words: list[str], code: int, said: str, environment: dict[str, str]) -> float:
+    """The wall time of a whole process."""
+    start = time.perf_counter()
+    done = subprocess.run(zoo(*words), capture_output=True, text=True, env={**os.environ, **environment})
+    taken = time.perf_counter() - start
+    assert done.returncode == code
+    assert said in done.stderr
+    return taken
 
 
 @pytest.mark.parametrize(
@@ -186,7 +184,12 @@ def test_offline_the_answer_takes_less_than_a_fifth_of_a_second_beyond_start_up(
     served: HubServer, switch: str, name: str, mirrors: str | None
 ) -> None:
     environment = {switch: "1", "HF_TOKEN": "token-of-alice"} | ({"ZOO_HUB": ""} if mirrors == "" else {})
-    start_up = seconds(["info", name], 0, "", **environment)
-    offline = seconds(["fetch", name, "--allow-unpinned"], 1, f"the network is off ({switch}=1)", **environment)
-    assert offline - start_up < 0.2
+    start_up, offline = [], []
+    for round_ in range(12):  # the least of each counts: others may run on this machine
+        start_up.append(seconds(["info", name], 0, "", environment))
+        said = f"the network is off ({switch}=1)"
+        offline.append(seconds(["fetch", name, "--allow-unpinned"], 1, said, environment))
+        if round_ >= 2 and min(offline) - min(start_up) < 0.2:
+            break
+    assert min(offline) - min(start_up) < 0.2
     assert served.requests == []
