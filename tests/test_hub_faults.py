@@ -182,6 +182,7 @@ def test_a_part_is_continued_by_a_ranged_read_of_the_bucket(bucket: str, s3_serv
     assert [span.partition("-")[0] for span in ranges if span] == ["bytes=700000"]
 
 
+@pytest.mark.slow
 def test_a_killed_fetch_from_a_bucket_is_continued_by_the_next_process(bucket: str) -> None:
     content = hashlib.shake_256(b"long").digest(1_000_000) * 80
     put(content)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,6 +136,26 @@ def test_verify_hashes_all_and_moves_what_is_wrong_to_quarantine(described: Path
     assert not files["a"].exists()
     assert ask("cache", "verify").exit_code == 0
     assert ask("fetch", "resnet20.a").exit_code == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_verify_of_somebody_elses_cache_reads_what_it_may_and_moves_nothing(
+    described: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("ZOO_CACHE", f"{folder}/cache")
+        files = fetch("a", "b", "c")
+        files["a"].chmod(0o000)
+        files["b"].write_bytes(b"other")
+        held = upkeep.contents(())
+        os.seteuid(65534)
+        try:
+            reasons = {one.file: damage.reason for one in held if (damage := upkeep.verify(one))}
+        finally:
+            os.seteuid(0)
+        assert reasons == {files[tag]: "cannot be read or moved: Permission denied" for tag in "ab"}
+        assert files["b"].exists()
 
 
 # ---- what may go ----------------------------------------------------------------------------------------------
@@ -270,7 +291,10 @@ def test_what_a_running_process_has_loaded_stays_until_that_process_ends_however
 
 
 def test_a_forked_child_keeps_what_its_parent_loaded(loadable: Path) -> None:
-    code = "import os, zoo; zoo.create('resnet20.real')\nif os.fork(): os._exit(0)"
+    code = (
+        "import os\nfrom zoo import hub, registry\n"
+        "hub.use(registry.load().find('resnet20.real').weights)\nif os.fork(): os._exit(0)"
+    )
     with program(code) as process:
         assert process.wait() == 0
         ask("cache", "prune", "--keep-under", "0")

@@ -58,9 +58,8 @@ def verify(context: click.Context, as_json: bool) -> None:
             damaged += damage is not None
             rows.append({**_row(one), "ok": damage is None})
             if damage:
-                rows[-1] |= {"got": damage.got, "quarantine": damage.aside}
-                who = ", ".join(one.names) or "no entry's"
-                note(f"error: {one.file} ({who}) has sha256 {damage.got}; moved to {damage.aside}")
+                rows[-1] |= {"error": damage.reason, "got": damage.got, "quarantine": damage.aside}
+                note(f"error: {one.file} ({', '.join(one.names) or 'of no entry'}) {damage.reason}")
     if as_json:
         print_json(rows)
     else:

@@ -33,11 +33,11 @@ class Held(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """A file whose bytes are not what its name says, and where it now lies."""
+    """What is wrong with a file: it has sha256 ``got`` and now lies ``aside``, or it cannot be read or moved."""
 
-    held: Held
-    got: str
-    aside: Path
+    reason: str
+    got: str = ""
+    aside: Path | None = None
 
 
 class Removal(NamedTuple):
@@ -69,14 +69,19 @@ def verify(held: Held) -> Damage | None:
 
     A process that has loaded it keeps what it has: a file that is moved stays mapped.
     """
-    with cache.lock(held.sha256):
-        try:
-            got = cache.sha256_of(held.file, deep=True)
-        except FileNotFoundError:  # removed meanwhile
+    try:
+        if cache.sha256_of(held.file, deep=True) == held.sha256:
             return None
-        if got == held.sha256:
-            return None
-        return Damage(held, got, cache.quarantine(held.file, held.sha256, got))
+        with cache.lock(held.sha256):
+            got = cache.sha256_of(held.file, deep=True)  # another process may have fetched it again
+            if got == held.sha256:
+                return None
+            aside = cache.quarantine(held.file, held.sha256, got)
+            return Damage(f"has sha256 {got}; moved to {aside}", got, aside)
+    except FileNotFoundError:  # removed meanwhile
+        return None
+    except OSError as error:
+        return Damage(f"cannot be read or moved: {error.strerror or error}")
 
 
 def prune(
