@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -742,27 +741,37 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_says_so_and_leaves_the_cache_unharmed(
-    tmp_path: Path, mount: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_another_program_fills_says_so_and_leaves_the_cache_unharmed(
+    tmp_path: Path, mount: Callable[[str], Path]
 ) -> None:
-    mount("size=600k")
+    folder = mount("size=1500k")
     small = hashlib.shake_256(b"small").digest(100_000)
     first = entry(hub=directory(tmp_path / "small", small), sha256=hashlib.sha256(small).hexdigest(), size=0)
     kept = hub.fetch(first)
-    monkeypatch.setattr(cache, "require_space", lambda *_: None)  # as if another program took the rest
+    filler = folder / "filler"
+
+    def fill(here: int, _: int) -> None:
+        if here > 200_000 and not filler.exists():
+            filler.write_bytes(b"x" * 900_000)
+
     with pytest.raises(HubError, match=r"is full: No space left on device") as caught:
-        hub.fetch(entry(hub=directory(tmp_path / "large")))
+        hub.fetch(entry(hub=directory(tmp_path / "large")), progress=fill)
     assert "ZOO_CACHE" in caught.value.hint
     assert parts() == []
     hub.verify(first, deep=True)
     assert hub.cached(first) == kept
     assert hub.cached(entry()) is None
+    filler.unlink()
+    assert hub.fetch(entry(hub=str(tmp_path / "large"))).read_bytes() == CONTENT
 
 
-def test_a_file_that_cannot_fit_is_not_even_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10_000_000, free=999_999))
-    with pytest.raises(HubError, match=r"tiny\.c10 needs 1,000,000 bytes more, 999,999 are free"):
-        hub.fetch(entry(hub=directory(tmp_path / "hub")))
+def test_a_file_that_cannot_fit_is_not_even_begun(hub_server: HubServer, mount: Callable[[str], Path]) -> None:
+    mount("size=600k")
+    hub_server.commit(REPO, {FILE: CONTENT})
+    with pytest.raises(HubError, match=r"is full: tiny\.c10 needs 1,000,000 bytes more, [0-9,]+ are free") as caught:
+        hub.fetch(entry())
+    assert "Free some space there, or set ZOO_CACHE" in caught.value.hint
+    assert parts() == []
 
 
 def test_a_read_only_cache_says_what_is_needed_and_still_serves_what_it_holds(
