@@ -168,7 +168,10 @@ def record(server: str, action: str, method: str = "POST") -> str:
     return text
 
 
-def test_a_part_is_continued_by_a_ranged_read_of_the_bucket(bucket: str, s3_server: str, tmp_path: Path) -> None:
+def test_a_part_is_continued_by_a_ranged_read_of_the_bucket(
+    bucket: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the server records there
     with cache.Part(SHA256) as part:
         part.write(CONTENT[:700_000])
     record(s3_server, "reset-recording")
