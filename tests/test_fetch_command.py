@@ -29,12 +29,13 @@ def ask(*words: object) -> Result:
 
 @pytest.fixture
 def served(hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A server with resnet20.a to .d, described by a folder that holds none of their bytes, and an unpinned one."""
+    """A server with resnet20.a to .d, .twin, which is .a, and .e, not pinned; a folder describes them and has no bytes."""
     hub_server.commit("zoo/four", {f"{tag}.safetensors": content for tag, content in CONTENTS.items()})
     manifest = "".join(
         f'[resnet20.{tag}]\nrepo = "zoo/four"\nfile = "{tag}.safetensors"\nsha256 = "{sha256}"\nsize = 400000\n'
         for tag, sha256 in SHA256S.items()
     )
+    manifest += f'[resnet20.twin]\nrepo = "zoo/four"\nfile = "a.safetensors"\nsha256 = "{SHA256S["a"]}"\n'
     manifest += '[resnet20.e]\nrepo = "zoo/four"\nfile = "a.safetensors"\npinned = false\n'
     folder = tmp_path / "described"
     folder.mkdir()
@@ -64,6 +65,15 @@ def test_jobs_bounds_how_many_are_fetched_at_a_time(served: HubServer) -> None:
     assert ask("fetch", "resnet20.[a-d]", "--jobs", 2).exit_code == 0
     assert served.most_at_once == 2
     assert len(served.bodies()) == 4
+
+
+def test_two_names_of_one_file_are_one_download(served: HubServer) -> None:
+    served.inject("slow", "/a.", seconds=0.05)
+    answer = ask("fetch", "resnet20.a", "resnet20.twin")
+    assert answer.exit_code == 0
+    assert len(set(answer.stdout.splitlines())) == 1
+    assert files(answer) == [CONTENTS["a"]] * 2
+    assert len(served.bodies()) == 1
 
 
 def test_a_pattern_names_all_pinned_weights_that_match_it(served: HubServer) -> None:
