@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -93,10 +94,11 @@ WAYS = {"plain": PLAIN, "zoo": ZOO, "hf_hub_download": HF, "hf_hub_download and 
 
 
 class Taken(NamedTuple):
-    """One fetch: seconds of the call, seconds of the whole process, bytes that the server sent."""
+    """One fetch: seconds of the call, of the whole process, of processor; bytes that the server sent."""
 
     call: float
     process: float
+    cpu: float
     sent: int
 
 
@@ -149,7 +151,7 @@ def fetch(script: str, known: Mapping[str, str], folder: Path, serving: "subproc
         "ZOO_CACHE": str(folder / "zoo"),
         "NO_PROXY": "127.0.0.1",
     }
-    before = sent_by(serving)
+    before, cpu_before = sent_by(serving), cpu_of_children()
     start = time.perf_counter()
     code = script.format(**known, cache=folder)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -159,7 +161,13 @@ def fetch(script: str, known: Mapping[str, str], folder: Path, serving: "subproc
     call, _, path = done.stdout.partition(" ")
     with open(path.strip(), "rb") as opened:
         assert hashlib.file_digest(opened, "sha256").hexdigest() == known["sha256"]
-    return Taken(float(call), seconds, sent_by(serving) - before)
+    return Taken(float(call), seconds, cpu_of_children() - cpu_before, sent_by(serving) - before)
+
+
+def cpu_of_children() -> float:
+    """Seconds of processor, of processes that have ended: the server has not."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def sent_by(serving: "subprocess.Popen[str]") -> int:
@@ -177,6 +185,7 @@ def summarise(results: list[Taken], zoo: list[Taken]) -> dict[str, float | int]:
         "fastest_s": min(calls),
         "slowest_s": max(calls),
         "process_s": statistics.median(result.process for result in results),
+        "cpu_s": statistics.median(result.cpu for result in results),
         "bytes": max(result.sent for result in results),
         "of_zoo": statistics.median(calls) / statistics.median(result.call for result in zoo),
         "process_of_zoo": statistics.median(result.process for result in results)
@@ -185,7 +194,7 @@ def summarise(results: list[Taken], zoo: list[Taken]) -> dict[str, float | int]:
 
 
 def shown(rows: Mapping[str, Mapping[str, float]]) -> str:
-    head = ("way", "call s", "range", "process s", "bytes sent", "call, of zoo's", "process, of zoo's")
+    head = ("way", "call s", "range", "process s", "cpu s", "bytes sent", "call, of zoo's", "process, of zoo's")
     return table(
         head,
         [
@@ -194,6 +203,7 @@ def shown(rows: Mapping[str, Mapping[str, float]]) -> str:
                 f"{row['call_s']:.2f}",
                 f"{row['fastest_s']:.2f} to {row['slowest_s']:.2f}",
                 f"{row['process_s']:.2f}",
+                f"{row['cpu_s']:.2f}",
                 f"{row['bytes']:,}",
                 f"{row['of_zoo']:.2f}",
                 f"{row['process_of_zoo']:.2f}",

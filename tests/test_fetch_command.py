@@ -29,7 +29,7 @@ def ask(*words: object) -> Result:
 
 @pytest.fixture
 def served(hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A server with resnet20.a to .d, .twin, which is .a, and .e, not pinned; a folder describes them and has no bytes."""
+    """A server with resnet20.a to .d, .twin, which is .a, and .e, not pinned; a folder describes them all."""
     hub_server.commit("zoo/four", {f"{tag}.safetensors": content for tag, content in CONTENTS.items()})
     manifest = "".join(
         f'[resnet20.{tag}]\nrepo = "zoo/four"\nfile = "{tag}.safetensors"\nsha256 = "{sha256}"\nsize = 400000\n'
