@@ -139,7 +139,7 @@ def test_verify_hashes_all_and_moves_what_is_wrong_to_quarantine(described: Path
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to become somebody else")
-def test_verify_of_somebody_elses_cache_reads_what_it_may_and_moves_nothing(
+def test_somebody_elses_cache_is_looked_at_as_far_as_it_may_be_and_left_as_it_is(
     described: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
@@ -149,13 +149,16 @@ def test_verify_of_somebody_elses_cache_reads_what_it_may_and_moves_nothing(
         files["a"].chmod(0o000)
         files["b"].write_bytes(b"other")
         held = upkeep.contents(())
+        usage.hold(files["c"])
         os.seteuid(65534)
         try:
+            assert {one.file for one in upkeep.contents(()) if one.is_in_use} == {files["c"]}
             reasons = {one.file: damage.reason for one in held if (damage := upkeep.verify(one))}
+            assert {one.kept for one in upkeep.prune(held, keep_under=0)} == {"Permission denied"}
         finally:
             os.seteuid(0)
         assert reasons == {files[tag]: "cannot be read or moved: Permission denied" for tag in "ab"}
-        assert files["b"].exists()
+        assert all(file.exists() for file in files.values())
 
 
 # ---- what may go ----------------------------------------------------------------------------------------------

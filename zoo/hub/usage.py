@@ -64,12 +64,12 @@ def last_used(file: Path) -> float:
 
 
 def is_held(file: Path) -> bool:
-    """Whether a running process uses ``file``, this one included."""
-    marker = marker_of(file)
-    if not marker.exists():
-        return False
-    with alone(file) as is_alone:
-        return not is_alone
+    """Whether a running process uses ``file``, this one included, as far as there are locks to tell."""
+    with suppress(OSError):
+        if marker_of(file).exists():
+            with alone(file) as is_alone:
+                return not is_alone
+    return False
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def alone(file: Path) -> Iterator[bool]:
         yield True
         return
     marker = marker_of(file)
-    descriptor = os.open(marker, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _open(marker)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -99,10 +99,7 @@ def _lock_shared(marker: Path) -> int | None:
     except ImportError:
         return None
     while True:
-        try:
-            descriptor = os.open(marker, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError:  # somebody else's cache, perhaps
-            descriptor = os.open(marker, os.O_RDONLY)
+        descriptor = _open(marker)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         except OSError:
@@ -111,6 +108,13 @@ def _lock_shared(marker: Path) -> int | None:
         if _is_at(descriptor, marker):
             return descriptor
         os.close(descriptor)  # removed while we waited, with its file
+
+
+def _open(marker: Path) -> int:
+    try:
+        return os.open(marker, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:  # somebody else's cache: what is there can be locked all the same
+        return os.open(marker, os.O_RDONLY)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
