@@ -393,7 +393,7 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
 
     monkeypatch.setenv("ZOO_HUB", "")
     entries = st.fixed_dictionaries({"file": PATHS}, optional={"repo": PATHS, "hub": ADDRESSES})
-    hold_for_all(profile, st.tuples(entries, ADDRESSES), check)
+    hold_for_all(profile, st.tuples(entries, ADDRESSES), check, ({"file": "a"}, "~no_such_user"))
     assert len(inside) > 10, "most entries were refused before they were used"
 
 
@@ -441,4 +441,7 @@ def test_what_lies_in_the_caches_is_believed_only_by_its_bytes(
     about |= {"mtime_ns": HUGE, "ctime_ns": HUGE, "inode": HUGE}
     values |= st.fixed_dictionaries({}, optional=about).map(lambda value: json.dumps(value).encode())
     values |= st.just(b"0" * 40)
-    hold_for_all(profile, st.dictionaries(st.sampled_from([*places]), values, max_size=5), check, {"blob": CONTENT})
+    strange = {"note": b'{"name": "", "sha256": "\\u0000", "size": 0, "source": ""}'}
+    hold_for_all(
+        profile, st.dictionaries(st.sampled_from([*places]), values, max_size=5), check, {"blob": CONTENT}, strange
+    )

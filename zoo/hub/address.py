@@ -3,6 +3,7 @@
 All have one layout, ``<address>/<repo>/<file>``, so each can be made by copying another.
 """
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ class Directory(msgspec.Struct, frozen=True):
 
     @contextmanager
     def open(self, weights: Weights, start: int) -> Iterator[Stream]:
-        file = Path(self.folder).expanduser() / weights.path
+        file = Path(os.path.expanduser(self.folder)) / weights.path
         try:
             if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for its writer
                 raise HubError(f"{weights.path} is not a regular file there")

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
 
@@ -54,7 +54,7 @@ class Note(msgspec.Struct, frozen=True):
     """What an entry without a sha256 was when it was fetched, from where, at which commit."""
 
     name: str
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     size: int
     source: str
     revision: str = ""
@@ -63,7 +63,7 @@ class Note(msgspec.Struct, frozen=True):
 def root() -> Path:
     """The cache's folder, from the environment at every call."""
     if chosen := os.environ.get("ZOO_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))  # Path's own raises where there is no such user
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "zoo"
 

@@ -111,7 +111,7 @@ def find_cached(weights: Weights) -> Cached | None:
 def _cache_root() -> Path:
     """As huggingface_hub finds it, but at every call and without importing it."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(os.path.expandvars(chosen)).expanduser()
+        return Path(os.path.expanduser(os.path.expandvars(chosen)))
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{base}/huggingface"
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+    return Path(os.path.expanduser(os.path.expandvars(home))) / "hub"
