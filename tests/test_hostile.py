@@ -394,7 +394,9 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
     monkeypatch.setenv("ZOO_HUB", "")
     files = PATHS | st.sampled_from(["a", "b c/é.bin", "~/c.safetensors", "d." + "x" * 300])
     entries = st.fixed_dictionaries({"file": files}, optional={"repo": PATHS, "hub": ADDRESSES})
-    hold_for_all(profile, st.tuples(entries, ADDRESSES), check, ({"file": "a"}, "~no_such_user"))
+    hold_for_all(
+        profile, st.tuples(entries, ADDRESSES), check, ({"file": "a"}, "~nobody_at_all"), ({"file": "a"}, "file://[")
+    )
     assert len(used) > 20, "most entries were refused before they were used"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -30,7 +30,8 @@ def parse(address: str) -> Source:
     if scheme[2] == "://" and scheme[1].lower() == "file":
         from urllib.request import url2pathname
 
-        return Directory(url2pathname(urlsplit(address).path))
+        _, slash, path = re.split("[?#]", address[scheme.end() :])[0].partition("/")  # urlsplit may raise
+        return Directory(url2pathname(slash + path))
     if scheme[2] == "://" and scheme[1].lower() in ("http", "https"):
         return Website(address)
     return Filesystem(address)
