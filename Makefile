@@ -31,6 +31,7 @@ lint: $(VENV)/test-ready
 bench: $(VENV)/test-ready
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/levers.py
 	$(BIN)/python benchmarks/look.py

@@ -16,6 +16,7 @@ Derived from what the public client asks for; never compared with the public hub
 import base64
 import hashlib
 import json
+import mmap
 import re
 import ssl
 import threading
@@ -47,7 +48,12 @@ class Request:
 
 @dataclass
 class Fault:
-    """``cut`` after bytes, ``flip`` a byte, ``slow`` by seconds a chunk, ``hang``, ``500``, wrong ``size``."""
+    """What goes wrong.
+
+    In place of an answer: a status (``429``, ``500``, ``503``; ``seconds`` is its Retry-After), or ``silent``
+    for some seconds. In the body: ``cut`` or ``hang`` after bytes, ``flip`` a byte, ``slow`` by seconds a
+    chunk, wrong ``size``.
+    """
 
     kind: str
     match: str
@@ -119,6 +125,7 @@ class HubServer:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.redirects = True
+        self.sending = self.most_at_once = 0
         self.page = page
         self.lock = threading.RLock()
         self._servers = [
@@ -162,8 +169,15 @@ class HubServer:
         if not is_large(path, len(content)):
             return File(git_sha1(content), content, len(content))
         sha256 = hashlib.sha256(content).hexdigest()
-        (self.store / sha256).write_bytes(content)
+        if not (self.store / sha256).exists():  # what is there may be mapped
+            (self.store / sha256).write_bytes(content)
         return self.large(sha256)
+
+    def stored(self, sha256: str) -> memoryview:
+        """Stored content, mapped rather than read: it may be larger than what should be sent of it."""
+        with (self.store / sha256).open("rb") as opened:
+            is_empty = not opened.seek(0, 2)
+            return memoryview(b"" if is_empty else mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
 
     def large(self, sha256: str) -> File:
         """The file of a commit that points to stored content."""
@@ -227,7 +241,20 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, status: int, code: str = "", message: str = "", **headers: str) -> None:
         self.answer(status, {"error": message or code}, X_Error_Code=code, X_Error_Message=message, **headers)
 
-    def send_file(self, content: bytes, path: str, **headers: str) -> None:
+    def fails(self) -> bool:
+        """Whether an injected fault took the place of the answer."""
+        if silent := self.hub.take("silent", self.path):
+            time.sleep(silent.seconds)
+            self.close_connection = True
+            return True
+        for status in (429, 500, 503):
+            if fault := self.hub.take(str(status), self.path):
+                wait = {"Retry_After": f"{fault.seconds:g}"} if fault.seconds else {}
+                self.refuse(status, message="injected", **wait)
+                return True
+        return False
+
+    def send_file(self, content: bytes | memoryview, path: str, **headers: str) -> None:
         """A whole file, or the range that was asked for, with the faults injected for ``path``."""
         first, last, status = 0, len(content) - 1, 200
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
@@ -242,9 +269,9 @@ class Handler(BaseHTTPRequestHandler):
         else:
             if self.hub.take("flip", path):
                 middle = len(content) // 2
-                content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+                content = bytes(content[:middle]) + bytes([content[middle] ^ 1]) + bytes(content[middle + 1 :])
             if self.hub.take("size", path):
-                content += b"more"
+                content = bytes(content) + b"more"
             request = self.note(status)
             self.send_response(status)
         for name, value in {"Accept-Ranges": "bytes", "Content-Length": str(len(content)), **headers}.items():
@@ -254,9 +281,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_body(content, path, request)
         return None
 
-    def send_body(self, content: bytes, path: str, request: Request) -> None:
+    def send_body(self, content: bytes | memoryview, path: str, request: Request) -> None:
         cut, slow, hang = (self.hub.take(kind, path) for kind in ("cut", "slow", "hang"))
         end = cut.after if cut else hang.after if hang else len(content)
+        with self.hub.lock:
+            self.hub.sending += 1
+            self.hub.most_at_once = max(self.hub.most_at_once, self.hub.sending)
         try:
             for at in range(0, end, CHUNK):
                 request.sent += self.wfile.write(content[at : min(at + CHUNK, end)])
@@ -266,6 +296,8 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(hang.seconds)
         except OSError:  # the client went away
             self.close_connection = True
+        with self.hub.lock:
+            self.hub.sending -= 1
         if cut or hang:
             self.close_connection = True
 
@@ -274,32 +306,31 @@ class Content(Handler):
     """The content origin: stored files by sha256, and the mirror's by path."""
 
     def do_GET(self) -> None:
+        if self.fails():
+            return None
         path = unquote(urlsplit(self.path).path)
         if path.startswith("/mirror/"):
             return self.mirror(path.removeprefix("/mirror/"))
         stored = self.hub.store / path.strip("/")
         if not stored.is_file():
             return self.refuse(404)
-        return self.send_file(stored.read_bytes(), self.path, ETag=f'"{stored.name}"')
+        return self.send_file(self.hub.stored(stored.name), self.path, ETag=f'"{stored.name}"')
 
     do_HEAD = do_GET  # noqa: N815
 
     def mirror(self, path: str) -> None:
-        if self.hub.take("500", self.path):
-            return self.refuse(500)
         owner, name, file = [*path.split("/", 2), "", ""][:3]
         repo = self.hub.repos.get(f"{owner}/{name}")
         held = repo.commits[repo.branches["main"]].files.get(file) if repo else None
         if held is None:
             return self.refuse(404)
-        content = (self.hub.store / held.sha256).read_bytes() if held.sha256 else held.content
-        return self.send_file(content, self.path)
+        return self.send_file(self.hub.stored(held.sha256) if held.sha256 else held.content, self.path)
 
     def do_PUT(self) -> None:
         sha256, content = urlsplit(self.path).path.rsplit("/", 1)[-1], self.body()
         if hashlib.sha256(content).hexdigest() != sha256:
             return self.refuse(400, message="sha256 mismatch")
-        (self.hub.store / sha256).write_bytes(content)
+        self.hub.keep(".bin", content)
         return self.answer(200)
 
 
@@ -307,9 +338,9 @@ class Hub(Handler):
     """The hub: who may see what, commits, trees, uploads, and where a file lies."""
 
     def route(self) -> None:
-        if self.hub.take("500", self.path):
-            self.body()
-            return self.refuse(500, message="injected")
+        self.content = self.body()
+        if self.fails():
+            return None
         url = urlsplit(self.path)
         repo = r"(?P<name>[\w.-]+/[\w.-]+)"
         routes = (
@@ -330,9 +361,7 @@ class Hub(Handler):
         self.query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
         for wanted, pattern, handle in routes:
             if method == wanted and (match := re.fullmatch(pattern, url.path)):
-                self.content = self.body()
                 return handle(**{key: unquote(value or "") for key, value in match.groupdict().items()})
-        self.body()
         return self.refuse(404, message="Not found")
 
     do_GET = do_HEAD = do_POST = route  # noqa: N815
@@ -385,7 +414,7 @@ class Hub(Handler):
         if self.hub.redirects:
             location = f"{self.hub.content_url}/{file.sha256}?signature=secret"
             return self.answer(302, kind="text/plain", Location=location, **headers)
-        return self.send_file((self.hub.store / file.sha256).read_bytes(), self.path, **headers)
+        return self.send_file(self.hub.stored(file.sha256), self.path, **headers)
 
     def describe(self, name: str, revision: str) -> None:
         if (found := self.files_at(name, revision or "main")) is None:

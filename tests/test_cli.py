@@ -661,6 +661,7 @@ def test_every_command_prints_one_json_document(
         "pack": lambda: ask("pack", "resnet20.tiny", "-o", tmp_path / "pack", "--json"),
         "sign": lambda: ask("sign", tmp_path / "pack", "--key", key, "--json"),
         "verify-signature": lambda: ask("verify-signature", tmp_path / "pack", "--key", public, "--json"),
+        "cache": lambda: ask("cache", "list", "--json"),
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -356,26 +355,53 @@ def test_a_server_error_is_asked_again(hub_server: HubServer) -> None:
     assert hub.fetch(entry()).read_bytes() == CONTENT
 
 
-def test_mirrors_that_err_lie_and_hang_give_way_to_a_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirrors_that_err_lie_and_hang_give_way_to_a_good_one_and_the_log_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
     with (
         HubServer(tmp_path / "1") as erring,
         HubServer(tmp_path / "2") as lying,
         HubServer(tmp_path / "3") as hanging,
         HubServer(tmp_path / "4") as longer,
-        HubServer(tmp_path / "5") as good,
+        HubServer(tmp_path / "5") as silent,
+        HubServer(tmp_path / "6") as good,
+        caplog.at_level(logging.INFO, "zoo.hub"),
     ):
-        servers = (erring, lying, longer, hanging, good)
+        servers = (erring, lying, longer, hanging, silent, good)
         for server in servers:
             server.commit(REPO, {FILE: CONTENT})
         erring.inject("500", times=100)
         lying.inject("flip", times=100)
         hanging.inject("hang", times=100, after=1000, seconds=1.0)
+        silent.inject("silent", times=100, seconds=1.0)
         longer.inject("size", times=100)
         monkeypatch.setenv("ZOO_HUB", ",".join(server.mirror_url for server in servers))
         assert hub.fetch(entry(hub=str(tmp_path / "empty"))).read_bytes() == CONTENT
     assert quarantined() == [f"expected-{SHA256}-got-{FLIPPED_SHA256}"]
     assert [request.range for request in good.bodies()] == ["bytes=2000-"]  # what the hanging one sent is kept
+    assert caplog.messages == [
+        f"tiny.c10: {erring.mirror_url}: answers 500 Internal Server Error",
+        f"tiny.c10: {lying.mirror_url}: has sha256 {FLIPPED_SHA256}, expected {SHA256}; moved to "
+        f"{cache.root() / 'quarantine' / quarantined()[0]}",
+        f"tiny.c10: {longer.mirror_url}: holds 1,000,004 bytes there, expected 1,000,000; nothing was read",
+        f"tiny.c10: {hanging.mirror_url}: sent nothing for 0.2 s",
+        f"tiny.c10: {silent.mirror_url}: does not answer within 0.2 s",
+    ]
+
+
+def test_a_server_that_asks_for_rest_gets_it_unless_that_is_too_long(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.commit(REPO, {FILE: CONTENT})
+    hub_server.inject("429", "resolve", seconds=1)
+    start = time.monotonic()
+    assert hub.fetch(entry()).read_bytes() == CONTENT
+    assert 1 <= time.monotonic() - start < 2
+    monkeypatch.setenv("ZOO_TIMEOUT", "5")
+    hub_server.inject("429", "resolve", seconds=3600)
+    with pytest.raises(HubError, match=r"answers 429 .* and asks for 3,600 s of rest: too long"):
+        hub.fetch(entry(file="other.safetensors", sha256="0" * 64))
 
 
 def test_a_source_that_drips_is_given_up(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,16 +473,16 @@ def test_a_server_without_ranges_is_read_from_the_start(hub_server: HubServer, m
 
 
 def _without_ranges(handler: Any, content: bytes, path: str, **_: str) -> None:
-    handler.answer(200, content)
+    handler.answer(200, bytes(content))
 
 
 def test_concurrent_processes_make_one_download(hub_server: HubServer) -> None:
     commit = hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.inject("slow", SHA256, seconds=0.03)
-    processes = [start_fetch(entry(revision=commit)) for _ in range(4)]
+    processes = [start_fetch(entry(revision=commit)) for _ in range(8)]
     files = {output_of(process) for process in processes}
     assert files == {str(hub.cached(entry()))}
-    assert len(hub_server.bodies()) == 1
+    assert [request.sent for request in hub_server.bodies()] == [len(CONTENT)]
 
 
 # ---- tokens -------------------------------------------------------------------------------------------
@@ -715,27 +741,37 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_says_so_and_leaves_the_cache_unharmed(
-    tmp_path: Path, mount: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_another_program_fills_says_so_and_leaves_the_cache_unharmed(
+    tmp_path: Path, mount: Callable[[str], Path]
 ) -> None:
-    mount("size=600k")
+    folder = mount("size=1500k")
     small = hashlib.shake_256(b"small").digest(100_000)
     first = entry(hub=directory(tmp_path / "small", small), sha256=hashlib.sha256(small).hexdigest(), size=0)
     kept = hub.fetch(first)
-    monkeypatch.setattr(cache, "require_space", lambda *_: None)  # as if another program took the rest
+    filler = folder / "filler"
+
+    def fill(here: int, _: int) -> None:
+        if here > 200_000 and not filler.exists():
+            filler.write_bytes(b"x" * 900_000)
+
     with pytest.raises(HubError, match=r"is full: No space left on device") as caught:
-        hub.fetch(entry(hub=directory(tmp_path / "large")))
+        hub.fetch(entry(hub=directory(tmp_path / "large")), progress=fill)
     assert "ZOO_CACHE" in caught.value.hint
     assert parts() == []
     hub.verify(first, deep=True)
     assert hub.cached(first) == kept
     assert hub.cached(entry()) is None
+    filler.unlink()
+    assert hub.fetch(entry(hub=str(tmp_path / "large"))).read_bytes() == CONTENT
 
 
-def test_a_file_that_cannot_fit_is_not_even_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10_000_000, free=999_999))
-    with pytest.raises(HubError, match=r"tiny\.c10 needs 1,000,000 bytes more, 999,999 are free"):
-        hub.fetch(entry(hub=directory(tmp_path / "hub")))
+def test_a_file_that_cannot_fit_is_not_even_begun(hub_server: HubServer, mount: Callable[[str], Path]) -> None:
+    mount("size=600k")
+    hub_server.commit(REPO, {FILE: CONTENT})
+    with pytest.raises(HubError, match=r"is full: tiny\.c10 needs 1,000,000 bytes more, [0-9,]+ are free") as caught:
+        hub.fetch(entry())
+    assert "Free some space there, or set ZOO_CACHE" in caught.value.hint
+    assert parts() == []
 
 
 def test_a_read_only_cache_says_what_is_needed_and_still_serves_what_it_holds(

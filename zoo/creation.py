@@ -49,7 +49,7 @@ def create(
 
     sizes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
     if entry is not None:
-        module, info = load.build_from(hub.cached(entry) or hub.fetch(entry), found.model, entry, **sizes, **args)
+        module, info = load.build_from(hub.use(entry), found.model, entry, **sizes, **args)
     elif weights is not None:
         module, info = load.build_from(Path(weights), found.model, **sizes, **args)
     else:

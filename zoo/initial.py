@@ -62,7 +62,7 @@ def find(weights: str | Path, model: Model) -> Source:
             hint=f"zoo train {found.model.name} --init {weights}",
         )
     entry = chosen_weights(found)
-    return Source(entry.name, hub.cached(entry) or hub.fetch(entry), entry)
+    return Source(entry.name, hub.use(entry), entry)
 
 
 def build(

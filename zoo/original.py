@@ -40,10 +40,9 @@ def find(name: str | Path) -> Original:
         return Original(str(name), registry.load().find(about["model"]).model, file, hash_file(file), about, None)
     found = registry.load().find(str(name))
     entry = chosen_weights(found)
-    cached = hub.cached(entry)
-    if cached is None and not entry.origin.startswith(hooks.TRAINED):
+    if hub.cached(entry) is None and not entry.origin.startswith(hooks.TRAINED):
         raise _no_record(entry.name)
-    file = cached or hub.fetch(entry)
+    file = hub.use(entry)
     about = tensorfile.metadata(file)
     _check_has_record(entry.name, about)
     return Original(entry.name, found.model, file, hash_file(file), about, entry)

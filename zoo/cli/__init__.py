@@ -19,6 +19,7 @@ _HOMES = {
     "look": "zoo.cli.look:look",
     "verify": "zoo.cli.verify:verify",
     "probe": "zoo.cli.verify:probe",
+    "cache": "zoo.cli.cache:cache",
     "convert": "zoo.cli.weights:convert",
     "publish": "zoo.cli.publish:publish",
     "pin": "zoo.cli.locking:pin",

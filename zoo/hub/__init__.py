@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache
+from zoo.hub import cache, usage
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.transfer import Arrival, Progress, Source
 
-__all__ = ["cached", "fetch", "offline_switch", "verify"]
+__all__ = ["cached", "fetch", "offline_switch", "use", "verify"]
 
 
 def fetch(
@@ -37,6 +37,7 @@ def fetch(
     Raises UnpinnedError, IntegrityError where a source served other bytes and none the right ones,
     OfflineError where the network is off, MissingExtraError, and HubError with every source's reason.
     """
+    _check_path(weights)
     if not (weights.sha256 or allow_unpinned):
         raise UnpinnedError(
             f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
@@ -44,12 +45,22 @@ def fetch(
             "or write the sha256 into its manifest entry.",
         )
     is_found_by_name = bool(weights.sha256) or source is None
-    if is_found_by_name and (file := cached(weights)):
-        return file
-    with cache.explained(), cache.lock(cache.key_of(weights)):
-        if is_found_by_name and (file := cached(weights)):  # another process was faster
+    file = cached(weights) if is_found_by_name else None
+    if file is None:
+        with cache.explained(), cache.lock(cache.key_of(weights)):
+            file = cached(weights) if is_found_by_name else None  # another process may have been faster
+            file = file or _obtain(weights, source, progress)
+    usage.touch(file)
+    return file
+
+
+def use(weights: Weights) -> Path:
+    """As :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
+    while True:
+        file = cached(weights) or fetch(weights)
+        usage.hold(file)
+        if file.exists():  # it was not removed between the two
             return file
-        return _obtain(weights, source, progress)
 
 
 def cached(weights: Weights) -> Path | None:
@@ -86,12 +97,21 @@ def verify(weights: Weights, *, deep: bool = False) -> None:
 
 def _kept(weights: Weights) -> tuple[Path, str]:
     """Where the cache would keep ``weights``, and the sha256 it should have there."""
+    _check_path(weights)
     if weights.sha256:
         return cache.file_of(weights, weights.sha256), weights.sha256
     note = cache.recall(weights)
     if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
         raise _not_fetched(weights)
     return cache.file_of(weights, note.sha256), note.sha256
+
+
+def _check_path(weights: Weights) -> None:
+    """Raises HubError for what no file can be called; manifests cannot hold it, other makers of entries can."""
+    try:
+        (weights.hub + weights.path).encode()
+    except UnicodeEncodeError:
+        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} can be no file's name.") from None
 
 
 def _not_fetched(weights: Weights) -> HubError:

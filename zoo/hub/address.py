@@ -3,13 +3,14 @@
 All have one layout, ``<address>/<repo>/<file>``, so each can be made by copying another.
 """
 
+import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -29,7 +30,8 @@ def parse(address: str) -> Source:
     if scheme[2] == "://" and scheme[1].lower() == "file":
         from urllib.request import url2pathname
 
-        return Directory(url2pathname(urlsplit(address).path))
+        _, slash, path = re.split("[?#]", address[scheme.end() :])[0].partition("/")  # urlsplit may raise
+        return Directory(url2pathname(slash + path))
     if scheme[2] == "://" and scheme[1].lower() in ("http", "https"):
         return Website(address)
     return Filesystem(address)
@@ -45,7 +47,7 @@ class Directory(msgspec.Struct, frozen=True):
 
     @contextmanager
     def open(self, weights: Weights, start: int) -> Iterator[Stream]:
-        file = Path(self.folder).expanduser() / weights.path
+        file = Path(os.path.expanduser(self.folder)) / weights.path
         try:
             if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for its writer
                 raise HubError(f"{weights.path} is not a regular file there")

@@ -5,6 +5,7 @@
     $ZOO_CACHE                  or $XDG_CACHE_HOME/zoo, or ~/.cache/zoo
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
     │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
+    │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.usage`
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
@@ -21,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
 
@@ -31,6 +32,9 @@ from zoo.manifest import Weights
 CHUNK = 1 << 16
 """Bytes read and written at a time. What is written in larger pieces lies in larger pages of the
 system's file cache, and touching one byte of a mapped file then counts as so much more memory."""
+
+UNFINISHED = ".new"
+"""The suffix of a small file that is being written beside its place."""
 
 _CLOCK_TICK = 0.01
 """Seconds; file systems stamp times no finer than the kernel's tick, at most this long."""
@@ -50,7 +54,7 @@ class Note(msgspec.Struct, frozen=True):
     """What an entry without a sha256 was when it was fetched, from where, at which commit."""
 
     name: str
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     size: int
     source: str
     revision: str = ""
@@ -59,7 +63,7 @@ class Note(msgspec.Struct, frozen=True):
 def root() -> Path:
     """The cache's folder, from the environment at every call."""
     if chosen := os.environ.get("ZOO_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))  # Path's own raises where there is no such user
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "zoo"
 
@@ -86,7 +90,7 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
     Reads the stamp where the file's stat is still the one that was hashed, the file otherwise, and
     always with ``deep``. Raises FileNotFoundError where there is no such file.
     """
-    stamp_file = _stamp_of(file)
+    stamp_file = stamp_of(file)
     if not deep:
         with suppress(OSError, msgspec.DecodeError):
             stamp = msgspec.json.decode(stamp_file.read_bytes(), type=Stamp)
@@ -97,8 +101,7 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
         digest = hash_of(opened).hexdigest()
         after = os.fstat(opened.fileno())
     if _stamp(digest, before) == _stamp(digest, after):
-        with suppress(OSError):  # a read-only cache is only slower
-            _write_stamp(file, digest)
+        _write_stamp(file, digest)
     return digest
 
 
@@ -114,22 +117,25 @@ def _stamp(sha256: str, stat: os.stat_result) -> Stamp:
     return Stamp(sha256, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
-def _stamp_of(file: Path) -> Path:
+def stamp_of(file: Path) -> Path:
     return file.with_name(file.name + ".stamp")
 
 
 def _write_stamp(file: Path, sha256: str) -> None:
-    stat = file.stat()
-    if 0 <= time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK * 1e9:
-        # A change within the tick that wrote the file would leave its times as they are.
-        time.sleep(_CLOCK_TICK)
+    with suppress(OSError):  # a read-only or full cache is only slower
         stat = file.stat()
-    _write(_stamp_of(file), msgspec.json.encode(_stamp(sha256, stat)))
+        if 0 <= time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK * 1e9:
+            # A change within the tick that wrote the file would leave its times as they are.
+            time.sleep(_CLOCK_TICK)
+            stat = file.stat()
+        _write(stamp_of(file), msgspec.json.encode(_stamp(sha256, stat)))
 
 
 def _write(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.name}.{os.urandom(4).hex()}.new")
+    for left in file.parent.glob(f"{file.name}.*{UNFINISHED}"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    beside = file.with_name(f"{file.name}.{os.urandom(4).hex()}{UNFINISHED}")
     try:
         beside.write_bytes(content)
         beside.replace(file)
@@ -212,19 +218,29 @@ def quarantine(file: Path, expected: str, got: str) -> Path:
     aside = root() / "quarantine" / f"expected-{expected or 'unknown'}-got-{got}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     file.replace(aside)
-    _stamp_of(file).unlink(missing_ok=True)
+    stamp_of(file).unlink(missing_ok=True)
     return aside
 
 
 @contextmanager
-def lock(key: str) -> Iterator[None]:
-    """Held by one thread of one process at a time; the system frees it when the process dies."""
-    from filelock import FileLock
+def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
+    """Held by one thread of one process at a time; the system frees it when the process dies.
+
+    Yields whether it is held, which only those who do not ``wait`` need to ask.
+    """
+    from filelock import FileLock, Timeout
 
     file = root() / "locks" / f"{key}.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file):
-        yield
+    try:
+        held = FileLock(file).acquire(blocking=wait)
+    except Timeout:
+        held = None
+    if held is None:
+        yield False
+        return
+    with held:
+        yield True
 
 
 # ---- unpinned entries -----------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def find_cached(weights: Weights) -> Cached | None:
         if not re.fullmatch("[0-9a-f]{40}", commit):
             return None
         file = (folder / "snapshots" / commit / weights.file).resolve(strict=True)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):  # of what is no path, or not text
         return None
     return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "")
 
@@ -111,7 +111,7 @@ def find_cached(weights: Weights) -> Cached | None:
 def _cache_root() -> Path:
     """As huggingface_hub finds it, but at every call and without importing it."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(os.path.expandvars(chosen)).expanduser()
+        return Path(os.path.expanduser(os.path.expandvars(chosen)))
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{base}/huggingface"
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+    return Path(os.path.expanduser(os.path.expandvars(home))) / "hub"

@@ -25,6 +25,7 @@ LARGEST = 1 << 40
 _PATIENCE = 3
 _ATTEMPTS = 20
 _SLOWEST = 1024  # bytes a second
+_PAUSE = 0.1  # seconds before the second attempt; doubled before each further one, 2 at most
 
 
 class Stream(NamedTuple):
@@ -61,11 +62,15 @@ class Source(Protocol):
 
 
 class PassingError(Exception):
-    """A source failed in a way that may pass; ``cost`` is how much of our patience that takes."""
+    """A source failed in a way that may pass.
 
-    def __init__(self, reason: str, *, cost: int = 1) -> None:
+    ``cost`` is how much of our patience that takes, ``wait`` the seconds for which it asks to be left alone.
+    """
+
+    def __init__(self, reason: str, *, cost: int = 1, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.cost = cost
+        self.wait = wait
 
 
 class Arrival(NamedTuple):
@@ -180,11 +185,14 @@ def _pull(source: Source, weights: Weights, part: cache.Part, progress: Progress
             if weights.sha256 and part.length >= longest + cache.CHUNK:  # it gets on
                 patience, longest = _PATIENCE, part.length
             patience -= error.cost
+            if error.wait > time_limit():
+                raise HubError(f"{error} and asks for {error.wait:,.0f} s of rest: too long") from None
             if patience <= 0 or attempt == _ATTEMPTS - 1:
                 raise HubError(str(error)) from None
+            wait = max(error.wait, min(_PAUSE * 2 ** (_PATIENCE - patience), 2.0))
         if not weights.sha256:
             part.restart()
-        time.sleep(min(0.1 * 2 ** (_PATIENCE - patience), 2.0))
+        time.sleep(wait)
     raise AssertionError("unreachable")
 
 

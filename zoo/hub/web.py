@@ -6,6 +6,7 @@ import name moreover differs between its releases. Proxies and certificates come
 (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -73,7 +74,8 @@ def stream_of(answer: Answer, start: int) -> Stream:
         return Stream(lambda _: b"", start, size)
     phrase = f"{status} {answer.body.reason}".strip()
     if status in _MAY_PASS:
-        raise PassingError(f"answers {phrase}")
+        wait = headers.get("Retry-After", "")  # seconds; a date, which it may also be, is taken for a short while
+        raise PassingError(f"answers {phrase}", wait=float(wait) if re.fullmatch(r"\d{1,9}", wait, re.ASCII) else 0.0)
     raise HubError(f"answers {phrase}")
 
 

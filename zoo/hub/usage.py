@@ -1,0 +1,124 @@
+"""When a cached file was last used, and whether a running process uses it now.
+
+Beside a file lies an empty ``<file>.used``. Its modification time is when the file was last fetched or
+loaded; a process that has loaded the file holds a shared lock (flock) on it until it ends, so that
+``zoo cache prune`` can see that it is in use. The system releases the lock of a process that dies, however
+it dies. A forked child keeps its parent's locks.
+
+What this does not see: programs that read a cached file without Zoo; more than the last ``MOST_HELD`` files
+of one process, whose open files are bounded; other machines, where a network file system keeps locks to
+itself. Removal is harmless even then, because a mapped file lives on until it is unmapped. Windows has no
+flock, and needs none: it refuses to remove a file that is mapped.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+MOST_HELD = 200
+"""Files whose use a process announces at most: each takes a file descriptor."""
+
+_held: OrderedDict[Path, int] = OrderedDict()
+_guard = threading.Lock()
+
+
+def marker_of(file: Path) -> Path:
+    return file.with_name(file.name + ".used")
+
+
+def touch(file: Path) -> None:
+    """Says that ``file`` is used now. A cache that cannot be written is left as it is."""
+    marker = marker_of(file)
+    with suppress(OSError):
+        marker.touch()
+
+
+def hold(file: Path) -> None:
+    """Says that this process uses ``file`` from now until it ends.
+
+    Whoever removes the file asks first; so the caller looks, once this has returned, whether it is still there.
+    """
+    touch(file)
+    marker = marker_of(file)
+    with _guard, suppress(OSError):
+        if marker in _held:
+            if _is_at(_held[marker], marker):
+                _held.move_to_end(marker)
+                return
+            os.close(_held.pop(marker))
+        if (descriptor := _lock_shared(marker)) is not None:
+            _held[marker] = descriptor
+        while len(_held) > MOST_HELD:
+            os.close(_held.popitem(last=False)[1])
+
+
+def last_used(file: Path) -> float:
+    """Seconds since the epoch when ``file`` was last fetched or loaded; where nobody noted it, when it was written."""
+    try:
+        return marker_of(file).stat().st_mtime
+    except OSError:
+        return file.stat().st_mtime
+
+
+def is_held(file: Path) -> bool:
+    """Whether a running process uses ``file``, this one included, as far as there are locks to tell."""
+    with suppress(OSError):
+        if marker_of(file).exists():
+            with alone(file) as is_alone:
+                return not is_alone
+    return False
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[bool]:
+    """Yields whether no process uses ``file``; none can begin to while the ``with`` block lasts."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: the removal itself fails
+        yield True
+        return
+    marker = marker_of(file)
+    descriptor = _open(marker)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield _is_at(descriptor, marker)  # or else another one has just removed both
+    finally:
+        os.close(descriptor)
+
+
+def _lock_shared(marker: Path) -> int | None:
+    """A descriptor that holds a shared lock on ``marker`` as it lies there, or None where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    while True:
+        descriptor = _open(marker)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError:
+            os.close(descriptor)
+            return None
+        if _is_at(descriptor, marker):
+            return descriptor
+        os.close(descriptor)  # removed while we waited, with its file
+
+
+def _open(marker: Path) -> int:
+    try:
+        return os.open(marker, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:  # somebody else's cache: what is there can be locked all the same
+        return os.open(marker, os.O_RDONLY)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
