@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from zoo.attack.gradient import pgd as pgd
     from zoo.attack.gradient import random_sign as random_sign
     from zoo.attack.method import Method as Method
+    from zoo.attack.patch import Patch as Patch
+    from zoo.attack.patch import Ranges as Ranges
+    from zoo.attack.patch import apply as apply
+    from zoo.attack.patch import read_patch as read_patch
+    from zoo.attack.patch_training import success as success
+    from zoo.attack.patch_training import train_patch as train_patch
+    from zoo.attack.robustness import curve as curve
     from zoo.attack.victim import PixelModel as PixelModel
     from zoo.attack.victim import PixelTransform as PixelTransform
     from zoo.attack.victim import applicable as applicable
@@ -28,12 +35,19 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Method": "method",
+    "Patch": "patch",
+    "Ranges": "patch",
     "PixelModel": "victim",
     "PixelTransform": "victim",
     "applicable": "victim",
+    "apply": "patch",
+    "curve": "robustness",
     "fgsm": "gradient",
     "pgd": "gradient",
     "random_sign": "gradient",
+    "read_patch": "patch",
+    "success": "patch_training",
+    "train_patch": "patch_training",
     "under_attack": "victim",
 }
 
