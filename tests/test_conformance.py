@@ -59,6 +59,12 @@ BROKEN = {
         "F.conv2d(self.norm(self.conv(x)), torch.eye(4)[:, :, None, None])",
         "macs",
     ),
+    "a network that a forward changes": (
+        "net-attack",
+        "self.norm(self.conv(x))",
+        "self.norm(self.conv(x)) + self.norm.running_mean.add_(1)[:, None, None]",
+        "an attack changes norm.running_mean",
+    ),
     "num_classes ignored": ("net-num_classes", "Net(num_classes,", "Net(5,", r"expected \(2, 8\)"),
     "num_classes elsewhere than in the head": (
         "net-num_classes",
