@@ -77,7 +77,7 @@ def test_attacks_equal_those_of_foolbox(name: str, data: str, norm: str, request
     foolbox = pytest.importorskip("foolbox", reason="the oracle: pip install foolbox")
     model = zoo.create(name).double().eval()
     preprocess = zoo.preprocess(model).preprocess
-    images, labels = pixels_of(model, request.getfixturevalue(data), 12)
+    images, labels = pixels_of(model, request.getfixturevalue(data), 4)
     images = images.double()
     mean_and_std = {"mean": list(preprocess.mean), "std": list(preprocess.std), "axis": -3}
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), preprocessing=mean_and_std, device="cpu")
@@ -338,12 +338,12 @@ def expect_order(model: nn.Module, data: ImageSet, epsilons: list[float], large:
 
 
 def test_digits_fall_to_attacks_in_the_expected_order(digits: ImageSet) -> None:
-    expect_order(zoo.create(DIGITS), digits, [0.1, 0.2], 0.5, limit=90, steps=10)
+    expect_order(zoo.create(DIGITS), digits, [0.1, 0.2], 0.5, limit=60, steps=8)
 
 
 @pytest.mark.parametrize("name", ["resnet20.c10", "alexnet_small.c10"])
 def test_trained_networks_fall_to_attacks_in_the_expected_order(cifar10: ImageSet, name: str) -> None:
-    expect_order(zoo.create(name), cifar10, [1 / 255, 3 / 255], 16 / 255, limit=40, steps=5)
+    expect_order(zoo.create(name), cifar10, [1 / 255, 3 / 255], 32 / 255, limit=24, steps=4)
 
 
 @pytest.mark.slow

@@ -97,8 +97,8 @@ def perturb(
         )
     keep_freed_memory()
     noise = draw(method, images.shape, torch.Generator().manual_seed(method.seed))
-    found = images.detach().clone()  # perhaps of inference mode, which autograd cannot use
     with under_attack(model) as pixel_model:
+        found = images.detach().clone()  # perhaps of inference mode, which autograd cannot use
         device = pixel_model.device
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
@@ -151,13 +151,12 @@ def perturb_batch(
         size = -size
     for number in range(steps):
         direction = loss_gradient(model, changed, labels)
+        _require_finite(direction)
         if number == 0 and not direction.count_nonzero():
             require_gradient(model, changed)  # else the loss is flat, where the network is very sure
         direction = direction / _norms(direction).clamp_min(1e-12) if is_l2 else direction.sign_()
         changed = ball.project(changed + size * direction)
-    if not changed.isfinite().all():
-        raise AttackError("The gradient is not finite.", hint="Does the network give finite logits for these images?")
-    return ball.exactly(changed).contiguous()
+    return ball.within(changed).contiguous()
 
 
 def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
@@ -167,20 +166,19 @@ def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
 
 
 class _Ball:
-    """The images within ``epsilon`` of ``images`` and within [0, 1]."""
+    """The images within ``epsilon`` of ``images`` and within [0, 1], as exact arithmetic has it."""
 
     def __init__(self, images: Tensor, epsilon: float, is_l2: bool = False) -> None:
         self.images = images
         self.epsilon = epsilon
         self.is_l2 = is_l2
         if not is_l2:
-            # Not on the device: some have no float64.
-            exact = images.detach().to("cpu", torch.float64)
-            self.low = _round((exact - epsilon).clamp_min(0), images, up=True)
-            self.high = _round((exact + epsilon).clamp_max(1), images, up=False)
+            exact = _exactly(images)
+            self.low = _round_towards(images, (exact - epsilon).clamp_min(0))
+            self.high = _round_towards(images, (exact + epsilon).clamp_max(1))
 
     def project(self, changed: Tensor) -> Tensor:
-        """The nearest point of the ball; for L2 to rounding, see :meth:`exactly`."""
+        """The nearest point of the ball; for L2 to rounding, see :meth:`within`."""
         if not self.is_l2:
             return torch.minimum(torch.maximum(changed, self.low), self.high)
         change = changed - self.images
@@ -188,25 +186,32 @@ class _Ball:
         # Cutting off at 0 and 1 brings a point nearer to an image that lies within.
         return (self.images + change * factors).clamp(0, 1)
 
-    def exactly(self, changed: Tensor) -> Tensor:
-        """``changed``, where rounding has put it outside the ball, drawn in by some roundings more."""
+    def within(self, changed: Tensor) -> Tensor:
+        """``changed``, drawn in where rounding has put it outside the ball."""
         if not self.is_l2:
             return changed
-        exact = self.images.detach().to("cpu", torch.float64)
-        change = changed.detach().to("cpu", torch.float64) - exact
+        exact = _exactly(self.images)
+        change = _exactly(changed) - exact
         norms = _norms(change)
-        is_outside = norms > self.epsilon
-        margin = 1 - 32 * torch.finfo(changed.dtype).eps
-        drawn_in = (exact + change * (self.epsilon / norms * margin)).clamp(0, 1)
-        return torch.where(is_outside.to(changed.device), drawn_in.to(changed), changed)
+        drawn_in = _round_towards(self.images, exact + change * (self.epsilon / norms * (1 - 1e-13)))
+        return torch.where((norms > self.epsilon).to(changed.device), drawn_in, changed)
 
 
-def _round(exact: Tensor, like: Tensor, *, up: bool) -> Tensor:
-    """``exact``, float64, in the type of ``like``, never rounded beyond it in the other direction."""
-    rounded = exact.to(like.dtype)
-    is_beyond = rounded.double() < exact if up else rounded.double() > exact
-    inward = torch.nextafter(rounded, torch.full_like(rounded, 1.0 if up else 0.0))
-    return torch.where(is_beyond, inward, rounded).to(like.device)
+def _exactly(images: Tensor) -> Tensor:
+    """float64, on the CPU: some devices have none."""
+    return images.detach().to("cpu", torch.float64)
+
+
+def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
+    """``exact``, as :func:`_exactly` gives it, in the type of ``images``, never farther from them than it is."""
+    held, centre = exact.to(images.dtype), images.detach().cpu()
+    is_beyond = (_exactly(held) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
+    return torch.where(is_beyond, torch.nextafter(held, centre), held).to(images.device)
+
+
+def _require_finite(direction: Tensor) -> None:
+    if not direction.isfinite().all():
+        raise AttackError("The gradient is not finite.", hint="Does the network give finite logits for these images?")
 
 
 def _norms(tensor: Tensor) -> Tensor:

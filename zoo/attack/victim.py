@@ -70,16 +70,17 @@ def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iter
     Gradients are recorded whatever the caller's mode, so that those of images can be had. Afterwards,
     however that comes, modes and ``requires_grad`` are what they were; ``grad`` is never touched.
     """
-    pixel_model = PixelModel.of(model, preprocess)
-    parameters = [(parameter, parameter.requires_grad) for parameter in pixel_model.parameters()]
-    try:
-        with in_eval_mode(pixel_model), torch.inference_mode(False), torch.enable_grad():
-            for parameter, _ in parameters:
-                parameter.requires_grad_(False)
-            yield pixel_model
-    finally:
-        for parameter, requires_grad in parameters:
-            parameter.requires_grad_(requires_grad)
+    with torch.inference_mode(False), torch.enable_grad():
+        pixel_model = PixelModel.of(model, preprocess)
+        parameters = [(parameter, parameter.requires_grad) for parameter in pixel_model.parameters()]
+        with in_eval_mode(pixel_model):
+            try:
+                for parameter, _ in parameters:
+                    parameter.requires_grad_(False)
+                yield pixel_model
+            finally:
+                for parameter, requires_grad in parameters:
+                    parameter.requires_grad_(requires_grad)
 
 
 def gradient(loss: Tensor, images: Tensor) -> Tensor:
