@@ -33,6 +33,7 @@ bench: $(VENV)/test-ready
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/levers.py
+	$(BIN)/python benchmarks/attack.py
 
 $(VENV)/demo-ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
