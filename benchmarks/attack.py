@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import torch
 from measure import table
 from torch import Tensor
-from turns import Pace, Turn, take_turns
+from turns import Pace, take_turns
 
 import zoo
 

@@ -24,6 +24,8 @@ from zoo.errors import AttackError, DataError, SpecError, WeightsError
 from zoo.spec import Preprocess
 
 DIGITS = "resnet20.digits"
+OWN = ("fgsm", "pgd", "pgd_l2", "random_sign")
+"""The methods that need no other distribution, and no minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +117,7 @@ def test_a_target_is_reached(digits: ImageSet) -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-7, 1 / 255, 8 / 255, 0.3, 2.0])
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("kind", OWN)
 def test_bounds_hold_exactly(digits: ImageSet, kind: Any, epsilon: float) -> None:
     """Seen in float64: rounding to float32 must not put a pixel outside."""
     model = zoo.create(DIGITS)
@@ -353,6 +355,21 @@ def test_many_images_fall_to_attacks_in_the_expected_order(cifar10: ImageSet, na
     expect_order(zoo.create(name), cifar10, epsilons, 32 / 255, limit=500, steps=20)
 
 
+def test_autoattack_is_stronger_than_pgd_and_leaves_the_network_and_chance_alone(digits: ImageSet) -> None:
+    pytest.importorskip("pyautoattack", reason="needs zoo-vision[autoattack]")
+    model, data = zoo.create(DIGITS).train(), robustness.thin(digits, 24)
+    torch.manual_seed(5)
+    expected, before = torch.rand(3), str(state_of(model))
+    torch.manual_seed(5)
+    found, pgd = (accuracies(attack.curve(model, data, kind, [0, 0.15])) for kind in ("autoattack", "pgd"))
+    assert torch.equal(torch.rand(3), expected)
+    assert str(state_of(model)) == before
+    assert found[0] == pgd[0] > pgd[1] >= found[1]
+    images, labels = pixels_of(model, digits, 4)
+    with pytest.raises(SpecError, match="no target"):
+        attack.gradient.perturb(model, images, labels, 0.1, Method("autoattack"), is_targeted=True)
+
+
 def test_a_curve_at_epsilon_0_is_what_evaluation_counts(digits: ImageSet) -> None:
     model = zoo.create(DIGITS).train()
     found = attack.curve(model, digits, "fgsm", [0.3, 0, 0.1])
@@ -384,7 +401,7 @@ def test_images_that_are_decoded_one_by_one_give_the_same_curve(digits: ImageSet
 
 
 def test_curves_are_kept_in_a_file(digits: ImageSet, tmp_path: Path) -> None:
-    curves = [robustness.curve(DIGITS, digits, kind, [0, 0.1], limit=20) for kind in METHODS]
+    curves = [robustness.curve(DIGITS, digits, kind, [0, 0.1], limit=20) for kind in OWN]
     robustness.write(curves, tmp_path / "curves.json")
     assert robustness.read(tmp_path / "curves.json") == curves
     (tmp_path / "other.json").write_text("{}")

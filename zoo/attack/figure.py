@@ -13,8 +13,14 @@ from zoo.errors import MissingExtraError, SpecError
 
 SUFFIXES = (".svg", ".png", ".pdf")
 COLOURS = ("#12355b", "#c05746", "#3a7d44", "#8a5a9e", "#b8860b", "#5b6770")
-STYLES = {"random_sign": ":", "fgsm": "--", "pgd": "-", "pgd_l2": "-"}
-LABELS = {"random_sign": "random signs", "fgsm": "FGSM", "pgd": "PGD", "pgd_l2": "PGD in L2"}
+STYLES = {"random_sign": ":", "fgsm": "--", "pgd": "-", "pgd_l2": "-", "autoattack": "-."}
+LABELS = {
+    "random_sign": "random signs",
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "pgd_l2": "PGD in L2",
+    "autoattack": "AutoAttack",
+}
 
 
 def draw_curves(curves: Sequence[Curve], file: Path) -> None:

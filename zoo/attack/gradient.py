@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.attack.autoattack import autoattack
 from zoo.attack.method import Method
 from zoo.attack.victim import PixelModel, check_images, check_labels, gradient, require_gradient, under_attack
 from zoo.errors import AttackError, DataError, SpecError
@@ -119,7 +120,7 @@ def draw(method: Method, shape: torch.Size, generator: torch.Generator) -> Tenso
     """
     if method.name == "random_sign":
         return (torch.rand(shape, generator=generator) < 0.5) * 2.0 - 1
-    if method.name == "fgsm" or not method.random_start:
+    if method.name in ("fgsm", "autoattack") or not method.random_start:
         return None
     if method.name == "pgd":
         return torch.rand(shape, generator=generator) * 2 - 1
@@ -146,6 +147,11 @@ def perturb_batch(
     changed = images if noise is None else ball.project(images + epsilon * noise.to(images.device))
     if method.name == "random_sign":
         return changed.contiguous()
+    if method.name == "autoattack":
+        if is_targeted:
+            raise SpecError("AutoAttack takes no target.", hint="Choose pgd.")
+        require_gradient(model, images)
+        return ball.project(autoattack(model, images, labels, epsilon, method.seed)).contiguous()
     steps, size = (1, epsilon) if method.name == "fgsm" else (method.steps, epsilon * method.relative_step)
     if is_targeted:
         size = -size

@@ -7,7 +7,7 @@ import msgspec
 from zoo.errors import SpecError
 from zoo.spec import Spec
 
-MethodName = Literal["fgsm", "pgd", "pgd_l2", "random_sign"]
+MethodName = Literal["fgsm", "pgd", "pgd_l2", "autoattack", "random_sign"]
 
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 """``random_sign`` needs no gradient: it is the control of the others."""
@@ -19,8 +19,8 @@ class Method(Spec, frozen=True, forbid_unknown_fields=True):
     ``fgsm`` is one step along the sign of the gradient (Goodfellow, Shlens and Szegedy 2014, arXiv
     1412.6572); ``pgd`` and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back
     onto the ball in L-inf or L2, from a random point of it unless ``random_start`` is off (Madry et al.
-    2017, arXiv 1706.06083); ``random_sign`` adds epsilon with a random sign to each value. The fields
-    after ``name`` concern ``pgd`` and ``pgd_l2``, but for ``seed``, which also decides random signs.
+    2017, arXiv 1706.06083); ``autoattack`` is an ensemble in L-inf (:mod:`zoo.attack.autoattack`); ``random_sign`` adds epsilon with a random sign to each value. The fields
+    after ``name`` concern ``pgd`` and ``pgd_l2``, but for ``seed``, which decides what others leave to chance.
     ``step_size`` 0 stands for 2.5 / steps, with which any point of the ball can be reached.
     """
 

@@ -13,7 +13,7 @@ from zoo.errors import ZooError
 if TYPE_CHECKING:
     from zoo.attack.robustness import Curve
 
-METHODS = ("fgsm", "pgd", "pgd_l2", "random_sign")
+METHODS = ("fgsm", "pgd", "pgd_l2", "autoattack", "random_sign")
 """Those of ``zoo.attack.method``, which may be imported only once a command runs."""
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
