@@ -58,7 +58,7 @@ WITH_TORCH |= {"attack", "extraction", "classifiers", "initial"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
-OPTIONAL |= {"accelerate", "datasets", "kymatio", "timm", "torchvision", "webdataset"}
+OPTIONAL |= {"accelerate", "datasets", "kymatio", "pyautoattack", "timm", "torchvision", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}

@@ -549,6 +549,7 @@ def test_every_command_prints_one_json_document(
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),
         "train": lambda: ask(*TRAIN, "--set", "epochs=1", "--data", pictures, "-o", tmp_path / "run", "--json"),
         "recipes": lambda: ask("recipes", "--json"),
+        "attack": lambda: ask("attack", "curve", "resnet20.tiny", "--data", pictures, "--attack", "fgsm", "--json"),
         "features": lambda: ask("features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f", "--json"),
         "classify": lambda: ask("classify", tmp_path / "f", "--classifier", "knn", "--json"),
         "reproduce": lambda: ask("reproduce", tmp_path / "run", "--data", pictures, "-o", tmp_path / "again", "--json"),

@@ -17,11 +17,11 @@ class Method(Spec, frozen=True, forbid_unknown_fields=True):
     """How an image is changed within ``epsilon`` of itself; ``epsilon`` is no part of it.
 
     ``fgsm`` is one step along the sign of the gradient (Goodfellow, Shlens and Szegedy 2014, arXiv
-    1412.6572); ``pgd`` and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back
+    1412.6572). ``pgd`` and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back
     onto the ball in L-inf or L2, from a random point of it unless ``random_start`` is off (Madry et al.
-    2017, arXiv 1706.06083); ``autoattack`` is an ensemble in L-inf (:mod:`zoo.attack.autoattack`); ``random_sign`` adds epsilon with a random sign to each value. The fields
-    after ``name`` concern ``pgd`` and ``pgd_l2``, but for ``seed``, which decides what others leave to chance.
-    ``step_size`` 0 stands for 2.5 / steps, with which any point of the ball can be reached.
+    2017, arXiv 1706.06083); ``step_size`` 0 stands for 2.5 / steps, with which any point of the ball can
+    be reached. ``autoattack`` is an ensemble in L-inf, see :mod:`zoo.attack.autoattack`. ``random_sign``
+    adds epsilon with a random sign to each value. ``seed`` decides all that is left to chance.
     """
 
     name: MethodName = "pgd"
