@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,7 @@ def test_patches_from_the_command_line(training_digits: ImageSet, tmp_path: Path
     assert (found["target"], found["ranges"]["scale"], found["data"]) == (8, [0.5, 0.7], "digits")
 
     words = ["attack", "patch", "score", str(file), DIGITS, "--data", "digits", "--limit", "40", "--json"]
+    words += ["-o", str(tmp_path / "p.png")] if find_spec("matplotlib") else []
     result = runner.invoke(cli, words)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from zoo.attack.patch import Patch
 from zoo.attack.picture import Picture
 from zoo.attack.robustness import Curve
 from zoo.errors import MissingExtraError, SpecError
@@ -60,13 +61,21 @@ def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
     """The image, what was added to it, and their sum, each with what the network says of it."""
     with _figure(file, (8, 3.2)) as figure:
         panels = figure.subplots(1, 3)
-        amount = f"{255 * picture.epsilon:.3g}/255"
-        titles = (str(picture.before), f"{LABELS[picture.method.name]}, epsilon {amount},\nscaled", str(picture.after))
+        added = f"{LABELS[picture.method.name]}, {255 * picture.epsilon:.3g}/255 (scaled)"
+        titles = (str(picture.before), added, str(picture.after))
         pixels = (picture.image, picture.change, picture.attacked)
         for panel, title, image in zip(panels, titles, pixels, strict=True):
-            panel.imshow(_as_array(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            panel.set_title(title, fontsize=9)
-            panel.axis("off")
+            _show(panel, image, title)
+        figure.supxlabel(caption, fontsize=7, color="#555555")
+
+
+def draw_patch(patch: Patch, images: Tensor, said: Sequence[str], file: Path, *, caption: str = "") -> None:
+    """The patch, and beside it ``images`` B C H W that it has been put onto, each with what the network says."""
+    with _figure(file, (1.2 * (len(images) + 1), 2.0)) as figure:
+        panels = figure.subplots(1, len(images) + 1)
+        shown = patch.pixels * patch.mask + (1 - patch.mask)  # on white
+        for panel, image, title in zip(panels, [shown, *images], ["the patch", *said], strict=True):
+            _show(panel, image, title)
         figure.supxlabel(caption, fontsize=7, color="#555555")
 
 
@@ -116,6 +125,12 @@ def _caption(curves: Sequence[Curve]) -> str:
 
 def _steps(curve: Curve) -> str:
     return f"-{curve.method.steps}" if curve.method.name.startswith("pgd") else ""
+
+
+def _show(panel: Any, image: Tensor, title: str) -> None:
+    panel.imshow(_as_array(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    panel.set_title(title, fontsize=8)
+    panel.axis("off")
 
 
 def _as_array(image: Tensor) -> Any:

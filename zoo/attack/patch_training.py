@@ -189,6 +189,16 @@ def success(
     )
 
 
+def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, count: int) -> tuple[Tensor, list[str]]:
+    """``count`` images of classes other than the target's with ``patch`` on them, B C H W, and what ``model`` says."""
+    chosen = thin(images.subset(_of_other_classes(images, scored.target), images.split), count)
+    pixels = _take(chosen, torch.arange(len(chosen)), PixelTransform(info_of(model).preprocess))
+    patched = apply(Patch(patch.pixels, patch.mask, scored.ranges), pixels, seed=scored.seed)
+    with under_attack(model) as victim:
+        said = answers(victim, patched.to(victim.device)).tolist()
+    return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in said]
+
+
 def _network(model: str | nn.Module, device: torch.device | str | None) -> nn.Module:
     network = create_trained(model) if isinstance(model, str) else model
     return network if device is None else network.to(device)

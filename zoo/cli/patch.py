@@ -167,6 +167,7 @@ def apply(
 @click.option("--target", metavar="CLASS", help="Count this class.  [default: the one that the patch was made for]")
 @placed
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many images, at equal distances.")
+@click.option("-o", "--output", type=_NEW_FILE, help="Figure of the patch on some images: SVG, PNG or PDF.")
 @device_option
 @json_option
 def score(
@@ -180,6 +181,7 @@ def score(
     location: tuple[float, float] | None,
     seed: int,
     limit: int | None,
+    output: Path | None,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -190,16 +192,25 @@ def score(
     with only_answers(), show_progress(f"{patch.name} on {name}") as progress:
         from zoo import data as datasets
         from zoo import hooks
+        from zoo.attack import figure, patch_training
         from zoo.attack import patch as patches
-        from zoo.attack import patch_training
         from zoo.attack.picture import class_number
+        from zoo.creation import create_trained
 
+        if output is not None:
+            figure.check_suffix(output)
+            figure.require_matplotlib()
+        model = create_trained(name, device=device)
         held = patches.read_patch(patch)
         images = datasets.load(data, split)
         number = None if target is None else class_number(target, images.classes)
         options: dict[str, Any] = {"ranges": _changed(held.ranges, scale, rotation, location), "limit": limit}
-        options |= {"seed": seed, "device": device, "command": hooks.command_line(), "progress": progress}
-        found = patch_training.success(held, name, images, target=number, **options)
+        options |= {"seed": seed, "command": hooks.command_line(), "progress": progress}
+        found = patch_training.success(held, model, images, target=number, **options)
+        if output is not None:
+            patched, said = patch_training.examples(held, model, images, found, 6)
+            about = f"{name}, {found.dataset}/{found.split}; {found.rate:.1f}% of {found.n:,} images fooled"
+            figure.draw_patch(held, patched, said, output, caption=about)
     if as_json:
         return print_json(found)
     low, high = found.interval
