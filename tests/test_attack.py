@@ -312,6 +312,11 @@ def test_what_cannot_be_attacked_is_refused(
         attack.fgsm(linear(torch.ones(1, 5, 5)), images, torch.tensor(labels), epsilon)
 
 
+def test_another_norm_is_refused() -> None:
+    with pytest.raises(SpecError, match="'l1' is not one of linf, l2"):
+        attack.pgd(linear(torch.ones(1, 5, 5)), GOOD, torch.tensor([0, 0]), 0.1, norm="l1")  # type: ignore[arg-type]  # on purpose
+
+
 def test_a_network_of_which_nothing_is_known_is_refused() -> None:
     with pytest.raises(WeightsError, match="nothing is known of its input"):
         attack.fgsm(nn.Flatten(), GOOD, torch.zeros(2, dtype=torch.int64), 0.1)
@@ -349,10 +354,10 @@ def test_trained_networks_fall_to_attacks_in_the_expected_order(cifar10: ImageSe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet20.c10", "alexnet_small.c10", "densenet_bc_40_12.c10"])
+@pytest.mark.parametrize("name", ["resnet20.c10", "alexnet_small.c10"])
 def test_many_images_fall_to_attacks_in_the_expected_order(cifar10: ImageSet, name: str) -> None:
-    epsilons = [0.5 / 255, 1 / 255, 2 / 255, 4 / 255]
-    expect_order(zoo.create(name), cifar10, epsilons, 32 / 255, limit=500, steps=20)
+    epsilons = [0.5 / 255, 1 / 255, 2 / 255]
+    expect_order(zoo.create(name), cifar10, epsilons, 32 / 255, limit=200, steps=20)
 
 
 def test_autoattack_is_stronger_than_pgd_and_leaves_the_network_and_chance_alone(digits: ImageSet) -> None:

@@ -242,9 +242,9 @@ def cifar10() -> tuple[ImageSet, ImageSet]:
 def test_patches_on_cifar10_beat_their_controls(cifar10: tuple[ImageSet, ImageSet], name: str) -> None:
     train, test = cifar10
     found = []
-    for target in (1, 3, 8):
-        made = train_patch(name, train, target, ranges=Ranges(scale=(0.4, 0.6)), steps=300)
-        found.append(rates(made, name, train, test, target, 500))
+    for target in (1, 8, 3):
+        made = train_patch(name, train, target, ranges=Ranges(scale=(0.4, 0.6)), steps=200)
+        found.append(rates(made, name, train, test, target, 300))
     medians = {kind: sorted(row[kind].rate for row in found)[1] for kind in found[0]}
     assert medians["patch"] > 50, medians
     for control in ("noise", "picture", "other target"):
@@ -257,7 +257,7 @@ def test_a_patch_made_for_one_place_fails_elsewhere(cifar10: tuple[ImageSet, Ima
     train, test = cifar10
     there = Ranges(scale=(0.4, 0.4), rotation=0.0, location=(0.25, 0.25))
     anywhere = Ranges(scale=(0.4, 0.4), rotation=22.5)
-    fixed, moved = (train_patch("resnet20.c10", train, 8, ranges=ranges, steps=300) for ranges in (there, anywhere))
+    fixed, moved = (train_patch("resnet20.c10", train, 8, ranges=ranges, steps=200) for ranges in (there, anywhere))
     at_its_place, elsewhere, expected = (
         success(patch, "resnet20.c10", test, ranges=ranges, limit=500).rate
         for patch, ranges in ((fixed, there), (fixed, anywhere), (moved, anywhere))

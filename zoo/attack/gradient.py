@@ -1,7 +1,7 @@
 """Attacks within a ball about each image: FGSM, PGD, and random signs as their control."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,8 @@ def pgd(
     2.5 epsilon / steps. The start is drawn uniformly from the ball by ``seed``, the same whatever the
     batch size and device. Madry et al. 2017, arXiv 1706.06083, section 2.1.
     """
+    if norm not in get_args(Norm):
+        raise SpecError(f"norm = {norm!r} is not one of {', '.join(get_args(Norm))}.")
     name: Literal["pgd", "pgd_l2"] = "pgd_l2" if norm == "l2" else "pgd"
     relative = 0.0 if step_size is None or not epsilon else step_size / epsilon
     method = Method(name=name, steps=steps, step_size=relative, random_start=random_start, seed=seed)
