@@ -2,7 +2,7 @@
 
 resnet20.c10 on noise within 8/255 in L-inf from a random start, steps of 2/255. Each is a process of its own
 and they take turns; figures are medians over the rounds. The network is in float32 as it was loaded; peers
-that are not installed are left out (``pip install --no-deps foolbox eagerpy torchattacks``, and gitpython).
+that are not installed are left out (``pip install --no-deps torchattacks``: it asks for an old ``requests``).
 Run with ``make bench`` or ``python benchmarks/attack.py [ROUNDS]``.
 """
 

@@ -76,7 +76,7 @@ def test_an_attack_on_a_linear_network_lowers_its_margin_by_epsilon_times_the_du
 @pytest.mark.parametrize(("name", "data"), [(DIGITS, "digits"), ("alexnet_small.c10", "cifar10")])
 def test_attacks_equal_those_of_foolbox(name: str, data: str, norm: str, request: pytest.FixtureRequest) -> None:
     """In float64, where no rounding turns the sign of a small gradient."""
-    foolbox = pytest.importorskip("foolbox", reason="the oracle: pip install foolbox")
+    foolbox = pytest.importorskip("foolbox", reason="needs zoo-vision[test]")
     model = zoo.create(name).double().eval()
     preprocess = zoo.preprocess(model).preprocess
     images, labels = pixels_of(model, request.getfixturevalue(data), 4)
