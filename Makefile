@@ -35,6 +35,7 @@ bench: $(VENV)/test-ready
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/levers.py
 	$(BIN)/python benchmarks/look.py
+	$(BIN)/python benchmarks/attack.py
 
 $(VENV)/demo-ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

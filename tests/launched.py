@@ -28,6 +28,7 @@ from zoo.errors import ZooError
 from zoo.evaluation import evaluate
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, split, train
+from zoo.training.adversary import Adversary
 from zoo.training.display import Silent
 
 PREPROCESS = Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.3,), std=(0.4,))
@@ -87,6 +88,10 @@ CASES = {
     "averaged": Case(Recipe(**{**PLAIN, "ema": 0.9, "validation": 20, "optimizer": "adamw", "lr": 0.002})),
     "together": Case(Recipe(**{**PLAIN, "batch_size": 17, "sync_norm": True, "ema": 0.9}), normalised),
     "apart": Case(Recipe(**{**PLAIN, "epochs": 1, "batch_size": 72, "warmup_epochs": 0}), normalised),
+    # Along gradients, not their signs, which a rounding can turn over.
+    "attacked": Case(
+        Recipe(**{**PLAIN, "batch_size": 17, "accumulate": 3, "adversarial": Adversary("pgd_l2", 1.0, 2, clean=0.25)})
+    ),
     "skipping": Case(Recipe(**{**PLAIN, "optimizer": "adamw", "lr": 0.002}), Skipping),
     "drawing": Case(Recipe(**PLAIN), Drawing),
 }

@@ -669,6 +669,7 @@ def test_every_command_prints_one_json_document(
         "publish": lambda: ask("publish", trained[1], "--as", "resnet20.x", "--to", tmp_path / "there", "--json"),
         "train": lambda: ask(*TRAIN, "--set", "epochs=1", "--data", pictures, "-o", tmp_path / "run", "--json"),
         "recipes": lambda: ask("recipes", "--json"),
+        "attack": lambda: ask("attack", "curve", "resnet20.tiny", "--data", pictures, "--attack", "fgsm", "--json"),
         "features": lambda: ask("features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f", "--json"),
         "classify": lambda: ask("classify", tmp_path / "f", "--classifier", "knn", "--json"),
         "look": lambda: ask("look", "layers", "resnet20", "--json"),

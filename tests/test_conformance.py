@@ -59,6 +59,12 @@ BROKEN = {
         "F.conv2d(self.norm(self.conv(x)), torch.eye(4)[:, :, None, None])",
         "macs",
     ),
+    "a network that a forward changes": (
+        "net-attack",
+        "self.norm(self.conv(x))",
+        "self.norm(self.conv(x)) + self.norm.running_mean.data.add_(1)[:, None, None]",
+        "an attack changes norm.running_mean",
+    ),
     "num_classes ignored": ("net-num_classes", "Net(num_classes,", "Net(5,", r"expected \(2, 8\)"),
     "num_classes elsewhere than in the head": (
         "net-num_classes",
@@ -227,7 +233,7 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
     monkeypatch.setattr(subject, "GIANT_PARAMS", 0)
     specimen.install(tmp_path, monkeypatch)
     slow = {check.name.removeprefix("net-") for check in checks_of("specimen") if check.is_slow}
-    assert slow == {"determinism", "skipped_initialisation", "round_trip", "gradients", "look"}
+    assert slow == {"determinism", "skipped_initialisation", "round_trip", "gradients", "look", "attack"}
     for check in checks_of("specimen"):
         check()
 

@@ -100,7 +100,7 @@ def seen(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("case", ["plain", "uneven", "pieces", "averaged", "together"])
+@pytest.mark.parametrize("case", ["plain", "uneven", "pieces", "averaged", "together", "attacked"])
 def test_several_processes_train_the_network_of_one(
     alone: Callable[[str], tuple[Path, dict[str, Tensor]]], together: Callable[[int], Path], case: str, count: int
 ) -> None:

@@ -18,6 +18,7 @@ from zoo import errors, lazy
 from zoo.errors import *  # noqa: F403  # the exception tree is small and belongs here
 
 if TYPE_CHECKING:
+    from zoo import attack
     from zoo.catalogue import info, list_models
     from zoo.creation import create, fetch, preprocess
     from zoo.extraction import features
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "attack": "zoo.attack",
     "create": "zoo.creation",
     "evaluate": "zoo.hooks",
     "features": "zoo.extraction",
@@ -40,6 +42,7 @@ _HOMES = {
 
 __all__ = [
     *errors.__all__,
+    "attack",
     "create",
     "evaluate",
     "features",

@@ -23,7 +23,8 @@
     ├── DataError               a data set is missing, damaged or not what was asked for
     ├── StorageError            a file cannot be written: the disk is full, say
     ├── RecipeError             a training recipe is not valid
-    └── TrainingError           training had to stop
+    ├── TrainingError           training had to stop
+    └── AttackError             an attack does not apply to the network
 
 Each message says what Zoo got and what it expected; ``hint`` says what to type next. The command
 line prints both without a traceback and exits with ``exit_code``.
@@ -143,8 +144,13 @@ class TrainingError(ZooError):
     pass
 
 
+class AttackError(ZooError):
+    pass
+
+
 __all__ = [
     "AmbiguousNameError",
+    "AttackError",
     "DataError",
     "FileFormatError",
     "HubError",

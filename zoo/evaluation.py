@@ -204,6 +204,22 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = is_training
 
 
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Within it, ``model`` is in eval mode and its parameters are constants, whose gradients nobody asks for.
+
+    Modes and ``requires_grad`` come back as they were, whatever happens inside; ``grad`` is never touched.
+    """
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with in_eval_mode(model):
+        try:
+            model.requires_grad_(False)
+            yield
+        finally:
+            for parameter, asks in flags:
+                parameter.requires_grad_(asks)
+
+
 def fingerprint_of_labels(data: ImageSet) -> str:
     """``labels sha256:<64 hex>`` over the labels in order: for images of which nobody has seen all pixels."""
     return f"{OF_LABELS}{sha256(data.labels.numpy().tobytes()).hexdigest()}"

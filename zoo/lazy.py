@@ -7,12 +7,16 @@ from typing import Any
 
 
 def binder(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of ``package``, whose names live in the modules that ``homes`` says."""
+    """The ``__getattr__`` of ``package``, whose names live in the modules that ``homes`` says.
+
+    A name whose home is the module of that name itself is that module.
+    """
 
     def bind(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(homes[name]), name)
+        module = import_module(homes[name])
+        value = module if homes[name] == f"{package}.{name}" else getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value
 

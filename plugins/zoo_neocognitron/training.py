@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.data import ImageSet, ImageStream, Transform
-from zoo.errors import DataError
+from zoo.errors import DataError, RecipeError
 from zoo.evaluation import evaluate
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, record
@@ -33,8 +33,11 @@ def train(
 ) -> nn.Module:
     """Trains ``model`` in place from nothing and returns it; its ``zoo_info`` learns the numbers of planes.
 
-    Of ``recipe`` only ``seed``, ``epochs`` and ``validation`` apply. Raises :class:`DataError` for a stream.
+    Of ``recipe`` only ``seed``, ``epochs`` and ``validation`` apply. Raises :class:`DataError` for a stream
+    and :class:`RecipeError` for adversarial training.
     """
+    if recipe.adversarial is not None:
+        raise RecipeError(f"{recipe.name}: adversarial means nothing where nothing is learnt along a gradient.")
     device = torch.device(device or "cpu")
     run.open(record.describe(model, data, recipe, preprocess, run, device))
     run.rewind(0)

@@ -14,6 +14,7 @@ _HOMES = {
     "train": "zoo.cli.training:train",
     "recipes": "zoo.cli.recipes:recipes",
     "reproduce": "zoo.cli.reproduction:reproduce",
+    "attack": "zoo.cli.attack:attack",
     "features": "zoo.cli.transfer:features",
     "classify": "zoo.cli.transfer:classify",
     "look": "zoo.cli.look:look",

@@ -21,6 +21,11 @@ from zoo.errors import StorageError
 @args_option
 @click.option("--init", metavar="NAME.TAG|FILE", help="Trained weights to start from; they name MODEL too.")
 @click.option("--freeze", multiple=True, metavar="PART", help="Keep a submodule as it is; backbone: all but the head.")
+@click.option(
+    "--adversarial",
+    type=click.Choice(["fgsm", "pgd", "pgd_l2"]),
+    help="Learn from attacked images: adversarial.attack.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Run directory.")
 @click.option("--resume", is_flag=True, help="Go on with the run that the directory holds.")
 @click.option("--checkpoint-every", type=click.IntRange(min=1), metavar="STEPS", help="Besides once an epoch.")
@@ -37,6 +42,7 @@ def train(
     args: dict[str, Any],
     init: str | None,
     freeze: tuple[str, ...],
+    adversarial: str | None,
     output: Path,
     resume: bool,
     checkpoint_every: int | None,
@@ -55,6 +61,8 @@ def train(
         if "freeze" in settings:
             raise click.UsageError("--freeze and --set freeze=... both say what to freeze: give one of them.")
         settings = {**settings, "freeze": freeze}
+    if adversarial:
+        settings = {"adversarial.attack": adversarial, **settings}
     options: dict[str, Any] = {"init": init, "recipe": recipe, "settings": settings, "resume": resume, "device": device}
     options |= {"checkpoint_every": checkpoint_every or 0, "stop_after": stop_after}
     try:
@@ -108,6 +116,7 @@ def _resume_command(given: dict[str, Any]) -> str:
     words += ["--init", given["init"]] if given["init"] else []
     for part in given["freeze"]:
         words += ["--freeze", part]
+    words += ["--adversarial", given["adversarial"]] if given["adversarial"] else []
     words += ["--device", given["device"]] if given["device"] else []
     words += ["--checkpoint-every", str(given["checkpoint_every"])] if given["checkpoint_every"] else []
     return shlex.join([*words, "-o", str(given["output"]), "--resume"])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo.creation import create_trained, info_of, preprocess
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
-from zoo.evaluation import in_eval_mode
+from zoo.evaluation import frozen
 from zoo.memory import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor
@@ -34,23 +34,16 @@ class Layer(msgspec.Struct, frozen=True):
 
 @contextmanager
 def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[nn.Module]:
-    """``model``, trained if it is named, on ``device``, in eval mode, its parameters asking for no gradients.
+    """``model``, trained if it is named, on ``device``, :func:`~zoo.evaluation.frozen` while it is looked at.
 
-    ``args`` are those of :func:`zoo.create_trained`. Modes, flags and gradients come back as they were,
-    whatever happens inside.
+    ``args`` are those of :func:`zoo.creation.create_trained`.
     """
     keep_freed_memory()
     network = create_trained(model, **args) if isinstance(model, str) else model
     if device is not None:
         network.to(device)
-    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    with in_eval_mode(network):
-        try:
-            network.requires_grad_(False)
-            yield network
-        finally:
-            for parameter, asks in flags:
-                parameter.requires_grad_(asks)
+    with frozen(network):
+        yield network
 
 
 def name_of(model: nn.Module) -> str:

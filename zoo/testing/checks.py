@@ -30,6 +30,7 @@ COSTLY: tuple[Callable[[Subject], None], ...] = (
     values.skipped_initialisation,
     values.round_trip,
     values.gradients,
+    values.attack,
 )
 
 

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo import load, tensorfile
+from zoo.attack import fgsm, under_attack
+from zoo.errors import AttackError
 from zoo.testing.subject import BATCH, Subject
+
+EPSILON = 8 / 255
+"""Of the attack, in pixel units."""
 
 
 def forward(subject: Subject) -> None:
@@ -69,6 +74,37 @@ def gradients(subject: Subject) -> None:
     assert not unreached, f"no gradient reaches {', '.join(unreached)}"
     wild = [name for name, parameter in learnable.items() if not parameter.grad.isfinite().all()]
     assert not wild, f"the gradient is not finite at {', '.join(wild)}"
+
+
+def attack(subject: Subject) -> None:
+    """FGSM changes images within epsilon, or says that there is no gradient; the network stays as it was."""
+    module, preprocess = subject.module, subject.model.preprocess
+    noise = torch.rand((BATCH, *preprocess.input_size), generator=torch.Generator().manual_seed(0))
+    before = _trace(module)
+    with contextlib.suppress(AttackError), under_attack(module, preprocess) as pixel_model:
+        labels = torch.zeros(BATCH, dtype=torch.int64)
+        changed = fgsm(pixel_model, noise, labels, EPSILON)
+        largest = float((changed.double() - noise.double()).abs().max())
+        assert 0 < largest <= EPSILON, f"FGSM within {EPSILON:.5f} changes pixels by up to {largest:.5f}"
+        assert 0 <= changed.min() <= changed.max() <= 1, "FGSM leaves [0, 1]"
+    after = _trace(module)
+    different = [key for key in {*before, *after} if not _is_same(before.get(key), after.get(key))]
+    assert not different, f"an attack changes {', '.join(sorted(different))}"
+
+
+def _trace(module: nn.Module) -> dict[str, object]:
+    """All that an attack might leave behind."""
+    found: dict[str, object] = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    for name, parameter in module.named_parameters():
+        found[f"{name}.requires_grad"], found[f"{name}.grad"] = parameter.requires_grad, parameter.grad
+    for name, part in module.named_modules():
+        found[f"{name or 'the network'}, its mode"] = part.training
+        found[f"{name or 'the network'}, its hooks"] = [*part._forward_hooks, *part._forward_pre_hooks]
+    return found
+
+
+def _is_same(left: object, right: object) -> bool:
+    return torch.equal(left, right) if isinstance(left, Tensor) and isinstance(right, Tensor) else left == right
 
 
 @contextlib.contextmanager

@@ -17,7 +17,9 @@ from zoo.training import checkpoint, groups, norms, record, schedule
 from zoo.training.averages import Average, SlowWeights
 from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
+from zoo.training.lessons import Lessons
 from zoo.training.meter import Meter
+from zoo.training.portion import Portion
 from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
@@ -103,6 +105,8 @@ class _Engine:
         self.criterion = criterion or nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.on_epoch = on_epoch
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
+        portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
+        self.lessons = Lessons(model, recipe, preprocess, portion)
         self.frozen = groups.freeze(model, recipe.freeze)
         self.optimizer = schedule.optimizer(model, recipe, (parameter_groups or groups.by_layer)(model, recipe))
         self.schedule = schedule.schedule(self.optimizer, recipe, self.batches.steps)
@@ -160,23 +164,20 @@ class _Engine:
             self.model.load_state_dict(self.average.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """One update of the weights, computed in the recipe's number of pieces."""
+        """One update of the weights, computed in the recipe's number of pieces, attacked where it says so."""
         number = self.epoch * self.batches.steps + self.step
         others = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
         torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *others))
         lr = self.schedule.set(number)
         images = images.contiguous(memory_format=self.layout)
-        pieces = self.recipe.accumulate
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for number_of_piece, (piece, answers) in enumerate(
-            zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True), start=1
-        ):
-            is_last = number_of_piece == pieces
-            with nullcontext() if is_last else self.processes.hold_back(self.network):
-                part, right = self.learn(piece, answers, len(answers) / self.batches.size)
+        for lesson in self.lessons.of(images, labels, number):
+            with nullcontext() if lesson.is_last else self.processes.hold_back(self.network):
+                part, right = self.learn(lesson.images, lesson.labels, lesson.weight)
             loss += part
-            correct += right
+            if lesson.is_counted:
+                correct += right
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()

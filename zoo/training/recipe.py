@@ -26,6 +26,7 @@ from zoo.data.augmentation import Affine, Augmentation, ResizedCrop
 from zoo.errors import ManifestError, RecipeError, UnknownNameError
 from zoo.registry import resource
 from zoo.spec import Model, Plugin
+from zoo.training.adversary import Adversary
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -131,6 +132,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images' mean (std 1), with their mean and std, or whitened by a transform fitted to them."""
     augment: Augmentation = Augmentation()
     """Random changes of the training images."""
+    adversarial: Adversary | None = None
+    """Whether the images are attacked before they are learnt from."""
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
@@ -152,6 +155,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe,
+    "adversarial.": Adversary,
     "augment.": Augmentation,
     "augment.affine.": Affine,
     "augment.resized_crop.": ResizedCrop,

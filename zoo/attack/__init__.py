@@ -1,0 +1,56 @@
+"""Images that fool a network: attacks on its pixels, patches, and how its accuracy falls under them.
+
+::
+
+    import zoo
+
+    model = zoo.create("resnet20.c10")
+    fooled = zoo.attack.pgd(model, images, labels, epsilon=8 / 255)  # images float32 B C H W in [0, 1]
+    zoo.attack.curve(model, "cifar10", "pgd", [0, 1 / 255, 2 / 255], limit=500).points
+
+Attacks see images as pixels in [0, 1] at the network's input size; mean and std are part of what is
+attacked. Names are bound on first use, so that torch-free code can read ``zoo.attack.method``.
+"""
+
+from typing import TYPE_CHECKING
+
+from zoo import lazy
+
+if TYPE_CHECKING:
+    from zoo.attack.gradient import fgsm as fgsm
+    from zoo.attack.gradient import pgd as pgd
+    from zoo.attack.gradient import random_sign as random_sign
+    from zoo.attack.method import Method as Method
+    from zoo.attack.patch import Patch as Patch
+    from zoo.attack.patch import Ranges as Ranges
+    from zoo.attack.patch import apply as apply
+    from zoo.attack.patch import read_patch as read_patch
+    from zoo.attack.patch_training import success as success
+    from zoo.attack.patch_training import train_patch as train_patch
+    from zoo.attack.robustness import curve as curve
+    from zoo.attack.victim import PixelModel as PixelModel
+    from zoo.attack.victim import PixelTransform as PixelTransform
+    from zoo.attack.victim import applicable as applicable
+    from zoo.attack.victim import under_attack as under_attack
+
+_HOMES = {
+    "Method": "method",
+    "Patch": "patch",
+    "Ranges": "patch",
+    "PixelModel": "victim",
+    "PixelTransform": "victim",
+    "applicable": "victim",
+    "apply": "patch",
+    "curve": "robustness",
+    "fgsm": "gradient",
+    "pgd": "gradient",
+    "random_sign": "gradient",
+    "read_patch": "patch",
+    "success": "patch_training",
+    "train_patch": "patch_training",
+    "under_attack": "victim",
+}
+
+__all__ = list(_HOMES)
+
+__getattr__ = lazy.binder(__name__, {name: f"zoo.attack.{home}" for name, home in _HOMES.items()})

@@ -1,0 +1,239 @@
+"""Patches made and scored: expectation over transformation on training images, success on others."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo import data as datasets
+from zoo.attack.patch import Origin, Patch, Ranges, Shape, apply, mask_of, paste, place
+from zoo.attack.robustness import answers, name_of, thin
+from zoo.attack.victim import PixelModel, PixelTransform, gradient, under_attack
+from zoo.creation import create_trained, info_of
+from zoo.data import Fingerprint, ImageSet
+from zoo.errors import DataError, SpecError
+from zoo.evaluation import batches, versions
+from zoo.interval import wilson
+from zoo.memory import keep_freed_memory
+from zoo.spec import Preprocess
+
+Progress = Callable[[int, int], None]
+
+
+class Success(msgspec.Struct, frozen=True):
+    """Of ``n`` images of other classes, how many a network takes for the ``target``.
+
+    ``rate`` per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is how many
+    are still right with it. ``area`` is the patch's mean share of an image.
+    """
+
+    model: str
+    weights: str
+    dataset: str
+    split: str
+    fingerprint: str
+    n: int
+    target: int
+    fooled: int
+    rate: float
+    interval: tuple[float, float]
+    without: float
+    top1: float
+    area: float
+    ranges: Ranges
+    seed: int
+    versions: dict[str, str]
+    command: str = ""
+
+
+def train_patch(
+    models: str | nn.Module | Sequence[str | nn.Module],
+    data: str | Path | ImageSet,
+    target: int,
+    *,
+    split: str = "train",
+    shape: Shape = "circle",
+    ranges: Ranges | None = None,
+    side: int | None = None,
+    steps: int = 500,
+    batch_size: int = 32,
+    lr: float = 0.05,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Patch:
+    """A patch that makes each of ``models`` say class ``target``, learnt on images of ``data`` of other classes.
+
+    One model or several, by name or as networks of ``zoo.create`` that take input of one size: the mean of
+    their cross-entropies is lessened by Adam, each step on a batch whose images and placements (``ranges``)
+    are drawn anew; pixels start at mid-grey and stay within [0, 1]. ``side`` is the patch's own resolution,
+    by default its largest in an image. ``progress`` is told (steps done, steps in all). Brown et al. 2017, section 2.
+
+    Raises :class:`zoo.AttackError` for a network without gradients, :class:`zoo.DataError` where the target
+    is no class or there are no other images.
+    """
+    ranges = ranges or Ranges()
+    if min(steps, batch_size) < 1 or not lr > 0:
+        raise SpecError(f"steps = {steps}, batch_size = {batch_size}, lr = {lr}: expected more than 0.")
+    networks = [_network(model, device) for model in ([models] if isinstance(models, str | nn.Module) else models)]
+    preprocess = _common(networks)
+    images = data if isinstance(data, ImageSet) else datasets.load(data, split)
+    others = _of_other_classes(images, target)
+    channels, height, width = preprocess.input_size
+    side = side or max(1, round(ranges.scale[1] * min(height, width)))
+    mask = mask_of(shape, side)
+    generator = torch.Generator().manual_seed(seed)
+    transform = PixelTransform(preprocess)
+    keep_freed_memory()
+    with ExitStack() as stack:
+        victims = [stack.enter_context(under_attack(network)) for network in networks]
+        lies_on = victims[0].device
+        pixels = torch.full((channels, side, side), 0.5, device=lies_on, requires_grad=True)
+        optimizer = torch.optim.Adam([pixels], lr=lr)
+        for step in range(steps):
+            chosen = others[torch.randint(len(others), (batch_size,), generator=generator)]
+            placement = place(ranges, batch_size, (height, width), shape, generator)
+            batch = paste(pixels, mask.to(lies_on), _take(images, chosen, transform).to(lies_on), placement)
+            loss = torch.stack([_loss(victim, batch, target) for victim in victims]).mean()
+            pixels.grad = gradient(loss, pixels)
+            optimizer.step()
+            with torch.no_grad():
+                pixels.clamp_(0, 1)
+            if progress is not None:
+                progress(step + 1, steps)
+    origin = Origin(
+        target=target,
+        target_name=images.classes[target],
+        weights=tuple(name_of(network) or info_of(network).model.name for network in networks),
+        data=images.name,
+        split=images.split,
+        fingerprint=images.fingerprint if images.pixels is not None else "",
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        versions=versions(),
+        command=command,
+    )
+    return Patch(pixels.detach().cpu(), mask, ranges, origin)
+
+
+def success(
+    patch: Patch,
+    model: str | nn.Module,
+    data: str | Path | ImageSet,
+    *,
+    target: int | None = None,
+    split: str = "test",
+    ranges: Ranges | None = None,
+    limit: int | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Success:
+    """How often ``model`` takes images of other classes for ``target``, by default the patch's own, once it is put on.
+
+    Placed by lot within ``ranges``, by default the patch's. ``limit`` takes so many images at equal distances.
+    """
+    target = patch.origin.target if target is None else target
+    if target < 0:
+        raise SpecError("This patch was made for no class.", hint="Say which to count: target=NUMBER.")
+    network = _network(model, device)
+    info = info_of(network)
+    images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
+    images = images.subset(_of_other_classes(images, target), images.split)
+    ranges = ranges or patch.ranges
+    patch = Patch(patch.pixels, patch.mask, ranges, patch.origin)
+    streamed = Fingerprint() if images.pixels is None else None
+    fooled = fooled_without = right = done = 0
+    area = 0.0
+    with under_attack(network) as victim:
+        for number, (pixels, labels) in enumerate(
+            batches(images, PixelTransform(info.preprocess), batch_size, streamed)
+        ):
+            draws = seed + number
+            patched = answers(victim, apply(patch, pixels, seed=draws).to(victim.device)).cpu()
+            fooled += int((patched == target).sum())
+            right += int((patched == labels).sum())
+            fooled_without += int((answers(victim, pixels.to(victim.device)).cpu() == target).sum())
+            white = Patch(torch.ones_like(patch.pixels), patch.mask, patch.ranges)
+            area += float(apply(white, torch.zeros_like(pixels), seed=draws).mean((1, 2, 3)).sum())
+            done += len(labels)
+            if progress is not None:
+                progress(done, len(images))
+    low, high = wilson(fooled, done)
+    return Success(
+        model=info.model.name,
+        weights=name_of(network),
+        dataset=images.name,
+        split=images.split,
+        fingerprint=images.fingerprint if streamed is None else str(streamed),
+        n=done,
+        target=target,
+        fooled=fooled,
+        rate=100 * fooled / done,
+        interval=(100 * low, 100 * high),
+        without=100 * fooled_without / done,
+        top1=100 * right / done,
+        area=area / done,
+        ranges=ranges,
+        seed=seed,
+        versions=versions(),
+        command=command,
+    )
+
+
+def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, count: int) -> tuple[Tensor, list[str]]:
+    """``count`` images of classes other than the target's with ``patch`` on them, B C H W, and what ``model`` says."""
+    chosen = thin(images.subset(_of_other_classes(images, scored.target), images.split), count)
+    pixels = _take(chosen, torch.arange(len(chosen)), PixelTransform(info_of(model).preprocess))
+    patched = apply(Patch(patch.pixels, patch.mask, scored.ranges), pixels, seed=scored.seed)
+    with under_attack(model) as victim:
+        said = answers(victim, patched.to(victim.device)).tolist()
+    return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in said]
+
+
+def _network(model: str | nn.Module, device: torch.device | str | None) -> nn.Module:
+    network = create_trained(model) if isinstance(model, str) else model
+    return network if device is None else network.to(device)
+
+
+def _common(networks: Sequence[nn.Module]) -> Preprocess:
+    """How images are prepared for all ``networks``, which must take the same size."""
+    found = [info_of(network).preprocess for network in networks]
+    if not found:
+        raise SpecError("No network to make a patch for.")
+    if len({preprocess.input_size for preprocess in found}) > 1:
+        sizes = ", ".join(str(preprocess.input_size) for preprocess in found)
+        raise SpecError(f"One patch is made for networks that take input of one size, these take {sizes}.")
+    return found[0]
+
+
+def _of_other_classes(images: ImageSet, target: int) -> Tensor:
+    """Which images are not of class ``target``, int64."""
+    if not 0 <= target < len(images.classes):
+        raise DataError(f"Target {target} is no class of {images.name}, which has {len(images.classes)}.")
+    others = (images.labels != target).nonzero().flatten()
+    if not len(others):
+        raise DataError(f"All images of {images.name}/{images.split} are of the target's class.")
+    return others
+
+
+def _take(images: ImageSet, chosen: Tensor, transform: PixelTransform) -> Tensor:
+    if images.pixels is not None:
+        return transform.batch(images.pixels[chosen])
+    return torch.stack([transform(images.image(index)) for index in chosen.tolist()])
+
+
+def _loss(victim: PixelModel, images: Tensor, target: int) -> Tensor:
+    logits = victim(images.contiguous(memory_format=torch.channels_last))
+    if target >= logits.shape[1]:
+        raise DataError(f"Target {target} for a network of {logits.shape[1]} classes.")
+    return F.cross_entropy(logits, torch.full((len(images),), target, device=logits.device))

@@ -1,0 +1,89 @@
+"""One picture attacked: what the network says of it before, after, and once it is saved with 8 bits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from zoo.attack.gradient import perturb
+from zoo.attack.method import Method
+from zoo.attack.robustness import answers
+from zoo.attack.victim import PixelModel, PixelTransform, under_attack
+from zoo.creation import info_of
+from zoo.errors import UnknownNameError
+
+
+class Said(msgspec.Struct, frozen=True):
+    """The class of a picture, by number and name ("" where nobody knows it), and its probability."""
+
+    index: int
+    name: str
+    probability: float
+
+    def __str__(self) -> str:
+        return f"{self.name or f'class {self.index}'}, {100 * self.probability:.1f}%"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """``image`` and ``attacked``, float32 C H W in [0, 1], and what the network says of each.
+
+    ``stored`` is of ``attacked`` rounded to 8 bits, as an image file holds it: small changes may not survive.
+    """
+
+    image: Tensor
+    attacked: Tensor
+    before: Said
+    after: Said
+    stored: Said
+    epsilon: float
+    method: Method
+
+    @property
+    def change(self) -> Tensor:
+        """What was added, scaled to [0, 1] about mid-grey by its largest value, float32 C H W."""
+        change = self.attacked - self.image
+        return 0.5 + change / (2 * change.abs().max().clamp_min(1e-12))
+
+
+def attack_picture(
+    model: nn.Module,
+    image: Image.Image,
+    method: Method,
+    epsilon: float,
+    *,
+    target: int | None = None,
+    classes: Sequence[str] = (),
+) -> Picture:
+    """``image`` attacked within ``epsilon`` (pixels in [0, 1], at the network's input size).
+
+    Away from what the network says of it, or towards the class ``target``. ``classes`` are names by number.
+    """
+    pixels = PixelTransform(info_of(model).preprocess)(image)[None]
+    with under_attack(model) as pixel_model:
+        before = _say(pixel_model, pixels, classes)
+        label = torch.tensor([before.index if target is None else target])
+        attacked = perturb(pixel_model, pixels, label, epsilon, method, is_targeted=target is not None)
+        after = _say(pixel_model, attacked, classes)
+        stored = _say(pixel_model, (attacked * 255).round() / 255, classes)
+    return Picture(pixels[0], attacked[0], before, after, stored, epsilon, method)
+
+
+def class_number(text: str, classes: Sequence[str]) -> int:
+    """The class that ``text`` names, by number or by one of ``classes``; raises :class:`UnknownNameError`."""
+    if text.isdecimal():
+        return int(text)
+    if text in classes:
+        return list(classes).index(text)
+    raise UnknownNameError.of("class", text, classes, hint="Give its number." if not classes else "")
+
+
+def _say(model: PixelModel, images: Tensor, classes: Sequence[str]) -> Said:
+    images = images.to(model.device)
+    index = int(answers(model, images))
+    with torch.no_grad():
+        probability = float(model(images).softmax(dim=1)[0, index])
+    return Said(index, classes[index] if index < len(classes) else "", probability)
