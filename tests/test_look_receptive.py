@@ -98,6 +98,7 @@ def test_what_samples_by_its_own_values_sees_everything_and_says_so() -> None:
 def small_models() -> list[Any]:
     """The smallest convolutional model of every built-in family."""
     skipped = {
+        "classical": "its descriptors are other libraries', outside torch",
         "hmax": "its maxima are taken of images scaled by what the whole image holds",
         "timm": "a collection names no model of its own",
     }
