@@ -4,7 +4,6 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import test_training
@@ -15,7 +14,6 @@ from torch.nn import functional as F
 
 import zoo
 from zoo import attack
-from zoo.attack.robustness import thin
 from zoo.cli import cli
 from zoo.data import load
 from zoo.errors import RecipeError
@@ -179,20 +177,3 @@ def test_adversarial_training_from_the_command_line(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["recipe"]["adversarial"]["attack"] == "fgsm"
     assert config["recipe"]["adversarial"]["epsilon"] == 0.1
-
-
-@pytest.mark.slow
-def test_adversarial_training_on_mnist_raises_robust_accuracy(tmp_path: Path) -> None:
-    """Four thousand images and few epochs; against plain training of as many."""
-    if not os.environ.get("ZOO_DATA"):
-        pytest.skip("needs MNIST: set ZOO_DATA")
-    learnt, held = thin(load("mnist", "train"), 4000), thin(load("mnist", "test"), 500)
-    robust = {}
-    for kind in (None, "fgsm", "pgd"):
-        options: dict[str, Any] = {"adversarial.attack": kind, "adversarial.epsilon": 0.1} if kind else {}
-        options |= {"epochs": 8, "augment.pad_crop": 0, "augment.flip": False}
-        model = zoo.train("cnn4_3x3", learnt, recipe="default", settings=options, output=tmp_path / str(kind))
-        (point,) = attack.curve(model, held, "pgd", [0.1]).points
-        robust[kind] = point.accuracy
-    assert robust["fgsm"] > robust[None] + 10, robust
-    assert robust["pgd"] > robust[None] + 10, robust
