@@ -18,7 +18,7 @@ from zoo import errors, lazy
 from zoo.errors import *  # noqa: F403  # the exception tree is small and belongs here
 
 if TYPE_CHECKING:
-    from zoo import attack
+    from zoo import attack, look
     from zoo.catalogue import info, list_models
     from zoo.creation import create, fetch, preprocess
     from zoo.extraction import features
@@ -35,6 +35,7 @@ _HOMES = {
     "fetch": "zoo.creation",
     "info": "zoo.catalogue",
     "list_models": "zoo.catalogue",
+    "look": "zoo.look",
     "preprocess": "zoo.creation",
     "reproduce": "zoo.reproduction",
     "train": "zoo.hooks",
@@ -49,6 +50,7 @@ __all__ = [
     "fetch",
     "info",
     "list_models",
+    "look",
     "preprocess",
     "reproduce",
     "train",
