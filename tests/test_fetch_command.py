@@ -170,7 +170,7 @@ def test_ctrl_c_ends_a_fetch_at_once_and_what_arrived_is_continued(served: HubSe
         start = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 4
     assert (process.returncode, said) == (130, "Interrupted.\n")
     assert ask("fetch", "resnet20.a").exit_code == 0
     assert served.bodies()[-1].range.startswith("bytes=")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
+import zoo
 from zoo import load, tensorfile
 from zoo.errors import FileFormatError, TensorMismatchError, WeightsError, ZooError
 
@@ -300,3 +301,9 @@ def test_a_truncated_or_altered_file_gets_a_zoo_error(data: st.DataObject) -> No
 @given(data=st.binary(max_size=64))
 def test_any_bytes_get_a_zoo_error(data: bytes) -> None:
     refuses_or_reads(data)
+
+
+def test_classes_that_no_manifest_names_are_those_of_the_file() -> None:
+    assert zoo.create("orn8_align.mnist_rot").zoo_info.class_names == tuple("0123456789")
+    assert zoo.create("hmax.caltech101").zoo_info.class_names[:2] == ("BACKGROUND_Google", "Faces")
+    assert zoo.create("orn8_align.mnist_rot", num_classes=3).zoo_info.class_names == ()

@@ -216,12 +216,18 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
 
 
 def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
-    """What the manifest says of the file, or, for a local one, what the file says of itself."""
-    if entry is not None:
-        return ModelInfo(
-            entry.name, model, entry, file, entry.preprocess or model.preprocess, entry.classes, (), dict(entry.args)
-        )
+    """What the manifest says of the file, or, for a local one, what the file says of itself.
+
+    No manifest lists the classes by name: where it means the same ones as the file, they are the file's.
+    """
     about = tensorfile.metadata(file)
+    if entry is not None:
+        names = about.get("class_names") if about.get("classes") == entry.classes else None
+        names = names if isinstance(names, list) else ()
+        preprocess = entry.preprocess or model.preprocess
+        return ModelInfo(
+            entry.name, model, entry, file, preprocess, entry.classes, tuple(map(str, names)), dict(entry.args)
+        )
     named = about.get("model", model.name)
     if named != model.name:
         raise WeightsError(f"{file} holds weights of {named}, not of {model.name}.", hint=f"zoo.create({named!r}, ...)")
