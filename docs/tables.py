@@ -20,6 +20,7 @@ STORY = (
     ("SIFT, visual words, a decision tree", "sift_bovw_tree.caltech101"),
     ("SIFT, Fisher vectors, a linear SVM", "sift_fisher_svm.caltech101"),
     ("one layer of filters learned without labels", "kmeans_svm.c10"),
+    ("scattering, a small network on top", "scatter_cnn_small.c10"),
     ("five learned layers and dropout", "alexnet_small.c10"),
     ("all sizes at once, reduced by 1x1", "googlenet_small.c10"),
     ("56 layers without shortcuts", "plain56.c10"),
@@ -32,6 +33,7 @@ STORY = (
     ("Gabor filters times learned ones", "gcn4_3x3.mnist"),
     ("the same, on turned digits", "gcn4_3x3.mnist_rot"),
     ("filters that turn, answers aligned, on turned digits", "orn8_align.mnist_rot"),
+    ("images turned back, on moved digits", "stn_cnn_mnist.mnist_rts"),
     ("targets in place of errors sent back", "dtp_mlp.mnist"),
 )
 """What an idea is, and the weights that show it, in the order of the story."""
