@@ -344,10 +344,13 @@ def test_the_first_rule_that_fits_decides_by_name_and_by_hub(inside: Path, hub: 
             assert_refused("no rule is about")
 
 
-def test_a_directory_cannot_pass_for_a_plugin(inside: Path, hub: Path, key: Path) -> None:
+@pytest.mark.parametrize("is_there", [True, False], ids=["with_the_file", "without_it"])
+def test_a_directory_cannot_pass_for_a_plugin(inside: Path, hub: Path, key: Path, is_there: bool) -> None:
     text = (hub / "manifest.toml").read_text()
     line = 'file = "resnet20.tiny.safetensors"'
     (hub / "manifest.toml").write_text(text.replace(line, f'{line}\nhub = "plugin:zoo-vision"'))
+    if not is_there:  # then the entry keeps the hub that its manifest names
+        (hub / "resnet20.tiny.safetensors").unlink()
     write_policy(inside, key)
     assert_refused("is not signed")
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from zoo import manifest, project, signing
+from zoo import manifest, project, registry, signing
 from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.lock import full_name
 from zoo.manifest import Text, Weights
@@ -97,13 +97,13 @@ def hub_of(found: Found, weights: Weights) -> str:
     """Who says what the weights are: ``plugin:<distribution>``, or the directory hub with their manifest."""
     if weights in found.row.weights.get(found.model.name, ()):
         return f"{PLUGIN}{found.row.distribution}"
-    return weights.hub
+    return registry.load().folder_of(weights)  # whatever hub the manifest there names
 
 
 def manifest_of(found: Found, weights: Weights) -> Path | None:
     """The manifest that ``weights`` were read from, None where a plugin's code made them."""
     if not hub_of(found, weights).startswith(PLUGIN):
-        return Path(weights.hub, "manifest.toml")
+        return Path(hub_of(found, weights), "manifest.toml")
     files = [resource(text) for text in found.plugin.weights]
     return next((file for file in files if any(one.name == weights.name for one in manifest.read(file))), None)
 
@@ -149,7 +149,7 @@ def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
             reasons.append(f"{publisher}: {error.message}")
             continue
         signed = manifest.parse(content.decode(), str(source))
-        # The hub of a directory's entry is that directory, whatever its manifest says.
+        # The hub of a directory's entry is that directory where the file lies there, whatever its manifest says.
         if not any(msgspec.structs.replace(one, hub=weights.hub) == weights for one in signed):
             raise _refusal(name, file, f"{source} has changed since it was read", "Start again.")
         return f"signed by {publisher}"

@@ -45,10 +45,17 @@ class Listed(NamedTuple):
     weights: tuple[Weights, ...]
 
 
+class Described(NamedTuple):
+    """Weights, and the directory of ``ZOO_HUB`` whose manifest says what they are."""
+
+    folder: str
+    weights: Weights
+
+
 class Registry:
     """All plugins of this environment, read-only."""
 
-    def __init__(self, rows: list[PluginRow], local: dict[str, tuple[Weights, ...]] | None = None) -> None:
+    def __init__(self, rows: list[PluginRow], local: "dict[str, tuple[Described, ...]] | None" = None) -> None:
         self.plugins = tuple(rows)
         self._local = local or {}
         self._owners: dict[str, list[tuple[PluginRow, Model]]] = {}
@@ -102,8 +109,12 @@ class Registry:
             raise
         taken = {weights.tag for weights in own}
         is_short = row.is_collection or self._owners[model.name][0][0] is row
-        extra = self._local.get(model.name, ()) if is_short else ()
+        extra = tuple(one.weights for one in self._local.get(model.name, ())) if is_short else ()
         return own + tuple(weights for weights in extra if weights.tag not in taken)
+
+    def folder_of(self, weights: Weights) -> str:
+        """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty where a plugin's does."""
+        return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = self._owners[arch]
@@ -195,13 +206,13 @@ def _builtin_entry_points() -> set[tuple[str, str]]:
     return {(found.name, found.value) for found in distribution.entry_points if found.group == GROUP}
 
 
-def _local_weights() -> dict[str, tuple[Weights, ...]]:
+def _local_weights() -> dict[str, tuple[Described, ...]]:
     """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
 
     Their files lie in that directory, or else where the entry says. They add names and never replace any:
     a mirror is not trusted to say what a known name means.
     """
-    found: dict[str, tuple[Weights, ...]] = {}
+    found: dict[str, tuple[Described, ...]] = {}
     for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
         file = Path(address, "manifest.toml")
         if "://" not in address and file.is_file():
@@ -215,7 +226,7 @@ def _local_weights() -> dict[str, tuple[Weights, ...]]:
             for entry in entries:
                 if (entry.hub == "hf" and not entry.revision) or Path(address, entry.path).is_file():
                     entry = msgspec.structs.replace(entry, hub=address)
-                found[entry.arch] = (*found.get(entry.arch, ()), entry)
+                found[entry.arch] = (*found.get(entry.arch, ()), Described(address, entry))
     return found
 
 
