@@ -20,6 +20,7 @@ STORY = (
     ("SIFT, visual words, a decision tree", "sift_bovw_tree.caltech101"),
     ("SIFT, Fisher vectors, a linear SVM", "sift_fisher_svm.caltech101"),
     ("one layer of filters learned without labels", "kmeans_svm.c10"),
+    ("scattering, a linear layer", "scatter_linear.c10"),
     ("scattering, a small network on top", "scatter_cnn_small.c10"),
     ("five learned layers and dropout", "alexnet_small.c10"),
     ("all sizes at once, reduced by 1x1", "googlenet_small.c10"),

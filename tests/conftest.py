@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # huggingface_hub reads it at import, whoever imports it first
+
 
 @pytest.fixture(autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -37,6 +39,16 @@ def _fresh_registry() -> Iterator[None]:
         registry.clear()
 
 
+@pytest.fixture(autouse=True)
+def _fresh_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A plugin that a test wrote and imported is not what the next test's plugin of that name is."""
+    yield
+    root = str(tmp_path_factory.getbasetemp())
+    for name, module in [*sys.modules.items()]:
+        if str(getattr(module, "__file__", None) or "").startswith(root):
+            del sys.modules[name]
+
+
 @pytest.fixture
 def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A running Hugging Face-compatible hub, and HF_ENDPOINT set to it."""
@@ -60,7 +72,8 @@ def s3_server(_moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a running S3 server, empty, with credentials for it in the environment."""
     from urllib.request import Request, urlopen
 
-    pytest.importorskip("s3fs", reason="needs zoo-vision[s3]")
+    s3fs = pytest.importorskip("s3fs", reason="needs zoo-vision[s3]")
+    s3fs.S3FileSystem.clear_instance_cache()  # an earlier test's may have other credentials
     monkeypatch.setenv("AWS_ENDPOINT_URL", _moto)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

@@ -55,7 +55,7 @@ def test_it_is_scikit_learns_whitening_pca_rotated_back(images):
 def test_batches_fit_as_the_whole_does(images):
     whole, parts = ZCA.fit(images), ZCA.fit(iter(images.split(700)))
     assert torch.allclose(whole.mean, parts.mean, atol=1e-5)
-    assert torch.allclose(whole.matrix, parts.matrix, atol=1e-5)
+    assert torch.allclose(whole.matrix, parts.matrix, atol=1e-4)  # small eigenvalues magnify how sums are rounded
 
 
 def test_eps_bounds_the_gain_where_pixels_are_constant_or_images_few(images):
