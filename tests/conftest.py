@@ -1,12 +1,16 @@
 """Fixtures of all tests: no test touches the user's caches, tokens or the network."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hub_server import HubServer
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, whose children would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # huggingface_hub reads it at import, whoever imports it first
 

@@ -39,7 +39,10 @@ def save(state: object, file: Path) -> Path:
 @needs_data
 @pytest.mark.parametrize(
     ("arch", "file", "correct"),
-    [("resnet20", "resnet20-12fca82f.th", 9155), ("resnet32", "resnet32-d509ac18.th", 9244)],
+    [
+        ("resnet20", "resnet20-12fca82f.th", 9155),
+        pytest.param("resnet32", "resnet32-d509ac18.th", 9244, marks=pytest.mark.slow),
+    ],
 )
 def test_converted_weights_score_from_a_directory_hub_what_their_author_published(
     hub: Path, arch: str, file: str, correct: int

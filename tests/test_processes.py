@@ -27,7 +27,7 @@ from zoo.training.norms import over_all
 pytest.importorskip("accelerate", reason="needs zoo-vision[train]")
 
 SCRIPT = str(Path(launched.__file__))
-COUNTS = [2, 4]
+COUNTS = [2, pytest.param(4, marks=pytest.mark.slow)]
 
 
 def torchrun(count: int) -> list[str]:
@@ -204,6 +204,7 @@ def test_one_process_goes_on_where_several_stopped(
     assert (config["processes"], config["earlier"][0]["processes"]) == (1, count)
 
 
+@pytest.mark.slow
 def test_four_processes_go_on_where_two_stopped(
     alone: Callable[[str], tuple[Path, dict[str, Tensor]]], together: Callable[[int], Path]
 ) -> None:
