@@ -30,9 +30,10 @@ def create(
     """Builds the network ``name``, in training mode as torch leaves a new module.
 
     A tag loads those weights, in the name (``resnet20.c10``) or as ``pretrained="c10"``;
-    ``pretrained=True`` loads the model's first pinned ones, ``weights`` a local safetensors file. Another ``num_classes`` than the weights have
-    gives a newly initialised head, other ``in_chans`` an adapted first convolution; both are logged
-    as warnings. Anything else that does not fit raises. ``args`` go to the family's build function.
+    ``pretrained=True`` loads the model's first pinned ones, ``weights`` a local safetensors file.
+    Another ``num_classes`` than the weights have gives a newly initialised head, other ``in_chans`` an
+    adapted first convolution; both are logged as warnings. Anything else that does not fit raises.
+    ``args`` go to the family's build function.
 
     Raises :class:`zoo.UnknownNameError`, :class:`zoo.WeightsError`, :class:`zoo.HubError`.
     """
