@@ -112,6 +112,8 @@ class Weights(Entry, frozen=True):
     ``hub`` is where ``repo/file`` lies when no mirror has it: ``hf`` (the Hugging Face Hub),
     ``embedded:<package>`` (inside an installed package), a directory or any fsspec address.
     ``num_classes`` is None where nobody says, 0 where the file has no head and the network gives features.
+    ``params`` and ``macs`` are stated where the file's network has others than the model by default, as
+    ``args``, classes or input make it; ``epochs`` is how long it was trained.
     ``pinned = false`` marks an entry whose bytes are not known by their sha256. ``papers`` are about
     how these weights were trained, beside the model's own.
     """
@@ -131,6 +133,9 @@ class Weights(Entry, frozen=True):
     license: License = License()
     classes: str = ""
     num_classes: Count | None = None
+    params: Count | None = None
+    macs: Count | None = None
+    epochs: Count | None = None
     preprocess: Preprocess | None = None
     args: Mapping[str, Any] = {}
     scores: Mapping[str, Score] = {}
