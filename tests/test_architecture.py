@@ -44,6 +44,7 @@ LAYERS = (
     "data",
     "probe",
     "counting",
+    "arguments",
     "load",
     "creation",
     "packing",

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import registry, tensorfile
+from zoo import arguments, registry, tensorfile
 from zoo.errors import PluginError, TensorMismatchError, WeightsError, ZooError
 from zoo.manifest import Weights
 from zoo.spec import Model, Preprocess
@@ -57,12 +57,13 @@ def build_from(
 ) -> tuple[nn.Module, ModelInfo]:
     """The network whose tensors ``file`` holds, as ``entry`` or else the file itself describes it.
 
+    What they say the network is built with is taken as far as the row allows it (``Model.file_args``).
     The file says how many classes and input channels it was made for; where the caller wants
     others, the head is newly initialised, the stem adapted, and a warning logged. Tensors that do
     not fit as they are go through the model's own ``translate`` first, where it has one.
     """
     about = _described(file, model, entry)
-    args = {**model.args, **about.args, **args}
+    args = {**model.args, **arguments.of_file(model, about.args, about.name, overridden=args), **args}
     tensors = tensorfile.read(file)
     stated = model.num_classes if entry is None or entry.num_classes is None else entry.num_classes
     had_classes = classes_in(tensors, model.head) or stated

@@ -20,6 +20,9 @@ from zoo.names import is_arch, is_part
 API = 1
 """The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
 
+MOST_CHANNELS, LONGEST_SIDE = 1024, 8192
+"""Of an input: a file that says more would have memory taken before it is seen not to fit."""
+
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
 
@@ -75,6 +78,10 @@ class Preprocess(Spec, frozen=True):
         super().__post_init__()
         channels, height, width = self.input_size
         self.require(channels > 0 and height > 0 and width > 0, f"input_size {self.input_size} must be positive")
+        is_bounded = channels <= MOST_CHANNELS and max(height, width) <= LONGEST_SIDE
+        self.require(
+            is_bounded, f"input_size {self.input_size} is more than {MOST_CHANNELS} channels of {LONGEST_SIDE} pixels"
+        )
         self.require(0 < self.crop_pct < 2, f"crop_pct {self.crop_pct} must lie in (0, 2): a fraction of the side")
         self.require(
             len(self.mean) == len(self.std) == channels,
@@ -91,12 +98,48 @@ class Requirement(Spec, frozen=True):
     install: str
 
 
+class Argument(Spec, frozen=True):
+    """The values that a weights file may give one argument of a build function.
+
+    One of ``choices``; a number from ``least`` to ``most``, a whole one unless ``least`` is a float; a
+    string that ``pattern`` matches from end to end. With ``longest``, also a list of at most as many.
+    """
+
+    choices: tuple[str | int | float | bool | None, ...] = ()
+    least: int | float | None = None
+    most: int | float = inf
+    pattern: str = ""
+    longest: int = 0
+
+    def takes(self, value: Any) -> bool:
+        """Whether a file may say ``value``."""
+        if isinstance(value, list | tuple):
+            return len(value) <= self.longest and all(map(self._takes_one, value))
+        return self._takes_one(value)
+
+    def _takes_one(self, value: Any) -> bool:
+        if any(type(value) is type(choice) and value == choice for choice in self.choices):  # True is not 1
+            return True
+        if isinstance(value, str):
+            return bool(self.pattern) and re.fullmatch(self.pattern, value) is not None
+        is_number = type(value) is int or (type(value) is float and isinstance(self.least, float))
+        return is_number and self.least is not None and self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        said = [repr(choice) for choice in self.choices]
+        said += [f"{self.least} to {self.most}"] if self.least is not None else []
+        said += [f"text that matches {self.pattern}"] if self.pattern else []
+        return ", ".join(said) + (f", or a list of at most {self.longest}" if self.longest else "")
+
+
 class Model(Spec, frozen=True):
     """One named architecture.
 
     ``build`` takes ``args``, ``num_classes``, ``in_chans`` and what the caller adds, and returns a
     module with timm's model interface. ``head`` and ``stem`` name the submodules that depend on
     ``num_classes`` and ``in_chans``: the only ones whose tensors a weights file need not fit.
+    A weights file and its manifest entry may repeat ``args`` and set what ``file_args`` declares,
+    nothing else, since anyone may have written them.
     ``params`` counts learnable elements as built by default; ``macs`` the multiply-adds of
     convolutions and linear layers for one input of ``preprocess.input_size``, 0 where not stated.
     ``stages`` names the submodules at which features are taken. Without classes (``num_classes`` 0)
@@ -120,6 +163,7 @@ class Model(Spec, frozen=True):
     evaluate: str = "zoo.evaluation:evaluate"
     requires: tuple[Requirement, ...] = ()
     note: str = ""
+    file_args: Mapping[str, Argument] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -199,10 +243,10 @@ class DatasetSpec(Spec, frozen=True):
 class Plugin(Spec, frozen=True):
     """A family: its models, and resources ``"package:path"`` with its weights and recipes.
 
-    What it ``requires``, each of its models does. A plugin that stands for another library has a
-    ``collection`` in place of models: a hook, called on first need and without torch, that returns
-    them and their weights (``zoo.manifest.Weights``), each model named in full, ``plugin/arch``.
-    They have no short names, and are listed only where they are asked for.
+    What it ``requires``, each of its models does, and its ``file_args`` hold for each of them. A plugin
+    that stands for another library has a ``collection`` in place of models: a hook, called on first
+    need and without torch, that returns them and their weights (``zoo.manifest.Weights``), each model
+    named in full, ``plugin/arch``. They have no short names, and are listed only where they are asked for.
     """
 
     name: str
@@ -214,6 +258,7 @@ class Plugin(Spec, frozen=True):
     datasets: tuple[DatasetSpec, ...] = ()
     requires: tuple[Requirement, ...] = ()
     collection: str = ""
+    file_args: Mapping[str, Argument] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,12 +267,15 @@ class Plugin(Spec, frozen=True):
             target = self.collection
             self.require(_TARGET.fullmatch(target) is not None, f"hook {target!r} must read 'package.module:function'")
             self.require(not self.models, "it has models or a collection, not both")
-        if self.requires:
-            models = (replace(model, requires=(*self.requires, *model.requires)) for model in self.models)
-            force_setattr(self, "models", tuple(models))
+        if self.requires or self.file_args:
+            force_setattr(self, "models", tuple(map(self._completed, self.models)))
         names = [model.name for model in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         self.require(not twice, f"models named twice: {', '.join(twice)}")
         self.require(all(map(is_part, names)), "only the models of a collection are named in full")
         for resource in (*self.weights, *filter(None, [self.recipes])):
             self.require(_RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must read 'package:path'")
+
+    def _completed(self, model: Model) -> Model:
+        requires, file_args = (*self.requires, *model.requires), {**self.file_args, **model.file_args}
+        return replace(model, requires=requires, file_args=file_args)

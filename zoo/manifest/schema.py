@@ -13,6 +13,7 @@ from zoo.spec import Preprocess
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+Classes = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 # Alone, $ would let a line feed pass, and \Z is not known to JSON Schema.
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
 Address = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\x00-\x20\x7f]+$(?!\n)")]
@@ -132,7 +133,7 @@ class Weights(Entry, frozen=True):
     papers: tuple[Address, ...] = ()
     license: License = License()
     classes: str = ""
-    num_classes: Count | None = None
+    num_classes: Classes | None = None
     params: Count | None = None
     macs: Count | None = None
     epochs: Count | None = None

@@ -1,0 +1,40 @@
+"""The arguments of build functions: which of them a file of weights may set."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from zoo.errors import WeightsError
+from zoo.spec import Model
+
+
+def of_file(
+    model: Model, args: Mapping[str, Any], source: object, *, overridden: Collection[str] = ()
+) -> dict[str, Any]:
+    """Those of ``args``, as ``source`` describes itself, that count: the caller's own are ``overridden``.
+
+    A file may come from anyone, so it may repeat what the row says and set what the row declares in
+    ``file_args``. Raises :class:`WeightsError` for any other argument or value.
+    """
+    taken = {key: value for key, value in args.items() if key not in overridden}
+    for key, value in taken.items():
+        is_own = key in model.args and _as_json(value) == _as_json(model.args[key])
+        if is_own or (key in model.file_args and model.file_args[key].takes(value)):
+            continue
+        allowed = f"{key} may be {model.file_args[key]}" if key in model.file_args else _names(model)
+        raise WeightsError(
+            f"{source} sets {key} = {value!r}, which a weights file of {model.name} may not set.",
+            hint=f"{allowed}. If you trust the file, set it yourself: --arg {key}=VALUE ({key}=VALUE). "
+            "The plugin's author can allow it in Model.file_args.",
+        )
+    return taken
+
+
+def _as_json(value: Any) -> bytes:
+    """In a file, a tuple is a list."""
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def _names(model: Model) -> str:
+    return f"A file may set {', '.join(model.file_args)}" if model.file_args else "A file may set no argument"
