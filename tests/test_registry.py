@@ -28,16 +28,6 @@ sha256 = "{sha256}"
 """
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path that tests fill with distributions."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    registry.clear()
-    return folder
-
-
 def rows() -> dict[str, PluginRow]:
     return {row.name: row for row in registry.load().plugins}
 
@@ -73,7 +63,7 @@ def test_a_third_party_is_listed_beside_the_built_in_ones(site: Path) -> None:
         (plugin("other", "net"), "broken", "its entry point is called 'bad', the plugin 'other'"),
         (plugin("bad", "net", api="99"), "set aside", "it needs plugin contract 99, this Zoo has 1: pip install -U"),
         (f"{HEAD}plugin = Plugin('bad', 1, (Model('Net', build='a:b'),))", "broken", "a name is lower case letters"),
-        (f"{HEAD}plugin = Plugin('bad', 1, 5)", "broken", "SpecError: Plugin.models = 5"),
+        (f"{HEAD}plugin = Plugin('bad', 1, 5)", "broken", "SpecError: Plugin 'bad': models = 5"),
         ("raise BaseException('stop')", "broken", "raised BaseException: stop"),
     ],
 )

@@ -1,30 +1,27 @@
 """Entry points to plugins to models.
 
-Every plugin is found through the entry-point group ``zoo.plugins``, the built-in ones too. A plugin
-that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two models
-with one name never depend on the order of installation: the built-in distribution owns short names,
-a third party's same name is reached as ``plugin/arch``, and what third parties contest among
+A plugin that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two
+models with one name never depend on the order of installation: the built-in distribution owns short
+names, a third party's same name is reached as ``plugin/arch``, and what third parties contest among
 themselves has to be spelled out. The models of a collection have no short names: nothing is read of
 it until one of them is asked for.
 """
 
 import contextlib
-import importlib.metadata
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from zoo import manifest, names
+from zoo import discovery, manifest, names
+from zoo.discovery import GROUP
 from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
 from zoo.plugins import DISTRIBUTION, PluginRow, hook, resource
 from zoo.spec import Model, Plugin
-
-GROUP = "zoo.plugins"
 
 
 class Found(NamedTuple):
@@ -169,45 +166,12 @@ class Registry:
 @cache
 def load() -> Registry:
     """The registry of this process, read once."""
-    return Registry(list(_discover()), _local_weights())
+    return Registry(list(discovery.discover()), _local_weights())
 
 
 def clear() -> None:
     """Forgets the registry, so that :func:`load` looks again."""
     load.cache_clear()
-
-
-def _discover() -> Iterator[PluginRow]:
-    only, without = _names_in("ZOO_PLUGINS"), _names_in("ZOO_DISABLE_PLUGINS")
-    builtin = _builtin_entry_points()
-    rows = [
-        PluginRow(entry_point, is_builtin=(entry_point.name, entry_point.value) in builtin)
-        for entry_point in importlib.metadata.entry_points(group=GROUP)
-    ]
-    for row in sorted(rows, key=lambda row: (names.natural(row.name), not row.is_builtin)):
-        rivals = [other for other in rows if other.name == row.name and other is not row]
-        if row.name in without:
-            row.refuse("disabled", "ZOO_DISABLE_PLUGINS names it")
-        elif only and row.name not in only:
-            row.refuse("disabled", "ZOO_PLUGINS does not name it")
-        elif rivals and not row.is_builtin:
-            of = ", ".join(sorted(other.distribution for other in rivals))
-            row.refuse("set aside", f"{of} has a plugin {row.name!r} too: uninstall one of them")
-        else:
-            row.load()
-        yield row
-
-
-def _names_in(variable: str) -> set[str]:
-    return {name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()}
-
-
-def _builtin_entry_points() -> set[tuple[str, str]]:
-    try:
-        distribution = importlib.metadata.distribution(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        return set()
-    return {(found.name, found.value) for found in distribution.entry_points if found.group == GROUP}
 
 
 def _local_weights() -> dict[str, tuple[Described, ...]]:
@@ -234,4 +198,4 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
     return found
 
 
-__all__ = ["DISTRIBUTION", "Found", "Listed", "PluginRow", "Registry", "clear", "hook", "load", "resource"]
+__all__ = ["DISTRIBUTION", "GROUP", "Found", "Listed", "PluginRow", "Registry", "clear", "hook", "load", "resource"]

@@ -7,14 +7,12 @@ plugin's top-level module stay free of torch.
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from math import inf, isfinite
 from typing import Any, Literal
 
-import msgspec
 from msgspec.structs import force_setattr, replace
 
-from zoo.errors import SpecError
+from zoo.checked import Spec
 from zoo.names import is_arch, is_part
 
 API = 1
@@ -25,26 +23,6 @@ MOST_CHANNELS, LONGEST_SIDE = 1024, 8192
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
-
-
-_fields_of = cache(msgspec.structs.fields)
-"""A plugin's rows are many of few kinds, and working out a kind's annotations costs more than the checks."""
-
-
-class Spec(msgspec.Struct, frozen=True):
-    """Checks the type of every field on construction."""
-
-    def __post_init__(self) -> None:
-        for field in _fields_of(type(self)):
-            value = getattr(self, field.name)
-            try:
-                msgspec.convert(value, field.type, strict=True)
-            except msgspec.ValidationError as error:
-                raise SpecError(f"{type(self).__name__}.{field.name} = {value!r}: {error}") from None
-
-    def require(self, claim: bool, message: str) -> None:
-        if not claim:
-            raise SpecError(f"{type(self).__name__} {getattr(self, 'name', '')!r}: {message}")
 
 
 class Paper(Spec, frozen=True):
@@ -263,6 +241,7 @@ class Plugin(Spec, frozen=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
         if self.collection:
             target = self.collection
             self.require(_TARGET.fullmatch(target) is not None, f"hook {target!r} must read 'package.module:function'")

@@ -1,6 +1,5 @@
-"""``zoo list``, ``zoo info``, ``zoo plugins``: what there is. Nothing here imports torch."""
+"""``zoo list``, ``zoo info``: what there is. Nothing here imports torch."""
 
-from collections import Counter
 from typing import Any
 
 import click
@@ -44,7 +43,7 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
             note(f"Try zoo list '{pattern}*'.")
     for name in catalogue.left_out(pattern, filters["family"]):
         note(f"Not looked into: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' does.")
-    unusable = [row.name for row in registry.load().plugins if row.status not in ("ok", "disabled")]
+    unusable = [row.name for row in registry.load().plugins if row.status in ("broken", "set aside")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins says why.")
     return None
@@ -70,40 +69,6 @@ def info(name: str, as_json: bool) -> None:
         entry = Listed(found.model.name, found.row, found.model, tuple(every))
         click.echo()
         _print_weights([(entry, weights) for weights in every])
-    return None
-
-
-@click.command()
-@json_option
-def plugins(as_json: bool) -> None:
-    """Show every plugin that is installed and what became of it."""
-    registered = registry.load()
-    models, weights = Counter[PluginRow](), Counter[PluginRow]()
-    for entry in registered.models(registered.collections):  # reads the manifests, so that a bad one shows
-        models[entry.row] += 1
-        weights[entry.row] += len(entry.weights)
-    if as_json:
-        return print_json(
-            [
-                {
-                    "name": row.name,
-                    "distribution": row.distribution,
-                    "version": row.version,
-                    "status": row.status,
-                    "reason": row.reason,
-                    "models": models[row],
-                    "weights": weights[row],
-                    "builtin": row.is_builtin,
-                }
-                for row in registered.plugins
-            ]
-        )
-    rows = [
-        (row.name, row.distribution, row.version, row.status, str(models[row]), str(weights[row]), row.reason)
-        for row in registered.plugins
-    ]
-    titles = ("plugin", "distribution", "version", "status", "models", "weights", "reason")
-    print_table(titles, rows, right=("models", "weights"))
     return None
 
 
