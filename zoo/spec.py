@@ -85,7 +85,7 @@ class Argument(Spec, frozen=True):
 
     choices: tuple[str | int | float | bool | None, ...] = ()
     least: int | float | None = None
-    most: int | float = inf
+    most: int | float | None = None
     pattern: str = ""
     longest: int = 0
 
@@ -101,11 +101,13 @@ class Argument(Spec, frozen=True):
         if isinstance(value, str):
             return bool(self.pattern) and re.fullmatch(self.pattern, value) is not None
         is_number = type(value) is int or (type(value) is float and isinstance(self.least, float))
-        return is_number and self.least is not None and self.least <= value <= self.most
+        least, most = self.least, inf if self.most is None else self.most
+        return is_number and least is not None and least <= value <= most
 
     def __str__(self) -> str:
         said = [repr(choice) for choice in self.choices]
-        said += [f"{self.least} to {self.most}"] if self.least is not None else []
+        if self.least is not None:
+            said.append(f"at least {self.least}" if self.most is None else f"{self.least} to {self.most}")
         said += [f"text that matches {self.pattern}"] if self.pattern else []
         return ", ".join(said) + (f", or a list of at most {self.longest}" if self.longest else "")
 
