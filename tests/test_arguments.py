@@ -10,7 +10,7 @@ import pytest
 import zoo
 from zoo import arguments, registry, tensorfile
 from zoo.convert import convert
-from zoo.errors import SpecError, WeightsError
+from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.spec import Argument, Preprocess
 
 
@@ -113,3 +113,17 @@ def test_an_argument_takes_values_of_its_type_within_its_bounds(
 def test_an_input_beyond_all_reason_is_refused(size: tuple[int, int, int]) -> None:
     with pytest.raises(SpecError, match="input_size"):
         Preprocess(input_size=size, mean=(0.0,) * size[0], std=(1.0,) * size[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "said"),
+    [
+        ("resnet20", {"num_clases": 5}, "resnet20 takes no argument 'num_clases'.\nDid you mean num_classes?"),
+        ("resnet20.c10", {"shortcutt": "A"}, "Did you mean shortcut?"),
+        ("resnet20", {"zzz": 1}, "It takes depth, shortcut"),
+    ],
+)
+def test_a_misspelt_argument_is_answered_with_the_nearest(name: str, args: dict[str, Any], said: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        zoo.create(name, **args)
+    assert said in str(caught.value)

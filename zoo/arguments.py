@@ -1,11 +1,12 @@
-"""The arguments of build functions: which of them a file of weights may set."""
+"""The arguments of build functions: which there are, and which of them a file of weights may set."""
 
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
 
-from zoo.errors import WeightsError
+from zoo.errors import UnknownNameError, WeightsError
 from zoo.spec import Model
 
 
@@ -29,6 +30,21 @@ def of_file(
             "The plugin's author can allow it in Model.file_args.",
         )
     return taken
+
+
+def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) -> None:
+    """Raises :class:`UnknownNameError` with the nearest for one of ``args`` that ``build`` does not take."""
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):  # of a callable without a signature
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for name in args:
+        if name not in known:
+            near = UnknownNameError.of("argument", name, known, hint=f"It takes {', '.join(known)}.")
+            raise UnknownNameError(f"{model.name} takes no argument {name!r}.", hint=near.hint)
 
 
 def _as_json(value: Any) -> bytes:

@@ -206,13 +206,14 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> 
 
 def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> nn.Module:
     build = registry.hook(model.build, model.requires)
+    arguments.check_names(model, build, args)
     try:
         module: nn.Module = build(num_classes=num_classes, in_chans=in_chans, **args)
     except ZooError:
         raise
-    except Exception as error:  # a plugin's code may raise anything; an argument it does not know is a TypeError
+    except Exception as error:  # a plugin's code may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in args.items())
-        raise PluginError(f"{model.build}({given}) raised {type(error).__name__}: {error}") from error
+        raise PluginError(f"{model.name}: {model.build}({given}) raised {type(error).__name__}: {error}") from error
     return module
 
 

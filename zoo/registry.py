@@ -9,6 +9,7 @@ it until one of them is asked for.
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -79,14 +80,24 @@ class Registry:
                     listed.append(Listed(self._listed_name(arch, row), row, model, self.weights_of(row, model)))
         return sorted(listed, key=lambda entry: names.natural(entry.name))
 
-    def find(self, text: str) -> Found:
-        """What ``text`` stands for.
+    def find(self, text: str, *, distribution: str = "") -> Found:
+        """What ``text`` stands for; ``distribution`` is the one that a file or an entry says has it.
 
         Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` where
         several third parties claim a short name.
         """
-        name = names.parse(text)
-        row, model = self._find_model(name)
+        try:
+            name = names.parse(text)
+        except UnknownNameError:
+            self._guess(text)
+            raise
+        try:
+            row, model = self._find_model(name)
+        except UnknownNameError as error:
+            local = (one.weights.distribution for one in self._local.get(name.arch, ()))
+            if of := distribution or next(filter(None, local), ""):
+                error.hint = f"It is said to be of the distribution {of!r}. If you trust that: pip install {of}"
+            raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
         return self.tagged(found, name.tag) if name.tag else found
@@ -116,6 +127,11 @@ class Registry:
     def folder_of(self, weights: Weights) -> str:
         """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty where a plugin's does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
+
+    def distribution_of(self, model: Model) -> str:
+        """What to install for ``model``; empty for a built-in one."""
+        rows = (row for row in self.plugins if row.plugin is not None and not row.is_builtin)
+        return next((row.distribution for row in rows if model in row.plugin.models), "")
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = self._owners[arch]
@@ -151,7 +167,29 @@ class Registry:
             with contextlib.suppress(PluginError):
                 if (full := f"{row.name}/{arch}") in row.models:
                     return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
-        return UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
+        error = UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
+        # What a plugin that cannot be used would have is not known: a name like its own is likely one of its.
+        unusable = [row for row in self.plugins if row.plugin is None]
+        if own := [row for row in unusable if arch.startswith(row.name)]:
+            error.hint = f"Plugin {own[0].name!r} is {own[0].status}: {own[0].reason}. zoo plugins shows all."
+        elif unusable:
+            said = ", ".join(f"{row.name} ({row.status})" for row in unusable)
+            error.hint += f" Plugins that cannot be used may have it: {said}; zoo plugins says why."
+        return error
+
+    def _guess(self, text: str) -> None:
+        """Raises :class:`UnknownNameError` for a text that is a name but for case and signs: ``ResNet-50``."""
+        plugin, slash, _ = text.lower().rpartition("/")
+        arch, _, tag = text.partition(".")
+        known: Iterable[str] = self._owners
+        for row in self.plugins if slash else ():
+            if row.name == plugin:
+                known = [name if "/" in name else f"{row.name}/{name}" for name in row.models]
+        for name in known:
+            if _letters(name) == _letters(arch):
+                raise UnknownNameError(
+                    f"Unknown model {text!r}.", hint=f"Did you mean {name}{f'.{tag}'.lower() if tag else ''}?"
+                )
 
     def _explain_plugin(self, plugin: str) -> None:
         rows = [row for row in self.plugins if row.name == plugin]
@@ -161,6 +199,10 @@ class Registry:
             )
         if all(row.plugin is None for row in rows):
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
+
+
+def _letters(text: str) -> str:
+    return re.sub("[^a-z0-9/]", "", text.lower())
 
 
 @cache

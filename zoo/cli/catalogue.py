@@ -7,7 +7,7 @@ import click
 from zoo import catalogue, registry
 from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
 from zoo.cli.output import count, note, print_facts, print_json, print_table, size
-from zoo.errors import ZooError
+from zoo.errors import UnknownNameError, ZooError
 from zoo.interval import wilson
 from zoo.manifest import Probe, Score, Weights
 from zoo.registry import Found, Listed, PluginRow
@@ -39,14 +39,30 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
         _print_weights(weights)
     if not lines:
         note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
-        if not {"*", "?", "["} & set(pattern):
-            note(f"Try zoo list '{pattern}*'.")
+        _guess(pattern, filters["dataset"])
     for name in catalogue.left_out(pattern, filters["family"]):
         note(f"Not looked into: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' does.")
     unusable = [row.name for row in registry.load().plugins if row.status in ("broken", "set aside")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins says why.")
     return None
+
+
+def _guess(pattern: str, dataset: str | None) -> None:
+    """What may have been meant where nothing matches."""
+    known = {data for entry in registry.load().models() for one in entry.weights for data in catalogue.trained_on(one)}
+    if dataset is not None and dataset not in known:
+        every = f"There are {', '.join(sorted(known - {''}))}."
+        note(f"No weights are for a data set {dataset!r}. {UnknownNameError.of('', dataset, known, hint=every).hint}")
+    if {"*", "?", "["} & set(pattern):
+        return
+    try:
+        registry.load().find(pattern)
+    except UnknownNameError as error:
+        note(error.hint)
+        note(f"Try zoo list '{pattern}*'.")
+    except ZooError:
+        pass
 
 
 @click.command()

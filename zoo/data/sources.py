@@ -54,7 +54,9 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
         return folder.read(path, split)
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
-    raise UnknownNameError.of("data set", name_or_path, [*BUILT_IN, *(spec.name for _, spec in _specs())])
+    known = [*BUILT_IN, *(spec.name for _, spec in _specs())]
+    hint = f"Names are {', '.join(known)}. Any other data set is given by its path, such as ./FOLDER, or as hf:NAME."
+    raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
 
 
 def open_stream(address: str | Path, split: str = "train") -> ImageStream | None:
