@@ -185,7 +185,7 @@ def test_an_unknown_name_is_answered_with_what_there_is(ask: str, hint: str) -> 
     ("text", "said"),
     [
         ("raise RuntimeError('spoilt')", "Plugin 'pet' is broken: importing pet:plugin raised RuntimeError: spoilt"),
-        ("", ""),
+        ("", "Plugin 'pet' is disabled: ZOO_DISABLE_PLUGINS names it"),
     ],
 )
 def test_a_short_name_of_a_plugin_that_cannot_be_used_is_answered_with_why(
