@@ -2,22 +2,28 @@
 
 import hashlib
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import distributions
 import pytest
 import specimen
 import torch
+from click.testing import CliRunner
+from hub_server import HubServer
 from PIL import Image
 from torch import Tensor, nn
 
 import zoo
-from zoo import tensorfile
+from zoo import registry, tensorfile
+from zoo.cli import cli
 from zoo.creation import info_of
 from zoo.errors import (
     FileFormatError,
+    MissingExtraError,
     SpecError,
     TensorMismatchError,
     UnknownNameError,
@@ -295,3 +301,46 @@ def test_creating_imports_neither_torchvision_nor_timm(file: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+UNPINNED = """
+[resnet110.own]
+repo = "alice/net"
+file = "model.safetensors"
+pinned = false
+"""
+
+
+@pytest.mark.parametrize("name", ["resnet110.own", "resnet110"])
+def test_the_hint_for_unpinned_weights_leads_to_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first words are a command; after it, what it says to use works."""
+    (tmp_path / "manifest.toml").write_text(UNPINNED)
+    monkeypatch.setenv("ZOO_HUB", str(tmp_path))
+    registry.clear()
+    content = tensorfile.write(zoo.create("resnet110").state_dict(), tmp_path / "alice/net/model.safetensors", {})
+    with pytest.raises(UnpinnedError) as caught:
+        zoo.create(name, pretrained=True)
+    command = re.match(r"zoo (fetch \S+ --allow-unpinned)", caught.value.hint)
+    assert command is not None
+    assert CliRunner().invoke(cli, command[1].split()).exit_code == 0
+    file = zoo.create("resnet110.own").zoo_info.file
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == content
+
+
+def test_what_is_not_installed_is_told_before_anything_is_fetched(
+    hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.commit("alice/net", {"model.safetensors": b"x"})
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    entry = f'[pet_net.own]\nrepo = "alice/net"\nfile = "model.safetensors"\nsha256 = "{sha256}"\n'
+    (tmp_path / "manifest.toml").write_text(entry)
+    monkeypatch.setenv("ZOO_HUB", str(tmp_path))
+    text = distributions.plugin("pet", "pet_net").replace("build=", 'requires=(Requirement("absent", "a"),), build=')
+    site = distributions.install(tmp_path / "site", "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
+    monkeypatch.syspath_prepend(site)
+    registry.clear()
+    with pytest.raises(MissingExtraError, match="pet_net needs absent, which is not installed"):
+        zoo.create("pet_net.own")
+    assert hub_server.requests == []
