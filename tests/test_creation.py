@@ -22,6 +22,7 @@ from zoo import registry, tensorfile
 from zoo.cli import cli
 from zoo.creation import info_of
 from zoo.errors import (
+    DataError,
     FileFormatError,
     MissingExtraError,
     SpecError,
@@ -301,6 +302,39 @@ def test_creating_imports_neither_torchvision_nor_timm(file: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_type_alone_has_its_effect(dtype: torch.dtype, file: Path) -> None:
+    for module in (zoo.create("resnet20", dtype=dtype), zoo.create("resnet20", weights=file, dtype=dtype)):
+        assert {parameter.dtype for parameter in module.parameters()} == {dtype}
+
+
+def test_a_device_alone_has_its_effect() -> None:
+    module = zoo.create("resnet20", device="meta")
+    assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "said"),
+    [
+        ("zoo.DataError('of the hook', hint='its own')", DataError, "of the hook\nits own"),
+        ("KeyError('of the hook')", TensorMismatchError, "does not fit"),
+    ],
+)
+def test_what_a_translate_hook_says_itself_is_what_is_told(
+    raised: str, expected: type[ZooError], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other error of its may come of tensors that are none of its own: then those do not fit."""
+    more = {"translation.py": f"import zoo\ndef translate(tensors, module):\n    raise {raised}\n".encode()}
+    change = ('build="PACKAGE.model:build",', 'build="PACKAGE.model:build", translate="PACKAGE.translation:translate",')
+    specimen.install(tmp_path / "site", monkeypatch, change, more=more)
+    tensorfile.write({"other": torch.zeros(1)}, tmp_path / "net.safetensors", {})
+    with pytest.raises(ZooError) as caught:
+        zoo.create("net", weights=tmp_path / "net.safetensors")
+    assert type(caught.value) is expected
+    assert said in str(caught.value)
 
 
 UNPINNED = """
