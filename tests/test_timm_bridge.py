@@ -13,7 +13,7 @@ from distributions import run
 from torch import Tensor, nn
 
 import zoo
-from zoo import load, names, registry, tensorfile
+from zoo import catalogue, load, names, registry, tensorfile
 from zoo.cli.options import complete_name
 from zoo.errors import (
     FileFormatError,
@@ -187,6 +187,26 @@ def test_what_an_entry_says_of_the_input_is_what_timm_prepares() -> None:
         )
         for field in ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode"):
             assert getattr(weights.preprocess, field) == config[field], (name, field)
+
+
+@needs_same_timm
+@pytest.mark.parametrize(
+    ("arch", "tag"),
+    [
+        ("convnext_base", "fb_in22k"),
+        ("resnet18", "a3_in1k"),
+        ("vit_small_patch16_384", "augreg_in21k_ft_in1k"),
+        ("resnetv2_50x1_bit", "goog_in21k"),
+        ("test_vit", "r160_in1k"),
+    ],
+)
+def test_the_size_of_weights_is_that_of_timms_network_for_their_classes_and_input(arch: str, tag: str) -> None:
+    found = registry.load().find(f"timm/{arch}.{tag}")
+    assert found.weights is not None
+    with torch.device("meta"):
+        module = timm.create_model(f"{arch}.{tag}", num_classes=found.weights.num_classes)
+    counted = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    assert catalogue.params_of(found.model, found.weights) == counted
 
 
 def test_the_snapshot_is_small() -> None:

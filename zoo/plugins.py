@@ -106,6 +106,11 @@ class PluginRow:
         reason = f"it needs plugin contract {needed}, this Zoo has {API}: pip install -U {DISTRIBUTION}"
         self.refuse("set aside", reason, error)
 
+    @property
+    def module(self) -> str:
+        """The module that defines the plugin."""
+        return self._entry_point.module
+
     # A distribution's metadata is parsed as an e-mail: too slow to do for a plugin nobody asks about.
     @cached_property
     def distribution(self) -> str:

@@ -130,8 +130,8 @@ class Registry:
 
     def distribution_of(self, model: Model) -> str:
         """What to install for ``model``; empty for a built-in one."""
-        rows = (row for row in self.plugins if row.plugin is not None and not row.is_builtin)
-        return next((row.distribution for row in rows if model in row.plugin.models), "")
+        owners = (row for row, own in self._owners.get(model.name, ()) if own == model and not row.is_builtin)
+        return next((row.distribution for row in owners), "")
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = self._owners[arch]
