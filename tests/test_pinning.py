@@ -192,6 +192,19 @@ def test_a_web_server_tells_the_size_and_the_name_the_beginning_of_the_hash(hub_
     assert (whole.sha256_prefix, whole.size, whole.sha256, whole.pinned) == ("", len(CONTENT), SHA256, True)
 
 
+def test_pin_downloads_what_no_hub_states_only_when_told_to(hub_server: HubServer, tmp_path: Path) -> None:
+    hub_server.commit(REPO, {FILE: CONTENT})
+    file = tmp_path / "manifest.toml"
+    hub = f'hub = "{hub_server.mirror_url}"'
+    file.write_text(f'[resnet18.ours]\nrepo = "{REPO}"\nfile = "{FILE}"\n{hub}\npinned = false\n')
+    ask("pin", "--manifest", file)
+    assert SHA256 not in file.read_text()
+    answer = ask("pin", "--manifest", file, "--download")
+    assert answer.exit_code == 0, answer.output
+    (entry,) = manifest.read(file)
+    assert (entry.sha256, entry.pinned) == (SHA256, True)
+
+
 def test_a_download_that_is_not_what_its_name_says_pins_nothing(hub_server: HubServer) -> None:
     name = "tiny-0badbeef.pth"
     hub_server.commit(REPO, {name: CONTENT})

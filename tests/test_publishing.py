@@ -192,7 +192,8 @@ def test_a_commit_in_between_is_not_overwritten(hugging_face: HubServer, monkeyp
 
 
 def test_a_private_repository_is_asked_for(hugging_face: HubServer) -> None:
-    publish(DIGITS, "resnet20.mine", "hf://alice/tiny", private=True)
+    answer = ask("publish", DIGITS, "--as", "resnet20.mine", "--to", "hf://alice/tiny", "--private")
+    assert answer.exit_code == 0, answer.output
     assert hugging_face.repos["alice/tiny"].is_private
 
 

@@ -201,6 +201,10 @@ def test_a_key_is_no_identity(hub: Path, key: Path, tmp_path: Path) -> None:
     content, mark = (hub / "manifest.toml").read_bytes(), (hub / "manifest.toml.sig").read_bytes()
     with pytest.raises(SignatureError, match=r"not signed by someone@example.*: expected certificate in bundle"):
         signing.verify(content, mark, someone, "it")
+    words = ("--identity", someone.identity, "--issuer", someone.issuer, "--trust-root", trust)
+    answer = ask("verify-signature", hub, *words)
+    assert answer.exit_code == 1
+    assert "not signed by someone@example" in answer.output
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
