@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,20 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job,
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # huggingface_hub reads it at import, whoever imports it first
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fail-on-skip", action="store_true", help="A test that would be skipped fails.")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With ``--fail-on-skip``, data or a library that is not there is a failure; ``may_skip`` exempts a test."""
+    report = yield
+    if report.skipped and item.config.getoption("--fail-on-skip") and item.get_closest_marker("may_skip") is None:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped: {report.longrepr[-1] if report.longrepr else ''}"
+    return report
 
 
 @pytest.fixture(autouse=True)

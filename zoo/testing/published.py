@@ -1,11 +1,31 @@
 """What a manifest promises of its weights."""
 
+from typing import Any, NamedTuple
+
 import torch
 
 import zoo
 from zoo import probe
 from zoo.manifest import Weights
+from zoo.spec import Model
 from zoo.testing.subject import BATCH, Subject
+
+
+class Shape(NamedTuple):
+    """What of an entry decides which network is built, and for which input."""
+
+    args: dict[str, Any]
+    num_classes: int
+    input_size: tuple[int, int, int]
+
+
+def shape(model: Model, entry: Weights) -> Shape:
+    classes = model.num_classes if entry.num_classes is None else entry.num_classes
+    return Shape(entry.args, classes, (entry.preprocess or model.preprocess).input_size)
+
+
+def is_embedded(entry: Weights) -> bool:
+    return entry.hub.startswith("embedded:") and entry.pinned
 
 
 def weights(subject: Subject, entry: Weights) -> None:
@@ -13,20 +33,18 @@ def weights(subject: Subject, entry: Weights) -> None:
 
     Embedded weights are loaded as well, and must pass their probe; others would need a network.
     """
-    model = subject.model
-    preprocess = entry.preprocess or model.preprocess
-    classes = model.num_classes if entry.num_classes is None else entry.num_classes
+    args, classes, size = shape(subject.model, entry)
     device = subject.shape_device
     with subject.on(device):
-        module = subject.build(num_classes=classes, in_chans=preprocess.input_size[0], **entry.args)
-        logits = module(subject.images(device, size=preprocess.input_size))
+        module = subject.build(num_classes=classes, in_chans=size[0], **args)
+        logits = module(subject.images(device, size=size))
     assert logits.shape == (BATCH, classes), f"the output is {tuple(logits.shape)}, expected {(BATCH, classes)}"
-    if not (entry.hub.startswith("embedded:") and entry.pinned):
+    if not is_embedded(entry):
         return
     trained = zoo.create(f"{subject.plugin}/{entry.name}").eval()
     with torch.no_grad():
-        logits = trained(subject.images(size=preprocess.input_size))
+        logits = trained(subject.images(size=size))
     assert logits.shape == (BATCH, classes), f"trained for {classes} classes, it gives {tuple(logits.shape)}"
     assert logits.isfinite().all(), "the trained network's logits are not finite"
     if entry.probe is not None:
-        probe.check(trained, preprocess, entry.probe)
+        probe.check(trained, entry.preprocess or subject.model.preprocess, entry.probe)
