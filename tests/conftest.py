@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 from hub_server import HubServer
+from hypothesis import settings
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, whose children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # huggingface_hub reads it at import, whoever imports it first
+
+
+settings.register_profile("ci", derandomize=True)
+if "CI" in os.environ:  # a run there says something of the change, not of a new example
+    settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
