@@ -42,7 +42,20 @@ def run(job: str, wheel: Path) -> bool:
     uv("pip", "install", "--python", python, *options, f"zoo-vision[test] @ {wheel.as_uri()}")
     # -P: the wheel is tested, not the working tree.
     tests = [ROOT / "tests" / f"test_{name}.py" for name in SUBSET]
-    command = [python, "-P", "-m", "pytest", "-q", "-n", "2", "-c", ROOT / "pyproject.toml", *tests]
+    command = [
+        python,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        ROOT / "pyproject.toml",
+        *tests,
+    ]
     return subprocess.run(list(map(str, command)), cwd=HOME).returncode == 0
 
 
