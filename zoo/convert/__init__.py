@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from torch import Tensor
 
-from zoo import load, manifest, manifest_text, names, probe, registry, storage, tensorfile
+from zoo import arguments, counting, load, manifest, manifest_text, names, probe, registry, storage, tensorfile
 from zoo.convert import download, readers
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted, fit
@@ -74,7 +74,8 @@ def convert(
         place = Source(Path(source), Path(source).name)
     checkpoint = readers.read(place.path, Path(place.name).suffix)
     about = checkpoint.about
-    fitted = fit(checkpoint.tensors, found, key_map, about.get("args", {}), place.name)
+    args = arguments.of_file(found.model, about.get("args", {}), place.name)
+    fitted = fit(checkpoint.tensors, found, key_map, args, place.name)
     _check_finite(fitted.tensors, place.name)
     about = {**_describe(fitted, found), "origin": _origin(place, fitted.key_map, sha256), **about}
     digest = tensorfile.write(fitted.tensors, out, about)
@@ -144,6 +145,7 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
         origin=str(about["origin"]),
         classes=info.classes,
         num_classes=about["num_classes"],
+        **counting.differing(module, found.model, info.preprocess.input_size),
         preprocess=msgspec.convert(about["preprocess"], Preprocess),
         args=about["args"],
         probe=probe.take(module, info.preprocess),

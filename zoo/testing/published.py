@@ -5,23 +5,25 @@ from typing import Any, NamedTuple
 import torch
 
 import zoo
-from zoo import probe
+from zoo import counting, probe
+from zoo.catalogue import params_of
 from zoo.manifest import Weights
 from zoo.spec import Model
 from zoo.testing.subject import BATCH, Subject
 
 
 class Shape(NamedTuple):
-    """What of an entry decides which network is built, and for which input."""
+    """What an entry says of the network that it needs, and of its input."""
 
     args: dict[str, Any]
     num_classes: int
     input_size: tuple[int, int, int]
+    params: int
 
 
 def shape(model: Model, entry: Weights) -> Shape:
     classes = model.num_classes if entry.num_classes is None else entry.num_classes
-    return Shape(entry.args, classes, (entry.preprocess or model.preprocess).input_size)
+    return Shape(entry.args, classes, (entry.preprocess or model.preprocess).input_size, params_of(model, entry))
 
 
 def is_embedded(entry: Weights) -> bool:
@@ -29,15 +31,17 @@ def is_embedded(entry: Weights) -> bool:
 
 
 def weights(subject: Subject, entry: Weights) -> None:
-    """The entry's arguments build a network that takes the input it declares.
+    """The entry's arguments build a network of the size that is stated, which takes the input it declares.
 
     Embedded weights are loaded as well, and must pass their probe; others would need a network.
     """
-    args, classes, size = shape(subject.model, entry)
+    args, classes, size, stated = shape(subject.model, entry)
     device = subject.shape_device
     with subject.on(device):
         module = subject.build(num_classes=classes, in_chans=size[0], **args)
         logits = module(subject.images(device, size=size))
+    counted = counting.params(module)
+    assert counted == stated, f"the list says {stated:_} params, the network has {counted:_}: state params = {counted}"
     assert logits.shape == (BATCH, classes), f"the output is {tuple(logits.shape)}, expected {(BATCH, classes)}"
     if not is_embedded(entry):
         return
