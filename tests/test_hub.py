@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import specimen
 from hub_server import HubServer
 
 from zoo import hub
@@ -97,24 +98,31 @@ def test_a_file_address_is_a_hub(tmp_path: Path) -> None:
     assert hub.fetch(entry(hub=address)).read_bytes() == CONTENT
 
 
-def test_an_installed_package_is_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory(tmp_path / "package_with_weights")
-    (tmp_path / "package_with_weights" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    assert hub.fetch(entry(hub="embedded:package_with_weights")).read_bytes() == CONTENT
+def test_a_plugins_package_is_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = specimen.install(tmp_path, monkeypatch, more={FILE: CONTENT})
+    assert hub.fetch(entry(hub=f"embedded:{package}", repo="")).read_bytes() == CONTENT
 
 
-def test_a_zipped_package_is_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory(tmp_path / "in" / "zipped_with_weights")
-    (tmp_path / "in" / "zipped_with_weights" / "__init__.py").touch()
+def test_a_plugins_package_in_a_zip_is_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = specimen.install(tmp_path / "in", monkeypatch, more={FILE: CONTENT})
+    sys.path.remove(str(tmp_path / "in"))
     monkeypatch.syspath_prepend(shutil.make_archive(str(tmp_path / "package"), "zip", tmp_path / "in"))
-    assert hub.fetch(entry(hub="embedded:zipped_with_weights")).read_bytes() == CONTENT
+    assert hub.fetch(entry(hub=f"embedded:{package}", repo="")).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("package", ["no_such_package", "", ".", "a b", "os"])
-def test_a_package_that_is_none_is_an_error(package: str) -> None:
+@pytest.mark.parametrize("package", ["no_such_package", "", ".", "a b", "os", "installed", "installed.within"])
+def test_a_package_that_no_plugin_brings_is_an_error_and_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    directory(tmp_path / "installed")
+    directory(tmp_path / "installed" / "within")
+    for file in (tmp_path / "installed", tmp_path / "installed" / "within"):
+        (file / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(HubError, match="No source served"):
         hub.fetch(entry(hub=f"embedded:{package}"))
+    assert not (tmp_path / "ran").exists()
+    assert "installed" not in sys.modules
 
 
 def test_a_web_server_is_a_hub(hub_server: HubServer) -> None:

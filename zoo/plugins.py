@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -71,6 +72,12 @@ class PluginRow:
     @property
     def is_collection(self) -> bool:
         return self.plugin is not None and bool(self.plugin.collection)
+
+    @property
+    def packages(self) -> set[str]:
+        """The top-level packages that hold the plugin's code and its weights' manifests."""
+        addresses = [self._entry_point.value, *self.plugin.weights] if self.plugin else []
+        return {re.split("[.:]", address)[0] for address in addresses}
 
     @property
     def models(self) -> dict[str, Model]:
