@@ -174,6 +174,19 @@ def test_where_nothing_can_be_written_is_said_without_the_token(
     assert not hub_server.repos
 
 
+@pytest.mark.parametrize("to", ["hf://alice/tiny", "memory://weights"])
+def test_offline_nothing_is_published_and_nobody_asked(
+    hugging_face: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, to: str
+) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    answer = ask("publish", DIGITS, "--as", "resnet20.mine", "--to", to)
+    assert answer.exit_code == 1
+    assert "the network is off (ZOO_OFFLINE=1)" in answer.stderr
+    assert hugging_face.requests == []
+    for allowed in (["--to", to, "--dry-run"], ["--to", str(tmp_path / "local")]):
+        assert ask("publish", DIGITS, "--as", "resnet20.mine", *allowed).exit_code == 0
+
+
 def test_a_commit_in_between_is_not_overwritten(hugging_face: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import HfApi
 

@@ -17,7 +17,7 @@ from zoo.manifest import Weights
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.transfer import Arrival, Progress, Source
 
-__all__ = ["cached", "fetch", "offline_switch", "use", "verify"]
+__all__ = ["cached", "fetch", "offline_switch", "require_network", "use", "verify"]
 
 
 def fetch(
@@ -181,6 +181,12 @@ def offline_switch() -> str:
     """The environment variable that turns the network off, or nothing."""
     switches = ("ZOO_OFFLINE", "HF_HUB_OFFLINE")
     return next((name for name in switches if os.environ.get(name, "").lower() in {"1", "on", "yes", "true"}), "")
+
+
+def require_network(what: str) -> None:
+    """Raises :class:`OfflineError` if the network is off; ``what`` needs it."""
+    if switch := offline_switch():
+        raise OfflineError(f"{what}: the network is off ({switch}={os.environ[switch]}).", hint=f"Unset {switch}.")
 
 
 def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooError:
