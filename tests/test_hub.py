@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hub_server import HubServer
 from zoo import hub
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError
 from zoo.hub import cache, transfer
+from zoo.hub.parts import Part
 from zoo.manifest import Weights
 
 REPO = "alice/tiny"
@@ -64,6 +66,15 @@ def quarantined() -> list[str]:
 
 def parts() -> list[Path]:
     return [*(cache.root() / "parts").iterdir()]
+
+
+def arrived(key: str) -> int:
+    """The bytes of ``key`` that a fetch has written so far."""
+    sizes = [0]
+    for file in (cache.root() / "parts").glob(f"{key}.*"):
+        with suppress(FileNotFoundError):
+            sizes.append(file.stat().st_size)
+    return max(sizes)
 
 
 def start_fetch(weights: Weights, environment: dict[str, str] | None = None) -> "subprocess.Popen[str]":
@@ -150,7 +161,7 @@ def test_a_bucket_is_a_hub_and_is_read_on_from_a_part(s3_server: str) -> None:
 
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir("weights")
     s3fs.S3FileSystem(skip_instance_cache=True).pipe(f"weights/hub/{REPO}/{FILE}", CONTENT)
-    with cache.Part(SHA256) as part:
+    with Part(SHA256) as part:
         part.write(CONTENT[:600_000])
     reports: list[tuple[int, int]] = []
     file = hub.fetch(entry(hub="s3://weights/hub"), progress=lambda *report: reports.append(report))
@@ -442,8 +453,7 @@ def test_a_killed_fetch_is_continued_by_the_next_process(hub_server: HubServer) 
     weights = entry(sha256=hashlib.sha256(content).hexdigest(), size=len(content), revision=commit)
     hub_server.inject("slow", weights.sha256, seconds=0.02)
     process = start_fetch(weights)
-    part = cache.root() / "parts" / f"{weights.sha256}.part"
-    while not (part.exists() and part.stat().st_size > 1_000_000):
+    while arrived(weights.sha256) <= 1_000_000:
         time.sleep(0.01)
     process.kill()
     output, _ = process.communicate()
@@ -458,7 +468,7 @@ def test_a_killed_fetch_is_continued_by_the_next_process(hub_server: HubServer) 
 
 
 def test_a_fetch_that_was_killed_before_the_last_step_needs_no_source(tmp_path: Path) -> None:
-    with cache.Part(SHA256) as part:
+    with Part(SHA256) as part:
         part.write(CONTENT)
     assert hub.fetch(entry(hub=str(tmp_path / "gone"))).read_bytes() == CONTENT
 
@@ -467,7 +477,7 @@ def test_a_fetch_that_was_killed_before_the_last_step_needs_no_source(tmp_path: 
 @pytest.mark.parametrize("size", [0, len(CONTENT)])
 def test_a_part_with_other_bytes_is_fetched_again_from_the_start(hub_server: HubServer, left: bytes, size: int) -> None:
     hub_server.commit(REPO, {FILE: CONTENT})
-    with cache.Part(SHA256) as part:
+    with Part(SHA256) as part:
         part.write(left)
     assert hub.fetch(entry(size=size)).read_bytes() == CONTENT
 
@@ -475,7 +485,7 @@ def test_a_part_with_other_bytes_is_fetched_again_from_the_start(hub_server: Hub
 def test_a_server_without_ranges_is_read_from_the_start(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hub_server.Handler.send_file", _without_ranges)
     hub_server.commit(REPO, {FILE: CONTENT})
-    with cache.Part(SHA256) as part:
+    with Part(SHA256) as part:
         part.write(CONTENT[:700_000])
     assert hub.fetch(entry()).read_bytes() == CONTENT
 
@@ -596,7 +606,7 @@ def hugging_face_file(hub_server: HubServer) -> Path:
 
 
 def test_what_hugging_faces_cache_holds_is_not_fetched(hugging_face_file: Path, hub_server: HubServer) -> None:
-    with cache.Part(SHA256) as part:
+    with Part(SHA256) as part:
         part.write(CONTENT[:10])
     file = hub.fetch(entry())
     assert file.read_bytes() == CONTENT

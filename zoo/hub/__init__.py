@@ -120,13 +120,17 @@ def _not_fetched(weights: Weights) -> HubError:
 
 
 def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
-    """Asks every source in turn; the caller holds the lock."""
+    """Asks every source in turn."""
+    from zoo.hub import parts
+
     failures: list[tuple[str, ZooError]] = []
     try:
         verify(weights)
     except IntegrityError as error:
         file, expected = _kept(weights)
-        cache.quarantine(file, expected, cache.sha256_of(file))
+        if (got := cache.sha256_of(file)) == expected:  # another process has just fetched it again
+            return file
+        cache.quarantine(file, expected, got)
         failures.append(("the cache", error))
     except HubError:
         pass  # the ordinary case: it is not there
@@ -140,7 +144,9 @@ def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -
         if not weights.sha256:
             note = cache.Note(weights.name, arrival.sha256, arrival.size, name, arrival.revision)
             cache.remember(weights, note)
-        return cache.admit(arrival.path, weights, arrival.sha256)
+        file = cache.admit(arrival.path, weights, arrival.sha256)
+        parts.discard(cache.key_of(weights))
+        return file
     raise _none_left(weights, failures)
 
 

@@ -283,7 +283,7 @@ def _embedded(text: str, name: str) -> Embedded:
 
 def _held_file(file: Path) -> Held | None:
     try:
-        with file.open("rb") as stream:
+        with storage.open_regular(file) as stream:
             return Held(hashlib.file_digest(stream, "sha256").hexdigest())
     except FileNotFoundError:
         return None
