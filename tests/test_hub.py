@@ -680,6 +680,16 @@ def test_an_unpinned_entry_is_refused_with_what_to_do(hub_server: HubServer) -> 
     assert hub_server.requests == []
 
 
+def test_a_mirror_is_asked_for_an_unpinned_entry_only_where_its_own_hub_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, mirror = directory(tmp_path / "own"), directory(tmp_path / "mirror", flipped(CONTENT))
+    monkeypatch.setenv("ZOO_HUB", mirror)
+    assert hub.fetch(unpinned(hub=own), allow_unpinned=True).read_bytes() == CONTENT
+    elsewhere = unpinned(hub=str(tmp_path / "empty"))
+    assert hub.fetch(elsewhere, allow_unpinned=True).read_bytes() == flipped(CONTENT)
+
+
 def test_an_unpinned_entry_that_is_allowed_is_kept_by_its_own_hash_and_found_again(hub_server: HubServer) -> None:
     commit = hub_server.commit(REPO, {FILE: CONTENT})
     assert hub.cached(unpinned()) is None

@@ -158,8 +158,10 @@ def _ways(
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
         yield "Hugging Face's cache", partial(transfer.adopt, held.path, weights, held.sha256)
-    mirrors = [text.strip() for text in os.environ.get("ZOO_HUB", "").split(",")]
-    for text in dict.fromkeys([source] if source else [*filter(None, mirrors), weights.hub]):
+    mirrors = [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
+    # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
+    ordered = [*mirrors, weights.hub] if weights.sha256 else [weights.hub, *mirrors]
+    for text in dict.fromkeys([source] if source else ordered):
         place = _source_at(text)
         yield place.name, partial(_receive, place, weights, progress)
 
