@@ -115,3 +115,47 @@ def s3_server(_moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with urlopen(Request(f"{_moto}/moto-api/reset", method="POST")):
         return _moto
+
+
+@pytest.fixture
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project, and the working directory in it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A private key; the public one lies beside it as ``lab.pub``."""
+    from signed import write_key
+
+    return write_key(tmp_path / "lab.pem")
+
+
+@pytest.fixture(scope="session")
+def _converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    import zoo
+    from zoo import tensorfile
+    from zoo.convert import convert
+
+    folder = tmp_path_factory.mktemp("converted")
+    torch.manual_seed(0)
+    about = {"model": "resnet20", "num_classes": 10}
+    tensorfile.write(zoo.create("resnet20").state_dict(), folder / "raw.safetensors", about)
+    convert(folder / "raw.safetensors", "resnet20.tiny", folder / "hub" / "resnet20.tiny.safetensors")
+    return folder / "hub"
+
+
+@pytest.fixture
+def converted_hub(_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that ZOO_HUB names, with ``resnet20.tiny``, probe included, as zoo convert makes it."""
+    import shutil
+
+    folder = tmp_path / "hub"
+    shutil.copytree(_converted, folder)
+    monkeypatch.setenv("ZOO_HUB", str(folder))
+    return folder

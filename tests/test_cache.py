@@ -12,6 +12,7 @@ import pytest
 from zoo import hub
 from zoo.errors import HubError, IntegrityError
 from zoo.hub import cache
+from zoo.hub.parts import Part
 from zoo.manifest import Weights
 
 CONTENT = hashlib.shake_256(b"a small file").digest(50_000)
@@ -127,9 +128,9 @@ def test_a_change_at_once_after_the_move_into_place_shows_in_the_stat(tmp_path: 
 
 
 def test_a_part_goes_on_where_another_process_stopped() -> None:
-    with cache.Part("key") as part:
+    with Part("key") as part:
         part.write(CONTENT[:20_000])
-    with cache.Part("key") as part:
+    with Part("key") as part:
         assert part.length == 20_000
         part.write(CONTENT[20_000:])
         part.finish()
@@ -138,7 +139,7 @@ def test_a_part_goes_on_where_another_process_stopped() -> None:
 
 
 def test_a_part_that_starts_again_forgets_what_it_held() -> None:
-    with cache.Part("key") as part:
+    with Part("key") as part:
         part.write(b"something else, and longer" * 10_000)
         part.restart()
         part.write(CONTENT)
@@ -182,10 +183,10 @@ def test_a_damaged_note_of_an_unpinned_entry_is_no_note(note: bytes) -> None:
 
 
 def test_an_empty_file_is_a_file_and_an_empty_part_is_none() -> None:
-    with cache.Part("key") as part:
+    with Part("key") as part:
         pass
     assert not part.path.exists()
-    with cache.Part("key") as part:
+    with Part("key") as part:
         part.finish()
     empty = hashlib.sha256().hexdigest()
     assert cache.admit(part.path, WEIGHTS, empty).read_bytes() == b""

@@ -396,6 +396,24 @@ def test_a_network_that_crashes_fails_alone(hub: Path, tmp_path: Path, monkeypat
     assert "ended without an answer: signal SIGABRT" in rows["bad_net.x"]["error"]
 
 
+@pytest.mark.parametrize("on_the_path", [False, True], ids=["as a program", "as in a notebook"])
+def test_verify_imports_nothing_from_the_working_directory(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_the_path: bool
+) -> None:
+    ask("fetch", "resnet20.tiny")
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    for name in ("msgspec", "json", "zoo_resnet", "sitecustomize"):
+        (stick / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+    monkeypatch.chdir(stick)
+    if on_the_path:
+        monkeypatch.setattr(sys, "path", ["", *sys.path])
+    from zoo import verification
+
+    assert verification.verify("resnet20.tiny").weights == "resnet20.tiny"
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_network_that_hangs_is_ended(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_broken(tmp_path / "site", hub, "time.sleep(60)", monkeypatch)
     answer = ask("verify", "bad_net.x", "--timeout", "2")

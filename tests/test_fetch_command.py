@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from hub_server import HubServer
+from test_hub import arrived
 
 from zoo import registry
 from zoo.cli import cli
-from zoo.hub import cache
 
 CONTENTS = {tag: hashlib.shake_256(tag.encode()).digest(400_000) for tag in ("a", "b", "c", "d")}
 SHA256S = {tag: hashlib.sha256(content).hexdigest() for tag, content in CONTENTS.items()}
@@ -164,8 +164,7 @@ def test_ctrl_c_ends_a_fetch_at_once_and_what_arrived_is_continued(served: HubSe
 
     served.inject("hang", "/a.", after=200_000, seconds=120)
     with subprocess.Popen(zoo("fetch", "resnet20.a"), stderr=subprocess.PIPE, text=True) as process:
-        part = cache.part_of(SHA256S["a"])
-        while not (part.exists() and part.stat().st_size >= 131_072):
+        while arrived(SHA256S["a"]) < 131_072:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)  # the server would be silent for longer

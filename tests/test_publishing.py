@@ -181,6 +181,19 @@ def test_where_nothing_can_be_written_is_said_without_the_token(
     assert not hub_server.repos
 
 
+@pytest.mark.parametrize("to", ["hf://alice/tiny", "memory://weights"])
+def test_offline_nothing_is_published_and_nobody_asked(
+    hugging_face: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, to: str
+) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    answer = ask("publish", DIGITS, "--as", "resnet20.mine", "--to", to)
+    assert answer.exit_code == 1
+    assert "the network is off (ZOO_OFFLINE=1)" in answer.stderr
+    assert hugging_face.requests == []
+    for allowed in (["--to", to, "--dry-run"], ["--to", str(tmp_path / "local")]):
+        assert ask("publish", DIGITS, "--as", "resnet20.mine", *allowed).exit_code == 0
+
+
 def test_a_commit_in_between_is_not_overwritten(hugging_face: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import HfApi
 
@@ -274,10 +287,54 @@ def test_no_local_path_and_no_secret_is_published(tmp_path: Path) -> None:
         ("C:\\Users\\me\\x.safetensors", "x.safetensors"),
         ("a note / with a slash", "a note / with a slash"),
         ("s3://bucket/x", "s3://bucket/x"),
+        ("epsilon 8/255, 3 images/s and/or more", "epsilon 8/255, 3 images/s and/or more"),
+        ("https://arxiv.org/abs/1512.03385", "https://arxiv.org/abs/1512.03385"),
+        (
+            "trained on digits with recipe default from timm/resnet18",
+            "trained on digits with recipe default from timm/resnet18",
+        ),
+        ("hf:/home/me/pets", "hf:pets"),
+        ("hf:../me/pets", "hf:pets"),
+        ("file:///home/me/pets", "pets"),
+        ("runs/me/start.safetensors", "start.safetensors"),
+        ("runs/start.safetensors", "start.safetensors"),
+        ("~me/pets", "pets"),
+        ("converted from /home/me/net.pth, by hand.", "converted from net.pth, by hand."),
+        ("see '/home/me/x' and ../me/y.", "see 'x' and y."),
+        ("from https://me:word@example.org/a.pth?key=1 (signed)", "from https://example.org/a.pth (signed)"),
+        ("/home/me/my nets/x.pth", "x.pth"),
+        ("-o/home/me/run", "-orun"),
+        ("--data=/home/me/pets", "--data=pets"),
     ],
 )
 def test_names_and_addresses_are_no_paths(text: str, kept: str) -> None:
     assert without_paths({"x": [text]}) == {"x": [kept]}
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("zoo train resnet20 --data digits -o/home/me/run", "zoo train resnet20 --data digits -orun"),
+        ("zoo train resnet20 --data file:///home/me/pets", "zoo train resnet20 --data pets"),
+        ("zoo train resnet20 --data hf:/home/me/pets", "zoo train resnet20 --data hf:pets"),
+        ("zoo train resnet20 --data hf:org/pets", "zoo train resnet20 --data hf:org/pets"),
+        ("zoo train resnet20 --data me/pets -o me/run", "zoo train resnet20 --data pets -o run"),
+        ("zoo train timm/resnet18 --data pets", "zoo train timm/resnet18 --data pets"),
+        (
+            "zoo train resnet20 --adversarial pgd --set adversarial.eps=8/255",
+            "zoo train resnet20 --adversarial pgd --set adversarial.eps=8/255",
+        ),
+        ("zoo train resnet20 --data '/home/me/my pets'", "zoo train resnet20 --data 'my pets'"),
+        ("zoo train resnet20 --data 'https://h/x?key=1'", "zoo train resnet20 --data https://h/x"),
+    ],
+)
+def test_a_published_command_names_no_folder(command: str, kept: str) -> None:
+    assert without_paths({"command": command}) == {"command": kept}
+
+
+def test_names_of_classes_stay_as_they_are() -> None:
+    about = {"class_names": ["/m/01g317", "a/b/c", "~"]}
+    assert without_paths(about) == about
 
 
 def test_the_weights_that_a_training_started_from_are_its_base_model(tmp_path: Path) -> None:

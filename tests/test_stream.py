@@ -475,6 +475,17 @@ def test_offline_no_address_is_asked(hub_server: HubServer, monkeypatch: pytest.
     assert hub_server.requests == []
 
 
+def test_offline_a_hugging_face_data_set_is_not_asked_for_and_a_folder_still_read(
+    parquet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    assert sum(shard.size for shard in opened(f"hf:{parquet}").shards) == 600
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(DataError, match=r"hf:uoft-cs/cifar10: the network is off \(ZOO_OFFLINE=1\)"):
+        opened("hf:uoft-cs/cifar10")
+
+
 def test_a_bucket_serves_shards(folder: Path, stream: ImageStream, s3_server: str) -> None:
     import s3fs
 

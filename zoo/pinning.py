@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from zoo import hub, manifest, storage
-from zoo.errors import HubError, IntegrityError, ManifestError, MissingExtraError, OfflineError, ZooError
+from zoo.errors import HubError, IntegrityError, ManifestError, MissingExtraError, ZooError
 from zoo.hub import address, cache, huggingface
 from zoo.hub.transfer import PassingError, time_limit
 from zoo.manifest import Weights
@@ -104,8 +104,7 @@ def _edited(entry: Weights, file: Path) -> str:
 
 def _ask_hugging_face(entry: Weights) -> Weights:
     """The commit first, then the file at that commit: the branch may move in between."""
-    if switch := hub.offline_switch():
-        raise OfflineError(f"{entry.name} cannot be pinned: the network is off ({switch}).")
+    hub.require_network(f"{entry.name} cannot be pinned")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -139,8 +138,7 @@ def _ask_hugging_face(entry: Weights) -> Weights:
 def _ask_website(entry: Weights) -> Weights:
     if "://" not in entry.hub:
         raise HubError(f"{entry.hub} does not tell hashes.", hint=f"zoo pin {entry.name} --download hashes the file.")
-    if switch := hub.offline_switch():
-        raise OfflineError(f"{entry.name} cannot be pinned: the network is off ({switch}).")
+    hub.require_network(f"{entry.name} cannot be pinned")
     try:
         with address.parse(entry.hub).open(entry, 0) as stream:  # the body is not read
             size = stream.size

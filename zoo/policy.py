@@ -103,7 +103,7 @@ def hub_of(found: Found, weights: Weights) -> str:
 def manifest_of(found: Found, weights: Weights) -> Path | None:
     """The manifest that ``weights`` were read from, None where a plugin's code made them."""
     if not hub_of(found, weights).startswith(PLUGIN):
-        return Path(hub_of(found, weights), "manifest.toml")
+        return Path(hub_of(found, weights)).expanduser() / "manifest.toml"
     files = [resource(text) for text in found.plugin.weights]
     return next((file for file in files if any(one.name == weights.name for one in manifest.read(file))), None)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.options import args_option, complete_name, device_option, json_option, read_args
-from zoo.cli.output import do_each, note, only_answers, print_facts, print_json, show_progress
+from zoo.cli.output import do_each, echo, note, one_line, only_answers, print_facts, print_json, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,9 +54,9 @@ def predict(
         with only_answers():
             ranked = _rank(model, file, classes, top)
         if not as_json:
-            click.echo(file)
+            echo(file)
             for row in ranked:
-                click.echo(f"  {row['probability']:7.2%}  {row['class']}")
+                echo(f"  {row['probability']:7.2%}  {one_line(row['class'])}")
         return ranked
 
     done, failed, code = do_each(images, work)
@@ -191,7 +191,7 @@ def _command(context: click.Context) -> str:
 
 def _print_report(report: "Report", comparison: "Comparison | None") -> None:
     low, high = report.interval
-    click.echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
+    echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
     facts = [
         ("top-1", f"{report.top1:.3f}%  ({report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f})"),
         ("mean class", f"{report.mean_class:.3f}%"),

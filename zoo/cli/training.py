@@ -9,7 +9,7 @@ import click
 
 from zoo import processes
 from zoo.cli.options import args_option, check_pairs, complete_name, device_option, json_option, read_args
-from zoo.cli.output import note, only_answers, print_json
+from zoo.cli.output import echo, note, only_answers, print_json
 from zoo.errors import StorageError
 
 
@@ -81,7 +81,7 @@ def train(
         finished = weights if weights.exists() else None
         return print_json({"model": model, "data": data, "output": output, "weights": finished, "last": last})
     if weights.exists():
-        click.echo(weights)
+        echo(weights)
         note(f"Score it: {shlex.join(['zoo', 'evaluate', model, '--data', data, '--weights', str(weights)])}")
     else:
         note(f"Paused after epoch {last.get('epoch', 0)}. Go on with\n  {_resume_command(context.params)}")

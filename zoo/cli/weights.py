@@ -9,7 +9,7 @@ from zoo import hub, registry
 from zoo.catalogue import select
 from zoo.cli.concurrent import Shares, start_each
 from zoo.cli.options import complete_name, json_option
-from zoo.cli.output import count, do_each, note, only_answers, outcomes, print_json, show_progress, size
+from zoo.cli.output import count, do_each, echo, note, only_answers, outcomes, print_json, show_progress, size
 from zoo.creation import chosen_weights
 from zoo.errors import UnknownNameError, UnpinnedError
 from zoo.manifest import Weights
@@ -48,7 +48,7 @@ def fetch(
         started = start_each(list(wanted), work, jobs)
         files, failures, worst = do_each(list(wanted), lambda name: started[name].result())
     for file in files.values() if not as_json else ():
-        click.echo(file)
+        echo(file)
     if as_json:
         done = {name: _arrival(wanted[name], file) for name, file in files.items()}
         print_json(outcomes(done, failed | failures))
@@ -104,7 +104,7 @@ def convert(source: str, model: str, output: Path, key_map: str | None, sha256: 
 
 
 def _print_report(report: "ConversionReport") -> None:
-    click.echo(f"{report.weights}: {report.file}, {size(report.size)}, sha256 {report.sha256}")
+    echo(f"{report.weights}: {report.file}, {size(report.size)}, sha256 {report.sha256}")
     changes = {
         "renamed": [f"{old} -> {new}" for old, new in report.renamed],
         "transposed": report.transposed,
@@ -114,10 +114,10 @@ def _print_report(report: "ConversionReport") -> None:
         "dropped": report.dropped,
     }
     told = ", ".join(f"{len(lines)} {what}" for what, lines in changes.items() if lines) or "every key as it is"
-    click.echo(f"key map {report.key_map!r}: {told}")
+    echo(f"key map {report.key_map!r}: {told}")
     for what, lines in changes.items():
         for line in lines[:10]:
-            click.echo(f"  {what} {line}")
+            echo(f"  {what} {line}")
         if len(lines) > 10:
-            click.echo(f"  ... and {count(len(lines) - 10)} more; --json shows all")
-    click.echo(f"\n{report.entry}")
+            echo(f"  ... and {count(len(lines) - 10)} more; --json shows all")
+    echo(f"\n{report.entry}")

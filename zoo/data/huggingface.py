@@ -1,16 +1,18 @@
 """Hugging Face `datasets` as streams: read shard by shard, nothing downloaded ahead or kept."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.data.decode import count_channels, open_image
 from zoo.data.image_stream import ImageStream, Sample, Shard
 from zoo.data.parquet_table import IMAGE_NAMES, LABEL_NAMES, find_column
 from zoo.errors import DataError, MissingExtraError
+from zoo.hub import offline_switch
 
 PREFIX = "hf:"
 
@@ -28,6 +30,8 @@ def open_dataset(address: str, split: str = "train") -> ImageStream:
     """
     library = _library()
     name, _, config = address.removeprefix(PREFIX).partition(":")
+    if not Path(name).is_dir() and (switch := offline_switch()):
+        raise DataError(f"{address}: the network is off ({switch}={os.environ[switch]}).")
     try:
         builder = library.load_dataset_builder(name, config or None)
         dataset = builder.as_streaming_dataset(split=split)

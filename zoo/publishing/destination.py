@@ -39,6 +39,7 @@ class Destination(Protocol):
     repo: str
     file: str
     has_card: bool
+    is_local: bool
 
     @property
     def name(self) -> str:
@@ -81,6 +82,7 @@ class Directory(msgspec.Struct):
     repo: str
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = True
 
     @property
     def name(self) -> str:
@@ -116,6 +118,7 @@ class Embedded(msgspec.Struct):
     file: str
     folder: Path
     has_card: bool = False
+    is_local: bool = True
 
     @property
     def name(self) -> str:
@@ -137,6 +140,7 @@ class Filesystem(msgspec.Struct):
     address: str
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = False
 
     @property
     def name(self) -> str:
@@ -198,6 +202,7 @@ class HuggingFace(msgspec.Struct):
     hub: str = "hf"
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = False
 
     @property
     def name(self) -> str:
@@ -278,7 +283,7 @@ def _embedded(text: str, name: str) -> Embedded:
 
 def _held_file(file: Path) -> Held | None:
     try:
-        with file.open("rb") as stream:
+        with storage.open_regular(file) as stream:
             return Held(hashlib.file_digest(stream, "sha256").hexdigest())
     except FileNotFoundError:
         return None
