@@ -71,7 +71,7 @@ def test_the_reading_that_scores_best_on_data_at_hand_is_taken(digits: Path, tmp
 @needs_data
 @pytest.mark.slow
 def test_renamed_keys_of_a_lineage_are_told_from_ours_by_their_score(tmp_path: Path) -> None:
-    state = torch.load(AKAMASTER, weights_only=True)["state_dict"]
+    state = torch.load(AKAMASTER, weights_only=True, map_location="cpu")["state_dict"]
     file = tmp_path / "renamed.pth"
     torch.save({key.removeprefix("module.").replace("linear.", "fc."): state[key] for key in state}, file)
     assert run(file, "resnet20", "-o", tmp_path / "x.safetensors").exit_code == 1

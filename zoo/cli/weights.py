@@ -111,6 +111,7 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
 @click.option("--origin", default="", metavar="TEXT", help="Whose weights these are, for the manifest.")
 @click.option("--check", metavar="DATA", help="Score it on DATA; of key maps that fit, take the best.")
 @click.option("--split", default="test", show_default=True, help="The split of --check.")
+@click.option("--state", default="", metavar="KEY", help="The part of torch's checkpoint that holds the weights.")
 @click.option("--sha256", default="", metavar="HEX", help="The checkpoint's sha256, or its first 8 digits and more.")
 @json_option
 def convert(
@@ -127,6 +128,7 @@ def convert(
     origin: str,
     check: str | None,
     split: str,
+    state: str,
     sha256: str,
     as_json: bool,
 ) -> None:
@@ -151,6 +153,7 @@ def convert(
             output,
             key_map=key_map,
             stated=stated,
+            state=state,
             sha256=sha256,
             score=_score_on(check, split) if check else None,
             overwrite=overwrite,
@@ -181,6 +184,8 @@ def _print_report(report: "ConversionReport") -> None:
     }
     told = ", ".join(f"{len(lines)} {what}" for what, lines in changes.items() if lines) or "every key as it is"
     click.echo(f"key map {report.key_map!r} ({report.reason}): {told}")
+    for line in report.unwrapped:
+        click.echo(f"  taken from {line}")
     for reading in report.readings:
         if reading.key_map != report.key_map and reading.fits:
             right = f", {reading.top1:.2f}% right" if reading.top1 is not None else ""

@@ -16,9 +16,11 @@ from zoo import load, manifest, manifest_text, names, probe, registry, storage, 
 from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
+from zoo.convert.fitting import Fitted
 from zoo.errors import FileFormatError, IntegrityError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found
+from zoo.spec import KeyMap
 
 if TYPE_CHECKING:
     from zoo.evaluation import Report
@@ -29,7 +31,8 @@ class ConversionReport(msgspec.Struct, frozen=True):
     """What was done to every tensor, and the manifest entry (TOML) of the file that was written.
 
     ``readings`` are the key maps that were tried, ``reason`` says why ``key_map`` was taken; ``assumed`` is what
-    neither the file nor the caller says; ``check`` is the score that was asked for.
+    neither the file nor the caller says, ``unwrapped`` within what of the file the tensors lay, ``check`` the
+    score that was asked for.
     """
 
     model: str
@@ -41,6 +44,7 @@ class ConversionReport(msgspec.Struct, frozen=True):
     reason: str
     readings: list[Reading]
     assumed: list[str]
+    unwrapped: list[str]
     renamed: list[tuple[str, str]]
     transposed: list[str]
     reshaped: list[str]
@@ -61,6 +65,7 @@ def convert(
     *,
     key_map: str | None = None,
     stated: Stated | None = None,
+    state: str = "",
     sha256: str = "",
     score: Score | None = None,
     overwrite: bool = False,
@@ -80,6 +85,7 @@ def convert(
         key_map: The family's key map to use. By default all are tried, a file that describes itself excepted;
             every tensor must fit.
         stated: What is known of the checkpoint and the file does not say.
+        state: The part of torch's checkpoint that holds the weights, of several.
         sha256: Of the file, whole or its first digits; needed at an address whose name does not end in it.
         score: Scores a network; of several key maps that fit, the one that scores best is taken.
         overwrite: Replace ``out``, and the entry of another file under the same name.
@@ -94,18 +100,19 @@ def convert(
     parsed = names.parse(name)
     found = registry.load().find(str(parsed._replace(tag="")))
     tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(out.stem)
+    maps = fitting.maps_of(found, key_map)
     _check_place(out, f"{found.model.name}.{tag}", overwrite)
     if isinstance(source, str) and download.is_address(source):
         place = download.fetch(source, sha256=sha256, progress=progress)
     else:
         place = Source(Path(source), Path(source).name)
-    checkpoint = readers.read(place.path, Path(place.name).suffix)
+    checkpoint = readers.read(place.path, Path(place.name).suffix, state=state)
     _check_finite(checkpoint.tensors, place.name)
     about = checkpoint.about
     if key_map is None and about.get("model"):
-        key_map = fitting.AS_IS.name
+        maps = [fitting.AS_IS]
     args = {**about.get("args", {}), **stated.args}
-    tried = fitting.readings(checkpoint.tensors, found, key_map, args, place.name)
+    tried = _read(checkpoint.tensors, maps, found, args, place.name)
     choice = choose(tried, found, about, stated, place.name, score)
     fitted = choice.fitted
     _check_finite(fitted.tensors, place.name)
@@ -123,6 +130,7 @@ def convert(
         reason=choice.reason,
         readings=choice.readings,
         assumed=choice.assumed,
+        unwrapped=checkpoint.unwrapped,
         renamed=fitted.renamed,
         transposed=fitted.transposed,
         reshaped=fitted.reshaped,
@@ -132,6 +140,16 @@ def convert(
         entry=manifest.render(entry),
         check=choice.score,
     )
+
+
+def _read(
+    tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str
+) -> list[Fitted]:
+    """The tensors under each of ``maps``, less what a wrapper put before every key and is not the network's own."""
+    prefix = readers.prefix_of(tensors)
+    if prefix and fitting.read_by(fitting.AS_IS, tensors, found, args, source).problem is None:
+        prefix = ""
+    return [fitting.read_by(known, tensors, found, args, source, prefix=prefix) for known in maps]
 
 
 def _check_place(out: Path, name: str, overwrite: bool) -> None:

@@ -88,7 +88,7 @@ class _Candidate:
                 is_repeated = key in ("mean", "std") and len(value) == 1
                 values[key] = list(value) * self.in_chans if is_repeated else value
             found = msgspec.convert(values, Preprocess)
-        except (msgspec.ValidationError, TypeError) as error:
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
             raise SpecError(f"preprocess: {error}") from None
         shown = ("input_size", "crop_pct", "interpolation", "mean", "std")
         open_fields = [key for key in shown if key not in stated.preprocess and "preprocess" not in about]

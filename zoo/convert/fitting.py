@@ -34,33 +34,29 @@ class Fitted(msgspec.Struct):
     """Whether it came as far as being held against the network, so that the problem lists tensors."""
 
 
-def readings(
-    state: Mapping[str, Tensor], found: Found, wanted: str | None, args: Mapping[str, Any], source: object
-) -> list[Fitted]:
-    """The state under the key map ``wanted``, or else under each of the family; ``args`` go before a map's own."""
+def maps_of(found: Found, wanted: str | None) -> list[KeyMap]:
+    """The key map ``wanted``, or else each of the family, keys as they are first. Raises :class:`UnknownNameError`."""
     maps = {known.name: known for known in (AS_IS, *found.plugin.key_maps)}
-    if wanted is not None and wanted not in maps:
+    if wanted is None:
+        return [*maps.values()]
+    if wanted not in maps:
         raise UnknownNameError.of("key map", wanted, maps, hint=f"{found.plugin.name} has {', '.join(maps)}.")
-    return [_apply(key_map, state, found, args, source) for key_map in maps.values() if wanted in (None, key_map.name)]
+    return [maps[wanted]]
 
 
-def refusal(tried: list[Fitted], found: Found) -> TensorMismatchError:
-    """The error that no reading fits, with what is wrong with the nearest."""
-    nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
-    assert nearest.problem is not None
-    names = ", ".join(fitted.key_map.name for fitted in tried)
-    return TensorMismatchError(
-        f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.\n"
-        + nearest.problem.message
-    )
-
-
-def _apply(
-    key_map: KeyMap, state: Mapping[str, Tensor], found: Found, args: Mapping[str, Any], source: object
+def read_by(
+    key_map: KeyMap,
+    state: Mapping[str, Tensor],
+    found: Found,
+    args: Mapping[str, Any],
+    source: object,
+    *,
+    prefix: str = "",
 ) -> Fitted:
+    """The state, less ``prefix``, under ``key_map``; ``args`` go before the map's own."""
     fitted = Fitted(key_map, {}, {**key_map.args, **args})
     try:
-        _rename(fitted, state)
+        _rename(fitted, state, prefix)
         _transpose(fitted)
         _fold_biases(fitted)
         _change_input(fitted, found.model)
@@ -75,12 +71,23 @@ def _apply(
     return fitted
 
 
-def _rename(fitted: Fitted, state: Mapping[str, Tensor]) -> None:
+def refusal(tried: list[Fitted], found: Found) -> TensorMismatchError:
+    """The error that no reading fits, with what is wrong with the nearest."""
+    nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
+    assert nearest.problem is not None
+    names = ", ".join(fitted.key_map.name for fitted in tried)
+    return TensorMismatchError(
+        f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.\n"
+        + nearest.problem.message
+    )
+
+
+def _rename(fitted: Fitted, state: Mapping[str, Tensor], prefix: str) -> None:
     for old, tensor in state.items():
-        if any(re.search(pattern, old) for pattern in fitted.key_map.drop):
+        new = old.removeprefix(prefix)
+        if any(re.search(pattern, new) for pattern in fitted.key_map.drop):
             fitted.dropped.append(old)
             continue
-        new = old
         for pattern, replacement in fitted.key_map.rename:
             new = re.sub(pattern, replacement, new)
         if new in fitted.tensors:
