@@ -43,8 +43,8 @@ STORY = (
 def embedded_weights(models: list[Listed]) -> str:
     """What ships with the distribution, and how often it is right."""
     lines = [
-        "| weights | scored on | right | top-1 | 95% interval |",
-        "|---|---|---:|---:|---|",
+        "| weights | epochs | scored on | right | top-1 | 95% interval |",
+        "|---|---:|---|---:|---:|---|",
     ]
     for entry in models:
         for weights in entry.weights:
@@ -53,8 +53,8 @@ def embedded_weights(models: list[Listed]) -> str:
             for where, score in weights.scores.items():
                 low, high = wilson(score.correct or 0, score.n)
                 lines.append(
-                    f"| `{weights.name}` | {where} | {score.correct:,} of {score.n:,} | {score.top1:.2f}% "
-                    f"| {100 * low:.2f} to {100 * high:.2f} |"
+                    f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
+                    f"| {score.top1:.2f}% | {100 * low:.2f} to {100 * high:.2f} |"
                 )
     return "\n".join(lines)
 
@@ -105,14 +105,18 @@ def cited(paper: Paper) -> str:
 
 
 def best(entry: Listed) -> str:
-    """For each data set, the highest top-1 that any of its weights claims, and which; of weights, their first score."""
+    """For each data set, the highest top-1 that any of its weights claims, and which; of weights, their first score.
+
+    A score says little of an architecture without the epochs behind it, so these are given if known.
+    """
     claims: dict[str, tuple[float, str]] = {}
     for weights in entry.weights:
         for where, score in [*weights.scores.items()][:1]:
             data = where.partition("/")[0]
             if score.top1 is not None:
-                claims[data] = max(claims.get(data, (0.0, "")), (score.top1, weights.tag))
-    return "; ".join(f"{top1:.2f}% on {data} (`{tag}`)" for data, (top1, tag) in claims.items())
+                how = f"`{weights.tag}`" + (f", {weights.epochs} epochs" if weights.epochs else "")
+                claims[data] = max(claims.get(data, (0.0, "")), (score.top1, how))
+    return "; ".join(f"{top1:.2f}% on {data} ({how})" for data, (top1, how) in claims.items())
 
 
 def lineage(models: list[Listed]) -> str:

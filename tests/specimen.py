@@ -86,6 +86,7 @@ repo = "somebody/net"
 file = "model.safetensors"
 pinned = false
 num_classes = 7
+params = 151
 """
 
 _numbers = itertools.count()

@@ -153,6 +153,12 @@ BROKEN = {
         "self.act.register_forward_hook(lambda *_: None)\n        return self.act(",
         "leaves hooks behind",
     ),
+    "weights of another size than they state": (
+        "net.remote-weights",
+        "params = 151",
+        "",
+        "the list says 141 params, the network has 151: state params = 151",
+    ),
     "weights with unknown arguments": ("net.remote-weights", "num_classes = 7", "args = {depth = 3}", "depth"),
 }
 

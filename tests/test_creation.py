@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import specimen
@@ -22,6 +23,7 @@ from zoo.errors import (
     UnknownNameError,
     UnpinnedError,
     WeightsError,
+    ZooError,
 )
 
 
@@ -80,6 +82,30 @@ def test_a_tag_and_pretrained_give_the_embedded_weights(tmp_path: Path, monkeypa
     for module in (zoo.create("trained/net.own"), zoo.create("trained/net", pretrained=True)):
         assert differing(module, tensorfile.read(weights)) == set()
         assert info_of(module).name == "net.own"
+
+
+def test_pretrained_may_be_a_tag() -> None:
+    assert info_of(zoo.create("resnet20", pretrained="fmnist")).name == "resnet20.fmnist"
+    assert info_of(zoo.create("resnet20.fmnist", pretrained="fmnist")).name == "resnet20.fmnist"
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet20.c10"])
+def test_a_tag_that_the_model_does_not_have_is_an_error_with_those_it_has(name: str) -> None:
+    with pytest.raises(ZooError) as caught:
+        zoo.create(name, pretrained="nonsense")
+    assert "nonsense" in caught.value.message
+    assert "resnet20.c10" in str(caught.value)
+
+
+def test_two_different_tags_contradict_each_other() -> None:
+    with pytest.raises(WeightsError, match=r"resnet20\.c10 and pretrained='fmnist' both name weights"):
+        zoo.create("resnet20.c10", pretrained="fmnist")
+
+
+@pytest.mark.parametrize("value", [None, 1, 0, "", ["c10"], Path("c10")])
+def test_pretrained_is_nothing_but_a_truth_value_or_a_tag(value: Any) -> None:
+    with pytest.raises(ZooError, match="resnet20"):
+        zoo.create("resnet20", pretrained=value)
 
 
 def test_another_number_of_classes_changes_the_head_alone_and_is_told(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from torch import Tensor, nn
@@ -201,6 +201,23 @@ def test_a_file_of_another_origin_has_no_description(tmp_path: Path) -> None:
     save_file({"a": np.zeros(1, dtype=np.float32)}, tmp_path / "a.safetensors", metadata={"format": "pt"})
     assert tensorfile.metadata(tmp_path / "a.safetensors") == {}
     assert tensorfile.read(tmp_path / "a.safetensors")["a"].tolist() == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@example(640)
+@example(896)
+@example(1152)
+@example(1408)
+@example(0x10280)
+@given(st.integers(80, 10_000))
+def test_a_header_of_any_length_is_read(length: int) -> None:
+    """Also where the length begins as a pickle does: 640 is written 80 02."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode().ljust(length)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "net.safetensors")
+        file.write_bytes(length.to_bytes(8, "little") + header + np.float32([1, 2]).tobytes())
+        assert tensorfile.read(file)["a"].tolist() == [1, 2]
+        assert tensorfile.metadata(file) == {}
 
 
 class Bomb:

@@ -102,6 +102,13 @@ def test_what_is_published_is_fetched_verified_and_scored_alike(place: str, cata
     assert (claim.command, claim.source) == ("zoo evaluate resnet20.mine --data digits", "measured by zoo evaluate")
 
 
+def test_the_entry_states_size_and_epochs_of_this_network(tmp_path: Path) -> None:
+    """One channel in place of three, 8 x 8 pixels in place of 32 x 32: not the row's numbers."""
+    [entry] = manifest.parse(publish(DIGITS, "resnet20.mine", str(tmp_path / "hub")).entry)
+    assert (entry.params, entry.epochs) == (269_722 - 16 * 2 * 9, 40)
+    assert entry.macs == registry.load().find("resnet20.digits").weights.macs
+
+
 def test_a_tag_is_never_given_other_bytes(place: str, catalogue: Path, tmp_path: Path) -> None:
     first = publish(DIGITS, "resnet20.mine", place)
     again = publish(DIGITS, "resnet20.mine", place, manifest_file=catalogue)

@@ -8,6 +8,7 @@ import msgspec
 from zoo import registry
 from zoo.manifest import Weights
 from zoo.registry import Listed
+from zoo.spec import Model
 
 
 class Selected(NamedTuple):
@@ -57,18 +58,32 @@ def select(
     if family is not None and "/" not in pattern and asked:
         pattern = f"{family}/{pattern}"
     for entry in registered.models(asked):
-        if family not in (None, entry.row.name) or (max_params is not None and entry.model.params > max_params):
+        if family not in (None, entry.row.name):
             continue
-        if not tagged:
+        if not tagged and (max_params is None or params_of(entry.model) <= max_params):
             lines.append(Selected(entry.name, entry, None))
-            continue
         lines += [
             Selected(f"{entry.name}.{weights.tag}", entry, weights)
             for weights in entry.weights
-            if (dataset is None or dataset in trained_on(weights))
+            if tagged
+            and (max_params is None or params_of(entry.model, weights) <= max_params)
+            and (dataset is None or dataset in trained_on(weights))
             and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
         ]
     return [line for line in lines if fnmatchcase(line.name, pattern)]
+
+
+def params_of(model: Model, weights: Weights | None = None) -> int:
+    """How many learnable elements the network has that ``weights`` make of ``model``; 0 if not stated."""
+    return model.params if weights is None or weights.params is None else weights.params
+
+
+def macs_of(model: Model, weights: Weights | None = None) -> int:
+    """Its multiply-adds for one image; 0 if not stated, also for weights that take input of another size."""
+    if weights is None or weights.macs is not None:
+        return model.macs if weights is None else weights.macs or 0
+    is_same = weights.preprocess is None or weights.preprocess.input_size == model.preprocess.input_size
+    return model.macs if is_same else 0
 
 
 def _addresses(pattern: str, plugin: str) -> bool:
@@ -97,5 +112,13 @@ def info(name: str) -> dict[str, Any]:
         "family": found.row.name,
         "distribution": found.row.distribution,
         "version": found.row.version,
-        "weights": [msgspec.to_builtins(weights) | {"name": weights.name} for weights in every],
+        "weights": [
+            msgspec.to_builtins(weights)
+            | {
+                "name": weights.name,
+                "params": params_of(found.model, weights),
+                "macs": macs_of(found.model, weights),
+            }
+            for weights in every
+        ],
     }

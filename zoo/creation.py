@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def create(
     name: str,
     *,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
     weights: str | Path | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
@@ -29,19 +29,20 @@ def create(
 ) -> "nn.Module":
     """Builds the network ``name``, in training mode as torch leaves a new module.
 
-    A tag in the name (``resnet20.c10``) loads those weights, ``pretrained=True`` the model's first
-    pinned ones, ``weights`` a local safetensors file. Another ``num_classes`` than the weights have
-    gives a newly initialised head, other ``in_chans`` an adapted first convolution; both are logged
-    as warnings. Anything else that does not fit raises. ``args`` go to the family's build function.
+    A tag loads those weights, in the name (``resnet20.c10``) or as ``pretrained="c10"``;
+    ``pretrained=True`` loads the model's first pinned ones, ``weights`` a local safetensors file.
+    Another ``num_classes`` than the weights have gives a newly initialised head, other ``in_chans`` an
+    adapted first convolution; both are logged as warnings. Anything else that does not fit raises.
+    ``args`` go to the family's build function.
 
     Raises :class:`zoo.UnknownNameError`, :class:`zoo.WeightsError`, :class:`zoo.HubError`.
     """
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
             raise SpecError(f"{argument} = {value} is not possible: it must be at least {least}.")
-    found = registry.load().find(name)
+    found = _with_tag(registry.load().find(name), pretrained)
     if weights is not None and (found.weights or pretrained):
-        said = name if found.weights else "pretrained=True"
+        said = f"pretrained={pretrained!r}" if pretrained else name
         raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
     entry = chosen_weights(found) if found.weights or pretrained else None
 
@@ -56,6 +57,19 @@ def create(
         module, info = load.build(found.model, **sizes, **args)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
+
+
+def _with_tag(found: Found, pretrained: bool | str) -> Found:
+    """``found`` with the weights whose tag ``pretrained`` is; as it is for True and False."""
+    if isinstance(pretrained, bool):
+        return found
+    if not isinstance(pretrained, str):
+        raise SpecError(f"pretrained={pretrained!r}: expected True, False or a tag of {found.model.name}'s weights.")
+    if found.weights is not None and found.weights.tag != pretrained:
+        raise WeightsError(
+            f"{found.weights.name} and pretrained={pretrained!r} both name weights.", hint="Give one of them."
+        )
+    return registry.load().tagged(found, pretrained)
 
 
 def create_trained(

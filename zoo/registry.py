@@ -91,14 +91,18 @@ class Registry:
         name = names.parse(text)
         row, model = self._find_model(name)
         assert row.plugin is not None
-        if not name.tag:
-            return Found(row, row.plugin, model, None)
-        tags = {weights.tag: weights for weights in self.weights_of(row, model)}
-        if name.tag not in tags:
-            known = [f"{model.name}.{tag}" for tag in tags]
-            hint = f"It has {', '.join(known)}." if known else f"No weights are known for {model.name}."
-            raise UnknownNameError.of("weights", f"{model.name}.{name.tag}", known, hint=hint)
-        return Found(row, row.plugin, model, tags[name.tag])
+        found = Found(row, row.plugin, model, None)
+        return self.tagged(found, name.tag) if name.tag else found
+
+    def tagged(self, found: Found, tag: str) -> Found:
+        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the tags there are."""
+        arch = found.model.name
+        tags = {weights.tag: weights for weights in self.weights_of(found.row, found.model)}
+        if tag not in tags:
+            known = [f"{arch}.{other}" for other in tags]
+            hint = f"It has {', '.join(known)}." if known else f"No weights are known for {arch}."
+            raise UnknownNameError.of("weights", f"{arch}.{tag}", known, hint=hint)
+        return found._replace(weights=tags[tag])
 
     def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
         """The model's weights, those of the plugin's manifests first; the first is its default."""

@@ -20,6 +20,8 @@ from zoo.errors import FileFormatError, WeightsError
 MAX_HEADER = 25_000_000
 """Bytes of header that are read at most: 100 times that of the largest network here."""
 
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
 METADATA_KEY = "zoo"
 """The one metadata entry that Zoo writes: several would come in an order that changes the file."""
 
@@ -70,12 +72,14 @@ def _read_header(file: Path) -> dict[str, Any]:
             start = stream.read(8)
             size = os.fstat(stream.fileno()).st_size
             length = int.from_bytes(start, "little")
-            if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+            is_whole = len(start) == 8 and 2 <= length <= min(size - 8, MAX_HEADER)
+            # A header of 640 bytes begins as a pickle of protocol 2 does; no pickle reads as a length within bounds.
+            if not is_whole and start.startswith(_PICKLES):
                 raise FileFormatError(
                     f"{file}: this is a pickle, and pickles can run code: Zoo never loads one.",
                     hint=f"zoo convert {file} MODEL -o OUT.safetensors reads its tensors alone.",
                 )
-            if len(start) < 8 or length < 2 or length > size - 8 or length > MAX_HEADER:
+            if not is_whole:
                 raise FileFormatError(
                     f"{file}: not a whole safetensors file: its header claims {length:,} bytes, the file has {size:,}."
                 )

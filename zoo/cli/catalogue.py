@@ -62,7 +62,7 @@ def info(name: str, as_json: bool) -> None:
         return print_json(catalogue.info(name) | ({"project": trust} if trust else {}))
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     click.echo(name)
-    print_facts(_facts_of_model(found.model, found.row))
+    print_facts(_facts_of_model(found.model, found.row, found.weights))
     if found.weights:
         click.echo("\nweights")
         print_facts([*_facts_of_weights(found.weights), *trust.items()])
@@ -114,13 +114,22 @@ def _print_models(entries: list[Listed]) -> None:
             _family(entry.row),
             count(entry.model.params),
             str(entry.model.paper.year) if entry.model.paper else "",
-            " ".join(weights.tag + ("" if weights.pinned else "*") for weights in entry.weights),
+            ", ".join(map(_tag, entry.weights)),
         )
         for entry in entries
     ]
     print_table(("model", "family", "params", "year", "weights"), rows, right=("params", "year"))
     if any(not weights.pinned for entry in entries for weights in entry.weights):
         note("* not pinned: nobody has said which bytes to expect.")
+
+
+def _tag(weights: Weights) -> str:
+    """The tag with what a person should know before taking it for the model's best."""
+    return weights.tag + ("" if weights.pinned else "*") + (f" ({_epochs(weights)})" if weights.epochs else "")
+
+
+def _epochs(weights: Weights) -> str:
+    return f"{weights.epochs} epoch{'s' if weights.epochs != 1 else ''}" if weights.epochs is not None else ""
 
 
 def _print_weights(found: list[tuple[Listed, Weights]]) -> None:
@@ -131,17 +140,18 @@ def _print_weights(found: list[tuple[Listed, Weights]]) -> None:
             (
                 f"{entry.name}.{weights.tag}",
                 "" if entry.row.is_builtin else entry.row.distribution,
-                count(entry.model.params),
+                count(catalogue.params_of(entry.model, weights)),
                 f"{score.top1:.2f}%" if score and score.top1 is not None else "",
                 split,
+                "" if weights.epochs is None else str(weights.epochs),
                 weights.license.weights,
                 size(weights.size),
                 weights.sha256[:8] if weights.pinned else "not pinned",
             )
         )
-    titles = ("weights", "from", "params", "top-1", "on", "licence", "size", "sha256")
+    titles = ("weights", "from", "params", "top-1", "on", "epochs", "licence", "size", "sha256")
     if rows:
-        print_table(titles, rows, right=("params", "top-1", "size"))
+        print_table(titles, rows, right=("params", "top-1", "epochs", "size"))
 
 
 def _main_score(weights: Weights) -> tuple[str, Score | None]:
@@ -173,7 +183,8 @@ def _describe_weights(entry: Listed, weights: Weights) -> dict[str, Any]:
         "name": f"{entry.name}.{weights.tag}",
         "model": entry.name,
         "family": entry.row.name,
-        "params": entry.model.params,
+        "params": catalogue.params_of(entry.model, weights),
+        "epochs": weights.epochs,
         "classes": weights.classes,
         "license": weights.license,
         "pinned": weights.pinned,
@@ -183,17 +194,20 @@ def _describe_weights(entry: Listed, weights: Weights) -> dict[str, Any]:
     }
 
 
-def _facts_of_model(model: Model, row: PluginRow) -> list[tuple[str, str]]:
+def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> list[tuple[str, str]]:
+    """What is known of a network: as ``weights`` make it, or as its row does."""
     paper = model.paper
-    args = ", ".join(f"{name}={value!r}" for name, value in model.args.items())
+    args = ", ".join(f"{name}={value!r}" for name, value in {**model.args, **(weights.args if weights else {})}.items())
+    classes = weights.num_classes if weights and weights.num_classes is not None else model.num_classes
+    params, macs = catalogue.params_of(model, weights), catalogue.macs_of(model, weights)
     return [
         ("family", f"{row.name}, from {row.distribution} {row.version}".strip()),
         ("paper", f"{paper.title} ({paper.authors}, {paper.year})" if paper else ""),
         ("", paper.url if paper else ""),
-        ("parameters", f"{model.params:,}" if model.params else ""),
-        ("multiply-adds", f"{model.macs:,} an image" if model.macs else ""),
-        ("classes", str(model.num_classes)),
-        ("input", _input(model.preprocess)),
+        ("parameters", f"{params:,}" if params else ""),
+        ("multiply-adds", f"{macs:,} an image" if macs else ""),
+        ("classes", str(classes)),
+        ("input", _input((weights and weights.preprocess) or model.preprocess)),
         ("stages", ", ".join(model.stages)),
         ("build", f"{model.build}({args})"),
         ("needs", ", ".join(requirement.module for requirement in model.requires)),
@@ -205,8 +219,8 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
     license = weights.license
     facts = [
         ("classes", weights.classes),
-        ("input", _input(weights.preprocess) if weights.preprocess else ""),
         ("origin", weights.origin),
+        ("trained for", _epochs(weights)),
         *((("paper" if i == 0 else ""), address) for i, address in enumerate(weights.papers)),
         ("licence", f"weights {license.weights}"),
         ("", f"code {license.code}"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from torch import Tensor
 
-from zoo import load, manifest, manifest_text, names, probe, registry, storage, tensorfile
+from zoo import counting, load, manifest, manifest_text, names, probe, registry, storage, tensorfile
 from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
@@ -219,6 +219,7 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
         origin=str(about["origin"]),
         classes=info.classes,
         num_classes=about["num_classes"],
+        **counting.differing(module, found.model, info.preprocess.input_size),
         preprocess=info.preprocess,
         args=about["args"],
         probe=probe.take(module, info.preprocess),

@@ -9,7 +9,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import hooks, load, manifest, names, probe, registry, tensorfile
+from zoo import counting, hooks, load, manifest, names, probe, registry, tensorfile
 from zoo.errors import FileFormatError, ProbeError, SpecError, WeightsError, ZooError
 from zoo.evaluation import Report
 from zoo.manifest import License, Score, Weights
@@ -17,6 +17,7 @@ from zoo.publishing import card, timm_form
 from zoo.publishing.privacy import without_paths
 from zoo.publishing.source import WEIGHTS, Run, Source, held_out, read
 from zoo.registry import Found
+from zoo.spec import Model
 
 MEASURED = "measured by zoo evaluate"
 
@@ -79,6 +80,8 @@ def prepare(
         license=_license(found, given.classes, license),
         classes=given.classes,
         num_classes=given.about.get("num_classes", found.model.num_classes),
+        **counting.differing(module, found.model, info.preprocess.input_size),
+        epochs=_epochs(given, found.model),
         preprocess=info.preprocess,
         args=given.about.get("args", {}),
         scores=scores,
@@ -121,6 +124,13 @@ def _score(name: str, dataset: str, report: Report) -> Score:
         + (f" --split {report.split}" if report.split != "test" else ""),
         fingerprint=report.fingerprint,
     )
+
+
+def _epochs(given: Source, model: Model) -> int | None:
+    """How long a run trained; None without a run, and for a fit in closed form, whose recipe says 1."""
+    epochs = given.run.recipe.get("epochs") if given.run else None
+    is_training = isinstance(epochs, int) and (epochs > 1 or model.train == "zoo.training:train")
+    return epochs if is_training else None
 
 
 def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:

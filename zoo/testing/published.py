@@ -3,13 +3,14 @@
 import torch
 
 import zoo
-from zoo import probe
+from zoo import counting, probe
+from zoo.catalogue import params_of
 from zoo.manifest import Weights
 from zoo.testing.subject import BATCH, Subject
 
 
 def weights(subject: Subject, entry: Weights) -> None:
-    """The entry's arguments build a network that takes the input it declares.
+    """The entry's arguments build a network of the size that is stated, which takes the input it declares.
 
     Embedded weights are loaded as well, and must pass their probe; others would need a network.
     """
@@ -20,6 +21,8 @@ def weights(subject: Subject, entry: Weights) -> None:
     with subject.on(device):
         module = subject.build(num_classes=classes, in_chans=preprocess.input_size[0], **entry.args)
         logits = module(subject.images(device, size=preprocess.input_size))
+    counted, stated = counting.params(module), params_of(model, entry)
+    assert counted == stated, f"the list says {stated:_} params, the network has {counted:_}: state params = {counted}"
     assert logits.shape == (BATCH, classes), f"the output is {tuple(logits.shape)}, expected {(BATCH, classes)}"
     if not (entry.hub.startswith("embedded:") and entry.pinned):
         return

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import registry
-from zoo.testing.counting import MultiplyAdds
+from zoo import counting, registry
 from zoo.testing.subject import BATCH, Subject
 
 
@@ -60,7 +59,7 @@ def interface(subject: Subject) -> None:
 
 def parameters(subject: Subject) -> None:
     """The declared count of learnable elements is right to the unit."""
-    counted = sum(parameter.numel() for parameter in subject.outline.parameters() if parameter.requires_grad)
+    counted = counting.params(subject.outline)
     declared = subject.model.params
     assert counted == declared, f"params = {declared:_} is declared, the network has {counted:_}"
 
@@ -70,7 +69,7 @@ def macs(subject: Subject) -> None:
     declared = subject.model.macs
     if not declared:
         return
-    with subject.on(subject.shape_device), MultiplyAdds() as counted:
+    with subject.on(subject.shape_device), counting.MultiplyAdds() as counted:
         subject.outline(subject.images(subject.shape_device, batch=1))
     assert counted.total == declared, f"macs = {declared:_} is declared, one image takes {counted.total:_}"
 

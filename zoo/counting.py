@@ -1,0 +1,58 @@
+"""The size of a network: its learnable parameters, and the multiply-adds that it really asks for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import addmm_flop, conv_flop, mm_flop
+
+from zoo.spec import Model
+
+_FLOPS: dict[object, Callable[..., int]] = {
+    torch.ops.aten.convolution: conv_flop,
+    torch.ops.aten.mm: mm_flop,
+    torch.ops.aten.addmm: addmm_flop,
+}
+
+
+class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
+    """Within it, ``total`` grows by the multiply-adds of convolutions and linear layers.
+
+    Counted below the modules, so that ``F.conv2d`` in a forward counts as much as ``nn.Conv2d``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not typed
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if count := _FLOPS.get(func.overloadpacket):
+            self.total += count(*args, **kwargs, out_val=output) // 2
+        return output
+
+
+def params(module: nn.Module) -> int:
+    """How many learnable elements ``module`` has."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:
+    """The multiply-adds of ``module`` for one image of ``input_size``, C H W."""
+    was_training = module.training
+    place = next(module.parameters(), torch.empty(0)).device
+    with torch.no_grad(), MultiplyAdds() as counted:
+        module.eval()(torch.zeros(1, *input_size, device=place))
+    module.train(was_training)
+    return counted.total
+
+
+def differing(module: nn.Module, model: Model, input_size: tuple[int, int, int]) -> dict[str, int]:
+    """Of ``params`` and ``macs``, what differs from the row's: fields of a manifest's entry."""
+    found = {"params": params(module)}
+    if model.macs:
+        found["macs"] = macs(module, input_size)
+    return {name: count for name, count in found.items() if count != getattr(model, name)}

@@ -1,0 +1,92 @@
+"""A manifest's text to ``Weights`` values, errors with file and line."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zoo import toml
+from zoo.errors import ManifestError
+from zoo.manifest.schema import Score, Weights
+from zoo.names import is_arch, is_part
+from zoo.spec import Preprocess
+
+
+def read(file: Path) -> tuple[Weights, ...]:
+    """The entries of the manifest ``file``, in its order; raises :class:`ManifestError`."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{file}: cannot be read: {error}") from None
+    return parse(text, str(file))
+
+
+def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
+    """As :func:`read`, for a manifest's text; ``file`` is the name that errors use."""
+    try:
+        tables = toml.loads(text)
+    except ValueError as error:
+        raise ManifestError(f"{file}: not TOML: {error}") from None
+    entries = []
+    for arch, tags in tables.items():
+        for tag, table in tags.items() if isinstance(tags, dict) else [("", tags)]:
+            if not (is_arch(arch) and is_part(tag) and isinstance(table, dict)):
+                where = f"{file}:{_line_of(text, arch, tag, [])}"
+                raise ManifestError(f"{where}: expected a table [arch.tag] of lower case letters, digits and _")
+            try:
+                _refuse_unknown(table)
+                entries.append(msgspec.convert({**table, "arch": arch, "tag": tag}, Weights))
+            except msgspec.ValidationError as error:
+                message, keys = _offence(str(error), table)
+                where = f"{file}:{_line_of(text, arch, tag, keys)}"
+                raise ManifestError(f"{where}: [{arch}.{tag}] {'.'.join(keys)}: {message}") from None
+    return tuple(entries)
+
+
+def _offence(error: str, table: dict[str, Any]) -> tuple[str, list[str]]:
+    """msgspec's ``message - at `$.a.b` `` to (message, [a, b]); an unknown field is its own path."""
+    message, _, path = error.partition(" - at `")
+    keys = re.findall(r"\w+|\.\.\.", path)
+    if keys[:2] == ["scores", "..."]:  # msgspec hides the keys of mappings
+        keys[1] = next(key for key, value in table["scores"].items() if not _is_valid(value, Score))
+    unknown = re.search(r"unknown field `([^`]+)`", message)
+    return message, [*keys, unknown[1]] if unknown else keys
+
+
+def _refuse_unknown(table: dict[str, Any]) -> None:
+    """Of what the types let pass: the name is the table's own, and ``Preprocess`` takes what it does not know."""
+    preprocess = table.get("preprocess")
+    known = set(Preprocess.__struct_fields__)
+    strange = sorted(preprocess.keys() - known) if isinstance(preprocess, dict) else []
+    for key, path in [(key, "$") for key in ("arch", "tag") if key in table] + [
+        (key, "$.preprocess") for key in strange
+    ]:
+        raise msgspec.ValidationError(f"Object contains unknown field `{key}` - at `{path}`")
+
+
+def _is_valid(value: object, kind: type) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _line_of(text: str, arch: str, tag: str, keys: list[str]) -> int:
+    """The line that holds the key, or the nearest table or key above it that the text shows."""
+    found, depth, header = 1, -1, ""
+    target = [arch, tag, *keys]
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if line.startswith("["):
+            header = line.strip("[] ")
+            here = re.findall(r'"([^"]*)"|([\w-]+)', header)
+        elif match := re.match(r"([\w\".-]+)\s*=", line):
+            here = re.findall(r'"([^"]*)"|([\w-]+)', f"{header}.{match[1]}" if header else match[1])
+        else:
+            continue
+        names = [quoted or bare for quoted, bare in here]
+        if names == target[: len(names)] and len(names) > depth:
+            found, depth = number, len(names)
+    return found

@@ -1,0 +1,50 @@
+"""``Weights`` values to a manifest's text."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from zoo.manifest.schema import Probe, Weights
+
+
+def render(entry: Weights) -> str:
+    """The TOML table of ``entry``: what :func:`parse` reads back as the same value."""
+    table: dict[str, Any] = msgspec.to_builtins(entry)
+    scores = table.pop("scores", {})
+    for key in ("arch", "tag", "probe"):
+        table.pop(key, None)
+    name = table_name(entry)
+    parts = [(name, table)]
+    parts += [(f"{name}.scores.{json.dumps(key)}", score) for key, score in scores.items()]
+    texts = [f"[{name}]\n{_lines(values)}" for name, values in parts]
+    return "\n".join([*texts, render_probe(entry, entry.probe)] if entry.probe else texts)
+
+
+def render_probe(entry: Weights, probe: Probe) -> str:
+    """The TOML table of ``probe`` as that of ``entry``: an image's logits a line, so that they can be read."""
+    table: dict[str, Any] = msgspec.to_builtins(probe)
+    logits = "".join(f"    {_toml(row)},\n" for row in table.pop("logits"))
+    return f"[{table_name(entry)}.probe]\nlogits = [\n{logits}]\n{_lines(table)}"
+
+
+def table_name(entry: Weights) -> str:
+    return f"{_key(entry.arch)}.{entry.tag}"
+
+
+def _lines(table: Mapping[str, Any]) -> str:
+    return "".join(f"{_key(key)} = {_toml(value)}\n" for key, value in table.items())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans read the same in TOML
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[\w-]+", text, re.ASCII) else json.dumps(text)
