@@ -463,7 +463,7 @@ def test_convert_reports_what_became_of_every_tensor(trained: tuple[nn.Module, P
     assert len(report["renamed"]) == len(state)
     assert len(report["added"]) == 19  # one counter for each of its 19 batch normalisations
     assert not report["dropped"]
-    told = ask("convert", tmp_path / "theirs.th", "resnet20", "-o", out).stdout
+    told = ask("convert", tmp_path / "theirs.th", "resnet20", "-o", out, "--overwrite").stdout
     assert f"{len(state)} renamed, 19 added" in told
     assert "[resnet20.theirs]" in told
     unknown = ask("convert", tmp_path / "theirs.th", "resnet20", "-o", out, "--from", "nobody")

@@ -95,6 +95,18 @@ BROKEN = {
     ),
     "wrong channels": ("net-features", '"num_chs": 4', '"num_chs": 5', "num_chs 5"),
     "a wrong reduction": ("net-features", '"reduction": 1', '"reduction": 2', "reduction 2"),
+    "a number of images that is fixed": (
+        "net-traced",
+        "x = x.mean((2, 3))",
+        "x = x.reshape(len(x), 4, 64).mean(2)",
+        "traced with 2 images, it does not take 3",
+    ),
+    "a number of images that an export fixes": (
+        "net-exported",
+        "x = x.mean((2, 3))",
+        "x = torch.stack([image.mean((1, 2)) for image in x])",
+        "the number of images is fixed",
+    ),
     "logits that are not finite": (
         "net-forward",
         "x = x.mean((2, 3))",
@@ -239,7 +251,16 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
     monkeypatch.setattr(subject, "GIANT_PARAMS", 0)
     specimen.install(tmp_path, monkeypatch)
     slow = {check.name.removeprefix("net-") for check in checks_of("specimen") if check.is_slow}
-    assert slow == {"determinism", "skipped_initialisation", "round_trip", "gradients", "look", "attack"}
+    assert slow == {
+        "determinism",
+        "skipped_initialisation",
+        "round_trip",
+        "gradients",
+        "look",
+        "attack",
+        "traced",
+        "exported",
+    }
     for check in checks_of("specimen"):
         check()
 

@@ -81,6 +81,11 @@ def checks_of(plugin: str) -> list[Check]:
         subject = Subject(plugin, model)
         is_smallest = model is min(used.plugin.models, key=lambda other: other.params)
         checks.append(Check(f"{model.name}-look", subject.is_giant or not is_smallest, partial(looking.look, subject)))
+    # What fixes the number of images is code that the models of one build hook share: the smallest shows it.
+    for model in {model.build: model for model in sorted(used.plugin.models, key=lambda it: -it.params)}.values():
+        subject = Subject(plugin, model)
+        checks.append(Check(f"{model.name}-traced", subject.is_giant, partial(values.traced, subject)))
+        checks.append(Check(f"{model.name}-exported", True, partial(values.exported, subject)))
     return checks
 
 
