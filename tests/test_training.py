@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +19,7 @@ from zoo.data import ImageSet
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
 from zoo.spec import Preprocess
-from zoo.training import Recipe, Run, TrainingData, normalise, split, train
+from zoo.training import Recipe, Run, TrainingData, normalise, schedule, split, train
 from zoo.training.averages import Average
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches
@@ -278,6 +279,20 @@ def test_a_bad_optimiser_leaves_no_run_behind(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Optimiser"):
         run(tmp_path / "run", Recipe(optimizer="sgdd"))
     assert not (tmp_path / "run").exists()
+
+
+def test_arguments_of_a_hook_that_reads_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"reads no hook_args.step_size"):
+        run(tmp_path, msgspec.structs.replace(RECIPE, hook_args={"step_size": 1}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_of_the_optimiser_reach_it() -> None:
+    recipe = Recipe(optimizer="rmsprop", optimizer_args={"alpha": 0.5, "centered": True})
+    (group,) = schedule.optimizer(nn.Linear(2, 2, bias=False), recipe).param_groups
+    assert (group["alpha"], group["centered"]) == (0.5, True)
+    with pytest.raises(RecipeError, match="alfa"):
+        schedule.optimizer(nn.Linear(2, 2), Recipe(optimizer="rmsprop", optimizer_args={"alfa": 0.5}))
 
 
 def test_the_run_is_recorded(whole: tuple[Path, dict[str, Tensor]]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +40,7 @@ def train(
     criterion: Criterion | None = None,
     parameter_groups: ParameterGroups | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    hook_args: type[msgspec.Struct] = msgspec.Struct,
 ) -> nn.Module:
     """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
 
@@ -46,6 +48,7 @@ def train(
     recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
     with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
     an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
+    ``hook_args`` is the struct that the caller reads from the recipe's ``hook_args``; by default they must be empty.
     Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
     started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
     epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
@@ -56,6 +59,7 @@ def train(
     number; then the last checkpoint stays.
     """
     run.check()
+    recipe.read_hook_args(hook_args)
     group = processes.current()
     device = group.device(device)
     keep_freed_memory()

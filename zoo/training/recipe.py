@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from zoo.registry import resource
 from zoo.spec import Model, Plugin
 from zoo.training.adversary import Adversary
 
+T = TypeVar("T", bound=msgspec.Struct)
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -83,6 +84,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     optimizer: str = "sgd"
     """A name of timm's optimiser factory: ``sgd``, ``adamw``, ``lamb``, ``muon``, ..."""
+    optimizer_args: dict[str, bool | int | float | tuple[float, ...]] = {}
+    """Further arguments of the optimiser, by its own names: ``{alpha = 0.95, centered = true}``."""
     lr: NotNegative = 0.1
     """The learning rate after warm-up."""
     momentum: Fraction = 0.9
@@ -134,6 +137,21 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Random changes of the training images."""
     adversarial: Adversary | None = None
     """Whether the images are attacked before they are learnt from."""
+    hook_args: dict[str, Any] = {}
+    """What the model's own train hook reads, by names that it defines; Zoo's default hook takes none."""
+
+    def read_hook_args(self, kind: type[T]) -> T:
+        """``hook_args`` as the struct ``kind``; raises :class:`RecipeError` for one that it does not have."""
+        known = kind.__struct_fields__
+        for key in self.hook_args:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f"Did you mean hook_args.{near[0]}?" if near else f"It reads: {', '.join(known) or 'none'}."
+                raise RecipeError(f"{self.name}: the model's train hook reads no hook_args.{key}.", hint=hint)
+        try:
+            return msgspec.convert(self.hook_args, kind)
+        except msgspec.ValidationError as error:
+            raise RecipeError(f"{self.name}: hook_args: {error}.") from None
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
@@ -162,6 +180,9 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "lookahead.": Lookahead,
 }
 """What a recipe's tables may hold, by the prefix of their keys."""
+
+OPEN = ("hook_args", "optimizer_args")
+"""Tables whose keys are not a recipe's to know."""
 
 OUTSIDE = ("models", "data", "expected")
 """What a table says about its recipe, which is no part of it."""
@@ -268,7 +289,7 @@ def _check_keys(fields: Mapping[str, Any], prefix: str = "") -> None:
     for key, value in fields.items():
         if kind is None or key not in kind.__struct_fields__:
             raise _unknown(prefix + key)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix + key not in OPEN:
             _check_keys(value, f"{prefix}{key}.")
 
 
