@@ -8,6 +8,7 @@ images nor seeds, nor, of ``mnist_rts``, the range of places: here the magnified
 stays within the canvas, so that no digit is cut.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from math import radians
 from pathlib import Path
@@ -72,7 +73,8 @@ def _moved(name: str, root: Path, split: str) -> ImageSet:
     )
 
 
-class _Redraw(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Redraw:
     """Other maps of the same ``digits``, uint8 N 1 28 28."""
 
     digits: Tensor

@@ -1,5 +1,6 @@
 """The default way to train: supervised, by gradient descent, in one process or several."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -24,6 +25,8 @@ from zoo.training.portion import Portion
 from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
+
+log = logging.getLogger("zoo")
 
 Criterion = Callable[[Any, Tensor], Tensor]
 ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
@@ -131,6 +134,15 @@ class _Engine:
             position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer)
             self.epoch, self.step = position["epoch"], position["step"]
             self.meter = Meter(self.processes, **position["meter"])
+            if self.run.former_epochs is not None and self.processes.is_first:
+                log.warning(
+                    "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "
+                    "of that length, %.3g next",
+                    self.epoch,
+                    self.recipe.epochs,
+                    self.run.former_epochs,
+                    self.schedule.set(self.epoch * self.batches.steps + self.step),
+                )
         if not self.processes.agree(self.epoch, self.step):
             raise TrainingError(
                 f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "
