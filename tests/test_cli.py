@@ -569,8 +569,8 @@ def test_train_leaves_weights_that_the_other_commands_take(pictures: Path, tmp_p
     words = [*TRAIN, "--data", pictures, "--set", "epochs=2", "-o", tmp_path / "run"]
     answer = ask(*words, "--stop-after", 1)
     assert answer.exit_code == 0, answer.stderr
-    assert "Paused after epoch 1. Go on with\n  zoo train resnet20 --data" in answer.stderr
-    answer = ask(*words, "--resume", "--json")
+    assert f"Paused after epoch 1. Go on with\n  zoo train --resume -o {tmp_path / 'run'}\n" in answer.stderr
+    answer = ask("train", "--resume", "-o", tmp_path / "run", "--json")
     assert answer.exit_code == 0, answer.stderr
     done = json.loads(answer.stdout)
     assert done["last"]["epoch"] == 2
@@ -599,7 +599,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(pictures: Path, tmp_pat
         assert process.wait(60) == 130
     assert "Traceback" not in said
     assert f"Interrupted. The checkpoint is {output / 'checkpoint.safetensors'}; go on with" in said
-    assert said.rstrip().endswith(f"-o {output} --resume")
+    assert said.rstrip().endswith(f"zoo train --resume -o {output}")
     assert (output / "checkpoint.safetensors").exists()
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from zoo.errors import RecipeError, UnknownNameError, ZooError
 from zoo.spec import Plugin
-from zoo.training import recipe as recipes
+from zoo.training import choice as recipes
 from zoo.training import schedule as schedules
-from zoo.training.recipe import Recipe, choose, resolve
+from zoo.training.choice import choose, resolve
+from zoo.training.recipe import Recipe
 
 FAMILIES = ("resnet", "vgg")
 

@@ -617,7 +617,7 @@ def test_windows_are_drawn_by_seed_epoch_and_image(pictures: ImageSet, is_reside
 
 
 def test_a_recipe_may_ask_for_windows() -> None:
-    from zoo.training.recipe import resolve
+    from zoo.training.choice import resolve
 
     recipe = resolve("x", {"augment": {"resized_crop": {}}}, {"augment.resized_crop.scale": "[0.25, 1.0]"})
     assert recipe.augment.resized_crop == ResizedCrop(scale=(0.25, 1.0), ratio=(3 / 4, 4 / 3))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import registry
 from zoo.creation import create_trained, info_of, require_classes
-from zoo.errors import DataError, WeightsError
+from zoo.errors import DataError, TrainingError, WeightsError
 from zoo.spec import Model
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def evaluate(
 
 
 def train(
-    name: str,
-    data: "str | Path | ImageSet | ImageStream",
+    name: str | None = None,
+    data: "str | Path | ImageSet | ImageStream | None" = None,
     *,
     args: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
@@ -85,9 +85,25 @@ def train(
     the family's recipes, by default its first for this model and data; ``settings`` change fields of
     it. ``output`` is the run's directory; its ``model.safetensors`` holds the trained network and the
     record of the run. ``run_options`` go to ``zoo.training.Run``.
-    """
-    from zoo import initial, training
 
+    ``resume`` goes on with the run that ``output`` holds. The run knows all else: what is given besides must
+    be what it was started with, but for ``settings["epochs"]``, which makes it longer or shorter.
+    """
+    from zoo import data as datasets
+    from zoo import initial, training
+    from zoo.training import record
+
+    held = record.of_run(training.Run(output, resume=True)) if resume else None
+    if held is not None:
+        name = name or held.model
+        data = held.source.get("data", held.data["train"].name) if data is None else data
+        init = init or held.source.get("init") or held.init.get("weights")
+        args = {**held.args, **(args or {})}
+    if name is None or data is None:
+        raise TrainingError(
+            f"Training needs a {'model' if name is None else 'data set'}.",
+            hint="zoo train MODEL --data DATA -o DIR; with --resume, -o DIR is enough.",
+        )
     found = registry.load().find(name)
     if found.weights is not None:
         raise WeightsError(
@@ -95,11 +111,16 @@ def train(
             hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
         )
     images = training_images(data) if isinstance(data, str | Path) else data
-    chosen = training.choose(found.plugin, found.model, images.name, recipe, settings)
-    source = None if init is None else initial.find(init, found.model)
+    if held is not None and recipe in (None, held.recipe.name):
+        chosen = training.change(held.recipe, settings)
+    else:
+        chosen = training.choose(found.plugin, found.model, images.name, recipe, settings)
+    start = None if init is None else initial.find(init, found.model)
+    source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
+    source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
     run_options.setdefault("command", command_line())
-    run = training.Run(output, resume=resume, init=source and source.record, **run_options)
-    return carry_out(found.model, images, chosen, run, args=args or {}, source=source, device=device)
+    run = training.Run(output, resume=resume, init=start and start.record, source=source, **run_options)
+    return carry_out(found.model, images, chosen, run, args=args or {}, source=start, device=device)
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
@@ -161,6 +182,7 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
     info, recipe = info_of(module), record["recipe"]["name"]
     if run.config.exists():
         record = {**record, **json.loads(run.config.read_text(encoding="utf-8"))}
+        record.pop("source", None)  # folders of this machine
     start = f", from {Path(run.init['weights']).name}" if run.init else ""
     about = {
         "model": info.model.name,

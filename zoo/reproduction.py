@@ -148,8 +148,10 @@ def _warn(then: "Record") -> None:
     count = processes.current().count
     if then.processes != count:
         log.warning("Its processes were %d, these are %d: sums come out differently", then.processes, count)
-    if then.earlier:
+    if any(set(place) - {"epochs"} for place in then.earlier):
         log.warning("It was interrupted and resumed elsewhere, which cannot be done again in the same way")
+    if lengths := [str(place["epochs"]) for place in then.earlier if "epochs" in place]:
+        log.warning("It was begun with a schedule of %s epochs, which is not done again", ", then ".join(lengths))
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def check_pairs(context: click.Context, parameter: click.Parameter, values: tupl
 
 def read_args(pairs: dict[str, str]) -> dict[str, Any]:
     """Arguments of a build function, their values read as TOML; a bare word is a string."""
-    from zoo.training.recipe import read_value
+    from zoo.training.choice import read_value
 
     for key in _DECIDED & pairs.keys():
         raise click.BadParameter(f"{key} is decided by the rest of the command line.", param_hint="'--arg'")

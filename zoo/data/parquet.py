@@ -24,11 +24,10 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     Empty where the folder holds no parquet; :class:`DataError` where it holds only other splits, or
     where a shard is missing.
     """
-    every = sorted(file for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet") for file in folder.glob(pattern))
-    every = list(dict.fromkeys(every))
+    every = _files(folder)
     found = [file for file in every if split_of(file, folder) == split]
     if every and not found:
-        others = ", ".join(sorted({split_of(file, folder) for file in every}))
+        others = ", ".join(splits_of(folder))
         raise DataError(f"{folder}: no split {split!r}.", hint=f"It holds: {others}.")
     shards = [match for file in found if (match := _SHARD.fullmatch(file.name))]
     there = {int(match["index"]) for match in shards}
@@ -36,6 +35,16 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     if missing:
         raise DataError(f"{folder}: shard {missing[0]:05d} of {shards[0]['count']} of the split {split!r} is missing.")
     return found
+
+
+def splits_of(folder: Path) -> list[str]:
+    """The splits of the parquet files in ``folder``; [] where it holds none."""
+    return sorted({split_of(file, folder) for file in _files(folder)})
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(file for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet") for file in folder.glob(pattern))
+    return list(dict.fromkeys(found))
 
 
 def split_of(file: Path, folder: Path | None = None) -> str:

@@ -1,10 +1,12 @@
 """The default way to train: supervised, by gradient descent, in one process or several."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,8 @@ from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 
+log = logging.getLogger("zoo")
+
 Criterion = Callable[[Any, Tensor], Tensor]
 ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
 
@@ -39,6 +43,7 @@ def train(
     criterion: Criterion | None = None,
     parameter_groups: ParameterGroups | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    hook_args: type[msgspec.Struct] = msgspec.Struct,
 ) -> nn.Module:
     """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
 
@@ -46,6 +51,7 @@ def train(
     recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
     with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
     an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
+    ``hook_args`` is the struct that the caller reads from the recipe's ``hook_args``; by default they must be empty.
     Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
     started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
     epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
@@ -56,6 +62,7 @@ def train(
     number; then the last checkpoint stays.
     """
     run.check()
+    recipe.read_hook_args(hook_args)
     group = processes.current()
     device = group.device(device)
     keep_freed_memory()
@@ -127,6 +134,15 @@ class _Engine:
             position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer)
             self.epoch, self.step = position["epoch"], position["step"]
             self.meter = Meter(self.processes, **position["meter"])
+            if self.run.former_epochs is not None and self.processes.is_first:
+                log.warning(
+                    "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "
+                    "of that length, %.3g next",
+                    self.epoch,
+                    self.recipe.epochs,
+                    self.run.former_epochs,
+                    self.schedule.set(self.epoch * self.batches.steps + self.step),
+                )
         if not self.processes.agree(self.epoch, self.step):
             raise TrainingError(
                 f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "
