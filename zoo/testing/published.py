@@ -1,5 +1,6 @@
 """What a manifest promises of its weights."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from zoo.testing.subject import BATCH, Subject
 class Shape(NamedTuple):
     """What an entry says of the network that it needs, and of its input."""
 
-    args: dict[str, Any]
+    args: Mapping[str, Any]
     num_classes: int
     input_size: tuple[int, int, int]
     params: int
