@@ -185,7 +185,7 @@ def test_an_unknown_name_is_answered_with_what_there_is(ask: str, hint: str) -> 
     ("text", "said"),
     [
         ("raise RuntimeError('spoilt')", "Plugin 'pet' is broken: importing pet:plugin raised RuntimeError: spoilt"),
-        ("", ""),
+        ("", "Plugin 'pet' is disabled: ZOO_DISABLE_PLUGINS names it"),
     ],
 )
 def test_a_short_name_of_a_plugin_that_cannot_be_used_is_answered_with_why(
@@ -359,6 +359,25 @@ def test_a_directory_hub_below_the_home_folder_is_found(tmp_path: Path, monkeypa
     monkeypatch.setenv("ZOO_HUB", "~/hub")
     registry.clear()
     assert registry.load().find("resnet20.mine").weights is not None
+
+
+def test_a_hubs_own_manifest_never_comes_before_the_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pinned weights are a model's default: a hub must not become it."""
+    before = [weights.name for weights in registry.load().find("resnet20").row.weights["resnet20"]]
+    found = with_hub(tmp_path / "hub", MANIFEST.format(arch="resnet20", tag="a_first", sha256="1" * 64), monkeypatch)
+    resnet20 = found.find("resnet20")
+    assert [weights.name for weights in found.weights_of(resnet20.row, resnet20.model)] == [*before, "resnet20.a_first"]
+    assert zoo.create("resnet20", pretrained=True).zoo_info.name == before[0]
+
+
+def test_a_hubs_weights_are_for_the_model_that_owns_the_short_name(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "zoo-rival", {"rival": "rival:plugin"}, {"rival.py": plugin("rival", "resnet20")})
+    found = with_hub(tmp_path / "hub", MANIFEST.format(arch="resnet20", tag="mine", sha256="1" * 64), monkeypatch)
+    assert found.find("resnet20.mine").row.name == "resnet"
+    with pytest.raises(UnknownNameError, match=r"resnet20\.mine"):
+        found.find("rival/resnet20.mine")
 
 
 def test_pretrained_without_weights_says_what_exists(site: Path) -> None:

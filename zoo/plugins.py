@@ -195,10 +195,21 @@ def folder_of(distribution: importlib.metadata.Distribution) -> str:
     return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
 
 
+def require(model: Model) -> None:
+    """Raises :class:`MissingExtraError` for a model whose hooks import what is not installed."""
+    for requirement in model.requires:
+        if not _is_installed(requirement):
+            raise MissingExtraError.of(model.name, requirement.module, requirement.install)
+
+
+def _is_installed(requirement: Requirement) -> bool:
+    return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None
+
+
 def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
     """Imports ``"package.module:function"``; says what to install where a requirement is missing."""
     for requirement in requires:
-        if importlib.util.find_spec(requirement.module.partition(".")[0]) is None:
+        if not _is_installed(requirement):
             raise MissingExtraError.of(target, requirement.module, requirement.install)
     module, _, function = target.partition(":")
     try:

@@ -21,7 +21,7 @@ from zoo import discovery, manifest, names
 from zoo.discovery import GROUP
 from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
-from zoo.plugins import DISTRIBUTION, PluginRow, hook, resource
+from zoo.plugins import DISTRIBUTION, PluginRow, hook, require, resource
 from zoo.spec import Model, Plugin
 
 
@@ -247,4 +247,16 @@ def _warn(message: str, *about: object) -> None:
     logging.getLogger("zoo").warning(message, *about)
 
 
-__all__ = ["DISTRIBUTION", "GROUP", "Found", "Listed", "PluginRow", "Registry", "clear", "hook", "load", "resource"]
+__all__ = [
+    "DISTRIBUTION",
+    "GROUP",
+    "Found",
+    "Listed",
+    "PluginRow",
+    "Registry",
+    "clear",
+    "hook",
+    "load",
+    "require",
+    "resource",
+]

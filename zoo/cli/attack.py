@@ -188,11 +188,11 @@ def curve(
 def known_classes(data: str) -> tuple[str, ...]:
     """The names of the classes of a data set; none, with a remark, where they cannot be had."""
     from zoo.data.classes import class_names
-    from zoo.errors import MissingExtraError, UnknownNameError
+    from zoo.errors import UnknownNameError
 
     try:
         return class_names(data) if data else ()
-    except (MissingExtraError, UnknownNameError) as error:
+    except UnknownNameError as error:
         note(f"Classes are shown by number: {error}")
         return ()
 

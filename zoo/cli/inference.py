@@ -124,14 +124,14 @@ def _class_names(model: "nn.Module") -> tuple[str, ...]:
     """As the weights' file gives them, or those of their data set; none where nobody knows them."""
     from zoo.creation import info_of
     from zoo.data.classes import class_names
-    from zoo.errors import MissingExtraError, UnknownNameError
+    from zoo.errors import UnknownNameError
 
     info = info_of(model)
     if info.class_names or not info.classes:
         return info.class_names
     try:
         return class_names(info.classes)
-    except (MissingExtraError, UnknownNameError) as error:
+    except UnknownNameError as error:
         note(f"Classes are shown by number: {error}")
         return ()
 

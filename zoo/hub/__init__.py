@@ -41,8 +41,8 @@ def fetch(
     if not (weights.sha256 or allow_unpinned):
         raise UnpinnedError(
             f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
-            hint="Allow it with --allow-unpinned (allow_unpinned=True) to take whatever its hub serves now, "
-            "or write the sha256 into its manifest entry.",
+            hint=f"zoo fetch {weights.name} --allow-unpinned (zoo.fetch({weights.name!r}, allow_unpinned=True)) takes "
+            "whatever its hub serves now, unverified. After that, its name means that file.",
         )
     is_found_by_name = bool(weights.sha256) or source is None
     file = cached(weights) if is_found_by_name else None

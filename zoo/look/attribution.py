@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from zoo.creation import info_of, require_classes
 from zoo.data import class_names
-from zoo.errors import MissingExtraError, SpecError, UnknownNameError, WeightsError
+from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.look.gradients import BY_CAPTUM, BY_GRADIENT, enlarged, occlusion
 from zoo.look.maps import show
 from zoo.look.network import Picture, as_input, as_pixels, name_of, opened, submodule
@@ -185,7 +185,7 @@ def _class_names(data: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """As the weights' file gives them, or those of their data set; none where nobody knows them."""
     try:
         return names or class_names(data)
-    except (MissingExtraError, UnknownNameError):
+    except UnknownNameError:
         return ()
 
 
