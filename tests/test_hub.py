@@ -1,5 +1,6 @@
 """Fetching: real servers, real processes, real faults; only the bytes of the manifest are ever kept."""
 
+import base64
 import errno
 import functools
 import hashlib
@@ -20,11 +21,12 @@ import pytest
 import specimen
 from hub_server import HubServer
 
-from zoo import hub
+from zoo import hub, pinning
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError
 from zoo.hub import cache, transfer
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
+from zoo.publishing import destination
 
 REPO = "alice/tiny"
 FILE = "model.safetensors"
@@ -558,6 +560,25 @@ def test_a_password_in_an_address_goes_to_its_server_and_is_never_shown(
         hub.fetch(entry(hub=address))
     assert hub_server.requests[0].authorization == "Basic dXNlcjpzZWNyZXQ="
     assert "secret" not in str(caught.value)
+
+
+def test_a_password_in_the_endpoint_goes_to_it_and_is_never_shown(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.commit(REPO, {FILE: CONTENT})
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url.replace("://", "://me:secret@"))
+    with pytest.raises(HubError, match="401 Unauthorized") as caught:  # the server knows tokens alone
+        hub.fetch(entry())
+    assert "secret" not in str(caught.value)
+    (request,) = hub_server.requests
+    assert request.authorization == "Basic " + base64.b64encode(b"me:secret").decode()
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:secret@127.0.0.1:9")
+    place = destination.parse("hf://alice/tiny", "tiny.c10")
+    monkeypatch.setenv("HF_TOKEN", "token-of-alice")
+    for act in (lambda: pinning.resolve(unpinned()), place.held):
+        with pytest.raises(HubError, match=r"http://127\.0\.0\.1:9") as caught:
+            act()
+        assert "secret" not in str(caught.value)
 
 
 def test_what_a_hugging_face_hub_refuses_is_explained(hub_server: HubServer) -> None:

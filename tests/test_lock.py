@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from test_pinning import CONTENT, FILE, SHA256, ask
 import zoo
 from zoo import lock, project, registry
 from zoo.errors import LockError, UnpinnedError
+from zoo.spec import Preprocess
 
 
 def drifted(file: Path, name: str, **fields: Any) -> None:
@@ -37,6 +39,8 @@ def test_a_lock_holds_names_versions_and_bytes(inside: Path) -> None:
         "version": zoo.__version__,
         "sha256": entry.sha256,
         "size": entry.size,
+        "num_classes": 10,
+        "preprocess": msgspec.json.decode(msgspec.json.encode(entry.preprocess)),
     }
     assert table["defaults"] == {"resnet20": "c10"}
     assert ask("lock", "--check").exit_code == 0
@@ -60,6 +64,37 @@ def test_drift_stops_fetch_and_create_and_shows_both_sides(inside: Path, field: 
     accepted = ask("lock", "resnet20.digits")
     assert accepted.exit_code == 0
     assert ask("fetch", "resnet20.digits").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"num_classes": 7}, "num_classes locked 7, now 10"),
+        (
+            {"preprocess": Preprocess(input_size=(1, 8, 8), mean=(0.5,), std=(0.25,))},
+            r"preprocess.std locked \(0.25,\)",
+        ),
+    ],
+    ids=["classes", "input"],
+)
+def test_other_classes_and_another_input_of_the_same_bytes_are_drift(
+    inside: Path, fields: dict[str, Any], said: str
+) -> None:
+    ask("lock", "resnet20.digits")
+    drifted(inside / "zoo.lock", "resnet20.digits", **fields)
+    with pytest.raises(LockError, match=said):
+        zoo.create("resnet20.digits")
+    checked = ask("lock", "--check")
+    assert checked.exit_code == 1
+    assert re.search(said, checked.output)
+
+
+def test_a_lock_of_an_earlier_zoo_says_nothing_of_the_input(inside: Path) -> None:
+    ask("lock", "resnet20.digits")
+    drifted(inside / "zoo.lock", "resnet20.digits", num_classes=None, preprocess=None)
+    assert "preprocess" not in (inside / "zoo.lock").read_text()
+    zoo.fetch("resnet20.digits")
+    assert ask("lock", "--check").exit_code == 0
 
 
 def test_a_default_that_moved_does_not_move_a_locked_project(inside: Path) -> None:
@@ -233,6 +268,10 @@ def test_a_lock_that_is_no_file_is_refused(inside: Path) -> None:
 
 def test_a_valid_lock_reads_as_it_was_written() -> None:
     held = project.parse(LOCK.encode(), lock.Lock, LockError, "zoo.lock")
+    assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
+    preprocess = Preprocess(mean=(0.1, 1 / 3, 1e-12), interpolation="bicubic")
+    one = msgspec.structs.replace(next(iter(held.weights.values())), num_classes=0, preprocess=preprocess)
+    held = lock.Lock(version=1, weights={"a/b.c": one, "net.x": one})
     assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
 
 

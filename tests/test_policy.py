@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,49 @@ def test_the_first_rule_that_fits_decides_by_name_and_by_hub(inside: Path, hub: 
             assert_accepted()
         else:
             assert_refused("no rule is about")
+
+
+def test_a_policy_folders_own_name_is_no_pattern(
+    hub: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "pol[1]"
+    for place in (project / "models", tmp_path / "pol1" / "models"):
+        shutil.copytree(hub, place)
+    policy_file = write_policy(project, key, hubs=('names = ["resnet20.*"]', 'hubs = ["models"]'))
+    policy_file.write_text(policy_file.read_text().replace('publishers = ["lab"]', "unsigned = true"))
+    monkeypatch.chdir(project)
+    for folder, accepts in (("models", True), ("../pol1/models", False)):
+        monkeypatch.setenv("ZOO_HUB", folder)
+        if accepts:
+            assert_accepted()
+        else:
+            assert_refused("no rule is about")
+
+
+def test_a_pattern_goes_through_links_and_a_home_folder(
+    inside: Path, hub: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``hubs`` are compared where they lie: relative to the policy, through links, and from a home folder."""
+    (tmp_path / "link").symlink_to(hub.parent)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for pattern in ("../link/hub", "../link/h*", "~/hub", "~/link/hub", str(hub)):
+        for named in (str(hub), "../hub", "../link/hub", "~/hub"):
+            write_policy(inside, key, hubs=('names = ["resnet20.*"]\npublishers', f'hubs = ["{pattern}"]\n#'))
+            text = (inside / "zoo-policy.toml").read_text()
+            (inside / "zoo-policy.toml").write_text(text.replace('# = ["lab"]', "unsigned = true"))
+            monkeypatch.setenv("ZOO_HUB", named)
+            registry.clear()
+            zoo.fetch("resnet20.tiny")
+
+
+def test_what_the_policy_refuses_is_not_locked(inside: Path, hub: Path, key: Path) -> None:
+    write_policy(inside, key)
+    answer = ask("lock", "resnet20.tiny")
+    assert answer.exit_code == 1
+    assert "is not signed, it must be by lab" in answer.output
+    assert not (inside / "zoo.lock").exists()
+    signing.sign(hub / "manifest.toml", key)
+    assert ask("lock", "resnet20.tiny").exit_code == 0
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["with_the_file", "without_it"])

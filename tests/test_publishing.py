@@ -21,7 +21,7 @@ from torch import nn
 import zoo
 from zoo import evaluation, manifest, manifest_text, registry, tensorfile, training
 from zoo.cli import cli
-from zoo.errors import HubError, ManifestError
+from zoo.errors import HubError, ManifestError, StorageError
 from zoo.manifest import Score, Weights
 from zoo.publishing import publish
 from zoo.publishing.privacy import without_paths
@@ -247,6 +247,37 @@ def test_a_licence_that_the_hub_does_not_know_is_named_as_another(tmp_path: Path
     assert "Nobody has measured one" in card.text
 
 
+def test_a_planted_link_is_not_published_through(tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "resnet20.mine").symlink_to(tmp_path / "victim")
+    with pytest.raises(StorageError, match=r"resnet20\.mine is a symbolic link"):
+        publish(DIGITS, "resnet20.mine", str(tmp_path / "hub"))
+    assert [*(tmp_path / "victim").iterdir()] == []
+
+
+def test_words_in_a_card_are_neither_markdown_nor_html(tmp_path: Path) -> None:
+    from markdown_it import MarkdownIt
+
+    hostile = "pets|</td><script>x</script>\n\n# Not a [heading](https://x) ![](y) `a` **b** <!--"
+    run = {
+        "command": "zoo train `rm` | x\n# no",
+        "data": {"train": {"name": hostile, "split": "train", "n": 3, "fingerprint": "sha256:0"}},
+        "recipe": {"name": hostile},
+        "versions": {hostile: "1"},
+    }
+    about = {"run": run, "classes": hostile, "origin": hostile}
+    file = describe(zoo.create("resnet20"), "resnet20", tmp_path / "model.safetensors", **about)
+    card = publish(file, "resnet20.mine", str(tmp_path / "hub"), license={"weights": hostile}).card
+    body = card.split("\n---\n", 1)[1]
+    tokens = MarkdownIt("commonmark").enable("table").parse(body)
+    flat = [child for token in tokens for child in (token, *(token.children or ()))]
+    assert not {"html_block", "html_inline", "image", "strong_open"} & {token.type for token in flat}
+    assert [token.attrs for token in flat if token.type == "link_open" and "://x" in str(token.attrs)] == []
+    titles = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+    assert titles == ["resnet20.mine", "Scores", "Use", "Input", "Origin", "Licences", "Files"]
+
+
 def test_no_local_path_and_no_secret_is_published(tmp_path: Path) -> None:
     run = {
         "command": f"zoo train resnet20 --data /home/me/{PRIVATE}/pets -o ~/{PRIVATE}/run --init ./{PRIVATE}/start",
@@ -311,6 +342,7 @@ def test_names_and_addresses_are_no_paths(text: str, kept: str) -> None:
         ("zoo train resnet20 --data hf:/home/me/pets", "zoo train resnet20 --data hf:pets"),
         ("zoo train resnet20 --data hf:org/pets", "zoo train resnet20 --data hf:org/pets"),
         ("zoo train resnet20 --data me/pets -o me/run", "zoo train resnet20 --data pets -o run"),
+        ("zoo train resnet20 --data digits -o runs/mine", "zoo train resnet20 --data digits -o runs/mine"),
         ("zoo train timm/resnet18 --data pets", "zoo train timm/resnet18 --data pets"),
         (
             "zoo train resnet20 --adversarial pgd --set adversarial.eps=8/255",

@@ -16,7 +16,7 @@ import msgspec
 
 from zoo import storage
 from zoo.errors import HubError, MissingExtraError, SpecError
-from zoo.hub import address, huggingface
+from zoo.hub import address, huggingface, web
 from zoo.hub.cache import hash_of
 
 T = TypeVar("T")
@@ -96,6 +96,7 @@ class Directory(msgspec.Struct):
         return _held_file(self.folder / self.file)
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
+        storage.refuse_links(Path(self.hub), self.folder)
         if self.folder.exists():  # without weights: nothing that anybody fetches
             for path, content in files.items():
                 storage.replace(self.folder / path, content)
@@ -206,7 +207,7 @@ class HuggingFace(msgspec.Struct):
 
     @property
     def name(self) -> str:
-        return f"{huggingface.endpoint()}/{self.repo}"
+        return f"{huggingface.host()}/{self.repo}"
 
     def held(self) -> Held | None:
         from huggingface_hub.errors import RepositoryNotFoundError
@@ -259,7 +260,7 @@ class HuggingFace(msgspec.Struct):
         if isinstance(error, HubError):
             return error
         status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = str(error).strip().partition("\n")[0]
+        reason = web.without_user(str(error).strip().partition("\n")[0])
         hint = {
             401: "Its token is not known there: HF_TOKEN, or hf auth login.",
             403: "Its token may not write there.",
