@@ -5,6 +5,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from test_pinning import CONTENT, FILE, SHA256, ask
 import zoo
 from zoo import lock, project, registry
 from zoo.errors import LockError, UnpinnedError
+from zoo.registry import Found
 from zoo.spec import Preprocess
 
 
@@ -171,6 +173,63 @@ def test_a_third_partys_weights_are_locked_by_their_full_name(
     assert held.distribution == "zoo-third"
     for name in ("net.tag", "third/net.tag"):
         assert zoo.fetch(name).read_bytes() == CONTENT
+
+
+def test_a_collections_weights_are_locked_by_the_name_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+from zoo.manifest import Weights
+from zoo.spec import Model
+
+def read():
+    return [Model("third/net", build="x:y")], [Weights(file="f", arch="third/net", tag="a", pinned=False)]
+"""
+    files = {"zoo_third.py": plugin("third", collection='"third_models:read"'), "third_models.py": code}
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "zoo-third", {"third": "zoo_third:plugin"}, files))
+    registry.clear()
+    found = registry.load().find("third/net.a")
+    assert not found.row.is_builtin
+    assert lock.full_name(found, "a") == "third/net.a"
+
+
+def restated(found: Found, **fields: Any) -> Found:
+    assert found.weights is not None
+    return found._replace(weights=msgspec.structs.replace(found.weights, **fields))
+
+
+def differences(held: lock.Locked, found: Found, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(registry, "load", lambda: SimpleNamespace(find=lambda name: found))
+    return [line.field for line in lock.differences(lock.Lock(version=1, weights={"resnet20.digits": held}))]
+
+
+def test_what_a_manifest_states_anew_is_no_difference_and_what_it_states_otherwise_is(
+    inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("lock", "resnet20.digits")
+    held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
+    found = registry.load().find("resnet20.digits")
+    before = msgspec.structs.replace(held, size=0)
+    assert differences(before, found, monkeypatch) == []
+    assert differences(held, restated(found, size=7, revision="a" * 40), monkeypatch) == ["size"]
+    assert differences(
+        msgspec.structs.replace(held, revision="b" * 40), restated(found, revision="a" * 40), monkeypatch
+    ) == ["revision"]
+
+
+@pytest.mark.parametrize(("digits", "said"), [(4, []), (0, ["sha256"])], ids=["of the locked", "of others"])
+def test_the_beginning_of_a_hash_that_a_manifest_states_is_that_of_the_locked_bytes(
+    inside: Path, digits: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("lock", "resnet20.digits")
+    held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
+    found = registry.load().find("resnet20.digits")
+    prefix = held.sha256[:digits] or "0000"
+    now = restated(found, sha256="", sha256_prefix=prefix, pinned=False)
+    assert differences(held, now, monkeypatch) == said
+    with pytest.raises(LockError) if said else contextlib.nullcontext():
+        followed = lock.follow(lock.Lock(version=1, weights={"resnet20.digits": held}), now, now.weights)
+        assert followed.sha256 == held.sha256
 
 
 # ---- where a lock is looked for ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,52 @@ def test_an_expired_policy_accepts_nothing(inside: Path, hub: Path, key: Path) -
     assert_refused("expired on 2020-02-01")
     write_policy(inside, key, expires=("version = 1\n", "version = 1\nexpires = 2999-02-01\n"))
     assert_accepted()
+
+
+def test_a_policy_accepts_on_the_day_itself_that_it_names(
+    inside: Path, hub: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Evening(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Evening":
+            return cls(2030, 1, 2, 23, 59, tzinfo=tz)
+
+    monkeypatch.setattr(policy, "datetime", Evening)
+    signing.sign(hub / "manifest.toml", key)
+    for day, accepts in (("2030-01-02", True), ("2030-01-01", False)):
+        write_policy(inside, key, day=("version = 1\n", f"version = 1\nexpires = {day}\n"))
+        if accepts:
+            assert_accepted()
+        else:
+            assert_refused("expired on 2030-01-01")
+
+
+def test_relative_hubs_and_keys_lie_beside_the_policy(
+    inside: Path, hub: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "policies" / "ours"
+    elsewhere.mkdir(parents=True)
+    file = write_policy(elsewhere, key, hubs=('names = ["resnet20.*"]', 'hubs = ["../../hub"]'))
+    file.write_text(file.read_text().replace(str(key.with_suffix(".pub")), "../../lab.pub"))
+    monkeypatch.setenv("ZOO_POLICY", str(file))
+    signing.sign(hub / "manifest.toml", key)
+    assert_accepted()
+    identity = signing.Publisher(identity="me", issuer="https://example.org", trust_root="trust.json")
+    assert identity.beside(elsewhere).trust_root == str(elsewhere / "trust.json")
+
+
+def test_offline_an_identity_that_cannot_be_checked_leaves_the_word_to_a_key(
+    inside: Path, hub: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing.sign(hub / "manifest.toml", key)
+    someone = '[publishers.someone]\nidentity = "me@example.org"\nissuer = "https://example.org"\n\n[[rules]]\nhubs'
+    file = write_policy(inside, key, who=("[[rules]]\nhubs", someone))
+    file.write_text(file.read_text().replace('publishers = ["lab"]', 'publishers = ["someone", "lab"]'))
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    registry.clear()
+    found = registry.load().find("resnet20.tiny")
+    assert found.weights is not None
+    assert policy.check(found, found.weights) == "signed by lab"
 
 
 def test_a_policy_that_is_named_must_be_there(

@@ -1,5 +1,6 @@
 """What is published is what others get: the same bytes, the same outputs, the same score, and the truth on its card."""
 
+import hashlib
 import json
 import os
 import re
@@ -21,10 +22,11 @@ from torch import nn
 import zoo
 from zoo import evaluation, manifest, manifest_text, registry, tensorfile, training
 from zoo.cli import cli
-from zoo.errors import HubError, ManifestError, StorageError
+from zoo.errors import HubError, IntegrityError, ManifestError, StorageError
 from zoo.manifest import Score, Weights
-from zoo.publishing import publish
+from zoo.publishing import destination, publish
 from zoo.publishing.privacy import without_paths
+from zoo.publishing.source import Images, Run, Source, held_out
 from zoo.training.display import Silent
 
 EMBEDDED = Path(__file__).parents[1] / "weights_manifest" / "embedded"
@@ -113,6 +115,62 @@ def test_a_tag_is_never_given_other_bytes(place: str, catalogue: Path, tmp_path:
     assert manifest.read(catalogue)[0].sha256 in str(caught.value)
     registry.clear()
     assert Path(ask("fetch", "resnet20.mine").stdout.strip()).read_bytes() == DIGITS.read_bytes()
+
+
+def test_a_new_score_takes_the_place_of_an_old_one(catalogue: Path, tmp_path: Path) -> None:
+    first = publish(DIGITS, "resnet20.mine", str(tmp_path / "hub"), manifest_file=catalogue)
+    (entry,) = manifest.parse(first.entry)
+    old = {where: Score(n=1, source="hearsay", top1=1.0) for where in ("digits/test", "other/test")}
+    catalogue.write_text(manifest.render(msgspec.structs.replace(entry, scores=old)))
+    publish(DIGITS, "resnet20.mine", str(tmp_path / "hub"), manifest_file=catalogue, evaluate_on=(("digits", "test"),))
+    (entry,) = manifest.read(catalogue)
+    assert entry.scores["digits/test"].n == 360
+    assert entry.scores["other/test"] == old["other/test"]
+
+
+def test_bytes_that_change_on_the_way_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = destination.Directory.put
+
+    def damage(place: destination.Directory, weights: Path, files: dict[str, bytes], message: str) -> str:
+        done = put(place, weights, files, message)
+        with (place.folder / place.file).open("ab") as opened:
+            opened.write(b"x")
+        return done
+
+    monkeypatch.setattr(destination.Directory, "put", damage)
+    with pytest.raises(IntegrityError, match="was published there"):
+        publish(DIGITS, "resnet20.mine", str(tmp_path / "hub"), manifest_file=tmp_path / "manifest.toml")
+    assert not (tmp_path / "manifest.toml").exists()
+
+
+@pytest.mark.parametrize("address", ["s3://zoo/weights", "memory://race/weights"])
+def test_of_two_publishers_at_once_the_first_one_stays(
+    address: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    import fsspec
+
+    if address.startswith("s3"):
+        request.getfixturevalue("s3_server")
+        fsspec.filesystem("s3").mkdir("zoo")
+    place = destination.parse(address, "resnet20.mine")
+    assert place.held() is None  # as both see it
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    place.put(first, {}, "")
+    with pytest.raises(HubError, match="by somebody else meanwhile"):
+        place.put(second, {}, "")
+    held = place.held()
+    assert held is not None
+    assert held.sha256 == hashlib.sha256(b"first").hexdigest()
+
+
+@pytest.mark.parametrize(("correct", "n"), [(1, 3), (2, 3), (29, 100), (57, 100), (5_809, 10_000)])
+def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: int, tmp_path: Path) -> None:
+    images = Images("digits", "train", n, "sha256:0")
+    log = json.dumps({"val_top1": 100 * correct / n}).encode()
+    given = Source(tmp_path / "model.safetensors", {}, Run(data={"validation": images}), log)
+    assert held_out(given)["digits/validation"].correct == correct
 
 
 def test_the_command_says_that_there_is_nothing_to_do(tmp_path: Path) -> None:

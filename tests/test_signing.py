@@ -174,6 +174,17 @@ def test_any_signature_is_refused_but_the_right_one(tmp_path_factory: pytest.Tem
         signing.verify(b"x = 2\n", other, publisher, "it")
 
 
+def test_what_is_larger_than_any_manifest_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    with file.open("wb") as opened:
+        opened.truncate(signing.LARGEST)
+    assert len(signing.read(file)) == signing.LARGEST
+    with file.open("ab") as opened:
+        opened.write(b"x")
+    with pytest.raises(SignatureError, match="larger than 16,777,216 bytes"):
+        signing.read(file)
+
+
 # ---- packs --------------------------------------------------------------------------------------------------
 
 

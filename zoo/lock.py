@@ -8,7 +8,7 @@ does not hold are used as without it.
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -181,7 +181,7 @@ def names_in(lock: Lock) -> list[str]:
 
 
 def _lock(found: Found, entry: Weights) -> Locked:
-    about = {
+    about: dict[str, Any] = {
         "distribution": found.row.distribution,
         "version": found.row.version,
         "num_classes": _num_classes(found, entry),

@@ -4,7 +4,6 @@ Each has the layout of the hubs that ``zoo fetch`` reads. Weights that are there
 overwritten, and whoever sees them sees all of a release.
 """
 
-import hashlib
 import os
 import re
 import tempfile
@@ -285,7 +284,7 @@ def _embedded(text: str, name: str) -> Embedded:
 def _held_file(file: Path) -> Held | None:
     try:
         with storage.open_regular(file) as stream:
-            return Held(hashlib.file_digest(stream, "sha256").hexdigest())
+            return Held(hash_of(stream).hexdigest())
     except FileNotFoundError:
         return None
     except OSError as error:
