@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -53,6 +54,12 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.root() == tmp_path / ".cache" / "zoo"
+
+
+def test_the_cache_may_lie_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ZOO_CACHE", "~/weights")
+    assert cache.root() == tmp_path / "weights"
 
 
 def test_a_file_that_was_never_fetched_is_not_cached() -> None:
@@ -111,6 +118,33 @@ def test_damage_that_no_stat_shows_is_found_by_a_deep_look_and_from_then_on(kept
     assert hub.cached(WEIGHTS) is None
     with pytest.raises(IntegrityError):
         hub.verify(WEIGHTS)
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.stamp_of(kept).unlink()
+    hash_of = cache.hash_of
+
+    def change_behind(opened: BinaryIO) -> Any:
+        digest = hash_of(opened)
+        flip(kept)
+        return digest
+
+    monkeypatch.setattr(cache, "hash_of", change_behind)
+    assert cache.sha256_of(kept) == SHA256  # of what it was
+    monkeypatch.undo()
+    assert cache.sha256_of(kept) == hashlib.sha256(kept.read_bytes()).hexdigest() != SHA256
+
+
+def test_what_a_killed_process_left_of_a_stamp_goes_with_the_next_stamp(kept: Path) -> None:
+    """But not what another process may be writing now."""
+    left = [kept.with_name(f"{kept.name}.stamp.{number}{cache.UNFINISHED}") for number in ("0", "1")]
+    for file in left:
+        file.write_bytes(b"x")
+    os.utime(left[0], (0, 0))
+    cache.stamp_of(kept).unlink()
+    cache.sha256_of(kept)
+    assert cache.stamp_of(kept).exists()
+    assert [file.exists() for file in left] == [False, True]
 
 
 def test_a_truncated_file_is_not_cached(kept: Path) -> None:

@@ -501,6 +501,16 @@ def test_a_truncated_image_is_named_and_the_others_are_classified(
     assert answer.stdout.startswith(f"{good}\n")
 
 
+def test_predict_shows_no_probabilities_of_a_network_that_gives_nan(tmp_path: Path, pictures: Path) -> None:
+    state = zoo.create("resnet20").state_dict()
+    state["fc.bias"][3] = float("nan")
+    tensorfile.write(state, tmp_path / "nan.safetensors", {"model": "resnet20", "num_classes": 10})
+    picture = next((pictures / "test").rglob("*.png"))
+    answer = ask("predict", "resnet20", "--weights", tmp_path / "nan.safetensors", picture)
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert "the network's outputs contain NaN or infinity" in answer.stderr
+
+
 def test_predict_without_weights_says_what_there_is(pictures: Path) -> None:
     answer = ask("predict", "resnet1202", pictures / "test" / "kind0" / "00.png")
     assert answer.exit_code == 1

@@ -1,5 +1,6 @@
 """Fetching: real servers, real processes, real faults; only the bytes of the manifest are ever kept."""
 
+import base64
 import errno
 import functools
 import hashlib
@@ -20,11 +21,12 @@ import pytest
 import specimen
 from hub_server import HubServer
 
-from zoo import hub
+from zoo import hub, pinning
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError
 from zoo.hub import cache, transfer
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
+from zoo.publishing import destination
 
 REPO = "alice/tiny"
 FILE = "model.safetensors"
@@ -360,6 +362,13 @@ def test_a_cut_connection_goes_on_where_it_was_cut(hub_server: HubServer) -> Non
     assert sum(request.sent for request in bodies) == len(CONTENT)
 
 
+def test_a_connection_may_be_cut_as_often_as_it_takes_while_the_file_grows(hub_server: HubServer) -> None:
+    hub_server.commit(REPO, {FILE: CONTENT})
+    hub_server.inject("cut", SHA256, times=6, after=2 * cache.CHUNK)
+    assert hub.fetch(entry()).read_bytes() == CONTENT
+    assert len(hub_server.bodies()) == 7
+
+
 def test_a_connection_that_is_always_cut_is_given_up(hub_server: HubServer) -> None:
     hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.inject("cut", SHA256, times=100, after=1000)
@@ -560,6 +569,25 @@ def test_a_password_in_an_address_goes_to_its_server_and_is_never_shown(
     assert "secret" not in str(caught.value)
 
 
+def test_a_password_in_the_endpoint_goes_to_it_and_is_never_shown(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.commit(REPO, {FILE: CONTENT})
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url.replace("://", "://me:secret@"))
+    with pytest.raises(HubError, match="401 Unauthorized") as caught:  # the server knows tokens alone
+        hub.fetch(entry())
+    assert "secret" not in str(caught.value)
+    (request,) = hub_server.requests
+    assert request.authorization == "Basic " + base64.b64encode(b"me:secret").decode()
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:secret@127.0.0.1:9")
+    place = destination.parse("hf://alice/tiny", "tiny.c10")
+    monkeypatch.setenv("HF_TOKEN", "token-of-alice")
+    for act in (lambda: pinning.resolve(unpinned()), place.held):
+        with pytest.raises(HubError, match=r"http://127\.0\.0\.1:9") as caught:
+            act()
+        assert "secret" not in str(caught.value)
+
+
 def test_what_a_hugging_face_hub_refuses_is_explained(hub_server: HubServer) -> None:
     commit = hub_server.commit(REPO, {"other.safetensors": CONTENT})
     with pytest.raises(HubError, match=f"has no file {FILE} in {REPO} at {commit}"):
@@ -704,6 +732,17 @@ def test_an_unpinned_entry_that_is_allowed_is_kept_by_its_own_hash_and_found_aga
         hub.fetch(unpinned())
 
 
+def test_two_revisions_of_an_unpinned_entry_are_two_files(hub_server: HubServer) -> None:
+    old = hub_server.commit(REPO, {FILE: b"old"})
+    new = hub_server.commit(REPO, {FILE: b"new"})
+    for revision, content in ((old, b"old"), (new, b"new")):
+        assert hub.fetch(unpinned(revision=revision), allow_unpinned=True).read_bytes() == content
+    for revision, content in ((old, b"old"), (new, b"new")):
+        found = hub.cached(unpinned(revision=revision))
+        assert found is not None
+        assert found.read_bytes() == content
+
+
 def test_a_flipped_byte_of_an_unpinned_entry_is_found_by_what_the_hub_says_of_it(hub_server: HubServer) -> None:
     hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.inject("flip", SHA256)
@@ -800,6 +839,13 @@ def test_a_file_that_cannot_fit_is_not_even_begun(hub_server: HubServer, mount: 
         hub.fetch(entry())
     assert "Free some space there, or set ZOO_CACHE" in caught.value.hint
     assert parts() == []
+
+
+def test_what_is_here_already_needs_no_space(tmp_path: Path, mount: Callable[[str], Path]) -> None:
+    mount("size=1500k")
+    with Part(SHA256) as part:
+        part.write(CONTENT[:700_000])
+    assert hub.fetch(entry(hub=directory(tmp_path / "hub"))).read_bytes() == CONTENT
 
 
 def test_a_read_only_cache_says_what_is_needed_and_still_serves_what_it_holds(

@@ -100,6 +100,15 @@ def test_a_number_that_no_file_has_gives_way_to_the_next_mirror(
         assert hub.fetch(entry()).read_bytes() == CONTENT
 
 
+@pytest.mark.timeout(20)
+def test_a_server_that_begins_fast_and_then_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_TIMEOUT", "0.3")
+    begin = OK + b"Content-Length: %d\r\n\r\n" % len(CONTENT) + CONTENT[:500_000]
+    drip = serving(begin, lambda i: CONTENT[500_000 + i : 500_001 + i])
+    with drip as address, pytest.raises(HubError, match="too slow"):
+        hub.fetch(entry(), source=address)
+
+
 def test_a_slow_body_that_gets_on_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is for each piece: a file may take longer than it in all."""
     monkeypatch.setenv("ZOO_TIMEOUT", "0.3")

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,6 +20,8 @@ from test_pinning import CONTENT, FILE, SHA256, ask
 import zoo
 from zoo import lock, project, registry
 from zoo.errors import LockError, UnpinnedError
+from zoo.registry import Found
+from zoo.spec import Preprocess
 
 
 def drifted(file: Path, name: str, **fields: Any) -> None:
@@ -37,6 +41,8 @@ def test_a_lock_holds_names_versions_and_bytes(inside: Path) -> None:
         "version": zoo.__version__,
         "sha256": entry.sha256,
         "size": entry.size,
+        "num_classes": 10,
+        "preprocess": msgspec.json.decode(msgspec.json.encode(entry.preprocess)),
     }
     assert table["defaults"] == {"resnet20": "c10"}
     assert ask("lock", "--check").exit_code == 0
@@ -60,6 +66,37 @@ def test_drift_stops_fetch_and_create_and_shows_both_sides(inside: Path, field: 
     accepted = ask("lock", "resnet20.digits")
     assert accepted.exit_code == 0
     assert ask("fetch", "resnet20.digits").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"num_classes": 7}, "num_classes locked 7, now 10"),
+        (
+            {"preprocess": Preprocess(input_size=(1, 8, 8), mean=(0.5,), std=(0.25,))},
+            r"preprocess.std locked \(0.25,\)",
+        ),
+    ],
+    ids=["classes", "input"],
+)
+def test_other_classes_and_another_input_of_the_same_bytes_are_drift(
+    inside: Path, fields: dict[str, Any], said: str
+) -> None:
+    ask("lock", "resnet20.digits")
+    drifted(inside / "zoo.lock", "resnet20.digits", **fields)
+    with pytest.raises(LockError, match=said):
+        zoo.create("resnet20.digits")
+    checked = ask("lock", "--check")
+    assert checked.exit_code == 1
+    assert re.search(said, checked.output)
+
+
+def test_a_lock_of_an_earlier_zoo_says_nothing_of_the_input(inside: Path) -> None:
+    ask("lock", "resnet20.digits")
+    drifted(inside / "zoo.lock", "resnet20.digits", num_classes=None, preprocess=None)
+    assert "preprocess" not in (inside / "zoo.lock").read_text()
+    zoo.fetch("resnet20.digits")
+    assert ask("lock", "--check").exit_code == 0
 
 
 def test_a_default_that_moved_does_not_move_a_locked_project(inside: Path) -> None:
@@ -136,6 +173,63 @@ def test_a_third_partys_weights_are_locked_by_their_full_name(
     assert held.distribution == "zoo-third"
     for name in ("net.tag", "third/net.tag"):
         assert zoo.fetch(name).read_bytes() == CONTENT
+
+
+def test_a_collections_weights_are_locked_by_the_name_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+from zoo.manifest import Weights
+from zoo.spec import Model
+
+def read():
+    return [Model("third/net", build="x:y")], [Weights(file="f", arch="third/net", tag="a", pinned=False)]
+"""
+    files = {"zoo_third.py": plugin("third", collection='"third_models:read"'), "third_models.py": code}
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "zoo-third", {"third": "zoo_third:plugin"}, files))
+    registry.clear()
+    found = registry.load().find("third/net.a")
+    assert not found.row.is_builtin
+    assert lock.full_name(found, "a") == "third/net.a"
+
+
+def restated(found: Found, **fields: Any) -> Found:
+    assert found.weights is not None
+    return found._replace(weights=msgspec.structs.replace(found.weights, **fields))
+
+
+def differences(held: lock.Locked, found: Found, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(registry, "load", lambda: SimpleNamespace(find=lambda name: found))
+    return [line.field for line in lock.differences(lock.Lock(version=1, weights={"resnet20.digits": held}))]
+
+
+def test_what_a_manifest_states_anew_is_no_difference_and_what_it_states_otherwise_is(
+    inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("lock", "resnet20.digits")
+    held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
+    found = registry.load().find("resnet20.digits")
+    before = msgspec.structs.replace(held, size=0)
+    assert differences(before, found, monkeypatch) == []
+    assert differences(held, restated(found, size=7, revision="a" * 40), monkeypatch) == ["size"]
+    assert differences(
+        msgspec.structs.replace(held, revision="b" * 40), restated(found, revision="a" * 40), monkeypatch
+    ) == ["revision"]
+
+
+@pytest.mark.parametrize(("digits", "said"), [(4, []), (0, ["sha256"])], ids=["of the locked", "of others"])
+def test_the_beginning_of_a_hash_that_a_manifest_states_is_that_of_the_locked_bytes(
+    inside: Path, digits: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("lock", "resnet20.digits")
+    held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
+    found = registry.load().find("resnet20.digits")
+    prefix = held.sha256[:digits] or "0000"
+    now = restated(found, sha256="", sha256_prefix=prefix, pinned=False)
+    assert differences(held, now, monkeypatch) == said
+    with pytest.raises(LockError) if said else contextlib.nullcontext():
+        followed = lock.follow(lock.Lock(version=1, weights={"resnet20.digits": held}), now, now.weights)
+        assert followed.sha256 == held.sha256
 
 
 # ---- where a lock is looked for ---------------------------------------------------------------------------
@@ -233,6 +327,10 @@ def test_a_lock_that_is_no_file_is_refused(inside: Path) -> None:
 
 def test_a_valid_lock_reads_as_it_was_written() -> None:
     held = project.parse(LOCK.encode(), lock.Lock, LockError, "zoo.lock")
+    assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
+    preprocess = Preprocess(mean=(0.1, 1 / 3, 1e-12), interpolation="bicubic")
+    one = msgspec.structs.replace(next(iter(held.weights.values())), num_classes=0, preprocess=preprocess)
+    held = lock.Lock(version=1, weights={"a/b.c": one, "net.x": one})
     assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
 
 

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,52 @@ def test_an_expired_policy_accepts_nothing(inside: Path, hub: Path, key: Path) -
     assert_accepted()
 
 
+def test_a_policy_accepts_on_the_day_itself_that_it_names(
+    inside: Path, hub: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Evening(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Evening":
+            return cls(2030, 1, 2, 23, 59, tzinfo=tz)
+
+    monkeypatch.setattr(policy, "datetime", Evening)
+    signing.sign(hub / "manifest.toml", key)
+    for day, accepts in (("2030-01-02", True), ("2030-01-01", False)):
+        write_policy(inside, key, day=("version = 1\n", f"version = 1\nexpires = {day}\n"))
+        if accepts:
+            assert_accepted()
+        else:
+            assert_refused("expired on 2030-01-01")
+
+
+def test_relative_hubs_and_keys_lie_beside_the_policy(
+    inside: Path, hub: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "policies" / "ours"
+    elsewhere.mkdir(parents=True)
+    file = write_policy(elsewhere, key, hubs=('names = ["resnet20.*"]', 'hubs = ["../../hub"]'))
+    file.write_text(file.read_text().replace(str(key.with_suffix(".pub")), "../../lab.pub"))
+    monkeypatch.setenv("ZOO_POLICY", str(file))
+    signing.sign(hub / "manifest.toml", key)
+    assert_accepted()
+    identity = signing.Publisher(identity="me", issuer="https://example.org", trust_root="trust.json")
+    assert identity.beside(elsewhere).trust_root == str(elsewhere / "trust.json")
+
+
+def test_offline_an_identity_that_cannot_be_checked_leaves_the_word_to_a_key(
+    inside: Path, hub: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing.sign(hub / "manifest.toml", key)
+    someone = '[publishers.someone]\nidentity = "me@example.org"\nissuer = "https://example.org"\n\n[[rules]]\nhubs'
+    file = write_policy(inside, key, who=("[[rules]]\nhubs", someone))
+    file.write_text(file.read_text().replace('publishers = ["lab"]', 'publishers = ["someone", "lab"]'))
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    registry.clear()
+    found = registry.load().find("resnet20.tiny")
+    assert found.weights is not None
+    assert policy.check(found, found.weights) == "signed by lab"
+
+
 def test_a_policy_that_is_named_must_be_there(
     inside: Path, hub: Path, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +174,49 @@ def test_the_first_rule_that_fits_decides_by_name_and_by_hub(inside: Path, hub: 
             assert_accepted()
         else:
             assert_refused("no rule is about")
+
+
+def test_a_policy_folders_own_name_is_no_pattern(
+    hub: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "pol[1]"
+    for place in (project / "models", tmp_path / "pol1" / "models"):
+        shutil.copytree(hub, place)
+    policy_file = write_policy(project, key, hubs=('names = ["resnet20.*"]', 'hubs = ["models"]'))
+    policy_file.write_text(policy_file.read_text().replace('publishers = ["lab"]', "unsigned = true"))
+    monkeypatch.chdir(project)
+    for folder, accepts in (("models", True), ("../pol1/models", False)):
+        monkeypatch.setenv("ZOO_HUB", folder)
+        if accepts:
+            assert_accepted()
+        else:
+            assert_refused("no rule is about")
+
+
+def test_a_pattern_goes_through_links_and_a_home_folder(
+    inside: Path, hub: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``hubs`` are compared where they lie: relative to the policy, through links, and from a home folder."""
+    (tmp_path / "link").symlink_to(hub.parent)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for pattern in ("../link/hub", "../link/h*", "~/hub", "~/link/hub", str(hub)):
+        for named in (str(hub), "../hub", "../link/hub", "~/hub"):
+            write_policy(inside, key, hubs=('names = ["resnet20.*"]\npublishers', f'hubs = ["{pattern}"]\n#'))
+            text = (inside / "zoo-policy.toml").read_text()
+            (inside / "zoo-policy.toml").write_text(text.replace('# = ["lab"]', "unsigned = true"))
+            monkeypatch.setenv("ZOO_HUB", named)
+            registry.clear()
+            zoo.fetch("resnet20.tiny")
+
+
+def test_what_the_policy_refuses_is_not_locked(inside: Path, hub: Path, key: Path) -> None:
+    write_policy(inside, key)
+    answer = ask("lock", "resnet20.tiny")
+    assert answer.exit_code == 1
+    assert "is not signed, it must be by lab" in answer.output
+    assert not (inside / "zoo.lock").exists()
+    signing.sign(hub / "manifest.toml", key)
+    assert ask("lock", "resnet20.tiny").exit_code == 0
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["with_the_file", "without_it"])

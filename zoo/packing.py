@@ -42,6 +42,7 @@ def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
         rival = next((one for one in entries.values() if one.path == entry.path and one.sha256 != entry.sha256), None)
         if rival and rival.name != entry.name:
             raise ManifestError(f"{rival.name} and {entry.name} are different files that both lie at {entry.path}.")
+        storage.refuse_links(folder, folder / entry.path)
         _copy(source, folder / entry.path, entry)
         entries[entry.name] = entry
     text = "\n".join([HEAD, "", *map(manifest.render, entries.values())])

@@ -66,6 +66,19 @@ def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> Binary
     return opened
 
 
+def refuse_links(root: Path, path: Path) -> None:
+    """Raises :class:`StorageError` if ``path``, or a folder between ``root`` and it, is a symbolic link.
+
+    Others who may write to a shared ``root`` could otherwise choose what is overwritten.
+    """
+    for place in (path, *path.parents):
+        if place == root:
+            return
+        if place.is_symlink():
+            hint = f"Remove it, or name the folder that it points to: {place.resolve()}."
+            raise StorageError(f"{place} is a symbolic link, which is not written through.", hint=hint)
+
+
 def discard_parts(file: Path) -> None:
     """Removes what a process that was killed while it replaced ``file`` left beside it."""
     for part in file.parent.glob(f"{_prefix(file)}*"):

@@ -141,11 +141,15 @@ def _rank(model: "nn.Module", file: str, classes: tuple[str, ...], top: int) -> 
 
     from zoo.creation import info_of, preprocess
     from zoo.data.decode import read_image
+    from zoo.errors import WeightsError
 
     image = read_image(Path(file), file, channels=info_of(model).preprocess.input_size[0])
     device = next(model.parameters(), torch.empty(0)).device
     with torch.inference_mode():
         logits = model(preprocess(model)(image)[None].to(device))[0]  # C
+    if not logits.isfinite().all():
+        hint = "zoo verify checks a network's weights."
+        raise WeightsError(f"{file}: the network's outputs contain NaN or infinity.", hint=hint)
     probabilities, indices = logits.float().softmax(0).topk(min(top, len(logits)))
     return [
         {"class": classes[i] if len(classes) == len(logits) else f"class {i}", "index": i, "probability": probability}

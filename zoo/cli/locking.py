@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from zoo import lock as locks
-from zoo import manifest, pinning, registry, storage
+from zoo import manifest, pinning, policy, registry, storage
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import do_each, echo, note, print_json, show_progress, size
 from zoo.creation import default_weights
@@ -116,7 +116,9 @@ def _rows(held: locks.Lock) -> dict[str, Any]:
 
 def _chosen(name: str) -> tuple[Found, Weights]:
     found = registry.load().find(name)
-    return found, found.weights or default_weights(found)
+    chosen = found.weights or default_weights(found)
+    policy.check(found, chosen)
+    return found, chosen
 
 
 def _entry(name: str, file: Path | None) -> tuple[Weights, Path]:

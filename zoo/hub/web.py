@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from zoo.errors import HubError
 from zoo.hub.transfer import PassingError, Stream, time_limit
@@ -118,6 +118,19 @@ def _reader(body: "Response") -> Callable[[int], bytes]:
             raise PassingError(f"the connection was cut: {type(error).__name__}") from None
 
     return read
+
+
+def without_user(text: str) -> str:
+    """``text``, an address or a sentence with some, without users and passwords."""
+    return re.sub(r"//[^/\s]*@", "//", text)
+
+
+def basic(address: str) -> str:
+    """What a request says of the user and password in ``address``; empty where there are none."""
+    from base64 import b64encode
+
+    user = re.match(r"\w+://([^/]*)@", address)
+    return f"Basic {b64encode(unquote(user[1]).encode()).decode()}" if user else ""
 
 
 def _redirected(url: str, location: str) -> str:

@@ -6,6 +6,7 @@ path or a name of something public is kept only where it is known to be a name.
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ def _command(command: str) -> str:
         words = shlex.split(command)
     except ValueError:
         return ""  # not a command line; nothing of it is needed
-    return shlex.join(_whole(word) or _word(word, is_argument=True) for word in words)
+    return shlex.join(_whole(word) or _word(word, _is_path_in_command) for word in words)
 
 
 def _sentence(text: str) -> str:
-    return _whole(text) or _WORD.sub(lambda found: _word(found[0]), text)
+    is_path = _is_path_in_sentence if re.search(r"\s", text) else _is_path
+    return _whole(text) or _WORD.sub(lambda found: _word(found[0], is_path), text)
 
 
 def _whole(text: str) -> str:
@@ -52,8 +54,8 @@ def _whole(text: str) -> str:
     return _last_part(text) if is_path and "\n" not in text else ""  # a lone slash has no last part
 
 
-def _word(word: str, *, is_argument: bool = False) -> str:
-    """``word`` cleaned; the ``is_argument`` of a command is a path where nothing says that it is a name."""
+def _word(word: str, is_path: Callable[[str], bool]) -> str:
+    """``word`` cleaned; ``is_path`` says which relative ones are paths."""
     body = word.rstrip(".,:!")
     end = word[len(body) :]
     if re.match(r"file:/", body, re.IGNORECASE):
@@ -64,20 +66,25 @@ def _word(word: str, *, is_argument: bool = False) -> str:
         scheme, _, rest = body.partition("://")
         return f"{scheme}://{re.split('[?#]', rest)[0].rpartition('@')[2]}{end}"
     if prefixed := _PREFIXED.fullmatch(body):
-        return prefixed[1] + _word(prefixed[2], is_argument=is_argument and prefixed[1] != "hf:") + end
-    return (_last_part(body) if _is_path(body, is_argument) else body) + end
+        return prefixed[1] + _word(prefixed[2], _is_path if prefixed[1] == "hf:" else is_path) + end
+    is_relative = "/" in body.replace("\\", "/").strip("/") and not _FRACTION.fullmatch(body)
+    return (_last_part(body) if is_relative and is_path(body) else body) + end
 
 
-def _is_path(text: str, is_argument: bool) -> bool:
-    """Whether a relative path: ``timm/resnet18``, ``org/name`` and ``8/255`` are none."""
-    text = text.replace("\\", "/")
-    if "/" not in text.strip("/") or _FRACTION.fullmatch(text) or len(text) > 4096:
-        return False
-    if text.startswith("~") or text.count("/") > 1 or _OF_FILES.fullmatch(Path(text).suffix.lower()):
-        return True
-    if is_argument:
-        return text.partition("/")[0] not in {row.name for row in registry.load().plugins}
-    return Path(text).exists()
+def _is_path_in_sentence(text: str) -> bool:
+    """``docs/training.md`` and ``images/s`` may stand in any sentence."""
+    return text.startswith("~") or text.count("/") > 1
+
+
+def _is_path(text: str) -> bool:
+    """``timm/resnet18`` and ``org/name`` are names."""
+    is_file = _OF_FILES.fullmatch(Path(text).suffix.lower()) is not None
+    return is_file or _is_path_in_sentence(text) or (len(text) < 4096 and Path(text).exists())
+
+
+def _is_path_in_command(text: str) -> bool:
+    """``runs/NAME`` is where the documentation writes, ``plugin/NAME`` a model."""
+    return text.partition("/")[0] not in {"runs", *(row.name for row in registry.load().plugins)}
 
 
 def _last_part(text: str) -> str:
