@@ -74,6 +74,12 @@ BROKEN = {
     ),
     "a head that is not declared": ("net-num_classes", 'head=("fc",)', "head=()", "changes fc.bias, fc.weight"),
     "a stem that is not declared": ("net-in_chans", 'stem=("conv",)', "stem=()", "changes conv.weight"),
+    "a stem that names more than its convolution": (
+        "net-in_chans",
+        "self.conv = nn.Conv2d(in_chans, 4, 3, padding=1, bias=False)",
+        "self.conv = nn.Sequential(nn.Conv2d(in_chans, 4, 3, padding=1, bias=False))",
+        "should name the convolution itself",
+    ),
     "in_chans beyond the stem": (
         "net-in_chans",
         "self.act = nn.ReLU()",
