@@ -253,6 +253,13 @@ def test_embedded_weights_are_loaded_and_probed(
         assert type(caught.value).__name__ == error
 
 
+def test_an_attack_is_checked_where_softmax_is_saturated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At logits of thousands the gradient for the class that the network says is exactly 0."""
+    sure = "x if pre_logits else self.fc(x) + torch.tensor([1e4, 0, 0, 0, 0])"
+    specimen.install(tmp_path, monkeypatch, ("x if pre_logits else self.fc(x)", sure))
+    check_called("net-attack")()
+
+
 def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "GIANT_PARAMS", 0)
     specimen.install(tmp_path, monkeypatch)
