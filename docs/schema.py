@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from zoo.manifest import Weights
+from zoo.spec import LONGEST_SIDE, MOST_CHANNELS
 
 FILE = Path(__file__).with_name("manifest.schema.json")
 
@@ -39,8 +40,10 @@ def schema() -> dict[str, Any]:
     preprocess = definitions["Preprocess"]["properties"]
     preprocess["crop_pct"] |= {"exclusiveMinimum": 0, "exclusiveMaximum": 2}
     preprocess["std"]["items"] |= {"exclusiveMinimum": 0}
-    for size in preprocess["input_size"]["prefixItems"]:
-        size["minimum"] = 1
+    for size, most in zip(
+        preprocess["input_size"]["prefixItems"], (MOST_CHANNELS, LONGEST_SIDE, LONGEST_SIDE), strict=True
+    ):
+        size |= {"minimum": 1, "maximum": most}
     for definition in definitions.values():
         definition["description"] = " ".join(definition["description"].split())
     return {

@@ -54,6 +54,17 @@ def _fresh_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path that tests fill with distributions."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    if registry := sys.modules.get("zoo.registry"):
+        registry.clear()
+    return folder
+
+
+@pytest.fixture
 def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A running Hugging Face-compatible hub, and HF_ENDPOINT set to it."""
     with HubServer(tmp_path / "hub_server") as server:

@@ -72,3 +72,26 @@ def test_the_budget_of_a_models_default_weights_is_shown() -> None:
     assert re.search(r"resnet56\.c10 .* 8  Apache", ask("info", "resnet56").stdout)
     assert re.search(r"trained for +8 epochs", ask("info", "resnet56.c10").stdout)
     assert told("list", "resnet20.*")[0]["epochs"] == 60
+
+
+def test_a_models_name_lists_its_weights_where_weights_are_listed() -> None:
+    assert zoo.list_models("resnet50", pretrained=True) == zoo.list_models("resnet50.*")
+    assert zoo.list_models("resnet?0", dataset="cifar10", max_params=300_000) == ["resnet20.c10", "resnet20.c10_short"]
+    assert zoo.list_models("*c10_short", pretrained=True) == ["resnet20.c10_short"]
+    assert "resnet50.a1_in1k" in ask("list", "resnet50", "--pretrained").stdout
+    assert zoo.list_models("resnet5", pretrained=True) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list", "--dataset", "imagenet"], "Did you mean imagenet-1k"),
+        (["list", "--dataset", "zzz"], "There are caltech101"),
+        (["list", "ResNet50"], "Did you mean resnet50?"),
+        (["list", "resnt50"], "Did you mean resnet50"),
+        (["evaluate", "resnet20.c10", "--data", "imagenet"], "given by its path"),
+        (["evaluate", "resnet20.c10", "--data", "cifar_10"], "Did you mean cifar10"),
+    ],
+)
+def test_what_matches_nothing_is_answered_with_what_was_meant(words: list[str], said: str) -> None:
+    assert said in ask(*words).stderr

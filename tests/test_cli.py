@@ -264,7 +264,7 @@ def test_broken_plugins_harm_nothing_and_are_explained(tmp_path: Path) -> None:
     assert "a, b, c, d, d, e" in listed.stderr
 
     explained = run("plugins", "--json", site=site)
-    assert explained.returncode == 0
+    assert explained.returncode == 1
     rows = {row["distribution"]: row for row in json.loads(explained.stdout)}
     for distribution, status, reason in [
         ("zoo-a", "broken", "raised ModuleNotFoundError: No module named 'no_such_module'"),

@@ -408,6 +408,14 @@ def test_a_truncated_image_is_named(tmp_path, kind, other):
         load(tmp_path).image(0)
 
 
+@pytest.mark.parametrize("content", [b"", b"only text", b"%PDF-1.7"])
+def test_a_file_that_is_no_image_is_told_so_whatever_its_name(tmp_path, content):
+    (tmp_path / "cat.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"cat\.jpg: not an image: its content is none of PNG, JPEG") as caught:
+        decoding.read_image(tmp_path / "cat.jpg", "cat.jpg", 3)
+    assert "truncated" not in str(caught.value)
+
+
 def test_an_image_beyond_the_pixel_limit_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     _write_folder(tmp_path, {"train/a/1.png": Image.new("1", (9000, 8000))})
     with pytest.raises(DataError, match=r"1\.png: an image of 9000 x 8000"):

@@ -41,9 +41,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = distributions.plugin("own", "own_net").replace(
         "build=",
         "preprocess=Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.0,), std=(1.0,)), num_classes=10, "
-        'train="own_model:train", evaluate="own_model:evaluate", head=("1",), build=',
+        'train="own_model:train", evaluate="own_model:evaluate", head=("1",), '
+        'file_args={"bias": Argument((True, False))}, build=',
     )
-    text = text.replace("import Model", "import Preprocess, Model")
+    text = text.replace("import Model", "import Argument, Preprocess, Model")
     site = distributions.install(
         tmp_path / "site", "zoo-own", {"own": "own:plugin"}, {"own.py": text, "own_model.py": MODEL}
     )

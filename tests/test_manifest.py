@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import re
 import tomllib
 from importlib.metadata import entry_points
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from zoo import registry
 from zoo.errors import ManifestError
-from zoo.manifest import Weights, parse, read
+from zoo.manifest import Score, Weights, parse, read, render
 from zoo.spec import Plugin
 
 PLUGINS: tuple[Plugin, ...] = tuple(
@@ -261,6 +262,59 @@ def test_the_line_is_the_offending_entrys_not_an_earlier_ones() -> None:
 def test_what_is_not_tables_of_tables_is_refused(text: str) -> None:
     with pytest.raises(ManifestError, match=r"zoo\.toml"):
         parse(text, "zoo.toml")
+
+
+def test_a_manifest_beyond_all_reason_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "huge.toml"
+    with file.open("wb") as stream:
+        stream.truncate(400_000_000)
+    with pytest.raises(ManifestError, match=r"huge\.toml: 400,000,000 bytes, expected at most"):
+        read(file)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(ManifestError, match=r"pipe\.toml: not a regular file"):
+        read(tmp_path / "pipe.toml")
+
+
+def test_a_path_with_a_backslash_is_refused() -> None:
+    """On Windows it would leave the hub."""
+    with pytest.raises(ManifestError, match="must stay inside the hub"):
+        parse(ENTRY.replace('"model.safetensors"', "'..\\\\model.safetensors'"))
+
+
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        ("logits = [[1.0], [2.0]]\nnorms = [nan, 1.0]", "must be finite"),
+        ("logits = [[1.0], [2.0]]\nnorms = [inf, 1.0]", "must be finite"),
+        ("logits = [[nan], [2.0]]", "must be finite"),
+        ("logits = [[1.0], [2.0]]\nimage = { logits = [1.0], norm = nan }", "must be finite"),
+        ("logits = [[1.0], [2.0]]\nnorms = [1.0]", "1 norms for 2 images"),
+        ("logits = [[1.0], [2.0]]\nnorms = [1.0, 2.0, 3.0]", "3 norms for 2 images"),
+    ],
+)
+def test_a_probe_that_compares_with_nothing_is_refused(probe: str, said: str) -> None:
+    with pytest.raises(ManifestError, match=said):
+        parse(f"{ENTRY}[resnet18.tag.probe]\n{probe}\n")
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+
+
+@given(origin=TEXT, keys=st.lists(TEXT, max_size=3), value=TEXT | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9))
+def test_what_is_rendered_is_read_back_as_it_was(origin: str, keys: list[str], value: Any) -> None:
+    scores = {key: Score(n=4, source=origin) for key in keys}
+    args = {key: value for key in keys}
+    entry = Weights(file="f", arch="net", tag="c10", pinned=False, origin=origin, args=args, scores=scores)
+    assert parse(render(entry)) == (entry,)
+
+
+def test_keys_and_values_beyond_ascii_are_read_back() -> None:
+    args = {"é\U0001f600": [1, "\U0001f600"]}
+    entry = Weights(file="f", arch="net", tag="c10", pinned=False, origin="Ü\U0001f600\x7f", args=args)
+    assert parse(render(entry)) == (entry,)
 
 
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:

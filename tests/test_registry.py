@@ -9,7 +9,7 @@ import pytest
 from distributions import HEAD, install, plugin
 
 import zoo
-from zoo import registry
+from zoo import registry, tensorfile
 from zoo.errors import (
     AmbiguousNameError,
     ManifestError,
@@ -26,16 +26,6 @@ MANIFEST = """\
 file = "model.safetensors"
 sha256 = "{sha256}"
 """
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path that tests fill with distributions."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    registry.clear()
-    return folder
 
 
 def rows() -> dict[str, PluginRow]:
@@ -73,7 +63,7 @@ def test_a_third_party_is_listed_beside_the_built_in_ones(site: Path) -> None:
         (plugin("other", "net"), "broken", "its entry point is called 'bad', the plugin 'other'"),
         (plugin("bad", "net", api="99"), "set aside", "it needs plugin contract 99, this Zoo has 1: pip install -U"),
         (f"{HEAD}plugin = Plugin('bad', 1, (Model('Net', build='a:b'),))", "broken", "a name is lower case letters"),
-        (f"{HEAD}plugin = Plugin('bad', 1, 5)", "broken", "SpecError: Plugin.models = 5"),
+        (f"{HEAD}plugin = Plugin('bad', 1, 5)", "broken", "SpecError: Plugin 'bad': models = 5"),
         ("raise BaseException('stop')", "broken", "raised BaseException: stop"),
     ],
 )
@@ -176,7 +166,12 @@ def test_the_order_of_installation_decides_nothing(tmp_path: Path, monkeypatch: 
         ("resnet18.tv_in1", "resnet18.tv_in1k"),
         ("zzzzz", "zoo list"),
         ("resnet18.zzzzz", "resnet18."),
-        ("ResNet20", "lower case"),
+        ("ResNet20", "Did you mean resnet20?"),
+        ("resnet-20", "Did you mean resnet20?"),
+        ("ResNet-18.TV_in1k", "Did you mean resnet18.tv_in1k?"),
+        ("timm/ResNet-50", "Did you mean timm/resnet50?"),
+        ("Resnet/ResNet20", "Did you mean resnet/resnet20?"),
+        ("No Model", "lower case"),
     ],
 )
 def test_an_unknown_name_is_answered_with_what_there_is(ask: str, hint: str) -> None:
@@ -184,6 +179,47 @@ def test_an_unknown_name_is_answered_with_what_there_is(ask: str, hint: str) -> 
         registry.load().find(ask)
     assert hint in caught.value.hint
     assert ask.rpartition("/")[2] in caught.value.message or ask.partition("/")[0] in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise RuntimeError('spoilt')", "Plugin 'pet' is broken: importing pet:plugin raised RuntimeError: spoilt"),
+        ("", "Plugin 'pet' is disabled: ZOO_DISABLE_PLUGINS names it"),
+    ],
+)
+def test_a_short_name_of_a_plugin_that_cannot_be_used_is_answered_with_why(
+    site: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    """Its models are not known, and whatever else is spelt like them is not what was meant."""
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text or plugin("pet", "pet_net")})
+    if not text:
+        monkeypatch.setenv("ZOO_DISABLE_PLUGINS", "pet")
+    registry.clear()
+    with pytest.raises(UnknownNameError) as caught:
+        registry.load().find("pet_net")
+    assert said in caught.value.hint
+    assert "Did you mean" not in caught.value.hint
+    with pytest.raises(UnknownNameError, match="Plugins that cannot be used may have it: pet"):
+        registry.load().find("zzzzz")
+
+
+def test_a_file_and_an_entry_say_which_distribution_has_their_model(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "net.safetensors"
+    tensorfile.write({}, file, {"model": "pet_net", "distribution": "zoo-pet", "run": {}})
+    entry = MANIFEST.format(arch="pet_net", tag="c10", sha256="0" * 64) + 'distribution = "zoo-pet"\n'
+    found = with_hub(tmp_path / "hub", entry, monkeypatch)
+    for ask in (
+        lambda: zoo.create("pet_net", weights=file),
+        lambda: zoo.evaluate("pet_net", "digits", weights=file),
+        lambda: zoo.reproduce(file, output=tmp_path / "again"),
+        lambda: found.find("pet_net.c10"),
+    ):
+        with pytest.raises(UnknownNameError) as caught:
+            ask()
+        assert "pip install zoo-pet" in caught.value.hint
 
 
 def test_a_corrupt_manifest_breaks_its_plugin_alone_and_names_the_line(site: Path) -> None:

@@ -14,7 +14,7 @@ BUILD = "family.model:build"
 
 
 def test_a_row_says_which_field_is_wrong_and_what_was_expected() -> None:
-    with pytest.raises(SpecError, match=r"Model\.params = 'many': Expected `int`, got `str`"):
+    with pytest.raises(SpecError, match=r"Model 'net': params = 'many': Expected `int`, got `str`"):
         Model("net", build=BUILD, params="many")  # type: ignore[arg-type]
 
 

@@ -31,7 +31,8 @@ def list_models(
     """Names that match the shell ``pattern`` and all filters, sorted naturally.
 
     ``license`` is a shell pattern too, of the weights' own licence in either case: ``apache*``.
-    Architectures; with ``pretrained``, a ``dataset``, a ``license`` or a dot in the pattern, weights.
+    Architectures; with ``pretrained``, a ``dataset``, a ``license`` or a dot in the pattern, weights:
+    without a dot, all of the models that it matches.
     Those of a collection are left out unless ``family`` or the part of the pattern before a slash
     names it: ``list_models("plugin/*")``.
     """
@@ -70,7 +71,13 @@ def select(
             and (dataset is None or dataset in trained_on(weights))
             and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
         ]
-    return [line for line in lines if fnmatchcase(line.name, pattern)]
+    # A pattern without a tag is about models, also where their weights are what is listed.
+    names_models = "." not in pattern
+    return [
+        line
+        for line in lines
+        if fnmatchcase(line.name, pattern) or (names_models and fnmatchcase(line.entry.name, pattern))
+    ]
 
 
 def params_of(model: Model, weights: Weights | None = None) -> int:

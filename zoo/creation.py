@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import catalogue, hub, lock, policy, registry
-from zoo.errors import SpecError, UnpinnedError, WeightsError
+from zoo.errors import SpecError, UnknownNameError, UnpinnedError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found
 
@@ -40,7 +40,7 @@ def create(
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
             raise SpecError(f"{argument} = {value} is not possible: it must be at least {least}.")
-    found = _with_tag(registry.load().find(name), pretrained)
+    found = _with_tag(_find(name, weights), pretrained)
     if weights is not None and (found.weights or pretrained):
         said = f"pretrained={pretrained!r}" if pretrained else name
         raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
@@ -57,6 +57,18 @@ def create(
         module, info = load.build(found.model, **sizes, **args)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
+
+
+def _find(name: str, weights: str | Path | None) -> Found:
+    """What ``name`` stands for; if nobody knows it, the file ``weights`` may say which distribution does."""
+    try:
+        return registry.load().find(name)
+    except UnknownNameError:
+        if weights is None:
+            raise
+    from zoo import tensorfile
+
+    return registry.load().find(name, distribution=str(tensorfile.metadata(Path(weights)).get("distribution", "")))
 
 
 def _with_tag(found: Found, pretrained: bool | str) -> Found:
@@ -76,7 +88,7 @@ def create_trained(
     name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None, **args: Any
 ) -> "nn.Module":
     """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights."""
-    is_tagged = registry.load().find(name).weights is not None
+    is_tagged = _find(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
 
 

@@ -173,6 +173,8 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
         "origin": f"{TRAINED} on {info.classes} with recipe {recipe}{start}",
         "run": record,
     }
+    if distribution := registry.load().distribution_of(info.model):
+        about["distribution"] = distribution
     tensorfile.write(module.state_dict(), run.model, about)
 
 

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import registry, tensorfile
+from zoo import arguments, registry, tensorfile
 from zoo.errors import PluginError, TensorMismatchError, WeightsError, ZooError
 from zoo.manifest import Weights
 from zoo.spec import Model, Preprocess
@@ -57,12 +57,13 @@ def build_from(
 ) -> tuple[nn.Module, ModelInfo]:
     """The network whose tensors ``file`` holds, as ``entry`` or else the file itself describes it.
 
+    What they say the network is built with is taken as far as the row allows it (``Model.file_args``).
     The file says how many classes and input channels it was made for; where the caller wants
     others, the head is newly initialised, the stem adapted, and a warning logged. Tensors that do
     not fit as they are go through the model's own ``translate`` first, where it has one.
     """
     about = _described(file, model, entry)
-    args = {**model.args, **about.args, **args}
+    args = {**model.args, **arguments.of_file(model, about.args, about.name, overridden=args), **args}
     tensors = tensorfile.read(file)
     stated = model.num_classes if entry is None or entry.num_classes is None else entry.num_classes
     had_classes = classes_in(tensors, model.head) or stated
@@ -223,13 +224,14 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> 
 
 def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> nn.Module:
     build = registry.hook(model.build, model.requires)
+    arguments.check_names(model, build, args)
     try:
         module: nn.Module = build(num_classes=num_classes, in_chans=in_chans, **args)
     except ZooError:
         raise
-    except Exception as error:  # a plugin's code may raise anything; an argument it does not know is a TypeError
+    except Exception as error:  # a plugin's code may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in args.items())
-        raise PluginError(f"{model.build}({given}) raised {type(error).__name__}: {error}") from error
+        raise PluginError(f"{model.name}: {model.build}({given}) raised {type(error).__name__}: {error}") from error
     return module
 
 

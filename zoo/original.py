@@ -37,7 +37,8 @@ def find(name: str | Path) -> Original:
             )
         about = tensorfile.metadata(file)
         _check_has_record(str(name), about)
-        return Original(str(name), registry.load().find(about["model"]).model, file, hash_file(file), about, None)
+        found = registry.load().find(about["model"], distribution=str(about.get("distribution", "")))
+        return Original(str(name), found.model, file, hash_file(file), about, None)
     found = registry.load().find(str(name))
     entry = chosen_weights(found)
     if hub.cached(entry) is None and not entry.origin.startswith(hooks.TRAINED):

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -21,52 +22,98 @@ DISTRIBUTION = "zoo-vision"
 class PluginRow:
     """One entry point and what became of it.
 
-    ``status`` is ``ok``, ``broken`` (its import or its manifest failed), ``set aside`` (a conflict
-    or a newer contract) or ``disabled`` (by ``ZOO_PLUGINS`` or ``ZOO_DISABLE_PLUGINS``); ``reason``
-    says why it is not ``ok``. ``plugin`` is None unless the plugin can be used.
+    ``status`` is ``ok``, ``slow`` (usable, but its import brings torch), ``broken`` (its import or its
+    manifest failed), ``set aside`` (a conflict or a newer contract) or ``disabled`` (by ``ZOO_PLUGINS``
+    or ``ZOO_DISABLE_PLUGINS``); ``reason`` says why it is not ``ok``, ``error`` is what was raised.
+    ``plugin`` is None unless the plugin can be used.
     """
 
-    def __init__(self, entry_point: importlib.metadata.EntryPoint, *, is_builtin: bool) -> None:
+    def __init__(
+        self,
+        entry_point: importlib.metadata.EntryPoint,
+        distribution: importlib.metadata.Distribution,
+        *,
+        is_builtin: bool,
+    ) -> None:
         self.name = entry_point.name
         self.is_builtin = is_builtin
         self.status = "ok"
         self.reason = ""
+        self.error: BaseException | None = None
         self.plugin: Plugin | None = None
         self._entry_point = entry_point
+        self._distribution = distribution
 
-    def refuse(self, status: str, reason: str) -> None:
-        self.status, self.reason, self.plugin = status, reason, None
+    def refuse(self, status: str, reason: str, error: BaseException | None = None) -> None:
+        self.status, self.reason, self.error, self.plugin = status, reason, error, None
 
     def load(self) -> None:
         """Imports the plugin; whatever goes wrong there becomes the reason."""
+        had_torch = "torch" in sys.modules
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # a chatty plugin must not spoil --json
-                value = self._entry_point.load()
+            value = self._import()
         except KeyboardInterrupt:
-            raise
+            raise KeyboardInterrupt(
+                f"while plugin {self.name!r} ({self._entry_point.value}, of {self.distribution}) was imported; "
+                f"ZOO_DISABLE_PLUGINS={self.name} leaves it out"
+            ) from None
         except BaseException as error:  # sys.exit at import is a BaseException too
-            return self.refuse("broken", f"importing {self._entry_point.value} raised {type(error).__name__}: {error}")
+            from zoo import contract
+
+            newer = contract.asked_by(self._entry_point)
+            if newer is not None and newer > API:
+                return self._set_aside(newer, error)
+            return self.refuse("broken", contract.explain(self._entry_point.value, error), error)
         if not isinstance(value, Plugin):
             return self.refuse(
                 "broken", f"{self._entry_point.value} is a {type(value).__name__}, not a zoo.spec.Plugin"
             )
         if value.api > API:
-            return self.refuse(
-                "set aside", f"it needs plugin contract {value.api}, this Zoo has {API}: pip install -U {DISTRIBUTION}"
-            )
+            return self._set_aside(value.api)
         if value.name != self.name:
             return self.refuse("broken", f"its entry point is called {self.name!r}, the plugin {value.name!r}")
         self.plugin = value
+        if not had_torch and "torch" in sys.modules:
+            self.status = "slow"
+            self.reason = f"importing {self._entry_point.module} imports torch, which every command waits for"
         return None
+
+    def _import(self) -> Any:
+        with contextlib.redirect_stdout(sys.stderr):  # a chatty plugin must not spoil --json
+            if self.is_builtin:
+                return self._entry_point.load()
+            from zoo import importing
+
+            identity = self._identity()
+            if failure := importing.failure(self.name, identity):
+                raise PluginError(f"{failure}; zoo plugins {self.name} tries it again")
+            with importing.watched(self.name, identity):
+                return self._entry_point.load()
+
+    def _identity(self) -> str:
+        """The code that an import would run, as far as that can be said without running it."""
+        target = self._entry_point.value
+        package = re.split("[.:]", target)[0]
+        try:
+            spec = importlib.util.find_spec(package)
+            place = Path(spec.origin) if spec and spec.origin else None
+            state = f"{place} {place.stat().st_mtime_ns}" if place else ""
+        except (ImportError, OSError, ValueError):
+            state = ""
+        return f"{target} {folder_of(self._distribution)} {state}"
+
+    def _set_aside(self, needed: int, error: BaseException | None = None) -> None:
+        reason = f"it needs plugin contract {needed}, this Zoo has {API}: pip install -U {DISTRIBUTION}"
+        self.refuse("set aside", reason, error)
 
     # A distribution's metadata is parsed as an e-mail: too slow to do for a plugin nobody asks about.
     @cached_property
     def distribution(self) -> str:
-        return self._entry_point.dist.name if self._entry_point.dist else ""
+        return name_of(self._distribution)
 
     @cached_property
     def version(self) -> str:
-        return self._entry_point.dist.version if self._entry_point.dist else ""
+        return version_of(self._distribution)
 
     @property
     def is_collection(self) -> bool:
@@ -118,6 +165,28 @@ class PluginRow:
             self.refuse("broken", reason)
             raise PluginError(f"Plugin {self.name!r} is broken: {reason}", hint="zoo plugins shows all.") from error
         return models, tuple(weights)
+
+
+def name_of(distribution: importlib.metadata.Distribution) -> str:
+    """What pip calls it; by its folder's name where its metadata cannot be read."""
+    try:
+        name = distribution.metadata["Name"]
+    except Exception:  # missing or not UTF-8: the standard library raises what it runs into
+        name = None
+    return str(name or folder_of(distribution).partition("-")[0])
+
+
+def version_of(distribution: importlib.metadata.Distribution) -> str:
+    try:
+        version = distribution.metadata["Version"]
+    except Exception:  # as above
+        version = None
+    return str(version or folder_of(distribution).partition("-")[2])
+
+
+def folder_of(distribution: importlib.metadata.Distribution) -> str:
+    """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: no public name says where a distribution lies."""
+    return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
 
 
 def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:

@@ -1,30 +1,28 @@
 """Entry points to plugins to models.
 
-Every plugin is found through the entry-point group ``zoo.plugins``, the built-in ones too. A plugin
-that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two models
-with one name never depend on the order of installation: the built-in distribution owns short names,
-a third party's same name is reached as ``plugin/arch``, and what third parties contest among
+A plugin that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two
+models with one name never depend on the order of installation: the built-in distribution owns short
+names, a third party's same name is reached as ``plugin/arch``, and what third parties contest among
 themselves has to be spelled out. The models of a collection have no short names: nothing is read of
 it until one of them is asked for.
 """
 
 import contextlib
-import importlib.metadata
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from zoo import manifest, names
+from zoo import discovery, manifest, names
+from zoo.discovery import GROUP
 from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
 from zoo.plugins import DISTRIBUTION, PluginRow, hook, resource
 from zoo.spec import Model, Plugin
-
-GROUP = "zoo.plugins"
 
 
 class Found(NamedTuple):
@@ -82,14 +80,24 @@ class Registry:
                     listed.append(Listed(self._listed_name(arch, row), row, model, self.weights_of(row, model)))
         return sorted(listed, key=lambda entry: names.natural(entry.name))
 
-    def find(self, text: str) -> Found:
-        """What ``text`` stands for.
+    def find(self, text: str, *, distribution: str = "") -> Found:
+        """What ``text`` stands for; ``distribution`` is the one that a file or an entry says has it.
 
         Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` where
         several third parties claim a short name.
         """
-        name = names.parse(text)
-        row, model = self._find_model(name)
+        try:
+            name = names.parse(text)
+        except UnknownNameError:
+            self._guess(text)
+            raise
+        try:
+            row, model = self._find_model(name)
+        except UnknownNameError as error:
+            local = (one.weights.distribution for one in self._local.get(name.arch, ()))
+            if of := distribution or next(filter(None, local), ""):
+                error.hint = f"It is said to be of the distribution {of!r}. If you trust that: pip install {of}"
+            raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
         return self.tagged(found, name.tag) if name.tag else found
@@ -119,6 +127,11 @@ class Registry:
     def folder_of(self, weights: Weights) -> str:
         """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty where a plugin's does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
+
+    def distribution_of(self, model: Model) -> str:
+        """What to install for ``model``; empty for a built-in one."""
+        rows = (row for row in self.plugins if row.plugin is not None and not row.is_builtin)
+        return next((row.distribution for row in rows if model in row.plugin.models), "")
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = self._owners[arch]
@@ -154,7 +167,29 @@ class Registry:
             with contextlib.suppress(PluginError):
                 if (full := f"{row.name}/{arch}") in row.models:
                     return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
-        return UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
+        error = UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
+        # What a plugin that cannot be used would have is not known: a name like its own is likely one of its.
+        unusable = [row for row in self.plugins if row.plugin is None]
+        if own := [row for row in unusable if arch.startswith(row.name)]:
+            error.hint = f"Plugin {own[0].name!r} is {own[0].status}: {own[0].reason}. zoo plugins shows all."
+        elif unusable:
+            said = ", ".join(f"{row.name} ({row.status})" for row in unusable)
+            error.hint += f" Plugins that cannot be used may have it: {said}; zoo plugins says why."
+        return error
+
+    def _guess(self, text: str) -> None:
+        """Raises :class:`UnknownNameError` for a text that is a name but for case and signs: ``ResNet-50``."""
+        plugin, slash, _ = text.lower().rpartition("/")
+        arch, _, tag = text.partition(".")
+        known: Iterable[str] = self._owners
+        for row in self.plugins if slash else ():
+            if row.name == plugin:
+                known = [name if "/" in name else f"{row.name}/{name}" for name in row.models]
+        for name in known:
+            if _letters(name) == _letters(arch):
+                raise UnknownNameError(
+                    f"Unknown model {text!r}.", hint=f"Did you mean {name}{f'.{tag}'.lower() if tag else ''}?"
+                )
 
     def _explain_plugin(self, plugin: str) -> None:
         rows = [row for row in self.plugins if row.name == plugin]
@@ -166,48 +201,19 @@ class Registry:
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
 
 
+def _letters(text: str) -> str:
+    return re.sub("[^a-z0-9/]", "", text.lower())
+
+
 @cache
 def load() -> Registry:
     """The registry of this process, read once."""
-    return Registry(list(_discover()), _local_weights())
+    return Registry(list(discovery.discover()), _local_weights())
 
 
 def clear() -> None:
     """Forgets the registry, so that :func:`load` looks again."""
     load.cache_clear()
-
-
-def _discover() -> Iterator[PluginRow]:
-    only, without = _names_in("ZOO_PLUGINS"), _names_in("ZOO_DISABLE_PLUGINS")
-    builtin = _builtin_entry_points()
-    rows = [
-        PluginRow(entry_point, is_builtin=(entry_point.name, entry_point.value) in builtin)
-        for entry_point in importlib.metadata.entry_points(group=GROUP)
-    ]
-    for row in sorted(rows, key=lambda row: (names.natural(row.name), not row.is_builtin)):
-        rivals = [other for other in rows if other.name == row.name and other is not row]
-        if row.name in without:
-            row.refuse("disabled", "ZOO_DISABLE_PLUGINS names it")
-        elif only and row.name not in only:
-            row.refuse("disabled", "ZOO_PLUGINS does not name it")
-        elif rivals and not row.is_builtin:
-            of = ", ".join(sorted(other.distribution for other in rivals))
-            row.refuse("set aside", f"{of} has a plugin {row.name!r} too: uninstall one of them")
-        else:
-            row.load()
-        yield row
-
-
-def _names_in(variable: str) -> set[str]:
-    return {name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()}
-
-
-def _builtin_entry_points() -> set[tuple[str, str]]:
-    try:
-        distribution = importlib.metadata.distribution(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        return set()
-    return {(found.name, found.value) for found in distribution.entry_points if found.group == GROUP}
 
 
 def _local_weights() -> dict[str, tuple[Described, ...]]:
@@ -234,4 +240,4 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
     return found
 
 
-__all__ = ["DISTRIBUTION", "Found", "Listed", "PluginRow", "Registry", "clear", "hook", "load", "resource"]
+__all__ = ["DISTRIBUTION", "GROUP", "Found", "Listed", "PluginRow", "Registry", "clear", "hook", "load", "resource"]

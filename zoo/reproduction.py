@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from zoo import hooks, original, processes
+from zoo import arguments, hooks, original, processes
 from zoo.creation import create
 from zoo.errors import DataError, TrainingError, UnknownNameError
 from zoo.manifest import Score
@@ -87,13 +87,14 @@ def reproduce(
         raise TrainingError(f"{output} holds {held.file.name} itself.", hint="Choose another directory (-o DIR).")
     then = record.read(held.about["run"], held.name)
     images = _images(then, data, allow_other_data)
+    args = arguments.of_file(held.model, then.args, held.name)
     source = _start(then, held.model, init)
     run_options.setdefault("command", hooks.command_line())
     run = training.Run(output, resume=resume, init=source and source.record, **run_options)
     _warn(then)
     with _threads(then.threads):
         place = _device(then.device, device)
-        trained = hooks.carry_out(held.model, images, then.recipe, run, args=then.args, source=source, device=place)
+        trained = hooks.carry_out(held.model, images, then.recipe, run, args=args, source=source, device=place)
     if run.is_paused:
         raise TrainingError(
             f"{held.name} is trained in part: there is nothing to compare yet.",

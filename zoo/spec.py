@@ -7,41 +7,22 @@ plugin's top-level module stay free of torch.
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from math import inf, isfinite
 from typing import Any, Literal
 
-import msgspec
 from msgspec.structs import force_setattr, replace
 
-from zoo.errors import SpecError
+from zoo.checked import Spec
 from zoo.names import is_arch, is_part
 
 API = 1
 """The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
 
+MOST_CHANNELS, LONGEST_SIDE = 1024, 8192
+"""Of an input: a file that says more would have memory taken before it is seen not to fit."""
+
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
-
-
-_fields_of = cache(msgspec.structs.fields)
-"""A plugin's rows are many of few kinds, and working out a kind's annotations costs more than the checks."""
-
-
-class Spec(msgspec.Struct, frozen=True):
-    """Checks the type of every field on construction."""
-
-    def __post_init__(self) -> None:
-        for field in _fields_of(type(self)):
-            value = getattr(self, field.name)
-            try:
-                msgspec.convert(value, field.type, strict=True)
-            except msgspec.ValidationError as error:
-                raise SpecError(f"{type(self).__name__}.{field.name} = {value!r}: {error}") from None
-
-    def require(self, claim: bool, message: str) -> None:
-        if not claim:
-            raise SpecError(f"{type(self).__name__} {getattr(self, 'name', '')!r}: {message}")
 
 
 class Paper(Spec, frozen=True):
@@ -75,6 +56,10 @@ class Preprocess(Spec, frozen=True):
         super().__post_init__()
         channels, height, width = self.input_size
         self.require(channels > 0 and height > 0 and width > 0, f"input_size {self.input_size} must be positive")
+        is_bounded = channels <= MOST_CHANNELS and max(height, width) <= LONGEST_SIDE
+        self.require(
+            is_bounded, f"input_size {self.input_size} is more than {MOST_CHANNELS} channels of {LONGEST_SIDE} pixels"
+        )
         self.require(0 < self.crop_pct < 2, f"crop_pct {self.crop_pct} must lie in (0, 2): a fraction of the side")
         self.require(
             len(self.mean) == len(self.std) == channels,
@@ -91,12 +76,50 @@ class Requirement(Spec, frozen=True):
     install: str
 
 
+class Argument(Spec, frozen=True):
+    """The values that a weights file may give one argument of a build function.
+
+    One of ``choices``; a number from ``least`` to ``most``, a whole one unless ``least`` is a float; a
+    string that ``pattern`` matches from end to end. With ``longest``, also a list of at most as many.
+    """
+
+    choices: tuple[str | int | float | bool | None, ...] = ()
+    least: int | float | None = None
+    most: int | float | None = None
+    pattern: str = ""
+    longest: int = 0
+
+    def takes(self, value: Any) -> bool:
+        """Whether a file may say ``value``."""
+        if isinstance(value, list | tuple):
+            return len(value) <= self.longest and all(map(self._takes_one, value))
+        return self._takes_one(value)
+
+    def _takes_one(self, value: Any) -> bool:
+        if any(type(value) is type(choice) and value == choice for choice in self.choices):  # True is not 1
+            return True
+        if isinstance(value, str):
+            return bool(self.pattern) and re.fullmatch(self.pattern, value) is not None
+        is_number = type(value) is int or (type(value) is float and isinstance(self.least, float))
+        least, most = self.least, inf if self.most is None else self.most
+        return is_number and least is not None and least <= value <= most
+
+    def __str__(self) -> str:
+        said = [repr(choice) for choice in self.choices]
+        if self.least is not None:
+            said.append(f"at least {self.least}" if self.most is None else f"{self.least} to {self.most}")
+        said += [f"text that matches {self.pattern}"] if self.pattern else []
+        return ", ".join(said) + (f", or a list of at most {self.longest}" if self.longest else "")
+
+
 class Model(Spec, frozen=True):
     """One named architecture.
 
     ``build`` takes ``args``, ``num_classes``, ``in_chans`` and what the caller adds, and returns a
     module with timm's model interface. ``head`` and ``stem`` name the submodules that depend on
     ``num_classes`` and ``in_chans``: the only ones whose tensors a weights file need not fit.
+    A weights file and its manifest entry may repeat ``args`` and set what ``file_args`` declares,
+    nothing else, since anyone may have written them.
     ``params`` counts learnable elements as built by default; ``macs`` the multiply-adds of
     convolutions and linear layers for one input of ``preprocess.input_size``, 0 where not stated.
     ``stages`` names the submodules at which features are taken. Without classes (``num_classes`` 0)
@@ -120,6 +143,7 @@ class Model(Spec, frozen=True):
     evaluate: str = "zoo.evaluation:evaluate"
     requires: tuple[Requirement, ...] = ()
     note: str = ""
+    file_args: Mapping[str, Argument] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -199,10 +223,10 @@ class DatasetSpec(Spec, frozen=True):
 class Plugin(Spec, frozen=True):
     """A family: its models, and resources ``"package:path"`` with its weights and recipes.
 
-    What it ``requires``, each of its models does. A plugin that stands for another library has a
-    ``collection`` in place of models: a hook, called on first need and without torch, that returns
-    them and their weights (``zoo.manifest.Weights``), each model named in full, ``plugin/arch``.
-    They have no short names, and are listed only where they are asked for.
+    What it ``requires``, each of its models does, and its ``file_args`` hold for each of them. A plugin
+    that stands for another library has a ``collection`` in place of models: a hook, called on first
+    need and without torch, that returns them and their weights (``zoo.manifest.Weights``), each model
+    named in full, ``plugin/arch``. They have no short names, and are listed only where they are asked for.
     """
 
     name: str
@@ -214,20 +238,25 @@ class Plugin(Spec, frozen=True):
     datasets: tuple[DatasetSpec, ...] = ()
     requires: tuple[Requirement, ...] = ()
     collection: str = ""
+    file_args: Mapping[str, Argument] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
         if self.collection:
             target = self.collection
             self.require(_TARGET.fullmatch(target) is not None, f"hook {target!r} must read 'package.module:function'")
             self.require(not self.models, "it has models or a collection, not both")
-        if self.requires:
-            models = (replace(model, requires=(*self.requires, *model.requires)) for model in self.models)
-            force_setattr(self, "models", tuple(models))
+        if self.requires or self.file_args:
+            force_setattr(self, "models", tuple(map(self._completed, self.models)))
         names = [model.name for model in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         self.require(not twice, f"models named twice: {', '.join(twice)}")
         self.require(all(map(is_part, names)), "only the models of a collection are named in full")
         for resource in (*self.weights, *filter(None, [self.recipes])):
             self.require(_RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must read 'package:path'")
+
+    def _completed(self, model: Model) -> Model:
+        requires, file_args = (*self.requires, *model.requires), {**self.file_args, **model.file_args}
+        return replace(model, requires=requires, file_args=file_args)

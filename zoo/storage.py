@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what to say where the disk will not take them."""
+"""Files that are written whole or not at all, and what to say where the disk will not take them; the cache's place."""
 
 import errno
 import os
@@ -67,3 +67,11 @@ def _needed(file: Path, size: int, error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "Give yourself write permission there, or choose another place."
     return ""
+
+
+def cache_folder() -> Path:
+    """The folder of Zoo's cache, from the environment at every call."""
+    if chosen := os.environ.get("ZOO_CACHE"):
+        return Path(os.path.expanduser(chosen))  # Path's own raises where there is no such user
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "zoo"

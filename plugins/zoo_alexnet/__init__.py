@@ -23,7 +23,7 @@ of 512, no response normalisation, torch's initialisation: it is not in the pape
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
 
 KRIZHEVSKY_2012 = Paper(
     title="ImageNet Classification with Deep Convolutional Neural Networks",
@@ -141,4 +141,11 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:alexnet.toml",),
     recipes="zoo_alexnet:recipes.toml",
+    file_args={
+        "groups": Argument(least=1, most=8),
+        "pool_first": Argument((True, False, None)),
+        "drop_rate": Argument(least=0.0, most=1.0),
+        "init": Argument(("paper", "torch")),
+        "filter_radius": Argument(least=0.0, most=10.0),
+    },
 )

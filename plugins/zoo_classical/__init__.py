@@ -24,7 +24,7 @@ k-means features. mahotas leaves out SURF's patches that would reach over the bo
 
 from typing import Any
 
-from zoo.spec import Model, Paper, Plugin, Preprocess, Requirement
+from zoo.spec import Argument, Model, Paper, Plugin, Preprocess, Requirement
 
 LOWE_2004 = Paper(
     title="Distinctive Image Features from Scale-Invariant Keypoints",
@@ -215,4 +215,24 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:classical.toml",),
     recipes="zoo_classical:recipes.toml",
+    file_args={
+        "descriptor": Argument(("sift", "surf", "hog")),
+        "sampling": Argument(("grid", "keypoints")),
+        "sides": Argument(least=4, most=256, longest=8),
+        "step": Argument(least=1, most=256),
+        "coding": Argument(("bovw", "vlad", "fisher", "none")),
+        "words": Argument(least=1, most=10_000),
+        "components": Argument(least=0, most=512),
+        "pyramid": Argument(least=1, most=8, longest=4),
+        "power": Argument(least=0.0, most=1.0),
+        "classifier": Argument(("linear_svm", "rbf_svm", "knn", "tree")),
+        "neighbours": Argument(least=1, most=1000),
+        "depth": Argument(least=0, most=1000),
+        "leaf": Argument(least=1, most=1000),
+        "held": Argument(least=1, most=100_000),
+        "samples": Argument(least=1, most=10_000_000),
+        "features": Argument(least=0, most=100_000),
+        "centroids": Argument(least=1, most=10_000),
+        "passes": Argument(least=1, most=1000),
+    },
 )

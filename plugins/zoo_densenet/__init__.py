@@ -17,7 +17,7 @@ of keeping them; the numbers are the same, running statistics too.
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
 HUANG_2016 = Paper(
     title="Densely Connected Convolutional Networks",
@@ -92,4 +92,12 @@ plugin = Plugin(
             origin="pytorch/vision; its files name a layer's parts norm.1, conv.1, norm.2 and conv.2",
         ),
     ),
+    file_args={
+        "growth_rate": Argument((None,), least=1, most=64),
+        "bottleneck": Argument((True, False)),
+        "compression": Argument(least=0.1, most=1.0),
+        "initial_width": Argument(("paper", "torch")),
+        "drop_rate": Argument(least=0.0, most=1.0),
+        "memory_efficient": Argument((True, False)),
+    },
 )

@@ -21,7 +21,7 @@ widths and its three pools are our reading. ``fractalnet20_narrow`` is ours: the
 study of depth, 16, 32, 64, ..., with narrower last blocks.
 """
 
-from zoo.spec import Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
 
 LARSSON_2016 = Paper(
     title="FractalNet: Ultra-Deep Neural Networks without Residuals",
@@ -88,4 +88,16 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:fractalnet.toml",),
     recipes="zoo_fractalnet:recipes.toml",
+    file_args={
+        "columns": Argument(least=1, most=5),
+        "widths": Argument(least=1, most=1024, longest=6),
+        "drop_rates": Argument((None,), least=0.0, most=1.0, longest=6),
+        "drop_path": Argument(least=0.0, most=1.0),
+        "global_share": Argument(least=0.0, most=1.0),
+        "drawn_per": Argument(("sample", "batch")),
+        "pool_order": Argument(("before_join", "after_join")),
+        "project": Argument((True, False)),
+        "affine": Argument((True, False)),
+        "column": Argument((None,), least=0, most=4),
+    },
 )

@@ -19,7 +19,7 @@ layer sums the filters of its U equal input channels before it convolves: the sa
 multiply-adds, which are stated so. ``gcn16_narrow`` is ours: half the maps of ``gcn40_1``, 16 layers.
 """
 
-from zoo.spec import Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
 
 LUAN_2017 = Paper(
     title="Gabor Convolutional Networks",
@@ -89,4 +89,8 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:gabor.toml",),
     recipes="zoo_gabor:recipes.toml",
+    file_args={
+        "orientations": Argument(least=1, most=16),
+        "drop_rate": Argument(least=0.0, most=1.0),
+    },
 )

@@ -17,7 +17,7 @@ the paper keeps the whole width of an image 140 pixels high. The network takes a
 gentleBoost. A colour image becomes grey inside the network (luma; the mean where there are not three channels).
 """
 
-from zoo.spec import Model, Paper, Plugin, Preprocess, Requirement
+from zoo.spec import Argument, Model, Paper, Plugin, Preprocess, Requirement
 
 SERRE_2007 = Paper(
     title="Robust Object Recognition with Cortex-Like Mechanisms",
@@ -48,4 +48,9 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:hmax.toml",),
     recipes="zoo_hmax:recipes.toml",
+    file_args={
+        "prototypes": Argument(least=1, most=10_000),
+        "beta": Argument(least=0.0, most=100.0),
+        "scale_by_size": Argument((True, False)),
+    },
 )

@@ -25,7 +25,7 @@ cost makes them.
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
 SZEGEDY_2014 = Paper(
     title="Going Deeper with Convolutions",
@@ -275,4 +275,11 @@ plugin = Plugin(
     weights=("weights_manifest:inception.toml",),
     recipes="zoo_inception:recipes.toml",
     key_maps=(TORCHVISION_GOOGLENET, CADENE, TORCHVISION_V3),
+    file_args={
+        "aux": Argument((True, False)),
+        "bgr": Argument((True, False)),
+        "lineage": Argument(("caffe", "tf")),
+        "drop_rate": Argument(least=0.0, most=1.0),
+        "init": Argument(("caffe", "torchvision", "he")),
+    },
 )

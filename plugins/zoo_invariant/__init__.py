@@ -25,7 +25,7 @@ of our own, ``cnn_mnist_rts`` is its classifier alone. ``deform_cnn`` is not in 
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import DatasetSpec, Model, Paper, Plugin, Preprocess, Requirement
+from zoo.spec import Argument, DatasetSpec, Model, Paper, Plugin, Preprocess, Requirement
 
 JADERBERG_2015 = Paper(
     title="Spatial Transformer Networks",
@@ -271,4 +271,18 @@ plugin = Plugin(
             images=60_000,
         ),
     ),
+    file_args={
+        "warp": Argument(("affine", "projective", "tps", "none")),
+        "localisation_lr": Argument(least=0.0, most=10.0),
+        "drop_rate": Argument((None,), least=0.0, most=1.0),
+        "width": Argument(least=1, most=512),
+        "deformable": Argument(least=0, most=4),
+        "orientations": Argument(least=1, most=16),
+        "encoding": Argument(("align", "pool")),
+        "lift": Argument(("copies", "one")),
+        "J": Argument(least=1, most=4),
+        "side": Argument(least=8, most=256),
+        "widen": Argument(least=1, most=16),
+        "blocks": Argument(least=1, most=8),
+    },
 )

@@ -19,7 +19,7 @@ those that are misclassified, where their class's nearest segment is further tha
 between the 64 nearest of a class.
 """
 
-from zoo.spec import DatasetSpec, Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, DatasetSpec, Model, Paper, Plugin, Preprocess
 
 FUKUSHIMA_1980 = Paper(
     title="Neocognitron: A Self-organizing Neural Network Model for a Mechanism of Pattern Recognition "
@@ -101,4 +101,20 @@ plugin = Plugin(
             images=30,
         ),
     ),
+    file_args={
+        "planes": Argument(least=1, most=2000, longest=4),
+        "r": Argument(least=0.0, most=100.0, longest=4),
+        "q": Argument(least=0.0, most=100.0, longest=4),
+        "decay": Argument(least=0.0, most=1.0, longest=4),
+        "digits": Argument(least=1, most=100_000),
+        "theta": Argument(least=0.0, most=1.0, longest=4),
+        "learning_theta": Argument(least=0.0, most=1.0, longest=4),
+        "rule": Argument(("wta", "ais")),
+        "classifier": Argument(("competitive", "iv")),
+        "seeding": Argument(least=0, most=100_000),
+        "gain": Argument(least=0.0, most=100.0, longest=4),
+        "surround": Argument(least=0.0, most=10.0, longest=4),
+        "activity": Argument(least=0.0, most=10.0),
+        "nearness": Argument(least=0.0, most=10.0),
+    },
 )

@@ -14,7 +14,7 @@ akamaster's lineage need ``zero_channels="split"``. The second paper's 110 layer
 its authors: here they are basic units with the shortcuts of their bottleneck file.
 """
 
-from zoo.spec import KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
 HE_2015 = Paper(
     title="Deep Residual Learning for Image Recognition",
@@ -171,4 +171,9 @@ plugin = Plugin(
         ),
         KERAS,
     ),
+    file_args={
+        "shortcut": Argument(("A", "B", "C", "none")),
+        "zero_channels": Argument(("end", "split")),
+        "stride_on": Argument(("3x3", "1x1")),
+    },
 )

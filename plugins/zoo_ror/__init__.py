@@ -22,7 +22,7 @@ stochastic depth give convolutions a bias, which the batch normalisation behind 
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
 ZHANG_2016 = Paper(
     title="Residual Networks of Residual Networks: Multilevel Residual Networks",
@@ -153,4 +153,17 @@ plugin = Plugin(
             origin="osmr/pytorchcv, wrn*_cifar10",
         ),
     ),
+    file_args={
+        "levels": Argument(least=1, most=4),
+        "preact": Argument((True, False)),
+        "outside": Argument((2, 4, 8)),
+        "shortcut": Argument(("A", "A_avg", "B", "C")),
+        "middle_shortcut": Argument(("A", "A_avg", "B", "C")),
+        "root_shortcut": Argument(("A", "A_avg", "B", "C")),
+        "level_norm": Argument((True, False)),
+        "downsample": Argument(("stride", "max_pool")),
+        "survival": Argument(least=0.0, most=1.0),
+        "drawn_per": Argument(("batch", "sample")),
+        "drop_rate": Argument(least=0.0, most=1.0),
+    },
 )

@@ -12,7 +12,7 @@ compute in bfloat16, where the scripts keep float16; the loss is the mean over a
 is the scripts' sum-reduced one times the batch. The newer scripts with Muon and with a proxy network are not here.
 """
 
-from zoo.spec import Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
 
 JORDAN_2024 = Paper(
     title="94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
@@ -52,4 +52,7 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:speedrun.toml",),
     recipes="zoo_speedrun:recipes.toml",
+    file_args={
+        "norm_momentum": Argument(least=0.0, most=1.0),
+    },
 )

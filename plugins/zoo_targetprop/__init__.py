@@ -17,7 +17,7 @@ adds to the network (inverses, feedback weights) is there while it trains and no
 
 from typing import Any
 
-from zoo.spec import Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
 
 LEE_2014 = Paper(
     title="Difference Target Propagation",
@@ -67,4 +67,9 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:targetprop.toml",),
     recipes="zoo_targetprop:recipes.toml",
+    file_args={
+        "hidden": Argument(least=1, most=4096),
+        "depth": Argument(least=1, most=32),
+        "rule": Argument(("dtp", "backprop", "feedback_alignment")),
+    },
 )

@@ -1,7 +1,7 @@
 """The snapshot as Zoo's values: neither timm nor torch is imported."""
 
 from zoo.manifest import License, Weights
-from zoo.spec import Model, Preprocess
+from zoo.spec import Argument, Model, Preprocess
 from zoo_timm import TIMM, snapshot
 from zoo_timm.snapshot import Architecture, File
 
@@ -12,6 +12,15 @@ SPDX = {
     "cc-by-nc-4.0": "CC-BY-NC-4.0",
     "mit": "MIT",
 }
+
+FILE_ARGS = {
+    "tag": Argument(pattern="[a-z0-9_]*"),
+    "drop_rate": Argument(least=0.0, most=1.0),
+    "drop_path_rate": Argument(least=0.0, most=1.0),
+    "img_size": Argument(least=1, most=2048, longest=2),
+    "global_pool": Argument(("", "avg", "max", "avgmax")),
+}
+"""What a file may say of how timm builds its network: neither which model nor where from."""
 
 
 def read() -> tuple[list[Model], list[Weights]]:
@@ -37,6 +46,7 @@ def _model(arch: str, about: Architecture, inputs: tuple[Preprocess, ...]) -> Mo
         head=about.head,
         stem=about.stem,
         translate="zoo_timm.model:translate",
+        file_args=FILE_ARGS,
         requires=(TIMM,),
     )
 

@@ -19,7 +19,7 @@ shrinks them to 7x7, where this and timm evaluate densely.
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
 SIMONYAN_2014 = Paper(
     title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
@@ -211,4 +211,11 @@ plugin = Plugin(
         _keras(16, (2, 2, 3, 3, 3)),
         _keras(19, (2, 2, 4, 4, 4)),
     ),
+    file_args={
+        "norm": Argument((True, False)),
+        "lrn": Argument((True, False)),
+        "hidden_layers": Argument((True, False)),
+        "drop_rate": Argument(least=0.0, most=1.0),
+        "init": Argument(("he", "paper")),
+    },
 )

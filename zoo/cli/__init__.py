@@ -28,7 +28,7 @@ _HOMES = {
     "pack": "zoo.cli.packing:pack",
     "sign": "zoo.cli.packing:sign",
     "verify-signature": "zoo.cli.packing:verify_signature",
-    "plugins": "zoo.cli.catalogue:plugins",
+    "plugins": "zoo.cli.plugins:plugins",
     "completion": "zoo.cli.completion:completion",
 }
 

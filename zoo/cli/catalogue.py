@@ -1,6 +1,5 @@
-"""``zoo list``, ``zoo info``, ``zoo plugins``: what there is. Nothing here imports torch."""
+"""``zoo list``, ``zoo info``: what there is. Nothing here imports torch."""
 
-from collections import Counter
 from typing import Any
 
 import click
@@ -8,7 +7,7 @@ import click
 from zoo import catalogue, registry
 from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
 from zoo.cli.output import count, note, print_facts, print_json, print_table, size
-from zoo.errors import ZooError
+from zoo.errors import UnknownNameError, ZooError
 from zoo.interval import wilson
 from zoo.manifest import Probe, Score, Weights
 from zoo.registry import Found, Listed, PluginRow
@@ -40,14 +39,30 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
         _print_weights(weights)
     if not lines:
         note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
-        if not {"*", "?", "["} & set(pattern):
-            note(f"Try zoo list '{pattern}*'.")
+        _guess(pattern, filters["dataset"])
     for name in catalogue.left_out(pattern, filters["family"]):
         note(f"Not looked into: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' does.")
-    unusable = [row.name for row in registry.load().plugins if row.status not in ("ok", "disabled")]
+    unusable = [row.name for row in registry.load().plugins if row.status in ("broken", "set aside")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins says why.")
     return None
+
+
+def _guess(pattern: str, dataset: str | None) -> None:
+    """What may have been meant where nothing matches."""
+    known = {data for entry in registry.load().models() for one in entry.weights for data in catalogue.trained_on(one)}
+    if dataset is not None and dataset not in known:
+        every = f"There are {', '.join(sorted(known - {''}))}."
+        note(f"No weights are for a data set {dataset!r}. {UnknownNameError.of('', dataset, known, hint=every).hint}")
+    if {"*", "?", "["} & set(pattern):
+        return
+    try:
+        registry.load().find(pattern)
+    except UnknownNameError as error:
+        note(error.hint)
+        note(f"Try zoo list '{pattern}*'.")
+    except ZooError:
+        pass
 
 
 @click.command()
@@ -70,40 +85,6 @@ def info(name: str, as_json: bool) -> None:
         entry = Listed(found.model.name, found.row, found.model, tuple(every))
         click.echo()
         _print_weights([(entry, weights) for weights in every])
-    return None
-
-
-@click.command()
-@json_option
-def plugins(as_json: bool) -> None:
-    """Show every plugin that is installed and what became of it."""
-    registered = registry.load()
-    models, weights = Counter[PluginRow](), Counter[PluginRow]()
-    for entry in registered.models(registered.collections):  # reads the manifests, so that a bad one shows
-        models[entry.row] += 1
-        weights[entry.row] += len(entry.weights)
-    if as_json:
-        return print_json(
-            [
-                {
-                    "name": row.name,
-                    "distribution": row.distribution,
-                    "version": row.version,
-                    "status": row.status,
-                    "reason": row.reason,
-                    "models": models[row],
-                    "weights": weights[row],
-                    "builtin": row.is_builtin,
-                }
-                for row in registered.plugins
-            ]
-        )
-    rows = [
-        (row.name, row.distribution, row.version, row.status, str(models[row]), str(weights[row]), row.reason)
-        for row in registered.plugins
-    ]
-    titles = ("plugin", "distribution", "version", "status", "models", "weights", "reason")
-    print_table(titles, rows, right=("models", "weights"))
     return None
 
 

@@ -49,6 +49,6 @@ class Commands(click.Group):
         except OSError as error:
             complain(error)
             context.exit(1)
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"{' '.join(['Interrupted', *map(str, interrupt.args)])}.", err=True)
             context.exit(130)

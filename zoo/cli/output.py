@@ -53,15 +53,20 @@ def note(message: str) -> None:
 
 def complain(error: Exception, about: str = "") -> None:
     """``error`` on standard error: what is wrong, what to type next; its traceback under ``--debug``."""
-    context = click.get_current_context(silent=True)
-    if context is not None and context.find_root().params.get("debug"):
-        import traceback
-
-        traceback.print_exception(error)
+    show_traceback(error)
     message = error.message if isinstance(error, ZooError) else str(error)
     click.echo(click.style("error: ", fg="red") + (f"{about}: " if about not in message else "") + message, err=True)
     if isinstance(error, ZooError) and error.hint:
         click.echo(f"hint: {error.hint}", err=True)
+
+
+def show_traceback(error: BaseException | None) -> None:
+    """The traceback of ``error`` on standard error, under ``--debug``."""
+    context = click.get_current_context(silent=True)
+    if error is not None and context is not None and context.find_root().params.get("debug"):
+        import traceback
+
+        traceback.print_exception(error)
 
 
 def do_each(names: Sequence[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str], int]:

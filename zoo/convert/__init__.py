@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from torch import Tensor
 
-from zoo import counting, load, manifest, manifest_text, names, probe, registry, storage, tensorfile
+from zoo import arguments, counting, load, manifest, manifest_text, names, probe, registry, storage, tensorfile
 from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
@@ -111,13 +111,14 @@ def convert(
     about = checkpoint.about
     if key_map is None and about.get("model"):
         maps = [fitting.AS_IS]
-    args = {**about.get("args", {}), **stated.args}
+    args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
     tried = _read(checkpoint.tensors, maps, found, args, place.name)
     choice = choose(tried, found, about, stated, place.name, score)
     fitted = choice.fitted
     _check_finite(fitted.tensors, place.name)
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **about, **_describe(choice)}
+    arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
     digest = tensorfile.write(fitted.tensors, out, about)
     entry = _enter(out, found, tag, digest, about)
     return ConversionReport(

@@ -4,7 +4,7 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from zoo.errors import DataError
@@ -90,4 +90,6 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 def _unreadable(where: str, error: Exception) -> DataError:
     detail = str(error).split(" <_io")[0] or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # whatever its name says
+        return DataError(f"{where}: not an image: its content is none of {', '.join(_FORMATS)}.")
     return DataError(f"{where}: not a readable image: {detail}", hint="The file may be truncated: fetch it again.")

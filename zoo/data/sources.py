@@ -54,7 +54,9 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
         return folder.read(path, split)
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
-    raise UnknownNameError.of("data set", name_or_path, [*BUILT_IN, *(spec.name for _, spec in _specs())])
+    known = [*BUILT_IN, *(spec.name for _, spec in _specs())]
+    hint = f"Names are {', '.join(known)}. Any other data set is given by its path, such as ./FOLDER, or as hf:NAME."
+    raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
 
 
 def open_stream(address: str | Path, split: str = "train") -> ImageStream | None:
@@ -107,7 +109,7 @@ def _read(name: str, place: Path, split: str) -> ImageSet | None:
 def _specs() -> Iterator[tuple[Plugin, DatasetSpec]]:
     """The data sets that usable plugins bring."""
     for row in registry.load().plugins:
-        if row.plugin is not None and row.status == "ok":
+        if row.plugin is not None and row.status in ("ok", "slow"):
             for spec in row.plugin.datasets:
                 yield row.plugin, spec
 

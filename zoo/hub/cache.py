@@ -26,6 +26,7 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
+from zoo import storage
 from zoo.errors import HubError
 from zoo.manifest import Weights
 
@@ -62,10 +63,7 @@ class Note(msgspec.Struct, frozen=True):
 
 def root() -> Path:
     """The cache's folder, from the environment at every call."""
-    if chosen := os.environ.get("ZOO_CACHE"):
-        return Path(os.path.expanduser(chosen))  # Path's own raises where there is no such user
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "zoo"
+    return storage.cache_folder()
 
 
 def file_of(weights: Weights, sha256: str) -> Path:

@@ -1,6 +1,7 @@
 """A manifest's text to ``Weights`` values, errors with file and line."""
 
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,21 @@ from zoo.names import is_arch, is_part
 from zoo.spec import Preprocess
 
 
+LARGEST = 1 << 24
+"""Bytes: room for 30,000 entries with their probes. Values take many times the memory of their text."""
+
+
 def read(file: Path) -> tuple[Weights, ...]:
     """The entries of the manifest ``file``, in its order; raises :class:`ManifestError`."""
     try:
-        text = file.read_text(encoding="utf-8")
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            raise ManifestError(f"{file}: not a regular file")
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ManifestError(f"{file}: {status.st_size:,} bytes, expected at most {LARGEST:,}")
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{file}: cannot be read: {error}") from None
     return parse(text, str(file))

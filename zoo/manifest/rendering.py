@@ -18,7 +18,7 @@ def render(entry: Weights) -> str:
         table.pop(key, None)
     name = table_name(entry)
     parts = [(name, table)]
-    parts += [(f"{name}.scores.{json.dumps(key)}", score) for key, score in scores.items()]
+    parts += [(f"{name}.scores.{_string(key)}", score) for key, score in scores.items()]
     texts = [f"[{name}]\n{_lines(values)}" for name, values in parts]
     return "\n".join([*texts, render_probe(entry, entry.probe)] if entry.probe else texts)
 
@@ -43,8 +43,13 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans read the same in TOML
+    return _string(value) if isinstance(value, str) else json.dumps(value)  # numbers and booleans read the same in TOML
 
 
 def _key(text: str) -> str:
-    return text if re.fullmatch(r"[\w-]+", text, re.ASCII) else json.dumps(text)
+    return text if re.fullmatch(r"[\w-]+", text, re.ASCII) else _string(text)
+
+
+def _string(text: str) -> str:
+    """As JSON has it, but for what TOML reads otherwise: pairs of surrogates, and the control character DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

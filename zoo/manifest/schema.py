@@ -13,6 +13,8 @@ from zoo.spec import Preprocess
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+Classes = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+Distribution = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$(?!\n)")]
 # Alone, $ would let a line feed pass, and \Z is not known to JSON Schema.
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
 Address = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\x00-\x20\x7f]+$(?!\n)")]
@@ -113,7 +115,8 @@ class Weights(Entry, frozen=True):
     ``embedded:<package>`` (inside an installed package), a directory or any fsspec address.
     ``num_classes`` is None where nobody says, 0 where the file has no head and the network gives features.
     ``params`` and ``macs`` are stated where the file's network has others than the model by default, as
-    ``args``, classes or input make it; ``epochs`` is how long it was trained.
+    ``args``, classes or input make it; ``epochs`` is how long it was trained. ``distribution`` is what to
+    install for a model that is not Zoo's own.
     ``pinned = false`` marks an entry whose bytes are not known by their sha256. ``papers`` are about
     how these weights were trained, beside the model's own.
     """
@@ -132,12 +135,13 @@ class Weights(Entry, frozen=True):
     papers: tuple[Address, ...] = ()
     license: License = License()
     classes: str = ""
-    num_classes: Count | None = None
+    num_classes: Classes | None = None
     params: Count | None = None
     macs: Count | None = None
     epochs: Count | None = None
     preprocess: Preprocess | None = None
     args: Mapping[str, Any] = {}
+    distribution: Distribution = ""
     scores: Mapping[str, Score] = {}
     probe: Probe | None = None
 

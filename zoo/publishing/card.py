@@ -111,7 +111,8 @@ def _interval(score: Score) -> str:
 
 
 def _use(entry: Weights) -> str:
-    return (
+    install = f"The model is of the distribution `{entry.distribution}`: `pip install {entry.distribution}`.\n\n"
+    return (install if entry.distribution else "") + (
         "The entry in `weights.toml` makes the name known: put it into `manifest.toml` of a folder that `ZOO_HUB`\n"
         "names, or into your plugin's manifest. Every byte is then held against the hash above.\n\n"
         f"```python\nimport zoo\n\nmodel = zoo.create({entry.name!r}).eval()\n"

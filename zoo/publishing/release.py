@@ -84,6 +84,7 @@ def prepare(
         epochs=_epochs(given, found.model),
         preprocess=info.preprocess,
         args=given.about.get("args", {}),
+        distribution=registry.load().distribution_of(found.model),
         scores=scores,
         probe=taken,
     )

@@ -1,0 +1,56 @@
+"""The arguments of build functions: which there are, and which of them a file of weights may set."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from zoo.errors import UnknownNameError, WeightsError
+from zoo.spec import Model
+
+
+def of_file(
+    model: Model, args: Mapping[str, Any], source: object, *, overridden: Collection[str] = ()
+) -> dict[str, Any]:
+    """Those of ``args``, as ``source`` describes itself, that count: the caller's own are ``overridden``.
+
+    A file may come from anyone, so it may repeat what the row says and set what the row declares in
+    ``file_args``. Raises :class:`WeightsError` for any other argument or value.
+    """
+    taken = {key: value for key, value in args.items() if key not in overridden}
+    for key, value in taken.items():
+        is_own = key in model.args and _as_json(value) == _as_json(model.args[key])
+        if is_own or (key in model.file_args and model.file_args[key].takes(value)):
+            continue
+        allowed = f"{key} may be {model.file_args[key]}" if key in model.file_args else _names(model)
+        raise WeightsError(
+            f"{source} sets {key} = {value!r}, which a weights file of {model.name} may not set.",
+            hint=f"{allowed}. If you trust the file, set it yourself: --arg {key}=VALUE ({key}=VALUE). "
+            "The plugin's author can allow it in Model.file_args.",
+        )
+    return taken
+
+
+def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) -> None:
+    """Raises :class:`UnknownNameError` with the nearest for one of ``args`` that ``build`` does not take."""
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):  # of a callable without a signature
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for name in args:
+        if name not in known:
+            near = UnknownNameError.of("argument", name, known, hint=f"It takes {', '.join(known)}.")
+            raise UnknownNameError(f"{model.name} takes no argument {name!r}.", hint=near.hint)
+
+
+def _as_json(value: Any) -> bytes:
+    """In a file, a tuple is a list."""
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def _names(model: Model) -> str:
+    return f"A file may set {', '.join(model.file_args)}" if model.file_args else "A file may set no argument"

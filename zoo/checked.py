@@ -1,0 +1,45 @@
+"""The base of all that a plugin author writes: values that check their fields on construction."""
+
+from functools import cache
+from typing import Any, get_args
+
+import msgspec
+
+from zoo.errors import SpecError
+
+_fields_of = cache(msgspec.structs.fields)
+"""Rows are many of few kinds, and working out a kind's annotations costs more than the checks."""
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """Checks the type of every field on construction."""
+
+    def __post_init__(self) -> None:
+        for field in _fields_of(type(self)):
+            value = getattr(self, field.name)
+            try:
+                msgspec.convert(value, field.type, strict=True)
+            except msgspec.ValidationError as error:
+                message = str(error).replace("`object`", f"`{_kind(field.type)}`")
+                raise SpecError(f"{self._label()}: {field.name} = {_short(value)}: {message}") from None
+
+    def require(self, claim: bool, message: str) -> None:
+        if not claim:
+            raise SpecError(f"{self._label()}: {message}")
+
+    def _label(self) -> str:
+        name = getattr(self, "name", None)
+        return type(self).__name__ + (f" {name!r}" if isinstance(name, str) else "")
+
+
+def _kind(annotation: Any) -> str:
+    """What a field holds, for msgspec calls every struct an object."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Spec):
+            return kind.__name__
+    return "object"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
