@@ -74,6 +74,12 @@ BROKEN = {
     ),
     "a head that is not declared": ("net-num_classes", 'head=("fc",)', "head=()", "changes fc.bias, fc.weight"),
     "a stem that is not declared": ("net-in_chans", 'stem=("conv",)', "stem=()", "changes conv.weight"),
+    "a stem that names more than its convolution": (
+        "net-in_chans",
+        "self.conv = nn.Conv2d(in_chans, 4, 3, padding=1, bias=False)",
+        "self.conv = nn.Sequential(nn.Conv2d(in_chans, 4, 3, padding=1, bias=False))",
+        "should name the convolution itself",
+    ),
     "in_chans beyond the stem": (
         "net-in_chans",
         "self.act = nn.ReLU()",
@@ -245,6 +251,13 @@ def test_embedded_weights_are_loaded_and_probed(
         with pytest.raises(Exception) as caught:  # noqa: PT011  # which one is the claim
             check()
         assert type(caught.value).__name__ == error
+
+
+def test_an_attack_is_checked_where_softmax_is_saturated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At logits of thousands the gradient for the class that the network says is exactly 0."""
+    sure = "x if pre_logits else self.fc(x) + torch.tensor([1e4, 0, 0, 0, 0])"
+    specimen.install(tmp_path, monkeypatch, ("x if pre_logits else self.fc(x)", sure))
+    check_called("net-attack")()
 
 
 def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,7 @@ def convert(
     _check_finite(fitted.tensors, place.name)
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **about, **_describe(choice)}
+    arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
     digest = tensorfile.write(fitted.tensors, out, about)
     entry = _enter(out, found, tag, digest, about)
     return ConversionReport(

@@ -66,7 +66,7 @@ def read_by(
         fitted.problem = error
     except MissingExtraError:
         raise
-    except (PluginError, SpecError) as error:  # another network of the family, which cannot take the map's arguments
+    except (PluginError, SpecError, UnknownNameError) as error:  # a network that cannot take the map's arguments
         fitted.problem = TensorMismatchError(f"{found.model.name} cannot be built as {key_map.name} needs it: {error}")
     return fitted
 
