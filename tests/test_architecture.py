@@ -49,6 +49,7 @@ LAYERS = (
     "probing",
     "convert",
     "evaluation",
+    "claims",
     "verification",
     "attack",
     "extraction",
@@ -66,7 +67,7 @@ LAYERS = (
 )
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
-WITH_TORCH = {"tensorfile", "probe", "data", "load", "convert", "evaluation", "training", "testing"}
+WITH_TORCH = {"tensorfile", "probe", "data", "load", "convert", "evaluation", "claims", "training", "testing"}
 WITH_TORCH |= {"attack", "extraction", "classifiers", "initial", "look", "publishing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 

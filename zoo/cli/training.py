@@ -118,6 +118,8 @@ def _resume_command(given: dict[str, Any]) -> str:
 
 def _asked(output: Path, model: str | None, data: str | None) -> tuple[str, str]:
     """Model and data of the run, also where it was only resumed."""
+    if model is not None and data is not None:
+        return model, data
     config = json.loads((output / "config.json").read_text(encoding="utf-8"))
     source = config.get("source", {}).get("data") or config["data"]["train"]["name"]
     return model or config["model"], data or source
