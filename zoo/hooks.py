@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo import registry
+from zoo import processes, registry
 from zoo.creation import create_trained, info_of, require_classes
 from zoo.errors import DataError, PluginError, TrainingError, WeightsError, ZooError
 from zoo.spec import Model
@@ -44,13 +44,15 @@ def evaluate(
     """Scores a model on a data set, each by name or as a value.
 
     A name without a tag means its default weights, unless ``weights`` is a local safetensors file;
-    without ``data``, the data set whose classes the weights know. ``options`` go to the model's
+    without ``data``, the data set whose classes the weights know. Without ``device``, what is given by name
+    is scored on a GPU if there is one, and a network where it lies. ``options`` go to the model's
     evaluate hook (``zoo.evaluation.evaluate``: ``batch_size``, ``dtype``, ``progress``).
     """
     from zoo import data as datasets
 
     if isinstance(model, str):
         model = create_trained(model, weights=weights)
+        device = processes.current().device(device)
     info = info_of(model)
     require_classes(model)
     data = data or info.classes
@@ -146,7 +148,7 @@ def carry_out(
     """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
     import torch
 
-    from zoo import initial, load, processes, training
+    from zoo import initial, load, training
     from zoo.training import record
 
     run.check()
