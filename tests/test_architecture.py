@@ -55,6 +55,7 @@ LAYERS = (
     "packing",
     "probing",
     "evaluation",
+    "claims",
     "convert",
     "verification",
     "attack",
@@ -73,8 +74,8 @@ LAYERS = (
 )
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
-WITH_TORCH = {"tensorfile", "probe", "counting", "data", "load", "convert", "evaluation", "training", "testing"}
-WITH_TORCH |= {"attack", "extraction", "classifiers", "initial", "look", "publishing"}
+WITH_TORCH = {"tensorfile", "probe", "counting", "data", "load", "convert", "evaluation", "claims", "training"}
+WITH_TORCH |= {"attack", "extraction", "classifiers", "initial", "look", "publishing", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}

@@ -21,7 +21,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zoo
-from zoo.data import Augmentation, ImageSet, ImageStream, ResizedCrop, image_stream, load, open_stream, write_shards
+from zoo.data import (
+    Augmentation,
+    ImageSet,
+    ImageStream,
+    ResizedCrop,
+    huggingface,
+    image_stream,
+    load,
+    open_stream,
+    write_shards,
+)
 from zoo.data.shard_writer import index_shards
 from zoo.data.shards import from_shards
 from zoo.errors import DataError, MissingExtraError, RecipeError, TrainingError
@@ -562,6 +572,41 @@ def test_what_is_wrong_with_a_dataset_is_said(parquet: Path, tmp_path: Path) -> 
         (tmp_path / "cut" / file.name).write_bytes(content)
     with pytest.raises(DataError, match=r"shard 2, row \d+ cannot be read|train-00002.*not a readable image"):
         read(streamed(opened(f"hf:{tmp_path / 'cut'}")))
+
+
+def test_rows_may_name_files_of_their_own_set_and_no_others(tmp_path: Path) -> None:
+    import datasets
+
+    (tmp_path / "set").mkdir()
+    inside, outside = tmp_path / "set" / "a.png", tmp_path / "secret.png"
+    for file in (inside, outside):
+        Image.new("RGB", (8, 8)).save(file)
+
+    def stream(path: str, root: str) -> ImageStream:
+        features = datasets.Features(image=datasets.Image(decode=False), label=datasets.ClassLabel(names=["x"]))
+        rows = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": path}], "label": [0]}, features=features)
+        return zoo.data.from_huggingface(rows.to_iterable_dataset(), name="birds", channels=3, root=root)
+
+    (found,) = stream(str(inside), str(tmp_path / "set")).samples(0)
+    assert found.encoded == inside.read_bytes()
+    paths = [str(outside), f"{tmp_path}/set/../secret.png", "http://localhost:1/a.png", f"file://{inside}"]
+    for path, root in [*((path, str(tmp_path / "set")) for path in paths), (str(inside), "")]:
+        with pytest.raises(DataError, match="a file outside of"):
+            list(stream(path, root).samples(0))
+
+
+@pytest.mark.parametrize(
+    ("path", "is_inside"),
+    [
+        ("hf://datasets/someone/birds@0f/train/a.png", True),
+        ("zip://a.png::hf://datasets/someone/birds@0f/train.zip", True),
+        ("hf://datasets/someone/birds2/a.png", False),
+        ("zip://a.png::/etc/passwd", False),
+        ("hf://datasets/someone/birds/../../other/a.png", False),
+    ],
+)
+def test_a_file_of_the_hub_lies_in_its_set_by_its_address(path: str, is_inside: bool) -> None:
+    assert huggingface._lies_in(path, "hf://datasets/someone/birds") is is_inside
 
 
 # ---- windows of random size ----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from zoo.data import ImageSet
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
 from zoo.spec import Preprocess
-from zoo.training import Recipe, Run, TrainingData, normalise, schedule, split, train
+from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
 from zoo.training.averages import Average
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches
@@ -179,6 +179,31 @@ def test_the_callers_random_numbers_and_mode_are_left_alone(tmp_path: Path) -> N
 
 def test_images_decoded_on_demand_train_the_same_network(tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]) -> None:
     assert_same(run(tmp_path, data=images(is_resident=False)), whole[1])
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.one(x.flatten(1)), self.other(x.flatten(1))
+
+
+def test_several_outputs_without_a_criterion_for_them_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="gives 2 outputs"):
+        run(tmp_path, Recipe(epochs=1), model=TwoHeads())
+
+
+def test_logs_tell_at_once_what_is_trained_and_then_go_on_telling(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(display, "EVERY", 0.0)
+    run(tmp_path, display=display.Lines())
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "Sequential, 72 images of rows, recipe of its own: 4 epochs of 4 steps on cpu"
+    assert [line[:24] for line in others[:3]] == [f"epoch 1/4  step {step}/4  loss"[:24] for step in (1, 2, 3)]
+    assert sum(line.startswith("epoch   ") for line in others) == 4
 
 
 def test_the_network_learns(tmp_path: Path) -> None:

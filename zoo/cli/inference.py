@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from zoo.evaluation import Comparison, Report
+    from zoo.claims import Comparison
+    from zoo.evaluation import Report
     from zoo.manifest import Score
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -74,7 +75,8 @@ def predict(
 @click.option("--split", default="test", show_default=True)
 @click.option("--weights", type=_FILE, help="Score this local safetensors file.")
 @args_option
-@click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 where it does not agree.")
+@click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if it does not agree.")
+@click.option("--allow-other-images", is_flag=True, help="With --check: other images than the claim's will do.")
 @click.option("--batch-size", default=256, show_default=True, type=click.IntRange(min=1))
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @device_option
@@ -88,6 +90,7 @@ def evaluate(
     weights: Path | None,
     args: dict[str, str],
     check: bool,
+    allow_other_images: bool,
     batch_size: int,
     dtype: str,
     device: str | None,
@@ -98,6 +101,8 @@ def evaluate(
     Top-1 with its 95% interval, top-5, loss, and the fingerprint of the images. NAME without a tag
     stands for the model's default weights.
     """
+    if allow_other_images and not check:
+        raise click.UsageError("--allow-other-images goes with --check.")
     if check and weights:
         raise click.UsageError("--check compares with what a manifest claims; a local file claims nothing.")
     from zoo import hooks
@@ -110,7 +115,7 @@ def evaluate(
         report = hooks.evaluate(
             model, data, split, device=device, dtype=None if dtype == "float32" else dtype, progress=progress, **options
         )
-    comparison = _compare(report, claims) if check else None
+    comparison = _compare(report, claims, allow_other_images) if check else None
     if as_json:
         import msgspec
 
@@ -167,8 +172,8 @@ def _claims(model: "nn.Module") -> "Mapping[str, Score]":
     return info.weights.scores
 
 
-def _compare(report: "Report", claims: "Mapping[str, Score]") -> "Comparison":
-    from zoo import evaluation
+def _compare(report: "Report", claims: "Mapping[str, Score]", allow_other_images: bool) -> "Comparison":
+    from zoo import claims as claimed
     from zoo.errors import WeightsError
 
     where = f"{report.dataset}/{report.split}"
@@ -177,7 +182,7 @@ def _compare(report: "Report", claims: "Mapping[str, Score]") -> "Comparison":
             f"The manifest claims no score of {report.weights} on {where}.",
             hint=f"It claims scores on {', '.join(claims)}.",
         )
-    return evaluation.check(report, claims[where])
+    return claimed.check(report, claims[where], allow_other_images=allow_other_images)
 
 
 def _command(context: click.Context) -> str:

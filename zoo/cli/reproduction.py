@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import complete_name, device_option, json_option
+from zoo.cli.options import complete_name, json_option, recorded_device_option
 from zoo.cli.output import echo, note, only_answers, print_facts, print_json
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SAID = {
 @click.option("--data", help="Where the images lie, if not where the record's name leads.")
 @click.option("--init", metavar="FILE", help="Where the weights lie that it started from.")
 @click.option("--allow-other-data", is_flag=True, help="Go on where the images are not those of the record.")
-@device_option
+@recorded_device_option
 @json_option
 @click.pass_context
 def reproduce(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zoo import processes
-from zoo.cli.options import args_option, check_pairs, complete_name, device_option, json_option, read_args
+from zoo.cli.options import args_option, check_pairs, complete_name, json_option, read_args, training_device_option
 from zoo.cli.output import echo, note, only_answers, print_json
 from zoo.errors import StorageError
 
@@ -30,7 +30,7 @@ from zoo.errors import StorageError
 @click.option("--resume", is_flag=True, help="Go on with the run in -o DIR; --set epochs=N makes it longer.")
 @click.option("--checkpoint-every", type=click.IntRange(min=1), metavar="STEPS", help="Besides once an epoch.")
 @click.option("--stop-after", type=click.IntRange(min=1), metavar="EPOCHS", help="Pause there, ready to be resumed.")
-@device_option
+@training_device_option
 @json_option
 @click.pass_context
 def train(
@@ -118,6 +118,8 @@ def _resume_command(given: dict[str, Any]) -> str:
 
 def _asked(output: Path, model: str | None, data: str | None) -> tuple[str, str]:
     """Model and data of the run, also where it was only resumed."""
+    if model is not None and data is not None:
+        return model, data
     config = json.loads((output / "config.json").read_text(encoding="utf-8"))
     source = config.get("source", {}).get("data") or config["data"]["train"]["name"]
     return model or config["model"], data or source

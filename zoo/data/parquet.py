@@ -77,14 +77,29 @@ def read(files: list[Path], name: str, split: str, classes: tuple[str, ...] = ()
                 pixels.add(image, f"{table.file} row {row}")
             found += values
         labels.append(torch.tensor(found, dtype=torch.int64))
-        check_labels(labels[-1], len(classes) or 1 << 31, str(table.file))
+        if classes:
+            check_labels(labels[-1], len(classes), str(table.file))
     every = torch.cat(labels)
+    if not classes:
+        _check_unnamed(every, files)
     classes = classes or tuple(str(label) for label in range(int(every.max()) + 1 if len(every) else 0))
     origin = str(files[0] if len(files) == 1 else files[0].parent)
     if pixels.resident is not None:
         return ImageSet(name, split, classes, every, pixels.resident, origin=origin)
     channels = 3 if pixels.has_colour else 1
     return ImageSet(name, split, classes, every, read=_Rows(tables, channels), channels=channels, origin=origin)
+
+
+def _check_unnamed(labels: Tensor, files: list[Path]) -> None:
+    """Raises :class:`DataError` for labels that cannot be of classes that each have an image."""
+    low, high = (int(bound) for bound in labels.aminmax()) if len(labels) else (0, 0)
+    if low < 0 or high >= max(len(labels), 1):
+        row = int((labels == (low if low < 0 else high)).nonzero()[0])
+        raise DataError(
+            f"{files[0]}: row {row} has label {int(labels[row])}, expected 0 to {len(labels) - 1}: nothing names the "
+            f"classes, of which {len(labels)} images can have no more.",
+            hint="If the label is right, write the classes' names into the file: datasets.ClassLabel.",
+        )
 
 
 class _Pixels:

@@ -1,5 +1,6 @@
 """Which recipe: read from a family's tables, chosen for a model and a data set, changed by settings."""
 
+import logging
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -14,6 +15,8 @@ from zoo.registry import resource
 from zoo.spec import Model, Plugin
 from zoo.training.adversary import Adversary
 from zoo.training.recipe import Expectation, Lookahead, Recipe
+
+log = logging.getLogger("zoo")
 
 DEFAULT = "default"
 """The recipe that every plugin has: all fields at their defaults. It is used only where asked for by name."""
@@ -106,12 +109,22 @@ def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | N
     for key, value in (settings or {}).items():
         _set(fields, key, read_value(value))
     _check_keys(fields)
+    if settings and "epochs" in settings and "warmup_epochs" not in settings:
+        _shorten_warmup(name, fields)
     try:
         return msgspec.convert({**fields, "name": name}, Recipe)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
         where = path.rstrip("`") or "recipe"
         raise RecipeError(f"Recipe {name!r}: {where}: {message}.") from None
+
+
+def _shorten_warmup(name: str, fields: dict[str, Any]) -> None:
+    """Warm-up that would take all of the epochs asked for takes half of them."""
+    epochs, warmup = fields["epochs"], fields.get("warmup_epochs", 0)
+    if isinstance(epochs, int) and isinstance(warmup, int | float) and warmup >= epochs > 0:
+        fields["warmup_epochs"] = epochs / 2
+        log.warning("Recipe %s: warmup_epochs = %g becomes %g for epochs = %d", name, warmup, epochs / 2, epochs)
 
 
 def read_value(text: Any) -> Any:

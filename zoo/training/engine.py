@@ -67,7 +67,13 @@ def train(
     device = group.device(device)
     keep_freed_memory()
     engine = _Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
-    run.open(record.describe(model, data, recipe, preprocess, run, device))
+    described = record.describe(model, data, recipe, preprocess, run, device)
+    run.open(described)
+    images = f"{len(data.train):,} images of {data.train.name}"
+    held_out = f", {len(data.validation):,} held out" if data.validation is not None else ""
+    recipe_name = recipe.name or "of its own"
+    length = f"{recipe.epochs} epochs of {engine.batches.steps:,} steps"
+    run.display.announce(f"{described['model']}, {images}{held_out}, recipe {recipe_name}: {length} on {device}")
     cuda = [device] if device.type == "cuda" else []
     was_training = model.training
     try:
@@ -83,6 +89,21 @@ def train(
         run.close()
         model.train(was_training)
     return model
+
+
+class _CrossEntropy(nn.CrossEntropyLoss):
+    """Of networks with one output."""
+
+    def __init__(self, label_smoothing: float) -> None:
+        super().__init__(label_smoothing=label_smoothing)
+
+    def forward(self, output: Any, labels: Tensor) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise TrainingError(
+                f"In training the network gives {len(output)} outputs, and cross-entropy is learnt from one.",
+                hint="Build it without auxiliary classifiers, or give zoo.training.train a criterion.",
+            )
+        return super().forward(output, labels)
 
 
 class _Engine:
@@ -109,7 +130,7 @@ class _Engine:
         self.preprocess = preprocess
         self.device = device
         self.layout = layout
-        self.criterion = criterion or nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.criterion = criterion or _CrossEntropy(recipe.label_smoothing)
         self.on_epoch = on_epoch
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
         portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
