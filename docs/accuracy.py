@@ -9,12 +9,13 @@ from pathlib import Path
 from matplotlib.ticker import FuncFormatter
 
 from zoo import registry
+from zoo.catalogue import params_of
 from zoo.interval import wilson
 from zoo.look.result import drawn, new_figure
 
 
 def points(data: str) -> dict[str, list[tuple[str, int, float, float, float]]]:
-    """By family: name, parameters, error and the ends of its interval, in per cent."""
+    """By family: name and epochs, parameters, error and the ends of its interval, in per cent."""
     found: dict[str, list[tuple[str, int, float, float, float]]] = {}
     for entry in registry.load().models():
         for weights in entry.weights:
@@ -23,7 +24,9 @@ def points(data: str) -> dict[str, list[tuple[str, int, float, float, float]]]:
                 continue
             low, high = (100 * share for share in wilson(score.n - score.correct, score.n))
             error = 100 - 100 * score.correct / score.n
-            found.setdefault(entry.row.name, []).append((weights.name, entry.model.params, error, low, high))
+            name = weights.name + (f" ({weights.epochs} epochs)" if weights.epochs else "")
+            params = params_of(entry.model, weights)
+            found.setdefault(entry.row.name, []).append((name, params, error, low, high))
     return found
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from zoo import registry
+from zoo.catalogue import params_of
 from zoo.interval import wilson
 from zoo.registry import Listed
 from zoo.spec import Paper
@@ -122,7 +123,10 @@ def best(entry: Listed) -> str:
 def lineage(models: list[Listed]) -> str:
     """A line an idea: when, how large, how good."""
     found = {weights.name: (entry, weights) for entry in models for weights in entry.weights}
-    lines = ["| idea | weights | paper | parameters | data | score | 95% interval |", "|---|---|---|---:|---|---:|---|"]
+    lines = [
+        "| idea | weights | paper | parameters | data | epochs | score | 95% interval |",
+        "|---|---|---|---:|---|---:|---:|---|",
+    ]
     for idea, name in STORY:
         entry, weights = found[name]
         paper = cited(entry.model.paper) if entry.model.paper else ""
@@ -132,7 +136,8 @@ def lineage(models: list[Listed]) -> str:
             shown = f"{score.mean_class:.2f}% (classes)" if is_mean else f"{score.top1:.2f}%"
             interval = "" if is_mean else f"{low:.2f} to {high:.2f}"
             data = where.removesuffix("/test")
-            lines.append(f"| {idea} | `{name}` | {paper} | {entry.model.params:,} | {data} | {shown} | {interval} |")
+            facts = [idea, f"`{name}`", paper, f"{params_of(entry.model, weights):,}", data, str(weights.epochs or "")]
+            lines.append(f"| {' | '.join([*facts, shown, interval])} |")
     return "\n".join(lines)
 
 

@@ -74,6 +74,12 @@ BROKEN = {
     ),
     "a head that is not declared": ("net-num_classes", 'head=("fc",)', "head=()", "changes fc.bias, fc.weight"),
     "a stem that is not declared": ("net-in_chans", 'stem=("conv",)', "stem=()", "changes conv.weight"),
+    "a stem that names more than its convolution": (
+        "net-in_chans",
+        "self.conv = nn.Conv2d(in_chans, 4, 3, padding=1, bias=False)",
+        "self.conv = nn.Sequential(nn.Conv2d(in_chans, 4, 3, padding=1, bias=False))",
+        "should name the convolution itself",
+    ),
     "in_chans beyond the stem": (
         "net-in_chans",
         "self.act = nn.ReLU()",
@@ -95,6 +101,18 @@ BROKEN = {
     ),
     "wrong channels": ("net-features", '"num_chs": 4', '"num_chs": 5', "num_chs 5"),
     "a wrong reduction": ("net-features", '"reduction": 1', '"reduction": 2', "reduction 2"),
+    "a number of images that is fixed": (
+        "net-traced",
+        "x = x.mean((2, 3))",
+        "x = x.reshape(len(x), 4, 64).mean(2)",
+        "traced with 2 images, it does not take 3",
+    ),
+    "a number of images that an export fixes": (
+        "net-exported",
+        "x = x.mean((2, 3))",
+        "x = torch.stack([image.mean((1, 2)) for image in x])",
+        "the number of images is fixed",
+    ),
     "logits that are not finite": (
         "net-forward",
         "x = x.mean((2, 3))",
@@ -235,13 +253,40 @@ def test_embedded_weights_are_loaded_and_probed(
         assert type(caught.value).__name__ == error
 
 
+def test_an_attack_is_checked_where_softmax_is_saturated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At logits of thousands the gradient for the class that the network says is exactly 0."""
+    sure = "x if pre_logits else self.fc(x) + torch.tensor([1e4, 0, 0, 0, 0])"
+    specimen.install(tmp_path, monkeypatch, ("x if pre_logits else self.fc(x)", sure))
+    check_called("net-attack")()
+
+
 def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "GIANT_PARAMS", 0)
     specimen.install(tmp_path, monkeypatch)
     slow = {check.name.removeprefix("net-") for check in checks_of("specimen") if check.is_slow}
-    assert slow == {"determinism", "skipped_initialisation", "round_trip", "gradients", "look", "attack"}
+    assert slow == {
+        "determinism",
+        "skipped_initialisation",
+        "round_trip",
+        "gradients",
+        "look",
+        "attack",
+        "traced",
+        "exported",
+    }
     for check in checks_of("specimen"):
         check()
+
+
+def test_what_a_row_declares_is_checked_of_each_model_and_its_code_of_the_smallest_of_a_kind() -> None:
+    """resnet20 and resnet32 differ in depth alone; plain20 is built otherwise, by another shortcut."""
+    slow = {check.name for check in checks_of("resnet") if check.is_slow}
+    code = {"num_classes", "in_chans", "reset_classifier", "features", "forward"}
+    code |= {"determinism", "skipped_initialisation", "round_trip", "gradients", "attack"}
+    of_each = {"row", "interface", "parameters", "macs"}
+    assert {f"resnet32-{name}" for name in code} <= slow
+    assert not slow & {f"{model}-{name}" for model in ("resnet20", "plain20") for name in code}
+    assert not slow & {f"{model}-{name}" for model in ("resnet32", "resnet1202", "resnet152") for name in of_each}
 
 
 def test_a_giant_that_needs_real_numbers_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

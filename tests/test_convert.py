@@ -75,7 +75,9 @@ def test_every_renamed_and_added_tensor_is_reported(tmp_path: Path) -> None:
 
 def test_the_entry_beside_the_output_is_the_one_reported_and_names_the_file_by_its_hash(tmp_path: Path) -> None:
     state = zoo.create("resnet20").state_dict()
-    report = convert(save(state, tmp_path / "mine.pth"), "resnet20.mine", tmp_path / "hub" / "x.safetensors")
+    report = convert(
+        save(state, tmp_path / "mine.pth"), "resnet20.mine", tmp_path / "hub" / "x.safetensors", key_map="as-is"
+    )
     [entry] = manifest.read(tmp_path / "hub" / "manifest.toml")
     assert [entry] == list(manifest.parse(report.entry))
     assert (entry.name, entry.sha256, entry.size) == ("resnet20.mine", report.sha256, report.size)
@@ -84,7 +86,7 @@ def test_the_entry_beside_the_output_is_the_one_reported_and_names_the_file_by_i
 def test_converting_again_replaces_its_entry_and_keeps_the_others(tmp_path: Path) -> None:
     source = save(zoo.create("resnet20").state_dict(), tmp_path / "mine.pth")
     for name in ("resnet20.a", "resnet20.b", "resnet20.a"):
-        convert(source, name, tmp_path / f"{name}.safetensors")
+        convert(source, name, tmp_path / f"{name}.safetensors", key_map="as-is", overwrite=True)
     assert [entry.name for entry in manifest.read(tmp_path / "manifest.toml")] == ["resnet20.a", "resnet20.b"]
 
 

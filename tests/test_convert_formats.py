@@ -241,6 +241,31 @@ def test_a_hostile_or_damaged_h5_is_refused(kind: str, reason: str, tmp_path: Pa
         readers.read(hostile_h5(kind, tmp_path))
 
 
+def test_groups_that_contain_each_other_many_times_over_are_refused(tmp_path: Path) -> None:
+    """Thirty levels of two links each to the same next group: 2**30 paths in a few kilobytes."""
+    file = tmp_path / "dag.weights.h5"
+    with h5py.File(file, "w") as opened:
+        group = opened
+        for _ in range(30):
+            inner = group.create_group("a")
+            group["b"] = inner
+            group = inner
+    with pytest.raises(FileFormatError, match="reached twice"):
+        readers.read(file)
+
+
+def test_an_h5_that_expands_is_refused_before_it_does(tmp_path: Path) -> None:
+    file = tmp_path / "zeros.h5"
+    with h5py.File(file, "w") as opened:
+        opened.attrs["layer_names"] = [b"a"]
+        group = opened.create_group("a")
+        group.attrs["weight_names"] = [b"kernel:0"]
+        group.create_dataset("kernel:0", (30_000, 1000), "float32", chunks=(1000, 1000), compression="gzip")
+    with pytest.raises(FileFormatError, match="claims 120,000,000 bytes") as caught:
+        readers.read(file)
+    assert "ZOO_MAX_BYTES" in caught.value.hint
+
+
 def test_a_keras_archive_is_refused_with_the_way_out(tmp_path: Path) -> None:
     file = tmp_path / "net.keras"
     file.write_bytes(b"PK\x03\x04")
@@ -312,6 +337,22 @@ def test_an_onnx_file_that_points_elsewhere_is_refused(location: str, small: str
         for entry in initialiser.external_data:
             if entry.key == "location":
                 entry.value = location
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(FileFormatError, match="no file beside it"):
+        convert(file, small, tmp_path / "out.safetensors")
+
+
+def test_an_onnx_file_that_names_two_places_for_its_numbers_is_refused(small: str, tmp_path: Path) -> None:
+    """ONNX reads the last; the first, which is harmless, is not the one to check."""
+    onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(bytes(100_000))
+    file = tmp_path / "in" / "net.onnx"
+    to_onnx(zoo.create(small, num_classes=5), file, torch.zeros(1, 3, 8, 8), beside="data")
+    model = onnx.load(str(file), load_external_data=False)
+    for initialiser in model.graph.initializer:
+        if initialiser.external_data:
+            initialiser.external_data.add(key="location", value="../secret")
     file.write_bytes(model.SerializeToString())
     with pytest.raises(FileFormatError, match="no file beside it"):
         convert(file, small, tmp_path / "out.safetensors")
@@ -453,10 +494,11 @@ def test_an_address_without_a_hash_needs_one(web: tuple[str, Path], tmp_path: Pa
     with pytest.raises(IntegrityError):
         convert(f"{web[0]}/net.pth", "resnet20", tmp_path / "out.safetensors", sha256=64 * "0")
     for said in (digest, digest[:8].upper()):
-        convert(f"{web[0]}/net.pth", "resnet20", tmp_path / "out.safetensors", sha256=said)
+        out = tmp_path / f"{len(said)}.safetensors"
+        convert(f"{web[0]}/net.pth", "resnet20", out, sha256=said, key_map="as-is")
     local = tmp_path / "served" / "net.pth"
     with pytest.raises(IntegrityError, match="expected 00000000"):
-        convert(local, "resnet20", tmp_path / "other.safetensors", sha256="00000000")
+        convert(local, "resnet20", tmp_path / "other.safetensors", sha256="00000000", key_map="as-is")
 
 
 @pytest.mark.parametrize("kind", ["nan", "truncated", "another shape", "missing"])
@@ -471,7 +513,7 @@ def test_a_broken_checkpoint_is_told_and_nothing_is_written(kind: str, tmp_path:
     if kind == "truncated":
         file.write_bytes(file.read_bytes()[:-5000])
     reason = {
-        "nan": "1 tensors hold what is no number: layer1.0.bn1.weight",
+        "nan": "1 tensors contain NaN or infinity: layer1.0.bn1.weight",
         "truncated": "not a checkpoint that can be read",
         "another shape": "mis-shaped  conv1.weight: expected (16, 3, 3, 3), got (16, 3, 5, 5)",
         "missing": "no such file",

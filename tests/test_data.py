@@ -26,7 +26,7 @@ from zoo.data import ImageSet, class_names, hold_out, load, mean_and_std
 from zoo.data import decode as decoding
 from zoo.data.stratify import stratify
 from zoo.errors import AmbiguousNameError, DataError, MissingExtraError, PluginError, UnknownNameError
-from zoo.spec import DatasetSpec, Plugin
+from zoo.spec import DatasetSpec, Plugin, Preprocess
 
 NEEDS = pytest.mark.skipif(not os.environ.get("ZOO_DATA"), reason="ZOO_DATA is not set")
 
@@ -760,3 +760,65 @@ def test_every_public_name_is_there():
     assert all(hasattr(zoo.data, name) for name in zoo.data.__all__)
     with pytest.raises(AttributeError):
         _ = zoo.data.nothing
+
+
+# What unfolds
+
+
+def test_a_flipped_bit_in_a_label_is_refused_where_nothing_names_the_classes(tmp_path):
+    images = [_encoded(_noise((4, 4), seed=i)) for i in range(4)]
+    file = _write_parquet(tmp_path / "train.parquet", images, [0, 1, 2, 1 << 30])
+    with pytest.raises(DataError, match=r"row 3 has label 1073741824, expected 0 to 3(.|\n)*ClassLabel"):
+        load(file)
+    _write_parquet(tmp_path / "train.parquet", images, [0, 3, 1, 3])
+    assert load(file).classes == ("0", "1", "2", "3")
+
+
+def test_parquet_that_repeats_a_large_value_is_refused_before_it_is_all_unfolded(tmp_path, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pa.table({"img": pa.array([bytes(100_000)] * 500, pa.binary()), "label": pa.array([0] * 500)})
+    file = tmp_path / "train.parquet"
+    parquet.write_table(table, file, compression="zstd")
+    assert file.stat().st_size < 2000
+    monkeypatch.setenv("ZOO_MAX_DATA_BYTES", "20000000")
+    with pytest.raises(DataError, match=r"row group 0: unfolds to more than 20,000,000 bytes(.|\n)*ZOO_MAX_DATA_BYTES"):
+        load(file)
+
+
+def test_a_gzipped_archive_that_unfolds_to_too_much_is_refused(tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "caltech101.tar.gz", "w:gz") as tar:
+        for number in range(20):
+            member = tarfile.TarInfo(f"ant/{number}.png")
+            member.size = 1_000_000
+            tar.addfile(member, io.BytesIO(bytes(1_000_000)))
+    monkeypatch.setenv("ZOO_MAX_DATA_BYTES", "5000000")
+    with pytest.raises(DataError, match=r"caltech101\.tar\.gz: unfolds to more than 5,000,000 bytes"):
+        load("caltech101", root=tmp_path)
+
+
+def test_an_image_that_would_be_huge_once_resized_is_refused():
+    preprocess = Preprocess(input_size=(3, 32, 32))
+    with pytest.raises(DataError, match=r"image of 1 x 5000000: resized to one of \d+ x \d+(.|\n)*ZOO_MAX_PIXELS"):
+        zoo.data.Transform(preprocess)(Image.new("RGB", (1, 5_000_000)))
+
+
+def test_a_setting_raises_or_lowers_what_may_be_decoded(tmp_path, monkeypatch):
+    folder = _write_folder(tmp_path, {"train/a/1.png": _noise((20, 20))})
+    monkeypatch.setenv("ZOO_MAX_PIXELS", "399")
+    with pytest.raises(DataError, match=r"1\.png: an image of 20 x 20; at most 399 pixels"):
+        load(folder)
+    monkeypatch.setenv("ZOO_MAX_PIXELS", "400")
+    assert len(load(folder)) == 1
+    monkeypatch.setenv("ZOO_MAX_PIXELS", "many")
+    with pytest.raises(DataError, match="ZOO_MAX_PIXELS='many' is not a number of pixels"):
+        load(folder)
+
+
+def test_compressed_shards_are_refused(tmp_path):
+    pytest.importorskip("webdataset")
+    (tmp_path / "a.tar").write_bytes(gzip.compress(bytes(10_000)))
+    stream = zoo.data.from_shards(tmp_path, {"a.tar": 1}, classes=["x"])
+    with pytest.raises(DataError, match=r"a\.tar: is compressed"):
+        list(stream.samples(0))

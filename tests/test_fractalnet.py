@@ -149,14 +149,14 @@ def test_a_block_is_what_the_expansion_rule_makes_with_means(columns: int) -> No
         ends = by_the_rule(block, z, mean)
         assert len(ends) == columns
         expected = mean([F.max_pool2d(end, 2) for end in ends])
-        torch.testing.assert_close(block(z, through(None, 2, columns)), expected)
+        torch.testing.assert_close(block(z, through(None, columns)), expected)
 
 
 def test_columns_are_pooled_before_they_are_joined_unless_asked_otherwise() -> None:
     z = torch.randn(2, 4, 8, 8)
     before, after = ready(), ready(pool_order="after_join")
     assert list(before.state_dict()) == list(after.state_dict())
-    everything = through(None, 2, 3)
+    everything = through(None, 3)
     with torch.no_grad():
         ends = by_the_rule(before.block2.eval(), z, mean)
         pooled_first = mean([F.max_pool2d(end, 2) for end in ends])

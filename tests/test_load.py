@@ -324,3 +324,20 @@ def test_classes_that_no_manifest_names_are_those_of_the_file() -> None:
     assert zoo.create("orn8_align.mnist_rot").zoo_info.class_names == tuple("0123456789")
     assert zoo.create("hmax.caltech101").zoo_info.class_names[:2] == ("BACKGROUND_Google", "Faces")
     assert zoo.create("orn8_align.mnist_rot", num_classes=3).zoo_info.class_names == ()
+
+
+@pytest.mark.parametrize("name", ["googlenet_small.c10", "resnet20.c10"])
+@pytest.mark.parametrize("channels", [1, 6])
+def test_a_trained_first_layer_takes_other_channels_and_answers_grey_as_colour(name: str, channels: int) -> None:
+    """One channel is the sum over three, so that a grey image gives what it gives as colour."""
+    colour, other = zoo.create(name).eval(), zoo.create(name, in_chans=channels).eval()
+    grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = other(grey.expand(-1, channels, -1, -1))
+        torch.testing.assert_close(logits, colour(grey.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["kmeans_svm.c10", "scatter_linear.c10"])
+def test_a_first_layer_that_cannot_be_adapted_says_so(name: str) -> None:
+    with pytest.raises(zoo.WeightsError, match=f"{name} takes 3 input channels.*cannot be adapted to 1"):
+        zoo.create(name, in_chans=1)

@@ -294,9 +294,11 @@ def test_other_images_are_refused_before_training_unless_allowed(run: Path, tmp_
     with pytest.raises(DataError, match=rf"sha256:0+, here 1,437 images {train['fingerprint']}(?s:.)*--allow-other"):
         zoo.reproduce(file, output=tmp_path / "again")
     assert not (tmp_path / "again").exists()
-    done = zoo.reproduce(file, output=tmp_path / "again", allow_other_data=True)
-    assert done.outcome == "file"  # the images are the same after all, whatever the record says
-    assert [row.what for row in done.differences] == ["train images"]
+    answer = ask("reproduce", file, "-o", tmp_path / "again", "--allow-other-data", "--json")
+    assert answer.exit_code == 0, answer.output
+    done = json.loads(answer.stdout)
+    assert done["outcome"] == "file"  # the images are the same after all, whatever the record says
+    assert [row["what"] for row in done["differences"]] == ["train images"]
 
 
 def test_a_data_set_that_nobody_knows_here_is_asked_for(run: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from distributions import run
+from hub_server import HubServer
 from torch import Tensor, nn
 
 import zoo
@@ -24,6 +25,7 @@ from zoo.errors import (
     UnknownNameError,
     UnpinnedError,
     WeightsError,
+    ZooError,
 )
 from zoo.manifest import Weights
 from zoo.spec import Model
@@ -511,6 +513,26 @@ def test_weights_of_timms_resnet18_are_not_taken_for_zoos(tmp_path: Path) -> Non
     zoo.create("timm/resnet18", weights=file)
     with pytest.raises(WeightsError, match="holds weights of timm/resnet18, not of resnet18"):
         zoo.create("resnet18", weights=file)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{"model_name": "hf-hub:alice/tiny"}, {"checkpoint_path": "other.pth"}, {"pretrained_cfg": {"hf_hub_id": "a/b"}}],
+    ids=lambda args: next(iter(args)),
+)
+def test_a_file_does_not_choose_another_network_and_nobody_is_asked(
+    args: dict[str, Any], tmp_path: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    template = f"{hub_server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setenv("HF_TOKEN", "token-of-alice")
+    file = tmp_path / "mine.safetensors"
+    tensorfile.write(timm.create_model("test_resnet").state_dict(), file, {"model": "timm/test_resnet", "args": args})
+    with pytest.raises(ZooError, match=next(iter(args))):
+        zoo.create("timm/test_resnet", weights=file)
+    assert hub_server.requests == []
 
 
 @pytest.mark.slow

@@ -73,6 +73,8 @@ def build_from(
         module = _call_build(model, had_classes, channels, args)
     tensors = translate(model, module, tensors, about.name)
     adapted = adapt_stem(tensors, model.stem, channels)
+    if channels != had_channels:
+        _require_adapted(module, tensors, model.stem, about.name, had_channels, channels)
     if about.preprocess.whitening == "zca":
         from zoo.data.whitening import ZCA, attach
 
@@ -136,6 +138,22 @@ def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int)
         tensors[key] = adapted.to(weight.dtype)
         changed.append(key)
     return changed
+
+
+def _require_adapted(
+    module: nn.Module, tensors: Mapping[str, Tensor], stem: tuple[str, ...], name: str, before: int, channels: int
+) -> None:
+    """Raises :class:`WeightsError` where what depends on the channels is no convolution that can be adapted."""
+    state = module.state_dict()
+    prefixes = tuple(f"{part}." for part in stem)
+    fixed = [
+        key for key in tensors if key in state and key.startswith(prefixes) and state[key].shape != tensors[key].shape
+    ]
+    if fixed:
+        raise WeightsError(
+            f"{name} takes {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
+            hint=f"Give it images of {before} channels.",
+        )
 
 
 def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], source: object) -> dict[str, Tensor]:

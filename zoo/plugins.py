@@ -125,6 +125,12 @@ class PluginRow:
         return self.plugin is not None and bool(self.plugin.collection)
 
     @property
+    def packages(self) -> set[str]:
+        """The top-level packages that hold the plugin's code and its weights' manifests."""
+        addresses = [self._entry_point.value, *self.plugin.weights] if self.plugin else []
+        return {re.split("[.:]", address)[0] for address in addresses}
+
+    @property
     def models(self) -> dict[str, Model]:
         """The plugin's models by name. Those of a collection are read on first use; raises :class:`PluginError`."""
         if self.is_collection:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from zoo.claims import Comparison
     from zoo.data import ImageSet, ImageStream
-    from zoo.evaluation import Comparison, Report
+    from zoo.evaluation import Report
     from zoo.initial import Source
     from zoo.training.record import Difference, Record
 
@@ -148,8 +149,10 @@ def _warn(then: "Record") -> None:
     count = processes.current().count
     if then.processes != count:
         log.warning("Its processes were %d, these are %d: sums come out differently", then.processes, count)
-    if then.earlier:
+    if any(set(place) - {"epochs"} for place in then.earlier):
         log.warning("It was interrupted and resumed elsewhere, which cannot be done again in the same way")
+    if lengths := [str(place["epochs"]) for place in then.earlier if "epochs" in place]:
+        log.warning("It was begun with a schedule of %s epochs, which is not done again", ", then ".join(lengths))
 
 
 @contextmanager
@@ -231,7 +234,7 @@ def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
 
 def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
     """The score of ``trained`` on the test images, and how it compares with the original's; None without images."""
-    from zoo import evaluation
+    from zoo import claims as claimed
 
     claims = held.entry.scores if held.entry is not None else {}
     name = held.about["run"]["data"]["train"]["name"]
@@ -245,4 +248,4 @@ def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[R
     if claim is None:
         own = hooks.evaluate(create(held.model.name, weights=held.file), data, split)
         claim = Score(n=own.n, source="the original's, measured now", top1=own.top1, fingerprint=own.fingerprint)
-    return report, evaluation.check(report, claim)
+    return report, claimed.check(report, claim)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import DataError, MissingExtraError, SpecError
+from zoo.errors import DataError, MissingExtraError, SpecError, WeightsError
 
 Descriptor = Literal["sift", "surf", "hog"]
 Sampling = Literal["grid", "keypoints"]
@@ -72,6 +72,8 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> list[Local]:
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # the descriptors would become constants
+            raise WeightsError(f"{self.descriptor} is computed outside torch: it cannot be traced or exported.")
         if self.descriptor != "hog":
             x = (x * self.luma).sum(dim=1, keepdim=True)
         pixels = (255 * x).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # B H W C

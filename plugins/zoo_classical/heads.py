@@ -135,7 +135,7 @@ class Tree(nn.Module):
 
     def leaves(self, x: Tensor) -> Tensor:
         """The leaf, int64 B, that each row of features B D comes to."""
-        node = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        node = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         for _ in range(self.held):  # at most: no path is longer
             value = x.gather(1, self.features[node][:, None])[:, 0]
             child = self.branches[(value > self.thresholds[node]).long(), node]

@@ -44,19 +44,22 @@ class Triangle(nn.Module):
                 f"for a patch of {SIDE} x {SIDE} in every quadrant."
             )
         squares = self.centroids.square().sum(dim=1)
-        maps = [self._quadrants(image, squares) for image in x]  # what one image takes fits into a processor's cache
-        return torch.stack(maps)
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # a loop would fix the number of images
+            return self._quadrants(x, squares)
+        # What one image takes fits into a processor's cache.
+        return torch.cat([self._quadrants(image, squares) for image in x.split(1)])
 
-    def _quadrants(self, image: Tensor, squares: Tensor) -> Tensor:
-        """C H W to K 2 2."""
-        rows, columns = (length - SIDE + 1 for length in image.shape[-2:])
-        patches = self.whiten(F.unfold(image[None], SIDE)[0].T).view(rows, columns, -1)
+    def _quadrants(self, x: Tensor, squares: Tensor) -> Tensor:
+        """B C H W to B K 2 2."""
+        rows, columns = (length - SIDE + 1 for length in x.shape[-2:])
+        dimensions, centroids = self.centroids.shape[1], self.centroids.shape[0]
+        patches = self.whiten(F.unfold(x, SIDE).mT.reshape(-1, dimensions)).view(-1, rows, columns, dimensions)
         sums = [
-            self._nearness(part.flatten(0, 1), squares).sum(dim=0)
-            for half in patches.tensor_split([(rows + 1) // 2])
-            for part in half.tensor_split([(columns + 1) // 2], dim=1)
+            self._nearness(part.reshape(-1, dimensions), squares).view(-1, *part.shape[1:3], centroids).sum((1, 2))
+            for half in patches.tensor_split([(rows + 1) // 2], dim=1)
+            for part in half.tensor_split([(columns + 1) // 2], dim=2)
         ]
-        return torch.stack(sums, dim=1).view(-1, 2, 2)
+        return torch.stack(sums, dim=2).view(-1, centroids, 2, 2)
 
     def _nearness(self, patches: Tensor, squares: Tensor) -> Tensor:
         """Whitened patches P D to P K."""

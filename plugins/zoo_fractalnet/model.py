@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo_fractalnet.paths import DrawnPer, Paths, draw, through
+from zoo_fractalnet.paths import DrawnPer, Paths, Whole, draw, through
 
 PoolOrder = Literal["before_join", "after_join"]
 Stem = Literal["none", "imagenet"]
@@ -72,7 +72,7 @@ class FractalBlock(nn.Module):
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2) if pool else nn.Identity()
         self.pools_before_join = pool_order == "before_join"
 
-    def forward(self, x: Tensor, paths: Paths) -> Tensor:
+    def forward(self, x: Tensor, paths: Paths | Whole) -> Tensor:
         images = paths.part(self.project(x))
         for row in range(1, self.rows + 1):
             ended = [column for column in images if row % self.span(column) == 0]
@@ -214,13 +214,13 @@ class FractalNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W to the last block's features B num_features h w."""
-        paths = self._paths(len(x))
+        paths = self._paths(x.shape[0])
         x = self.stem(x)
         for name in self.blocks:
             x = self.get_submodule(name)(x, paths)
         return x
 
-    def _paths(self, batch: int) -> Paths:
+    def _paths(self, batch: int) -> Paths | Whole:
         if self.training and self.column is None and (self.drop_path or self.global_share):
             return draw(
                 batch,
@@ -229,7 +229,7 @@ class FractalNet(nn.Module):
                 global_share=self.global_share,
                 drawn_per=self.drawn_per,
             )
-        return through(self.column, batch, self.columns)
+        return through(self.column, self.columns)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features B num_features h w to logits B num_classes, or the pooled features where ``pre_logits``."""

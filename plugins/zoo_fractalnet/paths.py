@@ -58,6 +58,23 @@ class Paths(NamedTuple):
         return mean
 
 
+class Whole(NamedTuple):
+    """All images through all of these ``columns``, with nothing dropped: however many there are."""
+
+    columns: tuple[int, ...]
+
+    def part(self, x: Tensor) -> dict[int, Tensor]:
+        return dict.fromkeys(self.columns, x)
+
+    def join(self, images: dict[int, Tensor], columns: Sequence[int]) -> None:
+        if len(columns) > 1:
+            mean = reduce(torch.add, [images[column] for column in columns]) / len(columns)
+            images.update(dict.fromkeys(columns, mean))
+
+    def merge(self, images: dict[int, Tensor]) -> Tensor:
+        return next(iter(images.values()))
+
+
 def draw(batch: int, *, columns: int, drop_path: float, global_share: float, drawn_per: DrawnPer) -> Paths:
     """Ways for a training batch: local drop-path for a part of it, global drop-path for the rest.
 
@@ -68,17 +85,17 @@ def draw(batch: int, *, columns: int, drop_path: float, global_share: float, dra
     if drawn_per == "batch":
         is_global = float(torch.rand((), device="cpu")) < global_share
         column = int(torch.randint(1, columns + 1, (), device="cpu"))
-        return through(column, batch, columns) if is_global else Paths(batch, (0,) * columns, drop_path, drawn_per)
+        if is_global:
+            return Paths(0, tuple(batch if number == column else 0 for number in range(1, columns + 1)))
+        return Paths(batch, (0,) * columns, drop_path, drawn_per)
     alone = int(batch * global_share)
     drawn = torch.bincount(torch.randint(columns, (alone,), device="cpu"), minlength=columns)
     return Paths(batch - alone, tuple(drawn.tolist()), drop_path, drawn_per)
 
 
-def through(column: int | None, batch: int, columns: int) -> Paths:
+def through(column: int | None, columns: int) -> Whole:
     """All images through one ``column``, or through all ``columns`` with nothing dropped."""
-    if column is None:
-        return Paths(batch, (0,) * columns)
-    return Paths(0, tuple(batch if number == column else 0 for number in range(1, columns + 1)))
+    return Whole(tuple(range(1, columns + 1)) if column is None else (column,))
 
 
 def draw_shares(inputs: int, count: int, drop_path: float) -> Tensor:

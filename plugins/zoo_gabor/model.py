@@ -94,7 +94,7 @@ class DigitNet(nn.Module):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features B num_features h w to logits B num_classes, or to B head_hidden_size where ``pre_logits``."""
-        x = x.reshape(len(x), -1, self.orientations, *x.shape[2:]).amax((2, 3, 4))  # B M*U h w -> B M U h w -> B M
+        x = x.reshape(x.shape[0], -1, self.orientations, *x.shape[2:]).amax((2, 3, 4))  # B M*U h w -> B M U h w -> B M
         x = self.drop(self.act(self.fc1(x)))
         return x if pre_logits else self.fc2(x)
 

@@ -74,7 +74,7 @@ class S1(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images B 1 H W to B 2 4 H W: scales, orientations. H and W are at least the larger window's."""
         responses = F.conv2d(x, self.filters).abs()
-        responses = responses.view(len(x), len(self.sizes), len(ORIENTATIONS), *responses.shape[2:])  # B 2 4 h w
+        responses = responses.view(x.shape[0], len(self.sizes), len(ORIENTATIONS), *responses.shape[2:])  # B 2 4 h w
         energies = torch.stack([self._energy(x, size) for size in self.sizes], dim=1)  # B 2 1 h w
         norms = energies.clamp_min(torch.finfo(x.dtype).tiny).sqrt()  # before the root, whose slope at 0 has no end
         return F.pad(responses / norms, [self.margin] * 4)

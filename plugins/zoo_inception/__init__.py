@@ -74,7 +74,7 @@ def _googlenet(
         params=params,
         macs=macs,
         head=("fc",),
-        stem=("conv1",),
+        stem=("conv1.conv",),
         stages=("conv1", "conv3", "inception3b", "inception4e", "inception5b"),
         train=TRAIN,
         note=note,
@@ -92,8 +92,9 @@ def _small_googlenet(name: str, design: str, *, params: int, macs: int, note: st
         macs=macs,
         num_classes=10,
         head=("fc",),
-        stem=("conv1",),
+        stem=("conv1.conv",),
         stages=("conv1", "inception3b", "inception4e", "inception5b"),
+        train="zoo_inception.training:train_as_built",
         note=note,
     )
 
@@ -110,7 +111,7 @@ def _bn_inception(
         params=params,
         macs=macs,
         head=("fc",),
-        stem=("conv1",),
+        stem=("conv1",) if args["lineage"] == "tf" else ("conv1.conv",),
         stages=("conv1", "conv3", "inception3b", "inception4d", "inception5b"),
         note=note,
     )

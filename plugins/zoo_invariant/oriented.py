@@ -95,7 +95,7 @@ class ORAlign(nn.Module):
         self.orientations = orientations
 
     def forward(self, x: Tensor) -> Tensor:
-        responses = x.view(len(x), -1, self.orientations)  # B C*N 1 1 -> B C N
+        responses = x.view(x.shape[0], -1, self.orientations)  # B C*N 1 1 -> B C N
         steps = torch.arange(self.orientations, device=x.device)
         order = (responses.argmax(dim=2, keepdim=True) + steps) % self.orientations
         return responses.gather(2, order).view_as(x)
@@ -109,7 +109,7 @@ class ORPool(nn.Module):
         self.orientations = orientations
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.view(len(x), -1, self.orientations, *x.shape[2:]).amax(dim=2)  # B C*N h w -> B C N h w -> B C h w
+        return x.view(x.shape[0], -1, self.orientations, *x.shape[2:]).amax(dim=2)  # B C*N h w -> B C N h w -> B C h w
 
 
 def _features(convolutions: Sequence[nn.Module]) -> OrderedDict[str, nn.Module]:

@@ -46,7 +46,9 @@ class Scattering(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with full_precision(x):
-            parts = torch.split(x.float(), _PART if x.device.type == "cpu" else len(x))
+            if x.device.type != "cpu" or torch.compiler.is_compiling():  # a loop would fix the number of images
+                return self._coefficients(x.float())
+            parts = torch.split(x.float(), _PART)
             return torch.cat([self._coefficients(part) for part in parts])
 
     def _coefficients(self, x: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class SpatialTransformer(nn.Module):
     def grid(self, theta: Tensor, height: int, width: int) -> Tensor:
         """Where the input is sampled, (x, y) for each pixel of the output: B H W 2."""
         if self.warp == "affine":
-            size = [len(theta), 1, height, width]
+            size = [theta.shape[0], 1, height, width]
             return F.affine_grid(theta.view(-1, 2, 3), size, align_corners=True)
         places = pixel_places(height, width, theta.device)
         if self.warp == "projective":

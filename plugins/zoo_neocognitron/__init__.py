@@ -5,8 +5,9 @@ recognition unaffected by shift in position"; Fukushima 2003, "Neocognitron for 
 recognition"; Fukushima 2013, "Artificial vision by multi-layered neural networks: Neocognitron and its advances".
 
 Faithful: sizes of all layers; the equations of S-, V- and C-cells, with division by inhibition; one
-representative a plane and presentation; seed cells; a higher threshold in learning than in recognition;
-add-if-silent; interpolating vectors. The numbers of planes follow from the training digits: they are build
+representative a plane and presentation; seed cells; a higher threshold in learning than in recognition.
+``neocognitron_2003`` learns by the rules of its paper, ``neocognitron_2013`` has the same layers and learns by those
+of 2013: add-if-silent and interpolating vectors. The numbers of planes follow from the training digits: they are build
 arguments, which a weights file carries, so that it fits the network it rebuilds to the last tensor.
 
 Deviates: the papers print neither the masks c and d nor the start of a: here they fall by a factor a cell.
@@ -32,6 +33,12 @@ FUKUSHIMA_2003 = Paper(
     authors="Kunihiko Fukushima",
     year=2003,
     url="https://doi.org/10.1016/S0925-2312(02)00614-8",
+)
+FUKUSHIMA_2013 = Paper(
+    title="Artificial vision by multi-layered neural networks: Neocognitron and its advances",
+    authors="Kunihiko Fukushima",
+    year=2013,
+    url="https://doi.org/10.1016/j.neunet.2012.09.016",
 )
 
 
@@ -59,14 +66,28 @@ plugin = Plugin(
         Model(
             "neocognitron_2003",
             build="zoo_neocognitron.model:neocognitron_2003",
+            args={"rule": "wta", "classifier": "competitive"},
             paper=FUKUSHIMA_2003,
+            preprocess=_grey(65),
+            params=6_008_656,
+            num_classes=10,
+            head=("head",),
+            stages=("c1", "c2", "c3"),
+            train="zoo_neocognitron.training:train",
+            note="the rules of 2003: the strongest cell learns; planes as many as the training digits ask for",
+        ),
+        Model(
+            "neocognitron_2013",
+            build="zoo_neocognitron.model:neocognitron_2003",
+            args={"rule": "ais", "classifier": "iv"},
+            paper=FUKUSHIMA_2013,
             preprocess=_grey(65),
             params=2_200_656,
             num_classes=10,
             head=("head",),
             stages=("c1", "c2", "c3"),
             train="zoo_neocognitron.training:train",
-            note="planes and reference vectors as many as the training digits ask for",
+            note="the layers of 2003, the rules of 2013: add-if-silent, interpolating vectors",
         ),
     ),
     weights=("weights_manifest:neocognitron.toml",),

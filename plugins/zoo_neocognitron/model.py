@@ -53,7 +53,7 @@ class InterpolatingVectors(Labels):
         for weight in self.weight:
             own = weight.nonzero()[:, 0]
             gram = references[own] @ references[own].T
-            classes.append(nearest_segment(x[:, own] * weight[own], gram) if len(own) else x.new_zeros(len(x)))
+            classes.append(nearest_segment(x[:, own] * weight[own], gram) if len(own) else x.new_zeros(x.shape[0]))
         return torch.stack(classes, dim=1)
 
 

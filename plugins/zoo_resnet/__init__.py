@@ -146,7 +146,7 @@ plugin = Plugin(
     key_maps=(
         KeyMap(
             "akamaster",
-            rename=((r"^module\.", ""), (r"^linear\.", "fc.")),
+            rename=((r"^linear\.", "fc."),),
             args={"shortcut": "A", "zero_channels": "split"},
             preprocess={
                 "input_size": (3, 32, 32),

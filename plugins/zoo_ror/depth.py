@@ -34,7 +34,7 @@ class StochasticDepth(nn.Module):
             return skipped
         residual: Tensor = branch(x)
         if self.survival < 1 and self.training and self.drawn_per == "sample":
-            kept = self._draw(len(x))[:, None, None, None]  # B 1 1 1
+            kept = self._draw(x.shape[0])[:, None, None, None]  # B 1 1 1
             residual = residual * (kept.to(residual) / self.survival)
         elif self.survival < 1 and not self.training and self.drawn_per == "batch":
             residual = residual * self.survival

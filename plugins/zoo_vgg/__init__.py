@@ -198,7 +198,7 @@ plugin = Plugin(
         ),
         KeyMap(
             "kuangliu",
-            rename=((r"^module\.", ""), (r"^classifier\.", "head.fc.")),
+            rename=((r"^classifier\.", "head.fc."),),
             preprocess={
                 "input_size": (3, 32, 32),
                 "crop_pct": 1.0,

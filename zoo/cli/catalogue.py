@@ -6,7 +6,7 @@ import click
 
 from zoo import catalogue, registry
 from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
-from zoo.cli.output import count, note, print_facts, print_json, print_table, size
+from zoo.cli.output import count, echo, note, print_facts, print_json, print_table, size
 from zoo.errors import UnknownNameError, ZooError
 from zoo.interval import wilson
 from zoo.manifest import Probe, Score, Weights
@@ -76,14 +76,14 @@ def info(name: str, as_json: bool) -> None:
     if as_json:
         return print_json(catalogue.info(name) | ({"project": trust} if trust else {}))
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
-    click.echo(name)
+    echo(name)
     print_facts(_facts_of_model(found.model, found.row, found.weights))
     if found.weights:
-        click.echo("\nweights")
+        echo("\nweights")
         print_facts([*_facts_of_weights(found.weights), *trust.items()])
     elif every:
         entry = Listed(found.model.name, found.row, found.model, tuple(every))
-        click.echo()
+        echo()
         _print_weights([(entry, weights) for weights in every])
     return None
 

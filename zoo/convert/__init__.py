@@ -13,20 +13,27 @@ import msgspec
 from torch import Tensor
 
 from zoo import arguments, counting, load, manifest, manifest_text, names, probe, registry, storage, tensorfile
-from zoo.convert import download, readers
+from zoo.convert import download, fitting, readers
+from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
-from zoo.convert.fitting import Fitted, fit
+from zoo.convert.fitting import Fitted
 from zoo.errors import FileFormatError, IntegrityError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found
-from zoo.spec import KeyMap, Preprocess
+from zoo.spec import KeyMap
 
 if TYPE_CHECKING:
+    from zoo.evaluation import Report
     from zoo.hub.transfer import Progress
 
 
 class ConversionReport(msgspec.Struct, frozen=True):
-    """What became of every tensor, and the manifest entry (TOML) of the file that was written."""
+    """What was done to every tensor, and the manifest entry (TOML) of the file that was written.
+
+    ``readings`` are the key maps that were tried, ``reason`` says why ``key_map`` was taken; ``assumed`` is what
+    neither the file nor the caller says, ``unwrapped`` within what of the file the tensors lay, ``check`` the
+    score that was asked for.
+    """
 
     model: str
     weights: str
@@ -34,6 +41,10 @@ class ConversionReport(msgspec.Struct, frozen=True):
     sha256: str
     size: int
     key_map: str
+    reason: str
+    readings: list[Reading]
+    assumed: list[str]
+    unwrapped: list[str]
     renamed: list[tuple[str, str]]
     transposed: list[str]
     reshaped: list[str]
@@ -41,6 +52,7 @@ class ConversionReport(msgspec.Struct, frozen=True):
     added: list[str]
     dropped: list[str]
     entry: str
+    check: "Report | None" = None
 
 
 _HEADER = "# Written by zoo convert: the weights that this folder, used as a hub, adds.\n"
@@ -52,34 +64,62 @@ def convert(
     out: Path,
     *,
     key_map: str | None = None,
+    stated: Stated | None = None,
+    state: str = "",
     sha256: str = "",
+    score: Score | None = None,
+    overwrite: bool = False,
     progress: "Progress | None" = None,
 ) -> ConversionReport:
     """Writes the tensors of ``source`` as weights of the model ``name`` to ``out``.
 
-    ``source`` is a file, or its ``https://`` address: torch's ``.pth``, ``.pt``, ``.th``, safetensors,
-    Keras's ``.h5``, ``.onnx``. What lies at an address must have the ``sha256``, whole or its first digits,
-    that is given or that its name ends in. The family's key maps are tried in turn unless ``key_map`` names
-    one; every tensor must then fit. A tag in ``name``, or in the name of ``out``
-    (``arch.tag.safetensors``), names the weights. ``manifest.toml`` beside ``out`` gets their entry, so that
-    the folder is a hub: ``ZOO_HUB=FOLDER zoo evaluate arch.tag``.
+    ``manifest.toml`` beside ``out`` gets their entry, so that the folder is a hub:
+    ``ZOO_HUB=FOLDER zoo evaluate arch.tag``.
+
+    Args:
+        source: A file or its ``https://`` address: torch's ``.pth``, ``.pt``, ``.th``, safetensors, Keras's
+            ``.h5``, ``.onnx``.
+        name: The model. A tag in it names the weights; without one, the name of ``out`` does
+            (``arch.tag.safetensors``).
+        out: The safetensors file to write.
+        key_map: The family's key map to use. By default all are tried, a file that describes itself excepted;
+            every tensor must fit.
+        stated: What is known of the checkpoint and the file does not say.
+        state: The part of torch's checkpoint that holds the weights, of several.
+        sha256: Of the file, whole or its first digits; needed at an address whose name does not end in it.
+        score: Scores a network; of several key maps that fit, the one that scores best is taken.
+        overwrite: Replace ``out``, and the entry of another file under the same name.
+        progress: Called with (bytes done, bytes in all) of a download.
+
+    Raises:
+        TensorMismatchError: No key map accounts for every tensor.
+        WeightsError: Key maps that compute different functions fit, or something would be overwritten.
+        FileFormatError: ``source`` is damaged, hostile or of no known format.
     """
-    if out.suffix != ".safetensors":
-        raise WeightsError(f"{out}: converted weights are safetensors.", hint="Give -o NAME.safetensors.")
+    stated = stated or Stated()
     parsed = names.parse(name)
     found = registry.load().find(str(parsed._replace(tag="")))
+    tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(out.stem)
+    maps = fitting.maps_of(found, key_map)
+    _check_place(out, f"{found.model.name}.{tag}", overwrite)
     if isinstance(source, str) and download.is_address(source):
         place = download.fetch(source, sha256=sha256, progress=progress)
     else:
         place = Source(Path(source), Path(source).name)
-    checkpoint = readers.read(place.path, Path(place.name).suffix)
+    checkpoint = readers.read(place.path, Path(place.name).suffix, state=state)
+    _check_finite(checkpoint.tensors, place.name)
     about = checkpoint.about
-    args = arguments.of_file(found.model, about.get("args", {}), place.name)
-    fitted = fit(checkpoint.tensors, found, key_map, args, place.name)
+    if key_map is None and about.get("model"):
+        maps = [fitting.AS_IS]
+    args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
+    tried = _read(checkpoint.tensors, maps, found, args, place.name)
+    choice = choose(tried, found, about, stated, place.name, score)
+    fitted = choice.fitted
     _check_finite(fitted.tensors, place.name)
-    about = {**_describe(fitted, found), "origin": _origin(place, fitted.key_map, sha256), **about}
+    origin = _origin(place, choice, stated, sha256)
+    about = {"origin": origin, **about, **_describe(choice)}
+    arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
     digest = tensorfile.write(fitted.tensors, out, about)
-    tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(fitted.key_map.name)
     entry = _enter(out, found, tag, digest, about)
     return ConversionReport(
         model=found.model.name,
@@ -88,6 +128,10 @@ def convert(
         sha256=digest,
         size=out.stat().st_size,
         key_map=fitted.key_map.name,
+        reason=choice.reason,
+        readings=choice.readings,
+        assumed=choice.assumed,
+        unwrapped=checkpoint.unwrapped,
         renamed=fitted.renamed,
         transposed=fitted.transposed,
         reshaped=fitted.reshaped,
@@ -95,36 +139,67 @@ def convert(
         added=fitted.added,
         dropped=[*checkpoint.dropped, *fitted.dropped],
         entry=manifest.render(entry),
+        check=choice.score,
     )
+
+
+def _read(
+    tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str
+) -> list[Fitted]:
+    """The tensors under each of ``maps``, less what a wrapper put before every key and is not the network's own."""
+    prefix = readers.prefix_of(tensors)
+    if prefix and fitting.read_by(fitting.AS_IS, tensors, found, args, source).problem is None:
+        prefix = ""
+    return [fitting.read_by(known, tensors, found, args, source, prefix=prefix) for known in maps]
+
+
+def _check_place(out: Path, name: str, overwrite: bool) -> None:
+    """Raises :class:`WeightsError` for a name that is not safetensors', and where something would be lost."""
+    if out.suffix != ".safetensors":
+        raise WeightsError(f"{out}: converted weights are safetensors.", hint="Give -o NAME.safetensors.")
+    if overwrite:
+        return
+    if out.exists():
+        raise WeightsError(f"{out} exists.", hint="--overwrite (overwrite=True) replaces it.")
+    listing = out.parent / "manifest.toml"
+    for entry in manifest.read(listing) if listing.exists() else ():
+        if entry.name == name and entry.path != out.name:
+            raise WeightsError(
+                f"{listing} says that {name} is {entry.path}, not {out.name}.",
+                hint="Give another tag (MODEL.TAG), or --overwrite (overwrite=True) to replace the entry.",
+            )
 
 
 def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
-        raise FileFormatError(f"{source}: {len(bad)} tensors hold what is no number: {', '.join(bad[:5])}.")
+        raise FileFormatError(f"{source}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
 
 
-def _describe(fitted: Fitted, found: Found) -> dict[str, Any]:
-    model, key_map = found.model, fitted.key_map
-    channels = load.channels_in(fitted.tensors, model.stem) or model.preprocess.input_size[0]
-    preprocess: dict[str, Any] = msgspec.to_builtins(load.for_channels(model.preprocess, channels))
+def _describe(choice: Choice) -> dict[str, Any]:
     return {
-        "model": model.name,
-        "args": dict(key_map.args),
-        "preprocess": {**preprocess, **key_map.preprocess},
-        "classes": key_map.classes,
-        "num_classes": load.classes_in(fitted.tensors, model.head) or model.num_classes,
-        "in_chans": channels,
+        "model": choice.info.model.name,
+        "args": choice.fitted.args,
+        "preprocess": msgspec.to_builtins(choice.info.preprocess),
+        "classes": choice.info.classes,
+        "num_classes": choice.num_classes,
+        "in_chans": choice.in_chans,
     }
 
 
-def _origin(place: Source, key_map: KeyMap, sha256: str) -> str:
+def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
+    """Where the file came from. A key map says what form it has, not whose it is."""
     with place.path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if sha256 and not digest.startswith(sha256.lower()):
         raise IntegrityError(f"{place.name} has sha256 {digest}, expected {sha256}.")
+    key_map = choice.fitted.key_map
     at = f" at {place.address}" if place.address else ""
-    return f"converted from {place.name}{at} (sha256 {digest}), key map {key_map.name}. {key_map.origin}".strip()
+    form = f" (in the form of {key_map.origin})" if key_map.origin else ""
+    text = f"converted from {place.name}{at} (sha256 {digest}), key map {key_map.name}{form}"
+    whose = f"{stated.origin}; " if stated.origin else ""
+    assumed = [line.partition(" ")[0] for line in choice.assumed]
+    return f"{whose}{text}" + (f"; assumed, not known: {', '.join(assumed)}" if assumed else "")
 
 
 def _tag_of(out: Path, arch: str) -> str:
@@ -146,7 +221,7 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
         classes=info.classes,
         num_classes=about["num_classes"],
         **counting.differing(module, found.model, info.preprocess.input_size),
-        preprocess=msgspec.convert(about["preprocess"], Preprocess),
+        preprocess=info.preprocess,
         args=about["args"],
         probe=probe.take(module, info.preprocess),
     )
@@ -154,3 +229,6 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
     text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
     storage.replace(file, manifest_text.with_entry(text, entry, str(file)).encode())
     return entry
+
+
+__all__ = ["ConversionReport", "Reading", "Stated", "convert"]

@@ -1,4 +1,4 @@
-"""Tensors under a family's key maps: the one that accounts for every tensor, and what it did to each."""
+"""Tensors under a family's key maps: whether one accounts for every tensor, and what it did to each."""
 
 import re
 from collections.abc import Mapping
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from zoo import load
-from zoo.errors import PluginError, TensorMismatchError, UnknownNameError
+from zoo.errors import MissingExtraError, PluginError, SpecError, TensorMismatchError, UnknownNameError
 from zoo.registry import Found
 from zoo.spec import KeyMap, Model
 
-_AS_IS = KeyMap("as it is")
+AS_IS = KeyMap("as-is")
+"""Keys, shapes and arguments are the model's own."""
 
 
 class Fitted(msgspec.Struct):
@@ -21,6 +22,7 @@ class Fitted(msgspec.Struct):
 
     key_map: KeyMap
     tensors: dict[str, Tensor]
+    args: dict[str, Any] = {}
     renamed: list[tuple[str, str]] = []
     transposed: list[str] = []
     reshaped: list[str] = []
@@ -32,49 +34,60 @@ class Fitted(msgspec.Struct):
     """Whether it came as far as being held against the network, so that the problem lists tensors."""
 
 
-def fit(
-    state: Mapping[str, Tensor], found: Found, wanted: str | None, args: Mapping[str, Any], source: object
-) -> Fitted:
-    """The state under the key map ``wanted``, or else the first that accounts for every tensor."""
-    maps = {known.name: known for known in (_AS_IS, *found.plugin.key_maps)}
-    if wanted is not None and wanted not in maps:
+def maps_of(found: Found, wanted: str | None) -> list[KeyMap]:
+    """The key map ``wanted``, or else each of the family, keys as they are first. Raises :class:`UnknownNameError`."""
+    maps = {known.name: known for known in (AS_IS, *found.plugin.key_maps)}
+    if wanted is None:
+        return [*maps.values()]
+    if wanted not in maps:
         raise UnknownNameError.of("key map", wanted, maps, hint=f"{found.plugin.name} has {', '.join(maps)}.")
-    tried = [_apply(key_map, state, found, args, source) for key_map in maps.values() if wanted in (None, key_map.name)]
-    for fitted in tried:
-        if fitted.problem is None:
-            return fitted
-    nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
-    assert nearest.problem is not None
-    raise TensorMismatchError(
-        f"No key map of {found.plugin.name} ({', '.join(maps)}) fits; the nearest is {nearest.key_map.name!r}.\n"
-        + nearest.problem.message
-    )
+    return [maps[wanted]]
 
 
-def _apply(
-    key_map: KeyMap, state: Mapping[str, Tensor], found: Found, args: Mapping[str, Any], source: object
+def read_by(
+    key_map: KeyMap,
+    state: Mapping[str, Tensor],
+    found: Found,
+    args: Mapping[str, Any],
+    source: object,
+    *,
+    prefix: str = "",
 ) -> Fitted:
-    fitted = Fitted(key_map, {})
+    """The state, less ``prefix``, under ``key_map``; ``args`` go before the map's own."""
+    fitted = Fitted(key_map, {}, {**key_map.args, **args})
     try:
-        _rename(fitted, state)
+        _rename(fitted, state, prefix)
         _transpose(fitted)
         _fold_biases(fitted)
         _change_input(fitted, found.model)
-        _account(fitted, found.model, args, source)
+        _account(fitted, found.model, source)
         _change_epsilon(fitted)
     except TensorMismatchError as error:
         fitted.problem = error
-    except PluginError as error:  # another network of the family, which does not know the map's arguments
+    except MissingExtraError:
+        raise
+    except (PluginError, SpecError, UnknownNameError) as error:  # a network that cannot take the map's arguments
         fitted.problem = TensorMismatchError(f"{found.model.name} cannot be built as {key_map.name} needs it: {error}")
     return fitted
 
 
-def _rename(fitted: Fitted, state: Mapping[str, Tensor]) -> None:
+def refusal(tried: list[Fitted], found: Found) -> TensorMismatchError:
+    """The error that no reading fits, with what is wrong with the nearest."""
+    nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
+    assert nearest.problem is not None
+    names = ", ".join(fitted.key_map.name for fitted in tried)
+    return TensorMismatchError(
+        f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.\n"
+        + nearest.problem.message
+    )
+
+
+def _rename(fitted: Fitted, state: Mapping[str, Tensor], prefix: str) -> None:
     for old, tensor in state.items():
-        if any(re.search(pattern, old) for pattern in fitted.key_map.drop):
+        new = old.removeprefix(prefix)
+        if any(re.search(pattern, new) for pattern in fitted.key_map.drop):
             fitted.dropped.append(old)
             continue
-        new = old
         for pattern, replacement in fitted.key_map.rename:
             new = re.sub(pattern, replacement, new)
         if new in fitted.tensors:
@@ -142,12 +155,12 @@ def _change_input(fitted: Fitted, model: Model) -> None:
         fitted.tensors[key] = weight
 
 
-def _account(fitted: Fitted, model: Model, args: Mapping[str, Any], source: object) -> None:
+def _account(fitted: Fitted, model: Model, source: object) -> None:
     """Every tensor of the network is there, of its shape, and no other."""
     classes = load.classes_in(fitted.tensors, model.head) or model.num_classes
     channels = load.channels_in(fitted.tensors, model.stem) or model.preprocess.input_size[0]
     with torch.device("meta"):
-        module, _ = load.build(model, num_classes=classes, in_chans=channels, **{**fitted.key_map.args, **args})
+        module, _ = load.build(model, num_classes=classes, in_chans=channels, **fitted.args)
     fitted.tensors = load.translate(model, module, fitted.tensors, source)
     for key, expected in module.state_dict().items():
         _complete(fitted, key, expected)

@@ -46,10 +46,12 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
 
 def _check_beside(file: Path, initialiser: Any) -> None:
     """Large tensors lie in a file beside; a path to any other place is refused."""
-    location = next((entry.value for entry in initialiser.external_data if entry.key == "location"), "")
-    there = file.parent / location
-    if Path(location).name != location or there.is_symlink() or not there.is_file():
+    places = [entry.value for entry in initialiser.external_data if entry.key == "location"] or [""]
+    for place in places:
+        there = file.parent / place
+        if Path(place).name == place and not there.is_symlink() and there.is_file():
+            continue
         raise FileFormatError(
-            f"{file}: {initialiser.name} lies in {location!r}, which is no file beside it.",
+            f"{file}: {initialiser.name} lies in {place!r}, which is no file beside it.",
             hint="Keep the .onnx file and its data in one folder.",
         )

@@ -1,28 +1,45 @@
 """The tensors of a checkpoint of another lineage, whatever its format; nothing in it is run."""
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from torch import Tensor
 
 from zoo import tensorfile
+from zoo.convert import torch_file
 from zoo.errors import FileFormatError, WeightsError
 
 
 class Checkpoint(msgspec.Struct):
-    """``about`` is what the file says of itself; ``dropped`` names what in it is no tensor of a network."""
+    """``about`` is what the file says of itself; ``dropped`` names what in it is no tensor of a network.
+
+    ``unwrapped`` says within what the tensors lay, and what else was there.
+    """
 
     tensors: dict[str, Tensor]
     about: dict[str, Any] = {}
     dropped: list[str] = []
+    unwrapped: list[str] = []
 
 
-def read(file: Path, suffix: str = "") -> Checkpoint:
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DataParallel and AveragedModel, torch.compile and Lightning put before every key."""
+
+
+def prefix_of(keys: Iterable[str]) -> str:
+    """What wrappers have put before all of ``keys``."""
+    found, keys = "", list(keys)
+    while prefix := next((known for known in _PREFIXES if keys and all(key.startswith(known) for key in keys)), ""):
+        found, keys = found + prefix, [key.removeprefix(prefix) for key in keys]
+    return found
+
+
+def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
     """The checkpoint ``file``, by its ``suffix`` unless that is given: safetensors, Keras's ``.h5``, ONNX, torch's.
+
+    ``state`` names the part of torch's checkpoint that holds the weights.
 
     Raises :class:`FileFormatError` for what is none of these, damaged or hostile.
     """
@@ -44,22 +61,5 @@ def read(file: Path, suffix: str = "") -> Checkpoint:
             f"{file}: a .keras file holds code beside weights.",
             hint="In Keras, model.save_weights('NAME.weights.h5') writes the weights alone.",
         )
-    return Checkpoint(_read_torch(file))
-
-
-def _read_torch(file: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # which it then reads, or refuses
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # on hostile bytes torch's unpickler raises whatever its stack runs into
-        reason = str(error).partition("\n")[0]
-        raise FileFormatError(f"{file}: not a checkpoint that can be read without running code: {reason}") from None
-    for wrapper in ("state_dict", "model", "net"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise FileFormatError(f"{file}: expected a mapping of names to tensors (a state dict), whole or as state_dict.")
-    return dict(content)
+    tensors, unwrapped, dropped = torch_file.read(file, state)
+    return Checkpoint(tensors, dropped=dropped, unwrapped=unwrapped)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import msgspec
 
@@ -71,12 +71,8 @@ class Website(msgspec.Struct, frozen=True):
 
     @contextmanager
     def open(self, weights: Weights, start: int) -> Iterator[Stream]:
-        from base64 import b64encode
-
-        user = re.match(r"\w+://([^/]*)@", self.address)
-        basic = f"Basic {b64encode(unquote(user[1]).encode()).decode()}" if user else ""
         url = f"{self.name.rstrip('/')}/{quote(weights.path)}"
-        with web.get(url, start=start, authorization=basic) as answer:
+        with web.get(url, start=start, authorization=web.basic(self.address)) as answer:
             yield web.stream_of(answer, start)
 
 
@@ -139,4 +135,4 @@ class Filesystem(msgspec.Struct, frozen=True):
 
 def _without_secrets(address: str) -> str:
     """``address`` without user, password and query."""
-    return re.sub(r"//[^/]*@", "//", re.split("[?#]", address)[0])
+    return web.without_user(re.split("[?#]", address)[0])

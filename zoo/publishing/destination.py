@@ -4,7 +4,6 @@ Each has the layout of the hubs that ``zoo fetch`` reads. Weights that are there
 overwritten, and whoever sees them sees all of a release.
 """
 
-import hashlib
 import os
 import re
 import tempfile
@@ -16,7 +15,7 @@ import msgspec
 
 from zoo import storage
 from zoo.errors import HubError, MissingExtraError, SpecError
-from zoo.hub import address, huggingface
+from zoo.hub import address, huggingface, web
 from zoo.hub.cache import hash_of
 
 T = TypeVar("T")
@@ -39,6 +38,7 @@ class Destination(Protocol):
     repo: str
     file: str
     has_card: bool
+    is_local: bool
 
     @property
     def name(self) -> str:
@@ -81,6 +81,7 @@ class Directory(msgspec.Struct):
     repo: str
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = True
 
     @property
     def name(self) -> str:
@@ -94,6 +95,7 @@ class Directory(msgspec.Struct):
         return _held_file(self.folder / self.file)
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
+        storage.refuse_links(Path(self.hub), self.folder)
         if self.folder.exists():  # without weights: nothing that anybody fetches
             for path, content in files.items():
                 storage.replace(self.folder / path, content)
@@ -116,6 +118,7 @@ class Embedded(msgspec.Struct):
     file: str
     folder: Path
     has_card: bool = False
+    is_local: bool = True
 
     @property
     def name(self) -> str:
@@ -137,6 +140,7 @@ class Filesystem(msgspec.Struct):
     address: str
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = False
 
     @property
     def name(self) -> str:
@@ -198,10 +202,11 @@ class HuggingFace(msgspec.Struct):
     hub: str = "hf"
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = False
 
     @property
     def name(self) -> str:
-        return f"{huggingface.endpoint()}/{self.repo}"
+        return f"{huggingface.host()}/{self.repo}"
 
     def held(self) -> Held | None:
         from huggingface_hub.errors import RepositoryNotFoundError
@@ -254,7 +259,7 @@ class HuggingFace(msgspec.Struct):
         if isinstance(error, HubError):
             return error
         status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = str(error).strip().partition("\n")[0]
+        reason = web.without_user(str(error).strip().partition("\n")[0])
         hint = {
             401: "Its token is not known there: HF_TOKEN, or hf auth login.",
             403: "Its token may not write there.",
@@ -278,8 +283,8 @@ def _embedded(text: str, name: str) -> Embedded:
 
 def _held_file(file: Path) -> Held | None:
     try:
-        with file.open("rb") as stream:
-            return Held(hashlib.file_digest(stream, "sha256").hexdigest())
+        with storage.open_regular(file) as stream:
+            return Held(hash_of(stream).hexdigest())
     except FileNotFoundError:
         return None
     except OSError as error:

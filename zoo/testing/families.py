@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from zoo import registry
 from zoo.registry import PluginRow
-from zoo.training import recipe
+from zoo.training import choice
 
 _REFUSE_TORCH = """
 import sys, traceback
@@ -45,8 +45,8 @@ def recipes(row: PluginRow) -> None:
     """Every recipe is valid, and is meant for models that there are."""
     assert row.plugin is not None
     names = [model.name for model in row.plugin.models]
-    for name, table in recipe.read(row.plugin).items():
-        recipe.resolve(name, table)
+    for name, table in choice.read(row.plugin).items():
+        choice.resolve(name, table)
         for pattern in table.get("models", ()):
             met = any(fnmatchcase(model, pattern) for model in names)
             assert met, f"recipe {name!r} is meant for models {pattern!r}, which none of {', '.join(names)} is"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import counting, registry
+from zoo import counting, load, registry
 from zoo.testing.subject import BATCH, Subject
 
 
@@ -84,12 +84,20 @@ def num_classes(subject: Subject) -> None:
 
 
 def in_chans(subject: Subject) -> None:
-    """Another ``in_chans`` changes the stem and the images it takes, and nothing else."""
+    """Another ``in_chans`` changes the stem and the images it takes, and nothing else.
+
+    Trained convolutions that take the image are adapted, so the row's stem names each itself.
+    """
     declared, height, width = subject.model.preprocess.input_size
     channels = 3 if declared == 1 else 1
     module = _changed(subject, {"in_chans": channels}, subject.model.stem, "stem")
     logits = _forward(subject, module, (channels, height, width))
     _expect_shape(logits, (BATCH, subject.model.num_classes), f"with in_chans={channels}, the output")
+    tensors, expected = dict(subject.outline.state_dict()), module.state_dict()
+    load.adapt_stem(tensors, subject.model.stem, channels)
+    differing = [key for key, tensor in tensors.items() if key in expected and tensor.shape != expected[key].shape]
+    missed = [key for key in differing if tensors[key].ndim == 4 and tensors[key].shape[1] == declared]
+    assert not missed, f"in_chans changes {', '.join(missed)}; the row's stem should name the convolution itself"
 
 
 def reset_classifier(subject: Subject) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from zoo import load, tensorfile
 from zoo.attack import fgsm, under_attack
-from zoo.errors import AttackError
+from zoo.errors import AttackError, ZooError
 from zoo.testing.subject import BATCH, Subject
 
 EPSILON = 8 / 255
@@ -82,7 +83,8 @@ def attack(subject: Subject) -> None:
     noise = torch.rand((BATCH, *preprocess.input_size), generator=torch.Generator().manual_seed(0))
     before = _trace(module)
     with contextlib.suppress(AttackError), under_attack(module, preprocess) as pixel_model:
-        labels = torch.zeros(BATCH, dtype=torch.int64)
+        with torch.no_grad():  # of the least likely class the gradient is never 0, as it is where softmax is saturated
+            labels = pixel_model(noise).argmin(dim=1)
         changed = fgsm(pixel_model, noise, labels, EPSILON)
         largest = float((changed.double() - noise.double()).abs().max())
         assert 0 < largest <= EPSILON, f"FGSM within {EPSILON:.5f} changes pixels by up to {largest:.5f}"
@@ -90,6 +92,42 @@ def attack(subject: Subject) -> None:
     after = _trace(module)
     different = [key for key in {*before, *after} if not _is_same(before.get(key), after.get(key))]
     assert not different, f"an attack changes {', '.join(sorted(different))}"
+
+
+def traced(subject: Subject) -> None:
+    """Traced by ``torch.jit.trace`` with two images, the network takes three; or it says that it cannot be traced."""
+    module, more = subject.module, subject.images(batch=BATCH + 1)
+    with torch.no_grad(), _quiet(), contextlib.suppress(ZooError):
+        other = torch.jit.trace(module, subject.images(), check_trace=False)
+        try:
+            got = other(more)
+        except RuntimeError as error:
+            reason = str(error).strip().rpartition("\n")[2]
+            raise AssertionError(f"traced with {BATCH} images, it does not take {BATCH + 1}: {reason}") from None
+        _expect_close(got, module(more), f"traced with {BATCH} images, the output for {BATCH + 1}")
+
+
+def exported(subject: Subject) -> None:
+    """Exported by ``torch.export`` with any number of images, it computes the same; if torch can export it at all."""
+    module, more = subject.module, subject.images(batch=BATCH + 1)
+    sizes = ({0: torch.export.Dim("batch", min=1)},)
+    fixed = ""
+    with torch.no_grad(), _quiet():
+        try:
+            other = torch.export.export(module, (subject.images(),), dynamic_shapes=sizes, strict=False).module()
+        except Exception as error:  # torch.export does not take every network, and says so in many ways
+            fixed = str(error) if "Constraints violated" in str(error) else ""
+            other = module
+        assert not fixed, f"the number of images is fixed: {fixed}"
+        _expect_close(other(more), module(more), f"exported with {BATCH} images, the output for {BATCH + 1}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warnings of its own plans."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _trace(module: nn.Module) -> dict[str, object]:

@@ -1,10 +1,12 @@
 """The default way to train: supervised, by gradient descent, in one process or several."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,8 @@ from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 
+log = logging.getLogger("zoo")
+
 Criterion = Callable[[Any, Tensor], Tensor]
 ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
 
@@ -39,6 +43,7 @@ def train(
     criterion: Criterion | None = None,
     parameter_groups: ParameterGroups | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    hook_args: type[msgspec.Struct] = msgspec.Struct,
 ) -> nn.Module:
     """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
 
@@ -46,6 +51,7 @@ def train(
     recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
     with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
     an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
+    ``hook_args`` is the struct that the caller reads from the recipe's ``hook_args``; by default they must be empty.
     Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
     started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
     epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
@@ -56,11 +62,18 @@ def train(
     number; then the last checkpoint stays.
     """
     run.check()
+    recipe.read_hook_args(hook_args)
     group = processes.current()
     device = group.device(device)
     keep_freed_memory()
     engine = _Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
-    run.open(record.describe(model, data, recipe, preprocess, run, device))
+    described = record.describe(model, data, recipe, preprocess, run, device)
+    run.open(described)
+    images = f"{len(data.train):,} images of {data.train.name}"
+    held_out = f", {len(data.validation):,} held out" if data.validation is not None else ""
+    recipe_name = recipe.name or "of its own"
+    length = f"{recipe.epochs} epochs of {engine.batches.steps:,} steps"
+    run.display.announce(f"{described['model']}, {images}{held_out}, recipe {recipe_name}: {length} on {device}")
     cuda = [device] if device.type == "cuda" else []
     was_training = model.training
     try:
@@ -76,6 +89,21 @@ def train(
         run.close()
         model.train(was_training)
     return model
+
+
+class _CrossEntropy(nn.CrossEntropyLoss):
+    """Of networks with one output."""
+
+    def __init__(self, label_smoothing: float) -> None:
+        super().__init__(label_smoothing=label_smoothing)
+
+    def forward(self, output: Any, labels: Tensor) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise TrainingError(
+                f"In training the network gives {len(output)} outputs, and cross-entropy is learnt from one.",
+                hint="Build it without auxiliary classifiers, or give zoo.training.train a criterion.",
+            )
+        return super().forward(output, labels)
 
 
 class _Engine:
@@ -102,7 +130,7 @@ class _Engine:
         self.preprocess = preprocess
         self.device = device
         self.layout = layout
-        self.criterion = criterion or nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.criterion = criterion or _CrossEntropy(recipe.label_smoothing)
         self.on_epoch = on_epoch
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
         portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
@@ -127,6 +155,15 @@ class _Engine:
             position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer)
             self.epoch, self.step = position["epoch"], position["step"]
             self.meter = Meter(self.processes, **position["meter"])
+            if self.run.former_epochs is not None and self.processes.is_first:
+                log.warning(
+                    "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "
+                    "of that length, %.3g next",
+                    self.epoch,
+                    self.recipe.epochs,
+                    self.run.former_epochs,
+                    self.schedule.set(self.epoch * self.batches.steps + self.step),
+                )
         if not self.processes.agree(self.epoch, self.step):
             raise TrainingError(
                 f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "

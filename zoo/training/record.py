@@ -1,5 +1,6 @@
 """What a run writes down of itself: enough to train the same network again, and to say what was different."""
 
+import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -50,8 +51,10 @@ class Record(msgspec.Struct, frozen=True):
     processes: int = 1
     cpu: dict[str, str] = {}
     gpu: str = ""
+    source: dict[str, str] = {}
+    """Where data and initial weights lie; only in a run's directory, since it names folders of this machine."""
     earlier: list[dict[str, Any]] = []
-    """Where parts of the run were computed elsewhere, before it was resumed: what was different there."""
+    """How parts of the run were computed before it was resumed, if not as the rest: what was different there."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -92,6 +95,15 @@ def read(document: Mapping[str, Any], where: object) -> Record:
     if "train" not in record.data:
         raise _unusable(where, "data: nothing about the training images")
     return record
+
+
+def of_run(run: Run) -> Record:
+    """The record of the run that its directory holds; raises :class:`TrainingError`."""
+    run.check()
+    try:
+        return read(json.loads(run.config.read_text(encoding="utf-8")), run.config)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{run.config} cannot be read: {error}") from None
 
 
 def images_of(data: TrainingData) -> dict[str, Images]:

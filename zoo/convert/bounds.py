@@ -1,0 +1,31 @@
+"""How much memory a checkpoint may claim: a small file can describe tensors of any size."""
+
+import os
+from pathlib import Path
+
+from zoo.errors import FileFormatError, SpecError
+
+FACTOR = 4
+"""Bytes of tensors to a byte of file: trained weights hardly compress."""
+
+SMALL = 64_000_000
+"""Bytes of tensors that any file may hold."""
+
+
+def max_bytes(file: Path) -> int:
+    """Bytes of tensors that ``file`` may hold: ``ZOO_MAX_BYTES``, or what its own size makes likely."""
+    text = os.environ.get("ZOO_MAX_BYTES", "")
+    if not text:
+        return SMALL + FACTOR * file.stat().st_size
+    if not text.isdecimal():
+        raise SpecError(f"ZOO_MAX_BYTES={text!r} is not a number of bytes.")
+    return int(text)
+
+
+def check(file: Path, claimed: int) -> None:
+    """Raises :class:`FileFormatError` if ``claimed`` bytes of tensors are too many for ``file``."""
+    if claimed > (most := max_bytes(file)):
+        raise FileFormatError(
+            f"{file}: claims {claimed:,} bytes of tensors; a file of {file.stat().st_size:,} bytes may hold {most:,}.",
+            hint=f"If you trust the file, ZOO_MAX_BYTES={claimed} reads it.",
+        )

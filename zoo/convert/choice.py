@@ -1,0 +1,265 @@
+"""Which of the readings that fit a checkpoint is taken, and why.
+
+The names and shapes of tensors do not say what a network computes: key maps with different arguments may fit
+alike. Readings that compute different functions are not chosen between, unless a score tells them apart.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from zoo import load, probe
+from zoo.convert.fitting import AS_IS, Fitted, refusal
+from zoo.data.classes import class_names
+from zoo.errors import MissingExtraError, SpecError, UnknownNameError, WeightsError
+from zoo.load import ModelInfo
+from zoo.registry import Found
+from zoo.spec import Preprocess
+
+if TYPE_CHECKING:
+    from zoo.evaluation import Report
+
+Score = Callable[[nn.Module], "Report"]
+"""What a network with its ``zoo_info`` scores on the data at hand."""
+
+
+class Stated(msgspec.Struct, frozen=True):
+    """What the caller knows of a checkpoint: it goes before what the file, the key map and the model say.
+
+    ``args`` are arguments of the build function, ``preprocess`` fields of :class:`zoo.spec.Preprocess` (one number
+    in ``mean`` and ``std`` is that of every channel), ``classes`` the data set whose classes the head knows,
+    ``origin`` whose weights these are.
+    """
+
+    args: Mapping[str, Any] = {}
+    preprocess: Mapping[str, Any] = {}
+    classes: str = ""
+    origin: str = ""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One key map that was tried: whether it fits and, in words, how it compares; ``top1`` in per cent."""
+
+    key_map: str
+    fits: bool
+    verdict: str
+    top1: float | None = None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The reading taken, as a network and what is known of it; ``assumed`` says what nobody stated."""
+
+    fitted: Fitted
+    info: ModelInfo
+    num_classes: int
+    in_chans: int
+    assumed: list[str]
+    readings: list[Reading]
+    reason: str
+    score: "Report | None" = None
+
+
+class _Candidate:
+    """A reading that fits, described; the network is built when somebody asks."""
+
+    def __init__(self, fitted: Fitted, found: Found, about: Mapping[str, Any], stated: Stated) -> None:
+        self.fitted, self._model = fitted, found.model
+        self.num_classes = load.classes_in(fitted.tensors, found.model.head) or found.model.num_classes
+        self.in_chans = load.channels_in(fitted.tensors, found.model.stem) or found.model.preprocess.input_size[0]
+        self.assumed: list[str] = []
+        preprocess = self._preprocess(about, stated)
+        classes = self._classes(about, stated)
+        args = {**found.model.args, **fitted.args}
+        self.info = ModelInfo(found.model.name, found.model, None, None, preprocess, classes, (), args)
+
+    def _preprocess(self, about: Mapping[str, Any], stated: Stated) -> Preprocess:
+        unknown = next((key for key in stated.preprocess if key not in Preprocess.__struct_fields__), None)
+        if unknown is not None:
+            raise UnknownNameError.of("preprocess field", unknown, Preprocess.__struct_fields__)
+        key_map = self.fitted.key_map
+        try:
+            known = msgspec.to_builtins(self._model.preprocess) | dict(key_map.preprocess)
+            assumed = load.for_channels(msgspec.convert(known, Preprocess), self.in_chans)
+            values: dict[str, Any] = msgspec.to_builtins(assumed) | dict(about.get("preprocess", {}))
+            for key, value in stated.preprocess.items():
+                is_repeated = key in ("mean", "std") and len(value) == 1
+                values[key] = list(value) * self.in_chans if is_repeated else value
+            found = msgspec.convert(values, Preprocess)
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
+            raise SpecError(f"preprocess: {error}") from None
+        shown = ("input_size", "crop_pct", "interpolation", "mean", "std")
+        open_fields = [key for key in shown if key not in stated.preprocess and "preprocess" not in about]
+        if open_fields:
+            facts = ", ".join(f"{key} {_shown(getattr(found, key))}" for key in open_fields)
+            whose = f"key map {key_map.name!r}" if key_map.preprocess else f"the model {self._model.name}"
+            self.assumed.append(f"preprocess ({whose}): {facts}")
+        return found
+
+    def _classes(self, about: Mapping[str, Any], stated: Stated) -> str:
+        if stated.classes or "classes" in about:
+            return stated.classes or str(about["classes"])
+        key_map = self.fitted.key_map
+        if key_map.classes and self._could_be(key_map.classes):
+            self.assumed.append(f"classes (key map {key_map.name!r}): {key_map.classes}")
+            return key_map.classes
+        if self.num_classes:
+            self.assumed.append(f"classes are not known: {self.num_classes} of them")
+        return ""
+
+    def _could_be(self, classes: str) -> bool:
+        try:
+            return len(class_names(classes)) == self.num_classes
+        except (MissingExtraError, UnknownNameError):  # the model's own number is all there is to compare with
+            return self.num_classes == self._model.num_classes
+
+    def network(self) -> nn.Module:
+        args = self.fitted.args
+        with load.skip_init():
+            module, _ = load.build(self._model, num_classes=self.num_classes, in_chans=self.in_chans, **args)
+        load.assign(module, self.fitted.tensors, self.fitted.key_map.name)
+        # Whose classes it knows is an assumption that no score should depend on.
+        module.zoo_info = self.info._replace(classes="")  # type: ignore[assignment]  # a value, not a submodule
+        return module.eval()
+
+    def logits(self) -> Tensor:
+        """What the network gives noise that is the same for every reading, B K."""
+        return probe.outputs(self.network(), self._model_input(), seed=0, batch=2)["noise.logits"]
+
+    def _model_input(self) -> Preprocess:
+        return load.for_channels(self._model.preprocess, self.in_chans)
+
+    def is_built_alike(self, other: "_Candidate") -> bool:
+        mine, others = self.fitted.tensors, other.fitted.tensors
+        return self.info.args == other.info.args and all(torch.equal(mine[key], others[key]) for key in mine)
+
+
+def choose(
+    tried: list[Fitted], found: Found, about: Mapping[str, Any], stated: Stated, source: str, score: Score | None = None
+) -> Choice:
+    """The reading to take of those ``tried``: of several that compute the same, the first.
+
+    With ``score``, the one that is right most often. Raises :class:`TensorMismatchError` if none fits, and
+    :class:`WeightsError` if those that fit compute different functions and no score tells them apart.
+    """
+    candidates = [_Candidate(fitted, found, about, stated) for fitted in tried if fitted.problem is None]
+    if not candidates:
+        raise refusal(tried, found)
+    groups = _alike(candidates)
+    scores: dict[str, Report] = {}
+    if score is not None:
+        for candidate in _to_score(groups):
+            scores[candidate.fitted.key_map.name] = score(candidate.network())
+    chosen = _best(candidates, groups, scores, source)
+    name = chosen.fitted.key_map.name
+    if len(candidates) == 1:
+        reason = "the only one that fits" if len(tried) > 1 else "asked for"
+        reason = "as the file describes itself" if about.get("model") and name == AS_IS.name else reason
+    elif len(scores) > 1:
+        reason = f"the best score, {scores[name].top1:.2f}%"
+    else:
+        reason = "the first that fits"
+    group = next(group for group in groups if chosen in group)
+    return Choice(
+        fitted=chosen.fitted,
+        info=chosen.info,
+        num_classes=chosen.num_classes,
+        in_chans=chosen.in_chans,
+        assumed=chosen.assumed,
+        readings=[_verdict(fitted, chosen, group, candidates, scores) for fitted in tried],
+        reason=reason,
+        score=scores.get(name),
+    )
+
+
+def _alike(candidates: list[_Candidate]) -> list[list[_Candidate]]:
+    """The candidates in groups that compute the same function."""
+    groups: list[list[_Candidate]] = []
+    logits: dict[int, Tensor] = {}
+
+    def given(candidate: _Candidate) -> Tensor:
+        if id(candidate) not in logits:
+            logits[id(candidate)] = candidate.logits()
+        return logits[id(candidate)]
+
+    for candidate in candidates:
+        for group in groups:
+            if candidate.is_built_alike(group[0]) or _is_close(given(candidate), given(group[0])):
+                group.append(candidate)
+                break
+        else:
+            groups.append([candidate])
+    return groups
+
+
+def _is_close(left: Tensor, right: Tensor) -> bool:
+    return left.shape == right.shape and torch.allclose(left, right, rtol=1e-4, atol=1e-4 * float(right.abs().max()))
+
+
+def _to_score(groups: list[list[_Candidate]]) -> list[_Candidate]:
+    """One of each function and preprocessing."""
+    found: list[_Candidate] = []
+    for group in groups:
+        seen: list[Preprocess] = []
+        for candidate in group:
+            if candidate.info.preprocess not in seen:
+                seen.append(candidate.info.preprocess)
+                found.append(candidate)
+    return found
+
+
+def _best(
+    candidates: list[_Candidate], groups: list[list[_Candidate]], scores: "Mapping[str, Report]", source: str
+) -> _Candidate:
+    if len(groups) == 1 and len(scores) < 2:
+        return candidates[0]
+    if scores:
+        scored = [candidate for candidate in candidates if candidate.fitted.key_map.name in scores]
+        scored.sort(key=lambda candidate: -scores[candidate.fitted.key_map.name].top1)
+        group = next(group for group in groups if scored[0] in group)
+        others = [candidate for candidate in scored if candidate not in group]
+        low = scores[scored[0].fitted.key_map.name].interval[0]
+        if all(scores[other.fitted.key_map.name].interval[1] < low for other in others):
+            return scored[0]
+    lines = []
+    for group in groups:
+        fitted = group[0].fitted
+        args = ", ".join(f"{key}={value!r}" for key, value in group[0].info.args.items())
+        score = scores.get(fitted.key_map.name)
+        right = f" right on {score.correct} of {score.n}" if score else ""
+        form = f": {fitted.key_map.origin}" if fitted.key_map.origin else ""
+        lines.append(f"  --from {fitted.key_map.name}  ({args}){right}{form}")
+    raise WeightsError(
+        f"{source} can be read in {len(groups)} ways that compute different functions:\n" + "\n".join(lines),
+        hint="Choose one with --from. "
+        + ("" if scores else "If you have the data it was trained for, --check DATA takes the one that scores best."),
+    )
+
+
+def _verdict(
+    fitted: Fitted,
+    chosen: _Candidate,
+    group: list[_Candidate],
+    candidates: list[_Candidate],
+    scores: "Mapping[str, Report]",
+) -> Reading:
+    name = fitted.key_map.name
+    candidate = next((candidate for candidate in candidates if candidate.fitted is fitted), None)
+    if candidate is None:
+        return Reading(name, False, f"does not fit: {str(fitted.problem).partition(chr(10))[0]}")
+    top1 = scores[name].top1 if name in scores else None
+    if candidate is chosen:
+        return Reading(name, True, "taken", top1)
+    if candidate not in group:
+        return Reading(name, True, "fits too: another network", top1)
+    is_same = candidate.info.preprocess == chosen.info.preprocess
+    return Reading(name, True, f"fits too: the same network, {'the same' if is_same else 'other'} preprocessing", top1)
+
+
+def _shown(value: object) -> str:
+    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+
+
+__all__ = ["Choice", "Reading", "Score", "Stated", "choose"]
