@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo import processes, registry
+from zoo import arguments, processes, registry
 from zoo.creation import create_trained, info_of, require_classes
 from zoo.errors import DataError, PluginError, TrainingError, WeightsError, ZooError
 from zoo.spec import Model
@@ -114,6 +114,12 @@ def train(
         raise WeightsError(
             f"Training {name} would start from new weights, not from these.",
             hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
+        )
+    if own := arguments.undeclared(found.model, args or {}):
+        log.warning(
+            "%s: a file of its weights cannot set %s: give it again (--arg) whenever you load the trained network",
+            name,
+            ", ".join(own),
         )
     images = training_images(data) if isinstance(data, str | Path) else data
     if held is not None and recipe in (None, held.recipe.name):
