@@ -1,4 +1,4 @@
-"""One entry point and what became of it; what a plugin names, found: hooks and resources."""
+"""One entry point and the state of its plugin; the hooks and resources that a plugin names."""
 
 import contextlib
 import importlib
@@ -20,7 +20,7 @@ DISTRIBUTION = "zoo-vision"
 
 
 class PluginRow:
-    """One entry point and what became of it.
+    """One entry point and the state of its plugin.
 
     ``status`` is ``ok``, ``slow`` (usable, but its import brings torch), ``broken`` (its import or its
     manifest failed), ``set aside`` (a conflict or a newer contract) or ``disabled`` (by ``ZOO_PLUGINS``

@@ -19,7 +19,7 @@ from zoo.spec import Model, Preprocess
 @click.option("--family", callback=check_family, shell_complete=complete_family, help="Only this plugin's models.")
 @click.option("--dataset", help="Weights trained for or scored on this data set.")
 @click.option("--licence", "--license", "license", metavar="GLOB", help="Weights whose own licence matches: 'apache*'.")
-@click.option("--max-params", callback=check_amount, help="Models with at most so many parameters: 300k, 25M.")
+@click.option("--max-params", metavar="N", callback=check_amount, help="At most N parameters, such as 300k or 25M.")
 @click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="Weights, with their scores.")
 @json_option
 def list_models(pattern: str, as_json: bool, **filters: Any) -> None:

@@ -9,6 +9,7 @@
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
+    ├── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.importing`
     └── unpinned/<identity>.json            which bytes an entry without a sha256 turned out to be
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing
