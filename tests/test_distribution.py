@@ -163,6 +163,18 @@ def test_the_commands_of_the_examples_page_work(installed: Environment) -> None:
     assert float(score) > 80  # the page's own recipe, on ten digits
 
 
+def test_the_examples_page_installs_what_it_needs_from_the_source() -> None:
+    """No registry has Zoo: the first command brings every distribution of this repository that the example needs."""
+    page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    words = shlex.split(re.findall(r"^\$ pip install (.*)$", page, re.MULTILINE)[0])
+    assert words[::2] == ["-e"] * (len(words) // 2)
+    folders = [EXAMPLE / word.partition("[")[0] for word in words[1::2]]
+    projects = [tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"] for folder in folders]
+    brought = {project["name"] for project in projects}
+    needed = {re.split(r"[^\w-]", word)[0] for project in projects for word in project["dependencies"]}
+    assert {name for name in needed if name.startswith("zoo")} <= brought == {"zoo-vision", "zoo-hello"}
+
+
 def test_a_third_party_runs_the_conformance_kit(installed: Environment) -> None:
     copy = installed.folder / "checkout"
     shutil.copytree(EXAMPLE / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))

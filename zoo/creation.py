@@ -65,12 +65,16 @@ def _find(name: str, weights: str | Path | None) -> Found:
     """What ``name`` stands for; if nobody knows it, the file ``weights`` may say which distribution does."""
     try:
         return registry.load().find(name)
-    except UnknownNameError:
+    except UnknownNameError as error:
         if weights is None:
             raise
-    from zoo import tensorfile
+        from zoo import tensorfile
 
-    return registry.load().find(name, distribution=str(tensorfile.metadata(Path(weights)).get("distribution", "")))
+        try:
+            about = tensorfile.metadata(Path(weights))
+        except WeightsError:
+            raise error from None
+        return registry.load().find(name, distribution=str(about.get("distribution", "")))
 
 
 def _with_tag(found: Found, pretrained: bool | str) -> Found:
