@@ -165,7 +165,7 @@ def test_of_two_publishers_at_once_the_first_one_stays(
     assert held.sha256 == hashlib.sha256(b"first").hexdigest()
 
 
-@pytest.mark.parametrize(("correct", "n"), [(1, 3), (2, 3), (29, 100), (57, 100), (5_809, 10_000)])
+@pytest.mark.parametrize(("correct", "n"), [(1, 3), (39, 49), (57, 5_000)])
 def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: int, tmp_path: Path) -> None:
     images = Images("digits", "train", n, "sha256:0")
     log = json.dumps({"val_top1": 100 * correct / n}).encode()
