@@ -143,7 +143,7 @@ def test_bytes_that_change_on_the_way_are_an_error(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "manifest.toml").exists()
 
 
-@pytest.mark.parametrize("address", ["s3://zoo/weights", "memory://race/weights"])
+@pytest.mark.parametrize("address", ["s3://zoo/weights", "memory://race/weights", "directory"])
 def test_of_two_publishers_at_once_the_first_one_stays(
     address: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -152,7 +152,7 @@ def test_of_two_publishers_at_once_the_first_one_stays(
     if address.startswith("s3"):
         request.getfixturevalue("s3_server")
         fsspec.filesystem("s3").mkdir("zoo")
-    place = destination.parse(address, "resnet20.mine")
+    place = destination.parse(str(tmp_path / "hub") if address == "directory" else address, "resnet20.mine")
     assert place.held() is None  # as both see it
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(b"first")
