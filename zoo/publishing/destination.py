@@ -194,7 +194,8 @@ class Filesystem(msgspec.Struct):
         except Exception as error:  # each file system raises its client's own errors
             kind = type(error).__name__
             hint = "Are its credentials in the environment?" if "Credentials" in kind or "Permission" in kind else ""
-            raise HubError(f"{self.name} cannot be written: {kind}: {error}", hint=hint) from None
+            reason = web.without_user(str(error))
+            raise HubError(f"{self.name} cannot be written: {kind}: {reason}", hint=hint) from None
 
 
 class HuggingFace(msgspec.Struct):
