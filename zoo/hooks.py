@@ -49,6 +49,7 @@ def evaluate(
     evaluate hook (``zoo.evaluation.evaluate``: ``batch_size``, ``dtype``, ``progress``).
     """
     from zoo import data as datasets
+    from zoo import evaluation
 
     if isinstance(model, str):
         model = create_trained(model, weights=weights)
@@ -59,13 +60,7 @@ def evaluate(
     if not data:
         raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
     images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
-    if info.classes not in ("", images.name) and info.class_names != images.classes:
-        log.warning(
-            "%s knows the classes of %s: its score on %s means something only where labels are numbered alike",
-            info.name,
-            info.classes,
-            images.name,
-        )
+    evaluation.check_classes(model, images)
     return _run_evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
 
 
