@@ -82,6 +82,14 @@ def describe(
     }
 
 
+def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, steps: int) -> str:
+    """What is trained on what, as one line; ``steps`` are those of an epoch."""
+    images = f"{len(data.train):,} images of {data.train.name}"
+    images += f", {len(data.validation):,} held out" if data.validation is not None else ""
+    length = f"{recipe.epochs} epochs of {steps:,} steps on {described['device']}"
+    return f"{described['model']}, {images}, recipe {recipe.name or 'of its own'}: {length}"
+
+
 def read(document: Mapping[str, Any], where: object) -> Record:
     """The record that ``document`` holds; ``where`` it stands is for the error.
 
