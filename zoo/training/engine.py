@@ -136,10 +136,9 @@ class _Engine:
     def resume(self) -> None:
         """Puts everything where the run's checkpoint left it; at the beginning where there is none."""
         if self.run.resume and self.run.checkpoint.exists():
-            position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer)
-            self.epoch, self.step = position["epoch"], position["step"]
-            self.meter = Meter(self.processes, **position["meter"])
-            self.best = position.get("best", {})
+            position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer, self.batches.steps)
+            self.epoch, self.step, self.best = position.epoch, position.step, dict(position.best)
+            self.meter = Meter(self.processes, **msgspec.structs.asdict(position.meter))
             if self.run.former_epochs is not None and self.processes.is_first:
                 log.warning(
                     "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "

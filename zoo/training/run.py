@@ -29,7 +29,7 @@ IDENTITY = ("model", "args", "init", "recipe", "data", "preprocess")
 FREE = ("recipe.name", "recipe.note", "recipe.epochs", "init.weights")
 """What may change of them all the same."""
 
-PLACE = ("versions", "device", "threads", "processes", "cpu", "gpu")
+PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
 """The parts that say where it was computed: where they change, a bit of the numbers may."""
 
 
