@@ -9,6 +9,7 @@ from pathlib import Path
 from zoo import registry
 from zoo.catalogue import params_of
 from zoo.interval import wilson
+from zoo.manifest import Score
 from zoo.registry import Listed
 from zoo.spec import Paper
 
@@ -44,7 +45,7 @@ STORY = (
 def embedded_weights(models: list[Listed]) -> str:
     """What ships with the distribution, and how often it is right."""
     lines = [
-        "| weights | epochs | scored on | right | top-1 | 95% interval |",
+        "| weights | epochs | scored on | right | score | 95% interval |",
         "|---|---:|---|---:|---:|---|",
     ]
     for entry in models:
@@ -52,12 +53,23 @@ def embedded_weights(models: list[Listed]) -> str:
             if not weights.hub.startswith("embedded:"):
                 continue
             for where, score in weights.scores.items():
-                low, high = wilson(score.correct or 0, score.n)
+                value, how, interval = measured(where, score)
                 lines.append(
                     f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
-                    f"| {score.top1:.2f}% | {100 * low:.2f} to {100 * high:.2f} |"
+                    f"| {value:.2f}%{how} | {interval} |"
                 )
     return "\n".join(lines)
+
+
+def measured(where: str, score: Score) -> tuple[float, str, str]:
+    """The measure of the literature, how it differs from top-1, and top-1's 95% interval.
+
+    Of Caltech-101, whose classes differ in size, papers give the mean over classes.
+    """
+    if where.startswith("caltech101") and score.mean_class is not None:
+        return score.mean_class, " (mean of classes)", ""
+    low, high = (100 * share for share in wilson(score.correct or 0, score.n))
+    return score.top1 or 0.0, "", f"{low:.2f} to {high:.2f}" if score.correct is not None else ""
 
 
 def families(models: list[Listed]) -> str:
@@ -80,7 +92,7 @@ def family(name: str, entries: list[Listed]) -> str:
     lines = [
         f"<details><summary><b>{name}</b> ({when}), models: {len(entries)}, weights: {files}</summary>",
         "",
-        "| model | paper | parameters | multiply-adds | weights | best top-1 |",
+        "| model | paper | parameters | multiply-adds | weights | best score |",
         "|---|---|---:|---:|---:|---|",
         *(model(entry) for entry in entries),
         "",
@@ -106,18 +118,19 @@ def cited(paper: Paper) -> str:
 
 
 def best(entry: Listed) -> str:
-    """For each data set, the highest top-1 that any of its weights claims, and which; of weights, their first score.
+    """For each data set, the highest score that any of its weights claims, and which; of weights, their first score.
 
     A score says little of an architecture without the epochs behind it, so these are given if known.
     """
-    claims: dict[str, tuple[float, str]] = {}
+    claims: dict[str, tuple[float, str, str]] = {}
     for weights in entry.weights:
         for where, score in [*weights.scores.items()][:1]:
             data = where.partition("/")[0]
             if score.top1 is not None:
+                value, measure, _ = measured(where, score)
                 how = f"`{weights.tag}`" + (f", {weights.epochs} epochs" if weights.epochs else "")
-                claims[data] = max(claims.get(data, (0.0, "")), (score.top1, how))
-    return "; ".join(f"{top1:.2f}% on {data} ({how})" for data, (top1, how) in claims.items())
+                claims[data] = max(claims.get(data, (0.0, "", "")), (value, measure, how))
+    return "; ".join(f"{value:.2f}%{measure} on {data} ({how})" for data, (value, measure, how) in claims.items())
 
 
 def lineage(models: list[Listed]) -> str:
@@ -131,10 +144,8 @@ def lineage(models: list[Listed]) -> str:
         entry, weights = found[name]
         paper = cited(entry.model.paper) if entry.model.paper else ""
         for where, score in weights.scores.items():
-            low, high = (100 * share for share in wilson(score.correct or 0, score.n))
-            is_mean = where.startswith("caltech101")  # of which classes differ in size
-            shown = f"{score.mean_class:.2f}% (classes)" if is_mean else f"{score.top1:.2f}%"
-            interval = "" if is_mean else f"{low:.2f} to {high:.2f}"
+            value, measure, interval = measured(where, score)
+            shown = f"{value:.2f}%{measure}"
             data = where.removesuffix("/test")
             facts = [idea, f"`{name}`", paper, f"{params_of(entry.model, weights):,}", data, str(weights.epochs or "")]
             lines.append(f"| {' | '.join([*facts, shown, interval])} |")

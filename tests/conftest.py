@@ -155,7 +155,10 @@ def converted_hub(_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A folder that ZOO_HUB names, with ``resnet20.tiny``, probe included, as zoo convert makes it."""
     import shutil
 
+    from zoo import registry
+
     folder = tmp_path / "hub"
     shutil.copytree(_converted, folder)
     monkeypatch.setenv("ZOO_HUB", str(folder))
+    registry.clear()
     return folder

@@ -502,3 +502,11 @@ def test_stages_are_the_relus_of_all_seven_layers_before_the_head(name: str) -> 
 def test_an_argument_outside_the_papers_is_refused_by_name(args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
         alexnet(**args)
+
+
+def test_response_normalisation_of_float64_is_as_exact_as_float64() -> None:
+    """Held against torch's own, whose alpha is divided by the number of maps too."""
+    norm = ResponseNorm()
+    x = 30 * torch.randn(2, 7, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = F.local_response_norm(x, norm.maps, norm.alpha, norm.beta, getattr(norm, "k", 1.0))
+    torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=0)

@@ -388,6 +388,20 @@ def test_a_curve_at_epsilon_0_is_what_evaluation_counts(digits: ImageSet) -> Non
     assert again.points == found.points
 
 
+def test_accuracy_under_attack_is_a_share_of_all_images_not_of_those_that_were_right(digits: ImageSet) -> None:
+    """Half of the labels are wrong, so half of the images are: at epsilon 0 the curve stands at 50%."""
+    half = digits.subset(range(100), "half")
+    labels = half.labels.clone()
+    labels[::2] = (labels[::2] + 1) % 10
+    wrong = ImageSet(half.name, half.split, half.classes, labels, pixels=half.pixels)
+    found = attack.curve(DIGITS, wrong, "fgsm", [0, 0.5])
+    assert (found.n, found.clean, found.points[0].correct) == (100, 50, 50)
+    low, high = found.points[0].interval
+    assert low < 50 < high
+    assert high - low < 20, "the interval of 50 of 100, not of 50 of 50"
+    assert found.points[1].correct < 50
+
+
 def test_images_are_taken_at_equal_distances_so_that_all_classes_are_there(digits: ImageSet) -> None:
     order = digits.labels.argsort()
     sorted_by_class = digits.subset(order, "test")

@@ -264,6 +264,15 @@ def test_caltech101_is_drawn_alike_from_a_folder_a_tar_and_a_gzipped_tar(tmp_pat
         load("caltech101:17", root=tmp_path / "a")
 
 
+def test_a_directory_that_is_called_like_an_image_is_none(tmp_path: Path) -> None:
+    folder = _write_caltech(tmp_path / "101_ObjectCategories", {"ant": 20, "bass": 17})
+    before = load("caltech101", "test", root=tmp_path)
+    (folder / "ant" / "more.jpg").mkdir()
+    after = load("caltech101", "test", root=tmp_path)
+    assert after.fingerprint == before.fingerprint
+    assert len(load(folder).labels) == 37
+
+
 def test_caltech101_that_is_not_there_or_damaged_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     monkeypatch.delenv("ZOO_DATA", raising=False)

@@ -14,6 +14,9 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 import zoo
+from zoo import look
+from zoo.attack import robustness
+from zoo.attack.patch_training import train_patch
 from zoo.claims import check
 from zoo.data import ImageSet
 from zoo.errors import DataError, SpecError, WeightsError
@@ -198,9 +201,25 @@ def test_another_type_is_refused(dtype: Any) -> None:
         evaluate(network(), images(), preprocess=PREPROCESS, dtype=dtype)
 
 
-def test_a_score_on_another_data_set_comes_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """The digits' network and MNIST both have ten classes, CIFAR-10 has ten others: only a person can know."""
-    pixels = torch.zeros(10, 1, 8, 8, dtype=torch.uint8)
-    other = ImageSet("letters", "test", tuple("abcdefghij"), torch.arange(10), pixels)
-    zoo.evaluate("resnet20.digits", other)
+def others(classes: str) -> ImageSet:
+    return ImageSet("others", "test", tuple(classes), torch.arange(10), torch.zeros(10, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_a_score_on_a_data_set_of_some_other_classes_comes_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    zoo.evaluate("resnet20.digits", others("0123456abc"))
     assert "resnet20.digits knows the classes of digits" in caplog.text
+    caplog.clear()
+    zoo.evaluate("resnet20.digits", others("0123456789"))
+    assert not caplog.text
+
+
+def test_images_of_other_classes_alone_are_not_measured_on() -> None:
+    letters = others("abcdefghij")
+    with pytest.raises(DataError, match=r"classes of digits \(0, 1, 2, ...\), none of which is one of others"):
+        zoo.evaluate("resnet20.digits", letters)
+    with pytest.raises(DataError, match="none of which"):
+        robustness.curve("resnet20.digits", letters, "fgsm", [0.0])
+    with pytest.raises(DataError, match="none of which"):
+        look.invariance(["resnet20.digits"], letters)
+    with pytest.raises(DataError, match="none of which"):
+        train_patch("resnet20.digits", letters, target=1, steps=1)

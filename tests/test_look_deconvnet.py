@@ -234,6 +234,34 @@ def test_the_strongest_images_are_those_of_a_search_by_hand() -> None:
     torch.testing.assert_close(found.activations, again)
 
 
+def test_of_an_oblong_image_the_strongest_unit_of_the_strongest_channel_is_projected() -> None:
+    model = zoo.create("resnet20.c10").eval()
+    image = noise(1, 3, 32, 56, seed=3)
+    with torch.no_grad():
+        maps = model.layer2(model.layer1(model.act1(model.bn1(model.conv1(image)))))[0]
+    channel, row, column = (int(index) for index in torch.unravel_index(maps.argmax(), maps.shape))
+    assert maps.shape[1] != maps.shape[2]
+    assert row > 0  # or rows and columns of the wrong length give the same place
+    found = look.project(model, image, "layer2")
+    assert (found.channel, found.position) == (channel, (row, column))
+    assert found.activation == pytest.approx(float(maps.max()), rel=1e-5)
+    top, left, bottom, right = found.box
+    assert bottom <= 32 < right <= 56 or right <= 56
+    outside = found.projection.clone()
+    outside[:, top:bottom, left:right] = 0
+    assert (outside == 0).all()
+    assert found.projection.abs().max() > 0
+
+
+def test_projections_are_the_same_in_one_batch_and_in_several() -> None:
+    asked = {"channels": [2, 5], "count": 3}
+    whole = look.deconv("resnet20.digits", "layer1", eight_digits(), **asked)
+    parts = look.deconv("resnet20.digits", "layer1", eight_digits(), batch_size=4, **asked)
+    assert len(whole.positions.flatten(0, 1).unique(dim=0)) > 1
+    assert torch.equal(parts.positions, whole.positions)
+    torch.testing.assert_close(parts.projections, whole.projections)
+
+
 def test_results_are_drawn_and_kept_the_same_each_time(tmp_path: Any) -> None:
     found = look.deconv("resnet20.digits", "layer2", eight_digits(), count=9, units=2)
     assert isinstance(found, Strongest)

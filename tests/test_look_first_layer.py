@@ -193,12 +193,27 @@ def test_a_filter_that_learnt_nothing_is_dead() -> None:
 
 def test_filters_are_told_and_drawn(tmp_path: Path) -> None:
     kept = [tmp_path / name for name in ("f.svg", "f.png", "f.json", "f.safetensors")]
-    words = ["look", "filters", "resnet20.c10", *(word for file in kept for word in ("-o", str(file)))]
+    words = ["look", "filters", "alexnet_small.c10", *(word for file in kept for word in ("-o", str(file)))]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
-    assert "16 of 3 x 3 x 3" in done.output
-    assert kept[0].read_text(encoding="utf-8").count("<image") == 32
+    assert "48 of 3 x 5 x 5" in done.output
+    assert kept[0].read_text(encoding="utf-8").count("<image") == 96
     assert kept[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_kernels_that_any_gabor_filter_fits_are_not_fitted(tmp_path: Path) -> None:
+    """Eight parameters to nine pixels: real Gabor filters are fitted no better than others."""
+    file = tmp_path / "f.svg"
+    done = CliRunner().invoke(cli, ["look", "filters", "resnet20.c10", "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "16 of 3 x 3 x 3" in done.output
+    assert "median" not in done.output
+    assert file.read_text(encoding="utf-8").count("<image") == 16
+    found = look.filters("resnet20.c10")
+    assert found.nearest is None
+    assert "fits" not in found.facts()
+    with pytest.raises(SpecError, match="3x3"):
+        found.orientations()
 
 
 def test_a_result_is_drawn_the_same_each_time(tmp_path: Path) -> None:

@@ -55,7 +55,6 @@ CLOSED = {
     ),
     "a pool whose windows overhang": (nn.MaxPool2d(3, 2, ceil_mode=True), Geometry(3, 2, 0)),
     "an average": (nn.AvgPool2d(3, 2, padding=1), Geometry(3, 2, -1)),
-    "one of groups": (nn.Conv2d(1, 4, 3, groups=1), Geometry(3, 1, 0)),
     "pixels moved to channels": (nn.PixelUnshuffle(2), Geometry(1, 2, 0)),
     "reflected borders": (nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), Geometry(3, 1, -1)),
 }
@@ -69,6 +68,59 @@ def test_single_operations_see_what_arithmetic_says(name: str) -> None:
     field = ReceptiveField("layers", (24, 24), boxes, ())
     assert coarse == ()
     assert (field.rows(0), field.columns(0)) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "rows", "columns"),
+    [
+        (nn.Conv2d(1, 1, (3, 5), stride=(2, 1), padding=(0, 2)), Geometry(3, 2, 0), Geometry(5, 1, -2)),
+        (nn.Conv2d(1, 1, 3, padding=(0, 1), dilation=(2, 1)), Geometry(5, 1, 0), Geometry(3, 1, -1)),
+        (nn.MaxPool2d((2, 4), (2, 3), (1, 0)), Geometry(2, 2, -1), Geometry(4, 3, 0)),
+        (nn.AvgPool2d((1, 3), 1, (0, 1)), Geometry(1, 1, 0), Geometry(3, 1, -1)),
+    ],
+    ids=["kernel and stride", "padding and dilation", "a max pool", "an average pool"],
+)
+def test_rows_and_columns_of_an_oblong_image_are_told_apart(
+    layer: nn.Module, rows: Geometry, columns: Geometry
+) -> None:
+    boxes, coarse = boxes_of(Toy(layer).eval(), torch.zeros(1, 1, 16, 28), "layers")
+    field = ReceptiveField("layers", (16, 28), boxes, ())
+    assert (coarse, field.rows(0), field.columns(0)) == ((), rows, columns)
+
+
+class Widths(nn.Module):
+    """Four channels that see 1, 1, 3 and 5 pixels across, given to ``last``."""
+
+    def __init__(self, last: nn.Module) -> None:
+        super().__init__()
+        self.last = last
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = [F.conv2d(x, torch.ones(1, 1, 1, size), padding=(0, size // 2)) for size in (1, 1, 3, 5)]
+        return self.last(torch.cat(wide, dim=1))
+
+
+def test_a_group_of_a_convolution_sees_its_own_channels_alone() -> None:
+    boxes, coarse = boxes_of(Widths(nn.Conv2d(4, 4, 1, groups=2)), torch.zeros(1, 1, 8, 12), "last")
+    assert coarse == ()
+    assert boxes[:, 4, 6].tolist() == [[4, 6, 5, 7], [4, 6, 5, 7], [4, 4, 5, 9], [4, 4, 5, 9]]
+    depthwise, _ = boxes_of(Widths(nn.Conv2d(4, 8, 1, groups=4)), torch.zeros(1, 1, 8, 12), "last")
+    assert [right - left for _, left, _, right in depthwise[:, 4, 6].tolist()] == [1, 1, 1, 1, 3, 3, 5, 5]
+
+
+def test_group_normalisation_sees_all_of_its_group_and_nothing_of_another() -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.GroupNorm(2, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            top, all_of_it = F.pad(x[:, :, :3], (0, 0, 0, 5)), x
+            return self.norm(torch.cat([top, 2 * top, all_of_it, top], dim=1))
+
+    boxes, coarse = boxes_of(Halves(), torch.zeros(1, 1, 8, 12), "norm")
+    assert coarse == ()
+    assert boxes[:, 7, 0].tolist() == [[0, 0, 3, 12], [0, 0, 3, 12], [0, 0, 8, 12], [0, 0, 8, 12]]
 
 
 def test_channels_of_a_concatenation_see_what_their_own_branch_sees() -> None:

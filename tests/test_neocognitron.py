@@ -13,7 +13,7 @@ from zoo.data import ImageSet
 from zoo.testing import Check, conformance
 from zoo.training.display import Silent
 from zoo_neocognitron import five_digits, learning
-from zoo_neocognitron.cells import CCells, Contrast, SCells, fixed_mask
+from zoo_neocognitron.cells import CCells, Contrast, SCells, fit, fixed_mask
 from zoo_neocognitron.model import edges, nearest_segment, neocognitron_1980, neocognitron_2003
 from zoo_neocognitron.training import teach
 
@@ -41,6 +41,14 @@ def test_masks_fall_with_the_distance_and_sum_to_one() -> None:
     assert float(mask[3, 3] / mask[2, 2]) == pytest.approx(0.7 ** math.sqrt(2))
     c = s_cells().mask
     assert float(c.sum()) * 3 == pytest.approx(1), "c sums to 1 over the planes too"
+
+
+def test_an_even_window_has_its_second_middle_cell_where_an_odd_one_has_its_middle() -> None:
+    """A window of 4 at place p sees p - 1 to p + 2; where sizes differ by an odd number it stands between cells."""
+    x = torch.arange(1.0, 4.0).expand(1, 1, 3, 3)
+    assert fit(x, 3, 4)[0, 0, 1].tolist() == [0, 1, 2, 3, 0, 0]
+    assert fit(x, 3, 3)[0, 0, 1].tolist() == [0, 1, 2, 3, 0]
+    assert fit(x, 4, 4)[0, 0, 2].tolist() == [0, 0, 1, 2, 3, 0, 0]
 
 
 def test_trap_13_s_cells_are_shunted_by_division_with_the_factor_2r_over_1_plus_r_on_b_v() -> None:
@@ -205,6 +213,32 @@ def test_add_if_silent_adds_a_plane_exactly_where_all_are_silent_though_the_inpu
     mixed = (one + 0.9 * other * 2)[None]  # at a cosine of about .7 to both
     assert not learning.silent_sites(cells, mixed, cells.v(mixed), 0.6, 0.0).any()
     assert learning.silent_sites(cells, mixed, cells.v(mixed), 0.8, 0.0).all()
+
+
+def test_a_faint_pattern_is_as_active_as_a_bright_one_beside_it() -> None:
+    """Activity is a share of the pattern's own peak, whatever else is in the batch."""
+    bright = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    faint = 0.01 * bright.flip(3)
+    cells = s_cells(0, 3, learns_b=False)
+    both = torch.cat([bright, faint])
+    together = learning.silent_sites(cells, both, cells.v(both), 0.6, 0.5)
+    alone = learning.silent_sites(cells, faint, cells.v(faint), 0.6, 0.5)
+    assert alone.any()
+    assert torch.equal(together[1:], alone)
+
+
+def test_a_seed_that_rounding_keeps_silent_to_itself_is_added_once() -> None:
+    theta, grown = 1 - 1e-9, []
+    for seed in range(20):
+        x = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(seed))
+        cells = s_cells(0, 2, size=1, learns_b=False)
+        learning.add_if_silent(cells, patterns(x), theta=theta, activity=0.0)
+        grown.append(cells.planes)
+        if float(cells.respond(x[None], theta).detach().max()) <= 0:
+            break
+    else:
+        pytest.fail("no pattern is silent to itself: this shows nothing")
+    assert set(grown) == {1}
 
 
 def test_trap_13_the_threshold_is_higher_in_learning_than_in_recognition() -> None:

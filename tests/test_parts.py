@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -148,6 +149,24 @@ def test_a_part_is_continued_once_its_process_has_ended(process: str, continued:
     left.write_bytes(b"begun")
     with Part("key") as part:
         assert part.length == (5 if continued else 0)
+
+
+def test_a_name_that_no_process_can_have_is_not_asked_about() -> None:
+    left = cache.root() / "parts" / f"key.{parts.machine()}-{'9' * 100}-00.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"begun")
+    with Part("key") as part:
+        assert part.length == 0
+
+
+def test_a_cache_that_is_emptied_during_a_fetch_ends_it_without_another_error(tmp_path: Path) -> None:
+    def empty(here: int, size: int) -> None:
+        if here:
+            shutil.rmtree(cache.root())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hub.fetch(entry(hub=directory(tmp_path / "hub")), progress=empty)
 
 
 def test_a_part_of_another_machine_is_continued_once_nobody_has_written_it_for_long() -> None:

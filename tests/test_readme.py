@@ -12,6 +12,7 @@ from zoo.cli import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINEAGE = (ROOT / "docs" / "lineage.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,22 @@ def test_its_tables_are_those_of_the_registry(tables: ModuleType, monkeypatch: p
     registry.clear()
     for page in tables.PAGES:
         assert tables.render(page) == page.read_text(encoding="utf-8"), "run python docs/tables.py"
+
+
+@pytest.mark.parametrize(
+    ("weights", "parameters"), [("hog_svm.c10", "3,250"), ("hmax.caltech101", "408,102"), ("resnet20.c10", "269,722")]
+)
+def test_the_lineage_counts_the_parameters_of_the_weights_themselves(weights: str, parameters: str) -> None:
+    """HOG's 324 values and a bias for ten classes; HMAX's 4,000 prototypes' and one for 102: not the rows' defaults."""
+    [line] = [line for line in LINEAGE.splitlines() if f"| `{weights}` |" in line]
+    assert f"| {parameters} |" in line
+
+
+def test_caltech_101_is_scored_as_its_literature_does_and_says_so() -> None:
+    """Serre et al. 2007 and all others give the mean over classes; per image, large classes count more."""
+    rows = [line for line in (README + LINEAGE).splitlines() if "caltech101:15:0" in line and "%" in line]
+    assert len(rows) > 8
+    assert all("(mean of classes)" in row for row in rows)
 
 
 def test_every_command_of_the_table_exists_and_none_is_left_out() -> None:

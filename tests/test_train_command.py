@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +103,70 @@ def test_the_command_that_scores_a_network_names_a_split_that_there_is(pictures:
         command = shlex.split(said.partition(": zoo ")[2])
         if split:
             assert json.loads(ask(*command, "--json").stdout)["split"] == split
+
+
+# ---- images of one's own -----------------------------------------------------------------------------------------
+
+
+def stripes(folder: Path, counts: dict[str, int], side: int = 32) -> Path:
+    """Noise with stripes across or along, which tell the class."""
+    generator = torch.Generator().manual_seed(0)
+    for split, count in counts.items():
+        for kind in ("across", "along"):
+            (folder / split / kind).mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(0, 120, (side, side, 3), generator=generator, dtype=torch.uint8)
+                pixels[::4] += 130
+                pixels = pixels if kind == "across" else pixels.transpose(0, 1)
+                Image.fromarray(pixels.contiguous().numpy()).save(folder / split / kind / f"{number}.png")
+    return folder
+
+
+def config_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "config.json").read_text())
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_folder_of_ones_own_is_trained_on_without_a_word_and_its_best_epoch_on_val_is_kept(tmp_path: Path) -> None:
+    data = stripes(tmp_path / "stripes", {"train": 20, "val": 10, "test": 5})
+    answer = ask("train", "resnet20", "--data", data, "--set", "epochs=6", "-o", tmp_path / "run")
+    assert answer.exit_code == 0, answer.stderr
+    assert answer.stderr.splitlines()[0].startswith("resnet20, 40 images of stripes, 20 held out, recipe own_images: 6")
+    recipe = config_of(tmp_path / "run")["recipe"]
+    assert (recipe["augment"]["pad_crop"], recipe["augment"]["flip"]) == (4, True)
+    assert config_of(tmp_path / "run")["data"]["validation"]["split"] == "val"
+    rows = log_of(tmp_path / "run")
+    best = max(rows, key=lambda row: (row["val_top1"], -row["val_loss"]))
+    assert f"The network of epoch {best['epoch']} is kept: validation {best['val_top1']:.2f}%" in answer.stderr
+    weights = ["--weights", tmp_path / "run" / "model.safetensors"]
+    scored = json.loads(ask("evaluate", "resnet20", "--data", data, "--split", "val", *weights, "--json").stdout)
+    assert scored["loss"] == pytest.approx(best["val_loss"], rel=0.05)  # there in bfloat16
+    assert scored["top1"] == pytest.approx(best["val_top1"], abs=10)
+
+
+def test_the_best_epoch_is_kept_over_a_break_and_made_again_from_the_record(tmp_path: Path) -> None:
+    data = stripes(tmp_path / "stripes", {"train": 20, "val": 10})
+    words = ["train", "resnet20", "--data", data, "--set", "epochs=5", "--set", "precision=float32"]
+    ask(*words, "-o", tmp_path / "whole")
+    ask(*words, "-o", tmp_path / "parts", "--stop-after", 4)
+    assert ask("train", "--resume", "-o", tmp_path / "parts").exit_code == 0
+    whole, parts = (tensorfile.read(tmp_path / run / "model.safetensors") for run in ("whole", "parts"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    again = ask("reproduce", tmp_path / "whole", "--data", data, "-o", tmp_path / "again", "--json")
+    assert json.loads(again.stdout)["outcome"] == "file"
+
+
+@pytest.mark.parametrize(("side", "key"), [(32, "pad_crop"), (48, "resized_crop")])
+def test_without_images_to_choose_by_a_tenth_is_held_out_and_never_of_the_test_split(
+    tmp_path: Path, side: int, key: str
+) -> None:
+    data = stripes(tmp_path / "stripes", {"train": 20, "test": 5}, side)
+    answer = ask("train", "resnet20", "--data", data, "--set", "epochs=1", "-o", tmp_path / "run")
+    assert answer.exit_code == 0, answer.stderr
+    config = config_of(tmp_path / "run")
+    assert (config["data"]["train"]["n"], config["data"]["validation"]["n"]) == (36, 4)
+    assert config["data"]["validation"]["split"] == "validation"
+    assert config["recipe"]["augment"].get(key)

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zoo import tensorfile
 from zoo.data import ImageSet
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
@@ -323,6 +324,29 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(TrainingError, match="cannot be resumed from"):
+        run(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("position", "message"),
+    [
+        ({"step": 5}, r"stands after step 5 of an epoch of 4"),
+        ({"step": -1}, r"step"),
+        ({"epoch": "2"}, r"epoch"),
+        ({"meter": {"loss": 0.0}}, r"correct"),
+        ({"meter": None}, r"meter"),
+        ({"best": {"epoch": 1}}, r"best holds epoch, expected"),
+    ],
+)
+def test_a_checkpoint_with_a_damaged_position_is_refused(
+    tmp_path: Path, position: dict[str, Any], message: str
+) -> None:
+    run(tmp_path, stop_after=2)
+    file = tmp_path / "checkpoint.safetensors"
+    about = tensorfile.metadata(file)
+    changed = {**about, "position": {**about["position"], **position}}
+    tensorfile.write({key: value.clone() for key, value in tensorfile.read(file).items()}, file, changed)
+    with pytest.raises(TrainingError, match=rf"cannot be resumed from: .*{message}"):
         run(tmp_path, resume=True)
 
 

@@ -1,8 +1,9 @@
 """Scores with intervals."""
 
+import logging
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
@@ -21,6 +22,8 @@ from zoo.errors import DataError, SpecError, WeightsError
 from zoo.interval import wilson
 from zoo.memory import keep_freed_memory
 from zoo.spec import Preprocess
+
+log = logging.getLogger("zoo")
 
 OF_LABELS = "labels sha256:"
 """How the fingerprint of labels alone begins."""
@@ -130,6 +133,32 @@ def evaluate(
         dtype=precision,
         command=command,
     )
+
+
+def check_classes(model: nn.Module, data: ImageSet) -> None:
+    """Raises :class:`DataError` if ``model`` is known to know none of the classes of ``data``.
+
+    Where it knows some of them, or calls them otherwise than a data set of another name does, a warning says so.
+    """
+    info = getattr(model, "zoo_info", None)
+    if info is None or info.classes in ("", data.name) or info.class_names == data.classes:
+        return
+    if info.class_names and not set(info.class_names) & set(data.classes):
+        raise DataError(
+            f"{info.name} knows the classes of {info.classes} ({_some(info.class_names)}), none of which is one of "
+            f"{data.name} ({_some(data.classes)}).",
+            hint="Choose weights trained on this data set, or name its classes as the weights do.",
+        )
+    log.warning(
+        "%s knows the classes of %s: its score on %s means something only where labels are numbered alike",
+        info.name,
+        info.classes,
+        data.name,
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
 
 
 def batches(

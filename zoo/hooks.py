@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet, ImageStream
     from zoo.evaluation import Report
     from zoo.initial import Source
-    from zoo.training import Recipe, Run
+    from zoo.training import Recipe, Run, TrainingData
 
 log = logging.getLogger("zoo")
 
@@ -49,6 +49,7 @@ def evaluate(
     evaluate hook (``zoo.evaluation.evaluate``: ``batch_size``, ``dtype``, ``progress``).
     """
     from zoo import data as datasets
+    from zoo import evaluation
 
     if isinstance(model, str):
         model = create_trained(model, weights=weights)
@@ -59,13 +60,7 @@ def evaluate(
     if not data:
         raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
     images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
-    if info.classes not in ("", images.name) and info.class_names != images.classes:
-        log.warning(
-            "%s knows the classes of %s: its score on %s means something only where labels are numbered alike",
-            info.name,
-            info.classes,
-            images.name,
-        )
+    evaluation.check_classes(model, images)
     return _run_evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
 
 
@@ -122,16 +117,19 @@ def train(
             ", ".join(own),
         )
     images = training_images(data) if isinstance(data, str | Path) else data
+    held_out = validation_images(data) if isinstance(data, str | Path) else None
     if held is not None and recipe in (None, held.recipe.name):
         chosen = training.change(held.recipe, settings)
     else:
-        chosen = training.choose(found.plugin, found.model, images.name, recipe, settings)
+        own = _own_recipe(found.model, images, held_out is not None, init is not None)
+        chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
     start = None if init is None else initial.find(init, found.model)
     source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
     source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
     run_options.setdefault("command", command_line())
     run = training.Run(output, resume=resume, init=start and start.record, source=source, **run_options)
-    return carry_out(found.model, images, chosen, run, args=args or {}, source=start, device=device)
+    prepared = training.split(images, chosen, held_out)
+    return carry_out(found.model, prepared, chosen, run, args=args or {}, source=start, device=device)
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
@@ -141,9 +139,37 @@ def training_images(data: str | Path) -> "ImageSet | ImageStream":
     return datasets.open_stream(data, "train") or datasets.load(data, "train")
 
 
+def validation_images(data: str | Path) -> "ImageSet | None":
+    """The images that ``data`` itself holds out to choose by: its validation split, never its test split."""
+    from zoo import data as datasets
+
+    known = datasets.splits(data)
+    split = next((name for name in ("validation", "val", "valid") if name in known), None)
+    return datasets.load(data, split) if split is not None and datasets.open_stream(data, split) is None else None
+
+
+def _own_recipe(
+    model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
+) -> dict[str, Any] | None:
+    """The recipe for images of one's own, if nobody knows them by name and ``model`` is trained as most are."""
+    from zoo.data.sizes import training_images as known
+    from zoo.training.choice import for_own_images
+
+    if known(images.name) or model.train != _DEFAULT.train:
+        return None
+    height, width = model.preprocess.input_size[1:]
+    return for_own_images(
+        len(images),
+        is_small=images.pixels is not None and tuple(images.pixels.shape[2:]) == (height, width),
+        has_colour=images.channels == 3,
+        is_held_out=is_held_out or not hasattr(images, "labels"),
+        is_trained=is_trained,
+    )
+
+
 def carry_out(
     model: Model,
-    images: "ImageSet | ImageStream",
+    data: "TrainingData",
     recipe: "Recipe",
     run: "Run",
     *,
@@ -152,6 +178,7 @@ def carry_out(
     device: "torch.device | str | None" = None,
 ) -> "nn.Module":
     """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
+    images = data.train
     import torch
 
     from zoo import initial, load, training
@@ -163,15 +190,14 @@ def carry_out(
         module, info = load.build(model, num_classes=len(images.classes), in_chans=images.channels, **args)
     else:
         module, info = initial.build(source, model, images, args)
-    prepared = training.split(images, recipe)
-    preprocess = training.normalise(module, prepared, recipe, info.preprocess)
+    preprocess = training.normalise(module, data, recipe, info.preprocess)
     initial.check_whitening(module, preprocess, recipe)
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
-    trained = _run_train(model, module, prepared, recipe, run, preprocess=preprocess, device=device)
+    trained = _run_train(model, module, data, recipe, run, preprocess=preprocess, device=device)
     if not run.is_paused:
         group = processes.current()
-        described = record.describe(module, prepared, recipe, preprocess, run, group.device(device))
+        described = record.describe(module, data, recipe, preprocess, run, group.device(device))
         if group.is_first:
             _keep(trained, run, described)
         group.wait()

@@ -8,6 +8,7 @@ State-dict keys are torchvision's: ``features.N`` and ``classifier.N``.
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -109,7 +110,7 @@ class ResponseNorm(nn.Module):
     """Divides each value by (2 + 1e-4 / 5 * the sum of squares over the five maps around its own) ** 0.75.
 
     Section 3.3, with the sum divided by the number of maps. torch's own has no bfloat16 on a CPU and
-    takes twice the time; here everything is computed in float32.
+    takes twice the time; here everything is computed in float32, or in float64 if the maps are.
     """
 
     maps = 5
@@ -119,7 +120,7 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         chans, reach = x.shape[1], self.maps // 2
-        values = x.float()
+        values = x if x.dtype == torch.float64 else x.float()
         squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
         total = squares[:, :chans]
         for shift in range(1, self.maps):

@@ -69,7 +69,7 @@ class ResponseNorm(nn.Module):
     """Divides each value by (1 + 1e-4 / 5 * the sum of squares over the five maps around its own) ** 0.75.
 
     Caffe's layer: the sum is divided by the number of maps. torch's own has no bfloat16 on a CPU and
-    takes twice the time; here everything is computed in float32.
+    takes twice the time; here everything is computed in float32, or in float64 if the maps are.
     """
 
     maps = 5
@@ -78,7 +78,7 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         chans, reach = x.shape[1], self.maps // 2
-        values = x.float()
+        values = x if x.dtype == torch.float64 else x.float()
         squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
         total = squares[:, :chans]
         for shift in range(1, self.maps):

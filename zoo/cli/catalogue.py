@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from zoo import catalogue, registry
+from zoo import catalogue, original, registry
 from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
 from zoo.cli.output import count, echo, note, print_facts, print_json, print_table, size
 from zoo.errors import UnknownNameError, ZooError
@@ -73,14 +73,16 @@ def info(name: str, as_json: bool) -> None:
     registered = registry.load()
     found = registered.find(name)
     trust = _trust(found) if found.weights else {}
+    training = original.training_of(found.weights) if found.weights else {}
     if as_json:
-        return print_json(catalogue.info(name) | ({"project": trust} if trust else {}))
+        parts = {"project": trust, "training": training}
+        return print_json(catalogue.info(name) | {part: facts for part, facts in parts.items() if facts})
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     echo(name)
     print_facts(_facts_of_model(found.model, found.row, found.weights))
     if found.weights:
         echo("\nweights")
-        print_facts([*_facts_of_weights(found.weights), *trust.items()])
+        print_facts([*_facts_of_weights(found.weights), *training.items(), *trust.items()])
     elif every:
         entry = Listed(found.model.name, found.row, found.model, tuple(every))
         echo()

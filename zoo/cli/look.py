@@ -69,16 +69,16 @@ def filters(open_model: Callable[[], Any], scale: Any, **shown: Any) -> None:
 
     with only_answers():
         found = looking.filters(open_model(), scaling=scale)
+    facts = [("filters", f"{len(found.weight)} of {' x '.join(map(str, found.weight.shape[1:]))}")]
+    if found.nearest is None or found.noise is None:
+        facts.append(("nearest Gabor filters", "none: kernels below 5 x 5 are fitted by nearly any"))
+        return present(found, facts, **shown)
     error, noise = float(found.nearest.error.median()), float(found.noise.median())
-    facts = [
-        (
-            "filters",
-            f"{len(found.weight)} of {found.weight.shape[1]} x {found.weight.shape[2]} x {found.weight.shape[3]}",
-        ),
+    facts += [
         ("left by the nearest Gabor filter", f"{error:.2f} of the norm, median; of filters of noise {noise:.2f}"),
         ("wave directions, 22.5 degrees each", " ".join(map(str, found.orientations().tolist()))),
     ]
-    present(found, facts, **shown)
+    return present(found, facts, **shown)
 
 
 @click.command()

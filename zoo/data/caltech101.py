@@ -108,7 +108,7 @@ def _in_folder(folder: Path) -> dict[str, _Source]:
     return {
         f"{file.parent.name}/{file.name}": file.read_bytes
         for file in folder.glob("*/*")
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     }
 
 

@@ -125,12 +125,12 @@ class Filesystem(msgspec.Struct, frozen=True):
         except FileNotFoundError:
             raise HubError("has no such file") from None
         except ValueError as error:
-            raise HubError(f"cannot be opened: {error}") from None
+            raise HubError(f"cannot be opened: {web.without_user(str(error))}") from None
         except Exception as error:  # each file system raises its client's own errors
-            kind = type(error).__name__
+            kind, reason = type(error).__name__, web.without_user(str(error))
             if isinstance(error, PermissionError) or "Credentials" in kind:
-                raise HubError(f"refuses access ({kind}: {error}); are its credentials in the environment?") from None
-            raise PassingError(f"fails with {kind}: {error}", cost=2) from None
+                raise HubError(f"refuses access ({kind}: {reason}); are its credentials in the environment?") from None
+            raise PassingError(f"fails with {kind}: {reason}", cost=2) from None
 
 
 def _without_secrets(address: str) -> str:

@@ -23,7 +23,7 @@ from zoo.hub.cache import hash_of, root
 _GONE = 3600
 """Seconds without a byte after which a process of another machine is taken to have ended."""
 
-_OWNED = re.compile(r"(?P<key>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]+\.(part|link)")
+_OWNED = re.compile(r"(?P<key>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-[0-9a-f]+\.(part|link)")
 
 
 def released(key: str) -> Path:
@@ -80,10 +80,11 @@ class Part:
         self._opened.close()
         if self._is_whole:
             return
-        if self.length:
-            self.path.replace(released(self._key))
-        else:
-            self.path.unlink()
+        with suppress(FileNotFoundError):  # somebody has emptied the cache
+            if self.length:
+                self.path.replace(released(self._key))
+            else:
+                self.path.unlink()
 
     def write(self, chunk: bytes) -> None:
         rest = memoryview(chunk)

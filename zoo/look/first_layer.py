@@ -24,6 +24,9 @@ _COLUMNS = 16
 _NOISE = 32
 """Filters of noise are fitted for comparison, no more than that: large kernels take a second each."""
 
+_SMALLEST = 5
+"""Pixels a side of the smallest kernel that is fitted: the nine of 3x3 fit nearly any Gabor filter."""
+
 _DEAD = 0.05
 """A filter whose norm is less than this share of the layer's median has learnt nothing."""
 
@@ -42,32 +45,38 @@ class Filters(Look):
 
     ``nearest`` are the Gabor filters that fit the patterns best, ``noise`` the errors with which filters of noise
     of the same size are fitted: a kernel of few pixels is fitted by nearly any filter, and only the difference
-    to noise was learnt.
+    to noise says something. Both are None for kernels below 5 x 5, of which the fit says nothing.
     """
 
     weight: Tensor
     patterns: Tensor
     share: Tensor
-    nearest: Fit
-    noise: Tensor
+    nearest: Fit | None
+    noise: Tensor | None
     scaling: Scaling
 
     def orientations(self, bins: int = 8) -> Tensor:
         """How many filters have their wave's direction in each of ``bins`` equal parts of 0 to pi, int64.
 
-        The first part is centred on 0: upright stripes.
+        The first part is centred on 0: upright stripes. Raises :class:`SpecError` for filters that were not fitted.
         """
+        if self.nearest is None:
+            raise SpecError(
+                f"Filters of {_size(self.weight)} say no direction: expected {_SMALLEST}x{_SMALLEST} or more."
+            )
         width = math.pi / bins
         index = ((self.nearest.orientation / width + 0.5).floor() % bins).long()
         return index.bincount(minlength=bins)
 
     def facts(self) -> dict[str, Any]:
+        about = {"filters": len(self.weight), "shape": list(self.weight.shape[1:])}
+        if self.nearest is None or self.noise is None:
+            return about
         fitted = self.nearest
         rows = zip(*(value.tolist() for value in fitted), self.share.tolist(), strict=True)
         names = (*Fit._fields, "one_pattern")
         return {
-            "filters": len(self.weight),
-            "shape": list(self.weight.shape[1:]),
+            **about,
             "median_error": float(fitted.error.median()),
             "median_error_of_noise": float(self.noise.median()),
             "parameters_of_a_gabor_filter": PARAMETERS,
@@ -76,22 +85,27 @@ class Filters(Look):
         }
 
     def figure(self) -> "Figure":
-        """Each filter, below it the nearest Gabor filter and the error; at the end the orientations."""
+        """Each filter, below it the nearest Gabor filter and the error; at the end the orientations.
+
+        Of kernels too small to be fitted, the filters alone.
+        """
         count = len(self.weight)
         columns = min(count, _COLUMNS)
         rows = math.ceil(count / columns)
+        if self.nearest is None or self.noise is None:
+            figure = new_figure(max(0.62 * columns, 5.0), 0.75 * rows + 0.5, self.caption)
+            plain = figure.subplots(rows, columns, squeeze=False)
+            self._draw_filters(plain)
+            return figure
         figure = new_figure(max(0.62 * columns, 5.0), 1.5 * rows + 2.3, self.caption)
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.5 * rows, 1.6)).flat
         axes = above.subplots(2 * rows, columns, squeeze=False)
-        pictures = as_pictures(self.weight, self.scaling)
+        self._draw_filters(axes[::2])
         rendered = self.nearest.render(*self.weight.shape[2:])
-        for axis in axes.flat:
+        for axis in axes[1::2].flat:
             axis.set_axis_off()
         for index in range(count):
             row, column = divmod(index, columns)
-            axes[2 * row, column].imshow(
-                pictures[index].permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-            )
             limit = float(max(self.patterns[index].abs().max(), rendered[index].abs().max())) or 1.0
             axes[2 * row + 1, column].imshow(
                 rendered[index].numpy(), cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest"
@@ -104,7 +118,7 @@ class Filters(Look):
         turned.set_ylabel("filters", fontsize=7)
         both = [self.nearest.error.tolist(), self.noise.tolist()]
         errors.hist(
-            both, bins=12, range=(0, 1), label=["learned", "noise"], weights=[[1 / len(v)] * len(v) for v in both]
+            both, bins=12, range=(0, 1), label=["the network's", "noise"], weights=[[1 / len(v)] * len(v) for v in both]
         )
         errors.set_ylabel("share of filters", fontsize=7)
         errors.set_xlabel("what the nearest Gabor filter leaves (norm)", fontsize=7)
@@ -112,6 +126,13 @@ class Filters(Look):
         for axis in (turned, errors):
             axis.tick_params(labelsize=6)
         return figure
+
+    def _draw_filters(self, axes: Any) -> None:
+        """Each filter as a picture, row by row."""
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for axis, picture in zip(axes.flat, as_pictures(self.weight, self.scaling), strict=False):
+            axis.imshow(picture.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,17 +192,18 @@ def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -
     """The first convolution's filters of ``model`` as it computes them, and the Gabor filters nearest to them.
 
     Any number of input channels: three are shown in colour, others as their strongest pattern. ``scaling``
-    shows each filter on its own scale, or all on one (``shared``). Raises :class:`SpecError` for a network
+    shows each filter on its own scale, or all on one (``shared``). Kernels below 5 x 5 are not fitted: any eight
+    parameters fit nine pixels, learned or not. Raises :class:`SpecError` for a network
     without a convolution.
     """
     with opened(model, **args) as network:
         weight = first_layer(network).weight
         found, share = patterns(weight)
+        caption = f"{name_of(network)}, first layer: {len(weight)} filters of {_size(weight)}"
+        if min(weight.shape[2:]) < _SMALLEST:
+            return Filters(caption, weight, found, share, None, None, scaling)
         noise = torch.randn(min(len(weight), _NOISE), *weight.shape[1:], generator=torch.Generator().manual_seed(0))
-        caption = (
-            f"{name_of(network)}, first layer: {len(weight)} filters of {weight.shape[2]}x{weight.shape[3]}, "
-            "below each the nearest Gabor filter and what it leaves"
-        )
+        caption += ", below each the nearest Gabor filter and what it leaves"
         return Filters(caption, weight, found, share, fit(found), fit(patterns(noise)[0]).error, scaling)
 
 
@@ -251,6 +273,10 @@ def as_pictures(weight: Tensor, scaling: Scaling = "each") -> Tensor:
     shown = weight.float() if weight.shape[1] in (1, 3) else patterns(weight)[0].float()[:, None]
     limit = shown.abs().amax((1, 2, 3), keepdim=True) if scaling == "each" else shown.abs().amax()
     return 0.5 + 0.5 * shown / limit.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _size(weight: Tensor) -> str:
+    return f"{weight.shape[2]}x{weight.shape[3]}"
 
 
 class _Found(Exception):  # noqa: N818  # no error: it ends the run as soon as the question is answered

@@ -96,18 +96,23 @@ class Directory(msgspec.Struct):
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
         storage.refuse_links(Path(self.hub), self.folder)
-        if self.folder.exists():  # without weights: nothing that anybody fetches
-            for path, content in files.items():
-                storage.replace(self.folder / path, content)
-            storage.replace(self.folder / self.file, weights.read_bytes())
-            return ""
         Path(self.hub).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.hub, prefix=f".{self.repo}.part-") as part:
             whole = Path(part, "whole")
             for path, content in {**files, self.file: weights.read_bytes()}.items():
                 storage.replace(whole / path, content)
-            os.rename(whole, self.folder)
+            if self.folder.exists():  # without weights when we looked: nothing that anybody fetches
+                self._add(whole, [*files, self.file])
+            else:
+                os.rename(whole, self.folder)
         return ""
+
+    def _add(self, whole: Path, files: list[str]) -> None:
+        if (self.folder / self.file).exists():
+            raise _meanwhile(self.folder / self.file)
+        for path in files:
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(whole / path, self.folder / path)
 
 
 class Embedded(msgspec.Struct):
@@ -185,13 +190,12 @@ class Filesystem(msgspec.Struct):
                 raise MissingExtraError.of(f"The hub {self.name}", "s3fs", "zoo-vision[s3]") from None
             raise HubError(f"{self.name} needs a package that is not installed: {error}") from None
         except FileExistsError:
-            raise HubError(
-                f"{self.name}/{self.repo}/{self.file} has been published by somebody else meanwhile."
-            ) from None
+            raise _meanwhile(f"{self.name}/{self.repo}/{self.file}") from None
         except Exception as error:  # each file system raises its client's own errors
             kind = type(error).__name__
             hint = "Are its credentials in the environment?" if "Credentials" in kind or "Permission" in kind else ""
-            raise HubError(f"{self.name} cannot be written: {kind}: {error}", hint=hint) from None
+            reason = web.without_user(str(error))
+            raise HubError(f"{self.name} cannot be written: {kind}: {reason}", hint=hint) from None
 
 
 class HuggingFace(msgspec.Struct):
@@ -279,6 +283,10 @@ def _embedded(text: str, name: str) -> Embedded:
     if {"", ".", ".."} & set(folder.split("/")):
         raise SpecError(f"{text!r} names no folder of {package}.", hint="Say --to embedded:PACKAGE/FOLDER.")
     return Embedded(f"embedded:{package}", folder, f"{name}.safetensors", home / folder)
+
+
+def _meanwhile(file: object) -> HubError:
+    return HubError(f"{file} has been published by somebody else meanwhile.")
 
 
 def _held_file(file: Path) -> Held | None:

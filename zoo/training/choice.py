@@ -37,6 +37,9 @@ OPEN = ("hook_args", "optimizer_args")
 OUTSIDE = ("models", "data", "expected")
 """What a table says about its recipe, which is no part of it."""
 
+OWN = "own_images"
+"""The recipe for images that no other is meant for."""
+
 
 def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
     """The tables of the plugin's recipes by name, not yet validated; {} where it has none."""
@@ -58,24 +61,53 @@ def choose(
     data: str,
     name: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    *,
+    own: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """The recipe called ``name``, or the plugin's first for this model and data set, with changes.
 
     ``settings`` maps fields (``lr``, ``augment.flip``) to values; a string is read as a TOML value.
+    ``own`` is the table for images that no recipe is meant for, if they may be trained on all the same.
     Raises :class:`UnknownNameError` for a name that no table has and :class:`RecipeError` for a
     field or value that is not valid, or where no table is meant for the model and data.
     """
     model = model if isinstance(model, str) else model.name
     tables = {DEFAULT: {}, **read(plugin)}
+    if own is not None:
+        tables[OWN] = dict(own)
     if name is not None and name not in tables:
         raise UnknownNameError.of("recipe", name, tables, hint=f"Recipes of {plugin.name}: {', '.join(tables)}.")
-    name = name or default(tables, model, data)
+    name = name or default(tables, model, data) or (OWN if own is not None else None)
     if name is None:
         raise RecipeError(
             f"No recipe of {plugin.name} is meant for {model} on {data!r}.",
             hint=f"Choose one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
         )
     return resolve(name, tables[name], settings)
+
+
+def for_own_images(
+    count: int, *, is_small: bool, has_colour: bool, is_held_out: bool, is_trained: bool
+) -> dict[str, Any]:
+    """A recipe for ``count`` images that nobody has tried one on.
+
+    The rate suits the batch, and is lower for a network that ``is_trained``. Images as small as the network's
+    input are shifted, larger ones cut and resized; colour images, which are of things rather than signs, are
+    mirrored. A tenth is held out to choose the epoch by, unless images for it are ``is_held_out`` already.
+    """
+    batch_size = 128 if count >= 5000 else 32 if count >= 500 else 16
+    augment: dict[str, Any] = {"flip": has_colour}
+    augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": [0.35, 1.0]}}
+    return {
+        "note": "For images of one's own, which no recipe of the family is meant for.",
+        "epochs": 60,
+        "batch_size": batch_size,
+        "lr": 0.1 * batch_size / 128 * (0.1 if is_trained else 1),
+        "warmup_epochs": 3,
+        "validation": 0 if is_held_out else count // 10,
+        "keep": "best",
+        "augment": augment,
+    }
 
 
 def change(recipe: Recipe, settings: Mapping[str, Any] | None) -> Recipe:

@@ -31,10 +31,13 @@ class TrainingData(msgspec.Struct, frozen=True):
     validation: ImageSet | None = None
 
 
-def split(images: ImageSet | ImageStream, recipe: Recipe) -> TrainingData:
-    """Holds out ``recipe.validation`` of the training images, the same share of each class."""
+def split(images: ImageSet | ImageStream, recipe: Recipe, held_out: ImageSet | None = None) -> TrainingData:
+    """Holds out ``recipe.validation`` of the training images, the same share of each class.
+
+    Where that is 0, ``held_out`` are the images of the data set itself to score on after each epoch, if any.
+    """
     if recipe.validation == 0:
-        return TrainingData(images)
+        return TrainingData(images, held_out)
     if isinstance(images, ImageStream):
         raise RecipeError(
             f"validation = {recipe.validation}: no images can be held out of {images.name}, which is read as a stream.",

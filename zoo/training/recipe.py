@@ -119,6 +119,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Decides initial weights, order, augmentation and dropout."""
     validation: Natural = 0
     """Training images held out, the same share of each class, and scored after every epoch."""
+    keep: Literal["best", "last"] = "last"
+    """Which epoch's network the run leaves: the last one's, or that of the images held out most are right of."""
     input_size: Natural = 0
     """Side of the network's input in pixels; 0: as the model declares it."""
     normalize: Literal["model", "mean", "standardize", "zca"] = "model"

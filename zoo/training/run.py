@@ -3,6 +3,7 @@
 ``config.json``             model, recipe, data, versions, command
 ``log.jsonl``               one row an epoch
 ``checkpoint.safetensors``  the state to resume from
+``best.safetensors``        the network of the best epoch so far, where the recipe keeps that
 ``model.safetensors``       the trained network, written at the end
 ``events.*``                the log's numbers for TensorBoard, where that is installed
 """
@@ -28,7 +29,7 @@ IDENTITY = ("model", "args", "init", "recipe", "data", "preprocess")
 FREE = ("recipe.name", "recipe.note", "recipe.epochs", "init.weights")
 """What may change of them all the same."""
 
-PLACE = ("versions", "device", "threads", "processes", "cpu", "gpu")
+PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
 """The parts that say where it was computed: where they change, a bit of the numbers may."""
 
 
@@ -90,6 +91,10 @@ class Run:
     @property
     def model(self) -> Path:
         return self.directory / "model.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.directory / "best.safetensors"
 
     @property
     def _files(self) -> tuple[Path, ...]:
