@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo import processes, registry
+from zoo import arguments, processes, registry
 from zoo.creation import create_trained, info_of, require_classes
 from zoo.errors import DataError, PluginError, TrainingError, WeightsError, ZooError
 from zoo.spec import Model
