@@ -9,11 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from test_hub import CONTENT, directory, entry
+from test_hub import CONTENT, directory, entry, unpinned
 
-from zoo import hub
+from zoo import hub, pinning
 from zoo.errors import HubError
 from zoo.hub import transfer
+from zoo.publishing import destination
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -75,6 +76,22 @@ def test_a_proxy_that_never_ends_its_answer_is_an_error(monkeypatch: pytest.Monk
         monkeypatch.setenv("HTTPS_PROXY", address)
         with pytest.raises(HubError, match="does not answer within"):
             hub.fetch(entry(), source="https://127.0.0.1:1")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", ["continue", "headers", "chunk extension"])
+def test_a_hub_that_never_ends_its_answer_neither_pins_nor_is_published_to(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_TIMEOUT", "0.3")
+    monkeypatch.setenv("HF_TOKEN", "token-of-alice")
+    place = destination.parse("hf://alice/tiny", "tiny.c10")
+    with serving(*ENDLESS[what]) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(HubError, match="does not answer within"):
+            pinning.resolve(unpinned())
+        with pytest.raises(HubError, match="no answer within"):
+            place.held()
 
 
 DIGITS = b"9" * 5000

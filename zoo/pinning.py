@@ -4,6 +4,7 @@ What a hub says now is written into the manifest once, and believed from then on
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,14 +109,18 @@ def _ask_hugging_face(entry: Weights) -> Weights:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    host = huggingface.host()
+    from zoo.hub.deadline import within
+
+    host, limit = huggingface.host(), time_limit()
     last: Exception | None = None
     for token in (None, False):  # an expired token is refused even where nobody needs one
         api = HfApi(endpoint=huggingface.endpoint(), token=token, library_name="zoo-vision")
         try:
-            commit = api.model_info(entry.repo, revision=entry.revision or None, timeout=time_limit()).sha
-            rows = api.get_paths_info(entry.repo, [entry.file], revision=commit)
+            commit = within(limit, partial(api.model_info, entry.repo, revision=entry.revision or None)).sha
+            rows = within(limit, partial(api.get_paths_info, entry.repo, [entry.file], revision=commit))
             break
+        except TimeoutError:
+            raise HubError(f"{host} does not answer within {limit:g} s") from None
         except RevisionNotFoundError:
             raise HubError(f"{host} has no revision {entry.revision or 'main'} of {entry.repo}") from None
         except RepositoryNotFoundError as error:

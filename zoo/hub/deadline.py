@@ -5,11 +5,16 @@ never ends a chunk's size would hold its client for good.
 """
 
 import io
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from socket import socket
-from typing import Any
+from typing import Any, TypeVar
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+
+T = TypeVar("T")
 
 
 def open(url: str, headers: dict[str, str], limit: float) -> "Response | None":
@@ -23,6 +28,23 @@ def open(url: str, headers: dict[str, str], limit: float) -> "Response | None":
         opener.add_handler(handler)
     response: Response | None = opener.open(Request(url, headers=headers), timeout=limit)
     return response
+
+
+def within(seconds: float, ask: Callable[[], T]) -> T:
+    """What ``ask``, a question put through another client, returns; raises TimeoutError after ``seconds``.
+
+    Its thread is left to itself then: nothing ends a client that waits for a server.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # it is raised where the answer is asked for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return answer.result(seconds)
 
 
 class Response(HTTPResponse):

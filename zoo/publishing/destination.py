@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,8 @@ from zoo import storage
 from zoo.errors import HubError, MissingExtraError, SpecError
 from zoo.hub import address, huggingface, web
 from zoo.hub.cache import hash_of
+from zoo.hub.deadline import within
+from zoo.hub.transfer import time_limit
 
 T = TypeVar("T")
 
@@ -234,8 +237,6 @@ class HuggingFace(msgspec.Struct):
             additions.append(CommitOperationAdd(self.file, str(weights)))
             done = api.create_commit(self.repo, additions, commit_message=message, parent_commit=head)
             return str(done.oid)
-        except HubError:
-            raise
         except Exception as error:  # as above
             raise self._refused(error) from None
 
@@ -251,7 +252,7 @@ class HuggingFace(msgspec.Struct):
         return HfApi(endpoint=huggingface.endpoint(), token=token)
 
     def _held(self, api: Any) -> Held | None:
-        info = api.model_info(self.repo, files_metadata=True)
+        info = within(time_limit(), partial(api.model_info, self.repo, files_metadata=True))
         for file in info.siblings or ():
             if file.rfilename == self.file:
                 if file.lfs is None:
@@ -263,7 +264,7 @@ class HuggingFace(msgspec.Struct):
         if isinstance(error, HubError):
             return error
         status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = web.without_user(str(error).strip().partition("\n")[0])
+        reason = web.without_user(str(error).strip().partition("\n")[0]) or f"no answer within {time_limit():g} s"
         hint = {
             401: "Its token is not known there: HF_TOKEN, or hf auth login.",
             403: "Its token may not write there.",
