@@ -149,7 +149,7 @@ def maximize(
 ) -> None:
     """Make images that drive channels, units or classes most.
 
-    Without --layer, channels are classes; without --channel, the first nine. NAME without a tag stands for the
+    Without --layer, channels are classes; without --channel, the first ten. NAME without a tag stands for the
     model's default weights.
     """
     from zoo import look
