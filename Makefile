@@ -12,16 +12,26 @@ ifneq ($(wildcard ../shared/weights),)
 export ZOO_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: demo test test-slow lint bench clean
+# A worker a core, of one thread each: they finish sooner than one worker whose kernels share the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations 10
+
+.PHONY: demo test test-slow test-random test-versions lint bench clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
+# TESTFLAGS go to pytest: --fail-on-skip fails where data or a library is missing.
 test: lint
-	$(BIN)/python -m pytest -q
+	$(PYTEST) $(TESTFLAGS)
 
 test-slow: $(VENV)/test-ready
-	$(BIN)/python -m pytest -q -m slow --timeout 3600
+	$(BIN)/python -m pytest -q -m slow --timeout 3600 --durations 10 $(TESTFLAGS)
+
+test-random: $(VENV)/test-ready
+	$(PYTEST) --random-order $(TESTFLAGS)
+
+test-versions: $(VENV)/test-ready
+	$(BIN)/python tests/versions.py
 
 lint: $(VENV)/test-ready
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ import zoo
 from zoo import creation, evaluation, training
 from zoo.data import ImageSet
 from zoo.memory import keep_freed_memory
-from zoo.training import schedule
+from zoo.training import choice, schedule
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches
 
@@ -57,7 +57,7 @@ def network() -> nn.Module:
 
 
 def recipe(batch: int, **changes: Any) -> training.Recipe:
-    return training.recipe.resolve("benchmark", {}, {**BASE, "batch_size": batch, **changes})
+    return choice.resolve("benchmark", {}, {**BASE, "batch_size": batch, **changes})
 
 
 class Watch(Silent):

@@ -9,19 +9,24 @@ import sys
 from measure import Process, in_turns, table
 
 PYTHON = sys.executable
-COMMANDS = {
-    "python -c pass": [PYTHON, "-c", "pass"],
-    "click, msgspec, entry points": [PYTHON, "-c", "import click, msgspec, importlib.metadata as m; m.entry_points()"],
-    "zoo list": [PYTHON, "-m", "zoo", "list"],
-    "zoo info": [PYTHON, "-m", "zoo", "info", "resnet152"],
-    "zoo plugins": [PYTHON, "-m", "zoo", "plugins"],
-    "timm.list_models": [PYTHON, "-c", "import timm; print(timm.list_models('*resnet*'))"],
+LEAST = "import click, msgspec, importlib.metadata as m; m.entry_points()"
+OFFLINE = {"ZOO_OFFLINE": "1", "ZOO_HUB": ""}
+PROCESSES = {
+    "python -c pass": Process([PYTHON, "-c", "pass"]),
+    "click, msgspec, entry points": Process([PYTHON, "-c", LEAST]),
+    "zoo list": Process([PYTHON, "-m", "zoo", "list"]),
+    "zoo info": Process([PYTHON, "-m", "zoo", "info", "resnet152"]),
+    "zoo plugins": Process([PYTHON, "-m", "zoo", "plugins"]),
+    "zoo fetch, network off": Process(
+        [PYTHON, "-m", "zoo", "fetch", "resnet152.tv_in1k", "--allow-unpinned"], OFFLINE, exit_code=1
+    ),
+    "timm.list_models": Process([PYTHON, "-c", "import timm; print(timm.list_models('*resnet*'))"]),
 }
 
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    results = in_turns({name: Process(command) for name, command in COMMANDS.items()}, runs)
+    results = in_turns(PROCESSES, runs)
     peer = results["timm.list_models"].seconds
     rows = [
         (

@@ -3,16 +3,36 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hub_server import HubServer
+from hypothesis import settings
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, whose children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # huggingface_hub reads it at import, whoever imports it first
+
+
+# No deadline: a busy machine is not a failure. In CI the same examples each time: a red run blames the change.
+settings.register_profile("zoo", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("zoo")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fail-on-skip", action="store_true", help="A test that would be skipped fails.")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With ``--fail-on-skip``, data or a library that is not there is a failure; ``may_skip`` exempts a test."""
+    report = yield
+    if report.skipped and item.config.getoption("--fail-on-skip") and item.get_closest_marker("may_skip") is None:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped: {report.longrepr[-1] if report.longrepr else ''}"
+    return report
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +115,50 @@ def s3_server(_moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with urlopen(Request(f"{_moto}/moto-api/reset", method="POST")):
         return _moto
+
+
+@pytest.fixture
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project, and the working directory in it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A private key; the public one lies beside it as ``lab.pub``."""
+    from signed import write_key
+
+    return write_key(tmp_path / "lab.pem")
+
+
+@pytest.fixture(scope="session")
+def _converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    import zoo
+    from zoo import tensorfile
+    from zoo.convert import convert
+
+    folder = tmp_path_factory.mktemp("converted")
+    torch.manual_seed(0)
+    about = {"model": "resnet20", "num_classes": 10}
+    tensorfile.write(zoo.create("resnet20").state_dict(), folder / "raw.safetensors", about)
+    convert(folder / "raw.safetensors", "resnet20.tiny", folder / "hub" / "resnet20.tiny.safetensors")
+    return folder / "hub"
+
+
+@pytest.fixture
+def converted_hub(_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that ZOO_HUB names, with ``resnet20.tiny``, probe included, as zoo convert makes it."""
+    import shutil
+
+    from zoo import registry
+
+    folder = tmp_path / "hub"
+    shutil.copytree(_converted, folder)
+    monkeypatch.setenv("ZOO_HUB", str(folder))
+    registry.clear()
+    return folder

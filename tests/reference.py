@@ -26,13 +26,18 @@ def public_weights(name: str) -> Path:
     return _file("ZOO_WEIGHTS", name)
 
 
+def real_data(name: str) -> Path:
+    """A file or folder of the real data sets; skips where ``ZOO_DATA`` has it not."""
+    return _file("ZOO_DATA", name)
+
+
 def cifar10_test_images(count: int) -> tuple[Tensor, Tensor]:
     """The first images of CIFAR-10's test set, float32 N 3 32 32 in [0, 1], and their labels, int64 N."""
     import numpy
     from PIL import Image
     from pyarrow import parquet
 
-    file = _file("ZOO_DATA", "cifar10/test-00000-of-00001.parquet")
+    file = real_data("cifar10/test-00000-of-00001.parquet")
     rows = next(parquet.ParquetFile(file).iter_batches(count)).to_pylist()
     pixels = [numpy.asarray(Image.open(io.BytesIO(row["img"]["bytes"])).convert("RGB")) for row in rows]
     images = torch.from_numpy(numpy.stack(pixels)).permute(0, 3, 1, 2).float() / 255  # N H W C -> N C H W

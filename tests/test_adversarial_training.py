@@ -20,10 +20,10 @@ from zoo.errors import RecipeError
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, train
 from zoo.training.adversary import Adversary
+from zoo.training.choice import resolve
 from zoo.training.display import Silent
 from zoo.training.lessons import Lessons
 from zoo.training.portion import Portion
-from zoo.training.recipe import resolve
 
 ATTACKED = {**test_training.RECIPE_FIELDS, "ema": 0.0, "epochs": 3}
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ LAYERS = (
     "packing",
     "probing",
     "evaluation",
+    "claims",
     "convert",
     "verification",
     "attack",
@@ -72,8 +74,8 @@ LAYERS = (
 )
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
-WITH_TORCH = {"tensorfile", "probe", "counting", "data", "load", "convert", "evaluation", "training", "testing"}
-WITH_TORCH |= {"attack", "extraction", "classifiers", "initial", "look", "publishing"}
+WITH_TORCH = {"tensorfile", "probe", "counting", "data", "load", "convert", "evaluation", "claims", "training"}
+WITH_TORCH |= {"attack", "extraction", "classifiers", "initial", "look", "publishing", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
@@ -158,6 +160,17 @@ def test_torch_and_optional_libraries_are_imported_only_where_they_may_be(file: 
         if own not in WITH_TORCH:
             assert top not in ("torch", "numpy", "safetensors"), f"{file}:{found.line} imports {top}"
             assert top != "zoo" or rest.partition(".")[0] not in WITH_TORCH, f"{file}:{found.line} brings torch"
+
+
+def test_contributing_says_where_every_module_is_tested() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where a module is tested")[2]
+    rows = re.findall(r"^\| (`.*`) \| (`.*`) \|$", text, re.MULTILINE)
+    patterns = [pattern for row, _ in rows for pattern in re.findall(r"`(.*?)`", row)]
+    modules = {file.relative_to(ROOT / "zoo").with_suffix("").as_posix() for file in CORE}
+    assert {module for module in modules if not any(fnmatchcase(module, pattern) for pattern in patterns)} == set()
+    assert {pattern for pattern in patterns if not any(fnmatchcase(module, pattern) for module in modules)} == set()
+    named = {name for _, row in rows for name in re.findall(r"`(.*?)`", row)}
+    assert {name for name in named if not (ROOT / "tests" / f"{name}.py").is_file()} == set()
 
 
 def test_asking_imports_no_torch() -> None:

@@ -127,3 +127,13 @@ def test_a_misspelt_argument_is_answered_with_the_nearest(name: str, args: dict[
     with pytest.raises(UnknownNameError) as caught:
         zoo.create(name, **args)
     assert said in str(caught.value)
+
+
+def test_training_with_an_argument_that_its_file_cannot_set_says_so_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UnknownNameError, match="Unknown data set"), caplog.at_level("WARNING", logger="zoo"):
+        zoo.train("resnet20", "zzz", args={"depth": 8, "shortcut": "B"}, output=tmp_path / "run")
+    assert [record.getMessage() for record in caplog.records] == [
+        "resnet20: a file of its weights cannot set depth: give it again (--arg) whenever you load the trained network"
+    ]

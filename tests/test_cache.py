@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from zoo import hub
 from zoo.errors import HubError, IntegrityError
 from zoo.hub import cache
+from zoo.hub.parts import Part
 from zoo.manifest import Weights
 
 CONTENT = hashlib.shake_256(b"a small file").digest(50_000)
@@ -52,6 +54,12 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.root() == tmp_path / ".cache" / "zoo"
+
+
+def test_the_cache_may_lie_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ZOO_CACHE", "~/weights")
+    assert cache.root() == tmp_path / "weights"
 
 
 def test_a_file_that_was_never_fetched_is_not_cached() -> None:
@@ -112,6 +120,33 @@ def test_damage_that_no_stat_shows_is_found_by_a_deep_look_and_from_then_on(kept
         hub.verify(WEIGHTS)
 
 
+def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.stamp_of(kept).unlink()
+    hash_of = cache.hash_of
+
+    def change_behind(opened: BinaryIO) -> Any:
+        digest = hash_of(opened)
+        flip(kept)
+        return digest
+
+    monkeypatch.setattr(cache, "hash_of", change_behind)
+    assert cache.sha256_of(kept) == SHA256  # of what it was
+    monkeypatch.undo()
+    assert cache.sha256_of(kept) == hashlib.sha256(kept.read_bytes()).hexdigest() != SHA256
+
+
+def test_what_a_killed_process_left_of_a_stamp_goes_with_the_next_stamp(kept: Path) -> None:
+    """But not what another process may be writing now."""
+    left = [kept.with_name(f"{kept.name}.stamp.{number}{cache.UNFINISHED}") for number in ("0", "1")]
+    for file in left:
+        file.write_bytes(b"x")
+    os.utime(left[0], (0, 0))
+    cache.stamp_of(kept).unlink()
+    cache.sha256_of(kept)
+    assert cache.stamp_of(kept).exists()
+    assert [file.exists() for file in left] == [False, True]
+
+
 def test_a_truncated_file_is_not_cached(kept: Path) -> None:
     with kept.open("r+b") as opened:
         opened.truncate(100)
@@ -127,9 +162,9 @@ def test_a_change_at_once_after_the_move_into_place_shows_in_the_stat(tmp_path: 
 
 
 def test_a_part_goes_on_where_another_process_stopped() -> None:
-    with cache.Part("key") as part:
+    with Part("key") as part:
         part.write(CONTENT[:20_000])
-    with cache.Part("key") as part:
+    with Part("key") as part:
         assert part.length == 20_000
         part.write(CONTENT[20_000:])
         part.finish()
@@ -138,7 +173,7 @@ def test_a_part_goes_on_where_another_process_stopped() -> None:
 
 
 def test_a_part_that_starts_again_forgets_what_it_held() -> None:
-    with cache.Part("key") as part:
+    with Part("key") as part:
         part.write(b"something else, and longer" * 10_000)
         part.restart()
         part.write(CONTENT)
@@ -182,10 +217,10 @@ def test_a_damaged_note_of_an_unpinned_entry_is_no_note(note: bytes) -> None:
 
 
 def test_an_empty_file_is_a_file_and_an_empty_part_is_none() -> None:
-    with cache.Part("key") as part:
+    with Part("key") as part:
         pass
     assert not part.path.exists()
-    with cache.Part("key") as part:
+    with Part("key") as part:
         part.finish()
     empty = hashlib.sha256().hexdigest()
     assert cache.admit(part.path, WEIGHTS, empty).read_bytes() == b""

@@ -396,6 +396,24 @@ def test_a_network_that_crashes_fails_alone(hub: Path, tmp_path: Path, monkeypat
     assert "ended without an answer: signal SIGABRT" in rows["bad_net.x"]["error"]
 
 
+@pytest.mark.parametrize("on_the_path", [False, True], ids=["as a program", "as in a notebook"])
+def test_verify_imports_nothing_from_the_working_directory(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_the_path: bool
+) -> None:
+    ask("fetch", "resnet20.tiny")
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    for name in ("msgspec", "json", "zoo_resnet", "sitecustomize"):
+        (stick / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+    monkeypatch.chdir(stick)
+    if on_the_path:
+        monkeypatch.setattr(sys, "path", ["", *sys.path])
+    from zoo import verification
+
+    assert verification.verify("resnet20.tiny").weights == "resnet20.tiny"
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_network_that_hangs_is_ended(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_broken(tmp_path / "site", hub, "time.sleep(60)", monkeypatch)
     answer = ask("verify", "bad_net.x", "--timeout", "2")
@@ -483,6 +501,16 @@ def test_a_truncated_image_is_named_and_the_others_are_classified(
     assert answer.stdout.startswith(f"{good}\n")
 
 
+def test_predict_shows_no_probabilities_of_a_network_that_gives_nan(tmp_path: Path, pictures: Path) -> None:
+    state = zoo.create("resnet20").state_dict()
+    state["fc.bias"][3] = float("nan")
+    tensorfile.write(state, tmp_path / "nan.safetensors", {"model": "resnet20", "num_classes": 10})
+    picture = next((pictures / "test").rglob("*.png"))
+    answer = ask("predict", "resnet20", "--weights", tmp_path / "nan.safetensors", picture)
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert "the network's outputs contain NaN or infinity" in answer.stderr
+
+
 def test_predict_without_weights_says_what_there_is(pictures: Path) -> None:
     answer = ask("predict", "resnet1202", pictures / "test" / "kind0" / "00.png")
     assert answer.exit_code == 1
@@ -551,8 +579,8 @@ def test_train_leaves_weights_that_the_other_commands_take(pictures: Path, tmp_p
     words = [*TRAIN, "--data", pictures, "--set", "epochs=2", "-o", tmp_path / "run"]
     answer = ask(*words, "--stop-after", 1)
     assert answer.exit_code == 0, answer.stderr
-    assert "Paused after epoch 1. Go on with\n  zoo train resnet20 --data" in answer.stderr
-    answer = ask(*words, "--resume", "--json")
+    assert f"Paused after epoch 1. Go on with\n  zoo train --resume -o {tmp_path / 'run'}\n" in answer.stderr
+    answer = ask("train", "--resume", "-o", tmp_path / "run", "--json")
     assert answer.exit_code == 0, answer.stderr
     done = json.loads(answer.stdout)
     assert done["last"]["epoch"] == 2
@@ -581,7 +609,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(pictures: Path, tmp_pat
         assert process.wait(60) == 130
     assert "Traceback" not in said
     assert f"Interrupted. The checkpoint is {output / 'checkpoint.safetensors'}; go on with" in said
-    assert said.rstrip().endswith(f"-o {output} --resume")
+    assert said.rstrip().endswith(f"zoo train --resume -o {output}")
     assert (output / "checkpoint.safetensors").exists()
 
 

@@ -278,6 +278,17 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
         check()
 
 
+def test_what_a_row_declares_is_checked_of_each_model_and_its_code_of_the_smallest_of_a_kind() -> None:
+    """resnet20 and resnet32 differ in depth alone; plain20 is built otherwise, by another shortcut."""
+    slow = {check.name for check in checks_of("resnet") if check.is_slow}
+    code = {"num_classes", "in_chans", "reset_classifier", "features", "forward"}
+    code |= {"determinism", "skipped_initialisation", "round_trip", "gradients", "attack"}
+    of_each = {"row", "interface", "parameters", "macs"}
+    assert {f"resnet32-{name}" for name in code} <= slow
+    assert not slow & {f"{model}-{name}" for model in ("resnet20", "plain20") for name in code}
+    assert not slow & {f"{model}-{name}" for model in ("resnet32", "resnet1202", "resnet152") for name in of_each}
+
+
 def test_a_giant_that_needs_real_numbers_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "GIANT_PARAMS", 0)
     specimen.install(tmp_path, monkeypatch, ("x = x.mean((2, 3))", "x = x.mean((2, 3)) + 0 * x.sum().item()"))

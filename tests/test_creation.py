@@ -2,22 +2,29 @@
 
 import hashlib
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import distributions
 import pytest
 import specimen
 import torch
+from click.testing import CliRunner
+from hub_server import HubServer
 from PIL import Image
 from torch import Tensor, nn
 
 import zoo
-from zoo import tensorfile
+from zoo import registry, tensorfile
+from zoo.cli import cli
 from zoo.creation import info_of
 from zoo.errors import (
+    DataError,
     FileFormatError,
+    MissingExtraError,
     SpecError,
     TensorMismatchError,
     UnknownNameError,
@@ -295,3 +302,79 @@ def test_creating_imports_neither_torchvision_nor_timm(file: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_type_alone_has_its_effect(dtype: torch.dtype, file: Path) -> None:
+    for module in (zoo.create("resnet20", dtype=dtype), zoo.create("resnet20", weights=file, dtype=dtype)):
+        assert {parameter.dtype for parameter in module.parameters()} == {dtype}
+
+
+def test_a_device_alone_has_its_effect() -> None:
+    module = zoo.create("resnet20", device="meta")
+    assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "said"),
+    [
+        ("zoo.DataError('of the hook', hint='its own')", DataError, "of the hook\nits own"),
+        ("KeyError('of the hook')", TensorMismatchError, "does not fit"),
+    ],
+)
+def test_what_a_translate_hook_says_itself_is_what_is_told(
+    raised: str, expected: type[ZooError], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other error of its may come of tensors that are none of its own: then those do not fit."""
+    more = {"translation.py": f"import zoo\ndef translate(tensors, module):\n    raise {raised}\n".encode()}
+    change = ('build="PACKAGE.model:build",', 'build="PACKAGE.model:build", translate="PACKAGE.translation:translate",')
+    specimen.install(tmp_path / "site", monkeypatch, change, more=more)
+    tensorfile.write({"other": torch.zeros(1)}, tmp_path / "net.safetensors", {})
+    with pytest.raises(ZooError) as caught:
+        zoo.create("net", weights=tmp_path / "net.safetensors")
+    assert type(caught.value) is expected
+    assert said in str(caught.value)
+
+
+UNPINNED = """
+[resnet110.own]
+repo = "alice/net"
+file = "model.safetensors"
+pinned = false
+"""
+
+
+@pytest.mark.parametrize("name", ["resnet110.own", "resnet110"])
+def test_the_hint_for_unpinned_weights_leads_to_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first words are a command; after it, what it says to use works."""
+    (tmp_path / "manifest.toml").write_text(UNPINNED)
+    monkeypatch.setenv("ZOO_HUB", str(tmp_path))
+    registry.clear()
+    content = tensorfile.write(zoo.create("resnet110").state_dict(), tmp_path / "alice/net/model.safetensors", {})
+    with pytest.raises(UnpinnedError) as caught:
+        zoo.create(name, pretrained=True)
+    command = re.match(r"zoo (fetch \S+ --allow-unpinned)", caught.value.hint)
+    assert command is not None
+    assert CliRunner().invoke(cli, command[1].split()).exit_code == 0
+    file = zoo.create("resnet110.own").zoo_info.file
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == content
+
+
+def test_what_is_not_installed_is_told_before_anything_is_fetched(
+    hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.commit("alice/net", {"model.safetensors": b"x"})
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    entry = f'[pet_net.own]\nrepo = "alice/net"\nfile = "model.safetensors"\nsha256 = "{sha256}"\n'
+    (tmp_path / "manifest.toml").write_text(entry)
+    monkeypatch.setenv("ZOO_HUB", str(tmp_path))
+    text = distributions.plugin("pet", "pet_net").replace("build=", 'requires=(Requirement("absent", "a"),), build=')
+    site = distributions.install(tmp_path / "site", "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
+    monkeypatch.syspath_prepend(site)
+    registry.clear()
+    with pytest.raises(MissingExtraError, match="pet_net needs absent, which is not installed"):
+        zoo.create("pet_net.own")
+    assert hub_server.requests == []

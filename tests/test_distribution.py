@@ -1,8 +1,9 @@
 """What people install: the wheels of Zoo and of a third party's plugin, in an environment without this source tree."""
 
 import json
-import math
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -152,16 +153,26 @@ def test_embedded_weights_score_what_their_manifest_claims(installed: Environmen
     assert report["correct"] == claim["hello_net"]["digits"]["scores"]["digits/test"]["correct"]
 
 
-def test_a_network_trains_for_an_epoch_and_is_evaluated(installed: Environment) -> None:
-    installed.run("zoo", "train", "hello_net", "--data", "digits", "--set", "epochs=1", "-o", "run")
-    (row,) = map(json.loads, (installed.folder / "run" / "log.jsonl").read_text().splitlines())
-    assert row["loss"] < math.log(10)  # better than guessing one of ten
-    written = str(installed.folder / "run" / "model.safetensors")
-    report = json.loads(
-        installed.run("zoo", "evaluate", "hello_net", "--data", "digits", "--weights", written, "--json")
-    )
-    assert report["n"] == 360
-    assert report["correct"] == pytest.approx(report["top1"] * 3.6)
+def test_the_commands_of_the_examples_page_work(installed: Environment) -> None:
+    page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^\$ (zoo .*)$", page, re.MULTILINE)]
+    printed = {words[1]: installed.run(*words) for words in commands}
+    assert printed.keys() == {"plugins", "train", "evaluate"}
+    assert re.search(r"hello +.*ok", printed["plugins"])
+    (score,) = re.findall(r"([\d.]+)%", printed["evaluate"])[:1]
+    assert float(score) > 80  # the page's own recipe, on ten digits
+
+
+def test_the_examples_page_installs_what_it_needs_from_the_source() -> None:
+    """No registry has Zoo: the first command brings every distribution of this repository that the example needs."""
+    page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    words = shlex.split(re.findall(r"^\$ pip install (.*)$", page, re.MULTILINE)[0])
+    assert words[::2] == ["-e"] * (len(words) // 2)
+    folders = [EXAMPLE / word.partition("[")[0] for word in words[1::2]]
+    projects = [tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"] for folder in folders]
+    brought = {project["name"] for project in projects}
+    needed = {re.split(r"[^\w-]", word)[0] for project in projects for word in project["dependencies"]}
+    assert {name for name in needed if name.startswith("zoo")} <= brought == {"zoo-vision", "zoo-hello"}
 
 
 def test_a_third_party_runs_the_conformance_kit(installed: Environment) -> None:

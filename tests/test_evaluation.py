@@ -1,5 +1,6 @@
 """Scores: right counts, Wilson's interval, comparison with a claim."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +14,13 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 import zoo
+from zoo import look
+from zoo.attack import robustness
+from zoo.attack.patch_training import train_patch
+from zoo.claims import check
 from zoo.data import ImageSet
-from zoo.errors import DataError, WeightsError
-from zoo.evaluation import check, evaluate
+from zoo.errors import DataError, SpecError, WeightsError
+from zoo.evaluation import evaluate
 from zoo.interval import wilson
 from zoo.manifest import Score
 from zoo.spec import Preprocess
@@ -122,6 +127,8 @@ def test_outputs_that_are_not_numbers_are_not_scored() -> None:
 def test_labels_beyond_the_networks_classes_are_refused() -> None:
     with pytest.raises(DataError, match="labels up to 9, the network 3 classes"):
         evaluate(Constant([0.0, 1.0, 2.0]), images(), preprocess=PREPROCESS)
+    with pytest.raises(DataError, match="labels up to 9, the network 9 classes"):
+        evaluate(Constant([0.0] * 9), images(), preprocess=PREPROCESS)
 
 
 def test_top5_of_five_classes_says_nothing() -> None:
@@ -158,15 +165,61 @@ def test_a_claim_agrees_where_it_lies_in_the_interval() -> None:
     assert "the paper" in check(report, claim(top1=50.0)).message
 
 
-def test_a_claim_without_top1_does_not_agree_and_another_fingerprint_is_mentioned() -> None:
+def test_a_claim_without_top1_does_not_agree() -> None:
     report = evaluate(network(), images(), preprocess=PREPROCESS)
     assert not check(report, claim()).agrees
-    assert "other images" in check(report, claim(top1=report.top1, fingerprint="sha256:" + "0" * 64)).message
 
 
-def test_a_score_on_another_data_set_comes_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """The digits' network and MNIST both have ten classes, CIFAR-10 has ten others: only a person can know."""
-    pixels = torch.zeros(10, 1, 8, 8, dtype=torch.uint8)
-    other = ImageSet("letters", "test", tuple("abcdefghij"), torch.arange(10), pixels)
-    zoo.evaluate("resnet20.digits", other)
+def test_a_claim_that_names_no_images_agrees_by_its_numbers_alone() -> None:
+    report = evaluate(network(), images(), preprocess=PREPROCESS)
+    compared = check(report, claim(top1=report.top1))
+    assert (compared.agrees, "images (" in compared.message) == (True, False)
+
+
+@pytest.mark.parametrize("about", [{"fingerprint": "sha256:" + "0" * 64}, {"n": COUNT + 1}])
+def test_other_images_confirm_nothing_unless_they_are_said_to_do(about: dict[str, Any]) -> None:
+    report = evaluate(network(), images(), preprocess=PREPROCESS)
+    compared = check(report, claim(top1=report.top1, **about))
+    assert not compared.agrees
+    assert re.search("the claim is about .*, which neither confirm nor refute it", compared.message)
+    assert check(report, claim(top1=report.top1, **about), allow_other_images=True).agrees
+    assert not check(report, claim(top1=report.interval[1] + 1, **about), allow_other_images=True).agrees
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16, "torch.bfloat16"])
+def test_bfloat16_is_what_is_asked_for_however_it_is_said(dtype: Any) -> None:
+    exact, rounded = (evaluate(network(), images(), preprocess=PREPROCESS, dtype=kind) for kind in (None, dtype))
+    assert (exact.dtype, rounded.dtype) == ("float32", "bfloat16")
+    assert exact.loss != rounded.loss
+    assert exact.loss == pytest.approx(rounded.loss, rel=0.05)
+    assert evaluate(network(), images(), preprocess=PREPROCESS, dtype=torch.float32).loss == exact.loss
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, "float64", "half"])
+def test_another_type_is_refused(dtype: Any) -> None:
+    with pytest.raises(SpecError, match="scored in float32 or bfloat16"):
+        evaluate(network(), images(), preprocess=PREPROCESS, dtype=dtype)
+
+
+def others(classes: str) -> ImageSet:
+    return ImageSet("others", "test", tuple(classes), torch.arange(10), torch.zeros(10, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_a_score_on_a_data_set_of_some_other_classes_comes_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    zoo.evaluate("resnet20.digits", others("0123456abc"))
     assert "resnet20.digits knows the classes of digits" in caplog.text
+    caplog.clear()
+    zoo.evaluate("resnet20.digits", others("0123456789"))
+    assert not caplog.text
+
+
+def test_images_of_other_classes_alone_are_not_measured_on() -> None:
+    letters = others("abcdefghij")
+    with pytest.raises(DataError, match=r"classes of digits \(0, 1, 2, ...\), none of which is one of others"):
+        zoo.evaluate("resnet20.digits", letters)
+    with pytest.raises(DataError, match="none of which"):
+        robustness.curve("resnet20.digits", letters, "fgsm", [0.0])
+    with pytest.raises(DataError, match="none of which"):
+        look.invariance(["resnet20.digits"], letters)
+    with pytest.raises(DataError, match="none of which"):
+        train_patch("resnet20.digits", letters, target=1, steps=1)

@@ -5,7 +5,6 @@ import os
 import random
 import re
 import resource
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -290,9 +289,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroke
         "error: run/checkpoint.safetensors cannot be written: No space left on device.\nhint: It takes "
     )
     assert "bytes, 9" in no_checkpoint["said"]
-    assert no_checkpoint["said"].endswith(
-        f"are free there. Make room. Then go on with\n  zoo {shlex.join(TRAIN)} --resume\n"
-    )
+    assert no_checkpoint["said"].endswith("are free there. Make room. Then go on with\n  zoo train --resume -o run\n")
     assert nothing["said"].startswith("error: run/config.json cannot be written: No space left on device.")
     for answer in (no_checkpoint, nothing):
         assert answer["checkpoint"] == paused["checkpoint"]

@@ -2,16 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import distributions
 import pytest
 from click.testing import CliRunner, Result
+from scipy.stats import binomtest
 
 import zoo
 from zoo import registry, tensorfile
 from zoo.cli import cli
+from zoo.errors import PluginError
 
 MODEL = '''
+import msgspec
+import zoo.evaluation
 from torch import nn
 
 def build(*, num_classes, in_chans, bias=True):
@@ -26,8 +31,19 @@ def pause(model, data, recipe, run, *, preprocess, device=None):
     run.is_paused = True
     return model
 
+def nothing(model, data, recipe, run, *, preprocess, device=None):
+    pass
+
+def stumble(model, data, *more, preprocess, device=None):
+    raise KeyError("weights")
+
+CHANGES = {}
+
 def evaluate(model, data, *, preprocess, device=None):
-    return len(data)
+    """Three right of all, whatever the network says."""
+    report = zoo.evaluation.evaluate(model, data, preprocess=preprocess, device=device)
+    report = msgspec.structs.replace(report, correct=3, top1=100 * 3 / report.n)
+    return msgspec.structs.replace(report, **CHANGES)
 '''
 
 
@@ -99,12 +115,76 @@ def test_a_hook_that_pauses_leaves_no_finished_weights(own: Path, monkeypatch: p
 
 
 def test_a_familys_own_evaluate_hook_is_the_one_that_scores(own: Path) -> None:
-    assert zoo.evaluate(zoo.create("own_net"), "digits") == 360
+    assert zoo.evaluate(zoo.create("own_net"), "digits").correct == 3
+
+
+def test_the_core_computes_what_follows_from_a_hooks_counts(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import own_model  # of the fixture's distribution
+
+    boast = {"interval": (0.0, 100.0), "fingerprint": "sha256:mine", "dataset": "imagenet", "split": "train"}
+    monkeypatch.setattr(own_model, "CHANGES", boast)
+    report = zoo.evaluate(zoo.create("own_net"), "digits")
+    low, high = binomtest(3, 360).proportion_ci(method="wilson")
+    assert report.interval == pytest.approx((100 * low, 100 * high))
+    assert report.fingerprint == zoo.data.load("digits", "test").fingerprint
+    assert (report.dataset, report.split) == ("digits", "test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"top1": 100.0}, r"top1 = 100.0, where 3 of 360 images right are 0.833%"),
+        ({"top1": float("nan")}, "top1 = nan"),
+        ({"n": 10_000, "top1": 0.03}, "3 of 10000 images right, where there are 360"),
+        ({"correct": 361, "top1": 100.3}, "361 of 360"),
+        ({"mean_class": 101.0}, "mean_class = 101.0, expected 0 to 100"),
+    ],
+)
+def test_a_report_that_cannot_be_right_is_refused(
+    own: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    import own_model  # of the fixture's distribution
+
+    monkeypatch.setattr(own_model, "CHANGES", changes)
+    with pytest.raises(PluginError, match=rf"own_model:evaluate's report on own_net cannot be right: .*{message}"):
+        zoo.evaluate(zoo.create("own_net"), "digits")
+
+
+def test_an_evaluate_hook_need_not_know_every_option_of_the_command(own: Path) -> None:
+    zoo.train("own_net", "digits", recipe="default", output=own / "run")
+    command = ["evaluate", "own_net", "--data", "digits", "--weights", own / "run" / "model.safetensors"]
+    assert ask(*command).exit_code == 0
+    answer = ask(*command, "--dtype", "bfloat16")
+    assert (answer.exit_code, "own_model:evaluate, which scores own_net, takes no dtype" in answer.stderr) == (1, True)
+
+
+def test_a_hook_that_fails_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import own_model  # of the fixture's distribution
+
+    monkeypatch.setattr(own_model, "train", own_model.nothing)
+    with pytest.raises(PluginError, match="own_model:train returned NoneType, expected the trained network of own_net"):
+        zoo.train("own_net", "digits", recipe="default", output=own / "a")
+    for hook in ("train", "evaluate"):
+        monkeypatch.setattr(own_model, hook, own_model.stumble)
+    said = "own_model:{} failed for own_net: KeyError: 'weights'"
+    answer = ask("train", "own_net", "--data", "digits", "--recipe", "default", "-o", own / "b")
+    assert (answer.exit_code, said.format("train") in answer.stderr) == (1, True)
+    assert "Traceback" not in answer.stderr
+    with pytest.raises(PluginError, match=said.format("evaluate")):
+        zoo.evaluate(zoo.create("own_net"), "digits")
+    monkeypatch.setattr(own_model, "evaluate", len)
+    with pytest.raises(PluginError, match=r"own_model:evaluate failed for own_net: TypeError: len\(\)"):
+        zoo.evaluate(zoo.create("own_net"), "digits")
+    monkeypatch.setattr(own_model, "evaluate", lambda model, data, **options: len(data))
+    with pytest.raises(PluginError, match=r"returned int, expected zoo.evaluation.Report"):
+        zoo.evaluate(zoo.create("own_net"), "digits")
 
 
 def test_the_default_hooks_record_is_the_runs_configuration(tmp_path: Path) -> None:
     settings = {"epochs": 1, "warmup_epochs": 0}
     zoo.train("resnet20", "digits", recipe="digits", settings=settings, output=tmp_path / "run", device="cpu")
     record = tensorfile.metadata(tmp_path / "run" / "model.safetensors")["run"]
-    assert record == json.loads((tmp_path / "run" / "config.json").read_text())
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config.pop("source") == {"data": "digits"}  # a path of this machine, elsewhere
+    assert record == config
     assert record["data"]["train"]["n"] == 1437

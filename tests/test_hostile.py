@@ -32,7 +32,7 @@ from zoo.manifest import Weights, parse, render
 settings.register_profile(
     "quick",
     max_examples=200,
-    deadline=timedelta(seconds=5),
+    deadline=timedelta(seconds=30),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=10_000)

@@ -17,6 +17,7 @@ from test_hub import (
     FLIPPED_SHA256,
     REPO,
     SHA256,
+    arrived,
     entry,
     flipped,
     parts,
@@ -26,7 +27,7 @@ from test_hub import (
 
 from zoo import hub
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache
+from zoo.hub.parts import Part
 
 FAULTS: dict[str, dict[str, Any]] = {
     "cut": {"after": 300_000},
@@ -136,7 +137,7 @@ def test_a_part_is_continued_through_the_redirect_and_with_the_token(
 ) -> None:
     commit = hub_server.commit(REPO, {FILE: CONTENT}, private=True)
     monkeypatch.setenv("HF_TOKEN", "token-of-alice")
-    with cache.Part(SHA256) as part:
+    with Part(SHA256) as part:
         part.write(CONTENT[:700_000])
     assert hub.fetch(entry(revision=commit)).read_bytes() == CONTENT
     (body,) = hub_server.bodies()
@@ -172,7 +173,7 @@ def test_a_part_is_continued_by_a_ranged_read_of_the_bucket(
     bucket: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the server records there
-    with cache.Part(SHA256) as part:
+    with Part(SHA256) as part:
         part.write(CONTENT[:700_000])
     record(s3_server, "reset-recording")
     record(s3_server, "start-recording")
@@ -190,13 +191,12 @@ def test_a_killed_fetch_from_a_bucket_is_continued_by_the_next_process(bucket: s
     content = hashlib.shake_256(b"long").digest(1_000_000) * 80
     put(content)
     weights = entry(hub=bucket, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-    part = cache.part_of(weights.sha256)
     with start_fetch(weights) as process:
-        while not (part.exists() and part.stat().st_size > 1_000_000):
+        while arrived(weights.sha256) <= 1_000_000:
             assert process.poll() is None
             time.sleep(0.001)
         process.kill()
-    here = part.stat().st_size
+    here = arrived(weights.sha256)
     assert hub.cached(weights) is None
     reports: list[int] = []
     file = hub.fetch(weights, progress=lambda done, _: reports.append(done))

@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from zoo.data import load
+from zoo.data import Augmentation, ImageSet, hold_out, load
+from zoo.errors import RecipeError
+from zoo.processes import ALONE, Processes
+from zoo.spec import Preprocess
+from zoo.training import Recipe, choose
+from zoo.training.inputs import batches
+from zoo_invariant import plugin
 from zoo_invariant.data import MAPS, drawn, moved
 
 NAMES = ("mnist_rot", "mnist_r", "mnist_rts")
@@ -143,6 +149,75 @@ def test_the_splits_are_drawn_apart_and_kept_in_memory(small_mnist: Path) -> Non
     train, test = (load("mnist_rot", split, root=small_mnist) for split in ("train", "test"))
     assert train.fingerprint != test.fingerprint
     assert load("invariant/mnist_rot", "test", root=small_mnist) is test
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_redrawn_image_is_another_map_of_its_digit_whatever_is_drawn_beside_it(small_mnist: Path) -> None:
+    images = load("mnist_rts", "train", root=small_mnist)
+    assert images.redraw is not None
+    everything = images.redraw(torch.arange(40), seeded(1))
+    assert torch.equal(images.redraw(torch.tensor([7, 3]), seeded(1)), everything[[7, 3]])
+    assert images.pixels is not None
+    for others in (images.pixels, images.redraw(torch.arange(40), seeded(2))):
+        assert not (everything == others).flatten(1).all(dim=1).any()
+    digit = load("mnist", "train", root=small_mnist).subset([3], "train").pixels
+    assert digit is not None
+    draws = torch.rand(4, 40, dtype=torch.float64, generator=seeded(1))[:, [3]]
+    assert torch.equal(moved(digit, *drawn(MAPS["mnist_rts"], draws, 28), canvas=42), everything[[3]])
+
+
+def test_images_held_out_stay_and_those_left_are_redrawn_as_in_the_whole(small_mnist: Path) -> None:
+    images = load("mnist_rot", "train", root=small_mnist)
+    rest, held_out = hold_out(images, 10, seed=0)
+    assert images.redraw is not None
+    assert rest.redraw is not None
+    (index,) = (images.pixels == rest.pixels[4]).flatten(1).all(dim=1).nonzero()[0].tolist()  # type: ignore[union-attr, index]  # resident
+    assert torch.equal(rest.redraw(torch.tensor([4]), seeded(5)), images.redraw(torch.tensor([index]), seeded(5)))
+    assert held_out.pixels is not None
+
+
+def epochs_of(images: ImageSet, recipe: Recipe, group: Processes = ALONE) -> list[Tensor]:
+    """All inputs of two epochs."""
+    preprocess = Preprocess(input_size=(1, 42, 42), crop_pct=1.0, mean=(0.0,), std=(1.0,))
+    made = batches(images, recipe, preprocess, torch.device("cpu"), group)
+    return [torch.cat([inputs for inputs, _ in made.epoch(epoch)]) for epoch in (0, 1)]
+
+
+class OneOfTwo(Processes):
+    count = 2
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+
+def test_training_moves_digits_anew_each_epoch_and_the_same_way_in_several_processes(small_mnist: Path) -> None:
+    images = load("mnist_rts", "train", root=small_mnist)
+    recipe = Recipe(batch_size=40, augment=Augmentation(redraw=True))
+
+    def shown(inputs: Tensor) -> set[bytes]:
+        return {image.numpy().tobytes() for image in inputs}
+
+    first, second = epochs_of(images, recipe)
+    fixed = epochs_of(images, Recipe(batch_size=40))
+    assert shown(fixed[0]) == shown(fixed[1])
+    assert len(shown(first) | shown(second) | shown(fixed[0])) == 3 * 40
+    assert torch.equal(epochs_of(images, recipe)[1], second)
+    parts = [epochs_of(images, recipe, OneOfTwo(rank))[0] for rank in (0, 1)]
+    assert torch.equal(torch.cat(parts), first)
+
+
+def test_images_that_were_not_drawn_cannot_be_redrawn() -> None:
+    recipe = Recipe(augment=Augmentation(redraw=True))
+    with pytest.raises(RecipeError, match=r"augment.redraw: digits does not draw(.|\n)*redraw=false"):
+        epochs_of(load("digits", "train"), recipe)
+
+
+@pytest.mark.parametrize(("data", "expected"), [("mnist_rts", True), ("mnist_rot", True), ("mnist", False)])
+def test_a_spatial_transformer_is_shown_digits_moved_anew_by_default(data: str, expected: bool) -> None:
+    assert choose(plugin, "stn_cnn_mnist", data).augment.redraw is expected
 
 
 PINNED = {

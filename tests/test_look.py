@@ -185,7 +185,8 @@ class Circular(nn.Module):
 
 def digits(count: int = 24) -> ImageSet:
     pixels = (noise(count, 3, 32, 32) * 255).to(torch.uint8)
-    return ImageSet("noise", "test", tuple("abcde"), torch.arange(count) % 5, pixels)
+    classes = ("airplane", "automobile", "bird", "cat", "deer")
+    return ImageSet("noise", "test", classes, torch.arange(count) % 5, pixels)
 
 
 def circular() -> nn.Module:

@@ -306,7 +306,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 @given(origin=TEXT, keys=st.lists(TEXT, max_size=3), value=TEXT | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9))
 def test_what_is_rendered_is_read_back_as_it_was(origin: str, keys: list[str], value: Any) -> None:
     scores = {key: Score(n=4, source=origin) for key in keys}
-    args = {key: value for key in keys}
+    args = dict.fromkeys(keys, value)
     entry = Weights(file="f", arch="net", tag="c10", pinned=False, origin=origin, args=args, scores=scores)
     assert parse(render(entry)) == (entry,)
 

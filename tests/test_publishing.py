@@ -1,5 +1,6 @@
 """What is published is what others get: the same bytes, the same outputs, the same score, and the truth on its card."""
 
+import hashlib
 import json
 import os
 import re
@@ -21,10 +22,12 @@ from torch import nn
 import zoo
 from zoo import evaluation, manifest, manifest_text, registry, tensorfile, training
 from zoo.cli import cli
-from zoo.errors import HubError, ManifestError
+from zoo.errors import HubError, IntegrityError, ManifestError, StorageError
 from zoo.manifest import Score, Weights
-from zoo.publishing import publish
+from zoo.publishing import destination, publish
 from zoo.publishing.privacy import without_paths
+from zoo.publishing.source import Images, Run, Source, held_out
+from zoo.training import events
 from zoo.training.display import Silent
 
 EMBEDDED = Path(__file__).parents[1] / "weights_manifest" / "embedded"
@@ -122,6 +125,62 @@ def test_a_tag_is_never_given_other_bytes(place: str, catalogue: Path, tmp_path:
     assert Path(ask("fetch", "resnet20.mine").stdout.strip()).read_bytes() == DIGITS.read_bytes()
 
 
+def test_a_new_score_takes_the_place_of_an_old_one(catalogue: Path, tmp_path: Path) -> None:
+    first = publish(DIGITS, "resnet20.mine", str(tmp_path / "hub"), manifest_file=catalogue)
+    (entry,) = manifest.parse(first.entry)
+    old = {where: Score(n=1, source="hearsay", top1=1.0) for where in ("digits/test", "other/test")}
+    catalogue.write_text(manifest.render(msgspec.structs.replace(entry, scores=old)))
+    publish(DIGITS, "resnet20.mine", str(tmp_path / "hub"), manifest_file=catalogue, evaluate_on=(("digits", "test"),))
+    (entry,) = manifest.read(catalogue)
+    assert entry.scores["digits/test"].n == 360
+    assert entry.scores["other/test"] == old["other/test"]
+
+
+def test_bytes_that_change_on_the_way_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = destination.Directory.put
+
+    def damage(place: destination.Directory, weights: Path, files: dict[str, bytes], message: str) -> str:
+        done = put(place, weights, files, message)
+        with (place.folder / place.file).open("ab") as opened:
+            opened.write(b"x")
+        return done
+
+    monkeypatch.setattr(destination.Directory, "put", damage)
+    with pytest.raises(IntegrityError, match="was published there"):
+        publish(DIGITS, "resnet20.mine", str(tmp_path / "hub"), manifest_file=tmp_path / "manifest.toml")
+    assert not (tmp_path / "manifest.toml").exists()
+
+
+@pytest.mark.parametrize("address", ["s3://zoo/weights", "memory://race/weights", "directory"])
+def test_of_two_publishers_at_once_the_first_one_stays(
+    address: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    import fsspec
+
+    if address.startswith("s3"):
+        request.getfixturevalue("s3_server")
+        fsspec.filesystem("s3").mkdir("zoo")
+    place = destination.parse(str(tmp_path / "hub") if address == "directory" else address, "resnet20.mine")
+    assert place.held() is None  # as both see it
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    place.put(first, {}, "")
+    with pytest.raises(HubError, match="by somebody else meanwhile"):
+        place.put(second, {}, "")
+    held = place.held()
+    assert held is not None
+    assert held.sha256 == hashlib.sha256(b"first").hexdigest()
+
+
+@pytest.mark.parametrize(("correct", "n"), [(1, 3), (39, 49), (57, 5_000)])
+def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: int, tmp_path: Path) -> None:
+    images = Images("digits", "train", n, "sha256:0")
+    log = json.dumps({"val_top1": 100 * correct / n}).encode()
+    given = Source(tmp_path / "model.safetensors", {}, Run(data={"validation": images}), log)
+    assert held_out(given)["digits/validation"].correct == correct
+
+
 def test_the_command_says_that_there_is_nothing_to_do(tmp_path: Path) -> None:
     ask("publish", DIGITS, "--as", "resnet20.mine", "--to", tmp_path / "hub")
     answer = ask("publish", DIGITS, "--as", "resnet20.mine", "--to", tmp_path / "hub")
@@ -181,6 +240,19 @@ def test_where_nothing_can_be_written_is_said_without_the_token(
     assert not hub_server.repos
 
 
+@pytest.mark.parametrize("to", ["hf://alice/tiny", "memory://weights"])
+def test_offline_nothing_is_published_and_nobody_asked(
+    hugging_face: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, to: str
+) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    answer = ask("publish", DIGITS, "--as", "resnet20.mine", "--to", to)
+    assert answer.exit_code == 1
+    assert "the network is off (ZOO_OFFLINE=1)" in answer.stderr
+    assert hugging_face.requests == []
+    for allowed in (["--to", to, "--dry-run"], ["--to", str(tmp_path / "local")]):
+        assert ask("publish", DIGITS, "--as", "resnet20.mine", *allowed).exit_code == 0
+
+
 def test_a_commit_in_between_is_not_overwritten(hugging_face: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import HfApi
 
@@ -199,7 +271,8 @@ def test_a_commit_in_between_is_not_overwritten(hugging_face: HubServer, monkeyp
 
 
 def test_a_private_repository_is_asked_for(hugging_face: HubServer) -> None:
-    publish(DIGITS, "resnet20.mine", "hf://alice/tiny", private=True)
+    answer = ask("publish", DIGITS, "--as", "resnet20.mine", "--to", "hf://alice/tiny", "--private")
+    assert answer.exit_code == 0, answer.output
     assert hugging_face.repos["alice/tiny"].is_private
 
 
@@ -241,6 +314,37 @@ def test_a_licence_that_the_hub_does_not_know_is_named_as_another(tmp_path: Path
     assert "Nobody has measured one" in card.text
 
 
+def test_a_planted_link_is_not_published_through(tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "resnet20.mine").symlink_to(tmp_path / "victim")
+    with pytest.raises(StorageError, match=r"resnet20\.mine is a symbolic link"):
+        publish(DIGITS, "resnet20.mine", str(tmp_path / "hub"))
+    assert [*(tmp_path / "victim").iterdir()] == []
+
+
+def test_words_in_a_card_are_neither_markdown_nor_html(tmp_path: Path) -> None:
+    from markdown_it import MarkdownIt
+
+    hostile = "pets|</td><script>x</script>\n\n# Not a [heading](https://x) ![](y) `a` **b** <!--"
+    run = {
+        "command": "zoo train `rm` | x\n# no",
+        "data": {"train": {"name": hostile, "split": "train", "n": 3, "fingerprint": "sha256:0"}},
+        "recipe": {"name": hostile},
+        "versions": {hostile: "1"},
+    }
+    about = {"run": run, "classes": hostile, "origin": hostile}
+    file = describe(zoo.create("resnet20"), "resnet20", tmp_path / "model.safetensors", **about)
+    card = publish(file, "resnet20.mine", str(tmp_path / "hub"), license={"weights": hostile}).card
+    body = card.split("\n---\n", 1)[1]
+    tokens = MarkdownIt("commonmark").enable("table").parse(body)
+    flat = [child for token in tokens for child in (token, *(token.children or ()))]
+    assert not {"html_block", "html_inline", "image", "strong_open"} & {token.type for token in flat}
+    assert [token.attrs for token in flat if token.type == "link_open" and "://x" in str(token.attrs)] == []
+    titles = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+    assert titles == ["resnet20.mine", "Scores", "Use", "Input", "Origin", "Licences", "Files"]
+
+
 def test_no_local_path_and_no_secret_is_published(tmp_path: Path) -> None:
     run = {
         "command": f"zoo train resnet20 --data /home/me/{PRIVATE}/pets -o ~/{PRIVATE}/run --init ./{PRIVATE}/start",
@@ -273,10 +377,65 @@ def test_no_local_path_and_no_secret_is_published(tmp_path: Path) -> None:
         ("C:\\Users\\me\\x.safetensors", "x.safetensors"),
         ("a note / with a slash", "a note / with a slash"),
         ("s3://bucket/x", "s3://bucket/x"),
+        ("epsilon 8/255, 3 images/s and/or more", "epsilon 8/255, 3 images/s and/or more"),
+        ("https://arxiv.org/abs/1512.03385", "https://arxiv.org/abs/1512.03385"),
+        (
+            "trained on digits with recipe default from timm/resnet18",
+            "trained on digits with recipe default from timm/resnet18",
+        ),
+        ("hf:/home/me/pets", "hf:pets"),
+        ("hf:../me/pets", "hf:pets"),
+        ("file:///home/me/pets", "pets"),
+        ("runs/me/start.safetensors", "start.safetensors"),
+        ("runs/start.safetensors", "start.safetensors"),
+        ("~me/pets", "pets"),
+        ("converted from /home/me/net.pth, by hand.", "converted from net.pth, by hand."),
+        ("see '/home/me/x' and ../me/y.", "see 'x' and y."),
+        ("from https://me:word@example.org/a.pth?key=1 (signed)", "from https://example.org/a.pth (signed)"),
+        ("/home/me/my nets/x.pth", "x.pth"),
+        ("-o/home/me/run", "-orun"),
+        ("--data=/home/me/pets", "--data=pets"),
     ],
 )
 def test_names_and_addresses_are_no_paths(text: str, kept: str) -> None:
     assert without_paths({"x": [text]}) == {"x": [kept]}
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("zoo train resnet20 --data digits -o/home/me/run", "zoo train resnet20 --data digits -orun"),
+        ("zoo train resnet20 --data file:///home/me/pets", "zoo train resnet20 --data pets"),
+        ("zoo train resnet20 --data hf:/home/me/pets", "zoo train resnet20 --data hf:pets"),
+        ("zoo train resnet20 --data hf:org/pets", "zoo train resnet20 --data hf:org/pets"),
+        ("zoo train resnet20 --data me/pets -o me/run", "zoo train resnet20 --data pets -o run"),
+        ("zoo train resnet20 --data digits -o runs/mine", "zoo train resnet20 --data digits -o runs/mine"),
+        ("zoo train timm/resnet18 --data pets", "zoo train timm/resnet18 --data pets"),
+        (
+            "zoo train resnet20 --adversarial pgd --set adversarial.eps=8/255",
+            "zoo train resnet20 --adversarial pgd --set adversarial.eps=8/255",
+        ),
+        ("zoo train resnet20 --data '/home/me/my pets'", "zoo train resnet20 --data 'my pets'"),
+        ("zoo train resnet20 --data 'https://h/x?key=1'", "zoo train resnet20 --data https://h/x"),
+    ],
+)
+def test_a_published_command_names_no_folder(command: str, kept: str) -> None:
+    assert without_paths({"command": command}) == {"command": kept}
+
+
+def test_tensorboards_file_does_not_name_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="needs zoo-vision[train]")
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop-of-alice")
+    for _ in range(2):
+        events.Events(tmp_path, 0).write(0, {"loss": 1.0})
+    names = [file.name for file in tmp_path.iterdir()]
+    assert len(names) == 2
+    assert all(name.startswith("events.out.tfevents.") and "alice" not in name for name in names)
+
+
+def test_names_of_classes_stay_as_they_are() -> None:
+    about = {"class_names": ["/m/01g317", "a/b/c", "~"]}
+    assert without_paths(about) == about
 
 
 def test_the_weights_that_a_training_started_from_are_its_base_model(tmp_path: Path) -> None:

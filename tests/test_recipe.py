@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from zoo.errors import RecipeError, UnknownNameError, ZooError
 from zoo.spec import Plugin
-from zoo.training import recipe as recipes
+from zoo.training import choice as recipes
 from zoo.training import schedule as schedules
-from zoo.training.recipe import Recipe, choose, resolve
+from zoo.training.choice import choose, resolve
+from zoo.training.recipe import Recipe
 
 FAMILIES = ("resnet", "vgg")
 
@@ -97,6 +98,15 @@ def test_settings_change_fields_and_nested_fields() -> None:
     assert (changed.augment.pad_crop, changed.augment.flip) == (4, True)
     assert changed.augment.affine is not None
     assert changed.augment.affine.degrees == 15
+
+
+def test_fewer_epochs_than_the_warm_up_takes_shorten_it_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    changed = resolve("mine", {"epochs": 60, "warmup_epochs": 2}, {"epochs": "1"})
+    assert (changed.epochs, changed.warmup_epochs) == (1, 0.5)
+    assert "mine: warmup_epochs = 2 becomes 0.5 for epochs = 1" in caplog.text
+    assert resolve("mine", {"epochs": 60, "warmup_epochs": 2}, {"epochs": "3"}).warmup_epochs == 2
+    with pytest.raises(RecipeError, match=r"warmup_epochs = 2\.0 must be fewer than epochs = 1"):
+        resolve("mine", {}, {"epochs": 1, "warmup_epochs": 2})
 
 
 def test_settings_leave_the_table_as_it_was() -> None:

@@ -24,10 +24,11 @@ from zoo.cli import cli
 from zoo.data.sizes import training_images
 from zoo.errors import RecipeError
 from zoo.spec import Plugin
+from zoo.training import choice as recipes
 from zoo.training import choose
-from zoo.training import recipe as recipes
+from zoo.training.choice import expectations
 from zoo.training.listing import Row, rows
-from zoo.training.recipe import Expectation, expectations
+from zoo.training.recipe import Expectation
 from zoo.training.record import read
 
 

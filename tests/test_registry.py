@@ -331,6 +331,55 @@ def test_a_hubs_own_manifest_adds_names_and_changes_none(tmp_path: Path, monkeyp
     assert mine.sha256 == "1" * 64
 
 
+def test_of_two_directory_hubs_the_first_says_what_a_tag_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, digit in (("trusted", "1"), ("other", "2"), ("copy", "1")):
+        (tmp_path / name).mkdir()
+        text = MANIFEST.format(arch="resnet20", tag="mine", sha256=digit * 64)
+        (tmp_path / name / "manifest.toml").write_text(text)
+    monkeypatch.setenv("ZOO_HUB", ",".join(str(tmp_path / name) for name in ("trusted", "other", "copy")))
+    registry.clear()
+    found = registry.load().find("resnet20.mine").weights
+    assert found is not None
+    assert found.sha256 == "1" * 64
+    assert registry.load().folder_of(found) == str(tmp_path / "trusted")
+    (listed,) = [entry for entry in registry.load().models() if entry.name == "resnet20"]
+    assert [weights.tag for weights in listed.weights].count("mine") == 1
+    (warning,) = caplog.messages
+    assert (
+        warning == f"{tmp_path / 'other'}: resnet20.mine is ignored, {tmp_path / 'trusted'} describes other bytes first"
+    )
+
+
+def test_a_directory_hub_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "manifest.toml").write_text(MANIFEST.format(arch="resnet20", tag="mine", sha256="1" * 64))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ZOO_HUB", "~/hub")
+    registry.clear()
+    assert registry.load().find("resnet20.mine").weights is not None
+
+
+def test_a_hubs_own_manifest_never_comes_before_the_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pinned weights are a model's default: a hub must not become it."""
+    before = [weights.name for weights in registry.load().find("resnet20").row.weights["resnet20"]]
+    found = with_hub(tmp_path / "hub", MANIFEST.format(arch="resnet20", tag="a_first", sha256="1" * 64), monkeypatch)
+    resnet20 = found.find("resnet20")
+    assert [weights.name for weights in found.weights_of(resnet20.row, resnet20.model)] == [*before, "resnet20.a_first"]
+    assert zoo.create("resnet20", pretrained=True).zoo_info.name == before[0]
+
+
+def test_a_hubs_weights_are_for_the_model_that_owns_the_short_name(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "zoo-rival", {"rival": "rival:plugin"}, {"rival.py": plugin("rival", "resnet20")})
+    found = with_hub(tmp_path / "hub", MANIFEST.format(arch="resnet20", tag="mine", sha256="1" * 64), monkeypatch)
+    assert found.find("resnet20.mine").row.name == "resnet"
+    with pytest.raises(UnknownNameError, match=r"resnet20\.mine"):
+        found.find("rival/resnet20.mine")
+
+
 def test_pretrained_without_weights_says_what_exists(site: Path) -> None:
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
     with pytest.raises(WeightsError, match="pet_net has no weights"):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -294,9 +295,11 @@ def test_other_images_are_refused_before_training_unless_allowed(run: Path, tmp_
     with pytest.raises(DataError, match=rf"sha256:0+, here 1,437 images {train['fingerprint']}(?s:.)*--allow-other"):
         zoo.reproduce(file, output=tmp_path / "again")
     assert not (tmp_path / "again").exists()
-    done = zoo.reproduce(file, output=tmp_path / "again", allow_other_data=True)
-    assert done.outcome == "file"  # the images are the same after all, whatever the record says
-    assert [row.what for row in done.differences] == ["train images"]
+    answer = ask("reproduce", file, "-o", tmp_path / "again", "--allow-other-data", "--json")
+    assert answer.exit_code == 0, answer.output
+    done = json.loads(answer.stdout)
+    assert done["outcome"] == "file"  # the images are the same after all, whatever the record says
+    assert [row["what"] for row in done["differences"]] == ["train images"]
 
 
 def test_a_data_set_that_nobody_knows_here_is_asked_for(run: Path, tmp_path: Path) -> None:
@@ -375,6 +378,46 @@ def test_the_record_says_where_it_was_done(run: Path) -> None:
     assert config["versions"].keys() == {"zoo", "torch", "python", "timm"}
     assert config["cpu"]["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert record.read(config, "it").recipe.seed == 0
+
+
+def test_the_record_names_the_commit_of_a_checkout_and_none_of_an_installed_zoo(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    code = tmp_path / "zoo"
+    code.mkdir()
+    (code / "__init__.py").write_text("")
+    assert record.commit(code) == ""
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "of something else")
+    record.commit.cache_clear()
+    assert record.commit(code) == ""  # untracked, as an environment within another project is
+    record.commit.cache_clear()
+    git("add", ".")
+    git("commit", "-q", "-m", "the code")
+    head = git("rev-parse", "HEAD").strip()
+    assert record.commit(code) == head
+    (code / "__init__.py").write_text("1")
+    record.commit.cache_clear()
+    assert record.commit(code) == f"{head}-dirty"
+
+
+def test_the_record_names_the_libraries_that_the_family_uses() -> None:
+    row = zoo.registry.load().find("hmax").model
+    versions = record.place(torch.device("cpu"), row.requires)["versions"]
+    assert versions["scikit-learn"] == version("scikit-learn")
+
+
+def test_info_shows_how_weights_were_trained(run: Path) -> None:
+    answer = ask("info", "resnet20.digits")
+    about = tensorfile.metadata(zoo.fetch("resnet20.digits"))["run"]
+    assert f"digits, 40 epochs, seed {about['recipe']['seed']}" in answer.stdout
+    assert f"1,437 images of digits/train, {about['data']['train']['fingerprint']}" in answer.stdout
+    assert about["command"] in answer.stdout
+    training = json.loads(ask("info", "resnet20.digits", "--json").stdout)["training"]
+    assert training["command"] == about["command"]
+    assert "training" not in json.loads(ask("info", "resnet18.tv_in1k", "--json").stdout)
 
 
 def test_a_processor_is_told_by_name_family_and_model(tmp_path: Path) -> None:

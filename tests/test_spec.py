@@ -13,6 +13,13 @@ from zoo.spec import DatasetSpec, KeyMap, Model, Paper, Plugin, Preprocess, Requ
 BUILD = "family.model:build"
 
 
+def test_a_field_holds_what_its_type_says_however_it_was_given() -> None:
+    row = Model("net", build="a:b", preprocess={"input_size": (3, 8, 8)}, stages=["conv"])  # type: ignore[arg-type]
+    assert row.preprocess == Preprocess(input_size=(3, 8, 8))
+    assert row.stages == ("conv",)
+    assert Plugin("x", 1, [row]).models == (row,)  # type: ignore[arg-type]
+
+
 def test_a_row_says_which_field_is_wrong_and_what_was_expected() -> None:
     with pytest.raises(SpecError, match=r"Model 'net': params = 'many': Expected `int`, got `str`"):
         Model("net", build=BUILD, params="many")  # type: ignore[arg-type]

@@ -21,7 +21,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zoo
-from zoo.data import Augmentation, ImageSet, ImageStream, ResizedCrop, image_stream, load, open_stream, write_shards
+from zoo.data import (
+    Augmentation,
+    ImageSet,
+    ImageStream,
+    ResizedCrop,
+    huggingface,
+    image_stream,
+    load,
+    open_stream,
+    write_shards,
+)
 from zoo.data.shard_writer import index_shards
 from zoo.data.shards import from_shards
 from zoo.errors import DataError, MissingExtraError, RecipeError, TrainingError
@@ -475,6 +485,17 @@ def test_offline_no_address_is_asked(hub_server: HubServer, monkeypatch: pytest.
     assert hub_server.requests == []
 
 
+def test_offline_a_hugging_face_data_set_is_not_asked_for_and_a_folder_still_read(
+    parquet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    assert sum(shard.size for shard in opened(f"hf:{parquet}").shards) == 600
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(DataError, match=r"hf:uoft-cs/cifar10: the network is off \(ZOO_OFFLINE=1\)"):
+        opened("hf:uoft-cs/cifar10")
+
+
 def test_a_bucket_serves_shards(folder: Path, stream: ImageStream, s3_server: str) -> None:
     import s3fs
 
@@ -553,6 +574,41 @@ def test_what_is_wrong_with_a_dataset_is_said(parquet: Path, tmp_path: Path) -> 
         read(streamed(opened(f"hf:{tmp_path / 'cut'}")))
 
 
+def test_rows_may_name_files_of_their_own_set_and_no_others(tmp_path: Path) -> None:
+    import datasets
+
+    (tmp_path / "set").mkdir()
+    inside, outside = tmp_path / "set" / "a.png", tmp_path / "secret.png"
+    for file in (inside, outside):
+        Image.new("RGB", (8, 8)).save(file)
+
+    def stream(path: str, root: str) -> ImageStream:
+        features = datasets.Features(image=datasets.Image(decode=False), label=datasets.ClassLabel(names=["x"]))
+        rows = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": path}], "label": [0]}, features=features)
+        return zoo.data.from_huggingface(rows.to_iterable_dataset(), name="birds", channels=3, root=root)
+
+    (found,) = stream(str(inside), str(tmp_path / "set")).samples(0)
+    assert found.encoded == inside.read_bytes()
+    paths = [str(outside), f"{tmp_path}/set/../secret.png", "http://localhost:1/a.png", f"file://{inside}"]
+    for path, root in [*((path, str(tmp_path / "set")) for path in paths), (str(inside), "")]:
+        with pytest.raises(DataError, match="a file outside of"):
+            list(stream(path, root).samples(0))
+
+
+@pytest.mark.parametrize(
+    ("path", "is_inside"),
+    [
+        ("hf://datasets/someone/birds@0f/train/a.png", True),
+        ("zip://a.png::hf://datasets/someone/birds@0f/train.zip", True),
+        ("hf://datasets/someone/birds2/a.png", False),
+        ("zip://a.png::/etc/passwd", False),
+        ("hf://datasets/someone/birds/../../other/a.png", False),
+    ],
+)
+def test_a_file_of_the_hub_lies_in_its_set_by_its_address(path: str, is_inside: bool) -> None:
+    assert huggingface._lies_in(path, "hf://datasets/someone/birds") is is_inside
+
+
 # ---- windows of random size ----------------------------------------------------------------------------
 
 
@@ -606,7 +662,7 @@ def test_windows_are_drawn_by_seed_epoch_and_image(pictures: ImageSet, is_reside
 
 
 def test_a_recipe_may_ask_for_windows() -> None:
-    from zoo.training.recipe import resolve
+    from zoo.training.choice import resolve
 
     recipe = resolve("x", {"augment": {"resized_crop": {}}}, {"augment.resized_crop.scale": "[0.25, 1.0]"})
     assert recipe.augment.resized_crop == ResizedCrop(scale=(0.25, 1.0), ratio=(3 / 4, 4 / 3))

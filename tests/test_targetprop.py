@@ -1,5 +1,7 @@
 """Difference target propagation and feedback alignment against closed forms, and that they learn real digits."""
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from zoo import tensorfile
+from zoo import registry, tensorfile
 from zoo.errors import RecipeError, SpecError
 from zoo.testing import conformance
+from zoo.training import choose
 from zoo_targetprop.model import Chain, Layer, dtp_mlp
 from zoo_targetprop.rules import FeedbackAlignment, TargetPropagation
+from zoo_targetprop.training import Constants
 
 
 @conformance("targetprop")
@@ -187,6 +191,44 @@ def test_a_training_that_paused_ends_in_the_same_weights(tmp_path: Path) -> None
     zoo.train("dtp_conv", "digits", output=tmp_path / "parts", resume=True, **options)
     whole, parts = (tensorfile.read(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+@pytest.mark.slow
+def test_the_papers_recipe_learns_digits(tmp_path: Path) -> None:
+    """With a step or an epsilon ten times as far from the authors', nothing is learnt: 10 %."""
+    if not os.environ.get("ZOO_DATA"):
+        pytest.skip("ZOO_DATA is not set")
+    settings = {"epochs": 1, "validation": 10_000}
+    zoo.train("dtp_mlp", "mnist", recipe="paper_mnist", settings=settings, output=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text())["val_top1"] > 90
+
+
+def test_the_papers_recipe_has_the_constants_of_the_authors_program() -> None:
+    recipe = choose(registry.load().find("dtp_mlp").plugin, "dtp_mlp", "mnist", "paper_mnist")
+    network = chain(linear=False)
+    constants = recipe.read_hook_args(Constants)
+    teacher = teach(network, step_size=constants.step_size)
+    x, labels = images(recipe.batch_size)
+    logits, top, *hidden, _ = network.train()(x)
+    (of_mean,) = torch.autograd.grad(F.cross_entropy(logits, labels), top, retain_graph=True)
+    (of_each,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), top)
+    *_, target = teacher.targets([h.detach() for h in hidden], of_each)
+    torch.testing.assert_close(target, hidden[-1].detach() - 0.3277 * of_mean)
+    own = recipe.optimizer_args
+    assert float(own["eps"]) ** 2 == pytest.approx(0.001, rel=0.01)  # the authors' stands under the root
+    assert (own["alpha"], own["centered"], recipe.momentum, recipe.lr) == (0.95, True, 0.9, 0.01489)
+    assert (constants.noise, recipe.lr * constants.inverse_lr) == pytest.approx((0.360, 0.00501), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("hook_args.step_sise", "hook_args.step_size"), ("hook_args.x", "step_size, noise, inverse_lr")],
+)
+def test_a_constant_that_the_rule_does_not_have_is_refused(key: str, message: str, tmp_path: Path) -> None:
+    settings = {key: 1.0, "input_size": 28}
+    with pytest.raises(RecipeError, match=message):
+        zoo.train("dtp_mlp", "digits", recipe="paper_mnist", settings=settings, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_rules_that_need_float32_say_so(tmp_path: Path) -> None:

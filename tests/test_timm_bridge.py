@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from distributions import run
+from hub_server import HubServer
 from torch import Tensor, nn
 
 import zoo
-from zoo import load, names, registry, tensorfile
+from zoo import catalogue, load, names, registry, tensorfile
 from zoo.cli.options import complete_name
 from zoo.errors import (
     FileFormatError,
@@ -24,6 +25,7 @@ from zoo.errors import (
     UnknownNameError,
     UnpinnedError,
     WeightsError,
+    ZooError,
 )
 from zoo.manifest import Weights
 from zoo.spec import Model
@@ -187,6 +189,26 @@ def test_what_an_entry_says_of_the_input_is_what_timm_prepares() -> None:
         )
         for field in ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode"):
             assert getattr(weights.preprocess, field) == config[field], (name, field)
+
+
+@needs_same_timm
+@pytest.mark.parametrize(
+    ("arch", "tag"),
+    [
+        ("convnext_base", "fb_in22k"),
+        ("resnet18", "a3_in1k"),
+        ("vit_small_patch16_384", "augreg_in21k_ft_in1k"),
+        ("resnetv2_50x1_bit", "goog_in21k"),
+        ("test_vit", "r160_in1k"),
+    ],
+)
+def test_the_size_of_weights_is_that_of_timms_network_for_their_classes_and_input(arch: str, tag: str) -> None:
+    found = registry.load().find(f"timm/{arch}.{tag}")
+    assert found.weights is not None
+    with torch.device("meta"):
+        module = timm.create_model(f"{arch}.{tag}", num_classes=found.weights.num_classes)
+    counted = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    assert catalogue.params_of(found.model, found.weights) == counted
 
 
 def test_the_snapshot_is_small() -> None:
@@ -491,6 +513,26 @@ def test_weights_of_timms_resnet18_are_not_taken_for_zoos(tmp_path: Path) -> Non
     zoo.create("timm/resnet18", weights=file)
     with pytest.raises(WeightsError, match="holds weights of timm/resnet18, not of resnet18"):
         zoo.create("resnet18", weights=file)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{"model_name": "hf-hub:alice/tiny"}, {"checkpoint_path": "other.pth"}, {"pretrained_cfg": {"hf_hub_id": "a/b"}}],
+    ids=lambda args: next(iter(args)),
+)
+def test_a_file_does_not_choose_another_network_and_nobody_is_asked(
+    args: dict[str, Any], tmp_path: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    template = f"{hub_server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setenv("HF_TOKEN", "token-of-alice")
+    file = tmp_path / "mine.safetensors"
+    tensorfile.write(timm.create_model("test_resnet").state_dict(), file, {"model": "timm/test_resnet", "args": args})
+    with pytest.raises(ZooError, match=next(iter(args))):
+        zoo.create("timm/test_resnet", weights=file)
+    assert hub_server.requests == []
 
 
 @pytest.mark.slow

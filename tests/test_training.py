@@ -8,17 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zoo import tensorfile
 from zoo.data import ImageSet
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
 from zoo.spec import Preprocess
-from zoo.training import Recipe, Run, TrainingData, normalise, split, train
+from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
 from zoo.training.averages import Average
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches
@@ -180,6 +182,31 @@ def test_images_decoded_on_demand_train_the_same_network(tmp_path: Path, whole: 
     assert_same(run(tmp_path, data=images(is_resident=False)), whole[1])
 
 
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.one(x.flatten(1)), self.other(x.flatten(1))
+
+
+def test_several_outputs_without_a_criterion_for_them_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="gives 2 outputs"):
+        run(tmp_path, Recipe(epochs=1), model=TwoHeads())
+
+
+def test_logs_tell_at_once_what_is_trained_and_then_go_on_telling(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(display, "EVERY", 0.0)
+    run(tmp_path, display=display.Lines())
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "Sequential, 72 images of rows, recipe of its own: 4 epochs of 4 steps on cpu"
+    assert [line[:24] for line in others[:3]] == [f"epoch 1/4  step {step}/4  loss"[:24] for step in (1, 2, 3)]
+    assert sum(line.startswith("epoch   ") for line in others) == 4
+
+
 def test_the_network_learns(tmp_path: Path) -> None:
     run(tmp_path, Recipe(epochs=12, batch_size=16, lr=0.02, validation=20, normalize="standardize"))
     assert rows(tmp_path)[-1]["val_top1"] == 100
@@ -241,7 +268,6 @@ def test_a_directory_without_a_run_is_not_resumed(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"recipe": Recipe(**{**RECIPE_FIELDS, "lr": 0.1})}, r"recipe\.lr: the run has 0\.05, asked for 0\.1"),
-        ({"recipe": Recipe(**{**RECIPE_FIELDS, "epochs": 5})}, r"recipe\.epochs: the run has 4, asked for 5"),
         ({"recipe": Recipe(**{**RECIPE_FIELDS, "augment": Augmentation(flip=True)})}, r"recipe\.augment\.pad_crop"),
         ({"data": images(71)}, r"data\.train\.fingerprint"),
         ({"model": nn.Linear(2, 2)}, r"model: the run has 'Sequential', asked for 'Linear'"),
@@ -260,6 +286,33 @@ def test_more_epochs_may_be_asked_for_where_the_schedule_does_not_look_ahead(tmp
     assert_same(run(tmp_path / "grown", four, resume=True), run(tmp_path / "whole", four))
 
 
+def test_a_longer_run_takes_the_rates_of_its_new_length_from_where_it_stands(
+    tmp_path: Path, whole: tuple[Path, dict[str, Tensor]], caplog: pytest.LogCaptureFixture
+) -> None:
+    two = Recipe(**{**RECIPE_FIELDS, "epochs": 2})
+    run(tmp_path, two)
+    run(tmp_path, RECIPE, resume=True)  # of four epochs
+    assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+    assert [row["lr"] for row in rows(tmp_path)][2:] == [row["lr"] for row in rows(whole[0])][2:]
+    assert "Going on after epoch 2: 4 epochs in place of 2" in caplog.text
+    assert json.loads((tmp_path / "config.json").read_text())["earlier"] == [{"epochs": 2}]
+
+
+def test_a_run_is_not_made_shorter_than_it_is(whole: tuple[Path, dict[str, Tensor]]) -> None:
+    before = (whole[0] / "config.json").read_bytes()
+    with pytest.raises(TrainingError, match=r"has done 4 epochs, so epochs = 3 is too few"):
+        run(whole[0], Recipe(**{**RECIPE_FIELDS, "epochs": 3}), resume=True)
+    assert (whole[0] / "config.json").read_bytes() == before
+
+
+def test_a_run_of_a_zoo_without_some_field_of_recipes_is_resumed(tmp_path: Path) -> None:
+    expected = run(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["recipe"]["optimizer_args"], config["recipe"]["hook_args"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert_same(run(tmp_path, resume=True), expected)
+
+
 def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(TrainingError, match="cannot be resumed from"):
@@ -274,10 +327,47 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
         run(tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("position", "message"),
+    [
+        ({"step": 5}, r"stands after step 5 of an epoch of 4"),
+        ({"step": -1}, r"step"),
+        ({"epoch": "2"}, r"epoch"),
+        ({"meter": {"loss": 0.0}}, r"correct"),
+        ({"meter": None}, r"meter"),
+        ({"best": {"epoch": 1}}, r"best holds epoch, expected"),
+    ],
+)
+def test_a_checkpoint_with_a_damaged_position_is_refused(
+    tmp_path: Path, position: dict[str, Any], message: str
+) -> None:
+    run(tmp_path, stop_after=2)
+    file = tmp_path / "checkpoint.safetensors"
+    about = tensorfile.metadata(file)
+    changed = {**about, "position": {**about["position"], **position}}
+    tensorfile.write({key: value.clone() for key, value in tensorfile.read(file).items()}, file, changed)
+    with pytest.raises(TrainingError, match=rf"cannot be resumed from: .*{message}"):
+        run(tmp_path, resume=True)
+
+
 def test_a_bad_optimiser_leaves_no_run_behind(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Optimiser"):
         run(tmp_path / "run", Recipe(optimizer="sgdd"))
     assert not (tmp_path / "run").exists()
+
+
+def test_arguments_of_a_hook_that_reads_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"reads no hook_args.step_size"):
+        run(tmp_path, msgspec.structs.replace(RECIPE, hook_args={"step_size": 1}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_of_the_optimiser_reach_it() -> None:
+    recipe = Recipe(optimizer="rmsprop", optimizer_args={"alpha": 0.5, "centered": True})
+    (group,) = schedule.optimizer(nn.Linear(2, 2, bias=False), recipe).param_groups
+    assert (group["alpha"], group["centered"]) == (0.5, True)
+    with pytest.raises(RecipeError, match="alfa"):
+        schedule.optimizer(nn.Linear(2, 2), Recipe(optimizer="rmsprop", optimizer_args={"alfa": 0.5}))
 
 
 def test_the_run_is_recorded(whole: tuple[Path, dict[str, Tensor]]) -> None:

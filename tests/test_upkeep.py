@@ -18,7 +18,8 @@ from distributions import install, run
 import zoo
 from zoo import hub, registry, tensorfile
 from zoo.cli import cli
-from zoo.hub import cache, upkeep, usage
+from zoo.hub import cache, parts, upkeep, usage
+from zoo.hub.parts import Part
 from zoo.manifest import Weights
 
 DAY = 86400
@@ -218,7 +219,7 @@ def test_nothing_is_unreferenced_while_a_plugin_is_broken(described: Path, tmp_p
 
 def test_prune_alone_removes_what_was_left_over_and_no_weights(described: Path) -> None:
     file = fetch("a")["a"]
-    with cache.Part("0" * 64) as part:
+    with Part("0" * 64) as part:
         part.write(b"x" * 5000)
     for path, content in {
         "parts/1.link": b"x" * 100,
@@ -337,7 +338,7 @@ def test_a_cache_that_was_removed_by_hand_is_announced_anew(loadable: Path) -> N
 def test_what_a_running_process_fetches_stays(described: Path) -> None:
     file = fetch("a")["a"]
     key = "0" * 64
-    with cache.Part(key) as part:
+    with Part(key) as part:
         part.write(b"x" * 5000)
     code = f"from zoo.hub import cache\nheld = cache.lock('{key}'); held.__enter__()"
     with program(code + f"\nother = cache.lock('{file.stem}'); other.__enter__()"):
@@ -345,9 +346,17 @@ def test_what_a_running_process_fetches_stays(described: Path) -> None:
             answer = json.loads(ask("cache", "prune", "--keep-under", "0", "--json", *words).stdout)
             assert {row["kept"] for row in answer["files"]} == {"a running process fetches it"}
             assert answer["freed"] == 0
-        assert part.path.exists()
+        assert parts.released(key).exists()
         assert file.exists()
     assert json.loads(ask("cache", "prune", "--keep-under", "0", "--json").stdout)["freed"] == 15_000
+
+
+def test_a_part_that_a_running_process_writes_stays_where_locks_do_nothing(described: Path) -> None:
+    with Part("0" * 64) as part:
+        part.write(b"x" * 5000)
+        answer = json.loads(ask("cache", "prune", "--json").stdout)
+        assert [row["kept"] for row in answer["files"]] == ["a running process fetches it"]
+        assert part.path.exists()
 
 
 def test_a_file_that_is_removed_between_finding_and_loading_is_fetched_again(

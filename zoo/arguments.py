@@ -19,17 +19,24 @@ def of_file(
     ``file_args``. Raises :class:`WeightsError` for any other argument or value.
     """
     taken = {key: value for key, value in args.items() if key not in overridden}
-    for key, value in taken.items():
-        is_own = key in model.args and _as_json(value) == _as_json(model.args[key])
-        if is_own or (key in model.file_args and model.file_args[key].takes(value)):
-            continue
+    for key in undeclared(model, taken):
         allowed = f"{key} may be {model.file_args[key]}" if key in model.file_args else _names(model)
         raise WeightsError(
-            f"{source} sets {key} = {value!r}, which a weights file of {model.name} may not set.",
+            f"{source} sets {key} = {taken[key]!r}, which a weights file of {model.name} may not set.",
             hint=f"{allowed}. If you trust the file, set it yourself: --arg {key}=VALUE ({key}=VALUE). "
             "The plugin's author can allow it in Model.file_args.",
         )
     return taken
+
+
+def undeclared(model: Model, args: Mapping[str, Any]) -> list[str]:
+    """The names of those ``args`` that a weights file of ``model`` may not set."""
+    return [
+        key
+        for key, value in args.items()
+        if not (key in model.args and _as_json(value) == _as_json(model.args[key]))
+        and not (key in model.file_args and model.file_args[key].takes(value))
+    ]
 
 
 def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) -> None:
@@ -49,7 +56,7 @@ def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) 
 
 def _as_json(value: Any) -> bytes:
     """In a file, a tuple is a list."""
-    return msgspec.json.encode(value, order="deterministic")
+    return msgspec.json.encode(value, order="deterministic", enc_hook=repr)
 
 
 def _names(model: Model) -> str:

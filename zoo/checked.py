@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any, get_args
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from zoo.errors import SpecError
 
@@ -18,10 +19,12 @@ class Spec(msgspec.Struct, frozen=True):
         for field in _fields_of(type(self)):
             value = getattr(self, field.name)
             try:
-                msgspec.convert(value, field.type, strict=True)
+                converted = msgspec.convert(value, field.type, strict=True)
             except msgspec.ValidationError as error:
                 message = str(error).replace("`object`", f"`{_kind(field.type)}`")
                 raise SpecError(f"{self._label()}: {field.name} = {_short(value)}: {message}") from None
+            if type(converted) is not type(value):  # a table given for a row, a list for a tuple
+                force_setattr(self, field.name, converted)
 
     def require(self, claim: bool, message: str) -> None:
         if not claim:

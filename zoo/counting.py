@@ -47,10 +47,10 @@ def macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:
     with torch.no_grad(), MultiplyAdds() as counted:
         module.eval()(torch.zeros(1, *input_size, device=place))
     module.train(was_training)
-    return counted.total
+    return int(counted.total)
 
 
-def differing(module: nn.Module, model: Model, input_size: tuple[int, int, int]) -> dict[str, int]:
+def differing(module: nn.Module, model: Model, input_size: tuple[int, int, int]) -> dict[str, Any]:
     """Of ``params`` and ``macs``, what differs from the row's: fields of a manifest's entry."""
     found = {"params": params(module)}
     if model.macs:

@@ -35,7 +35,8 @@ def create(
     adapted first convolution; both are logged as warnings. Anything else that does not fit raises.
     ``args`` go to the family's build function.
 
-    Raises :class:`zoo.UnknownNameError`, :class:`zoo.WeightsError`, :class:`zoo.HubError`.
+    Raises :class:`zoo.UnknownNameError`, :class:`zoo.WeightsError`, :class:`zoo.HubError`,
+    :class:`zoo.MissingExtraError` before anything is fetched.
     """
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
@@ -44,6 +45,7 @@ def create(
     if weights is not None and (found.weights or pretrained):
         said = f"pretrained={pretrained!r}" if pretrained else name
         raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
+    registry.require(found.model)  # before a file is fetched for a network that cannot be built
     entry = chosen_weights(found) if found.weights or pretrained else None
 
     from zoo import load
@@ -63,12 +65,16 @@ def _find(name: str, weights: str | Path | None) -> Found:
     """What ``name`` stands for; if nobody knows it, the file ``weights`` may say which distribution does."""
     try:
         return registry.load().find(name)
-    except UnknownNameError:
+    except UnknownNameError as error:
         if weights is None:
             raise
-    from zoo import tensorfile
+        from zoo import tensorfile
 
-    return registry.load().find(name, distribution=str(tensorfile.metadata(Path(weights)).get("distribution", "")))
+        try:
+            about = tensorfile.metadata(Path(weights))
+        except WeightsError:
+            raise error from None
+        return registry.load().find(name, distribution=str(about.get("distribution", "")))
 
 
 def _with_tag(found: Found, pretrained: bool | str) -> Found:
@@ -150,7 +156,8 @@ def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
     if every:
         raise UnpinnedError(
             f"{arch} has no pinned weights: nobody knows the sha256 of {', '.join(w.name for w in every)}.",
-            hint=f"zoo fetch {every[0].name} --allow-unpinned takes what the hub has, unverified.",
+            hint=f"zoo fetch {every[0].name} --allow-unpinned takes what the hub has, unverified. "
+            f"After that, say {every[0].name} in place of {arch}.",
         )
     having = catalogue.list_models(pretrained=True, family=found.row.name)
     more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""

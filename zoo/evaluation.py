@@ -1,8 +1,9 @@
-"""Scores with intervals, and their comparison with a claim."""
+"""Scores with intervals."""
 
+import logging
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
@@ -17,11 +18,12 @@ from zoo.data.decode import to_pixels
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.images import ImageSet
 from zoo.data.preprocess import Transform
-from zoo.errors import DataError, WeightsError
+from zoo.errors import DataError, SpecError, WeightsError
 from zoo.interval import wilson
-from zoo.manifest import Score
 from zoo.memory import keep_freed_memory
 from zoo.spec import Preprocess
+
+log = logging.getLogger("zoo")
 
 OF_LABELS = "labels sha256:"
 """How the fingerprint of labels alone begins."""
@@ -56,13 +58,6 @@ class Report(msgspec.Struct, frozen=True):
     command: str = ""
 
 
-class Comparison(msgspec.Struct, frozen=True):
-    """Whether a measured score agrees with a claimed one, and in words."""
-
-    agrees: bool
-    message: str
-
-
 def evaluate(
     model: nn.Module,
     data: ImageSet,
@@ -70,23 +65,24 @@ def evaluate(
     preprocess: Preprocess,
     batch_size: int = 256,
     device: torch.device | str | None = None,
-    dtype: Literal["bfloat16"] | None = None,
+    dtype: torch.dtype | str | None = None,
     progress: Callable[[int, int], None] | None = None,
     command: str = "",
 ) -> Report:
     """Scores ``model`` on all images of ``data``, prepared as ``preprocess`` says.
 
     Runs where the model lies unless a ``device`` is given, in float32 unless ``dtype`` asks for
-    bfloat16. ``progress`` is told (images done, images in all). The modes of the model and of its
-    modules come back as they were.
+    bfloat16 (``"bfloat16"``, ``torch.bfloat16``). ``progress`` is told (images done, images in all).
+    The modes of the model and of its modules come back as they were.
 
     Processes that a launcher started score a part of the images each, all call this, and all get the
     report on the whole. Of images that are not resident no process sees all pixels then, and the
     fingerprint is that of the labels. ``progress`` is told of this process's part.
 
     Raises :class:`DataError` where labels are not among the model's
-    classes and :class:`WeightsError` where outputs are not numbers.
+    classes, :class:`WeightsError` where outputs are not numbers, and :class:`SpecError` for another ``dtype``.
     """
+    precision = _precision(dtype)
     keep_freed_memory()
     group = processes.current()
     device = group.device(device if device is not None else _device_of(model))
@@ -97,7 +93,7 @@ def evaluate(
     loss = 0.0
     streamed = Fingerprint() if data.pixels is None and group.count == 1 else None
     started = time.perf_counter()
-    with in_eval_mode(model), torch.inference_mode(), _autocast(device, dtype):
+    with in_eval_mode(model), torch.inference_mode(), _autocast(device, precision):
         for images, labels in batches(data, Transform(preprocess), batch_size, streamed, part):
             images = images.to(device, memory_format=torch.channels_last)
             logits = model(images).float().cpu()
@@ -134,25 +130,35 @@ def evaluate(
         seconds=seconds,
         versions=versions(),
         device=str(device),
-        dtype=dtype or "float32",
+        dtype=precision,
         command=command,
     )
 
 
-def check(report: Report, claim: Score) -> Comparison:
-    """Whether the claimed top-1 lies within the measured interval."""
-    low, high = report.interval
-    measured = f"measured top-1 {report.top1:.3f}% ({report.correct} of {report.n}), 95% [{low:.3f}, {high:.3f}]"
-    if claim.top1 is None:
-        return Comparison(False, f"{measured}; {claim.source} claims no top-1 to compare it with")
-    agrees = low <= claim.top1 <= high
-    message = f"{measured}; claimed {claim.top1:.3f}% ({claim.source}): {'agrees' if agrees else 'does not agree'}"
-    names_labels = [fingerprint.startswith(OF_LABELS) for fingerprint in (claim.fingerprint, report.fingerprint)]
-    if claim.fingerprint and names_labels[0] != names_labels[1]:
-        message += "; whether the claim is about these images was not checked: only one of both names their pixels"
-    elif claim.fingerprint and claim.fingerprint != report.fingerprint:
-        message += f"; the claim is about other images ({claim.fingerprint[:19]}, here {report.fingerprint[:19]})"
-    return Comparison(agrees, message)
+def check_classes(model: nn.Module, data: ImageSet) -> None:
+    """Raises :class:`DataError` if ``model`` is known to know none of the classes of ``data``.
+
+    Where it knows some of them, or calls them otherwise than a data set of another name does, a warning says so.
+    """
+    info = getattr(model, "zoo_info", None)
+    if info is None or info.classes in ("", data.name) or info.class_names == data.classes:
+        return
+    if info.class_names and not set(info.class_names) & set(data.classes):
+        raise DataError(
+            f"{info.name} knows the classes of {info.classes} ({_some(info.class_names)}), none of which is one of "
+            f"{data.name} ({_some(data.classes)}).",
+            hint="Choose weights trained on this data set, or name its classes as the weights do.",
+        )
+    log.warning(
+        "%s knows the classes of %s: its score on %s means something only where labels are numbered alike",
+        info.name,
+        info.classes,
+        data.name,
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
 
 
 def batches(
@@ -252,8 +258,17 @@ def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet) -> int:
     return logits.shape[1]
 
 
-def _autocast(device: torch.device, dtype: str | None) -> Any:
-    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+def _precision(dtype: torch.dtype | str | None) -> Literal["bfloat16", "float32"]:
+    match str(dtype or "float32").removeprefix("torch."):
+        case "float32":
+            return "float32"
+        case "bfloat16":
+            return "bfloat16"
+    raise SpecError(f"dtype = {dtype!r}: networks are scored in float32 or bfloat16.")
+
+
+def _autocast(device: torch.device, precision: str) -> Any:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _device_of(model: nn.Module) -> torch.device:

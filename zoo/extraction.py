@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data as datasets
-from zoo import tensorfile
+from zoo import processes, tensorfile
 from zoo.creation import create_trained, info_of
 from zoo.data import Fingerprint, ImageSet, Transform
 from zoo.data.images import check_labels
@@ -73,14 +73,16 @@ def features(
     ``model`` and ``data`` are given by name or as values; a name without a tag means its default
     weights, unless ``weights`` is a local safetensors file. Features are the pooled ones that the
     head is given, ``forward_head(forward_features(x), pre_logits=True)``; with ``layer``, the output
-    of that submodule, averaged over a map B C H W or over tokens B T C. Runs where the model lies
-    unless a ``device`` is given. ``progress`` is told (images done, images in all).
+    of that submodule, averaged over a map B C H W or over tokens B T C. Runs on
+    ``device``, by default where the model lies, or, of a name, on a GPU if there is one. ``progress`` is told
+    (images done, images in all).
 
     Raises :class:`UnknownNameError` for a layer that there is not, and :class:`WeightsError` where
     features are not numbers.
     """
     if isinstance(model, str):
         model = create_trained(model, weights=weights)
+        device = processes.current().device(device)
     info = info_of(model)
     images = data if isinstance(data, ImageSet) else datasets.load(data, split)
     keep_freed_memory()

@@ -1,15 +1,17 @@
 """A model's own train and evaluate hooks, run by name."""
 
+import inspect
 import logging
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from zoo import registry
+from zoo import arguments, processes, registry
 from zoo.creation import create_trained, info_of, require_classes
-from zoo.errors import DataError, WeightsError
+from zoo.errors import DataError, PluginError, TrainingError, WeightsError, ZooError
 from zoo.spec import Model
 
 if TYPE_CHECKING:
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet, ImageStream
     from zoo.evaluation import Report
     from zoo.initial import Source
-    from zoo.training import Recipe, Run
+    from zoo.training import Recipe, Run, TrainingData
 
 log = logging.getLogger("zoo")
+
+_DEFAULT = Model("default", build="zoo.load:build")
+"""Whose hooks are Zoo's own."""
 
 TRAINED = "trained by zoo train"
 """How the origin of weights begins whose file holds the record of their training."""
@@ -39,34 +44,29 @@ def evaluate(
     """Scores a model on a data set, each by name or as a value.
 
     A name without a tag means its default weights, unless ``weights`` is a local safetensors file;
-    without ``data``, the data set whose classes the weights know. ``options`` go to the model's
+    without ``data``, the data set whose classes the weights know. Without ``device``, what is given by name
+    is scored on a GPU if there is one, and a network where it lies. ``options`` go to the model's
     evaluate hook (``zoo.evaluation.evaluate``: ``batch_size``, ``dtype``, ``progress``).
     """
     from zoo import data as datasets
+    from zoo import evaluation
 
     if isinstance(model, str):
         model = create_trained(model, weights=weights)
+        device = processes.current().device(device)
     info = info_of(model)
     require_classes(model)
     data = data or info.classes
     if not data:
         raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
     images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
-    if info.classes not in ("", images.name) and info.class_names != images.classes:
-        log.warning(
-            "%s knows the classes of %s: its score on %s means something only where labels are numbered alike",
-            info.name,
-            info.classes,
-            images.name,
-        )
-    hook = registry.hook(info.model.evaluate, info.model.requires)
-    report: Report = hook(model, images, preprocess=info.preprocess, device=device, **options)
-    return report
+    evaluation.check_classes(model, images)
+    return _run_evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
 
 
 def train(
-    name: str,
-    data: "str | Path | ImageSet | ImageStream",
+    name: str | None = None,
+    data: "str | Path | ImageSet | ImageStream | None" = None,
     *,
     args: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
@@ -85,21 +85,51 @@ def train(
     the family's recipes, by default its first for this model and data; ``settings`` change fields of
     it. ``output`` is the run's directory; its ``model.safetensors`` holds the trained network and the
     record of the run. ``run_options`` go to ``zoo.training.Run``.
-    """
-    from zoo import initial, training
 
+    ``resume`` goes on with the run that ``output`` holds. The run knows all else: what is given besides must
+    be what it was started with, but for ``settings["epochs"]``, which makes it longer or shorter.
+    """
+    from zoo import data as datasets
+    from zoo import initial, training
+    from zoo.training import record
+
+    held = record.of_run(training.Run(output, resume=True)) if resume else None
+    if held is not None:
+        name = name or held.model
+        data = held.source.get("data", held.data["train"].name) if data is None else data
+        init = init or held.source.get("init") or held.init.get("weights")
+        args = {**held.args, **(args or {})}
+    if name is None or data is None:
+        raise TrainingError(
+            f"Training needs a {'model' if name is None else 'data set'}.",
+            hint="zoo train MODEL --data DATA -o DIR; with --resume, -o DIR is enough.",
+        )
     found = registry.load().find(name)
     if found.weights is not None:
         raise WeightsError(
             f"Training {name} would start from new weights, not from these.",
             hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
         )
+    if own := arguments.undeclared(found.model, args or {}):
+        log.warning(
+            "%s: a file of its weights cannot set %s: give it again (--arg) whenever you load the trained network",
+            name,
+            ", ".join(own),
+        )
     images = training_images(data) if isinstance(data, str | Path) else data
-    chosen = training.choose(found.plugin, found.model, images.name, recipe, settings)
-    source = None if init is None else initial.find(init, found.model)
+    held_out = validation_images(data) if isinstance(data, str | Path) else None
+    if held is not None and recipe in (None, held.recipe.name):
+        chosen = training.change(held.recipe, settings)
+    else:
+        own = _own_recipe(found.model, images, held_out is not None, init is not None)
+        chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
+    start = None if init is None else initial.find(init, found.model)
+    source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
+    source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
     run_options.setdefault("command", command_line())
-    run = training.Run(output, resume=resume, init=source and source.record, **run_options)
-    return carry_out(found.model, images, chosen, run, args=args or {}, source=source, device=device)
+    run = training.Run(output, resume=resume, init=start and start.record, source=source, **run_options)
+    prepared = training.split(images, chosen, held_out)
+    return carry_out(found.model, prepared, chosen, run, args=args or {}, source=start, device=device)
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
@@ -109,9 +139,37 @@ def training_images(data: str | Path) -> "ImageSet | ImageStream":
     return datasets.open_stream(data, "train") or datasets.load(data, "train")
 
 
+def validation_images(data: str | Path) -> "ImageSet | None":
+    """The images that ``data`` itself holds out to choose by: its validation split, never its test split."""
+    from zoo import data as datasets
+
+    known = datasets.splits(data)
+    split = next((name for name in ("validation", "val", "valid") if name in known), None)
+    return datasets.load(data, split) if split is not None and datasets.open_stream(data, split) is None else None
+
+
+def _own_recipe(
+    model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
+) -> dict[str, Any] | None:
+    """The recipe for images of one's own, if nobody knows them by name and ``model`` is trained as most are."""
+    from zoo.data.sizes import training_images as known
+    from zoo.training.choice import for_own_images
+
+    if known(images.name) or model.train != _DEFAULT.train:
+        return None
+    height, width = model.preprocess.input_size[1:]
+    return for_own_images(
+        len(images),
+        is_small=images.pixels is not None and tuple(images.pixels.shape[2:]) == (height, width),
+        has_colour=images.channels == 3,
+        is_held_out=is_held_out or not hasattr(images, "labels"),
+        is_trained=is_trained,
+    )
+
+
 def carry_out(
     model: Model,
-    images: "ImageSet | ImageStream",
+    data: "TrainingData",
     recipe: "Recipe",
     run: "Run",
     *,
@@ -120,9 +178,10 @@ def carry_out(
     device: "torch.device | str | None" = None,
 ) -> "nn.Module":
     """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
+    images = data.train
     import torch
 
-    from zoo import initial, load, processes, training
+    from zoo import initial, load, training
     from zoo.training import record
 
     run.check()
@@ -131,20 +190,67 @@ def carry_out(
         module, info = load.build(model, num_classes=len(images.classes), in_chans=images.channels, **args)
     else:
         module, info = initial.build(source, model, images, args)
-    prepared = training.split(images, recipe)
-    preprocess = training.normalise(module, prepared, recipe, info.preprocess)
+    preprocess = training.normalise(module, data, recipe, info.preprocess)
     initial.check_whitening(module, preprocess, recipe)
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
-    hook = registry.hook(model.train, model.requires)
-    trained: nn.Module = hook(module, prepared, recipe, run, preprocess=preprocess, device=device)
+    trained = _run_train(model, module, data, recipe, run, preprocess=preprocess, device=device)
     if not run.is_paused:
         group = processes.current()
-        described = record.describe(module, prepared, recipe, preprocess, run, group.device(device))
+        described = record.describe(module, data, recipe, preprocess, run, group.device(device))
         if group.is_first:
             _keep(trained, run, described)
         group.wait()
     return trained
+
+
+def _run_evaluate(row: Model, model: "nn.Module", images: "ImageSet", **options: Any) -> "Report":
+    """What the model's evaluate hook reports, seen to follow from its counts."""
+    from zoo import claims, evaluation
+
+    hook = registry.hook(row.evaluate, row.requires)
+    taken = inspect.signature(hook).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        surplus = {name for name in options if name not in taken}
+        if "dtype" in surplus and options["dtype"] is not None:
+            raise PluginError(f"{row.evaluate}, which scores {row.name}, takes no dtype.", hint="Leave it out.")
+        options = {name: value for name, value in options.items() if name not in surplus}
+    with _blaming(row.evaluate, row.name):
+        report = hook(model, images, **options)
+    if row.evaluate == _DEFAULT.evaluate:
+        return cast("Report", report)
+    if not isinstance(report, evaluation.Report):
+        raise PluginError(f"{row.evaluate} returned {type(report).__name__}, expected zoo.evaluation.Report.")
+    try:
+        return claims.confirm(report, images)
+    except ValueError as error:
+        raise PluginError(f"{row.evaluate}'s report on {row.name} cannot be right: {error}.") from None
+
+
+def _run_train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "nn.Module":
+    from torch import nn
+
+    hook = registry.hook(row.train, row.requires)
+    with _blaming(row.train, row.name):
+        trained = hook(module, *given, **options)
+    if not isinstance(trained, nn.Module):
+        raise PluginError(f"{row.train} returned {type(trained).__name__}, expected the trained network of {row.name}.")
+    return trained
+
+
+@contextmanager
+def _blaming(target: str, name: str) -> Iterator[None]:
+    """Within it, what a plugin's hook raises becomes an error that names the hook and the model."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code may raise anything
+        if target in (_DEFAULT.train, _DEFAULT.evaluate):
+            raise
+        raise PluginError(
+            f"{target} failed for {name}: {type(error).__name__}: {error}", hint="zoo --debug ... shows where."
+        ) from error
 
 
 def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
@@ -161,6 +267,7 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
     info, recipe = info_of(module), record["recipe"]["name"]
     if run.config.exists():
         record = {**record, **json.loads(run.config.read_text(encoding="utf-8"))}
+        record.pop("source", None)  # folders of this machine
     start = f", from {Path(run.init['weights']).name}" if run.init else ""
     about = {
         "model": info.model.name,

@@ -8,7 +8,7 @@ does not hold are used as without it.
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,19 +18,26 @@ from zoo.hub import cache
 from zoo.manifest import Commit, Count, Entry, Sha256, Text, Weights
 from zoo.names import is_arch, is_part, natural
 from zoo.registry import Found
+from zoo.spec import Preprocess
 
 NAME = "zoo.lock"
 VARIABLE = "ZOO_LOCK"
 
 
 class Locked(Entry, frozen=True):
-    """One name's bytes, and the distribution whose plugin had the name when it was locked."""
+    """One name's bytes and input, and the distribution whose plugin had the name when it was locked.
+
+    ``num_classes`` and ``preprocess`` are what a network of these weights has, whoever states them, the entry
+    or the model; None in locks that an earlier Zoo has written.
+    """
 
     distribution: Text
     version: Text
     sha256: Sha256
     size: Count = 0
     revision: Commit = ""
+    num_classes: Count | None = None
+    preprocess: Preprocess | None = None
 
     def __post_init__(self) -> None:
         if not self.sha256:
@@ -70,6 +77,9 @@ class Difference(NamedTuple):
 
 EMPTY = Lock(version=1)
 
+_HELD = ("sha256", "size", "num_classes", "preprocess")
+"""The fields that make weights other weights."""
+
 
 def place() -> Path:
     """Where the project's lock is, or would be written."""
@@ -101,13 +111,13 @@ def default_of(lock: Lock, found: Found) -> Weights | None:
 
 
 def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
-    """``weights`` as the lock has them; raises :class:`LockError` where their bytes are others."""
+    """``weights`` as the lock has them; raises :class:`LockError` where their bytes, input or classes are others."""
     name = full_name(found, weights.tag)
     held = lock.weights.get(name)
     if held is None:
         _warn(name)
         return weights
-    changed = [line for line in _compare(name, held, found, weights) if line.field in ("sha256", "size")]
+    changed = [line for line in _compare(name, held, found, weights) if line.field.partition(".")[0] in _HELD]
     if changed:
         raise LockError(
             "\n  ".join([f"{name} is not what {place()} holds:", *map(str, changed)]),
@@ -154,7 +164,9 @@ def render(lock: Lock) -> str:
     for name in sorted(lock.weights, key=natural):
         lines += ["", f"[weights.{json.dumps(name)}]"]
         held = msgspec.to_builtins(lock.weights[name])
+        preprocess = held.pop("preprocess", {})
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in held.items()]
+        lines += [f"preprocess.{key} = {json.dumps(value)}" for key, value in preprocess.items()]
     if lock.defaults:
         lines += ["", "[defaults]"]
         lines += [
@@ -169,20 +181,33 @@ def names_in(lock: Lock) -> list[str]:
 
 
 def _lock(found: Found, entry: Weights) -> Locked:
-    distribution, version = found.row.distribution, found.row.version
+    about: dict[str, Any] = {
+        "distribution": found.row.distribution,
+        "version": found.row.version,
+        "num_classes": _num_classes(found, entry),
+        "preprocess": _preprocess(found, entry),
+    }
     if entry.sha256:
-        return Locked(distribution, version, entry.sha256, entry.size, entry.revision)
+        return Locked(**about, sha256=entry.sha256, size=entry.size, revision=entry.revision)
     note = cache.recall(entry) if hub.cached(entry) else None
     if note is None:
         raise UnpinnedError(
             f"{entry.name} cannot be locked: neither its manifest nor the cache says which bytes it is.",
             hint=f"zoo fetch {entry.name} --allow-unpinned takes what its hub has now; zoo lock then holds you to it.",
         )
-    return Locked(distribution, version, note.sha256, note.size, note.revision)
+    return Locked(**about, sha256=note.sha256, size=note.size, revision=note.revision)
+
+
+def _num_classes(found: Found, entry: Weights) -> int:
+    return found.model.num_classes if entry.num_classes is None else entry.num_classes
+
+
+def _preprocess(found: Found, entry: Weights) -> Preprocess:
+    return entry.preprocess or found.model.preprocess
 
 
 def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Difference]:
-    """Field by field; what the manifest does not state is no difference, but for the name's distribution."""
+    """Field by field; what one side does not state is no difference, but for the name's distribution."""
     stated = {
         "distribution": found.row.distribution,
         "version": found.row.version,
@@ -197,6 +222,13 @@ def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Differ
             lines.append(Difference(name, field, str(locked), str(value)))
     if not now.sha256 and not held.sha256.startswith(now.sha256_prefix):
         lines.append(Difference(name, "sha256", held.sha256, f"{now.sha256_prefix}..."))
+    if held.num_classes not in (None, classes := _num_classes(found, now)):
+        lines.append(Difference(name, "num_classes", str(held.num_classes), str(classes)))
+    if held.preprocess is not None:
+        for field in Preprocess.__struct_fields__:
+            locked, value = getattr(held.preprocess, field), getattr(_preprocess(found, now), field)
+            if locked != value:
+                lines.append(Difference(name, f"preprocess.{field}", str(locked), str(value)))
     return lines
 
 

@@ -1,13 +1,18 @@
 """Trained weights that hold the record of their training."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo import hooks, hub, registry
 from zoo.creation import chosen_weights
-from zoo.errors import TrainingError, UnknownNameError
+from zoo.errors import TrainingError, UnknownNameError, ZooError
+from zoo.hub import address
 from zoo.manifest import Weights
 from zoo.spec import Model
+
+_MAX_HEADER = 25_000_000
 
 
 class Original(NamedTuple):
@@ -47,6 +52,36 @@ def find(name: str | Path) -> Original:
     about = tensorfile.metadata(file)
     _check_has_record(entry.name, about)
     return Original(entry.name, found.model, file, hash_file(file), about, entry)
+
+
+def training_of(weights: Weights) -> dict[str, str]:
+    """What the file of ``weights`` says of its training, for people, if it is at hand. Imports no torch."""
+    try:
+        file, source = hub.cached(weights), address.parse(weights.hub)
+        if file is None and not source.is_local:
+            return {}
+        with file.open("rb") if file is not None else source.open(weights, 0) as stream:
+            length = min(int.from_bytes(stream.read(8), "little"), _MAX_HEADER)
+            header = json.loads(b"".join(_parts(stream, length)))
+        run = json.loads(header["__metadata__"]["zoo"])["run"]
+        recipe, images = run["recipe"], run["data"]["train"]
+        facts = {
+            "recipe": f"{recipe['name']}, {recipe['epochs']} epochs, seed {recipe['seed']}",
+            "trained on": f"{images['n']:,} images of {images['name']}/{images['split']}, {images['fingerprint']}",
+            "trained with": ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items()),
+            "code": run.get("code", ""),
+            "command": run.get("command", ""),
+        }
+    except (ZooError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}  # of another origin
+    return {name: str(fact) for name, fact in facts.items() if fact}
+
+
+def _parts(stream: Any, count: int) -> Iterator[bytes]:
+    """The next ``count`` bytes of ``stream``, which may give fewer at a time, or have fewer."""
+    while count and (part := stream.read(min(count, 1 << 20))):
+        yield part
+        count -= len(part)
 
 
 def _path(name: str | Path) -> Path | None:

@@ -1,7 +1,6 @@
 """A folder that is a hub for a machine without a network: files, and the manifest that names them."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +42,7 @@ def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
         rival = next((one for one in entries.values() if one.path == entry.path and one.sha256 != entry.sha256), None)
         if rival and rival.name != entry.name:
             raise ManifestError(f"{rival.name} and {entry.name} are different files that both lie at {entry.path}.")
+        storage.refuse_links(folder, folder / entry.path)
         _copy(source, folder / entry.path, entry)
         entries[entry.name] = entry
     text = "\n".join([HEAD, "", *map(manifest.render, entries.values())])
@@ -56,7 +56,7 @@ def damage(folder: Path) -> list[Damage]:
     for entry in manifest.read(manifest_in(folder)):
         reason = ""
         try:
-            with (folder / entry.path).open("rb") as opened:
+            with storage.open_regular(folder / entry.path) as opened:
                 sha256, size = cache.hash_of(opened).hexdigest(), opened.tell()
             if entry.sha256 and sha256 != entry.sha256:
                 reason = f"has sha256 {sha256}, expected {entry.sha256}"
@@ -76,18 +76,10 @@ def _copy(source: Path, target: Path, entry: Weights) -> None:
             with target.open("rb") as opened:
                 if cache.hash_of(opened).hexdigest() == entry.sha256:
                     return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
         hasher = hashlib.sha256()
-        try:
-            with source.open("rb") as old, part.open("wb") as new:
-                while chunk := old.read(cache.CHUNK):
-                    hasher.update(chunk)
-                    new.write(chunk)
-                new.flush()
-                os.fsync(new.fileno())
+        with source.open("rb") as old, storage.beside(target) as new:
+            while chunk := old.read(cache.CHUNK):
+                hasher.update(chunk)
+                new.write(chunk)
             if hasher.hexdigest() != entry.sha256:
                 raise IntegrityError(f"{source} has sha256 {hasher.hexdigest()}, expected {entry.sha256}")
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)

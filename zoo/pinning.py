@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from zoo import hub, manifest, storage
-from zoo.errors import HubError, IntegrityError, ManifestError, MissingExtraError, OfflineError, ZooError
-from zoo.hub import address, cache, huggingface
+from zoo.errors import HubError, IntegrityError, ManifestError, MissingExtraError, ZooError
+from zoo.hub import address, cache, huggingface, web
 from zoo.hub.transfer import PassingError, time_limit
 from zoo.manifest import Weights
 from zoo.plugins import resource
@@ -40,7 +40,7 @@ def resolve(entry: Weights, *, download: bool = False, progress: "Progress | Non
         asked = _ask_hugging_face(entry)
         if not (asked.sha256 or download):
             raise HubError(
-                f"{huggingface.endpoint()} tells no sha256 of {entry.path}: it is not kept as a large file.",
+                f"{huggingface.host()} tells no sha256 of {entry.path}: it is not kept as a large file.",
                 hint=f"zoo pin {entry.name} --download fetches and hashes it.",
             )
     elif download:
@@ -104,15 +104,14 @@ def _edited(entry: Weights, file: Path) -> str:
 
 def _ask_hugging_face(entry: Weights) -> Weights:
     """The commit first, then the file at that commit: the branch may move in between."""
-    if switch := hub.offline_switch():
-        raise OfflineError(f"{entry.name} cannot be pinned: the network is off ({switch}).")
+    hub.require_network(f"{entry.name} cannot be pinned")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    host = huggingface.endpoint()
+    host = huggingface.host()
     last: Exception | None = None
     for token in (None, False):  # an expired token is refused even where nobody needs one
-        api = HfApi(endpoint=host, token=token, library_name="zoo-vision")
+        api = HfApi(endpoint=huggingface.endpoint(), token=token, library_name="zoo-vision")
         try:
             commit = api.model_info(entry.repo, revision=entry.revision or None, timeout=time_limit()).sha
             rows = api.get_paths_info(entry.repo, [entry.file], revision=commit)
@@ -137,20 +136,20 @@ def _ask_hugging_face(entry: Weights) -> Weights:
 
 
 def _ask_website(entry: Weights) -> Weights:
+    place = address.parse(entry.hub)
     if "://" not in entry.hub:
-        raise HubError(f"{entry.hub} does not tell hashes.", hint=f"zoo pin {entry.name} --download hashes the file.")
-    if switch := hub.offline_switch():
-        raise OfflineError(f"{entry.name} cannot be pinned: the network is off ({switch}).")
+        raise HubError(f"{place.name} does not tell hashes.", hint=f"zoo pin {entry.name} --download hashes the file.")
+    hub.require_network(f"{entry.name} cannot be pinned")
     try:
-        with address.parse(entry.hub).open(entry, 0) as stream:  # the body is not read
+        with place.open(entry, 0) as stream:  # the body is not read
             size = stream.size
     except (PassingError, HubError) as error:
-        raise HubError(f"{entry.hub}: {getattr(error, 'message', error)}") from None
+        raise HubError(f"{place.name}: {getattr(error, 'message', error)}") from None
     named = _PREFIX_IN_NAME.search(entry.file)
     prefix = named[1] if named else ""
     if not (prefix.startswith(entry.sha256_prefix) or entry.sha256_prefix.startswith(prefix)):
         raise IntegrityError(f"{entry.file} is named for sha256 {prefix}..., the entry says {entry.sha256_prefix}...")
-    _agree(entry, "", size, entry.hub)
+    _agree(entry, "", size, place.name)
     return _with(entry, size=size, sha256_prefix=max(prefix, entry.sha256_prefix, key=len))
 
 
@@ -182,4 +181,4 @@ def _agree(entry: Weights, sha256: str, size: int, host: str) -> None:
 
 def _first_line(error: Exception | None) -> str:
     text = error.message if isinstance(error, ZooError) else str(error)
-    return next(iter(text.strip().splitlines()), type(error).__name__)
+    return web.without_user(next(iter(text.strip().splitlines()), type(error).__name__))

@@ -1,4 +1,4 @@
-"""One entry point and what became of it; what a plugin names, found: hooks and resources."""
+"""One entry point and the state of its plugin; the hooks and resources that a plugin names."""
 
 import contextlib
 import importlib
@@ -20,7 +20,7 @@ DISTRIBUTION = "zoo-vision"
 
 
 class PluginRow:
-    """One entry point and what became of it.
+    """One entry point and the state of its plugin.
 
     ``status`` is ``ok``, ``slow`` (usable, but its import brings torch), ``broken`` (its import or its
     manifest failed), ``set aside`` (a conflict or a newer contract) or ``disabled`` (by ``ZOO_PLUGINS``
@@ -106,6 +106,11 @@ class PluginRow:
         reason = f"it needs plugin contract {needed}, this Zoo has {API}: pip install -U {DISTRIBUTION}"
         self.refuse("set aside", reason, error)
 
+    @property
+    def module(self) -> str:
+        """The module that defines the plugin."""
+        return self._entry_point.module
+
     # A distribution's metadata is parsed as an e-mail: too slow to do for a plugin nobody asks about.
     @cached_property
     def distribution(self) -> str:
@@ -118,6 +123,12 @@ class PluginRow:
     @property
     def is_collection(self) -> bool:
         return self.plugin is not None and bool(self.plugin.collection)
+
+    @property
+    def packages(self) -> set[str]:
+        """The top-level packages that hold the plugin's code and its weights' manifests."""
+        addresses = [self._entry_point.value, *self.plugin.weights] if self.plugin else []
+        return {re.split("[.:]", address)[0] for address in addresses}
 
     @property
     def models(self) -> dict[str, Model]:
@@ -189,10 +200,21 @@ def folder_of(distribution: importlib.metadata.Distribution) -> str:
     return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
 
 
+def require(model: Model) -> None:
+    """Raises :class:`MissingExtraError` for a model whose hooks import what is not installed."""
+    for requirement in model.requires:
+        if not _is_installed(requirement):
+            raise MissingExtraError.of(model.name, requirement.module, requirement.install)
+
+
+def _is_installed(requirement: Requirement) -> bool:
+    return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None
+
+
 def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
     """Imports ``"package.module:function"``; says what to install where a requirement is missing."""
     for requirement in requires:
-        if importlib.util.find_spec(requirement.module.partition(".")[0]) is None:
+        if not _is_installed(requirement):
             raise MissingExtraError.of(target, requirement.module, requirement.install)
     module, _, function = target.partition(":")
     try:

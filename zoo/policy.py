@@ -5,8 +5,11 @@ fits is refused. It is about who says what a name means, the manifest; that the 
 the manifest names is checked in any case.
 """
 
+import re
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
+from glob import escape
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -103,7 +106,7 @@ def hub_of(found: Found, weights: Weights) -> str:
 def manifest_of(found: Found, weights: Weights) -> Path | None:
     """The manifest that ``weights`` were read from, None where a plugin's code made them."""
     if not hub_of(found, weights).startswith(PLUGIN):
-        return Path(hub_of(found, weights), "manifest.toml")
+        return Path(hub_of(found, weights)).expanduser() / "manifest.toml"
     files = [resource(text) for text in found.plugin.weights]
     return next((file for file in files if any(one.name == weights.name for one in manifest.read(file))), None)
 
@@ -122,10 +125,14 @@ def _rule_for(policy: Policy, name: str, hub: str, folder: Path) -> Rule | None:
 
 
 def _absolute(pattern: str, folder: Path) -> str:
+    """``pattern`` as one of absolute paths; the characters of ``folder``'s own name stand for themselves."""
+    parts = Path(pattern).parts
+    literal = [*takewhile(lambda part: not re.search(r"[*?\[]", part), parts)]
     try:
-        return str((folder / Path(pattern).expanduser()).resolve())
+        base = (folder / Path(*literal).expanduser()).resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise PolicyError(f"{folder / NAME}: hubs has {pattern!r}, which is no path: {error}") from None
+    return str(Path(escape(str(base)), *parts[len(literal) :]))
 
 
 def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file: Path) -> str:

@@ -21,7 +21,7 @@ from zoo import discovery, manifest, names
 from zoo.discovery import GROUP
 from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
-from zoo.plugins import DISTRIBUTION, PluginRow, hook, resource
+from zoo.plugins import DISTRIBUTION, PluginRow, hook, require, resource
 from zoo.spec import Model, Plugin
 
 
@@ -130,8 +130,8 @@ class Registry:
 
     def distribution_of(self, model: Model) -> str:
         """What to install for ``model``; empty for a built-in one."""
-        rows = (row for row in self.plugins if row.plugin is not None and not row.is_builtin)
-        return next((row.distribution for row in rows if model in row.plugin.models), "")
+        owners = (row for row, own in self._owners.get(model.name, ()) if own == model and not row.is_builtin)
+        return next((row.distribution for row in owners), "")
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = self._owners[arch]
@@ -220,24 +220,43 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
     """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
 
     Their files lie in that directory, or else where the entry says. They add names and never replace any:
-    a mirror is not trusted to say what a known name means.
+    a mirror is not trusted to say what a known name means. Of two directories the first decides.
     """
-    found: dict[str, tuple[Described, ...]] = {}
+    found: dict[str, dict[str, Described]] = {}
     for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
-        file = Path(address, "manifest.toml")
+        folder = Path(os.path.expanduser(address))
+        file = folder / "manifest.toml"
         if "://" not in address and file.is_file():
             try:
                 entries = manifest.read(file)
             except ManifestError as error:  # as of a plugin: it must not take the others along
-                import logging
-
-                logging.getLogger("zoo").warning("%s is left out: %s", address, error)
+                _warn("%s is left out: %s", address, error)
                 continue
             for entry in entries:
-                if (entry.hub == "hf" and not entry.revision) or Path(address, entry.path).is_file():
+                if (entry.hub == "hf" and not entry.revision) or (folder / entry.path).is_file():
                     entry = msgspec.structs.replace(entry, hub=address)
-                found[entry.arch] = (*found.get(entry.arch, ()), Described(address, entry))
-    return found
+                first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
+                if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
+                    _warn("%s: %s is ignored, %s describes other bytes first", address, entry.name, first.folder)
+    return {arch: tuple(tags.values()) for arch, tags in found.items()}
 
 
-__all__ = ["DISTRIBUTION", "GROUP", "Found", "Listed", "PluginRow", "Registry", "clear", "hook", "load", "resource"]
+def _warn(message: str, *about: object) -> None:
+    import logging
+
+    logging.getLogger("zoo").warning(message, *about)
+
+
+__all__ = [
+    "DISTRIBUTION",
+    "GROUP",
+    "Found",
+    "Listed",
+    "PluginRow",
+    "Registry",
+    "clear",
+    "hook",
+    "load",
+    "require",
+    "resource",
+]

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from zoo.data import ImageSet, ImageStream
-    from zoo.evaluation import Comparison, Report
+    from zoo.claims import Comparison
+    from zoo.evaluation import Report
     from zoo.initial import Source
+    from zoo.training import TrainingData
     from zoo.training.record import Difference, Record
 
 log = logging.getLogger("zoo")
@@ -86,7 +87,7 @@ def reproduce(
     if held.file.resolve().parent == Path(output).resolve():
         raise TrainingError(f"{output} holds {held.file.name} itself.", hint="Choose another directory (-o DIR).")
     then = record.read(held.about["run"], held.name)
-    images = _images(then, data, allow_other_data)
+    prepared = _images(then, data, allow_other_data)
     args = arguments.of_file(held.model, then.args, held.name)
     source = _start(then, held.model, init)
     run_options.setdefault("command", hooks.command_line())
@@ -94,29 +95,32 @@ def reproduce(
     _warn(then)
     with _threads(then.threads):
         place = _device(then.device, device)
-        trained = hooks.carry_out(held.model, images, then.recipe, run, args=args, source=source, device=place)
+        trained = hooks.carry_out(held.model, prepared, then.recipe, run, args=args, source=source, device=place)
     if run.is_paused:
         raise TrainingError(
             f"{held.name} is trained in part: there is nothing to compare yet.",
             hint=f"Go on with --resume -o {run.directory} (resume=True).",
         )
     now = record.read(tensorfile.metadata(run.model)["run"], run.model)
-    return _judge(held, trained, run.model, record.differences(then, now), data or images.name)
+    return _judge(held, trained, run.model, record.differences(then, now), data or prepared.train.name)
 
 
-def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> "ImageSet | ImageStream":
-    """The training images, seen to be those of the record."""
+def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> "TrainingData":
+    """The images to train on and those held out, seen to be those of the record."""
     from zoo import training
     from zoo.training import record
 
     try:
         images = hooks.training_images(data or then.data["train"].name)
+        has_own = "validation" in then.data and not then.recipe.validation
+        held_out = hooks.validation_images(data or then.data["train"].name) if has_own else None
     except UnknownNameError as error:
         raise DataError(
             f"It was trained on {then.data['train'].name}, which is no data set known here: {error.message}",
             hint="Say where its images lie: --data PATH (data=PATH).",
         ) from None
-    here = record.images_of(training.split(images, then.recipe))
+    prepared = training.split(images, then.recipe, held_out)
+    here = record.images_of(prepared)
     others = record.other_images(then.data, here)
     if others and not allow_other_data:
         raise DataError(
@@ -124,7 +128,7 @@ def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> 
             + "".join(f"\n  {found.what}: {found.then}, here {found.now}" for found in others),
             hint="Say where the right ones lie (--data PATH), or go on all the same: --allow-other-data.",
         )
-    return images
+    return prepared
 
 
 def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | None":
@@ -148,8 +152,10 @@ def _warn(then: "Record") -> None:
     count = processes.current().count
     if then.processes != count:
         log.warning("Its processes were %d, these are %d: sums come out differently", then.processes, count)
-    if then.earlier:
+    if any(set(place) - {"epochs"} for place in then.earlier):
         log.warning("It was interrupted and resumed elsewhere, which cannot be done again in the same way")
+    if lengths := [str(place["epochs"]) for place in then.earlier if "epochs" in place]:
+        log.warning("It was begun with a schedule of %s epochs, which is not done again", ", then ".join(lengths))
 
 
 @contextmanager
@@ -231,7 +237,7 @@ def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
 
 def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
     """The score of ``trained`` on the test images, and how it compares with the original's; None without images."""
-    from zoo import evaluation
+    from zoo import claims as claimed
 
     claims = held.entry.scores if held.entry is not None else {}
     name = held.about["run"]["data"]["train"]["name"]
@@ -245,4 +251,4 @@ def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[R
     if claim is None:
         own = hooks.evaluate(create(held.model.name, weights=held.file), data, split)
         claim = Score(n=own.n, source="the original's, measured now", top1=own.top1, fingerprint=own.fingerprint)
-    return report, evaluation.check(report, claim)
+    return report, claimed.check(report, claim)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from msgspec.structs import force_setattr, replace
 
-from zoo.checked import Spec
+from zoo.checked import Spec as Spec
 from zoo.names import is_arch, is_part
 
 API = 1

@@ -1,6 +1,6 @@
 """Weights checked from their bytes to what the network computes, each in a process of its own.
 
-A network that crashes, hangs or takes all memory then fails alone. ``python -m zoo.verification`` is
+A network that crashes, hangs or takes all memory then fails alone. ``python -P -m zoo.verification`` is
 that process; :func:`verify` starts it.
 """
 
@@ -53,11 +53,11 @@ def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeo
     with tempfile.TemporaryDirectory(prefix="zoo-verify-") as folder:
         answer = Path(folder, "answer.json")
         words = [name, str(answer), str(failures or cache.root() / "failures"), "deep" if deep else ""]
-        # It must find the plugins that this process has found.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        # It finds the plugins that this process has found, and imports nothing from the working directory.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "zoo.verification", *words],
+                [sys.executable, "-P", "-m", "zoo.verification", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__.fileno() if sys.__stderr__ is not None else subprocess.DEVNULL,
                 env=environment,

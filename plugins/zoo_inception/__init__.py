@@ -94,6 +94,7 @@ def _small_googlenet(name: str, design: str, *, params: int, macs: int, note: st
         head=("fc",),
         stem=("conv1.conv",),
         stages=("conv1", "inception3b", "inception4e", "inception5b"),
+        train="zoo_inception.training:train_as_built",
         note=note,
     )
 

@@ -31,19 +31,32 @@ def train(
 
     A network that can have auxiliary classifiers gets them for as long as this takes, unless it has its own.
     """
+    with auxiliary_heads(model):
+        return train_as_built(model, data, recipe, run, preprocess=preprocess, device=device)
+
+
+def train_as_built(
+    model: nn.Module,
+    data: TrainingData,
+    recipe: Recipe,
+    run: Run,
+    *,
+    preprocess: Preprocess,
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """As :func:`train`, with those auxiliary classifiers alone that ``model`` was built with."""
     if recipe.optimizer == RMSPROP and recipe.layer_decay != 1:
         raise RecipeError(f"{recipe.name}: layer_decay and {RMSPROP} of this family do not go together.")
-    with auxiliary_heads(model):
-        return default.train(
-            model,
-            data,
-            recipe,
-            run,
-            preprocess=preprocess,
-            device=device,
-            criterion=criterion(getattr(model, "aux_weight", 0.0), recipe.label_smoothing),
-            parameter_groups=rmsprop_groups if recipe.optimizer == RMSPROP else None,
-        )
+    return default.train(
+        model,
+        data,
+        recipe,
+        run,
+        preprocess=preprocess,
+        device=device,
+        criterion=criterion(getattr(model, "aux_weight", 0.0), recipe.label_smoothing),
+        parameter_groups=rmsprop_groups if recipe.optimizer == RMSPROP else None,
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ images nor seeds, nor, of ``mnist_rts``, the range of places: here the magnified
 stays within the canvas, so that no digit is cut.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from math import radians
 from pathlib import Path
@@ -61,7 +62,28 @@ def _moved(name: str, root: Path, split: str) -> ImageSet:
     maps = MAPS[name]
     draws = torch.rand(4, len(digits), dtype=torch.float64, generator=torch.Generator().manual_seed(SEEDS[split]))
     pixels = moved(digits.pixels, *drawn(maps, draws, digits.pixels.shape[-1]), canvas=maps.canvas)
-    return ImageSet(name, split, digits.classes, digits.labels, pixels, origin=f"{name} of {digits.origin}")
+    return ImageSet(
+        name,
+        split,
+        digits.classes,
+        digits.labels,
+        pixels,
+        origin=f"{name} of {digits.origin}",
+        redraw=_Redraw(digits.pixels, maps),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Redraw:
+    """Other maps of the same ``digits``, uint8 N 1 28 28."""
+
+    digits: Tensor
+    maps: Maps
+
+    def __call__(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
+        draws = torch.rand(4, len(self.digits), dtype=torch.float64, generator=generator)[:, numbers]
+        chosen = self.digits[numbers]
+        return moved(chosen, *drawn(self.maps, draws, chosen.shape[-1]), canvas=self.maps.canvas)
 
 
 def drawn(maps: Maps, draws: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
@@ -12,13 +13,19 @@ from zoo.training import Recipe, Run, TrainingData
 from zoo_targetprop.model import Chain
 from zoo_targetprop.rules import FeedbackAlignment, TargetPropagation
 
-STEP_SIZE = 0.3277
-"""Of the last hidden layer's target: all constants are those of the authors' program (donghyunlee/dtp)."""
-NOISE = 0.360
-INVERSE_RATE = 0.00501 / 0.01489
-"""Learning rate of the inverses over that of the layers."""
-RMSPROP = {"alpha": 0.95, "eps": 1e-2, "centered": True}
-"""Its stabiliser of 1e-4 under the root is an epsilon of 1e-2 outside of it."""
+
+class Constants(msgspec.Struct, frozen=True):
+    """What a recipe's ``hook_args`` may say; the constants of the authors' program (donghyunlee/dtp) by default."""
+
+    step_size: float = 0.3277
+    """Step of the last hidden layer's target down the gradient of an image's own loss.
+
+    The authors' is down the gradient of the mean over a batch of 100: 0.003277 here.
+    """
+    noise: float = 0.360
+    """Standard deviation of the noise that inverses learn to undo."""
+    inverse_lr: float = 0.00501 / 0.01489
+    """Learning rate of the inverses over that of the layers."""
 
 
 def train(
@@ -35,16 +42,17 @@ def train(
     Inverses and feedback weights, drawn anew, are part of the network and of its checkpoints for as long
     as this takes.
     """
+    constants = recipe.read_hook_args(Constants)
+    options: dict[str, Any] = {"preprocess": preprocess, "device": device, "hook_args": Constants}
     if model.rule == "backprop":
-        return default.train(model, data, recipe, run, preprocess=preprocess, device=device)
+        return default.train(model, data, recipe, run, **options)
     if recipe.precision != "float32" or recipe.freeze or recipe.layer_decay != 1:
         raise RecipeError(
             f"{recipe.name}: {model.rule} needs precision = float32 and neither freeze nor layer_decay.",
             hint="--set precision=float32; or train by backpropagation: --arg rule=backprop.",
         )
-    options: dict[str, Any] = {"preprocess": preprocess, "device": device}
     if model.rule == "dtp":
-        teacher = TargetPropagation(model.hidden, step_size=STEP_SIZE, noise=NOISE)
+        teacher = TargetPropagation(model.hidden, step_size=constants.step_size, noise=constants.noise)
         options |= {"criterion": teacher.loss, "parameter_groups": parameter_groups}
         model.teacher = teacher
     else:
@@ -59,5 +67,9 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """The layers, and their inverses, which learn at a lower rate."""
     layers = [value for name, value in model.named_parameters() if not name.startswith("teacher.")]
     inverses = [value for name, value in model.named_parameters() if name.startswith("teacher.")]
-    own = {"weight_decay": recipe.weight_decay, **(RMSPROP if recipe.optimizer == "rmsprop" else {})}
-    return [{"params": layers, **own}, {"params": inverses, "lr_scale": INVERSE_RATE, **own}]
+    inverse_lr = recipe.read_hook_args(Constants).inverse_lr
+    decay = recipe.weight_decay
+    return [
+        {"params": layers, "weight_decay": decay},
+        {"params": inverses, "lr_scale": inverse_lr, "weight_decay": decay},
+    ]

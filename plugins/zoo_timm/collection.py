@@ -72,6 +72,7 @@ def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...]) -
         license=license,
         classes="imagenet-1k" if about.classes == 1000 else "",
         num_classes=about.classes,
+        params=about.params or None,
         preprocess=inputs[about.input],
         args={"tag": tag},
     )

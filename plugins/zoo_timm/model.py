@@ -12,15 +12,22 @@ import torch
 from timm.models import _builder
 from torch import Tensor, nn
 
+from zoo.errors import PluginError
+
 Filter = Callable[..., dict[str, Tensor]]
 
 log = logging.getLogger("zoo")
 
 _lock = threading.RLock()
 
+_ELSEWHERE = {"cache_dir", "checkpoint_path", "model_name", "pretrained_cfg", "pretrained_cfg_overlay"}
+"""What makes ``timm.create_model`` look at another name, address or file than the row's."""
+
 
 def build(*, arch: str, tag: str = "", num_classes: int, in_chans: int, **args: Any) -> nn.Module:
     """timm's ``arch``, newly initialised, as it is built for the weights ``tag``: of their input's size, say."""
+    if foreign := sorted(_ELSEWHERE & args.keys()):  # a weights file may say them, and so choose what is asked or read
+        raise PluginError(f"{arch} does not take {', '.join(foreign)}: that would build or load another network.")
     given = {"model_name": f"{arch}.{tag}" if tag else arch, "num_classes": num_classes, "in_chans": in_chans, **args}
     module: nn.Module = timm.create_model(**given, pretrained=False)
     module.timm_args = given  # type: ignore[assignment]  # a plain value, not a submodule

@@ -20,6 +20,7 @@ class File(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``repo`` and ``file`` say where it lies on the Hugging Face Hub, ``url`` where it lies when it does not;
     an empty ``repo`` without ``url`` is ``timm/<arch>.<tag>``. ``input`` is an index of ``Snapshot.inputs``.
+    ``params`` are those of its network, 0 where they are the architecture's.
     """
 
     input: int
@@ -28,6 +29,7 @@ class File(msgspec.Struct, frozen=True, omit_defaults=True):
     repo: str = ""
     file: str = "model.safetensors"
     url: str = ""
+    params: int = 0
 
 
 class Architecture(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -127,16 +129,36 @@ def _architecture(arch: str, weights: dict[str, File], inputs: Inputs) -> Archit
     with torch.device("meta"):
         module = timm.create_model(arch, pretrained=False)
     cfg = timm.get_pretrained_cfg(arch)
+    params, place = _count(module), inputs.place(cfg)
+    weights = {tag: _counted(arch, tag, file, cfg, params, inputs) for tag, file in weights.items()}
     state = module.state_dict()
     shapes = {name: state[f"{name}.weight"].shape for name in _names(cfg.first_conv)}
     return Architecture(
-        params=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
-        input=inputs.place(cfg),
+        params=params,
+        input=place,
         classes=cfg.num_classes,
         head=_names(cfg.classifier),
         stem=tuple(name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == cfg.input_size[0]),
         weights=weights,
     )
+
+
+def _counted(arch: str, tag: str, file: File, default: Any, params: int, inputs: Inputs) -> File:
+    """``file`` with the size of its network, if it has other classes or another input than the architecture's."""
+    import torch
+
+    from zoo_timm.model import build
+
+    size = inputs.all[file.input].input_size
+    if (file.classes, size) == (default.num_classes, tuple(default.input_size)):
+        return file
+    with torch.device("meta"):
+        counted = _count(build(arch=arch, tag=tag, num_classes=file.classes, in_chans=size[0]))
+    return file if counted == params else msgspec.structs.replace(file, params=counted)
+
+
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def _names(names: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:

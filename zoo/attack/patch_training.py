@@ -16,7 +16,7 @@ from zoo.attack.victim import PixelModel, PixelTransform, gradient, under_attack
 from zoo.creation import create_trained, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
-from zoo.evaluation import batches, versions
+from zoo.evaluation import batches, check_classes, versions
 from zoo.interval import wilson
 from zoo.memory import keep_freed_memory
 from zoo.spec import Preprocess
@@ -83,6 +83,8 @@ def train_patch(
     networks = [_network(model, device) for model in ([models] if isinstance(models, str | nn.Module) else models)]
     preprocess = _common(networks)
     images = data if isinstance(data, ImageSet) else datasets.load(data, split)
+    for network in networks:
+        check_classes(network, images)
     others = _of_other_classes(images, target)
     channels, height, width = preprocess.input_size
     side = side or max(1, round(ranges.scale[1] * min(height, width)))
@@ -148,6 +150,7 @@ def success(
     network = _network(model, device)
     info = info_of(network)
     images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
+    check_classes(network, images)
     images = images.subset(_of_other_classes(images, target), images.split)
     ranges = ranges or patch.ranges
     patch = Patch(patch.pixels, patch.mask, ranges, patch.origin)

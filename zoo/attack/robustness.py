@@ -16,7 +16,7 @@ from zoo.attack.victim import PixelModel, PixelTransform, check_labels, under_at
 from zoo.creation import create_trained, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
-from zoo.evaluation import batches, versions
+from zoo.evaluation import batches, check_classes, versions
 from zoo.interval import wilson
 from zoo.memory import keep_freed_memory
 
@@ -83,6 +83,7 @@ def curve(
         model = create_trained(model, weights=weights)
     info = info_of(model)
     images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
+    check_classes(model, images)
     if device is not None:
         model.to(device)
     keep_freed_memory()

@@ -7,7 +7,7 @@ import click
 
 from zoo.cli.group import Commands
 from zoo.cli.options import complete_name, device_option, json_option
-from zoo.cli.output import note, only_answers, print_facts, print_json, print_table, show_progress
+from zoo.cli.output import echo, note, only_answers, print_facts, print_json, print_table, show_progress
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def image(
         about = {"model": info.model.name, "weights": info.name, "image": picture, "epsilon": epsilon[0]}
         return print_json({**about, "method": method, "target": number, **said, "figure": output})
     print_facts([("before", str(found.before)), ("after", str(found.after)), ("as 8 bits", str(found.stored))])
-    return click.echo(output) if output is not None else None
+    return echo(output) if output is not None else None
 
 
 @click.command()
@@ -182,17 +182,17 @@ def curve(
     if as_json:
         return print_json(robustness.as_document(curves))
     _print(curves)
-    return click.echo(output) if output is not None else None
+    return echo(output) if output is not None else None
 
 
 def known_classes(data: str) -> tuple[str, ...]:
     """The names of the classes of a data set; none, with a remark, where they cannot be had."""
     from zoo.data.classes import class_names
-    from zoo.errors import MissingExtraError, UnknownNameError
+    from zoo.errors import UnknownNameError
 
     try:
         return class_names(data) if data else ()
-    except (MissingExtraError, UnknownNameError) as error:
+    except UnknownNameError as error:
         note(f"Classes are shown by number: {error}")
         return ()
 

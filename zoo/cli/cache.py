@@ -8,7 +8,7 @@ import click
 
 from zoo import registry
 from zoo.cli.options import check_amount, json_option
-from zoo.cli.output import note, print_json, print_table, size
+from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import PluginError
 from zoo.hub import upkeep
 from zoo.hub.cache import explained, root
@@ -63,7 +63,7 @@ def verify(context: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        click.echo(f"{_files(len(rows))}, {size(sum(row['size'] for row in rows)) or '0 B'} hashed, {damaged} damaged")
+        echo(f"{_files(len(rows))}, {size(sum(row['size'] for row in rows)) or '0 B'} hashed, {damaged} damaged")
     if damaged and not as_json:
         note("hint: zoo fetch NAME fetches it again; zoo cache prune empties the quarantine.")
     context.exit(1 if damaged else 0)
@@ -123,9 +123,9 @@ def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, 
         who = ", ".join(removal.names) or removal.path.name
         verb = "kept" if removal.kept else "would remove" if dry_run else "removed"
         why = f"{removal.reason}, but {removal.kept}" if removal.kept else removal.reason
-        click.echo(f"{verb} {who}: {why}")
+        echo(f"{verb} {who}: {why}")
     verb = "would free" if dry_run else "freed"
-    return click.echo(f"{verb} {size(freed) or '0 B'} ({_files(len(gone))}) in {root()}")
+    return echo(f"{verb} {size(freed) or '0 B'} ({_files(len(gone))}) in {root()}")
 
 
 def _entries(*, must_be_all: bool = False) -> list[Weights]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from zoo import catalogue, registry
+from zoo import catalogue, original, registry
 from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
-from zoo.cli.output import count, note, print_facts, print_json, print_table, size
+from zoo.cli.output import count, echo, note, print_facts, print_json, print_table, size
 from zoo.errors import UnknownNameError, ZooError
 from zoo.interval import wilson
 from zoo.manifest import Probe, Score, Weights
@@ -19,7 +19,7 @@ from zoo.spec import Model, Preprocess
 @click.option("--family", callback=check_family, shell_complete=complete_family, help="Only this plugin's models.")
 @click.option("--dataset", help="Weights trained for or scored on this data set.")
 @click.option("--licence", "--license", "license", metavar="GLOB", help="Weights whose own licence matches: 'apache*'.")
-@click.option("--max-params", callback=check_amount, help="Models with at most so many parameters: 300k, 25M.")
+@click.option("--max-params", metavar="N", callback=check_amount, help="At most N parameters, such as 300k or 25M.")
 @click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="Weights, with their scores.")
 @json_option
 def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
@@ -73,17 +73,19 @@ def info(name: str, as_json: bool) -> None:
     registered = registry.load()
     found = registered.find(name)
     trust = _trust(found) if found.weights else {}
+    training = original.training_of(found.weights) if found.weights else {}
     if as_json:
-        return print_json(catalogue.info(name) | ({"project": trust} if trust else {}))
+        parts = {"project": trust, "training": training}
+        return print_json(catalogue.info(name) | {part: facts for part, facts in parts.items() if facts})
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
-    click.echo(name)
+    echo(name)
     print_facts(_facts_of_model(found.model, found.row, found.weights))
     if found.weights:
-        click.echo("\nweights")
-        print_facts([*_facts_of_weights(found.weights), *trust.items()])
+        echo("\nweights")
+        print_facts([*_facts_of_weights(found.weights), *training.items(), *trust.items()])
     elif every:
         entry = Listed(found.model.name, found.row, found.model, tuple(every))
-        click.echo()
+        echo()
         _print_weights([(entry, weights) for weights in every])
     return None
 

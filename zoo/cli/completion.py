@@ -4,7 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from zoo.cli.options import json_option
-from zoo.cli.output import print_json
+from zoo.cli.output import echo, print_json
 
 
 @click.command()
@@ -22,4 +22,4 @@ def completion(context: click.Context, shell: str, as_json: bool) -> None:
     script = kind(context.find_root().command, {}, "zoo", "_ZOO_COMPLETE").source()
     if as_json:
         return print_json({"shell": shell, "script": script})
-    return click.echo(script)
+    return echo(script)

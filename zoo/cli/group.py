@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from zoo.cli.output import complain
+from zoo.cli.output import clean_log, complain, echo
 from zoo.errors import ZooError
 
 
@@ -40,7 +40,8 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with clean_log():
+                return super().invoke(context)
         except ZooError as error:
             complain(error)
             context.exit(error.exit_code)
@@ -50,5 +51,5 @@ class Commands(click.Group):
             complain(error)
             context.exit(1)
         except KeyboardInterrupt as interrupt:
-            click.echo(f"{' '.join(['Interrupted', *map(str, interrupt.args)])}.", err=True)
+            echo(f"{' '.join(['Interrupted', *map(str, interrupt.args)])}.", err=True)
             context.exit(130)

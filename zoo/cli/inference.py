@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.options import args_option, complete_name, device_option, json_option, read_args
-from zoo.cli.output import do_each, note, only_answers, print_facts, print_json, show_progress
+from zoo.cli.output import do_each, echo, note, one_line, only_answers, print_facts, print_json, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
 
-    from zoo.evaluation import Comparison, Report
+    from zoo.claims import Comparison
+    from zoo.evaluation import Report
     from zoo.manifest import Score
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -54,9 +55,9 @@ def predict(
         with only_answers():
             ranked = _rank(model, file, classes, top)
         if not as_json:
-            click.echo(file)
+            echo(file)
             for row in ranked:
-                click.echo(f"  {row['probability']:7.2%}  {row['class']}")
+                echo(f"  {row['probability']:7.2%}  {one_line(row['class'])}")
         return ranked
 
     done, failed, code = do_each(images, work)
@@ -74,7 +75,8 @@ def predict(
 @click.option("--split", default="test", show_default=True)
 @click.option("--weights", type=_FILE, help="Score this local safetensors file.")
 @args_option
-@click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 where it does not agree.")
+@click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if it does not agree.")
+@click.option("--allow-other-images", is_flag=True, help="With --check: other images than the claim's will do.")
 @click.option("--batch-size", default=256, show_default=True, type=click.IntRange(min=1))
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @device_option
@@ -88,6 +90,7 @@ def evaluate(
     weights: Path | None,
     args: dict[str, str],
     check: bool,
+    allow_other_images: bool,
     batch_size: int,
     dtype: str,
     device: str | None,
@@ -98,6 +101,8 @@ def evaluate(
     Top-1 with its 95% interval, top-5, loss, and the fingerprint of the images. NAME without a tag
     stands for the model's default weights.
     """
+    if allow_other_images and not check:
+        raise click.UsageError("--allow-other-images goes with --check.")
     if check and weights:
         raise click.UsageError("--check compares with what a manifest claims; a local file claims nothing.")
     from zoo import hooks
@@ -110,7 +115,7 @@ def evaluate(
         report = hooks.evaluate(
             model, data, split, device=device, dtype=None if dtype == "float32" else dtype, progress=progress, **options
         )
-    comparison = _compare(report, claims) if check else None
+    comparison = _compare(report, claims, allow_other_images) if check else None
     if as_json:
         import msgspec
 
@@ -124,14 +129,14 @@ def _class_names(model: "nn.Module") -> tuple[str, ...]:
     """As the weights' file gives them, or those of their data set; none where nobody knows them."""
     from zoo.creation import info_of
     from zoo.data.classes import class_names
-    from zoo.errors import MissingExtraError, UnknownNameError
+    from zoo.errors import UnknownNameError
 
     info = info_of(model)
     if info.class_names or not info.classes:
         return info.class_names
     try:
         return class_names(info.classes)
-    except (MissingExtraError, UnknownNameError) as error:
+    except UnknownNameError as error:
         note(f"Classes are shown by number: {error}")
         return ()
 
@@ -141,11 +146,15 @@ def _rank(model: "nn.Module", file: str, classes: tuple[str, ...], top: int) -> 
 
     from zoo.creation import info_of, preprocess
     from zoo.data.decode import read_image
+    from zoo.errors import WeightsError
 
     image = read_image(Path(file), file, channels=info_of(model).preprocess.input_size[0])
     device = next(model.parameters(), torch.empty(0)).device
     with torch.inference_mode():
         logits = model(preprocess(model)(image)[None].to(device))[0]  # C
+    if not logits.isfinite().all():
+        hint = "zoo verify checks a network's weights."
+        raise WeightsError(f"{file}: the network's outputs contain NaN or infinity.", hint=hint)
     probabilities, indices = logits.float().softmax(0).topk(min(top, len(logits)))
     return [
         {"class": classes[i] if len(classes) == len(logits) else f"class {i}", "index": i, "probability": probability}
@@ -163,8 +172,8 @@ def _claims(model: "nn.Module") -> "Mapping[str, Score]":
     return info.weights.scores
 
 
-def _compare(report: "Report", claims: "Mapping[str, Score]") -> "Comparison":
-    from zoo import evaluation
+def _compare(report: "Report", claims: "Mapping[str, Score]", allow_other_images: bool) -> "Comparison":
+    from zoo import claims as claimed
     from zoo.errors import WeightsError
 
     where = f"{report.dataset}/{report.split}"
@@ -173,7 +182,7 @@ def _compare(report: "Report", claims: "Mapping[str, Score]") -> "Comparison":
             f"The manifest claims no score of {report.weights} on {where}.",
             hint=f"It claims scores on {', '.join(claims)}.",
         )
-    return evaluation.check(report, claims[where])
+    return claimed.check(report, claims[where], allow_other_images=allow_other_images)
 
 
 def _command(context: click.Context) -> str:
@@ -191,7 +200,7 @@ def _command(context: click.Context) -> str:
 
 def _print_report(report: "Report", comparison: "Comparison | None") -> None:
     low, high = report.interval
-    click.echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
+    echo(f"{report.weights or report.model} on {report.dataset}/{report.split}")
     facts = [
         ("top-1", f"{report.top1:.3f}%  ({report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f})"),
         ("mean class", f"{report.mean_class:.3f}%"),

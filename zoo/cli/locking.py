@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from zoo import lock as locks
-from zoo import manifest, pinning, registry, storage
+from zoo import manifest, pinning, policy, registry, storage
 from zoo.cli.options import complete_name, json_option
-from zoo.cli.output import do_each, note, print_json, show_progress, size
+from zoo.cli.output import do_each, echo, note, print_json, show_progress, size
 from zoo.creation import default_weights
 from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
@@ -42,7 +42,7 @@ def pin(context: click.Context, names: tuple[str, ...], file: Path | None, downl
             if pinned != entry:
                 pinning.write(pinned, place)
         if not as_json:
-            click.echo(f"{name}: {_told(entry, pinned)}")
+            echo(f"{name}: {_told(entry, pinned)}")
         return {
             "weights": pinned.name,
             "manifest": place,
@@ -94,7 +94,7 @@ def lock(context: click.Context, names: tuple[str, ...], check: bool, as_json: b
     for name in changed:
         held, before = new.weights[name], old.weights.get(name)
         was = f" (was {before.sha256[:8]} of {before.distribution} {before.version})" if before else ""
-        click.echo(f"{name}: {held.sha256[:8]} of {held.distribution} {held.version}{was}")
+        echo(f"{name}: {held.sha256[:8]} of {held.distribution} {held.version}{was}")
     note(f"{file}: names: {len(new.weights)}, changed: {len(changed)}")
     return None
 
@@ -105,7 +105,7 @@ def _report(context: click.Context, file: Path, held: locks.Lock, as_json: bool)
         print_json({"lock": file, "ok": not found, "differences": [line._asdict() for line in found]})
     else:
         for line in found:
-            click.echo(str(line))
+            echo(str(line))
         note(f"{file}: names: {len(held.weights)}, differences: {len(found)}")
     context.exit(1 if found else 0)
 
@@ -116,7 +116,9 @@ def _rows(held: locks.Lock) -> dict[str, Any]:
 
 def _chosen(name: str) -> tuple[Found, Weights]:
     found = registry.load().find(name)
-    return found, found.weights or default_weights(found)
+    chosen = found.weights or default_weights(found)
+    policy.check(found, chosen)
+    return found, chosen
 
 
 def _entry(name: str, file: Path | None) -> tuple[Weights, Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.options import args_option, complete_name, device_option, json_option, read_args
-from zoo.cli.output import note, only_answers, print_json, show_progress
+from zoo.cli.output import echo, note, only_answers, print_json, show_progress
 
 if TYPE_CHECKING:
     from torch import nn
@@ -234,7 +234,7 @@ def _give(result: "Look", files: tuple[Path, ...], as_json: bool) -> None:
         return print_json(facts)
     if not kept:
         note("Nothing was kept: -o FILE.png draws the result, -o FILE.safetensors keeps its tensors.")
-    return click.echo("\n".join([result.caption, *_lines(facts), *kept]))
+    return echo("\n".join([result.caption, *_lines(facts), *kept]))
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.options import args_option, complete_name, device_option, json_option, read_args
-from zoo.cli.output import note, print_facts, print_json
+from zoo.cli.output import echo, note, print_facts, print_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,7 +71,7 @@ def present(
     if as_json:
         return print_json({"caption": found.caption, **found.facts(), "files": kept})
     if facts:
-        click.echo(found.caption)
+        echo(found.caption)
         print_facts(facts)
     for file in kept:
         note(f"wrote {file}")

@@ -47,7 +47,14 @@ def check_amount(context: click.Context, parameter: click.Parameter, value: str 
 
 
 def check_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A device that torch has here."""
+    """A device that torch has here; by default what every command takes, a GPU if there is one."""
+    from zoo.processes import ALONE
+
+    return str(ALONE.device(None)) if value is None else check_given_device(context, parameter, value)
+
+
+def check_given_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A device that torch has here, if one is given."""
     if value is None:
         return None
     import torch
@@ -73,7 +80,7 @@ def check_pairs(context: click.Context, parameter: click.Parameter, values: tupl
 
 def read_args(pairs: dict[str, str]) -> dict[str, Any]:
     """Arguments of a build function, their values read as TOML; a bare word is a string."""
-    from zoo.training.recipe import read_value
+    from zoo.training.choice import read_value
 
     for key in _DECIDED & pairs.keys():
         raise click.BadParameter(f"{key} is decided by the rest of the command line.", param_hint="'--arg'")
@@ -82,9 +89,12 @@ def read_args(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-device_option: Callable[[Any], Any] = click.option(
-    "--device", callback=check_device, help="cpu, cuda, cuda:1, mps, ...  [default: cpu]"
-)
+_DEVICES = "cpu, cuda, cuda:1, mps, ...  [default: "
+_HERE = f"{_DEVICES}a GPU if there is one, else cpu]"
+_RECORDED = f"{_DEVICES}that of the record, if it is here]"
+device_option: Callable[[Any], Any] = click.option("--device", callback=check_device, help=_HERE)
+training_device_option: Callable[[Any], Any] = click.option("--device", callback=check_given_device, help=_HERE)
+recorded_device_option: Callable[[Any], Any] = click.option("--device", callback=check_given_device, help=_RECORDED)
 args_option: Callable[[Any], Any] = click.option(
     "--arg", "args", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="Change how the model is built."
 )

@@ -1,12 +1,17 @@
 """What a person or a program reads: tables and JSON on standard output, all else on standard error.
 
+Everything printed passes here, and so do log messages: names in files, servers' answers and plugins' words may
+hold what steers a terminal or reverses the direction of text. It is shown as an escape, ``\\x1b`` say.
+
 rich draws on terminals alone: importing it costs more than listing a thousand models, and what goes
 into a pipe should not be cut to a width.
 """
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
@@ -17,15 +22,72 @@ from zoo.errors import ZooError
 T = TypeVar("T")
 
 
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for the ends of lines and tabs, marks of direction, and bytes of a path that are not UTF-8."""
+
+
+def echo(text: object = "", *, err: bool = False) -> None:
+    """``text``, escaped, and the end of the line."""
+    click.echo(escaped(str(text)), err=err)
+
+
+def escaped(text: str) -> str:
+    """``text`` with all that could steer a terminal shown as escapes; its lines stay."""
+    return _UNSAFE.sub(lambda found: _escape(found[0]), text)
+
+
+def one_line(text: str) -> str:
+    """As :func:`escaped`, with ends of lines shown too."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+@contextlib.contextmanager
+def clean_log() -> Iterator[None]:
+    """Within it, log messages are escaped that nobody but Python's last resort, standard error, takes."""
+    import logging
+
+    class Escaping(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return escaped(super().format(record))
+
+    last = logging.lastResort
+    if last is not None:
+        before, last.formatter = last.formatter, Escaping()
+    try:
+        yield
+    finally:
+        if last is not None:
+            last.formatter = before
+
+
 def print_json(value: Any) -> None:
     """``value`` as the one JSON document on standard output."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
+    except UnicodeEncodeError:  # a path that is not UTF-8, which Python's own JSON can hold
+        import json
+
+        text = json.dumps(_without_nan(msgspec.to_builtins(value, enc_hook=str)), indent=2, ensure_ascii=False)
+    click.echo(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def _without_nan(value: Any) -> Any:
+    """``value`` with None for numbers that JSON has not, as msgspec does."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(_without_nan, value)]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
     """Aligned columns; those named in ``right`` hold numbers. Empty columns are left out."""
     shown = [i for i in range(len(titles)) if any(row[i] for row in rows)]
-    titles, rows = [titles[i] for i in shown], [[_clean(row[i]) for i in shown] for row in rows]
+    titles, rows = [titles[i] for i in shown], [[one_line(row[i]) for i in shown] for row in rows]
     if sys.stdout.isatty():
         return _draw_table(titles, rows, right)
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
@@ -36,28 +98,29 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
         ).rstrip()
         for row in [titles, *rows]
     ]
-    return click.echo("\n".join(lines))
+    return echo("\n".join(lines))
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """A name and its value a line; those without value are left out."""
-    facts = [(name, _clean(value)) for name, value in facts if value]
+    facts = [(name, one_line(value)) for name, value in facts if value]
     width = max(len(name) for name, _ in facts)
-    click.echo("\n".join(f"  {name.ljust(width)}  {value}" for name, value in facts))
+    echo("\n".join(f"  {name.ljust(width)}  {value}" for name, value in facts))
 
 
 def note(message: str) -> None:
     """A remark on standard error."""
-    click.echo(message, err=True)
+    echo(message, err=True)
 
 
 def complain(error: Exception, about: str = "") -> None:
     """``error`` on standard error: what is wrong, what to type next; its traceback under ``--debug``."""
     show_traceback(error)
     message = error.message if isinstance(error, ZooError) else str(error)
-    click.echo(click.style("error: ", fg="red") + (f"{about}: " if about not in message else "") + message, err=True)
+    said = (f"{about}: " if about not in message else "") + message
+    click.echo(click.style("error: ", fg="red") + escaped(said), err=True)
     if isinstance(error, ZooError) and error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        echo(f"hint: {error.hint}", err=True)
 
 
 def show_traceback(error: BaseException | None) -> None:
@@ -66,7 +129,7 @@ def show_traceback(error: BaseException | None) -> None:
     if error is not None and context is not None and context.find_root().params.get("debug"):
         import traceback
 
-        traceback.print_exception(error)
+        echo("".join(traceback.format_exception(error)).rstrip(), err=True)
 
 
 def do_each(names: Sequence[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str], int]:
@@ -114,7 +177,7 @@ def show_progress(label: str, *, bytes: bool = False) -> Iterator[Callable[[int,
     columns = (progress.TextColumn("{task.description}", markup=False), progress.BarColumn(), *amount)
     bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=_console(stderr=True), transient=True)
     with bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(one_line(label), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
@@ -150,8 +213,3 @@ def _console(stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-
-
-def _clean(text: str) -> str:
-    """Without control characters: a plugin's words must not steer the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)

@@ -6,7 +6,7 @@ import click
 
 from zoo import hub, packing, policy, project, registry, signing
 from zoo.cli.options import complete_name, json_option
-from zoo.cli.output import note, print_json, show_progress, size
+from zoo.cli.output import echo, note, print_json, show_progress, size
 from zoo.creation import chosen_weights
 from zoo.errors import IntegrityError, SignatureError
 from zoo.manifest import Weights
@@ -35,7 +35,7 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
         files = [{"weights": entry.name, "file": output / entry.path, "sha256": entry.sha256} for entry, _ in chosen]
         return print_json({"folder": output, "manifest": file, "signature": signature, "files": files})
     for entry, source in chosen:
-        click.echo(f"{entry.name}: {output / entry.path}, {size(source.stat().st_size)}")
+        echo(f"{entry.name}: {output / entry.path}, {size(source.stat().st_size)}")
     if is_stale:
         note(f"The signature in {output} is that of an earlier manifest: zoo sign {output} --key FILE")
     note(f"ZOO_HUB={output} zoo fetch {names[0]}")
@@ -59,7 +59,7 @@ def sign(path: Path, key: Path | None, keyless: bool, as_json: bool) -> None:
     signature = signing.sign(file, key)
     if as_json:
         return print_json({"file": file, "signature": signature})
-    return click.echo(signature)
+    return echo(signature)
 
 
 @click.command("verify-signature")
@@ -95,7 +95,7 @@ def verify_signature(
     if as_json:
         return print_json({"file": file, "signature": signature, "publisher": by, "files_checked": path.is_dir()})
     files = ", and every file it names has its sha256" if path.is_dir() else ""
-    return click.echo(f"{file}: signed by {by or identity or key}{files}")
+    return echo(f"{file}: signed by {by or identity or key}{files}")
 
 
 def _publishers() -> dict[str, Publisher]:

@@ -7,7 +7,7 @@ import click
 
 from zoo.cli.group import Commands
 from zoo.cli.options import complete_name, device_option, json_option
-from zoo.cli.output import do_each, only_answers, print_facts, print_json, show_progress
+from zoo.cli.output import do_each, echo, only_answers, print_facts, print_json, show_progress
 
 if TYPE_CHECKING:
     from zoo.attack.patch import Ranges
@@ -102,7 +102,7 @@ def train(
         sha256 = made.write(output)
     if as_json:
         return print_json({"file": output, "sha256": sha256, "ranges": made.ranges, **_plain(made.origin)})
-    return click.echo(output)
+    return echo(output)
 
 
 @click.command()
@@ -148,7 +148,7 @@ def apply(
             file = output / f"{Path(name).stem}.png"
             storage.replace(file, written.getvalue())
         if not as_json:
-            click.echo(file)
+            echo(file)
         return str(file)
 
     done, failed, code = do_each([str(image) for image in images], work)
@@ -214,7 +214,7 @@ def score(
     if as_json:
         return print_json(found)
     low, high = found.interval
-    click.echo(f"{patch} on {found.weights or found.model}, {found.dataset}/{found.split}, class {found.target}")
+    echo(f"{patch} on {found.weights or found.model}, {found.dataset}/{found.split}, class {found.target}")
     return print_facts(
         [
             ("fooled", f"{found.rate:.2f}%  ({found.fooled:,} of {found.n:,}; 95% interval {low:.2f} to {high:.2f})"),

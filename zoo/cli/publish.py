@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zoo.cli.options import json_option
-from zoo.cli.output import note, only_answers, print_json, show_progress, size
+from zoo.cli.output import echo, note, only_answers, print_json, show_progress, size
 from zoo.manifest import License
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _print(done: "Publication", manifest: Path | None) -> None:
     for file in done.files if done.is_new else ():
         note(f"  {file.path:20s} {size(file.size):>8s}  sha256 {file.sha256}")
     if done.is_dry_run and done.card:
-        click.echo(done.card)
+        echo(done.card)
     if manifest is not None and not done.is_dry_run:
         note(f"The entry is in {manifest}.")
-    click.echo(done.entry)
+    echo(done.entry)

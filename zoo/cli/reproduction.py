@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import complete_name, device_option, json_option
-from zoo.cli.output import note, only_answers, print_facts, print_json
+from zoo.cli.options import complete_name, json_option, recorded_device_option
+from zoo.cli.output import echo, note, only_answers, print_facts, print_json
 
 if TYPE_CHECKING:
     from zoo.reproduction import Reproduction
@@ -28,7 +28,7 @@ _SAID = {
 @click.option("--data", help="Where the images lie, if not where the record's name leads.")
 @click.option("--init", metavar="FILE", help="Where the weights lie that it started from.")
 @click.option("--allow-other-data", is_flag=True, help="Go on where the images are not those of the record.")
-@device_option
+@recorded_device_option
 @json_option
 @click.pass_context
 def reproduce(
@@ -67,7 +67,7 @@ def reproduce(
 
 
 def _print(result: "Reproduction") -> None:
-    click.echo(f"{result.name}: {_SAID[result.outcome]}")
+    echo(f"{result.name}: {_SAID[result.outcome]}")
     is_same = result.sha256 == result.expected
     facts = [
         ("weights", str(result.weights)),
@@ -82,7 +82,7 @@ def _print(result: "Reproduction") -> None:
     if result.outcome == "file":
         return
     if result.differences:
-        click.echo("what was not the same:")
+        echo("what was not the same:")
         print_facts(
             [(row.what, f"{row.then or 'not recorded'}, here {row.now or 'none'}") for row in result.differences]
         )

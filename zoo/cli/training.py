@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from zoo import processes
-from zoo.cli.options import args_option, check_pairs, complete_name, device_option, json_option, read_args
-from zoo.cli.output import note, only_answers, print_json
+from zoo.cli.options import args_option, check_pairs, complete_name, json_option, read_args, training_device_option
+from zoo.cli.output import echo, note, only_answers, print_json
 from zoo.errors import StorageError
 
 
 @click.command()
 @click.argument("model", required=False, shell_complete=complete_name)
-@click.option("--data", required=True, help="A data set's name or path.")
+@click.option("--data", help="A data set's name or path; required, except with --resume.")
 @click.option("--recipe", help="One of the family's recipes.  [default: its first for MODEL and the data]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="Change a field.")
 @args_option
@@ -27,16 +27,16 @@ from zoo.errors import StorageError
     help="Learn from attacked images: adversarial.attack.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Run directory.")
-@click.option("--resume", is_flag=True, help="Go on with the run that the directory holds.")
+@click.option("--resume", is_flag=True, help="Go on with the run in -o DIR; --set epochs=N makes it longer.")
 @click.option("--checkpoint-every", type=click.IntRange(min=1), metavar="STEPS", help="Besides once an epoch.")
 @click.option("--stop-after", type=click.IntRange(min=1), metavar="EPOCHS", help="Pause there, ready to be resumed.")
-@device_option
+@training_device_option
 @json_option
 @click.pass_context
 def train(
     context: click.Context,
     model: str | None,
-    data: str,
+    data: str | None,
     recipe: str | None,
     settings: dict[str, Any],
     args: dict[str, Any],
@@ -56,7 +56,10 @@ def train(
     """
     from zoo import hooks
 
-    model = context.params["model"] = model or _architecture(context, init)
+    if not resume:
+        model = model or _architecture(context, init)
+        if data is None:
+            raise click.MissingParameter(ctx=context, param_type="option", param_hint="'--data'")
     if freeze:
         if "freeze" in settings:
             raise click.UsageError("--freeze and --set freeze=... both say what to freeze: give one of them.")
@@ -76,13 +79,13 @@ def train(
             error.hint += f" Then go on with\n  {_resume_command(context.params)}"
         raise
     weights = output / "model.safetensors"
-    last = _last_row(output)
+    last, (model, data) = _last_row(output), _asked(output, model, data)
     if as_json:
         finished = weights if weights.exists() else None
         return print_json({"model": model, "data": data, "output": output, "weights": finished, "last": last})
     if weights.exists():
-        click.echo(weights)
-        note(f"Score it: {shlex.join(['zoo', 'evaluate', model, '--data', data, '--weights', str(weights)])}")
+        echo(weights)
+        note(_how_to_score(model, data, weights))
     else:
         note(f"Paused after epoch {last.get('epoch', 0)}. Go on with\n  {_resume_command(context.params)}")
     return None
@@ -107,19 +110,33 @@ def _tell_interrupted(given: dict[str, Any]) -> None:
 
 
 def _resume_command(given: dict[str, Any]) -> str:
-    words = ["zoo", "train", given["model"], "--data", given["data"]]
-    words += ["--recipe", given["recipe"]] if given["recipe"] else []
-    for key, value in given["settings"].items():
-        words += ["--set", f"{key}={value}"]
-    for key, value in given["args"].items():
-        words += ["--arg", f"{key}={value}"]
-    words += ["--init", given["init"]] if given["init"] else []
-    for part in given["freeze"]:
-        words += ["--freeze", part]
-    words += ["--adversarial", given["adversarial"]] if given["adversarial"] else []
+    words = ["zoo", "train", "--resume", "-o", str(given["output"])]
     words += ["--device", given["device"]] if given["device"] else []
     words += ["--checkpoint-every", str(given["checkpoint_every"])] if given["checkpoint_every"] else []
-    return shlex.join([*words, "-o", str(given["output"]), "--resume"])
+    return shlex.join(words)
+
+
+def _asked(output: Path, model: str | None, data: str | None) -> tuple[str, str]:
+    """Model and data of the run, also where it was only resumed."""
+    if model is not None and data is not None:
+        return model, data
+    config = json.loads((output / "config.json").read_text(encoding="utf-8"))
+    source = config.get("source", {}).get("data") or config["data"]["train"]["name"]
+    return model or config["model"], data or source
+
+
+def _how_to_score(model: str, data: str, weights: Path) -> str:
+    """What to type for a score on images that the network was not trained on."""
+    from zoo.data import splits
+
+    words = ["zoo", "evaluate", model, "--data", data]
+    known = [split for split in splits(data) if split != "train"]
+    split = "test" if "test" in known else known[0] if known else None
+    if split is None:
+        command = shlex.join(["zoo", "evaluate", model, "--weights", str(weights)])
+        return f"Score it on images that it was not trained on: {command} --data DATA --split SPLIT"
+    words += ["--split", split] if split != "test" else []
+    return f"Score it: {shlex.join([*words, '--weights', str(weights)])}"
 
 
 def _last_row(output: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.options import check_pairs, complete_name, device_option, json_option
-from zoo.cli.output import only_answers, print_facts, print_json, show_progress
+from zoo.cli.output import echo, only_answers, print_facts, print_json, show_progress
 
 if TYPE_CHECKING:
     from zoo.classifiers import Outcome
@@ -53,7 +53,7 @@ def features(
 
         shape = list(found.features.shape)
         return print_json({"file": output, "sha256": sha256, "shape": shape, **msgspec.to_builtins(found.origin)})
-    return click.echo(output)
+    return echo(output)
 
 
 @click.command()
@@ -89,7 +89,7 @@ def _text(value: Any) -> str:
 def _print_outcome(outcome: "Outcome") -> None:
     low, high = outcome.interval
     layer = f" at {outcome.layer}" if outcome.layer else ""
-    click.echo(f"{outcome.classifier} on {outcome.weights or outcome.model}{layer}, {outcome.test}")
+    echo(f"{outcome.classifier} on {outcome.weights or outcome.model}{layer}, {outcome.test}")
     print_facts(
         [
             (

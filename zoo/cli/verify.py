@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from zoo.cli.options import complete_name, json_option
-from zoo.cli.output import do_each, note, only_answers, outcomes, print_json, size
+from zoo.cli.output import do_each, echo, note, only_answers, outcomes, print_json, size
 from zoo.verification import TIMEOUT
 
 
@@ -44,7 +44,7 @@ def verify(
         if not as_json:
             said = f"logits within {found.difference:.2g} of its probe" if found.allowed else "it has no probe"
             known = "pinned" if found.pinned else "fetched"
-            click.echo(f"{found.weights}: {size(found.size)} as {known}, {found.tensors} tensors fit, {said}")
+            echo(f"{found.weights}: {size(found.size)} as {known}, {found.tensors} tensors fit, {said}")
         row: dict[str, Any] = msgspec.to_builtins(found)
         return row
 
@@ -78,7 +78,7 @@ def probe(context: click.Context, manifests: tuple[Path, ...], as_json: bool) ->
             taken = probing.reprobe(Path(name), told=lambda entry, is_here: None if is_here else left.append(entry))
         if not as_json:
             others = f"; {len(left)} whose file is not here keep what they have" if left else ""
-            click.echo(f"{name}: {len(taken)} probes taken{others}")
+            echo(f"{name}: {len(taken)} probes taken{others}")
         return {"probed": taken, "left": left}
 
     done, failed, code = do_each([str(manifest) for manifest in manifests], work)

@@ -9,7 +9,7 @@ from zoo import hub, registry
 from zoo.catalogue import select
 from zoo.cli.concurrent import Shares, start_each
 from zoo.cli.options import args_option, check_pairs, complete_name, json_option, read_args
-from zoo.cli.output import count, do_each, note, only_answers, outcomes, print_json, show_progress, size
+from zoo.cli.output import count, do_each, echo, note, only_answers, outcomes, print_json, show_progress, size
 from zoo.creation import chosen_weights
 from zoo.errors import UnknownNameError, UnpinnedError
 from zoo.manifest import Weights
@@ -49,7 +49,7 @@ def fetch(
         started = start_each(list(wanted), work, jobs)
         files, failures, worst = do_each(list(wanted), lambda name: started[name].result())
     for file in files.values() if not as_json else ():
-        click.echo(file)
+        echo(file)
     if as_json:
         done = {name: _arrival(wanted[name], file) for name, file in files.items()}
         print_json(outcomes(done, failed | failures))
@@ -141,7 +141,7 @@ def convert(
     """
     from zoo.convert import Stated
     from zoo.convert import convert as run
-    from zoo.training.recipe import read_value
+    from zoo.training.choice import read_value
 
     fields: dict[str, Any] = {key: read_value(value) for key, value in preprocess.items()}
     fields |= {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
@@ -173,7 +173,7 @@ def _score_on(data: str, split: str) -> "Score":
 
 
 def _print_report(report: "ConversionReport") -> None:
-    click.echo(f"{report.weights}: {report.file}, {size(report.size)}, sha256 {report.sha256}")
+    echo(f"{report.weights}: {report.file}, {size(report.size)}, sha256 {report.sha256}")
     changes = {
         "renamed": [f"{old} -> {new}" for old, new in report.renamed],
         "transposed": report.transposed,
@@ -183,26 +183,26 @@ def _print_report(report: "ConversionReport") -> None:
         "dropped": report.dropped,
     }
     told = ", ".join(f"{len(lines)} {what}" for what, lines in changes.items() if lines) or "every key as it is"
-    click.echo(f"key map {report.key_map!r} ({report.reason}): {told}")
+    echo(f"key map {report.key_map!r} ({report.reason}): {told}")
     for line in report.unwrapped:
-        click.echo(f"  taken from {line}")
+        echo(f"  taken from {line}")
     for reading in report.readings:
         if reading.key_map != report.key_map and reading.fits:
             right = f", {reading.top1:.2f}% right" if reading.top1 is not None else ""
-            click.echo(f"  {reading.key_map} {reading.verdict}{right}")
+            echo(f"  {reading.key_map} {reading.verdict}{right}")
     for what, lines in changes.items():
         for line in lines[:10]:
-            click.echo(f"  {what} {line}")
+            echo(f"  {what} {line}")
         if len(lines) > 10:
-            click.echo(f"  ... and {count(len(lines) - 10)} more; --json shows all")
+            echo(f"  ... and {count(len(lines) - 10)} more; --json shows all")
     for line in report.assumed:
-        click.echo(f"assumed: {line}")
+        echo(f"assumed: {line}")
     if report.assumed:
-        click.echo("State what you know: --mean, --std, --preprocess KEY=VALUE, --classes DATA, --origin TEXT")
+        echo("State what you know: --mean, --std, --preprocess KEY=VALUE, --classes DATA, --origin TEXT")
     if report.check:
         low, high = report.check.interval
-        click.echo(
+        echo(
             f"{report.check.dataset}/{report.check.split}: {report.check.top1:.3f}% "
             f"({report.check.correct:,} of {report.check.n:,}; 95% interval {low:.3f} to {high:.3f})"
         )
-    click.echo(f"\n{report.entry}")
+    echo(f"\n{report.entry}")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo import load, probe
 from zoo.convert.fitting import AS_IS, Fitted, refusal
 from zoo.data.classes import class_names
-from zoo.errors import MissingExtraError, SpecError, UnknownNameError, WeightsError
+from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.load import ModelInfo
 from zoo.registry import Found
 from zoo.spec import Preprocess
@@ -112,7 +112,7 @@ class _Candidate:
     def _could_be(self, classes: str) -> bool:
         try:
             return len(class_names(classes)) == self.num_classes
-        except (MissingExtraError, UnknownNameError):  # the model's own number is all there is to compare with
+        except UnknownNameError:  # the model's own number is all there is to compare with
             return self.num_classes == self._model.num_classes
 
     def network(self) -> nn.Module:

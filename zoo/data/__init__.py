@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from zoo.data.shard_writer import index_shards as index_shards
     from zoo.data.shard_writer import write_shards as write_shards
     from zoo.data.shards import from_shards as from_shards
+    from zoo.data.sources import address as address
     from zoo.data.sources import load as load
     from zoo.data.sources import open_stream as open_stream
+    from zoo.data.sources import splits as splits
     from zoo.data.statistics import mean_and_std as mean_and_std
     from zoo.data.stratify import hold_out as hold_out
     from zoo.data.whitening import ZCA as ZCA
@@ -38,6 +40,7 @@ _HOMES = {
     "ResizedCrop": "augmentation",
     "Transform": "preprocess",
     "ZCA": "whitening",
+    "address": "sources",
     "class_names": "classes",
     "from_huggingface": "huggingface",
     "from_shards": "shards",
@@ -46,6 +49,7 @@ _HOMES = {
     "load": "sources",
     "mean_and_std": "statistics",
     "open_stream": "sources",
+    "splits": "sources",
     "write_shards": "shard_writer",
 }
 

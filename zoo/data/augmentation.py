@@ -48,7 +48,8 @@ class ResizedCrop(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How training images are varied, each sample by its own draw, in this order; off by default.
 
-    ``resized_crop``, in place of resizing and cutting out the centre; ``affine``; ``pad_crop`` pixels
+    ``redraw``: of a data set whose images are drawn at random (``ImageSet.redraw``), every epoch sees other
+    draws; ``resized_crop``, in place of resizing and cutting out the centre; ``affine``; ``pad_crop`` pixels
     of ``padding`` on every side and a random crop of the old size; ``flip`` left to right, half of
     them, by a new draw each time or, ``"alternate"``, by one draw an image and the other way round
     every other epoch (Jordan 2024, arXiv 2404.00498); ``rgb_shift``, a shift of each channel, uniform
@@ -56,6 +57,7 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
     the border.
     """
 
+    redraw: bool = False
     resized_crop: ResizedCrop | None = None
     pad_crop: Count = 0
     padding: Literal["zero", "reflect"] = "zero"

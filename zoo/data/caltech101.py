@@ -17,6 +17,7 @@ from PIL import Image
 
 from zoo.data.decode import SUFFIXES, read_image
 from zoo.data.images import ImageSet
+from zoo.data.limits import check_bytes
 from zoo.errors import DataError
 
 NAME = "caltech101"
@@ -107,13 +108,14 @@ def _in_folder(folder: Path) -> dict[str, _Source]:
     return {
         f"{file.parent.name}/{file.name}": file.read_bytes
         for file in folder.glob("*/*")
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     }
 
 
 def _in_archive(archive: Path) -> dict[str, _Source]:
     """Of a plain tar, the place of each image, read when it is asked for; of a gzipped one, its bytes."""
     files: dict[str, _Source] = {}
+    held = 0
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -126,6 +128,7 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
                 if archive.suffix == ".gz":
                     stream = tar.extractfile(member)
                     assert stream is not None  # of a file
+                    check_bytes(held := held + member.size, str(archive))
                     files[name] = _Held(stream.read())
                 else:
                     files[name] = _Part(archive, member.offset_data, member.size)

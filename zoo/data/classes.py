@@ -1,6 +1,9 @@
 """The names of the classes of well-known data sets, in label order."""
 
-from zoo.errors import MissingExtraError, UnknownNameError
+from functools import cache
+from pathlib import Path
+
+from zoo.errors import UnknownNameError
 
 _TEN_DIGITS = tuple("0123456789")
 
@@ -24,16 +27,15 @@ _NAMES = {
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """The class names of the data set ``name``; those of ``imagenet-1k`` come from timm.
-
-    Raises :class:`UnknownNameError`, and :class:`MissingExtraError` where timm is needed and absent.
-    """
+    """The class names of the data set ``name``; raises :class:`UnknownNameError`."""
     if name == "imagenet-1k":
-        try:
-            from timm.data import ImageNetInfo
-        except ImportError:
-            raise MissingExtraError.of("The class names of imagenet-1k", "timm", "zoo-vision[train]") from None
-        return tuple(ImageNetInfo("imagenet-1k").label_descriptions())
+        return _imagenet()
     if name not in _NAMES:
         raise UnknownNameError.of("data set", name, [*_NAMES, "imagenet-1k"])
     return _NAMES[name]
+
+
+@cache
+def _imagenet() -> tuple[str, ...]:
+    lines = Path(__file__).with_name("imagenet_1k.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line and not line.startswith("#"))

@@ -7,10 +7,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from zoo.data.limits import check_pixels
 from zoo.errors import DataError
-
-MAX_PIXELS = 1 << 26
-"""Larger images are refused before they are decoded: 8,192 x 8,192."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".gif"})
 
@@ -27,10 +25,11 @@ def open_image(source: Path | bytes, where: str) -> Image.Image:
         image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
     except Exception as error:  # Pillow's parsers raise anything on hostile bytes
         raise _unreadable(where, error) from None
-    width, height = image.size
-    if not 0 < width * height <= MAX_PIXELS:
+    try:
+        check_pixels(*image.size, where)
+    except DataError:
         image.close()
-        raise DataError(f"{where}: an image of {width} x {height}; at most {MAX_PIXELS:,} pixels are decoded.")
+        raise
     return image
 
 

@@ -22,7 +22,7 @@ def read(folder: Path, split: str) -> ImageSet:
     other splits. Files that are not images by their suffix, and hidden ones, are passed over. Raises
     :class:`DataError` for a missing split, an empty folder or class, and a damaged header.
     """
-    splits = [name for name in _SPLITS if (folder / name).is_dir()]
+    splits = splits_of(folder)
     if not splits:
         return _read(folder, folder.name, "all", _subfolders(folder))
     for name in _SAME.get(split, (split,)):
@@ -37,6 +37,11 @@ def read(folder: Path, split: str) -> ImageSet:
             raise DataError(f"{folder / name / surplus[0]}: no such class in {folder / 'train'}.")
         classes = known
     return _read(folder / name, folder.name, split, classes)
+
+
+def splits_of(folder: Path) -> list[str]:
+    """The splits that ``folder`` has folders of; [] where its folders are classes."""
+    return [name for name in _SPLITS if (folder / name).is_dir()]
 
 
 def _subfolders(folder: Path) -> list[str]:

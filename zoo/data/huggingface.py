@@ -1,16 +1,18 @@
 """Hugging Face `datasets` as streams: read shard by shard, nothing downloaded ahead or kept."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.data.decode import count_channels, open_image
 from zoo.data.image_stream import ImageStream, Sample, Shard
 from zoo.data.parquet_table import IMAGE_NAMES, LABEL_NAMES, find_column
 from zoo.errors import DataError, MissingExtraError
+from zoo.hub import offline_switch
 
 PREFIX = "hf:"
 
@@ -28,6 +30,8 @@ def open_dataset(address: str, split: str = "train") -> ImageStream:
     """
     library = _library()
     name, _, config = address.removeprefix(PREFIX).partition(":")
+    if not Path(name).is_dir() and (switch := offline_switch()):
+        raise DataError(f"{address}: the network is off ({switch}={os.environ[switch]}).")
     try:
         builder = library.load_dataset_builder(name, config or None)
         dataset = builder.as_streaming_dataset(split=split)
@@ -42,6 +46,7 @@ def open_dataset(address: str, split: str = "train") -> ImageStream:
         counts=counts,
         shards=[PurePosixPath(file).name for file in files] if counts else (),
         origin=address,
+        root=str(Path(name).resolve()) if Path(name).is_dir() else f"hf://datasets/{name}",
     )
 
 
@@ -55,12 +60,14 @@ def from_huggingface(
     channels: int = 0,
     shards: Sequence[str] = (),
     origin: str = "",
+    root: str = "",
 ) -> ImageStream:
     """The stream of a ``datasets.IterableDataset`` with a column of images and one of labels.
 
     ``counts`` says how many images each of its shards holds; without it they are read once to be
     counted. ``classes`` names them where the column of labels does not; ``channels`` is 1 or 3, by
-    default what the first images say. ``shards`` are names for messages.
+    default what the first images say. ``shards`` are names for messages. ``root`` is the folder or address
+    that files must lie in which rows name in place of holding an image; without it, none may.
     """
     library = _library()
     features = dict(dataset.features or {})
@@ -76,7 +83,7 @@ def from_huggingface(
             f"{where}: nothing names the classes of its column {label!r}.",
             hint="Name them: zoo.data.from_huggingface(dataset, name=..., classes=[...]).",
         )
-    rows = _Rows(dataset.cast_column(image, library.Image(decode=False)), image, label, where)
+    rows = _Rows(dataset.cast_column(image, library.Image(decode=False)), image, label, where, root)
     names = list(shards) or [f"shard {index}" for index in range(dataset.num_shards)]
     counts = _count(dataset, label, where) if counts is None else counts
     if not len(names) == len(counts) == dataset.num_shards:
@@ -100,6 +107,7 @@ class _Rows:
     image: str
     label: str
     where: str
+    root: str
 
     def __call__(self, shard: int) -> Iterator[Sample]:
         rows = iter(self.dataset.shard(self.dataset.num_shards, shard))
@@ -110,7 +118,7 @@ class _Rows:
                 row = next(rows, None)
                 if row is None:
                     return
-                sample = Sample(key, _bytes(row[self.image]), row[self.label])
+                sample = Sample(key, _bytes(row[self.image], self.root), row[self.label])
             except Exception as error:  # as above
                 raise DataError(
                     f"{self.where}: shard {shard}, {key} cannot be read: {type(error).__name__}: {error}",
@@ -130,16 +138,28 @@ class _Rows:
         return 1
 
 
-def _bytes(value: Any) -> bytes:
-    """The encoded image in a cell: its bytes, or those of the file that it names."""
+def _bytes(value: Any, root: str) -> bytes:
+    """The encoded image in a cell: its bytes, or those of the file within ``root`` that it names."""
     if value is None:
         raise ValueError("no image")
     if value["bytes"] is not None:
         return bytes(value["bytes"])
+    if not _lies_in(str(value["path"]), root):
+        raise ValueError(f"it names {value['path']!r}, a file outside of {root or 'the data set'}")
     import fsspec
 
     with fsspec.open(value["path"], "rb") as file:
         return bytes(file.read())
+
+
+def _lies_in(path: str, root: str) -> bool:
+    """Whether ``path``, or the archive that it is a member of (``zip://MEMBER::ARCHIVE``), lies within ``root``."""
+    *members, file = path.split("::")
+    if not root or ".." in PurePosixPath(file).parts or not all(part.startswith("zip://") for part in members):
+        return False
+    if "://" in root:
+        return file.startswith((f"{root}/", f"{root}@"))
+    return "://" not in file and Path(file).resolve().is_relative_to(root)
 
 
 def _library() -> Any:

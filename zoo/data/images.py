@@ -22,7 +22,11 @@ class ImageSet:
 
     ``labels`` is int64 N, each in [0, len(classes)). Either ``pixels`` is resident, uint8 N C H W,
     or ``read(i)`` decodes image i in RGB or L, as ``channels`` says. ``origin`` is the file or
-    folder it came from. Raises :class:`DataError` where these do not fit one another.
+    folder it came from. Of resident images that a data set draws at random, ``redraw(numbers,
+    generator)`` returns other draws of those numbered ``numbers``, int64 B, as uint8 B C H W; generators
+    in the same state give the same draw of an image, whichever others are asked for.
+
+    Raises :class:`DataError` where these do not fit one another.
     """
 
     name: str
@@ -33,6 +37,7 @@ class ImageSet:
     read: Callable[[int], Image.Image] | None = field(default=None, repr=False)
     channels: int = 0
     origin: str = ""
+    redraw: Callable[[Tensor, torch.Generator], Tensor] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
@@ -96,7 +101,17 @@ class ImageSet:
             read=None if self.read is None else _Chosen(self.read, chosen.tolist()),
             channels=self.channels,
             origin=self.origin,
+            redraw=None if self.redraw is None else _Redrawn(self.redraw, chosen),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Redrawn:
+    redraw: Callable[[Tensor, torch.Generator], Tensor]
+    indices: Tensor
+
+    def __call__(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
+        return self.redraw(self.indices[numbers], generator)
 
 
 @dataclass(frozen=True)

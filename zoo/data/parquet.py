@@ -24,11 +24,10 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     Empty where the folder holds no parquet; :class:`DataError` where it holds only other splits, or
     where a shard is missing.
     """
-    every = sorted(file for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet") for file in folder.glob(pattern))
-    every = list(dict.fromkeys(every))
+    every = _files(folder)
     found = [file for file in every if split_of(file, folder) == split]
     if every and not found:
-        others = ", ".join(sorted({split_of(file, folder) for file in every}))
+        others = ", ".join(splits_of(folder))
         raise DataError(f"{folder}: no split {split!r}.", hint=f"It holds: {others}.")
     shards = [match for file in found if (match := _SHARD.fullmatch(file.name))]
     there = {int(match["index"]) for match in shards}
@@ -36,6 +35,16 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     if missing:
         raise DataError(f"{folder}: shard {missing[0]:05d} of {shards[0]['count']} of the split {split!r} is missing.")
     return found
+
+
+def splits_of(folder: Path) -> list[str]:
+    """The splits of the parquet files in ``folder``; [] where it holds none."""
+    return sorted({split_of(file, folder) for file in _files(folder)})
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(file for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet") for file in folder.glob(pattern))
+    return list(dict.fromkeys(found))
 
 
 def split_of(file: Path, folder: Path | None = None) -> str:
@@ -68,14 +77,29 @@ def read(files: list[Path], name: str, split: str, classes: tuple[str, ...] = ()
                 pixels.add(image, f"{table.file} row {row}")
             found += values
         labels.append(torch.tensor(found, dtype=torch.int64))
-        check_labels(labels[-1], len(classes) or 1 << 31, str(table.file))
+        if classes:
+            check_labels(labels[-1], len(classes), str(table.file))
     every = torch.cat(labels)
+    if not classes:
+        _check_unnamed(every, files)
     classes = classes or tuple(str(label) for label in range(int(every.max()) + 1 if len(every) else 0))
     origin = str(files[0] if len(files) == 1 else files[0].parent)
     if pixels.resident is not None:
         return ImageSet(name, split, classes, every, pixels.resident, origin=origin)
     channels = 3 if pixels.has_colour else 1
     return ImageSet(name, split, classes, every, read=_Rows(tables, channels), channels=channels, origin=origin)
+
+
+def _check_unnamed(labels: Tensor, files: list[Path]) -> None:
+    """Raises :class:`DataError` for labels that cannot be of classes that each have an image."""
+    low, high = (int(bound) for bound in labels.aminmax()) if len(labels) else (0, 0)
+    if low < 0 or high >= max(len(labels), 1):
+        row = int((labels == (low if low < 0 else high)).nonzero()[0])
+        raise DataError(
+            f"{files[0]}: row {row} has label {int(labels[row])}, expected 0 to {len(labels) - 1}: nothing names the "
+            f"classes, of which {len(labels)} images can have no more.",
+            hint="If the label is right, write the classes' names into the file: datasets.ClassLabel.",
+        )
 
 
 class _Pixels:

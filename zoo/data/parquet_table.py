@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.data.limits import check_bytes
 from zoo.errors import DataError, MissingExtraError
 
-MAX_GROUP_BYTES = 1 << 31
-"""A row group that says it is larger is refused before it is read."""
+_AT_ONCE = 64
+"""Rows that are unfolded before their bytes are counted."""
 
 IMAGE_NAMES = ("image", "img")
 LABEL_NAMES = ("label", "labels", "fine_label")
@@ -45,20 +46,14 @@ class Table:
             names = features.get(label, {}).get("names") or ()
             if isinstance(names, dict):  # as the hub has them in YAML
                 names = [names[key] for key in sorted(names, key=int)]
-            if any(group.total_byte_size > MAX_GROUP_BYTES for group in groups):
-                raise DataError(f"{file}: a row group holds more than {MAX_GROUP_BYTES:,} bytes.")
+            check_bytes(max((group.total_byte_size for group in groups), default=0), f"{file}: a row group")
             if any(group.num_rows < 0 for group in groups):
                 raise DataError(f"{file}: a row group says that it holds fewer than no rows.")
             return cls(file, image, label, tuple(map(str, names)), tuple(group.num_rows for group in groups))
 
     def read(self, group: int) -> tuple[list[bytes], list[int]]:
         """The encoded images and the labels of a row group; raises :class:`DataError` naming the row."""
-        with _opened(self.file) as parquet:
-            table = parquet.read_row_group(group, columns=[self.image, self.label], use_threads=False)
-            images, labels = table.column(self.image).combine_chunks(), table.column(self.label).to_pylist()
-            if hasattr(images, "field"):
-                images = images.field("bytes")
-            encoded = images.to_pylist()
+        encoded, labels = self._unfold(group)
         if len(encoded) != self.group_rows[group] or len(labels) != len(encoded):
             raise DataError(f"{self.file}: row group {group} does not hold the {self.group_rows[group]} rows it says.")
         first = sum(self.group_rows[:group])
@@ -67,6 +62,21 @@ class Table:
                 raise DataError(f"{self.file} row {row}: no image bytes.")
             if not isinstance(label, int):
                 raise DataError(f"{self.file} row {row}: label {label!r}, expected an integer.")
+        return encoded, labels
+
+    def _unfold(self, group: int) -> tuple[list[Any], list[Any]]:
+        """The columns of a row group, a few rows at a time: in a few bytes a dictionary repeats a large value."""
+        encoded: list[Any] = []
+        labels: list[Any] = []
+        size = 0
+        columns = [self.image, self.label]
+        with _opened(self.file) as parquet:
+            for batch in parquet.iter_batches(_AT_ONCE, row_groups=[group], columns=columns, use_threads=False):
+                size += batch.nbytes
+                check_bytes(size, f"{self.file}: row group {group}")
+                images = batch.column(self.image)
+                encoded += (images.field("bytes") if hasattr(images, "field") else images).to_pylist()
+                labels += batch.column(self.label).to_pylist()
         return encoded, labels
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.decode import to_channels, to_image, to_pixels
+from zoo.data.limits import check_pixels
 from zoo.errors import DataError
 from zoo.spec import Preprocess
 
@@ -81,6 +82,7 @@ class Transform:
         """uint8 C H W."""
         image = to_channels(image, self.channels)
         height, width = self._resized(image.height, image.width)
+        check_pixels(width, height, f"image of {image.width} x {image.height}", "resized to one")
         return to_pixels(image.resize((width, height), _FILTERS[self.preprocess.interpolation]))
 
     def _cut(self, pixels: Tensor) -> Tensor:

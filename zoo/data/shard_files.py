@@ -15,6 +15,8 @@ from zoo.manifest import Weights
 _ATTEMPTS = 5
 _MAX_BYTES = 1 << 28
 """No description of a set is longer."""
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+"""How gzip, bzip2 and xz begin; what they unfold to has no bound."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ class SteadyFile:
         chunk = stream.read(count)
         if not chunk and self._position < stream.size:
             raise PassingError(f"the connection was cut after {self._position:,} of {stream.size:,} bytes")
+        if self._position == 0 and chunk.startswith(_COMPRESSED):
+            self.failure = DataError(
+                f"{self._where}: is compressed, and shards are read as they lie.",
+                hint="Unpack it: gunzip, unxz, bunzip2.",
+            )
+            raise self.failure
         self._position += len(chunk)
         return chunk
 

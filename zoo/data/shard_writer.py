@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import torch
 
+from zoo import storage
 from zoo.data.decode import open_image
 from zoo.data.images import ImageSet
 from zoo.data.shard_files import place_at
@@ -40,13 +41,11 @@ def write_shards(images: ImageSet, folder: str | Path, *, per_shard: int = 1000,
     parts = [every[start : start + per_shard] for start in range(0, len(every), per_shard)]
     for number, part in enumerate(parts):
         file = folder / f"{images.split}-{number:06d}.tar"
-        beside = file.with_name(f"{file.name}.part")
-        with beside.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
+        with storage.beside(file) as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
             for index in part.tolist():
                 suffix, encoded = _encode(images, index)
                 label = str(int(images.labels[index])).encode("ascii")
                 tar.write({"__key__": f"{index:08d}", suffix: encoded, "cls": label})
-        beside.replace(file)
         split.filenames.append(file.name)
         split.shard_lengths.append(len(part))
     info.splits[images.split] = split
@@ -95,9 +94,7 @@ def _write_info(folder: Path, info: Info) -> Path:
     for part in info.splits.values():
         part.num_samples = sum(part.shard_lengths)
     file = folder / INFO
-    beside = file.with_name(f"{file.name}.part")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
-    beside.replace(file)
+    storage.replace(file, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
     return file
 
 

@@ -10,6 +10,7 @@ from zoo.data.download import download
 from zoo.data.download import folder as download_folder
 from zoo.data.image_stream import ImageStream
 from zoo.data.images import ImageSet
+from zoo.data.shard_files import place_at
 from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
 from zoo.spec import DatasetSpec, Plugin
 
@@ -57,6 +58,31 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     known = [*BUILT_IN, *(spec.name for _, spec in _specs())]
     hint = f"Names are {', '.join(known)}. Any other data set is given by its path, such as ./FOLDER, or as hf:NAME."
     raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
+
+
+def address(name_or_path: str | Path) -> str:
+    """What :func:`load` takes for the same set in any working directory: a path becomes absolute."""
+    text = str(name_or_path)
+    if isinstance(name_or_path, str):
+        is_named = text in BUILT_IN or caltech101.is_name(text) or _find_spec(text) is not None
+        if is_named or "://" in text or text.startswith(huggingface.PREFIX):
+            return text
+    return str(Path(text).expanduser().absolute())
+
+
+def splits(name_or_path: str | Path) -> list[str]:
+    """The splits of a data set, as far as its name or its folder tells; [] where it has none, or is elsewhere."""
+    if isinstance(name_or_path, str):
+        if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
+            return ["train", "test"]
+        if (found := _find_spec(name_or_path)) is not None:
+            return list(found[1].splits)
+    path = Path(name_or_path).expanduser()
+    if not path.is_dir():
+        return []
+    if shards.is_there(path):
+        return list(shards.read_info(place_at(path)).splits)
+    return parquet.splits_of(path) or folder.splits_of(path)
 
 
 def open_stream(address: str | Path, split: str = "train") -> ImageStream | None:

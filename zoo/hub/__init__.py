@@ -17,7 +17,7 @@ from zoo.manifest import Weights
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.transfer import Arrival, Progress, Source
 
-__all__ = ["cached", "fetch", "offline_switch", "use", "verify"]
+__all__ = ["cached", "fetch", "offline_switch", "require_network", "use", "verify"]
 
 
 def fetch(
@@ -41,8 +41,8 @@ def fetch(
     if not (weights.sha256 or allow_unpinned):
         raise UnpinnedError(
             f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
-            hint="Allow it with --allow-unpinned (allow_unpinned=True) to take whatever its hub serves now, "
-            "or write the sha256 into its manifest entry.",
+            hint=f"zoo fetch {weights.name} --allow-unpinned (zoo.fetch({weights.name!r}, allow_unpinned=True)) takes "
+            "whatever its hub serves now, unverified. After that, its name means that file.",
         )
     is_found_by_name = bool(weights.sha256) or source is None
     file = cached(weights) if is_found_by_name else None
@@ -120,13 +120,17 @@ def _not_fetched(weights: Weights) -> HubError:
 
 
 def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
-    """Asks every source in turn; the caller holds the lock."""
+    """Asks every source in turn."""
+    from zoo.hub import parts
+
     failures: list[tuple[str, ZooError]] = []
     try:
         verify(weights)
     except IntegrityError as error:
         file, expected = _kept(weights)
-        cache.quarantine(file, expected, cache.sha256_of(file))
+        if (got := cache.sha256_of(file)) == expected:  # another process has just fetched it again
+            return file
+        cache.quarantine(file, expected, got)
         failures.append(("the cache", error))
     except HubError:
         pass  # the ordinary case: it is not there
@@ -140,7 +144,9 @@ def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -
         if not weights.sha256:
             note = cache.Note(weights.name, arrival.sha256, arrival.size, name, arrival.revision)
             cache.remember(weights, note)
-        return cache.admit(arrival.path, weights, arrival.sha256)
+        file = cache.admit(arrival.path, weights, arrival.sha256)
+        parts.discard(cache.key_of(weights))
+        return file
     raise _none_left(weights, failures)
 
 
@@ -152,8 +158,10 @@ def _ways(
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
         yield "Hugging Face's cache", partial(transfer.adopt, held.path, weights, held.sha256)
-    mirrors = [text.strip() for text in os.environ.get("ZOO_HUB", "").split(",")]
-    for text in dict.fromkeys([source] if source else [*filter(None, mirrors), weights.hub]):
+    mirrors = [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
+    # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
+    ordered = [*mirrors, weights.hub] if weights.sha256 else [weights.hub, *mirrors]
+    for text in dict.fromkeys([source] if source else ordered):
         place = _source_at(text)
         yield place.name, partial(_receive, place, weights, progress)
 
@@ -181,6 +189,12 @@ def offline_switch() -> str:
     """The environment variable that turns the network off, or nothing."""
     switches = ("ZOO_OFFLINE", "HF_HUB_OFFLINE")
     return next((name for name in switches if os.environ.get(name, "").lower() in {"1", "on", "yes", "true"}), "")
+
+
+def require_network(what: str) -> None:
+    """Raises :class:`OfflineError` if the network is off; ``what`` needs it."""
+    if switch := offline_switch():
+        raise OfflineError(f"{what}: the network is off ({switch}={os.environ[switch]}).", hint=f"Unset {switch}.")
 
 
 def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooError:

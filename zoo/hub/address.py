@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import msgspec
 
@@ -71,12 +71,8 @@ class Website(msgspec.Struct, frozen=True):
 
     @contextmanager
     def open(self, weights: Weights, start: int) -> Iterator[Stream]:
-        from base64 import b64encode
-
-        user = re.match(r"\w+://([^/]*)@", self.address)
-        basic = f"Basic {b64encode(unquote(user[1]).encode()).decode()}" if user else ""
         url = f"{self.name.rstrip('/')}/{quote(weights.path)}"
-        with web.get(url, start=start, authorization=basic) as answer:
+        with web.get(url, start=start, authorization=web.basic(self.address)) as answer:
             yield web.stream_of(answer, start)
 
 
@@ -129,14 +125,14 @@ class Filesystem(msgspec.Struct, frozen=True):
         except FileNotFoundError:
             raise HubError("has no such file") from None
         except ValueError as error:
-            raise HubError(f"cannot be opened: {error}") from None
+            raise HubError(f"cannot be opened: {web.without_user(str(error))}") from None
         except Exception as error:  # each file system raises its client's own errors
-            kind = type(error).__name__
+            kind, reason = type(error).__name__, web.without_user(str(error))
             if isinstance(error, PermissionError) or "Credentials" in kind:
-                raise HubError(f"refuses access ({kind}: {error}); are its credentials in the environment?") from None
-            raise PassingError(f"fails with {kind}: {error}", cost=2) from None
+                raise HubError(f"refuses access ({kind}: {reason}); are its credentials in the environment?") from None
+            raise PassingError(f"fails with {kind}: {reason}", cost=2) from None
 
 
 def _without_secrets(address: str) -> str:
     """``address`` without user, password and query."""
-    return re.sub(r"//[^/]*@", "//", re.split("[?#]", address)[0])
+    return web.without_user(re.split("[?#]", address)[0])

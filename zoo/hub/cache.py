@@ -6,9 +6,10 @@
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
     │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
     │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.usage`
-    ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole
+    ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
+    ├── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.importing`
     └── unpinned/<identity>.json            which bytes an entry without a sha256 turned out to be
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing
@@ -36,6 +37,12 @@ system's file cache, and touching one byte of a mapped file then counts as so mu
 
 UNFINISHED = ".new"
 """The suffix of a small file that is being written beside its place."""
+
+_ABANDONED = 60
+"""Seconds after which nobody is writing a small file any more."""
+
+_LARGEST_SMALL = 1 << 16
+"""Bytes of a stamp or a note that are read."""
 
 _CLOCK_TICK = 0.01
 """Seconds; file systems stamp times no finer than the kernel's tick, at most this long."""
@@ -91,10 +98,10 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
     stamp_file = stamp_of(file)
     if not deep:
         with suppress(OSError, msgspec.DecodeError):
-            stamp = msgspec.json.decode(stamp_file.read_bytes(), type=Stamp)
+            stamp = msgspec.json.decode(_small(stamp_file), type=Stamp)
             if stamp == _stamp(stamp.sha256, file.stat()):
                 return stamp.sha256
-    with file.open("rb") as opened:
+    with storage.open_regular(file) as opened:
         before = os.fstat(opened.fileno())
         digest = hash_of(opened).hexdigest()
         after = os.fstat(opened.fileno())
@@ -131,68 +138,33 @@ def _write_stamp(file: Path, sha256: str) -> None:
 
 def _write(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    for left in file.parent.glob(f"{file.name}.*{UNFINISHED}"):  # by a process that was killed
-        left.unlink(missing_ok=True)
+    for left in file.parent.glob(f"{file.name}.*{UNFINISHED}"):
+        if is_abandoned(left):
+            left.unlink(missing_ok=True)
     beside = file.with_name(f"{file.name}.{os.urandom(4).hex()}{UNFINISHED}")
     try:
-        beside.write_bytes(content)
+        with beside.open("xb") as opened:
+            opened.write(content)
         beside.replace(file)
     finally:
         beside.unlink(missing_ok=True)
 
 
-# ---- parts, and what becomes of them ------------------------------------------------------------
+def is_abandoned(file: Path) -> bool:
+    """Whether a small file was left beside its place by a process that was killed: nobody writes one for so long."""
+    try:
+        return time.time() - file.lstat().st_mtime > _ABANDONED
+    except FileNotFoundError:
+        return False
 
 
-def part_of(key: str) -> Path:
-    return root() / "parts" / f"{key}.part"
+def _small(file: Path) -> bytes:
+    """What one of the cache's own small files holds."""
+    with storage.open_regular(file) as opened:
+        return opened.read(_LARGEST_SMALL)
 
 
-class Part:
-    """A file in arrival: what an earlier process left is hashed again and continued.
-
-    What is here stays for the next process when the ``with`` block ends early.
-    """
-
-    def __init__(self, key: str) -> None:
-        self.path = part_of(key)
-        self._is_whole = False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
-        self._opened = self.path.open("r+b", buffering=0)
-        self._hasher = hash_of(self._opened)
-        self.length = self._opened.tell()
-
-    def __enter__(self) -> "Part":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
-        if not (self.length or self._is_whole):
-            self.path.unlink()
-
-    def write(self, chunk: bytes) -> None:
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[self._opened.write(rest) :]
-        self._hasher.update(chunk)
-        self.length += len(chunk)
-
-    def restart(self) -> None:
-        self._opened.seek(0)
-        self._opened.truncate()
-        self._hasher = hashlib.sha256()
-        self.length = 0
-
-    @property
-    def sha256(self) -> str:
-        """Of what is here so far."""
-        return self._hasher.hexdigest()
-
-    def finish(self) -> None:
-        """Returns when everything is on the disk."""
-        os.fsync(self._opened.fileno())
-        self._is_whole = True
+# ---- into place, and aside ------------------------------------------------------------------------
 
 
 def admit(arrived: Path, weights: Weights, sha256: str) -> Path:
@@ -200,7 +172,6 @@ def admit(arrived: Path, weights: Weights, sha256: str) -> Path:
     file = file_of(weights, sha256)
     file.parent.mkdir(parents=True, exist_ok=True)
     arrived.replace(file)
-    part_of(key_of(weights)).unlink(missing_ok=True)  # begun by another way than the one that brought the file
     if os.name == "posix":  # the move itself must survive a power cut; Windows cannot open folders
         folder = os.open(file.parent, os.O_RDONLY)
         try:
@@ -224,7 +195,8 @@ def quarantine(file: Path, expected: str, got: str) -> Path:
 def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
     """Held by one thread of one process at a time; the system frees it when the process dies.
 
-    Yields whether it is held, which only those who do not ``wait`` need to ask.
+    It saves work: nothing may be wrong without it, since some file systems only pretend to lock. One that
+    cannot be had is done without. Yields whether it is held, which only those who do not ``wait`` need to ask.
     """
     from filelock import FileLock, Timeout
 
@@ -234,6 +206,11 @@ def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
         held = FileLock(file).acquire(blocking=wait)
     except Timeout:
         held = None
+    except (OSError, NotImplementedError):  # another user's, or a file system without locks
+        if not wait:
+            raise
+        yield True
+        return
     if held is None:
         yield False
         return
@@ -252,7 +229,7 @@ def remember(weights: Weights, note: Note) -> None:
 def recall(weights: Weights) -> Note | None:
     """What an unpinned entry was when it was last fetched."""
     try:
-        return msgspec.json.decode((root() / "unpinned" / f"{key_of(weights)}.json").read_bytes(), type=Note)
+        return msgspec.json.decode(_small(root() / "unpinned" / f"{key_of(weights)}.json"), type=Note)
     except (OSError, msgspec.DecodeError):
         return None
 

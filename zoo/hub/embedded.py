@@ -1,11 +1,13 @@
-"""Files that travel inside an installed package: ``embedded:<package>``."""
+"""Files that travel inside a plugin's package: ``embedded:<package>``; finding them imports nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from importlib.util import find_spec
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from zoo import registry
 from zoo.errors import HubError
 from zoo.hub.transfer import Stream, stream_of
 from zoo.manifest import Weights
@@ -21,13 +23,24 @@ class Embedded(msgspec.Struct, frozen=True):
 
     @contextmanager
     def open(self, weights: Weights, start: int) -> Iterator[Stream]:
-        from importlib.resources import files
-
         try:
-            opened = cast(BinaryIO, files(self.package).joinpath(weights.path).open("rb"))
-        except (ModuleNotFoundError, ValueError, TypeError):
-            raise HubError(f"there is no installed package {self.package!r}") from None
+            opened = cast(BinaryIO, _folder_of(self.package).joinpath(weights.path).open("rb"))
         except OSError as error:
             raise HubError(f"{weights.path} cannot be opened: {error.strerror or error}") from None
         with opened:
             yield stream_of(opened, start)
+
+
+def _folder_of(package: str) -> Any:
+    """The folder of ``package``, perhaps within a zip; raises :class:`HubError` if no plugin brings it.
+
+    A manifest names the package, and must not be able to have just any module imported.
+    """
+    top, *below = package.split(".")
+    brought = {name for row in registry.load().plugins for name in row.packages}
+    spec = find_spec(top) if top in brought else None
+    reader = getattr(spec and spec.loader, "get_resource_reader", None)
+    found = reader(top) if reader else None  # None for a module that is not a package
+    if found is None:
+        raise HubError(f"no installed plugin brings a package {package!r}")
+    return found.files().joinpath(*below)

@@ -21,6 +21,11 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
+def host() -> str:
+    """How messages call the endpoint: without a user and password."""
+    return web.without_user(endpoint())
+
+
 class HuggingFace(msgspec.Struct, frozen=True):
     """``repo`` at ``revision``, or at main where the entry names none."""
 
@@ -28,20 +33,20 @@ class HuggingFace(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        return endpoint()
+        return host()
 
     @contextmanager
     def open(self, weights: Weights, start: int) -> Iterator[Stream]:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", weights.repo):
             raise HubError(f"needs a repository of the form owner/name, not {weights.repo!r}")
-        url = f"{endpoint()}/{weights.repo}/resolve/{weights.revision or 'main'}/{quote(weights.file)}"
-        token = _token()
-        with web.get(url, start=start, authorization=f"Bearer {token}" if token else "") as answer:
+        url = f"{host()}/{weights.repo}/resolve/{weights.revision or 'main'}/{quote(weights.file)}"
+        token, basic = _token(), web.basic(endpoint())
+        with web.get(url, start=start, authorization=f"Bearer {token}" if token else basic) as answer:
             if not (token and answer.status == 401):
                 yield _stream_of(answer, weights, start)
                 return
         # An expired token is refused even where nobody needs one.
-        with web.get(url, start=start) as answer:
+        with web.get(url, start=start, authorization=basic) as answer:
             if answer.status in (401, 403, 404):
                 raise HubError(f"refuses your token, and without one {_refusal(answer, weights) or 'refuses too'}")
             yield _stream_of(answer, weights, start)

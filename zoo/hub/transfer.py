@@ -12,8 +12,10 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from zoo import storage
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache
+from zoo.hub import cache, parts
+from zoo.hub.parts import Part
 from zoo.manifest import Weights
 
 Progress = Callable[[int, int], None]
@@ -97,7 +99,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
     Raises IntegrityError where the bytes are not those of the manifest, HubError where there are
     none, OSError where the cache cannot take them.
     """
-    with cache.Part(cache.key_of(weights)) as part:
+    with Part(cache.key_of(weights)) as part:
         if not weights.sha256:
             part.restart()  # without a hash nothing says that the beginning is of the same file
         if weights.size and part.length > weights.size:
@@ -133,11 +135,10 @@ def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
     """
     from shutil import copyfileobj
 
-    link = cache.root() / "parts" / f"{cache.key_of(weights)}.link"
+    link = parts.own(cache.key_of(weights), "link")
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
     try:
-        theirs = file.open("rb")
+        theirs = storage.open_regular(file)
     except OSError as error:
         raise HubError(f"{file} cannot be opened: {error.strerror or error}") from None
     with theirs:
@@ -145,10 +146,11 @@ def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
             os.link(file, link)
         except OSError:  # another file system, or one without links
             cache.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
-            with link.open("wb") as ours:
+            with link.open("xb") as ours:
                 copyfileobj(theirs, ours, cache.CHUNK)
+                ours.flush()
                 os.fsync(ours.fileno())
-    with link.open("rb") as opened:
+    with storage.open_regular(link) as opened:
         sha256 = cache.hash_of(opened).hexdigest()
         size = opened.tell()
     if complaint := _complaint(weights, sha256, size, claimed):
@@ -171,7 +173,7 @@ def stream_of(opened: BinaryIO, start: int) -> Stream:
     return Stream(read, min(start, size), size)
 
 
-def _pull(source: Source, weights: Weights, part: cache.Part, progress: Progress | None) -> Stream:
+def _pull(source: Source, weights: Weights, part: Part, progress: Progress | None) -> Stream:
     """Reads ``source`` to its end into ``part``, however often the connection is cut."""
     if weights.sha256 and part.sha256 == weights.sha256:  # a process died after the last byte
         return Stream(lambda _: b"", part.length, part.length)
@@ -196,7 +198,7 @@ def _pull(source: Source, weights: Weights, part: cache.Part, progress: Progress
     raise AssertionError("unreachable")
 
 
-def _copy(stream: Stream, weights: Weights, part: cache.Part, progress: Progress | None) -> None:
+def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | None) -> None:
     """Appends ``stream`` to ``part``, bounded in bytes and, from below, in speed."""
     if stream.start != part.length:
         part.restart()

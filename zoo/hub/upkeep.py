@@ -12,13 +12,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from zoo.hub import cache, usage
+from zoo.hub import cache, parts, usage
 from zoo.manifest import Weights
 
 _FILE = re.compile(r"(?P<whole>[0-9a-f]{64}(\.\w+)?)")
 _BESIDE = re.compile(rf"{_FILE.pattern}\.(stamp|used)")
-_ABANDONED = 60
-"""Seconds after which nobody is writing a small file any more."""
 
 
 class Held(NamedTuple):
@@ -151,7 +149,7 @@ def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
     with ExitStack() as stack:
         if path.parent.name in ("files", "parts"):
             key = path.name.partition(".")[0]
-            if not stack.enter_context(cache.lock(key, wait=False)):
+            if parts.is_being_written(path) or not stack.enter_context(cache.lock(key, wait=False)):
                 yield "a running process fetches it"
                 return
         if whole := _whole_of(path):
@@ -197,15 +195,8 @@ def _left_over() -> Iterator[tuple[Path, str]]:
             whole = _whole_of(file)
             if whole and not whole.exists():
                 yield file, "belongs to a file that is gone"
-            elif file.name.endswith(cache.UNFINISHED) and _is_abandoned(file):
+            elif file.name.endswith(cache.UNFINISHED) and cache.is_abandoned(file):
                 yield file, "was being written by a process that is gone"
-
-
-def _is_abandoned(file: Path) -> bool:
-    try:
-        return time.time() - file.stat().st_mtime > _ABANDONED
-    except FileNotFoundError:
-        return False
 
 
 def _listed(folder: str) -> list[Path]:

@@ -31,9 +31,12 @@ def marker_of(file: Path) -> Path:
 
 def touch(file: Path) -> None:
     """Says that ``file`` is used now. A cache that cannot be written is left as it is."""
-    marker = marker_of(file)
     with suppress(OSError):
-        marker.touch()
+        descriptor = _open(marker_of(file))
+        try:
+            os.utime(descriptor if os.utime in os.supports_fd else marker_of(file))
+        finally:
+            os.close(descriptor)
 
 
 def hold(file: Path) -> None:
@@ -111,10 +114,12 @@ def _lock_shared(marker: Path) -> int | None:
 
 
 def _open(marker: Path) -> int:
+    # Not through a link that somebody put there, nor waiting as a pipe would let us.
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        return os.open(marker, os.O_RDWR | os.O_CREAT, 0o644)
+        return os.open(marker, os.O_RDWR | os.O_CREAT | flags, 0o666)
     except OSError:  # somebody else's cache: what is there can be locked all the same
-        return os.open(marker, os.O_RDONLY)
+        return os.open(marker, os.O_RDONLY | flags)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -2,21 +2,22 @@
 
 The standard library's client, because a fetch must cost no more than the copy it is: a body is read
 in pieces as large as they arrive, at twice the rate of the client that huggingface_hub brings, whose
-import name moreover differs between its releases. Proxies and certificates come from the environment
-(HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE).
+import name moreover differs between its releases. What no such client has is added here: a deadline over
+all that is read, whether status, headers, chunk sizes or trailers (:mod:`zoo.hub.deadline`). Proxies and
+certificates come from the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE).
 """
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from zoo.errors import HubError
 from zoo.hub.transfer import PassingError, Stream, time_limit
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
+    from zoo.hub.deadline import Response
 
 _REDIRECTS = 5
 _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
@@ -27,7 +28,7 @@ class Answer(NamedTuple):
 
     status: int
     said: dict[str, str]
-    body: "HTTPResponse"
+    body: "Response"
 
 
 @contextmanager
@@ -65,8 +66,7 @@ def stream_of(answer: Answer, start: int) -> Stream:
     """The stream of an answer to a question for byte ``start`` on; raises as :func:`get` does."""
     status, headers = answer.status, answer.body.headers
     if status == 200:
-        length = headers.get("Content-Length", "")
-        return Stream(_reader(answer.body), 0, int(length) if length.isdecimal() else 0)
+        return Stream(_reader(answer.body), 0, _number(headers.get("Content-Length", "")))
     first, size = _content_range(headers.get("Content-Range", ""))
     if status == 206:
         return Stream(_reader(answer.body), first, size)
@@ -74,23 +74,21 @@ def stream_of(answer: Answer, start: int) -> Stream:
         return Stream(lambda _: b"", start, size)
     phrase = f"{status} {answer.body.reason}".strip()
     if status in _MAY_PASS:
-        wait = headers.get("Retry-After", "")  # seconds; a date, which it may also be, is taken for a short while
-        raise PassingError(f"answers {phrase}", wait=float(wait) if re.fullmatch(r"\d{1,9}", wait, re.ASCII) else 0.0)
+        # Seconds; a date, which it may also be, is taken for a short while.
+        raise PassingError(f"answers {phrase}", wait=_number(headers.get("Retry-After", "")))
     raise HubError(f"answers {phrase}")
 
 
-def _open(url: str, headers: dict[str, str]) -> "HTTPResponse":
+def _open(url: str, headers: dict[str, str]) -> "Response":
     import ssl
     from http.client import HTTPException, InvalidURL
     from urllib.error import URLError
-    from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
-    opener = OpenerDirector()  # build_opener would add file:, ftp: and its own redirects
-    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
-        opener.add_handler(handler)
+    from zoo.hub import deadline
+
     limit = time_limit()
     try:
-        response: HTTPResponse | None = opener.open(Request(url, headers=headers), timeout=limit)
+        response = deadline.open(url, headers, limit)
     except (ValueError, InvalidURL):  # whose message may quote a header, and so a token
         raise HubError("is no valid address") from None
     except (OSError, HTTPException) as error:
@@ -105,18 +103,34 @@ def _open(url: str, headers: dict[str, str]) -> "HTTPResponse":
     return response
 
 
-def _reader(body: "HTTPResponse") -> Callable[[int], bytes]:
+def _reader(body: "Response") -> Callable[[int], bytes]:
     from http.client import HTTPException
+
+    limit = time_limit()
 
     def read(count: int) -> bytes:
         try:
+            body.allow(limit)
             return body.read1(count)
         except TimeoutError:
-            raise PassingError(f"sent nothing for {time_limit():g} s", cost=2) from None
+            raise PassingError(f"sent nothing for {limit:g} s", cost=2) from None
         except (OSError, HTTPException) as error:
             raise PassingError(f"the connection was cut: {type(error).__name__}") from None
 
     return read
+
+
+def without_user(text: str) -> str:
+    """``text``, an address or a sentence with some, without users and passwords."""
+    return re.sub(r"//[^/\s]*@", "//", text)
+
+
+def basic(address: str) -> str:
+    """What a request says of the user and password in ``address``; empty where there are none."""
+    from base64 import b64encode
+
+    user = re.match(r"\w+://([^/]*)@", address)
+    return f"Basic {b64encode(unquote(user[1]).encode()).decode()}" if user else ""
 
 
 def _redirected(url: str, location: str) -> str:
@@ -144,5 +158,9 @@ def _origin_of(url: str) -> tuple[str, str, int | None]:
 def _content_range(text: str) -> tuple[int, int]:
     """``bytes 5-9/10`` to (5, 10); the first byte and the size, 0 where they are not given."""
     span, _, size = text.removeprefix("bytes").strip().partition("/")
-    first = span.partition("-")[0]
-    return int(first) if first.isdecimal() else 0, int(size) if size.isdecimal() else 0
+    return _number(span.partition("-")[0]), _number(size)
+
+
+def _number(text: str) -> int:
+    """What a header says, 0 where that is not a number in digits, of bytes or seconds that there could be."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else 0

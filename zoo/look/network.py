@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo.creation import create_trained, info_of, preprocess
 from zoo.data.classes import class_names
 from zoo.data.decode import read_image
-from zoo.errors import DataError, MissingExtraError, UnknownNameError, WeightsError
+from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
 from zoo.memory import keep_freed_memory
 
@@ -124,7 +124,7 @@ def titles_of(model: nn.Module, layer: str, count: int) -> tuple[str, ...]:
     if not layer or layer in info.model.head:
         try:
             known = info.class_names or class_names(info.classes)
-        except (MissingExtraError, UnknownNameError):
+        except UnknownNameError:
             known = ()
         if len(known) == count:
             return known

@@ -15,7 +15,7 @@ from zoo import data as datasets
 from zoo.creation import info_of, require_classes
 from zoo.data import ImageSet, Transform
 from zoo.errors import UnknownNameError
-from zoo.evaluation import batches
+from zoo.evaluation import batches, check_classes
 from zoo.interval import Z95, wilson
 from zoo.look.network import device_of, name_of, opened, statistics
 from zoo.look.result import Look, new_figure
@@ -135,6 +135,7 @@ def invariance(
     for number, model in enumerate(models):
         with opened(model, device=device) as network, torch.no_grad():
             require_classes(network)
+            check_classes(network, images)
 
             def tell(done: int, number: int = number) -> None:
                 if progress is not None:

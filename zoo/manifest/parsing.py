@@ -13,7 +13,6 @@ from zoo.manifest.schema import Score, Weights
 from zoo.names import is_arch, is_part
 from zoo.spec import Preprocess
 
-
 LARGEST = 1 << 24
 """Bytes: room for 30,000 entries with their probes. Values take many times the memory of their text."""
 

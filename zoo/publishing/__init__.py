@@ -9,6 +9,7 @@ import msgspec
 
 from zoo import manifest, manifest_text, storage
 from zoo.errors import HubError, IntegrityError, ManifestError, SpecError
+from zoo.hub import require_network
 from zoo.manifest import License, Weights
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def publish(
     if dtype not in (None, *DTYPES):
         raise SpecError(f"dtype is {dtype!r}, expected {' or '.join(DTYPES)}, or none.")
     place = destination.parse(to, name.rpartition("/")[2], private=private)
+    if not (place.is_local or is_dry_run):
+        require_network(f"Nothing can be published to {place.name}")
     with tempfile.TemporaryDirectory(prefix="zoo-publish-") as folder:
         made = release.prepare(
             Path(source),

@@ -1,5 +1,6 @@
 """The model card: README.md with the front matter that hubs read, and what a person asks first."""
 
+import re
 from typing import Any
 
 from zoo.interval import wilson
@@ -16,13 +17,13 @@ def render(
     ``base_model`` is the hub's repository of the weights that the training started from.
     """
     parts = [
-        f"# {entry.name}",
+        f"# {text_of(entry.name)}",
         _opening(entry, model),
         "## Scores\n\n" + _scores(entry),
         "## Use\n\n" + _use(entry),
         "## Input\n\n" + _input(entry),
         "## Origin\n\n" + _origin(entry, run),
-        "## Licences\n\n" + _table(("of the", "licence"), [(key, getattr(entry.license, key)) for key in _OF]),
+        "## Licences\n\n" + _table(("of the", "licence"), [(key, text_of(getattr(entry.license, key))) for key in _OF]),
         "## Files\n\n" + _files(files, notes),
     ]
     return f"---\n{_front_matter(entry, base_model)}\n---\n\n" + "\n\n".join(parts) + "\n"
@@ -76,23 +77,25 @@ def _front_matter(entry: Weights, base_model: str) -> str:
 
 def _opening(entry: Weights, model: Model) -> str:
     paper = model.paper
-    of = f", the network of {paper.authors}, *{paper.title}*, {paper.year}" if paper else ""
+    of = f", the network of {text_of(paper.authors)}, *{text_of(paper.title)}*, {paper.year}" if paper else ""
     link = f" ({paper.url})" if paper and paper.url else ""
-    classes = f", for the {entry.num_classes} classes of {entry.classes}" if entry.classes else ""
+    classes = f", for the {entry.num_classes} classes of {text_of(entry.classes)}" if entry.classes else ""
     return f"`{model.name}`{of}{link}{classes}. {entry.size:,} bytes, sha256 `{entry.sha256}`."
 
 
 def _scores(entry: Weights) -> str:
     if not entry.scores:
         return "Nobody has measured one."
-    rows = [(where, _percent(score), _interval(score), f"{score.n:,}") for where, score in entry.scores.items()]
+    rows = [
+        (text_of(where), _percent(score), _interval(score), f"{score.n:,}") for where, score in entry.scores.items()
+    ]
     text = _table(("on", "top-1", "95% interval (Wilson)", "images"), rows)
     for where, score in entry.scores.items():
-        facts = [score.source, f"command `{score.command}`" if score.command else ""]
-        facts += [f"images `{score.fingerprint}`" if score.fingerprint else ""]
+        facts = [text_of(score.source), f"command {code_of(score.command)}" if score.command else ""]
+        facts += [f"images {code_of(score.fingerprint)}" if score.fingerprint else ""]
         facts += [f"top-5 {score.top5:.3f}%" if score.top5 is not None else ""]
         facts += [f"mean over classes {score.mean_class:.3f}%" if score.mean_class is not None else ""]
-        text += f"\n\nOn {where}: {'; '.join(filter(None, facts))}."
+        text += f"\n\nOn {text_of(where)}: {'; '.join(filter(None, facts))}."
     return text
 
 
@@ -138,27 +141,41 @@ def _input(entry: Weights) -> str:
 
 
 def _origin(entry: Weights, run: Run | None) -> str:
-    text = f"{entry.origin.rstrip('.') or 'Not stated'}."
+    text = f"{text_of(entry.origin.rstrip('.')) or 'Not stated'}."
     if run is None:
         return text
-    rows = [("recipe", str(run.recipe.get("name", ""))), ("command", f"`{run.command}`" if run.command else "")]
+    rows = [("recipe", text_of(run.recipe.get("name", ""))), ("command", code_of(run.command) if run.command else "")]
     told = ("epochs", "batch_size", "optimizer", "lr", "seed")
-    rows += [(key, str(run.recipe[key])) for key in told if key in run.recipe]
+    rows += [(key, text_of(run.recipe[key])) for key in told if key in run.recipe]
     for role, images in run.data.items():
-        rows.append((f"{role} images", f"{images.n:,} of {images.name}/{images.split}"))
-        rows.append(("", f"`{images.fingerprint}`"))
-    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())))
+        rows.append((f"{text_of(role)} images", f"{images.n:,} of {text_of(f'{images.name}/{images.split}')}"))
+        rows.append(("", code_of(images.fingerprint)))
+    rows.append(("versions", text_of(", ".join(f"{name} {version}" for name, version in run.versions.items()))))
     return text + "\n\n" + _table(("", ""), [row for row in rows if row[1]])
 
 
 def _files(files: list[str], notes: list[str]) -> str:
     rows = [(f"`{file}`", _ABOUT_FILES.get(file, "")) for file in [*files, "README.md"]]
-    return "\n\n".join([_table(("file", "what it holds"), rows), *notes])
+    return "\n\n".join([_table(("file", "what it holds"), rows), *map(text_of, notes)])
+
+
+def text_of(words: object) -> str:
+    """``words`` as they are, on one line: nothing in them is Markdown or HTML."""
+    return re.sub(r"[\\`*\[\]<>#|~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(str(words).split()))
+
+
+def code_of(words: str) -> str:
+    """``words`` as code, on one line."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
+    space = " " if len(fence) > 1 else ""
+    return f"{fence}{space}{' '.join(words.split())}{space}{fence}"
 
 
 def _table(titles: tuple[str, ...], rows: list[Any]) -> str:
     lines = [titles, tuple("---" for _ in titles), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(re.sub(r"(?<!\\)\|", r"\\|", str(cell)) for cell in line) + " |" for line in lines
+    )
 
 
 LICENSES = frozenset(

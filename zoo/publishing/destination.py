@@ -4,7 +4,6 @@ Each has the layout of the hubs that ``zoo fetch`` reads. Weights that are there
 overwritten, and whoever sees them sees all of a release.
 """
 
-import hashlib
 import os
 import re
 import tempfile
@@ -16,7 +15,7 @@ import msgspec
 
 from zoo import storage
 from zoo.errors import HubError, MissingExtraError, SpecError
-from zoo.hub import address, huggingface
+from zoo.hub import address, huggingface, web
 from zoo.hub.cache import hash_of
 
 T = TypeVar("T")
@@ -39,6 +38,7 @@ class Destination(Protocol):
     repo: str
     file: str
     has_card: bool
+    is_local: bool
 
     @property
     def name(self) -> str:
@@ -81,6 +81,7 @@ class Directory(msgspec.Struct):
     repo: str
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = True
 
     @property
     def name(self) -> str:
@@ -94,18 +95,24 @@ class Directory(msgspec.Struct):
         return _held_file(self.folder / self.file)
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
-        if self.folder.exists():  # without weights: nothing that anybody fetches
-            for path, content in files.items():
-                storage.replace(self.folder / path, content)
-            storage.replace(self.folder / self.file, weights.read_bytes())
-            return ""
+        storage.refuse_links(Path(self.hub), self.folder)
         Path(self.hub).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.hub, prefix=f".{self.repo}.part-") as part:
             whole = Path(part, "whole")
             for path, content in {**files, self.file: weights.read_bytes()}.items():
                 storage.replace(whole / path, content)
-            os.rename(whole, self.folder)
+            if self.folder.exists():  # without weights when we looked: nothing that anybody fetches
+                self._add(whole, [*files, self.file])
+            else:
+                os.rename(whole, self.folder)
         return ""
+
+    def _add(self, whole: Path, files: list[str]) -> None:
+        if (self.folder / self.file).exists():
+            raise _meanwhile(self.folder / self.file)
+        for path in files:
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(whole / path, self.folder / path)
 
 
 class Embedded(msgspec.Struct):
@@ -116,6 +123,7 @@ class Embedded(msgspec.Struct):
     file: str
     folder: Path
     has_card: bool = False
+    is_local: bool = True
 
     @property
     def name(self) -> str:
@@ -137,6 +145,7 @@ class Filesystem(msgspec.Struct):
     address: str
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = False
 
     @property
     def name(self) -> str:
@@ -181,13 +190,12 @@ class Filesystem(msgspec.Struct):
                 raise MissingExtraError.of(f"The hub {self.name}", "s3fs", "zoo-vision[s3]") from None
             raise HubError(f"{self.name} needs a package that is not installed: {error}") from None
         except FileExistsError:
-            raise HubError(
-                f"{self.name}/{self.repo}/{self.file} has been published by somebody else meanwhile."
-            ) from None
+            raise _meanwhile(f"{self.name}/{self.repo}/{self.file}") from None
         except Exception as error:  # each file system raises its client's own errors
             kind = type(error).__name__
             hint = "Are its credentials in the environment?" if "Credentials" in kind or "Permission" in kind else ""
-            raise HubError(f"{self.name} cannot be written: {kind}: {error}", hint=hint) from None
+            reason = web.without_user(str(error))
+            raise HubError(f"{self.name} cannot be written: {kind}: {reason}", hint=hint) from None
 
 
 class HuggingFace(msgspec.Struct):
@@ -198,10 +206,11 @@ class HuggingFace(msgspec.Struct):
     hub: str = "hf"
     file: str = WEIGHTS
     has_card: bool = True
+    is_local: bool = False
 
     @property
     def name(self) -> str:
-        return f"{huggingface.endpoint()}/{self.repo}"
+        return f"{huggingface.host()}/{self.repo}"
 
     def held(self) -> Held | None:
         from huggingface_hub.errors import RepositoryNotFoundError
@@ -254,7 +263,7 @@ class HuggingFace(msgspec.Struct):
         if isinstance(error, HubError):
             return error
         status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = str(error).strip().partition("\n")[0]
+        reason = web.without_user(str(error).strip().partition("\n")[0])
         hint = {
             401: "Its token is not known there: HF_TOKEN, or hf auth login.",
             403: "Its token may not write there.",
@@ -276,10 +285,14 @@ def _embedded(text: str, name: str) -> Embedded:
     return Embedded(f"embedded:{package}", folder, f"{name}.safetensors", home / folder)
 
 
+def _meanwhile(file: object) -> HubError:
+    return HubError(f"{file} has been published by somebody else meanwhile.")
+
+
 def _held_file(file: Path) -> Held | None:
     try:
-        with file.open("rb") as stream:
-            return Held(hashlib.file_digest(stream, "sha256").hexdigest())
+        with storage.open_regular(file) as stream:
+            return Held(hash_of(stream).hexdigest())
     except FileNotFoundError:
         return None
     except OSError as error:

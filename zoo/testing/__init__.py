@@ -9,8 +9,10 @@
         check()
 
 runs one test a promise and model, called ``test_conformance[hello_net-num_classes]`` and the like.
-Models whose every promise would take too long for each commit (``GIANT_PARAMS``, ``GIANT_MACS``)
-have some of their tests marked ``slow``: register that marker, leave them out with
+Models of one kind have the same build hook and the same choices (strings and booleans among ``args``)
+with other numbers, such as a depth. What a row declares is tested of each model; what follows from the
+code, of the smallest of its kind. The same tests of the others, and the costly ones of giants
+(``GIANT_PARAMS``, ``GIANT_MACS``), are marked ``slow``: register that marker, leave them out with
 ``pytest -m "not slow"``, run everything with ``pytest``.
 """
 

@@ -1,6 +1,6 @@
 """All checks of a plugin, and the decorator that makes tests of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,18 +13,22 @@ from zoo.spec import Model
 from zoo.testing import families, looking, published, shapes, values
 from zoo.testing.subject import Subject
 
-# Those of a giant that take one forward at most, or run without numbers, are made at every commit.
-QUICK: tuple[Callable[[Subject], None], ...] = (
+# What a row declares about its own network: checked for every model at every commit.
+OF_EACH: tuple[Callable[[Subject], None], ...] = (
     shapes.row,
     shapes.interface,
     shapes.parameters,
     shapes.macs,
+)
+# What follows from the code of a build hook: checked at every commit for one model a kind, for the others behind slow.
+OF_KIND: tuple[Callable[[Subject], None], ...] = (
     shapes.num_classes,
     shapes.in_chans,
     shapes.reset_classifier,
     shapes.features,
     values.forward,
 )
+# The same, and it takes several forwards with real numbers: behind slow for a giant, too.
 COSTLY: tuple[Callable[[Subject], None], ...] = (
     values.determinism,
     values.skipped_initialisation,
@@ -70,8 +74,9 @@ def checks_of(plugin: str) -> list[Check]:
         return checks
     for check in (families.torch_free_import, families.manifests, families.recipes, families.datasets):
         checks.append(Check(f"plugin-{check.__name__}", False, partial(check, used)))
+    smallest = _smallest_of_kind(used.plugin.models)
     for model in used.plugin.models:
-        checks += _checks_of_model(used, model)
+        checks += _checks_of_model(used, model, is_smallest=smallest[_kind(model)] is model)
     for model in used.plugin.models:
         subject = Subject(plugin, model)
         is_smallest = model is min(used.plugin.models, key=lambda other: other.params)
@@ -84,14 +89,28 @@ def checks_of(plugin: str) -> list[Check]:
     return checks
 
 
-def _checks_of_model(row: PluginRow, model: Model) -> Iterator[Check]:
+def _kind(model: Model) -> tuple[object, ...]:
+    """Models of one kind run the same code: one build hook, the same choices, other numbers."""
+    chosen = {name: value if isinstance(value, str | bool) else type(value) for name, value in model.args.items()}
+    return model.build, model.train, frozenset(chosen.items())
+
+
+def _smallest_of_kind(models: Sequence[Model]) -> dict[tuple[object, ...], Model]:
+    return {_kind(model): model for model in sorted(models, key=lambda model: model.params, reverse=True)}
+
+
+def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iterator[Check]:
     subject = Subject(row.name, model)
-    for check in (*QUICK, *COSTLY):
-        is_slow = subject.is_giant and check in COSTLY
+    for check in (*OF_EACH, *OF_KIND, *COSTLY):
+        is_slow = check not in OF_EACH and (not is_smallest or (subject.is_giant and check in COSTLY))
         yield Check(f"{model.name}-{check.__name__}", is_slow, partial(check, subject))
     try:
         entries = row.weights.get(model.name, ())
     except ManifestError:
         return  # plugin-manifests says so
+    built: list[published.Shape] = []
     for entry in entries:
-        yield Check(f"{entry.name}-weights", False, partial(published.weights, subject, entry))
+        # Entries that differ in bytes alone build one network.
+        is_slow = not published.is_embedded(entry) and published.shape(model, entry) in built
+        built.append(published.shape(model, entry))
+        yield Check(f"{entry.name}-weights", is_slow, partial(published.weights, subject, entry))

@@ -1,6 +1,5 @@
 """What a plugin promises as a whole."""
 
-import importlib.metadata
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from zoo import registry
 from zoo.registry import PluginRow
-from zoo.training import recipe
+from zoo.training import choice
 
 _REFUSE_TORCH = """
 import sys, traceback
@@ -31,12 +30,10 @@ def usable(plugin: str, rows: list[PluginRow]) -> None:
 
 def torch_free_import(row: PluginRow) -> None:
     """The module of the entry point imports no torch, so that listing stays instant."""
-    modules = {found.module for found in importlib.metadata.entry_points(group=registry.GROUP, name=row.name)}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    for module in modules:
-        code = f"{_REFUSE_TORCH}import {module}"
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"importing {module} imports torch, or fails:\n{done.stderr}"
+    code = f"{_REFUSE_TORCH}import {row.module}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"importing {row.module} imports torch, or fails:\n{done.stderr}"
 
 
 def manifests(row: PluginRow) -> None:
@@ -48,8 +45,8 @@ def recipes(row: PluginRow) -> None:
     """Every recipe is valid, and is meant for models that there are."""
     assert row.plugin is not None
     names = [model.name for model in row.plugin.models]
-    for name, table in recipe.read(row.plugin).items():
-        recipe.resolve(name, table)
+    for name, table in choice.read(row.plugin).items():
+        choice.resolve(name, table)
         for pattern in table.get("models", ()):
             met = any(fnmatchcase(model, pattern) for model in names)
             assert met, f"recipe {name!r} is meant for models {pattern!r}, which none of {', '.join(names)} is"

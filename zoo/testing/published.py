@@ -1,12 +1,34 @@
 """What a manifest promises of its weights."""
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import torch
 
 import zoo
 from zoo import counting, probe
 from zoo.catalogue import params_of
 from zoo.manifest import Weights
+from zoo.spec import Model
 from zoo.testing.subject import BATCH, Subject
+
+
+class Shape(NamedTuple):
+    """What an entry says of the network that it needs, and of its input."""
+
+    args: Mapping[str, Any]
+    num_classes: int
+    input_size: tuple[int, int, int]
+    params: int
+
+
+def shape(model: Model, entry: Weights) -> Shape:
+    classes = model.num_classes if entry.num_classes is None else entry.num_classes
+    return Shape(entry.args, classes, (entry.preprocess or model.preprocess).input_size, params_of(model, entry))
+
+
+def is_embedded(entry: Weights) -> bool:
+    return entry.hub.startswith("embedded:") and entry.pinned
 
 
 def weights(subject: Subject, entry: Weights) -> None:
@@ -14,22 +36,20 @@ def weights(subject: Subject, entry: Weights) -> None:
 
     Embedded weights are loaded as well, and must pass their probe; others would need a network.
     """
-    model = subject.model
-    preprocess = entry.preprocess or model.preprocess
-    classes = model.num_classes if entry.num_classes is None else entry.num_classes
+    args, classes, size, stated = shape(subject.model, entry)
     device = subject.shape_device
     with subject.on(device):
-        module = subject.build(num_classes=classes, in_chans=preprocess.input_size[0], **entry.args)
-        logits = module(subject.images(device, size=preprocess.input_size))
-    counted, stated = counting.params(module), params_of(model, entry)
+        module = subject.build(num_classes=classes, in_chans=size[0], **args)
+        logits = module(subject.images(device, size=size))
+    counted = counting.params(module)
     assert counted == stated, f"the list says {stated:_} params, the network has {counted:_}: state params = {counted}"
     assert logits.shape == (BATCH, classes), f"the output is {tuple(logits.shape)}, expected {(BATCH, classes)}"
-    if not (entry.hub.startswith("embedded:") and entry.pinned):
+    if not is_embedded(entry):
         return
     trained = zoo.create(f"{subject.plugin}/{entry.name}").eval()
     with torch.no_grad():
-        logits = trained(subject.images(size=preprocess.input_size))
+        logits = trained(subject.images(size=size))
     assert logits.shape == (BATCH, classes), f"trained for {classes} classes, it gives {tuple(logits.shape)}"
     assert logits.isfinite().all(), "the trained network's logits are not finite"
     if entry.probe is not None:
-        probe.check(trained, preprocess, entry.probe)
+        probe.check(trained, entry.preprocess or subject.model.preprocess, entry.probe)

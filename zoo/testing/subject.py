@@ -37,8 +37,8 @@ class Subject:
 
     @property
     def outline(self) -> Any:
-        """As ``module``, where only shapes matter: of a giant, tensors without values."""
-        return _outlined(self) if self.is_giant else _kept(self)
+        """As ``module``, where only shapes matter: the values of its tensors are arbitrary."""
+        return _outlined(self)
 
     @cached_property
     def shape_device(self) -> str:

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 from zoo import lazy
 
 if TYPE_CHECKING:
+    from zoo.training.choice import change as change
+    from zoo.training.choice import choose as choose
     from zoo.training.engine import train as train
     from zoo.training.inputs import TrainingData as TrainingData
     from zoo.training.inputs import normalise as normalise
     from zoo.training.inputs import split as split
     from zoo.training.recipe import Recipe as Recipe
-    from zoo.training.recipe import choose as choose
     from zoo.training.run import Run as Run
 
 _HOMES = {
     "Recipe": "recipe",
     "Run": "run",
     "TrainingData": "inputs",
-    "choose": "recipe",
+    "change": "choice",
+    "choose": "choice",
     "normalise": "inputs",
     "split": "inputs",
     "train": "engine",

@@ -7,8 +7,9 @@ all that is not a tensor is the file's description of itself. Nothing is pickled
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,30 @@ from zoo.errors import TrainingError, WeightsError
 from zoo.training.meter import DIVERGED
 
 FORMAT = 1
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Finite = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
+
+
+class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a :class:`zoo.training.meter.Meter` goes on from."""
+
+    loss: Finite
+    correct: Natural
+    seen: Natural
+    seconds: Finite
+
+
+class Position(msgspec.Struct, frozen=True):
+    """``epoch`` epochs and ``step`` steps of the next are done; ``best`` tells of the network to keep, if one is."""
+
+    epoch: Natural
+    step: Natural
+    meter: Sums
+    best: dict[str, Finite] = {}
+
+    def __post_init__(self) -> None:
+        if self.best and self.best.keys() != {"epoch", "top1", "loss"}:
+            raise ValueError(f"best holds {', '.join(self.best)}, expected epoch, top1 and loss")
 
 
 def save(
@@ -47,8 +72,8 @@ def save(
     tensorfile.write(tensors, file, {"format": FORMAT, "position": position, "scalars": scalars, "groups": groups})
 
 
-def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Puts the checkpoint's state into what was built anew; returns its position.
+def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, steps: int) -> "Position":
+    """Puts the checkpoint's state into what was built anew; returns its position, in epochs of ``steps`` steps.
 
     Raises :class:`TrainingError` where the file is damaged or is another network's.
     """
@@ -56,10 +81,13 @@ def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
         tensors, document = tensorfile.read(file), tensorfile.metadata(file)
         if document["format"] != FORMAT:
             raise TrainingError(f"{file} has checkpoint format {document['format']}, expected {FORMAT}.")
+        position = msgspec.convert(document["position"], Position)
+        if position.step >= steps:
+            raise ValueError(f"it stands after step {position.step} of an epoch of {steps}")
         _restore_optimizer(optimizer, tensors, document)
         for name, module in modules.items():
             _restore_module(module, tensors, f"{name}.")
-        return dict(document["position"])
+        return position
     except (WeightsError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(
             f"{file} cannot be resumed from: {error}", hint="Start again with another directory (-o DIR)."

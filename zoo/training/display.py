@@ -9,6 +9,8 @@ from typing import Any, Protocol
 class Display(Protocol):
     """Told of every step; epochs and steps count from 1."""
 
+    def announce(self, text: str) -> None: ...
+
     def start(self, epoch: int, epochs: int, steps: int) -> None: ...
 
     def step(self, epoch: int, step: int, loss: float, lr: float) -> None: ...
@@ -30,6 +32,8 @@ def describe(row: Mapping[str, Any]) -> str:
 class Silent:
     """Shows nothing."""
 
+    def announce(self, text: str) -> None: ...
+
     def start(self, epoch: int, epochs: int, steps: int) -> None: ...
 
     def step(self, epoch: int, step: int, loss: float, lr: float) -> None: ...
@@ -39,10 +43,32 @@ class Silent:
     def close(self) -> None: ...
 
 
+EVERY = 30.0
+"""Seconds between two lines within an epoch."""
+
+
 class Lines(Silent):
-    """A line an epoch on standard error: for logs and pipes."""
+    """A line an epoch on standard error, and one every half minute of a long one: for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._epochs = self._steps = 0
+        self._said = time.monotonic()
+
+    def announce(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        self._epochs, self._steps = epochs, steps
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None:
+        now = time.monotonic()
+        if now - self._said >= EVERY:
+            self._said = now
+            place = f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}"
+            print(f"{place}  loss {loss:.4f}  lr {lr:.4g}", file=sys.stderr, flush=True)
 
     def finish_epoch(self, row: Mapping[str, Any]) -> None:
+        self._said = time.monotonic()
         print(describe(row), file=sys.stderr, flush=True)
 
 
@@ -65,6 +91,9 @@ class Bar(Silent):
         )
         self._task: Any = None
         self._drawn = 0.0
+
+    def announce(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False)
 
     def start(self, epoch: int, epochs: int, steps: int) -> None:
         self._progress.start()

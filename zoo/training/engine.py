@@ -1,16 +1,18 @@
 """The default way to train: supervised, by gradient descent, in one process or several."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import processes
+from zoo import processes, tensorfile
 from zoo.errors import TrainingError
-from zoo.evaluation import evaluate
+from zoo.evaluation import Report, evaluate
 from zoo.memory import keep_freed_memory
 from zoo.spec import Preprocess
 from zoo.training import checkpoint, groups, norms, record, schedule
@@ -18,11 +20,14 @@ from zoo.training.averages import Average, SlowWeights
 from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
 from zoo.training.lessons import Lessons
+from zoo.training.loss import CrossEntropy
 from zoo.training.meter import Meter
 from zoo.training.portion import Portion
 from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
+
+log = logging.getLogger("zoo")
 
 Criterion = Callable[[Any, Tensor], Tensor]
 ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
@@ -39,6 +44,7 @@ def train(
     criterion: Criterion | None = None,
     parameter_groups: ParameterGroups | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    hook_args: type[msgspec.Struct] = msgspec.Struct,
 ) -> nn.Module:
     """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
 
@@ -46,6 +52,7 @@ def train(
     recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
     with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
     an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
+    ``hook_args`` is the struct that the caller reads from the recipe's ``hook_args``; by default they must be empty.
     Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
     started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
     epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
@@ -56,11 +63,14 @@ def train(
     number; then the last checkpoint stays.
     """
     run.check()
+    recipe.read_hook_args(hook_args)
     group = processes.current()
     device = group.device(device)
     keep_freed_memory()
     engine = _Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
-    run.open(record.describe(model, data, recipe, preprocess, run, device))
+    described = record.describe(model, data, recipe, preprocess, run, device)
+    run.open(described)
+    run.display.announce(record.in_words(described, data, recipe, engine.batches.steps))
     cuda = [device] if device.type == "cuda" else []
     was_training = model.training
     try:
@@ -102,7 +112,7 @@ class _Engine:
         self.preprocess = preprocess
         self.device = device
         self.layout = layout
-        self.criterion = criterion or nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.criterion = criterion or CrossEntropy(recipe.label_smoothing)
         self.on_epoch = on_epoch
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
         portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
@@ -119,14 +129,25 @@ class _Engine:
         self.statistics = norms.running_statistics(model)
         self.meter = Meter(self.processes)
         self.epoch = self.step = 0
+        self.best: dict[str, float] = {}
+        """Epoch and scores of the network that is the best so far, where that is the one to keep."""
         self.settle_every = 1 if device.type == "cpu" else 20
 
     def resume(self) -> None:
         """Puts everything where the run's checkpoint left it; at the beginning where there is none."""
         if self.run.resume and self.run.checkpoint.exists():
-            position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer)
-            self.epoch, self.step = position["epoch"], position["step"]
-            self.meter = Meter(self.processes, **position["meter"])
+            position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer, self.batches.steps)
+            self.epoch, self.step, self.best = position.epoch, position.step, dict(position.best)
+            self.meter = Meter(self.processes, **msgspec.structs.asdict(position.meter))
+            if self.run.former_epochs is not None and self.processes.is_first:
+                log.warning(
+                    "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "
+                    "of that length, %.3g next",
+                    self.epoch,
+                    self.recipe.epochs,
+                    self.run.former_epochs,
+                    self.schedule.set(self.epoch * self.batches.steps + self.step),
+                )
         if not self.processes.agree(self.epoch, self.step):
             raise TrainingError(
                 f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "
@@ -160,7 +181,13 @@ class _Engine:
                 self.save()
                 raise KeyboardInterrupt
         self.run.is_paused = self.epoch < self.recipe.epochs
-        if not self.run.is_paused and self.average is not None:
+        if self.run.is_paused:
+            return
+        if self.best:
+            self.model.load_state_dict(tensorfile.read(self.run.best))
+            said = f"The network of epoch {self.best['epoch']:g} is kept: validation {self.best['top1']:.2f}%"
+            self.run.display.announce(said)
+        elif self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
@@ -227,17 +254,29 @@ class _Engine:
             "seconds": meter.seconds,
         }
         if self.data.validation is not None:
+            network = self.average.module if self.average is not None else self.model
             report = evaluate(
-                self.average.module if self.average is not None else self.model,
+                network,
                 self.data.validation,
                 preprocess=self.preprocess,
                 device=self.device,
                 dtype="bfloat16" if self.recipe.precision == "bfloat16" else None,
             )
             row |= {"val_top1": report.top1, "val_loss": report.loss}
+            if self.recipe.keep == "best":
+                self.keep_best(network, report)
         self.run.write(row)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter(self.processes)
         self.save()
+
+    def keep_best(self, network: nn.Module, report: Report) -> None:
+        """Writes ``network`` down if none of an earlier epoch was as often right; of equals, the lower loss."""
+        rank = (report.top1, -report.loss)
+        if self.best and rank <= (self.best["top1"], -self.best["loss"]):
+            return
+        self.best = {"epoch": self.epoch + 1, "top1": report.top1, "loss": report.loss}
+        if self.processes.is_first:
+            tensorfile.write(network.state_dict(), self.run.best, {"epoch": self.epoch + 1})
 
     def close(self) -> None:
         """Lets go of the other processes: the network is this one's own again."""
@@ -249,5 +288,6 @@ class _Engine:
         self.meter.settle(self.epoch)
         if self.processes.is_first:
             position = {"epoch": self.epoch, "step": self.step, "meter": self.meter.state()}
+            position |= {"best": self.best} if self.best else {}
             checkpoint.save(self.run.checkpoint, position, self.modules, self.optimizer)
         self.processes.wait()

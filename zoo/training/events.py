@@ -6,7 +6,6 @@ which TensorBoard's own writer, a thread in the background, does not do.
 
 import itertools
 import os
-import socket
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -25,7 +24,8 @@ class Events:
     def __init__(self, directory: Path, first: int) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
-        place = f"{int(time.time()):010}.{socket.gethostname()}.{os.getpid()}.{next(_number)}"
+        # TensorBoard's own names hold the host's, which is nobody's business where a run is published.
+        place = f"{int(time.time()):010}.{os.urandom(4).hex()}.{next(_number)}"
         self._file = directory / f"events.out.tfevents.{place}"
         self._append(step=first, file_version="brain.Event:2")
         self._append(step=first, session_log=SessionLog(status=SessionLog.START))

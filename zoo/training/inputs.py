@@ -31,10 +31,13 @@ class TrainingData(msgspec.Struct, frozen=True):
     validation: ImageSet | None = None
 
 
-def split(images: ImageSet | ImageStream, recipe: Recipe) -> TrainingData:
-    """Holds out ``recipe.validation`` of the training images, the same share of each class."""
+def split(images: ImageSet | ImageStream, recipe: Recipe, held_out: ImageSet | None = None) -> TrainingData:
+    """Holds out ``recipe.validation`` of the training images, the same share of each class.
+
+    Where that is 0, ``held_out`` are the images of the data set itself to score on after each epoch, if any.
+    """
     if recipe.validation == 0:
-        return TrainingData(images)
+        return TrainingData(images, held_out)
     if isinstance(images, ImageStream):
         raise RecipeError(
             f"validation = {recipe.validation}: no images can be held out of {images.name}, which is read as a stream.",
@@ -97,7 +100,10 @@ class Batches:
         self._device = device
         self._variation = Variation(recipe, preprocess, len(images), self.share, self.size, device)
         has_windows = recipe.augment.resized_crop is not None
-        self._pixels = None if has_windows else _resident(images.pixels, preprocess, device)
+        self._redraw = images.redraw if recipe.augment.redraw else None
+        self._preprocess = preprocess
+        is_kept = not has_windows and self._redraw is None
+        self._pixels = _resident(images.pixels, preprocess, device) if is_kept else None
         self._labels = images.labels.to(device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -114,6 +120,11 @@ class Batches:
             for part in parts:
                 part = part.to(self._device)
                 yield part, self._pixels.index_select(0, part)
+            return
+        if self._redraw is not None:
+            for part in parts:
+                pixels = self._redraw(part, generator_at(self._seed, "redraw", epoch))
+                yield part.to(self._device), _fitted(pixels, self._preprocess).to(self._device)
             return
         with ThreadPoolExecutor() as pool:
             coming: list[list[Future[Tensor]]] = []
@@ -136,6 +147,11 @@ def batches(
     processes: Processes = ALONE,
 ) -> Batches | StreamedBatches:
     """The batches of ``images`` that this one of ``processes`` gets."""
+    if recipe.augment.redraw and (isinstance(images, ImageStream) or images.redraw is None):
+        raise RecipeError(
+            f"augment.redraw: {images.name} does not draw its images at random, so there are no others to draw.",
+            hint="Leave it out: --set augment.redraw=false.",
+        )
     if isinstance(images, ImageStream):
         return StreamedBatches(images, recipe, preprocess, device, processes)
     return Batches(images, recipe, preprocess, device, processes)
@@ -143,15 +159,19 @@ def batches(
 
 def _resident(pixels: Tensor | None, preprocess: Preprocess, device: torch.device) -> Tensor | None:
     """All ``pixels`` at the network's input size on the device; None where that is not to be had."""
-    size = preprocess.input_size
-    if pixels is None or len(pixels) * math.prod(size) > MAX_RESIDENT_BYTES:
+    if pixels is None or len(pixels) * math.prod(preprocess.input_size) > MAX_RESIDENT_BYTES:
         return None
-    if tuple(pixels.shape[1:]) != size:
-        # Augmentation stands between cutting out pixels and normalising them.
-        zeros, ones = (0.0,) * size[0], (1.0,) * size[0]
-        to_unit = Transform(msgspec.structs.replace(preprocess, mean=zeros, std=ones))
-        pixels = torch.cat([(to_unit.batch(part) * 255).round_().to(torch.uint8) for part in _parts(pixels)])
-    return pixels.to(device)
+    return _fitted(pixels, preprocess).to(device)
+
+
+def _fitted(pixels: Tensor, preprocess: Preprocess) -> Tensor:
+    """``pixels`` uint8 B C H W at the network's input size: augmentation comes before they are normalised."""
+    size = preprocess.input_size
+    if tuple(pixels.shape[1:]) == size:
+        return pixels
+    zeros, ones = (0.0,) * size[0], (1.0,) * size[0]
+    to_unit = Transform(msgspec.structs.replace(preprocess, mean=zeros, std=ones))
+    return torch.cat([(to_unit.batch(part) * 255).round_().to(torch.uint8) for part in _parts(pixels)])
 
 
 def _parts(tensor: Tensor, size: int = 1024) -> list[Tensor]:

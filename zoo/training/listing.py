@@ -8,7 +8,7 @@ import msgspec
 from zoo import registry
 from zoo.data.sizes import training_images
 from zoo.spec import Model, Plugin
-from zoo.training import recipe as recipes
+from zoo.training import choice as recipes
 from zoo.training.recipe import Expectation, Recipe
 
 

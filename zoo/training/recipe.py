@@ -14,20 +14,16 @@ what it gave (``expected``, see :class:`Expectation`)::
 """
 
 import math
-import tomllib
-from collections.abc import Mapping
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from zoo.data.augmentation import Affine, Augmentation, ResizedCrop
-from zoo.errors import ManifestError, RecipeError, UnknownNameError
-from zoo.registry import resource
-from zoo.spec import Model, Plugin
+from zoo.data.augmentation import Augmentation
+from zoo.errors import RecipeError
 from zoo.training.adversary import Adversary
 
+T = TypeVar("T", bound=msgspec.Struct)
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -64,10 +60,6 @@ class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     power: NotNegative = 3.0
 
 
-DEFAULT = "default"
-"""The recipe that every plugin has: all fields at their defaults. It is used only where asked for by name."""
-
-
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a network is trained. A field left out has the default shown here."""
 
@@ -83,6 +75,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     optimizer: str = "sgd"
     """A name of timm's optimiser factory: ``sgd``, ``adamw``, ``lamb``, ``muon``, ..."""
+    optimizer_args: dict[str, bool | int | float | tuple[float, ...]] = {}
+    """Further arguments of the optimiser, by its own names: ``{alpha = 0.95, centered = true}``."""
     lr: NotNegative = 0.1
     """The learning rate after warm-up."""
     momentum: Fraction = 0.9
@@ -125,6 +119,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Decides initial weights, order, augmentation and dropout."""
     validation: Natural = 0
     """Training images held out, the same share of each class, and scored after every epoch."""
+    keep: Literal["best", "last"] = "last"
+    """Which epoch's network the run leaves: the last one's, or that of the images held out most are right of."""
     input_size: Natural = 0
     """Side of the network's input in pixels; 0: as the model declares it."""
     normalize: Literal["model", "mean", "standardize", "zca"] = "model"
@@ -134,6 +130,21 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Random changes of the training images."""
     adversarial: Adversary | None = None
     """Whether the images are attacked before they are learnt from."""
+    hook_args: dict[str, Any] = {}
+    """What the model's own train hook reads, by names that it defines; Zoo's default hook takes none."""
+
+    def read_hook_args(self, kind: type[T]) -> T:
+        """``hook_args`` as the struct ``kind``; raises :class:`RecipeError` for one that it does not have."""
+        known = kind.__struct_fields__
+        for key in self.hook_args:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f"Did you mean hook_args.{near[0]}?" if near else f"It reads: {', '.join(known) or 'none'}."
+                raise RecipeError(f"{self.name}: the model's train hook reads no hook_args.{key}.", hint=hint)
+        try:
+            return msgspec.convert(self.hook_args, kind)
+        except msgspec.ValidationError as error:
+            raise RecipeError(f"{self.name}: hook_args: {error}.") from None
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
@@ -151,129 +162,3 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("schedule step needs decay_epochs with the one interval, such as [30]")
         if self.decay_epochs != tuple(sorted(self.decay_epochs)):
             raise ValueError(f"decay_epochs {list(self.decay_epochs)} must rise")
-
-
-TABLES: dict[str, type[msgspec.Struct]] = {
-    "": Recipe,
-    "adversarial.": Adversary,
-    "augment.": Augmentation,
-    "augment.affine.": Affine,
-    "augment.resized_crop.": ResizedCrop,
-    "lookahead.": Lookahead,
-}
-"""What a recipe's tables may hold, by the prefix of their keys."""
-
-OUTSIDE = ("models", "data", "expected")
-"""What a table says about its recipe, which is no part of it."""
-
-
-def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
-    """The tables of the plugin's recipes by name, not yet validated; {} where it has none."""
-    if not plugin.recipes:
-        return {}
-    try:
-        tables = tomllib.loads(resource(plugin.recipes).read_text(encoding="utf-8"))
-    except (OSError, ManifestError, ValueError) as error:
-        raise RecipeError(f"Recipes {plugin.recipes!r} of plugin {plugin.name!r} cannot be read: {error}") from None
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise RecipeError(f"{plugin.recipes}: {name} = {table!r} stands outside a table: expected [recipe] tables.")
-    return tables
-
-
-def choose(
-    plugin: Plugin,
-    model: Model | str,
-    data: str,
-    name: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Recipe:
-    """The recipe called ``name``, or the plugin's first for this model and data set, with changes.
-
-    ``settings`` maps fields (``lr``, ``augment.flip``) to values; a string is read as a TOML value.
-    Raises :class:`UnknownNameError` for a name that no table has and :class:`RecipeError` for a
-    field or value that is not valid, or where no table is meant for the model and data.
-    """
-    model = model if isinstance(model, str) else model.name
-    tables = {DEFAULT: {}, **read(plugin)}
-    if name is not None and name not in tables:
-        raise UnknownNameError.of("recipe", name, tables, hint=f"Recipes of {plugin.name}: {', '.join(tables)}.")
-    name = name or default(tables, model, data)
-    if name is None:
-        raise RecipeError(
-            f"No recipe of {plugin.name} is meant for {model} on {data!r}.",
-            hint=f"Choose one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
-        )
-    return resolve(name, tables[name], settings)
-
-
-def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> str | None:
-    """The name of the first of ``tables`` that is meant for this model and data set."""
-    return next((name for name, table in tables.items() if suits(table, model, data)), None)
-
-
-def suits(table: Mapping[str, Any], model: str, data: str | None = None) -> bool:
-    """Whether a recipe's ``table`` is meant for ``model``, and for ``data`` where that is given."""
-    return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and (
-        data is None or any(fnmatchcase(data, pattern) for pattern in table.get("data", ()))
-    )
-
-
-def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
-    """What the recipe ``name`` gave, as its ``table`` says; raises :class:`RecipeError`."""
-    try:
-        return msgspec.convert(table.get("expected", []), list[Expectation])
-    except msgspec.ValidationError as error:
-        raise RecipeError(f"Recipe {name!r}: expected: {error}.") from None
-
-
-def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe that a TOML ``table`` and ``settings`` make; raises :class:`RecipeError`."""
-    fields = {key: value for key, value in table.items() if key not in OUTSIDE}
-    for key, value in (settings or {}).items():
-        _set(fields, key, read_value(value))
-    _check_keys(fields)
-    try:
-        return msgspec.convert({**fields, "name": name}, Recipe)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$.")
-        where = path.rstrip("`") or "recipe"
-        raise RecipeError(f"Recipe {name!r}: {where}: {message}.") from None
-
-
-def read_value(text: Any) -> Any:
-    """What ``text`` means in TOML; a bare word is a string. Anything but a string stays."""
-    if not isinstance(text, str):
-        return text
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
-
-
-def _set(fields: dict[str, Any], key: str, value: Any) -> None:
-    """Sets the dotted ``key``, leaving tables that are shared with others as they are."""
-    *owners, leaf = key.split(".")
-    for owner in owners:
-        table = fields.get(owner, {})
-        if not isinstance(table, Mapping):
-            raise _unknown(key)
-        fields[owner] = fields = dict(table)
-    fields[leaf] = value
-
-
-def _check_keys(fields: Mapping[str, Any], prefix: str = "") -> None:
-    """Finds misspelt keys before msgspec does, to suggest the nearest."""
-    kind = TABLES.get(prefix)
-    for key, value in fields.items():
-        if kind is None or key not in kind.__struct_fields__:
-            raise _unknown(prefix + key)
-        if isinstance(value, Mapping):
-            _check_keys(value, f"{prefix}{key}.")
-
-
-def _unknown(key: str) -> RecipeError:
-    known = [prefix + leaf for prefix, kind in TABLES.items() for leaf in kind.__struct_fields__]
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Fields: {', '.join(known)}."
-    return RecipeError(f"A recipe has no field {key!r}.", hint=hint)

@@ -1,8 +1,11 @@
 """What a run writes down of itself: enough to train the same network again, and to say what was different."""
 
+import json
 import platform
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from zoo.data.image_stream import ImageStream
 from zoo.data.images import ImageSet
 from zoo.errors import TrainingError
 from zoo.evaluation import fingerprint_of_labels, versions
-from zoo.spec import Preprocess
+from zoo.spec import Preprocess, Requirement
 from zoo.training.inputs import TrainingData
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
@@ -50,8 +53,11 @@ class Record(msgspec.Struct, frozen=True):
     processes: int = 1
     cpu: dict[str, str] = {}
     gpu: str = ""
+    source: dict[str, str] = {}
+    """Where data and initial weights lie; only in a run's directory, since it names folders of this machine."""
+    code: str = ""
     earlier: list[dict[str, Any]] = []
-    """Where parts of the run were computed elsewhere, before it was resumed: what was different there."""
+    """How parts of the run were computed before it was resumed, if not as the rest: what was different there."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -74,9 +80,17 @@ def describe(
         "recipe": msgspec.to_builtins(recipe),
         "data": msgspec.to_builtins(images_of(data)),
         "preprocess": msgspec.to_builtins(preprocess),
-        **place(device),
+        **place(device, info.model.requires if info is not None else ()),
         "command": run.command,
     }
+
+
+def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, steps: int) -> str:
+    """What is trained on what, as one line; ``steps`` are those of an epoch."""
+    images = f"{len(data.train):,} images of {data.train.name}"
+    images += f", {len(data.validation):,} held out" if data.validation is not None else ""
+    length = f"{recipe.epochs} epochs of {steps:,} steps on {described['device']}"
+    return f"{described['model']}, {images}, recipe {recipe.name or 'of its own'}: {length}"
 
 
 def read(document: Mapping[str, Any], where: object) -> Record:
@@ -94,6 +108,15 @@ def read(document: Mapping[str, Any], where: object) -> Record:
     return record
 
 
+def of_run(run: Run) -> Record:
+    """The record of the run that its directory holds; raises :class:`TrainingError`."""
+    run.check()
+    try:
+        return read(json.loads(run.config.read_text(encoding="utf-8")), run.config)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{run.config} cannot be read: {error}") from None
+
+
 def images_of(data: TrainingData) -> dict[str, Images]:
     """Which images are learnt from, and which held out, by role."""
     sets = {"train": data.train, "validation": data.validation}
@@ -104,10 +127,16 @@ def images_of(data: TrainingData) -> dict[str, Images]:
     }
 
 
-def place(device: torch.device) -> dict[str, Any]:
-    """Where and with what it is computed: the parts that ``zoo.training.run.PLACE`` names."""
+def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[str, Any]:
+    """Where and with what it is computed: the parts that ``zoo.training.run.PLACE`` names.
+
+    ``requires`` are the libraries that the family uses besides.
+    """
+    used = [library for requirement in requires for library in _distributions(requirement.module)]
+    found = [_version_of(name) for name in ("timm", *used)]
     return {
-        "versions": versions() | _version_of("timm"),
+        "versions": versions() | {name: version for part in found for name, version in part.items()},
+        "code": commit(),
         "device": str(device),
         "threads": torch.get_num_threads(),
         "processes": processes.current().count,
@@ -125,6 +154,8 @@ def differences(then: Record, now: Record) -> list[Difference]:
         (name, getattr(then, name) or "", getattr(now, name) or "") for name in ("device", "threads", "processes")
     ]
     pairs += [(f"CPU's {name}", then.cpu.get(name, ""), now.cpu.get(name, "")) for name in ("name", "instructions")]
+    if then.code and now.code:
+        pairs.append(("commit", then.code, now.code))
     pairs.append(("GPU", then.gpu or "none", now.gpu or "none"))
     found = [Difference(name, str(before), str(after)) for name, before, after in pairs if before != after]
     return [*other_images(then.data, now.data), *found]
@@ -150,6 +181,25 @@ def cpu_name(file: Path = Path("/proc/cpuinfo")) -> str:
     numbers = [f"{key.removeprefix('cpu ')} {facts[key]}" for key in ("cpu family", "model") if key in facts]
     name = facts.get("model name") or platform.machine()
     return f"{name} ({', '.join(numbers)})" if numbers else name
+
+
+@lru_cache
+def commit(folder: Path = Path(__file__).parents[1]) -> str:
+    """The commit of the checkout that Zoo's code is part of, ``-dirty`` if it was changed; "" of an installed Zoo."""
+    is_tracked = ("ls-files", "--error-unmatch", "__init__.py")  # and no environment within another project
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    try:
+        for words in (is_tracked, describe):
+            command = ["git", "-C", str(folder), *words]
+            asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return asked.stdout.strip()
+
+
+def _distributions(module: str) -> list[str]:
+    """Those that bring the top-level ``module``: scikit-learn of sklearn."""
+    return sorted(set(packages_distributions().get(module.partition(".")[0], [])))
 
 
 def _version_of(distribution: str) -> dict[str, str]:

@@ -3,25 +3,33 @@
 ``config.json``             model, recipe, data, versions, command
 ``log.jsonl``               one row an epoch
 ``checkpoint.safetensors``  the state to resume from
+``best.safetensors``        the network of the best epoch so far, where the recipe keeps that
 ``model.safetensors``       the trained network, written at the end
 ``events.*``                the log's numbers for TensorBoard, where that is installed
 """
 
 import json
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from zoo import processes, storage
 from zoo.errors import TrainingError
 from zoo.training import events
 from zoo.training.display import Display, Silent, choose_display
 from zoo.training.events import Events
+from zoo.training.recipe import Recipe
 
 IDENTITY = ("model", "args", "init", "recipe", "data", "preprocess")
 """The parts of config.json that have to be the same for a training to be resumed."""
 
-PLACE = ("versions", "device", "threads", "processes", "cpu", "gpu")
+FREE = ("recipe.name", "recipe.note", "recipe.epochs", "init.weights")
+"""What may change of them all the same."""
+
+PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
 """The parts that say where it was computed: where they change, a bit of the numbers may."""
 
 
@@ -31,9 +39,13 @@ class Run:
     ``resume`` goes on with the run that the directory holds; otherwise it must hold none.
     ``checkpoint_every`` writes a checkpoint every so many steps besides the one after each epoch.
     ``stop_after`` pauses, ready to be resumed, when so many epochs are done. ``display`` shows
-    progress; by default a bar on a terminal and a line an epoch elsewhere. ``init`` names the trained
-    weights that the network starts from, ``{"weights": name, "sha256": ...}``. A train hook that leaves
+    progress; by default a bar on a terminal and lines elsewhere. ``init`` names the trained
+    weights that the network starts from, ``{"weights": name, "sha256": ...}``. ``source`` says where the
+    ``data`` and the weights ``init`` lie, so that a resumed run finds them. A train hook that leaves
     the network unfinished says so by ``is_paused``; otherwise its weights are kept.
+
+    A resumed run may have other ``epochs``: the schedule is then that of the new length, from where the run
+    stands. A finished run that goes on keeps its network beside, as ``model-<epochs>.safetensors``.
 
     Of several processes the first alone looks at the directory, writes and shows.
     """
@@ -48,6 +60,7 @@ class Run:
         command: str = "",
         display: Display | None = None,
         init: Mapping[str, str] | None = None,
+        source: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.resume = resume
@@ -57,7 +70,10 @@ class Run:
         self._is_writer = processes.current().is_first
         self.display = (display or choose_display()) if self._is_writer else Silent()
         self.init = init
+        self.source = source or {}
         self.is_paused = False
+        self.former_epochs: int | None = None
+        """How many epochs a resumed run was to have until now, if that changes what is left of it."""
         self._events: Events | None = None
 
     @property
@@ -75,6 +91,10 @@ class Run:
     @property
     def model(self) -> Path:
         return self.directory / "model.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.directory / "best.safetensors"
 
     @property
     def _files(self) -> tuple[Path, ...]:
@@ -103,10 +123,12 @@ class Run:
         if not self._is_writer:
             return
         self.check()
-        config = json.loads(json.dumps(config))
+        config = json.loads(json.dumps({**config, **({"source": self.source} if self.source else {})}))
         if self.resume:
             held = self._check_same(config)
-            config = {**config, **_earlier(held, config), "command": held.get("command") or config.get("command", "")}
+            kept = {key: held[key] for key in ("command", "source") if held.get(key)}
+            config = {**config, **_earlier(held, config, self.checkpoint.exists()), **kept}
+            self._change_length(held["recipe"]["epochs"], config["recipe"])
         for file in self._files:
             storage.discard_parts(file)
         storage.replace(self.config, (json.dumps(config, indent=2) + "\n").encode())
@@ -116,8 +138,7 @@ class Run:
         if not self._is_writer:
             return
         self._events = events.start(self.directory, epoch + 1)
-        if self.log.exists():
-            rows = self.log.read_bytes().splitlines(keepends=True)
+        if rows := self._rows():
             storage.replace(self.log, b"".join(row for row in rows if _epoch_of(row) <= epoch))
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -133,27 +154,41 @@ class Run:
     def close(self) -> None:
         self.display.close()
 
+    def _change_length(self, before: int, recipe: Mapping[str, Any]) -> None:
+        """Makes way for another number of epochs than the run was to have; refuses fewer than are done."""
+        epochs = recipe["epochs"]
+        done = max((_epoch_of(row) for row in self._rows() if _epoch_of(row) < inf), default=0)
+        if epochs < done:
+            raise TrainingError(f"{self.directory} has done {done:g} epochs, so epochs = {epochs} is too few.")
+        if epochs != before and looks_ahead(recipe):
+            self.former_epochs = before
+        if epochs > before and self.model.exists():
+            self.model.rename(self.model.with_stem(f"model-{before}"))
+
+    def _rows(self) -> list[bytes]:
+        return self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
+
     def _check_same(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration held here, once it is seen to be that of the same run."""
         try:
             held: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            recipe = msgspec.convert(held["recipe"], Recipe)  # fields that are newer than the run get their defaults
+            held["recipe"] = json.loads(msgspec.json.encode(recipe))
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise TrainingError(f"{self.config} cannot be read: {error}") from None
         differences = [
-            f"{name}: the run has {before!r}, asked for {now!r}"
-            for name, before, now in _differences(held, config)
-            if not _is_harmless(name, config)
+            f"{name}: the run has {before!r}, asked for {now!r}" for name, before, now in _differences(held, config)
         ]
         if differences:
             raise TrainingError(
                 f"{self.directory} holds another run, so it cannot be resumed:\n  " + "\n  ".join(differences),
-                hint="Resume with what the run was started with (its config.json), or choose another -o DIR.",
+                hint=f"zoo train --resume -o {self.directory} goes on as it was started; --set epochs=N may change.",
             )
         return held
 
 
 def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted name, before, now) of the identity's values that differ, notes and mere names aside."""
+    """(dotted name, before, now) of the identity's values that differ; notes, mere names and length aside."""
     left, right = ({key: config.get(key) for key in IDENTITY} for config in (held, now))
     found: list[tuple[str, Any, Any]] = []
 
@@ -161,29 +196,31 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
         if isinstance(before, dict) and isinstance(after, dict):
             for key in sorted({*before, *after}):
                 compare(f"{name}.{key}" if name else key, before.get(key), after.get(key))
-        elif before != after and name not in ("recipe.name", "recipe.note", "init.weights"):
+        elif before != after and name not in FREE:
             found.append((name, before, after))
 
     compare("", left, right)
     return found
 
 
-def _earlier(held: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """``earlier``: the places where parts of the run were computed before, if any was not as the present one."""
+def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -> dict[str, list[dict[str, Any]]]:
+    """``earlier``: how parts of the run were computed before, if any were not as they would be now."""
     before = {key: held[key] for key in PLACE if key in held}
-    places = [*held.get("earlier", ()), *([before] if any(now.get(key) != before[key] for key in before) else [])]
+    is_elsewhere = any(now.get(key) != before[key] for key in before)
+    epochs = held["recipe"]["epochs"]
+    is_longer = has_begun and epochs != now["recipe"]["epochs"] and looks_ahead(now["recipe"])
+    other = (before if is_elsewhere else {}) | ({"epochs": epochs} if is_longer else {})
+    places = [*held.get("earlier", ()), *([other] if other else [])]
     return {"earlier": places} if places else {}
 
 
-def _is_harmless(name: str, config: Mapping[str, Any]) -> bool:
-    """More or fewer epochs change nothing before them where neither schedule nor slow weights look ahead."""
-    recipe = config["recipe"]
-    looks_ahead = recipe["schedule"] not in ("constant", "multistep", "step") or recipe["lookahead"]
-    return name == "recipe.epochs" and not looks_ahead
+def looks_ahead(recipe: Mapping[str, Any]) -> bool:
+    """Whether what happens in an epoch depends on how many there are to be."""
+    return recipe["schedule"] not in ("constant", "multistep", "step") or bool(recipe["lookahead"])
 
 
 def _epoch_of(row: bytes) -> float:
     try:
         return float(json.loads(row)["epoch"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # a row cut short by a crash
+        return inf  # a row cut short by a crash

@@ -34,6 +34,7 @@ def optimizer(model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]] | N
     arguments: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "momentum": recipe.momentum}
     if recipe.optimizer in ("sgd", "adam", "adamw"):
         arguments["fused"] = True
+    arguments |= recipe.optimizer_args
     try:
         made: torch.optim.Optimizer = create_optimizer_v2(
             groups or model, opt=name, filter_bias_and_bn=not recipe.decay_norm_and_bias, **arguments

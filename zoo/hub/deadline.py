@@ -1,0 +1,82 @@
+"""The standard library's HTTP client with a deadline for an answer, and for each piece of its body.
+
+A socket's own time limit begins anew with every byte: a server that drips headers, repeats ``100 Continue`` or
+never ends a chunk's size would hold its client for good.
+"""
+
+import io
+import time
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from socket import socket
+from typing import Any
+from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+
+
+def open(url: str, headers: dict[str, str], limit: float) -> "Response | None":
+    """The answer, once its headers are here; None for a scheme other than http and https.
+
+    Connecting, a proxy's consent, the handshake of TLS and the headers may take at most ``limit`` seconds each.
+    Raises what the standard library does; TimeoutError may be the reason of a URLError.
+    """
+    opener = OpenerDirector()  # build_opener would add file:, ftp: and its own redirects
+    for handler in (ProxyHandler(), _Plain(), _Secure()):
+        opener.add_handler(handler)
+    response: Response | None = opener.open(Request(url, headers=headers), timeout=limit)
+    return response
+
+
+class Response(HTTPResponse):
+    """Whatever is read of it raises TimeoutError once the time that :meth:`allow` gave is over."""
+
+    def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self._received = _Received(sock)
+        self.fp = io.BufferedReader(self._received)
+        self.allow(sock.gettimeout() or 0.0)
+
+    def allow(self, seconds: float) -> None:
+        """What is read from now on must be here in ``seconds``."""
+        self._received.deadline = time.monotonic() + seconds
+
+
+class _Received(io.RawIOBase):
+    """The bytes that a socket receives until ``deadline``."""
+
+    deadline = 0.0
+
+    def __init__(self, sock: socket) -> None:
+        self._sock = sock
+        self._file = sock.makefile("rb", buffering=0)  # keeps the socket open, whoever else closes it
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _PlainConnection(HTTPConnection):
+    response_class = Response
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = Response
+
+
+class _Plain(HTTPHandler):
+    def http_open(self, req: Request) -> Any:
+        return self.do_open(_PlainConnection, req)
+
+
+class _Secure(HTTPSHandler):
+    def https_open(self, req: Request) -> Any:
+        return self.do_open(_SecureConnection, req)

@@ -1,0 +1,152 @@
+"""Files in arrival: each is written by one process alone, under a name of its own.
+
+``parts/<key>.<machine>-<process>-<random>.part`` is being written. Where its process ends it without success it
+becomes ``parts/<key>.part``, for the next fetch to continue; what a process that was killed left is continued as
+well. A part is taken over by renaming it, which only one process can do. So locks save work and no more: on a
+network mount where they do nothing, two processes fetch the same file twice, and both get it.
+"""
+
+import errno
+import hashlib
+import os
+import platform
+import re
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from zoo import storage
+from zoo.hub.cache import hash_of, root
+
+_GONE = 3600
+"""Seconds without a byte after which a process of another machine is taken to have ended."""
+
+_OWNED = re.compile(r"(?P<key>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-[0-9a-f]+\.(part|link)")
+
+
+def released(key: str) -> Path:
+    """What an earlier fetch of ``key`` left, if it left anything."""
+    return root() / "parts" / f"{key}.part"
+
+
+def own(key: str, suffix: str = "part") -> Path:
+    """A new name in the folder of parts, this process's own."""
+    return root() / "parts" / f"{key}.{machine()}-{os.getpid()}-{os.urandom(4).hex()}.{suffix}"
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a running process writes ``path``, as far as its name and its time tell."""
+    match = _OWNED.fullmatch(path.name)
+    if match is None:
+        return False
+    if match["machine"] != machine() or os.name != "posix":
+        return time.time() - path.lstat().st_mtime < _GONE
+    try:
+        os.kill(int(match["process"]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return True
+
+
+def discard(key: str) -> None:
+    """Removes what earlier fetches of ``key`` left: the file is here."""
+    for path in _left(key):
+        path.unlink(missing_ok=True)
+
+
+class Part:
+    """A file in arrival: what an earlier fetch left is hashed again and continued.
+
+    What is here stays for the next one when the ``with`` block ends early.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.path = own(key)
+        self._key = key
+        self._is_whole = False
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._opened = _take_over(key, self.path) or storage.open_regular(self.path, "x+b", follow=False)
+        self._hasher = hash_of(self._opened)
+        self.length = self._opened.tell()
+
+    def __enter__(self) -> "Part":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+        if self._is_whole:
+            return
+        with suppress(FileNotFoundError):  # somebody has emptied the cache
+            if self.length:
+                self.path.replace(released(self._key))
+            else:
+                self.path.unlink()
+
+    def write(self, chunk: bytes) -> None:
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[self._opened.write(rest) :]
+        self._hasher.update(chunk)
+        self.length += len(chunk)
+
+    def restart(self) -> None:
+        self._opened.seek(0)
+        self._opened.truncate()
+        self._hasher = hashlib.sha256()
+        self.length = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of what is here so far."""
+        return self._hasher.hexdigest()
+
+    def finish(self) -> None:
+        """Returns when everything is on the disk."""
+        os.fsync(self._opened.fileno())
+        self._is_whole = True
+
+
+def _take_over(key: str, path: Path) -> BinaryIO | None:
+    """The longest of what earlier fetches left, as ``path`` from now on; None where there is nothing of use."""
+    for left in _left(key):
+        try:
+            if _is_ours(left.lstat()):
+                left.rename(path)
+                return _checked(storage.open_regular(path, "r+b", follow=False))
+        except OSError:  # another process was faster, or somebody has put something else there
+            path.unlink(missing_ok=True)
+    return None
+
+
+def _left(key: str) -> list[Path]:
+    """What earlier fetches of ``key`` left and no running one writes, the longest first."""
+    found = []
+    for path in (root() / "parts").glob(f"{key}.*"):
+        match = _OWNED.fullmatch(path.name)
+        with suppress(FileNotFoundError):  # another process was faster
+            if path == released(key) or (match and match["key"] == key and not is_being_written(path)):
+                found.append((path.lstat().st_size, path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _checked(opened: BinaryIO) -> BinaryIO:
+    """As it was when its name was looked at: between the two, somebody may have put another file there."""
+    if not _is_ours(os.fstat(opened.fileno())):
+        opened.close()
+        raise PermissionError(errno.EPERM, "another user's file")
+    return opened
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """A regular file of this user that has no other name, through which it could be written by others."""
+    is_own = os.name != "posix" or status.st_uid == os.geteuid()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_own
+
+
+def machine() -> str:
+    """What this machine is called in the names of parts."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

@@ -1,0 +1,197 @@
+"""Which recipe: read from a family's tables, chosen for a model and a data set, changed by settings."""
+
+import logging
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from zoo.data.augmentation import Affine, Augmentation, ResizedCrop
+from zoo.errors import ManifestError, RecipeError, UnknownNameError
+from zoo.registry import resource
+from zoo.spec import Model, Plugin
+from zoo.training.adversary import Adversary
+from zoo.training.recipe import Expectation, Lookahead, Recipe
+
+log = logging.getLogger("zoo")
+
+DEFAULT = "default"
+"""The recipe that every plugin has: all fields at their defaults. It is used only where asked for by name."""
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "": Recipe,
+    "adversarial.": Adversary,
+    "augment.": Augmentation,
+    "augment.affine.": Affine,
+    "augment.resized_crop.": ResizedCrop,
+    "lookahead.": Lookahead,
+}
+"""What a recipe's tables may hold, by the prefix of their keys."""
+
+OPEN = ("hook_args", "optimizer_args")
+"""Tables whose keys are not a recipe's to know."""
+
+OUTSIDE = ("models", "data", "expected")
+"""What a table says about its recipe, which is no part of it."""
+
+OWN = "own_images"
+"""The recipe for images that no other is meant for."""
+
+
+def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
+    """The tables of the plugin's recipes by name, not yet validated; {} where it has none."""
+    if not plugin.recipes:
+        return {}
+    try:
+        tables = tomllib.loads(resource(plugin.recipes).read_text(encoding="utf-8"))
+    except (OSError, ManifestError, ValueError) as error:
+        raise RecipeError(f"Recipes {plugin.recipes!r} of plugin {plugin.name!r} cannot be read: {error}") from None
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise RecipeError(f"{plugin.recipes}: {name} = {table!r} stands outside a table: expected [recipe] tables.")
+    return tables
+
+
+def choose(
+    plugin: Plugin,
+    model: Model | str,
+    data: str,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    own: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """The recipe called ``name``, or the plugin's first for this model and data set, with changes.
+
+    ``settings`` maps fields (``lr``, ``augment.flip``) to values; a string is read as a TOML value.
+    ``own`` is the table for images that no recipe is meant for, if they may be trained on all the same.
+    Raises :class:`UnknownNameError` for a name that no table has and :class:`RecipeError` for a
+    field or value that is not valid, or where no table is meant for the model and data.
+    """
+    model = model if isinstance(model, str) else model.name
+    tables = {DEFAULT: {}, **read(plugin)}
+    if own is not None:
+        tables[OWN] = dict(own)
+    if name is not None and name not in tables:
+        raise UnknownNameError.of("recipe", name, tables, hint=f"Recipes of {plugin.name}: {', '.join(tables)}.")
+    name = name or default(tables, model, data) or (OWN if own is not None else None)
+    if name is None:
+        raise RecipeError(
+            f"No recipe of {plugin.name} is meant for {model} on {data!r}.",
+            hint=f"Choose one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
+        )
+    return resolve(name, tables[name], settings)
+
+
+def for_own_images(
+    count: int, *, is_small: bool, has_colour: bool, is_held_out: bool, is_trained: bool
+) -> dict[str, Any]:
+    """A recipe for ``count`` images that nobody has tried one on.
+
+    The rate suits the batch, and is lower for a network that ``is_trained``. Images as small as the network's
+    input are shifted, larger ones cut and resized; colour images, which are of things rather than signs, are
+    mirrored. A tenth is held out to choose the epoch by, unless images for it are ``is_held_out`` already.
+    """
+    batch_size = 128 if count >= 5000 else 32 if count >= 500 else 16
+    augment: dict[str, Any] = {"flip": has_colour}
+    augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": [0.35, 1.0]}}
+    return {
+        "note": "For images of one's own, which no recipe of the family is meant for.",
+        "epochs": 60,
+        "batch_size": batch_size,
+        "lr": 0.1 * batch_size / 128 * (0.1 if is_trained else 1),
+        "warmup_epochs": 3,
+        "validation": 0 if is_held_out else count // 10,
+        "keep": "best",
+        "augment": augment,
+    }
+
+
+def change(recipe: Recipe, settings: Mapping[str, Any] | None) -> Recipe:
+    """``recipe`` with ``settings``, as :func:`choose` takes them; raises :class:`RecipeError`."""
+    return resolve(recipe.name, msgspec.to_builtins(recipe), settings)
+
+
+def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> str | None:
+    """The name of the first of ``tables`` that is meant for this model and data set."""
+    return next((name for name, table in tables.items() if suits(table, model, data)), None)
+
+
+def suits(table: Mapping[str, Any], model: str, data: str | None = None) -> bool:
+    """Whether a recipe's ``table`` is meant for ``model``, and for ``data`` where that is given."""
+    return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and (
+        data is None or any(fnmatchcase(data, pattern) for pattern in table.get("data", ()))
+    )
+
+
+def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
+    """What the recipe ``name`` gave, as its ``table`` says; raises :class:`RecipeError`."""
+    try:
+        return msgspec.convert(table.get("expected", []), list[Expectation])
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"Recipe {name!r}: expected: {error}.") from None
+
+
+def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe that a TOML ``table`` and ``settings`` make; raises :class:`RecipeError`."""
+    fields = {key: value for key, value in table.items() if key not in (*OUTSIDE, "name")}
+    for key, value in (settings or {}).items():
+        _set(fields, key, read_value(value))
+    _check_keys(fields)
+    if settings and "epochs" in settings and "warmup_epochs" not in settings:
+        _shorten_warmup(name, fields)
+    try:
+        return msgspec.convert({**fields, "name": name}, Recipe)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        where = path.rstrip("`") or "recipe"
+        raise RecipeError(f"Recipe {name!r}: {where}: {message}.") from None
+
+
+def _shorten_warmup(name: str, fields: dict[str, Any]) -> None:
+    """Warm-up that would take all of the epochs asked for takes half of them."""
+    epochs, warmup = fields["epochs"], fields.get("warmup_epochs", 0)
+    if isinstance(epochs, int) and isinstance(warmup, int | float) and warmup >= epochs > 0:
+        fields["warmup_epochs"] = epochs / 2
+        log.warning("Recipe %s: warmup_epochs = %g becomes %g for epochs = %d", name, warmup, epochs / 2, epochs)
+
+
+def read_value(text: Any) -> Any:
+    """What ``text`` means in TOML; a bare word is a string. Anything but a string stays."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+
+
+def _set(fields: dict[str, Any], key: str, value: Any) -> None:
+    """Sets the dotted ``key``, leaving tables that are shared with others as they are."""
+    *owners, leaf = key.split(".")
+    for owner in owners:
+        table = fields.get(owner) or {}
+        if not isinstance(table, Mapping):
+            raise _unknown(key)
+        fields[owner] = fields = dict(table)
+    fields[leaf] = value
+
+
+def _check_keys(fields: Mapping[str, Any], prefix: str = "") -> None:
+    """Finds misspelt keys before msgspec does, to suggest the nearest."""
+    kind = TABLES.get(prefix)
+    for key, value in fields.items():
+        if kind is None or key not in kind.__struct_fields__:
+            raise _unknown(prefix + key)
+        if isinstance(value, Mapping) and prefix + key not in OPEN:
+            _check_keys(value, f"{prefix}{key}.")
+
+
+def _unknown(key: str) -> RecipeError:
+    known = [prefix + leaf for prefix, kind in TABLES.items() for leaf in kind.__struct_fields__]
+    near = get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"Fields: {', '.join(known)}."
+    return RecipeError(f"A recipe has no field {key!r}.", hint=hint)
