@@ -190,7 +190,7 @@ def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], 
                 rows[name].append(outputs[name].flatten(1).half().cpu())  # halves what waits for the products
             done += len(batch)
             tell(done, n)
-    grams = {}
+    grams: dict[str, Tensor] = {}
     for name in names:
         flat = torch.cat(rows.pop(name)).float()
         flat = flat - flat.mean(0)
