@@ -87,7 +87,7 @@ def maximize(
     seed: int = 0,
     batch_size: int = 64,
     progress: Progress | None = None,
-    steps: int = 128,
+    steps: int = 40,
     rate: float = 0.05,
     parametrisation: Parametrisation = "fourier",
     clip: bool = True,
@@ -95,7 +95,7 @@ def maximize(
     blur: float = 0.0,
     blur_every: int = 4,
     l2: float = 0.0,
-    tv: float = 0.0,
+    tv: float = 0.003,
     radius: float | None = None,
     **args: Any,
 ) -> Maxima:
