@@ -263,7 +263,7 @@ def test_an_h5_that_expands_is_refused_before_it_does(tmp_path: Path) -> None:
         group.create_dataset("kernel:0", (30_000, 1000), "float32", chunks=(1000, 1000), compression="gzip")
     with pytest.raises(FileFormatError, match="claims 120,000,000 bytes") as caught:
         readers.read(file)
-    assert "ZOO_MAX_BYTES" in caught.value.hint
+    assert "ZOO_MAX_CHECKPOINT_BYTES" in caught.value.hint
 
 
 def test_a_keras_archive_is_refused_with_the_way_out(tmp_path: Path) -> None:

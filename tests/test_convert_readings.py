@@ -199,3 +199,22 @@ def test_a_misspelt_key_map_is_refused_before_anything_is_tried(digits: Path, tm
 def test_arguments_that_no_reading_can_take_are_reported(tmp_path: Path, digits: Path) -> None:
     with pytest.raises(TensorMismatchError, match="depth"):
         convert(digits, "resnet20", tmp_path / "out.safetensors", stated=Stated(args={"depth": 21}))
+
+
+def test_a_trunk_becomes_a_network_that_gives_features(tmp_path: Path) -> None:
+    whole = zoo.create("resnet18", num_classes=4).eval()
+    state = {key: tensor for key, tensor in whole.state_dict().items() if not key.startswith("fc.")}
+    torch.save(state, tmp_path / "trunk.pth")
+    out = tmp_path / "resnet18.trunk.safetensors"
+    refused = run(tmp_path / "trunk.pth", "resnet18", "-o", out)
+    assert refused.exit_code == 1
+    assert "--trunk" in refused.output
+    done = run(tmp_path / "trunk.pth", "resnet18", "-o", out, "--trunk", "--json")
+    assert done.exit_code == 0, done.output
+    [entry] = manifest.parse(json.loads(done.stdout)["entry"])
+    assert (entry.num_classes, entry.classes) == (0, "")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = zoo.create("resnet18", weights=out).eval()(image)
+        torch.testing.assert_close(features, whole.forward_head(whole.forward_features(image), pre_logits=True))
+    assert zoo.create("resnet18", weights=out, num_classes=6).num_classes == 6

@@ -146,7 +146,7 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     file = saved({"a": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "wide.pth")
     with pytest.raises(FileFormatError, match=r"4,000,000,000,000 bytes") as caught:
         readers.read(file)
-    assert "ZOO_MAX_BYTES" in caught.value.hint
+    assert "ZOO_MAX_CHECKPOINT_BYTES" in caught.value.hint
 
 
 def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
@@ -165,14 +165,14 @@ def test_an_archive_that_expands_is_refused_before_it_does(tmp_path: Path) -> No
     assert packed.stat().st_size < 1_000_000
     with pytest.raises(FileFormatError, match=r"claims 80,\d{3},\d{3} bytes") as caught:
         readers.read(packed)
-    assert "ZOO_MAX_BYTES" in caught.value.hint
+    assert "ZOO_MAX_CHECKPOINT_BYTES" in caught.value.hint
 
 
 def test_the_bound_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = saved({"a": torch.zeros(1).expand(5000, 5000)}, tmp_path / "wide.pth")
     with pytest.raises(FileFormatError, match="100,000,000 bytes"):
         readers.read(file)
-    monkeypatch.setenv("ZOO_MAX_BYTES", "200000000")
+    monkeypatch.setenv("ZOO_MAX_CHECKPOINT_BYTES", "200000000")
     assert readers.read(file).tensors["a"].shape == (5000, 5000)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import training
-from zoo.convert import convert
+from zoo.convert import Stated, convert
 from zoo.errors import SpecError
 from zoo.testing import Check, conformance
 from zoo_densenet import plugin
@@ -439,3 +439,18 @@ def test_a_classifier_without_a_pool_is_refused() -> None:
     with pytest.raises(SpecError, match="'median'"):
         network.reset_classifier(10, global_pool="median")
     assert isinstance(network.classifier, nn.Linear)
+
+
+@pytest.mark.parametrize(("stem", "pool"), [("small", False), ("small_pool", True)])
+def test_torchvisions_network_changed_for_small_images_converts(stem: str, pool: bool, tmp_path: Path) -> None:
+    """As people do for CIFAR-10: a first convolution of 3x3 before torchvision's normalisation, and other blocks."""
+    blocks = (2, 3, 4, 1)
+    theirs = torchvision.models.DenseNet(growth_rate=32, block_config=blocks, num_init_features=64, num_classes=10)
+    theirs.features.conv0 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    if not pool:
+        theirs.features.pool0 = nn.Identity()
+    randomise(theirs)
+    torch.save(theirs.eval().state_dict(), tmp_path / "theirs.pth")
+    stated = Stated(args={"stem": stem, "blocks": list(blocks)}, preprocess={"input_size": (3, 32, 32)})
+    report = convert(tmp_path / "theirs.pth", "densenet121", tmp_path / "out.safetensors", stated=stated)
+    assert_same_function(zoo.create("densenet121", weights=report.file).eval(), theirs, photographs(2, 32))

@@ -262,6 +262,15 @@ def test_projections_are_the_same_in_one_batch_and_in_several() -> None:
     torch.testing.assert_close(parts.projections, whole.projections)
 
 
+@pytest.mark.parametrize(("name", "is_told"), [("resnet20.digits", True), ("googlenet_small.c10", False)])
+def test_a_network_without_max_pools_is_told_to_give_specks(
+    name: str, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = zoo.create(name).eval()
+    look.project(model, noise(*model.zoo_info.preprocess.input_size), "layer2" if "resnet" in name else "inception3b")
+    assert ("no max pool" in caplog.text) == is_told
+
+
 def test_results_are_drawn_and_kept_the_same_each_time(tmp_path: Any) -> None:
     found = look.deconv("resnet20.digits", "layer2", eight_digits(), count=9, units=2)
     assert isinstance(found, Strongest)

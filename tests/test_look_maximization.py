@@ -35,7 +35,15 @@ def test_the_best_image_for_a_first_layer_unit_is_its_filter(how: str) -> None:
         {"radius": 1.0, "steps": 150, "rate": 0.1} if how == "in a ball" else {"l2": 1.0, "steps": 200, "rate": 0.02}
     )
     found = look.maximize(
-        "resnet20.c10", "conv1", [6, 7], position=(16, 16), parametrisation="pixels", clip=False, jitter=0, **settings
+        "resnet20.c10",
+        "conv1",
+        [6, 7],
+        position=(16, 16),
+        parametrisation="pixels",
+        clip=False,
+        jitter=0,
+        tv=0.0,
+        **settings,
     )
     filters: Tensor = zoo.create("resnet20.c10").get_submodule("conv1").weight
     for image, kernel in zip(found.inputs, filters[[6, 7]], strict=True):

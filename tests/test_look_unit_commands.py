@@ -48,7 +48,7 @@ def test_patches_and_maximize_name_channels() -> None:
         "maximize", "resnet20.digits", "--layer", "layer1", "--channel", "1", "--steps", "2", "--unit", "3", "3"
     )
     assert made["position"] == [3, 3]
-    assert [row["channel"] for row in answer("maximize", "resnet20.digits", "--steps", "0")["channels"]] == [*range(9)]
+    assert [row["channel"] for row in answer("maximize", "resnet20.digits", "--steps", "0")["channels"]] == [*range(10)]
 
 
 def test_attribute_says_what_the_method_is_worth() -> None:

@@ -72,7 +72,7 @@ class Extractor(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> list[Local]:
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # the descriptors would become constants
+        if is_traced():  # the descriptors would become constants
             raise WeightsError(f"{self.descriptor} is computed outside torch: it cannot be traced or exported.")
         if self.descriptor != "hog":
             x = (x * self.luma).sum(dim=1, keepdim=True)
@@ -156,6 +156,12 @@ def grid(shape: Sequence[int], side: int, step: int) -> list[tuple[float, float]
         first = (length - 1 - (count - 1) * step) / 2
         axes.append([first + step * index for index in range(count)])
     return [(y, x) for y in axes[0] for x in axes[1]]
+
+
+def is_traced() -> bool:
+    """Whether torch follows the operations, to trace, export or compile them."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # torch's
+    return tracing or torch.compiler.is_compiling()
 
 
 def _places(centres: Any, image: Any) -> Tensor:

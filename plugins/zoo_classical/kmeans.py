@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from zoo.classifiers import require_sklearn
 from zoo.data import ZCA
 from zoo.errors import DataError, SpecError
+from zoo_classical.descriptors import is_traced
 
 SIDE = 6
 """Of a patch, in pixels."""
@@ -44,10 +45,10 @@ class Triangle(nn.Module):
                 f"for a patch of {SIDE} x {SIDE} in every quadrant."
             )
         squares = self.centroids.square().sum(dim=1)
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # a loop would fix the number of images
+        if is_traced():  # a loop would fix the number of images
             return self._quadrants(x, squares)
         # What one image takes fits into a processor's cache.
-        return torch.cat([self._quadrants(image, squares) for image in x.split(1)])
+        return torch.cat([self._quadrants(image, squares) for image in torch.split(x, 1)])
 
     def _quadrants(self, x: Tensor, squares: Tensor) -> Tensor:
         """B C H W to B K 2 2."""

@@ -93,6 +93,8 @@ plugin = Plugin(
         ),
     ),
     file_args={
+        "stem": Argument(("imagenet", "small", "small_pool", "cifar")),
+        "blocks": Argument((None,), least=1, most=64, longest=8),
         "growth_rate": Argument((None,), least=1, most=64),
         "bottleneck": Argument((True, False)),
         "compression": Argument(least=0.1, most=1.0),

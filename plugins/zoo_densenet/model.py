@@ -8,7 +8,7 @@ keys are torchvision's, which are timm's.
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from zoo.errors import SpecError
 
 InitialWidth = Literal["paper", "torch"]
+Stem = Literal["imagenet", "small", "small_pool", "cifar"]
 
 _IMAGENET: dict[int, tuple[int, tuple[int, ...]]] = {
     121: (32, (6, 12, 24, 16)),
@@ -135,9 +136,9 @@ class Transition(nn.Sequential):
 class DenseNet(nn.Module):
     """Stem, dense ``blocks`` with a transition after each but the last, BN, ReLU, global average, linear layer.
 
-    ``stem`` is ``imagenet`` (7x7 of stride 2, BN, ReLU, max pool of stride 2) or ``cifar`` (3x3), to
-    ``init_chans`` maps. A transition keeps ``compression`` of the maps, rounded down. ``drop_rate`` acts
-    after each convolution but the first.
+    ``stem`` is ``imagenet`` (7x7 of stride 2, BN, ReLU, max pool of stride 2), ``small`` (3x3, BN, ReLU),
+    ``small_pool`` (the same and the pool) or ``cifar`` (3x3 alone), to ``init_chans`` maps. A transition keeps
+    ``compression`` of the maps, rounded down. ``drop_rate`` acts after each convolution but the first.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class DenseNet(nn.Module):
         blocks: Sequence[int],
         growth_rate: int,
         init_chans: int,
-        stem: Literal["imagenet", "cifar"],
+        stem: Stem,
         bottleneck: bool,
         compression: float,
         drop_rate: float,
@@ -156,13 +157,15 @@ class DenseNet(nn.Module):
     ) -> None:
         if not 0 < compression <= 1:
             raise SpecError(f"compression = {compression!r} must lie in (0, 1]: 0.5, or 1 for none.")
+        if stem not in get_args(Stem):
+            raise SpecError(f"stem = {stem!r} is not one of {', '.join(map(repr, get_args(Stem)))}.")
         super().__init__()
-        layers = _imagenet_stem(in_chans, init_chans) if stem == "imagenet" else _cifar_stem(in_chans, init_chans)
-        first = "relu0" if stem == "imagenet" else "conv0"
-        reduction = 4 if stem == "imagenet" else 1
+        layers = _stem(stem, in_chans, init_chans)
+        first = "conv0" if stem == "cifar" else "relu0"
+        reduction = {"imagenet": 4, "small_pool": 2}.get(stem, 1)
         self.feature_info: list[dict[str, object]] = []
         """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
-        self._note_stage(init_chans, max(1, reduction // 2), first)
+        self._note_stage(init_chans, 2 if stem == "imagenet" else 1, first)
         chans = init_chans
         for number, depth in enumerate(blocks, start=1):
             layers[f"denseblock{number}"] = DenseBlock(
@@ -243,23 +246,25 @@ class DenseNet(nn.Module):
             self.classifier = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
 
 
-def _imagenet_stem(in_chans: int, out_chans: int) -> OrderedDict[str, nn.Module]:
-    return OrderedDict(
-        conv0=nn.Conv2d(in_chans, out_chans, kernel_size=7, stride=2, padding=3, bias=False),
-        norm0=nn.BatchNorm2d(out_chans),
-        relu0=nn.ReLU(),
-        pool0=nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
-    )
-
-
-def _cifar_stem(in_chans: int, out_chans: int) -> OrderedDict[str, nn.Module]:
-    return OrderedDict(conv0=nn.Conv2d(in_chans, out_chans, kernel_size=3, padding=1, bias=False))
+def _stem(kind: Stem, in_chans: int, out_chans: int) -> OrderedDict[str, nn.Module]:
+    if kind == "imagenet":
+        conv = nn.Conv2d(in_chans, out_chans, kernel_size=7, stride=2, padding=3, bias=False)
+    else:
+        conv = nn.Conv2d(in_chans, out_chans, kernel_size=3, padding=1, bias=False)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(conv0=conv)
+    if kind != "cifar":
+        layers["norm0"], layers["relu0"] = nn.BatchNorm2d(out_chans), nn.ReLU()
+    if kind in ("imagenet", "small_pool"):
+        layers["pool0"] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+    return layers
 
 
 def densenet(
     *,
     depth: int,
     growth_rate: int | None = None,
+    stem: Stem = "imagenet",
+    blocks: Sequence[int] | None = None,
     drop_rate: float = 0.0,
     memory_efficient: bool = False,
     num_classes: int = 1000,
@@ -267,17 +272,19 @@ def densenet(
 ) -> DenseNet:
     """A network for ImageNet of ``depth`` 121, 161, 169, 201 or 264, with bottlenecks and compression by half.
 
-    ``growth_rate`` is table 1's unless given; the stem has twice as many maps. Raises :class:`SpecError`.
+    ``growth_rate`` and ``blocks``, layers a block, are table 1's unless given; the stem has twice as many maps as
+    the growth rate. Networks for small images that others trained have these blocks behind another ``stem``
+    (:class:`DenseNet`). Raises :class:`SpecError`.
     """
     if depth not in _IMAGENET:
         raise SpecError(f"depth = {depth!r} is not one of {', '.join(map(str, _IMAGENET))}.")
-    own_rate, blocks = _IMAGENET[depth]
+    own_rate, own_blocks = _IMAGENET[depth]
     rate = own_rate if growth_rate is None else growth_rate
     return DenseNet(
-        blocks=blocks,
+        blocks=own_blocks if blocks is None else blocks,
         growth_rate=rate,
         init_chans=2 * rate,
-        stem="imagenet",
+        stem=stem,
         bottleneck=True,
         compression=0.5,
         drop_rate=drop_rate,

@@ -123,14 +123,14 @@ def patches(
     _channel,
     click.option("--unit", nargs=2, type=click.IntRange(min=0), metavar="ROW COLUMN", help="One unit, not the mean."),
     click.option("--size", nargs=2, type=click.IntRange(min=1), metavar="H W", help="Of the image."),
-    click.option("--steps", default=128, show_default=True, type=click.IntRange(min=0)),
+    click.option("--steps", default=40, show_default=True, type=click.IntRange(min=0)),
     click.option("--rate", default=0.05, show_default=True, type=float, help="Adam's."),
     click.option("--parametrisation", type=click.Choice(["fourier", "pixels"]), default="fourier", show_default=True),
     click.option("--clip/--no-clip", default=True, show_default=True, help="Keep pixels in [0, 1]."),
     click.option("--jitter", default=2, show_default=True, type=click.IntRange(min=0), help="Pixels."),
     click.option("--blur", default=0.0, show_default=True, type=float, help="Standard deviation in pixels."),
     click.option("--l2", default=0.0, show_default=True, type=float, help="Weight of the sum of squares."),
-    click.option("--tv", default=0.0, show_default=True, type=float, help="Weight of the total variation."),
+    click.option("--tv", default=0.003, show_default=True, type=float, help="Weight of the total variation."),
     click.option("--restarts", default=1, show_default=True, type=click.IntRange(min=1)),
     click.option("--seed", default=0, show_default=True, type=int),
 )
@@ -149,7 +149,7 @@ def maximize(
 ) -> None:
     """Make images that drive channels, units or classes most.
 
-    Without --layer, channels are classes; without --channel, the first nine. NAME without a tag stands for the
+    Without --layer, channels are classes; without --channel, the first ten. NAME without a tag stands for the
     model's default weights.
     """
     from zoo import look

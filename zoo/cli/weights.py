@@ -111,6 +111,7 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
 @click.option("--origin", default="", metavar="TEXT", help="Whose weights these are, for the manifest.")
 @click.option("--check", metavar="DATA", help="Score it on DATA; of key maps that fit, take the best.")
 @click.option("--split", default="test", show_default=True, help="The split of --check.")
+@click.option("--trunk", is_flag=True, help="It has no head: make a network that gives features.")
 @click.option("--state", default="", metavar="KEY", help="The part of torch's checkpoint that holds the weights.")
 @click.option("--sha256", default="", metavar="HEX", help="The checkpoint's sha256, or its first 8 digits and more.")
 @json_option
@@ -128,6 +129,7 @@ def convert(
     origin: str,
     check: str | None,
     split: str,
+    trunk: bool,
     state: str,
     sha256: str,
     as_json: bool,
@@ -145,7 +147,7 @@ def convert(
 
     fields: dict[str, Any] = {key: read_value(value) for key, value in preprocess.items()}
     fields |= {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
-    stated = Stated(args=read_args(args), preprocess=fields, classes=classes, origin=origin)
+    stated = Stated(args=read_args(args), preprocess=fields, classes=classes, origin=origin, trunk=trunk)
     with only_answers(), show_progress(source.rpartition("/")[2], bytes=True) as progress:
         report = run(
             source,

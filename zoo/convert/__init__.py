@@ -112,7 +112,7 @@ def convert(
     if key_map is None and about.get("model"):
         maps = [fitting.AS_IS]
     args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
-    tried = _read(checkpoint.tensors, maps, found, args, place.name)
+    tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
     choice = choose(tried, found, about, stated, place.name, score)
     fitted = choice.fitted
     _check_finite(fitted.tensors, place.name)
@@ -144,13 +144,13 @@ def convert(
 
 
 def _read(
-    tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str
+    tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str, trunk: bool
 ) -> list[Fitted]:
     """The tensors under each of ``maps``, less what a wrapper put before every key and is not the network's own."""
     prefix = readers.prefix_of(tensors)
-    if prefix and fitting.read_by(fitting.AS_IS, tensors, found, args, source).problem is None:
+    if prefix and fitting.read_by(fitting.AS_IS, tensors, found, args, source, trunk=trunk).problem is None:
         prefix = ""
-    return [fitting.read_by(known, tensors, found, args, source, prefix=prefix) for known in maps]
+    return [fitting.read_by(known, tensors, found, args, source, prefix=prefix, trunk=trunk) for known in maps]
 
 
 def _check_place(out: Path, name: str, overwrite: bool) -> None:

@@ -13,12 +13,12 @@ SMALL = 64_000_000
 
 
 def max_bytes(file: Path) -> int:
-    """Bytes of tensors that ``file`` may hold: ``ZOO_MAX_BYTES``, or what its own size makes likely."""
-    text = os.environ.get("ZOO_MAX_BYTES", "")
+    """Bytes of tensors that ``file`` may hold: ``ZOO_MAX_CHECKPOINT_BYTES``, or what its own size makes likely."""
+    text = os.environ.get("ZOO_MAX_CHECKPOINT_BYTES", "")
     if not text:
         return SMALL + FACTOR * file.stat().st_size
     if not text.isdecimal():
-        raise SpecError(f"ZOO_MAX_BYTES={text!r} is not a number of bytes.")
+        raise SpecError(f"ZOO_MAX_CHECKPOINT_BYTES={text!r} is not a number of bytes.")
     return int(text)
 
 
@@ -27,5 +27,5 @@ def check(file: Path, claimed: int) -> None:
     if claimed > (most := max_bytes(file)):
         raise FileFormatError(
             f"{file}: claims {claimed:,} bytes of tensors; a file of {file.stat().st_size:,} bytes may hold {most:,}.",
-            hint=f"If you trust the file, ZOO_MAX_BYTES={claimed} reads it.",
+            hint=f"If you trust the file, ZOO_MAX_CHECKPOINT_BYTES={claimed} reads it.",
         )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo import load, probe
 from zoo.convert.fitting import AS_IS, Fitted, refusal
 from zoo.data.classes import class_names
-from zoo.errors import MissingExtraError, SpecError, UnknownNameError, WeightsError
+from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.load import ModelInfo
 from zoo.registry import Found
 from zoo.spec import Preprocess
@@ -31,13 +31,14 @@ class Stated(msgspec.Struct, frozen=True):
 
     ``args`` are arguments of the build function, ``preprocess`` fields of :class:`zoo.spec.Preprocess` (one number
     in ``mean`` and ``std`` is that of every channel), ``classes`` the data set whose classes the head knows,
-    ``origin`` whose weights these are.
+    ``origin`` whose weights these are. A ``trunk`` has no head: the network gives features.
     """
 
     args: Mapping[str, Any] = {}
     preprocess: Mapping[str, Any] = {}
     classes: str = ""
     origin: str = ""
+    trunk: bool = False
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -67,8 +68,7 @@ class _Candidate:
 
     def __init__(self, fitted: Fitted, found: Found, about: Mapping[str, Any], stated: Stated) -> None:
         self.fitted, self._model = fitted, found.model
-        self.num_classes = load.classes_in(fitted.tensors, found.model.head) or found.model.num_classes
-        self.in_chans = load.channels_in(fitted.tensors, found.model.stem) or found.model.preprocess.input_size[0]
+        self.num_classes, self.in_chans = fitted.num_classes, fitted.in_chans
         self.assumed: list[str] = []
         preprocess = self._preprocess(about, stated)
         classes = self._classes(about, stated)
@@ -102,7 +102,7 @@ class _Candidate:
         if stated.classes or "classes" in about:
             return stated.classes or str(about["classes"])
         key_map = self.fitted.key_map
-        if key_map.classes and self._could_be(key_map.classes):
+        if self.num_classes and key_map.classes and self._could_be(key_map.classes):
             self.assumed.append(f"classes (key map {key_map.name!r}): {key_map.classes}")
             return key_map.classes
         if self.num_classes:
@@ -112,7 +112,7 @@ class _Candidate:
     def _could_be(self, classes: str) -> bool:
         try:
             return len(class_names(classes)) == self.num_classes
-        except (MissingExtraError, UnknownNameError):  # the model's own number is all there is to compare with
+        except UnknownNameError:  # the model's own number is all there is to compare with
             return self.num_classes == self._model.num_classes
 
     def network(self) -> nn.Module:

@@ -23,6 +23,9 @@ class Fitted(msgspec.Struct):
     key_map: KeyMap
     tensors: dict[str, Tensor]
     args: dict[str, Any] = {}
+    is_trunk: bool = False
+    num_classes: int = 0
+    in_chans: int = 0
     renamed: list[tuple[str, str]] = []
     transposed: list[str] = []
     reshaped: list[str] = []
@@ -52,9 +55,10 @@ def read_by(
     source: object,
     *,
     prefix: str = "",
+    trunk: bool = False,
 ) -> Fitted:
-    """The state, less ``prefix``, under ``key_map``; ``args`` go before the map's own."""
-    fitted = Fitted(key_map, {}, {**key_map.args, **args})
+    """The state, less ``prefix``, under ``key_map``; ``args`` go before the map's own. A ``trunk`` has no head."""
+    fitted = Fitted(key_map, {}, {**key_map.args, **args}, trunk)
     try:
         _rename(fitted, state, prefix)
         _transpose(fitted)
@@ -76,9 +80,15 @@ def refusal(tried: list[Fitted], found: Found) -> TensorMismatchError:
     nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
     assert nearest.problem is not None
     names = ", ".join(fitted.key_map.name for fitted in tried)
+    heads = tuple(f"missing     {head}." for head in found.model.head)
+    problems = [line.strip() for line in nearest.problem.message.splitlines()[1:]]
+    is_headless = nearest.is_compared and bool(problems) and all(line.startswith(heads) for line in problems)
     return TensorMismatchError(
         f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.\n"
-        + nearest.problem.message
+        + nearest.problem.message,
+        hint="Only the head is missing: --trunk (Stated(trunk=True)) makes a network that gives features."
+        if is_headless
+        else "",
     )
 
 
@@ -157,8 +167,9 @@ def _change_input(fitted: Fitted, model: Model) -> None:
 
 def _account(fitted: Fitted, model: Model, source: object) -> None:
     """Every tensor of the network is there, of its shape, and no other."""
-    classes = load.classes_in(fitted.tensors, model.head) or model.num_classes
+    classes = 0 if fitted.is_trunk else load.classes_in(fitted.tensors, model.head) or model.num_classes
     channels = load.channels_in(fitted.tensors, model.stem) or model.preprocess.input_size[0]
+    fitted.num_classes, fitted.in_chans = classes, channels
     with torch.device("meta"):
         module, _ = load.build(model, num_classes=classes, in_chans=channels, **fitted.args)
     fitted.tensors = load.translate(model, module, fitted.tensors, source)

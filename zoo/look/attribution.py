@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo.creation import info_of, require_classes
-from zoo.data import class_names
+from zoo.creation import require_classes
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.look.gradients import BY_CAPTUM, BY_GRADIENT, enlarged, occlusion
 from zoo.look.maps import show
-from zoo.look.network import Picture, as_input, as_pixels, name_of, opened, submodule
+from zoo.look.network import Picture, as_input, as_pixels, name_of, opened, submodule, titles_of
 from zoo.look.result import Look, new_figure
 from zoo.look.strongest import Progress
 from zoo.look.units import check_channel
@@ -144,15 +143,13 @@ def attribute(
         else:
             layer = layer or (_map_layer(network, inputs) if "cam" in method else "")
             scores = BY_GRADIENT[method](network, inputs, targets, layer)
-    info = info_of(network)
-    known = _class_names(info.classes, info.class_names)
-    known = known if len(known) == logits.shape[1] else ()
+    titles = titles_of(network, "", logits.shape[1])
     return Attribution(
         f"{name_of(network)}: {method}" + (f" at {layer}" if layer else ""),
         method,
         METHODS[method],
         tuple(targets.tolist()),
-        tuple(known[i] if known else f"class {i}" for i in targets.tolist()),
+        tuple(titles[i] if titles[i] != str(i) else f"class {i}" for i in targets.tolist()),
         logits.float().cpu().gather(1, targets.cpu()[:, None])[:, 0],
         scores.float().cpu(),
         as_pixels(network, inputs),
@@ -179,14 +176,6 @@ def _map_layer(network: nn.Module, inputs: Tensor) -> str:
     if not names:
         raise WeightsError(f"No default layer of {name_of(network)} puts out maps, which Grad-CAM weighs.")
     return names[-1]
-
-
-def _class_names(data: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """As the weights' file gives them, or those of their data set; none where nobody knows them."""
-    try:
-        return names or class_names(data)
-    except UnknownNameError:
-        return ()
 
 
 def _targets(logits: Tensor, target: int | Sequence[int] | None) -> Tensor:

@@ -117,6 +117,7 @@ def deconv(
         layer = chosen_layer(network, layer)
         check_rectifiers(network)
         with reached(network, layer) as run:
+            warn_of_strides(network, run, layer)
             found = strongest(network, run, layer, images, channels, units, count, limit, batch_size, progress)
             inputs = found.inputs.flatten(0, 1)
             each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
@@ -147,6 +148,7 @@ def project(
         check_rectifiers(network)
         inputs = as_input(network, image)[:1]
         with reached(network, layer) as run:
+            warn_of_strides(network, run, layer)
             with torch.no_grad():
                 maps = maps_of(run(inputs), layer)[0]
             if channel is None:
@@ -196,6 +198,22 @@ def check_rectifiers(network: nn.Module) -> None:
         )
     if seen.others:
         log.warning("%s: a deconvnet knows ReLUs; %s passes on its gradient", name_of(network), others)
+
+
+def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
+    """Warns where maps were made smaller, and by no max pool: the rule for its places has nothing to apply to."""
+    if any(isinstance(part, nn.MaxPool2d | nn.AdaptiveMaxPool2d) for part in network.modules()):
+        return
+    image = blank(network)
+    with torch.no_grad():
+        size = maps_of(run(image), layer).shape[-1]
+    if 1 < size < image.shape[-1]:
+        log.warning(
+            "%s has strides and no max pool that remembers places: a projection of %s is specks more than structure; "
+            "zoo look patches and maximize say more",
+            name_of(network),
+            layer,
+        )
 
 
 def around_grey(projection: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo.look.network import Picture, as_input, as_maps, as_pixels, captured, name_of, opened, title_of
+from zoo.look.network import Picture, as_input, as_maps, as_pixels, captured, name_of, opened, title_of, titles_of
 from zoo.look.result import Look, new_figure
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ class FeatureMaps(Look):
     layer: str
     maps: Tensor
     image: Tensor
+    titles: tuple[str, ...]
+    """What the channels are called: their numbers, or classes."""
 
     def strongest(self, count: int) -> list[int]:
         """The channels with the highest activation anywhere, the highest first."""
@@ -39,8 +41,10 @@ class FeatureMaps(Look):
         }
 
     def figure(self) -> "Figure":
-        """The image and the 32 strongest channels, each on a scale of its own, numbered."""
+        """The image and the 32 strongest channels, each on a scale of its own, numbered; bars of those of a vector."""
         shown = self.strongest(32)
+        if self.maps[0].numel() == 1:
+            return self._bars(shown)
         columns = min(len(shown) + 1, 11)
         rows = math.ceil((len(shown) + 1) / columns)
         figure = new_figure(columns, 1.15 * rows + 0.5, self.caption)
@@ -50,7 +54,17 @@ class FeatureMaps(Look):
         show(axes[0], self.image)
         for axis, channel in zip(list(axes)[1:], shown, strict=False):
             axis.imshow(self.maps[channel].numpy(), cmap="gray", interpolation="nearest")
-            axis.set_title(str(channel), fontsize=7, pad=2)
+            axis.set_title(self.titles[channel], fontsize=7, pad=2)
+        return figure
+
+    def _bars(self, shown: list[int]) -> "Figure":
+        """The image, and how strong each of the channels ``shown`` is."""
+        figure = new_figure(6.5, max(2.2, 0.16 * len(shown) + 0.8), self.caption)
+        image, bars = figure.subplots(1, 2, width_ratios=(1, 2.5))
+        show(image, self.image)
+        bars.barh([self.titles[channel] for channel in shown], [float(self.maps[channel]) for channel in shown])
+        bars.invert_yaxis()
+        bars.tick_params(labelsize=7)
         return figure
 
 
@@ -69,6 +83,7 @@ def features(model: str | nn.Module, image: Picture, layer: str, **args: Any) ->
             layer,
             maps,
             as_pixels(network, inputs)[0],
+            titles_of(network, layer, len(maps)),
         )
 
 

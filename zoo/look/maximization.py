@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.errors import SpecError, WeightsError
 from zoo.look.canvas import Ascent, Canvas, Parametrisation, total_variation
 from zoo.look.maps import show
-from zoo.look.network import as_pixels, blank, name_of, opened
+from zoo.look.network import as_pixels, blank, name_of, opened, titles_of
 from zoo.look.rectifiers import Rectifiers
 from zoo.look.result import Look, new_figure
 from zoo.look.strongest import Progress
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 class Maxima(Look):
     """For each of U channels the image found: ``images`` float32 U C H W in [0, 1], as they look.
 
-    ``inputs`` float32 U C H W are the same as the network takes them. ``values`` U are the objective's, without
-    jitter: the activation before its ReLU, a mean over the map unless a position was named. ``restarts`` U R are
-    those of every start, ``noise`` U R what they were before the first step.
+    ``titles`` are the classes if these have names, else the channels' numbers. ``inputs`` float32 U C H W are the
+    images as the network takes them. ``values`` U are the objective's, without jitter: the activation before its
+    ReLU, a mean over the map unless a position was named. ``restarts`` U R are those of every start, ``noise`` U R
+    what they were before the first step.
     """
 
     layer: str
     channels: tuple[int, ...]
+    titles: tuple[str, ...]
     position: tuple[int, int] | None
     seed: int
     ascent: Ascent
@@ -47,15 +49,17 @@ class Maxima(Look):
     inputs: Tensor
 
     def facts(self) -> dict[str, Any]:
-        rows = zip(self.channels, self.values.tolist(), self.restarts.tolist(), self.noise.tolist(), strict=True)
+        rows = zip(
+            self.channels, self.titles, self.values.tolist(), self.restarts.tolist(), self.noise.tolist(), strict=True
+        )
         return {
             "layer": self.layer,
             "position": list(self.position) if self.position else None,
             "seed": self.seed,
             **vars(self.ascent),
             "channels": [
-                {"channel": channel, "value": value, "restarts": restarts, "noise": noise}
-                for channel, value, restarts, noise in rows
+                {"channel": channel, "title": title, "value": value, "restarts": restarts, "noise": noise}
+                for channel, title, value, restarts, noise in rows
             ],
         }
 
@@ -66,9 +70,9 @@ class Maxima(Look):
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat:
             axis.set_axis_off()
-        for axis, channel, image in zip(axes.flat, self.channels, self.images, strict=False):
+        for axis, title, image in zip(axes.flat, self.titles, self.images, strict=False):
             show(axis, image)
-            axis.set_title(str(channel), fontsize=7, pad=2)
+            axis.set_title(title, fontsize=7, pad=2)
         return figure
 
 
@@ -83,7 +87,7 @@ def maximize(
     seed: int = 0,
     batch_size: int = 64,
     progress: Progress | None = None,
-    steps: int = 128,
+    steps: int = 40,
     rate: float = 0.05,
     parametrisation: Parametrisation = "fourier",
     clip: bool = True,
@@ -91,13 +95,13 @@ def maximize(
     blur: float = 0.0,
     blur_every: int = 4,
     l2: float = 0.0,
-    tv: float = 0.0,
+    tv: float = 0.003,
     radius: float | None = None,
     **args: Any,
 ) -> Maxima:
     """Images that drive ``channels`` of ``layer`` most: the mean of the map, or the unit at ``position`` (row, column).
 
-    Without a ``layer``, the network's logits: ``channels`` are classes. Without ``channels``, the first nine. What a
+    Without a ``layer``, the network's logits: ``channels`` are classes. Without ``channels``, the first ten. What a
     ReLU put out is maximised before that ReLU, which would hide where to go. ``size`` (H, W) is the image's, the
     network's own if left out; of a layer in front of what needs a fixed size, any. The best of ``restarts`` starts
     from noise is kept. A start depends on ``seed``, channel and number alone. The other settings are those of
@@ -113,8 +117,9 @@ def maximize(
         image = blank(network, size)
         with torch.no_grad():
             count = maps_of(run(image), layer).shape[1]
-        chosen = range(min(9, count)) if channels is None else [channels] if isinstance(channels, int) else channels
+        chosen = range(min(10, count)) if channels is None else [channels] if isinstance(channels, int) else channels
         wanted = list(chosen)
+        titles = titles_of(network, layer, count)
         for channel in wanted:
             check_channel(channel, count, layer)
         starts = [(channel, number) for channel in wanted for number in range(restarts)]
@@ -131,6 +136,7 @@ def maximize(
         f"{name_of(network)}, {layer or 'logits'}: images that maximise a channel",
         layer,
         tuple(wanted),
+        tuple(titles[channel] for channel in wanted),
         position,
         seed,
         ascent,

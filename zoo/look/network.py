@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from zoo.creation import create_trained, info_of, preprocess
+from zoo.data.classes import class_names
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
@@ -117,6 +118,19 @@ def layers(model: str | nn.Module, **args: Any) -> tuple[Layer, ...]:
     return tuple(found.values())
 
 
+def titles_of(model: nn.Module, layer: str, count: int) -> tuple[str, ...]:
+    """What the ``count`` channels of ``layer`` are called: of the logits, their classes if these have names."""
+    info = info_of(model)
+    if not layer or layer in info.model.head:
+        try:
+            known = info.class_names or class_names(info.classes)
+        except UnknownNameError:
+            known = ()
+        if len(known) == count:
+            return known
+    return tuple(map(str, range(count)))
+
+
 def submodule(model: nn.Module, name: str) -> nn.Module:
     """The layer ``name``; raises :class:`UnknownNameError` that suggests the nearest."""
     modules = {known: module for known, module in model.named_modules() if known}
@@ -148,7 +162,12 @@ def captured(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tenso
 
 
 def as_maps(output: Tensor, layer: str) -> Tensor:
-    """B C H W of what ``layer`` put out: a vector B C has one place, tokens B T C have T in a row."""
+    """B C H W of what ``layer`` put out: a vector B C has one place, tokens B T C have T in a row.
+
+    B A C H W, as filters of A sizes and C orientations give, are A C maps.
+    """
+    if output.ndim == 5:
+        return output.flatten(1, 2)
     if output.ndim == 4:
         return output
     if output.ndim == 3:

@@ -190,11 +190,14 @@ def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], 
                 rows[name].append(outputs[name].flatten(1).half().cpu())  # halves what waits for the products
             done += len(batch)
             tell(done, n)
-    grams = {}
+    grams: dict[str, Tensor] = {}
     for name in names:
         flat = torch.cat(rows.pop(name)).float()
         flat = flat - flat.mean(0)
-        grams[name] = flat @ flat.T
+        gram = flat @ flat.T
+        is_new = not grams or not torch.equal(gram, [*grams.values()][-1])
+        if is_new or wanted:  # a part that changes nothing, dropout or flattening, would be a column twice
+            grams[name] = gram
     return grams
 
 

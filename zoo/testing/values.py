@@ -98,7 +98,7 @@ def traced(subject: Subject) -> None:
     """Traced by ``torch.jit.trace`` with two images, the network takes three; or it says that it cannot be traced."""
     module, more = subject.module, subject.images(batch=BATCH + 1)
     with torch.no_grad(), _quiet(), contextlib.suppress(ZooError):
-        other = torch.jit.trace(module, subject.images(), check_trace=False)
+        other = torch.jit.trace(module, subject.images(), check_trace=False)  # type: ignore[no-untyped-call]  # torch's
         try:
             got = other(more)
         except RuntimeError as error:
