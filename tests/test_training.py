@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zoo import tensorfile
-from zoo.data import ImageSet
+from zoo.data import ImageSet, load
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
 from zoo.spec import Preprocess
@@ -325,6 +325,46 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(TrainingError, match="cannot be resumed from"):
         run(tmp_path, resume=True)
+
+
+def test_one_directory_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    run(tmp_path, stop_after=1)
+    hold = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], 0), fcntl.LOCK_EX); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        with pytest.raises(TrainingError, match="is being trained in by another process"):
+            run(tmp_path, resume=True)
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+        other.communicate("\n")
+    run(tmp_path, resume=True)
+    assert len(rows(tmp_path)) == 4
+
+
+def test_images_replaced_under_the_same_labels_are_other_images(tmp_path: Path) -> None:
+    def folder(seed: int) -> ImageSet:
+        generator = torch.Generator().manual_seed(seed)
+        for number in range(8):
+            file = tmp_path / "data" / "ab"[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            side = 8 + number  # of several sizes: not resident
+            pixels = torch.randint(256, (side, side), generator=generator, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(file)
+        return load(tmp_path / "data")
+
+    recipe = Recipe(epochs=2, batch_size=8)
+    expected = run(tmp_path / "whole", recipe, folder(0))
+    run(tmp_path / "run", recipe, folder(0), stop_after=1)
+    with pytest.raises(TrainingError, match=r"data\.train\.files: the run has 'sha256:"):
+        run(tmp_path / "run", recipe, folder(1), resume=True)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    del config["data"]["train"]["files"]  # a run of an earlier Zoo
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert_same(run(tmp_path / "run", recipe, folder(0), resume=True), expected)
 
 
 @pytest.mark.parametrize(
