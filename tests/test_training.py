@@ -19,6 +19,7 @@ from zoo import tensorfile
 from zoo.data import ImageSet, load
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
+from zoo.evaluation import evaluate
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
 from zoo.training.averages import Average
@@ -180,6 +181,60 @@ def test_the_callers_random_numbers_and_mode_are_left_alone(tmp_path: Path) -> N
 
 def test_images_decoded_on_demand_train_the_same_network(tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]) -> None:
     assert_same(run(tmp_path, data=images(is_resident=False)), whole[1])
+
+
+class Drawing(nn.Module):
+    """Keeps what it draws in training, as dropout does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 4)
+        self.drawn: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.drawn.append(torch.rand(()).item())
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+def test_dropout_draws_anew_in_each_update_of_each_epoch(tmp_path: Path) -> None:
+    model = Drawing()
+    run(tmp_path, Recipe(epochs=3, batch_size=16), model=model)
+    assert len(model.drawn) == len(set(model.drawn)) == 3 * 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_images_held_out_are_scored_with_the_averaged_weights_in_the_recipes_precision(
+    tmp_path: Path, precision: Any
+) -> None:
+    recipe = Recipe(**{**RECIPE_FIELDS, "validation": 16, "precision": precision})
+    model = network()
+    run(tmp_path, recipe, model=model)  # ends as the average of its weights
+    held_out = split(images(), recipe).validation
+    assert held_out is not None
+    losses = {
+        dtype: evaluate(model, held_out, preprocess=PREPROCESS, device="cpu", dtype=dtype).loss
+        for dtype in ("float32", "bfloat16")
+    }
+    assert losses["float32"] != losses["bfloat16"]
+    assert rows(tmp_path)[-1]["val_loss"] == losses[precision]
+
+
+def test_the_log_tells_accuracy_in_per_cent(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    nn.init.zeros_(model[1].weight)
+    model[1].bias.data = torch.tensor([1.0, 0.0, 0.0, 0.0])  # always the first of four classes of 18 images
+    run(tmp_path, Recipe(epochs=1, batch_size=72, lr=0.0), model=model)
+    assert rows(tmp_path)[0]["train_top1"] == 25.0
+
+
+def test_a_pause_after_the_last_epoch_is_none(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, batch_size=16)
+    started = Run(tmp_path, stop_after=9, display=Silent())
+    train(network(), split(images(), recipe), recipe, started, preprocess=PREPROCESS, device="cpu")
+    assert not started.is_paused
+    assert len(rows(tmp_path)) == 2
 
 
 class TwoHeads(nn.Module):
