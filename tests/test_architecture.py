@@ -57,6 +57,7 @@ LAYERS = (
     "look",
     "training",
     "initial",
+    "calling",
     "hooks",
     "publishing",
     "original",
