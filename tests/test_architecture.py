@@ -64,6 +64,7 @@ LAYERS = (
     "look",
     "training",
     "initial",
+    "calling",
     "hooks",
     "publishing",
     "original",

@@ -198,6 +198,26 @@ def test_random_translation_stays_within_its_range():
         assert abs(offset.mean()) < 0.4
 
 
+def test_random_translation_of_an_oblong_image_is_in_shares_of_each_side():
+    batch = torch.zeros(500, 1, 11, 41, dtype=torch.uint8)
+    batch[:, :, 5, 20] = 255
+    moved = _augment(Augmentation(affine=Affine(translate=0.2)))(batch)[:, 0].float()
+    mass = moved.sum((1, 2))
+    rows = (moved.sum(2) * torch.arange(11)).sum(1) / mass - 5
+    columns = (moved.sum(1) * torch.arange(41)).sum(1) / mass - 20
+    assert 2.0 < rows.abs().max() < 2.3  # 0.2 * 11
+    assert 7.8 < columns.abs().max() < 8.3  # 0.2 * 41
+
+
+def test_random_magnification_fills_its_range():
+    batch = torch.zeros(500, 1, 41, 41, dtype=torch.uint8)
+    batch[:, :, 13:28, 13:28] = 255  # 15 x 15
+    sides = (_augment(Augmentation(affine=Affine(scale=(0.6, 1.4))))(batch).float() / 255).sum((1, 2, 3)).sqrt() / 15
+    assert sides.min().item() == pytest.approx(0.6, abs=0.03)
+    assert sides.max().item() == pytest.approx(1.4, abs=0.03)
+    assert sides.mean().item() == pytest.approx(1.0, abs=0.05)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

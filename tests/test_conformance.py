@@ -26,6 +26,30 @@ def test_a_plugin_that_keeps_its_promises_passes_every_check(tmp_path: Path, mon
         check()
 
 
+def test_a_network_without_learnable_parameters_passes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is fitted, not trained along a gradient: its tensors are buffers."""
+    fixed = """from torch import nn
+
+def fixed(module):
+    for name, value in list(module.named_parameters()):
+        delattr(module, name)
+        module.register_buffer(name, value.detach())
+    return module
+"""
+    changes = [
+        ("from torch import nn\n", fixed),
+        ("nn.Conv2d(in_chans, 4, 3, padding=1, bias=False)", "fixed(nn.Conv2d(in_chans, 4, 3, padding=1, bias=False))"),
+        ("nn.BatchNorm2d(4)", "fixed(nn.BatchNorm2d(4))"),
+        ("nn.Linear(4, num_classes) if", "fixed(nn.Linear(4, num_classes)) if"),
+        ("params=4 * 3 * 9 + 8 + 4 * 5 + 5", "params=0"),
+    ]
+    specimen.install(tmp_path, monkeypatch, *changes)
+    checks = checks_of("specimen")
+    assert "net-gradients" in {check.name for check in checks}
+    for check in checks:
+        check()
+
+
 BROKEN = {
     "a newer contract": ("plugin-usable", "api=1", "api=99", "needs plugin contract 99"),
     "an import that fails": ("plugin-usable", "from zoo.spec", "import absent\nfrom zoo.spec", "No module named"),

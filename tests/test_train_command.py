@@ -105,6 +105,20 @@ def test_the_command_that_scores_a_network_names_a_split_that_there_is(pictures:
             assert json.loads(ask(*command, "--json").stdout)["split"] == split
 
 
+def test_scoring_on_the_images_that_were_trained_on_is_said(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flat = shutil.copytree(pictures / "train", tmp_path / "flat")
+    ask(*TRAIN, "--data", flat, "--set", "epochs=1", "-o", tmp_path / "run")
+    weights = ["--weights", tmp_path / "run" / "model.safetensors"]
+    caplog.clear()
+    assert ask("evaluate", "resnet20", "--data", flat, *weights).exit_code == 0
+    assert "was trained on images of flat, which has no splits: the score says little of others" in caplog.text
+    caplog.clear()
+    assert ask("evaluate", "resnet20", "--data", pictures, "--split", "test", *weights).exit_code == 0
+    assert "was trained on images" not in caplog.text
+
+
 # ---- images of one's own -----------------------------------------------------------------------------------------
 
 

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zoo import tensorfile
-from zoo.data import ImageSet
+from zoo.data import ImageSet, load
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
+from zoo.evaluation import evaluate
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
 from zoo.training.averages import Average
@@ -182,6 +183,60 @@ def test_images_decoded_on_demand_train_the_same_network(tmp_path: Path, whole: 
     assert_same(run(tmp_path, data=images(is_resident=False)), whole[1])
 
 
+class Drawing(nn.Module):
+    """Keeps what it draws in training, as dropout does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 4)
+        self.drawn: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.drawn.append(torch.rand(()).item())
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+def test_dropout_draws_anew_in_each_update_of_each_epoch(tmp_path: Path) -> None:
+    model = Drawing()
+    run(tmp_path, Recipe(epochs=3, batch_size=16), model=model)
+    assert len(model.drawn) == len(set(model.drawn)) == 3 * 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_images_held_out_are_scored_with_the_averaged_weights_in_the_recipes_precision(
+    tmp_path: Path, precision: Any
+) -> None:
+    recipe = Recipe(**{**RECIPE_FIELDS, "validation": 16, "precision": precision})
+    model = network()
+    run(tmp_path, recipe, model=model)  # ends as the average of its weights
+    held_out = split(images(), recipe).validation
+    assert held_out is not None
+    losses = {
+        dtype: evaluate(model, held_out, preprocess=PREPROCESS, device="cpu", dtype=dtype).loss
+        for dtype in ("float32", "bfloat16")
+    }
+    assert losses["float32"] != losses["bfloat16"]
+    assert rows(tmp_path)[-1]["val_loss"] == losses[precision]
+
+
+def test_the_log_tells_accuracy_in_per_cent(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    nn.init.zeros_(model[1].weight)
+    model[1].bias.data = torch.tensor([1.0, 0.0, 0.0, 0.0])  # always the first of four classes of 18 images
+    run(tmp_path, Recipe(epochs=1, batch_size=72, lr=0.0), model=model)
+    assert rows(tmp_path)[0]["train_top1"] == 25.0
+
+
+def test_a_pause_after_the_last_epoch_is_none(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, batch_size=16)
+    started = Run(tmp_path, stop_after=9, display=Silent())
+    train(network(), split(images(), recipe), recipe, started, preprocess=PREPROCESS, device="cpu")
+    assert not started.is_paused
+    assert len(rows(tmp_path)) == 2
+
+
 class TwoHeads(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -325,6 +380,46 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(TrainingError, match="cannot be resumed from"):
         run(tmp_path, resume=True)
+
+
+def test_one_directory_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    run(tmp_path, stop_after=1)
+    hold = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], 0), fcntl.LOCK_EX); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        with pytest.raises(TrainingError, match="is being trained in by another process"):
+            run(tmp_path, resume=True)
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+        other.communicate("\n")
+    run(tmp_path, resume=True)
+    assert len(rows(tmp_path)) == 4
+
+
+def test_images_replaced_under_the_same_labels_are_other_images(tmp_path: Path) -> None:
+    def folder(seed: int) -> ImageSet:
+        generator = torch.Generator().manual_seed(seed)
+        for number in range(8):
+            file = tmp_path / "data" / "ab"[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            side = 8 + number  # of several sizes: not resident
+            pixels = torch.randint(256, (side, side), generator=generator, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(file)
+        return load(tmp_path / "data")
+
+    recipe = Recipe(epochs=2, batch_size=8)
+    expected = run(tmp_path / "whole", recipe, folder(0))
+    run(tmp_path / "run", recipe, folder(0), stop_after=1)
+    with pytest.raises(TrainingError, match=r"data\.train\.files: the run has 'sha256:"):
+        run(tmp_path / "run", recipe, folder(1), resume=True)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    del config["data"]["train"]["files"]  # a run of an earlier Zoo
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert_same(run(tmp_path / "run", recipe, folder(0), resume=True), expected)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,33 @@ def test_a_head_for_as_many_other_classes_is_new_too_and_one_for_the_same_is_kep
     assert "fc newly initialised for the 4 classes of columns" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "airbench94",
+        "alexnet_small",
+        "densenet_bc_40_12",
+        "dtp_mlp",
+        "fractalnet20_narrow",
+        "gcn4_3x3",
+        "googlenet_small",
+        "hmax",
+        "orn8_align",
+        "resnet20",
+        "ror3_56",
+        "scatter_linear",
+        "stn_cnn_mnist",
+        "vgg11",
+    ],
+)
+def test_a_new_head_has_the_type_and_lies_on_the_device_of_its_network(name: str) -> None:
+    with torch.device("meta"):
+        network: Any = zoo.create(name)
+    network.to(device="meta", dtype=torch.float64).reset_classifier(7)
+    for parameter in network.get_classifier().parameters():
+        assert (parameter.device.type, parameter.dtype) == ("meta", torch.float64)
+
+
 def test_the_new_head_follows_the_recipes_seed(tmp_path: Path, start: Path) -> None:
     first, again, other = (
         train(tmp_path / str(number), start, settings={"lr": 0.0, "seed": seed}).get_parameter("fc.weight")

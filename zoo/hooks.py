@@ -1,17 +1,15 @@
 """A model's own train and evaluate hooks, run by name."""
 
-import inspect
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from zoo import arguments, processes, registry
+from zoo import arguments, calling, processes, registry
 from zoo.creation import create_trained, info_of, require_classes
-from zoo.errors import DataError, PluginError, TrainingError, WeightsError, ZooError
+from zoo.errors import DataError, TrainingError, WeightsError
 from zoo.spec import Model
 
 if TYPE_CHECKING:
@@ -21,12 +19,10 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet, ImageStream
     from zoo.evaluation import Report
     from zoo.initial import Source
+    from zoo.load import ModelInfo
     from zoo.training import Recipe, Run, TrainingData
 
 log = logging.getLogger("zoo")
-
-_DEFAULT = Model("default", build="zoo.load:build")
-"""Whose hooks are Zoo's own."""
 
 TRAINED = "trained by zoo train"
 """How the origin of weights begins whose file holds the record of their training."""
@@ -61,7 +57,8 @@ def evaluate(
         raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
     images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
     evaluation.check_classes(model, images)
-    return _run_evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
+    _warn_of_training_images(info, images)
+    return calling.evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
 
 
 def train(
@@ -155,7 +152,7 @@ def _own_recipe(
     from zoo.data.sizes import training_images as known
     from zoo.training.choice import for_own_images
 
-    if known(images.name) or model.train != _DEFAULT.train:
+    if known(images.name) or model.train != calling.DEFAULT.train:
         return None
     height, width = model.preprocess.input_size[1:]
     return for_own_images(
@@ -194,7 +191,7 @@ def carry_out(
     initial.check_whitening(module, preprocess, recipe)
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
-    trained = _run_train(model, module, data, recipe, run, preprocess=preprocess, device=device)
+    trained = calling.train(model, module, data, recipe, run, preprocess=preprocess, device=device)
     if not run.is_paused:
         group = processes.current()
         described = record.describe(module, data, recipe, preprocess, run, group.device(device))
@@ -204,53 +201,20 @@ def carry_out(
     return trained
 
 
-def _run_evaluate(row: Model, model: "nn.Module", images: "ImageSet", **options: Any) -> "Report":
-    """What the model's evaluate hook reports, seen to follow from its counts."""
-    from zoo import claims, evaluation
+def _warn_of_training_images(info: "ModelInfo", images: "ImageSet") -> None:
+    """Says so where the weights' own record names the split that they are to be scored on."""
+    from zoo import tensorfile
 
-    hook = registry.hook(row.evaluate, row.requires)
-    taken = inspect.signature(hook).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
-        surplus = {name for name in options if name not in taken}
-        if "dtype" in surplus and options["dtype"] is not None:
-            raise PluginError(f"{row.evaluate}, which scores {row.name}, takes no dtype.", hint="Leave it out.")
-        options = {name: value for name, value in options.items() if name not in surplus}
-    with _blaming(row.evaluate, row.name):
-        report = hook(model, images, **options)
-    if row.evaluate == _DEFAULT.evaluate:
-        return cast("Report", report)
-    if not isinstance(report, evaluation.Report):
-        raise PluginError(f"{row.evaluate} returned {type(report).__name__}, expected zoo.evaluation.Report.")
+    if info.file is None:
+        return
     try:
-        return claims.confirm(report, images)
-    except ValueError as error:
-        raise PluginError(f"{row.evaluate}'s report on {row.name} cannot be right: {error}.") from None
-
-
-def _run_train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "nn.Module":
-    from torch import nn
-
-    hook = registry.hook(row.train, row.requires)
-    with _blaming(row.train, row.name):
-        trained = hook(module, *given, **options)
-    if not isinstance(trained, nn.Module):
-        raise PluginError(f"{row.train} returned {type(trained).__name__}, expected the trained network of {row.name}.")
-    return trained
-
-
-@contextmanager
-def _blaming(target: str, name: str) -> Iterator[None]:
-    """Within it, what a plugin's hook raises becomes an error that names the hook and the model."""
-    try:
-        yield
-    except ZooError:
-        raise
-    except Exception as error:  # a plugin's code may raise anything
-        if target in (_DEFAULT.train, _DEFAULT.evaluate):
-            raise
-        raise PluginError(
-            f"{target} failed for {name}: {type(error).__name__}: {error}", hint="zoo --debug ... shows where."
-        ) from error
+        learned = tensorfile.metadata(info.file)["run"]["data"]["train"]
+        if (learned["name"], learned["split"]) != (images.name, images.split):
+            return
+    except (WeightsError, LookupError, TypeError):
+        return  # of another origin
+    where = f"{images.name}/{images.split}" if images.split != "all" else f"{images.name}, which has no splits"
+    log.warning("%s was trained on images of %s: the score says little of others", info.name, where)
 
 
 def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:

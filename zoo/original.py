@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from zoo import hooks, hub, registry
 from zoo.creation import chosen_weights
 from zoo.errors import TrainingError, UnknownNameError, ZooError
-from zoo.hub import address
+from zoo.hub.embedded import Embedded
 from zoo.manifest import Weights
 from zoo.spec import Model
 
@@ -57,10 +57,11 @@ def find(name: str | Path) -> Original:
 def training_of(weights: Weights) -> dict[str, str]:
     """What the file of ``weights`` says of its training, for people, if it is at hand. Imports no torch."""
     try:
-        file, source = hub.cached(weights), address.parse(weights.hub)
-        if file is None and not source.is_local:
+        file = hub.cached(weights)
+        kind, _, package = weights.hub.partition(":")
+        if file is None and kind != "embedded":
             return {}
-        with file.open("rb") if file is not None else source.open(weights, 0) as stream:
+        with file.open("rb") if file is not None else Embedded(package).open(weights, 0) as stream:
             length = min(int.from_bytes(stream.read(8), "little"), _MAX_HEADER)
             header = json.loads(b"".join(_parts(stream, length)))
         run = json.loads(header["__metadata__"]["zoo"])["run"]

@@ -9,6 +9,7 @@
 """
 
 import json
+import os
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
@@ -22,6 +23,11 @@ from zoo.training import events
 from zoo.training.display import Display, Silent, choose_display
 from zoo.training.events import Events
 from zoo.training.recipe import Recipe
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # asked before it is used
 
 IDENTITY = ("model", "args", "init", "recipe", "data", "preprocess")
 """The parts of config.json that have to be the same for a training to be resumed."""
@@ -75,6 +81,8 @@ class Run:
         self.former_epochs: int | None = None
         """How many epochs a resumed run was to have until now, if that changes what is left of it."""
         self._events: Events | None = None
+        self._held: int | None = None
+        """The descriptor that holds the lock of the directory."""
 
     @property
     def config(self) -> Path:
@@ -129,9 +137,14 @@ class Run:
             kept = {key: held[key] for key in ("command", "source") if held.get(key)}
             config = {**config, **_earlier(held, config, self.checkpoint.exists()), **kept}
             self._change_length(held["recipe"]["epochs"], config["recipe"])
-        for file in self._files:
-            storage.discard_parts(file)
-        storage.replace(self.config, (json.dumps(config, indent=2) + "\n").encode())
+        self._hold()
+        try:
+            for file in self._files:
+                storage.discard_parts(file)
+            storage.replace(self.config, (json.dumps(config, indent=2) + "\n").encode())
+        except BaseException:
+            self.close()
+            raise
 
     def rewind(self, epoch: int) -> None:
         """Drops the log's rows of epochs later than ``epoch``: they will be written again."""
@@ -152,7 +165,31 @@ class Run:
         self.display.finish_epoch(row)
 
     def close(self) -> None:
+        """Ends what is shown, and lets other processes train here."""
         self.display.close()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def _hold(self) -> None:
+        """Keeps other processes from training here, for as long as this one does; raises :class:`TrainingError`."""
+        if fcntl is None or self._held is not None:
+            return
+        with storage.explained(self.config, 0):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            held = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            raise TrainingError(
+                f"{self.directory} is being trained in by another process.",
+                hint="Wait for it or stop it, or choose another directory (-o DIR).",
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(held)
+        else:
+            self._held = held
 
     def _change_length(self, before: int, recipe: Mapping[str, Any]) -> None:
         """Makes way for another number of epochs than the run was to have; refuses fewer than are done."""
@@ -196,7 +233,7 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
         if isinstance(before, dict) and isinstance(after, dict):
             for key in sorted({*before, *after}):
                 compare(f"{name}.{key}" if name else key, before.get(key), after.get(key))
-        elif before != after and name not in FREE:
+        elif before != after and name not in FREE and not (before is None and name.endswith(".files")):
             found.append((name, before, after))
 
     compare("", left, right)
