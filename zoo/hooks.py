@@ -110,11 +110,11 @@ def train(
             f"Training {name} would start from new weights, not from these.",
             hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
         )
-    if own := arguments.undeclared(found.model, args or {}):
+    if undeclared := arguments.undeclared(found.model, args or {}):
         log.warning(
             "%s: a file of its weights cannot set %s: give it again (--arg) whenever you load the trained network",
             name,
-            ", ".join(own),
+            ", ".join(undeclared),
         )
     images = training_images(data) if isinstance(data, str | Path) else data
     held_out = validation_images(data) if isinstance(data, str | Path) else None
