@@ -88,7 +88,7 @@ def check(command: str) -> None:
     words = shlex.split(command, comments=True)
     if "zoo" not in words:
         return
-    words = words[words.index("zoo") + 1 :]
+    words = [word for word in words[words.index("zoo") + 1 :] if word != "--debug"]
     found: click.Command = cli
     context = click.Context(cli, info_name="zoo")
     while isinstance(found, click.Group):
@@ -105,7 +105,7 @@ def check(command: str) -> None:
     except click.UsageError as error:
         raise AssertionError(f"{command}: {error.format_message()}") from error
     assert not left, f"{command}: too many arguments, {left}"
-    for parameter in ("name", "names", "model"):
+    for parameter in ("name", "names", "model") if context.info_name != "plugins" else ():
         value = given.get(parameter)
         for name in [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else ():
             check_name(command, name)
@@ -114,7 +114,7 @@ def check(command: str) -> None:
 def check_name(command: str, name: str) -> None:
     """A page's own weights have a tag that nobody else knows, but an architecture that is there."""
     arch = name.partition(".")[0]
-    if not re.search(r"[A-Z*?\[/]", name) and arch != "hello_net":
+    if not re.search(r"[A-Z*?\[/]", name) and arch not in ("hello", "hello_net"):
         registry.load().find(arch)
 
 
