@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +24,7 @@ from torch import nn
 import zoo
 from zoo import manifest, registry
 from zoo.cli import cli
-from zoo.convert import ConversionReport, convert, readers
+from zoo.convert import ConversionReport, Stated, convert, readers
 from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, TensorMismatchError, WeightsError
 from zoo.spec import KeyMap
 
@@ -180,6 +181,34 @@ def test_keras_applications_compute_the_same_here(theirs: str, model: str, tmp_p
     assert report.key_map == {"vgg16": "keras_vgg16", "vgg19": "keras_vgg19"}.get(model, "keras")
 
 
+INCEPTION = """
+for _ in range(BEFORE):  # other layers of the same process
+    keras.layers.Conv2D(1, 1), keras.layers.BatchNormalization()
+model = keras.applications.InceptionV3(weights=None, classifier_activation=None, classes=20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "key_map"), [(0, "keras_v3_from_0"), (1, "keras_v3")])
+def test_keras_inception_v3_computes_the_same_here_whatever_its_layers_are_numbered_from(
+    before: int, key_map: str, tmp_path: Path
+) -> None:
+    """Its normalisations have no scale, and its means do not count the padding."""
+    pixels = random_images(1, 3, 299, 299)
+    script = KERAS.replace("MODEL", INCEPTION.replace("BEFORE", str(before))).replace("FORMS", "False")
+    script = script.replace("gamma, beta, mean, variance = values", "beta, mean, variance = values")
+    script = script.replace("values = [1 + 0.2 * gamma, beta,", "values = [beta,")
+    script = script.replace("INPUT", "keras.applications.inception_v3.preprocess_input(images.copy())")
+    logits = keras_answer(script, tmp_path, pixels)
+    report = convert(tmp_path / "older.h5", "inception_v3", tmp_path / "out.safetensors")
+    assert report.key_map == key_map
+    torch.testing.assert_close(ours(report, pixels), logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max()))
+    assert sum(key.endswith(".bn.weight") for key in report.added) == 94
+    counted = zoo.create("inception_v3", weights=report.file, count_include_pad=True).eval()
+    with torch.inference_mode():
+        assert (counted(pixels / 127.5 - 1) - logits).abs().max() > 1e-2 * logits.abs().max()
+
+
 def test_the_variables_of_the_first_keras_are_known_by_their_old_names(tmp_path: Path) -> None:
     """vgg16_weights_tf_dim_ordering_tf_kernels.h5 says block1_conv1_W_1:0 and block1_conv1_b_1:0."""
     file = tmp_path / "old.h5"
@@ -266,6 +295,19 @@ def test_an_h5_that_expands_is_refused_before_it_does(tmp_path: Path) -> None:
     assert "ZOO_MAX_CHECKPOINT_BYTES" in caught.value.hint
 
 
+def test_a_keras_file_that_does_not_name_the_variables_of_a_normalisation_without_scale_is_refused(
+    tmp_path: Path,
+) -> None:
+    """With ``scale=False`` or ``center=False`` there are three of one shape: beta or gamma, mean, variance."""
+    file = tmp_path / "net.weights.h5"
+    with h5py.File(file, "w") as opened:
+        for number in range(3):
+            opened[f"layers/batch_normalization/vars/{number}"] = numpy.ones(6, "float32")
+    with pytest.raises(FileFormatError, match="which they are, the file does not say") as caught:
+        readers.read(file)
+    assert "model.save('NAME.h5')" in caught.value.hint
+
+
 def test_a_keras_archive_is_refused_with_the_way_out(tmp_path: Path) -> None:
     file = tmp_path / "net.keras"
     file.write_bytes(b"PK\x03\x04")
@@ -322,6 +364,45 @@ def test_an_onnx_file_gives_its_initialisers_and_the_same_logits(beside: str, sm
         numpy.testing.assert_allclose(converted(images).numpy(), theirs, rtol=1e-4, atol=1e-5)
     assert report.dropped == ["shape"]
     assert report.added == ["norm.num_batches_tracked"]
+
+
+TRAINED = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+
+
+def exported(module: nn.Module, file: Path, images: torch.Tensor, **how: Any) -> numpy.ndarray:
+    """What ONNX's reference gives ``images`` after torch exported ``module`` to ``file``."""
+    pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
+    from onnx.reference import ReferenceEvaluator
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of an exporter to come
+        torch.onnx.export(module.eval(), (images,), str(file), dynamo=False, input_names=["images"], **how)
+    [theirs] = ReferenceEvaluator(str(file)).run(None, {"images": images.numpy()})
+    return theirs
+
+
+def test_a_trunk_that_torch_exported_to_onnx_gives_the_same_features(tmp_path: Path) -> None:
+    """Torch's exporter stores equal tensors once: of a network's untrained normalisations only the first remain."""
+    module, images = zoo.create("resnet20", num_classes=0), random_images(2, 3, 32, 32) / 255
+    file, out = tmp_path / "trunk.onnx", tmp_path / "out.safetensors"
+    theirs = exported(module, file, images, **TRAINED)
+    with pytest.raises(TensorMismatchError, match=r"missing     fc\.weight") as caught:
+        convert(file, "resnet20", out, key_map="as-is")
+    assert "--trunk" in caught.value.hint
+    report = convert(file, "resnet20", out, key_map="as-is", stated=Stated(trunk=True))
+    converted = zoo.create("resnet20", weights=report.file).eval()
+    with torch.inference_mode():
+        features = converted(images)
+    assert features.shape == (2, 64)
+    numpy.testing.assert_allclose(features.numpy(), theirs, rtol=1e-4, atol=1e-5)
+    assert [key for key in report.added if "num_batches" not in key] == []
+
+
+def test_an_onnx_file_exported_with_folded_normalisations_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    exported(zoo.create("resnet20"), tmp_path / "net.onnx", torch.zeros(1, 3, 32, 32))
+    with pytest.raises(FileFormatError, match="tensors of convolutions have lost their names") as caught:
+        readers.read(tmp_path / "net.onnx")
+    assert "do_constant_folding=False" in caught.value.hint
 
 
 @pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "link"])
@@ -421,6 +502,7 @@ def test_a_key_map_that_does_not_fit_is_told_and_writes_nothing(
         {"transpose": (("x", (), (0, 2)),)},
         {"transpose": (("(", (), (0, 1)),)},
         {"fold_bias": (("(", "x"),)},
+        {"ones": ("(",)},
         {"input_scale": 0.0},
         {"input_order": "gbr"},
     ],

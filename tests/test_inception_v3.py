@@ -169,6 +169,13 @@ def test_average_pools_count_the_padding_as_zeros() -> None:
         assert means[2, 2].item() == pytest.approx(1)
 
 
+def test_average_pools_of_tensorflow_and_keras_leave_the_padding_out() -> None:
+    pools = [module for module in on_meta(count_include_pad=False).modules() if isinstance(module, nn.AvgPool2d)]
+    assert len(pools) == 9
+    for pool in pools:
+        torch.testing.assert_close(pool(torch.ones(1, 1, 5, 5)), torch.ones(1, 1, 5, 5))
+
+
 def test_the_filters_begin_cut_off_at_two_standard_deviations(fresh: InceptionV3) -> None:
     """torchvision's bounds of -2 and 2 are twenty of them, and cut off nothing."""
     kept = 0.87963  # standard deviation of N(0, 1) within [-2, 2]

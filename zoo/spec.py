@@ -165,6 +165,8 @@ class KeyMap(Spec, frozen=True):
     ``fold_bias`` holds (regular expression of a convolution's bias, replacement that gives the running mean
     behind it): ours have no bias there, so it is taken off that mean. ``norm_eps`` is the epsilon of the
     lineage's batch normalisation and ours: the difference is added to the variances.
+    ``ones`` holds regular expressions of keys that the lineage lacks because it multiplies by 1: Keras's
+    normalisations with ``scale=False``.
     ``input_order`` and ``input_scale`` are what the lineage's first layer, the model's ``stem``, takes; it is
     made to take RGB in [0, 1] instead, less the mean that ``preprocess`` gives.
 
@@ -178,6 +180,7 @@ class KeyMap(Spec, frozen=True):
     transpose: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     fold_bias: tuple[tuple[str, str], ...] = ()
     norm_eps: tuple[float, float] | None = None
+    ones: tuple[str, ...] = ()
     input_order: Literal["rgb", "bgr"] = "rgb"
     input_scale: float = 1.0
     args: Mapping[str, Any] = {}
@@ -188,7 +191,7 @@ class KeyMap(Spec, frozen=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         rewritten = [old for old, _ in (*self.rename, *self.fold_bias)]
-        for pattern in (*rewritten, *self.drop, *(pattern for pattern, _, _ in self.transpose)):
+        for pattern in (*rewritten, *self.drop, *self.ones, *(pattern for pattern, _, _ in self.transpose)):
             try:
                 re.compile(pattern)
             except re.error as error:

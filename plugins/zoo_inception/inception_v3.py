@@ -6,8 +6,9 @@ torchvision's, which are timm's.
 
 Faithful: the modules, batch normalisation in the auxiliary classifier too, labels smoothed (recipe).
 Deviates: the stem is not table 1's. Means over 3x3 count the padding as zeros, as in torchvision and timm;
-TensorFlow's do not. The paper states no initialisation: filters are drawn with torchvision's deviations,
-cut off at two of them. Dropout is 0.2, as in TF-Slim; torchvision has 0.5.
+TensorFlow's and Keras's do not, which ``count_include_pad=False`` gives. The paper states no initialisation:
+filters are drawn with torchvision's deviations, cut off at two of them. Dropout is 0.2, as in TF-Slim;
+torchvision has 0.5.
 """
 
 from torch import Tensor, nn
@@ -17,15 +18,15 @@ from zoo_inception.blocks import ConvUnit, concatenate
 from zoo_inception.network import Network, unit
 
 
-def _average() -> nn.AvgPool2d:
-    """3x3 means in which the padding counts as zeros: torchvision's and timm's, not TensorFlow's."""
-    return nn.AvgPool2d(kernel_size=3, stride=1, padding=1, count_include_pad=True)
+def _average(count_include_pad: bool) -> nn.AvgPool2d:
+    """3x3 means; the padding counts as zeros in torchvision and timm, and does not in TensorFlow and Keras."""
+    return nn.AvgPool2d(kernel_size=3, stride=1, padding=1, count_include_pad=count_include_pad)
 
 
 class InceptionA(nn.Module):
     """Figure 5, with one 5x5 kept: 1x1, 5x5, two 3x3, pool; B ``in_chans`` h w to B (224 + ``pool_chans``) h w."""
 
-    def __init__(self, in_chans: int, pool_chans: int) -> None:
+    def __init__(self, in_chans: int, pool_chans: int, *, count_include_pad: bool) -> None:
         super().__init__()
         self.branch1x1 = unit(in_chans, 64, 1)
         self.branch5x5_1 = unit(in_chans, 48, 1)
@@ -33,7 +34,7 @@ class InceptionA(nn.Module):
         self.branch3x3dbl_1 = unit(in_chans, 64, 1)
         self.branch3x3dbl_2 = unit(64, 96, 3)
         self.branch3x3dbl_3 = unit(96, 96, 3)
-        self.pool = _average()
+        self.pool = _average(count_include_pad)
         self.branch_pool = unit(in_chans, pool_chans, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class InceptionB(nn.Module):
 class InceptionC(nn.Module):
     """Figure 6 with n = 7: 1x1, 7x7 and two 7x7 as 1x7 and 7x1 of ``width``, pool; B 768 h w to B 768 h w."""
 
-    def __init__(self, in_chans: int, width: int) -> None:
+    def __init__(self, in_chans: int, width: int, *, count_include_pad: bool) -> None:
         super().__init__()
         self.branch1x1 = unit(in_chans, 192, 1)
         self.branch7x7_1 = unit(in_chans, width, 1)
@@ -72,7 +73,7 @@ class InceptionC(nn.Module):
         self.branch7x7dbl_3 = unit(width, width, (1, 7))
         self.branch7x7dbl_4 = unit(width, width, (7, 1))
         self.branch7x7dbl_5 = unit(width, 192, (1, 7))
-        self.pool = _average()
+        self.pool = _average(count_include_pad)
         self.branch_pool = unit(in_chans, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class InceptionD(nn.Module):
 class InceptionE(nn.Module):
     """Figure 7: 1x1, 3x3 as 1x3 beside 3x1, the same behind a 3x3, pool; B ``in_chans`` h w to B 2048 h w."""
 
-    def __init__(self, in_chans: int) -> None:
+    def __init__(self, in_chans: int, *, count_include_pad: bool) -> None:
         super().__init__()
         self.branch1x1 = unit(in_chans, 320, 1)
         self.branch3x3_1 = unit(in_chans, 384, 1)
@@ -113,7 +114,7 @@ class InceptionE(nn.Module):
         self.branch3x3dbl_2 = unit(448, 384, 3)
         self.branch3x3dbl_3a = unit(384, 384, (1, 3))
         self.branch3x3dbl_3b = unit(384, 384, (3, 1))
-        self.pool = _average()
+        self.pool = _average(count_include_pad)
         self.branch_pool = unit(in_chans, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -177,8 +178,11 @@ class InceptionV3(Network):
     aux_weight = 0.4
     """What the loss of the auxiliary classifier counts, of which that of the logits counts 1."""
 
-    def __init__(self, *, aux: bool, drop_rate: float, num_classes: int, in_chans: int) -> None:
+    def __init__(
+        self, *, aux: bool, count_include_pad: bool, drop_rate: float, num_classes: int, in_chans: int
+    ) -> None:
         super().__init__(num_features=2048, drop_rate=drop_rate)
+        means = {"count_include_pad": count_include_pad}
         self.Conv2d_1a_3x3 = unit(in_chans, 32, 3, 2)
         self.Conv2d_2a_3x3 = ConvUnit(32, 32, 3)
         self.Conv2d_2b_3x3 = unit(32, 64, 3)
@@ -186,18 +190,18 @@ class InceptionV3(Network):
         self.Conv2d_3b_1x1 = unit(64, 80, 1)
         self.Conv2d_4a_3x3 = ConvUnit(80, 192, 3)
         self.Pool2 = nn.MaxPool2d(kernel_size=3, stride=2)
-        self.Mixed_5b = InceptionA(192, pool_chans=32)
-        self.Mixed_5c = InceptionA(256, pool_chans=64)
-        self.Mixed_5d = InceptionA(288, pool_chans=64)
+        self.Mixed_5b = InceptionA(192, pool_chans=32, **means)
+        self.Mixed_5c = InceptionA(256, pool_chans=64, **means)
+        self.Mixed_5d = InceptionA(288, pool_chans=64, **means)
         self.Mixed_6a = InceptionB(288)
-        self.Mixed_6b = InceptionC(768, 128)
-        self.Mixed_6c = InceptionC(768, 160)
-        self.Mixed_6d = InceptionC(768, 160)
-        self.Mixed_6e = InceptionC(768, 192)
+        self.Mixed_6b = InceptionC(768, 128, **means)
+        self.Mixed_6c = InceptionC(768, 160, **means)
+        self.Mixed_6d = InceptionC(768, 160, **means)
+        self.Mixed_6e = InceptionC(768, 192, **means)
         self.AuxLogits = AuxiliaryClassifier(768) if aux else None
         self.Mixed_7a = InceptionD(768)
-        self.Mixed_7b = InceptionE(1280)
-        self.Mixed_7c = InceptionE(2048)
+        self.Mixed_7b = InceptionE(1280, **means)
+        self.Mixed_7c = InceptionE(2048, **means)
         self.feature_info = [
             {"num_chs": 64, "reduction": 2, "module": "Conv2d_2b_3x3"},
             {"num_chs": 192, "reduction": 4, "module": "Conv2d_4a_3x3"},
@@ -260,7 +264,17 @@ class InceptionV3(Network):
 
 
 def inception_v3(
-    *, aux: bool = False, drop_rate: float = 0.2, num_classes: int = 1000, in_chans: int = 3
+    *,
+    aux: bool = False,
+    count_include_pad: bool = True,
+    drop_rate: float = 0.2,
+    num_classes: int = 1000,
+    in_chans: int = 3,
 ) -> InceptionV3:
-    """The network for images of 299x299, or of 75x75 at least; ``aux`` adds the auxiliary classifier for training."""
-    return InceptionV3(aux=aux, drop_rate=drop_rate, num_classes=num_classes, in_chans=in_chans)
+    """The network for images of 299x299, or of 75x75 at least; ``aux`` adds the auxiliary classifier for training.
+
+    ``count_include_pad`` is whether means over 3x3 count the padding: torchvision's do, TensorFlow's do not.
+    """
+    return InceptionV3(
+        aux=aux, count_include_pad=count_include_pad, drop_rate=drop_rate, num_classes=num_classes, in_chans=in_chans
+    )

@@ -180,10 +180,13 @@ def _account(fitted: Fitted, model: Model, source: object) -> None:
 
 
 def _complete(fitted: Fitted, key: str, expected: Tensor) -> None:
-    """Supplies a counter that old files lack; gives a linear layer's weights the form of a convolution's."""
+    """Supplies a counter that old files lack, and ones; gives a linear layer's weights the form of a convolution's."""
     tensor = fitted.tensors.get(key)
     if tensor is None and key.endswith(".num_batches_tracked"):
         fitted.tensors[key] = torch.zeros((), dtype=torch.int64)
+        fitted.added.append(key)
+    elif tensor is None and any(re.search(pattern, key) for pattern in fitted.key_map.ones):
+        fitted.tensors[key] = torch.ones(expected.shape)
         fitted.added.append(key)
     elif tensor is not None and _is_flattened(tensor.shape, expected.shape):
         fitted.tensors[key] = tensor.reshape(expected.shape)

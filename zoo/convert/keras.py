@@ -30,7 +30,7 @@ def read(file: Path) -> dict[str, Tensor]:
     except FileFormatError:
         raise
     except WeightsError as error:
-        raise FileFormatError(f"{file}: {error.message}") from None
+        raise FileFormatError(f"{file}: {error.message}", hint=error.hint) from None
     except OSError as error:
         raise FileFormatError(f"{file}: not a usable HDF5 file: {error}") from None
     except Exception as error:  # h5py raises many kinds at damaged files
@@ -85,7 +85,10 @@ def _variables(group: Any, layer: str) -> tuple[str, ...]:
         return ("kernel", "bias")[: len(ranks)]
     if ranks == [1] * 4:
         return _NORM
-    raise WeightsError(f"layer {layer!r} has variables of {ranks} dimensions: which they are, the file does not say.")
+    raise WeightsError(
+        f"layer {layer!r} has variables of {ranks} dimensions: which they are, the file does not say.",
+        hint="In Keras, model.save('NAME.h5') writes their names too.",
+    )
 
 
 def _numbered(group: Any, h5py: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The initialisers of an ONNX file, under their own names; its graph is not looked at."""
+"""The initialisers of an ONNX file, under their own names; of its graph only which of them share their values."""
 
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,15 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
         raise FileFormatError(f"{file}: not a usable ONNX file: {type(error).__name__}: {error}") from None
     if not tensors:
         raise FileFormatError(f"{file}: its graph has no initialisers: there are no weights in it.")
+    if folded := [name for name in tensors if name.startswith("onnx::Conv")]:
+        raise FileFormatError(
+            f"{file}: {len(folded)} tensors of convolutions have lost their names ({folded[0]}, ...): "
+            "it was exported with normalisations folded into them.",
+            hint="torch.onnx.export(..., training=TrainingMode.PRESERVE, do_constant_folding=False) keeps them.",
+        )
+    for node in graph.node:  # torch's exporter stores equal tensors once, and the others as copies of that one
+        if node.op_type == "Identity" and node.input[0] in tensors:
+            tensors[node.output[0]] = tensors[node.input[0]]
     return tensors, {}, dropped
 
 
