@@ -181,6 +181,33 @@ def test_keras_applications_compute_the_same_here(theirs: str, model: str, tmp_p
     assert report.key_map == {"vgg16": "keras_vgg16", "vgg19": "keras_vgg19"}.get(model, "keras")
 
 
+RESNET8 = """
+from keras import layers
+def conv(x, width, stride=1, kernel=3):
+    return layers.Conv2D(width, kernel, strides=stride, padding="same")(x)
+inputs = keras.Input((33, 32, 3))
+x = layers.ReLU()(layers.BatchNormalization()(conv(inputs, 16)))
+for width, stride in ((16, 1), (32, 2), (64, 2)):
+    y = layers.ReLU()(layers.BatchNormalization()(conv(x, width, stride)))
+    y = layers.BatchNormalization()(conv(y, width))
+    shortcut = x if stride == 1 else conv(x, width, stride, kernel=1)
+    x = layers.ReLU()(layers.add([shortcut, y]))
+x = layers.GlobalAveragePooling2D()(x)
+model = keras.Model(inputs, layers.Dense(10)(x))
+"""
+
+
+@pytest.mark.slow
+def test_mlperf_tinys_resnet8_computes_the_same_here(tmp_path: Path) -> None:
+    """One side is odd: at stride 2 TensorFlow pads it on both sides, and an even one behind only."""
+    pixels = random_images(2, 3, 33, 32)
+    script = KERAS.replace("MODEL", RESNET8).replace("INPUT", "images").replace("FORMS", "False")
+    logits = keras_answer(script, tmp_path, pixels)
+    report = convert(tmp_path / "older.h5", "resnet8", tmp_path / "out.safetensors")
+    assert report.key_map == "mlperf_tiny"
+    torch.testing.assert_close(ours(report, pixels), logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max()))
+
+
 INCEPTION = """
 for _ in range(BEFORE):  # other layers of the same process
     keras.layers.Conv2D(1, 1), keras.layers.BatchNormalization()

@@ -1,6 +1,7 @@
 """The resnet family against the papers' tables, torchvision, timm, pytorchcv and public weights."""
 
 import importlib
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from zoo_resnet import plugin
 from zoo_resnet.model import BasicBlock, Bottleneck, ResNet, cifar_resnet, resnet
 from zoo_resnet.preact import PreActResNet, preact_resnet
 from zoo_resnet.shortcut import ZeroPadShortcut
+from zoo_resnet.tiny import tiny_resnet
 
 MODELS = {model.name: model for model in plugin.models}
 KEY_MAPS = {key_map.name: key_map for key_map in plugin.key_maps}
@@ -86,6 +88,13 @@ def test_a_plain_network_has_the_parameters_of_option_a(depth: int) -> None:
     plain, residual = on_meta(f"plain{depth}"), on_meta(f"resnet{depth}", shortcut="A")
     assert list(plain.state_dict()) == list(residual.state_dict())
     assert MODELS[f"plain{depth}"].params == params_of(plain) == params_of(residual)
+
+
+def test_resnet8_has_the_78_666_parameters_that_keras_counts_of_which_480_are_not_learnt() -> None:
+    network = on_meta("resnet8")
+    statistics = [tensor for key, tensor in network.named_buffers() if "num_batches" not in key]
+    assert params_of(network) + sum(tensor.numel() for tensor in statistics) == 78_666
+    assert sum(tensor.numel() for tensor in statistics) == 480
 
 
 @pytest.mark.parametrize(("depth", "params"), [(164, 1_703_258), (1001, 10_327_706)])
@@ -292,9 +301,9 @@ def test_a_unit_that_keeps_its_shape_adds_its_untouched_input() -> None:
 # ---- The interface ----
 
 
-@pytest.mark.parametrize("build", [cifar_resnet, preact_resnet])
+@pytest.mark.parametrize("build", [partial(cifar_resnet, depth=20), partial(preact_resnet, depth=20), tiny_resnet])
 def test_features_and_head_compose_to_the_logits(build: Any) -> None:
-    network = build(depth=20).eval()
+    network = build().eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = network.forward_features(images)
@@ -310,7 +319,7 @@ def test_features_and_head_compose_to_the_logits(build: Any) -> None:
         assert network.num_classes == 7
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet20", "preact_resnet164"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet8", "resnet20", "preact_resnet164"])
 def test_feature_info_tells_the_channels_and_the_reduction(name: str) -> None:
     network = on_meta(name).eval()
     size = MODELS[name].preprocess.input_size

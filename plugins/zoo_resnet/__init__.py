@@ -1,7 +1,7 @@
 """Residual networks, their plain counterparts, and pre-activation.
 
 He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition", and 2016, "Identity
-Mappings in Deep Residual Networks".
+Mappings in Deep Residual Networks". ``resnet8`` is the MLPerf Tiny benchmark's (Banbury et al. 2021).
 
 Faithful: the depths of table 1 and of section 4.2, the shortcut options A, B and C
 (``shortcut="A"``, ..., ``"none"`` for a plain network), He's initialisation; of the second paper
@@ -13,6 +13,8 @@ CIFAR networks option A. Zero channels are appended at the end, as in fb.resnet.
 akamaster's lineage need ``zero_channels="split"``. The second paper's 110 layers are in no file of
 its authors: here they are basic units with the shortcuts of their bottleneck file.
 """
+
+from collections.abc import Iterable
 
 from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
@@ -28,8 +30,18 @@ HE_2016 = Paper(
     year=2016,
     url="https://arxiv.org/abs/1603.05027",
 )
+BANBURY_2021 = Paper(
+    title="MLPerf Tiny Benchmark",
+    authors="Colby Banbury, Vijay Janapa Reddi, Peter Torelli, Jeremy Holleman, Nat Jeffries, Csaba Kiraly, "
+    "Pietro Montino, David Kanter, Sebastian Ahmed, Danilo Pau, et al.",
+    year=2021,
+    url="https://arxiv.org/abs/2106.07597",
+)
 IMAGENET = Preprocess()
 CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+PIXELS = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+"""Values as they are, in [0, 255]."""
 
 
 def _imagenet(name: str, depth: int, *, params: int, macs: int, is_plain: bool = False) -> Model:
@@ -82,6 +94,20 @@ def _preact(name: str, depth: int, *, bottleneck: bool, params: int, macs: int) 
     )
 
 
+RESNET8 = Model(
+    "resnet8",
+    build="zoo_resnet.tiny:tiny_resnet",
+    paper=BANBURY_2021,
+    preprocess=PIXELS,
+    params=78_186,
+    macs=12_501_632,
+    num_classes=10,
+    head=("fc",),
+    stem=("conv1",),
+    stages=("act1", "layer1", "layer2", "layer3"),
+    note="for 32x32 images with values in [0, 255], MLPerf Tiny's",
+)
+
 KERAS = KeyMap(
     "keras",
     rename=(
@@ -115,6 +141,33 @@ KERAS = KeyMap(
     origin="keras.applications, ResNet50, 101 or 152 (v1): biases of convolutions and Keras's epsilon folded into the "
     "normalisation behind, the first layer turned to R, G, B in [0, 1] less the mean",
 )
+_CONVOLUTIONS_8 = (
+    *("conv1", "layer1.0.conv1", "layer1.0.conv2"),
+    *(f"layer{n}.0.{part}" for n in (2, 3) for part in ("conv1", "conv2", "downsample")),
+)
+_NORMS_8 = ("bn1", *(f"layer{n}.0.bn{m}" for n in (1, 2, 3) for m in (1, 2)))
+
+
+def _numbered(kind: str, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Keras calls the layers of one kind ``kind``, ``kind_1``, ``kind_2``, ..."""
+    return tuple((rf"^{kind}{f'_{n}' if n else ''}\.", f"{name}.") for n, name in enumerate(names))
+
+
+MLPERF_TINY = KeyMap(
+    "mlperf_tiny",
+    rename=(
+        *_numbered("conv2d", _CONVOLUTIONS_8),
+        *_numbered("batch_normalization", _NORMS_8),
+        (r"^dense\.", "fc."),
+        (r"\.(kernel|gamma)$", ".weight"),
+        (r"\.beta$", ".bias"),
+        (r"\.moving_mean$", ".running_mean"),
+        (r"\.moving_variance$", ".running_var"),
+    ),
+    transpose=((r"(conv\d|downsample)\.weight$", (), (3, 2, 0, 1)), (r"^fc\.weight$", (), (1, 0))),
+    classes="cifar10",
+    origin="mlcommons/tiny, resnet_v1_eembc with 16 filters, in Keras",
+)
 
 plugin = Plugin(
     name="resnet",
@@ -127,6 +180,7 @@ plugin = Plugin(
         _imagenet("resnet152", 152, params=60_192_808, macs=11_513_626_624),
         _imagenet("plain18", 18, params=11_515_688, macs=1_794_805_760, is_plain=True),
         _imagenet("plain34", 34, params=21_623_848, macs=3_644_493_824, is_plain=True),
+        RESNET8,
         _cifar("resnet20", 20, params=269_722, macs=40_551_040),
         _cifar("resnet32", 32, params=464_154, macs=68_862_592),
         _cifar("resnet44", 44, params=658_586, macs=97_174_144),
@@ -170,6 +224,7 @@ plugin = Plugin(
             origin="chenyaofo/pytorch-cifar-models, option B",
         ),
         KERAS,
+        MLPERF_TINY,
     ),
     file_args={
         "shortcut": Argument(("A", "B", "C", "none")),
