@@ -18,7 +18,7 @@ from zoo import data as datasets
 from zoo import look
 from zoo.cli import cli
 from zoo.data import ImageSet
-from zoo.errors import DataError, UnknownNameError
+from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.look.network import as_input, as_pixels, captured, opened
 from zoo.look.similarity import cka
 from zoo.look.transforms import STRENGTHS, transform
@@ -71,6 +71,22 @@ def test_maps_are_what_the_layer_puts_out() -> None:
     assert found.facts()["shape"] == [16, 32, 32]
     torch.testing.assert_close(found.image, torch.from_numpy(numpy.array(picture())).permute(2, 0, 1) / 255)
     assert look.features(network, picture(), "fc").maps.shape == (10, 1, 1)
+
+
+def test_a_layer_that_puts_out_images_is_shown_as_pixels_before_and_after(tmp_path: Path) -> None:
+    """A spatial transformer that turns by a quarter: each point (x, y) of its output is found at (-y, x)."""
+    network = zoo.create("stn_cnn_mnist")
+    with torch.no_grad():
+        network.transformer.theta.bias.copy_(torch.tensor([0.0, -1, 0, 1, 0, 0]))
+    pixels = torch.rand(3, 1, 42, 42, generator=torch.Generator().manual_seed(0))
+    known = network.zoo_info.preprocess
+    images = [(image - known.mean[0]) / known.std[0] for image in pixels]
+    found = look.before_and_after(network, images, "transformer")
+    torch.testing.assert_close(found.before, pixels)
+    torch.testing.assert_close(found.after, pixels.rot90(1, (2, 3)), rtol=0, atol=1e-4)
+    assert found.save(tmp_path / "pairs.png").stat().st_size > 0
+    with pytest.raises(WeightsError, match=r"features\.conv1 puts out 32 x 34 x 34, not images of 1 x 42 x 42"):
+        look.before_and_after(network, images, "features.conv1")
 
 
 def test_an_unknown_layer_suggests_the_nearest() -> None:
@@ -326,6 +342,10 @@ def test_the_commands_answer_in_json(tmp_path: Path) -> None:
     [
         (["features", "resnet20.c10", "--layer", "layer1"], "either --image FILE or --data"),
         (["features", "resnet20.digits", "--layer", "layer1", "--data", "digits", "--index", "999"], "360 images"),
+        (
+            ["features", "resnet20.c10", "--layer", "conv1", "--image", __file__, "--index", "1", "--index", "2"],
+            "--data",
+        ),
         (["invariance", "resnet20.digits", "--data", "digits", "--transform", "rotation=a"], "rotation=0,45,90"),
         (["filter", "resnet20.c10"], "Did you mean 'filters'"),
     ],

@@ -10,6 +10,6 @@ for method in grad_cam occlusion gradient guided_backprop; do
     zoo look attribute resnet20.c10 --index 4 --method $method -o attribute_resnet20_$method.png
 done
 zoo look maximize resnet20.c10 --channel 0 --channel 1 --channel 4 --channel 7 --channel 8 --channel 9 \
-    --steps 40 --tv 0.003 -o maximize_resnet20_logits.png
+    -o maximize_resnet20_logits.png
 zoo look maximize alexnet_small.c10 --layer features.4 --unit 7 7 --channel 37 --channel 53 --channel 61 --channel 78 \
-    --steps 40 -o maximize_alexnet_small_features4.png
+    -o maximize_alexnet_small_features4.png

@@ -103,14 +103,17 @@ def diagnose(open_model: Callable[[], Any], **shown: Any) -> None:
 @click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An image file.")
 @click.option("--data", help="A data set, in place of an image.")
 @click.option("--split", default="test", show_default=True)
-@click.option("--index", default=0, show_default=True, type=click.IntRange(min=0), help="Which of its images.")
+@click.option(
+    "--index", "indices", multiple=True, default=(0,), show_default="0", type=click.IntRange(min=0),
+    help="Which of its images. Several, of a layer that puts out images: each above what becomes of it.",
+)  # fmt: skip
 def features(
     open_model: Callable[[], Any],
     layer: str,
     image: Path | None,
     data: str | None,
     split: str,
-    index: int,
+    indices: tuple[int, ...],
     **shown: Any,
 ) -> None:
     """Show what a layer makes of an image."""
@@ -118,14 +121,21 @@ def features(
     from zoo.cli.looking import pick_image
 
     with only_answers():
-        found: FeatureMaps = looking.features(open_model(), pick_image(image, data, split, index), layer)
+        if len(indices) > 1:
+            if image is not None:
+                raise click.UsageError("Several --index take --data DATA, not --image FILE.")
+            pictures = [pick_image(image, data, split, index) for index in indices]
+            pairs = looking.before_and_after(open_model(), pictures, layer)
+            changes = ", ".join(f"{change:.3f}" for change in pairs.facts()["changes"])
+            return present(pairs, [("mean change of a pixel", changes)], **shown)
+        found: FeatureMaps = looking.features(open_model(), pick_image(image, data, split, indices[0]), layer)
     numbers = found.facts()
     facts = [
         ("maps", " x ".join(map(str, numbers["shape"]))),
         ("strongest", ", ".join(map(str, found.strongest(8)))),
         ("silent", f"{numbers['silent']} channels"),
     ]
-    present(found, facts, **shown)
+    return present(found, facts, **shown)
 
 
 @click.command()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.look.attribution import attribute
     from zoo.look.deconvnet import deconv, project
     from zoo.look.first_layer import diagnose, filters
-    from zoo.look.maps import features
+    from zoo.look.maps import before_and_after, features
     from zoo.look.maximization import maximize
     from zoo.look.network import layers
     from zoo.look.receptive import receptive_field
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attribute": "zoo.look.attribution",
+    "before_and_after": "zoo.look.maps",
     "deconv": "zoo.look.deconvnet",
     "diagnose": "zoo.look.first_layer",
     "features": "zoo.look.maps",
@@ -47,6 +48,7 @@ _HOMES = {
 
 __all__ = [
     "attribute",
+    "before_and_after",
     "deconv",
     "diagnose",
     "features",

@@ -1,12 +1,14 @@
 """Feature maps: what a layer makes of an image."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import WeightsError
 from zoo.look.network import Picture, as_input, as_maps, as_pixels, captured, name_of, opened, title_of, titles_of
 from zoo.look.result import Look, new_figure
 
@@ -84,6 +86,62 @@ def features(model: str | nn.Module, image: Picture, layer: str, **args: Any) ->
             maps,
             as_pixels(network, inputs)[0],
             titles_of(network, layer, len(maps)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class BeforeAfter(Look):
+    """Images ``before`` and ``after`` ``layer``, both B C H W in [0, 1]."""
+
+    layer: str
+    before: Tensor
+    after: Tensor
+
+    def facts(self) -> dict[str, Any]:
+        changes = (self.after - self.before).abs().flatten(1).mean(1)
+        return {"layer": self.layer, "shape": list(self.after.shape), "changes": changes.tolist()}
+
+    def figure(self) -> "Figure":
+        """Pairs, ten in a row: each image above what the layer makes of it."""
+        count = len(self.before)
+        columns = min(count, 10)
+        rows = math.ceil(count / columns)
+        figure = new_figure(max(columns, 4), 2.2 * rows + 0.5, self.caption)
+        axes = figure.subplots(2 * rows, columns, squeeze=False)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for index in range(count):
+            row, column = divmod(index, columns)
+            show(axes[2 * row, column], self.before[index])
+            show(axes[2 * row + 1, column], self.after[index])
+        return figure
+
+
+def before_and_after(model: str | nn.Module, images: Sequence[Picture], layer: str, **args: Any) -> BeforeAfter:
+    """``images`` beside what ``layer`` of ``model``, which puts out images itself, makes of them.
+
+    For spatial transformers and their like. What the layer puts out is shown as the network's input is: mean and
+    standard deviation put back.
+
+    Raises:
+        WeightsError: The layer puts out something of another shape than the network's input.
+        UnknownNameError: There is no such layer; the nearest name is suggested.
+    """
+    with opened(model, **args) as network, captured(network, [layer]) as outputs, torch.no_grad():
+        inputs = torch.cat([as_input(network, image)[:1] for image in images])
+        network(inputs)
+        after = outputs[layer]
+        if after.shape != inputs.shape:
+            got, expected = (" x ".join(map(str, tensor.shape[1:])) for tensor in (after, inputs))
+            raise WeightsError(
+                f"{layer} puts out {got}, not images of {expected}.",
+                hint="Give one image (one --index) to see its maps.",
+            )
+        return BeforeAfter(
+            f"{name_of(network)}: {len(images)} images, and below each what {layer} makes of it",
+            layer,
+            as_pixels(network, inputs),
+            as_pixels(network, after),
         )
 
 
