@@ -55,11 +55,32 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return folder / "zoo"
 
 
+def _surroundings() -> tuple[object, ...]:
+    """What decides which plugins and hubs there are."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("ZOO_") and name != "ZOO_CACHE"}
+    return *sys.path, os.environ.get("HOME"), *sorted(settings.items())
+
+
+_usual = _surroundings()
+
+
 @pytest.fixture(autouse=True)
-def _fresh_registry() -> Iterator[None]:
-    """What a test changed about plugins is not what the next one sees."""
+def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test changed about plugins is not what the next one sees; a registry of the usual ones is kept."""
+    from zoo import discovery, registry
+
+    read_under = []
+    discover = discovery.discover
+
+    def recorded() -> Iterator[object]:
+        read_under.append(_surroundings())
+        return discover()
+
+    monkeypatch.setattr(discovery, "discover", recorded)
     yield
-    if registry := sys.modules.get("zoo.registry"):
+    is_usual = all(conditions == _usual for conditions in read_under)
+    is_read = registry.load.cache_info().currsize
+    if not is_usual or (is_read and any(row.status != "ok" for row in registry.load().plugins)):
         registry.clear()
 
 

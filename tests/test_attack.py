@@ -360,6 +360,7 @@ def test_many_images_fall_to_attacks_in_the_expected_order(cifar10: ImageSet, na
     expect_order(zoo.create(name), cifar10, epsilons, 32 / 255, limit=200, steps=20)
 
 
+@pytest.mark.may_skip  # its library takes a GPU's build of torch along
 def test_autoattack_is_stronger_than_pgd_and_leaves_the_network_and_chance_alone(digits: ImageSet) -> None:
     pytest.importorskip("pyautoattack", reason="needs zoo-vision[autoattack]")
     model, data = zoo.create(DIGITS).train(), robustness.thin(digits, 24)

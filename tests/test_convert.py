@@ -40,7 +40,7 @@ def save(state: object, file: Path) -> Path:
 @pytest.mark.parametrize(
     ("arch", "file", "correct"),
     [
-        ("resnet20", "resnet20-12fca82f.th", 9155),
+        pytest.param("resnet20", "resnet20-12fca82f.th", 9155, marks=pytest.mark.slow),
         pytest.param("resnet32", "resnet32-d509ac18.th", 9244, marks=pytest.mark.slow),
     ],
 )

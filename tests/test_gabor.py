@@ -417,6 +417,7 @@ def test_digits_are_neither_mirrored_nor_turned(dataset: str) -> None:
     assert (recipe.name, recipe.augment.flip, recipe.augment.affine) == ("fast_mnist", False, None)
 
 
+@pytest.mark.slow
 def test_it_learns_real_digits(tmp_path: Path) -> None:
     digits = data.load("digits", "train")
     settings = {"epochs": 4, "batch_size": 64, "augment.pad_crop": 2}

@@ -20,7 +20,7 @@ from torchvision.models.googlenet import Inception as TorchvisionInception
 from torchvision.models.googlenet import InceptionAux as TorchvisionAux
 
 import zoo
-from zoo import registry, tensorfile, training
+from zoo import data, registry, tensorfile, training
 from zoo.convert import convert
 from zoo.data import ImageSet
 from zoo.errors import SpecError
@@ -526,9 +526,10 @@ def test_the_row_is_trained_by_the_hook_that_adds_the_heads_and_the_small_ones_a
 
 
 def test_a_small_network_built_with_auxiliary_heads_is_trained_with_them_and_keeps_them(tmp_path: Path) -> None:
-    settings = {"epochs": 1, "batch_size": 1437, "input_size": 32}
+    settings = {"epochs": 1, "batch_size": 64, "input_size": 32}
     file = tmp_path / "run" / "model.safetensors"
-    zoo.train("googlenet_small", "digits", args={"aux": True}, recipe="default", settings=settings, output=file.parent)
+    images = data.load("digits", "train").subset(torch.arange(64), "train")
+    zoo.train("googlenet_small", images, args={"aux": True}, recipe="default", settings=settings, output=file.parent)
     assert {key.partition(".")[0] for key in tensorfile.read(file)} > {"aux1", "aux2"}
     assert zoo.create("googlenet_small", weights=file).has_auxiliary_heads
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 import pytest
+import samples
+import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
@@ -90,6 +92,26 @@ def test_convert_refuses_a_checkpoint_of_another_sha256(tmp_path: Path) -> None:
     assert not out.exists()
     ask("convert", file, "resnet20", "-o", out, "--sha256", digest[:8])
     assert out.exists()
+
+
+def test_state_says_which_of_a_checkpoints_states_is_converted(tmp_path: Path) -> None:
+    raw, averaged = (zoo.create("resnet20").state_dict() for _ in range(2))
+    torch.save({"state_dict": raw, "state_dict_ema": averaged}, tmp_path / "in.pth")
+
+    def converted(name: str, *words: object) -> Any:
+        file = tmp_path / f"{name}.safetensors"
+        ask("convert", tmp_path / "in.pth", f"resnet20.{name}", "-o", file, "--from", "as-is", *words)
+        return load_file(file)["conv1.weight"]
+
+    assert converted("default").equal(averaged["conv1.weight"])
+    assert converted("raw", "--state", "state_dict").equal(raw["conv1.weight"])
+
+
+def test_other_images_confirm_a_claim_only_if_they_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_DATA", str(samples.write(tmp_path / "sample")))
+    words = ["evaluate", "resnet20.c10", "--data", "cifar10", "--check"]
+    assert CliRunner().invoke(cli, words).exit_code == 1
+    assert CliRunner().invoke(cli, [*words, "--allow-other-images"]).exit_code == 0
 
 
 @pytest.mark.parametrize("size", [7, 360])

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,8 +117,10 @@ def test_a_second_user_of_a_shared_cache_fetches_though_the_first_ones_lock_is_n
         pass
     for folder in (cache.root(), *cache.root().iterdir()):
         folder.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents[:2], cache.root().parent):
-        folder.chmod(0o755)
+    above = {*tmp_path.parents, *cache.root().parents} - {*Path(tempfile.gettempdir()).parents}
+    for folder in above - {Path(tempfile.gettempdir())}:  # pytest keeps its folders from other users
+        folder.chmod(0o711)
+    tmp_path.chmod(0o755)
     os.seteuid(65534)
     try:
         assert hub.fetch(weights).read_bytes() == CONTENT

@@ -63,7 +63,11 @@ ASKED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         WeightsError,
         r"returns shape \(\d+, 10, 1\), expected \(images, classes\)",
     ),
-    "maps of five dimensions": (lambda: as_maps(torch.zeros(1, 2, 3, 4, 5), "s1"), WeightsError, r"s1 .*2, 3, 4, 5"),
+    "maps of six dimensions": (
+        lambda: as_maps(torch.zeros(1, 2, 3, 4, 5, 6), "s1"),
+        WeightsError,
+        r"s1 puts out shape \(1, 2, 3, 4, 5, 6\)",
+    ),
     "Grad-CAM at a vector": (
         lambda: look.attribute("resnet20.digits", DIGIT, "grad_cam", layer="fc"),
         WeightsError,

@@ -242,7 +242,7 @@ def test_option_a_appends_the_zeros_unless_asked_to_split_them() -> None:
 def akamaster(depth: int, file: str, **args: Any) -> ResNet:
     key_map = KEY_MAPS["akamaster"]
     checkpoint = torch.load(public_weights(f"akamaster/{file}"), map_location="cpu", weights_only=True)
-    tensors = renamed(checkpoint["state_dict"], *key_map.rename)
+    tensors = renamed(checkpoint["state_dict"], ("^module[.]", ""), *key_map.rename)
     network = cifar_resnet(depth=depth, **{**key_map.args, **args})
     keys = network.load_state_dict(tensors, strict=False)
     assert not keys.unexpected_keys

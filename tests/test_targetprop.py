@@ -173,7 +173,9 @@ def test_a_multilayer_perceptron_starts_orthogonal_and_its_first_layer_sees_all_
     torch.testing.assert_close(network.layers[0].linear(torch.ones(1, 1, 28, 28)).flatten(1), flat)
 
 
-@pytest.mark.parametrize("rule", ["dtp", "feedback_alignment", "backprop"])
+@pytest.mark.parametrize(
+    "rule", ["dtp", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("feedback_alignment", "backprop"))]
+)
 def test_each_rule_learns_digits_and_leaves_only_the_network(rule: str, tmp_path: Path) -> None:
     train = {"epochs": 12, "input_size": 28, "lr": 0.002}
     zoo.train("dtp_conv", "digits", args={"rule": rule}, recipe="fast_mnist", settings=train, output=tmp_path / "run")
