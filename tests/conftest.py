@@ -1,5 +1,6 @@
 """Fixtures of all tests: no test touches the user's caches, tokens or the network."""
 
+import itertools
 import os
 import signal
 import sys
@@ -38,7 +39,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ZOO_CACHE, an empty Hugging Face home, and no hub or token from outside."""
-    folder = tmp_path_factory.mktemp("cache")
+    # In a folder of their own and without pytest's numbering, which reads all names each time.
+    folder = tmp_path_factory.getbasetemp() / "caches" / str(next(_numbers))
+    folder.mkdir(parents=True)
     for name in [*os.environ]:
         if name.startswith(("ZOO_", "HF_", "HUGGING", "FSSPEC_")) and name not in ("ZOO_DATA", "ZOO_WEIGHTS"):
             monkeypatch.delenv(name)
@@ -62,6 +65,7 @@ def _surroundings() -> tuple[object, ...]:
 
 
 _usual = _surroundings()
+_numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +74,7 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from zoo import discovery, registry
 
     read_under = []
-    discover = discovery.discover
+    discover, load = discovery.discover, registry.load
 
     def recorded() -> Iterator[object]:
         read_under.append(_surroundings())
@@ -79,9 +83,8 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(discovery, "discover", recorded)
     yield
     is_usual = all(conditions == _usual for conditions in read_under)
-    is_read = registry.load.cache_info().currsize
-    if not is_usual or (is_read and any(row.status != "ok" for row in registry.load().plugins)):
-        registry.clear()
+    if not is_usual or (load.cache_info().currsize and any(row.status != "ok" for row in load().plugins)):
+        load.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,10 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
-
-import pytest
 
 import zoo
 from zoo import errors, registry
@@ -127,15 +125,26 @@ def layer_of(file: Path) -> str:
     return file.relative_to(ROOT / "zoo").parts[0].removesuffix(".py")
 
 
-def name_of(file: Path) -> str:
-    return str(file.relative_to(ROOT))
+def for_each(files: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """A test of all ``files`` in one: a test for each would cost more than what it checks."""
+
+    def decorate(test: Callable[[Path], None]) -> Callable[[], None]:
+        def whole() -> None:
+            assert files
+            for file in files:
+                test(file)
+
+        whole.__name__, whole.__doc__ = test.__name__, test.__doc__
+        return whole
+
+    return decorate
 
 
 def test_every_module_of_the_core_has_its_place_in_the_order() -> None:
     assert {layer_of(file) for file in CORE} - {"__init__"} == set(LAYERS)
 
 
-@pytest.mark.parametrize("file", CORE, ids=name_of)
+@for_each(CORE)
 def test_imports_run_one_way(file: Path) -> None:
     own = layer_of(file)
     allowed = set(LAYERS[: LAYERS.index(own) + 1]) if own != "__init__" else set(LAYERS)
@@ -149,7 +158,7 @@ def test_imports_run_one_way(file: Path) -> None:
             assert layer in allowed or (not layer and may_ask_package), f"{file}:{found.line} imports {found.module}"
 
 
-@pytest.mark.parametrize("file", CORE, ids=name_of)
+@for_each(CORE)
 def test_torch_and_optional_libraries_are_imported_only_where_they_may_be(file: Path) -> None:
     own = layer_of(file)
     for found in imports(file):
@@ -183,7 +192,7 @@ def test_asking_imports_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("file", CORE, ids=name_of)
+@for_each(CORE)
 def test_the_core_names_no_family(file: Path) -> None:
     """In identifiers, and in strings that are no prose; documentation may give an example."""
     plugins = [row.plugin for row in registry.load().plugins if row.plugin and row.is_builtin]
@@ -201,7 +210,7 @@ def test_the_core_names_no_family(file: Path) -> None:
                 assert not named.search(word.lower()), f"{file}:{getattr(node, 'lineno', 0)} names a family: {word!r}"
 
 
-@pytest.mark.parametrize("file", PLUGINS, ids=name_of)
+@for_each(PLUGINS)
 def test_plugins_import_the_public_zoo_and_torch_and_never_each_other(file: Path) -> None:
     own = file.relative_to(ROOT / "plugins").parts[0]
     for found in imports(file):
@@ -214,13 +223,13 @@ def test_plugins_import_the_public_zoo_and_torch_and_never_each_other(file: Path
             assert found.module == "zoo.spec" or top in sys.stdlib_module_names, f"{file}:{found.line}: rows alone here"
 
 
-@pytest.mark.parametrize("file", CORE, ids=name_of)
+@for_each(CORE)
 def test_a_core_file_holds_one_idea(file: Path) -> None:
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
     assert file.stem not in ("base", "common", "helpers", "manager", "utils")
 
 
-@pytest.mark.parametrize("file", [*CORE, *PLUGINS], ids=name_of)
+@for_each([*CORE, *PLUGINS])
 def test_every_silenced_check_says_why(file: Path) -> None:
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if re.search(r"# (noqa|type: ignore)", line):
@@ -250,7 +259,7 @@ def test_the_public_names_are_complete() -> None:
     assert shown == set(zoo.__all__) - set(errors.__all__)
 
 
-@pytest.mark.parametrize("file", CORE, ids=name_of)
+@for_each(CORE)
 def test_names_in_all_exist(file: Path) -> None:
     parts = file.relative_to(ROOT).with_suffix("").parts
     if parts[-1] == "__main__":
