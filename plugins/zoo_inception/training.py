@@ -15,7 +15,7 @@ from zoo.training import Recipe, Run, TrainingData
 RMSPROP = "rmsproptf"
 """timm's RMSProp as TensorFlow computes it: epsilon under the root, squares that begin at 1."""
 RMSPROP_EPS = 1.0
-"""Szegedy et al. 2015, section 8. It all but makes RMSProp momentum; no field of a recipe says it."""
+"""Szegedy et al. 2015, section 8. It all but makes RMSProp momentum."""
 
 
 def train(
