@@ -485,7 +485,13 @@ def learn(name: str, images: ImageSet, output: Path, **options: Any) -> nn.Modul
     return hooks.train(name, images, settings=settings, output=output, device="cpu", display=Silent(), **options)
 
 
-@pytest.mark.parametrize("name", SMALL)
+QUICK = ("sift_fisher_svm", "sift_bovw_knn", "hog_svm", "kmeans_svm")
+"""A Fisher vector, a histogram of words with neighbours, HOG and k-means; the other combinations are slow."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in SMALL]
+)
 def test_digits_are_learnt_by_every_combination_and_its_file_fits(name: str, tmp_path: Path) -> None:
     digits = data.load("digits", "train")
     trained = learn(name, digits.subset(torch.arange(200), "train"), tmp_path / "run")

@@ -90,6 +90,7 @@ def test_converting_again_replaces_its_entry_and_keeps_the_others(tmp_path: Path
     assert [entry.name for entry in manifest.read(tmp_path / "manifest.toml")] == ["resnet20.a", "resnet20.b"]
 
 
+@pytest.mark.slow
 def test_linear_weights_become_convolutions_of_the_same_function(tmp_path: Path) -> None:
     torchvision = pytest.importorskip("torchvision", reason="the oracle is torchvision's own network")
     with torch.random.fork_rng():

@@ -153,6 +153,7 @@ def test_embedded_weights_score_what_their_manifest_claims(installed: Environmen
     assert report["correct"] == claim["hello_net"]["digits"]["scores"]["digits/test"]["correct"]
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_examples_page_work(installed: Environment) -> None:
     page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
     commands = [shlex.split(line, comments=True) for line in re.findall(r"^\$ (zoo .*)$", page, re.MULTILINE)]

@@ -110,6 +110,7 @@ def revive(folder: Path) -> list[str]:
     return ["--resume"] if (folder / "run" / "config.json").exists() else []
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_three_times_ends_as_the_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
     chance = random.Random(1)
     for _ in range(3):
@@ -269,6 +270,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroken: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -292,6 +292,7 @@ def zoo_train(pictures: Path, output: Path, **settings: Any) -> list[str]:
     return ["-m", "zoo", *words]
 
 
+@pytest.mark.slow
 def test_accelerate_launches_the_command_line_which_speaks_once(pictures: Path, tmp_path: Path) -> None:
     command = zoo_train(pictures, tmp_path / "run", epochs=2)
     code, out, err = finish(start(*accelerate_launch(2), *command))

@@ -205,6 +205,7 @@ def test_scoring_names_the_network_and_leaves_it_as_it_was() -> None:
     assert report.loss != evaluate(network, images, preprocess=preprocess).loss  # one view is another answer
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="ZOO_DATA is not set")
 def test_it_learns_real_images_within_six_epochs_of_1500(tmp_path: Path) -> None:
     images = data.load("cifar10", "train")

@@ -767,6 +767,7 @@ def zoo_command(*words: str, processes: int = 0) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 def test_two_processes_train_on_shards_from_the_command_line(digits: Path, tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason="needs zoo-vision[train]")
     words = ["resnet20", "--data", str(digits), "--recipe", "default", "--set", "epochs=1", "--set", "batch_size=64"]
