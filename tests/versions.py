@@ -35,11 +35,15 @@ def run(job: str, wheel: Path) -> bool:
     """Installs ``wheel`` into the environment of ``job`` and runs the tests there; True if they pass."""
     home = HOME / job
     python = home / "bin" / "python"
-    version, resolution = (PYTHONS[0], "lowest-direct") if job == "lowest" else (job, "highest")
-    uv("venv", "--clear", "--no-python-downloads", "--python", version, home)
+    uv("venv", "--clear", "--no-python-downloads", "--python", PYTHONS[0] if job == "lowest" else job, home)
+    # Only what pyproject.toml names itself is direct: asked for by the wheel, it would be of the highest version.
+    resolution = "lowest-direct" if job == "lowest" else "highest"
+    versions = home / "versions.txt"
     # Source distributions of old versions seldom build; a version without a wheel is not one to support.
-    options = ("--resolution", resolution, "--only-binary", ":all:")
-    uv("pip", "install", "--python", python, *options, f"zoo-vision[test] @ {wheel.as_uri()}")
+    options = ("--resolution", resolution, "--only-binary", ":all:", "--python", python, "--output-file", versions)
+    uv("pip", "compile", ROOT / "pyproject.toml", "--extra", "test", *options)
+    uv("pip", "install", "--python", python, "--requirements", versions)
+    uv("pip", "install", "--python", python, "--no-deps", wheel)
     # -P: the wheel is tested, not the working tree.
     tests = [ROOT / "tests" / f"test_{name}.py" for name in SUBSET]
     command = [
