@@ -154,7 +154,7 @@ def test_a_key_that_is_not_there_accepts_nothing(inside: Path, hub: Path, key: P
     signing.sign(hub / "manifest.toml", key)
     write_policy(inside, key)
     key.with_suffix(".pub").unlink()
-    assert_refused(r"lab\.pub is no file")
+    assert_refused(r"lab\.pub is not a file")
     key.with_suffix(".pub").write_bytes(key.read_bytes())
     assert_refused("is not signed by the key")
 

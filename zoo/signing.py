@@ -111,7 +111,7 @@ def read(file: Path) -> bytes:
     """A small regular file; raises :class:`SignatureError`."""
     try:
         if not file.is_file():
-            raise SignatureError(f"{file} is no file.")
+            raise SignatureError(f"{file} is not a file.")
         with file.open("rb") as opened:
             content = opened.read(LARGEST + 1)
     except (OSError, ValueError) as error:

@@ -61,6 +61,6 @@ def _check_beside(file: Path, initialiser: Any) -> None:
         if Path(place).name == place and not there.is_symlink() and there.is_file():
             continue
         raise FileFormatError(
-            f"{file}: {initialiser.name} lies in {place!r}, which is no file beside it.",
+            f"{file}: {initialiser.name} lies in {place!r}, which is not a file beside it.",
             hint="Keep the .onnx file and its data in one folder.",
         )
