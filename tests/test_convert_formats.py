@@ -446,7 +446,7 @@ def test_an_onnx_file_that_points_elsewhere_is_refused(location: str, small: str
             if entry.key == "location":
                 entry.value = location
     file.write_bytes(model.SerializeToString())
-    with pytest.raises(FileFormatError, match="no file beside it"):
+    with pytest.raises(FileFormatError, match="not a file beside it"):
         convert(file, small, tmp_path / "out.safetensors")
 
 
@@ -462,7 +462,7 @@ def test_an_onnx_file_that_names_two_places_for_its_numbers_is_refused(small: st
         if initialiser.external_data:
             initialiser.external_data.add(key="location", value="../secret")
     file.write_bytes(model.SerializeToString())
-    with pytest.raises(FileFormatError, match="no file beside it"):
+    with pytest.raises(FileFormatError, match="not a file beside it"):
         convert(file, small, tmp_path / "out.safetensors")
 
 
