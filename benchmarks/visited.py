@@ -1,4 +1,4 @@
-"""Which files of Zoo a reader visits who follows ``create``, ``fetch`` or one training batch: those whose functions run.
+"""Which files of Zoo run a function in ``create``, ``fetch`` or one training batch: what their reader visits.
 
     python benchmarks/visited.py
 
@@ -47,7 +47,7 @@ def train_one_batch() -> None:
         zoo.train(
             "resnet20",
             digits.subset(range(16), "train"),
-            settings={"epochs": 1, "batch_size": 16, "warmup": 0},
+            settings={"epochs": 1, "batch_size": 16},
             output=Path(folder, "run"),
         )
 
