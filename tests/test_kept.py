@@ -15,7 +15,7 @@ import torch
 
 import zoo
 from zoo import registry
-from zoo.load import skip_init
+from zoo.loading import skip_init
 
 FILE = Path(__file__).with_name("kept.json")
 KEPT: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
