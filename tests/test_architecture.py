@@ -28,6 +28,7 @@ LAYERS = (
     "trust",
     "data",
     "loading",
+    "resolve",
     "creation",
     "evaluation",
     "verify",

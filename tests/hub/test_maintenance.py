@@ -341,8 +341,8 @@ def test_what_a_running_process_fetches_stays(described: Path) -> None:
     key = "0" * 64
     with Part(key) as part:
         part.write(b"x" * 5000)
-    code = f"from zoo.hub import cache\nheld = cache.lock('{key}'); held.__enter__()"
-    with program(code + f"\nother = cache.lock('{file.stem}'); other.__enter__()"):
+    code = f"from zoo.hub import guard\nheld = guard.lock('{key}'); held.__enter__()"
+    with program(code + f"\nother = guard.lock('{file.stem}'); other.__enter__()"):
         for words in (["--dry-run"], []):
             answer = json.loads(ask("cache", "prune", "--keep-under", "0", "--json", *words).stdout)
             assert {row["kept"] for row in answer["files"]} == {"a running process fetches it"}

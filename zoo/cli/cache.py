@@ -11,7 +11,8 @@ from zoo.cli.options import check_amount, json_option
 from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import PluginError
 from zoo.hub import maintenance
-from zoo.hub.cache import explained, root
+from zoo.hub.cache import root
+from zoo.hub.guard import explained
 from zoo.manifest import Weights
 
 _PERIOD = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")

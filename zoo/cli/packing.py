@@ -7,9 +7,9 @@ import click
 from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import echo, note, print_json, show_progress, size
-from zoo.creation import chosen_weights
 from zoo.errors import IntegrityError, SignatureError
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.trust import packing, policy, project, signing
 from zoo.trust.signing import Publisher
 
@@ -28,7 +28,7 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     ZOO_HUB=FOLDER zoo fetch NAME takes them from it. What the folder holds already stays.
     """
     found = [registry.load().find(name) for name in names]
-    chosen = [_fetched(chosen_weights(one)) for one in found]
+    chosen = [_fetched(weights_for(one)) for one in found]
     file = packing.pack(chosen, output)
     signature = signing.sign(file, key) if key else None
     is_stale = signature is None and signing.signature_of(file).exists()

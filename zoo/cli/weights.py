@@ -9,10 +9,10 @@ from zoo import hub, registry
 from zoo.cli.concurrent import Shares, start_each
 from zoo.cli.options import args_option, check_pairs, complete_name, json_option, read_args
 from zoo.cli.output import count, do_each, echo, note, only_answers, outcomes, print_json, show_progress, size
-from zoo.creation import chosen_weights
 from zoo.errors import UnknownNameError, UnpinnedError
 from zoo.manifest import Weights
 from zoo.registry.listing import select
+from zoo.resolve import weights_for
 
 if TYPE_CHECKING:
     from zoo.convert import ConversionReport
@@ -64,13 +64,13 @@ def _entries_of(name: str, allow_unpinned: bool) -> dict[str, Weights]:
     """The entries that ``name`` means, by their names; of a pattern, those that may be fetched."""
     if not set(name) & set("*?["):
         found = registry.load().find(name)
-        return {name: chosen_weights(found, allow_unpinned=allow_unpinned)}
+        return {name: weights_for(found, allow_unpinned=allow_unpinned)}
     lines = select(name, family=None, dataset=None, license=None, max_params=None, pretrained=True)
     known = {line.name: line.weights for line in lines if line.weights}
     if not known:
         raise UnknownNameError(f"No weights match {name!r}.", hint="zoo list PATTERN --pretrained shows names.")
     allowed = [name for name, entry in known.items() if entry.pinned or allow_unpinned]
-    taken = {name: chosen_weights(registry.load().find(name), allow_unpinned=allow_unpinned) for name in allowed}
+    taken = {name: weights_for(registry.load().find(name), allow_unpinned=allow_unpinned) for name in allowed}
     if not taken:
         raise UnpinnedError(
             f"None of the {len(known)} weights that match {name!r} is pinned.",
