@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from zoo.system import lazy
 
 if TYPE_CHECKING:
+    from zoo.evaluation.measured import fingerprint_of_labels as fingerprint_of_labels
+    from zoo.evaluation.measured import versions as versions
     from zoo.evaluation.score import Report as Report
     from zoo.evaluation.score import batches as batches
     from zoo.evaluation.score import check_classes as check_classes
     from zoo.evaluation.score import evaluate as evaluate
-    from zoo.evaluation.score import fingerprint_of_labels as fingerprint_of_labels
     from zoo.evaluation.score import frozen as frozen
     from zoo.evaluation.score import in_eval_mode as in_eval_mode
-    from zoo.evaluation.score import versions as versions
 
 __all__ = [
     "Report",
@@ -28,4 +28,6 @@ __all__ = [
     "versions",
 ]
 
-__getattr__ = lazy.binder(__name__, dict.fromkeys(__all__, "zoo.evaluation.score"))
+_OF_MEASURED = dict.fromkeys(["fingerprint_of_labels", "versions"], "zoo.evaluation.measured")
+
+__getattr__ = lazy.binder(__name__, dict.fromkeys(__all__, "zoo.evaluation.score") | _OF_MEASURED)
