@@ -433,7 +433,7 @@ def test_what_is_no_number_is_found_without_a_probe(hub: Path) -> None:
     ask("fetch", "resnet20.nan")
     answer = ask("verify", "resnet20.nan")
     assert answer.exit_code == 1
-    assert "1 tensors hold what is no number: fc.bias" in answer.stderr
+    assert "1 tensors contain NaN or infinity: fc.bias" in answer.stderr
 
 
 def test_verify_all_takes_in_what_ships_along(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -632,7 +632,7 @@ def broken(kind: str, folder: Path) -> tuple[Path, str]:
         ("unfinished", "holds no finished run"),
         ("pickle", "this is a pickle"),
         ("undescribed", "does not say which network it holds"),
-        ("nan", "1 tensors hold what is no number: fc.weight"),
+        ("nan", "1 tensors contain NaN or infinity: fc.weight"),
         ("truncated", "not a usable safetensors file"),
         ("another shape", "mis-shaped  conv1.weight"),
         ("no record", "its record of the training is not one that zoo train writes"),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from zoo.loading.state import adapt_stem as adapt_stem
     from zoo.loading.state import assign as assign
     from zoo.loading.state import check as check
+    from zoo.loading.state import not_finite as not_finite
+    from zoo.loading.state import require_finite as require_finite
     from zoo.loading.state import translate as translate
 
 _HOMES = {
@@ -30,6 +32,8 @@ _HOMES = {
     "check": "state",
     "classes_in": "network",
     "for_channels": "network",
+    "not_finite": "state",
+    "require_finite": "state",
     "skip_init": "network",
     "translate": "state",
 }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.errors import PluginError, TensorMismatchError, WeightsError, ZooError
+from zoo.errors import FileFormatError, PluginError, TensorMismatchError, WeightsError, ZooError
 from zoo.spec import Model
 
 
@@ -112,3 +112,14 @@ def require_adapted(
             f"{name} takes {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
             hint=f"Give it images of {before} channels.",
         )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The keys of those tensors that contain NaN or infinity."""
+    return [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: object) -> None:
+    """Raises :class:`FileFormatError` that names ``source`` if a tensor contains NaN or infinity."""
+    if bad := not_finite(tensors):
+        raise FileFormatError(f"{source}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
