@@ -179,7 +179,7 @@ def test_asking_imports_no_torch() -> None:
 @for_each(CORE)
 def test_the_core_names_no_family(file: Path) -> None:
     """In identifiers, and in strings that are no prose; documentation may give an example."""
-    plugins = [row.plugin for row in registry.load().plugins if row.plugin and row.is_builtin]
+    plugins = [row.plugin for row in registry.current().plugins if row.plugin and row.is_builtin]
     models = {model.name for plugin in plugins for model in plugin.models}
     # "ror" is no part of "error", and a library that a collection stands for is one that the core may use.
     own = (plugin.name for plugin in plugins if plugin.name not in OPTIONAL | ALSO_A_TERM)

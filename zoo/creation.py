@@ -65,7 +65,7 @@ def create(
 def _find(name: str, weights: str | Path | None) -> Found:
     """What ``name`` stands for; if nobody knows it, the file ``weights`` may say which distribution does."""
     try:
-        return registry.load().find(name)
+        return registry.current().find(name)
     except UnknownNameError as error:
         if weights is None:
             raise
@@ -75,7 +75,7 @@ def _find(name: str, weights: str | Path | None) -> Found:
             about = safetensors_file.metadata(Path(weights))
         except WeightsError:
             raise error from None
-        return registry.load().find(name, distribution=str(about.get("distribution", "")))
+        return registry.current().find(name, distribution=str(about.get("distribution", "")))
 
 
 def _with_tag(found: Found, pretrained: bool | str) -> Found:
@@ -88,7 +88,7 @@ def _with_tag(found: Found, pretrained: bool | str) -> Found:
         raise WeightsError(
             f"{found.weights.name} and pretrained={pretrained!r} both name weights.", hint="Give one of them."
         )
-    return registry.load().tagged(found, pretrained)
+    return registry.current().tagged(found, pretrained)
 
 
 def create_trained(
@@ -130,7 +130,7 @@ def fetch(name: str, *, source: str | None = None, allow_unpinned: bool = False)
 
     ``source`` names the only hub to ask. Raises :class:`zoo.HubError` with each source's reason.
     """
-    found = registry.load().find(name)
+    found = registry.current().find(name)
     entry = chosen_weights(found, allow_unpinned=allow_unpinned)
     return hub.fetch(entry, source=source, allow_unpinned=allow_unpinned)
 
@@ -149,7 +149,7 @@ def chosen_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
 
 def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
     """The first pinned weights of a model; raises an error that lists what exists instead."""
-    every = registry.load().weights_of(found.row, found.model)
+    every = registry.current().weights_of(found.row, found.model)
     for weights in every:
         if weights.pinned or allow_unpinned:
             return weights

@@ -56,7 +56,7 @@ def prepare(
     parsed = names.parse(name)
     if not parsed.tag:
         raise SpecError(f"{name!r} has no tag: weights are published as arch.tag.", hint=f"Say --as {name}.TAG")
-    found = registry.load().find(str(parsed._replace(tag="")))
+    found = registry.current().find(str(parsed._replace(tag="")))
     given = read(source, found.model)
     weights = folder / WEIGHTS
     sha256 = safetensors_file.write(_stored(safetensors_file.read(given.file), dtype, given.file), weights, given.about)
@@ -87,7 +87,7 @@ def prepare(
         epochs=_epochs(given, found.model),
         preprocess=info.preprocess,
         args=given.about.get("args", {}),
-        distribution=registry.load().distribution_of(found.model),
+        distribution=registry.current().distribution_of(found.model),
         scores=scores,
         probe=taken,
     )
@@ -147,7 +147,7 @@ def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
         code = next((about[key] for key in ("License-Expression", "License") if key in about), code)
     except (PackageNotFoundError, ValueError):
         pass  # run from a source tree that was never installed
-    for row in registry.load().plugins:
+    for row in registry.current().plugins:
         for spec in row.plugin.datasets if row.plugin is not None else ():
             data = spec.license or data if spec.name == classes else data
     return License(**{"code": code, "data": data, **stated})
@@ -176,7 +176,7 @@ def _base_model(run: Run | None) -> str:
     """The Hugging Face repository of the weights that the training started from, "" where there is none."""
     start = run.init if run else {}
     try:
-        entry = registry.load().find(start.get("weights", "")).weights
+        entry = registry.current().find(start.get("weights", "")).weights
     except ZooError:  # a local file
         return ""
     is_there = entry is not None and entry.hub == "hf" and entry.sha256 == start.get("sha256")

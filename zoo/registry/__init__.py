@@ -2,7 +2,7 @@
 
 from zoo.registry.entry_points import GROUP
 from zoo.registry.plugin_row import DISTRIBUTION, PluginRow, hook, require, resource
-from zoo.registry.registry import Found, Listed, Registry, clear, load
+from zoo.registry.registry import Found, Listed, Registry, clear, current
 
 __all__ = [
     "DISTRIBUTION",
@@ -12,8 +12,8 @@ __all__ = [
     "PluginRow",
     "Registry",
     "clear",
+    "current",
     "hook",
-    "load",
     "require",
     "resource",
 ]

@@ -54,7 +54,7 @@ def select(
     """As :func:`list_models`, with what stands behind each name."""
     tagged = pretrained or dataset is not None or license is not None or "." in pattern
     lines: list[Selected] = []
-    registered = registry.load()
+    registered = registry.current()
     asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
     if family is not None and "/" not in pattern and asked:
         pattern = f"{family}/{pattern}"
@@ -100,7 +100,7 @@ def _addresses(pattern: str, plugin: str) -> bool:
 
 def left_out(pattern: str, family: str | None) -> list[str]:
     """The collections that :func:`list_models` does not look into. Nothing is read of them."""
-    rows = registry.load().collections
+    rows = registry.current().collections
     return [row.name for row in rows if family is None and not _addresses(pattern, row.name)]
 
 
@@ -111,7 +111,7 @@ def trained_on(weights: Weights) -> set[str]:
 
 def info(name: str) -> dict[str, Any]:
     """All that the registry knows of ``name``, as JSON-able values. Imports no torch."""
-    registered = registry.load()
+    registered = registry.current()
     found = registered.find(name)
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     model: dict[str, Any] = msgspec.to_builtins(found.model)

@@ -47,7 +47,7 @@ class PluginRow:
     def refuse(self, status: str, reason: str, error: BaseException | None = None) -> None:
         self.status, self.reason, self.error, self.plugin = status, reason, error, None
 
-    def load(self) -> None:
+    def resolve(self) -> None:
         """Imports the plugin; whatever goes wrong there becomes the reason."""
         had_torch = "torch" in sys.modules
         try:

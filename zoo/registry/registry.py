@@ -206,14 +206,14 @@ def _letters(text: str) -> str:
 
 
 @cache
-def load() -> Registry:
+def current() -> Registry:
     """The registry of this process, read once."""
     return Registry(list(entry_points.discover()), _local_weights())
 
 
 def clear() -> None:
-    """Forgets the registry, so that :func:`load` looks again."""
-    load.cache_clear()
+    """Forgets the registry, so that :func:`current` looks again."""
+    current.cache_clear()
 
 
 def _local_weights() -> dict[str, tuple[Described, ...]]:

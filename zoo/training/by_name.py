@@ -104,7 +104,7 @@ def train(
             f"Training needs a {'model' if name is None else 'data set'}.",
             hint="zoo train MODEL --data DATA -o DIR; with --resume, -o DIR is enough.",
         )
-    found = registry.load().find(name)
+    found = registry.current().find(name)
     if found.weights is not None:
         raise WeightsError(
             f"Training {name} would start from new weights, not from these.",
@@ -247,7 +247,7 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
         "origin": f"{TRAINED} on {info.classes} with recipe {recipe}{start}",
         "run": record,
     }
-    if distribution := registry.load().distribution_of(info.model):
+    if distribution := registry.current().distribution_of(info.model):
         about["distribution"] = distribution
     safetensors_file.write(module.state_dict(), run.model, about)
 

@@ -55,7 +55,7 @@ def find(weights: str | Path, model: Model) -> Source:
     if _is_file(weights):
         safetensors_file.metadata(Path(weights))  # there, and safetensors
         return Source(str(weights), Path(weights), None)
-    found = registry.load().find(str(weights))
+    found = registry.current().find(str(weights))
     if found.model != model:
         raise WeightsError(
             f"{weights} are weights of {found.model.name}, not of {model.name}.",
