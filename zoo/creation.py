@@ -1,7 +1,7 @@
 """A name to a network."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo import hub, registry
 from zoo.errors import SpecError, UnknownNameError, UnpinnedError, WeightsError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.data.preprocess import Transform
-    from zoo.loading import ModelInfo
+    from zoo.loading import ModelInfo, Network
 
 
 def create(
@@ -27,7 +27,7 @@ def create(
     device: "str | torch.device | None" = None,
     dtype: "torch.dtype | None" = None,
     **args: Any,
-) -> "nn.Module":
+) -> "Network":
     """Builds the network ``name``, in training mode as torch leaves a new module.
 
     A tag loads those weights, in the name (``resnet20.c10``) or as ``pretrained="c10"``;
@@ -58,7 +58,7 @@ def create(
         module, info = loading.build_from(Path(weights), found.model, **sizes, **args)
     else:
         module, info = loading.build(found.model, **sizes, **args)
-    module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
+    module.zoo_info = info
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
 
 
@@ -93,10 +93,15 @@ def _with_tag(found: Found, pretrained: bool | str) -> Found:
 
 def create_trained(
     name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None, **args: Any
-) -> "nn.Module":
+) -> "Network":
     """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights."""
     is_tagged = _find(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
+
+
+def as_network(model: "str | nn.Module", **args: Any) -> "Network":
+    """``model`` itself, or, of a name, the trained network that it means (:func:`create_trained`)."""
+    return create_trained(model, **args) if isinstance(model, str) else cast("Network", model)
 
 
 def info_of(model: "nn.Module") -> "ModelInfo":

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data as datasets
-from zoo.creation import create_trained, info_of
+from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet, Transform
 from zoo.data.image_set import check_labels
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import batches, in_eval_mode, versions
-from zoo.loading import ModelInfo, safetensors_file
+from zoo.loading import ModelInfo, Network, safetensors_file
 from zoo.system import distributed
 from zoo.system.malloc import keep_freed_memory
 
@@ -81,19 +81,19 @@ def features(
     features are not numbers.
     """
     if isinstance(model, str):
-        model = create_trained(model, weights=weights)
         device = distributed.current().device(device)
-    info = info_of(model)
+    network = as_network(model, weights=weights)
+    info = info_of(network)
     images = data if isinstance(data, ImageSet) else datasets.load(data, split)
     keep_freed_memory()
-    device = torch.device(device or next(model.parameters(), torch.empty(0)).device)
-    model.to(device)
+    device = torch.device(device or next(network.parameters(), torch.empty(0)).device)
+    network.to(device)
     streamed = Fingerprint() if images.pixels is None else None
     parts: list[Tensor] = []
     done = 0
     with ExitStack() as stack:
-        compute = _layer(model, layer, stack) if layer else _pre_logits(model, info)
-        stack.enter_context(in_eval_mode(model))
+        compute = _layer(network, layer, stack) if layer else _pre_logits(network, info)
+        stack.enter_context(in_eval_mode(network))
         stack.enter_context(torch.inference_mode())
         for batch, _ in batches(images, Transform(info.preprocess), batch_size, streamed):
             part = compute(batch.to(device, memory_format=torch.channels_last))
@@ -106,7 +106,7 @@ def features(
     origin = Origin(
         model=info.model.name,
         weights=info.weights.name if info.weights is not None else str(info.file or ""),
-        network=_state_hash(model),
+        network=_state_hash(network),
         layer=layer,
         data=images.name,
         split=images.split,
@@ -136,11 +136,11 @@ def read(file: str | Path) -> Features:
     return Features(values, labels, origin)
 
 
-def _pre_logits(model: nn.Module, info: ModelInfo) -> Callable[[Tensor], Tensor]:
+def _pre_logits(model: Network, info: ModelInfo) -> Callable[[Tensor], Tensor]:
     def compute(images: Tensor) -> Tensor:
         if info.preprocess.whitening == "zca":  # it hangs before ``forward``, which is not called here
             images = model.get_submodule("whitening")(images)
-        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]  # timm's interface
+        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
         return _pool(pooled, "The head")
 
     return compute

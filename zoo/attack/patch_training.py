@@ -13,7 +13,7 @@ from zoo import data as datasets
 from zoo.attack.patch import Origin, Patch, Ranges, Shape, apply, mask_of, paste, place
 from zoo.attack.pixel_model import PixelModel, PixelTransform, gradient, under_attack
 from zoo.attack.robustness import answers, name_of, thin
-from zoo.creation import create_trained, info_of
+from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
@@ -204,7 +204,7 @@ def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, 
 
 
 def _network(model: str | nn.Module, device: torch.device | str | None) -> nn.Module:
-    network = create_trained(model) if isinstance(model, str) else model
+    network = as_network(model)
     return network if device is None else network.to(device)
 
 

@@ -13,7 +13,7 @@ from zoo import data as datasets
 from zoo.attack.gradient import draw, perturb_batch
 from zoo.attack.method import Method, MethodName
 from zoo.attack.pixel_model import PixelModel, PixelTransform, check_labels, under_attack
-from zoo.creation import create_trained, info_of
+from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
@@ -79,8 +79,7 @@ def curve(
     epsilons = sorted(set(epsilons))
     if not epsilons or not 0 <= epsilons[0] <= epsilons[-1] < float("inf"):
         raise SpecError(f"epsilons {epsilons} are not possible: give one or more finite numbers of at least 0.")
-    if isinstance(model, str):
-        model = create_trained(model, weights=weights)
+    model = as_network(model, weights=weights)
     info = info_of(model)
     images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
     check_classes(model, images)

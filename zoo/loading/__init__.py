@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoo.system import lazy
 
 if TYPE_CHECKING:
+    from zoo.loading.interface import Network as Network
     from zoo.loading.network import ModelInfo as ModelInfo
     from zoo.loading.network import adapt_stem as adapt_stem
     from zoo.loading.network import assign as assign
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ModelInfo": "network",
+    "Network": "interface",
     "adapt_stem": "network",
     "assign": "network",
     "build": "network",

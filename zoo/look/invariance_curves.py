@@ -17,6 +17,7 @@ from zoo.data import ImageSet, Transform
 from zoo.errors import UnknownNameError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.interval import Z95, wilson
+from zoo.loading import Network
 from zoo.look.network import device_of, name_of, opened, statistics
 from zoo.look.result import Look, new_figure
 from zoo.look.transforms import STRENGTHS, UNITS, Edges, transform
@@ -149,7 +150,7 @@ def invariance(
 
 
 def _measure(
-    network: nn.Module,
+    network: Network,
     images: ImageSet,
     n: int,
     cases: Sequence[tuple[str, float]],
@@ -178,13 +179,13 @@ def _measure(
     ]
 
 
-def _run(network: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _run(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """What the head is given, B D, and what it makes of it, B classes."""
     if info_of(network).preprocess.whitening == "zca":  # hangs before ``forward``, which is not called here
         inputs = network.get_submodule("whitening")(inputs)
-    maps = network.forward_features(inputs)  # type: ignore[operator]  # timm's interface
-    before = network.forward_head(maps, pre_logits=True)  # type: ignore[operator]  # timm's interface
-    return before.flatten(1).float(), network.forward_head(maps).float()  # type: ignore[operator]  # timm's interface
+    maps = network.forward_features(inputs)
+    before = network.forward_head(maps, pre_logits=True)
+    return before.flatten(1).float(), network.forward_head(maps).float()
 
 
 def _point(model: str, name: str, strength: float, correct: int, alike: Tensor) -> Point:

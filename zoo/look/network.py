@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from zoo.creation import create_trained, info_of, preprocess
+from zoo.creation import as_network, info_of, preprocess
 from zoo.data.classes import class_names
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
+from zoo.loading import Network
 from zoo.system.malloc import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor
@@ -34,13 +35,13 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[nn.Module]:
+def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[Network]:
     """``model``, trained if it is named, on ``device``, :func:`~zoo.evaluation.frozen` while it is looked at.
 
     ``args`` are those of :func:`zoo.creation.create_trained`.
     """
     keep_freed_memory()
-    network = create_trained(model, **args) if isinstance(model, str) else model
+    network = as_network(model, **args)
     if device is not None:
         network.to(device)
     with frozen(network):

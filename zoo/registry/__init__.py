@@ -2,7 +2,8 @@
 
 from zoo.registry.entry_points import GROUP
 from zoo.registry.plugin_row import DISTRIBUTION, PluginRow, hook, require, resource
-from zoo.registry.registry import Found, Listed, Registry, clear, current
+from zoo.registry.process import clear, current, register, unregister
+from zoo.registry.registry import Found, Listed, Registry
 
 __all__ = [
     "DISTRIBUTION",
@@ -14,6 +15,8 @@ __all__ = [
     "clear",
     "current",
     "hook",
+    "register",
     "require",
     "resource",
+    "unregister",
 ]

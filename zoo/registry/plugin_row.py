@@ -31,7 +31,7 @@ class PluginRow:
     def __init__(
         self,
         entry_point: importlib.metadata.EntryPoint,
-        distribution: importlib.metadata.Distribution,
+        distribution: importlib.metadata.Distribution | None,
         *,
         is_builtin: bool,
     ) -> None:
@@ -43,6 +43,13 @@ class PluginRow:
         self.plugin: Plugin | None = None
         self._entry_point = entry_point
         self._distribution = distribution
+
+    @classmethod
+    def of_value(cls, plugin: Plugin) -> "PluginRow":
+        """The row of a plugin that no distribution declares: :func:`zoo.register` added it."""
+        row = cls(importlib.metadata.EntryPoint(plugin.name, "__main__", ""), None, is_builtin=False)
+        row.plugin = plugin
+        return row
 
     def refuse(self, status: str, reason: str, error: BaseException | None = None) -> None:
         self.status, self.reason, self.error, self.plugin = status, reason, error, None
@@ -114,11 +121,11 @@ class PluginRow:
     # A distribution's metadata is parsed as an e-mail: too slow to do for a plugin nobody asks about.
     @cached_property
     def distribution(self) -> str:
-        return name_of(self._distribution)
+        return name_of(self._distribution) if self._distribution is not None else ""  # of the process
 
     @cached_property
     def version(self) -> str:
-        return version_of(self._distribution)
+        return version_of(self._distribution) if self._distribution is not None else ""
 
     @property
     def is_collection(self) -> bool:
@@ -195,7 +202,7 @@ def version_of(distribution: importlib.metadata.Distribution) -> str:
     return str(version or folder_of(distribution).partition("-")[2])
 
 
-def folder_of(distribution: importlib.metadata.Distribution) -> str:
+def folder_of(distribution: importlib.metadata.Distribution | None) -> str:
     """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: no public name says where a distribution lies."""
     return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
 

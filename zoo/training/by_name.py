@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.creation import create_trained, info_of, require_classes
+from zoo.creation import as_network, info_of, require_classes
 from zoo.errors import DataError, TrainingError, WeightsError
 from zoo.evaluation import hook
 from zoo.registry import arguments
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from zoo.data import ImageSet, ImageStream
     from zoo.evaluation import Report
-    from zoo.loading import ModelInfo
+    from zoo.loading import ModelInfo, Network
     from zoo.training import Recipe, Run, TrainingData
     from zoo.training.finetune import Source
 
@@ -51,8 +51,8 @@ def evaluate(
     from zoo import evaluation
 
     if isinstance(model, str):
-        model = create_trained(model, weights=weights)
         device = distributed.current().device(device)
+    model = as_network(model, weights=weights)
     info = info_of(model)
     require_classes(model)
     data = data or info.classes
@@ -76,7 +76,7 @@ def train(
     resume: bool = False,
     device: "str | torch.device | None" = None,
     **run_options: Any,
-) -> "nn.Module":
+) -> "Network":
     """Trains the architecture ``name`` on the training split of ``data`` and writes ``output``.
 
     ``args`` go to the family's build function and are kept with the weights. ``init`` are trained
@@ -176,7 +176,7 @@ def carry_out(
     args: Mapping[str, Any],
     source: "Source | None" = None,
     device: "torch.device | str | None" = None,
-) -> "nn.Module":
+) -> "Network":
     """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
     images = data.train
     import torch
@@ -193,7 +193,7 @@ def carry_out(
     preprocess = training.normalise(module, data, recipe, info.preprocess)
     finetune.check_whitening(module, preprocess, recipe)
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
-    module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
+    module.zoo_info = info
     trained = hook.train(model, module, data, recipe, run, preprocess=preprocess, device=device)
     if not run.is_paused:
         group = distributed.current()
