@@ -68,6 +68,7 @@ def test_a_name_that_is_taken_is_refused(site: Path) -> None:
     with pytest.raises(PluginError, match=r"already a plugin 'resnet', from zoo-vision\.\nChoose another name"):
         zoo.register(plugin_of("resnet", "my_net"))
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text_of("pet", "pet_net")})
+    registry.clear()
     with pytest.raises(PluginError, match="already a plugin 'pet', from zoo-pet"):
         zoo.register(plugin_of("pet", "my_net"))
     with (
