@@ -49,7 +49,8 @@ WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert", "attack", "e
 WITH_TORCH |= {"training", "publishing", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
-WITHOUT = ("attack.method", "data.augmentation", "data.classes", "evaluation.hook", "evaluation.interval")
+WITHOUT = ("attack.method", "data.augmentation", "data.classes")
+WITHOUT += ("evaluation.by_name", "evaluation.hook", "evaluation.interval")
 WITHOUT += ("training.by_name", "training.choice", "training.find_record", "training.recipe", "training.reproduction")
 WITHOUT += ("verify.worker", "verify.write_probes")
 """Modules of those that import none, for what answers without torch."""

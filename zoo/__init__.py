@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from zoo import training as training
     from zoo.creation import create, fetch, preprocess
     from zoo.errors import ZooError
+    from zoo.evaluation.by_name import evaluate
     from zoo.evaluation.predict import predict
     from zoo.extraction import features
     from zoo.loading import Network
     from zoo.registry import register
     from zoo.registry.listing import info, list_models
     from zoo.spec import Model, Paper, Plugin, Preprocess
-    from zoo.training.by_name import evaluate, train
+    from zoo.training.by_name import train
     from zoo.training.reproduction import reproduce
 
 __version__ = "0.1.0"
@@ -51,7 +52,7 @@ _HOMES = {
     "create": "zoo.creation",
     "data": "zoo.data",
     "errors": "zoo.errors",
-    "evaluate": "zoo.training.by_name",
+    "evaluate": "zoo.evaluation.by_name",
     "evaluation": "zoo.evaluation",
     "features": "zoo.extraction",
     "fetch": "zoo.creation",

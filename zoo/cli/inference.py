@@ -109,7 +109,7 @@ def evaluate(
     if check and weights:
         raise click.UsageError("--check compares with what a manifest claims; a local file claims nothing.")
     from zoo.creation import create_trained
-    from zoo.training import by_name
+    from zoo.evaluation import by_name
 
     options: dict[str, Any] = {"batch_size": batch_size, "command": _command(context)}
     with only_answers(), show_progress(f"evaluating {name}") as progress:

@@ -13,7 +13,7 @@ from zoo.creation import as_network, info_of, preprocess, require_classes
 from zoo.data.classes import class_names
 from zoo.data.decode import read_image, to_channels
 from zoo.errors import SpecError, UnknownNameError, WeightsError
-from zoo.evaluation.score import in_eval_mode
+from zoo.evaluation.modes import in_eval_mode
 
 log = logging.getLogger("zoo")
 

@@ -3,9 +3,7 @@
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -13,12 +11,13 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo.data.decode import to_pixels
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.image_set import ImageSet
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError, WeightsError
+from zoo.evaluation.batching import batches
 from zoo.evaluation.interval import wilson
+from zoo.evaluation.modes import in_eval_mode
 from zoo.spec import Preprocess
 from zoo.system import distributed
 from zoo.system.malloc import keep_freed_memory
@@ -159,71 +158,6 @@ def check_classes(model: nn.Module, data: ImageSet) -> None:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
-
-
-def batches(
-    data: ImageSet,
-    transform: Transform,
-    batch_size: int,
-    fingerprint: Fingerprint | None = None,
-    images: range | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images, or only those numbered ``images``, in order, prepared: (float32 B C H W, int64 B).
-
-    Images that are not resident are decoded in threads, a batch ahead; ``fingerprint`` then takes
-    in their pixels, which saves decoding them again.
-    """
-    images = range(len(data)) if images is None else images
-    parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    if data.pixels is not None:
-        for part in parts:
-            yield transform.batch(data.pixels[part.start : part.stop]), data.labels[part.start : part.stop]
-        return
-
-    def prepare(index: int) -> tuple[Tensor, Tensor]:
-        image = data.image(index)
-        return transform(image), to_pixels(image)
-
-    if not parts:
-        return
-    with ThreadPoolExecutor() as pool:
-        coming = pool.map(prepare, parts[0])
-        for part, following in zip(parts, [*parts[1:], range(0)], strict=True):
-            current, coming = coming, pool.map(prepare, following)
-            inputs = []
-            for index, (image, pixels) in zip(part, current, strict=True):
-                inputs.append(image)
-                if fingerprint is not None:
-                    fingerprint.add(pixels[None], data.labels[index : index + 1])
-            yield torch.stack(inputs), data.labels[part.start : part.stop]
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts ``model`` in eval mode and every module back into its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, is_training in modes:
-            module.training = is_training
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Within it, ``model`` is in eval mode and its parameters are constants, whose gradients nobody asks for.
-
-    Modes and ``requires_grad`` come back as they were, whatever happens inside; ``grad`` is never touched.
-    """
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    with in_eval_mode(model):
-        try:
-            model.requires_grad_(False)
-            yield
-        finally:
-            for parameter, asks in flags:
-                parameter.requires_grad_(asks)
 
 
 def fingerprint_of_labels(data: ImageSet) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from zoo import loading, manifest, names, registry
 from zoo.errors import FileFormatError, ProbeError, SpecError, WeightsError, ZooError
 from zoo.evaluation import Report, counting
+from zoo.evaluation.by_name import evaluate
 from zoo.loading import safetensors_file
 from zoo.manifest import License, Score, Weights
 from zoo.publishing import card, timm_form
@@ -19,7 +20,6 @@ from zoo.publishing.privacy import without_paths
 from zoo.publishing.source import WEIGHTS, Run, Source, held_out, read
 from zoo.registry import Found
 from zoo.spec import Model
-from zoo.training import by_name
 from zoo.verify import probe
 
 MEASURED = "measured by zoo evaluate"
@@ -64,7 +64,7 @@ def prepare(
     module.zoo_info = info
     scores = held_out(given) if dtype is None else {}  # what the run measured was in full precision
     for data, split in evaluate_on:
-        report = by_name.evaluate(module, data, split, progress=progress)
+        report = evaluate(module, data, split, progress=progress)
         dataset = str(without_paths(report.dataset))
         scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
     try:

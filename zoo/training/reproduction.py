@@ -12,6 +12,7 @@ import msgspec
 
 from zoo.creation import create
 from zoo.errors import DataError, TrainingError, UnknownNameError
+from zoo.evaluation.by_name import evaluate
 from zoo.manifest import Score
 from zoo.registry import arguments
 from zoo.spec import Model
@@ -246,12 +247,12 @@ def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[R
     name = held.about["run"]["data"]["train"]["name"]
     split = next((key.partition("/")[2] for key in claims if key.startswith(f"{name}/")), "test")
     try:
-        report = by_name.evaluate(trained, data, split)
+        report = evaluate(trained, data, split)
     except DataError as error:
         log.warning("There are no test images to compare scores on: %s", error.message)
         return None, None
     claim = claims.get(f"{name}/{split}")
     if claim is None:
-        own = by_name.evaluate(create(held.model.name, weights=held.file), data, split)
+        own = evaluate(create(held.model.name, weights=held.file), data, split)
         claim = Score(n=own.n, source="the original's, measured now", top1=own.top1, fingerprint=own.fingerprint)
     return report, claimed.check(report, claim)
