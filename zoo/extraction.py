@@ -68,17 +68,32 @@ def features(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """The features that a trained network gives each image of ``data``, in eval mode and float32.
+    """The features of a data set's images: the input of the network's classifier, in eval mode and float32.
 
-    ``model`` and ``data`` are given by name or as values; a name without a tag means its default
-    weights, unless ``weights`` is a local safetensors file. Features are the pooled ones that the
-    head is given, ``forward_head(forward_features(x), pre_logits=True)``; with ``layer``, the output
-    of that submodule, averaged over a map B C H W or over tokens B T C. Runs on
-    ``device``, by default where the model lies, or, of a name, on a GPU if there is one. ``progress`` is told
-    (images done, images in all).
+    They are ``forward_head(forward_features(x), pre_logits=True)``.
 
-    Raises :class:`UnknownNameError` for a layer that there is not, and :class:`WeightsError` where
-    features are not numbers.
+    Args:
+        model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
+            weights.
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        weights: A local safetensors file, instead of the weights that a name means.
+        layer: A submodule whose output to use instead, averaged over a map B C H W or over tokens B T C.
+        batch_size: Images per forward pass.
+        device: Where to run. By default a GPU if there is one for a name, and where it is for a network.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        Features N D and labels N, in the order of the split.
+
+    Raises:
+        UnknownNameError: There is no such model, data set or layer.
+        WeightsError: The features contain NaN or infinity, or have another shape than B D, B C H W or B T C.
+
+    Example:
+        >>> import zoo
+        >>> zoo.features("resnet20.digits", "digits", "test").features.shape
+        torch.Size([360, 64])
     """
     if isinstance(model, str):
         device = distributed.current().device(device)

@@ -19,10 +19,29 @@ def batches(
     fingerprint: Fingerprint | None = None,
     images: range | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images, or only those numbered ``images``, in order, prepared: (float32 B C H W, int64 B).
+    """A data set's images in order, prepared for a network.
 
-    Images that are not resident are decoded in threads, a batch ahead; ``fingerprint`` then takes
-    in their pixels, which saves decoding them again.
+    Images that are not in memory are decoded in threads, one batch ahead.
+
+    Args:
+        data: The images.
+        transform: How images are prepared.
+        batch_size: Images in a batch. The last one may be smaller.
+        fingerprint: Takes in pixels and labels of images that are decoded here, which saves decoding them again.
+        images: The numbers of the images. By default all.
+
+    Returns:
+        An iterator over (images float32 B C H W, labels int64 B).
+
+    Raises:
+        DataError: An image is damaged.
+
+    Example:
+        >>> import zoo
+        >>> transform = zoo.preprocess(zoo.create("resnet20.digits"))
+        >>> images, labels = next(zoo.evaluation.batches(zoo.data.load("digits"), transform, 32))
+        >>> images.shape
+        torch.Size([32, 1, 8, 8])
     """
     images = range(len(data)) if images is None else images
     parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]

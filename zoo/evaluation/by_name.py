@@ -29,12 +29,31 @@ def evaluate(
     device: "str | torch.device | None" = None,
     **options: Any,
 ) -> "Report":
-    """Scores a model on a data set, each by name or as a value.
+    """Scores a network on a data set.
 
-    A name without a tag means its default weights, unless ``weights`` is a local safetensors file;
-    without ``data``, the data set whose classes the weights know. Without ``device``, what is given by name
-    is scored on a GPU if there is one, and a network where it lies. ``options`` go to the model's
-    evaluate hook (``zoo.evaluation.evaluate``: ``batch_size``, ``dtype``, ``progress``).
+    Args:
+        model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
+            weights.
+        data: A data set's name or path, or its images. By default the data set whose classes the weights know.
+        split: The split to load, if ``data`` is not images.
+        weights: A local safetensors file, instead of the weights that a name means.
+        device: Where to run. By default a GPU if there is one for a name, and where it is for a network.
+        options: Passed to the model's evaluate hook; :func:`zoo.evaluation.evaluate` takes ``batch_size``, ``dtype``
+            and ``progress``.
+
+    Returns:
+        Top-1 with its 95% interval, top-5, loss, and the fingerprint of the images.
+
+    Raises:
+        UnknownNameError: There is no such model or data set.
+        DataError: The weights name no data set, or the images have classes that they do not know.
+        WeightsError: The network has no classes, or its outputs contain NaN or infinity.
+
+    Example:
+        >>> import zoo
+        >>> report = zoo.evaluate("resnet20.digits", "digits")
+        >>> report.n, report.top1 > 95
+        (360, True)
     """
     from zoo import data as datasets
     from zoo import evaluation

@@ -8,7 +8,20 @@ from torch import nn
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts ``model`` in eval mode and every module back into its own mode afterwards."""
+    """A context in which a network is in eval mode. Every module's own mode is put back afterwards.
+
+    Args:
+        model: The network.
+
+    Example:
+        >>> import zoo
+        >>> model = zoo.create("resnet20")
+        >>> with zoo.evaluation.in_eval_mode(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -20,9 +33,19 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Within it, ``model`` is in eval mode and its parameters are constants, whose gradients nobody asks for.
+    """A context in which a network is in eval mode and its parameters need no gradients.
 
-    Modes and ``requires_grad`` come back as they were, whatever happens inside; ``grad`` is never touched.
+    Modes and ``requires_grad`` are put back afterwards, whatever happens inside; ``grad`` is never touched.
+
+    Args:
+        model: The network.
+
+    Example:
+        >>> import zoo
+        >>> model = zoo.create("resnet20")
+        >>> with zoo.evaluation.frozen(model):
+        ...     any(parameter.requires_grad for parameter in model.parameters())
+        False
     """
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with in_eval_mode(model):

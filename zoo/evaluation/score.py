@@ -68,18 +68,35 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     command: str = "",
 ) -> Report:
-    """Scores ``model`` on all images of ``data``, prepared as ``preprocess`` says.
+    """Scores a network on all images of a data set: the default evaluate hook.
 
-    Runs where the model lies unless a ``device`` is given, in float32 unless ``dtype`` asks for
-    bfloat16 (``"bfloat16"``, ``torch.bfloat16``). ``progress`` is told (images done, images in all).
-    The modes of the model and of its modules come back as they were.
+    In processes that a launcher started, all must call it; each scores a part of the images, and all get the report on
+    the whole. If the images are not in memory, the fingerprint is then that of the labels alone.
 
-    Processes that a launcher started score a part of the images each, all call this, and all get the
-    report on the whole. Of images that are not resident no process sees all pixels then, and the
-    fingerprint is that of the labels. ``progress`` is told of this process's part.
+    Args:
+        model: The network. Its modes are put back afterwards.
+        data: The images.
+        preprocess: How images are prepared.
+        batch_size: Images per forward pass.
+        device: Where to run. By default where the network is.
+        dtype: ``"float32"`` or ``"bfloat16"``, or torch's types of these names. By default float32.
+        progress: Called with (images done, images in all), of this process.
+        command: The command line to write into the report.
 
-    Raises :class:`DataError` where labels are not among the model's
-    classes, :class:`WeightsError` where outputs are not numbers, and :class:`SpecError` for another ``dtype``.
+    Returns:
+        The report.
+
+    Raises:
+        DataError: A label is not among the network's classes.
+        WeightsError: Outputs are not B C, or contain NaN or infinity.
+        SpecError: Another ``dtype``.
+
+    Example:
+        >>> import zoo
+        >>> model, digits = zoo.create("resnet20.digits"), zoo.data.load("digits", "test")
+        >>> report = zoo.evaluation.evaluate(model, digits, preprocess=model.zoo_info.preprocess)
+        >>> report.top1 > 95
+        True
     """
     precision = _precision(dtype)
     keep_freed_memory()
@@ -135,9 +152,20 @@ def evaluate(
 
 
 def check_classes(model: nn.Module, data: ImageSet) -> None:
-    """Raises :class:`DataError` if ``model`` is known to know none of the classes of ``data``.
+    """Checks that a network knows classes of a data set.
 
-    Where it knows some of them, or calls them otherwise than a data set of another name does, a warning says so.
+    Logs a warning if it knows only some of them, or may number them otherwise.
+
+    Args:
+        model: The network.
+        data: The images.
+
+    Raises:
+        DataError: The network is known to know none of the classes.
+
+    Example:
+        >>> import zoo
+        >>> zoo.evaluation.check_classes(zoo.create("resnet20.digits"), zoo.data.load("digits"))
     """
     info = getattr(model, "zoo_info", None)
     if info is None or info.classes in ("", data.name) or info.class_names == data.classes:
@@ -161,12 +189,33 @@ def _some(names: Sequence[str]) -> str:
 
 
 def fingerprint_of_labels(data: ImageSet) -> str:
-    """``labels sha256:<64 hex>`` over the labels in order: for images of which nobody has seen all pixels."""
+    """The fingerprint of labels alone, for images whose pixels were not all read.
+
+    Args:
+        data: The images.
+
+    Returns:
+        ``labels sha256:`` and 64 hexadecimal digits, over the labels in order.
+
+    Example:
+        >>> import zoo
+        >>> zoo.evaluation.fingerprint_of_labels(zoo.data.load("digits", "test"))
+        'labels sha256:...'
+    """
     return f"{OF_LABELS}{sha256(data.labels.numpy().tobytes()).hexdigest()}"
 
 
 def versions() -> dict[str, str]:
-    """Of what took part in the numbers."""
+    """The versions of the software that decides the numbers.
+
+    Returns:
+        Versions by name.
+
+    Example:
+        >>> import zoo
+        >>> sorted(zoo.evaluation.versions())
+        ['python', 'torch', 'zoo']
+    """
     from importlib.metadata import version
 
     return {"zoo": version("zoo-vision"), "torch": str(torch.__version__), "python": platform.python_version()}

@@ -28,13 +28,29 @@ def list_models(
     max_params: int | None = None,
     pretrained: bool = False,
 ) -> list[str]:
-    """Names that match the shell ``pattern`` and all filters, sorted naturally.
+    """The names of architectures, or of weights, in natural order.
 
-    ``license`` is a shell pattern too, of the weights' own licence in either case: ``apache*``.
-    Architectures; with ``pretrained``, a ``dataset``, a ``license`` or a dot in the pattern, weights:
-    without a dot, all of the models that it matches.
-    Those of a collection are left out unless ``family`` or the part of the pattern before a slash
-    names it: ``list_models("plugin/*")``.
+    Lists weights if ``pretrained``, ``dataset`` or ``license`` is given or the pattern has a dot, and architectures
+    otherwise. Models of a collection are listed only if ``family``, or the pattern before a slash, names it
+    (``timm/*``).
+
+    Args:
+        pattern: A shell pattern of names.
+        family: Only models of this plugin.
+        dataset: Only weights that were trained or scored on this data set.
+        license: Only weights whose licence matches this shell pattern, in either case: ``apache*``.
+        max_params: Only networks of at most this many parameters.
+        pretrained: Whether to list weights.
+
+    Returns:
+        The names, which :func:`zoo.create` takes.
+
+    Example:
+        >>> import zoo
+        >>> zoo.list_models("resnet1*2")
+        ['resnet152', 'resnet1202']
+        >>> zoo.list_models("resnet20", dataset="digits")
+        ['resnet20.digits']
     """
     chosen = select(
         pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
@@ -110,7 +126,24 @@ def trained_on(weights: Weights) -> set[str]:
 
 
 def info(name: str) -> dict[str, Any]:
-    """All that the registry knows of ``name``, as JSON-able values. Imports no torch."""
+    """All that the registry knows of a model or of weights. Imports no torch.
+
+    Args:
+        name: An architecture or weights.
+
+    Returns:
+        Values that JSON can hold: the fields of :class:`zoo.Model`, its ``family``, ``distribution`` and ``version``,
+        and a list ``weights`` of manifest entries.
+
+    Raises:
+        UnknownNameError: There is no such model or tag; the nearest names are suggested.
+
+    Example:
+        >>> import zoo
+        >>> about = zoo.info("resnet20.digits")
+        >>> about["paper"]["year"], about["weights"][0]["classes"]
+        (2015, 'digits')
+    """
     registered = registry.current()
     found = registered.find(name)
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)

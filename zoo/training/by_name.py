@@ -43,17 +43,40 @@ def train(
     device: "str | torch.device | None" = None,
     **run_options: Any,
 ) -> "Network":
-    """Trains the architecture ``name`` on the training split of ``data`` and writes ``output``.
+    """Trains an architecture, or goes on training, and writes a run's directory.
 
-    ``args`` go to the family's build function and are kept with the weights. ``init`` are trained
-    weights to start from, ``arch.tag`` or a local safetensors file: the head is newly initialised
-    unless they know the classes of ``data``, the stem adapted to its channels. ``recipe`` names one of
-    the family's recipes, by default its first for this model and data; ``settings`` change fields of
-    it. ``output`` is the run's directory; its ``model.safetensors`` holds the trained network and the
-    record of the run. ``run_options`` go to ``zoo.training.Run``.
+    ``output`` then holds the trained network, ``model.safetensors``, with the record of the run.
 
-    ``resume`` goes on with the run that ``output`` holds. The run knows all else: what is given besides must
-    be what it was started with, but for ``settings["epochs"]``, which makes it longer or shorter.
+    Args:
+        name: The architecture. A resumed run knows it.
+        data: A data set's name or path, or its images. Trains on the split ``train``. A resumed run knows it.
+        args: Arguments of the family's build function. They are written into the weights file.
+        init: Trained weights to start from: ``arch.tag`` or a safetensors file. The head is newly initialised unless
+            they know the classes of ``data``; the first convolution is adapted to its channels.
+        recipe: A recipe of the family. By default its first for this model and data.
+        settings: Fields of the recipe to change, such as ``{"epochs": 5, "augment.flip": False}``.
+        output: The run's directory.
+        resume: Whether to go on with the run in ``output``. Other arguments must then be what the run was started with,
+            or be left out; ``settings["epochs"]`` may change.
+        device: Where to train. By default a GPU if there is one.
+        run_options: Passed to :class:`zoo.training.Run`.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        UnknownNameError: There is no such model, data set, recipe or setting.
+        RecipeError: The recipe is not valid, or none is meant for this model and data.
+        TrainingError: The directory holds another run, or the loss is not a finite number.
+        DataError: The images cannot be read.
+        WeightsError: ``name`` has a tag, or ``init`` does not fit the model.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits").subset(range(256), "train")
+        >>> model = zoo.train("resnet8", digits, settings={"epochs": 1}, output="runs/digits", device="cpu")
+        >>> model.zoo_info.classes
+        'digits'
     """
     from zoo import data as datasets
     from zoo import training

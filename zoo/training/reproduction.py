@@ -73,15 +73,34 @@ def reproduce(
     device: "torch.device | str | None" = None,
     **run_options: Any,
 ) -> Reproduction:
-    """Trains weights again, in the directory ``output``, from the record of the run that made them.
+    """Trains weights again from the record of the run that made them, and compares the two.
 
-    ``name`` is ``arch.tag``, a safetensors file, or a run's directory. ``data`` and ``init`` say where
-    the images, and the weights that it started from, lie now, if not where the record names them.
-    Takes as many threads as the run had, and its device unless ``device`` says otherwise; warns where
-    that cannot be. ``run_options`` go to ``zoo.training.Run``; ``resume`` goes on after an interruption.
+    Uses as many threads as that run did; warns if that is not possible.
 
-    Raises :class:`TrainingError` where there is no record to train from, and :class:`DataError` before
-    training where the images are not those of the record, unless ``allow_other_data``.
+    Args:
+        name: Weights (``arch.tag``), a safetensors file, or a run's directory.
+        output: The directory of the new run.
+        resume: Whether to go on with a reproduction that was interrupted.
+        data: Where the images are, if not where the record says.
+        init: Where the weights are that the run started from, if not where the record says.
+        allow_other_data: Whether to train on images other than those of the record.
+        device: Where to train. By default as the record says.
+        run_options: Passed to :class:`zoo.training.Run`.
+
+    Returns:
+        Whether the file, the tensors or the score are the same, and what differed.
+
+    Raises:
+        TrainingError: There is no record, ``output`` is the run itself, or training is paused.
+        DataError: The images are not those of the record.
+        UnknownNameError: There is no such model or tag.
+
+    Example:
+        >>> import zoo
+        >>> settings = {"epochs": 1}
+        >>> model = zoo.train("resnet8", "digits", settings=settings, output="runs/first", device="cpu")
+        >>> zoo.reproduce("runs/first", output="runs/second").outcome
+        'file'
     """
     from zoo import training
     from zoo.loading import safetensors_file

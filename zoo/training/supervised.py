@@ -31,21 +31,40 @@ def train(
     on_epoch: Callable[[int], None] | None = None,
     hook_args: type[msgspec.Struct] = msgspec.Struct,
 ) -> nn.Module:
-    """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
+    """Trains a network in place: the default train hook.
 
-    ``criterion(output, labels)`` returns the mean loss of a batch; by default cross-entropy with the
-    recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
-    with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
-    an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
-    ``hook_args`` is the struct that the caller reads from the recipe's ``hook_args``; by default they must be empty.
-    Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
-    started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
-    epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
-    and number of threads and processes. On Ctrl-C or SIGTERM the step in hand is finished (on a GPU,
-    some twenty more) and a checkpoint written before KeyboardInterrupt leaves, in every process.
+    In processes that a launcher started, all must call it; the first one writes and shows progress. A resumed run
+    continues bit by bit as if it had not stopped, on the same machine and with as many threads and processes. On Ctrl-C
+    or SIGTERM a checkpoint is written before KeyboardInterrupt is raised.
 
-    Raises :class:`TrainingError` where the run's directory does not suit or the loss stops being a
-    number; then the last checkpoint stays.
+    Args:
+        model: The network.
+        data: The images.
+        recipe: The recipe.
+        run: The run's directory. Its ``is_paused`` says afterwards whether epochs are left.
+        preprocess: How images are prepared.
+        device: Where to train. By default a GPU if there is one.
+        criterion: Returns the mean loss of (output, labels). By default cross-entropy with label smoothing.
+        parameter_groups: Returns the optimiser's groups for (model, recipe). A group may have an ``lr_scale`` and a
+            ``weight_decay``.
+        on_epoch: Called with an epoch's number, from 0, before it, and again if it is resumed.
+        hook_args: The struct that ``recipe.hook_args`` are read as. By default they must be empty.
+
+    Returns:
+        The network, with the average of its weights if the recipe asks for one.
+
+    Raises:
+        TrainingError: The directory holds another run, or the loss is not a finite number; the last checkpoint stays.
+        RecipeError: ``recipe.hook_args`` are not valid.
+
+    Example:
+        >>> import zoo
+        >>> model, recipe = zoo.create("resnet20.digits"), zoo.training.Recipe(epochs=1)
+        >>> data = zoo.training.split(zoo.data.load("digits", "test"), recipe)
+        >>> run = zoo.training.Run("runs/digits")
+        >>> model = zoo.training.train(model, data, recipe, run, preprocess=model.zoo_info.preprocess)
+        >>> run.is_paused
+        False
     """
     run.check()
     recipe.read_hook_args(hook_args)
