@@ -71,9 +71,22 @@ class Diagnosis(Look):
 
 
 def diagnose(model: str | nn.Module, **args: Any) -> Diagnosis:
-    """How a first layer divides its energy among frequencies, what its stride folds, and which filters are dead.
+    """The energy of a first layer's filters by frequency, the share that its stride aliases, and dead filters.
 
-    Raises :class:`SpecError` for a network without a convolution.
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Energies, aliased shares and norms for each filter, with a figure.
+
+    Raises:
+        SpecError: The network has no convolution with learnt filters.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.diagnose("resnet20.digits").energy.shape
+        torch.Size([16, 3])
     """
     with opened(model, **args) as network:
         layer = first_layer(network)

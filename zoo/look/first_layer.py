@@ -133,12 +133,26 @@ class Filters(Look):
 
 
 def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -> Filters:
-    """The first convolution's filters of ``model`` as it computes them, and the Gabor filters nearest to them.
+    """The filters of a network's first convolution, and the Gabor filters nearest to them.
 
-    Any number of input channels: three are shown in colour, others as their strongest pattern. ``scaling``
-    shows each filter on its own scale, or all on one (``shared``). Kernels below 5 x 5 are not fitted: any eight
-    parameters fit nine pixels, learned or not. Raises :class:`SpecError` for a network
-    without a convolution.
+    Filters of three channels are shown in colour, others as their strongest pattern. Kernels below 5 x 5 are not
+    fitted: the eight parameters of a Gabor filter fit almost any nine pixels.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        scaling: ``each`` shows each filter on its own scale, ``shared`` all on one.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Filters, patterns and fits, with a figure.
+
+    Raises:
+        SpecError: The network has no convolution with learnt filters.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.filters("resnet20.digits").weight.shape
+        torch.Size([16, 1, 3, 3])
     """
     with opened(model, **args) as network:
         weight = first_layer(network).weight

@@ -119,11 +119,35 @@ def invariance(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Invariance:
-    """Curves of score and of feature similarity over transformations of the first ``limit`` images of a split.
+    """How score and features change as images are transformed.
 
-    ``strengths`` maps transformations (keys of :data:`STRENGTHS`, whose values are the default) to what is tried.
-    Images are transformed at the size of the network's input, in [0, 1], before they are normalised. ``edges``
-    says what lies beyond an image that is moved. Raises :class:`UnknownNameError` for another transformation.
+    Images are transformed in [0, 1] at the size of the network's input, before they are normalised.
+
+    Args:
+        models: Names, for which trained weights are used, or networks that :func:`zoo.create` returned.
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        strengths: What to try, by transformation. By default ``zoo.look.transforms.STRENGTHS``.
+        edges: What is beyond the edge of an image that is moved.
+        limit: Only the first images of the split, this many.
+        batch_size: Images per forward pass.
+        device: Where to run. By default where each network is.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        A point for each network, transformation and strength, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such model, data set or transformation.
+        WeightsError: A network has no classes.
+        DataError: A network knows none of the classes.
+
+    Example:
+        >>> import zoo
+        >>> digits, tried = zoo.data.load("digits", "test"), {"rotation": [0, 90]}
+        >>> found = zoo.look.invariance(["resnet20.digits"], digits, strengths=tried, limit=50)
+        >>> [point.strength for point in found.points]
+        [0.0, 90.0]
     """
     chosen = {name: tuple(values) for name, values in (strengths or STRENGTHS).items()}
     for name in chosen:

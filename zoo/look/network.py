@@ -100,9 +100,24 @@ def blank(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def layers(model: str | nn.Module, **args: Any) -> tuple[Layer, ...]:
-    """All submodules that put out one tensor, in the order in which they first finish.
+    """The submodules of a network that return one tensor, in the order in which they first finish.
 
-    Found by running the network once, so that only what takes part is listed.
+    The network is run once, and only what took part is listed.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Name, kind and output shape of each.
+
+    Raises:
+        UnknownNameError: There is no such model.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.layers("resnet20.digits")[0]
+        Layer(name='conv1', kind='Conv2d', shape=(16, 8, 8), calls=1)
     """
     found: dict[str, Layer] = {}
     with opened(model, **args) as network, ExitStack() as stack, torch.no_grad():

@@ -208,7 +208,18 @@ def folder_of(distribution: importlib.metadata.Distribution | None) -> str:
 
 
 def require(model: Model) -> None:
-    """Raises :class:`MissingExtraError` for a model whose hooks import what is not installed."""
+    """Checks that what a model's hooks import is installed.
+
+    Args:
+        model: The model.
+
+    Raises:
+        MissingExtraError: A library is missing; the hint says how to install it.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
+    """
     for requirement in model.requires:
         if not _is_installed(requirement):
             raise MissingExtraError.of(model.name, requirement.module, requirement.install)
@@ -219,7 +230,24 @@ def _is_installed(requirement: Requirement) -> bool:
 
 
 def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
-    """Imports ``"package.module:function"``; says what to install where a requirement is missing."""
+    """Imports a hook.
+
+    Args:
+        target: ``"package.module:function"``.
+        requires: What the hook's module imports.
+
+    Returns:
+        The function.
+
+    Raises:
+        MissingExtraError: A requirement is missing; the hint says how to install it.
+        PluginError: There is no such module or function.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.hook("zoo.data:load") is zoo.data.load
+        True
+    """
     for requirement in requires:
         if not _is_installed(requirement):
             raise MissingExtraError.of(target, requirement.module, requirement.install)
@@ -232,7 +260,22 @@ def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., A
 
 
 def resource(address: str) -> Path:
-    """The file that ``"package:path"`` names; finding it imports no package."""
+    """The file that ``"package:path"`` names. Finding it imports no package.
+
+    Args:
+        address: The package and the path within it.
+
+    Returns:
+        The file, which may not exist.
+
+    Raises:
+        ManifestError: There is no such package.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.resource("weights_manifest:resnet.toml").name
+        'resnet.toml'
+    """
     package, _, path = address.partition(":")
     try:
         spec = importlib.util.find_spec(package)

@@ -19,13 +19,27 @@ _registered: dict[str, Plugin] = {}
 
 @cache
 def current() -> Registry:
-    """The registry of this process, read once."""
+    """The registry of this process: the plugins that are installed and those that were registered. It is read once.
+
+    Returns:
+        The registry.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.current().find("resnet20.digits").row.name
+        'resnet'
+    """
     rows = [*entry_points.discover(), *map(PluginRow.of_value, _registered.values())]
     return Registry(rows, _local_weights())
 
 
 def clear() -> None:
-    """Forgets what is installed, so that :func:`current` looks again. Registered plugins stay."""
+    """Forgets what is installed, so that :func:`current` looks again. Registered plugins stay.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.clear()
+    """
     current.cache_clear()
 
 
@@ -81,6 +95,11 @@ def unregister(name: str) -> None:
 
     Raises:
         UnknownNameError: This process registered no plugin of that name.
+
+    Example:
+        >>> import zoo
+        >>> _ = zoo.register(zoo.Plugin("mine", api=1))
+        >>> zoo.registry.unregister("mine")
     """
     if name not in _registered:
         raise UnknownNameError.of("registered plugin", name, _registered)
