@@ -161,7 +161,7 @@ PAGES = {
 def render(page: Path) -> str:
     """The text of ``page`` with what lies between ``<!-- NAME -->`` and ``<!-- end -->`` made anew."""
     text = page.read_text(encoding="utf-8")
-    models = registry.load().models()
+    models = registry.current().models()
     for name, table in PAGES[page].items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda m, t=table: f"{m[1]}{t(models)}\n{m[2]}", text, flags=re.DOTALL)

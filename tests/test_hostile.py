@@ -217,7 +217,7 @@ def check_name(text: str) -> None:
     assert names.is_part(names.as_part(text))
     names.natural(text)
     with suppress(ZooError):
-        registry.load().find(text)
+        registry.current().find(text)
     if "/" not in text:  # that would read a collection
         assert all(isinstance(name, str) for name in listing.list_models(text))
 

@@ -12,7 +12,7 @@ from zoo.trust import lock, policy, project
 def model_named(name: str, weights: str | Path | None) -> Found:
     """What ``name`` stands for; if nobody knows it, the file ``weights`` may say which distribution does."""
     try:
-        return registry.load().find(name)
+        return registry.current().find(name)
     except UnknownNameError as error:
         if weights is None:
             raise
@@ -22,7 +22,7 @@ def model_named(name: str, weights: str | Path | None) -> Found:
             about = safetensors_file.metadata(Path(weights))
         except WeightsError:
             raise error from None
-        return registry.load().find(name, distribution=str(about.get("distribution", "")))
+        return registry.current().find(name, distribution=str(about.get("distribution", "")))
 
 
 def with_tag(found: Found, pretrained: bool | str) -> Found:
@@ -35,7 +35,7 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
         raise WeightsError(
             f"{found.weights.name} and pretrained={pretrained!r} both name weights.", hint="Give one of them."
         )
-    return registry.load().tagged(found, pretrained)
+    return registry.current().tagged(found, pretrained)
 
 
 def weights_for(found: Found, *, allow_unpinned: bool = False) -> Weights:
@@ -55,7 +55,7 @@ def weights_for(found: Found, *, allow_unpinned: bool = False) -> Weights:
 
 def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
     """The first pinned weights of a model; raises an error that lists what exists instead."""
-    every = registry.load().weights_of(found.row, found.model)
+    every = registry.current().weights_of(found.row, found.model)
     for weights in every:
         if weights.pinned or allow_unpinned:
             return weights

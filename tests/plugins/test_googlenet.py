@@ -553,7 +553,7 @@ def test_torchvisions_364_tensors_are_converted_without_the_auxiliary_heads_20(
 
 
 def test_the_manifest_has_torchvisions_score_and_preprocessing() -> None:
-    row = next(row for row in registry.load().plugins if row.name == "inception")
+    row = next(row for row in registry.current().plugins if row.name == "inception")
     (entry,) = row.weights["googlenet_tv"]
     theirs = GoogLeNet_Weights.IMAGENET1K_V1
     score = entry.scores["imagenet-1k/validation"]

@@ -426,5 +426,5 @@ def test_ten_classes_of_caltech_101_are_told_apart(tmp_path: Path) -> None:
         return images.subset(torch.cat(first), split)
 
     network = by_name.train("hmax", ten("train"), args={"prototypes": 50}, output=tmp_path / "run", display=Silent())
-    report = by_name.evaluate(network, ten("test"))
+    report = zoo.evaluate(network, ten("test"))
     assert report.mean_class > 50  # chance is 10

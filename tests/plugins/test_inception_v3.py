@@ -263,7 +263,7 @@ def test_the_loss_counts_the_auxiliary_classifier_0_4_and_smooths_both_labels() 
 
 @cache
 def entries() -> dict[str, Any]:
-    row = next(row for row in registry.load().plugins if row.name == "inception")
+    row = next(row for row in registry.current().plugins if row.name == "inception")
     return {entry.name: entry for entry in row.weights["inception_v3"]}
 
 

@@ -79,13 +79,13 @@ def test_a_manifest_of_a_hub_sets_no_other_argument_either(tmp_path: Path, monke
 
 
 def test_every_entry_of_the_built_in_families_keeps_to_what_its_row_declares() -> None:
-    registered = registry.load()
+    registered = registry.current()
     for entry in registered.models(registered.collections):
         for weights in entry.weights:
             assert arguments.of_file(entry.model, weights.args, weights.name) == weights.args
 
 
-@pytest.mark.parametrize("row", [row for row in registry.load().plugins if row.plugin], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in registry.current().plugins if row.plugin], ids=lambda row: row.name)
 def test_a_family_declares_only_arguments_that_it_takes(row: Any) -> None:
     builds = {model.build: model.requires for model in row.plugin.models}
     hooks = [registry.hook(build, requires) for build, requires in builds.items()]

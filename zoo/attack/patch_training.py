@@ -58,15 +58,40 @@ def train_patch(
     progress: Progress | None = None,
     command: str = "",
 ) -> Patch:
-    """A patch that makes each of ``models`` say class ``target``, learnt on images of ``data`` of other classes.
+    """Trains a patch that makes networks say one class.
 
-    One model or several, by name or as networks of ``zoo.create`` that take input of one size: the mean of
-    their cross-entropies is lessened by Adam, each step on a batch whose images and placements (``ranges``)
-    are drawn anew; pixels start at mid-grey and stay within [0, 1]. ``side`` is the patch's own resolution,
-    by default its largest in an image. ``progress`` is told (steps done, steps in all). Brown et al. 2017, section 2.
+    Adam minimises the mean of the networks' cross-entropies. Each step takes a batch of images of other classes, and
+    places the patch on them at random. Pixels start at mid-grey and stay in [0, 1]. Brown et al. 2017, section 2.
 
-    Raises :class:`zoo.AttackError` for a network without gradients, :class:`zoo.DataError` where the target
-    is no class or there are no other images.
+    Args:
+        models: Names, or networks that :func:`zoo.create` returned, one or several, with input of one size.
+        data: A data set's name or path, or its images.
+        target: The class that the networks should say.
+        split: The split to load, if ``data`` is not images.
+        shape: ``circle`` or ``square``.
+        ranges: How the patch is placed. By default ``Ranges()``.
+        side: The patch's own resolution. By default its largest in an image.
+        steps: The number of steps.
+        batch_size: Images in a step.
+        lr: Learning rate.
+        seed: Decides images and places.
+        device: Where to run. By default where the networks are.
+        progress: Called with (steps done, steps in all).
+        command: The command line to write into the patch.
+
+    Returns:
+        The patch.
+
+    Raises:
+        SpecError: A setting is not possible, or the networks prepare images differently.
+        AttackError: A network passes no gradient to its input.
+        DataError: There is no such class, or there are no images of others.
+
+    Example:
+        >>> import zoo
+        >>> patch = zoo.attack.train_patch("resnet20.digits", "digits", target=3, steps=2, batch_size=8)
+        >>> patch.origin.target_name
+        '3'
     """
     ranges = ranges or Ranges()
     if min(steps, batch_size) < 1 or not lr > 0:
@@ -131,9 +156,35 @@ def success(
     progress: Progress | None = None,
     command: str = "",
 ) -> Success:
-    """How often ``model`` takes images of other classes for ``target``, by default the patch's own, once it is put on.
+    """How often a network says a patch's class for images of other classes, once the patch is on them.
 
-    Placed by lot within ``ranges``, by default the patch's. ``limit`` takes so many images at equal distances.
+    Args:
+        patch: The patch.
+        model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
+            weights.
+        data: A data set's name or path, or its images.
+        target: The class to count. By default the one that the patch was trained for.
+        split: The split to load, if ``data`` is not images.
+        ranges: How the patch is placed. By default as it was trained.
+        limit: How many images to take, at equal distances from the whole split. By default all.
+        batch_size: Images per forward pass.
+        seed: Decides the random places.
+        device: Where to run. By default where the network is.
+        progress: Called with (images done, images in all).
+        command: The command line to write into the result.
+
+    Returns:
+        The rate with its 95% interval, and the rate without the patch.
+
+    Raises:
+        SpecError: The patch was trained for no class, and there is no ``target``.
+        DataError: There is no such class, or there are no images of others.
+
+    Example:
+        >>> import zoo
+        >>> patch = zoo.attack.train_patch("resnet20.digits", "digits", target=3, steps=2, batch_size=8)
+        >>> 0 <= zoo.attack.success(patch, "resnet20.digits", "digits", limit=50).rate <= 100
+        True
     """
     target = patch.origin.target if target is None else target
     if target < 0:

@@ -13,7 +13,7 @@ from zoo import data as datasets
 from zoo.attack.gradient import draw, perturb_batch
 from zoo.attack.method import Method, MethodName
 from zoo.attack.pixel_model import PixelModel, PixelTransform, check_labels, under_attack
-from zoo.creation import create_trained, info_of
+from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes
@@ -59,14 +59,41 @@ def curve(
     progress: Callable[[int, int], None] | None = None,
     command: str = "",
 ) -> Curve:
-    """The accuracy of ``model`` on ``data`` attacked by ``method`` within each of ``epsilons``, pixels in [0, 1].
+    """The accuracy of a network under an attack, for several radii.
 
-    ``model`` and ``data`` are given by name or as values; a name without a tag means its default weights.
-    An image counts where the network is right without the attack and with it; those that it has wrong
-    anyway are not attacked. ``limit`` takes so many images at equal distances from the whole split.
-    Chance depends on the method's seed and on ``batch_size``, and is the same for each epsilon.
-    ``progress`` is told (images done, images in all). Raises :class:`zoo.AttackError` where the method
-    does not apply to the network, :class:`zoo.DataError` where the labels are not its classes.
+    An image counts if the network is right both with and without the attack. Random choices depend on the method's seed
+    and on ``batch_size``, and are the same for each radius.
+
+    Args:
+        model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
+            weights.
+        data: A data set's name or path, or its images.
+        method: The attack, by name or with its settings.
+        epsilons: The radii, in units of [0, 1].
+        split: The split to load, if ``data`` is not images.
+        weights: A local safetensors file, instead of the weights that a name means.
+        limit: How many images to take, at equal distances from the whole split. By default all.
+        batch_size: Images per forward and backward pass.
+        device: Where to run. By default where the network is.
+        progress: Called with (images done, images in all).
+        command: The command line to write into the result.
+
+    Returns:
+        For each radius the accuracy with its 95% interval.
+
+    Raises:
+        SpecError: No radii, or one that is not a finite number of at least 0.
+        AttackError: The attack does not apply to the network.
+        DataError: The labels are not among the network's classes.
+        UnknownNameError: There is no such model or data set.
+
+    Example:
+        >>> import zoo
+        >>> curve = zoo.attack.curve("resnet20.digits", "digits", "fgsm", [0, 0.1, 0.3], limit=50)
+        >>> [point.epsilon for point in curve.points]
+        [0, 0.1, 0.3]
+        >>> curve.points[0].accuracy > curve.points[2].accuracy
+        True
     """
     method = method if isinstance(method, Method) else Method(name=method)
     epsilons = sorted(set(epsilons))
@@ -115,7 +142,7 @@ def network_of(
     model: str | nn.Module, device: torch.device | str | None, weights: str | Path | None = None
 ) -> nn.Module:
     """The network that ``model`` is or names, on ``device`` if one is given."""
-    network = create_trained(model, weights=weights) if isinstance(model, str) else model
+    network = as_network(model, weights=weights)
     return network if device is None else network.to(device)
 
 

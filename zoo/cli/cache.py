@@ -131,7 +131,7 @@ def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, 
 
 def _entries(*, must_be_all: bool = False) -> list[Weights]:
     """Every entry of every manifest; raises :class:`PluginError` where some cannot be read and must be."""
-    registered = registry.load()
+    registered = registry.current()
     listed = registered.models(registered.collections)
     broken = [row for row in registered.plugins if row.status in ("broken", "set aside")]
     if must_be_all and broken:

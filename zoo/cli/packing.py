@@ -27,7 +27,7 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     It holds their files and a manifest with sha256, scores and probes. There,
     ZOO_HUB=FOLDER zoo fetch NAME takes them from it. What the folder holds already stays.
     """
-    found = [registry.load().find(name) for name in names]
+    found = [registry.current().find(name) for name in names]
     chosen = [_fetched(weights_for(one)) for one in found]
     file = packing.pack(chosen, output)
     signature = signing.sign(file, key) if key else None

@@ -63,14 +63,14 @@ def _arrival(entry: Weights, file: Path) -> dict[str, Any]:
 def _entries_of(name: str, allow_unpinned: bool) -> dict[str, Weights]:
     """The entries that ``name`` means, by their names; of a pattern, those that may be fetched."""
     if not set(name) & set("*?["):
-        found = registry.load().find(name)
+        found = registry.current().find(name)
         return {name: weights_for(found, allow_unpinned=allow_unpinned)}
     lines = select(name, family=None, dataset=None, license=None, max_params=None, pretrained=True)
     known = {line.name: line.weights for line in lines if line.weights}
     if not known:
         raise UnknownNameError(f"No weights match {name!r}.", hint="zoo list PATTERN --pretrained shows names.")
     allowed = [name for name, entry in known.items() if entry.pinned or allow_unpinned]
-    taken = {name: weights_for(registry.load().find(name), allow_unpinned=allow_unpinned) for name in allowed}
+    taken = {name: weights_for(registry.current().find(name), allow_unpinned=allow_unpinned) for name in allowed}
     if not taken:
         raise UnpinnedError(
             f"None of the {len(known)} weights that match {name!r} is pinned.",
@@ -168,7 +168,7 @@ def convert(
 
 def _score_on(data: str, split: str) -> "Score":
     from zoo.data import load
-    from zoo.training import by_name
+    from zoo.evaluation import by_name
 
     images = load(data, split)
     return lambda module: by_name.evaluate(module, images)

@@ -102,7 +102,7 @@ def convert(
     """
     stated = stated or Stated()
     parsed = names.parse(name)
-    found = registry.load().find(str(parsed._replace(tag="")))
+    found = registry.current().find(str(parsed._replace(tag="")))
     tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(out.stem)
     maps = fitting.maps_of(found, key_map)
     _check_place(out, f"{found.model.name}.{tag}", overwrite)

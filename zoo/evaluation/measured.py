@@ -56,12 +56,33 @@ def weights_name(model: nn.Module) -> str:
 
 
 def fingerprint_of_labels(data: ImageSet) -> str:
-    """``labels sha256:<64 hex>`` over the labels in order: for images of which nobody has seen all pixels."""
+    """The fingerprint of labels alone, for images whose pixels were not all read.
+
+    Args:
+        data: The images.
+
+    Returns:
+        ``labels sha256:`` and 64 hexadecimal digits, over the labels in order.
+
+    Example:
+        >>> import zoo
+        >>> zoo.evaluation.fingerprint_of_labels(zoo.data.load("digits", "test"))
+        'labels sha256:...'
+    """
     return f"{OF_LABELS}{sha256(data.labels.numpy().tobytes()).hexdigest()}"
 
 
 def versions() -> dict[str, str]:
-    """The versions of zoo, torch and python."""
+    """The versions of the software that decides the numbers.
+
+    Returns:
+        Versions by name.
+
+    Example:
+        >>> import zoo
+        >>> sorted(zoo.evaluation.versions())
+        ['python', 'torch', 'zoo']
+    """
     from importlib.metadata import version
 
     import torch

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoo.system import lazy
 
 if TYPE_CHECKING:
+    from zoo.loading.interface import Network as Network
     from zoo.loading.network import ModelInfo as ModelInfo
     from zoo.loading.network import build as build
     from zoo.loading.network import build_from as build_from
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ModelInfo": "network",
+    "Network": "interface",
     "adapt_stem": "state",
     "assign": "state",
     "build": "network",

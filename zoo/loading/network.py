@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zoo import registry
 from zoo.errors import PluginError, WeightsError, ZooError
 from zoo.loading import safetensors_file
+from zoo.loading.interface import Network
 from zoo.loading.state import adapt_stem, assign, require_adapted, translate
 from zoo.manifest import Weights
 from zoo.registry import arguments
@@ -39,7 +40,7 @@ class ModelInfo(NamedTuple):
 
 def build(
     model: Model, *, num_classes: int | None = None, in_chans: int | None = None, **args: Any
-) -> tuple[nn.Module, ModelInfo]:
+) -> tuple[Network, ModelInfo]:
     """A newly initialised network, with what there is to know of it."""
     channels = model.preprocess.input_size[0] if in_chans is None else in_chans
     classes = model.num_classes if num_classes is None else num_classes
@@ -56,7 +57,7 @@ def build_from(
     num_classes: int | None = None,
     in_chans: int | None = None,
     **args: Any,
-) -> tuple[nn.Module, ModelInfo]:
+) -> tuple[Network, ModelInfo]:
     """The network whose tensors ``file`` holds, as ``entry`` or else the file itself describes it.
 
     What they say the network is built with is taken as far as the row allows it (``Model.file_args``).
@@ -88,7 +89,7 @@ def build_from(
             "%s: %s adapted from %d to %d input channels", about.name, ", ".join(adapted), had_channels, channels
         )
     if num_classes not in (None, had_classes):
-        module.reset_classifier(num_classes)  # type: ignore[operator]  # timm's interface, not nn.Module's
+        module.reset_classifier(num_classes)
         head = ", ".join(model.head)
         log.warning("%s: %s newly initialised for %d classes, had %d", about.name, head, num_classes, had_classes)
         about = about._replace(classes="", class_names=())
@@ -105,11 +106,11 @@ def for_channels(preprocess: Preprocess, channels: int) -> Preprocess:
     return msgspec.structs.replace(preprocess, input_size=size, mean=(mean,) * channels, std=(std,) * channels)
 
 
-def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> nn.Module:
+def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> Network:
     build = registry.hook(model.build, model.requires)
     arguments.check_names(model, build, args)
     try:
-        module: nn.Module = build(num_classes=num_classes, in_chans=in_chans, **args)
+        module: Network = build(num_classes=num_classes, in_chans=in_chans, **args)
     except ZooError:
         raise
     except Exception as error:  # a plugin's code may raise anything

@@ -92,12 +92,36 @@ def patches(
     progress: Progress | None = None,
     **args: Any,
 ) -> TopActivations:
-    """The ``count`` image patches that drive each of ``channels`` of ``layer`` most, over a split of ``data``.
+    """The image patches with the largest activations of a layer's channels, over a data set.
 
-    A patch is the receptive field of the unit, cut out exactly (:mod:`zoo.look.receptive`). Without ``layer``, the last
-    default layer; without ``channels``, the ``units`` with the strongest activation; without ``data``, the set whose
-    classes the network knows. ``limit`` takes the first images alone. ``progress`` is told (images done, in all).
-    Raises :class:`zoo.UnknownNameError` for a layer or channel that there is not.
+    A patch is the exact receptive field of the unit.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        layer: The layer's name. By default the last default layer.
+        data: A data set's name, or its images. By default the data set whose classes the network knows.
+        split: The split to load, if ``data`` is not images.
+        channels: The channels. By default those with the largest activations.
+        units: How many channels to take by default.
+        count: How many images for each channel.
+        limit: Only the first images of the split, this many. By default all.
+        batch_size: Images per forward pass.
+        progress: Called with (images done, images in all).
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Patches, activations and positions for each channel, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such layer or channel.
+        DataError: The network names no data set, and there is no ``data``.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> found = zoo.look.patches("resnet20.digits", "layer1", digits, channels=[0, 3], count=4, limit=100)
+        >>> found.activations.shape
+        torch.Size([2, 4])
     """
     with opened(model, **args) as network:
         images = images_of(network, data, split)

@@ -44,9 +44,9 @@ def find(name: str | Path) -> Original:
             )
         about = safetensors_file.metadata(file)
         _check_has_record(str(name), about)
-        found = registry.load().find(about["model"], distribution=str(about.get("distribution", "")))
+        found = registry.current().find(about["model"], distribution=str(about.get("distribution", "")))
         return Original(str(name), found.model, file, hash_file(file), about, None)
-    found = registry.load().find(str(name))
+    found = registry.current().find(str(name))
     entry = weights_for(found)
     if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
         raise _no_record(entry.name)
@@ -91,7 +91,7 @@ def _path(name: str | Path) -> Path | None:
     """``name`` as a path, unless it is a name of the registry."""
     if not isinstance(name, Path):
         try:
-            registry.load().find(name)
+            registry.current().find(name)
         except UnknownNameError:
             if not Path(name).exists():
                 raise
@@ -108,7 +108,7 @@ def _check_has_record(name: str, about: dict[str, Any]) -> None:
 def _no_record(name: str) -> TrainingError:
     own = [
         f"{entry.name}.{weights.tag}"
-        for entry in registry.load().models()
+        for entry in registry.current().models()
         for weights in entry.weights
         if weights.origin.startswith(by_name.TRAINED)
     ]

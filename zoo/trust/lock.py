@@ -108,7 +108,7 @@ def full_name(found: Found, tag: str = "") -> str:
 def default_of(lock: Lock, found: Found) -> Weights | None:
     """The default weights that the lock holds for a model, or None where it holds none."""
     tag = lock.defaults.get(full_name(found))
-    return registry.load().find(f"{full_name(found)}.{tag}").weights if tag else None
+    return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
 
 
 def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
@@ -150,7 +150,7 @@ def differences(lock: Lock) -> list[Difference]:
     lines = []
     for name, held in lock.weights.items():
         try:
-            found = registry.load().find(name)
+            found = registry.current().find(name)
         except ZooError as error:  # no such name any more, or a plugin that cannot be used
             lines.append(Difference(name, "name", f"{held.distribution} {held.version}", error.message))
             continue

@@ -98,7 +98,7 @@ def is_in_cache(weights: Weights) -> bool:
 
 def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
     """As :func:`verify`, in this process."""
-    found = registry.load().find(name)
+    found = registry.current().find(name)
     entry = weights_for(found)
     if _ships(entry) and not is_in_cache(entry):
         hub.fetch(entry, source=entry.hub)
@@ -121,7 +121,7 @@ def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
 
 
 def _names(wanted: Callable[[Weights], bool]) -> tuple[str, ...]:
-    registered = registry.load()
+    registered = registry.current()
     return tuple(
         f"{entry.name}.{weights.tag}"
         for entry in registered.models(registered.collections)
