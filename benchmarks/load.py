@@ -72,7 +72,7 @@ def calls(name: str, hub: Path) -> dict[str, str]:
 
 
 def measure_within(name: str, hub: Path) -> tuple[str, ...]:
-    imports = {"zoo": "zoo, zoo.creation, zoo.load", "timm": "timm"}
+    imports = {"zoo": "zoo, zoo.creation, zoo.loading", "timm": "timm"}
     results = {}
     for way, create in calls(name, hub).items():
         printed = _python(WITHIN.format(imports=imports[way], create=create))

@@ -20,7 +20,7 @@ from turns import Pace
 import zoo
 from zoo import creation, evaluation, training
 from zoo.data import ImageSet
-from zoo.memory import keep_freed_memory
+from zoo.system.malloc import keep_freed_memory
 from zoo.training import choice, schedule
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches

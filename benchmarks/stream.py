@@ -25,8 +25,8 @@ from measure import table
 from PIL import Image
 
 import zoo.data as datasets
-from zoo.memory import keep_freed_memory
 from zoo.spec import Preprocess
+from zoo.system.malloc import keep_freed_memory
 from zoo.training import Recipe
 from zoo.training.streaming import StreamedBatches
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from matplotlib.ticker import FuncFormatter
 
 from zoo import registry
-from zoo.catalogue import params_of
-from zoo.interval import wilson
+from zoo.evaluation.interval import wilson
 from zoo.look.result import drawn, new_figure
+from zoo.registry.listing import params_of
 
 
 def points(data: str) -> dict[str, list[tuple[str, int, float, float, float]]]:

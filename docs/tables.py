@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from zoo import registry
-from zoo.catalogue import params_of
-from zoo.interval import wilson
+from zoo.evaluation.interval import wilson
 from zoo.manifest import Score
 from zoo.registry import Listed
+from zoo.registry.listing import params_of
 from zoo.spec import Paper
 
 ROOT = Path(__file__).parents[1]

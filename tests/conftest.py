@@ -71,16 +71,17 @@ _numbers = itertools.count()
 @pytest.fixture(autouse=True)
 def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test changed about plugins is not what the next one sees; a registry of the usual ones is kept."""
-    from zoo import discovery, registry
+    from zoo import registry
+    from zoo.registry import entry_points
 
     read_under = []
-    discover, load = discovery.discover, registry.load
+    discover, load = entry_points.discover, registry.load
 
     def recorded() -> Iterator[object]:
         read_under.append(_surroundings())
         return discover()
 
-    monkeypatch.setattr(discovery, "discover", recorded)
+    monkeypatch.setattr(entry_points, "discover", recorded)
     yield
     is_usual = all(conditions == _usual for conditions in read_under)
     if not is_usual or (load.cache_info().currsize and any(row.status != "ok" for row in load().plugins)):
@@ -163,13 +164,13 @@ def _converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     import zoo
-    from zoo import tensorfile
     from zoo.convert import convert
+    from zoo.loading import safetensors_file
 
     folder = tmp_path_factory.mktemp("converted")
     torch.manual_seed(0)
     about = {"model": "resnet20", "num_classes": 10}
-    tensorfile.write(zoo.create("resnet20").state_dict(), folder / "raw.safetensors", about)
+    safetensors_file.write(zoo.create("resnet20").state_dict(), folder / "raw.safetensors", about)
     convert(folder / "raw.safetensors", "resnet20.tiny", folder / "hub" / "resnet20.tiny.safetensors")
     return folder / "hub"
 

@@ -21,12 +21,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo import processes
 from zoo.data import ImageSet
 from zoo.data.augmentation import Augmentation
 from zoo.errors import ZooError
 from zoo.evaluation import evaluate
 from zoo.spec import Preprocess
+from zoo.system import distributed
 from zoo.training import Recipe, Run, split, train
 from zoo.training.adversary import Adversary
 from zoo.training.display import Silent
@@ -176,7 +176,7 @@ def message_of(work: Callable[[], object]) -> str:
 
 def do_all(folder: Path, earlier: Path | None) -> None:
     """Every case, each process leaving its own network and what else it saw."""
-    group = processes.current()
+    group = distributed.current()
     is_last = group.rank == group.count - 1
     seen: dict[str, Any] = {"share": [*group.share(7)]}
 
@@ -221,5 +221,5 @@ if __name__ == "__main__":
     elif what == "slowly":
         run("plain", Path(where), criterion=slowly, checkpoint_every=1)
     elif what == "failing":
-        group = processes.current()
+        group = distributed.current()
         run("plain", Path(where), criterion=At(6, fail) if group.rank == group.count - 1 else None)

@@ -25,7 +25,7 @@ _HEAVY = (
     "timm.scheduler",
     "torch.utils.tensorboard",
     "zoo.cli.training",
-    "zoo.hooks",
+    "zoo.training.by_name",
 )
 
 

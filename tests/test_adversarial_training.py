@@ -22,7 +22,7 @@ from zoo.training import Recipe, Run, TrainingData, train
 from zoo.training.adversary import Adversary
 from zoo.training.choice import resolve
 from zoo.training.display import Silent
-from zoo.training.lessons import Lessons
+from zoo.training.micro_batches import Lessons
 from zoo.training.portion import Portion
 
 ATTACKED = {**test_training.RECIPE_FIELDS, "ema": 0.0, "epochs": 3}

@@ -13,9 +13,10 @@ from reference import assert_same_function, macs_of, params_of, photographs, ran
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import tensorfile, training
+from zoo import training
 from zoo.data import ImageSet, Transform
 from zoo.errors import SpecError
+from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.testing import Check, conformance
 from zoo.training import Recipe, Run, TrainingData
@@ -389,7 +390,7 @@ def test_no_checkpoint_holds_a_filter_beyond_the_radius_not_even_within_an_epoch
     recipe = Recipe(epochs=2, batch_size=8, lr=0.1, schedule="constant")
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path, recipe, checkpoint_every=1, display=Crash())
-    checkpoint = tensorfile.read(tmp_path / "checkpoint.safetensors")
+    checkpoint = safetensors_file.read(tmp_path / "checkpoint.safetensors")
     filters = {key: value for key, value in checkpoint.items() if key.startswith("model.") and value.ndim == 4}
     assert len(filters) == 5
     for key, rms in root_mean_squares(filters).items():

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 import zoo
-from zoo import arguments, registry, tensorfile
+from zoo import registry
 from zoo.convert import convert
 from zoo.errors import SpecError, UnknownNameError, WeightsError
+from zoo.loading import safetensors_file
+from zoo.registry import arguments
 from zoo.spec import Argument, Preprocess
 
 
 def written(folder: Path, args: dict[str, Any], model: str = "resnet20", tensors: Any = None) -> Path:
     file = folder / "net.safetensors"
     state = zoo.create(model).state_dict() if tensors is None else tensors
-    tensorfile.write(state, file, {"model": model, "args": args})
+    safetensors_file.write(state, file, {"model": model, "args": args})
     return file
 
 
@@ -67,7 +69,7 @@ def test_the_callers_argument_wins_over_the_files(tmp_path: Path) -> None:
 
 def test_a_manifest_of_a_hub_sets_no_other_argument_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path, {})
-    digest = tensorfile.write(tensorfile.read(file), tmp_path / "of.safetensors", {})
+    digest = safetensors_file.write(safetensors_file.read(file), tmp_path / "of.safetensors", {})
     entry = f'[resnet20.of]\nfile = "of.safetensors"\nsha256 = "{digest}"\nargs = {{ depth = 6000002 }}\n'
     (tmp_path / "manifest.toml").write_text(entry)
     monkeypatch.setenv("ZOO_HUB", str(tmp_path))

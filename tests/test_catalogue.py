@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import zoo
-from zoo import registry, tensorfile
+from zoo import registry
 from zoo.cli import cli
+from zoo.loading import safetensors_file
 from zoo.manifest import Weights
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +64,7 @@ def test_multiply_adds_are_not_those_of_another_input() -> None:
 
 @pytest.mark.parametrize("weights", embedded(), ids=lambda weights: weights.name)
 def test_epochs_are_those_of_the_record_in_the_file(weights: Weights) -> None:
-    run = tensorfile.metadata(ROOT / "weights_manifest" / weights.path)["run"]
+    run = safetensors_file.metadata(ROOT / "weights_manifest" / weights.path)["run"]
     assert (weights.epochs or 1) == run["recipe"]["epochs"]
 
 

@@ -13,13 +13,13 @@ from reference import photographs
 from torch import Tensor, nn
 
 import zoo
-from zoo import classifiers, data, hooks, manifest
+from zoo import classifiers, data, manifest
 from zoo.creation import info_of
 from zoo.data import ImageSet
 from zoo.errors import DataError, MissingExtraError, RecipeError, SpecError
 from zoo.evaluation import evaluate
 from zoo.testing import Check, conformance
-from zoo.training import Recipe
+from zoo.training import Recipe, by_name
 from zoo.training.display import Silent
 from zoo_classical import heads, plugin
 from zoo_classical.codings import CODINGS, BagOfWords, FisherVector, Projection
@@ -482,7 +482,7 @@ SMALL: dict[str, dict[str, Any]] = {
 def learn(name: str, images: ImageSet, output: Path, **options: Any) -> nn.Module:
     options.setdefault("args", {"samples": 1000, **SMALL[name]})
     settings = {"seed": 3, "input_size": 64 if "surf" in name else 32, **options.pop("settings", {})}
-    return hooks.train(name, images, settings=settings, output=output, device="cpu", display=Silent(), **options)
+    return by_name.train(name, images, settings=settings, output=output, device="cpu", display=Silent(), **options)
 
 
 QUICK = ("sift_fisher_svm", "sift_bovw_knn", "hog_svm", "kmeans_svm")

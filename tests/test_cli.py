@@ -20,8 +20,9 @@ from PIL import Image
 from torch import nn
 
 import zoo
-from zoo import registry, tensorfile
+from zoo import registry
 from zoo.cli import cli
+from zoo.loading import safetensors_file
 
 CLASSES = [f"kind{i}" for i in range(10)]
 
@@ -52,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     model = zoo.create("resnet20")
     file = tmp_path_factory.mktemp("trained") / "mine.safetensors"
     about = {"model": "resnet20", "classes": "pictures", "class_names": CLASSES, "num_classes": 10, "in_chans": 3}
-    tensorfile.write(model.state_dict(), file, about)
+    safetensors_file.write(model.state_dict(), file, about)
     return model.eval(), file
 
 
@@ -349,7 +350,7 @@ def test_verify_finds_a_network_that_computes_something_else(hub: Path) -> None:
     assert "The network's logits differ from the probe's" in answer.stderr
     kept = hub / "failures" / "resnet20.tiny"
     assert str(kept) in answer.stderr
-    assert tensorfile.read(kept / "outputs.safetensors")["noise.logits"].shape == (2, 10)
+    assert safetensors_file.read(kept / "outputs.safetensors")["noise.logits"].shape == (2, 10)
     report = (kept / "report.txt").read_text()
     assert "logits: FAILS" in report
     assert "logits of the photograph: passes" in report
@@ -379,7 +380,7 @@ def install_broken(folder: Path, hub: Path, does: str, monkeypatch: pytest.Monke
     install(folder, "zoo-bad", {"bad": "bad:plugin"}, files)
     monkeypatch.syspath_prepend(str(folder))
     file = hub / "bad_net.x.safetensors"
-    digest = tensorfile.write(nn.Linear(3, 2).state_dict(prefix="fc."), file, {})
+    digest = safetensors_file.write(nn.Linear(3, 2).state_dict(prefix="fc."), file, {})
     with (hub / "manifest.toml").open("a") as stream:
         stream.write(f'\n[bad_net.x]\nfile = "{file.name}"\nhub = "{hub}"\nsha256 = "{digest}"\nnum_classes = 2\n')
         stream.write("[bad_net.x.probe]\nlogits = [[1.0, 2.0]]\n")
@@ -408,9 +409,9 @@ def test_verify_imports_nothing_from_the_working_directory(
     monkeypatch.chdir(stick)
     if on_the_path:
         monkeypatch.setattr(sys, "path", ["", *sys.path])
-    from zoo import verification
+    from zoo.verify import worker
 
-    assert verification.verify("resnet20.tiny").weights == "resnet20.tiny"
+    assert worker.verify("resnet20.tiny").weights == "resnet20.tiny"
     assert not (tmp_path / "ran").exists()
 
 
@@ -425,7 +426,7 @@ def test_what_is_no_number_is_found_without_a_probe(hub: Path) -> None:
     file = hub / "resnet20.nan.safetensors"
     state = zoo.create("resnet20").state_dict()
     state["fc.bias"][3] = float("nan")
-    digest = tensorfile.write(state, file, {})
+    digest = safetensors_file.write(state, file, {})
     with (hub / "manifest.toml").open("a") as stream:
         stream.write(f'\n[resnet20.nan]\nfile = "{file.name}"\nhub = "{hub}"\nsha256 = "{digest}"\n')
     registry.clear()
@@ -504,7 +505,7 @@ def test_a_truncated_image_is_named_and_the_others_are_classified(
 def test_predict_shows_no_probabilities_of_a_network_that_gives_nan(tmp_path: Path, pictures: Path) -> None:
     state = zoo.create("resnet20").state_dict()
     state["fc.bias"][3] = float("nan")
-    tensorfile.write(state, tmp_path / "nan.safetensors", {"model": "resnet20", "num_classes": 10})
+    safetensors_file.write(state, tmp_path / "nan.safetensors", {"model": "resnet20", "num_classes": 10})
     picture = next((pictures / "test").rglob("*.png"))
     answer = ask("predict", "resnet20", "--weights", tmp_path / "nan.safetensors", picture)
     assert (answer.exit_code, answer.stdout) == (1, "")
@@ -718,7 +719,7 @@ def test_what_a_family_prints_does_not_spoil_the_document(tmp_path: Path, monkey
         tmp_path, "zoo-loud", {"loud": "loud:plugin"}, {"loud.py": plugin("loud", "loud_net"), "loud_model.py": model}
     )
     file = tmp_path / "w.safetensors"
-    tensorfile.write(nn.Linear(2, 2).state_dict(), file, {"model": "loud_net"})
+    safetensors_file.write(nn.Linear(2, 2).state_dict(), file, {"model": "loud_net"})
     picture = tmp_path / "p.png"
     Image.new("RGB", (8, 8)).save(picture)
     process = run("predict", "loud_net", str(picture), "--weights", str(file), "--json", site=tmp_path)

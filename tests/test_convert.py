@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import zoo
-from zoo import manifest, registry, tensorfile
+from zoo import manifest, registry
 from zoo.convert import convert
+from zoo.loading import safetensors_file
 
 AKAMASTER = Path(os.environ.get("ZOO_WEIGHTS", "unset"), "akamaster")
 needs_weights = pytest.mark.skipif(not AKAMASTER.is_dir(), reason="ZOO_WEIGHTS holds no akamaster weights")
@@ -200,8 +201,8 @@ def test_what_a_run_wrote_keeps_its_description(tmp_path: Path) -> None:
     preprocess = zoo.create("resnet20", in_chans=1).zoo_info.preprocess
     about["preprocess"] = msgspec.json.decode(msgspec.json.encode(preprocess))
     source = tmp_path / "model.safetensors"
-    tensorfile.write(zoo.create("resnet20", num_classes=5, in_chans=1).state_dict(), source, about)
+    safetensors_file.write(zoo.create("resnet20", num_classes=5, in_chans=1).state_dict(), source, about)
     report = convert(source, "resnet20.letters", tmp_path / "out.safetensors")
-    kept = tensorfile.metadata(Path(report.file))
+    kept = safetensors_file.metadata(Path(report.file))
     assert {key: kept[key] for key in about} == about
     assert zoo.create("resnet20", weights=report.file).zoo_info.class_names == tuple("abcde")

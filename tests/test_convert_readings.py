@@ -11,10 +11,11 @@ import torch
 from click.testing import CliRunner, Result
 
 import zoo
-from zoo import manifest, tensorfile
+from zoo import manifest
 from zoo.cli import cli
 from zoo.convert import Stated, convert
 from zoo.errors import TensorMismatchError, UnknownNameError, WeightsError
+from zoo.loading import safetensors_file
 
 AKAMASTER = Path(os.environ.get("ZOO_WEIGHTS", "unset"), "akamaster", "resnet20-12fca82f.th")
 needs_weights = pytest.mark.skipif(not AKAMASTER.is_file(), reason="ZOO_WEIGHTS holds no akamaster weights")
@@ -167,7 +168,7 @@ def test_a_file_that_describes_itself_is_read_as_it_says(tmp_path: Path) -> None
     split = zoo.create("resnet20", zero_channels="split")
     about = {"model": "resnet20", "args": {"zero_channels": "split"}}
     about["preprocess"] = msgspec.to_builtins(split.zoo_info.preprocess)
-    tensorfile.write(split.state_dict(), tmp_path / "run.safetensors", about)
+    safetensors_file.write(split.state_dict(), tmp_path / "run.safetensors", about)
     report = convert(tmp_path / "run.safetensors", "resnet20", tmp_path / "out.safetensors")
     assert report.key_map == "as-is"
     assert manifest.parse(report.entry)[0].args == {"zero_channels": "split"}
@@ -181,7 +182,7 @@ def test_an_existing_file_is_not_overwritten_unasked(digits: Path, tmp_path: Pat
     assert "--overwrite" in done.output
     assert out.read_bytes() == b"precious"
     assert run(digits, "resnet20", "-o", out, "--from", "as-is", "--overwrite").exit_code == 0
-    assert tensorfile.metadata(out)["model"] == "resnet20"
+    assert safetensors_file.metadata(out)["model"] == "resnet20"
 
 
 def test_the_entry_of_another_file_is_not_replaced_unasked(digits: Path, tmp_path: Path) -> None:

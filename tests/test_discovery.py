@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from distributions import HEAD, install, plugin, run
 
 import zoo
-from zoo import importing, registry
+from zoo import registry
 from zoo.cli import cli
-from zoo.registry import PluginRow
+from zoo.registry import PluginRow, import_guard
 
 
 def rows() -> dict[str, PluginRow]:
@@ -132,7 +132,7 @@ def test_a_row_of_another_kind_is_named_with_what_was_expected(site: Path) -> No
 
 
 def test_an_import_that_hangs_is_ended_and_not_begun_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "PATIENCE", 0.3)
+    monkeypatch.setattr(import_guard, "PATIENCE", 0.3)
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": "while True: pass"})
     row = rows()["pet"]
     assert row.status == "broken"
@@ -146,7 +146,7 @@ def test_an_import_that_hangs_is_ended_and_not_begun_again(site: Path, monkeypat
 def test_a_hang_is_remembered_until_the_plugin_is_asked_for_by_name(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importing, "PATIENCE", 0.3)
+    monkeypatch.setattr(import_guard, "PATIENCE", 0.3)
     text = "with open(__file__ + '.tries', 'a') as tries: tries.write('x')\nwhile True: pass"
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
     for _ in range(3):
@@ -189,7 +189,10 @@ def test_what_ended_the_process_is_named_by_the_next_one(end: str, site: Path) -
 def test_an_import_that_is_under_way_elsewhere_is_no_failure(site: Path) -> None:
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
     identity = rows()["pet"]._identity()
-    code = f"from zoo import importing\nwith importing.watched('pet', {identity!r}): print('in', flush=True); input()"
+    code = (
+        "from zoo.registry import import_guard\n"
+        f"with import_guard.watched('pet', {identity!r}): print('in', flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:

@@ -17,11 +17,11 @@ import zoo
 from zoo import look
 from zoo.attack import robustness
 from zoo.attack.patch_training import train_patch
-from zoo.claims import check
 from zoo.data import ImageSet
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation import evaluate
-from zoo.interval import wilson
+from zoo.evaluation.claims import check
+from zoo.evaluation.interval import wilson
 from zoo.manifest import Score
 from zoo.spec import Preprocess
 

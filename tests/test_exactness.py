@@ -23,12 +23,12 @@ from safetensors.torch import load_file
 from test_training import PREPROCESS, RECIPE, StopAt, assert_same, network, rows, run, whole
 from torch import Tensor, nn
 
-from zoo import tensorfile
 from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.data.augmentation import Affine, Augmentation
 from zoo.errors import StorageError, TrainingError
-from zoo.processes import Processes
+from zoo.loading import safetensors_file
+from zoo.system.distributed import Processes
 from zoo.training import Recipe, events
 from zoo.training.inputs import Batches
 from zoo.training.recipe import Lookahead
@@ -308,7 +308,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroke
 
 def place_of(directory: Path) -> tuple[int, int]:
     """(epochs, steps) that the checkpoint has done."""
-    place = tensorfile.metadata(directory / "checkpoint.safetensors")["position"]
+    place = safetensors_file.metadata(directory / "checkpoint.safetensors")["position"]
     return place["epoch"], place["step"]
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import data, hooks, training
+from zoo import data, training
 from zoo.data import ImageSet
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate as evaluate_whole
 from zoo.testing import Check, conformance
-from zoo.training import Recipe, Run, TrainingData, schedule
+from zoo.training import Recipe, Run, TrainingData, by_name, schedule
 from zoo.training.display import Silent
 from zoo_fractalnet import paths as drawing
 from zoo_fractalnet import plugin
@@ -362,7 +362,7 @@ def labelled(count: int, side: int = 8) -> ImageSet:
 def test_scoring_a_column_says_so_and_leaves_the_network_as_it_was() -> None:
     network, images = zoo.create("fractalnet20_narrow", num_classes=2), labelled(8, 32)
     preprocess = MODELS["fractalnet20_narrow"].preprocess
-    reports = {c: hooks.evaluate(network, images, column=c) for c in (None, 1, 2, 3)}
+    reports = {c: by_name.evaluate(network, images, column=c) for c in (None, 1, 2, 3)}
     assert [report.model for report in reports.values()] == [
         "fractalnet20_narrow",
         *(f"fractalnet20_narrow, column {column}" for column in (1, 2, 3)),

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import data, load, tensorfile, training
+from zoo import data, loading, training
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate
+from zoo.loading import safetensors_file
 from zoo.testing import Check, conformance
 from zoo.training import Run, TrainingData
 from zoo.training.display import Silent
@@ -248,7 +249,7 @@ def test_the_state_holds_no_bank_and_loads_strictly(tmp_path: Path) -> None:
     assert not [key for key in network.state_dict() if "bank" in key]
     assert network.block1.conv.weight.shape == (10, 1, 4 * 3, 3)
     file = tmp_path / "gcn.safetensors"
-    tensorfile.write(network.state_dict(), file, {"model": "gcn4_3x3"})
+    safetensors_file.write(network.state_dict(), file, {"model": "gcn4_3x3"})
     loaded = zoo.create("gcn4_3x3", weights=file).eval()
     images = noise(2, 1, 28, 28)
     with torch.no_grad():
@@ -256,14 +257,14 @@ def test_the_state_holds_no_bank_and_loads_strictly(tmp_path: Path) -> None:
 
 
 def test_the_bank_has_values_where_initialisation_is_skipped() -> None:
-    with load.skip_init():
+    with loading.skip_init():
         network = gcn4(kernel_size=5)
     torch.testing.assert_close(network.block1.conv.bank, BANK_5)
 
 
 def test_weights_for_grey_images_are_adapted_to_colour(tmp_path: Path) -> None:
     network, file = gcn4(kernel_size=3).eval(), tmp_path / "gcn.safetensors"
-    tensorfile.write(network.state_dict(), file, {"model": "gcn4_3x3"})
+    safetensors_file.write(network.state_dict(), file, {"model": "gcn4_3x3"})
     colour = zoo.create("gcn4_3x3", weights=file, in_chans=3).eval()
     grey = noise(2, 1, 28, 28)
     with torch.no_grad():

@@ -20,10 +20,11 @@ from torchvision.models.googlenet import Inception as TorchvisionInception
 from torchvision.models.googlenet import InceptionAux as TorchvisionAux
 
 import zoo
-from zoo import data, registry, tensorfile, training
+from zoo import data, registry, training
 from zoo.convert import convert
 from zoo.data import ImageSet
 from zoo.errors import SpecError
+from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.training import Run, TrainingData
 from zoo.training.display import Silent
@@ -493,7 +494,7 @@ def test_training_teaches_the_auxiliary_heads_resumes_bit_by_bit_and_leaves_none
     settings = {"epochs": 2, "batch_size": 4}
     whole = trained(tmp_path / "whole", new_network(), settings=settings)
     trained(tmp_path / "halves", new_network(), settings=settings, stop_after=1)
-    checkpoint = tensorfile.read(tmp_path / "halves" / "checkpoint.safetensors")
+    checkpoint = safetensors_file.read(tmp_path / "halves" / "checkpoint.safetensors")
     assert checkpoint["model.aux1.fc2.weight"].shape == checkpoint["model.aux2.fc2.weight"].shape == (2, 1024)
     halves = trained(tmp_path / "halves", new_network(), settings=settings, resume=True)
     assert list(whole.state_dict()) == list(halves.state_dict()) == list(outline("googlenet_small").state_dict())
@@ -530,7 +531,7 @@ def test_a_small_network_built_with_auxiliary_heads_is_trained_with_them_and_kee
     file = tmp_path / "run" / "model.safetensors"
     images = data.load("digits", "train").subset(torch.arange(64), "train")
     zoo.train("googlenet_small", images, args={"aux": True}, recipe="default", settings=settings, output=file.parent)
-    assert {key.partition(".")[0] for key in tensorfile.read(file)} > {"aux1", "aux2"}
+    assert {key.partition(".")[0] for key in safetensors_file.read(file)} > {"aux1", "aux2"}
     assert zoo.create("googlenet_small", weights=file).has_auxiliary_heads
 
 

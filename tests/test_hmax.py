@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import data, hooks
+from zoo import data
 from zoo.creation import info_of
 from zoo.data import ImageSet
 from zoo.errors import DataError, RecipeError, SpecError
 from zoo.evaluation import evaluate
 from zoo.testing import Check, conformance
-from zoo.training import Recipe, Run, TrainingData
+from zoo.training import Recipe, Run, TrainingData, by_name
 from zoo.training.display import Silent
 from zoo_hmax import plugin
 from zoo_hmax.model import BANDS, HMAX, ORIENTATIONS, S1, S2, SIDES, box_sums, gabor, hmax
@@ -373,7 +373,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run on 150 digits, 30 of them held out, with 15 prototypes of each size."""
     images = data.load("digits", "train")
     output = tmp_path_factory.mktemp("hmax") / "run"
-    hooks.train(
+    by_name.train(
         "hmax",
         images.subset(torch.arange(150), "train"),
         args={"prototypes": 15},
@@ -409,7 +409,7 @@ def test_what_is_predicted_is_what_is_scored(trained: Path) -> None:
 def test_prototypes_of_other_images_are_kept_where_training_starts_from_them(trained: Path, tmp_path: Path) -> None:
     """The paper's universal features."""
     images = data.load("digits", "test").subset(torch.arange(40), "train")
-    network = hooks.train(
+    network = by_name.train(
         "hmax", images, init=trained / "model.safetensors", output=tmp_path / "run", device="cpu", display=Silent()
     )
     before = zoo.create("hmax", weights=trained / "model.safetensors")
@@ -425,6 +425,6 @@ def test_ten_classes_of_caltech_101_are_told_apart(tmp_path: Path) -> None:
         first = [(images.labels == label).nonzero()[:15, 0] for label in range(10)]
         return images.subset(torch.cat(first), split)
 
-    network = hooks.train("hmax", ten("train"), args={"prototypes": 50}, output=tmp_path / "run", display=Silent())
-    report = hooks.evaluate(network, ten("test"))
+    network = by_name.train("hmax", ten("train"), args={"prototypes": 50}, output=tmp_path / "run", display=Silent())
+    report = by_name.evaluate(network, ten("test"))
     assert report.mean_class > 50  # chance is 10

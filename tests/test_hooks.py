@@ -10,9 +10,10 @@ from click.testing import CliRunner, Result
 from scipy.stats import binomtest
 
 import zoo
-from zoo import registry, tensorfile
+from zoo import registry
 from zoo.cli import cli
 from zoo.errors import PluginError
+from zoo.loading import safetensors_file
 
 MODEL = '''
 import msgspec
@@ -72,16 +73,16 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_a_familys_own_train_hook_returns_is_kept_with_its_record(own: Path) -> None:
     zoo.train("own_net", "digits", recipe="default", settings={"lr": 0.5}, output=own / "run")
     file = own / "run" / "model.safetensors"
-    about = tensorfile.metadata(file)
+    about = safetensors_file.metadata(file)
     assert about["run"]["recipe"]["lr"] == 0.5
     assert about["class_names"] == list("0123456789")
-    assert tensorfile.read(file)["1.weight"].unique().tolist() == [0.5]
+    assert safetensors_file.read(file)["1.weight"].unique().tolist() == [0.5]
     assert zoo.create("own_net", weights=file).zoo_info.classes == "digits"
 
 
 def test_what_a_familys_own_train_hook_made_can_be_made_again_from_its_record(own: Path) -> None:
     zoo.train("own_net", "digits", recipe="default", settings={"lr": 0.5, "seed": 3}, output=own / "run")
-    about = tensorfile.metadata(own / "run" / "model.safetensors")
+    about = safetensors_file.metadata(own / "run" / "model.safetensors")
     assert about["run"]["data"]["train"]["n"] == 1437
     assert zoo.reproduce(own / "run", output=own / "again").outcome == "file"
 
@@ -91,7 +92,7 @@ def test_arguments_of_the_network_are_kept_with_its_weights_and_made_again_from_
     answer = ask(*words)
     assert answer.exit_code == 0, answer.stderr
     file = own / "run" / "model.safetensors"
-    assert list(tensorfile.read(file)) == ["1.weight"]
+    assert list(safetensors_file.read(file)) == ["1.weight"]
     assert zoo.create("own_net", weights=file)[1].bias is None
     assert zoo.reproduce(own / "run", output=own / "again").outcome == "file"
 
@@ -183,7 +184,7 @@ def test_a_hook_that_fails_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_default_hooks_record_is_the_runs_configuration(tmp_path: Path) -> None:
     settings = {"epochs": 1, "warmup_epochs": 0}
     zoo.train("resnet20", "digits", recipe="digits", settings=settings, output=tmp_path / "run", device="cpu")
-    record = tensorfile.metadata(tmp_path / "run" / "model.safetensors")["run"]
+    record = safetensors_file.metadata(tmp_path / "run" / "model.safetensors")["run"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config.pop("source") == {"data": "digits"}  # a path of this machine, elsewhere
     assert record == config

@@ -21,12 +21,13 @@ import pytest
 import specimen
 from hub_server import HubServer
 
-from zoo import hub, pinning
+from zoo import hub
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError
-from zoo.hub import cache, transfer
+from zoo.hub import cache, download
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
 from zoo.publishing import destination
+from zoo.trust import pinning
 
 REPO = "alice/tiny"
 FILE = "model.safetensors"
@@ -332,14 +333,14 @@ def test_a_stream_is_read_no_further_than_the_file_is_long(monkeypatch: pytest.M
         def open(self, weights: Weights, start: int) -> Any:
             from contextlib import nullcontext
 
-            return nullcontext(transfer.Stream(lambda count: b"x" * count, 0, 0))
+            return nullcontext(download.Stream(lambda count: b"x" * count, 0, 0))
 
     with pytest.raises(IntegrityError, match="sent more than the 1,000,000 bytes expected"):
-        transfer.receive(Endless(), entry())
+        download.receive(Endless(), entry())
     assert parts() == []
-    monkeypatch.setattr(transfer, "LARGEST", 5_000_000)
+    monkeypatch.setattr(download, "LARGEST", 5_000_000)
     with pytest.raises(IntegrityError, match="sent more than the 5,000,000 bytes expected"):
-        transfer.receive(Endless(), entry(size=0))
+        download.receive(Endless(), entry(size=0))
 
 
 def test_a_pipe_in_a_directory_is_not_waited_for(tmp_path: Path) -> None:
@@ -434,7 +435,7 @@ def test_a_server_that_asks_for_rest_gets_it_unless_that_is_too_long(
 
 def test_a_source_that_drips_is_given_up(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_TIMEOUT", "0.3")
-    monkeypatch.setattr(transfer, "_SLOWEST", 10_000_000)
+    monkeypatch.setattr(download, "_SLOWEST", 10_000_000)
     hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.inject("slow", SHA256, seconds=0.1)
     with pytest.raises(HubError, match="too slow"):
@@ -897,7 +898,7 @@ def test_a_cache_without_write_permission_says_what_is_needed(tmp_path: Path) ->
 
 def test_importing_the_hub_imports_no_client() -> None:
     script = (
-        "import sys, zoo.hub, zoo.hub.transfer, zoo.hub.address, zoo.hub.huggingface\n"
+        "import sys, zoo.hub, zoo.hub.download, zoo.hub.address, zoo.hub.huggingface\n"
         "heavy = {'torch', 'huggingface_hub', 'fsspec', 'requests', 'filelock', 'ssl', 'http.client', 'asyncio'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

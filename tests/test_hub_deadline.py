@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from test_hub import CONTENT, directory, entry, unpinned
 
-from zoo import hub, pinning
+from zoo import hub
 from zoo.errors import HubError
-from zoo.hub import transfer
+from zoo.hub import download
 from zoo.publishing import destination
+from zoo.trust import pinning
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -58,7 +59,7 @@ def test_a_server_that_never_ends_its_answer_gives_way_to_the_next_mirror(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
-    monkeypatch.setattr(transfer, "_PAUSE", 0.0)
+    monkeypatch.setattr(download, "_PAUSE", 0.0)
     with serving(*ENDLESS[what]) as address, caplog.at_level(logging.INFO, "zoo.hub"):
         monkeypatch.setenv("ZOO_HUB", f"{address},{directory(tmp_path / 'mirror')}")
         assert hub.fetch(entry()).read_bytes() == CONTENT
@@ -69,7 +70,7 @@ def test_a_server_that_never_ends_its_answer_gives_way_to_the_next_mirror(
 @pytest.mark.timeout(20)
 def test_a_proxy_that_never_ends_its_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
-    monkeypatch.setattr(transfer, "_PAUSE", 0.0)
+    monkeypatch.setattr(download, "_PAUSE", 0.0)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with serving(b"HTTP/1.1 200 OK\r\n", lambda i: b"x") as address:

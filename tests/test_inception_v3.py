@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import registry, tensorfile, training
+from zoo import registry, training
 from zoo.convert import convert
 from zoo.data import ImageSet
 from zoo.errors import RecipeError
+from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, schedule
 from zoo.training.display import Silent
@@ -373,7 +374,7 @@ def trained(directory: Path, **options: Any) -> InceptionV3:
 def test_the_papers_training_can_be_interrupted_and_leaves_no_auxiliary_classifier(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole")
     trained(tmp_path / "halves", stop_after=1)
-    checkpoint = tensorfile.read(tmp_path / "halves" / "checkpoint.safetensors")
+    checkpoint = safetensors_file.read(tmp_path / "halves" / "checkpoint.safetensors")
     assert "model.AuxLogits.fc.weight" in checkpoint
     halves = trained(tmp_path / "halves", resume=True)
     assert halves.state_dict().keys() == outline().state_dict().keys()

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from zoo.data import Augmentation, ImageSet, hold_out, load
 from zoo.errors import RecipeError
-from zoo.processes import ALONE, Processes
 from zoo.spec import Preprocess
+from zoo.system.distributed import ALONE, Processes
 from zoo.training import Recipe, choose
 from zoo.training.inputs import batches
 from zoo_invariant import plugin

@@ -9,7 +9,7 @@ from reference import cifar10_test_images
 from torch import Tensor, nn
 
 import zoo
-from zoo import load
+from zoo import loading
 from zoo_invariant import plugin
 from zoo_invariant.deformable import DeformConv2d, deform_cnn
 from zoo_invariant.hybrid import scatter_linear
@@ -129,7 +129,7 @@ def test_many_images_at_once_have_the_coefficients_of_each() -> None:
 
 def test_filters_are_in_no_state_and_there_however_the_network_is_built() -> None:
     row = MODELS["scatter_linear"]
-    model, _ = load.build(row)
+    model, _ = loading.build(row)
     assert set(model.state_dict()) == {
         "features.norm.weight",
         "features.norm.bias",
@@ -139,8 +139,8 @@ def test_filters_are_in_no_state_and_there_however_the_network_is_built() -> Non
         "head.fc.weight",
         "head.fc.bias",
     }
-    with load.skip_init():
-        other, _ = load.build(row)
+    with loading.skip_init():
+        other, _ = loading.build(row)
     filters = dict(model.named_buffers())
     assert len(filters) > 5
     for name, value in other.named_buffers():

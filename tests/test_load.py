@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 import zoo
-from zoo import load, tensorfile
+from zoo import loading
 from zoo.errors import FileFormatError, TensorMismatchError, WeightsError, ZooError
+from zoo.loading import safetensors_file
 
 
 class Tied(nn.Module):
@@ -43,7 +44,7 @@ def sha256(file: Path) -> str:
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     file = tmp_path / "net.safetensors"
-    tensorfile.write(network().state_dict(), file, {"model": "net"})
+    safetensors_file.write(network().state_dict(), file, {"model": "net"})
     return file
 
 
@@ -54,7 +55,7 @@ def test_missing_unexpected_mis_shaped_and_mis_typed_tensors_are_all_listed() ->
     state["4.weight"] = torch.zeros(3, 16)
     state["4.bias"] = torch.zeros(2, dtype=torch.int64)
     with pytest.raises(TensorMismatchError) as caught:
-        load.assign(network(), state, "some/file")
+        loading.assign(network(), state, "some/file")
     text = str(caught.value)
     assert "some/file does not fit Sequential: 5 tensors differ" in text
     for line in (
@@ -72,13 +73,13 @@ def test_a_module_that_does_not_fit_is_left_as_it_was() -> None:
     module = network()
     before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     with pytest.raises(TensorMismatchError):
-        load.assign(module, {key: tensor + 1 for key, tensor in before.items() if key != "0.bias"}, "")
+        loading.assign(module, {key: tensor + 1 for key, tensor in before.items() if key != "0.bias"}, "")
     assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
 
 
 def test_tensors_are_adopted_without_a_copy(written: Path) -> None:
-    module, tensors = network(), tensorfile.read(written)
-    load.assign(module, tensors, written)
+    module, tensors = network(), safetensors_file.read(written)
+    loading.assign(module, tensors, written)
     for key, tensor in module.state_dict().items():
         assert tensor.data_ptr() == tensors[key].data_ptr()
 
@@ -86,7 +87,7 @@ def test_tensors_are_adopted_without_a_copy(written: Path) -> None:
 def test_parameters_stay_trainable_and_a_step_leaves_the_file_as_it_was(written: Path) -> None:
     before = sha256(written)
     module = network()
-    load.assign(module, tensorfile.read(written), written)
+    loading.assign(module, safetensors_file.read(written), written)
     assert all(parameter.is_leaf and parameter.requires_grad for parameter in module.parameters())
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
     module(torch.randn(2, 3, 4, 4)).square().mean().backward()
@@ -94,15 +95,15 @@ def test_parameters_stay_trainable_and_a_step_leaves_the_file_as_it_was(written:
     with torch.no_grad():
         for tensor in module.state_dict().values():
             tensor.add_(1)
-    changed = tensorfile.read(written)
+    changed = safetensors_file.read(written)
     assert all(not torch.equal(tensor, changed[key]) for key, tensor in module.state_dict().items())
     assert sha256(written) == before
 
 
 def test_tied_weights_are_written_and_stay_tied(tmp_path: Path) -> None:
     one, other, file = Tied(), Tied(), tmp_path / "tied.safetensors"
-    tensorfile.write(one.state_dict(), file, {})
-    load.assign(other, tensorfile.read(file), file)
+    safetensors_file.write(one.state_dict(), file, {})
+    loading.assign(other, safetensors_file.read(file), file)
     assert other.decode.weight is other.encode.weight
     assert torch.equal(other.encode.weight, one.encode.weight)
 
@@ -113,8 +114,8 @@ def test_other_floating_point_types_are_cast_to_the_modules(dtype: torch.dtype, 
     state = {
         key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in module.state_dict().items()
     }
-    tensorfile.write(state, file, {})
-    load.assign(module, tensorfile.read(file), file)
+    safetensors_file.write(state, file, {})
+    loading.assign(module, safetensors_file.read(file), file)
     assert {tensor.dtype for tensor in module.state_dict().values()} == {torch.float32, torch.int64}
     assert torch.equal(module.get_parameter("0.weight"), state["0.weight"].float())
 
@@ -125,7 +126,7 @@ def test_the_stem_is_adapted_as_timm_does(in_chans: int, dtype: torch.dtype) -> 
     manipulate = pytest.importorskip("timm.models._manipulate", reason="needs timm")
     weight = torch.randn(8, 3, 5, 5).to(dtype)
     tensors = {"stem.weight": weight, "other.weight": weight}
-    assert load.adapt_stem(tensors, ("stem",), in_chans) == ["stem.weight"]
+    assert loading.adapt_stem(tensors, ("stem",), in_chans) == ["stem.weight"]
     torch.testing.assert_close(tensors["stem.weight"], manipulate.adapt_input_conv(in_chans, weight), rtol=0, atol=0)
     assert tensors["other.weight"] is weight
 
@@ -135,7 +136,7 @@ def test_an_adapted_stem_keeps_the_sum_over_its_inputs(before: int) -> None:
     """So that a grey image, repeated over the channels, gives what it gave."""
     tensors = {"stem.weight": torch.randn(8, before, 3, 3)}
     expected = tensors["stem.weight"].mean(1)
-    load.adapt_stem(tensors, ("stem",), 2 * before)
+    loading.adapt_stem(tensors, ("stem",), 2 * before)
     torch.testing.assert_close(tensors["stem.weight"].sum(1), before * expected)
 
 
@@ -145,12 +146,12 @@ def test_initialisation_is_skipped_in_this_thread_alone() -> None:
 
     mine: list[Tensor] = []
     others: list[Tensor] = []
-    with load.skip_init():
+    with loading.skip_init():
         thread = threading.Thread(target=fill, args=(others,))
         thread.start()
         thread.join()
         fill(mine)
-        with load.skip_init():
+        with loading.skip_init():
             fill(mine)
         fill(mine)
     fill(mine)
@@ -159,13 +160,13 @@ def test_initialisation_is_skipped_in_this_thread_alone() -> None:
 
 
 def test_initialisation_is_back_after_an_error() -> None:
-    with pytest.raises(KeyError), load.skip_init():
+    with pytest.raises(KeyError), loading.skip_init():
         raise KeyError
     assert nn.init.constant_(torch.zeros(1), 5).item() == 5
 
 
 def test_every_initialiser_of_torch_can_be_skipped() -> None:
-    with load.skip_init():
+    with loading.skip_init():
         for name in ("kaiming_normal_", "xavier_uniform_", "trunc_normal_", "orthogonal_", "zeros_", "sparse_"):
             arguments: dict[str, Any] = {"sparsity": 0.5} if name == "sparse_" else {}
             assert getattr(nn.init, name)(torch.full((2, 2), 7.0), **arguments).tolist() == [[7, 7], [7, 7]]
@@ -177,30 +178,30 @@ def test_what_is_written_is_what_anybody_reads(written: Path) -> None:
         keys = sorted(stream.keys())
         assert json.loads(stream.metadata()["zoo"]) == {"model": "net"}
     assert keys == sorted(network().state_dict())
-    assert tensorfile.metadata(written) == {"model": "net"}
+    assert safetensors_file.metadata(written) == {"model": "net"}
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
     state = network().state_dict()
     about = {"b": 1, "a": {"d": 2, "c": 3}}
     again = {key: state[key] for key in reversed(list(state))}
-    first = tensorfile.write(state, tmp_path / "one", about)
-    second = tensorfile.write(again, tmp_path / "two", dict(reversed(about.items())))
+    first = safetensors_file.write(state, tmp_path / "one", about)
+    second = safetensors_file.write(again, tmp_path / "two", dict(reversed(about.items())))
     assert first == second == sha256(tmp_path / "one") == sha256(tmp_path / "two")
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(written: Path) -> None:
     before = sha256(written)
     with pytest.raises(TypeError):
-        tensorfile.write({"a": torch.zeros(1)}, written, {"not JSON": object()})
+        safetensors_file.write({"a": torch.zeros(1)}, written, {"not JSON": object()})
     assert sha256(written) == before
     assert [path.name for path in written.parent.iterdir()] == [written.name]
 
 
 def test_a_file_of_another_origin_has_no_description(tmp_path: Path) -> None:
     save_file({"a": np.zeros(1, dtype=np.float32)}, tmp_path / "a.safetensors", metadata={"format": "pt"})
-    assert tensorfile.metadata(tmp_path / "a.safetensors") == {}
-    assert tensorfile.read(tmp_path / "a.safetensors")["a"].tolist() == [0]
+    assert safetensors_file.metadata(tmp_path / "a.safetensors") == {}
+    assert safetensors_file.read(tmp_path / "a.safetensors")["a"].tolist() == [0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -216,8 +217,8 @@ def test_a_header_of_any_length_is_read(length: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "net.safetensors")
         file.write_bytes(length.to_bytes(8, "little") + header + np.float32([1, 2]).tobytes())
-        assert tensorfile.read(file)["a"].tolist() == [1, 2]
-        assert tensorfile.metadata(file) == {}
+        assert safetensors_file.read(file)["a"].tolist() == [1, 2]
+        assert safetensors_file.metadata(file) == {}
 
 
 class Bomb:
@@ -237,7 +238,7 @@ def test_a_pickle_is_refused_unread_with_how_to_convert_it(form: str, tmp_path: 
         torch.save({"a": Bomb(mark)}, file, _use_new_zipfile_serialization=form == "zip")
     else:
         file.write_bytes(pickle.dumps(Bomb(mark), protocol=int(form[-1])))
-    for reader in (tensorfile.read, tensorfile.metadata):
+    for reader in (safetensors_file.read, safetensors_file.metadata):
         with pytest.raises(FileFormatError, match="this is a pickle") as caught:
             reader(file)
         assert f"zoo convert {file}" in caught.value.hint
@@ -246,25 +247,25 @@ def test_a_pickle_is_refused_unread_with_how_to_convert_it(form: str, tmp_path: 
 
 def test_a_file_that_is_not_there_or_is_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"absent\.safetensors: cannot be read: No such file"):
-        tensorfile.read(tmp_path / "absent.safetensors")
+        safetensors_file.read(tmp_path / "absent.safetensors")
     with pytest.raises(WeightsError, match="cannot be read: Is a directory"):
-        tensorfile.read(tmp_path)
+        safetensors_file.read(tmp_path)
 
 
 def test_a_header_larger_than_any_network_needs_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "huge.safetensors"
     with file.open("wb") as stream:
-        stream.write((tensorfile.MAX_HEADER + 1).to_bytes(8, "little"))
-        stream.truncate(tensorfile.MAX_HEADER * 2)
+        stream.write((safetensors_file.MAX_HEADER + 1).to_bytes(8, "little"))
+        stream.truncate(safetensors_file.MAX_HEADER * 2)
     with pytest.raises(FileFormatError, match="not a whole safetensors file"):
-        tensorfile.read(file)
+        safetensors_file.read(file)
 
 
 def test_a_deeply_nested_header_is_refused(tmp_path: Path) -> None:
     file, header = tmp_path / "deep.safetensors", b"[" * 200_000
     file.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(FileFormatError, match="header"):
-        tensorfile.read(file)
+        safetensors_file.read(file)
 
 
 def refuses_or_reads(data: bytes) -> None:
@@ -272,7 +273,7 @@ def refuses_or_reads(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "hostile.safetensors")
         file.write_bytes(data)
-        for reader in (tensorfile.read, tensorfile.metadata):
+        for reader in (safetensors_file.read, safetensors_file.metadata):
             try:
                 reader(file)
             except ZooError as error:

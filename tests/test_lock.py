@@ -18,10 +18,11 @@ from test_manifest import toml
 from test_pinning import CONTENT, FILE, SHA256, ask
 
 import zoo
-from zoo import lock, project, registry
+from zoo import registry
 from zoo.errors import LockError, UnpinnedError
 from zoo.registry import Found
 from zoo.spec import Preprocess
+from zoo.trust import lock, project
 
 
 def drifted(file: Path, name: str, **fields: Any) -> None:

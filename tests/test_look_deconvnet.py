@@ -14,7 +14,7 @@ from zoo import data, look
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.look.gradients import gradient
 from zoo.look.rectifiers import Deconvolution, Rectifiers
-from zoo.look.strongest import Strongest
+from zoo.look.top_patches import Strongest
 from zoo.look.units import downward
 
 pytest.importorskip("captum", reason="needs zoo-vision[look]")

@@ -13,8 +13,8 @@ from zoo import look
 from zoo.cli import cli
 from zoo.errors import SpecError
 from zoo.look.first_layer import FirstLayer, as_pictures, first_layer, frequencies, patterns
-from zoo.look.nearest import Fit, fit
-from zoo.look.wavelets import gabor
+from zoo.look.gabor import gabor
+from zoo.look.gabor_fit import Fit, fit
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

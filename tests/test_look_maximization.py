@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import zoo
 from zoo import data, look
 from zoo.errors import SpecError, UnknownNameError
-from zoo.look.canvas import gaussian_blur, total_variation
+from zoo.look.ascent import gaussian_blur, total_variation
 from zoo.look.network import opened
 from zoo.look.rectifiers import Rectifiers
 from zoo.look.units import maps_of, reached

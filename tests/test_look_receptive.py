@@ -31,9 +31,9 @@ def test_sizes_and_strides_are_the_published_ones(
 
 
 def name_or_new(name: str) -> nn.Module:
-    from zoo import load
+    from zoo import loading
 
-    with load.skip_init():
+    with loading.skip_init():
         return zoo.create(name)
 
 

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import zoo
-from zoo import tensorfile
 from zoo.cli import cli
+from zoo.loading import safetensors_file
 
 TESTS = Path(__file__).parent
 DIGIT = str(TESTS.parent / "examples" / "digit.png")
@@ -83,7 +83,7 @@ def test_top_is_the_number_of_classes_shown(count: int) -> None:
 def test_convert_refuses_a_checkpoint_of_another_sha256(tmp_path: Path) -> None:
     file, out = tmp_path / "raw.safetensors", tmp_path / "out.safetensors"
     about = {"model": "resnet20", "num_classes": 10}
-    tensorfile.write(zoo.create("resnet20", num_classes=10).state_dict(), file, about)
+    safetensors_file.write(zoo.create("resnet20", num_classes=10).state_dict(), file, about)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     other = f"{int(digest[0], 16) ^ 1:x}{digest[1:]}"
     done = CliRunner().invoke(cli, ["convert", str(file), "resnet20", "-o", str(out), "--sha256", other])

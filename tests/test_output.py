@@ -16,9 +16,10 @@ from distributions import run
 from PIL import Image
 
 import zoo
-from zoo import registry, tensorfile
+from zoo import registry
 from zoo.cli import cli, output
 from zoo.errors import ZooError
+from zoo.loading import safetensors_file
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eevil\u2066"
@@ -76,7 +77,7 @@ def test_class_names_are_escaped(tmp_path: Path) -> None:
     model = zoo.create("resnet20")
     torch.nn.init.zeros_(model.fc.weight)
     about = {"model": "resnet20", "classes": "x", "class_names": names, "num_classes": 10, "in_chans": 3}
-    tensorfile.write(model.state_dict(), file, about)
+    safetensors_file.write(model.state_dict(), file, about)
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     printed = ask("predict", "resnet20", "--weights", file, tmp_path / "a.png", "--top", "10")
     assert SHOWN in printed
@@ -85,7 +86,7 @@ def test_class_names_are_escaped(tmp_path: Path) -> None:
 
 
 def test_tensor_names_in_errors_are_escaped(tmp_path: Path) -> None:
-    tensorfile.write({HOSTILE: torch.zeros(1)}, tmp_path / "a.safetensors", {"model": "resnet20"})
+    safetensors_file.write({HOSTILE: torch.zeros(1)}, tmp_path / "a.safetensors", {"model": "resnet20"})
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     for debug in ([], ["--debug"]):
         assert SHOWN in ask(*debug, "predict", "resnet20", "--weights", tmp_path / "a.safetensors", tmp_path / "a.png")

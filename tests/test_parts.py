@@ -14,9 +14,10 @@ import msgspec
 import pytest
 from test_hub import CONTENT, FILE, REPO, SHA256, directory, entry, unpinned
 
-from zoo import hub, storage
-from zoo.hub import cache, parts, usage
+from zoo import hub
+from zoo.hub import cache, in_use, parts
 from zoo.hub.parts import Part
+from zoo.system import storage
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
@@ -62,8 +63,8 @@ def test_a_link_at_the_place_of_a_part_is_not_written_through(link: str, tmp_pat
 def test_a_link_at_the_place_of_a_marker_of_use_is_not_followed(tmp_path: Path) -> None:
     weights = entry(hub=directory(tmp_path / "hub"))
     file = hub.fetch(weights)
-    usage.marker_of(file).unlink()
-    usage.marker_of(file).symlink_to(tmp_path / "victim")
+    in_use.marker_of(file).unlink()
+    in_use.marker_of(file).symlink_to(tmp_path / "victim")
     assert hub.use(weights) == file
     assert not (tmp_path / "victim").exists()
 
@@ -78,7 +79,7 @@ def test_a_pipe_or_a_device_in_the_cache_is_not_waited_for(where: str, what: str
     place = {
         "file": file,
         "stamp": cache.stamp_of(file),
-        "used": usage.marker_of(file),
+        "used": in_use.marker_of(file),
         "part": parts.released(SHA256),
         "lock": cache.root() / "locks" / f"{SHA256}.lock",
         "note": cache.root() / "unpinned" / f"{key}.json",

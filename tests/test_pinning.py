@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 from hub_server import Hub, HubServer
 
 import zoo
-from zoo import manifest, pinning, registry
+from zoo import manifest, registry
 from zoo.cli import cli
 from zoo.errors import HubError, IntegrityError, OfflineError
 from zoo.manifest import Weights
+from zoo.trust import pinning
 
 REPO = "alice/tiny"
 FILE = "model.safetensors"

@@ -18,12 +18,13 @@ from test_manifest import toml
 from test_pinning import CONTENT, FILE, ask
 
 import zoo
-from zoo import policy, project, registry, signing
+from zoo import registry
 from zoo.errors import (
     MissingExtraError,
     PolicyError,
     ZooError,
 )
+from zoo.trust import policy, project, signing
 
 pytest.importorskip("model_signing", reason="needs zoo-vision[signing]")
 

@@ -11,10 +11,12 @@ from PIL import Image
 from torch import nn
 
 import zoo
-from zoo import manifest, probe, probing, registry, tensorfile
+from zoo import manifest, registry
 from zoo.errors import IntegrityError, ProbeError
+from zoo.loading import safetensors_file
 from zoo.manifest import Probe, Tolerance
 from zoo.spec import Preprocess
+from zoo.verify import probe, write_probes
 
 INPUT = Preprocess(input_size=(3, 4, 6), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
 
@@ -219,10 +221,10 @@ args = { shortcut = "A" }
 
 def test_probes_are_taken_anew_and_nothing_else_changes(tmp_path: Path) -> None:
     module = zoo.create("resnet20", shortcut="A")
-    digest = tensorfile.write(module.state_dict(), tmp_path / "first.safetensors", {})
+    digest = safetensors_file.write(module.state_dict(), tmp_path / "first.safetensors", {})
     file = tmp_path / "manifest.toml"
     file.write_text(MANIFEST.replace("SHA", digest))
-    assert probing.reprobe(file) == ["resnet20.first", "resnet20.third"]
+    assert write_probes.reprobe(file) == ["resnet20.first", "resnet20.third"]
     written = file.read_text()
     first, second, third = manifest.read(file)
     assert first.probe == msgspec.structs.replace(third.probe, tolerance={"bfloat16": Tolerance(rtol=0.5)}), (
@@ -235,16 +237,16 @@ def test_probes_are_taken_anew_and_nothing_else_changes(tmp_path: Path) -> None:
     del kept[probes]
     lines = iter(written.splitlines())
     assert all(line in lines for line in kept), "all else is there, in its order"
-    assert probing.reprobe(file) == ["resnet20.first", "resnet20.third"]
+    assert write_probes.reprobe(file) == ["resnet20.first", "resnet20.third"]
     assert file.read_text() == written, "the same networks give the same text"
 
 
 def test_a_file_of_other_bytes_is_not_probed(tmp_path: Path) -> None:
-    tensorfile.write(zoo.create("resnet20").state_dict(), tmp_path / "first.safetensors", {})
+    safetensors_file.write(zoo.create("resnet20").state_dict(), tmp_path / "first.safetensors", {})
     file = tmp_path / "manifest.toml"
     file.write_text(MANIFEST.replace("SHA", 64 * "0"))
     with pytest.raises(IntegrityError, match=r"its entry resnet20\.first says 0000"):
-        probing.reprobe(file)
+        write_probes.reprobe(file)
     assert file.read_text() == MANIFEST.replace("SHA", 64 * "0")
 
 

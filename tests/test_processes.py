@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from zoo import processes
 from zoo.errors import RecipeError
+from zoo.system import distributed
 from zoo.training import Recipe
 from zoo.training.inputs import Batches
 from zoo.training.norms import over_all
@@ -233,7 +233,7 @@ def test_afterwards_a_network_is_its_process_own_and_plain_again(together: Calla
 
 
 def test_more_processes_than_images_in_a_batch_are_refused() -> None:
-    class Last(processes.Processes):
+    class Last(distributed.Processes):
         rank, count = 3, 5
 
     with pytest.raises(RecipeError, match=r"A batch of 4 images cannot be shared by 5 processes"):
@@ -247,7 +247,7 @@ def test_sync_norm_refuses_a_norm_that_does_more() -> None:
 
     with (
         pytest.raises(RecipeError, match="sync_norm: 0 is Active"),
-        over_all(torch.nn.Sequential(Active(3)), processes.ALONE),
+        over_all(torch.nn.Sequential(Active(3)), distributed.ALONE),
     ):
         pass
 
@@ -257,7 +257,7 @@ def test_statistics_over_all_of_one_process_are_torchs(momentum: float | None) -
     torch.manual_seed(0)
     expected = torch.nn.BatchNorm2d(3, momentum=momentum)
     got = torch.nn.BatchNorm2d(3, momentum=momentum)
-    with over_all(got, processes.ALONE):
+    with over_all(got, distributed.ALONE):
         for _ in range(3):
             images = torch.randn(4, 3, 5, 5) * 3 + 2
             results = []

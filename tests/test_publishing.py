@@ -20,10 +20,11 @@ from hub_server import HubServer
 from torch import nn
 
 import zoo
-from zoo import evaluation, manifest, manifest_text, registry, tensorfile, training
+from zoo import evaluation, manifest, registry, training
 from zoo.cli import cli
 from zoo.errors import HubError, IntegrityError, ManifestError, StorageError
-from zoo.manifest import Score, Weights
+from zoo.loading import safetensors_file
+from zoo.manifest import Score, Weights, editing
 from zoo.publishing import destination, publish
 from zoo.publishing.privacy import without_paths
 from zoo.publishing.source import Images, Run, Source, held_out
@@ -81,7 +82,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def describe(module: nn.Module, model: str, file: Path, **more: Any) -> Path:
     about: dict[str, Any] = {"model": model, "num_classes": 10, "in_chans": 3, "origin": "a test", **more}
-    tensorfile.write(module.state_dict(), file, about)
+    safetensors_file.write(module.state_dict(), file, about)
     return file
 
 
@@ -301,7 +302,7 @@ def test_the_card_is_read_by_the_hubs_own_reader_and_holds_what_was_measured(tmp
     assert "sha256:3c0209dd9efb54cc6be962cf1c7b8ba6d05745e029b07f23abe28559583b32b6" in card.text
     assert "zoo train resnet20 --data digits" in card.text
     run = json.loads((tmp_path / "hub" / "resnet20.mine" / "run.json").read_text())
-    assert run == tensorfile.metadata(DIGITS)["run"]
+    assert run == safetensors_file.metadata(DIGITS)["run"]
 
 
 def test_a_licence_that_the_hub_does_not_know_is_named_as_another(tmp_path: Path) -> None:
@@ -361,7 +362,7 @@ def test_no_local_path_and_no_secret_is_published(tmp_path: Path) -> None:
         content = path.read_bytes()
         assert PRIVATE.encode() not in content, path
         assert str(tmp_path).encode() not in content, path
-    kept = tensorfile.metadata(tmp_path / "hub" / "resnet20.mine" / "model.safetensors")["run"]
+    kept = safetensors_file.metadata(tmp_path / "hub" / "resnet20.mine" / "model.safetensors")["run"]
     assert kept["command"] == "zoo train resnet20 --data pets -o run --init start"
     assert kept["init"]["weights"] == "start.safetensors"
     assert kept["mirror"] == "https://example.org/pets"
@@ -606,7 +607,7 @@ def broken(kind: str, folder: Path) -> tuple[Path, str]:
     if kind == "pickle":
         torch.save(module.state_dict(), file)
     elif kind == "undescribed":
-        tensorfile.write(module.state_dict(), file, {})
+        safetensors_file.write(module.state_dict(), file, {})
     elif kind == "nan":
         module.fc.weight.data[0, 0] = float("nan")
         describe(module, "resnet20", file)
@@ -681,24 +682,24 @@ sha256 = "{0}"
 
 def test_an_entry_is_put_at_the_end_or_in_place_of_itself() -> None:
     one, two = manifest.parse(TEXT)
-    assert manifest_text.with_entry(TEXT, one) == TEXT
+    assert editing.with_entry(TEXT, one) == TEXT
     new = msgspec.structs.replace(two, tag="three")
-    grown = manifest_text.with_entry(TEXT, new)
+    grown = editing.with_entry(TEXT, new)
     assert grown.startswith(TEXT)
     assert manifest.parse(grown) == (one, two, new)
     other = msgspec.structs.replace(one, scores={"y/test": Score(n=2, source="two", top1=50.0)})
-    changed = manifest_text.with_entry(TEXT, other)
+    changed = editing.with_entry(TEXT, other)
     assert manifest.parse(changed) == (other, two)
     for comment in ("# Of somebody.", "# One.", "# Two, of which more is said below.", "# The end."):
         assert comment in changed
-    assert manifest_text.with_entry("", new) == manifest.render(new)
+    assert editing.with_entry("", new) == manifest.render(new)
 
 
 def test_a_form_that_cannot_be_edited_in_place_is_refused() -> None:
     inline = '[net]\none = { file = "one", pinned = false }\n'
     [entry] = manifest.parse(inline)
     with pytest.raises(ManifestError, match="cannot be edited in place"):
-        manifest_text.with_entry(inline, msgspec.structs.replace(entry, origin="another"))
+        editing.with_entry(inline, msgspec.structs.replace(entry, origin="another"))
 
 
 # ---- all of it

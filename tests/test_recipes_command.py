@@ -19,10 +19,11 @@ from click.testing import CliRunner, Result
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
-from zoo import registry, tensorfile
+from zoo import registry
 from zoo.cli import cli
 from zoo.data.sizes import training_images
 from zoo.errors import RecipeError
+from zoo.loading import safetensors_file
 from zoo.spec import Plugin
 from zoo.training import choice as recipes
 from zoo.training import choose
@@ -71,7 +72,7 @@ def test_what_a_recipe_gave_is_the_score_that_the_weights_manifest_claims() -> N
 
 def test_a_recipe_is_still_what_its_weights_were_trained_with() -> None:
     for name, row in measured():
-        trained = read(tensorfile.metadata(zoo.fetch(row.weights))["run"], row.weights)
+        trained = read(safetensors_file.metadata(zoo.fetch(row.weights))["run"], row.weights)
         found = registry.load().find(row.model)
         now = choose(found.plugin, found.model, row.data, name)
         assert trained.data["train"].name == row.data
@@ -138,7 +139,7 @@ def test_the_cost_is_at_the_recipes_input_size() -> None:
 
 @pytest.mark.parametrize("weights", ["resnet20.c10", "resnet20.fmnist", "resnet20.digits"])
 def test_training_splits_are_as_large_as_those_that_were_trained_on(weights: str) -> None:
-    images = read(tensorfile.metadata(zoo.fetch(weights))["run"], weights).data["train"]
+    images = read(safetensors_file.metadata(zoo.fetch(weights))["run"], weights).data["train"]
     assert training_images(images.name) == images.n
 
 

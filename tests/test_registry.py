@@ -9,7 +9,7 @@ import pytest
 from distributions import HEAD, install, plugin
 
 import zoo
-from zoo import registry, tensorfile
+from zoo import registry
 from zoo.errors import (
     AmbiguousNameError,
     ManifestError,
@@ -19,6 +19,7 @@ from zoo.errors import (
     UnpinnedError,
     WeightsError,
 )
+from zoo.loading import safetensors_file
 from zoo.registry import PluginRow, Registry
 
 MANIFEST = """\
@@ -208,7 +209,7 @@ def test_a_file_and_an_entry_say_which_distribution_has_their_model(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "net.safetensors"
-    tensorfile.write({}, file, {"model": "pet_net", "distribution": "zoo-pet", "run": {}})
+    safetensors_file.write({}, file, {"model": "pet_net", "distribution": "zoo-pet", "run": {}})
     entry = MANIFEST.format(arch="pet_net", tag="c10", sha256="0" * 64) + 'distribution = "zoo-pet"\n'
     found = with_hub(tmp_path / "hub", entry, monkeypatch)
     for ask in (

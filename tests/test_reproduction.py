@@ -20,11 +20,12 @@ import torch
 from click.testing import CliRunner, Result
 
 import zoo
-from zoo import registry, reproduction, tensorfile
+from zoo import registry
 from zoo.cli import cli
 from zoo.errors import DataError, TrainingError, UnknownNameError
+from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, render
-from zoo.training import record
+from zoo.training import record, reproduction
 from zoo.training.display import Silent
 from zoo.training.run import PLACE
 
@@ -79,7 +80,7 @@ def hub(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def publish(hub: Path, file: Path, top1: float = 50.0) -> None:
     """Makes ``hub`` one that has ``file`` as ``net.mine``, with a claimed score."""
-    about, content = tensorfile.metadata(file), file.read_bytes()
+    about, content = safetensors_file.metadata(file), file.read_bytes()
     hub.mkdir(exist_ok=True)
     (hub / "mine.safetensors").write_bytes(content)
     entry = Weights(
@@ -98,9 +99,9 @@ def publish(hub: Path, file: Path, top1: float = 50.0) -> None:
 
 def with_record(run: Path, file: Path, **changes: Any) -> Path:
     """A copy of the run's weights whose record says something else; None takes a part away."""
-    about = tensorfile.metadata(run / "model.safetensors")
+    about = safetensors_file.metadata(run / "model.safetensors")
     about["run"] = {key: value for key, value in {**about["run"], **changes}.items() if value is not None}
-    tensorfile.write(tensorfile.read(run / "model.safetensors"), file, about)
+    safetensors_file.write(safetensors_file.read(run / "model.safetensors"), file, about)
     return file
 
 
@@ -143,7 +144,7 @@ def test_a_run_directory_is_repeated_from_itself(run: Path, tmp_path: Path) -> N
     done = zoo.reproduce(run, output=tmp_path / "again")
     assert (done.outcome, done.unequal, done.report) == ("file", 0, None)
     assert done.succeeded
-    first, second = (tensorfile.read(directory / "model.safetensors") for directory in (run, tmp_path / "again"))
+    first, second = (safetensors_file.read(directory / "model.safetensors") for directory in (run, tmp_path / "again"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
     # ... and what came of it once more, by the name of its file
@@ -152,10 +153,10 @@ def test_a_run_directory_is_repeated_from_itself(run: Path, tmp_path: Path) -> N
 
 
 def test_the_same_tensors_in_another_file_are_told_apart_from_the_same_file(run: Path, tmp_path: Path) -> None:
-    about = tensorfile.metadata(run / "model.safetensors")
+    about = safetensors_file.metadata(run / "model.safetensors")
     file = tmp_path / "other.safetensors"
-    metadata = {tensorfile.METADATA_KEY: json.dumps(about, indent=1)}
-    safetensors.torch.save_file(tensorfile.read(run / "model.safetensors"), file, metadata)
+    metadata = {safetensors_file.METADATA_KEY: json.dumps(about, indent=1)}
+    safetensors.torch.save_file(safetensors_file.read(run / "model.safetensors"), file, metadata)
     done = zoo.reproduce(file, output=tmp_path / "again")
     assert (done.outcome, done.unequal) == ("tensors", 0)
     assert done.sha256 != done.expected
@@ -267,8 +268,8 @@ def test_weights_of_others_are_refused_without_a_download(tmp_path: Path) -> Non
 def test_an_incomplete_record_is_refused_naming_what_it_lacks(run: Path, tmp_path: Path, part: str, named: str) -> None:
     file = tmp_path / "mine.safetensors"
     if part == "all":
-        about = tensorfile.metadata(run / "model.safetensors") | {"run": None}
-        tensorfile.write(tensorfile.read(run / "model.safetensors"), file, about)
+        about = safetensors_file.metadata(run / "model.safetensors") | {"run": None}
+        safetensors_file.write(safetensors_file.read(run / "model.safetensors"), file, about)
     else:
         with_record(run, file, **{part: None})
     with pytest.raises(TrainingError, match=named):
@@ -365,7 +366,7 @@ def test_a_run_that_was_resumed_elsewhere_says_so(site: Path, tmp_path: Path, mo
         train(tmp_path / "run", stop_after=1)
     train(tmp_path / "run", resume=True, stop_after=1)
     train(tmp_path / "run", resume=True)
-    (earlier,) = tensorfile.metadata(tmp_path / "run" / "model.safetensors")["run"]["earlier"]
+    (earlier,) = safetensors_file.metadata(tmp_path / "run" / "model.safetensors")["run"]["earlier"]
     assert earlier.keys() == set(PLACE)
     assert earlier["cpu"]["name"] == "Abacus"
     assert recorded(tmp_path / "run")["cpu"]["name"] == record.cpu_name() != "Abacus"
@@ -411,7 +412,7 @@ def test_the_record_names_the_libraries_that_the_family_uses() -> None:
 
 def test_info_shows_how_weights_were_trained(run: Path) -> None:
     answer = ask("info", "resnet20.digits")
-    about = tensorfile.metadata(zoo.fetch("resnet20.digits"))["run"]
+    about = safetensors_file.metadata(zoo.fetch("resnet20.digits"))["run"]
     assert f"digits, 40 epochs, seed {about['recipe']['seed']}" in answer.stdout
     assert f"1,437 images of digits/train, {about['data']['train']['fingerprint']}" in answer.stdout
     assert about["command"] in answer.stdout

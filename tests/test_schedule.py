@@ -15,7 +15,7 @@ from msgspec import structs
 from test_training import images, network, rows, run
 from torch import Tensor, nn
 
-from zoo import load, registry
+from zoo import loading, registry
 from zoo.training import Recipe
 from zoo.training import schedule as schedules
 from zoo.training.averages import Average, SlowWeights
@@ -231,7 +231,7 @@ def smallest_of_each_build_hook() -> list[str]:
 @pytest.mark.parametrize("name", smallest_of_each_build_hook())
 def test_weight_decay_spares_biases_and_norms_alone_and_only_where_asked_to(name: str) -> None:
     with torch.device("meta"):
-        model, _ = load.build(registry.load().find(name).model)
+        model, _ = loading.build(registry.load().find(name).model)
     learning = {key: tensor for key, tensor in model.named_parameters() if tensor.requires_grad}
     spared = {id(tensor) for module in model.modules() if isinstance(module, NORMS) for tensor in module.parameters()}
     spared |= {id(tensor) for key, tensor in learning.items() if key.endswith(("bias", ".b"))}

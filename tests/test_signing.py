@@ -24,7 +24,7 @@ from signed import write_key, write_policy
 from test_pinning import CONTENT, FILE, SHA256
 
 import zoo
-from zoo import manifest, packing, registry, signing
+from zoo import manifest, registry
 from zoo.cli import cli
 from zoo.errors import (
     IntegrityError,
@@ -32,7 +32,8 @@ from zoo.errors import (
     SignatureError,
     UnpinnedError,
 )
-from zoo.signing import Publisher
+from zoo.trust import packing, signing
+from zoo.trust.signing import Publisher
 
 pytest.importorskip("model_signing", reason="needs zoo-vision[signing]")
 

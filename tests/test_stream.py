@@ -21,22 +21,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zoo
-from zoo.data import (
-    Augmentation,
-    ImageSet,
-    ImageStream,
-    ResizedCrop,
-    huggingface,
-    image_stream,
-    load,
-    open_stream,
-    write_shards,
-)
-from zoo.data.shard_writer import index_shards
-from zoo.data.shards import from_shards
+from zoo.data import Augmentation, ImageSet, ImageStream, ResizedCrop, image_stream, load, open_stream, write_shards
+from zoo.data.readers import huggingface
+from zoo.data.readers.webdataset import from_shards
+from zoo.data.readers.webdataset_writer import index_shards
 from zoo.errors import DataError, MissingExtraError, RecipeError, TrainingError
-from zoo.processes import ALONE, Processes
 from zoo.spec import Preprocess
+from zoo.system.distributed import ALONE, Processes
 from zoo.training import Recipe, Run, split, train
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from zoo import registry, tensorfile
+from zoo import registry
 from zoo.errors import RecipeError, SpecError
+from zoo.loading import safetensors_file
 from zoo.testing import conformance
 from zoo.training import choose
 from zoo_targetprop.model import Chain, Layer, dtp_mlp
@@ -180,8 +181,8 @@ def test_each_rule_learns_digits_and_leaves_only_the_network(rule: str, tmp_path
     train = {"epochs": 12, "input_size": 28, "lr": 0.002}
     zoo.train("dtp_conv", "digits", args={"rule": rule}, recipe="fast_mnist", settings=train, output=tmp_path / "run")
     file = tmp_path / "run" / "model.safetensors"
-    assert {key.partition(".")[0] for key in tensorfile.read(file)} == {"layers", "fc"}
-    assert tensorfile.metadata(file)["args"]["rule"] == rule
+    assert {key.partition(".")[0] for key in safetensors_file.read(file)} == {"layers", "fc"}
+    assert safetensors_file.metadata(file)["args"]["rule"] == rule
     assert zoo.evaluate("dtp_conv", "digits", weights=file).top1 > 85
 
 
@@ -191,7 +192,7 @@ def test_a_training_that_paused_ends_in_the_same_weights(tmp_path: Path) -> None
     zoo.train("dtp_conv", "digits", output=tmp_path / "whole", **options)
     zoo.train("dtp_conv", "digits", output=tmp_path / "parts", stop_after=1, **options)
     zoo.train("dtp_conv", "digits", output=tmp_path / "parts", resume=True, **options)
-    whole, parts = (tensorfile.read(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    whole, parts = (safetensors_file.read(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
 
 

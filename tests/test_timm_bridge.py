@@ -14,7 +14,7 @@ from hub_server import HubServer
 from torch import Tensor, nn
 
 import zoo
-from zoo import catalogue, load, names, registry, tensorfile
+from zoo import loading, names, registry
 from zoo.cli.options import complete_name
 from zoo.errors import (
     FileFormatError,
@@ -27,7 +27,9 @@ from zoo.errors import (
     WeightsError,
     ZooError,
 )
+from zoo.loading import safetensors_file
 from zoo.manifest import Weights
+from zoo.registry import listing
 from zoo.spec import Model
 from zoo.testing import shapes, values
 from zoo.testing.subject import Subject
@@ -208,7 +210,7 @@ def test_the_size_of_weights_is_that_of_timms_network_for_their_classes_and_inpu
     with torch.device("meta"):
         module = timm.create_model(f"{arch}.{tag}", num_classes=found.weights.num_classes)
     counted = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    assert catalogue.params_of(found.model, found.weights) == counted
+    assert listing.params_of(found.model, found.weights) == counted
 
 
 def test_the_snapshot_is_small() -> None:
@@ -329,7 +331,7 @@ def test_a_stem_that_is_no_convolution_of_the_input_is_not_adapted(hub: Path) ->
 
 def tensorfile_of(folder: Path, name: str, **args: Any) -> Path:
     file = folder / f"{name}.safetensors"
-    tensorfile.write(timm.create_model(name, **args).state_dict(), file, {})
+    safetensors_file.write(timm.create_model(name, **args).state_dict(), file, {})
     return file
 
 
@@ -508,8 +510,8 @@ def test_a_pickle_becomes_weights_of_timms_network(hub: Path) -> None:
 
 def test_weights_of_timms_resnet18_are_not_taken_for_zoos(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
-    module, info = load.build(registry.load().find("timm/resnet18").model)
-    tensorfile.write(module.state_dict(), file, {"model": info.model.name})
+    module, info = loading.build(registry.load().find("timm/resnet18").model)
+    safetensors_file.write(module.state_dict(), file, {"model": info.model.name})
     zoo.create("timm/resnet18", weights=file)
     with pytest.raises(WeightsError, match="holds weights of timm/resnet18, not of resnet18"):
         zoo.create("resnet18", weights=file)
@@ -529,7 +531,9 @@ def test_a_file_does_not_choose_another_network_and_nobody_is_asked(
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setenv("HF_TOKEN", "token-of-alice")
     file = tmp_path / "mine.safetensors"
-    tensorfile.write(timm.create_model("test_resnet").state_dict(), file, {"model": "timm/test_resnet", "args": args})
+    safetensors_file.write(
+        timm.create_model("test_resnet").state_dict(), file, {"model": "timm/test_resnet", "args": args}
+    )
     with pytest.raises(ZooError, match=next(iter(args))):
         zoo.create("timm/test_resnet", weights=file)
     assert hub_server.requests == []
@@ -540,7 +544,7 @@ def test_a_network_of_timm_is_trained_and_its_file_says_whose_it_is(tmp_path: Pa
     pytest.importorskip("sklearn", reason="digits need scikit-learn")
     zoo.train("timm/test_resnet", "digits", recipe="default", settings={"epochs": 1}, output=tmp_path)
     file = tmp_path / "model.safetensors"
-    about = tensorfile.metadata(file)
+    about = safetensors_file.metadata(file)
     assert about["model"] == about["run"]["model"] == "timm/test_resnet"
     report = zoo.evaluate("timm/test_resnet", "digits", weights=file)
     assert (report.model, report.n) == ("timm/test_resnet", 360)
@@ -618,6 +622,6 @@ def give_back(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor
 def test_a_translation_cannot_pass_off_what_the_module_has_as_the_files(tmp_path: Path) -> None:
     model = Model("net", build=f"{__name__}:net", translate=f"{__name__}:give_back")
     file = tmp_path / "net.safetensors"
-    tensorfile.write({"weight": torch.zeros(1000, 3)}, file, {})
+    safetensors_file.write({"weight": torch.zeros(1000, 3)}, file, {})
     with pytest.raises(TensorMismatchError, match="missing     bias"):
-        load.build_from(file, model)
+        loading.build_from(file, model)

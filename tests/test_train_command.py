@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from zoo import tensorfile
 from zoo.cli import cli
+from zoo.loading import safetensors_file
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 
@@ -57,9 +57,9 @@ def test_a_run_knows_all_that_it_takes_to_go_on_from_any_folder(
     assert answer.exit_code == 0, answer.stderr
     assert json.loads(answer.stdout)["last"]["epoch"] == 3
     assert "Going on after epoch 2: 3 epochs in place of 2" in caplog.text
-    about = tensorfile.metadata(run / "model.safetensors")
+    about = safetensors_file.metadata(run / "model.safetensors")
     assert (about["args"]["shortcut"], about["run"]["recipe"]["batch_size"]) == ("B", 10)
-    assert tensorfile.metadata(run / "model-2.safetensors")["run"]["recipe"]["epochs"] == 2
+    assert safetensors_file.metadata(run / "model-2.safetensors")["run"]["recipe"]["epochs"] == 2
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_what_contradicts_a_run_is_an_error_and_changes_nothing(finished: Path, 
 
 def test_weights_do_not_hold_the_folders_of_the_machine_they_were_trained_on(finished: Path, pictures: Path) -> None:
     assert json.loads((finished / "config.json").read_text())["source"] == {"data": str(pictures)}
-    assert str(pictures) not in json.dumps(tensorfile.metadata(finished / "model.safetensors"))
+    assert str(pictures) not in json.dumps(safetensors_file.metadata(finished / "model.safetensors"))
 
 
 def test_training_says_what_it_lacks(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_best_epoch_is_kept_over_a_break_and_made_again_from_the_record(tmp_
     ask(*words, "-o", tmp_path / "whole")
     ask(*words, "-o", tmp_path / "parts", "--stop-after", 4)
     assert ask("train", "--resume", "-o", tmp_path / "parts").exit_code == 0
-    whole, parts = (tensorfile.read(tmp_path / run / "model.safetensors") for run in ("whole", "parts"))
+    whole, parts = (safetensors_file.read(tmp_path / run / "model.safetensors") for run in ("whole", "parts"))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
     again = ask("reproduce", tmp_path / "whole", "--data", data, "-o", tmp_path / "again", "--json")
     assert json.loads(again.stdout)["outcome"] == "file"

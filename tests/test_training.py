@@ -15,11 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from zoo import tensorfile
 from zoo.data import ImageSet, load
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError, TrainingError
 from zoo.evaluation import evaluate
+from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
 from zoo.training.averages import Average
@@ -438,9 +438,9 @@ def test_a_checkpoint_with_a_damaged_position_is_refused(
 ) -> None:
     run(tmp_path, stop_after=2)
     file = tmp_path / "checkpoint.safetensors"
-    about = tensorfile.metadata(file)
+    about = safetensors_file.metadata(file)
     changed = {**about, "position": {**about["position"], **position}}
-    tensorfile.write({key: value.clone() for key, value in tensorfile.read(file).items()}, file, changed)
+    safetensors_file.write({key: value.clone() for key, value in safetensors_file.read(file).items()}, file, changed)
     with pytest.raises(TrainingError, match=rf"cannot be resumed from: .*{message}"):
         run(tmp_path, resume=True)
 

@@ -16,10 +16,11 @@ from click.testing import CliRunner, Result
 from distributions import install, run
 
 import zoo
-from zoo import hub, registry, tensorfile
+from zoo import hub, registry
 from zoo.cli import cli
-from zoo.hub import cache, parts, upkeep, usage
+from zoo.hub import cache, in_use, maintenance, parts
 from zoo.hub.parts import Part
+from zoo.loading import safetensors_file
 from zoo.manifest import Weights
 
 DAY = 86400
@@ -61,7 +62,7 @@ def fetch(*tags: str) -> dict[str, Path]:
 def age(file: Path, days: float) -> None:
     """Makes ``file`` look as if it was fetched and last used ``days`` ago."""
     then = time.time() - days * DAY
-    for place in (usage.marker_of(file), cache.stamp_of(file)):
+    for place in (in_use.marker_of(file), cache.stamp_of(file)):
         os.utime(place, (then, then))
 
 
@@ -95,15 +96,15 @@ def test_list_shows_names_sizes_hashes_and_the_last_use_latest_first(described: 
 
 def test_fetching_again_is_a_use_and_looking_is_none(described: Path) -> None:
     file = fetch("a")["a"]
-    before = usage.last_used(file)
+    before = in_use.last_used(file)
     assert before == pytest.approx(time.time() - DAY, abs=60)
     ask("cache", "list")
     ask("cache", "verify")
     ask("cache", "prune", "--dry-run", "--older-than", "1h")
     ask("list", "resnet20.*")
-    assert usage.last_used(file) == before
+    assert in_use.last_used(file) == before
     ask("fetch", "resnet20.a")
-    assert usage.last_used(file) == pytest.approx(time.time(), abs=60)
+    assert in_use.last_used(file) == pytest.approx(time.time(), abs=60)
 
 
 def test_an_empty_cache_is_no_error() -> None:
@@ -149,13 +150,13 @@ def test_somebody_elses_cache_is_looked_at_as_far_as_it_may_be_and_left_as_it_is
         files = fetch("a", "b", "c")
         files["a"].chmod(0o000)
         files["b"].write_bytes(b"other")
-        held = upkeep.contents(())
-        usage.hold(files["c"])
+        held = maintenance.contents(())
+        in_use.hold(files["c"])
         os.seteuid(65534)
         try:
-            assert {one.file for one in upkeep.contents(()) if one.is_in_use} == {files["c"]}
-            reasons = {one.file: damage.reason for one in held if (damage := upkeep.verify(one))}
-            assert {one.kept for one in upkeep.prune(held, keep_under=0)} == {"Permission denied"}
+            assert {one.file for one in maintenance.contents(()) if one.is_in_use} == {files["c"]}
+            reasons = {one.file: damage.reason for one in held if (damage := maintenance.verify(one))}
+            assert {one.kept for one in maintenance.prune(held, keep_under=0)} == {"Permission denied"}
         finally:
             os.seteuid(0)
         assert reasons == {files[tag]: "cannot be read or moved: Permission denied" for tag in "ab"}
@@ -273,7 +274,7 @@ def loadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The cached file of resnet20.real, which can be loaded."""
     folder = tmp_path / "loadable"
     folder.mkdir()
-    sha256 = tensorfile.write(zoo.create("resnet20").state_dict(), folder / "real.safetensors", {})
+    sha256 = safetensors_file.write(zoo.create("resnet20").state_dict(), folder / "real.safetensors", {})
     (folder / "manifest.toml").write_text(f'[resnet20.real]\nfile = "real.safetensors"\nsha256 = "{sha256}"\n')
     monkeypatch.setenv("ZOO_HUB", str(folder))
     registry.clear()
@@ -308,7 +309,7 @@ def test_a_forked_child_keeps_what_its_parent_loaded(loadable: Path) -> None:
 def test_what_this_process_has_loaded_stays_too_and_a_second_load_takes_no_second_descriptor(
     loadable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(usage, "MOST_HELD", 10_000)  # other tests may have taken all that a process may hold
+    monkeypatch.setattr(in_use, "MOST_HELD", 10_000)  # other tests may have taken all that a process may hold
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     for _ in range(3):
         zoo.create("resnet20.real")
@@ -319,12 +320,12 @@ def test_what_this_process_has_loaded_stays_too_and_a_second_load_takes_no_secon
 
 
 def test_a_process_holds_a_bounded_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "MOST_HELD", 3)
+    monkeypatch.setattr(in_use, "MOST_HELD", 3)
     files = [tmp_path / f"{i}.safetensors" for i in range(5)]
     for file in files:
         file.touch()
-        usage.hold(file)
-    assert [usage.is_held(file) for file in files] == [False, False, True, True, True]
+        in_use.hold(file)
+    assert [in_use.is_held(file) for file in files] == [False, False, True, True, True]
 
 
 def test_a_cache_that_was_removed_by_hand_is_announced_anew(loadable: Path) -> None:
@@ -332,7 +333,7 @@ def test_a_cache_that_was_removed_by_hand_is_announced_anew(loadable: Path) -> N
     for file in loadable.parent.iterdir():
         file.unlink()
     zoo.create("resnet20.real")
-    assert usage.is_held(loadable)
+    assert in_use.is_held(loadable)
 
 
 def test_what_a_running_process_fetches_stays(described: Path) -> None:
@@ -363,19 +364,19 @@ def test_a_file_that_is_removed_between_finding_and_loading_is_fetched_again(
     loadable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What ``prune`` may do at the worst moment."""
-    hold, removed = usage.hold, []
+    hold, removed = in_use.hold, []
 
     def remove_first(file: Path) -> None:
         if not removed:
-            removed.extend(upkeep.prune(upkeep.contents(()), keep_under=0))
+            removed.extend(maintenance.prune(maintenance.contents(()), keep_under=0))
         hold(file)
 
-    monkeypatch.setattr(usage, "hold", remove_first)
+    monkeypatch.setattr(in_use, "hold", remove_first)
     found = registry.load().find("resnet20.real").weights
     assert isinstance(found, Weights)
     assert hub.use(found).exists()
     assert [(removal.path, removal.kept) for removal in removed] == [(loadable, "")]
-    assert usage.is_held(loadable)
+    assert in_use.is_held(loadable)
 
 
 @pytest.mark.slow
@@ -384,19 +385,19 @@ def test_processes_that_load_while_others_prune_never_fail(loadable: Path) -> No
     load = (
         "import sys, time\nfrom zoo import hub, registry\n"
         "weights = registry.load().find('resnet20.real').weights\n"
-        "from zoo.hub import usage\nimport os\n"
+        "from zoo.hub import in_use\nimport os\n"
         "end = time.monotonic() + 10\ncount = 0\n"
         "while time.monotonic() < end:\n"
         "    file = hub.use(weights)\n"
         "    for _ in range(20):\n        assert file.exists(), 'removed while in use'\n"
-        "    for descriptor in usage._held.values(): os.close(descriptor)\n"
-        "    usage._held.clear()\n    count += 1\n"
+        "    for descriptor in in_use._held.values(): os.close(descriptor)\n"
+        "    in_use._held.clear()\n    count += 1\n"
         "print(count)"
     )
     prune = (
-        "import time\nfrom zoo.hub import upkeep\nend, count = time.monotonic() + 10, 0\n"
+        "import time\nfrom zoo.hub import maintenance\nend, count = time.monotonic() + 10, 0\n"
         "while time.monotonic() < end:\n"
-        "    count += sum(not one.kept for one in upkeep.prune(upkeep.contents(()), keep_under=0))\n"
+        "    count += sum(not one.kept for one in maintenance.prune(maintenance.contents(()), keep_under=0))\n"
         "print(count)"
     )
     processes = [

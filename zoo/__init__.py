@@ -14,31 +14,32 @@ Importing this package imports no torch: each name is bound on first use.
 
 from typing import TYPE_CHECKING
 
-from zoo import errors, lazy
+from zoo import errors
 from zoo.errors import *  # noqa: F403  # the exception tree is small and belongs here
+from zoo.system import lazy
 
 if TYPE_CHECKING:
     from zoo import attack, look
-    from zoo.catalogue import info, list_models
     from zoo.creation import create, fetch, preprocess
     from zoo.extraction import features
-    from zoo.hooks import evaluate, train
-    from zoo.reproduction import reproduce
+    from zoo.registry.listing import info, list_models
+    from zoo.training.by_name import evaluate, train
+    from zoo.training.reproduction import reproduce
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "attack": "zoo.attack",
     "create": "zoo.creation",
-    "evaluate": "zoo.hooks",
+    "evaluate": "zoo.training.by_name",
     "features": "zoo.extraction",
     "fetch": "zoo.creation",
-    "info": "zoo.catalogue",
-    "list_models": "zoo.catalogue",
+    "info": "zoo.registry.listing",
+    "list_models": "zoo.registry.listing",
     "look": "zoo.look",
     "preprocess": "zoo.creation",
-    "reproduce": "zoo.reproduction",
-    "train": "zoo.hooks",
+    "reproduce": "zoo.training.reproduction",
+    "train": "zoo.training.by_name",
 }
 
 __all__ = [

@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalogue, hub, lock, policy, registry
+from zoo import hub, registry
 from zoo.errors import SpecError, UnknownNameError, UnpinnedError, WeightsError
 from zoo.manifest import Weights
-from zoo.registry import Found
+from zoo.registry import Found, listing
+from zoo.trust import lock, policy
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from zoo.data.preprocess import Transform
-    from zoo.load import ModelInfo
+    from zoo.loading import ModelInfo
 
 
 def create(
@@ -48,15 +49,15 @@ def create(
     registry.require(found.model)  # before a file is fetched for a network that cannot be built
     entry = chosen_weights(found) if found.weights or pretrained else None
 
-    from zoo import load
+    from zoo import loading
 
     sizes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
     if entry is not None:
-        module, info = load.build_from(hub.use(entry), found.model, entry, **sizes, **args)
+        module, info = loading.build_from(hub.use(entry), found.model, entry, **sizes, **args)
     elif weights is not None:
-        module, info = load.build_from(Path(weights), found.model, **sizes, **args)
+        module, info = loading.build_from(Path(weights), found.model, **sizes, **args)
     else:
-        module, info = load.build(found.model, **sizes, **args)
+        module, info = loading.build(found.model, **sizes, **args)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
 
@@ -68,10 +69,10 @@ def _find(name: str, weights: str | Path | None) -> Found:
     except UnknownNameError as error:
         if weights is None:
             raise
-        from zoo import tensorfile
+        from zoo.loading import safetensors_file
 
         try:
-            about = tensorfile.metadata(Path(weights))
+            about = safetensors_file.metadata(Path(weights))
         except WeightsError:
             raise error from None
         return registry.load().find(name, distribution=str(about.get("distribution", "")))
@@ -159,6 +160,6 @@ def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
             hint=f"zoo fetch {every[0].name} --allow-unpinned takes what the hub has, unverified. "
             f"After that, say {every[0].name} in place of {arch}.",
         )
-    having = catalogue.list_models(pretrained=True, family=found.row.name)
+    having = listing.list_models(pretrained=True, family=found.row.name)
     more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""
     raise WeightsError(f"{arch} has no weights.", hint=f"Its family has {', '.join(having[:10]) or 'none'}{more}.")

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data as datasets
-from zoo import processes, tensorfile
 from zoo.creation import create_trained, info_of
 from zoo.data import Fingerprint, ImageSet, Transform
-from zoo.data.images import check_labels
+from zoo.data.image_set import check_labels
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import batches, in_eval_mode, versions
-from zoo.load import ModelInfo
-from zoo.memory import keep_freed_memory
+from zoo.loading import ModelInfo, safetensors_file
+from zoo.system import distributed
+from zoo.system.malloc import keep_freed_memory
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class Features:
     def write(self, file: str | Path) -> str:
         """Writes a safetensors file that :func:`read` reads; returns its sha256."""
         tensors = {"features": self.features, "labels": self.labels}
-        return tensorfile.write(tensors, Path(file), msgspec.to_builtins(self.origin))
+        return safetensors_file.write(tensors, Path(file), msgspec.to_builtins(self.origin))
 
 
 def features(
@@ -82,7 +82,7 @@ def features(
     """
     if isinstance(model, str):
         model = create_trained(model, weights=weights)
-        device = processes.current().device(device)
+        device = distributed.current().device(device)
     info = info_of(model)
     images = data if isinstance(data, ImageSet) else datasets.load(data, split)
     keep_freed_memory()
@@ -120,9 +120,9 @@ def features(
 def read(file: str | Path) -> Features:
     """The features that :meth:`Features.write` wrote; raises :class:`DataError` for any other file."""
     file = Path(file)
-    tensors = tensorfile.read(file)
+    tensors = safetensors_file.read(file)
     try:
-        origin = msgspec.convert(tensorfile.metadata(file), Origin)
+        origin = msgspec.convert(safetensors_file.metadata(file), Origin)
         values, labels = tensors["features"], tensors["labels"]
         if values.ndim != 2 or labels.shape != values.shape[:1] or len(labels) == 0:
             raise ValueError(f"features of shape {tuple(values.shape)}, labels of shape {tuple(labels.shape)}")

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from zoo.attack.autoattack import autoattack
 from zoo.attack.method import Method
-from zoo.attack.victim import PixelModel, check_images, check_labels, gradient, require_gradient, under_attack
+from zoo.attack.pixel_model import PixelModel, check_images, check_labels, gradient, require_gradient, under_attack
 from zoo.errors import AttackError, DataError, SpecError
-from zoo.memory import keep_freed_memory
+from zoo.system.malloc import keep_freed_memory
 
 Norm = Literal["linf", "l2"]
 Progress = Callable[[int, int], None]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo import tensorfile
-from zoo.attack.victim import check_images
+from zoo.attack.pixel_model import check_images
 from zoo.errors import DataError
+from zoo.loading import safetensors_file
 from zoo.spec import Spec
 
 Shape = Literal["circle", "square"]
@@ -99,13 +99,13 @@ class Patch:
     def write(self, file: str | Path) -> str:
         """Writes a safetensors file that :func:`read_patch` reads; returns its sha256."""
         about = {"kind": KIND, "ranges": msgspec.to_builtins(self.ranges), "origin": msgspec.to_builtins(self.origin)}
-        return tensorfile.write({"pixels": self.pixels, "mask": self.mask}, Path(file), about)
+        return safetensors_file.write({"pixels": self.pixels, "mask": self.mask}, Path(file), about)
 
 
 def read_patch(file: str | Path) -> Patch:
     """The patch that :meth:`Patch.write` wrote; raises :class:`zoo.DataError` for any other file."""
     file = Path(file)
-    tensors, about = tensorfile.read(file), tensorfile.metadata(file)
+    tensors, about = safetensors_file.read(file), safetensors_file.metadata(file)
     try:
         if about["kind"] != KIND:
             raise ValueError(f"it holds {about['kind']!r}")

@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 from zoo import data as datasets
 from zoo.attack.patch import Origin, Patch, Ranges, Shape, apply, mask_of, paste, place
+from zoo.attack.pixel_model import PixelModel, PixelTransform, gradient, under_attack
 from zoo.attack.robustness import answers, name_of, thin
-from zoo.attack.victim import PixelModel, PixelTransform, gradient, under_attack
 from zoo.creation import create_trained, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
-from zoo.interval import wilson
-from zoo.memory import keep_freed_memory
+from zoo.evaluation.interval import wilson
 from zoo.spec import Preprocess
+from zoo.system.malloc import keep_freed_memory
 
 Progress = Callable[[int, int], None]
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from zoo import data as datasets
 from zoo.attack.gradient import draw, perturb_batch
 from zoo.attack.method import Method, MethodName
-from zoo.attack.victim import PixelModel, PixelTransform, check_labels, under_attack
+from zoo.attack.pixel_model import PixelModel, PixelTransform, check_labels, under_attack
 from zoo.creation import create_trained, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
-from zoo.interval import wilson
-from zoo.memory import keep_freed_memory
+from zoo.evaluation.interval import wilson
+from zoo.system.malloc import keep_freed_memory
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -154,7 +154,7 @@ def name_of(model: nn.Module) -> str:
 
 def write(curves: Sequence[Curve], file: Path) -> None:
     """Writes ``curves`` to ``file`` as JSON, whole or not at all; raises :class:`zoo.StorageError`."""
-    from zoo import storage
+    from zoo.system import storage
 
     storage.replace(file, msgspec.json.format(msgspec.json.encode(curves), indent=2) + b"\n")
 

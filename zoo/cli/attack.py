@@ -159,15 +159,15 @@ def curve(
             "pgd_l2 measures epsilon otherwise than the other attacks: give it a command of its own."
         )
     with only_answers():
-        from zoo import hooks
         from zoo.attack import Method, figure, robustness
         from zoo.creation import create_trained
+        from zoo.training import by_name
 
         if output is not None and output.suffix != ".json":
             figure.check_suffix(output)
             figure.require_matplotlib()
         options: dict[str, Any] = {"split": split, "limit": limit, "batch_size": batch_size}
-        options["command"] = hooks.command_line()
+        options["command"] = by_name.command_line()
         curves = []
         for name in names:
             model = create_trained(name, device=device)

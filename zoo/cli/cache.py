@@ -10,7 +10,7 @@ from zoo import registry
 from zoo.cli.options import check_amount, json_option
 from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import PluginError
-from zoo.hub import upkeep
+from zoo.hub import maintenance
 from zoo.hub.cache import explained, root
 from zoo.manifest import Weights
 
@@ -28,7 +28,7 @@ def cache() -> None:
 def list_files(as_json: bool) -> None:
     """Every file: whose weights, size, when it was last fetched or loaded, sha256."""
     with explained():
-        held = upkeep.contents(_entries())
+        held = maintenance.contents(_entries())
     if as_json:
         return print_json([_row(one) for one in held])
     if not held:
@@ -53,8 +53,8 @@ def verify(context: click.Context, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     damaged = 0
     with explained():
-        for one in upkeep.contents(_entries()):
-            damage = upkeep.verify(one)
+        for one in maintenance.contents(_entries()):
+            damage = maintenance.verify(one)
             damaged += damage is not None
             rows.append({**_row(one), "ok": damage is None})
             if damage:
@@ -107,8 +107,8 @@ def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, 
     """
     entries = _entries(must_be_all=unreferenced)
     with explained():
-        removals = upkeep.prune(
-            upkeep.contents(entries),
+        removals = maintenance.prune(
+            maintenance.contents(entries),
             older_than=older_than,
             keep_under=keep_under,
             unreferenced=unreferenced,
@@ -142,7 +142,7 @@ def _entries(*, must_be_all: bool = False) -> list[Weights]:
     return [weights for entry in listed for weights in entry.weights]
 
 
-def _row(one: upkeep.Held) -> dict[str, Any]:
+def _row(one: maintenance.Held) -> dict[str, Any]:
     return {
         "weights": one.names,
         "file": one.file,
@@ -153,7 +153,7 @@ def _row(one: upkeep.Held) -> dict[str, Any]:
     }
 
 
-def _date(one: upkeep.Held) -> str:
+def _date(one: maintenance.Held) -> str:
     return datetime.fromtimestamp(one.last_used).strftime("%Y-%m-%d %H:%M")
 
 

@@ -4,14 +4,15 @@ from typing import Any
 
 import click
 
-from zoo import catalogue, original, registry
+from zoo import registry
 from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
 from zoo.cli.output import count, echo, note, print_facts, print_json, print_table, size
 from zoo.errors import UnknownNameError, ZooError
-from zoo.interval import wilson
+from zoo.evaluation.interval import wilson
 from zoo.manifest import Probe, Score, Weights
-from zoo.registry import Found, Listed, PluginRow
+from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
+from zoo.training import find_record
 
 
 @click.command("list")
@@ -28,7 +29,7 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
     A pattern with a dot, such as 'resnet20.*', lists weights and their scores; one that begins with a
     collection's name and a slash, such as 'timm/resnet*', the models of that library.
     """
-    lines = catalogue.select(pattern, **filters)
+    lines = listing.select(pattern, **filters)
     weights = [(line.entry, line.weights) for line in lines if line.weights]
     models = [line.entry for line in lines if not line.weights]
     if as_json:
@@ -40,7 +41,7 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
     if not lines:
         note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
         _guess(pattern, filters["dataset"])
-    for name in catalogue.left_out(pattern, filters["family"]):
+    for name in listing.left_out(pattern, filters["family"]):
         note(f"Not looked into: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' does.")
     unusable = [row.name for row in registry.load().plugins if row.status in ("broken", "set aside")]
     if unusable:
@@ -50,7 +51,7 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
 
 def _guess(pattern: str, dataset: str | None) -> None:
     """What may have been meant where nothing matches."""
-    known = {data for entry in registry.load().models() for one in entry.weights for data in catalogue.trained_on(one)}
+    known = {data for entry in registry.load().models() for one in entry.weights for data in listing.trained_on(one)}
     if dataset is not None and dataset not in known:
         every = f"There are {', '.join(sorted(known - {''}))}."
         note(f"No weights are for a data set {dataset!r}. {UnknownNameError.of('', dataset, known, hint=every).hint}")
@@ -73,10 +74,10 @@ def info(name: str, as_json: bool) -> None:
     registered = registry.load()
     found = registered.find(name)
     trust = _trust(found) if found.weights else {}
-    training = original.training_of(found.weights) if found.weights else {}
+    training = find_record.training_of(found.weights) if found.weights else {}
     if as_json:
         parts = {"project": trust, "training": training}
-        return print_json(catalogue.info(name) | {part: facts for part, facts in parts.items() if facts})
+        return print_json(listing.info(name) | {part: facts for part, facts in parts.items() if facts})
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     echo(name)
     print_facts(_facts_of_model(found.model, found.row, found.weights))
@@ -123,7 +124,7 @@ def _print_weights(found: list[tuple[Listed, Weights]]) -> None:
             (
                 f"{entry.name}.{weights.tag}",
                 "" if entry.row.is_builtin else entry.row.distribution,
-                count(catalogue.params_of(entry.model, weights)),
+                count(listing.params_of(entry.model, weights)),
                 f"{score.top1:.2f}%" if score and score.top1 is not None else "",
                 split,
                 "" if weights.epochs is None else str(weights.epochs),
@@ -166,7 +167,7 @@ def _describe_weights(entry: Listed, weights: Weights) -> dict[str, Any]:
         "name": f"{entry.name}.{weights.tag}",
         "model": entry.name,
         "family": entry.row.name,
-        "params": catalogue.params_of(entry.model, weights),
+        "params": listing.params_of(entry.model, weights),
         "epochs": weights.epochs,
         "classes": weights.classes,
         "license": weights.license,
@@ -182,7 +183,7 @@ def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> li
     paper = model.paper
     args = ", ".join(f"{name}={value!r}" for name, value in {**model.args, **(weights.args if weights else {})}.items())
     classes = weights.num_classes if weights and weights.num_classes is not None else model.num_classes
-    params, macs = catalogue.params_of(model, weights), catalogue.macs_of(model, weights)
+    params, macs = listing.params_of(model, weights), listing.macs_of(model, weights)
     return [
         ("family", f"{row.name}, from {row.distribution} {row.version}".strip()),
         ("paper", f"{paper.title} ({paper.authors}, {paper.year})" if paper else ""),
@@ -221,7 +222,7 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
 
 def _trust(found: Found) -> dict[str, str]:
     """What the project's lock, signatures and policy say of weights; of what there is none, nothing."""
-    from zoo import lock, policy, signing
+    from zoo.trust import lock, policy, signing
 
     weights, said = found.weights, {"lock": "", "signature": "", "policy": ""}
     assert weights is not None

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from zoo.claims import Comparison
     from zoo.evaluation import Report
+    from zoo.evaluation.claims import Comparison
     from zoo.manifest import Score
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -105,14 +105,14 @@ def evaluate(
         raise click.UsageError("--allow-other-images goes with --check.")
     if check and weights:
         raise click.UsageError("--check compares with what a manifest claims; a local file claims nothing.")
-    from zoo import hooks
     from zoo.creation import create_trained
+    from zoo.training import by_name
 
     options: dict[str, Any] = {"batch_size": batch_size, "command": _command(context)}
     with only_answers(), show_progress(f"evaluating {name}") as progress:
         model = create_trained(name, weights=weights, **read_args(args))
         claims = _claims(model) if check else {}
-        report = hooks.evaluate(
+        report = by_name.evaluate(
             model, data, split, device=device, dtype=None if dtype == "float32" else dtype, progress=progress, **options
         )
     comparison = _compare(report, claims, allow_other_images) if check else None
@@ -173,8 +173,8 @@ def _claims(model: "nn.Module") -> "Mapping[str, Score]":
 
 
 def _compare(report: "Report", claims: "Mapping[str, Score]", allow_other_images: bool) -> "Comparison":
-    from zoo import claims as claimed
     from zoo.errors import WeightsError
+    from zoo.evaluation import claims as claimed
 
     where = f"{report.dataset}/{report.split}"
     if where not in claims:

@@ -6,14 +6,16 @@ from typing import Any
 
 import click
 
-from zoo import lock as locks
-from zoo import manifest, pinning, policy, registry, storage
+from zoo import manifest, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import do_each, echo, note, print_json, show_progress, size
 from zoo.creation import default_weights
 from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import Found
+from zoo.system import storage
+from zoo.trust import lock as locks
+from zoo.trust import pinning, policy
 
 names_argument: Callable[[Any], Any] = click.argument(
     "names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from zoo import registry
-from zoo.catalogue import list_models
 from zoo.errors import UnknownNameError
+from zoo.registry.listing import list_models
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgb]?)", re.IGNORECASE)
 _DECIDED = {"name", "pretrained", "weights", "device", "dtype", "num_classes", "in_chans"}
@@ -48,7 +48,7 @@ def check_amount(context: click.Context, parameter: click.Parameter, value: str 
 
 def check_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A device that torch has here; by default what every command takes, a GPU if there is one."""
-    from zoo.processes import ALONE
+    from zoo.system.distributed import ALONE
 
     return str(ALONE.device(None)) if value is None else check_given_device(context, parameter, value)
 

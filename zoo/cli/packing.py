@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
-from zoo import hub, packing, policy, project, registry, signing
+from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import echo, note, print_json, show_progress, size
 from zoo.creation import chosen_weights
 from zoo.errors import IntegrityError, SignatureError
 from zoo.manifest import Weights
-from zoo.signing import Publisher
+from zoo.trust import packing, policy, project, signing
+from zoo.trust.signing import Publisher
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -89,15 +89,15 @@ def train(
     """
     with only_answers(), show_progress(f"patch for {', '.join(names)}") as progress:
         from zoo import data as datasets
-        from zoo import hooks
         from zoo.attack.patch import Ranges
         from zoo.attack.patch_training import train_patch
         from zoo.attack.picture import class_number
+        from zoo.training import by_name
 
         images = datasets.load(data, "train")
         ranges = _changed(Ranges(), scale, rotation, location)
         options: dict[str, Any] = {"shape": shape, "ranges": ranges, "steps": steps, "batch_size": batch_size}
-        options |= {"lr": lr, "seed": seed, "device": device, "command": hooks.command_line()}
+        options |= {"lr": lr, "seed": seed, "device": device, "command": by_name.command_line()}
         made = train_patch(names, images, class_number(target, images.classes), progress=progress, **options)
         sha256 = made.write(output)
     if as_json:
@@ -136,8 +136,8 @@ def apply(
     def work(name: str) -> str:
         import io
 
-        from zoo import storage
         from zoo.data.decode import read_image, to_image, to_pixels
+        from zoo.system import storage
 
         with only_answers():
             pixels = to_pixels(read_image(Path(name), name, channels=3)).float() / 255
@@ -191,11 +191,11 @@ def score(
     """
     with only_answers(), show_progress(f"{patch.name} on {name}") as progress:
         from zoo import data as datasets
-        from zoo import hooks
         from zoo.attack import figure, patch_training
         from zoo.attack import patch as patches
         from zoo.attack.picture import class_number
         from zoo.creation import create_trained
+        from zoo.training import by_name
 
         if output is not None:
             figure.check_suffix(output)
@@ -205,7 +205,7 @@ def score(
         images = datasets.load(data, split)
         number = None if target is None else class_number(target, images.classes)
         options: dict[str, Any] = {"ranges": _changed(held.ranges, scale, rotation, location), "limit": limit}
-        options |= {"seed": seed, "command": hooks.command_line(), "progress": progress}
+        options |= {"seed": seed, "command": by_name.command_line(), "progress": progress}
         found = patch_training.success(held, model, images, target=number, **options)
         if output is not None:
             patched, said = patch_training.examples(held, model, images, found, 6)

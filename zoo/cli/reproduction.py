@@ -10,7 +10,7 @@ from zoo.cli.options import complete_name, json_option, recorded_device_option
 from zoo.cli.output import echo, note, only_answers, print_facts, print_json
 
 if TYPE_CHECKING:
-    from zoo.reproduction import Reproduction
+    from zoo.training.reproduction import Reproduction
 
 _SAID = {
     "file": "bit-identical, the same file",
@@ -48,7 +48,7 @@ def reproduce(
     Says which holds: the same file to the bit, the same score within its 95% interval, or different;
     then with what was not the same. Exit code 1 for different. Ctrl-C loses nothing, --resume goes on.
     """
-    from zoo import reproduction
+    from zoo.training import reproduction
 
     output = output or Path("reproduced", Path(name).absolute().name.removesuffix(".safetensors"))
     options: dict[str, Any] = {"data": data, "init": init, "allow_other_data": allow_other_data, "device": device}

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from zoo import processes
 from zoo.cli.options import args_option, check_pairs, complete_name, json_option, read_args, training_device_option
 from zoo.cli.output import echo, note, only_answers, print_json
 from zoo.errors import StorageError
+from zoo.system import distributed
 
 
 @click.command()
@@ -54,7 +54,7 @@ def train(
 
     The run's log, checkpoint and weights go to a directory; Ctrl-C loses nothing, --resume goes on.
     """
-    from zoo import hooks
+    from zoo.training import by_name
 
     if not resume:
         model = model or _architecture(context, init)
@@ -70,7 +70,7 @@ def train(
     options |= {"checkpoint_every": checkpoint_every or 0, "stop_after": stop_after}
     try:
         with only_answers():
-            hooks.train(model, data, args=read_args(args), output=output, **options)
+            by_name.train(model, data, args=read_args(args), output=output, **options)
     except KeyboardInterrupt:
         _tell_interrupted(context.params)
         context.exit(130)
@@ -95,15 +95,15 @@ def _architecture(context: click.Context, init: str | None) -> str:
     """The architecture of the weights ``init``."""
     if init is None:
         raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
-    from zoo import initial
+    from zoo.training import finetune
 
-    return initial.architecture(init)
+    return finetune.architecture(init)
 
 
 def _tell_interrupted(given: dict[str, Any]) -> None:
     checkpoint = given["output"] / "checkpoint.safetensors"
     if checkpoint.exists():
-        how = "go on, by any launcher or none, with" if processes.current().count > 1 else "go on with"
+        how = "go on, by any launcher or none, with" if distributed.current().count > 1 else "go on with"
         note(f"Interrupted. The checkpoint is {checkpoint}; {how}\n  {_resume_command(given)}")
     else:
         note("Interrupted before there was anything to keep.")

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import hub, registry
-from zoo.catalogue import select
 from zoo.cli.concurrent import Shares, start_each
 from zoo.cli.options import args_option, check_pairs, complete_name, json_option, read_args
 from zoo.cli.output import count, do_each, echo, note, only_answers, outcomes, print_json, show_progress, size
 from zoo.creation import chosen_weights
 from zoo.errors import UnknownNameError, UnpinnedError
 from zoo.manifest import Weights
+from zoo.registry.listing import select
 
 if TYPE_CHECKING:
     from zoo.convert import ConversionReport
@@ -167,11 +167,11 @@ def convert(
 
 
 def _score_on(data: str, split: str) -> "Score":
-    from zoo import hooks
     from zoo.data import load
+    from zoo.training import by_name
 
     images = load(data, split)
-    return lambda module: hooks.evaluate(module, images)
+    return lambda module: by_name.evaluate(module, images)
 
 
 def _print_report(report: "ConversionReport") -> None:

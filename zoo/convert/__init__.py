@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from torch import Tensor
 
-from zoo import arguments, counting, load, manifest, manifest_text, names, probe, registry, storage, tensorfile
+from zoo import loading, manifest, names, registry
 from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted
 from zoo.errors import FileFormatError, IntegrityError, WeightsError
-from zoo.manifest import Weights
-from zoo.registry import Found
+from zoo.evaluation import counting
+from zoo.loading import safetensors_file
+from zoo.manifest import Weights, editing
+from zoo.registry import Found, arguments
 from zoo.spec import KeyMap
+from zoo.system import storage
+from zoo.verify import probe
 
 if TYPE_CHECKING:
     from zoo.evaluation import Report
-    from zoo.hub.transfer import Progress
+    from zoo.hub.download import Progress
 
 
 class ConversionReport(msgspec.Struct, frozen=True):
@@ -119,7 +123,7 @@ def convert(
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **about, **_describe(choice)}
     arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
-    digest = tensorfile.write(fitted.tensors, out, about)
+    digest = safetensors_file.write(fitted.tensors, out, about)
     entry = _enter(out, found, tag, digest, about)
     return ConversionReport(
         model=found.model.name,
@@ -210,7 +214,7 @@ def _tag_of(out: Path, arch: str) -> str:
 
 def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, Any]) -> Weights:
     """Writes the entry of ``out`` into the manifest beside it, with a probe of the loaded network."""
-    module, info = load.build_from(out, found.model)
+    module, info = loading.build_from(out, found.model)
     entry = Weights(
         file=out.name,
         arch=found.model.name,
@@ -227,7 +231,7 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
     )
     file = out.parent / "manifest.toml"
     text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
-    storage.replace(file, manifest_text.with_entry(text, entry, str(file)).encode())
+    storage.replace(file, editing.with_entry(text, entry, str(file)).encode())
     return entry
 
 

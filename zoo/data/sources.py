@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo import registry
-from zoo.data import caltech101, cifar10, digits, folder, huggingface, mnist, parquet, shards
 from zoo.data.download import download
 from zoo.data.download import folder as download_folder
+from zoo.data.image_set import ImageSet
 from zoo.data.image_stream import ImageStream
-from zoo.data.images import ImageSet
-from zoo.data.shard_files import place_at
+from zoo.data.readers import caltech101, cifar10, digits, folder, huggingface, mnist, parquet, webdataset
+from zoo.data.readers.remote_file import place_at
 from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
 from zoo.spec import DatasetSpec, Plugin
 
@@ -30,8 +30,8 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     By name (``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``caltech101``, in full
     ``caltech101:PER_CLASS:DRAW``, or one that a plugin brings, also as ``plugin/name``): from the folder
     ``root``, then from the folder ZOO_DATA, then downloaded. By path (a ``Path``, or a text that is no
-    such name): a folder of images (``zoo.data.folder``) or parquet, a file or a folder
-    (``zoo.data.parquet``). What :func:`open_stream` opens is read once.
+    such name): a folder of images (``zoo.data.readers.folder``) or parquet, a file or a folder
+    (``zoo.data.readers.parquet``). What :func:`open_stream` opens is read once.
 
     Raises :class:`UnknownNameError`, and :class:`DataError` naming the file where it is missing,
     damaged or not what was asked for.
@@ -80,24 +80,24 @@ def splits(name_or_path: str | Path) -> list[str]:
     path = Path(name_or_path).expanduser()
     if not path.is_dir():
         return []
-    if shards.is_there(path):
-        return list(shards.read_info(place_at(path)).splits)
+    if webdataset.is_there(path):
+        return list(webdataset.read_info(place_at(path)).splits)
     return parquet.splits_of(path) or folder.splits_of(path)
 
 
 def open_stream(address: str | Path, split: str = "train") -> ImageStream | None:
     """The split of a set that is read shard by shard; None where ``address`` names no such set.
 
-    ``hf:NAME`` or ``hf:NAME:CONFIG`` for Hugging Face `datasets` (``zoo.data.huggingface``); a folder of
-    .tar shards, or their address (``https://``, ``s3://``, ``hf://``, ...; ``zoo.data.shards``).
+    ``hf:NAME`` or ``hf:NAME:CONFIG`` for Hugging Face `datasets` (``zoo.data.readers.huggingface``); a folder of
+    .tar shards, or their address (``https://``, ``s3://``, ``hf://``, ...; ``zoo.data.readers.webdataset``).
     """
     if isinstance(address, str):
         if "://" in address:
-            return shards.open_shards(address, split)
+            return webdataset.open_shards(address, split)
         if address.startswith(huggingface.PREFIX):
             return huggingface.open_dataset(address, split)
     folder = Path(address).expanduser()
-    return shards.open_shards(folder, split) if folder.is_dir() and shards.is_there(folder) else None
+    return webdataset.open_shards(folder, split) if folder.is_dir() and webdataset.is_there(folder) else None
 
 
 def _places(root: Path | str | None) -> list[Path]:

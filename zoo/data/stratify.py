@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from zoo.data.images import ImageSet
+from zoo.data.image_set import ImageSet
 from zoo.errors import DataError
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache, usage
+from zoo.hub import cache, in_use
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
-    from zoo.hub.transfer import Arrival, Progress, Source
+    from zoo.hub.download import Arrival, Progress, Source
 
 __all__ = ["cached", "fetch", "offline_switch", "require_network", "use", "verify"]
 
@@ -50,7 +50,7 @@ def fetch(
         with cache.explained(), cache.lock(cache.key_of(weights)):
             file = cached(weights) if is_found_by_name else None  # another process may have been faster
             file = file or _obtain(weights, source, progress)
-    usage.touch(file)
+    in_use.touch(file)
     return file
 
 
@@ -58,7 +58,7 @@ def use(weights: Weights) -> Path:
     """As :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
     while True:
         file = cached(weights) or fetch(weights)
-        usage.hold(file)
+        in_use.hold(file)
         if file.exists():  # it was not removed between the two
             return file
 
@@ -154,10 +154,10 @@ def _ways(
     weights: Weights, source: str | None, progress: "Progress | None"
 ) -> Iterator[tuple[str, Callable[[], "Arrival"]]]:
     """The sources to try, in order: a name, and what brings the bytes from there."""
-    from zoo.hub import huggingface, transfer
+    from zoo.hub import download, huggingface
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
-        yield "Hugging Face's cache", partial(transfer.adopt, held.path, weights, held.sha256)
+        yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256)
     mirrors = [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
     # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
     ordered = [*mirrors, weights.hub] if weights.sha256 else [weights.hub, *mirrors]
@@ -178,11 +178,11 @@ def _source_at(text: str) -> "Source":
 
 
 def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":
-    from zoo.hub import transfer
+    from zoo.hub import download
 
     if not place.is_local and (switch := offline_switch()):
         raise OfflineError(f"not asked, because the network is off ({switch}={os.environ[switch]})")
-    return transfer.receive(place, weights, progress)
+    return download.receive(place, weights, progress)
 
 
 def offline_switch() -> str:

@@ -5,11 +5,11 @@
     $ZOO_CACHE                  or $XDG_CACHE_HOME/zoo, or ~/.cache/zoo
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
     │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
-    │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.usage`
+    │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.in_use`
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
-    ├── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.importing`
+    ├── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.registry.import_guard`
     └── unpinned/<identity>.json            which bytes an entry without a sha256 turned out to be
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing
@@ -27,9 +27,9 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
-from zoo import storage
 from zoo.errors import HubError
 from zoo.manifest import Weights
+from zoo.system import storage
 
 CHUNK = 1 << 16
 """Bytes read and written at a time. What is written in larger pieces lies in larger pages of the

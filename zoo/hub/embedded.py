@@ -9,7 +9,7 @@ import msgspec
 
 from zoo import registry
 from zoo.errors import HubError
-from zoo.hub.transfer import Stream, stream_of
+from zoo.hub.download import Stream, stream_of
 from zoo.manifest import Weights
 
 

@@ -18,7 +18,7 @@ from zoo.look.gradients import BY_CAPTUM, BY_GRADIENT, enlarged, occlusion
 from zoo.look.maps import show
 from zoo.look.network import Picture, as_input, as_pixels, name_of, opened, submodule, titles_of
 from zoo.look.result import Look, new_figure
-from zoo.look.strongest import Progress
+from zoo.look.top_patches import Progress
 from zoo.look.units import check_channel
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from zoo.look.network import Picture, as_input, as_pixels, blank, device_of, nam
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.rectifiers import Deconvolution, Rectifiers
 from zoo.look.result import Look, new_figure
-from zoo.look.strongest import Progress, Strongest, cut, draw_blocks, strongest
+from zoo.look.top_patches import Progress, Strongest, cut, draw_blocks, strongest
 from zoo.look.units import (
     Run,
     check_channel,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from zoo.errors import SpecError
-from zoo.look.nearest import PARAMETERS, Fit, fit
+from zoo.look.gabor_fit import PARAMETERS, Fit, fit
 from zoo.look.network import blank, name_of, opened
 from zoo.look.result import Look, new_figure
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError, WeightsError
-from zoo.look.canvas import Ascent, Canvas, Parametrisation, total_variation
+from zoo.look.ascent import Ascent, Canvas, Parametrisation, total_variation
 from zoo.look.maps import show
 from zoo.look.network import as_pixels, blank, name_of, opened, titles_of
 from zoo.look.rectifiers import Rectifiers
 from zoo.look.result import Look, new_figure
-from zoo.look.strongest import Progress
+from zoo.look.top_patches import Progress
 from zoo.look.units import Run, check_channel, check_position, maps_of, reached
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def maximize(
     ReLU put out is maximised before that ReLU, which would hide where to go. ``size`` (H, W) is the image's, the
     network's own if left out; of a layer in front of what needs a fixed size, any. The best of ``restarts`` starts
     from noise is kept. A start depends on ``seed``, channel and number alone. The other settings are those of
-    :class:`zoo.look.canvas.Ascent`; ``args`` go to :func:`zoo.create_trained`. ``progress`` is told (steps done, in
+    :class:`zoo.look.ascent.Ascent`; ``args`` go to :func:`zoo.create_trained`. ``progress`` is told (steps done, in
     all).
     Raises :class:`zoo.UnknownNameError` for a layer or channel that there is not, :class:`zoo.SpecError` for a setting
     that is not possible.

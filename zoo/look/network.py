@@ -15,7 +15,7 @@ from zoo.data.classes import class_names
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
-from zoo.memory import keep_freed_memory
+from zoo.system.malloc import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor
 """An image: a file, a Pillow image, or a tensor that is already the network's input, C H W or B C H W."""

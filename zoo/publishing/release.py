@@ -9,15 +9,18 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import counting, hooks, load, manifest, names, probe, registry, tensorfile
+from zoo import loading, manifest, names, registry
 from zoo.errors import FileFormatError, ProbeError, SpecError, WeightsError, ZooError
-from zoo.evaluation import Report
+from zoo.evaluation import Report, counting
+from zoo.loading import safetensors_file
 from zoo.manifest import License, Score, Weights
 from zoo.publishing import card, timm_form
 from zoo.publishing.privacy import without_paths
 from zoo.publishing.source import WEIGHTS, Run, Source, held_out, read
 from zoo.registry import Found
 from zoo.spec import Model
+from zoo.training import by_name
+from zoo.verify import probe
 
 MEASURED = "measured by zoo evaluate"
 
@@ -56,12 +59,12 @@ def prepare(
     found = registry.load().find(str(parsed._replace(tag="")))
     given = read(source, found.model)
     weights = folder / WEIGHTS
-    sha256 = tensorfile.write(_stored(tensorfile.read(given.file), dtype, given.file), weights, given.about)
-    module, info = load.build_from(weights, found.model)
+    sha256 = safetensors_file.write(_stored(safetensors_file.read(given.file), dtype, given.file), weights, given.about)
+    module, info = loading.build_from(weights, found.model)
     module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
     scores = held_out(given) if dtype is None else {}  # what the run measured was in full precision
     for data, split in evaluate_on:
-        report = hooks.evaluate(module, data, split, progress=progress)
+        report = by_name.evaluate(module, data, split, progress=progress)
         dataset = str(without_paths(report.dataset))
         scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
     try:

@@ -5,7 +5,7 @@ Names are bound on first use, so that torch-free code can read ``zoo.training.re
 
 from typing import TYPE_CHECKING
 
-from zoo import lazy
+from zoo.system import lazy
 
 if TYPE_CHECKING:
     from zoo.training.choice import change as change

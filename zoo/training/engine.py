@@ -10,18 +10,19 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import processes, tensorfile
 from zoo.errors import TrainingError
 from zoo.evaluation import Report, evaluate
-from zoo.memory import keep_freed_memory
+from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
+from zoo.system import distributed
+from zoo.system.malloc import keep_freed_memory
 from zoo.training import checkpoint, groups, norms, record, schedule
 from zoo.training.averages import Average, SlowWeights
 from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
-from zoo.training.lessons import Lessons
 from zoo.training.loss import CrossEntropy
 from zoo.training.meter import Meter
+from zoo.training.micro_batches import Lessons
 from zoo.training.portion import Portion
 from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
@@ -64,7 +65,7 @@ def train(
     """
     run.check()
     recipe.read_hook_args(hook_args)
-    group = processes.current()
+    group = distributed.current()
     device = group.device(device)
     keep_freed_memory()
     engine = _Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
@@ -104,7 +105,7 @@ class _Engine:
         on_epoch: Callable[[int], None] | None,
     ) -> None:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.processes = processes.current()
+        self.processes = distributed.current()
         self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs
         self.data = data
         self.recipe = recipe
@@ -184,7 +185,7 @@ class _Engine:
         if self.run.is_paused:
             return
         if self.best:
-            self.model.load_state_dict(tensorfile.read(self.run.best))
+            self.model.load_state_dict(safetensors_file.read(self.run.best))
             said = f"The network of epoch {self.best['epoch']:g} is kept: validation {self.best['top1']:.2f}%"
             self.run.display.announce(said)
         elif self.average is not None:
@@ -276,7 +277,7 @@ class _Engine:
             return
         self.best = {"epoch": self.epoch + 1, "top1": report.top1, "loss": report.loss}
         if self.processes.is_first:
-            tensorfile.write(network.state_dict(), self.run.best, {"epoch": self.epoch + 1})
+            safetensors_file.write(network.state_dict(), self.run.best, {"epoch": self.epoch + 1})
 
     def close(self) -> None:
         """Lets go of the other processes: the network is this one's own again."""

@@ -8,20 +8,20 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.data.image_stream import ImageStream
-from zoo.data.images import MAX_RESIDENT_BYTES, ImageSet
 from zoo.data.preprocess import Transform
 from zoo.data.statistics import mean_and_std
 from zoo.data.stratify import hold_out
 from zoo.data.whitening import ZCA, attach
 from zoo.errors import DataError, RecipeError
-from zoo.processes import ALONE, Processes
 from zoo.spec import Preprocess
+from zoo.system.distributed import ALONE, Processes
 from zoo.training.portion import portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 from zoo.training.streaming import StreamedBatches
-from zoo.training.variation import Variation, to_batch
+from zoo.training.train_transform import Variation, to_batch
 
 
 class TrainingData(msgspec.Struct, frozen=True):
