@@ -1,7 +1,8 @@
 """Download speed: Zoo compared with ``hf_hub_download``, and with plain reading, hashing and writing.
 
 One file of 500 MB from one server on loopback. Each fetch runs in a fresh process with an empty cache, and the order
-alternates. The time of a call excludes imports, that of a process includes them. The server counts the bytes. Run with ``make bench`` or ``python benchmarks/fetch.py [--rounds N] [--json]``.
+alternates. The time of a call excludes imports, that of a process includes them. The server counts the bytes. Run
+with ``make bench`` or ``python benchmarks/fetch.py [--rounds N] [--json]``.
 
 ``plain`` is the floor: the standard library's client, sha256 and one write per chunk, an fsync.
 ``hf_hub_download`` neither hashes nor syncs; ``and sha256`` reads its file again, which is necessary for the
