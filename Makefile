@@ -31,7 +31,7 @@ test-random: $(VENV)/test-ready
 	$(PYTEST) --random-order $(TESTFLAGS)
 
 test-versions: $(VENV)/test-ready
-	$(BIN)/python tests/versions.py
+	$(BIN)/python tests/support/versions.py
 
 lint: $(VENV)/test-ready
 	$(BIN)/ruff check .

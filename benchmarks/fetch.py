@@ -35,7 +35,7 @@ SERVE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from hub_server import HubServer
+from support.hub_server import HubServer
 with HubServer(Path(sys.argv[2])) as server:
     commit = server.commit(sys.argv[3], {sys.argv[4]: Path(sys.argv[5]).read_bytes()})
     print(server.url, server.mirror_url, commit, flush=True)

@@ -1,6 +1,6 @@
 """Images per second of deconvnets and attribution in Zoo and captum, for the same networks and images.
 
-Both compute the same values up to rounding (tests/test_look_*.py). They alternate, after a warm-up run. Values are
+Both compute the same values up to rounding (tests/look). They alternate, after a warm-up run. Values are
 medians of CPU time of one thread, so that other programs have little effect.
 Run with ``make bench`` or ``python benchmarks/look.py [ROUNDS]``.
 """

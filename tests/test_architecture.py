@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,15 +155,15 @@ def test_torch_and_optional_libraries_are_imported_only_where_they_may_be(file: 
             assert top != "zoo" or is_free, f"{file}:{found.line} brings torch"
 
 
-def test_contributing_says_where_every_module_is_tested() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where a module is tested")[2]
-    rows = re.findall(r"^\| (`.*`) \| (`.*`) \|$", text, re.MULTILINE)
-    patterns = [pattern for row, _ in rows for pattern in re.findall(r"`(.*?)`", row)]
-    modules = {file.relative_to(ROOT / "zoo").with_suffix("").as_posix() for file in CORE}
-    assert {module for module in modules if not any(fnmatchcase(module, pattern) for pattern in patterns)} == set()
-    assert {pattern for pattern in patterns if not any(fnmatchcase(module, pattern) for module in modules)} == set()
-    named = {name for _, row in rows for name in re.findall(r"`(.*?)`", row)}
-    assert {name for name in named if not (ROOT / "tests" / f"{name}.py").is_file()} == set()
+def test_tests_stand_where_the_code_stands() -> None:
+    """The tests of ``zoo/hub`` in ``tests/hub``; of a module alone at the top, beside it."""
+    packages = {layer for layer in LAYERS if (ROOT / "zoo" / layer).is_dir()}
+    folders = {folder.name for folder in (ROOT / "tests").iterdir() if any(folder.glob("test_*.py"))}
+    assert folders == packages | {"plugins"}
+    families = {folder.name.removeprefix("zoo_") for folder in (ROOT / "plugins").iterdir() if folder.is_dir()}
+    assert {
+        file.name.removeprefix("test_").partition(".")[0] for file in (ROOT / "tests" / "plugins").glob("*.py")
+    } >= families
 
 
 def test_asking_imports_no_torch() -> None:

@@ -118,7 +118,9 @@ def test_a_phrase_to_avoid_is_found_across_lines(text: str) -> None:
     assert avoided(text)
 
 
-@pytest.mark.parametrize("text", ["There is no weight decay.", "It is no longer cached.", "no slower, so many tests pass"])
+@pytest.mark.parametrize(
+    "text", ["There is no weight decay.", "It is no longer cached.", "no slower, so many tests pass"]
+)
 def test_plain_words_pass(text: str) -> None:
     assert not avoided(text)
 
