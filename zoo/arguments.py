@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin
 
 import msgspec
 
@@ -45,9 +45,14 @@ def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) 
         parameters = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):  # of a callable without a signature
         return
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters]
+    known: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            known.append(parameter.name)
+        elif get_origin(parameter.annotation) is Unpack:  # **options: Unpack[Options], a TypedDict
+            known += get_args(parameter.annotation)[0].__annotations__
+        else:
+            return
     for name in args:
         if name not in known:
             near = UnknownNameError.of("argument", name, known, hint=f"It takes {', '.join(known)}.")

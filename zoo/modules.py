@@ -116,7 +116,8 @@ def create_classifier(
 class ImageClassifier(nn.Module):
     """A network with timm's model interface that ends in a linear layer.
 
-    A subclass defines ``forward_features`` and ``forward_head``. Its constructor sets ``num_features`` (and
+    A subclass defines ``forward_features`` and, if something stands between the features and the classifier,
+    ``forward_head``. Its constructor sets ``num_features`` (and
     ``head_hidden_size``, if hidden layers stand before the classifier), notes its stages, and calls
     ``reset_classifier``.
     """
@@ -160,7 +161,7 @@ class ImageClassifier(nn.Module):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features to logits B num_classes, or with ``pre_logits`` to what the classifier sees."""
-        raise NotImplementedError
+        return x if pre_logits else self.get_classifier()(x)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Images B C H W to logits B num_classes; a network may add other outputs in training."""
@@ -184,8 +185,7 @@ class PooledClassifier(ImageClassifier):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features B num_features h w to logits B num_classes, or with ``pre_logits`` to the pooled features."""
-        x = self.global_pool(x)
-        return x if pre_logits else self.get_classifier()(x)
+        return super().forward_head(self.global_pool(x), pre_logits)
 
 
 def he_initialise(network: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:

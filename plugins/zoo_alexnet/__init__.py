@@ -59,7 +59,7 @@ def _row(
     activations = [f"features.{index + 1}" for index in convolutions] + [f"classifier.{index + 1}" for index in hidden]
     return Model(
         name,
-        build="zoo_alexnet.model:alexnet",
+        build="zoo_alexnet.model:AlexNet",
         args=args,
         head=("classifier.6",),
         stem=("features.0",),

@@ -194,7 +194,7 @@ plugin = Plugin(
         ),
         Model(
             "kmeans_svm",
-            build="zoo_classical.kmeans:kmeans_svm",
+            build="zoo_classical.kmeans:KMeansNet",
             paper=COATES_2011,
             preprocess=unscaled(3, 32),
             params=236_810,

@@ -37,7 +37,7 @@ LARSSON_2016 = Paper(
 def _row(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
     return Model(
         name,
-        build="zoo_fractalnet.model:fractalnet",
+        build="zoo_fractalnet.model:FractalNet",
         args=args,
         paper=LARSSON_2016,
         head=("fc",),

@@ -54,7 +54,7 @@ def _digits(name: str, build: str, kernel_size: int, *, params: int, macs: int, 
 def _residual(name: str, depth: int, maps: list[int], *, params: int, macs: int) -> Model:
     return _row(
         name,
-        "resnet:gcn_resnet",
+        "resnet:GaborWideResNet",
         {"depth": depth, "maps": maps},
         preprocess=CIFAR10,
         params=params,

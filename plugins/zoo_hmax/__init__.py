@@ -32,7 +32,7 @@ plugin = Plugin(
     models=(
         Model(
             "hmax",
-            build="zoo_hmax.model:hmax",
+            build="zoo_hmax.model:HMAX",
             paper=SERRE_2007,
             # Black is 0: what is divided by a patch's norm must not depend on a mean.
             preprocess=unscaled(1, 140),

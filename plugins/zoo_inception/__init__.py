@@ -66,14 +66,14 @@ def _googlenet(name: str, args: Mapping[str, Any], *, small: bool = False, **fie
         usual = {"preprocess": CIFAR10, "num_classes": 10, "train": f"{TRAIN}_as_built"}
         usual["stages"] = ("conv1", "inception3b", "inception4e", "inception5b")
         args = {**args, "drop_rate": 0.0, "init": "he"}
-    usual |= {"build": "zoo_inception.googlenet:googlenet", "paper": SZEGEDY_2014, "stem": ("conv1.conv",)}
+    usual |= {"build": "zoo_inception.googlenet:GoogLeNet", "paper": SZEGEDY_2014, "stem": ("conv1.conv",)}
     return Model(name, args=args, head=("fc",), **usual, **fields)
 
 
 def _bn_inception(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
     return Model(
         name,
-        build="zoo_inception.bn_inception:bn_inception",
+        build="zoo_inception.bn_inception:BNInception",
         args=args,
         paper=IOFFE_2015,
         head=("fc",),
@@ -154,7 +154,7 @@ BN_INCEPTIONS = (
 FACTORISED = (
     _of_299(
         "inception_v3",
-        build="zoo_inception.inception_v3:inception_v3",
+        build="zoo_inception.inception_v3:InceptionV3",
         paper=SZEGEDY_2015,
         params=23_834_568,
         macs=5_713_216_096,
@@ -166,7 +166,7 @@ FACTORISED = (
     ),
     _of_299(
         "inception_v4",
-        build="zoo_inception.inception_v4:inception_v4",
+        build="zoo_inception.inception_v4:InceptionV4",
         params=42_679_816,
         macs=12_253_974_624,
         head=("last_linear",),
@@ -176,7 +176,7 @@ FACTORISED = (
     ),
     _of_299(
         "inception_resnet_v1",
-        build="zoo_inception.inception_resnet_v1:inception_resnet_v1",
+        build="zoo_inception.inception_resnet:InceptionResNetV1",
         params=23_995_624,
         macs=6_308_235_360,
         head=("logits",),
@@ -186,7 +186,7 @@ FACTORISED = (
     ),
     _of_299(
         "inception_resnet_v2",
-        build="zoo_inception.inception_resnet_v2:inception_resnet_v2",
+        build="zoo_inception.inception_resnet:InceptionResNetV2",
         crop_pct=0.8975,
         params=55_843_464,
         macs=13_155_794_016,

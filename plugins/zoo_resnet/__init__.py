@@ -72,12 +72,12 @@ def _cifar(name: str, depth: int, *, params: int, macs: int, **args: Any) -> Mod
 
 def _preact(name: str, depth: int, *, bottleneck: bool, params: int, macs: int) -> Model:
     args, more = {"depth": depth, "bottleneck": bottleneck}, {"paper": HE_2016, "stages": ("conv1", *_LAYERS, "act")}
-    return _small(name, "preact:preact_resnet", args, params=params, macs=macs, note="", **more)
+    return _small(name, "preact:PreActResNet", args, params=params, macs=macs, note="", **more)
 
 
 RESNET8 = _small(
     "resnet8",
-    "tiny:tiny_resnet",
+    "tiny:TinyResNet",
     {},
     params=78_186,
     macs=12_501_632,

@@ -5,8 +5,6 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import SpecError
-
 Option = Literal["A", "B", "C", "none"]
 ZeroChannels = Literal["end", "split"]
 
@@ -52,9 +50,3 @@ def make_shortcut(
         nn.Conv2d(in_chans, out_chans, kernel_size=1, stride=stride, bias=False),
         nn.BatchNorm2d(out_chans),
     )
-
-
-def check_choice(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raises :class:`SpecError` where ``value`` is none of the ``allowed`` ones."""
-    if value not in allowed:
-        raise SpecError(f"{argument} = {value!r} is not one of {', '.join(map(repr, allowed))}.")

@@ -49,7 +49,7 @@ PREACT = {"preact": True, "shortcut": "B", "level_norm": False}
 def _row(name: str, args: Mapping[str, Any], *, params: int, macs: int, paper: Paper, note: str) -> Model:
     return Model(
         name,
-        build="zoo_ror.model:ror",
+        build="zoo_ror.model:RoR",
         args=args,
         paper=paper,
         preprocess=CIFAR10,

@@ -5,8 +5,6 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import SpecError
-
 Option = Literal["A", "A_avg", "B", "C"]
 
 
@@ -38,9 +36,3 @@ def make_shortcut(option: Option, in_chans: int, out_chans: int, *, stride: int,
         return PaddedShortcut(in_chans, out_chans, stride=stride, averages=option == "A_avg")
     projection = nn.Conv2d(in_chans, out_chans, kernel_size=1, stride=stride, bias=False)
     return nn.Sequential(projection, nn.BatchNorm2d(out_chans)) if norm else projection
-
-
-def check_choice(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raises :class:`SpecError` where ``value`` is none of the ``allowed`` ones."""
-    if value not in allowed:
-        raise SpecError(f"{argument} = {value!r} is not one of {', '.join(map(repr, allowed))}.")

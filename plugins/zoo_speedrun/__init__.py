@@ -25,7 +25,7 @@ JORDAN_2024 = Paper(
 def _airbench(name: str, widths: tuple[int, int, int], depth: int, *, params: int, macs: int) -> Model:
     return Model(
         name,
-        build="zoo_speedrun.model:airbench",
+        build="zoo_speedrun.model:Airbench",
         args={"widths": list(widths), "depth": depth, "norm_momentum": 0.1 if depth == 3 else 0.4},
         paper=JORDAN_2024,
         preprocess=CIFAR10,

@@ -46,7 +46,7 @@ def _row(name: str, configuration: str, *, params: int, macs: int, note: str = "
     kind = "".join(text for key, text in _NOTES.items() if key in args)
     return Model(
         name,
-        build="zoo_vgg.model:vgg",
+        build="zoo_vgg.model:VGG",
         args=args,
         paper=SIMONYAN_2014,
         params=params,
