@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from zoo import modules
 from zoo.errors import SpecError
-from zoo.modules import ImageClassifier, PooledClassifier, ResponseNorm, create_classifier
+from zoo.modules import ImageClassifier, PooledClassifier, ResponseNorm, ZeroPadShortcut, create_classifier
 
 
 class Net(PooledClassifier):
@@ -132,10 +132,34 @@ def test_he_initialises_convolutions_by_the_fan(fan: str, variance: float) -> No
     assert not linear.bias.any()
 
 
-@pytest.mark.parametrize("k", [1.0, 2.0])
-def test_response_normalisation_is_torchs(k: float) -> None:
-    x = torch.randn(2, 7, 3, 3) * 50
-    torch.testing.assert_close(ResponseNorm(k)(x), F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=k))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_response_normalisation_divides_the_sum_over_five_maps_by_five(dtype: torch.dtype) -> None:
+    x = (torch.rand(1, 9, 1, 1, generator=torch.Generator().manual_seed(0)) * 200).to(dtype)
+    values = x.flatten().double()
+    window = torch.stack([values[max(0, c - 2) : c + 3].square().sum() for c in range(9)])
+    expected = values / (2 + 1e-4 / 5 * window) ** 0.75
+    got = ResponseNorm(k=2.0)(x)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.flatten().double(), expected, rtol=1e-6 if dtype == torch.float32 else 5e-3, atol=0)
+    assert expected.max() < 0.5 * values.max()  # so that the sum matters here
+
+
+def test_response_normalisation_of_float64_is_as_exact_as_float64() -> None:
+    """Held against torch's own, whose alpha is divided by the number of maps too."""
+    norm = ResponseNorm(k=2.0)
+    x = 30 * torch.randn(2, 7, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = F.local_response_norm(x, norm.maps, norm.alpha, norm.beta, norm.k)
+    torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "kinds"),
+    [("A", (nn.Identity, ZeroPadShortcut)), ("B", (nn.Identity, nn.Conv2d)), ("C", (nn.Conv2d, nn.Conv2d))],
+)
+def test_options_differ_in_where_they_project(option: str, kinds: tuple[type, type]) -> None:
+    same = modules.make_shortcut(option, 16, 16, stride=1, norm=False)
+    other = modules.make_shortcut(option, 16, 32, stride=2, norm=False)
+    assert (type(same), type(other)) == kinds
 
 
 def test_luma_weighs_colours_and_averages_other_channels() -> None:

@@ -13,8 +13,9 @@ from zoo.data import ImageSet
 from zoo.testing import Check, conformance
 from zoo.training.display import Silent
 from zoo_neocognitron import five_digits, learning
+from zoo_neocognitron.answers import nearest_segment
 from zoo_neocognitron.cells import CCells, Contrast, SCells, fit, fixed_mask
-from zoo_neocognitron.model import edges, nearest_segment, neocognitron_1980, neocognitron_2003
+from zoo_neocognitron.model import edges, neocognitron_1980, neocognitron_2003
 from zoo_neocognitron.training import teach
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "ImageClassifier",
     "PooledClassifier",
     "ResponseNorm",
+    "ZeroPadShortcut",
     "check_choice",
     "check_positive",
     "count_units",
@@ -24,6 +25,7 @@ __all__ = [
     "create_pool",
     "he_initialise",
     "luma_weights",
+    "make_shortcut",
 ]
 
 _POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
@@ -132,7 +134,7 @@ class ImageClassifier(nn.Module):
         self.feature_info: list[dict[str, object]] = []
         """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
 
-    def note_stage(self, module: str, num_chs: int, reduction: int) -> None:
+    def note_stage(self, module: str, num_chs: int, reduction: float) -> None:
         """Adds a stage to ``feature_info``."""
         self.feature_info.append({"num_chs": num_chs, "reduction": reduction, "module": module})
 
@@ -195,6 +197,58 @@ def he_initialise(network: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None
             nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+class ZeroPadShortcut(nn.Module):
+    """Takes every ``stride``-th pixel, or with ``averages`` means, and fills new channels with zeros. No parameters.
+
+    ``zero_channels`` says where the zeros go: ``end`` appends them (fb.resnet.torch), ``split`` puts half in front
+    and half behind (akamaster/pytorch_resnet_cifar10). Weights trained with one are wrong with the other.
+    """
+
+    def __init__(
+        self, in_chans: int, out_chans: int, *, stride: int, zero_channels: str = "end", averages: bool = False
+    ) -> None:
+        super().__init__()
+        added = out_chans - in_chans
+        front = added // 2 if zero_channels == "split" else 0
+        self.stride = stride
+        self.padding = (0, 0, 0, 0, front, added - front)
+        self.average = nn.AvgPool2d(stride) if averages else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        # B C H W -> B C H/stride W/stride
+        x = x[:, :, :: self.stride, :: self.stride] if self.average is None else self.average(x)
+        return F.pad(x, self.padding)  # B C h w -> B C' h w
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, zeros_in_front={self.padding[4]}, zeros_behind={self.padding[5]}"
+
+
+def make_shortcut(
+    option: str, in_chans: int, out_chans: int, *, stride: int, norm: bool = True, zero_channels: str = "end"
+) -> nn.Module:
+    """Makes the shortcut of a residual unit (He et al. 2015, section 3.3).
+
+    Args:
+        option: If the shape changes, ``A`` pads with zeros, ``A_avg`` does so after averaging (Huang et al. 2016),
+            and ``B`` projects. ``C`` projects always; the others are else the identity.
+        in_chans: Channels of the unit's input.
+        out_chans: Channels of its output.
+        stride: How much smaller its output is.
+        norm: Whether batch normalisation follows a projection.
+        zero_channels: Where ``A`` puts zeros (:class:`ZeroPadShortcut`).
+
+    Returns:
+        A module B in_chans H W to B out_chans H/stride W/stride.
+    """
+    if in_chans == out_chans and stride == 1 and option != "C":
+        return nn.Identity()
+    if option in ("A", "A_avg"):
+        averages = option == "A_avg"
+        return ZeroPadShortcut(in_chans, out_chans, stride=stride, zero_channels=zero_channels, averages=averages)
+    projection = nn.Conv2d(in_chans, out_chans, kernel_size=1, stride=stride, bias=False)
+    return nn.Sequential(projection, nn.BatchNorm2d(out_chans)) if norm else projection
 
 
 class ResponseNorm(nn.Module):

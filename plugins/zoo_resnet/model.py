@@ -9,10 +9,11 @@ from typing import Literal, TypedDict, Unpack, get_args
 
 from torch import Tensor, nn
 
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise
-from zoo_resnet.shortcut import Option, ZeroChannels, make_shortcut
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
 
+Option = Literal["A", "B", "C", "none"]
 StrideOn = Literal["3x3", "1x1"]
+ZeroChannels = Literal["end", "split"]
 
 
 class BasicBlock(nn.Module):
@@ -131,7 +132,10 @@ class ResNet(PooledClassifier):
             blocks: list[nn.Module] = []
             for position in range(depth):
                 stride = 2 if index > 0 and position == 0 else 1
-                downsample = make_shortcut(shortcut, chans, out_chans, stride=stride, zero_channels=zero_channels)
+                shape = {"in_chans": chans, "out_chans": out_chans, "stride": stride}
+                downsample = (
+                    make_shortcut(shortcut, **shape, zero_channels=zero_channels) if shortcut != "none" else None
+                )
                 blocks.append(block(chans, stage_width, stride=stride, stride_on=stride_on, downsample=downsample))
                 chans = out_chans
                 reduction *= stride

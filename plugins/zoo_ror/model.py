@@ -12,10 +12,9 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
 from zoo_ror.depth import DrawnPer, linear_survival
-from zoo_ror.shortcut import Option, make_shortcut
-from zoo_ror.units import PostActUnit, PreActUnit
+from zoo_ror.units import Option, PostActUnit, PreActUnit
 
 Downsample = Literal["stride", "max_pool"]
 
@@ -54,7 +53,7 @@ class RoR(PooledClassifier):
     With ``preact`` nothing follows an addition, save BN and ReLU behind the last.
 
     ``shortcut`` is that of units, ``middle_shortcut`` and ``root_shortcut`` those of the levels above
-    (``zoo_ror.shortcut``), with BN if ``level_norm``. Maps shrink by ``stride``, or by a 2x2 ``max_pool``
+    (``zoo.modules.make_shortcut``), with BN if ``level_norm``. Maps shrink by ``stride``, or by a 2x2 ``max_pool``
     between groups. ``survival`` is the last unit's in stochastic depth, ``drawn_per`` batch or sample
     (``zoo_ror.depth``); ``drop_rate`` dropout's in front of a unit's second convolution.
     Raises :class:`SpecError`.
