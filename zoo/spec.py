@@ -73,7 +73,9 @@ IMAGENET = Preprocess()
 """As usual for ImageNet: 224 pixels, the data set's mean and deviation."""
 CIFAR10 = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 CIFAR10_IMAGE_STD: Mapping[str, Any] = {
-    "input_size": CIFAR10.input_size, "crop_pct": CIFAR10.crop_pct, "mean": CIFAR10.mean,
+    "input_size": CIFAR10.input_size,
+    "crop_pct": CIFAR10.crop_pct,
+    "mean": CIFAR10.mean,
     "std": (0.2023, 0.1994, 0.2010),
 }
 """For a ``KeyMap``: many public checkpoints divide by the mean of the images' own deviations."""

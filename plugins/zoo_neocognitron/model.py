@@ -6,18 +6,23 @@ from the last cells to the classes. Masks and thresholds follow from the build a
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import ImageClassifier
+from zoo.modules import ImageClassifier, check_choice
 from zoo_neocognitron.answers import InterpolatingVectors, Labels, References
 from zoo_neocognitron.cells import CCells, Contrast, SCells
 
 Rule = Literal["wta", "ais"]
 Classifier = Literal["competitive", "iv"]
+
+_GAIN = 4.0
+"""2003: of the C-layers' d."""
+_LEARNING_THETA = (0.65, 0.6)
+"""2003: thresholds of s2 and s3 in learning."""
 
 
 class Plan(NamedTuple):
@@ -159,12 +164,10 @@ def neocognitron_2003(
     *,
     planes: Sequence[int] = (16, 74, 170, 400),
     theta: Sequence[float] = (0.55, 0.5, 0.45, 0.3),
-    learning_theta: Sequence[float] = (0.65, 0.6),
     rule: Rule = "ais",
     classifier: Classifier = "iv",
     digits: int = 4000,
     seeding: int = 100,
-    gain: Sequence[float] = (4.0, 4.0, 4.0),
     decay: Sequence[float] = (0.7, 0.7, 0.7),
     surround: Sequence[float] = (0.0, 0.5, 0.5),
     activity: float = 0.5,
@@ -174,11 +177,13 @@ def neocognitron_2003(
 ) -> Neocognitron:
     """The network of 2003 for images of 65 pixels: 71, 68, 37, 38, 21, 22, 13, 5, 1 cells a side.
 
-    ``theta`` are the thresholds of the four S-layers in recognition, ``learning_theta`` those of s2 and s3 in
-    learning. ``rule`` ``ais`` and ``classifier`` ``iv`` are of 2013, ``wta`` and ``competitive`` of 2003.
-    ``gain``, ``decay`` and ``surround`` shape the C-layers' d; for the others see :class:`Plan`.
+    ``theta`` are the thresholds of the four S-layers in recognition. ``rule`` ``ais`` and ``classifier`` ``iv``
+    are of 2013, ``wta`` and ``competitive`` of 2003. ``decay`` and ``surround`` shape the C-layers' d; for the
+    others see :class:`Plan`. Raises :class:`SpecError`.
     """
     _expect(planes, 4, "planes")
+    check_choice("rule", rule, get_args(Rule))
+    check_choice("classifier", classifier, get_args(Classifier))
     s1 = SCells(planes[0], 2, size=68, window=6, theta=theta[0], decay=0.9, learns_b=False)
     s1.weight.data.copy_(edges(planes[0], s1))
     stages: list[tuple[str, nn.Module]] = [("contrast", Contrast(71)), ("s1", s1)]
@@ -195,14 +200,14 @@ def neocognitron_2003(
                 learns_b=False,
             )
             stages.append((f"s{index + 1}", s))
-        c = CCells(size=c_size, window=c_window, step=2, decay=decay[index], gain=gain[index], surround=surround[index])
+        c = CCells(size=c_size, window=c_window, step=2, decay=decay[index], gain=_GAIN, surround=surround[index])
         stages.append((f"c{index + 1}", c))
     if classifier == "iv":
         stages.append(("s4", References(planes[3], planes[2])))
     else:
         s4 = SCells(planes[3], planes[2], size=5, window=9, theta=theta[3], decay=0.95, learns_b=False)
         stages.append(("s4", s4))
-    plan = Plan(rule, digits, seeding, theta=tuple(learning_theta), activity=activity, nearness=nearness)
+    plan = Plan(rule, digits, seeding, theta=_LEARNING_THETA, activity=activity, nearness=nearness)
     return Neocognitron(stages, classifier=classifier, plan=plan, input_size=65, num_classes=num_classes)
 
 

@@ -173,5 +173,5 @@ def resnet(*, depth: int, stride_on: StrideOn = "3x3", **options: Unpack[Options
 def cifar_resnet(*, depth: int, **options: Unpack[Options]) -> ResNet:
     """A network for 32x32 images of ``depth`` 6n + 2 (section 4.2), with option A. Raises :class:`SpecError`."""
     units = count_units(depth, layers=6, others=2)
-    usual: Options = {"shortcut": "A", "num_classes": 10}
-    return ResNet(block=BasicBlock, depths=[units] * 3, width=16, stem="cifar", **{**usual, **options})
+    given: Options = {"shortcut": "A", "num_classes": 10, **options}
+    return ResNet(block=BasicBlock, depths=[units] * 3, width=16, stem="cifar", **given)

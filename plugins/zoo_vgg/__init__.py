@@ -19,7 +19,7 @@ shrinks them to 7x7, where this and timm evaluate densely.
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import CIFAR10, CIFAR10_IMAGE_STD, Argument, KeyMap, Model, Paper, Plugin
+from zoo.spec import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
 SIMONYAN_2014 = Paper(
     title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
@@ -32,12 +32,18 @@ _BLOCKS = {"A": (1, 1, 2, 2, 2), "B": (2, 2, 2, 2, 2), "C": (2, 2, 3, 3, 3), "D"
 _NOTES = {"norm": " with batch normalisation", "lrn": "-LRN"}
 
 
-def _row(name: str, configuration: str, *, params: int, macs: int, note: str = "", **changes: Any) -> Model:
-    """One variant; ``changes`` are build arguments, or fields of the row. Its stages are the five max pools."""
-    args = {
-        "configuration": configuration,
-        **{key: changes.pop(key) for key in ("norm", "lrn", "hidden_layers") if key in changes},
-    }
+def _row(
+    name: str,
+    configuration: str,
+    *,
+    params: int,
+    macs: int,
+    preprocess: Preprocess = IMAGENET,
+    num_classes: int = 1000,
+    note: str = "",
+    **args: Any,
+) -> Model:
+    """One variant; ``args`` are build arguments. Its stages are the five max pools."""
     pools, place = [], int("lrn" in args)
     for count in _BLOCKS[configuration]:
         place += count * (3 if "norm" in args else 2)
@@ -47,15 +53,16 @@ def _row(name: str, configuration: str, *, params: int, macs: int, note: str = "
     return Model(
         name,
         build="zoo_vgg.model:VGG",
-        args=args,
+        args={"configuration": configuration, **args},
         paper=SIMONYAN_2014,
+        preprocess=preprocess,
         params=params,
         macs=macs,
+        num_classes=num_classes,
         head=("head.fc",),
         stem=("features.0",),
         stages=tuple(pools),
         note=f"configuration {configuration}{kind}{note}",
-        **changes,
     )
 
 
