@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import specimen
-from distributions import install
-from distributions import plugin as text_of
+from support import specimen
+from support.distributions import install
+from support.distributions import plugin as text_of
 
 import zoo
 from zoo import registry

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo import registry, training
 from zoo_inception import plugin
-from zoo_inception.inception_resnet_v2 import ScaledResidual
+from zoo_inception.inception_resnet import ScaledResidual
 
 NAMES = ("inception_v4", "inception_resnet_v2")
 """What timm has."""
