@@ -401,7 +401,7 @@ class One(Processes):
 
 
 VARIED = Augmentation(
-    pad_crop=2, padding="reflect", flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), rgb_shift=20.0, cutout=3
+    pad_crop=2, padding="reflect", flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), cutout=3
 )
 
 
