@@ -34,15 +34,15 @@ def fetch(
     ``source`` again where one is given, since nothing says that two sources hold the same.
     ``progress`` is called with the bytes that are here and the bytes of the file (0 if unknown).
 
-    Raises UnpinnedError, IntegrityError where a source served other bytes and none the right ones,
-    OfflineError where the network is off, MissingExtraError, and HubError with every source's reason.
+    Raises UnpinnedError, IntegrityError if a source served other bytes and none the right ones,
+    OfflineError if the network is off, MissingExtraError, and HubError with every source's reason.
     """
     _check_path(weights)
     if not (weights.sha256 or allow_unpinned):
         raise UnpinnedError(
-            f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
-            hint=f"zoo fetch {weights.name} --allow-unpinned (zoo.fetch({weights.name!r}, allow_unpinned=True)) takes "
-            "whatever its hub serves now, unverified. After that, its name means that file.",
+            f"{weights.name} is not pinned: its manifest has no sha256 for {weights.path}.",
+            hint=f"zoo fetch {weights.name} --allow-unpinned (zoo.fetch({weights.name!r}, allow_unpinned=True)) "
+            "fetches the hub's file without verification. Later calls expect the same file.",
         )
     is_found_by_name = bool(weights.sha256) or source is None
     file = cached(weights) if is_found_by_name else None
@@ -77,7 +77,7 @@ def cached(weights: Weights) -> Path | None:
 
 
 def verify(weights: Weights, *, deep: bool = False) -> None:
-    """Raises IntegrityError where the cached file is not what was once verified, HubError where there is none.
+    """Raises IntegrityError if the cached file is not what was once verified, HubError if there is none.
 
     ``deep`` reads the whole file, and so also finds damage that leaves its size and times as they were.
     """
@@ -111,7 +111,7 @@ def _check_path(weights: Weights) -> None:
     try:
         (weights.hub + weights.path).encode()
     except UnicodeEncodeError:
-        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} can be no file's name.") from None
+        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} is not a valid file name.") from None
 
 
 def _not_fetched(weights: Weights) -> HubError:
@@ -181,7 +181,7 @@ def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> 
     from zoo.hub import download
 
     if not place.is_local and (switch := offline_switch()):
-        raise OfflineError(f"not asked, because the network is off ({switch}={os.environ[switch]})")
+        raise OfflineError(f"not used, because network access is disabled ({switch}={os.environ[switch]})")
     return download.receive(place, weights, progress)
 
 
@@ -194,7 +194,9 @@ def offline_switch() -> str:
 def require_network(what: str) -> None:
     """Raises :class:`OfflineError` if the network is off; ``what`` needs it."""
     if switch := offline_switch():
-        raise OfflineError(f"{what}: the network is off ({switch}={os.environ[switch]}).", hint=f"Unset {switch}.")
+        raise OfflineError(
+            f"{what}: network access is disabled ({switch}={os.environ[switch]}).", hint=f"Unset {switch}."
+        )
 
 
 def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooError:
@@ -206,11 +208,11 @@ def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooErr
     kinds: tuple[type[HubError], ...] = (IntegrityError, OfflineError)
     kind = next((kind for kind in kinds if any(isinstance(error, kind) for error in errors)), HubError)
     hints: dict[type[HubError], str] = {
-        IntegrityError: "Tell whoever keeps that source, and name one that holds the right file: --source, or ZOO_HUB.",
-        OfflineError: "Fetch it while there is a network, or name a directory that holds it: --source DIR, or ZOO_HUB.",
+        IntegrityError: "Report it to the owner of that source, and use another one: --source ADDRESS, or ZOO_HUB.",
+        OfflineError: "Fetch it with network access, or use a directory that has it: --source DIR, or ZOO_HUB.",
     }
     missing = next((error.hint for error in errors if isinstance(error, MissingExtraError)), "")
-    return kind(message, hint=missing or hints.get(kind, "Name another source: --source ADDRESS, or ZOO_HUB."))
+    return kind(message, hint=missing or hints.get(kind, "Use another source: --source ADDRESS, or ZOO_HUB."))
 
 
 def _log(weights: Weights, name: str, error: ZooError) -> None:

@@ -1,4 +1,4 @@
-"""Hubs that lie at an address: a directory, a web server, whatever fsspec opens (``s3://``).
+"""Hubs at an address: a directory, a web server, or anything that fsspec opens (``s3://``).
 
 All have one layout, ``<address>/<repo>/<file>``, so each can be made by copying another.
 """
@@ -50,7 +50,7 @@ class Directory(msgspec.Struct, frozen=True):
         file = Path(os.path.expanduser(self.folder)) / weights.path
         try:
             if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for its writer
-                raise HubError(f"{weights.path} is not a regular file there")
+                raise HubError(f"{weights.path} is not a regular file")
             opened = file.open("rb")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -96,7 +96,7 @@ class Filesystem(msgspec.Struct, frozen=True):
             opened.close()
 
     def _open(self, path: str) -> tuple[Any, int]:
-        """The open file and its size in bytes, 0 where it is not known."""
+        """The open file and its size in bytes, 0 if it is not known."""
         from fsspec.core import url_to_fs
 
         settings: dict[str, Any] = {}
@@ -129,7 +129,7 @@ class Filesystem(msgspec.Struct, frozen=True):
         except Exception as error:  # each file system raises its client's own errors
             kind, reason = type(error).__name__, web.without_user(str(error))
             if isinstance(error, PermissionError) or "Credentials" in kind:
-                raise HubError(f"refuses access ({kind}: {reason}); are its credentials in the environment?") from None
+                raise HubError(f"denies access ({kind}: {reason}); check the credentials in the environment") from None
             raise PassingError(f"fails with {kind}: {reason}", cost=2) from None
 
 

@@ -1,4 +1,4 @@
-"""The cache: files named by their sha256, believed only while they are what was hashed.
+"""The cache: files named by their sha256, and hashed again when they change.
 
 ::
 
@@ -32,8 +32,8 @@ from zoo.manifest import Weights
 from zoo.system import storage
 
 CHUNK = 1 << 16
-"""Bytes read and written at a time. What is written in larger pieces lies in larger pages of the
-system's file cache, and touching one byte of a mapped file then counts as so much more memory."""
+"""Bytes read and written at a time. Larger writes use larger pages of the system's file
+cache, and touching one byte of a mapped file then counts as a whole page."""
 
 UNFINISHED = ".new"
 """The suffix of a small file that is being written beside its place."""
@@ -93,7 +93,7 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
     """The sha256 of ``file``, as 64 hex digits.
 
     Reads the stamp where the file's stat is still the one that was hashed, the file otherwise, and
-    always with ``deep``. Raises FileNotFoundError where there is no such file.
+    always with ``deep``. Raises FileNotFoundError if there is no such file.
     """
     stamp_file = stamp_of(file)
     if not deep:
@@ -111,7 +111,7 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
 
 
 def hash_of(opened: BinaryIO) -> "hashlib._Hash":
-    """The running sha256 of what is left to read in ``opened``."""
+    """The running sha256 of the rest of ``opened``."""
     hasher = hashlib.sha256()
     while chunk := opened.read(CHUNK):
         hasher.update(chunk)
@@ -151,7 +151,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def is_abandoned(file: Path) -> bool:
-    """Whether a small file was left beside its place by a process that was killed: nobody writes one for so long."""
+    """Whether a small file was left beside its place by a process that was killed: writing one takes less time."""
     try:
         return time.time() - file.lstat().st_mtime > _ABANDONED
     except FileNotFoundError:
@@ -195,8 +195,8 @@ def quarantine(file: Path, expected: str, got: str) -> Path:
 def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
     """Held by one thread of one process at a time; the system frees it when the process dies.
 
-    It saves work: nothing may be wrong without it, since some file systems only pretend to lock. One that
-    cannot be had is done without. Yields whether it is held, which only those who do not ``wait`` need to ask.
+    It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
+    cannot be acquired, the block runs without it. Yields whether it is held, for callers that do not ``wait``.
     """
     from filelock import FileLock, Timeout
 
@@ -243,7 +243,7 @@ def require_space(wanted: int, what: str) -> None:
 
     usage = disk_usage(root())
     if usage.total and wanted > usage.free:
-        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} bytes more, {usage.free:,} are free")
+        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} more bytes, but only {usage.free:,} are free")
 
 
 @contextmanager
@@ -257,9 +257,9 @@ def explained() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message, hint = "is full", f"Free some space there, or {move} on a larger disk."
         elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            message, hint = "cannot be written", f"Give yourself write permission there, or {move} that is yours."
+            message, hint = "cannot be written", f"Check the permissions, or {move} that you own."
         elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            message, hint = "is not laid out as a cache", f"Move what is in the way, or {move} that is empty."
+            message, hint = "does not have the layout of a cache", f"Move the file away, or {move} that is empty."
         else:
-            message, hint = "cannot be used", f"Look at that disk, or {move} on another one."
+            message, hint = "cannot be used", f"Check the disk, or {move} on another one."
         raise HubError(f"The cache {root()} {message}: {reason}", hint=hint) from error

@@ -19,7 +19,7 @@ from zoo.manifest import Weights
 from zoo.system import storage
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and the bytes of the whole file, 0 where that is unknown."""
+"""Called with the bytes that are here and the bytes of the whole file, 0 if that is unknown."""
 
 LARGEST = 1 << 40
 """Bytes; no stream is read further where neither manifest nor source says how long the file is."""
@@ -33,7 +33,7 @@ _PAUSE = 0.1  # seconds before the second attempt; doubled before each further o
 class Stream(NamedTuple):
     """An open file of a source, from byte ``start`` on.
 
-    ``read(n)`` returns 1 to n bytes, or none at the end; ``size`` is that of the whole file, 0 where
+    ``read(n)`` returns 1 to n bytes, or none at the end; ``size`` is that of the whole file, 0 if
     the source does not say. ``sha256`` and ``revision`` are the source's word on what it serves.
     ``read`` raises :class:`PassingError` or HubError, never OSError: that one is the cache's.
     """
@@ -59,7 +59,7 @@ class Source(Protocol):
         ...
 
     def open(self, weights: Weights, start: int) -> AbstractContextManager[Stream]:
-        """Opens the file at byte ``start``, or at 0 where it cannot; raises as ``Stream.read`` does."""
+        """Opens the file at byte ``start``, or at 0 if it cannot; raises as ``Stream.read`` does."""
         ...
 
 
@@ -96,8 +96,8 @@ def time_limit() -> float:
 def receive(source: Source, weights: Weights, progress: Progress | None = None) -> Arrival:
     """Brings ``weights`` from ``source``, continuing what an earlier process or source began.
 
-    Raises IntegrityError where the bytes are not those of the manifest, HubError where there are
-    none, OSError where the cache cannot take them.
+    Raises IntegrityError if the bytes are not those of the manifest, HubError if there are
+    none, OSError if the cache cannot take them.
     """
     with Part(cache.key_of(weights)) as part:
         if not weights.sha256:
@@ -188,7 +188,9 @@ def _pull(source: Source, weights: Weights, part: Part, progress: Progress | Non
                 patience, longest = _PATIENCE, part.length
             patience -= error.cost
             if error.wait > time_limit():
-                raise HubError(f"{error} and asks for {error.wait:,.0f} s of rest: too long") from None
+                raise HubError(
+                    f"{error}; Retry-After of {error.wait:,.0f} s exceeds the timeout of {time_limit():g} s"
+                ) from None
             if patience <= 0 or attempt == _ATTEMPTS - 1:
                 raise HubError(str(error)) from None
             wait = max(error.wait, min(_PAUSE * 2 ** (_PATIENCE - patience), 2.0))
@@ -203,11 +205,11 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
     if stream.start != part.length:
         part.restart()
         if stream.start:
-            raise HubError(f"sent bytes from {stream.start:,} on when asked for all")
+            raise HubError(f"returned a partial response, from byte {stream.start:,} on, to a full request")
     if weights.sha256 and stream.sha256 not in ("", weights.sha256):
-        raise IntegrityError(f"holds sha256 {stream.sha256} there, expected {weights.sha256}; nothing was read")
+        raise IntegrityError(f"has sha256 {stream.sha256}, expected {weights.sha256}; nothing was read")
     if weights.size and stream.size and stream.size != weights.size:
-        raise IntegrityError(f"holds {stream.size:,} bytes there, expected {weights.size:,}; nothing was read")
+        raise IntegrityError(f"has {stream.size:,} bytes, expected {weights.size:,}; nothing was read")
     size = weights.size or stream.size
     cache.require_space(size - part.length, weights.name)
     limit = time_limit()
@@ -217,7 +219,7 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
     while chunk := stream.read(cache.CHUNK):
         if part.length + len(chunk) > (size or LARGEST):
             part.restart()
-            raise IntegrityError(f"sent more than the {size or LARGEST:,} bytes expected; none were kept")
+            raise IntegrityError(f"sent more than the {size or LARGEST:,} bytes expected; all were discarded")
         part.write(chunk)
         if progress:
             progress(part.length, size)
@@ -226,11 +228,11 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
                 raise HubError(f"sent {part.length - length_then:,} bytes in {now - since:.0f} s: too slow")
             since, length_then = now, part.length
     if part.length < size:
-        raise PassingError(f"the connection was cut after {part.length:,} of {size:,} bytes")
+        raise PassingError(f"the connection was lost after {part.length:,} of {size:,} bytes")
 
 
 def _complaint(weights: Weights, sha256: str, size: int, claimed: str) -> str:
-    """What is wrong with bytes of this sha256 and size; empty where they are the ones expected."""
+    """What is wrong with bytes of this sha256 and size; empty if they are the ones expected."""
     if weights.sha256 and sha256 != weights.sha256:
         return f"has sha256 {sha256}, expected {weights.sha256}"
     if weights.size and size != weights.size:
@@ -238,5 +240,5 @@ def _complaint(weights: Weights, sha256: str, size: int, claimed: str) -> str:
     if not sha256.startswith(weights.sha256_prefix):
         return f"has sha256 {sha256}, expected one that begins with {weights.sha256_prefix}"
     if claimed and sha256 != claimed:
-        return f"has sha256 {sha256}, expected {claimed} as the source itself says"
+        return f"has sha256 {sha256}, expected {claimed} according to the source"
     return ""

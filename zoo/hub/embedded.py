@@ -42,5 +42,5 @@ def _folder_of(package: str) -> Any:
     reader = getattr(spec and spec.loader, "get_resource_reader", None)
     found = reader(top) if reader else None  # None for a module that is not a package
     if found is None:
-        raise HubError(f"no installed plugin brings a package {package!r}")
+        raise HubError(f"no installed plugin contains a package {package!r}")
     return found.files().joinpath(*below)

@@ -1,6 +1,6 @@
 """When a cached file was last used, and whether a running process uses it now.
 
-Beside a file lies an empty ``<file>.used``. Its modification time is when the file was last fetched or
+Each file has an empty ``<file>.used`` beside it. Its modification time is when the file was last fetched or
 loaded; a process that has loaded the file holds a shared lock (flock) on it until it ends, so that
 ``zoo cache prune`` can see that it is in use. The system releases the lock of a process that dies, however
 it dies. A forked child keeps its parent's locks.
@@ -59,7 +59,7 @@ def hold(file: Path) -> None:
 
 
 def last_used(file: Path) -> float:
-    """Seconds since the epoch when ``file`` was last fetched or loaded; where nobody noted it, when it was written."""
+    """Seconds since the epoch when ``file`` was last fetched or loaded; if unknown, when it was written."""
     try:
         return marker_of(file).stat().st_mtime
     except OSError:
@@ -96,7 +96,7 @@ def alone(file: Path) -> Iterator[bool]:
 
 
 def _lock_shared(marker: Path) -> int | None:
-    """A descriptor that holds a shared lock on ``marker`` as it lies there, or None where there are no locks."""
+    """A descriptor that holds a shared lock on ``marker`` in its place, or None if there are no locks."""
     try:
         import fcntl
     except ImportError:

@@ -1,4 +1,4 @@
-"""The cache looked after: what it holds, whether that is still sound, what may go.
+"""Maintenance of the cache: listing, verifying and removing files.
 
 Nothing that a running process fetches or has loaded is removed, nor any file that Zoo did not put there.
 """
@@ -63,7 +63,7 @@ def contents(entries: Iterable[Weights]) -> list[Held]:
 
 
 def verify(held: Held) -> Damage | None:
-    """Hashes the file again; moves it to quarantine where it is not what its name says.
+    """Hashes the file again; moves it to quarantine if the hash differs from its name.
 
     A process that has loaded it keeps what it has: a file that is moved stays mapped.
     """
@@ -102,9 +102,9 @@ def prune(
         if older_than is not None and now - one.last_used > older_than:
             reason = f"not used since {time.strftime('%Y-%m-%d %H:%M', time.localtime(one.last_used))}"
         elif unreferenced and not one.names:
-            reason = "no manifest names it"
+            reason = "not in any manifest"
         elif keep_under is not None and total > keep_under:
-            reason = "the longest unused"
+            reason = "least recently used"
         else:
             continue
         removal = _remove(one.file, one.names, reason, dry_run)
@@ -150,18 +150,18 @@ def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
         if path.parent.name in ("files", "parts"):
             key = path.name.partition(".")[0]
             if parts.is_being_written(path) or not stack.enter_context(cache.lock(key, wait=False)):
-                yield "a running process fetches it"
+                yield "being fetched by a running process"
                 return
         if whole := _whole_of(path):
             is_alone = not in_use.is_held(whole) if dry_run else stack.enter_context(in_use.alone(whole))
             if not is_alone:
-                yield "a running process uses it"
+                yield "in use by a running process"
                 return
         yield ""
 
 
 def _whole_of(path: Path) -> Path | None:
-    """The file of weights that ``path`` is, or lies beside."""
+    """The weights file that ``path`` is or belongs to."""
     match = _BESIDE.fullmatch(path.name) or _FILE.fullmatch(path.name)
     return path.with_name(match["whole"]) if match and path.parent.name == "files" else None
 
@@ -186,17 +186,17 @@ def _left_over() -> Iterator[tuple[Path, str]]:
     """What no entry can ever mean again: begun, damaged, or beside a file that is gone."""
     for file in _listed("parts"):
         if file.suffix in (".part", ".link"):
-            yield file, "a fetch that was not finished"
+            yield file, "unfinished download"
     for file in _listed("quarantine"):
         if file.name.startswith("expected-"):
-            yield file, "quarantined: not the bytes that were expected"
+            yield file, "quarantined: wrong sha256"
     for folder in ("files", "unpinned"):
         for file in _listed(folder):
             whole = _whole_of(file)
             if whole and not whole.exists():
-                yield file, "belongs to a file that is gone"
+                yield file, "belongs to a removed file"
             elif file.name.endswith(cache.UNFINISHED) and cache.is_abandoned(file):
-                yield file, "was being written by a process that is gone"
+                yield file, "written by a process that has ended"
 
 
 def _listed(folder: str) -> list[Path]:

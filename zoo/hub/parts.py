@@ -101,7 +101,7 @@ class Part:
 
     @property
     def sha256(self) -> str:
-        """Of what is here so far."""
+        """The sha256 of the bytes so far."""
         return self._hasher.hexdigest()
 
     def finish(self) -> None:
@@ -111,7 +111,7 @@ class Part:
 
 
 def _take_over(key: str, path: Path) -> BinaryIO | None:
-    """The longest of what earlier fetches left, as ``path`` from now on; None where there is nothing of use."""
+    """The longest of what earlier fetches left, as ``path`` from now on; None if there is nothing of use."""
     for left in _left(key):
         try:
             if _is_ours(left.lstat()):

@@ -11,7 +11,7 @@ from zoo.hub import cache
 from zoo.manifest import Weights
 from zoo.system import storage
 
-HEAD = "# Written by zoo pack: the weights that this folder holds. ZOO_HUB=FOLDER uses them, with no network."
+HEAD = "# Written by zoo pack: the weights in this folder. Use them without a network by ZOO_HUB=FOLDER."
 
 
 class Damage(NamedTuple):
@@ -30,19 +30,19 @@ def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
     """Copies each file of weights into ``folder``, where a hub has it, and enters it into its manifest.
 
     What the manifest holds already stays. Returns the manifest's file, which is written last.
-    Raises :class:`UnpinnedError`, IntegrityError where the copy is not what the manifest names,
-    StorageError where the folder cannot take it.
+    Raises :class:`UnpinnedError`, IntegrityError if the copy is not what the manifest names,
+    StorageError if the folder cannot take it.
     """
     file = manifest_in(folder)
     entries = {entry.name: entry for entry in manifest.read(file)} if file.exists() else {}
     for entry, source in chosen:
         if not entry.sha256:
             raise UnpinnedError(
-                f"{entry.name} is not pinned: a pack of it would prove nothing.", hint=f"zoo pin {entry.name}"
+                f"{entry.name} is not pinned, so a pack could not be verified.", hint=f"zoo pin {entry.name}"
             )
         rival = next((one for one in entries.values() if one.path == entry.path and one.sha256 != entry.sha256), None)
         if rival and rival.name != entry.name:
-            raise ManifestError(f"{rival.name} and {entry.name} are different files that both lie at {entry.path}.")
+            raise ManifestError(f"{rival.name} and {entry.name} are different files with the same path {entry.path}.")
         storage.refuse_links(folder, folder / entry.path)
         _copy(source, folder / entry.path, entry)
         entries[entry.name] = entry

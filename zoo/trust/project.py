@@ -36,7 +36,7 @@ def find(name: str, variable: str) -> Path | None:
 
 
 def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
-    """The value of type ``kind`` that the TOML ``file`` holds; raises ``error`` where it holds none."""
+    """The value of type ``kind`` that the TOML ``file`` holds; raises ``error`` if it holds none."""
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
