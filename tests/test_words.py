@@ -1,7 +1,7 @@
 """Plain words in everything that users and maintainers read: documentation, messages, docstrings, comments.
 
-``PHRASES`` lists what must not appear, with the plain alternative. ``TEXTS`` are the files that are checked. It grows as
-files are rewritten; a new file belongs in it from the start.
+``PHRASES`` lists what must not appear, with the plain alternative. ``TEXTS`` are the files that are checked. It grows
+as files are rewritten; a new file belongs in it from the start.
 """
 
 import re
@@ -38,7 +38,7 @@ PHRASES = {
     r"whose word": "who reported it",
     r"refusals?": "error, exception",
     r"what became of": "name the thing",
-    r"(?<!there )(?<!there )(?:is|are|was|were|be) no(?! longer| more| less| different| slower| faster| later)": "is not a",
+    r"(?<!there )(?:is|are|was|were|be) no(?! longer| more| less| different| slower| faster| later)": "is not a",
     r"hold what is": "contain",
     r"that there is not": "that does not exist",
     r"what there is": "what is available",

@@ -1,4 +1,4 @@
-"""A registry of vision architectures, and of weights that can be believed.
+"""A model zoo for PyTorch: vision architectures with verified pretrained weights.
 
 ::
 

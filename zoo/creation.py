@@ -41,7 +41,7 @@ def create(
     """
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
-            raise SpecError(f"{argument} = {value} is not possible: it must be at least {least}.")
+            raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
     found = _with_tag(_find(name, weights), pretrained)
     if weights is not None and (found.weights or pretrained):
         said = f"pretrained={pretrained!r}" if pretrained else name
@@ -103,7 +103,7 @@ def info_of(model: "nn.Module") -> "ModelInfo":
     """What :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
     info: ModelInfo | None = getattr(model, "zoo_info", None)
     if info is None:
-        raise WeightsError(f"This {type(model).__name__} was not made by zoo.create: nothing is known of its input.")
+        raise WeightsError(f"This {type(model).__name__} was not created by zoo.create, so its input is unknown.")
     return info
 
 
@@ -113,8 +113,8 @@ def require_classes(model: "nn.Module") -> None:
         info = getattr(model, "zoo_info", None)
         name = info.name if info is not None else f"This {type(model).__name__}"
         raise WeightsError(
-            f"{name} has no classes: the network gives features.",
-            hint="zoo features writes them down, zoo classify learns from them.",
+            f"{name} has no classes: the network only computes features.",
+            hint="Use zoo features to write them and zoo classify to fit a classifier.",
         )
 
 
@@ -139,7 +139,7 @@ def chosen_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
     """The weights that a name means in this project: of its tag or by default, as its lock and policy have them.
 
     Raises :class:`zoo.LockError` where their bytes are not those that were locked,
-    :class:`zoo.PolicyError` where nobody vouches for them whom the project accepts.
+    :class:`zoo.PolicyError` if the project's policy does not accept them.
     """
     locked = lock.of_project() or lock.EMPTY
     entry = found.weights or lock.default_of(locked, found) or default_weights(found, allow_unpinned=allow_unpinned)
@@ -156,9 +156,9 @@ def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
     arch = found.model.name
     if every:
         raise UnpinnedError(
-            f"{arch} has no pinned weights: nobody knows the sha256 of {', '.join(w.name for w in every)}.",
-            hint=f"zoo fetch {every[0].name} --allow-unpinned takes what the hub has, unverified. "
-            f"After that, say {every[0].name} in place of {arch}.",
+            f"{arch} has no pinned weights: the manifest has no sha256 for {', '.join(w.name for w in every)}.",
+            hint=f"zoo fetch {every[0].name} --allow-unpinned fetches the hub's file without verification. "
+            f"After that, use {every[0].name} instead of {arch}.",
         )
     having = listing.list_models(pretrained=True, family=found.row.name)
     more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""

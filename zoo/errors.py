@@ -1,40 +1,40 @@
-"""Every refusal of Zoo, as one tree.
+"""Zoo's exceptions, as one tree.
 
 ::
 
     ZooError
     ├── UnknownNameError        no such model, tag, data set, recipe, key; suggests the nearest
-    ├── AmbiguousNameError      a short name that several third-party plugins claim
+    ├── AmbiguousNameError      a short name that several third-party plugins use
     ├── SpecError               a plugin's row is not valid
     ├── PluginError             a plugin or one of its hooks cannot be used
     │   └── MissingExtraError   ... because a distribution it needs is not installed
     ├── ManifestError           a weights manifest is not valid; names file and line
     ├── HubError                no source served the file
-    │   ├── IntegrityError      the bytes are not the bytes that the manifest names
-    │   ├── UnpinnedError       the manifest does not say which bytes to expect
-    │   └── OfflineError        the file is not cached and the network is off
-    ├── LockError               zoo.lock cannot be read, or what is here is not what it holds
-    ├── SignatureError          a signature is missing, or not one of these bytes by that key
-    ├── PolicyError             the project's policy cannot be read, or does not accept the weights
+    │   ├── IntegrityError      the file's sha256 or size differs from the manifest's
+    │   ├── UnpinnedError       the manifest has no sha256 for the file
+    │   └── OfflineError        the file is not cached and network access is disabled
+    ├── LockError               zoo.lock cannot be read, or the installed state differs from it
+    ├── SignatureError          a signature is missing or does not match the file and the key
+    ├── PolicyError             the project's policy cannot be read or does not accept the weights
     ├── WeightsError            a weights file cannot be used for this model
     │   ├── FileFormatError     not safetensors, truncated, hostile, or a pickle
-    │   ├── ProbeError          the network does not compute what the manifest's probe says
+    │   ├── ProbeError          the network's outputs differ from the manifest's probe
     │   └── TensorMismatchError tensors missing, unexpected or of another shape
-    ├── DataError               a data set is missing, damaged or not what was asked for
-    ├── StorageError            a file cannot be written: the disk is full, say
+    ├── DataError               a data set is missing, damaged or not suitable
+    ├── StorageError            a file cannot be written, for example because the disk is full
     ├── RecipeError             a training recipe is not valid
     ├── TrainingError           training had to stop
     └── AttackError             an attack does not apply to the network
 
-Each message says what Zoo got and what it expected; ``hint`` says what to type next. The command
-line prints both without a traceback and exits with ``exit_code``.
+Each message says what Zoo got and what it expected; ``hint`` says what to do next. The command line prints
+both without a traceback and exits with ``exit_code``.
 """
 
 from collections.abc import Iterable
 
 
 class ZooError(Exception):
-    """Base of all errors that Zoo raises on purpose."""
+    """Base class of all exceptions that Zoo raises."""
 
     exit_code = 1
 
@@ -52,7 +52,7 @@ class UnknownNameError(ZooError):
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> "UnknownNameError":
-        """The error for a ``name`` that is not among the ``known`` ones, with the nearest of them."""
+        """The error for a ``name`` that is not in ``known``; it suggests the nearest names."""
         from difflib import get_close_matches
 
         near = get_close_matches(name, known, n=3, cutoff=0.6)
@@ -66,7 +66,7 @@ class AmbiguousNameError(ZooError):
 
 
 class SpecError(ZooError, ValueError):
-    """Also a ValueError, so that msgspec reports where in a manifest it arose."""
+    """Also a ValueError, so that msgspec reports its position in a manifest."""
 
 
 class PluginError(ZooError):
@@ -76,7 +76,7 @@ class PluginError(ZooError):
 class MissingExtraError(PluginError):
     @classmethod
     def of(cls, what: str, distribution: str, install: str) -> "MissingExtraError":
-        """``what`` needs ``distribution``; ``install`` is what pip should be given to get it."""
+        """``what`` needs ``distribution``; ``install`` is the argument of pip that installs it."""
         return cls(f"{what} needs {distribution}, which is not installed.", hint=f"pip install '{install}'")
 
 

@@ -74,10 +74,10 @@ def features(
     weights, unless ``weights`` is a local safetensors file. Features are the pooled ones that the
     head is given, ``forward_head(forward_features(x), pre_logits=True)``; with ``layer``, the output
     of that submodule, averaged over a map B C H W or over tokens B T C. Runs on
-    ``device``, by default where the model lies, or, of a name, on a GPU if there is one. ``progress`` is told
-    (images done, images in all).
+    ``device``, by default where the model lies, or, of a name, on a GPU if there is one. ``progress`` is called
+    with (images done, images in all).
 
-    Raises :class:`UnknownNameError` for a layer that there is not, and :class:`WeightsError` where
+    Raises :class:`UnknownNameError` for an unknown layer, and :class:`WeightsError` if
     features are not numbers.
     """
     if isinstance(model, str):
@@ -98,7 +98,7 @@ def features(
         for batch, _ in batches(images, Transform(info.preprocess), batch_size, streamed):
             part = compute(batch.to(device, memory_format=torch.channels_last))
             if not torch.isfinite(part).all():
-                raise WeightsError("The network's features are not all finite numbers.")
+                raise WeightsError("The network's features contain NaN or infinity.")
             parts.append(part.float().cpu())
             done += len(part)
             if progress is not None:
@@ -130,7 +130,7 @@ def read(file: str | Path) -> Features:
             raise ValueError(f"features are {values.dtype}, labels {labels.dtype}, expected float32 and int64")
     except (msgspec.ValidationError, LookupError, ValueError) as error:
         raise DataError(
-            f"{file} holds no features: {error}.", hint=f"zoo features NAME --data DATA -o {file} makes such a file."
+            f"{file} is not a features file: {error}.", hint=f"Create it with zoo features NAME --data DATA -o {file}."
         ) from None
     check_labels(labels, len(origin.classes), str(file))
     return Features(values, labels, origin)
@@ -147,11 +147,11 @@ def _pre_logits(model: nn.Module, info: ModelInfo) -> Callable[[Tensor], Tensor]
 
 
 def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor], Tensor]:
-    """What the submodule ``layer`` puts out, for as long as ``stack`` is open."""
+    """The output of the submodule ``layer``, while ``stack`` is open."""
     modules = {name: module for name, module in model.named_modules() if name}
     if layer not in modules:
         parts = ", ".join(name for name, _ in model.named_children())
-        raise UnknownNameError.of("layer", layer, modules, hint=f"There are {parts}, and what lies in them.")
+        raise UnknownNameError.of("layer", layer, modules, hint=f"Available: {parts}, and their submodules.")
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -171,7 +171,7 @@ def _pool(output: Tensor, source: str) -> Tensor:
     """B D of ``output``: B C H W and B T C are averaged over their positions."""
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise WeightsError(f"{source} gives {what}, expected (images, features) or maps.")
+        raise WeightsError(f"{source} returned {what}, expected (images, features) or maps.")
     if output.ndim == 4:
         return output.mean(dim=(2, 3))
     return output.mean(dim=1) if output.ndim == 3 else output

@@ -125,9 +125,9 @@ def test_outputs_that_are_not_numbers_are_not_scored() -> None:
 
 
 def test_labels_beyond_the_networks_classes_are_refused() -> None:
-    with pytest.raises(DataError, match="labels up to 9, the network 3 classes"):
+    with pytest.raises(DataError, match="labels up to 9, but the network has 3 classes"):
         evaluate(Constant([0.0, 1.0, 2.0]), images(), preprocess=PREPROCESS)
-    with pytest.raises(DataError, match="labels up to 9, the network 9 classes"):
+    with pytest.raises(DataError, match="labels up to 9, but the network has 9 classes"):
         evaluate(Constant([0.0] * 9), images(), preprocess=PREPROCESS)
 
 
@@ -181,7 +181,7 @@ def test_other_images_confirm_nothing_unless_they_are_said_to_do(about: dict[str
     report = evaluate(network(), images(), preprocess=PREPROCESS)
     compared = check(report, claim(top1=report.top1, **about))
     assert not compared.agrees
-    assert re.search("the claim is about .*, which neither confirm nor refute it", compared.message)
+    assert re.search("the published score is on .*, so it is neither confirmed nor refuted", compared.message)
     assert check(report, claim(top1=report.top1, **about), allow_other_images=True).agrees
     assert not check(report, claim(top1=report.interval[1] + 1, **about), allow_other_images=True).agrees
 
@@ -215,7 +215,7 @@ def test_a_score_on_a_data_set_of_some_other_classes_comes_with_a_warning(caplog
 
 def test_images_of_other_classes_alone_are_not_measured_on() -> None:
     letters = others("abcdefghij")
-    with pytest.raises(DataError, match=r"classes of digits \(0, 1, 2, ...\), none of which is one of others"):
+    with pytest.raises(DataError, match=r"classes of digits \(0, 1, 2, ...\), none of which are in others"):
         zoo.evaluate("resnet20.digits", letters)
     with pytest.raises(DataError, match="none of which"):
         robustness.curve("resnet20.digits", letters, "fgsm", [0.0])

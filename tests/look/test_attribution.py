@@ -181,7 +181,7 @@ def test_wrong_questions_are_answered_with_what_there_is(ask: Callable[[Tensor],
 def test_networks_lacking_what_a_method_needs_are_refused() -> None:
     with pytest.raises(WeightsError, match="no ReLU"):
         look.attribute("airbench94.c10", noise(3, 32, 32), "guided_backprop")
-    with pytest.raises(WeightsError, match="puts out maps"):
+    with pytest.raises(WeightsError, match="outputs maps"):
         look.attribute("dtp_mlp.mnist", noise(1, 28, 28), "grad_cam")
 
 

@@ -85,7 +85,7 @@ def test_a_layer_that_puts_out_images_is_shown_as_pixels_before_and_after(tmp_pa
     torch.testing.assert_close(found.before, pixels)
     torch.testing.assert_close(found.after, pixels.rot90(1, (2, 3)), rtol=0, atol=1e-4)
     assert found.save(tmp_path / "pairs.png").stat().st_size > 0
-    with pytest.raises(WeightsError, match=r"features\.conv1 puts out 32 x 34 x 34, not images of 1 x 42 x 42"):
+    with pytest.raises(WeightsError, match=r"features\.conv1 outputs 32 x 34 x 34, not images of 1 x 42 x 42"):
         look.before_and_after(network, images, "features.conv1")
 
 

@@ -23,7 +23,7 @@ def autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     if classes < 10:
-        raise AttackError(f"AutoAttack's targeted attacks need 10 classes or more, the network has {classes}.")
+        raise AttackError(f"AutoAttack's targeted attacks need at least 10 classes, but the network has {classes}.")
     logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it tells each step
     with torch.random.fork_rng():
         attack: Any = AutoAttack(model, norm="Linf", eps=epsilon, seed=seed, device=images.device)

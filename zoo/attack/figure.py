@@ -58,7 +58,7 @@ def draw_curves(curves: Sequence[Curve], file: Path) -> None:
 
 
 def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
-    """The image, what was added to it, and their sum, each with what the network says of it."""
+    """The image, what was added to it, and their sum, each with the network's prediction."""
     with _figure(file, (8, 3.2)) as figure:
         panels = figure.subplots(1, 3)
         added = f"{LABELS[picture.method.name]}, {255 * picture.epsilon:.3g}/255 (scaled)"
@@ -82,11 +82,11 @@ def draw_patch(patch: Patch, images: Tensor, said: Sequence[str], file: Path, *,
 def check_suffix(file: Path) -> None:
     """Raises :class:`SpecError` for a figure that is none of the kinds that can be drawn."""
     if file.suffix not in SUFFIXES:
-        raise SpecError(f"{file} is no figure's name: it must end in {', '.join(SUFFIXES)}.")
+        raise SpecError(f"{file} is not a valid figure file: expected the suffix {', '.join(SUFFIXES)}.")
 
 
 def require_matplotlib() -> None:
-    """Raises :class:`MissingExtraError` where it is not installed: before the work, not after it."""
+    """Raises :class:`MissingExtraError` if it is not installed: before the work, not after it."""
     try:
         import matplotlib  # noqa: F401  # only whether it is there
     except ImportError:
@@ -108,7 +108,7 @@ def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
     figure = Figure(figsize=size, layout="constrained")
     yield figure
     written = io.BytesIO()
-    # By default, names within an SVG are drawn by lot and it tells the time.
+    # By default, an SVG contains random names and the time.
     with matplotlib.rc_context({"svg.hashsalt": "zoo"}):
         date = {} if file.suffix == ".png" else {"CreationDate" if file.suffix == ".pdf" else "Date": None}
         figure.savefig(written, format=file.suffix[1:], metadata=date, dpi=150)

@@ -31,7 +31,7 @@ def fgsm(
 
     ``images`` float B C H W in [0, 1] at the network's input size, ``labels`` int64 B: the true classes,
     or with ``is_targeted`` those that the network shall say. ``model`` is a network of ``zoo.create`` or
-    a :class:`zoo.attack.PixelModel`. ``progress`` is told (images done, images in all).
+    a :class:`zoo.attack.PixelModel`. ``progress`` is called with (images done, images in all).
 
     Raises :class:`zoo.AttackError` for a network without gradients, :class:`zoo.DataError` for images or
     labels that do not suit. Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572, section 4.
@@ -71,9 +71,9 @@ def pgd(
 
 
 def random_sign(images: Tensor, epsilon: float, *, seed: int = 0) -> Tensor:
-    """``images`` with ``epsilon`` added to or taken from each value by lot, within [0, 1].
+    """``images`` with ``epsilon`` added or subtracted at random for each value, within [0, 1].
 
-    As large a change as FGSM's, without its direction: what it does to a network is no attack's merit.
+    A change as large as FGSM's in a random direction, as a control.
     """
     _check(images, epsilon)
     method = Method(name="random_sign", seed=seed)
@@ -96,7 +96,7 @@ def perturb(
     _check(images, epsilon)
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise DataError(
-            f"Labels are {labels.dtype} of shape {tuple(labels.shape)}, expected int64 ({len(images)},), one an image."
+            f"Labels are {labels.dtype} of shape {tuple(labels.shape)}, expected int64 ({len(images)},), one per image."
         )
     keep_freed_memory()
     noise = draw(method, images.shape, torch.Generator().manual_seed(method.seed))
@@ -151,7 +151,7 @@ def perturb_batch(
         return changed.contiguous()
     if method.name == "autoattack":
         if is_targeted:
-            raise SpecError("AutoAttack takes no target.", hint="Choose pgd.")
+            raise SpecError("AutoAttack does not support a target.", hint="Use pgd.")
         require_gradient(model, images)
         return ball.project(autoattack(model, images, labels, epsilon, method.seed)).contiguous()
     steps, size = (1, epsilon) if method.name == "fgsm" else (method.steps, epsilon * method.relative_step)
@@ -219,7 +219,9 @@ def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
 
 def _require_finite(direction: Tensor) -> None:
     if not direction.isfinite().all():
-        raise AttackError("The gradient is not finite.", hint="Does the network give finite logits for these images?")
+        raise AttackError(
+            "The gradient is not finite.", hint="Check that the network's logits are finite for these images."
+        )
 
 
 def _norms(tensor: Tensor) -> Tensor:
@@ -231,4 +233,4 @@ def _norms(tensor: Tensor) -> Tensor:
 def _check(images: Tensor, epsilon: float) -> None:
     check_images(images)
     if not 0 <= epsilon < float("inf"):
-        raise SpecError(f"epsilon = {epsilon} is not possible: it must be a finite number of at least 0.")
+        raise SpecError(f"epsilon = {epsilon} is invalid: expected a finite number of at least 0.")

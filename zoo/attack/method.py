@@ -14,7 +14,7 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
 class Method(Spec, frozen=True, forbid_unknown_fields=True):
-    """How an image is changed within ``epsilon`` of itself; ``epsilon`` is no part of it.
+    """How an image is changed within ``epsilon`` of itself; ``epsilon`` is not part of it.
 
     ``fgsm`` is one step along the sign of the gradient (Goodfellow, Shlens and Szegedy 2014, arXiv
     1412.6572). ``pgd`` and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back
@@ -44,5 +44,5 @@ def read_epsilon(text: str) -> float:
     except (ValueError, ZeroDivisionError):
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise SpecError(f"epsilon {text!r} is not a number of at least 0, such as 8/255 or 0.03.")
+        raise SpecError(f"epsilon {text!r} is invalid: expected a number of at least 0, such as 8/255 or 0.03.")
     return value

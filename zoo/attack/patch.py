@@ -42,7 +42,7 @@ class Ranges(Spec, frozen=True, forbid_unknown_fields=True):
         low, high = self.scale
         self.require(0 < low <= high <= 1, f"scale {self.scale} must be (low, high) with 0 < low <= high <= 1")
         place = self.location or (0.5, 0.5)
-        self.require(all(0 <= part <= 1 for part in place), f"location {self.location} must lie in 0 to 1")
+        self.require(all(0 <= part <= 1 for part in place), f"location {self.location} must be in [0, 1]")
 
 
 class Placement(NamedTuple):
@@ -108,11 +108,13 @@ def read_patch(file: str | Path) -> Patch:
     tensors, about = safetensors_file.read(file), safetensors_file.metadata(file)
     try:
         if about["kind"] != KIND:
-            raise ValueError(f"it holds {about['kind']!r}")
+            raise ValueError(f"its kind is {about['kind']!r}")
         ranges = msgspec.convert(about["ranges"], Ranges)
         return Patch(tensors["pixels"], tensors["mask"], ranges, msgspec.convert(about["origin"], Origin))
     except (msgspec.ValidationError, LookupError, ValueError) as error:
-        raise DataError(f"{file} holds no patch: {error}.", hint="zoo attack patch train makes such a file.") from None
+        raise DataError(
+            f"{file} is not a patch file: {error}.", hint="Create it with zoo attack patch train."
+        ) from None
 
 
 def mask_of(shape: Shape, side: int) -> Tensor:
@@ -174,7 +176,7 @@ def apply(
     location: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """``images`` float B C H W in [0, 1] with ``patch`` put onto each, placed by lot within its ranges.
+    """``images`` float B C H W in [0, 1] with ``patch`` put onto each, placed at random within its ranges.
 
     ``scale``, ``rotation`` (+- degrees) and ``location`` replace what the patch was made for: see
     :class:`Ranges`. ``seed`` decides the draws. A patch of one channel is repeated on images of three.
@@ -182,7 +184,7 @@ def apply(
     check_images(images)
     channels = images.shape[1]
     if len(patch.pixels) not in (1, channels):
-        raise DataError(f"A patch of {len(patch.pixels)} channels does not go onto images of {channels}.")
+        raise DataError(f"A patch of {len(patch.pixels)} channels cannot be applied to images with {channels}.")
     changes: dict[str, Any] = {"rotation": rotation, "location": location}
     changes["scale"] = (scale, scale) if isinstance(scale, int | float) else scale
     given = {name: value for name, value in changes.items() if value is not None}

@@ -67,15 +67,15 @@ def train_patch(
     progress: Progress | None = None,
     command: str = "",
 ) -> Patch:
-    """A patch that makes each of ``models`` say class ``target``, learnt on images of ``data`` of other classes.
+    """Trains a patch on images of ``data`` of other classes, so that ``models`` predict class ``target``.
 
-    One model or several, by name or as networks of ``zoo.create`` that take input of one size: the mean of
-    their cross-entropies is lessened by Adam, each step on a batch whose images and placements (``ranges``)
-    are drawn anew; pixels start at mid-grey and stay within [0, 1]. ``side`` is the patch's own resolution,
-    by default its largest in an image. ``progress`` is told (steps done, steps in all). Brown et al. 2017, section 2.
+    One model or several, by name or as networks of ``zoo.create`` with the same input size: Adam minimises
+    the mean of their cross-entropies, with a new batch of images and placements (``ranges``) in each step;
+    pixels start at mid-grey and stay within [0, 1]. ``side`` is the patch's own resolution, by default its largest
+    in an image. ``progress`` is called with (steps done, steps in all). Brown et al. 2017, section 2.
 
     Raises :class:`zoo.AttackError` for a network without gradients, :class:`zoo.DataError` where the target
-    is no class or there are no other images.
+    is not a class or there are no other images.
     """
     ranges = ranges or Ranges()
     if min(steps, batch_size) < 1 or not lr > 0:
@@ -142,11 +142,11 @@ def success(
 ) -> Success:
     """How often ``model`` takes images of other classes for ``target``, by default the patch's own, once it is put on.
 
-    Placed by lot within ``ranges``, by default the patch's. ``limit`` takes so many images at equal distances.
+    Placed at random within ``ranges``, by default the patch's. ``limit`` selects that many images at equal distances.
     """
     target = patch.origin.target if target is None else target
     if target < 0:
-        raise SpecError("This patch was made for no class.", hint="Say which to count: target=NUMBER.")
+        raise SpecError("This patch has no target class.", hint="Set it with target=NUMBER.")
     network = _network(model, device)
     info = info_of(network)
     images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
@@ -212,17 +212,17 @@ def _common(networks: Sequence[nn.Module]) -> Preprocess:
     """How images are prepared for all ``networks``, which must take the same size."""
     found = [info_of(network).preprocess for network in networks]
     if not found:
-        raise SpecError("No network to make a patch for.")
+        raise SpecError("No networks to train a patch for.")
     if len({preprocess.input_size for preprocess in found}) > 1:
         sizes = ", ".join(str(preprocess.input_size) for preprocess in found)
-        raise SpecError(f"One patch is made for networks that take input of one size, these take {sizes}.")
+        raise SpecError(f"A patch needs networks with the same input size, got {sizes}.")
     return found[0]
 
 
 def _of_other_classes(images: ImageSet, target: int) -> Tensor:
     """Which images are not of class ``target``, int64."""
     if not 0 <= target < len(images.classes):
-        raise DataError(f"Target {target} is no class of {images.name}, which has {len(images.classes)}.")
+        raise DataError(f"Target {target} is not a class of {images.name}, which has {len(images.classes)}.")
     others = (images.labels != target).nonzero().flatten()
     if not len(others):
         raise DataError(f"All images of {images.name}/{images.split} are of the target's class.")

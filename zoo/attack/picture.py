@@ -1,4 +1,4 @@
-"""One picture attacked: what the network says of it before, after, and once it is saved with 8 bits."""
+"""An attack on one picture, with the network's predictions before, after, and for the saved 8-bit file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from zoo.errors import UnknownNameError
 
 
 class Said(msgspec.Struct, frozen=True):
-    """The class of a picture, by number and name ("" where nobody knows it), and its probability."""
+    """The class of a picture, by number and name ("" if unknown), and its probability."""
 
     index: int
     name: str
@@ -29,7 +29,7 @@ class Said(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """``image`` and ``attacked``, float32 C H W in [0, 1], and what the network says of each.
+    """``image`` and ``attacked``, float32 C H W in [0, 1], and the network's prediction for each.
 
     ``stored`` is of ``attacked`` rounded to 8 bits, as an image file holds it: small changes may not survive.
     """
@@ -60,7 +60,7 @@ def attack_picture(
 ) -> Picture:
     """``image`` attacked within ``epsilon`` (pixels in [0, 1], at the network's input size).
 
-    Away from what the network says of it, or towards the class ``target``. ``classes`` are names by number.
+    Away from the network's prediction, or towards the class ``target``. ``classes`` are names by number.
     """
     pixels = PixelTransform(info_of(model).preprocess)(image)[None]
     with under_attack(model) as pixel_model:
@@ -78,7 +78,7 @@ def class_number(text: str, classes: Sequence[str]) -> int:
         return int(text)
     if text in classes:
         return list(classes).index(text)
-    raise UnknownNameError.of("class", text, classes, hint="Give its number." if not classes else "")
+    raise UnknownNameError.of("class", text, classes, hint="Use its number." if not classes else "")
 
 
 def _say(model: PixelModel, images: Tensor, classes: Sequence[str]) -> Said:

@@ -67,7 +67,7 @@ class PixelTransform(Transform):
 def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iterator[PixelModel]:
     """Within it, ``model`` is :func:`~zoo.evaluation.frozen`: yields it as a :class:`PixelModel`.
 
-    Gradients are recorded whatever the caller's mode, so that those of images can be had.
+    Gradients are recorded whatever the caller's mode, because the gradient of the images is needed.
     """
     with torch.inference_mode(False), torch.enable_grad():
         pixel_model = PixelModel.of(model, preprocess)
@@ -76,9 +76,9 @@ def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iter
 
 
 def gradient(loss: Tensor, images: Tensor) -> Tensor:
-    """Of ``loss``, a scalar, by ``images``; raises :class:`AttackError` where the network does not pass it on."""
+    """Of ``loss``, a scalar, by ``images``; raises :class:`AttackError` if the network does not pass it on."""
     if not loss.requires_grad:
-        raise _no_gradient("its output does not depend on the images in a way that torch can differentiate")
+        raise _no_gradient("its output does not depend on the images differentiably")
     try:
         (found,) = torch.autograd.grad(loss, images, allow_unused=True)
     except RuntimeError as error:
@@ -86,12 +86,12 @@ def gradient(loss: Tensor, images: Tensor) -> Tensor:
             raise
         raise _no_gradient(str(error).partition("\n")[0]) from None
     if found is None:
-        raise _no_gradient("no path leads from its output to the images")
+        raise _no_gradient("its output is not connected to the images")
     return found
 
 
 def require_gradient(model: PixelModel, images: Tensor) -> None:
-    """Raises :class:`AttackError` where no logit of ``model`` changes with ``images``, B C H W in [0, 1].
+    """Raises :class:`AttackError` if no logit of ``model`` changes with ``images``, B C H W in [0, 1].
 
     A loss whose gradient is zero says less: that of a network which is very sure underflows.
     """
@@ -129,12 +129,12 @@ def check_images(images: Tensor) -> None:
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):  # NaN fails too
         raise DataError(
             f"Images have values from {float(images.min()):g} to {float(images.max()):g}, expected [0, 1].",
-            hint="Attacks see pixels before normalisation: zoo.attack.PixelTransform makes them.",
+            hint="Attacks use pixels before normalisation; create them with zoo.attack.PixelTransform.",
         )
 
 
 def check_labels(model: PixelModel, images: Tensor, labels: Tensor) -> None:
-    """Raises :class:`DataError` for ``labels`` that are no classes of ``model``: on a GPU, torch would abort."""
+    """Raises :class:`DataError` for ``labels`` that are not classes of ``model``: on a GPU, torch would abort."""
     classes = getattr(model.model, "num_classes", None)
     if not isinstance(classes, int):
         with torch.no_grad():
@@ -146,8 +146,8 @@ def check_labels(model: PixelModel, images: Tensor, labels: Tensor) -> None:
 
 def _no_gradient(why: str) -> AttackError:
     return AttackError(
-        f"The network has no gradient by its input: {why}.",
-        hint="Attacks that follow gradients do not apply to it (zoo.attack.applicable says which do).",
+        f"The network has no gradient with respect to its input: {why}.",
+        hint="Gradient attacks do not apply to it (zoo.attack.applicable lists those that do).",
     )
 
 

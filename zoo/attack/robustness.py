@@ -72,13 +72,13 @@ def curve(
     An image counts where the network is right without the attack and with it; those that it has wrong
     anyway are not attacked. ``limit`` takes so many images at equal distances from the whole split.
     Chance depends on the method's seed and on ``batch_size``, and is the same for each epsilon.
-    ``progress`` is told (images done, images in all). Raises :class:`zoo.AttackError` where the method
+    ``progress`` is called with (images done, images in all). Raises :class:`zoo.AttackError` where the method
     does not apply to the network, :class:`zoo.DataError` where the labels are not its classes.
     """
     method = method if isinstance(method, Method) else Method(name=method)
     epsilons = sorted(set(epsilons))
     if not epsilons or not 0 <= epsilons[0] <= epsilons[-1] < float("inf"):
-        raise SpecError(f"epsilons {epsilons} are not possible: give one or more finite numbers of at least 0.")
+        raise SpecError(f"epsilons {epsilons} are invalid: expected one or more finite numbers of at least 0.")
     if isinstance(model, str):
         model = create_trained(model, weights=weights)
     info = info_of(model)
@@ -140,7 +140,7 @@ def thin(images: ImageSet, limit: int | None) -> ImageSet:
 
 
 def answers(model: PixelModel, images: Tensor) -> Tensor:
-    """The class that the network says of each image, int64 B."""
+    """The predicted class of each image, int64 B."""
     with torch.no_grad():
         logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
     return logits.argmax(dim=1)
@@ -165,7 +165,7 @@ def read(file: Path) -> list[Curve]:
         return msgspec.json.decode(file.read_bytes(), type=list[Curve])
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(
-            f"{file} holds no curves: {error}.", hint="zoo attack curve NAME --data DATA -o FILE.json makes one."
+            f"{file} is not a curves file: {error}.", hint="zoo attack curve NAME --data DATA -o FILE.json creates one."
         ) from None
 
 

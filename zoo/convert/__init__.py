@@ -59,7 +59,7 @@ class ConversionReport(msgspec.Struct, frozen=True):
     check: "Report | None" = None
 
 
-_HEADER = "# Written by zoo convert: the weights that this folder, used as a hub, adds.\n"
+_HEADER = "# Written by zoo convert. As a hub, this folder adds these weights.\n"
 
 
 def convert(
@@ -158,19 +158,19 @@ def _read(
 
 
 def _check_place(out: Path, name: str, overwrite: bool) -> None:
-    """Raises :class:`WeightsError` for a name that is not safetensors', and where something would be lost."""
+    """Raises :class:`WeightsError` for a name that is not safetensors', and if something would be lost."""
     if out.suffix != ".safetensors":
-        raise WeightsError(f"{out}: converted weights are safetensors.", hint="Give -o NAME.safetensors.")
+        raise WeightsError(f"{out}: the output must be a .safetensors file.", hint="Use -o NAME.safetensors.")
     if overwrite:
         return
     if out.exists():
-        raise WeightsError(f"{out} exists.", hint="--overwrite (overwrite=True) replaces it.")
+        raise WeightsError(f"{out} already exists.", hint="--overwrite (overwrite=True) replaces the file.")
     listing = out.parent / "manifest.toml"
     for entry in manifest.read(listing) if listing.exists() else ():
         if entry.name == name and entry.path != out.name:
             raise WeightsError(
-                f"{listing} says that {name} is {entry.path}, not {out.name}.",
-                hint="Give another tag (MODEL.TAG), or --overwrite (overwrite=True) to replace the entry.",
+                f"{listing} already has {name} as {entry.path}, not {out.name}.",
+                hint="Use another tag (MODEL.TAG), or --overwrite (overwrite=True) to replace the entry.",
             )
 
 
@@ -199,11 +199,11 @@ def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
         raise IntegrityError(f"{place.name} has sha256 {digest}, expected {sha256}.")
     key_map = choice.fitted.key_map
     at = f" at {place.address}" if place.address else ""
-    form = f" (in the form of {key_map.origin})" if key_map.origin else ""
+    form = f" (in the format of {key_map.origin})" if key_map.origin else ""
     text = f"converted from {place.name}{at} (sha256 {digest}), key map {key_map.name}{form}"
     whose = f"{stated.origin}; " if stated.origin else ""
     assumed = [line.partition(" ")[0] for line in choice.assumed]
-    return f"{whose}{text}" + (f"; assumed, not known: {', '.join(assumed)}" if assumed else "")
+    return f"{whose}{text}" + (f"; assumed: {', '.join(assumed)}" if assumed else "")
 
 
 def _tag_of(out: Path, arch: str) -> str:

@@ -26,6 +26,6 @@ def check(file: Path, claimed: int) -> None:
     """Raises :class:`FileFormatError` if ``claimed`` bytes of tensors are too many for ``file``."""
     if claimed > (most := max_bytes(file)):
         raise FileFormatError(
-            f"{file}: claims {claimed:,} bytes of tensors; a file of {file.stat().st_size:,} bytes may hold {most:,}.",
-            hint=f"If you trust the file, ZOO_MAX_CHECKPOINT_BYTES={claimed} reads it.",
+            f"{file}: states {claimed:,} bytes of tensors; the limit for {file.stat().st_size:,} bytes is {most:,}.",
+            hint=f"If you trust the file, set ZOO_MAX_CHECKPOINT_BYTES={claimed}.",
         )

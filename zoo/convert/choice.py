@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading
-from zoo.convert.fitting import AS_IS, Fitted, refusal
+from zoo.convert.fitting import AS_IS, Fitted, mismatch
 from zoo.data.classes import class_names
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.loading import ModelInfo
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.evaluation import Report
 
 Score = Callable[[nn.Module], "Report"]
-"""What a network with its ``zoo_info`` scores on the data at hand."""
+"""What a network with its ``zoo_info`` scores on local data."""
 
 
 class Stated(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ class _Candidate:
             self.assumed.append(f"classes (key map {key_map.name!r}): {key_map.classes}")
             return key_map.classes
         if self.num_classes:
-            self.assumed.append(f"classes are not known: {self.num_classes} of them")
+            self.assumed.append(f"classes unknown: {self.num_classes} classes")
         return ""
 
     def _could_be(self, classes: str) -> bool:
@@ -147,7 +147,7 @@ def choose(
     """
     candidates = [_Candidate(fitted, found, about, stated) for fitted in tried if fitted.problem is None]
     if not candidates:
-        raise refusal(tried, found)
+        raise mismatch(tried, found)
     groups = _alike(candidates)
     scores: dict[str, Report] = {}
     if score is not None:
@@ -157,7 +157,7 @@ def choose(
     name = chosen.fitted.key_map.name
     if len(candidates) == 1:
         reason = "the only one that fits" if len(tried) > 1 else "asked for"
-        reason = "as the file describes itself" if about.get("model") and name == AS_IS.name else reason
+        reason = "stated in the file's metadata" if about.get("model") and name == AS_IS.name else reason
     elif len(scores) > 1:
         reason = f"the best score, {scores[name].top1:.2f}%"
     else:
@@ -229,13 +229,13 @@ def _best(
         fitted = group[0].fitted
         args = ", ".join(f"{key}={value!r}" for key, value in group[0].info.args.items())
         score = scores.get(fitted.key_map.name)
-        right = f" right on {score.correct} of {score.n}" if score else ""
+        right = f" {score.correct} of {score.n} correct" if score else ""
         form = f": {fitted.key_map.origin}" if fitted.key_map.origin else ""
         lines.append(f"  --from {fitted.key_map.name}  ({args}){right}{form}")
     raise WeightsError(
-        f"{source} can be read in {len(groups)} ways that compute different functions:\n" + "\n".join(lines),
-        hint="Choose one with --from. "
-        + ("" if scores else "If you have the data it was trained for, --check DATA takes the one that scores best."),
+        f"{source} can be converted in {len(groups)} ways that compute different functions:\n" + "\n".join(lines),
+        hint="Select one with --from. "
+        + ("" if scores else "If you have its data set, --check DATA selects the one with the best score."),
     )
 
 
@@ -254,9 +254,9 @@ def _verdict(
     if candidate is chosen:
         return Reading(name, True, "taken", top1)
     if candidate not in group:
-        return Reading(name, True, "fits too: another network", top1)
+        return Reading(name, True, "also fits: a different network", top1)
     is_same = candidate.info.preprocess == chosen.info.preprocess
-    return Reading(name, True, f"fits too: the same network, {'the same' if is_same else 'other'} preprocessing", top1)
+    return Reading(name, True, f"also fits: the same network, {'the same' if is_same else 'other'} preprocessing", top1)
 
 
 def _shown(value: object) -> str:

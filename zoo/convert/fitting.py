@@ -34,7 +34,7 @@ class Fitted(msgspec.Struct):
     dropped: list[str] = []
     problem: TensorMismatchError | None = None
     is_compared: bool = False
-    """Whether it came as far as being held against the network, so that the problem lists tensors."""
+    """Whether it was compared with the network, so that the problem lists tensors."""
 
 
 def maps_of(found: Found, wanted: str | None) -> list[KeyMap]:
@@ -71,11 +71,13 @@ def read_by(
     except MissingExtraError:
         raise
     except (PluginError, SpecError, UnknownNameError) as error:  # a network that cannot take the map's arguments
-        fitted.problem = TensorMismatchError(f"{found.model.name} cannot be built as {key_map.name} needs it: {error}")
+        fitted.problem = TensorMismatchError(
+            f"{found.model.name} cannot be built with the arguments of {key_map.name}: {error}"
+        )
     return fitted
 
 
-def refusal(tried: list[Fitted], found: Found) -> TensorMismatchError:
+def mismatch(tried: list[Fitted], found: Found) -> TensorMismatchError:
     """The error that no reading fits, with what is wrong with the nearest."""
     nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
     assert nearest.problem is not None
@@ -86,7 +88,7 @@ def refusal(tried: list[Fitted], found: Found) -> TensorMismatchError:
     return TensorMismatchError(
         f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.\n"
         + nearest.problem.message,
-        hint="Only the head is missing: --trunk (Stated(trunk=True)) makes a network that gives features."
+        hint="Only the head is missing: --trunk (Stated(trunk=True)) converts to a network that computes features."
         if is_headless
         else "",
     )
@@ -129,7 +131,7 @@ def _fold_biases(fitted: Fitted) -> None:
         for key in [key for key in fitted.tensors if re.search(pattern, key)]:
             mean = re.sub(pattern, replacement, key)
             if mean not in fitted.tensors or fitted.tensors[mean].shape != fitted.tensors[key].shape:
-                raise TensorMismatchError(f"{key} has no running mean {mean} of its shape to be taken off")
+                raise TensorMismatchError(f"{key} has no running mean {mean} of the same shape to subtract it from")
             bias = fitted.tensors.pop(key)
             fitted.tensors[mean] = fitted.tensors[mean] - bias
             fitted.folded.append(f"{key} into {mean}")

@@ -13,7 +13,7 @@ from zoo.loading import safetensors_file
 
 
 class Checkpoint(msgspec.Struct):
-    """``about`` is what the file says of itself; ``dropped`` names what in it is no tensor of a network.
+    """``about`` is the file's own metadata; ``dropped`` names its tensors that are not part of a network.
 
     ``unwrapped`` says within what the tensors lay, and what else was there.
     """
@@ -58,8 +58,8 @@ def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
         return Checkpoint(*onnx.read(file))
     if suffix == ".keras":
         raise FileFormatError(
-            f"{file}: a .keras file holds code beside weights.",
-            hint="In Keras, model.save_weights('NAME.weights.h5') writes the weights alone.",
+            f"{file}: a .keras file contains code as well as weights.",
+            hint="In Keras, model.save_weights('NAME.weights.h5') saves only the weights.",
         )
     tensors, unwrapped, dropped = torch_file.read(file, state)
     return Checkpoint(tensors, dropped=dropped, unwrapped=unwrapped)

@@ -42,7 +42,7 @@ class Augment:
             pixels = crop(pixels, top, left, height, width)
         if settings.flip == "alternate":
             if is_mirrored is None:
-                raise DataError('flip = "alternate" needs images that are known by number.', hint="Use flip = true.")
+                raise DataError('flip = "alternate" needs images with numbers.', hint="Use flip = true.")
             pixels = flip(pixels, is_mirrored)
         elif settings.flip:
             pixels = flip(pixels, self._uniform(0, 1, (batch,), pixels) < 0.5)

@@ -63,9 +63,9 @@ def to_channels(image: Image.Image, channels: int, where: str = "image") -> Imag
     are refused: Pillow would clip, not scale them.
     """
     if channels not in (1, 3):
-        raise DataError(f"{where}: an image has 1 or 3 channels, the network takes {channels}.")
+        raise DataError(f"{where}: images have 1 or 3 channels, but the network expects {channels}.")
     if image.mode.startswith(("I", "F")):
-        raise DataError(f"{where}: mode {image.mode}, more than 8 bits a channel.", hint="Save it with 8 bits.")
+        raise DataError(f"{where}: mode {image.mode}, more than 8 bits per channel.", hint="Save it with 8 bits.")
     mode = "L" if channels == 1 else "RGB"
     if image.mode == mode:
         return image
@@ -90,5 +90,5 @@ def to_image(pixels: Tensor) -> Image.Image:
 def _unreadable(where: str, error: Exception) -> DataError:
     detail = str(error).split(" <_io")[0] or type(error).__name__
     if isinstance(error, UnidentifiedImageError):  # whatever its name says
-        return DataError(f"{where}: not an image: its content is none of {', '.join(_FORMATS)}.")
-    return DataError(f"{where}: not a readable image: {detail}", hint="The file may be truncated: fetch it again.")
+        return DataError(f"{where}: not an image: expected one of {', '.join(_FORMATS)}.")
+    return DataError(f"{where}: cannot be decoded: {detail}", hint="The file may be truncated: download it again.")

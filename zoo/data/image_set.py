@@ -26,7 +26,7 @@ class ImageSet:
     generator)`` returns other draws of those numbered ``numbers``, int64 B, as uint8 B C H W; generators
     in the same state give the same draw of an image, whichever others are asked for.
 
-    Raises :class:`DataError` where these do not fit one another.
+    Raises :class:`DataError` if these do not fit one another.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ImageSet:
                 self._refuse(f"pixels are {self.pixels.dtype} of shape {shape}, expected uint8 ({len(self)}, C, H, W)")
             object.__setattr__(self, "channels", shape[1])
         elif self.read is None:
-            self._refuse("neither pixels nor a way to read images")
+            self._refuse("neither pixels nor a reader")
         if self.channels not in (1, 3):
             self._refuse(f"{self.channels} channels, expected 1 or 3")
 
@@ -62,7 +62,7 @@ class ImageSet:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        """Image ``index`` in RGB or L; raises :class:`DataError` where its file is damaged."""
+        """Image ``index`` in RGB or L; raises :class:`DataError` if its file is damaged."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         index %= len(self)

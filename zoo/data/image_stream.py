@@ -45,7 +45,7 @@ class ImageStream:
 
     ``read(i)`` yields the samples of shard i, in an order that is always the same. ``buffer`` and
     ``readers`` decide how well training shuffles: see ``zoo.training.streaming``. Raises
-    :class:`DataError` where these do not fit one another.
+    :class:`DataError` if these do not fit one another.
     """
 
     name: str
@@ -94,8 +94,8 @@ class ImageStream:
     def samples(self, shard: int, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
         """The samples ``start`` to ``stop``, by default all, of shard number ``shard``.
 
-        Raises :class:`DataError` naming shard and sample where a label is not among the classes, or
-        where the shard does not hold as many images as is said of it.
+        Raises :class:`DataError` naming shard and sample if a label is not among the classes, or
+        if the shard does not hold the stated number of images.
         """
         where, count = self.where(shard), self.shards[shard].size
         stop = count if stop is None else stop
@@ -103,8 +103,8 @@ class ImageStream:
         for sample in self.read(shard):
             if found == count:
                 raise DataError(
-                    f"{where}: more than the {count} images that are said to be in it; {sample.key} comes next.",
-                    hint="Count its images again: zoo.data.index_shards(FOLDER).",
+                    f"{where}: more than the {count} images stated in the index; {sample.key} is next.",
+                    hint="Count the images again: zoo.data.index_shards(FOLDER).",
                 )
             if found >= start:
                 if not 0 <= sample.label < len(self.classes):
@@ -116,7 +116,9 @@ class ImageStream:
             if found == stop < count:
                 return
         if found < count:
-            raise DataError(f"{where}: {found} images, expected {count}.", hint="It may be truncated: fetch it again.")
+            raise DataError(
+                f"{where}: {found} images, expected {count}.", hint="The file may be truncated: download it again."
+            )
 
     def decode(self, shard: int, sample: Sample) -> Image.Image:
         """The image of a ``sample`` of shard number ``shard`` in RGB or L, as ``channels`` says."""

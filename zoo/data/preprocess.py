@@ -47,7 +47,7 @@ class Transform:
     def pixels(self, image: Image.Image, window: tuple[int, int, int, int] | None = None) -> Tensor:
         """uint8 C H W of ``image`` at the input's size, not yet normalised.
 
-        ``window`` (left, top, right, bottom) is resized to it in place of what is cut out of the centre.
+        ``window`` (left, top, right, bottom) is resized to it instead of the centre crop.
         """
         if window is None:
             return self._cut(self._resize(image))
@@ -109,7 +109,7 @@ class Transform:
             red, green, blue = pixels.to(torch.int32).unbind(1)
             luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # Pillow's integers
             return luma.to(torch.uint8)[:, None]
-        raise DataError(f"Images with {channels} channels for a network that takes {self.channels}.")
+        raise DataError(f"Images with {channels} channels, but the network expects {self.channels}.")
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """float32 of uint8 ... C H W. Three roundings, as ToTensor and Normalize have them."""

@@ -17,10 +17,10 @@ from zoo.spec import DatasetSpec, Plugin
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10", caltech101.NAME)
 
 _LAYOUTS = {
-    "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and its three siblings",
-    "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and its three siblings",
+    "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and the other three files",
+    "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and the other three files",
     "cifar10": f"cifar10/train-*.parquet and test-*.parquet, or {cifar10.ARCHIVE}",
-    caltech101.NAME: "caltech101.tar, 101_ObjectCategories.tar.gz, or a folder of either name with a folder a class",
+    caltech101.NAME: "caltech101.tar, 101_ObjectCategories.tar.gz, or a folder of either name with class folders",
 }
 
 
@@ -29,11 +29,11 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
 
     By name (``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``caltech101``, in full
     ``caltech101:PER_CLASS:DRAW``, or one that a plugin brings, also as ``plugin/name``): from the folder
-    ``root``, then from the folder ZOO_DATA, then downloaded. By path (a ``Path``, or a text that is no
-    such name): a folder of images (``zoo.data.readers.folder``) or parquet, a file or a folder
+    ``root``, then from the folder ZOO_DATA, then downloaded. By path (a ``Path``, or a string that is not
+    a name): a folder of images (``zoo.data.readers.folder``) or parquet, a file or a folder
     (``zoo.data.readers.parquet``). What :func:`open_stream` opens is read once.
 
-    Raises :class:`UnknownNameError`, and :class:`DataError` naming the file where it is missing,
+    Raises :class:`UnknownNameError`, and :class:`DataError` naming the file if it is missing,
     damaged or not what was asked for.
     """
     if isinstance(name_or_path, str):
@@ -46,7 +46,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     path = Path(name_or_path).expanduser().absolute()
     if path.is_file():
         if path.suffix != ".parquet":
-            hint = "Give a folder of images, of .tar shards, or a .parquet file or folder."
+            hint = "Use a folder of images or of .tar shards, or a .parquet file or folder."
             raise DataError(f"{path}: not a data set.", hint=hint)
         return parquet.read([path], path.parent.name or path.stem, parquet.split_of(path))
     if path.is_dir():
@@ -56,7 +56,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
     known = [*BUILT_IN, *(spec.name for _, spec in _specs())]
-    hint = f"Names are {', '.join(known)}. Any other data set is given by its path, such as ./FOLDER, or as hf:NAME."
+    hint = f"Names are {', '.join(known)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
     raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
 
 
@@ -86,7 +86,7 @@ def splits(name_or_path: str | Path) -> list[str]:
 
 
 def open_stream(address: str | Path, split: str = "train") -> ImageStream | None:
-    """The split of a set that is read shard by shard; None where ``address`` names no such set.
+    """The split of a set that is read shard by shard; None if ``address`` names no such set.
 
     ``hf:NAME`` or ``hf:NAME:CONFIG`` for Hugging Face `datasets` (``zoo.data.readers.huggingface``); a folder of
     .tar shards, or their address (``https://``, ``s3://``, ``hf://``, ...; ``zoo.data.readers.webdataset``).
@@ -119,7 +119,7 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
         place = download(family)
     except DataError as error:
         looked = ", ".join(map(str, places))
-        hint = f"Put {_LAYOUTS[family]} into a folder and name it: ZOO_DATA=FOLDER, or root=FOLDER."
+        hint = f"Put {_LAYOUTS[family]} into a folder and set ZOO_DATA=FOLDER, or root=FOLDER."
         raise DataError(f"{name} is not in {looked}, and cannot be downloaded: {error.message}", hint=hint) from None
     found = _read(name, place, split)
     assert found is not None  # it was just put there
@@ -144,7 +144,7 @@ def _find_spec(name: str) -> tuple[Plugin, DatasetSpec] | None:
     found = [(plugin, spec) for plugin, spec in _specs() if name in (spec.name, f"{plugin.name}/{spec.name}")]
     if len(found) > 1:
         full = " or ".join(f"{plugin.name}/{spec.name}" for plugin, spec in found)
-        raise AmbiguousNameError(f"Several plugins bring a data set {name!r}.", hint=f"Say {full}.")
+        raise AmbiguousNameError(f"Several plugins have a data set {name!r}.", hint=f"Use {full}.")
     return found[0] if found else None
 
 

@@ -72,15 +72,15 @@ def evaluate(
     """Scores ``model`` on all images of ``data``, prepared as ``preprocess`` says.
 
     Runs where the model lies unless a ``device`` is given, in float32 unless ``dtype`` asks for
-    bfloat16 (``"bfloat16"``, ``torch.bfloat16``). ``progress`` is told (images done, images in all).
+    bfloat16 (``"bfloat16"``, ``torch.bfloat16``). ``progress`` is called with (images done, images in all).
     The modes of the model and of its modules come back as they were.
 
     Processes that a launcher started score a part of the images each, all call this, and all get the
     report on the whole. Of images that are not resident no process sees all pixels then, and the
-    fingerprint is that of the labels. ``progress`` is told of this process's part.
+    fingerprint is that of the labels. ``progress`` covers this process's part.
 
-    Raises :class:`DataError` where labels are not among the model's
-    classes, :class:`WeightsError` where outputs are not numbers, and :class:`SpecError` for another ``dtype``.
+    Raises :class:`DataError` if labels are not among the model's
+    classes, :class:`WeightsError` if outputs are not numbers, and :class:`SpecError` for another ``dtype``.
     """
     precision = _precision(dtype)
     keep_freed_memory()
@@ -145,12 +145,12 @@ def check_classes(model: nn.Module, data: ImageSet) -> None:
         return
     if info.class_names and not set(info.class_names) & set(data.classes):
         raise DataError(
-            f"{info.name} knows the classes of {info.classes} ({_some(info.class_names)}), none of which is one of "
+            f"{info.name} knows the classes of {info.classes} ({_some(info.class_names)}), none of which are in "
             f"{data.name} ({_some(data.classes)}).",
-            hint="Choose weights trained on this data set, or name its classes as the weights do.",
+            hint="Use weights trained on this data set, or rename its classes to match.",
         )
     log.warning(
-        "%s knows the classes of %s: its score on %s means something only where labels are numbered alike",
+        "%s knows the classes of %s: its score on %s is meaningful only if labels have the same numbers",
         info.name,
         info.classes,
         data.name,
@@ -249,11 +249,11 @@ def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet) -> int:
     if logits.ndim != 2:
         raise WeightsError(f"The network returns shape {tuple(logits.shape)}, expected (images, classes).")
     if not torch.isfinite(logits).all():
-        raise WeightsError("The network's outputs are not all finite numbers.")
+        raise WeightsError("The network's outputs contain NaN or infinity.")
     if int(labels.max()) >= logits.shape[1]:
         raise DataError(
-            f"{data.name} has labels up to {int(data.labels.max())}, the network {logits.shape[1]} classes.",
-            hint="Choose weights trained on this data set, or train with its number of classes.",
+            f"{data.name} has labels up to {int(data.labels.max())}, but the network has {logits.shape[1]} classes.",
+            hint="Use weights trained on this data set, or train with its number of classes.",
         )
     return logits.shape[1]
 
@@ -264,7 +264,7 @@ def _precision(dtype: torch.dtype | str | None) -> Literal["bfloat16", "float32"
             return "float32"
         case "bfloat16":
             return "bfloat16"
-    raise SpecError(f"dtype = {dtype!r}: networks are scored in float32 or bfloat16.")
+    raise SpecError(f"dtype = {dtype!r}: expected float32 or bfloat16.")
 
 
 def _autocast(device: torch.device, precision: str) -> Any:

@@ -40,7 +40,7 @@ class ModelInfo(NamedTuple):
 def build(
     model: Model, *, num_classes: int | None = None, in_chans: int | None = None, **args: Any
 ) -> tuple[nn.Module, ModelInfo]:
-    """A newly initialised network, with what there is to know of it."""
+    """A newly initialised network, with its ``zoo_info``."""
     channels = model.preprocess.input_size[0] if in_chans is None else in_chans
     classes = model.num_classes if num_classes is None else num_classes
     args = {**model.args, **args}
@@ -146,7 +146,7 @@ def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int)
 def _require_adapted(
     module: nn.Module, tensors: Mapping[str, Tensor], stem: tuple[str, ...], name: str, before: int, channels: int
 ) -> None:
-    """Raises :class:`WeightsError` where what depends on the channels is no convolution that can be adapted."""
+    """Raises :class:`WeightsError` if a layer that depends on the channels is not an adaptable convolution."""
     state = module.state_dict()
     prefixes = tuple(f"{part}." for part in stem)
     fixed = [
@@ -154,8 +154,8 @@ def _require_adapted(
     ]
     if fixed:
         raise WeightsError(
-            f"{name} takes {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
-            hint=f"Give it images of {before} channels.",
+            f"{name} has {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
+            hint=f"Use images with {before} channels.",
         )
 
 
@@ -172,7 +172,7 @@ def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], sourc
     except Exception as error:  # it may raise anything at tensors that are none of its own; these do not fit
         check(module, tensors, source)
         raise PluginError(f"{model.translate} raised {type(error).__name__}: {error}") from error
-    # What comes from the module itself, not yet initialised, is no tensor of the file.
+    # Uninitialised tensors of the module itself do not count as tensors of the file.
     own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()} - {0}
     return {key: tensor for key, tensor in translated.items() if tensor.untyped_storage().data_ptr() not in own}
 
@@ -206,7 +206,7 @@ def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> d
         raise TensorMismatchError(
             f"{source} does not fit {type(module).__name__}: {len(problems)} tensors differ.\n  "
             + "\n  ".join(problems),
-            hint="zoo convert FILE MODEL -o OUT.safetensors brings another lineage's keys into this family's form.",
+            hint="zoo convert FILE MODEL -o OUT.safetensors converts the keys of other frameworks to this family's.",
         )
     return state
 
@@ -239,7 +239,7 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
 
 
 def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
-    """What the manifest says of the file, or, for a local one, what the file says of itself.
+    """The description of the file in the manifest, or, for a local file, in its own metadata.
 
     No manifest lists the classes by name: where it means the same ones as the file, they are the file's.
     """
@@ -253,23 +253,23 @@ def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
         )
     named = about.get("model", model.name)
     if named != model.name:
-        raise WeightsError(f"{file} holds weights of {named}, not of {model.name}.", hint=f"zoo.create({named!r}, ...)")
+        raise WeightsError(f"{file} has weights of {named}, not of {model.name}.", hint=f"zoo.create({named!r}, ...)")
     try:
         preprocess = msgspec.convert(about.get("preprocess", model.preprocess), Preprocess)
         args = msgspec.convert(about.get("args", {}), dict[str, Any])
         class_names = msgspec.convert(about.get("class_names", ()), tuple[str, ...])
     except msgspec.ValidationError as error:
-        raise WeightsError(f"{file}: its own description is not valid: {error}") from None
+        raise WeightsError(f"{file}: its metadata is invalid: {error}") from None
     return ModelInfo(str(file), model, None, file, preprocess, str(about.get("classes", "")), class_names, args)
 
 
 def classes_in(tensors: Mapping[str, Tensor], head: tuple[str, ...]) -> int | None:
-    """How many classes the declared head of a file's tensors has; None where it has no head."""
+    """How many classes the declared head of a file's tensors has; None if it has no head."""
     return _size(tensors, head, dim=0)
 
 
 def channels_in(tensors: Mapping[str, Tensor], stem: tuple[str, ...]) -> int | None:
-    """How many input channels the declared stem of a file's tensors has; None where it has none."""
+    """How many input channels the declared stem of a file's tensors has; None if it has none."""
     return _size(tensors, stem, dim=1)
 
 

@@ -62,7 +62,7 @@ class Filters(Look):
         """
         if self.nearest is None:
             raise SpecError(
-                f"Filters of {_size(self.weight)} say no direction: expected {_SMALLEST}x{_SMALLEST} or more."
+                f"Filters of {_size(self.weight)} have no direction: expected {_SMALLEST}x{_SMALLEST} or more."
             )
         width = math.pi / bins
         index = ((self.nearest.orientation / width + 0.5).floor() % bins).long()
@@ -121,7 +121,7 @@ class Filters(Look):
             both, bins=12, range=(0, 1), label=["the network's", "noise"], weights=[[1 / len(v)] * len(v) for v in both]
         )
         errors.set_ylabel("share of filters", fontsize=7)
-        errors.set_xlabel("what the nearest Gabor filter leaves (norm)", fontsize=7)
+        errors.set_xlabel("residual of the nearest Gabor filter (norm)", fontsize=7)
         errors.legend(fontsize=7, frameon=False)
         for axis in (turned, errors):
             axis.tick_params(labelsize=6)
@@ -182,7 +182,7 @@ class Diagnosis(Look):
             mean = f"{name}: {float(alive[:, band].mean()):.0%}"
             axis.bar(places, ordered[:, band].tolist(), 1.0, floor.tolist(), label=mean)
             floor = floor + ordered[:, band]
-        axis.set_xlabel(f"filters alive, {int(self.dead.sum())} dead left out")
+        axis.set_xlabel(f"filters alive, {int(self.dead.sum())} dead excluded")
         axis.set_ylabel("share of energy")
         axis.legend(fontsize=7, loc="upper left")
         return figure
@@ -203,7 +203,7 @@ def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -
         if min(weight.shape[2:]) < _SMALLEST:
             return Filters(caption, weight, found, share, None, None, scaling)
         noise = torch.randn(min(len(weight), _NOISE), *weight.shape[1:], generator=torch.Generator().manual_seed(0))
-        caption += ", below each the nearest Gabor filter and what it leaves"
+        caption += ", below each the nearest Gabor filter and its residual"
         return Filters(caption, weight, found, share, fit(found), fit(patterns(noise)[0]).error, scaling)
 
 
@@ -218,7 +218,7 @@ def diagnose(model: str | nn.Module, **args: Any) -> Diagnosis:
         height, width = layer.weight.shape[2:]
         caption = (
             f"{name_of(network)}, first layer: {height}x{width}, stride {layer.stride[0]}; "
-            f"{float(aliased.mean()):.0%} of the energy beyond what the stride keeps"
+            f"{float(aliased.mean()):.0%} of the energy is above the stride's Nyquist frequency"
         )
         return Diagnosis(caption, energy, aliased, layer.weight.double().flatten(1).norm(dim=1), layer.stride)
 
@@ -233,7 +233,7 @@ def first_layer(model: nn.Module) -> FirstLayer:
             model(blank(model))
     except _Found as found:
         return found.layer
-    raise SpecError(f"{name_of(model)} computes no convolution with learnt filters.")
+    raise SpecError(f"{name_of(model)} has no convolution with learned filters.")
 
 
 def frequencies(layer: FirstLayer) -> tuple[Tensor, Tensor]:

@@ -71,10 +71,10 @@ class FeatureMaps(Look):
 
 
 def features(model: str | nn.Module, image: Picture, layer: str, **args: Any) -> FeatureMaps:
-    """What ``layer`` of ``model`` puts out for ``image``, before anything else is done with it.
+    """The output of ``layer`` of ``model`` for ``image``, without further processing.
 
-    A vector has maps of one pixel, tokens lie in a row. Raises :class:`zoo.UnknownNameError` for a layer that
-    there is not, with the nearest name.
+    A vector has maps of one pixel, tokens form a row. Raises :class:`zoo.UnknownNameError` for an unknown
+    layer, with the nearest name.
     """
     with opened(model, **args) as network, captured(network, [layer]) as outputs, torch.no_grad():
         inputs = as_input(network, image)[:1]
@@ -118,13 +118,13 @@ class BeforeAfter(Look):
 
 
 def before_and_after(model: str | nn.Module, images: Sequence[Picture], layer: str, **args: Any) -> BeforeAfter:
-    """``images`` beside what ``layer`` of ``model``, which puts out images itself, makes of them.
+    """``images`` beside the output images of ``layer`` of ``model``.
 
-    For spatial transformers and their like. What the layer puts out is shown as the network's input is: mean and
+    For spatial transformers and similar layers. The output is shown like the network's input: mean and
     standard deviation put back.
 
     Raises:
-        WeightsError: The layer puts out something of another shape than the network's input.
+        WeightsError: The output's shape differs from the network's input.
         UnknownNameError: There is no such layer; the nearest name is suggested.
     """
     with opened(model, **args) as network, captured(network, [layer]) as outputs, torch.no_grad():
@@ -134,11 +134,11 @@ def before_and_after(model: str | nn.Module, images: Sequence[Picture], layer: s
         if after.shape != inputs.shape:
             got, expected = (" x ".join(map(str, tensor.shape[1:])) for tensor in (after, inputs))
             raise WeightsError(
-                f"{layer} puts out {got}, not images of {expected}.",
-                hint="Give one image (one --index) to see its maps.",
+                f"{layer} outputs {got}, not images of {expected}.",
+                hint="Pass one image (one --index) to see its maps.",
             )
         return BeforeAfter(
-            f"{name_of(network)}: {len(images)} images, and below each what {layer} makes of it",
+            f"{name_of(network)}: {len(images)} images, and below each the output of {layer}",
             layer,
             as_pixels(network, inputs),
             as_pixels(network, after),

@@ -101,18 +101,18 @@ def maximize(
 ) -> Maxima:
     """Images that drive ``channels`` of ``layer`` most: the mean of the map, or the unit at ``position`` (row, column).
 
-    Without a ``layer``, the network's logits: ``channels`` are classes. Without ``channels``, the first ten. What a
-    ReLU put out is maximised before that ReLU, which would hide where to go. ``size`` (H, W) is the image's, the
+    Without a ``layer``, the network's logits: ``channels`` are classes. Without ``channels``, the first ten. The
+    output of a ReLU is maximised before that ReLU, which would hide the gradient. ``size`` (H, W) is the image's, the
     network's own if left out; of a layer in front of what needs a fixed size, any. The best of ``restarts`` starts
     from noise is kept. A start depends on ``seed``, channel and number alone. The other settings are those of
-    :class:`zoo.look.ascent.Ascent`; ``args`` go to :func:`zoo.create_trained`. ``progress`` is told (steps done, in
-    all).
-    Raises :class:`zoo.UnknownNameError` for a layer or channel that there is not, :class:`zoo.SpecError` for a setting
+    :class:`zoo.look.ascent.Ascent`; ``args`` go to :func:`zoo.create_trained`. ``progress`` is called with (steps
+    done, in all).
+    Raises :class:`zoo.UnknownNameError` for an unknown layer or channel, :class:`zoo.SpecError` for a setting
     that is not possible.
     """
     ascent = Ascent(steps, rate, parametrisation, clip, jitter, blur, blur_every, l2, tv, radius)
     if restarts < 1:
-        raise SpecError(f"restarts = {restarts} is not possible: it must be at least 1.")
+        raise SpecError(f"restarts = {restarts} is invalid: expected at least 1.")
     with opened(model, **args) as network, reached(network, layer) as run:
         image = blank(network, size)
         with torch.no_grad():
@@ -189,7 +189,7 @@ def _climb(
             moved = inputs.roll((down, right), (2, 3)) if down or right else inputs.clone()
             gain = values(moved).sum() - ascent.l2 * inputs.square().sum() - ascent.tv * total_variation(inputs)
             if not gain.requires_grad:
-                raise WeightsError(f"No gradient leads from {layer or 'the logits'} back to the image.")
+                raise WeightsError(f"There is no gradient from {layer or 'the logits'} to the image.")
             (gradient,) = torch.autograd.grad(gain, parameters)
             with torch.no_grad():
                 if ascent.radius is not None:

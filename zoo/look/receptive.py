@@ -52,7 +52,7 @@ class ReceptiveField:
         return top, left, bottom, right
 
     def rows(self, channel: int) -> Geometry | None:
-        """Down a column of units; None where the image is too small to show it: look at a larger one."""
+        """Down a column of units; None if the image is too small to show it: look at a larger one."""
         middle = self.boxes[channel, :, self.boxes.shape[2] // 2]
         return _geometry(middle[:, 0].tolist(), middle[:, 2].tolist())
 
@@ -67,7 +67,7 @@ def receptive_field(
 ) -> ReceptiveField:
     """What the units of ``layer`` (the last default layer) see of an image of ``size`` (H, W), or the network's own.
 
-    Raises :class:`zoo.UnknownNameError` for a layer that there is not.
+    Raises :class:`zoo.UnknownNameError` for an unknown layer.
     """
     with opened(model, **args) as network:
         layer = chosen_layer(network, layer)

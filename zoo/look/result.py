@@ -52,9 +52,7 @@ class Look(ABC):
         elif file.suffix in DRAWN:
             storage.replace(file, drawn(self.figure(), file.suffix))
         else:
-            raise DataError(
-                f"{file}: a result is kept as {', '.join(DRAWN)} (drawn), .json (facts) or .safetensors (tensors)."
-            )
+            raise DataError(f"{file}: unknown file type, expected {', '.join(DRAWN)}, .json or .safetensors.")
         return file
 
 

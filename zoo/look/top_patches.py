@@ -96,8 +96,8 @@ def patches(
 
     A patch is the receptive field of the unit, cut out exactly (:mod:`zoo.look.receptive`). Without ``layer``, the last
     default layer; without ``channels``, the ``units`` with the strongest activation; without ``data``, the set whose
-    classes the network knows. ``limit`` takes the first images alone. ``progress`` is told (images done, in all).
-    Raises :class:`zoo.UnknownNameError` for a layer or channel that there is not.
+    classes the network knows. ``limit`` uses only the first images. ``progress`` is called with (images done, in all).
+    Raises :class:`zoo.UnknownNameError` for an unknown layer or channel.
     """
     with opened(model, **args) as network:
         images = images_of(network, data, split)
@@ -149,7 +149,7 @@ def strongest(
     taken = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
     where = f"{data.name}/{data.split}" + (f" (first {len(images):,})" if len(images) < len(data) else "")
     return Strongest(
-        f"{name_of(network)}, {layer}: the strongest of {where}",
+        f"{name_of(network)}, {layer}: the strongest patches of {where}",
         layer,
         where,
         tuple(chosen),

@@ -78,6 +78,6 @@ def _check_rest(file: str, before: str, after: str, name: str, probe: Probe | No
     others = [{key: entry for key, entry in entries.items() if key != name} for entries in (old, new)]
     if others[0] != others[1] or name not in new or (probe is not None and new[name].probe != probe):
         raise ManifestError(
-            f"{file}: [{name}] is written in a form that cannot be edited in place; nothing was changed.",
+            f"{file}: [{name}] cannot be edited in place; nothing was changed.",
             hint="Give each entry its own [arch.tag] and [arch.tag.probe] headers, together.",
         )

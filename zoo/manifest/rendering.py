@@ -51,5 +51,5 @@ def _key(text: str) -> str:
 
 
 def _string(text: str) -> str:
-    """As JSON has it, but for what TOML reads otherwise: pairs of surrogates, and the control character DEL."""
+    """As JSON, except for what TOML reads differently: pairs of surrogates, and the control character DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""What a manifest says of each trained file: an entry and the values in it, checked on construction."""
+"""The entries of a manifest and their values, checked on construction."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class License(Entry, frozen=True):
-    """SPDX identifiers, or words where there is none, of the code, the weights, the training data."""
+    """SPDX identifiers, or text if there is none, of the code, the weights and the training data."""
 
     code: str = "unknown"
     weights: str = "unknown"
@@ -54,10 +54,10 @@ class Score(Entry, frozen=True):
 
 
 class Tolerance(Entry, frozen=True):
-    """How far outputs may lie from the stated ones: ``atol`` plus ``rtol`` times the largest of their row.
+    """How much outputs may differ from the stated ones: ``atol`` plus ``rtol`` times the largest of their row.
 
-    ``share`` of the elements may lie further off. Sums err in proportion to their terms and not to what
-    is left of them, so a small output among large ones is granted as much as these.
+    A fraction ``share`` of the elements may differ by more. Rounding errors of sums are proportional to their
+    terms, so a small output has the same tolerance as large ones.
     """
 
     rtol: Amount = 0.0
@@ -113,7 +113,7 @@ class Weights(Entry, frozen=True):
 
     ``hub`` is where ``repo/file`` lies when no mirror has it: ``hf`` (the Hugging Face Hub),
     ``embedded:<package>`` (inside an installed package), a directory or any fsspec address.
-    ``num_classes`` is None where nobody says, 0 where the file has no head and the network gives features.
+    ``num_classes`` is None if nobody says, 0 if the file has no head and the network gives features.
     ``params`` and ``macs`` are stated where the file's network has others than the model by default, as
     ``args``, classes or input make it; ``epochs`` is how long it was trained. ``distribution`` is what to
     install for a model that is not Zoo's own.
@@ -151,18 +151,18 @@ class Weights(Entry, frozen=True):
 
     @property
     def path(self) -> str:
-        """Where the file lies within a hub."""
+        """The path of the file within a hub."""
         return f"{self.repo}/{self.file}" if self.repo else self.file
 
     def __post_init__(self) -> None:
         if self.pinned and not self.sha256:
-            raise ValueError("pinned without sha256: say pinned = false where it is not known")
+            raise ValueError("pinned without sha256: set pinned = false if it is unknown")
         if not self.pinned and self.sha256:
-            raise ValueError("sha256 is known, so pinned = false says nothing: leave it out")
+            raise ValueError("sha256 is set, so remove pinned = false")
         if {"", ".", ".."} & set(self.path.split("/")) or "\\" in self.path:
             raise ValueError(f"{self.path!r} must stay inside the hub: no empty, . or .. parts")
         if not self.hub:
-            raise ValueError("hub must not be empty: leave it out for the Hugging Face Hub")
+            raise ValueError("hub must not be empty: remove it to use the Hugging Face Hub")
         if self.args:
             json.dumps(msgspec.to_builtins(self.args, builtin_types=(date, time)), allow_nan=False)
 

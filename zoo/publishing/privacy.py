@@ -49,7 +49,7 @@ def _sentence(text: str) -> str:
 
 
 def _whole(text: str) -> str:
-    """The last part of what is a path from its beginning to its end, perhaps with spaces; empty for all else."""
+    """The last component if the text is a path, perhaps with spaces; empty otherwise."""
     is_path = text.startswith(("/", "~/", "./", "../", "\\\\")) or re.match(r"[A-Za-z]:[\\/]", text)
     return _last_part(text) if is_path and "\n" not in text else ""  # a lone slash has no last part
 

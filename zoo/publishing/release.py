@@ -55,7 +55,7 @@ def prepare(
     """
     parsed = names.parse(name)
     if not parsed.tag:
-        raise SpecError(f"{name!r} has no tag: weights are published as arch.tag.", hint=f"Say --as {name}.TAG")
+        raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
     found = registry.load().find(str(parsed._replace(tag="")))
     given = read(source, found.model)
     weights = folder / WEIGHTS
@@ -70,7 +70,9 @@ def prepare(
     try:
         taken = probe.take(module, info.preprocess)
     except ValueError:
-        raise ProbeError(f"{given.file}: the network's outputs are not all numbers: nothing to publish.") from None
+        raise ProbeError(
+            f"{given.file}: the network's outputs contain NaN or infinity; nothing was published."
+        ) from None
     entry = Weights(
         file=file,
         arch=found.model.name,
@@ -91,7 +93,7 @@ def prepare(
         scores=scores,
         probe=taken,
     )
-    manifest.parse(manifest.render(entry), f"{given.file}, as it describes itself")  # or whoever reads it would fail
+    manifest.parse(manifest.render(entry), f"{given.file}, according to its metadata")  # or whoever reads it would fail
     files, notes = _beside(entry, module, found, given) if with_card else ({}, [])
     return Release(entry, weights, files, notes)
 
@@ -99,14 +101,14 @@ def prepare(
 def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[str, Tensor]:
     bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
-        raise FileFormatError(f"{file}: {len(bad)} tensors hold what is no number: {', '.join(bad[:5])}.")
+        raise FileFormatError(f"{file}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
     if dtype is None:
         return tensors
     kind = getattr(torch, dtype)
     stored = {key: value.to(kind) if _is_large(value) else value for key, value in tensors.items()}
     lost = [key for key, tensor in stored.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if lost:
-        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Leave --dtype out.")
+        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Remove --dtype.")
     return stored
 
 
@@ -157,7 +159,7 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
     files, notes = {}, []
     config = timm_form.describe(module, found.model, entry, entry.preprocess or found.model.preprocess)
     if isinstance(config, str):
-        notes.append(f"config.json is left out: {config}.")
+        notes.append(f"config.json was not written: {config}.")
     else:
         files["config.json"] = _json(config | timm_form.class_names(given.about))
     if given.run is not None:
@@ -165,7 +167,7 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
     if given.log is not None:
         files["log.jsonl"] = given.log
     if not entry.scores:
-        notes.append("No score: nothing was measured. --evaluate DATA measures one.")
+        notes.append("No score. Measure one with --evaluate DATA.")
     here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry
     files["weights.toml"] = manifest.render(here).encode()
     text = card.render(entry, found.model, given.run, [*files, WEIGHTS], notes, _base_model(given.run))
@@ -173,7 +175,7 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
 
 
 def _base_model(run: Run | None) -> str:
-    """The Hugging Face repository of the weights that the training started from, "" where there is none."""
+    """The Hugging Face repository of the weights that the training started from, "" if there is none."""
     start = run.init if run else {}
     try:
         entry = registry.load().find(start.get("weights", "")).weights

@@ -13,7 +13,7 @@ from zoo.publishing.privacy import without_paths
 from zoo.spec import Model
 
 WEIGHTS = "model.safetensors"
-HELD_OUT = "held out from training, measured by zoo train after its last epoch, in bfloat16 where it trained in that"
+HELD_OUT = "held out from training, measured by zoo train after its last epoch, in bfloat16 if it trained in bfloat16"
 
 
 class Images(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ class Images(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run's record as far as it is told of; ``whole`` is all of it."""
+    """The published part of a run record; ``whole`` is the complete record."""
 
     data: dict[str, Images] = {}
     init: dict[str, str] = {}
@@ -42,7 +42,7 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """``about`` is what the file says of itself, without local paths; ``log`` that of a run's directory."""
+    """``about`` is the file's own metadata, without local paths; ``log`` that of a run's directory."""
 
     file: Path
     about: dict[str, Any]
@@ -61,8 +61,8 @@ def read(path: Path, model: Model) -> Source:
         file, logged = path / WEIGHTS, path / "log.jsonl"
         if not file.exists():
             raise TrainingError(
-                f"{path} holds no finished run: {WEIGHTS} is missing.",
-                hint=f"zoo train ... --resume -o {path} finishes one.",
+                f"{path} is not a finished run: {WEIGHTS} is missing.",
+                hint=f"zoo train ... --resume -o {path} finishes it.",
             )
         log = logged.read_bytes() if logged.exists() else None
     elif not path.exists():
@@ -70,8 +70,8 @@ def read(path: Path, model: Model) -> Source:
     about = safetensors_file.metadata(file)
     if not isinstance(about.get("model"), str):
         raise WeightsError(
-            f"{file} does not say which network it holds: it was written neither by zoo train nor by zoo convert.",
-            hint=f"zoo convert {file} {model.name} -o OUT.safetensors describes it.",
+            f"{file} has no metadata about its network: it was not written by zoo train or zoo convert.",
+            hint=f"zoo convert {file} {model.name} -o OUT.safetensors adds the metadata.",
         )
     about = without_paths(about)
     return Source(file, about, _run(file, about), log)
@@ -85,7 +85,7 @@ def held_out(source: Source) -> dict[str, Score]:
     try:
         row = msgspec.json.decode(source.log.splitlines()[-1], type=_Row)
     except msgspec.DecodeError as error:
-        raise TrainingError(f"{source.file.parent / 'log.jsonl'} is not a run's log: {error}.") from None
+        raise TrainingError(f"{source.file.parent / 'log.jsonl'} is not a training log: {error}.") from None
     if row.val_top1 is None:
         return {}
     score = Score(
@@ -106,4 +106,4 @@ def _run(file: Path, about: dict[str, Any]) -> Run | None:
     try:
         return msgspec.structs.replace(msgspec.convert(about["run"], Run), whole=json.loads(json.dumps(about["run"])))
     except msgspec.ValidationError as error:
-        raise WeightsError(f"{file}: its record of the training is not one that zoo train writes: {error}.") from None
+        raise WeightsError(f"{file}: its run record is invalid: {error}.") from None

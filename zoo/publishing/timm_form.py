@@ -21,7 +21,7 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
     try:
         import timm
     except ImportError:
-        return "timm is not installed, so nobody checked whether it could read them"
+        return "timm is not installed, so this was not checked"
     import torch
 
     from zoo.verify import probe
@@ -34,12 +34,12 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
         theirs = timm.create_model(name, num_classes=classes, in_chans=channels)
         theirs.load_state_dict(module.state_dict())
     except Exception as error:  # any of its thousand networks may raise anything
-        return f"timm's {name} does not take these tensors ({str(error).splitlines()[0]})"
+        return f"timm's {name} cannot load these tensors ({str(error).splitlines()[0]})"
     images = probe.picture_input(preprocess)
     with torch.inference_mode():
         ours, got = module.eval()(images), theirs.eval()(images)
     if got.shape != ours.shape or not torch.allclose(got, ours, rtol=1e-4, atol=1e-4 * float(ours.abs().max())):
-        return f"timm's {name} computes something else with these tensors"
+        return f"timm's {name} computes different outputs with these tensors"
     default = theirs.pretrained_cfg or {}
     if preprocess.whitening != "none":
         return "timm does not whiten its input"

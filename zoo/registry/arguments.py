@@ -22,7 +22,7 @@ def of_file(
     for key in undeclared(model, taken):
         allowed = f"{key} may be {model.file_args[key]}" if key in model.file_args else _names(model)
         raise WeightsError(
-            f"{source} sets {key} = {taken[key]!r}, which a weights file of {model.name} may not set.",
+            f"{source} sets {key} = {taken[key]!r}, which weights files of {model.name} are not allowed to set.",
             hint=f"{allowed}. If you trust the file, set it yourself: --arg {key}=VALUE ({key}=VALUE). "
             "The plugin's author can allow it in Model.file_args.",
         )
@@ -50,8 +50,8 @@ def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) 
     known = [parameter.name for parameter in parameters]
     for name in args:
         if name not in known:
-            near = UnknownNameError.of("argument", name, known, hint=f"It takes {', '.join(known)}.")
-            raise UnknownNameError(f"{model.name} takes no argument {name!r}.", hint=near.hint)
+            near = UnknownNameError.of("argument", name, known, hint=f"Arguments: {', '.join(known)}.")
+            raise UnknownNameError(f"{model.name} has no argument {name!r}.", hint=near.hint)
 
 
 def _as_json(value: Any) -> bytes:
@@ -60,4 +60,4 @@ def _as_json(value: Any) -> bytes:
 
 
 def _names(model: Model) -> str:
-    return f"A file may set {', '.join(model.file_args)}" if model.file_args else "A file may set no argument"
+    return f"A file may set {', '.join(model.file_args)}" if model.file_args else "A file cannot set any argument"

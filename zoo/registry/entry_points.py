@@ -27,12 +27,12 @@ def discover() -> Iterator[PluginRow]:
     for row in sorted(rows, key=lambda row: (names.natural(row.name), not row.is_builtin)):
         rivals = [other for other in rows if other.name == row.name and other is not row]
         if row.name in without:
-            row.refuse("disabled", f"{WITHOUT} names it")
+            row.refuse("disabled", f"listed in {WITHOUT}")
         elif only and row.name not in only:
-            row.refuse("disabled", f"{ONLY} does not name it")
+            row.refuse("disabled", f"not listed in {ONLY}")
         elif rivals and not row.is_builtin:
             of = ", ".join(sorted(other.distribution for other in rivals))
-            row.refuse("set aside", f"{of} has a plugin {row.name!r} too: uninstall one of them")
+            row.refuse("set aside", f"{of} also has a plugin {row.name!r}: uninstall one of them")
         elif row.status == "ok":
             row.load()
         yield row
@@ -50,7 +50,7 @@ def _announced() -> Iterator[PluginRow]:
             damage = ""
         except Exception as error:  # not UTF-8, or no entry points: the standard library raises what it runs into
             text = getattr(error, "object", GROUP.encode())
-            if GROUP.encode() not in text:  # nor does it speak of plugins
+            if GROUP.encode() not in text:  # it has no plugins
                 continue
             found, damage = [], f"its entry_points.txt cannot be read: {error}"
         # Its metadata says the name too, but is parsed as an e-mail: too slow for every command.
@@ -79,4 +79,4 @@ def _warn_of_unknown(asked: dict[str, set[str]], known: set[str]) -> None:
 
             near = get_close_matches(name, known, n=1)
             guess = f"; did you mean {near[0]}?" if near else ""
-            log.warning("%s names %r, but no plugin of that name is installed%s", variable, name, guess)
+            log.warning("%s names %r, but no such plugin is installed%s", variable, name, guess)

@@ -14,7 +14,7 @@ from zoo.spec.checked import Spec
 def asked_by(entry_point: importlib.metadata.EntryPoint) -> int | None:
     """The version of the contract that a module which fails at import asks for, as its text says it.
 
-    What a newer contract has may be what it failed at, so that there is no plugin to ask. None where the
+    What a newer contract has may be what it failed at, so that there is no plugin to ask. None if the
     text holds no ``Plugin(..., api=NUMBER)``.
     """
     try:

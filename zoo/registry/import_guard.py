@@ -62,7 +62,7 @@ def failure(name: str, identity: str) -> str:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # BlockingIOError: it is being imported now
             said = json.load(stream)
             if said["identity"] == identity:
-                return str(said["reason"] or "the last process that imported it ended there: it exited or crashed")
+                return str(said["reason"] or "the last process that imported it exited or crashed during the import")
     return ""
 
 
@@ -110,7 +110,7 @@ def _conclude(note: "tuple[int, Path] | None", identity: str, reason: str) -> No
 
 @contextlib.contextmanager
 def _limited() -> Iterator[None]:
-    """Raises :class:`TookTooLong` after ``PATIENCE``, where signals can; a timer of the caller's stays as it is."""
+    """Raises :class:`TookTooLong` after ``PATIENCE``, if signals can; a timer of the caller's stays as it is."""
     before = signal.getitimer(signal.ITIMER_REAL)[0] if hasattr(signal, "setitimer") else 0.0
     is_possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if not is_possible or 0 < before <= PATIENCE:

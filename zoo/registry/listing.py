@@ -1,4 +1,4 @@
-"""What there is to create: answered without torch."""
+"""What can be created, listed without torch."""
 
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple

@@ -55,7 +55,7 @@ class PluginRow:
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"while plugin {self.name!r} ({self._entry_point.value}, of {self.distribution}) was imported; "
-                f"ZOO_DISABLE_PLUGINS={self.name} leaves it out"
+                f"ZOO_DISABLE_PLUGINS={self.name} disables it"
             ) from None
         except BaseException as error:  # sys.exit at import is a BaseException too
             from zoo.registry import import_failure
@@ -71,11 +71,11 @@ class PluginRow:
         if value.api > API:
             return self._set_aside(value.api)
         if value.name != self.name:
-            return self.refuse("broken", f"its entry point is called {self.name!r}, the plugin {value.name!r}")
+            return self.refuse("broken", f"its entry point is named {self.name!r}, the plugin {value.name!r}")
         self.plugin = value
         if not had_torch and "torch" in sys.modules:
             self.status = "slow"
-            self.reason = f"importing {self._entry_point.module} imports torch, which every command waits for"
+            self.reason = f"importing {self._entry_point.module} imports torch, which slows down every command"
         return None
 
     def _import(self) -> Any:
@@ -86,7 +86,7 @@ class PluginRow:
 
             identity = self._identity()
             if failure := import_guard.failure(self.name, identity):
-                raise PluginError(f"{failure}; zoo plugins {self.name} tries it again")
+                raise PluginError(f"{failure}; zoo plugins {self.name} tries again")
             with import_guard.watched(self.name, identity):
                 return self._entry_point.load()
 
@@ -141,7 +141,7 @@ class PluginRow:
     def weights(self) -> dict[str, tuple[Weights, ...]]:
         """The plugin's weights by architecture, its manifests' first; raises :class:`ManifestError`.
 
-        What a manifest says of weights of a collection replaces what the collection says.
+        A manifest entry for weights of a collection replaces the collection's own.
         """
         if self.plugin is None:
             return {}
@@ -152,7 +152,7 @@ class PluginRow:
                 if entry.arch not in found:
                     raise ManifestError(f"{file}: [{entry.name}]: plugin {self.name!r} has no model {entry.arch!r}")
                 if entry.tag in found[entry.arch]:
-                    raise ManifestError(f"{file}: [{entry.name}] is given twice")
+                    raise ManifestError(f"{file}: [{entry.name}] is defined twice")
                 found[entry.arch][entry.tag] = entry
         for entry in self._collected[1] if self.is_collection else ():
             found[entry.arch].setdefault(entry.tag, entry)
@@ -160,7 +160,7 @@ class PluginRow:
 
     @cached_property
     def _collected(self) -> tuple[dict[str, Model], tuple[Weights, ...]]:
-        """What the plugin's collection holds; where that cannot be had, the plugin is ``broken``."""
+        """The contents of the plugin's collection; if they cannot be read, the plugin is ``broken``."""
         assert self.plugin is not None
         target = self.plugin.collection
         try:
@@ -170,7 +170,7 @@ class PluginRow:
             strange = [name for name in models if not name.startswith(f"{self.name}/")]
             strange += [entry.name for entry in weights if entry.arch not in models]
             if strange:
-                raise ValueError(f"{strange[0]!r} is none of {self.name}/...")
+                raise ValueError(f"{strange[0]!r} does not begin with {self.name}/")
         except Exception as error:  # a plugin's code may raise anything
             reason = f"its collection {target} raised {type(error).__name__}: {error}"
             self.refuse("broken", reason)

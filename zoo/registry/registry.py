@@ -26,7 +26,7 @@ from zoo.spec import Model, Plugin
 
 
 class Found(NamedTuple):
-    """What a name stands for; ``weights`` is None where the name has no tag."""
+    """What a name stands for; ``weights`` is None if the name has no tag."""
 
     row: PluginRow
     plugin: Plugin
@@ -83,7 +83,7 @@ class Registry:
     def find(self, text: str, *, distribution: str = "") -> Found:
         """What ``text`` stands for; ``distribution`` is the one that a file or an entry says has it.
 
-        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` where
+        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` if
         several third parties claim a short name.
         """
         try:
@@ -96,7 +96,9 @@ class Registry:
         except UnknownNameError as error:
             local = (one.weights.distribution for one in self._local.get(name.arch, ()))
             if of := distribution or next(filter(None, local), ""):
-                error.hint = f"It is said to be of the distribution {of!r}. If you trust that: pip install {of}"
+                error.hint = (
+                    f"It needs the distribution {of!r}, according to its manifest. If you trust that: pip install {of}"
+                )
             raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
@@ -108,7 +110,7 @@ class Registry:
         tags = {weights.tag: weights for weights in self.weights_of(found.row, found.model)}
         if tag not in tags:
             known = [f"{arch}.{other}" for other in tags]
-            hint = f"It has {', '.join(known)}." if known else f"No weights are known for {arch}."
+            hint = f"Tags: {', '.join(known)}." if known else f"There are no weights for {arch}."
             raise UnknownNameError.of("weights", f"{arch}.{tag}", known, hint=hint)
         return found._replace(weights=tags[tag])
 
@@ -125,7 +127,7 @@ class Registry:
         return own + tuple(weights for weights in extra if weights.tag not in taken)
 
     def folder_of(self, weights: Weights) -> str:
-        """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty where a plugin's does."""
+        """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty if a plugin's does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
 
     def distribution_of(self, model: Model) -> str:
@@ -158,7 +160,7 @@ class Registry:
             raise self._unknown(name.arch)
         if len(owners) > 1 and not owners[0][0].is_builtin:
             candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
-            raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Say {candidates}.")
+            raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Use {candidates}.")
         return owners[0]
 
     def _unknown(self, arch: str) -> UnknownNameError:
@@ -174,7 +176,7 @@ class Registry:
             error.hint = f"Plugin {own[0].name!r} is {own[0].status}: {own[0].reason}. zoo plugins shows all."
         elif unusable:
             said = ", ".join(f"{row.name} ({row.status})" for row in unusable)
-            error.hint += f" Plugins that cannot be used may have it: {said}; zoo plugins says why."
+            error.hint += f" It may be part of a plugin that cannot be used: {said}; zoo plugins says why."
         return error
 
     def _guess(self, text: str) -> None:
@@ -219,7 +221,7 @@ def clear() -> None:
 def _local_weights() -> dict[str, tuple[Described, ...]]:
     """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
 
-    Their files lie in that directory, or else where the entry says. They add names and never replace any:
+    Their files are in that directory, or else at the entry's hub. They add names and never replace any:
     a mirror is not trusted to say what a known name means. Of two directories the first decides.
     """
     found: dict[str, dict[str, Described]] = {}
@@ -230,14 +232,14 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
             try:
                 entries = manifest.read(file)
             except ManifestError as error:  # as of a plugin: it must not take the others along
-                _warn("%s is left out: %s", address, error)
+                _warn("%s is skipped: %s", address, error)
                 continue
             for entry in entries:
                 if (entry.hub == "hf" and not entry.revision) or (folder / entry.path).is_file():
                     entry = msgspec.structs.replace(entry, hub=address)
                 first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
                 if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
-                    _warn("%s: %s is ignored, %s describes other bytes first", address, entry.name, first.folder)
+                    _warn("%s: %s is ignored, %s defines other bytes first", address, entry.name, first.folder)
     return {arch: tuple(tags.values()) for arch, tags in found.items()}
 
 

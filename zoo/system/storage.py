@@ -37,7 +37,7 @@ def beside(file: Path) -> Iterator[BinaryIO]:
 def replace(file: Path, data: bytes) -> None:
     """Writes ``data`` beside ``file`` and moves it into place once it is on the disk.
 
-    Raises :class:`StorageError` where that cannot be done; ``file`` stays as it was then.
+    Raises :class:`StorageError` if that cannot be done; ``file`` stays as it was then.
     """
     with explained(file, len(data)), beside(file) as stream:
         stream.write(data)
@@ -75,8 +75,8 @@ def refuse_links(root: Path, path: Path) -> None:
         if place == root:
             return
         if place.is_symlink():
-            hint = f"Remove it, or name the folder that it points to: {place.resolve()}."
-            raise StorageError(f"{place} is a symbolic link, which is not written through.", hint=hint)
+            hint = f"Remove it, or use the folder that it points to: {place.resolve()}."
+            raise StorageError(f"{place} is a symbolic link; Zoo does not write through links.", hint=hint)
 
 
 def discard_parts(file: Path) -> None:
@@ -105,17 +105,17 @@ def _needed(file: Path, size: int, error: OSError) -> str:
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = next(folder for folder in file.absolute().parents if folder.exists())
-        return f"It takes {size:,} bytes, {disk_usage(place).free:,} are free there. Make room."
+        return f"It takes {size:,} bytes, but only {disk_usage(place).free:,} are free. Free some space."
     if error.errno == errno.EFBIG:
-        return f"It takes {size:,} bytes, more than a file may have here. Raise the limit (ulimit -f)."
+        return f"It takes {size:,} bytes, more than the file size limit. Raise the limit (ulimit -f)."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Give yourself write permission there, or choose another place."
+        return "Check the permissions, or choose another folder."
     return ""
 
 
 def cache_folder() -> Path:
     """The folder of Zoo's cache, from the environment at every call."""
     if chosen := os.environ.get("ZOO_CACHE"):
-        return Path(os.path.expanduser(chosen))  # Path's own raises where there is no such user
+        return Path(os.path.expanduser(chosen))  # Path's own raises if there is no such user
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "zoo"

@@ -57,7 +57,7 @@ def evaluate(
     require_classes(model)
     data = data or info.classes
     if not data:
-        raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
+        raise DataError(f"{info.name} does not name a data set.", hint="Set one with --data NAME (data=NAME).")
     images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
     evaluation.check_classes(model, images)
     _warn_of_training_images(info, images)
@@ -86,7 +86,7 @@ def train(
     it. ``output`` is the run's directory; its ``model.safetensors`` holds the trained network and the
     record of the run. ``run_options`` go to ``zoo.training.Run``.
 
-    ``resume`` goes on with the run that ``output`` holds. The run knows all else: what is given besides must
+    ``resume`` continues the run in ``output``. The run has all other arguments: those that are given must
     be what it was started with, but for ``settings["epochs"]``, which makes it longer or shorter.
     """
     from zoo import data as datasets
@@ -107,12 +107,12 @@ def train(
     found = registry.load().find(name)
     if found.weights is not None:
         raise WeightsError(
-            f"Training {name} would start from new weights, not from these.",
-            hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
+            f"Training {name} would start from random weights, not from these.",
+            hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {found.model.name}.",
         )
     if undeclared := arguments.undeclared(found.model, args or {}):
         log.warning(
-            "%s: a file of its weights cannot set %s: give it again (--arg) whenever you load the trained network",
+            "%s: a weights file cannot set %s: pass it again (--arg) whenever you load the trained network",
             name,
             ", ".join(undeclared),
         )
@@ -151,7 +151,7 @@ def validation_images(data: str | Path) -> "ImageSet | None":
 def _own_recipe(
     model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
 ) -> dict[str, Any] | None:
-    """The recipe for images of one's own, if nobody knows them by name and ``model`` is trained as most are."""
+    """The recipe for the user's own images, if ``model`` uses the default training hook."""
     from zoo.data.sizes import training_images as known
     from zoo.training.choice import for_own_images
 
@@ -217,7 +217,7 @@ def _warn_of_training_images(info: "ModelInfo", images: "ImageSet") -> None:
     except (WeightsError, LookupError, TypeError):
         return  # of another origin
     where = f"{images.name}/{images.split}" if images.split != "all" else f"{images.name}, which has no splits"
-    log.warning("%s was trained on images of %s: the score says little of others", info.name, where)
+    log.warning("%s was trained on images of %s: the score does not generalise to other images", info.name, where)
 
 
 def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ OPEN = ("hook_args", "optimizer_args")
 """Tables whose keys are not a recipe's to know."""
 
 OUTSIDE = ("models", "data", "expected")
-"""What a table says about its recipe, which is no part of it."""
+"""Information about a recipe in its table that is not part of the recipe."""
 
 OWN = "own_images"
 """The recipe for images that no other is meant for."""
@@ -51,7 +51,7 @@ def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
         raise RecipeError(f"Recipes {plugin.recipes!r} of plugin {plugin.name!r} cannot be read: {error}") from None
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise RecipeError(f"{plugin.recipes}: {name} = {table!r} stands outside a table: expected [recipe] tables.")
+            raise RecipeError(f"{plugin.recipes}: {name} = {table!r} is outside of a table, expected [recipe] tables.")
     return tables
 
 
@@ -69,7 +69,7 @@ def choose(
     ``settings`` maps fields (``lr``, ``augment.flip``) to values; a string is read as a TOML value.
     ``own`` is the table for images that no recipe is meant for, if they may be trained on all the same.
     Raises :class:`UnknownNameError` for a name that no table has and :class:`RecipeError` for a
-    field or value that is not valid, or where no table is meant for the model and data.
+    field or value that is not valid, or if no table is meant for the model and data.
     """
     model = model if isinstance(model, str) else model.name
     tables = {DEFAULT: {}, **read(plugin)}
@@ -80,8 +80,8 @@ def choose(
     name = name or default(tables, model, data) or (OWN if own is not None else None)
     if name is None:
         raise RecipeError(
-            f"No recipe of {plugin.name} is meant for {model} on {data!r}.",
-            hint=f"Choose one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
+            f"No recipe of {plugin.name} matches {model} on {data!r}.",
+            hint=f"Select one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
         )
     return resolve(name, tables[name], settings)
 
@@ -99,7 +99,7 @@ def for_own_images(
     augment: dict[str, Any] = {"flip": has_colour}
     augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": [0.35, 1.0]}}
     return {
-        "note": "For images of one's own, which no recipe of the family is meant for.",
+        "note": "For your own images, if no recipe of the family matches them.",
         "epochs": 60,
         "batch_size": batch_size,
         "lr": 0.1 * batch_size / 128 * (0.1 if is_trained else 1),
@@ -156,7 +156,7 @@ def _shorten_warmup(name: str, fields: dict[str, Any]) -> None:
     epochs, warmup = fields["epochs"], fields.get("warmup_epochs", 0)
     if isinstance(epochs, int) and isinstance(warmup, int | float) and warmup >= epochs > 0:
         fields["warmup_epochs"] = epochs / 2
-        log.warning("Recipe %s: warmup_epochs = %g becomes %g for epochs = %d", name, warmup, epochs / 2, epochs)
+        log.warning("Recipe %s: warmup_epochs = %g reduced to %g for epochs = %d", name, warmup, epochs / 2, epochs)
 
 
 def read_value(text: Any) -> Any:

@@ -48,7 +48,7 @@ EVERY = 30.0
 
 
 class Lines(Silent):
-    """A line an epoch on standard error, and one every half minute of a long one: for logs and pipes."""
+    """One line per epoch on standard error, and one every half minute during long epochs: for logs and pipes."""
 
     def __init__(self) -> None:
         self._epochs = self._steps = 0

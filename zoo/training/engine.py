@@ -54,13 +54,13 @@ def train(
     with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
     an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
     ``hook_args`` is the struct that the caller reads from the recipe's ``hook_args``; by default they must be empty.
-    Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
+    Runs on a GPU if there is one, unless ``device`` says otherwise; in all processes that a launcher
     started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
     epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
     and number of threads and processes. On Ctrl-C or SIGTERM the step in hand is finished (on a GPU,
     some twenty more) and a checkpoint written before KeyboardInterrupt leaves, in every process.
 
-    Raises :class:`TrainingError` where the run's directory does not suit or the loss stops being a
+    Raises :class:`TrainingError` if the run's directory does not suit or the loss stops being a
     number; then the last checkpoint stays.
     """
     run.check()
@@ -135,15 +135,15 @@ class _Engine:
         self.settle_every = 1 if device.type == "cpu" else 20
 
     def resume(self) -> None:
-        """Puts everything where the run's checkpoint left it; at the beginning where there is none."""
+        """Restores everything from the run's checkpoint; starts at the beginning if there is none."""
         if self.run.resume and self.run.checkpoint.exists():
             position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer, self.batches.steps)
             self.epoch, self.step, self.best = position.epoch, position.step, dict(position.best)
             self.meter = Meter(self.processes, **msgspec.structs.asdict(position.meter))
             if self.run.former_epochs is not None and self.processes.is_first:
                 log.warning(
-                    "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "
-                    "of that length, %.3g next",
+                    "Extending the run after epoch %d: %d epochs instead of %d, with the learning rate of the longer "
+                    "schedule, %.3g next",
                     self.epoch,
                     self.recipe.epochs,
                     self.run.former_epochs,
@@ -151,9 +151,9 @@ class _Engine:
                 )
         if not self.processes.agree(self.epoch, self.step):
             raise TrainingError(
-                f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "
+                f"The processes read different checkpoints in {self.run.directory}: number {self.processes.rank} "
                 f"that of {self.epoch} epochs and {self.step} steps.",
-                hint="Put the run's directory where all machines see the same files.",
+                hint="Put the run directory on a file system that all machines share.",
             )
         self.run.rewind(self.epoch)
 
@@ -186,7 +186,7 @@ class _Engine:
             return
         if self.best:
             self.model.load_state_dict(safetensors_file.read(self.run.best))
-            said = f"The network of epoch {self.best['epoch']:g} is kept: validation {self.best['top1']:.2f}%"
+            said = f"The network of epoch {self.best['epoch']:g} is saved: validation {self.best['top1']:.2f}%"
             self.run.display.announce(said)
         elif self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())

@@ -19,7 +19,7 @@ _number = itertools.count()
 
 
 class Events:
-    """A new file of events in ``directory``, which hides what earlier ones there say of steps from ``first`` on."""
+    """A new file of events in ``directory``, which hides the events of earlier files from step ``first`` on."""
 
     def __init__(self, directory: Path, first: int) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog

@@ -42,7 +42,7 @@ def architecture(weights: str | Path) -> str:
     named = safetensors_file.metadata(Path(weights)).get("model")
     if not isinstance(named, str):
         raise WeightsError(
-            f"{weights} does not say which network it is of.", hint=f"Name it: zoo train MODEL --init {weights}"
+            f"{weights} does not name its model.", hint=f"Name the model: zoo train MODEL --init {weights}"
         )
     return named
 
@@ -50,7 +50,7 @@ def architecture(weights: str | Path) -> str:
 def find(weights: str | Path, model: Model) -> Source:
     """The local file of ``weights``, fetched where need be; an ``arch`` alone means its default ones.
 
-    Raises :class:`WeightsError` where they are not of ``model``.
+    Raises :class:`WeightsError` if they are not of ``model``.
     """
     if _is_file(weights):
         safetensors_file.metadata(Path(weights))  # there, and safetensors
@@ -68,7 +68,7 @@ def find(weights: str | Path, model: Model) -> Source:
 def build(
     source: Source, model: Model, images: ImageSet | ImageStream, args: Mapping[str, Any]
 ) -> tuple[nn.Module, ModelInfo]:
-    """The network of ``model`` with these weights, and what there is to know of it once it is trained anew.
+    """The network of ``model`` with these weights, and its ``zoo_info`` after fine-tuning.
 
     ``args`` change what it is built with. The stem is adapted to the channels of ``images``. The head
     is kept where the weights know their classes, and newly initialised otherwise; a warning says so.
@@ -86,15 +86,15 @@ def build(
 
 
 def check_whitening(module: nn.Module, preprocess: Preprocess, recipe: Recipe) -> None:
-    """Raises :class:`RecipeError` where the weights' own whitening does not suit what ``recipe`` makes of images."""
+    """Raises :class:`RecipeError` if the weights' own whitening does not suit what ``recipe`` makes of images."""
     if preprocess.whitening == "none" or recipe.normalize == "zca":
         return
     mean = module.get_submodule("whitening").get_buffer("mean")
     if recipe.normalize != "model" or tuple(mean.shape) != preprocess.input_size:
         raise RecipeError(
-            f"The weights whiten images {tuple(mean.shape)} themselves; the recipe gives them "
+            f"The weights contain whitening for images {tuple(mean.shape)}, but the recipe has "
             f"{preprocess.input_size}, normalize = {recipe.normalize!r}.",
-            hint="Fit whitening anew (--set normalize=zca), or keep it: --set normalize=model, at its input size.",
+            hint="Fit whitening again (--set normalize=zca), or keep it: --set normalize=model, at its input size.",
         )
 
 

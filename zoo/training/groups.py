@@ -20,7 +20,7 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
 
     A pattern is the name of a submodule or parameter, a shell pattern of such names, or ``backbone``
     for all outside the model's declared head. Raises :class:`RecipeError` for a pattern that names
-    nothing, or where nothing is left to learn.
+    nothing, or if nothing is left to learn.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -36,14 +36,14 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
         learned.requires_grad_(False)
     if patterns and not any(parameter.requires_grad for parameter in parameters.values()):
         raise RecipeError(
-            f"freeze = {list(patterns)} leaves nothing to learn.",
-            hint=f"--freeze {BACKBONE} leaves the head (freeze = [{BACKBONE!r}]).",
+            f"freeze = {list(patterns)} freezes all parameters.",
+            hint=f"--freeze {BACKBONE} freezes all but the head (freeze = [{BACKBONE!r}]).",
         )
     return frozen
 
 
 def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
-    """Groups whose learning rate falls by ``recipe.layer_decay`` a stage from the head down; None where it is 1.
+    """Groups whose learning rate falls by ``recipe.layer_decay`` a stage from the head down; None if it is 1.
 
     The schedule multiplies its rate by a group's ``lr_scale``. As in timm, what a network names in
     ``no_weight_decay()`` does not decay, nor do biases and norms where the recipe says so.
@@ -77,7 +77,7 @@ def _levels(model: nn.Module) -> dict[str, int]:
     """
     row = _row(model, "layer_decay")
     if not row.stages:
-        raise RecipeError(f"layer_decay: {row.name} declares no stages to decay by.", hint="Leave layer_decay at 1.")
+        raise RecipeError(f"layer_decay: {row.name} declares no stages.", hint="Set layer_decay to 1.")
     places: dict[str, int] = {}
     following = 0
     for owner, module in model.named_modules():
@@ -112,8 +112,8 @@ def _row(model: nn.Module, wish: str) -> Model:
     info = getattr(model, "zoo_info", None)
     if info is None:
         raise RecipeError(
-            f"{wish} needs to know head and stages, and this {type(model).__name__} was not made by Zoo.",
-            hint="Make it with zoo.create, or name its submodules (freeze) or its groups (parameter_groups).",
+            f"{wish} needs the head and stages of the model, but this {type(model).__name__} was not created by Zoo.",
+            hint="Create it with zoo.create, or name its submodules (freeze) or its groups (parameter_groups).",
         )
     row: Model = info.model
     return row
@@ -122,5 +122,5 @@ def _row(model: nn.Module, wish: str) -> Model:
 def _names_nothing(pattern: str, model: nn.Module, names: list[str]) -> RecipeError:
     near = get_close_matches(pattern, [BACKBONE, *names], n=3)
     parts = ", ".join([BACKBONE, *(name for name, _ in model.named_children())])
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {parts}, and what lies in them."
-    return RecipeError(f"freeze = {pattern!r} names no part of this {type(model).__name__}.", hint=hint)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Available: {parts} and their submodules."
+    return RecipeError(f"freeze = {pattern!r} does not match any part of this {type(model).__name__}.", hint=hint)

@@ -40,7 +40,7 @@ def split(images: ImageSet | ImageStream, recipe: Recipe, held_out: ImageSet | N
         return TrainingData(images, held_out)
     if isinstance(images, ImageStream):
         raise RecipeError(
-            f"validation = {recipe.validation}: no images can be held out of {images.name}, which is read as a stream.",
+            f"validation = {recipe.validation}: {images.name} is a stream, so images cannot be held out.",
             hint="Use validation=0, and score the network on another split: zoo evaluate --split.",
         )
     return TrainingData(*hold_out(images, recipe.validation, recipe.seed))
@@ -61,7 +61,7 @@ def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Pr
     if recipe.normalize != "model":
         if pixels is None:
             raise DataError(
-                f"normalize = {recipe.normalize!r} needs images of one size in memory; those of {images.name} are not.",
+                f"normalize = {recipe.normalize!r} needs images of one size in memory, unlike those of {images.name}.",
                 hint="Use normalize=model.",
             )
         zeros, ones = (0.0,) * images.channels, (1.0,) * images.channels
@@ -149,8 +149,8 @@ def batches(
     """The batches of ``images`` that this one of ``processes`` gets."""
     if recipe.augment.redraw and (isinstance(images, ImageStream) or images.redraw is None):
         raise RecipeError(
-            f"augment.redraw: {images.name} does not draw its images at random, so there are no others to draw.",
-            hint="Leave it out: --set augment.redraw=false.",
+            f"augment.redraw: {images.name} is not a data set of randomly distorted images.",
+            hint="Disable it: --set augment.redraw=false.",
         )
     if isinstance(images, ImageStream):
         return StreamedBatches(images, recipe, preprocess, device, processes)
@@ -158,7 +158,7 @@ def batches(
 
 
 def _resident(pixels: Tensor | None, preprocess: Preprocess, device: torch.device) -> Tensor | None:
-    """All ``pixels`` at the network's input size on the device; None where that is not to be had."""
+    """All ``pixels`` at the network's input size on the device; None if that is not possible."""
     if pixels is None or len(pixels) * math.prod(preprocess.input_size) > MAX_RESIDENT_BYTES:
         return None
     return _fitted(pixels, preprocess).to(device)

@@ -15,9 +15,9 @@ from zoo.training.recipe import Expectation, Recipe
 class Row(msgspec.Struct, frozen=True):
     """A recipe for a model and a data set, and what it gave there, if that is known.
 
-    ``model`` and ``data`` are patterns where nothing is known of any one in particular. ``pflop`` is
+    ``model`` and ``data`` are patterns if there is no score for a particular model and data set. ``pflop`` is
     10^15 operations of the whole training: three times those of a forward pass, two a multiply-add,
-    at the recipe's input size; None where the model or the data set does not say enough.
+    at the recipe's input size; None if the model or the data set does not say enough.
     """
 
     family: str
@@ -60,7 +60,7 @@ def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
 
 
 def _known(table: Mapping[str, Any], given: list[Expectation]) -> Iterator[tuple[str, str, Expectation | None]]:
-    """The models and data sets of what is expected; where nothing is, those that the table is meant for."""
+    """The models and data sets of the expected scores; if there are none, the patterns of the table."""
     for expected in given:
         yield expected.model, expected.data, expected
     if not given:

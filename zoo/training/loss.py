@@ -16,7 +16,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
     def forward(self, output: Any, labels: Tensor) -> Tensor:
         if not isinstance(output, Tensor):
             raise TrainingError(
-                f"In training the network gives {len(output)} outputs, and cross-entropy is learnt from one.",
-                hint="Build it without auxiliary classifiers, or give zoo.training.train a criterion.",
+                f"In training the network has {len(output)} outputs, but cross-entropy expects one.",
+                hint="Build it without auxiliary classifiers, or pass a criterion to zoo.training.train.",
             )
         return super().forward(output, labels)

@@ -7,7 +7,7 @@ from zoo.errors import TrainingError
 from zoo.system.distributed import Processes
 
 DIVERGED = (
-    "The last checkpoint, if there is one, is from before it. Start again with a lower lr, a longer warm-up "
+    "The last checkpoint, if any, is from before that. Start again with a lower lr, a longer warm-up "
     "(warmup_epochs) or clip_grad=1."
 )
 """What to do where numbers stopped being numbers."""
@@ -58,5 +58,5 @@ class Meter:
         return float(losses[-1])
 
     def state(self) -> dict[str, float]:
-        """What the constructor takes to go on from here."""
+        """The constructor's argument to continue from here."""
         return {"loss": self.loss, "correct": self.correct, "seen": self.seen, "seconds": self.seconds}

@@ -16,11 +16,11 @@ class Portion(NamedTuple):
 
 
 def portion(images: int, recipe: Recipe, processes: Processes) -> Portion:
-    """This process's portion of so many ``images``; raises :class:`RecipeError` where one is too small to train on."""
+    """This process's portion of ``images``; raises :class:`RecipeError` if one is too small to train on."""
     size = min(recipe.batch_size, images)
     if size // processes.count < recipe.accumulate:  # the smallest share, so that all processes refuse alike
         raise RecipeError(
-            f"A batch of {size} images cannot be shared by {processes.count} processes "
+            f"A batch of {size} images cannot be divided among {processes.count} processes "
             f"in {recipe.accumulate} pieces each.",
             hint="Raise batch_size, or start fewer processes.",
         )

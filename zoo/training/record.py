@@ -57,7 +57,7 @@ class Record(msgspec.Struct, frozen=True):
     cpu: dict[str, str] = {}
     gpu: str = ""
     source: dict[str, str] = {}
-    """Where data and initial weights lie; only in a run's directory, since it names folders of this machine."""
+    """The paths of data and initial weights; only in a run directory, since they are paths of this machine."""
     code: str = ""
     earlier: list[dict[str, Any]] = []
     """How parts of the run were computed before it was resumed, if not as the rest: what was different there."""
@@ -99,15 +99,15 @@ def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, s
 def read(document: Mapping[str, Any], where: object) -> Record:
     """The record that ``document`` holds; ``where`` it stands is for the error.
 
-    Raises :class:`TrainingError` where it lacks the model, the recipe or the fingerprint of the training
-    images, or where this Zoo does not know what it says.
+    Raises :class:`TrainingError` if it lacks the model, the recipe or the fingerprint of the training
+    images, or if this Zoo does not know what it says.
     """
     try:
         record = msgspec.convert(document, Record)
     except msgspec.ValidationError as error:
         raise _unusable(where, str(error)) from None
     if "train" not in record.data:
-        raise _unusable(where, "data: nothing about the training images")
+        raise _unusable(where, "data: missing, so the training images are unknown")
     return record
 
 
@@ -135,7 +135,7 @@ def images_of(data: TrainingData) -> dict[str, Images]:
 def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[str, Any]:
     """Where and with what it is computed: the parts that ``zoo.training.run.PLACE`` names.
 
-    ``requires`` are the libraries that the family uses besides.
+    ``requires`` are additional libraries of the family.
     """
     used = [library for requirement in requires for library in _distributions(requirement.module)]
     found = [_version_of(name) for name in ("timm", *used)]
@@ -151,7 +151,7 @@ def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[st
 
 
 def differences(then: Record, now: Record) -> list[Difference]:
-    """What two runs were not computed with, or on, alike; empty where a record does not say."""
+    """What two runs were not computed with, or on, alike; empty if a record does not say."""
     pairs: list[tuple[str, Any, Any]] = []
     for name in dict.fromkeys([*then.versions, *now.versions]):
         pairs.append((name, then.versions.get(name, ""), now.versions.get(name, "")))
@@ -179,7 +179,7 @@ def other_images(then: Mapping[str, Images], now: Mapping[str, Images]) -> list[
 def _named(images: Images | None) -> str:
     if images is None:
         return "none"
-    return f"{images}, some of their files {images.files}" if images.files else str(images)
+    return f"{images}, some file hashes {images.files}" if images.files else str(images)
 
 
 def cpu_name(file: Path = Path("/proc/cpuinfo")) -> str:
@@ -251,6 +251,6 @@ def _fingerprint(images: ImageSet | ImageStream) -> str:
 
 def _unusable(where: object, why: str) -> TrainingError:
     return TrainingError(
-        f"{where} cannot be trained again from its run record: {why}.",
-        hint="A record needs model, recipe, and name, split, n and fingerprint of data.train.",
+        f"{where} cannot be reproduced from its run record: {why}.",
+        hint="A run record needs model, recipe, and name, split, n and fingerprint of data.train.",
     )

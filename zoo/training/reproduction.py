@@ -35,7 +35,7 @@ Outcome = Literal["file", "tensors", "score", "different"]
 
 
 class Reproduction(msgspec.Struct, frozen=True):
-    """What became of weights that were trained again.
+    """The result of training weights again.
 
     ``outcome`` is ``file`` (the new tensors with the original's record make the very same file),
     ``tensors`` (they are the same to the bit, their file is not), ``score`` (the original's score lies
@@ -79,8 +79,8 @@ def reproduce(
     Takes as many threads as the run had, and its device unless ``device`` says otherwise; warns where
     that cannot be. ``run_options`` go to ``zoo.training.Run``; ``resume`` goes on after an interruption.
 
-    Raises :class:`TrainingError` where there is no record to train from, and :class:`DataError` before
-    training where the images are not those of the record, unless ``allow_other_data``.
+    Raises :class:`TrainingError` if there is no record to train from, and :class:`DataError` before
+    training if the images are not those of the record, unless ``allow_other_data``.
     """
     from zoo import training
     from zoo.loading import safetensors_file
@@ -88,7 +88,9 @@ def reproduce(
 
     held = find_record.find(name)
     if held.file.resolve().parent == Path(output).resolve():
-        raise TrainingError(f"{output} holds {held.file.name} itself.", hint="Choose another directory (-o DIR).")
+        raise TrainingError(
+            f"{output} is the directory of {held.file.name} itself.", hint="Choose another directory (-o DIR)."
+        )
     then = record.read(held.about["run"], held.name)
     prepared = _images(then, data, allow_other_data)
     args = arguments.of_file(held.model, then.args, held.name)
@@ -101,8 +103,8 @@ def reproduce(
         trained = by_name.carry_out(held.model, prepared, then.recipe, run, args=args, source=source, device=place)
     if run.is_paused:
         raise TrainingError(
-            f"{held.name} is trained in part: there is nothing to compare yet.",
-            hint=f"Go on with --resume -o {run.directory} (resume=True).",
+            f"{held.name} is an unfinished run, so there is nothing to compare yet.",
+            hint=f"Continue with --resume -o {run.directory} (resume=True).",
         )
     now = record.read(safetensors_file.metadata(run.model)["run"], run.model)
     return _judge(held, trained, run.model, record.differences(then, now), data or prepared.train.name)
@@ -119,17 +121,17 @@ def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> 
         held_out = by_name.validation_images(data or then.data["train"].name) if has_own else None
     except UnknownNameError as error:
         raise DataError(
-            f"It was trained on {then.data['train'].name}, which is no data set known here: {error.message}",
-            hint="Say where its images lie: --data PATH (data=PATH).",
+            f"It was trained on {then.data['train'].name}, which is not available here: {error.message}",
+            hint="Set the path of its images: --data PATH (data=PATH).",
         ) from None
     prepared = training.split(images, then.recipe, held_out)
     here = record.images_of(prepared)
     others = record.other_images(then.data, here)
     if others and not allow_other_data:
         raise DataError(
-            "The images are not those it was trained on."
+            "The images differ from the original training images."
             + "".join(f"\n  {found.what}: {found.then}, here {found.now}" for found in others),
-            hint="Say where the right ones lie (--data PATH), or go on all the same: --allow-other-data.",
+            hint="Set the path of the right images (--data PATH), or continue with --allow-other-data.",
         )
     return prepared
 
@@ -145,20 +147,20 @@ def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | N
         raise TrainingError(
             f"It was trained from {then.init['weights']} with sha256 {then.init['sha256']}; "
             f"{source.file} has {source.record['sha256']}.",
-            hint="Say where the right file lies: --init FILE (init=FILE).",
+            hint="Set the path of the right file: --init FILE (init=FILE).",
         )
     return source
 
 
 def _warn(then: "Record") -> None:
-    """Of what is known beforehand to stand in the way of the same bits."""
+    """Warns of known differences that prevent identical bits."""
     count = distributed.current().count
     if then.processes != count:
-        log.warning("Its processes were %d, these are %d: sums come out differently", then.processes, count)
+        log.warning("It used %d processes, this run uses %d: sums are rounded differently", then.processes, count)
     if any(set(place) - {"epochs"} for place in then.earlier):
-        log.warning("It was interrupted and resumed elsewhere, which cannot be done again in the same way")
+        log.warning("It was interrupted and resumed on another machine, which cannot be repeated exactly")
     if lengths := [str(place["epochs"]) for place in then.earlier if "epochs" in place]:
-        log.warning("It was begun with a schedule of %s epochs, which is not done again", ", then ".join(lengths))
+        log.warning("It started with a schedule of %s epochs, which is not repeated", ", then ".join(lengths))
 
 
 @contextmanager
@@ -170,9 +172,9 @@ def _threads(count: int) -> Iterator[None]:
     if count:
         torch.set_num_threads(count)
     else:
-        log.warning("Its record does not say how many threads it took: going on with %d", before)
+        log.warning("Its record has no number of threads: using %d", before)
     if count > cores:
-        log.warning("It took %d threads, and there are %d cores: sums may be taken in another order", count, cores)
+        log.warning("It used %d threads, but there are %d cores: sums may be rounded differently", count, cores)
     try:
         yield
     finally:
@@ -180,7 +182,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _device(recorded: str, asked: "torch.device | str | None") -> "torch.device | str | None":
-    """As ``asked``, else the ``recorded`` one; where it is not to be had, any."""
+    """``asked``, or else the ``recorded`` device; if it is not available, any."""
     import torch
 
     if asked is not None or not recorded:
@@ -188,7 +190,7 @@ def _device(recorded: str, asked: "torch.device | str | None") -> "torch.device 
     try:
         torch.empty(0, device=recorded)
     except (RuntimeError, AssertionError, NotImplementedError):
-        log.warning("It was trained on %s, which is not to be had here", recorded)
+        log.warning("It was trained on %s, which is not available here", recorded)
         return None
     return recorded
 
@@ -248,7 +250,7 @@ def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[R
     try:
         report = by_name.evaluate(trained, data, split)
     except DataError as error:
-        log.warning("There are no test images to compare scores on: %s", error.message)
+        log.warning("Scores cannot be compared without test images: %s", error.message)
         return None, None
     claim = claims.get(f"{name}/{split}")
     if claim is None:

@@ -42,8 +42,8 @@ PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
 class Run:
     """A run's directory and how it is carried out.
 
-    ``resume`` goes on with the run that the directory holds; otherwise it must hold none.
-    ``checkpoint_every`` writes a checkpoint every so many steps besides the one after each epoch.
+    ``resume`` continues the run in the directory; otherwise the directory must not contain a run.
+    ``checkpoint_every`` writes a checkpoint every N steps in addition to the one after each epoch.
     ``stop_after`` pauses, ready to be resumed, when so many epochs are done. ``display`` shows
     progress; by default a bar on a terminal and lines elsewhere. ``init`` names the trained
     weights that the network starts from, ``{"weights": name, "sha256": ...}``. ``source`` says where the
@@ -79,7 +79,7 @@ class Run:
         self.source = source or {}
         self.is_paused = False
         self.former_epochs: int | None = None
-        """How many epochs a resumed run was to have until now, if that changes what is left of it."""
+        """The previous number of epochs of a resumed run, if it changes the rest of the schedule."""
         self._events: Events | None = None
         self._held: int | None = None
         """The descriptor that holds the lock of the directory."""
@@ -109,7 +109,7 @@ class Run:
         return self.config, self.log, self.checkpoint, self.model
 
     def check(self) -> None:
-        """Raises :class:`TrainingError` where the directory cannot be started in, or not be resumed."""
+        """Raises :class:`TrainingError` if the directory cannot be started in, or not be resumed."""
         if not self._is_writer:
             return
         held = [file.name for file in self._files if file.exists()]
@@ -117,13 +117,13 @@ class Run:
             raise TrainingError(f"{self.directory} is a file, expected a directory for the run.")
         if held and not self.resume:
             raise TrainingError(
-                f"{self.directory} already holds a run ({', '.join(held)}).",
-                hint="Go on with it (--resume, resume=True) or choose another directory (-o DIR).",
+                f"{self.directory} already contains a run ({', '.join(held)}).",
+                hint="Resume it (--resume, resume=True) or choose another directory (-o DIR).",
             )
         if self.resume and not self.config.exists():
             raise TrainingError(
-                f"{self.directory} holds no run to resume: config.json is missing.",
-                hint="Leave --resume out to start one.",
+                f"{self.directory} contains no run to resume: config.json is missing.",
+                hint="Remove --resume to start one.",
             )
 
     def open(self, config: Mapping[str, Any]) -> None:
@@ -183,7 +183,7 @@ class Run:
         except BlockingIOError:
             os.close(held)
             raise TrainingError(
-                f"{self.directory} is being trained in by another process.",
+                f"{self.directory} is in use by another training process.",
                 hint="Wait for it or stop it, or choose another directory (-o DIR).",
             ) from None
         except OSError:  # a file system without locks
@@ -196,7 +196,7 @@ class Run:
         epochs = recipe["epochs"]
         done = max((_epoch_of(row) for row in self._rows() if _epoch_of(row) < inf), default=0)
         if epochs < done:
-            raise TrainingError(f"{self.directory} has done {done:g} epochs, so epochs = {epochs} is too few.")
+            raise TrainingError(f"{self.directory} has finished {done:g} epochs, so epochs = {epochs} is too small.")
         if epochs != before and looks_ahead(recipe):
             self.former_epochs = before
         if epochs > before and self.model.exists():
@@ -214,12 +214,12 @@ class Run:
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise TrainingError(f"{self.config} cannot be read: {error}") from None
         differences = [
-            f"{name}: the run has {before!r}, asked for {now!r}" for name, before, now in _differences(held, config)
+            f"{name}: the run has {before!r}, requested {now!r}" for name, before, now in _differences(held, config)
         ]
         if differences:
             raise TrainingError(
-                f"{self.directory} holds another run, so it cannot be resumed:\n  " + "\n  ".join(differences),
-                hint=f"zoo train --resume -o {self.directory} goes on as it was started; --set epochs=N may change.",
+                f"{self.directory} contains a different run, so it cannot be resumed:\n  " + "\n  ".join(differences),
+                hint=f"zoo train --resume -o {self.directory} resumes it unchanged; only --set epochs=N may change.",
             )
         return held
 

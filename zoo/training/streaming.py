@@ -3,7 +3,7 @@
 The order of an epoch. Its shards are permuted; laid end to end, they are a sequence of all images.
 Of it, each of the ``readers`` of the stream gets an unbroken part, as long as its places in a batch
 ask for: a shard across the border of two parts is read by both, each taking its own images. A reader
-lets its images out through a buffer, which is filled first and then gives one out by lot for each
+shuffles its images by a buffer, which is filled first and then returns a random one for each
 that comes in. The buffers of all readers hold ``stream.buffer`` images.
 
 All processes have equally many readers, of which there are more where they would not divide: among 1,
@@ -90,7 +90,7 @@ class StreamedBatches:
             stack.callback(decoders.shutdown, cancel_futures=True)
             readers = []
             for reader in self._own:
-                thread = ThreadPoolExecutor(1)  # a thread each: reading waits for disks and networks
+                thread = ThreadPoolExecutor(1)  # one thread per part: reading waits for disks and networks
                 stack.callback(thread.shutdown, cancel_futures=True)
                 places = self._places(reader)
                 readers.append((thread, len(places), self._let_out(epoch, reader, places, start)))
@@ -132,7 +132,7 @@ class StreamedBatches:
             yield held.pop(position)
 
     def _arrive(self, spans: list[Span], is_wanted: bytearray) -> Iterator[tuple[int, Drawn]]:
-        """The wanted images of ``spans`` as they lie there, each with its position among all of them."""
+        """The wanted images of ``spans`` in their stored order, each with its position among all of them."""
         position = 0
         for shard, start, stop in spans:
             first = self._stream.ends[shard] - self._stream.shards[shard].size
@@ -155,7 +155,7 @@ class StreamedBatches:
 
 
 def shuffled(count: int, buffer: int, generator: torch.Generator) -> "array[int]":
-    """0 ... count - 1 in the order in which a buffer of so many places lets them out."""
+    """0 ... count - 1 in the order in which a buffer of that size returns them."""
     held = list(range(min(buffer, count)))
     order = array("q")
     draws = torch.rand(count, dtype=torch.float64, generator=generator).tolist()

@@ -102,12 +102,12 @@ def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) ->
 def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[list[Finding], dict[str, Tensor]]:
     """Each part of ``probe`` against what ``module`` gives, and all it gives (:func:`outputs`).
 
-    Raises :class:`ProbeError` where they cannot be compared.
+    Raises :class:`ProbeError` if they cannot be compared.
     """
     tolerance = tolerance_for(module, probe)
     lengths = {len(row) for row in probe.logits}
     if len(lengths) != 1 or 0 in lengths:
-        raise ProbeError(f"The probe has rows of {sorted(lengths)} logits, expected some, and as many in each.")
+        raise ProbeError(f"The probe has rows of {sorted(lengths)} logits, expected rows of equal length.")
     got = outputs(module, preprocess, probe.seed, probe.batch)
     expected = {"noise.logits": torch.tensor(probe.logits)}  # B K
     if probe.norms:
@@ -120,7 +120,7 @@ def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[li
 
 
 def check(module: nn.Module, preprocess: Preprocess, probe: Probe) -> list[Finding]:
-    """All parts of ``probe``; raises :class:`ProbeError` where ``module`` does not give one of them."""
+    """All parts of ``probe``; raises :class:`ProbeError` if ``module`` does not give one of them."""
     findings, _ = measure(module, preprocess, probe)
     require(findings)
     return findings
@@ -132,9 +132,8 @@ def require(findings: list[Finding]) -> None:
         if not found.passes:
             raise ProbeError(
                 f"The network's {found.what} differ from the probe's by {found.difference:.3g}, "
-                f"at most {found.allowed:.3g} is allowed: got {_show(found.got)}, expected {_show(found.expected)}.",
-                hint="The file is right, the network built for it is not: other arguments, or another version of "
-                "its code.",
+                f"more than the allowed {found.allowed:.3g}: got {_show(found.got)}, expected {_show(found.expected)}.",
+                hint="The file is correct, but the network is not: wrong arguments, or another version of its code.",
             )
 
 
@@ -146,7 +145,7 @@ def tolerance_for(module: nn.Module, probe: Probe) -> Tolerance:
         for key in (f"{own.device.type}/{dtype}", dtype):
             if (found := stated.get(key)) is not None:
                 return found if isinstance(found, Tolerance) else Tolerance(atol=found)
-    raise ProbeError(f"Nothing says how far logits in {dtype} may lie from a probe's.")
+    raise ProbeError(f"There is no tolerance for logits in {dtype}.")
 
 
 def _find(name: str, expected: Tensor, got: Tensor | None, tolerance: Tolerance) -> Finding:
@@ -154,13 +153,13 @@ def _find(name: str, expected: Tensor, got: Tensor | None, tolerance: Tolerance)
         name, "features' norm of the photograph"
     )
     if got is None or (name.endswith("norms") and got.shape != expected.shape):
-        raise ProbeError(f"The probe states {what}, the network gives none.")
+        raise ProbeError(f"The probe has {what}, but the network does not compute them.")
     if got.ndim != 2 or len(got) != len(expected):
         raise ProbeError(f"The network's {what} have shape {tuple(got.shape)}, expected {tuple(expected.shape)}.")
     count = expected.shape[1]
     got = got[:, :count]
     if got.shape != expected.shape:
-        raise ProbeError(f"The network gives {got.shape[1]} logits, the probe has {count}.")
+        raise ProbeError(f"The network has {got.shape[1]} logits, the probe has {count}.")
     allowed = tolerance.atol + tolerance.rtol * expected.abs().amax(dim=1, keepdim=True)  # B 1
     beyond = ~((got - expected).abs() <= allowed)  # NaN must fail
     passes = bool(beyond.float().mean() <= tolerance.share) and bool(got.isfinite().all())

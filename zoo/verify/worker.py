@@ -66,11 +66,11 @@ def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeo
             )
         except subprocess.TimeoutExpired:
             raise WeightsError(
-                f"{name}: its check took more than {timeout:g} s and was ended.",
-                hint="Give it longer: --timeout SECONDS.",
+                f"{name}: verification took more than {timeout:g} s and was stopped.",
+                hint="Allow more time with --timeout SECONDS.",
             ) from None
         if not answer.exists():
-            raise WeightsError(f"{name}: its check ended without an answer: {_ending(done.returncode)}.")
+            raise WeightsError(f"{name}: verification process crashed: {_ending(done.returncode)}.")
         said = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in said:
         error = ZooError(said["error"], hint=said["hint"])
@@ -137,7 +137,7 @@ def _require_finite(module: "nn.Module", entry: Weights) -> None:
     state = module.state_dict()
     bad = [key for key, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
-        raise WeightsError(f"{entry.name}: {len(bad)} tensors hold what is no number: {', '.join(bad[:5])}.")
+        raise WeightsError(f"{entry.name}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
 
 
 def _probe(module: "nn.Module", entry: Weights, kept: Path) -> "list[Finding]":
@@ -151,7 +151,7 @@ def _probe(module: "nn.Module", entry: Weights, kept: Path) -> "list[Finding]":
         probe.require(findings)
     except ProbeError as error:
         _keep(kept, entry, got, findings)
-        raise ProbeError(f"{error.message}\nWhat it gives is kept in {kept}.", hint=error.hint) from None
+        raise ProbeError(f"{error.message}\nIts outputs are saved in {kept}.", hint=error.hint) from None
     return findings
 
 
@@ -162,14 +162,14 @@ def _keep(folder: Path, entry: Weights, got: "dict[str, Any]", findings: "list[F
 
     about = {"weights": entry.name, "sha256": entry.sha256, "versions": evaluation.versions()}
     safetensors_file.write(got, folder / "outputs.safetensors", about)
-    lines = [f"{entry.name} does not compute what its manifest says", f"sha256 {entry.sha256}", ""]
+    lines = [f"{entry.name} does not compute the outputs in its manifest", f"sha256 {entry.sha256}", ""]
     lines += [f"{name} {version}" for name, version in evaluation.versions().items()]
     for found in findings:
         verdict = "passes" if found.passes else "FAILS"
         lines += ["", f"{found.what}: {verdict}, off by {found.difference:.6g}, allowed {found.allowed:.6g}"]
         for what, values in (("expected", found.expected), ("got", found.got)):
             lines += [f"  {what:8s} {' '.join(f'{value:12.6g}' for value in row)}" for row in values.tolist()]
-    lines += ["", "outputs.safetensors holds all outputs whole."]
+    lines += ["", "outputs.safetensors has all outputs."]
     storage.replace(folder / "report.txt", ("\n".join(lines) + "\n").encode())
 
 
@@ -177,7 +177,7 @@ def _ending(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name if -code in {*signal.Signals} else str(-code)
-    return f"signal {name}" + (", as where memory runs out" if name == "SIGKILL" else "")
+    return f"signal {name}" + (", for example because memory ran out" if name == "SIGKILL" else "")
 
 
 def _main(name: str, answer: str, failures: str, deep: str) -> None:

@@ -29,7 +29,7 @@ def read(folder: Path, split: str) -> ImageSet:
         if (folder / name).is_dir():
             break
     else:
-        raise DataError(f"{folder}: no split {split!r}.", hint=f"It holds: {', '.join(splits)}.")
+        raise DataError(f"{folder}: no split {split!r}.", hint=f"Splits: {', '.join(splits)}.")
     classes = _subfolders(folder / name)
     if "train" in splits and name != "train":
         known = _subfolders(folder / "train")
@@ -47,7 +47,7 @@ def splits_of(folder: Path) -> list[str]:
 def _subfolders(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
-        raise DataError(f"{folder}: no folders of images, expected one for each class.")
+        raise DataError(f"{folder}: no folders of images, expected one per class.")
     return names
 
 

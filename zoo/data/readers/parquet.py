@@ -21,14 +21,14 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     """The files of ``split`` in ``folder``, in order: ``[data/]<split>-00000-of-00001.parquet``,
     ``[data/]<split>.parquet`` or ``<split>/*.parquet``.
 
-    Empty where the folder holds no parquet; :class:`DataError` where it holds only other splits, or
+    Empty if the folder holds no parquet; :class:`DataError` where it holds only other splits, or
     where a shard is missing.
     """
     every = _files(folder)
     found = [file for file in every if split_of(file, folder) == split]
     if every and not found:
         others = ", ".join(splits_of(folder))
-        raise DataError(f"{folder}: no split {split!r}.", hint=f"It holds: {others}.")
+        raise DataError(f"{folder}: no split {split!r}.", hint=f"Splits: {others}.")
     shards = [match for file in found if (match := _SHARD.fullmatch(file.name))]
     there = {int(match["index"]) for match in shards}
     missing = sorted(set(range(max((int(match["count"]) for match in shards), default=0))) - there)

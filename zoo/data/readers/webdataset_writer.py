@@ -25,7 +25,7 @@ def write_shards(images: ImageSet, folder: str | Path, *, per_shard: int = 1000,
     The order of a split ``train`` is drawn from ``seed``, so that each shard holds many classes; with
     None, and in other splits, the order stays, and so the fingerprint. JPEG, PNG and WebP files go in as they
     are, other images as PNG. The same images give the same bytes. Other splits in the folder stay;
-    raises :class:`DataError` where it holds this one already, or another set.
+    raises :class:`DataError` if it holds this one already, or another set.
     """
     try:
         from webdataset.writer import TarWriter
@@ -61,7 +61,7 @@ def index_shards(folder: str | Path, classes: Sequence[str] = (), *, name: str =
     folder = Path(folder).expanduser()
     files = sorted(file.relative_to(folder) for pattern in ("*.tar", "*/*.tar") for file in folder.glob(pattern))
     if not files:
-        raise DataError(f"{folder}: no .tar files to count.")
+        raise DataError(f"{folder}: no .tar files.")
     info = Info({}, name=name, classes=list(classes), channels=channels)
     for file in files:
         match = _NUMBERED.fullmatch(file.name)
@@ -79,7 +79,7 @@ def _info_for(images: ImageSet, folder: Path) -> Info:
         return fresh
     held = read_info(place_at(folder))
     if images.split in held.splits:
-        raise DataError(f"{folder} already holds the split {images.split!r}.", hint="Choose another folder.")
+        raise DataError(f"{folder} already contains the split {images.split!r}.", hint="Choose another folder.")
     if (held.name, held.classes, held.channels) != (fresh.name, fresh.classes, fresh.channels):
         raise DataError(
             f"{folder} holds {held.name!r} with {len(held.classes)} classes and {held.channels} channels; "
