@@ -191,7 +191,7 @@ PAGES = {
 def render(page: Path) -> str:
     """The text of ``page`` with the tables between ``<!-- NAME -->`` and ``<!-- end -->`` generated again."""
     text = page.read_text(encoding="utf-8")
-    models = registry.load().models()
+    models = registry.current().models()
     for name, table in PAGES[page].items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda m, t=table: f"{m[1]}{t(models)}\n{m[2]}", text, flags=re.DOTALL)

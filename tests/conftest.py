@@ -75,7 +75,7 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from zoo.registry import entry_points
 
     read_under = []
-    discover, load = entry_points.discover, registry.load
+    discover, current = entry_points.discover, registry.current
 
     def recorded() -> Iterator[object]:
         read_under.append(_surroundings())
@@ -84,8 +84,8 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(entry_points, "discover", recorded)
     yield
     is_usual = all(conditions == _usual for conditions in read_under)
-    if not is_usual or (load.cache_info().currsize and any(row.status != "ok" for row in load().plugins)):
-        load.cache_clear()
+    if not is_usual or (current.cache_info().currsize and any(row.status != "ok" for row in current().plugins)):
+        current.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ def tables() -> ModuleType:
 
 
 def test_its_tables_are_those_of_the_registry(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOO_PLUGINS", ",".join(row.name for row in registry.load().plugins if row.is_builtin))
+    monkeypatch.setenv("ZOO_PLUGINS", ",".join(row.name for row in registry.current().plugins if row.is_builtin))
     registry.clear()
     for page in tables.PAGES:
         assert tables.render(page) == page.read_text(encoding="utf-8"), "run python docs/tables.py"

@@ -14,7 +14,7 @@ DIGIT = str(Path(__file__).parents[2] / "examples" / "digit.png")
 
 
 def run(*words: str) -> Result:
-    group = Commands(name="look", homes={name: f"zoo.cli.look_units:{name}" for name in NAMES})
+    group = Commands(name="look", homes={name: f"zoo.cli.look.units:{name}" for name in NAMES})
     return CliRunner().invoke(group, [*words], prog_name="zoo look")
 
 

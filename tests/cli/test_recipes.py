@@ -45,7 +45,7 @@ def listed(*words: object) -> list[dict[str, Any]]:
 
 
 def built_in() -> list[Plugin]:
-    found = [row.plugin for row in registry.load().plugins if row.is_builtin and row.plugin is not None]
+    found = [row.plugin for row in registry.current().plugins if row.is_builtin and row.plugin is not None]
     return [plugin for plugin in found if plugin.recipes]
 
 
@@ -63,7 +63,7 @@ def test_what_a_recipe_gave_is_the_score_that_the_weights_manifest_claims() -> N
     names = [row.weights for _, row in measured()]
     assert {"resnet20.c10", "resnet20.digits"} <= set(names)
     for _, row in measured():
-        entry = registry.load().find(row.weights).weights
+        entry = registry.current().find(row.weights).weights
         assert entry is not None
         assert entry.arch == row.model
         assert row.top1 == pytest.approx(entry.scores[f"{row.data}/test"].top1, abs=0.005)
@@ -72,7 +72,7 @@ def test_what_a_recipe_gave_is_the_score_that_the_weights_manifest_claims() -> N
 def test_a_recipe_is_still_what_its_weights_were_trained_with() -> None:
     for name, row in measured():
         trained = read(safetensors_file.metadata(zoo.fetch(row.weights))["run"], row.weights)
-        found = registry.load().find(row.model)
+        found = registry.current().find(row.model)
         now = choose(found.plugin, found.model, row.data, name)
         assert trained.data["train"].name == row.data
         assert trained.recipe.name == name
@@ -121,7 +121,7 @@ def test_expectations_are_no_part_of_the_recipe() -> None:
 
 
 def test_the_cost_is_three_forward_passes_of_every_image_and_epoch() -> None:
-    plugin = registry.load().find("resnet20").plugin
+    plugin = registry.current().find("resnet20").plugin
     (row,) = [row for row in rows(plugin) if row.recipe == "fast_c10" and row.model == "resnet20"]
     with FlopCounterMode(display=False) as counter:
         zoo.create("resnet20")(torch.zeros(1, 3, 32, 32))
@@ -146,7 +146,7 @@ def test_training_splits_are_as_large_as_those_that_were_trained_on(weights: str
 
 
 def test_the_default_of_each_data_set_is_the_one_that_training_takes() -> None:
-    found = registry.load().find("resnet20")
+    found = registry.current().find("resnet20")
     marked = {row["data"]: row["recipe"] for row in listed("resnet20") if row["default"]}
     assert marked.keys() >= {"cifar10", "digits", "fashion_mnist", "mnist"}
     for name, recipe in marked.items():
@@ -240,7 +240,7 @@ def test_a_data_set_of_a_family_says_how_many_images_it_trains_on(tmp_path: Path
 
 def test_a_row_without_operations_or_images_states_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specimen.install(tmp_path, monkeypatch)
-    found = registry.load().find("net")
+    found = registry.current().find("net")
     (row,) = rows(found.plugin, found.model)
     assert isinstance(row, Row)
     assert (row.recipe, row.data, row.is_default, row.pflop) == ("plain", "shapes", True, None)

@@ -502,7 +502,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
 def test_a_key_map_that_does_not_fit_is_told_and_writes_nothing(
     change: tuple[str, str], reason: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = registry.load().find(small)
+    found = registry.current().find(small)
     assert change[0] in SMALL_MAP
     changed = eval(SMALL_MAP.replace(*change), {"KeyMap": KeyMap})
     plugin = zoo.spec.Plugin(name="small", api=1, models=found.plugin.models, key_maps=(changed,))

@@ -304,7 +304,7 @@ def _bring(monkeypatch: pytest.MonkeyPatch, **plugins: DatasetSpec) -> None:
         types.SimpleNamespace(name=name, status="ok", plugin=Plugin(name, 1, (), datasets=(spec,)))
         for name, spec in plugins.items()
     ]
-    monkeypatch.setattr(registry, "load", lambda: types.SimpleNamespace(plugins=tuple(rows)))
+    monkeypatch.setattr(registry, "current", lambda: types.SimpleNamespace(plugins=tuple(rows)))
 
 
 def load_two_squares(root: Path, split: str) -> ImageSet:

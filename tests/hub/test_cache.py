@@ -10,9 +10,8 @@ from typing import Any, BinaryIO
 import msgspec
 import pytest
 
-from zoo import hub
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache
+from zoo.hub import cache, guard
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
 
@@ -63,16 +62,16 @@ def test_the_cache_may_lie_below_the_home_folder(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_file_that_was_never_fetched_is_not_cached() -> None:
-    assert hub.cached(WEIGHTS) is None
+    assert cache.find(WEIGHTS) is None
     with pytest.raises(HubError, match="not in the cache") as caught:
-        hub.verify(WEIGHTS)
+        cache.verify(WEIGHTS)
     assert caught.value.hint == "zoo fetch tiny.c10"
 
 
 def test_a_cached_file_is_found_without_reading_it(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "hash_of", None)
-    assert hub.cached(WEIGHTS) == kept
-    hub.verify(WEIGHTS)
+    assert cache.find(WEIGHTS) == kept
+    cache.verify(WEIGHTS)
 
 
 def test_a_cached_file_keeps_the_suffix_that_tells_its_format(kept: Path) -> None:
@@ -81,23 +80,23 @@ def test_a_cached_file_keeps_the_suffix_that_tells_its_format(kept: Path) -> Non
 
 def test_a_touched_file_is_hashed_again_and_stamped_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.utime(kept)
-    assert hub.cached(WEIGHTS) == kept
+    assert cache.find(WEIGHTS) == kept
     monkeypatch.setattr(cache, "hash_of", None)
-    assert hub.cached(WEIGHTS) == kept
+    assert cache.find(WEIGHTS) == kept
 
 
 @pytest.mark.parametrize("stamp", [b"", b"{", b"[]", b'{"sha256": 1}', b"\xff" * 1000])
 def test_a_damaged_stamp_only_costs_a_hash(kept: Path, stamp: bytes) -> None:
     kept.with_name(kept.name + ".stamp").write_bytes(stamp)
-    assert hub.cached(WEIGHTS) == kept
+    assert cache.find(WEIGHTS) == kept
 
 
 def test_a_flipped_byte_in_the_cache_is_found_and_both_hashes_are_named(kept: Path) -> None:
     got = flip(kept)
-    assert hub.cached(WEIGHTS) is None
+    assert cache.find(WEIGHTS) is None
     for _ in range(2):
         with pytest.raises(IntegrityError, match=f"{got}, expected {SHA256}") as caught:
-            hub.verify(WEIGHTS)
+            cache.verify(WEIGHTS)
         assert "zoo fetch tiny.c10" in caught.value.hint
 
 
@@ -106,18 +105,18 @@ def test_a_flipped_byte_is_found_though_the_modification_time_was_restored(kept:
     flip(kept)
     os.utime(kept, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(IntegrityError):
-        hub.verify(WEIGHTS)
+        cache.verify(WEIGHTS)
 
 
 def test_damage_that_no_stat_shows_is_found_by_a_deep_look_and_from_then_on(kept: Path) -> None:
     flip(kept)
     forge_stamp(kept, SHA256)
-    hub.verify(WEIGHTS)
+    cache.verify(WEIGHTS)
     with pytest.raises(IntegrityError):
-        hub.verify(WEIGHTS, deep=True)
-    assert hub.cached(WEIGHTS) is None
+        cache.verify(WEIGHTS, deep=True)
+    assert cache.find(WEIGHTS) is None
     with pytest.raises(IntegrityError):
-        hub.verify(WEIGHTS)
+        cache.verify(WEIGHTS)
 
 
 def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +149,7 @@ def test_what_a_killed_process_left_of_a_stamp_goes_with_the_next_stamp(kept: Pa
 def test_a_truncated_file_is_not_cached(kept: Path) -> None:
     with kept.open("r+b") as opened:
         opened.truncate(100)
-    assert hub.cached(WEIGHTS) is None
+    assert cache.find(WEIGHTS) is None
 
 
 def test_a_change_at_once_after_the_move_into_place_shows_in_the_stat(tmp_path: Path) -> None:
@@ -158,7 +157,7 @@ def test_a_change_at_once_after_the_move_into_place_shows_in_the_stat(tmp_path: 
         arrived = tmp_path / "arrived"
         arrived.write_bytes(CONTENT)
         flip(cache.admit(arrived, WEIGHTS, SHA256))
-        assert hub.cached(WEIGHTS) is None
+        assert cache.find(WEIGHTS) is None
 
 
 def test_a_part_goes_on_where_another_process_stopped() -> None:
@@ -191,7 +190,7 @@ def test_quarantine_names_both_hashes(kept: Path) -> None:
 
 
 def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_gives_it_back() -> None:
-    script = "from zoo.hub import cache; import time\nwith cache.lock('key'): print('held', flush=True); time.sleep(60)"
+    script = "from zoo.hub import guard; import time\nwith guard.lock('key'): print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
@@ -202,7 +201,7 @@ def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_gives_it_back() -> 
             pass
         process.kill()
         process.wait()
-    with cache.lock("key"):
+    with guard.lock("key"):
         pass
 
 

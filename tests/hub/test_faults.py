@@ -27,6 +27,7 @@ from support.hub_server import HubServer
 
 from zoo import hub
 from zoo.errors import HubError, IntegrityError
+from zoo.hub import cache
 from zoo.hub.parts import Part
 
 FAULTS: dict[str, dict[str, Any]] = {
@@ -84,7 +85,7 @@ def test_the_pinned_commit_is_served_when_main_has_moved_on(hub_server: HubServe
     assert by_client(hub_server) == b"other"
     os.environ["HF_HUB_CACHE"] += "-other"
     assert hub.fetch(entry(revision=commit)).read_bytes() == CONTENT
-    (hub.cached(entry()) or Path()).unlink()
+    (cache.find(entry()) or Path()).unlink()
     with pytest.raises(IntegrityError, match="nothing was read"):
         hub.fetch(entry(revision=""))  # main
 
@@ -128,7 +129,7 @@ def test_wrong_bytes_are_refused_each_time_and_then_the_right_ones_are_taken(
     for _ in range(2):
         with pytest.raises(IntegrityError, match=said):
             hub.fetch(entry(revision=commit))
-        assert hub.cached(entry()) is None
+        assert cache.find(entry()) is None
     assert hub.fetch(entry(revision=commit)).read_bytes() == CONTENT
 
 
@@ -197,7 +198,7 @@ def test_a_killed_fetch_from_a_bucket_is_continued_by_the_next_process(bucket: s
             time.sleep(0.001)
         process.kill()
     here = arrived(weights.sha256)
-    assert hub.cached(weights) is None
+    assert cache.find(weights) is None
     reports: list[int] = []
     file = hub.fetch(weights, progress=lambda done, _: reports.append(done))
     assert hashlib.sha256(file.read_bytes()).hexdigest() == weights.sha256

@@ -246,7 +246,7 @@ def test_when_no_source_is_left_the_error_names_each_with_its_reason(
     assert f"{tmp_path / 'empty'}: {REPO}/{FILE} cannot be opened: No such file or directory" in message
     assert f"{hub_server.url}: has no repository {REPO}" in message
     assert caught.value.exit_code == 1
-    assert hub.cached(entry()) is None
+    assert cache.find(entry()) is None
 
 
 def test_a_file_that_was_damaged_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_file_that_was_damaged_in_the_cache_is_not_used_when_no_source_is_left
     shutil.rmtree(tmp_path / "hub")
     with pytest.raises(IntegrityError, match=FLIPPED_SHA256):
         hub.fetch(weights)
-    assert hub.cached(weights) is None
+    assert cache.find(weights) is None
 
 
 @pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1])
@@ -270,7 +270,7 @@ def test_a_file_of_another_size_is_refused_unread(hub_server: HubServer, size: i
     hub_server.commit(REPO, {FILE: CONTENT})
     with pytest.raises(IntegrityError, match=f"has 1,000,000 bytes, expected {size:,}"):
         hub.fetch(entry(size=size))
-    assert hub.cached(entry(size=size)) is None
+    assert cache.find(entry(size=size)) is None
 
 
 def test_a_hub_that_says_it_holds_another_file_is_refused_unread(hub_server: HubServer) -> None:
@@ -422,7 +422,7 @@ def test_a_killed_fetch_is_continued_by_the_next_process(hub_server: HubServer) 
     process.kill()
     output, _ = process.communicate()
     assert output == ""
-    assert hub.cached(weights) is None
+    assert cache.find(weights) is None
     assert hub.fetch(weights).read_bytes() == content
     first, second = hub_server.bodies()
     assert second.range.startswith("bytes=")
@@ -463,7 +463,7 @@ def test_concurrent_processes_make_one_download(hub_server: HubServer) -> None:
     hub_server.inject("slow", SHA256, seconds=0.03)
     processes = [start_fetch(entry(revision=commit)) for _ in range(8)]
     files = {output_of(process) for process in processes}
-    assert files == {str(hub.cached(entry()))}
+    assert files == {str(cache.find(entry()))}
     assert [request.sent for request in hub_server.bodies()] == [len(CONTENT)]
 
 
@@ -597,7 +597,7 @@ def test_what_hugging_faces_cache_holds_is_not_fetched(hugging_face_file: Path, 
     assert file.samefile(hugging_face_file)  # a hard link: no copy, and ours stays when theirs is removed
     assert hub_server.requests == []
     hugging_face_file.unlink()
-    assert hub.cached(entry()) == file
+    assert cache.find(entry()) == file
 
 
 def test_hugging_faces_cache_on_another_file_system_is_copied(
@@ -675,11 +675,11 @@ def test_a_mirror_is_asked_for_an_unpinned_entry_only_where_its_own_hub_has_none
 
 def test_an_unpinned_entry_that_is_allowed_is_kept_by_its_own_hash_and_found_again(hub_server: HubServer) -> None:
     commit = hub_server.commit(REPO, {FILE: CONTENT})
-    assert hub.cached(unpinned()) is None
+    assert cache.find(unpinned()) is None
     file = hub.fetch(unpinned(), allow_unpinned=True)
     assert file == cache.file_of(entry(), SHA256)
     hub_server.commit(REPO, {FILE: flipped(CONTENT)})
-    assert hub.cached(unpinned()) == file == hub.fetch(unpinned(), allow_unpinned=True)
+    assert cache.find(unpinned()) == file == hub.fetch(unpinned(), allow_unpinned=True)
     assert len(hub_server.bodies()) == 1
     note = cache.recall(unpinned())
     assert note == cache.Note("tiny.c10", SHA256, len(CONTENT), hub_server.url, commit)
@@ -693,7 +693,7 @@ def test_two_revisions_of_an_unpinned_entry_are_two_files(hub_server: HubServer)
     for revision, content in ((old, b"old"), (new, b"new")):
         assert hub.fetch(unpinned(revision=revision), allow_unpinned=True).read_bytes() == content
     for revision, content in ((old, b"old"), (new, b"new")):
-        found = hub.cached(unpinned(revision=revision))
+        found = cache.find(unpinned(revision=revision))
         assert found is not None
         assert found.read_bytes() == content
 
@@ -703,7 +703,7 @@ def test_a_flipped_byte_of_an_unpinned_entry_is_found_by_what_the_hub_says_of_it
     hub_server.inject("flip", SHA256)
     with pytest.raises(IntegrityError, match=f"{FLIPPED_SHA256}, expected {SHA256} according to the source"):
         hub.fetch(unpinned(), allow_unpinned=True)
-    assert hub.cached(unpinned()) is None
+    assert cache.find(unpinned()) is None
 
 
 def test_what_arrived_of_an_unpinned_entry_is_not_kept(hub_server: HubServer) -> None:
@@ -725,7 +725,7 @@ def test_what_the_manifest_knows_of_an_unpinned_entry_is_checked(
         hub.fetch(unpinned(hub=address, **fields), allow_unpinned=True)
     right = unpinned(hub=address, sha256_prefix=SHA256[:8], size=len(CONTENT))
     assert hub.fetch(right, allow_unpinned=True).read_bytes() == CONTENT
-    assert hub.cached(unpinned(hub=address, **fields)) is None
+    assert cache.find(unpinned(hub=address, **fields)) is None
 
 
 def test_an_unpinned_entry_that_is_cut_begins_again_since_it_may_have_changed(hub_server: HubServer) -> None:
@@ -780,9 +780,9 @@ def test_a_disk_that_another_program_fills_says_so_and_leaves_the_cache_unharmed
         hub.fetch(entry(hub=directory(tmp_path / "large")), progress=fill)
     assert "ZOO_CACHE" in caught.value.hint
     assert parts() == []
-    hub.verify(first, deep=True)
-    assert hub.cached(first) == kept
-    assert hub.cached(entry()) is None
+    cache.verify(first, deep=True)
+    assert cache.find(first) == kept
+    assert cache.find(entry()) is None
     filler.unlink()
     assert hub.fetch(entry(hub=str(tmp_path / "large"))).read_bytes() == CONTENT
 

@@ -298,7 +298,7 @@ def test_what_a_running_process_has_loaded_stays_until_that_process_ends_however
 def test_a_forked_child_keeps_what_its_parent_loaded(loadable: Path) -> None:
     code = (
         "import os\nfrom zoo import hub, registry\n"
-        "hub.use(registry.load().find('resnet20.real').weights)\nif os.fork(): os._exit(0)"
+        "hub.use(registry.current().find('resnet20.real').weights)\nif os.fork(): os._exit(0)"
     )
     with program(code) as process:
         assert process.wait() == 0
@@ -341,8 +341,8 @@ def test_what_a_running_process_fetches_stays(described: Path) -> None:
     key = "0" * 64
     with Part(key) as part:
         part.write(b"x" * 5000)
-    code = f"from zoo.hub import cache\nheld = cache.lock('{key}'); held.__enter__()"
-    with program(code + f"\nother = cache.lock('{file.stem}'); other.__enter__()"):
+    code = f"from zoo.hub import guard\nheld = guard.lock('{key}'); held.__enter__()"
+    with program(code + f"\nother = guard.lock('{file.stem}'); other.__enter__()"):
         for words in (["--dry-run"], []):
             answer = json.loads(ask("cache", "prune", "--keep-under", "0", "--json", *words).stdout)
             assert {row["kept"] for row in answer["files"]} == {"being fetched by a running process"}
@@ -372,7 +372,7 @@ def test_a_file_that_is_removed_between_finding_and_loading_is_fetched_again(
         hold(file)
 
     monkeypatch.setattr(in_use, "hold", remove_first)
-    found = registry.load().find("resnet20.real").weights
+    found = registry.current().find("resnet20.real").weights
     assert isinstance(found, Weights)
     assert hub.use(found).exists()
     assert [(removal.path, removal.kept) for removal in removed] == [(loadable, "")]
@@ -384,7 +384,7 @@ def test_processes_that_load_while_others_prune_never_fail(loadable: Path) -> No
     """Three processes load again and again, three prune all the time; each load gives a file that stays."""
     load = (
         "import sys, time\nfrom zoo import hub, registry\n"
-        "weights = registry.load().find('resnet20.real').weights\n"
+        "weights = registry.current().find('resnet20.real').weights\n"
         "from zoo.hub import in_use\nimport os\n"
         "end = time.monotonic() + 10\ncount = 0\n"
         "while time.monotonic() < end:\n"

@@ -14,7 +14,7 @@ from zoo import data, look
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.look.gradients import gradient
 from zoo.look.rectifiers import Deconvolution, Rectifiers
-from zoo.look.top_patches import Strongest
+from zoo.look.top_patches import TopActivations
 from zoo.look.units import downward
 
 pytest.importorskip("captum", reason="needs zoo-vision[look]")
@@ -273,7 +273,7 @@ def test_a_network_without_max_pools_is_told_to_give_specks(
 
 def test_results_are_drawn_and_kept_the_same_each_time(tmp_path: Any) -> None:
     found = look.deconv("resnet20.digits", "layer2", eight_digits(), count=9, units=2)
-    assert isinstance(found, Strongest)
+    assert isinstance(found, TopActivations)
     for suffix in ("png", "svg", "json", "safetensors"):
         one, other = (found.save(tmp_path / f"{name}.{suffix}").read_bytes() for name in "ab")
         assert one == other

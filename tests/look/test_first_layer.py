@@ -12,7 +12,8 @@ import zoo
 from zoo import look
 from zoo.cli import cli
 from zoo.errors import SpecError
-from zoo.look.first_layer import FirstLayer, as_pictures, first_layer, frequencies, patterns
+from zoo.look.diagnosis import frequencies
+from zoo.look.first_layer import FirstLayer, as_pictures, first_layer, patterns
 from zoo.look.gabor import gabor
 from zoo.look.gabor_fit import Fit, fit
 

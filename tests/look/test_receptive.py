@@ -154,7 +154,7 @@ def small_models() -> list[Any]:
     image holds; a collection names no model of its own.
     """
     chosen = []
-    for row in registry.load().plugins:
+    for row in registry.current().plugins:
         if not (row.plugin and row.is_builtin) or row.is_collection or row.name in ("classical", "hmax"):
             continue
         models = [model for model in row.plugin.models if "mlp" not in model.name and not model.name.startswith("stn")]

@@ -25,7 +25,7 @@ PLUGINS: tuple[Plugin, ...] = tuple(
     for entry in entry_points(group="zoo.plugins")
     if entry.dist is not None and entry.dist.name == "zoo-vision"
 )
-ROWS = {row.name: row for row in registry.load().plugins if row.is_builtin}
+ROWS = {row.name: row for row in registry.current().plugins if row.is_builtin}
 MODELS = {name: model for row in ROWS.values() for name, model in row.models.items()}
 
 

@@ -15,7 +15,7 @@ from zoo import training
 from zoo.convert import convert
 from zoo.errors import SpecError
 from zoo_inception import plugin
-from zoo_inception.bn_inception import STYLES, BNInception, Module, SamePad, Widths, bn_inception
+from zoo_inception.bn_inception import STYLES, BNInception, Module, SamePad, Widths
 
 MODELS = {model.name: model for model in plugin.models}
 # Maps in, 1x1, 3x3 reduced, 3x3, two 3x3 reduced, two 3x3, projection of the pool, maps out.
@@ -42,7 +42,7 @@ TF_TABLE = {
 
 def on_meta(**args: Any) -> BNInception:
     with torch.device("meta"):
-        return bn_inception(**args)
+        return BNInception(**args)
 
 
 outline = cache(on_meta)
@@ -115,7 +115,7 @@ def pair() -> tuple[BNInception, nn.Module]:
     from pytorchcv.model_provider import get_model
 
     with torch.device("meta"):
-        ours, theirs = bn_inception(), get_model("bninception")
+        ours, theirs = BNInception(), get_model("bninception")
     randomise(theirs)
     ours.load_state_dict(renamed(theirs.state_dict(), *_FROM_PYTORCHCV), assign=True)
     return ours, theirs
@@ -297,5 +297,5 @@ def test_features_and_head_compose_to_the_logits(pair: tuple[BNInception, nn.Mod
 
 
 def test_another_lineage_is_refused_by_name() -> None:
-    with pytest.raises(SpecError, match="lineage = 'keras' is not one of caffe, tf"):
-        bn_inception(lineage="keras")  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(SpecError, match="lineage = 'keras' is not one of 'caffe', 'tf'"):
+        BNInception(lineage="keras")  # type: ignore[arg-type]  # that is the test

@@ -17,12 +17,12 @@ from zoo.data import ImageSet
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate as evaluate_whole
 from zoo.testing import Check, conformance
-from zoo.training import Recipe, Run, TrainingData, by_name, schedule
+from zoo.training import Recipe, Run, TrainingData, schedule
 from zoo.training.display import Silent
 from zoo_fractalnet import paths as drawing
 from zoo_fractalnet import plugin
 from zoo_fractalnet.columns import evaluate
-from zoo_fractalnet.model import FractalBlock, FractalNet, fractalnet
+from zoo_fractalnet.model import FractalBlock, FractalNet
 from zoo_fractalnet.paths import Paths, draw, draw_shares, through
 
 MODELS = {model.name: model for model in plugin.models}
@@ -38,7 +38,7 @@ def test_conformance(check: Check) -> None:
 def on_meta(**args: Any) -> FractalNet:
     """A network without memory, so that counting is free."""
     with torch.device("meta"):
-        return fractalnet(**args)
+        return FractalNet(**args)
 
 
 def noise(count: int, side: int = 8, seed: int = 0) -> Tensor:
@@ -174,7 +174,7 @@ def test_the_order_of_pool_and_join_is_nothing_to_one_column() -> None:
 
 
 def test_a_unit_is_convolution_dropout_norm_relu_and_each_block_has_its_dropout() -> None:
-    network = fractalnet(**MODELS["fractalnet20"].args)
+    network = FractalNet(**MODELS["fractalnet20"].args)
     rates = [
         {part.p for part in network.get_submodule(f"block{b}").modules() if isinstance(part, nn.Dropout)}
         for b in range(1, 6)
@@ -328,7 +328,7 @@ def test_a_training_that_paused_ends_in_the_same_weights(drawn_per: Any, tmp_pat
     def weights(directory: Path, *stops: int | None) -> dict[str, Tensor]:
         for number, stop in enumerate(stops):
             torch.manual_seed(0)
-            network = fractalnet(**TINY, num_classes=2, drop_rates=[0.1, 0.1], drawn_per=drawn_per)
+            network = FractalNet(**TINY, num_classes=2, drop_rates=[0.1, 0.1], drawn_per=drawn_per)
             run = Run(directory, resume=number > 0, stop_after=stop, display=Silent())
             training.train(network, TrainingData(images), recipe, run, preprocess=preprocess, device="cpu")
         return network.state_dict()
@@ -362,7 +362,7 @@ def labelled(count: int, side: int = 8) -> ImageSet:
 def test_scoring_a_column_says_so_and_leaves_the_network_as_it_was() -> None:
     network, images = zoo.create("fractalnet20_narrow", num_classes=2), labelled(8, 32)
     preprocess = MODELS["fractalnet20_narrow"].preprocess
-    reports = {c: by_name.evaluate(network, images, column=c) for c in (None, 1, 2, 3)}
+    reports = {c: zoo.evaluate(network, images, column=c) for c in (None, 1, 2, 3)}
     assert [report.model for report in reports.values()] == [
         "fractalnet20_narrow",
         *(f"fractalnet20_narrow, column {column}" for column in (1, 2, 3)),
@@ -399,7 +399,7 @@ def test_a_column_of_the_trained_network_is_asked_for_by_an_argument() -> None:
 
 @pytest.mark.parametrize("column", [0, 4, -1, "deepest"])
 def test_a_column_that_there_is_not_is_refused(column: Any) -> None:
-    network = fractalnet(**TINY)
+    network = FractalNet(**TINY)
     with pytest.raises(SpecError, match=r"1 \(the shallowest\) to 3"):
         network.column = column
     with pytest.raises(SpecError, match="is not one of 1"):
@@ -433,7 +433,7 @@ def test_plus_plus_is_reflected_pixels_not_cutout() -> None:
 
 
 def test_weights_begin_with_variance_one_over_fan_in() -> None:
-    weight = fractalnet(widths=[64, 128]).block2.column3[1].conv.weight
+    weight = FractalNet(widths=[64, 128]).block2.column3[1].conv.weight
     assert weight.var().item() == pytest.approx(1 / (9 * 128), rel=0.02)
     assert weight.abs().max().item() <= (3 / (9 * 128)) ** 0.5
 
@@ -443,7 +443,7 @@ def test_it_learns_real_images_and_each_column_alone_does(tmp_path: Path) -> Non
     settings = {"epochs": 6, "warmup_epochs": 1, "batch_size": 64, "input_size": 8, "augment.pad_crop": 1}
     recipe = training.choose(plugin, "fractalnet20_narrow", "mnist", settings=settings)
     torch.manual_seed(0)
-    network, images = fractalnet(widths=[16, 32, 32], in_chans=1), TrainingData(digits)
+    network, images = FractalNet(widths=[16, 32, 32], in_chans=1), TrainingData(digits)
     preprocess = training.normalise(network, images, recipe, MODELS["fractalnet20"].preprocess)
     training.train(network, images, recipe, Run(tmp_path, display=Silent()), preprocess=preprocess, device="cpu")
     score = partial(evaluate, network, data.load("digits", "test"), preprocess=preprocess)
@@ -483,11 +483,11 @@ def test_features_and_head_compose_to_the_logits() -> None:
 )
 def test_an_argument_outside_the_rule_is_refused_by_name(args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
-        fractalnet(**args)
+        FractalNet(**args)
 
 
 def test_a_classifier_without_a_pool_is_refused() -> None:
-    network = fractalnet(**TINY)
+    network = FractalNet(**TINY)
     with pytest.raises(SpecError, match="needs a global pool"):
         network.reset_classifier(10, global_pool="")
     with pytest.raises(SpecError, match="'median'"):

@@ -24,7 +24,7 @@ from zoo_gabor import plugin
 from zoo_gabor.bank import bank, gabor, sigma_of
 from zoo_gabor.model import cnn4, gcn4
 from zoo_gabor.modulation import GConv, modulators
-from zoo_gabor.resnet import gcn_resnet
+from zoo_gabor.resnet import GaborWideResNet
 
 MODELS = {model.name: model for model in plugin.models}
 
@@ -312,7 +312,7 @@ def test_the_plain_network_has_the_golden_size() -> None:
 
 def test_5x5_has_the_sizes_of_the_authors_code() -> None:
     network, x, sizes = gcn4(kernel_size=5).eval(), noise(1, 1, 28, 28), []
-    for name in network.blocks:
+    for name in network.default_layers:
         block = network.get_submodule(name)
         sizes.append(tuple(block.conv(x).shape[1:]))
         x = block(x)
@@ -354,14 +354,14 @@ def test_the_residual_networks_have_the_size_of_the_closed_form(name: str) -> No
     args = MODELS[name].args
     with torch.device("meta"):
         for orientations, classes in ((4, 10), (2, 100)):
-            network = gcn_resnet(**args, orientations=orientations, num_classes=classes)
+            network = GaborWideResNet(**args, orientations=orientations, num_classes=classes)
             assert params_of(network) == wide_resnet_size(args["depth"], args["maps"], orientations, classes)
     assert wide_resnet_size(args["depth"], args["maps"], 4, 10) == MODELS[name].params
 
 
 def test_gcn40_has_the_layers_and_widths_of_its_name() -> None:
     with torch.device("meta"):
-        network = gcn_resnet(**MODELS["gcn40_2"].args)
+        network = GaborWideResNet(**MODELS["gcn40_2"].args)
     convolutions = [module for module in network.modules() if isinstance(module, GConv)]
     assert len(convolutions) == 40  # 36 in units, the first, three projections
     assert [conv.scale for conv in convolutions] == [1] * len(convolutions)
@@ -369,13 +369,13 @@ def test_gcn40_has_the_layers_and_widths_of_its_name() -> None:
 
 
 def test_each_stage_may_have_a_scale_of_its_own() -> None:
-    network = gcn_resnet(depth=10, maps=[2, 2, 4, 4], scales=[1, 2, 3, 4])
+    network = GaborWideResNet(depth=10, maps=[2, 2, 4, 4], scales=[1, 2, 3, 4])
     found = {name.split(".")[0]: module.scale for name, module in network.named_modules() if isinstance(module, GConv)}
     assert found == {"conv1": 1, "layer1": 2, "layer2": 3, "layer3": 4}
 
 
 def test_a_residual_unit_adds_its_input_as_it_came() -> None:
-    unit = gcn_resnet(depth=10, maps=[2, 2, 4, 4]).layer2[0].eval()
+    unit = GaborWideResNet(depth=10, maps=[2, 2, 4, 4]).layer2[0].eval()
     x = noise(2, 8, 8, 8)
     with torch.no_grad():
         unit.conv2.weight.zero_()
@@ -388,9 +388,9 @@ def test_a_residual_unit_adds_its_input_as_it_came() -> None:
     [
         (gcn4, {"kernel_size": 4}, "kernel_size = 4"),
         (gcn4, {"kernel_size": 3, "orientations": 0}, "orientations = 0"),
-        (gcn_resnet, {"depth": 20, "maps": [2, 2, 4, 4]}, "depth = 20"),
-        (gcn_resnet, {"depth": 16, "maps": [2, 2, 4]}, r"maps = \[2, 2, 4\]"),
-        (gcn_resnet, {"depth": 16, "maps": [2, 2, 4, 4], "scales": [1, 0, 1, 1]}, "scale = 0"),
+        (GaborWideResNet, {"depth": 20, "maps": [2, 2, 4, 4]}, "depth = 20"),
+        (GaborWideResNet, {"depth": 16, "maps": [2, 2, 4]}, r"maps = \[2, 2, 4\]"),
+        (GaborWideResNet, {"depth": 16, "maps": [2, 2, 4, 4], "scales": [1, 0, 1, 1]}, "scale = 0"),
     ],
 )
 def test_an_argument_outside_its_range_is_refused_by_name(build: Any, args: dict[str, Any], said: str) -> None:

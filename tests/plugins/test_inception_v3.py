@@ -24,7 +24,7 @@ from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, schedule
 from zoo.training.display import Silent
 from zoo_inception import plugin
-from zoo_inception.inception_v3 import InceptionV3, inception_v3
+from zoo_inception.inception_v3 import InceptionV3
 from zoo_inception.training import auxiliary_heads, criterion, rmsprop_groups, train
 
 ROW = next(model for model in plugin.models if model.name == "inception_v3")
@@ -33,7 +33,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def on_meta(**args: Any) -> InceptionV3:
     with torch.device("meta"):
-        return inception_v3(**args)
+        return InceptionV3(**args)
 
 
 outline = cache(on_meta)
@@ -59,7 +59,7 @@ def fresh() -> InceptionV3:
     """A newly initialised network with the auxiliary classifier."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return inception_v3(aux=True, num_classes=3)
+        return InceptionV3(aux=True, num_classes=3)
 
 
 # ---- Size ----
@@ -263,7 +263,7 @@ def test_the_loss_counts_the_auxiliary_classifier_0_4_and_smooths_both_labels() 
 
 @cache
 def entries() -> dict[str, Any]:
-    row = next(row for row in registry.load().plugins if row.name == "inception")
+    row = next(row for row in registry.current().plugins if row.name == "inception")
     return {entry.name: entry for entry in row.weights["inception_v3"]}
 
 
@@ -364,7 +364,7 @@ def trained(directory: Path, **options: Any) -> InceptionV3:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = inception_v3(num_classes=2)
+        network = InceptionV3(num_classes=2)
         run = Run(directory, display=Silent(), **options)
         train(network, TrainingData(images), recipe, run, preprocess=SMALL, device="cpu")
     return network

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo import registry, training
 from zoo_inception import plugin
-from zoo_inception.inception_resnet_v2 import ScaledResidual
+from zoo_inception.inception_resnet import ScaledResidual
 
 NAMES = ("inception_v4", "inception_resnet_v2")
 """What timm has."""
@@ -223,7 +223,7 @@ def test_what_brings_a_residual_back_has_a_bias_and_neither_norm_nor_relu() -> N
     "name", ["inception_v4.tf_in1k", "inception_resnet_v2.tf_in1k", "inception_resnet_v2.tf_ens_adv_in1k"]
 )
 def test_each_lineages_input_is_prepared_as_timm_does(name: str) -> None:
-    row = next(row for row in registry.load().plugins if row.name == "inception")
+    row = next(row for row in registry.current().plugins if row.name == "inception")
     entry = next(entry for entry in row.weights[name.partition(".")[0]] if entry.name == name)
     expected = timm.get_pretrained_cfg(name)
     assert entry.preprocess.mean == (0.5, 0.5, 0.5)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from torch.nn import functional as F
 
 import zoo
 from zoo.data import ImageSet
+from zoo.errors import SpecError
 from zoo.testing import Check, conformance
 from zoo.training.display import Silent
 from zoo_neocognitron import five_digits, learning
+from zoo_neocognitron.answers import nearest_segment
 from zoo_neocognitron.cells import CCells, Contrast, SCells, fit, fixed_mask
-from zoo_neocognitron.model import edges, nearest_segment, neocognitron_1980, neocognitron_2003
+from zoo_neocognitron.model import edges, neocognitron_1980, neocognitron_2003
 from zoo_neocognitron.training import teach
 
 
@@ -359,3 +362,12 @@ def test_both_rules_and_the_labelled_stage_train(rule: str) -> None:
     with torch.no_grad():
         teach(network, x, torch.arange(5), seed=0, epochs=3)
         assert network(x).argmax(dim=1).tolist() == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [({"rule": "hebb"}, "rule = 'hebb'"), ({"classifier": "svm"}, "classifier = 'svm'"), ({"planes": [1]}, "planes")],
+)
+def test_an_argument_that_makes_no_network_is_refused(args: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        neocognitron_2003(**args)

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from zoo import training
 from zoo.errors import SpecError
+from zoo.modules import ZeroPadShortcut
 from zoo.testing import Check, conformance
 from zoo.training import schedule
 from zoo_resnet import plugin
 from zoo_resnet.model import BasicBlock, Bottleneck, ResNet, cifar_resnet, resnet
-from zoo_resnet.preact import PreActResNet, preact_resnet
-from zoo_resnet.shortcut import ZeroPadShortcut
-from zoo_resnet.tiny import tiny_resnet
+from zoo_resnet.preact import PreActResNet
+from zoo_resnet.tiny import TinyResNet
 
 MODELS = {model.name: model for model in plugin.models}
 KEY_MAPS = {key_map.name: key_map for key_map in plugin.key_maps}
@@ -280,7 +280,7 @@ def test_akamasters_weights_score_what_is_published(depth: int, file: str, right
 
 
 def test_a_unit_that_changes_shape_shares_its_first_activation_and_projects_without_norm() -> None:
-    unit = preact_resnet(depth=11).layer2[0].eval()
+    unit = PreActResNet(depth=11).layer2[0].eval()
     assert isinstance(unit.downsample, nn.Conv2d)
     assert unit.downsample.bias is None
     assert (unit.conv1.stride, unit.conv2.stride, unit.downsample.stride) == ((2, 2), (1, 1), (2, 2))
@@ -291,7 +291,7 @@ def test_a_unit_that_changes_shape_shares_its_first_activation_and_projects_with
 
 
 def test_a_unit_that_keeps_its_shape_adds_its_untouched_input() -> None:
-    unit = preact_resnet(depth=20).layer1[1].eval()
+    unit = PreActResNet(depth=20).layer1[1].eval()
     nn.init.zeros_(unit.conv3.weight)
     images = torch.randn(1, 64, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -301,7 +301,7 @@ def test_a_unit_that_keeps_its_shape_adds_its_untouched_input() -> None:
 # ---- The interface ----
 
 
-@pytest.mark.parametrize("build", [partial(cifar_resnet, depth=20), partial(preact_resnet, depth=20), tiny_resnet])
+@pytest.mark.parametrize("build", [partial(cifar_resnet, depth=20), partial(PreActResNet, depth=20), TinyResNet])
 def test_features_and_head_compose_to_the_logits(build: Any) -> None:
     network = build().eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -348,8 +348,8 @@ def test_convolutions_begin_with_hes_variance() -> None:
         (cifar_resnet, {"depth": 20, "zero_channels": "front"}, "zero_channels = 'front'"),
         (cifar_resnet, {"depth": 21}, "depth = 21"),
         (cifar_resnet, {"depth": 2}, "depth = 2"),
-        (preact_resnet, {"depth": 1202}, "depth = 1202"),
-        (preact_resnet, {"depth": 1001, "bottleneck": False}, "depth = 1001"),
+        (PreActResNet, {"depth": 1202}, "depth = 1202"),
+        (PreActResNet, {"depth": 1001, "bottleneck": False}, "depth = 1001"),
     ],
 )
 def test_an_argument_outside_the_papers_is_refused_by_name(build: Any, args: dict[str, Any], got: str) -> None:

@@ -14,14 +14,14 @@ from zoo import convert, data, training
 from zoo.data import ImageSet
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate
+from zoo.modules import ZeroPadShortcut, make_shortcut
 from zoo.testing import Check, conformance
 from zoo.training import Recipe, Run, TrainingData, schedule
 from zoo.training.display import Silent
 from zoo_resnet.model import cifar_resnet
 from zoo_ror import plugin
 from zoo_ror.depth import StochasticDepth, linear_survival
-from zoo_ror.model import Level, RoR, ror
-from zoo_ror.shortcut import PaddedShortcut, make_shortcut
+from zoo_ror.model import Level, RoR
 from zoo_ror.units import PostActUnit, PreActUnit
 
 MODELS = {model.name: model for model in plugin.models}
@@ -38,7 +38,7 @@ def test_conformance(check: Check) -> None:
 def on_meta(**args: Any) -> RoR:
     """A network without memory, so that counting is free."""
     with torch.device("meta"):
-        return ror(**args)
+        return RoR(**args)
 
 
 def ready(**args: Any) -> RoR:
@@ -315,18 +315,9 @@ def test_resnets_with_stochastic_depth_average_where_they_shrink() -> None:
     shortcuts = [on_meta(**MODELS["resnet110_sd"].args).get_submodule(group).blocks[0].shortcut for group in GROUPS]
     assert isinstance(shortcuts[0], nn.Identity)
     assert all(
-        isinstance(shortcut, PaddedShortcut) and isinstance(shortcut.shrink, nn.AvgPool2d) for shortcut in shortcuts[1:]
+        isinstance(shortcut, ZeroPadShortcut) and isinstance(shortcut.average, nn.AvgPool2d)
+        for shortcut in shortcuts[1:]
     )
-
-
-@pytest.mark.parametrize(
-    ("option", "kinds"),
-    [("A", (nn.Identity, PaddedShortcut)), ("B", (nn.Identity, nn.Conv2d)), ("C", (nn.Conv2d, nn.Conv2d))],
-)
-def test_options_differ_in_where_they_project(option: Any, kinds: tuple[type, type]) -> None:
-    same = make_shortcut(option, 16, 16, stride=1, norm=False)
-    other = make_shortcut(option, 16, 32, stride=2, norm=False)
-    assert (type(same), type(other)) == kinds
 
 
 # ---- Stochastic depth ----
@@ -452,7 +443,7 @@ def test_a_training_that_paused_ends_in_the_same_weights(drawn_per: Any, tmp_pat
     def weights(directory: Path, *stops: int | None) -> dict[str, Tensor]:
         for number, stop in enumerate(stops):
             torch.manual_seed(0)
-            network = ror(depth=8, survival=0.5, drawn_per=drawn_per, drop_rate=0.1, num_classes=2)
+            network = RoR(depth=8, survival=0.5, drawn_per=drawn_per, drop_rate=0.1, num_classes=2)
             run = Run(directory, resume=number > 0, stop_after=stop, display=Silent())
             training.train(network, TrainingData(images), recipe, run, preprocess=preprocess, device="cpu")
         return network.state_dict()
@@ -485,7 +476,7 @@ def test_wide_networks_crops_lie_over_reflected_pixels() -> None:
 
 
 def test_convolutions_begin_with_hes_variance() -> None:
-    weight = ror(depth=8, width=4).layer3.blocks[0].branch.conv2.weight
+    weight = RoR(depth=8, width=4).layer3.blocks[0].branch.conv2.weight
     assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
 
 
@@ -493,7 +484,7 @@ def test_it_learns_real_images(tmp_path: Path) -> None:
     settings = {"epochs": 5, "warmup_epochs": 1, "batch_size": 64, "input_size": 8, "augment.pad_crop": 1}
     recipe = training.choose(plugin, "ror3_56_sd", "mnist", settings=settings)
     torch.manual_seed(0)
-    network, images = ror(depth=8, survival=0.7, in_chans=1), TrainingData(data.load("digits", "train"))
+    network, images = RoR(depth=8, survival=0.7, in_chans=1), TrainingData(data.load("digits", "train"))
     preprocess = training.normalise(network, images, recipe, MODELS["ror3_56"].preprocess)
     training.train(network, images, recipe, Run(tmp_path, display=Silent()), preprocess=preprocess, device="cpu")
     assert evaluate(network, data.load("digits", "test"), preprocess=preprocess).top1 > 85  # chance is 10
@@ -534,11 +525,11 @@ def test_features_and_head_compose_to_the_logits(args: dict[str, Any]) -> None:
 )
 def test_an_argument_outside_the_papers_is_refused_by_name(args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
-        ror(**args)
+        RoR(**args)
 
 
 @pytest.mark.parametrize("pool", ["", "median"])
 def test_a_classifier_without_a_pool_is_refused(pool: str) -> None:
-    network = ror(depth=8)
+    network = RoR(depth=8)
     with pytest.raises(SpecError, match="needs a global pool" if not pool else "'median'"):
         network.reset_classifier(10, global_pool=pool)

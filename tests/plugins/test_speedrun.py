@@ -19,7 +19,7 @@ from zoo.testing import Check, conformance
 from zoo.training import Recipe, Run, TrainingData, schedule
 from zoo.training.display import Silent
 from zoo_speedrun import plugin
-from zoo_speedrun.model import Airbench, airbench
+from zoo_speedrun.model import Airbench
 from zoo_speedrun.training import first_images, parameter_groups, set_whitening, train, whitening_filters
 from zoo_speedrun.views import Views
 from zoo_speedrun.views import evaluate as evaluate_views
@@ -43,7 +43,7 @@ def test_conformance(check: Check) -> None:
 )
 def test_each_network_has_the_published_size(name: str, elements: int, macs: int) -> None:
     with torch.device("meta"):
-        network = airbench(**MODELS[name].args)
+        network = Airbench(**MODELS[name].args)
     assert params_of(network) == elements
     frozen = sum(value.numel() for value in network.parameters() if not value.requires_grad)
     assert MODELS[name].params == elements - frozen
@@ -53,7 +53,7 @@ def test_each_network_has_the_published_size(name: str, elements: int, macs: int
 @pytest.mark.parametrize("depth", [2, 3])
 def test_the_network_is_what_the_script_computes(depth: int) -> None:
     torch.manual_seed(0)
-    network = airbench(widths=[8, 16, 16], depth=depth).eval()
+    network = Airbench(widths=[8, 16, 16], depth=depth).eval()
     with torch.no_grad():
         for value in network.state_dict().values():
             if value.is_floating_point():
@@ -83,7 +83,7 @@ def test_the_network_is_what_the_script_computes(depth: int) -> None:
 
 
 def test_convolutions_begin_as_the_identity_on_their_first_filters() -> None:
-    network, x = airbench(**NARROW), torch.randn(2, 24, 15, 15)
+    network, x = Airbench(**NARROW), torch.randn(2, 24, 15, 15)
     torch.testing.assert_close(network.group1.conv2(x[:, :8])[:, :8], x[:, :8])
     torch.testing.assert_close(network.group2.conv1(x[:, :8])[:, :8], x[:, :8])
     assert not torch.equal(network.group2.conv1(x[:, :8])[:, 8:16], x[:, :8])
@@ -104,7 +104,7 @@ def test_whitened_patches_have_unit_variance_and_no_covariance() -> None:
 
 
 def test_grey_images_have_fewer_components_than_filters() -> None:
-    network = airbench(**NARROW, in_chans=1)
+    network = Airbench(**NARROW, in_chans=1)
     begun, images = network.whiten.weight.clone(), torch.randn(50, 1, 8, 8)
     set_whitening(network, images)
     assert torch.equal(network.whiten.weight[:8], whitening_filters(images))
@@ -118,7 +118,7 @@ def noise(count: int = 64) -> ImageSet:
 
 
 def test_the_first_layer_is_fitted_and_kept_and_its_bias_learns_for_three_epochs(tmp_path: Path) -> None:
-    network, images = airbench(**NARROW, num_classes=2), noise()
+    network, images = Airbench(**NARROW, num_classes=2), noise()
     recipe = Recipe(epochs=5, batch_size=32, lr=0.1, augment=Augmentation(flip="alternate"))
     biases = []
 
@@ -134,7 +134,7 @@ def test_the_first_layer_is_fitted_and_kept_and_its_bias_learns_for_three_epochs
 
 
 def test_biases_of_normalisation_learn_64_times_as_fast_and_decay_no_faster() -> None:
-    network, recipe = airbench(**NARROW), Recipe(lr=0.5, weight_decay=1e-3)
+    network, recipe = Airbench(**NARROW), Recipe(lr=0.5, weight_decay=1e-3)
     optimizer = schedule.optimizer(network, recipe, parameter_groups(network, recipe))
     schedule.schedule(optimizer, recipe, 10).set(0)
     names = {value: name for name, value in network.named_parameters()}
@@ -210,7 +210,7 @@ def test_scoring_names_the_network_and_leaves_it_as_it_was() -> None:
 def test_it_learns_real_images_within_six_epochs_of_1500(tmp_path: Path) -> None:
     images = data.load("cifar10", "train")
     few = images.subset(torch.arange(1500), "train")
-    network: Airbench = airbench(widths=[16, 32, 32])
+    network: Airbench = Airbench(widths=[16, 32, 32])
     recipe = training.choose(
         plugin, "airbench94", "cifar10", settings={"epochs": 6, "warmup_epochs": 1, "batch_size": 100}
     )

@@ -207,7 +207,7 @@ def test_the_papers_recipe_learns_digits(tmp_path: Path) -> None:
 
 
 def test_the_papers_recipe_has_the_constants_of_the_authors_program() -> None:
-    recipe = choose(registry.load().find("dtp_mlp").plugin, "dtp_mlp", "mnist", "paper_mnist")
+    recipe = choose(registry.current().find("dtp_mlp").plugin, "dtp_mlp", "mnist", "paper_mnist")
     network = chain(linear=False)
     constants = recipe.read_hook_args(Constants)
     teacher = teach(network, step_size=constants.step_size)

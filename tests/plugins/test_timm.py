@@ -86,7 +86,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def first_weights(arch: str) -> Weights:
     """What timm takes for ``pretrained=True``."""
     tag = next(iter(TAKEN.models[arch].weights))
-    found = registry.load().find(f"timm/{arch}.{tag}").weights
+    found = registry.current().find(f"timm/{arch}.{tag}").weights
     assert found is not None
     return found
 
@@ -184,7 +184,7 @@ def test_every_pretrained_name_of_timm_has_an_entry_and_no_other_has() -> None:
 @needs_same_timm
 def test_what_an_entry_says_of_the_input_is_what_timm_prepares() -> None:
     for name in ("timm/vit_base_patch16_siglip_224.webli", "timm/volo_d4_448.sail_in1k", "timm/resnet18.a3_in1k"):
-        weights = registry.load().find(name).weights
+        weights = registry.current().find(name).weights
         assert weights is not None
         config = timm.data.resolve_data_config(
             pretrained_cfg=timm.get_pretrained_cfg(name[5:]).to_dict(), use_test_size=False
@@ -205,7 +205,7 @@ def test_what_an_entry_says_of_the_input_is_what_timm_prepares() -> None:
     ],
 )
 def test_the_size_of_weights_is_that_of_timms_network_for_their_classes_and_input(arch: str, tag: str) -> None:
-    found = registry.load().find(f"timm/{arch}.{tag}")
+    found = registry.current().find(f"timm/{arch}.{tag}")
     assert found.weights is not None
     with torch.device("meta"):
         module = timm.create_model(f"{arch}.{tag}", num_classes=found.weights.num_classes)
@@ -218,7 +218,7 @@ def test_the_snapshot_is_small() -> None:
 
 
 def test_every_name_is_one_of_the_grammar_and_finds_what_is_listed() -> None:
-    found = registry.load()
+    found = registry.current()
     for line in zoo.list_models("timm/*") + zoo.list_models("timm/*", pretrained=True):
         name = names.parse(line)
         assert (str(name), name.plugin) == (line, "timm")
@@ -227,7 +227,7 @@ def test_every_name_is_one_of_the_grammar_and_finds_what_is_listed() -> None:
 
 
 def test_a_name_of_timm_and_a_short_name_are_different_models() -> None:
-    found = registry.load()
+    found = registry.current()
     assert (found.find("resnet18").row.name, found.find("timm/resnet18").row.name) == ("resnet", "timm")
     assert not [name for name in zoo.list_models() if "/" in name]
     with pytest.raises(UnknownNameError, match=r"Did you mean timm/convnext_base\?"):
@@ -249,11 +249,11 @@ def test_listing_without_timms_name_leaves_the_snapshot_unread(monkeypatch: pyte
     monkeypatch.setattr(snapshot, "read", lambda: pytest.fail("it was read"))
     assert "resnet20" in zoo.list_models()
     assert zoo.list_models("resnet20*")
-    assert registry.load().find("resnet20.c10").weights
+    assert registry.current().find("resnet20.c10").weights
 
 
 def test_pins_repeat_what_the_families_manifests_pin() -> None:
-    found = registry.load()
+    found = registry.current()
     pinned = [
         entry for entries in found.find("timm/resnet18").row.weights.values() for entry in entries if entry.pinned
     ]
@@ -337,7 +337,7 @@ def tensorfile_of(folder: Path, name: str, **args: Any) -> Path:
 
 def test_a_network_without_classes_gives_features_and_says_so(hub: Path) -> None:
     name = "timm/convnextv2_atto.fcmae"
-    entry = registry.load().find(name).weights
+    entry = registry.current().find(name).weights
     assert entry is not None
     assert entry.num_classes == 0
     theirs = trained(name)
@@ -372,7 +372,7 @@ def test_conformance(arch: str, check: Any) -> None:
 
     All of them on 1,371 models would take hours and test timm; what the bridge adds is the same for each.
     """
-    check(Subject("timm", registry.load().find(f"timm/{arch}").model))
+    check(Subject("timm", registry.current().find(f"timm/{arch}").model))
 
 
 # ---- Files that are not as the network's state is ----
@@ -438,7 +438,7 @@ def test_what_timm_lets_a_file_lack_is_an_error(hub: Path) -> None:
 def test_torchvisions_inception_loads_without_its_auxiliary_classifier(hub: Path) -> None:
     theirs = timm.create_model("inception_v3", aux_logits=True)
     for name in ("timm/inception_v3.tv_in1k", "timm/inception_v3.tf_in1k"):
-        entry = registry.load().find(name).weights
+        entry = registry.current().find(name).weights
         assert entry is not None
         publish(hub, entry, theirs.state_dict())
     own = zoo.create("timm/inception_v3.tv_in1k").state_dict()
@@ -485,7 +485,7 @@ def test_a_file_of_another_network_is_an_error_even_where_the_filter_breaks(hub:
 
 def test_a_pickle_is_refused_and_conversion_named(hub: Path) -> None:
     name = "timm/vit_huge_patch14_gap_224.in1k_ijepa"
-    entry = registry.load().find(name).weights
+    entry = registry.current().find(name).weights
     assert entry is not None
     assert "zoo convert" in entry.origin
     torch.save({"weight": torch.zeros(1)}, hub / entry.file)
@@ -510,7 +510,7 @@ def test_a_pickle_becomes_weights_of_timms_network(hub: Path) -> None:
 
 def test_weights_of_timms_resnet18_are_not_taken_for_zoos(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
-    module, info = loading.build(registry.load().find("timm/resnet18").model)
+    module, info = loading.build(registry.current().find("timm/resnet18").model)
     safetensors_file.write(module.state_dict(), file, {"model": info.model.name})
     zoo.create("timm/resnet18", weights=file)
     with pytest.raises(WeightsError, match="has weights of timm/resnet18, not of resnet18"):
@@ -558,7 +558,7 @@ def test_weights_are_unpinned_until_they_are_pinned(hub: Path) -> None:
         zoo.create("timm/test_resnet", pretrained=True)
     publish(hub, entry, trained(entry.name).state_dict())
     zoo.create(entry.name)
-    pinned = registry.load().find("timm/resnet18.a1_in1k").weights
+    pinned = registry.current().find("timm/resnet18.a1_in1k").weights
     assert pinned is not None
     publish(hub, pinned, {"fc.weight": torch.zeros(1)})
     with pytest.raises(IntegrityError, match=r"resnet18\.a1_in1k"):

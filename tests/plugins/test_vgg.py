@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from zoo.errors import SpecError
 from zoo.testing import Check, conformance
 from zoo_vgg import plugin
-from zoo_vgg.model import vgg
+from zoo_vgg.model import VGG
 
 MODELS = {model.name: model for model in plugin.models}
 TORCHVISION = next(key_map for key_map in plugin.key_maps if key_map.name == "torchvision")
@@ -164,7 +164,7 @@ def test_convolutions_keep_their_bias_before_batch_normalisation(name: str) -> N
 
 
 def test_a_lrn_normalises_once_behind_the_first_relu() -> None:
-    features = vgg(configuration="A", lrn=True, hidden_layers=False).features
+    features = VGG(configuration="A", lrn=True, hidden_layers=False).features
     kinds = [type(module).__name__ for module in features]
     assert kinds[:4] == ["Conv2d", "ReLU", "LocalResponseNorm", "MaxPool2d"]
     assert kinds.count("LocalResponseNorm") == 1
@@ -176,10 +176,10 @@ def test_a_lrn_normalises_once_behind_the_first_relu() -> None:
 
 
 def test_the_papers_initialisation_has_variance_one_hundredth() -> None:
-    network = vgg(configuration="A", hidden_layers=False, num_classes=10, init="paper")
+    network = VGG(configuration="A", hidden_layers=False, num_classes=10, init="paper")
     assert network.features[8].weight.std().item() == pytest.approx(0.1, rel=0.01)
     assert network.features[8].bias.abs().max() == 0
-    default = vgg(configuration="A", hidden_layers=False, num_classes=10)
+    default = VGG(configuration="A", hidden_layers=False, num_classes=10)
     assert default.features[8].weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
     assert default.head.fc.weight.std().item() == pytest.approx(0.01, rel=0.1)
 
@@ -188,7 +188,7 @@ def test_the_papers_initialisation_has_variance_one_hundredth() -> None:
 
 
 def test_features_and_head_compose_to_the_logits() -> None:
-    network = vgg(configuration="D", norm=True, hidden_layers=False, num_classes=10).eval()
+    network = VGG(configuration="D", norm=True, hidden_layers=False, num_classes=10).eval()
     images, _ = cifar10_test_images(2)
     with torch.no_grad():
         features = network.forward_features(images)
@@ -216,11 +216,11 @@ def test_stages_are_the_five_pools(name: str) -> None:
 )
 def test_an_argument_outside_the_paper_is_refused_by_name(args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
-        vgg(**args)
+        VGG(**args)
 
 
 def test_a_classifier_without_a_pool_is_refused() -> None:
-    network = vgg(configuration="A", hidden_layers=False, num_classes=10)
+    network = VGG(configuration="A", hidden_layers=False, num_classes=10)
     with pytest.raises(SpecError, match="needs a global pool"):
         network.reset_classifier(10, global_pool="")
     assert isinstance(network.head.fc, nn.Linear)

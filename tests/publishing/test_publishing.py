@@ -92,7 +92,7 @@ def test_what_is_published_is_fetched_verified_and_scored_alike(place: str, cata
     assert done["is_new"]
     [entry] = manifest.read(catalogue)
     assert manifest.parse(done["entry"]) == (entry,)
-    assert entry.sha256 == registry.load().find("resnet20.digits").weights.sha256, "the bytes that train wrote"
+    assert entry.sha256 == registry.current().find("resnet20.digits").weights.sha256, "the bytes that train wrote"
     assert len(entry.revision) == (40 if place.startswith("hf://") else 0)
     assert not (cache_dir / "files").exists(), "nothing is cached: the reader has the hub alone"
     fetched = Path(ask("fetch", "resnet20.mine").stdout.strip())
@@ -110,7 +110,7 @@ def test_the_entry_states_size_and_epochs_of_this_network(tmp_path: Path) -> Non
     """One channel in place of three, 8 x 8 pixels in place of 32 x 32: not the row's numbers."""
     [entry] = manifest.parse(publish(DIGITS, "resnet20.mine", str(tmp_path / "hub")).entry)
     assert (entry.params, entry.epochs) == (269_722 - 16 * 2 * 9, 40)
-    assert entry.macs == registry.load().find("resnet20.digits").weights.macs
+    assert entry.macs == registry.current().find("resnet20.digits").weights.macs
 
 
 def test_a_tag_is_never_given_other_bytes(place: str, catalogue: Path, tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def test_names_of_classes_stay_as_they_are() -> None:
 def test_the_weights_that_a_training_started_from_are_its_base_model(tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
-    start = registry.load().find("resnet18.tv_in1k").weights
+    start = registry.current().find("resnet18.tv_in1k").weights
     run = {"init": {"weights": start.name, "sha256": start.sha256}}
     file = describe(zoo.create("resnet20"), "resnet20", tmp_path / "m.safetensors", run=run)
     done = publish(file, "resnet20.mine", str(tmp_path / "hub"), is_dry_run=True)
@@ -483,7 +483,7 @@ def test_what_timm_does_not_know_or_computes_otherwise_gets_no_configuration(
 
     module = timm.create_model("test_resnet", num_classes=10)
     entry = Weights(file="x", arch="test_resnet", tag="x", sha256=64 * "0", num_classes=10)
-    model = msgspec.structs.replace(registry.load().find("resnet18").model, name="test_resnet")
+    model = msgspec.structs.replace(registry.current().find("resnet18").model, name="test_resnet")
     assert timm_form.describe(module, model, entry, model.preprocess)["architecture"] == "test_resnet"  # type: ignore[index]  # no reason
     module.act1 = nn.SiLU()  # the same tensors, another network
     assert "computes something else" in timm_form.describe(module, model, entry, model.preprocess)
@@ -562,7 +562,7 @@ def test_a_dry_run_shows_all_writes_nothing_and_asks_nobody(hugging_face: HubSer
 @pytest.mark.parametrize("name", ["resnet20.c10", "airbench94.c10", "ror3_56_sd.c10", "dtp_mlp.mnist"])
 def test_what_ships_along_is_published_as_the_bytes_it_is(name: str, tmp_path: Path) -> None:
     """Also that of float16, and its manifest's entry says the same but for scores, which nobody measured now."""
-    held = registry.load().find(name).weights
+    held = registry.current().find(name).weights
     copied = tmp_path / "there.toml"
     copied.write_text("# Whose they are.\n\n" + manifest.render(held), encoding="utf-8")
     file = EMBEDDED / f"{name}.safetensors"

@@ -1,6 +1,5 @@
 """What a file of weights may say of how its network is built."""
 
-import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -79,17 +78,17 @@ def test_a_manifest_of_a_hub_sets_no_other_argument_either(tmp_path: Path, monke
 
 
 def test_every_entry_of_the_built_in_families_keeps_to_what_its_row_declares() -> None:
-    registered = registry.load()
+    registered = registry.current()
     for entry in registered.models(registered.collections):
         for weights in entry.weights:
             assert arguments.of_file(entry.model, weights.args, weights.name) == weights.args
 
 
-@pytest.mark.parametrize("row", [row for row in registry.load().plugins if row.plugin], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in registry.current().plugins if row.plugin], ids=lambda row: row.name)
 def test_a_family_declares_only_arguments_that_it_takes(row: Any) -> None:
     builds = {model.build: model.requires for model in row.plugin.models}
     hooks = [registry.hook(build, requires) for build, requires in builds.items()]
-    known = {name for hook in hooks for name in inspect.signature(hook).parameters}
+    known = {name for hook in hooks for name in arguments.names_of(hook) or ()}
     assert row.plugin.file_args.keys() <= known
 
 

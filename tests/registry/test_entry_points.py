@@ -21,7 +21,7 @@ from zoo.registry import PluginRow, import_guard
 
 def rows() -> dict[str, PluginRow]:
     registry.clear()
-    return {row.name: row for row in registry.load().plugins}
+    return {row.name: row for row in registry.current().plugins}
 
 
 def info_of(site: Path, distribution: str) -> Path:
@@ -30,7 +30,7 @@ def info_of(site: Path, distribution: str) -> Path:
 
 def test_a_strangers_distribution_does_not_pass_for_the_built_in_one(site: Path) -> None:
     install(site, "zoo-stranger", {"resnet": "zoo_resnet:plugin"}, {})
-    found = {row.distribution: row for row in registry.load().plugins if row.name == "resnet"}
+    found = {row.distribution: row for row in registry.current().plugins if row.name == "resnet"}
     assert found["zoo-vision"].is_builtin
     assert not found["zoo-stranger"].is_builtin
     assert (found["zoo-vision"].status, found["zoo-stranger"].status) == ("ok", "set aside")
@@ -86,7 +86,7 @@ def test_a_name_in_the_environment_that_no_plugin_has_is_warned_of(
     monkeypatch.setenv(variable, "vgg,resnt")
     registry.clear()
     with caplog.at_level(logging.WARNING, logger="zoo"):
-        registry.load()
+        registry.current()
     (record,) = caplog.records
     assert f"{variable} names 'resnt'" in record.getMessage()
     assert "did you mean resnet?" in record.getMessage()

@@ -28,7 +28,7 @@ def told(*words: str) -> Any:
 
 
 def embedded() -> list[Weights]:
-    every = (weights for entry in registry.load().models() for weights in entry.weights)
+    every = (weights for entry in registry.current().models() for weights in entry.weights)
     return [weights for weights in every if weights.hub.startswith("embedded:")]
 
 

@@ -30,7 +30,7 @@ sha256 = "{sha256}"
 
 
 def rows() -> dict[str, PluginRow]:
-    return {row.name: row for row in registry.load().plugins}
+    return {row.name: row for row in registry.current().plugins}
 
 
 def names(found: Registry) -> list[str]:
@@ -42,15 +42,15 @@ def test_the_built_in_families_come_through_entry_points_like_all_others() -> No
     assert {found["resnet"].status, found["vgg"].status} == {"ok"}
     assert found["resnet"].is_builtin
     assert found["resnet"].distribution == "zoo-vision"
-    assert "resnet20" in names(registry.load())
+    assert "resnet20" in names(registry.current())
 
 
 def test_a_third_party_is_listed_beside_the_built_in_ones(site: Path) -> None:
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
     row = rows()["pet"]
     assert (row.status, row.distribution, row.version, row.is_builtin) == ("ok", "zoo-pet", "1.0", False)
-    assert {"pet_net", "resnet20"} <= set(names(registry.load()))
-    assert registry.load().find("pet_net") == registry.load().find("pet/pet_net")
+    assert {"pet_net", "resnet20"} <= set(names(registry.current()))
+    assert registry.current().find("pet_net") == registry.current().find("pet/pet_net")
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ def test_a_plugin_that_cannot_be_used_is_a_row_with_the_reason(site: Path, text:
     assert row.status == status
     assert reason in row.reason
     assert row.plugin is None
-    assert "resnet20" in names(registry.load())
+    assert "resnet20" in names(registry.current())
     with pytest.raises((PluginError, UnknownNameError)):
-        registry.load().find("bad/net")
+        registry.current().find("bad/net")
 
 
 def test_ctrl_c_is_not_a_broken_plugin(site: Path) -> None:
     install(site, "zoo-bad", {"bad": "bad:plugin"}, {"bad.py": "raise KeyboardInterrupt"})
     with pytest.raises(KeyboardInterrupt):
-        registry.load()
+        registry.current()
 
 
 def test_what_a_plugin_prints_at_import_stays_off_standard_output(
@@ -97,31 +97,31 @@ def test_what_a_plugin_prints_at_import_stays_off_standard_output(
 def test_a_hostile_entry_point_name_harms_nothing(site: Path, name: str) -> None:
     install(site, "zoo-bad", {name: "bad:plugin"}, {"bad.py": plugin("bad", "net")})
     assert rows()[name].status == "broken"
-    assert "resnet20" in names(registry.load())
+    assert "resnet20" in names(registry.current())
 
 
 def test_two_distributions_with_one_plugin_are_both_set_aside(site: Path) -> None:
     install(site, "zoo-one", {"twin": "twin_one:plugin"}, {"twin_one.py": plugin("twin", "one")})
     install(site, "zoo-two", {"twin": "twin_two:plugin"}, {"twin_two.py": plugin("twin", "two")})
-    reasons = {row.distribution: (row.status, row.reason) for row in registry.load().plugins if row.name == "twin"}
+    reasons = {row.distribution: (row.status, row.reason) for row in registry.current().plugins if row.name == "twin"}
     assert reasons == {
         "zoo-one": ("set aside", "zoo-two also has a plugin 'twin': uninstall one of them"),
         "zoo-two": ("set aside", "zoo-one also has a plugin 'twin': uninstall one of them"),
     }
-    assert not {"one", "two"} & set(names(registry.load()))
+    assert not {"one", "two"} & set(names(registry.current()))
     assert "twin_one" not in sys.modules
 
 
 def test_no_third_party_takes_a_built_in_plugins_name(site: Path) -> None:
     install(site, "zoo-rival", {"resnet": "rival:plugin"}, {"rival.py": plugin("resnet", "resnet20")})
-    found = {row.distribution: row.status for row in registry.load().plugins if row.name == "resnet"}
+    found = {row.distribution: row.status for row in registry.current().plugins if row.name == "resnet"}
     assert found == {"zoo-vision": "ok", "zoo-rival": "set aside"}
-    assert registry.load().find("resnet20").row.is_builtin
+    assert registry.current().find("resnet20").row.is_builtin
 
 
 def test_a_built_in_models_short_name_stays_its_own(site: Path) -> None:
     install(site, "zoo-rival", {"rival": "rival:plugin"}, {"rival.py": plugin("rival", "resnet20")})
-    found = registry.load()
+    found = registry.current()
     assert found.find("resnet20").row.name == "resnet"
     assert found.find("resnet/resnet20").row.name == "resnet"
     assert found.find("rival/resnet20").row.name == "rival"
@@ -131,8 +131,8 @@ def test_a_built_in_models_short_name_stays_its_own(site: Path) -> None:
 def test_third_parties_with_one_model_have_to_be_told_apart(site: Path) -> None:
     for name in ("beta", "alpha"):
         install(site, f"zoo-{name}", {name: f"{name}:plugin"}, {f"{name}.py": plugin(name, "shared", f"{name}_net")})
-    found = registry.load()
-    with pytest.raises(AmbiguousNameError, match="Use alpha/shared or beta/shared"):
+    found = registry.current()
+    with pytest.raises(AmbiguousNameError, match="Say alpha/shared or beta/shared"):
         found.find("shared")
     assert found.find("beta/shared").row.name == "beta"
     listed = [name for name in names(found) if "shared" in name]
@@ -153,7 +153,7 @@ def test_the_order_of_installation_decides_nothing(tmp_path: Path, monkeypatch: 
         with monkeypatch.context() as patch:
             patch.setattr(sys, "path", [*order, *sys.path])
             registry.clear()
-            found = registry.load()
+            found = registry.current()
             seen.add((tuple(row.name for row in found.plugins), tuple(names(found)), found.find("resnet20").row.name))
     assert len(seen) == 1
 
@@ -177,7 +177,7 @@ def test_the_order_of_installation_decides_nothing(tmp_path: Path, monkeypatch: 
 )
 def test_an_unknown_name_is_answered_with_what_there_is(ask: str, hint: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
-        registry.load().find(ask)
+        registry.current().find(ask)
     assert hint in caught.value.hint
     assert ask.rpartition("/")[2] in caught.value.message or ask.partition("/")[0] in caught.value.message
 
@@ -198,11 +198,11 @@ def test_a_short_name_of_a_plugin_that_cannot_be_used_is_answered_with_why(
         monkeypatch.setenv("ZOO_DISABLE_PLUGINS", "pet")
     registry.clear()
     with pytest.raises(UnknownNameError) as caught:
-        registry.load().find("pet_net")
+        registry.current().find("pet_net")
     assert said in caught.value.hint
     assert "Did you mean" not in caught.value.hint
-    with pytest.raises(UnknownNameError, match="It may be part of a plugin that cannot be used: pet"):
-        registry.load().find("zzzzz")
+    with pytest.raises(UnknownNameError, match="Plugins that cannot be used may have it: pet"):
+        registry.current().find("zzzzz")
 
 
 def test_a_file_and_an_entry_say_which_distribution_has_their_model(
@@ -233,7 +233,7 @@ def test_a_corrupt_manifest_breaks_its_plugin_alone_and_names_the_line(site: Pat
             "pet/weights.toml": '[pet_net.c10]\nfile = "model.safetensors"\nsha256 = "12"\n',
         },
     )
-    found = registry.load()
+    found = registry.current()
     assert "resnet20" in names(found)
     row = rows()["pet"]
     assert row.status == "broken"
@@ -256,12 +256,12 @@ def test_a_manifest_that_does_not_fit_its_plugin_is_refused(site: Path, text: st
         {"pet/__init__.py": plugin("pet", "pet_net", weights='("pet:weights.toml",)'), "pet/weights.toml": text},
     )
     with pytest.raises(ManifestError, match=message):
-        registry.load().find("pet_net.c10")
+        registry.current().find("pet_net.c10")
 
 
 def test_a_manifest_that_is_not_there_is_a_reason_too(site: Path) -> None:
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "net", weights='("hallo:w.toml",)')})
-    registry.load().models()
+    registry.current().models()
     assert rows()["pet"].reason == "hallo:w.toml: there is no package 'hallo'"
 
 
@@ -280,7 +280,7 @@ def test_the_environment_chooses_among_plugins(
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
     monkeypatch.setenv(variable, value)
     registry.clear()
-    found = {row.name: row for row in registry.load().plugins}
+    found = {row.name: row for row in registry.current().plugins}
     mine = {"resnet", "vgg", "pet"}
     assert {name for name in mine if found[name].status == "ok"} == usable
     assert all(variable in found[name].reason and found[name].status == "disabled" for name in mine - usable)
@@ -309,7 +309,7 @@ def test_listing_imports_no_hook(site: Path) -> None:
         {"pet": "pet:plugin"},
         {"pet.py": plugin("pet", "pet_net"), "pet_model.py": "raise RuntimeError('imported')"},
     )
-    assert "pet_net" in names(registry.load())
+    assert "pet_net" in names(registry.current())
     assert zoo.info("pet_net")["family"] == "pet"
 
 
@@ -318,11 +318,11 @@ def with_hub(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Regist
     (folder / "manifest.toml").write_text(text)
     monkeypatch.setenv("ZOO_HUB", str(folder))
     registry.clear()
-    return registry.load()
+    return registry.current()
 
 
 def test_a_hubs_own_manifest_adds_names_and_changes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = registry.load().find("resnet18.tv_in1k").weights
+    known = registry.current().find("resnet18.tv_in1k").weights
     text = MANIFEST.format(arch="resnet18", tag="tv_in1k", sha256="0" * 64)
     text += MANIFEST.format(arch="resnet18", tag="mine", sha256="1" * 64)
     found = with_hub(tmp_path / "hub", text, monkeypatch)
@@ -341,11 +341,11 @@ def test_of_two_directory_hubs_the_first_says_what_a_tag_means(
         (tmp_path / name / "manifest.toml").write_text(text)
     monkeypatch.setenv("ZOO_HUB", ",".join(str(tmp_path / name) for name in ("trusted", "other", "copy")))
     registry.clear()
-    found = registry.load().find("resnet20.mine").weights
+    found = registry.current().find("resnet20.mine").weights
     assert found is not None
     assert found.sha256 == "1" * 64
-    assert registry.load().folder_of(found) == str(tmp_path / "trusted")
-    (listed,) = [entry for entry in registry.load().models() if entry.name == "resnet20"]
+    assert registry.current().folder_of(found) == str(tmp_path / "trusted")
+    (listed,) = [entry for entry in registry.current().models() if entry.name == "resnet20"]
     assert [weights.tag for weights in listed.weights].count("mine") == 1
     (warning,) = caplog.messages
     assert (
@@ -359,12 +359,12 @@ def test_a_directory_hub_below_the_home_folder_is_found(tmp_path: Path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ZOO_HUB", "~/hub")
     registry.clear()
-    assert registry.load().find("resnet20.mine").weights is not None
+    assert registry.current().find("resnet20.mine").weights is not None
 
 
 def test_a_hubs_own_manifest_never_comes_before_the_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first pinned weights are a model's default: a hub must not become it."""
-    before = [weights.name for weights in registry.load().find("resnet20").row.weights["resnet20"]]
+    before = [weights.name for weights in registry.current().find("resnet20").row.weights["resnet20"]]
     found = with_hub(tmp_path / "hub", MANIFEST.format(arch="resnet20", tag="a_first", sha256="1" * 64), monkeypatch)
     resnet20 = found.find("resnet20")
     assert [weights.name for weights in found.weights_of(resnet20.row, resnet20.model)] == [*before, "resnet20.a_first"]
@@ -440,19 +440,19 @@ def _collection(site: Path, text: str = COLLECTION) -> None:
 
 def test_a_collection_is_reached_in_full_and_claims_no_short_name(site: Path) -> None:
     _collection(site)
-    found = registry.load().find("library/net.large")
+    found = registry.current().find("library/net.large")
     assert (found.row.name, found.model.name, found.weights and found.weights.name) == (
         "library",
         "library/net",
         "library/net.large",
     )
-    assert registry.load().find("resnet20").row.name == "resnet"
+    assert registry.current().find("resnet20").row.name == "resnet"
     with pytest.raises(UnknownNameError, match=r"Unknown model 'other'.\nDid you mean library/other\?"):
-        registry.load().find("other")
+        registry.current().find("other")
     with pytest.raises(UnknownNameError, match=r"'library/nut'.\nDid you mean library/net or"):
-        registry.load().find("library/nut")
+        registry.current().find("library/nut")
     with pytest.raises(UnknownNameError, match=r"'library/net.medium'"):
-        registry.load().find("library/net.medium")
+        registry.current().find("library/net.medium")
 
 
 def test_a_collection_is_listed_only_where_it_is_asked_for(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -470,7 +470,7 @@ def test_a_collection_is_listed_only_where_it_is_asked_for(site: Path, capfd: py
 def test_nothing_is_read_of_a_collection_that_nobody_asks_for(site: Path) -> None:
     _collection(site, "raise SystemExit('read')")
     assert "resnet20" in zoo.list_models()
-    assert registry.load().find("resnet20").model.name == "resnet20"
+    assert registry.current().find("resnet20").model.name == "resnet20"
     assert rows()["library"].status == "ok"
 
 
@@ -494,13 +494,13 @@ def test_a_collection_that_cannot_be_read_is_a_row_with_the_reason(site: Path, t
     assert "resnet20" in zoo.list_models()
     registry.clear()
     with pytest.raises(PluginError, match="library"):
-        registry.load().find("library/net")
+        registry.current().find("library/net")
 
 
 def test_a_manifest_pins_weights_of_a_collection(site: Path) -> None:
     _collection(site)
     (site / "library" / "library.toml").write_text(MANIFEST.format(arch='"library/net"', tag="large", sha256="a" * 64))
-    default, other = registry.load().find("library/net").row.weights["library/net"]
+    default, other = registry.current().find("library/net").row.weights["library/net"]
     assert (default.name, default.pinned, other.name, other.pinned) == (
         "library/net.large",
         True,
@@ -515,6 +515,6 @@ def test_a_directory_hub_adds_weights_to_a_collections_model(
     _collection(site)
     (tmp_path / "manifest.toml").write_text(MANIFEST.format(arch='"library/other"', tag="own", sha256="a" * 64))
     monkeypatch.setenv("ZOO_HUB", str(tmp_path))
-    found = registry.load().find("library/other.own")
+    found = registry.current().find("library/other.own")
     assert found.weights is not None
     assert found.weights.hub == str(tmp_path)

@@ -4,11 +4,13 @@ import contextlib
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zoo.data import Transform
 from zoo.errors import SpecError, ZooError
-from zoo.spec import DatasetSpec, KeyMap, Model, Paper, Plugin, Preprocess, Requirement
+from zoo.spec import IMAGENET, STD_255, DatasetSpec, KeyMap, Model, Paper, Plugin, Preprocess, Requirement, unscaled
 
 BUILD = "family.model:build"
 
@@ -129,3 +131,12 @@ def test_a_whole_row_is_accepted() -> None:
         requires=(Requirement("cv2", "zoo-vision[classical]"),),
         stages=("layer1",),
     )
+
+
+def test_presets_leave_pixels_in_the_range_that_they_name() -> None:
+    black_and_white = torch.tensor([0, 255], dtype=torch.uint8).repeat(8, 4).expand(3, 8, 8)
+    grey = Transform(unscaled(1, 8)).batch(black_and_white[None, :1])
+    assert grey.unique().tolist() == [0, 1]
+    bytes_ = Transform(Preprocess((3, 8, 8), 1.0, mean=(0.0,) * 3, std=STD_255)).batch(black_and_white[None])
+    assert bytes_.unique().tolist() == pytest.approx([0, 255])
+    assert Preprocess() == IMAGENET

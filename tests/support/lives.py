@@ -24,7 +24,7 @@ _HEAVY = (
     "timm.optim",
     "timm.scheduler",
     "torch.utils.tensorboard",
-    "zoo.cli.training",
+    "zoo.cli.train.train",
     "zoo.training.by_name",
 )
 

@@ -25,7 +25,7 @@ KILLER = """
 import http.client, json, os, ssl, sys, time, traceback, urllib.request
 import filelock, huggingface_hub, msgspec
 from zoo import hub
-from zoo.hub import address, cache, huggingface, transfer, web
+from zoo.hub import address, cache, huggingface, download, web
 from zoo.manifest import Weights
 
 huggingface_hub.get_token()

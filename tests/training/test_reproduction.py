@@ -87,7 +87,7 @@ def publish(hub: Path, file: Path, top1: float = 50.0) -> None:
         arch="net",
         tag="mine",
         hub=str(hub),
-        sha256=reproduction.original.hash_file(file),
+        sha256=reproduction.find_record.hash_file(file),
         origin=about["origin"],
         classes="digits",
         preprocess=msgspec.convert(about["preprocess"], zoo.spec.Preprocess),
@@ -404,7 +404,7 @@ def test_the_record_names_the_commit_of_a_checkout_and_none_of_an_installed_zoo(
 
 
 def test_the_record_names_the_libraries_that_the_family_uses() -> None:
-    row = zoo.registry.load().find("hmax").model
+    row = zoo.registry.current().find("hmax").model
     versions = record.place(torch.device("cpu"), row.requires)["versions"]
     assert versions["scikit-learn"] == version("scikit-learn")
 

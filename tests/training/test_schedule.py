@@ -224,14 +224,14 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def smallest_of_each_build_hook() -> list[str]:
-    models = sorted((listed.model for listed in registry.load().models()), key=lambda model: -model.params)
+    models = sorted((listed.model for listed in registry.current().models()), key=lambda model: -model.params)
     return sorted({model.build: model.name for model in models}.values())
 
 
 @pytest.mark.parametrize("name", smallest_of_each_build_hook())
 def test_weight_decay_spares_biases_and_norms_alone_and_only_where_asked_to(name: str) -> None:
     with torch.device("meta"):
-        model, _ = loading.build(registry.load().find(name).model)
+        model, _ = loading.build(registry.current().find(name).model)
     learning = {key: tensor for key, tensor in model.named_parameters() if tensor.requires_grad}
     spared = {id(tensor) for module in model.modules() if isinstance(module, NORMS) for tensor in module.parameters()}
     spared |= {id(tensor) for key, tensor in learning.items() if key.endswith(("bias", ".b"))}

@@ -35,7 +35,7 @@ def drifted(file: Path, name: str, **fields: Any) -> None:
 def test_a_lock_holds_names_versions_and_bytes(inside: Path) -> None:
     assert ask("lock", "resnet20.digits", "resnet20").exit_code == 0
     table = tomllib.loads((inside / "zoo.lock").read_text())
-    entry = registry.load().find("resnet20.digits").weights
+    entry = registry.current().find("resnet20.digits").weights
     assert entry
     assert table["weights"]["resnet20.digits"] == {
         "distribution": "zoo-vision",
@@ -53,7 +53,7 @@ def test_a_lock_holds_names_versions_and_bytes(inside: Path) -> None:
 @pytest.mark.parametrize("field", ["sha256", "size"])
 def test_drift_stops_fetch_and_create_and_shows_both_sides(inside: Path, field: str) -> None:
     ask("lock", "resnet20.digits")
-    entry = registry.load().find("resnet20.digits").weights
+    entry = registry.current().find("resnet20.digits").weights
     assert entry
     other = {"sha256": "f" * 64, "size": 7}[field]
     drifted(inside / "zoo.lock", "resnet20.digits", **{field: other})
@@ -189,7 +189,7 @@ def read():
     files = {"zoo_third.py": plugin("third", collection='"third_models:read"'), "third_models.py": code}
     monkeypatch.syspath_prepend(install(tmp_path / "site", "zoo-third", {"third": "zoo_third:plugin"}, files))
     registry.clear()
-    found = registry.load().find("third/net.a")
+    found = registry.current().find("third/net.a")
     assert not found.row.is_builtin
     assert lock.full_name(found, "a") == "third/net.a"
 
@@ -200,7 +200,7 @@ def restated(found: Found, **fields: Any) -> Found:
 
 
 def differences(held: lock.Locked, found: Found, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(registry, "load", lambda: SimpleNamespace(find=lambda name: found))
+    monkeypatch.setattr(registry, "current", lambda: SimpleNamespace(find=lambda name: found))
     return [line.field for line in lock.differences(lock.Lock(version=1, weights={"resnet20.digits": held}))]
 
 
@@ -209,7 +209,7 @@ def test_what_a_manifest_states_anew_is_no_difference_and_what_it_states_otherwi
 ) -> None:
     ask("lock", "resnet20.digits")
     held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
-    found = registry.load().find("resnet20.digits")
+    found = registry.current().find("resnet20.digits")
     before = msgspec.structs.replace(held, size=0)
     assert differences(before, found, monkeypatch) == []
     assert differences(held, restated(found, size=7, revision="a" * 40), monkeypatch) == ["size"]
@@ -224,7 +224,7 @@ def test_the_beginning_of_a_hash_that_a_manifest_states_is_that_of_the_locked_by
 ) -> None:
     ask("lock", "resnet20.digits")
     held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
-    found = registry.load().find("resnet20.digits")
+    found = registry.current().find("resnet20.digits")
     prefix = held.sha256[:digits] or "0000"
     now = restated(found, sha256="", sha256_prefix=prefix, pinned=False)
     assert differences(held, now, monkeypatch) == said

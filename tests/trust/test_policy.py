@@ -134,7 +134,7 @@ def test_offline_an_identity_that_cannot_be_checked_leaves_the_word_to_a_key(
     file.write_text(file.read_text().replace('publishers = ["lab"]', 'publishers = ["someone", "lab"]'))
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     registry.clear()
-    found = registry.load().find("resnet20.tiny")
+    found = registry.current().find("resnet20.tiny")
     assert found.weights is not None
     assert policy.check(found, found.weights) == "signed by lab"
 
@@ -238,7 +238,7 @@ def test_what_an_older_signature_names_is_not_what_a_changed_manifest_says(insid
     write_policy(inside, key)
     (hub / "manifest.toml").write_text(signed.replace('origin = "', 'origin = "not '))
     registry.clear()
-    registry.load()
+    registry.current()
     (hub / "manifest.toml").write_text(signed)  # put back in time for the check
     with pytest.raises(PolicyError, match="has changed since it was read"):
         zoo.fetch("resnet20.tiny")
@@ -398,7 +398,7 @@ QUIET = list(HealthCheck)
 def assert_a_policy_accepts_or_refuses(folder: Path, content: bytes) -> None:
     """Whatever the policy says, the answer is yes, or a refusal of ours."""
     (folder / "zoo-policy.toml").write_bytes(content)
-    found = registry.load().find("resnet20.digits")
+    found = registry.current().find("resnet20.digits")
     assert found.weights
     said = ""
     with contextlib.suppress(ZooError):

@@ -200,7 +200,7 @@ def test_a_pack_holds_files_and_a_manifest_with_all_that_is_known(hub: Path, tmp
     files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     assert files == ["embedded/resnet20.digits.safetensors", "manifest.toml", "resnet20.tiny.safetensors"]
     entries = {entry.name: entry for entry in manifest.read(folder / "manifest.toml")}
-    assert entries["resnet20.digits"] == registry.load().find("resnet20.digits").weights
+    assert entries["resnet20.digits"] == registry.current().find("resnet20.digits").weights
     assert entries["resnet20.tiny"].probe
     assert not packing.damage(folder)
     assert ask("pack", "resnet20.c10", "-o", folder).exit_code == 0

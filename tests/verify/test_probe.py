@@ -161,7 +161,7 @@ def test_an_entry_decides_what_is_allowed(stated: dict[str, float | Tolerance], 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
 def test_the_defaults_hold_a_network_in_another_type(dtype: torch.dtype) -> None:
-    taken = registry.load().find("resnet20.c10").weights.probe
+    taken = registry.current().find("resnet20.c10").weights.probe
     module = zoo.create("resnet20.c10", dtype=dtype)
     findings = probe.check(module, zoo.create("resnet20.c10").zoo_info.preprocess, taken)
     assert [found.what for found in findings] == [
@@ -251,7 +251,7 @@ def test_a_file_of_other_bytes_is_not_probed(tmp_path: Path) -> None:
 
 
 def test_all_weights_that_ship_along_have_the_whole_probe() -> None:
-    for entry in registry.load().models():
+    for entry in registry.current().models():
         for weights in entry.weights:
             if weights.hub.startswith("embedded:"):
                 assert weights.probe is not None, weights.name

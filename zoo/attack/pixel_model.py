@@ -65,9 +65,24 @@ class PixelTransform(Transform):
 
 @contextmanager
 def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iterator[PixelModel]:
-    """Within it, ``model`` is :func:`~zoo.evaluation.frozen`: yields it as a :class:`PixelModel`.
+    """A context in which a network takes pixels in [0, 1], is in eval mode, and records gradients of images alone.
 
-    Gradients are recorded whatever the caller's mode, because the gradient of the images is needed.
+    Args:
+        model: The network. Modes and ``requires_grad`` are put back afterwards.
+        preprocess: How its input is prepared. By default as its weights say.
+
+    Returns:
+        The context, which yields the network as a :class:`PixelModel`.
+
+    Raises:
+        WeightsError: ``zoo.create`` did not make this network, and there is no ``preprocess``.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> with zoo.attack.under_attack(zoo.create("resnet20.digits")) as pixel_model:
+        ...     pixel_model(digits.pixels[:2] / 255).shape
+        torch.Size([2, 10])
     """
     with torch.inference_mode(False), torch.enable_grad():
         pixel_model = PixelModel.of(model, preprocess)
@@ -107,10 +122,24 @@ def require_gradient(model: PixelModel, images: Tensor) -> None:
 
 
 def applicable(model: nn.Module, preprocess: Preprocess | None = None) -> tuple[MethodName, ...]:
-    """Which methods of attack apply to ``model``: all, or where it passes no gradient on, ``random_sign`` alone.
+    """The attacks that apply to a network: all, or only ``random_sign`` if it passes no gradient to its input.
 
-    Seen from the gradient of its logits by two images of noise. That a gradient exists does not say
-    that it is the true one: a network may replace it by another on purpose.
+    A gradient that exists need not be the true one: a network may replace it on purpose.
+
+    Args:
+        model: The network.
+        preprocess: How its input is prepared. By default as its weights say.
+
+    Returns:
+        The names of the methods.
+
+    Raises:
+        WeightsError: ``zoo.create`` did not make this network, and there is no ``preprocess``.
+
+    Example:
+        >>> import zoo
+        >>> "pgd" in zoo.attack.applicable(zoo.create("resnet20.digits"))
+        True
     """
     preprocess = preprocess or info_of(model).preprocess
     with under_attack(model, preprocess) as pixel_model:

@@ -15,7 +15,7 @@ from zoo import loading
 from zoo.convert.fitting import AS_IS, Fitted, mismatch
 from zoo.data.classes import class_names
 from zoo.errors import SpecError, UnknownNameError, WeightsError
-from zoo.loading import ModelInfo
+from zoo.loading import ModelInfo, Network
 from zoo.registry import Found
 from zoo.spec import Preprocess
 from zoo.verify import probe
@@ -116,13 +116,13 @@ class _Candidate:
         except UnknownNameError:  # the model's own number is all there is to compare with
             return self.num_classes == self._model.num_classes
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         args = self.fitted.args
         with loading.skip_init():
             module, _ = loading.build(self._model, num_classes=self.num_classes, in_chans=self.in_chans, **args)
         loading.assign(module, self.fitted.tensors, self.fitted.key_map.name)
         # Whose classes it knows is an assumption that no score should depend on.
-        module.zoo_info = self.info._replace(classes="")  # type: ignore[assignment]  # a value, not a submodule
+        module.zoo_info = self.info._replace(classes="")
         return module.eval()
 
     def logits(self) -> Tensor:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from zoo.data import ImageSet
     from zoo.evaluation import Report
+    from zoo.loading import Network
 
 DEFAULT = Model("default", build="zoo.loading:build")
 """Whose hooks are Zoo's own."""
@@ -51,7 +52,7 @@ def _not_taken(hook: Callable[..., Any], options: Mapping[str, Any]) -> set[str]
     return set() if takes_all else options.keys() - taken.keys()
 
 
-def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "nn.Module":
+def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "Network":
     """What the model's train hook returns, seen to be a network."""
     from torch import nn
 
@@ -60,7 +61,7 @@ def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "nn.M
         trained = hook(module, *given, **options)
     if not isinstance(trained, nn.Module):
         raise PluginError(f"{row.train} returned {type(trained).__name__}, expected the trained network of {row.name}.")
-    return trained
+    return cast("Network", trained)
 
 
 @contextmanager

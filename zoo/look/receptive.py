@@ -65,9 +65,24 @@ class ReceptiveField:
 def receptive_field(
     model: str | nn.Module, layer: str | None = None, *, size: tuple[int, int] | None = None, **args: Any
 ) -> ReceptiveField:
-    """What the units of ``layer`` (the last default layer) see of an image of ``size`` (H, W), or the network's own.
+    """Which pixels the units of a layer depend on.
 
-    Raises :class:`zoo.UnknownNameError` for an unknown layer.
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        layer: The layer's name. By default the last default layer.
+        size: Height and width of the image. By default those of the network's input.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        A box of pixels for each unit, and the operations for which it may be too large.
+
+    Raises:
+        UnknownNameError: There is no such layer.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.receptive_field("resnet20.digits", "conv1", size=(16, 16)).box(0, 8, 8)
+        (7, 7, 10, 10)
     """
     with opened(model, **args) as network:
         layer = chosen_layer(network, layer)

@@ -34,7 +34,7 @@ def discover() -> Iterator[PluginRow]:
             of = ", ".join(sorted(other.distribution for other in rivals))
             row.refuse("set aside", f"{of} also has a plugin {row.name!r}: uninstall one of them")
         elif row.status == "ok":
-            row.load()
+            row.resolve()
         yield row
 
 

@@ -28,13 +28,29 @@ def list_models(
     max_params: int | None = None,
     pretrained: bool = False,
 ) -> list[str]:
-    """Names that match the shell ``pattern`` and all filters, sorted naturally.
+    """The names of architectures, or of weights, in natural order.
 
-    ``license`` is a shell pattern too, of the weights' own licence in either case: ``apache*``.
-    Architectures; with ``pretrained``, a ``dataset``, a ``license`` or a dot in the pattern, weights:
-    without a dot, all of the models that it matches.
-    Those of a collection are left out unless ``family`` or the part of the pattern before a slash
-    names it: ``list_models("plugin/*")``.
+    Lists weights if ``pretrained``, ``dataset`` or ``license`` is given or the pattern has a dot, and architectures
+    otherwise. Models of a collection are listed only if ``family``, or the pattern before a slash, names it
+    (``timm/*``).
+
+    Args:
+        pattern: A shell pattern of names.
+        family: Only models of this plugin.
+        dataset: Only weights that were trained or scored on this data set.
+        license: Only weights whose licence matches this shell pattern, in either case: ``apache*``.
+        max_params: Only networks of at most this many parameters.
+        pretrained: Whether to list weights.
+
+    Returns:
+        The names, which :func:`zoo.create` takes.
+
+    Example:
+        >>> import zoo
+        >>> zoo.list_models("resnet1*2")
+        ['resnet152', 'resnet1202']
+        >>> zoo.list_models("resnet20", dataset="digits")
+        ['resnet20.digits']
     """
     chosen = select(
         pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
@@ -54,7 +70,7 @@ def select(
     """As :func:`list_models`, with what stands behind each name."""
     tagged = pretrained or dataset is not None or license is not None or "." in pattern
     lines: list[Selected] = []
-    registered = registry.load()
+    registered = registry.current()
     asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
     if family is not None and "/" not in pattern and asked:
         pattern = f"{family}/{pattern}"
@@ -100,7 +116,7 @@ def _addresses(pattern: str, plugin: str) -> bool:
 
 def left_out(pattern: str, family: str | None) -> list[str]:
     """The collections that :func:`list_models` does not look into. Nothing is read of them."""
-    rows = registry.load().collections
+    rows = registry.current().collections
     return [row.name for row in rows if family is None and not _addresses(pattern, row.name)]
 
 
@@ -110,8 +126,25 @@ def trained_on(weights: Weights) -> set[str]:
 
 
 def info(name: str) -> dict[str, Any]:
-    """All that the registry knows of ``name``, as JSON-able values. Imports no torch."""
-    registered = registry.load()
+    """All that the registry knows of a model or of weights. Imports no torch.
+
+    Args:
+        name: An architecture or weights.
+
+    Returns:
+        Values that JSON can hold: the fields of :class:`zoo.Model`, its ``family``, ``distribution`` and ``version``,
+        and a list ``weights`` of manifest entries.
+
+    Raises:
+        UnknownNameError: There is no such model or tag; the nearest names are suggested.
+
+    Example:
+        >>> import zoo
+        >>> about = zoo.info("resnet20.digits")
+        >>> about["paper"]["year"], about["weights"][0]["classes"]
+        (2015, 'digits')
+    """
+    registered = registry.current()
     found = registered.find(name)
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     model: dict[str, Any] = msgspec.to_builtins(found.model)

@@ -31,7 +31,7 @@ class PluginRow:
     def __init__(
         self,
         entry_point: importlib.metadata.EntryPoint,
-        distribution: importlib.metadata.Distribution,
+        distribution: importlib.metadata.Distribution | None,
         *,
         is_builtin: bool,
     ) -> None:
@@ -44,10 +44,17 @@ class PluginRow:
         self._entry_point = entry_point
         self._distribution = distribution
 
+    @classmethod
+    def of_value(cls, plugin: Plugin) -> "PluginRow":
+        """The row of a plugin that no distribution declares: :func:`zoo.register` added it."""
+        row = cls(importlib.metadata.EntryPoint(plugin.name, "__main__", ""), None, is_builtin=False)
+        row.plugin = plugin
+        return row
+
     def refuse(self, status: str, reason: str, error: BaseException | None = None) -> None:
         self.status, self.reason, self.error, self.plugin = status, reason, error, None
 
-    def load(self) -> None:
+    def resolve(self) -> None:
         """Imports the plugin; whatever goes wrong there becomes the reason."""
         had_torch = "torch" in sys.modules
         try:
@@ -114,11 +121,11 @@ class PluginRow:
     # A distribution's metadata is parsed as an e-mail: too slow to do for a plugin nobody asks about.
     @cached_property
     def distribution(self) -> str:
-        return name_of(self._distribution)
+        return name_of(self._distribution) if self._distribution is not None else ""  # of the process
 
     @cached_property
     def version(self) -> str:
-        return version_of(self._distribution)
+        return version_of(self._distribution) if self._distribution is not None else ""
 
     @property
     def is_collection(self) -> bool:
@@ -195,13 +202,24 @@ def version_of(distribution: importlib.metadata.Distribution) -> str:
     return str(version or folder_of(distribution).partition("-")[2])
 
 
-def folder_of(distribution: importlib.metadata.Distribution) -> str:
+def folder_of(distribution: importlib.metadata.Distribution | None) -> str:
     """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: no public name says where a distribution lies."""
     return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
 
 
 def require(model: Model) -> None:
-    """Raises :class:`MissingExtraError` for a model whose hooks import what is not installed."""
+    """Checks that what a model's hooks import is installed.
+
+    Args:
+        model: The model.
+
+    Raises:
+        MissingExtraError: A library is missing; the hint says how to install it.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
+    """
     for requirement in model.requires:
         if not _is_installed(requirement):
             raise MissingExtraError.of(model.name, requirement.module, requirement.install)
@@ -212,7 +230,24 @@ def _is_installed(requirement: Requirement) -> bool:
 
 
 def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
-    """Imports ``"package.module:function"``; says what to install where a requirement is missing."""
+    """Imports a hook.
+
+    Args:
+        target: ``"package.module:function"``.
+        requires: What the hook's module imports.
+
+    Returns:
+        The function.
+
+    Raises:
+        MissingExtraError: A requirement is missing; the hint says how to install it.
+        PluginError: There is no such module or function.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.hook("zoo.data:load") is zoo.data.load
+        True
+    """
     for requirement in requires:
         if not _is_installed(requirement):
             raise MissingExtraError.of(target, requirement.module, requirement.install)
@@ -225,7 +260,22 @@ def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., A
 
 
 def resource(address: str) -> Path:
-    """The file that ``"package:path"`` names; finding it imports no package."""
+    """The file that ``"package:path"`` names. Finding it imports no package.
+
+    Args:
+        address: The package and the path within it.
+
+    Returns:
+        The file, which may not exist.
+
+    Raises:
+        ManifestError: There is no such package.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.resource("weights_manifest:resnet.toml").name
+        'resnet.toml'
+    """
     package, _, path = address.partition(":")
     try:
         spec = importlib.util.find_spec(package)

@@ -8,19 +8,13 @@ it until one of them is asked for.
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from zoo import manifest, names
+from zoo import names
 from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
-from zoo.registry import entry_points
 from zoo.registry.plugin_row import PluginRow
 from zoo.spec import Model, Plugin
 
@@ -205,45 +199,3 @@ class Registry:
 
 def _letters(text: str) -> str:
     return re.sub("[^a-z0-9/]", "", text.lower())
-
-
-@cache
-def load() -> Registry:
-    """The registry of this process, read once."""
-    return Registry(list(entry_points.discover()), _local_weights())
-
-
-def clear() -> None:
-    """Forgets the registry, so that :func:`load` looks again."""
-    load.cache_clear()
-
-
-def _local_weights() -> dict[str, tuple[Described, ...]]:
-    """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
-
-    Their files are in that directory, or else at the entry's hub. They add names and never replace any:
-    a mirror is not trusted to say what a known name means. Of two directories the first decides.
-    """
-    found: dict[str, dict[str, Described]] = {}
-    for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
-        folder = Path(os.path.expanduser(address))
-        file = folder / "manifest.toml"
-        if "://" not in address and file.is_file():
-            try:
-                entries = manifest.read(file)
-            except ManifestError as error:  # as of a plugin: it must not take the others along
-                _warn("%s is skipped: %s", address, error)
-                continue
-            for entry in entries:
-                if (entry.hub == "hf" and not entry.revision) or (folder / entry.path).is_file():
-                    entry = msgspec.structs.replace(entry, hub=address)
-                first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
-                if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
-                    _warn("%s: %s is ignored, %s defines other bytes first", address, entry.name, first.folder)
-    return {arch: tuple(tags.values()) for arch, tags in found.items()}
-
-
-def _warn(message: str, *about: object) -> None:
-    import logging
-
-    logging.getLogger("zoo").warning(message, *about)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo import hub, registry
-from zoo.creation import chosen_weights
 from zoo.errors import TrainingError, UnknownNameError, ZooError
+from zoo.hub import cache
 from zoo.hub.embedded import Embedded
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.spec import Model
 from zoo.training import by_name
 
@@ -43,11 +44,11 @@ def find(name: str | Path) -> Original:
             )
         about = safetensors_file.metadata(file)
         _check_has_record(str(name), about)
-        found = registry.load().find(about["model"], distribution=str(about.get("distribution", "")))
+        found = registry.current().find(about["model"], distribution=str(about.get("distribution", "")))
         return Original(str(name), found.model, file, hash_file(file), about, None)
-    found = registry.load().find(str(name))
-    entry = chosen_weights(found)
-    if hub.cached(entry) is None and not entry.origin.startswith(by_name.TRAINED):
+    found = registry.current().find(str(name))
+    entry = weights_for(found)
+    if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
         raise _no_record(entry.name)
     file = hub.use(entry)
     about = safetensors_file.metadata(file)
@@ -58,7 +59,7 @@ def find(name: str | Path) -> Original:
 def training_of(weights: Weights) -> dict[str, str]:
     """A readable summary of the training of ``weights``, if their file is cached. Does not import torch."""
     try:
-        file = hub.cached(weights)
+        file = cache.find(weights)
         kind, _, package = weights.hub.partition(":")
         if file is None and kind != "embedded":
             return {}
@@ -90,7 +91,7 @@ def _path(name: str | Path) -> Path | None:
     """``name`` as a path, unless it is a name of the registry."""
     if not isinstance(name, Path):
         try:
-            registry.load().find(name)
+            registry.current().find(name)
         except UnknownNameError:
             if not Path(name).exists():
                 raise
@@ -107,7 +108,7 @@ def _check_has_record(name: str, about: dict[str, Any]) -> None:
 def _no_record(name: str) -> TrainingError:
     own = [
         f"{entry.name}.{weights.tag}"
-        for entry in registry.load().models()
+        for entry in registry.current().models()
         for weights in entry.weights
         if weights.origin.startswith(by_name.TRAINED)
     ]

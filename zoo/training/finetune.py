@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from zoo import hub, loading, names, registry
-from zoo.creation import chosen_weights
 from zoo.data import ImageSet, ImageStream
 from zoo.errors import RecipeError, WeightsError
 from zoo.hub.cache import hash_of
-from zoo.loading import ModelInfo, safetensors_file
+from zoo.loading import ModelInfo, Network, safetensors_file
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.spec import Model, Preprocess
 from zoo.training import Recipe
 
@@ -55,20 +55,20 @@ def find(weights: str | Path, model: Model) -> Source:
     if _is_file(weights):
         safetensors_file.metadata(Path(weights))  # there, and safetensors
         return Source(str(weights), Path(weights), None)
-    found = registry.load().find(str(weights))
+    found = registry.current().find(str(weights))
     if found.model != model:
         raise WeightsError(
             f"{weights} are weights of {found.model.name}, not of {model.name}.",
             hint=f"zoo train {found.model.name} --init {weights}",
         )
-    entry = chosen_weights(found)
+    entry = weights_for(found)
     return Source(entry.name, hub.use(entry), entry)
 
 
 def build(
     source: Source, model: Model, images: ImageSet | ImageStream, args: Mapping[str, Any]
-) -> tuple[nn.Module, ModelInfo]:
-    """The network of ``model`` with these weights, and its ``zoo_info`` after fine-tuning.
+) -> tuple[Network, ModelInfo]:
+    """The network of ``model`` with these weights, and what there is to know of it once it is trained anew.
 
     ``args`` change what it is built with. The stem is adapted to the channels of ``images``. The head
     is kept where the weights know their classes, and newly initialised otherwise; a warning says so.
@@ -79,7 +79,7 @@ def build(
     knows = info.class_names == images.classes if info.class_names else info.classes == images.name
     if not knows or loading.classes_in(module.state_dict(), model.head) != count:
         torch.manual_seed(seed)  # whatever building drew
-        module.reset_classifier(count)  # type: ignore[operator]  # timm's interface, not nn.Module's
+        module.reset_classifier(count)
         head = ", ".join(model.head)
         log.warning("%s: %s newly initialised for the %d classes of %s", source.name, head, count, images.name)
     return module, info._replace(name=model.name, weights=None, file=None)

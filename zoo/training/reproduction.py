@@ -12,6 +12,7 @@ import msgspec
 
 from zoo.creation import create
 from zoo.errors import DataError, TrainingError, UnknownNameError
+from zoo.evaluation.by_name import evaluate
 from zoo.manifest import Score
 from zoo.registry import arguments
 from zoo.spec import Model
@@ -72,15 +73,34 @@ def reproduce(
     device: "torch.device | str | None" = None,
     **run_options: Any,
 ) -> Reproduction:
-    """Trains weights again, in the directory ``output``, from the record of the run that made them.
+    """Trains weights again from the record of the run that made them, and compares the two.
 
-    ``name`` is ``arch.tag``, a safetensors file, or a run's directory. ``data`` and ``init`` say where
-    the images, and the weights that it started from, lie now, if not where the record names them.
-    Takes as many threads as the run had, and its device unless ``device`` says otherwise; warns where
-    that cannot be. ``run_options`` go to ``zoo.training.Run``; ``resume`` goes on after an interruption.
+    Uses as many threads as that run did; warns if that is not possible.
 
-    Raises :class:`TrainingError` if there is no record to train from, and :class:`DataError` before
-    training if the images are not those of the record, unless ``allow_other_data``.
+    Args:
+        name: Weights (``arch.tag``), a safetensors file, or a run's directory.
+        output: The directory of the new run.
+        resume: Whether to go on with a reproduction that was interrupted.
+        data: Where the images are, if not where the record says.
+        init: Where the weights are that the run started from, if not where the record says.
+        allow_other_data: Whether to train on images other than those of the record.
+        device: Where to train. By default as the record says.
+        run_options: Passed to :class:`zoo.training.Run`.
+
+    Returns:
+        Whether the file, the tensors or the score are the same, and what differed.
+
+    Raises:
+        TrainingError: There is no record, ``output`` is the run itself, or training is paused.
+        DataError: The images are not those of the record.
+        UnknownNameError: There is no such model or tag.
+
+    Example:
+        >>> import zoo
+        >>> settings = {"epochs": 1}
+        >>> model = zoo.train("resnet8", "digits", settings=settings, output="runs/first", device="cpu")
+        >>> zoo.reproduce("runs/first", output="runs/second").outcome
+        'file'
     """
     from zoo import training
     from zoo.loading import safetensors_file
@@ -248,12 +268,12 @@ def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[R
     name = held.about["run"]["data"]["train"]["name"]
     split = next((key.partition("/")[2] for key in claims if key.startswith(f"{name}/")), "test")
     try:
-        report = by_name.evaluate(trained, data, split)
+        report = evaluate(trained, data, split)
     except DataError as error:
         log.warning("Scores cannot be compared without test images: %s", error.message)
         return None, None
     claim = claims.get(f"{name}/{split}")
     if claim is None:
-        own = by_name.evaluate(create(held.model.name, weights=held.file), data, split)
+        own = evaluate(create(held.model.name, weights=held.file), data, split)
         claim = Score(n=own.n, source="the original's, measured now", top1=own.top1, fingerprint=own.fingerprint)
     return report, claimed.check(report, claim)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zoo import hub, registry
+from zoo import registry
 from zoo.errors import LockError, UnpinnedError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Commit, Count, Entry, Sha256, Text, Weights
@@ -108,7 +108,7 @@ def full_name(found: Found, tag: str = "") -> str:
 def default_of(lock: Lock, found: Found) -> Weights | None:
     """The default weights that the lock holds for a model, or None if it holds none."""
     tag = lock.defaults.get(full_name(found))
-    return registry.load().find(f"{full_name(found)}.{tag}").weights if tag else None
+    return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
 
 
 def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
@@ -150,7 +150,7 @@ def differences(lock: Lock) -> list[Difference]:
     lines = []
     for name, held in lock.weights.items():
         try:
-            found = registry.load().find(name)
+            found = registry.current().find(name)
         except ZooError as error:  # no such name any more, or a plugin that cannot be used
             lines.append(Difference(name, "name", f"{held.distribution} {held.version}", error.message))
             continue
@@ -190,7 +190,7 @@ def _lock(found: Found, entry: Weights) -> Locked:
     }
     if entry.sha256:
         return Locked(**about, sha256=entry.sha256, size=entry.size, revision=entry.revision)
-    note = cache.recall(entry) if hub.cached(entry) else None
+    note = cache.recall(entry) if cache.find(entry) else None
     if note is None:
         raise UnpinnedError(
             f"{entry.name} cannot be locked: its sha256 is neither in the manifest nor in the cache.",

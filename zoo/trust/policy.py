@@ -103,7 +103,7 @@ def hub_of(found: Found, weights: Weights) -> str:
     """Who says what the weights are: ``plugin:<distribution>``, or the directory hub with their manifest."""
     if weights in found.row.weights.get(found.model.name, ()):
         return f"{PLUGIN}{found.row.distribution}"
-    return registry.load().folder_of(weights)  # whatever hub the manifest there names
+    return registry.current().folder_of(weights)  # whatever hub the manifest there names
 
 
 def manifest_of(found: Found, weights: Weights) -> Path | None:

@@ -84,13 +84,14 @@ def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) ->
     inputs = {"noise": _noise(preprocess, seed, batch), "image": picture_input(preprocess)}
     training = [part for part in module.modules() if part.training]
     found: dict[str, Tensor] = {}
+    forward_features = getattr(module, "forward_features", None)
     module.eval()
     try:
         with torch.inference_mode():
             for name, images in inputs.items():
                 images = images.to(own.device, own.dtype)
                 found[f"{name}.logits"] = module(images).float().cpu()
-                features = module.forward_features(images) if hasattr(module, "forward_features") else None  # type: ignore[operator]  # timm's interface, not nn.Module's
+                features = forward_features(images) if forward_features is not None else None
                 if isinstance(features, Tensor):
                     found[f"{name}.norms"] = features.float().flatten(1).norm(dim=1)[None].cpu()
     finally:

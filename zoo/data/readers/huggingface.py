@@ -64,10 +64,33 @@ def from_huggingface(
 ) -> ImageStream:
     """The stream of a ``datasets.IterableDataset`` with a column of images and one of labels.
 
-    ``counts`` says how many images each of its shards holds; without it they are read once to be
-    counted. ``classes`` names them where the column of labels does not; ``channels`` is 1 or 3, by
-    default what the first images say. ``shards`` are names for messages. ``root`` is the folder or address
-    that files must lie in which rows name in place of holding an image; without it, none may.
+    Args:
+        dataset: The data set, in streaming mode.
+        name: What to call it.
+        split: The name of its split.
+        counts: Images in each shard. By default they are counted, which reads all labels once.
+        classes: Names of the classes, if the column of labels has none.
+        channels: 1 or 3. By default what the first images have.
+        shards: Names of the shards, for messages.
+        origin: Where the data set is from, for messages.
+        root: The folder or address that must contain the files which rows name instead of holding an image. By default
+            rows must hold their images.
+
+    Returns:
+        The stream, which :func:`zoo.train` takes.
+
+    Raises:
+        DataError: A column is missing, the classes have no names, or the counts do not fit the shards.
+        MissingExtraError: ``datasets`` is not installed.
+
+    Example:
+        >>> import datasets, zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> rows = {"image": [digits.image(i) for i in range(8)], "label": digits.labels[:8].tolist()}
+        >>> dataset = datasets.Dataset.from_dict(rows).to_iterable_dataset()
+        >>> stream = zoo.data.from_huggingface(dataset, name="few", classes=digits.classes)
+        >>> len(stream)
+        8
     """
     library = _library()
     features = dict(dataset.features or {})

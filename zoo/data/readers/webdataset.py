@@ -85,7 +85,29 @@ def from_shards(
     name: str = "",
     split: str = "train",
 ) -> ImageStream:
-    """The stream of shards that no ``_info.json`` describes: ``counts`` maps their names at ``address`` to images."""
+    """The stream of WebDataset shards without an ``_info.json``.
+
+    Args:
+        address: The folder of the shards, or their address.
+        counts: Images in each shard, by file name.
+        classes: Names of the classes, in label order.
+        channels: 1 or 3.
+        name: What to call the data set. By default the name of its folder.
+        split: The name of its split.
+
+    Returns:
+        The stream, which :func:`zoo.train` takes.
+
+    Raises:
+        DataError: A file name leads out of the folder, or the counts are not possible.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> folder = zoo.data.write_shards(digits, "shards").parent
+        >>> len(zoo.data.from_shards(folder, {"test-000000.tar": 360}, classes=digits.classes, channels=1))
+        360
+    """
     place = place_at(address)
     shards = tuple(Shard(file, count) for file, count in counts.items())
     for shard in shards:

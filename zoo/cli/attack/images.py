@@ -1,11 +1,10 @@
-"""``zoo attack``: images that fool a network, and how its accuracy falls under attack."""
+"""``zoo attack image``, ``curve``: one image, a data set over epsilon."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.group import Commands
 from zoo.cli.options import complete_name, device_option, json_option
 from zoo.cli.output import echo, note, only_answers, print_facts, print_json, print_table, show_progress
 from zoo.errors import ZooError
@@ -17,19 +16,6 @@ METHODS = ("fgsm", "pgd", "pgd_l2", "autoattack", "random_sign")
 """Those of ``zoo.attack.method``, which may be imported only once a command runs."""
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_HOMES = {
-    "image": "zoo.cli.attack:image",
-    "curve": "zoo.cli.attack:curve",
-    "patch": "zoo.cli.patch:patch",
-}
-
-
-@click.group(cls=Commands, homes=_HOMES)
-def attack() -> None:
-    """Fool networks: one image, a data set over epsilon, a patch.
-
-    Epsilon is in pixel units before normalisation, values in [0, 1]: 8/255 or 0.03.
-    """
 
 
 def check_epsilons(context: click.Context, parameter: click.Parameter, value: str) -> list[float]:

@@ -1,6 +1,5 @@
-"""``zoo pin``, ``zoo lock``: which bytes names mean, written down."""
+"""``zoo pin``: which bytes a manifest's entries mean, asked of their hubs."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +8,13 @@ import click
 from zoo import manifest, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import do_each, echo, note, print_json, show_progress, size
-from zoo.creation import default_weights
 from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
-from zoo.registry import Found
-from zoo.system import storage
-from zoo.trust import lock as locks
-from zoo.trust import pinning, policy
-
-names_argument: Callable[[Any], Any] = click.argument(
-    "names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name
-)
+from zoo.trust import pinning
 
 
 @click.command()
-@names_argument
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
 @click.option("--manifest", "file", type=click.Path(dir_okay=False, path_type=Path), help="Pin entries of this file.")
 @click.option("--download", is_flag=True, help="Fetch and hash files whose hub does not tell their sha256.")
 @json_option
@@ -69,69 +60,15 @@ def pin(context: click.Context, names: tuple[str, ...], file: Path | None, downl
     context.exit(code)
 
 
-@click.command()
-@names_argument
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 where the lock is not what is installed.")
-@json_option
-@click.pass_context
-def lock(context: click.Context, names: tuple[str, ...], check: bool, as_json: bool) -> None:
-    """Write into zoo.lock which bytes names mean here.
-
-    Without NAME, those that it already holds. NAME without a tag also locks which weights are its
-    default. Where a lock is, fetch and create follow it.
-    """
-    file = locks.place()
-    old = locks.read(file) if file.exists() or check else locks.EMPTY
-    if check:
-        if names:
-            raise click.UsageError("--check compares the whole lock; leave the names out.")
-        return _report(context, file, old, as_json)
-    if not names and not old.weights:
-        raise click.UsageError(f"{file} holds no names yet: zoo lock NAME...")
-    new = locks.make(map(_chosen, names or locks.names_in(old)), old)
-    storage.replace(file, locks.render(new).encode())
-    changed = [name for name, held in new.weights.items() if old.weights.get(name) != held]
-    if as_json:
-        return print_json({"lock": file, "changed": changed, **_rows(new)})
-    for name in changed:
-        held, before = new.weights[name], old.weights.get(name)
-        was = f" (was {before.sha256[:8]} of {before.distribution} {before.version})" if before else ""
-        echo(f"{name}: {held.sha256[:8]} of {held.distribution} {held.version}{was}")
-    note(f"{file}: names: {len(new.weights)}, changed: {len(changed)}")
-    return None
-
-
-def _report(context: click.Context, file: Path, held: locks.Lock, as_json: bool) -> None:
-    found = locks.differences(held)
-    if as_json:
-        print_json({"lock": file, "ok": not found, "differences": [line._asdict() for line in found]})
-    else:
-        for line in found:
-            echo(str(line))
-        note(f"{file}: names: {len(held.weights)}, differences: {len(found)}")
-    context.exit(1 if found else 0)
-
-
-def _rows(held: locks.Lock) -> dict[str, Any]:
-    return {"weights": held.weights, "defaults": held.defaults}
-
-
-def _chosen(name: str) -> tuple[Found, Weights]:
-    found = registry.load().find(name)
-    chosen = found.weights or default_weights(found)
-    policy.check(found, chosen)
-    return found, chosen
-
-
 def _entry(name: str, file: Path | None) -> tuple[Weights, Path]:
     """The entry that ``name`` means, and the manifest to write it into."""
     if file is not None and file.exists():
         for entry in manifest.read(file):
             if name == entry.name:
                 return entry, file
-    found = registry.load().find(name)
+    found = registry.current().find(name)
     if found.weights is None:
-        known = [entry.name for entry in registry.load().weights_of(found.row, found.model)]
+        known = [entry.name for entry in registry.current().weights_of(found.row, found.model)]
         raise UnknownNameError(f"{name} names no weights.", hint=f"Say which: {', '.join(known) or 'it has none'}.")
     return found.weights, file or pinning.manifest_of(found)
 
@@ -139,7 +76,7 @@ def _entry(name: str, file: Path | None) -> tuple[Weights, Path]:
 def _unpinned(file: Path | None) -> tuple[str, ...]:
     if file is not None:
         return tuple(entry.name for entry in manifest.read(file) if not entry.sha256)
-    listed = registry.load().models()
+    listed = registry.current().models()
     return tuple(f"{entry.name}.{one.tag}" for entry in listed for one in entry.weights if not one.sha256)
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 _HOMES = {
-    "train": "zoo.cli.patch:train",
-    "apply": "zoo.cli.patch:apply",
-    "score": "zoo.cli.patch:score",
+    "train": "zoo.cli.attack.patch:train",
+    "apply": "zoo.cli.attack.patch:apply",
+    "score": "zoo.cli.attack.patch:score",
 }
 
 
