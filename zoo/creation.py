@@ -62,7 +62,7 @@ def create(
     """
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
-            raise SpecError(f"{argument} = {value} is not possible: it must be at least {least}.")
+            raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
     found = resolve.with_tag(resolve.model_named(name, weights), pretrained)
     if weights is not None and (found.weights or pretrained):
         said = f"pretrained={pretrained!r}" if pretrained else name

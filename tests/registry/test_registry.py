@@ -132,7 +132,7 @@ def test_third_parties_with_one_model_have_to_be_told_apart(site: Path) -> None:
     for name in ("beta", "alpha"):
         install(site, f"zoo-{name}", {name: f"{name}:plugin"}, {f"{name}.py": plugin(name, "shared", f"{name}_net")})
     found = registry.current()
-    with pytest.raises(AmbiguousNameError, match="Say alpha/shared or beta/shared"):
+    with pytest.raises(AmbiguousNameError, match="Use alpha/shared or beta/shared"):
         found.find("shared")
     assert found.find("beta/shared").row.name == "beta"
     listed = [name for name in names(found) if "shared" in name]
@@ -201,7 +201,7 @@ def test_a_short_name_of_a_plugin_that_cannot_be_used_is_answered_with_why(
         registry.current().find("pet_net")
     assert said in caught.value.hint
     assert "Did you mean" not in caught.value.hint
-    with pytest.raises(UnknownNameError, match="Plugins that cannot be used may have it: pet"):
+    with pytest.raises(UnknownNameError, match="It may be part of a plugin that cannot be used: pet"):
         registry.current().find("zzzzz")
 
 

@@ -188,7 +188,7 @@ def success(
     """
     target = patch.origin.target if target is None else target
     if target < 0:
-        raise SpecError("This patch was made for no class.", hint="Say which to count: target=NUMBER.")
+        raise SpecError("This patch has no target class.", hint="Set it with target=NUMBER.")
     network = network_of(model, device)
     images = images_of(network, data, split, limit)
     images = images.subset(_of_other_classes(images, target), images.split)

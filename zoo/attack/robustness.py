@@ -98,7 +98,7 @@ def curve(
     method = method if isinstance(method, Method) else Method(name=method)
     epsilons = sorted(set(epsilons))
     if not epsilons or not 0 <= epsilons[0] <= epsilons[-1] < float("inf"):
-        raise SpecError(f"epsilons {epsilons} are not possible: give one or more finite numbers of at least 0.")
+        raise SpecError(f"epsilons {epsilons} are invalid: expected one or more finite numbers of at least 0.")
     model = network_of(model, device, weights=weights)
     images = images_of(model, data, split, limit)
     keep_freed_memory()

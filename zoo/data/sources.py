@@ -42,7 +42,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
 
     Raises:
         UnknownNameError: There is no data set of this name; the nearest are suggested.
-        AmbiguousNameError: Several plugins bring a data set of this name.
+        AmbiguousNameError: Several plugins have a data set of this name.
         DataError: A file is missing or damaged, or there is no such split.
 
     Example:

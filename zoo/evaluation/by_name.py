@@ -65,7 +65,7 @@ def evaluate(
     require_classes(model)
     data = data or info.classes
     if not data:
-        raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
+        raise DataError(f"{info.name} does not name a data set.", hint="Set one with --data NAME (data=NAME).")
     images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
     evaluation.check_classes(model, images)
     _warn_of_training_images(info, images)
@@ -85,4 +85,4 @@ def _warn_of_training_images(info: "ModelInfo", images: "ImageSet") -> None:
     except (WeightsError, LookupError, TypeError):
         return  # of another origin
     where = f"{images.name}/{images.split}" if images.split != "all" else f"{images.name}, which has no splits"
-    log.warning("%s was trained on images of %s: the score says little of others", info.name, where)
+    log.warning("%s was trained on images of %s: the score does not generalise to other images", info.name, where)

@@ -222,7 +222,7 @@ def find(weights: Weights) -> Path | None:
 
 
 def verify(weights: Weights, *, deep: bool = False) -> None:
-    """Raises IntegrityError where the cached file is not what was once verified, HubError where there is none.
+    """Raises IntegrityError if the cached file is not what was once verified, HubError if there is none.
 
     ``deep`` reads the whole file, and so also finds damage that leaves its size and times as they were.
     """
@@ -256,7 +256,7 @@ def check_path(weights: Weights) -> None:
     try:
         (weights.hub + weights.path).encode()
     except UnicodeEncodeError:
-        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} can be no file's name.") from None
+        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} is not a valid file name.") from None
 
 
 def _not_fetched(weights: Weights) -> HubError:

@@ -150,7 +150,7 @@ def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
         if path.parent.name in ("files", "parts"):
             key = path.name.partition(".")[0]
             if parts.is_being_written(path) or not stack.enter_context(guard.lock(key, wait=False)):
-                yield "a running process fetches it"
+                yield "being fetched by a running process"
                 return
         if whole := _whole_of(path):
             is_alone = not in_use.is_held(whole) if dry_run else stack.enter_context(in_use.alone(whole))

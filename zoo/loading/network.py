@@ -41,7 +41,7 @@ class ModelInfo(NamedTuple):
 def build(
     model: Model, *, num_classes: int | None = None, in_chans: int | None = None, **args: Any
 ) -> tuple[Network, ModelInfo]:
-    """A newly initialised network, with what there is to know of it."""
+    """A newly initialised network, with its ``zoo_info``."""
     channels = model.preprocess.input_size[0] if in_chans is None else in_chans
     classes = model.num_classes if num_classes is None else num_classes
     args = {**model.args, **args}

@@ -23,7 +23,7 @@ def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], sourc
     except Exception as error:  # it may raise anything at tensors that are none of its own; these do not fit
         check(module, tensors, source)
         raise PluginError(f"{model.translate} raised {type(error).__name__}: {error}") from error
-    # What comes from the module itself, not yet initialised, is no tensor of the file.
+    # Uninitialised tensors of the module itself do not count as tensors of the file.
     own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()} - {0}
     return {key: tensor for key, tensor in translated.items() if tensor.untyped_storage().data_ptr() not in own}
 
@@ -57,7 +57,7 @@ def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> d
         raise TensorMismatchError(
             f"{source} does not fit {type(module).__name__}: {len(problems)} tensors differ.\n  "
             + "\n  ".join(problems),
-            hint="zoo convert FILE MODEL -o OUT.safetensors brings another lineage's keys into this family's form.",
+            hint="zoo convert FILE MODEL -o OUT.safetensors converts the keys of other frameworks to this family's.",
         )
     return state
 
@@ -101,7 +101,7 @@ def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int)
 def require_adapted(
     module: nn.Module, tensors: Mapping[str, Tensor], stem: tuple[str, ...], name: str, before: int, channels: int
 ) -> None:
-    """Raises :class:`WeightsError` where what depends on the channels is no convolution that can be adapted."""
+    """Raises :class:`WeightsError` if a layer that depends on the channels is not an adaptable convolution."""
     state = module.state_dict()
     prefixes = tuple(f"{part}." for part in stem)
     fixed = [
@@ -109,8 +109,8 @@ def require_adapted(
     ]
     if fixed:
         raise WeightsError(
-            f"{name} takes {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
-            hint=f"Give it images of {before} channels.",
+            f"{name} has {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
+            hint=f"Use images with {before} channels.",
         )
 
 

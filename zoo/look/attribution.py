@@ -116,7 +116,7 @@ def attribute(
     progress: Progress | None = None,
     **args: Any,
 ) -> Attribution:
-    """Which pixels of an image speak for a class.
+    """Which pixels of an image support a class.
 
     The methods are ``occlusion`` (Zeiler and Fergus 2013), ``grad_cam`` (Selvaraju et al. 2016), ``gradient`` (Simonyan
     et al. 2013), ``input_x_gradient``, ``guided_backprop`` (Springenberg et al. 2014) and ``guided_grad_cam``; with

@@ -155,7 +155,7 @@ def deconv(
                 batch, positions = inputs[part].to(device_of(network)), found.positions.flatten(0, 1)[part]
                 projected.append(project_units(run, batch, layer, each[part], positions)[0])
         fields = {name: getattr(found, name) for name in TopActivations.__dataclass_fields__}
-        fields["caption"] = f"{name_of(network)}, {layer}: projections, and the strongest of {found.data}"
+        fields["caption"] = f"{name_of(network)}, {layer}: projections, and the strongest patches of {found.data}"
         return Projections(**fields, projections=torch.cat(projected).cpu().view(found.inputs.shape))
 
 

@@ -154,7 +154,7 @@ def patches(
         first = f" (first {len(numbered):,})" if len(numbered) < len(images) else ""
         where = f"{images.name}/{images.split}{first}"
         return TopActivations(
-            f"{name_of(network)}, {layer}: the strongest of {where}",
+            f"{name_of(network)}, {layer}: the strongest patches of {where}",
             layer,
             where,
             tuple(chosen),

@@ -55,7 +55,7 @@ def prepare(
     """
     parsed = names.parse(name)
     if not parsed.tag:
-        raise SpecError(f"{name!r} has no tag: weights are published as arch.tag.", hint=f"Say --as {name}.TAG")
+        raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
     found = registry.current().find(str(parsed._replace(tag="")))
     given = read(source, found.model)
     weights = folder / WEIGHTS
@@ -105,7 +105,7 @@ def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[s
     kind = getattr(torch, dtype)
     stored = {key: value.to(kind) if _is_large(value) else value for key, value in tensors.items()}
     if lost := loading.not_finite(stored):
-        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Leave --dtype out.")
+        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Remove --dtype.")
     return stored
 
 

@@ -44,8 +44,8 @@ def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) 
     known = names_of(build)
     for name in args:
         if known is not None and name not in known:
-            near = UnknownNameError.of("argument", name, known, hint=f"It takes {', '.join(known)}.")
-            raise UnknownNameError(f"{model.name} takes no argument {name!r}.", hint=near.hint)
+            near = UnknownNameError.of("argument", name, known, hint=f"Arguments: {', '.join(known)}.")
+            raise UnknownNameError(f"{model.name} has no argument {name!r}.", hint=near.hint)
 
 
 def names_of(build: Callable[..., Any]) -> list[str] | None:

@@ -43,7 +43,7 @@ def train(
     device: "str | torch.device | None" = None,
     **run_options: Any,
 ) -> "Network":
-    """Trains an architecture, or goes on training, and writes a run's directory.
+    """Trains an architecture, or resumes training, and writes a run's directory.
 
     ``output`` then holds the trained network, ``model.safetensors``, with the record of the run.
 
@@ -56,7 +56,7 @@ def train(
         recipe: A recipe of the family. By default its first for this model and data.
         settings: Fields of the recipe to change, such as ``{"epochs": 5, "augment.flip": False}``.
         output: The run's directory.
-        resume: Whether to go on with the run in ``output``. Other arguments must then be what the run was started with,
+        resume: Whether to resume the run in ``output``. Other arguments must then be what the run was started with,
             or be left out; ``settings["epochs"]`` may change.
         device: Where to train. By default a GPU if there is one.
         run_options: Passed to :class:`zoo.training.Run`.

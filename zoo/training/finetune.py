@@ -68,7 +68,7 @@ def find(weights: str | Path, model: Model) -> Source:
 def build(
     source: Source, model: Model, images: ImageSet | ImageStream, args: Mapping[str, Any]
 ) -> tuple[Network, ModelInfo]:
-    """The network of ``model`` with these weights, and what there is to know of it once it is trained anew.
+    """The network of ``model`` with these weights, and its ``zoo_info`` after fine-tuning.
 
     ``args`` change what it is built with. The stem is adapted to the channels of ``images``. The head
     is kept where the weights know their classes, and newly initialised otherwise; a warning says so.

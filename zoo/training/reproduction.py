@@ -80,7 +80,7 @@ def reproduce(
     Args:
         name: Weights (``arch.tag``), a safetensors file, or a run's directory.
         output: The directory of the new run.
-        resume: Whether to go on with a reproduction that was interrupted.
+        resume: Whether to resume a reproduction that was interrupted.
         data: Where the images are, if not where the record says.
         init: Where the weights are that the run started from, if not where the record says.
         allow_other_data: Whether to train on images other than those of the record.

@@ -45,7 +45,7 @@ def _take(file: Path, entry: Weights) -> Probe:
     with file.open("rb") as stream:
         got = hash_of(stream).hexdigest()
     if got != entry.sha256:
-        raise IntegrityError(f"{file} has sha256 {got}, its entry {entry.name} says {entry.sha256}.")
+        raise IntegrityError(f"{file} has sha256 {got}, expected {entry.sha256} for {entry.name}.")
     found = registry.current().find(entry.arch)
     module, info = loading.build_from(file, found.model, entry)
     try:
