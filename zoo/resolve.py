@@ -41,7 +41,7 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
 def weights_for(found: Found, *, allow_unpinned: bool = False) -> Weights:
     """The weights that a name means in this project: of its tag or by default, as its lock and policy have them.
 
-    Raises :class:`zoo.LockError` where their bytes are not those that were locked,
+    Raises :class:`zoo.LockError` if their bytes are not those that were locked,
     :class:`zoo.PolicyError` if the project's policy does not accept them.
     """
     lock_file = project.find(lock.NAME, lock.VARIABLE)

@@ -222,7 +222,7 @@ def perturb_batch(
         direction = loss_gradient(model, changed, labels)
         _require_finite(direction)
         if number == 0 and not direction.count_nonzero():
-            require_gradient(model, changed)  # else the loss is flat, where the network is very sure
+            require_gradient(model, changed)  # else the loss is flat, if the network is very sure
         direction = direction / _norms(direction).clamp_min(1e-12) if is_l2 else direction.sign_()
         changed = ball.project(changed + size * direction)
     return ball.within(changed).contiguous()

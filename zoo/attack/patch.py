@@ -74,7 +74,7 @@ class Origin(msgspec.Struct, frozen=True):
 class Patch:
     """``pixels`` float32 C S S in [0, 1] and ``mask`` float32 S S, 1 where the patch is; ``ranges`` it was made for.
 
-    Raises :class:`zoo.DataError` where these do not fit one another.
+    Raises :class:`zoo.DataError` if these do not fit one another.
     """
 
     pixels: Tensor

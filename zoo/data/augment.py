@@ -100,7 +100,7 @@ def crop(pixels: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> 
 
 
 def flip(pixels: Tensor, is_mirrored: Tensor) -> Tensor:
-    """Mirrors left and right where ``is_mirrored``, bool B."""
+    """Mirrors left and right if ``is_mirrored``, bool B."""
     return torch.where(is_mirrored[:, None, None, None], pixels.flip(-1), pixels)
 
 

@@ -52,7 +52,7 @@ def decode(image: Image.Image, where: str, channels: int) -> Image.Image:
 
 
 def count_channels(image: Image.Image) -> int:
-    """1 where the image's mode holds grey values only, else 3."""
+    """1 if the image's mode holds grey values only, else 3."""
     return 1 if image.mode in _GREY else 3
 
 

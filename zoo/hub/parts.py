@@ -3,7 +3,7 @@
 ``parts/<key>.<machine>-<process>-<random>.part`` is being written. Where its process ends it without success it
 becomes ``parts/<key>.part``, for the next fetch to continue; what a process that was killed left is continued as
 well. A part is taken over by renaming it, which only one process can do. So locks save work and no more: on a
-network mount where they do nothing, two processes fetch the same file twice, and both get it.
+network mount if they do nothing, two processes fetch the same file twice, and both get it.
 """
 
 import errno

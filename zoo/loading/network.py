@@ -61,9 +61,9 @@ def build_from(
     """The network whose tensors ``file`` holds, as ``entry`` or else the file itself describes it.
 
     What they say the network is built with is taken as far as the row allows it (``Model.file_args``).
-    The file says how many classes and input channels it was made for; where the caller wants
+    The file says how many classes and input channels it was made for; if the caller wants
     others, the head is newly initialised, the stem adapted, and a warning logged. Tensors that do
-    not fit as they are go through the model's own ``translate`` first, where it has one.
+    not fit as they are go through the model's own ``translate`` first, if it has one.
     """
     about = _described(file, model, entry)
     args = {**model.args, **arguments.of_file(model, about.args, about.name, overridden=args), **args}
@@ -122,7 +122,7 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
 def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
     """The description of the file in the manifest, or, for a local file, in its own metadata.
 
-    No manifest lists the classes by name: where it means the same ones as the file, they are the file's.
+    No manifest lists the classes by name: if it means the same ones as the file, they are the file's.
     """
     about = safetensors_file.metadata(file)
     if entry is not None:

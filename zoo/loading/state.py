@@ -11,7 +11,7 @@ from zoo.spec import Model
 
 
 def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], source: object) -> dict[str, Tensor]:
-    """``tensors``, or what the model's own translation makes of them where more than the stem does not fit."""
+    """``tensors``, or what the model's own translation makes of them if more than the stem does not fit."""
     if not model.translate or _fits(module.state_dict(), tensors, model.stem):
         return tensors
     hook = registry.hook(model.translate, model.requires)

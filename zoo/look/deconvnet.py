@@ -249,7 +249,7 @@ def check_rectifiers(network: nn.Module) -> None:
 
 
 def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
-    """Warns where maps were made smaller, and by no max pool: the rule for its places has nothing to apply to."""
+    """Warns if maps were made smaller, and by no max pool: the rule for its places has nothing to apply to."""
     if any(isinstance(part, nn.MaxPool2d | nn.AdaptiveMaxPool2d) for part in network.modules()):
         return
     image = blank(network)

@@ -182,7 +182,7 @@ def patterns(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Filters N C H W as one grey pattern each, N H W, and the share N of their energy that it holds.
 
     The nearest filter whose channels are all multiples of one pattern: the first singular vector, of the
-    filter's norm where all energy is in it. Its sign is that of the strongest channel.
+    filter's norm if all energy is in it. Its sign is that of the strongest channel.
     """
     matrices = weight.detach().double().cpu().flatten(2)  # N C H W -> N C HW
     colours, strengths, rows = torch.linalg.svd(matrices, full_matrices=False)

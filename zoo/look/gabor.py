@@ -39,7 +39,7 @@ def gabor(
     part: Part = "even",
     remove_dc: bool = False,
 ) -> Tensor:
-    """One filter, float64 ``size size`` (complex128 where ``part`` is complex).
+    """One filter, float64 ``size size`` (complex128 if ``part`` is complex).
 
     ``wavelength`` and ``sigma`` are in pixels, ``orientation`` and ``phase`` in radians. The orientation is
     that of the wave, across its stripes: 0 makes upright ones. ``gamma`` is the Gaussian's width over its

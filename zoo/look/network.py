@@ -160,7 +160,7 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
 def captured(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """The outputs of the layers ``names``, by name, refreshed at every run of ``model``.
 
-    Copies, since what comes next may work in place; they belong to the graph where gradients are asked for.
+    Copies, since what comes next may work in place; they belong to the graph if gradients are asked for.
     Of a module that runs several times, the last output. Raises :class:`UnknownNameError`, and
     :class:`WeightsError` for a layer whose output is not a tensor.
     """

@@ -38,7 +38,7 @@ class Geometry(NamedTuple):
 class ReceptiveField:
     """``boxes`` int64 C h w 4 of the units of ``layer``: top, left, bottom and right (outside), within the image.
 
-    The smallest rectangles that hold what a unit depends on; zeros where it depends on nothing. ``coarse`` names
+    The smallest rectangles that hold what a unit depends on; zeros if it depends on nothing. ``coarse`` names
     operations that were taken to look everywhere: usually because they do, as attention and sampling grids.
     """
 

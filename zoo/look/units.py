@@ -24,7 +24,7 @@ class _Reached(Exception):  # noqa: N818  # no error: it ends a forward pass ear
 def reached(model: nn.Module, layer: str) -> Iterator[Run]:
     """A function that runs ``model`` up to ``layer`` and no further, so that an input of any size will do.
 
-    Its output is as the layer left it, save where more was done to it in place; of a module that runs several
+    Its output is as the layer left it, save if more was done to it in place; of a module that runs several
     times it is the last. The empty name is the network's own output.
     """
     if not layer:

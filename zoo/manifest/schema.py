@@ -114,7 +114,7 @@ class Weights(Entry, frozen=True):
     ``hub`` is where ``repo/file`` lies when no mirror has it: ``hf`` (the Hugging Face Hub),
     ``embedded:<package>`` (inside an installed package), a directory or any fsspec address.
     ``num_classes`` is None if nobody says, 0 if the file has no head and the network gives features.
-    ``params`` and ``macs`` are stated where the file's network has others than the model by default, as
+    ``params`` and ``macs`` are stated if the file's network has others than the model by default, as
     ``args``, classes or input make it; ``epochs`` is how long it was trained. ``distribution`` is what to
     install for a model that is not Zoo's own.
     ``pinned = false`` marks an entry whose bytes are not known by their sha256. ``papers`` are about

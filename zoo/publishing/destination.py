@@ -28,7 +28,7 @@ WEIGHTS = "model.safetensors"
 
 
 class Held(msgspec.Struct, frozen=True):
-    """Weights at a destination; ``revision`` is the commit there, where it has commits."""
+    """Weights at a destination; ``revision`` is the commit there, if it has commits."""
 
     sha256: str
     revision: str = ""
@@ -141,7 +141,7 @@ class Embedded(msgspec.Struct):
 
 
 class Filesystem(msgspec.Struct):
-    """``<hub>/<repo>/`` on what fsspec writes; the weights come last, and only where none lie."""
+    """``<hub>/<repo>/`` on what fsspec writes; the weights come last, and only if none lie."""
 
     hub: str
     repo: str

@@ -1,7 +1,7 @@
 """What is published says nothing of the machine it was made on, and holds no secret.
 
 Local paths become the names at their ends; addresses lose users, passwords and queries. What might be either a
-path or a name of something public is kept only where it is known to be a name.
+path or a name of something public is kept only if it is known to be a name.
 """
 
 import re

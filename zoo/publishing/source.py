@@ -78,7 +78,7 @@ def read(path: Path, model: Model) -> Source:
 
 
 def held_out(source: Source) -> dict[str, Score]:
-    """What the run itself measured, on images that it did not learn from; {} where it held out none."""
+    """What the run itself measured, on images that it did not learn from; {} if it held out none."""
     images = source.run.data.get("validation") if source.run else None
     if source.run is None or images is None or not source.log:
         return {}

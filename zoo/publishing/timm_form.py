@@ -1,4 +1,4 @@
-"""``config.json`` as timm reads it from a hub, where the weights really are in timm's form."""
+"""``config.json`` as timm reads it from a hub, if the weights really are in timm's form."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -87,7 +87,7 @@ def select(
             and (dataset is None or dataset in trained_on(weights))
             and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
         ]
-    # A pattern without a tag is about models, also where their weights are what is listed.
+    # A pattern without a tag is about models, also if their weights are what is listed.
     names_models = "." not in pattern
     return [
         line

@@ -186,7 +186,7 @@ class PluginRow:
 
 
 def name_of(distribution: importlib.metadata.Distribution) -> str:
-    """What pip calls it; by its folder's name where its metadata cannot be read."""
+    """What pip calls it; by its folder's name if its metadata cannot be read."""
     try:
         name = distribution.metadata["Name"]
     except Exception:  # missing or not UTF-8: the standard library raises what it runs into

@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A model as the list shows it: under its short name, or ``plugin/arch`` where that is taken."""
+    """A model as the list shows it: under its short name, or ``plugin/arch`` if that is taken."""
 
     name: str
     row: PluginRow

@@ -38,7 +38,7 @@ class Preprocess(Spec, frozen=True):
     """How an image becomes the network's input.
 
     The shorter side is resized to ``floor(size / crop_pct)`` with ``interpolation``, the centre
-    ``size`` is cut out, with black around it where the image is smaller, values go to [0, 1], then
+    ``size`` is cut out, with black around it if the image is smaller, values go to [0, 1], then
     ``(x - mean) / std`` per channel. ``crop_mode``, as in timm, resizes the longer side and fills up
     with the mean colour (``border``), or both sides without keeping the aspect ratio (``squash``).
     ``whitening`` says that the network carries a whitening transform of its own (``zoo.data.whitening``).
@@ -254,7 +254,7 @@ class Plugin(Spec, frozen=True):
     What it ``requires``, each of its models does, and its ``file_args`` hold for each of them. A plugin
     that stands for another library has a ``collection`` in place of models: a hook, called on first
     need and without torch, that returns them and their weights (``zoo.manifest.Weights``), each model
-    named in full, ``plugin/arch``. They have no short names, and are listed only where they are asked for.
+    named in full, ``plugin/arch``. They have no short names, and are listed only if they are asked for.
     """
 
     name: str

@@ -63,7 +63,7 @@ class Processes:
         return list(numbers)
 
     def average(self, tensors: "Iterable[Tensor]") -> None:
-        """Makes each of ``tensors``, floating-point, its mean over processes, exactly where they are equal."""
+        """Makes each of ``tensors``, floating-point, its mean over processes, exactly if they are equal."""
 
     def any(self, claim: bool) -> bool:
         """Whether ``claim`` holds in one of the processes."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what to say where the disk will not take them; the cache's place."""
+"""Files that are written whole or not at all, and what to say if the disk will not take them; the cache's place."""
 
 import errno
 import os

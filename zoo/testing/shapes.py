@@ -180,7 +180,7 @@ def _changed(subject: Subject, change: dict[str, int], may_differ: tuple[str, ..
 
 
 def _head_width(module: Any) -> int:
-    """The classifier's inputs: timm's ``head_hidden_size`` where hidden layers stand before it."""
+    """The classifier's inputs: timm's ``head_hidden_size`` if hidden layers stand before it."""
     return int(getattr(module, "head_hidden_size", module.num_features))
 
 

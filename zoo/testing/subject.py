@@ -37,7 +37,7 @@ class Subject:
 
     @property
     def outline(self) -> Any:
-        """As ``module``, where only shapes matter: the values of its tensors are arbitrary."""
+        """As ``module``, if only shapes matter: the values of its tensors are arbitrary."""
         return _outlined(self)
 
     @cached_property

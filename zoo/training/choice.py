@@ -19,7 +19,7 @@ from zoo.training.recipe import Expectation, Lookahead, Recipe
 log = logging.getLogger("zoo")
 
 DEFAULT = "default"
-"""The recipe that every plugin has: all fields at their defaults. It is used only where asked for by name."""
+"""The recipe that every plugin has: all fields at their defaults. It is used only if asked for by name."""
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe,
@@ -42,7 +42,7 @@ OWN = "own_images"
 
 
 def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
-    """The tables of the plugin's recipes by name, not yet validated; {} where it has none."""
+    """The tables of the plugin's recipes by name, not yet validated; {} if it has none."""
     if not plugin.recipes:
         return {}
     try:
@@ -153,7 +153,7 @@ def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> s
 
 
 def suits(table: Mapping[str, Any], model: str, data: str | None = None) -> bool:
-    """Whether a recipe's ``table`` is meant for ``model``, and for ``data`` where that is given."""
+    """Whether a recipe's ``table`` is meant for ``model``, and for ``data`` if that is given."""
     return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and (
         data is None or any(fnmatchcase(data, pattern) for pattern in table.get("data", ()))
     )

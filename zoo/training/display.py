@@ -116,5 +116,5 @@ class Bar(Silent):
 
 
 def choose_display() -> Display:
-    """A bar where standard error is a terminal, lines elsewhere."""
+    """A bar if standard error is a terminal, lines elsewhere."""
     return Bar() if sys.stderr.isatty() else Lines()

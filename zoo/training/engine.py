@@ -75,7 +75,7 @@ class Engine:
         self.meter = Meter(self.processes)
         self.epoch = self.step = 0
         self.best: dict[str, float] = {}
-        """Epoch and scores of the network that is the best so far, where that is the one to keep."""
+        """Epoch and scores of the network that is the best so far, if that is the one to keep."""
         self.settle_every = 1 if device.type == "cpu" else 20
 
     def resume(self) -> None:
@@ -136,7 +136,7 @@ class Engine:
             self.model.load_state_dict(self.average.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """One update of the weights, computed in the recipe's number of pieces, attacked where it says so."""
+        """One update of the weights, computed in the recipe's number of pieces, attacked if it says so."""
         number = self.epoch * self.batches.steps + self.step
         others = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
         torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *others))

@@ -22,7 +22,7 @@ log = logging.getLogger("zoo")
 
 
 class Source(NamedTuple):
-    """Weights to start from: their file, and their manifest's entry where they have one."""
+    """Weights to start from: their file, and their manifest's entry if they have one."""
 
     name: str
     file: Path
@@ -48,7 +48,7 @@ def architecture(weights: str | Path) -> str:
 
 
 def find(weights: str | Path, model: Model) -> Source:
-    """The local file of ``weights``, fetched where need be; an ``arch`` alone means its default ones.
+    """The local file of ``weights``, fetched if need be; an ``arch`` alone means its default ones.
 
     Raises :class:`WeightsError` if they are not of ``model``.
     """
@@ -71,7 +71,7 @@ def build(
     """The network of ``model`` with these weights, and its ``zoo_info`` after fine-tuning.
 
     ``args`` change what it is built with. The stem is adapted to the channels of ``images``. The head
-    is kept where the weights know their classes, and newly initialised otherwise; a warning says so.
+    is kept if the weights know their classes, and newly initialised otherwise; a warning says so.
     """
     seed = torch.initial_seed()
     module, info = loading.build_from(source.file, model, source.entry, in_chans=images.channels, **args)

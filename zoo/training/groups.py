@@ -46,7 +46,7 @@ def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
     """Groups whose learning rate falls by ``recipe.layer_decay`` a stage from the head down; None if it is 1.
 
     The schedule multiplies its rate by a group's ``lr_scale``. As in timm, what a network names in
-    ``no_weight_decay()`` does not decay, nor do biases and norms where the recipe says so.
+    ``no_weight_decay()`` does not decay, nor do biases and norms if the recipe says so.
     """
     if recipe.layer_decay == 1:
         return None

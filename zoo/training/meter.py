@@ -10,7 +10,7 @@ DIVERGED = (
     "The last checkpoint, if any, is from before that. Start again with a lower lr, a longer warm-up "
     "(warmup_epochs) or clip_grad=1."
 )
-"""What to do where numbers stopped being numbers."""
+"""What to do if numbers stopped being numbers."""
 
 
 class Meter:

@@ -28,7 +28,7 @@ class Lesson(NamedTuple):
 
 
 class Lessons:
-    """The lessons of each update: pieces of this process's share of a batch, attacked where the recipe says so.
+    """The lessons of each update: pieces of this process's share of a batch, attacked if the recipe says so.
 
     What an attack leaves to chance follows from (seed, update) and the place in the batch alone, however
     many processes there are.

@@ -64,7 +64,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One thing that was not the same; "" where it was not recorded."""
+    """One thing that was not the same; "" if it was not recorded."""
 
     what: str
     then: str

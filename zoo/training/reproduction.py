@@ -42,7 +42,7 @@ class Reproduction(msgspec.Struct, frozen=True):
     ``tensors`` (they are the same to the bit, their file is not), ``score`` (the original's score lies
     within the new one's 95% interval) or ``different``. ``sha256`` and ``expected`` are those of the
     file made anew and of the original; ``unequal`` of ``tensors`` differ. ``report`` and ``comparison``
-    tell the new score, where it was needed and there are test images; ``differences``, what was not
+    tell the new score, if it was needed and there are test images; ``differences``, what was not
     the same around the training, as far as it was recorded.
     """
 

@@ -3,9 +3,9 @@
 ``config.json``             model, recipe, data, versions, command
 ``log.jsonl``               one row an epoch
 ``checkpoint.safetensors``  the state to resume from
-``best.safetensors``        the network of the best epoch so far, where the recipe keeps that
+``best.safetensors``        the network of the best epoch so far, if the recipe keeps that
 ``model.safetensors``       the trained network, written at the end
-``events.*``                the log's numbers for TensorBoard, where that is installed
+``events.*``                the log's numbers for TensorBoard, if that is installed
 """
 
 import json

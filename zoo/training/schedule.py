@@ -49,7 +49,7 @@ def optimizer(model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]] | N
 def _start_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Momentum that starts as zeros, which is what it starts as.
 
-    torch makes it with a parameter's first gradient, and its fused SGD fails where some parameters get
+    torch makes it with a parameter's first gradient, and its fused SGD fails if some parameters get
     theirs later than others, as in networks that drop paths.
     """
     for group in optimizer.param_groups:

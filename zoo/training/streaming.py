@@ -6,7 +6,7 @@ ask for: a shard across the border of two parts is read by both, each taking its
 shuffles its images by a buffer, which is filled first and then returns a random one for each
 that comes in. The buffers of all readers hold ``stream.buffer`` images.
 
-All processes have equally many readers, of which there are more where they would not divide: among 1,
+All processes have equally many readers, of which there are more if they would not divide: among 1,
 2, 4, 8 and 16 processes, 16 readers make the same batches. Another number makes another order, with
 as many steps for every process; resumed with it in the middle of an epoch, the rest of that epoch may
 show images again and leave others out.
@@ -171,6 +171,6 @@ def shuffled(count: int, buffer: int, generator: torch.Generator) -> "array[int]
 
 
 def _cores() -> int:
-    """How many cores are this process's, where a launcher started others beside it."""
+    """How many cores are this process's, if a launcher started others beside it."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

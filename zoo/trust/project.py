@@ -19,7 +19,7 @@ LARGEST = 1 << 20
 def find(name: str, variable: str) -> Path | None:
     """The project's file ``name``, or None.
 
-    Where the environment's ``variable`` names a file, it is that one, even where it does not exist.
+    If the environment's ``variable`` names a file, it is that one, even if it does not exist.
     Else the working directory is looked into and, within a repository, the folders above it up to
     the one that holds ``.git``; further up lie other people's folders.
     """

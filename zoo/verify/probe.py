@@ -33,7 +33,7 @@ TOLERANCES = {
     "float16": Tolerance(rtol=1e-2, atol=1e-3),
     "bfloat16": Tolerance(rtol=1e-1, atol=1e-2),
 }
-"""What is allowed where an entry does not say otherwise, by dtype or ``device/dtype``.
+"""What is allowed if an entry does not say otherwise, by dtype or ``device/dtype``.
 
 Over the 24 weights that ship along, on a CPU, float64 lay within 4e-6 of float32, float16 within 4e-3,
 bfloat16 within 6e-2, but for a network of nearest prototypes, which that type does not suit. What a wrong
@@ -78,7 +78,7 @@ def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) ->
     """What ``module`` in eval mode gives the noise of ``seed`` and the photograph, float32 on the CPU.
 
     ``noise.logits`` and ``image.logits`` B K whole; ``noise.norms`` and ``image.norms`` 1 B, of features,
-    where the network has timm's ``forward_features`` and that returns one tensor.
+    if the network has timm's ``forward_features`` and that returns one tensor.
     """
     own = _own_tensor(module)
     inputs = {"noise": _noise(preprocess, seed, batch), "image": picture_input(preprocess)}

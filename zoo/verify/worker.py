@@ -142,7 +142,7 @@ def _require_finite(module: "nn.Module", entry: Weights) -> None:
 
 
 def _probe(module: "nn.Module", entry: Weights, kept: Path) -> "list[Finding]":
-    """The probe's parts; where one fails, what the network gave is kept beside a report."""
+    """The probe's parts; if one fails, what the network gave is kept beside a report."""
     from zoo.verify import probe
 
     preprocess = info_of(module).preprocess

@@ -34,7 +34,7 @@ def is_name(text: str) -> bool:
 
 
 def read(place: Path, name: str, split: str) -> ImageSet | None:
-    """The split of the draw that ``name`` means in the folder ``place``, None where Caltech-101 is not there.
+    """The split of the draw that ``name`` means in the folder ``place``, None if Caltech-101 is not there.
 
     ``train`` has so many images of each of the 102 classes (the background is one), 15 unless the name
     says otherwise, ``test`` all others. Images are in colour and decoded on demand. Looks for a folder

@@ -153,7 +153,7 @@ class _Rows:
             number += 1
 
     def channels(self) -> int:
-        """3 where one of the first images has colour, else 1."""
+        """3 if one of the first images has colour, else 1."""
         for sample in islice(self(0), _LOOKED_AT):
             with open_image(sample.encoded, f"{self.where}: {sample.key}") as image:
                 if count_channels(image) == 3:

@@ -1,4 +1,4 @@
-"""Files at a place, local or not, read from their beginning and read on where a connection breaks."""
+"""Files at a place, local or not, read from their beginning and read on if a connection breaks."""
 
 import os
 import time
