@@ -1,4 +1,4 @@
-"""``python -m zoo`` is ``zoo``; launchers start it several times, and it speaks once."""
+"""``python -m zoo`` is the command ``zoo``; with several processes only the first prints."""
 
 import io
 import os

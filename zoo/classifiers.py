@@ -1,4 +1,4 @@
-"""Other classifiers on a network's features: the head replaced by an SVM, by neighbours, by a tree.
+"""Other classifiers on a network's features: SVMs, nearest neighbours, trees.
 
 scikit-learn does the fitting. A setting that a classifier lacks suggests the nearest; none is ever
 chosen by looking at test images.

@@ -1,4 +1,4 @@
-"""A name to a network."""
+"""Creates a network by name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast

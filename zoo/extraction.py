@@ -1,4 +1,4 @@
-"""A network's features of a data set: what its head is given, for other classifiers to learn from."""
+"""A network's features of a data set: the inputs of its head, for other classifiers."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

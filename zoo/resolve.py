@@ -1,4 +1,4 @@
-"""Which model and which weights a name means in this project."""
+"""Finds the model and the weights of a name in this project."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Images that fool a network: attacks on its pixels, patches, and how its accuracy falls under them.
+"""Adversarial attacks: on images, by patches, and robust accuracy.
 
 ::
 

@@ -1,4 +1,4 @@
-"""AutoAttack, as the distribution pyautoattack carries it out: the strongest attack here, and the slowest."""
+"""AutoAttack, implemented by the distribution pyautoattack: the strongest and slowest attack here."""
 
 import logging
 from typing import Any

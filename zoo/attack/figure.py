@@ -1,4 +1,4 @@
-"""Figures of attacks, drawn with matplotlib; an SVG's bytes follow from what it shows."""
+"""Figures of attacks, drawn with matplotlib; the same data gives the same SVG."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

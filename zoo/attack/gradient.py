@@ -1,4 +1,4 @@
-"""Attacks within a ball about each image: FGSM, PGD, and random signs as their control."""
+"""Attacks within a ball around each image: FGSM, PGD, and random signs as a control."""
 
 from collections.abc import Callable
 from typing import Literal, get_args

@@ -1,4 +1,4 @@
-"""What an attack within a ball about an image is; free of torch."""
+"""The definition of an attack within a ball around an image; does not import torch."""
 
 from typing import Annotated, Literal, get_args
 

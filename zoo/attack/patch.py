@@ -1,4 +1,4 @@
-"""The adversarial patch: pixels that make a network say one class wherever they are put.
+"""Adversarial patches: pixels that make a network predict one class wherever they are placed.
 
 T. B. Brown, D. Mané, A. Roy, M. Abadi and J. Gilmer, Adversarial Patch, 2017, arXiv 1712.09665: the
 patch is the maximiser of the expected log probability of the target over images and over how it is

@@ -1,4 +1,4 @@
-"""Patches made and scored: expectation over transformation on training images, success on others."""
+"""Training and scoring of patches: expectation over transformation on training images, success on others."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""The network under attack: a function of pixels in [0, 1], left afterwards as it was before."""
+"""The network under attack as a function of pixels in [0, 1]; it is left unchanged."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

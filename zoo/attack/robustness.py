@@ -1,4 +1,4 @@
-"""Robust accuracy: how often a network is still right when each image is attacked within epsilon."""
+"""Robust accuracy: the accuracy on images that are attacked within epsilon."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence

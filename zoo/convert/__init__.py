@@ -1,4 +1,4 @@
-"""Another lineage's checkpoint to this family's safetensors: strict, with a report.
+"""Converts checkpoints of other frameworks to safetensors: strictly, with a report.
 
 The only place that reads pickles, with torch's ``weights_only`` unpickler, and keeps nothing but
 the tensors. Keras's and ONNX's files are read by their own libraries, of which no code is run either.

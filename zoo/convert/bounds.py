@@ -1,4 +1,4 @@
-"""How much memory a checkpoint may claim: a small file can describe tensors of any size."""
+"""Limits on the memory of a checkpoint, since a small file can describe tensors of any size."""
 
 import os
 from pathlib import Path

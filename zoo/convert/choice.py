@@ -1,4 +1,4 @@
-"""Which of the readings that fit a checkpoint is taken, and why.
+"""Selects one of the key maps that fit a checkpoint, and says why.
 
 The names and shapes of tensors do not say what a network computes: key maps with different arguments may fit
 alike. Readings that compute different functions are not chosen between, unless a score tells them apart.

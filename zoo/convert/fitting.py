@@ -1,4 +1,4 @@
-"""Tensors under a family's key maps: whether one accounts for every tensor, and what it did to each."""
+"""Applies a family's key maps to tensors: whether all tensors fit, and what was changed."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Keras's weights in HDF5: the older form (``layer_names``, ``weight_names``) and ``.weights.h5``.
+"""Keras's weights in HDF5: the legacy format (``layer_names``, ``weight_names``) and ``.weights.h5``.
 
 A tensor is named ``<layer>.<variable>``: kernel, bias, gamma, beta, moving_mean, moving_variance, as
 Keras calls them. Tensors are not changed; key maps declare what is transposed.

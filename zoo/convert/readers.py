@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint of another lineage, whatever its format; nothing in it is run."""
+"""Reads the tensors of a checkpoint in any supported format, without running code."""
 
 from collections.abc import Iterable
 from pathlib import Path

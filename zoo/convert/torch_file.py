@@ -1,4 +1,4 @@
-"""torch's checkpoints: unpickled without running code, the state dict found within.
+"""Reads torch checkpoints without running code, and finds the state dict in them.
 
 People save more than a state dict, under many names; of several the averaged weights are taken, as timm does,
 whose scores are theirs.

@@ -1,4 +1,4 @@
-"""Augmentation of a batch at a time, each sample by its own draw.
+"""Augmentation of batches, with independent random parameters for each image.
 
 The functions take one parameter a sample and draw nothing; ``Augment`` draws. All keep uint8
 B C H W, so that they cost a memory pass or two and the pixels stay what a file could hold.

@@ -1,4 +1,4 @@
-"""What a recipe may say about augmentation; free of torch."""
+"""The augmentation settings of a recipe; does not import torch."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""Bytes to images: one bounded door through which every encoded image comes in."""
+"""Decodes images; every encoded image is checked here."""
 
 from io import BytesIO
 from pathlib import Path

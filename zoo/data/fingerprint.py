@@ -1,4 +1,4 @@
-"""A data set's fingerprint: which pixels and labels, in which order.
+"""A data set's fingerprint: a hash of its pixels and labels, in order.
 
 The fingerprint is the sha256 over, image by image, its channels, height and width (three unsigned
 32-bit integers), its label (a signed 64-bit integer), all little-endian, and its uint8 pixels in

@@ -1,4 +1,4 @@
-"""How an image becomes a network's input, exactly as timm's evaluation transforms do it.
+"""Preprocessing of images, equal to timm's evaluation transforms.
 
 Pillow resizes, torch does the rest; neither torchvision nor timm is imported.
 """

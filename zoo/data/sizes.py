@@ -1,4 +1,4 @@
-"""How many images the training splits of data sets hold, known without reading one."""
+"""The number of images in the training splits of data sets, without reading them."""
 
 from zoo import registry
 

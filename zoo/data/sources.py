@@ -1,4 +1,4 @@
-"""``load``: a name or a path to an ``ImageSet``."""
+"""``load``: an ``ImageSet`` from a name or a path."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Splits that keep the proportion of classes and that any machine draws alike."""
+"""Stratified splits that are the same on every machine."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""A model's own evaluate hook, run by name."""
+"""Evaluation by name, by the model's own hook."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is claimed of a network, compared with what was measured."""
+"""Compares measured scores with published ones."""
 
 import msgspec
 

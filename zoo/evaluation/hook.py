@@ -1,4 +1,4 @@
-"""A plugin's own train and evaluate hooks, called, and what they return checked."""
+"""Calls a plugin's train and evaluate hooks and checks what they return."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping

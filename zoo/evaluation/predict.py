@@ -1,4 +1,4 @@
-"""The likeliest classes of images."""
+"""The most likely classes of images."""
 
 import logging
 from collections.abc import Sequence

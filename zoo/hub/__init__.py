@@ -1,4 +1,4 @@
-"""From a ``Weights`` value to a local file that holds exactly the bytes it names.
+"""Provides a verified local file for a ``Weights`` value.
 
 ``fetch`` asks one source after the other: Hugging Face's own cache, the mirrors in ZOO_HUB, the hub
 that the entry names. None is trusted; only bytes whose sha256 is the manifest's are kept.

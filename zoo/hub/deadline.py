@@ -1,4 +1,4 @@
-"""The standard library's HTTP client with a deadline for an answer, and for each piece of its body.
+"""The standard library's HTTP client with a deadline for the response, and for each chunk of its body.
 
 A socket's own time limit begins anew with every byte: a server that drips headers, repeats ``100 Continue`` or
 never ends a chunk's size would hold its client for good.

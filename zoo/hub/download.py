@@ -1,4 +1,4 @@
-"""The one path by which bytes enter the cache: streamed, hashed, bounded, resumed, verified.
+"""Downloads into the cache: streamed, hashed, limited in size, resumed, verified.
 
 A source only opens streams. Whatever it claims, its bytes are moved into place when their sha256
 and size are those of the manifest, and quarantined otherwise.

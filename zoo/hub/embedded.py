@@ -1,4 +1,4 @@
-"""Files that travel inside a plugin's package: ``embedded:<package>``; finding them imports nothing."""
+"""Files inside a plugin's package, ``embedded:<package>``; finding them imports nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

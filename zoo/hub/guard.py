@@ -1,4 +1,4 @@
-"""What surrounds work in the cache: one process at a time, room on the disk, and errors that say what to do."""
+"""Context managers for work in the cache: locks, disk space, and error messages."""
 
 import errno
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files in arrival: each is written by one process alone, under a name of its own.
+"""Unfinished downloads: each is written by one process only, under its own name.
 
 ``parts/<key>.<machine>-<process>-<random>.part`` is being written. Where its process ends it without success it
 becomes ``parts/<key>.part``, for the next fetch to continue; what a process that was killed left is continued as

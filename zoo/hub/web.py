@@ -1,4 +1,4 @@
-"""HTTP as hubs need it: ranges, few redirects, secrets that stay with the origin they belong to.
+"""HTTP for hubs: range requests, few redirects, credentials only for their own origin.
 
 The standard library's client, because a fetch must cost no more than the copy it is: a body is read
 in pieces as large as they arrive, at twice the rate of the client that huggingface_hub brings, whose

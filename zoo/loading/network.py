@@ -1,4 +1,4 @@
-"""A file's tensors to a module: built without initialising, every tensor accounted for."""
+"""Builds a network without initialisation and loads a file's tensors into it, strictly."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""Safetensors files: read within bounds, written whole or not at all.
+"""Reads and writes safetensors files: with limits, and atomically.
 
 Nothing here unpickles: a file that is not safetensors is refused by its first bytes.
 """

@@ -1,4 +1,4 @@
-"""Tensors that become the state of a network: each one accounted for, none copied."""
+"""Tensors as the state of a network: all are checked, none is copied."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What activation maximisation changes of an image, and how that becomes a network's input."""
+"""The settings of activation maximisation, and how its parameters become an image."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Deconvnet: what of an image makes a unit answer, projected back into pixels.
+"""Deconvnet: projects what drives a unit back into pixels.
 
 Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2013, sections 2.1 and 4. All activations
 of a layer but one are set to zero and sent down: through the filters, flipped (a convolution's gradient), into the

@@ -1,4 +1,4 @@
-"""The first layer: what its filters' frequencies say, and which filters are dead."""
+"""The first layer: frequencies of its filters, and dead filters."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The first layer: its filters as pictures, beside the nearest Gabor filters, and what their frequencies say."""
+"""The first layer: its filters as images, with the nearest Gabor filters."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Methods of attribution, each from a network, inputs B C H W and targets B to scores."""
+"""Attribution methods: each computes scores from a network, inputs B C H W and targets B."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Invariance, measured: how a network's answers and features change as its images are transformed."""
+"""Invariance: how a network's accuracy and features change as its images are transformed."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Feature maps: what a layer makes of an image."""
+"""Feature maps: the outputs of a layer for an image."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Activation maximisation: images that a channel, a unit or a class answers to most.
+"""Activation maximisation: images that maximise a channel, a unit or a class.
 
 Gradient ascent on the input: Erhan et al., "Visualizing higher-layer features of a deep network", 2009; on class
 logits with an L2 penalty, Simonyan et al. 2013 (arXiv:1312.6034); with blur, Yosinski et al. 2015 (arXiv:1506.06579);

@@ -1,4 +1,4 @@
-"""Receptive fields: which pixels a unit can see, found by following every operation of one forward pass.
+"""Receptive fields: the pixels that a unit can see, found by tracing the operations of one forward pass.
 
 Beside each tensor goes its reach: for every element the first and last row and column of the image that it depends on.
 Operations that move elements move their reach with them; those that combine elements take the union. So strides,

@@ -1,4 +1,4 @@
-"""What looking gives: tensors, facts, a figure, and one way to keep each."""
+"""Results of ``zoo.look``: tensors, numbers, a figure, and their files."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""Representations: what whitening does to images, and how alike two networks' layers are."""
+"""Representations: whitening of images, and the similarity of two networks' layers."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack

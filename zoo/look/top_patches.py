@@ -1,4 +1,4 @@
-"""The images that drive a channel most, and what of them its units see."""
+"""The images that drive a channel most, and the patches that its units see."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Transformations of images that a network might be invariant to, a number each."""
+"""Image transformations with one number as strength."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Units of a layer: reached without running what lies above, set apart, and followed back to the image."""
+"""Units of a layer: their values, computed without the layers above, and their gradient."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A manifest's text with one thing changed: comments, order and all other words stay as they are."""
+"""Edits one entry of a manifest's text; comments, order and all else stay the same."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A manifest's text to ``Weights`` values, errors with file and line."""
+"""Parses manifests to ``Weights`` values, with file and line in errors."""
 
 import re
 import stat

@@ -1,4 +1,4 @@
-"""``Weights`` values to a manifest's text."""
+"""Writes ``Weights`` values as a manifest's text."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""From a run, or a file of weights, to a release on a hub that others fetch, verify and score alike."""
+"""Publishes a run or a weights file on a hub."""
 
 import tempfile
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The model card: README.md with the front matter that hubs read, and what a person asks first."""
+"""The model card: README.md with the front matter that hubs read."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where weights are published: a directory, an installed package, whatever fsspec writes, the Hugging Face Hub.
+"""Destinations: a directory, an installed package, an fsspec address, the Hugging Face Hub.
 
 Each has the layout of the hubs that ``zoo fetch`` reads. Weights that are there already are never
 overwritten, and whoever sees them sees all of a release.

@@ -1,4 +1,4 @@
-"""What is published says nothing of the machine it was made on, and holds no secret.
+"""Removes local paths and secrets from what is published.
 
 Local paths become the names at their ends; addresses lose users, passwords and queries. What might be either a
 path or a name of something public is kept only if it is known to be a name.

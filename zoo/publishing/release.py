@@ -1,4 +1,4 @@
-"""What is published of one trained network: every file, made from the weights and from what was measured."""
+"""The files of a release, made from the weights and measurements."""
 
 import json
 from collections.abc import Mapping

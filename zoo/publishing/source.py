@@ -1,4 +1,4 @@
-"""What is published from: a run's directory, or a file of weights that says what it is."""
+"""Sources of a release: a run directory, or a weights file with metadata."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``config.json`` as timm reads it from a hub, if the weights really are in timm's form."""
+"""``config.json`` for timm, if timm can load the weights."""
 
 from typing import TYPE_CHECKING, Any
 

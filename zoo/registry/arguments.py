@@ -1,4 +1,4 @@
-"""The arguments of build functions: which there are, and which of them a file of weights may set."""
+"""The arguments of build functions, and which of them a weights file may set."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping

@@ -1,4 +1,4 @@
-"""The plugins that are installed, found one distribution at a time: a damaged one harms no other.
+"""Finds the installed plugins, one distribution at a time: a damaged one does not affect the others.
 
 Every plugin is found through the entry-point group ``zoo.plugins``, the built-in ones too. These are
 what the distribution of Zoo itself declares, whatever another one calls its own.

@@ -1,4 +1,4 @@
-"""Why a plugin's module could not be imported, in words that help its author and its user."""
+"""Explains why a plugin's module could not be imported."""
 
 import ast
 import importlib.metadata

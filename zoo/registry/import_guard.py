@@ -1,4 +1,4 @@
-"""A third party's plugin, imported within a time, and not again after its import ended a process.
+"""Imports third-party plugins with a time limit, and skips those whose import ended a process.
 
 A plugin's import may hang, exit or crash; it runs in this process, so that all else would go with it. A
 note in the cache says which import is under way: what a process leaves behind is the name of what ended it.

@@ -1,4 +1,4 @@
-"""One entry point and the state of its plugin; the hooks and resources that a plugin names."""
+"""A plugin with its state, and the hooks and resources that it names."""
 
 import contextlib
 import importlib

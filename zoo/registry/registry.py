@@ -1,4 +1,4 @@
-"""Entry points to plugins to models.
+"""Names to plugins and models.
 
 A plugin that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two
 models with one name never depend on the order of installation: the built-in distribution owns short

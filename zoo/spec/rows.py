@@ -1,4 +1,4 @@
-"""What the author of a plugin writes: values, frozen and checked on construction.
+"""The values that a plugin author writes, frozen and checked on construction.
 
 A plugin is a module-level ``Plugin`` that an entry point of the group ``zoo.plugins`` names. Its
 hooks are strings ``"package.module:function"``, imported on first use, so this module and every

@@ -1,4 +1,4 @@
-"""The processes that train or score one network together: one alone, or those that a launcher started.
+"""The processes that train or score one network together: a single one, or several from a launcher.
 
 ``torchrun -m zoo train ...`` and ``accelerate launch -m zoo train ...`` start several, which communicate
 through Accelerate. A single process does not need it.

@@ -1,4 +1,4 @@
-"""Packages whose public names are bound on first use, so that importing them brings nothing heavy."""
+"""Packages whose public names are imported on first use, so that importing the package is fast."""
 
 import sys
 from collections.abc import Callable, Mapping

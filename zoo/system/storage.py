@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what to say if the disk will not take them; the cache's place."""
+"""Atomic writes, errors of the disk, and the folder of the cache."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""TOML in a time that its length bounds: the standard library takes the cube of a key's dots."""
+"""Parses TOML in linear time: the standard library's time is cubic in the dots of a key."""
 
 import re
 import tomllib

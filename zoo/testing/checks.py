@@ -1,4 +1,4 @@
-"""All checks of a plugin, and the decorator that makes tests of them."""
+"""All checks of a plugin, and the decorator that turns them into tests."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

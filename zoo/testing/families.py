@@ -1,4 +1,4 @@
-"""What a plugin promises as a whole."""
+"""Checks of a plugin as a whole."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a network promises to those who look inside it: the tools run or say why not, and leave nothing behind."""
+"""Checks of ``zoo.look``: its tools work or raise a documented error, and leave the network unchanged."""
 
 from collections.abc import Callable
 from typing import Any

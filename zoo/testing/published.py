@@ -1,4 +1,4 @@
-"""What a manifest promises of its weights."""
+"""Checks of the weights in a manifest."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What a model promises of its form: counted and shown by shapes, mostly without arithmetic."""
+"""Checks of a model's interface, by counts and shapes, mostly without computing values."""
 
 import contextlib
 from functools import partial

@@ -1,4 +1,4 @@
-"""A model under test: how it is built, and what it is given to see."""
+"""A model under test: how it is built, and its inputs."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a model promises of its numbers."""
+"""Checks of a model's outputs and gradients."""
 
 import contextlib
 import tempfile

@@ -1,4 +1,4 @@
-"""Averages of a network's weights over its training: an exponential moving average, and Lookahead."""
+"""Averages of a network's weights during training: an exponential moving average, and Lookahead."""
 
 import copy
 

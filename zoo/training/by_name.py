@@ -1,4 +1,4 @@
-"""A model's own train hook, run by name."""
+"""Training by name, by the model's own hook."""
 
 import logging
 import shlex

@@ -1,4 +1,4 @@
-"""The state of a training in one safetensors file, replaced whole.
+"""The training state in one safetensors file, replaced atomically.
 
 Tensors are ``<module>.*`` of the network (``model``) and its averages, ``optimizer.<parameter>.<name>`` and
 ``group.<index>.<name>``;

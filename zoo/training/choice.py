@@ -1,4 +1,4 @@
-"""Which recipe: read from a family's tables, chosen for a model and a data set, changed by settings."""
+"""Selects a recipe for a model and a data set from a family's tables, and applies settings."""
 
 import logging
 import tomllib

@@ -1,4 +1,4 @@
-"""What a person sees while a network trains."""
+"""Progress output during training."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The numbers of a log as TensorBoard reads them, if that is installed.
+"""The training log for TensorBoard, if that is installed.
 
 Written in the thread that trains: a disk that is full has to stop a training with one clear error,
 which TensorBoard's own writer, a thread in the background, does not do.

@@ -1,4 +1,4 @@
-"""Trained weights that hold the record of their training."""
+"""Finds weights with their run record."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Trained weights as the start of another training."""
+"""Pretrained weights as the start of a training run."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which parameters learn, and how fast."""
+"""Parameter groups: which parameters are trained, and their learning rates."""
 
 from collections.abc import Collection
 from difflib import get_close_matches

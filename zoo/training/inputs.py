@@ -1,4 +1,4 @@
-"""Training images on their way to the network: split, normalisation, order, batches."""
+"""Training images: split, normalisation, order, batches."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM while training: first the step in hand and the checkpoint, then the interrupt."""
+"""Ctrl-C or SIGTERM during training: finishes the step, writes a checkpoint, then stops."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""What recipes there are, what they gave, and what they cost. Nothing here imports torch."""
+"""Lists recipes with their scores and costs. Does not import torch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The loss that is learnt from unless a family says otherwise."""
+"""The default loss."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy of an epoch in progress, and the watch over losses that are not numbers."""
+"""Loss and accuracy of the current epoch, and the check for NaN and infinity."""
 
 import torch
 from torch import Tensor

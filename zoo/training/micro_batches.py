@@ -1,4 +1,4 @@
-"""What a batch is learnt from: its images as they are, attacked ones, or both, a piece at a time."""
+"""Micro-batches: the pieces of a batch, unchanged or attacked, whose gradients are accumulated."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Batch normalisation in a network that several processes train."""
+"""Batch normalisation over several processes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

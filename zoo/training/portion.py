@@ -1,4 +1,4 @@
-"""How images are dealt out to batches and processes."""
+"""The share of images for each batch and process."""
 
 from typing import NamedTuple
 

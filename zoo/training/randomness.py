@@ -1,4 +1,4 @@
-"""Seeds derived from a place in training, so that resuming needs no stored generator."""
+"""Seeds derived from epoch and step, so that resuming needs no stored generator state."""
 
 from hashlib import blake2b
 

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what training does to the numbers.
+"""A recipe: all settings that affect the result of training.
 
 A family's ``recipes.toml`` holds one table per recipe. In addition to the fields below, a table states for
 which ``models`` and ``data`` it is the default (shell patterns; ``[]`` for none), a ``note``, and

@@ -1,4 +1,4 @@
-"""What a run writes down of itself: enough to train the same network again, and to say what was different."""
+"""The run record: enough to train the same network again, and to find differences."""
 
 import json
 import platform

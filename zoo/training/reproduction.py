@@ -1,4 +1,4 @@
-"""Weights trained again from their run record, and what came of it."""
+"""Trains weights again from their run record and compares the results."""
 
 import logging
 import os

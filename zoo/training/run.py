@@ -1,4 +1,4 @@
-"""The directory of one training: what was asked, what happened, where it stands.
+"""The run directory.
 
 ``config.json``             model, recipe, data, versions, command
 ``log.jsonl``               one row an epoch

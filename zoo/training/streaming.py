@@ -1,4 +1,4 @@
-"""Batches from a stream of shards: an order that needs no more memory than its buffer.
+"""Batches from a stream of shards, with memory limited to its buffers.
 
 The order of an epoch. Its shards are permuted; laid end to end, they are a sequence of all images.
 Of it, each of the ``readers`` of the stream gets an unbroken part, as long as its places in a batch

@@ -1,4 +1,4 @@
-"""``zoo.lock``: which bytes a project's names mean, whatever a plugin's later version says.
+"""``zoo.lock``: fixes the weights that a project's names mean, whatever later plugin versions define.
 
 The lock only restricts: names that it holds are used with its bytes or not at all, defaults that it
 holds do not move, and an entry that its manifest does not pin is pinned by the lock. Names that it

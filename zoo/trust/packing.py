@@ -1,4 +1,4 @@
-"""A folder that is a hub for a machine without a network: files, and the manifest that names them."""
+"""Packs: folders that serve weights to a machine without a network."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Entries whose bytes nobody has written down, pinned: commit, size and sha256 asked of their hub.
+"""Pins entries: writes commit, size and sha256 from their hub into the manifest.
 
 The hub's present state is written into the manifest once; from then on the file is verified by its sha256.
 """

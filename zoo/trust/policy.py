@@ -1,4 +1,4 @@
-"""``zoo-policy.toml``: whose signatures a project accepts, for which names, from which hubs.
+"""``zoo-policy.toml``: the signatures that a project accepts, by names and hubs.
 
 Under a policy, weights are used only where its first rule that fits them accepts them; what no rule
 fits is refused. It is about who says what a name means, the manifest; that the bytes are those which

@@ -1,4 +1,4 @@
-"""Files that a project keeps beside its code, ``zoo.lock`` and ``zoo-policy.toml``: found, read within bounds."""
+"""Finds and reads a project's ``zoo.lock`` and ``zoo-policy.toml``, with limits."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Signatures of files in OpenSSF's model-signing form: by a key, offline, or by an identity, through Sigstore.
+"""Signatures in OpenSSF's model-signing format: by a key, offline, or by an identity, with Sigstore.
 
 What is signed is a manifest: it holds the sha256 of every file it names, so its signature covers
 all of their bytes, and checking it costs reading one small file.

@@ -1,4 +1,4 @@
-"""Probes: proof in a second that a loaded network computes what its author's did.
+"""Probes: a quick check that a loaded network computes the same outputs as its author's.
 
 A probe is a few inputs that anyone can make again and what the network gave them. The hash of a file
 says that the bytes are right; the probe, that the code which reads them is. One input is noise, which

@@ -1,4 +1,4 @@
-"""Weights checked from their bytes to what the network computes, each in a process of its own.
+"""Verifies weights from their bytes to the network's outputs, each in its own process.
 
 A network that crashes, hangs or takes all memory then fails alone. ``python -P -m zoo.verify.worker`` is
 that process; :func:`verify` starts it.

@@ -1,4 +1,4 @@
-"""Probes taken for the entries of a manifest, and written into it with nothing else changed."""
+"""Computes probes for the entries of a manifest and writes them into it."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CIFAR-10 (A. Krizhevsky, 2009) as parquet or in its binary form, never in its pickled one."""
+"""CIFAR-10 (A. Krizhevsky, 2009) as parquet or in its binary format, never from pickles."""
 
 import tarfile
 from pathlib import Path

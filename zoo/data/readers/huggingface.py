@@ -1,4 +1,4 @@
-"""Hugging Face `datasets` as streams: read shard by shard, nothing downloaded ahead or kept."""
+"""Hugging Face `datasets` as streams: read shard by shard, without downloading or storing files."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""One parquet file of images: which columns, which classes, and its row groups."""
+"""One parquet file of images: its columns, classes and row groups."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files at a place, local or not, read from their beginning and read on if a connection breaks."""
+"""Files of a folder or an address, read from the start and resumed if a connection breaks."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Writing WebDataset shards, and counting those that others wrote."""
+"""Writes WebDataset shards, and counts existing ones."""
 
 import re
 from collections.abc import Sequence
