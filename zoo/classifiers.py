@@ -59,7 +59,7 @@ class RbfSvm(msgspec.Struct, frozen=True):
 
 
 class Logistic(msgspec.Struct, frozen=True):
-    """Softmax regression, features standardised: where a linear probe's training leads."""
+    """Softmax regression on standardised features: the optimum of a linear probe."""
 
     C: Strength = 1.0
     """Weight of the loss, summed over images, against half the squared norm."""
@@ -72,7 +72,7 @@ class Logistic(msgspec.Struct, frozen=True):
 
 
 class Neighbours(msgspec.Struct, frozen=True):
-    """The majority among the nearest training images."""
+    """Majority vote of the nearest training images."""
 
     n_neighbors: Positive = 5
     weights: Literal["uniform", "distance"] = "uniform"
@@ -115,9 +115,10 @@ CLASSIFIERS: dict[str, type[Classifier]] = {
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a classifier scored. ``top1`` and its Wilson ``interval`` (95%) are in per cent.
+    """The score of a classifier.
 
-    ``train`` and ``test`` name data set and split; ``seconds`` are those of fitting and predicting.
+    ``top1`` and its Wilson ``interval`` (95%) are in per cent. ``train`` and ``test`` name data set and split;
+    ``seconds`` is the time of fitting and predicting.
     """
 
     classifier: str
@@ -166,8 +167,8 @@ def classify(
 ) -> Outcome:
     """Fits a classifier to the features ``train`` and scores it on ``test``.
 
-    Without ``test``, a fifth of the training images, the same share of each class, is held out and
-    scored: for choosing a setting. Raises :class:`DataError` if the two are not of one network.
+    Without ``test``, a stratified fifth of the training images is held out and scored, to choose settings. Raises
+    :class:`DataError` if the two are from different networks.
     """
     chosen = configure(classifier, settings)
     if test is None:
@@ -229,7 +230,7 @@ def require_sklearn(what: str) -> None:
 
 
 def _scaled(estimator: Any, standardize: bool = True) -> Any:
-    """``estimator`` after a StandardScaler, which changes nothing unless asked to ``standardize``."""
+    """``estimator`` after a StandardScaler, which has no effect unless ``standardize``."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

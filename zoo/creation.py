@@ -92,7 +92,7 @@ def create_trained(
 
 
 def as_network(model: "str | nn.Module", **args: Any) -> "Network":
-    """``model`` itself, or, of a name, the trained network that it means (:func:`create_trained`)."""
+    """``model`` itself, or the trained network of a name (:func:`create_trained`)."""
     return create_trained(model, **args) if isinstance(model, str) else cast("Network", model)
 
 
@@ -105,7 +105,7 @@ def info_of(model: "nn.Module") -> "ModelInfo":
 
 
 def require_classes(model: "nn.Module") -> None:
-    """Raises :class:`WeightsError` for a network that has no head: its outputs are features."""
+    """Raises :class:`WeightsError` for a network without classes."""
     if getattr(model, "num_classes", None) == 0:
         info = getattr(model, "zoo_info", None)
         name = info.name if info is not None else f"This {type(model).__name__}"

@@ -22,11 +22,10 @@ from zoo.system.malloc import keep_freed_memory
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where features come from.
+    """The origin of features.
 
-    ``weights`` are named as a manifest or a path names them, ``network`` is the sha256 of the
-    network's whole state. ``layer`` is empty for what the head is given. ``fingerprint`` names the
-    pixels and labels.
+    ``weights`` is a name from a manifest or a path, ``network`` the sha256 of the network's whole state. ``layer`` is
+    empty for the input of the head. ``fingerprint`` identifies the pixels and labels.
     """
 
     model: str
@@ -133,7 +132,7 @@ def features(
 
 
 def read(file: str | Path) -> Features:
-    """The features that :meth:`Features.write` wrote; raises :class:`DataError` for any other file."""
+    """Reads features written by :meth:`Features.write`; raises :class:`DataError` for any other file."""
     file = Path(file)
     tensors = safetensors_file.read(file)
     try:
@@ -183,7 +182,7 @@ def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor],
 
 
 def _pool(output: Tensor, source: str) -> Tensor:
-    """B D of ``output``: B C H W and B T C are averaged over their positions."""
+    """``output`` as B D: B C H W and B T C are averaged over positions."""
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise WeightsError(f"{source} returned {what}, expected (images, features) or maps.")

@@ -10,7 +10,7 @@ from zoo.trust import lock, policy, project
 
 
 def model_named(name: str, weights: str | Path | None) -> Found:
-    """What ``name`` stands for; if nobody knows it, the file ``weights`` may say which distribution does."""
+    """The model ``name``; if it is unknown, the file ``weights`` may name the distribution that has it."""
     try:
         return registry.current().find(name)
     except UnknownNameError as error:
@@ -39,10 +39,10 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
 
 
 def weights_for(found: Found, *, allow_unpinned: bool = False) -> Weights:
-    """The weights that a name means in this project: of its tag or by default, as its lock and policy have them.
+    """The weights of a name in this project: by tag or default, according to its lock and policy.
 
-    Raises :class:`zoo.LockError` if their bytes are not those that were locked,
-    :class:`zoo.PolicyError` if the project's policy does not accept them.
+    Raises :class:`zoo.LockError` if their bytes differ from the lock, :class:`zoo.PolicyError` if the project's policy
+    does not accept them.
     """
     lock_file = project.find(lock.NAME, lock.VARIABLE)
     locked = lock.read(lock_file) if lock_file else None

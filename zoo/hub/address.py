@@ -23,7 +23,7 @@ _EXTRAS = {"s3": "zoo-vision[s3]", "s3a": "zoo-vision[s3]"}
 
 
 def parse(address: str) -> Source:
-    """The source at ``address``: a path, ``file://``, ``http(s)://`` or what fsspec knows."""
+    """The source at ``address``: a path, ``file://``, ``http(s)://`` or an fsspec address."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", address)
     if scheme is None:
         return Directory(address)
@@ -60,7 +60,7 @@ class Directory(msgspec.Struct, frozen=True):
 
 
 class Website(msgspec.Struct, frozen=True):
-    """A web server; a user and password in its address go to that server only and are never shown."""
+    """A web server; user and password in its address are sent only to it and never shown."""
 
     address: str
     is_local: bool = False
@@ -77,7 +77,7 @@ class Website(msgspec.Struct, frozen=True):
 
 
 class Filesystem(msgspec.Struct, frozen=True):
-    """Anything else that fsspec opens; its settings come from fsspec's own configuration."""
+    """Any other fsspec file system; its settings come from fsspec's own configuration."""
 
     address: str
     is_local: bool = False
@@ -114,7 +114,7 @@ class Filesystem(msgspec.Struct, frozen=True):
         return re.split("::?/?/?", self.address, maxsplit=1)[0].lower()
 
     def _call(self, action: Any) -> Any:
-        """Runs ``action`` with the errors of any file system told as ours."""
+        """Runs ``action`` and converts the errors of any file system to ours."""
         try:
             return action()
         except ImportError as error:

@@ -32,9 +32,9 @@ class Embedded(msgspec.Struct, frozen=True):
 
 
 def _folder_of(package: str) -> Any:
-    """The folder of ``package``, perhaps within a zip; raises :class:`HubError` if no plugin brings it.
+    """The folder of ``package``, also within a zip; raises :class:`HubError` if no plugin contains it.
 
-    A manifest names the package, and must not be able to have just any module imported.
+    The package's name comes from a manifest, which must not be able to import arbitrary modules.
     """
     top, *below = package.split(".")
     brought = {name for row in registry.current().plugins for name in row.packages}

@@ -36,7 +36,7 @@ def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
 
 
 def require_space(wanted: int, what: str) -> None:
-    """Refuses at once what cannot fit: ``wanted`` bytes are still to come."""
+    """Raises OSError if ``wanted`` more bytes do not fit on the disk."""
     from shutil import disk_usage
 
     usage = disk_usage(root())
@@ -46,7 +46,7 @@ def require_space(wanted: int, what: str) -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns an OSError of the cache into a HubError that says what is needed."""
+    """Converts an OSError of the cache to a HubError with a hint."""
     try:
         yield
     except OSError as error:

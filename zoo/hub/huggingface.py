@@ -17,17 +17,17 @@ from zoo.manifest import Weights
 
 
 def endpoint() -> str:
-    """HF_ENDPOINT, read at every call, or the public hub."""
+    """HF_ENDPOINT, read in every call, or the public hub."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def host() -> str:
-    """How messages call the endpoint: without a user and password."""
+    """The endpoint without user and password, for messages."""
     return web.without_user(endpoint())
 
 
 class HuggingFace(msgspec.Struct, frozen=True):
-    """``repo`` at ``revision``, or at main if the entry names none."""
+    """``repo`` at ``revision``, or at main if the entry has none."""
 
     is_local: bool = False
 
@@ -63,7 +63,7 @@ def _stream_of(answer: web.Answer, weights: Weights, start: int) -> Stream:
 
 
 def _reason(answer: web.Answer, weights: Weights) -> str:
-    """What the hub's error code means."""
+    """The meaning of the hub's error code."""
     return {
         "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN has no access to it",
         "RevisionNotFound": f"has no revision {weights.revision or 'main'} of {weights.repo}",
@@ -73,7 +73,7 @@ def _reason(answer: web.Answer, weights: Weights) -> str:
 
 
 def _token() -> str:
-    """The user's token, wherever the hub's client keeps it; empty if there is none."""
+    """The user's token as the hub's client finds it; empty if there is none."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
@@ -94,10 +94,10 @@ class Cached(NamedTuple):
 
 
 def find_cached(weights: Weights) -> Cached | None:
-    """The file in the cache that huggingface_hub keeps, and timm with it, or None.
+    """The file in the cache of huggingface_hub and timm, or None.
 
-    Blobs of large files are named by their sha256, whatever the commit; others are found through
-    the commit. It is only a name: whoever takes the file hashes it.
+    Blobs of large files are named by their sha256, whatever the commit; others are found through the commit. The caller
+    must verify the hash.
     """
     folder = _cache_root() / f"models--{weights.repo.replace('/', '--')}"
     blob = folder / "blobs" / weights.sha256
@@ -114,7 +114,7 @@ def find_cached(weights: Weights) -> Cached | None:
 
 
 def _cache_root() -> Path:
-    """As huggingface_hub finds it, but at every call and without importing it."""
+    """The same folder as huggingface_hub's, but read in every call and without importing it."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(os.path.expanduser(os.path.expandvars(chosen)))
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -27,17 +27,17 @@ _OWNED = re.compile(r"(?P<key>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})
 
 
 def released(key: str) -> Path:
-    """What an earlier fetch of ``key`` left, if it left anything."""
+    """The path of an unfinished download of ``key``."""
     return root() / "parts" / f"{key}.part"
 
 
 def own(key: str, suffix: str = "part") -> Path:
-    """A new name in the folder of parts, this process's own."""
+    """A new path in the folder of parts for this process."""
     return root() / "parts" / f"{key}.{machine()}-{os.getpid()}-{os.urandom(4).hex()}.{suffix}"
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a running process writes ``path``, as far as its name and its time tell."""
+    """Whether a running process writes ``path``, as far as its name and time show."""
     match = _OWNED.fullmatch(path.name)
     if match is None:
         return False

@@ -20,7 +20,7 @@ from zoo.spec import Model, Plugin
 
 
 class Found(NamedTuple):
-    """What a name stands for; ``weights`` is None if the name has no tag."""
+    """The result of looking up a name; ``weights`` is None if the name has no tag."""
 
     row: PluginRow
     plugin: Plugin
@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A model as the list shows it: under its short name, or ``plugin/arch`` if that is taken."""
+    """A model in a listing: with its short name, or ``plugin/arch`` if that is taken."""
 
     name: str
     row: PluginRow
@@ -38,7 +38,7 @@ class Listed(NamedTuple):
 
 
 class Described(NamedTuple):
-    """Weights, and the directory of ``ZOO_HUB`` whose manifest says what they are."""
+    """Weights, and the directory of ``ZOO_HUB`` whose manifest defines them."""
 
     folder: str
     weights: Weights
@@ -60,9 +60,9 @@ class Registry:
         return tuple(row for row in self.plugins if row.is_collection)
 
     def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
-        """Every usable model, sorted naturally; of collections, those of the given ones.
+        """Every usable model in natural order, and those of the given collections.
 
-        A plugin with a bad manifest or collection turns ``broken`` here.
+        A plugin with an invalid manifest or collection becomes ``broken``.
         """
         listed = []
         for row in collections:
@@ -75,10 +75,10 @@ class Registry:
         return sorted(listed, key=lambda entry: names.natural(entry.name))
 
     def find(self, text: str, *, distribution: str = "") -> Found:
-        """What ``text`` stands for; ``distribution`` is the one that a file or an entry says has it.
+        """The model and weights of the name ``text``; ``distribution`` is the one that a file or an entry names.
 
-        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` if
-        several third parties claim a short name.
+        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` if several third parties
+        use a short name.
         """
         try:
             name = names.parse(text)
@@ -99,7 +99,7 @@ class Registry:
         return self.tagged(found, name.tag) if name.tag else found
 
     def tagged(self, found: Found, tag: str) -> Found:
-        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the tags there are."""
+        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags."""
         arch = found.model.name
         tags = {weights.tag: weights for weights in self.weights_of(found.row, found.model)}
         if tag not in tags:
@@ -109,7 +109,7 @@ class Registry:
         return found._replace(weights=tags[tag])
 
     def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
-        """The model's weights, those of the plugin's manifests first; the first is its default."""
+        """The model's weights, first those of the plugin's manifests; the first is its default."""
         try:
             own = row.weights.get(model.name, ())
         except ManifestError as error:
@@ -121,11 +121,11 @@ class Registry:
         return own + tuple(weights for weights in extra if weights.tag not in taken)
 
     def folder_of(self, weights: Weights) -> str:
-        """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty if a plugin's does."""
+        """The directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
 
     def distribution_of(self, model: Model) -> str:
-        """What to install for ``model``; empty for a built-in one."""
+        """The distribution to install for ``model``; empty for a built-in one."""
         owners = (row for row, own in self._owners.get(model.name, ()) if own == model and not row.is_builtin)
         return next((row.distribution for row in owners), "")
 

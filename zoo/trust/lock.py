@@ -26,10 +26,10 @@ VARIABLE = "ZOO_LOCK"
 
 
 class Locked(Entry, frozen=True):
-    """One name's bytes and input, and the distribution whose plugin had the name when it was locked.
+    """The bytes and input of one name, and the distribution whose plugin had it when it was locked.
 
-    ``num_classes`` and ``preprocess`` are what a network of these weights has, whoever states them, the entry
-    or the model; None in locks that an earlier Zoo has written.
+    ``num_classes`` and ``preprocess`` are those of a network with these weights, whether the entry or the model states
+    them; None in locks of earlier versions of Zoo.
     """
 
     distribution: Text
@@ -93,26 +93,26 @@ def read(file: Path) -> Lock:
 
 
 def of_project() -> Lock | None:
-    """The lock that holds here: ``ZOO_LOCK``, or the project's ``zoo.lock``; None if there is none."""
+    """The lock that applies here: ``ZOO_LOCK``, or the project's ``zoo.lock``; None if there is none."""
     file = project.find(NAME, VARIABLE)
     return read(file) if file else None
 
 
 def full_name(found: Found, tag: str = "") -> str:
-    """The name of ``found`` that does not depend on what else is installed."""
+    """The name of ``found`` that is the same whatever else is installed."""
     arch = found.model.name
     short = found.row.is_builtin or "/" in arch
     return (arch if short else f"{found.row.name}/{arch}") + (f".{tag}" if tag else "")
 
 
 def default_of(lock: Lock, found: Found) -> Weights | None:
-    """The default weights that the lock holds for a model, or None if it holds none."""
+    """The locked default weights of a model, or None."""
     tag = lock.defaults.get(full_name(found))
     return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
 
 
 def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
-    """``weights`` as the lock has them; raises :class:`LockError` if their bytes, input or classes are others."""
+    """``weights`` as they are locked; raises :class:`LockError` if bytes, input or classes differ."""
     name = full_name(found, weights.tag)
     held = lock.weights.get(name)
     if held is None:
@@ -133,9 +133,9 @@ def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
 
 
 def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
-    """``old`` with the ``chosen`` weights as they are now; those of a name without tag become its default.
+    """``old`` with the present state of the ``chosen`` weights; names without a tag define the default.
 
-    Raises :class:`UnpinnedError` for weights whose bytes neither a manifest nor the cache knows.
+    Raises :class:`UnpinnedError` for weights whose sha256 is neither in a manifest nor in the cache.
     """
     weights, defaults = dict(old.weights), dict(old.defaults)
     for found, entry in chosen:
@@ -146,7 +146,7 @@ def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
 
 
 def differences(lock: Lock) -> list[Difference]:
-    """Everything in which the lock is not what is installed here, versions included."""
+    """All differences between the lock and what is installed, including versions."""
     lines = []
     for name, held in lock.weights.items():
         try:
@@ -160,7 +160,7 @@ def differences(lock: Lock) -> list[Difference]:
 
 
 def render(lock: Lock) -> str:
-    """The text of ``zoo.lock``, its names in order."""
+    """The text of ``zoo.lock``, with names in order."""
     lines = ["# Written by zoo lock; zoo lock --check compares it with what is installed.", "", "version = 1"]
     for name in sorted(lock.weights, key=natural):
         lines += ["", f"[weights.{json.dumps(name)}]"]
@@ -177,7 +177,7 @@ def render(lock: Lock) -> str:
 
 
 def names_in(lock: Lock) -> list[str]:
-    """What to lock again: every name with a tag, then those without, whose defaults may be others now."""
+    """The names to lock again: those with a tag, then those without, whose defaults may have changed."""
     return [*lock.weights, *lock.defaults]
 
 
@@ -208,7 +208,7 @@ def _preprocess(found: Found, entry: Weights) -> Preprocess:
 
 
 def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Difference]:
-    """Field by field; a value that one side lacks is not a difference, except for the distribution."""
+    """Compares field by field; a value that one side lacks is not a difference, except for the distribution."""
     stated = {
         "distribution": found.row.distribution,
         "version": found.row.version,

@@ -26,17 +26,16 @@ _PREFIX_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 def is_complete(entry: Weights) -> bool:
-    """Whether there is nothing left to pin."""
+    """Whether everything is pinned."""
     return bool(entry.sha256 and entry.size and (entry.revision or entry.hub != "hf"))
 
 
 def resolve(entry: Weights, *, download: bool = False, progress: "Progress | None" = None) -> Weights:
     """``entry`` with commit, size and sha256 from its own hub.
 
-    The Hugging Face Hub tells them. A web server tells the size, and the name of the file perhaps
-    the beginning of its sha256: such an entry stays unpinned, unless ``download`` fetches and
-    hashes it. Raises :class:`IntegrityError` if the hub holds other bytes than the entry says,
-    :class:`HubError` if it does not tell.
+    The Hugging Face Hub provides all three. A web server provides the size, and the file name may contain the beginning
+    of the sha256. Such an entry stays unpinned, unless ``download`` fetches and hashes it. Raises
+    :class:`IntegrityError` if the hub's file differs from the entry, :class:`HubError` if the hub provides no hash.
     """
     if entry.hub == "hf":
         asked = _ask_hugging_face(entry)
@@ -55,7 +54,7 @@ def resolve(entry: Weights, *, download: bool = False, progress: "Progress | Non
 
 
 def manifest_of(found: Found) -> Path:
-    """The manifest that holds ``found.weights``, else the plugin's first, where it would go."""
+    """The manifest of ``found.weights``, or else the plugin's first, to which it would be added."""
     assert found.weights is not None
     files = [resource(text) for text in found.plugin.weights]
     for file in files:
@@ -67,10 +66,10 @@ def manifest_of(found: Found) -> Path:
 
 
 def write(entry: Weights, file: Path) -> None:
-    """Writes what is pinned of ``entry`` into its table in the manifest ``file``; all else stays as it is.
+    """Writes the pinned values of ``entry`` into its table in the manifest ``file``, and nothing else.
 
-    An entry that the manifest does not hold is added at its end. Raises :class:`MissingExtraError`
-    without tomlkit, StorageError if the file cannot be written.
+    A new entry is added at the end. Raises :class:`MissingExtraError` without tomlkit, StorageError if the file cannot
+    be written.
     """
     before = manifest.read(file) if file.exists() else ()
     if any(other.name == entry.name for other in before):
@@ -103,7 +102,7 @@ def _edited(entry: Weights, file: Path) -> str:
 
 
 def _ask_hugging_face(entry: Weights) -> Weights:
-    """The commit first, then the file at that commit: the branch may move in between."""
+    """Asks for the commit first, then for the file at that commit, because the branch may move in between."""
     hub.require_network(f"{entry.name} cannot be pinned")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -162,13 +161,13 @@ def _ask_website(entry: Weights) -> Weights:
 
 
 def _hash(entry: Weights, progress: "Progress | None") -> Weights:
-    """Fetches ``entry``; the cache then holds it as what it is pinned to."""
+    """Fetches ``entry``, so that the cache holds the file to which it is pinned."""
     file = hub.fetch(entry, source=entry.hub, allow_unpinned=True, progress=progress)
     return _with(entry, sha256=cache.sha256_of(file), size=file.stat().st_size)
 
 
 def _with(entry: Weights, **fields: Any) -> Weights:
-    """``entry`` with ``fields``; with a sha256 it is pinned, and the beginning of it says nothing more."""
+    """``entry`` with ``fields``; with a sha256 it is pinned and needs no prefix."""
     is_pinned = bool(fields.get("sha256", entry.sha256))
     return replace(entry, **{**fields, "pinned": is_pinned, **({"sha256_prefix": ""} if is_pinned else {})})
 

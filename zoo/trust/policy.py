@@ -33,11 +33,10 @@ Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(min_length=1)]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """For weights whose name and hub fit: ``publishers`` of whom one must have signed, or ``unsigned``.
+    """A rule for weights whose name and hub match: ``publishers``, one of whom must have signed, or ``unsigned``.
 
-    ``names`` and ``hubs`` are shell patterns. A hub is a directory of ``ZOO_HUB`` that brings a
-    manifest, relative to the policy's folder, or ``plugin:<distribution>`` for what an installed
-    plugin's manifests say.
+    ``names`` and ``hubs`` are shell patterns. A hub is a directory of ``ZOO_HUB`` with a manifest, relative to the
+    policy's folder, or ``plugin:<distribution>`` for the manifests of an installed plugin.
     """
 
     names: Patterns = ("*",)
@@ -51,7 +50,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules, in order, and who the publishers are; after the day ``expires`` it accepts nothing."""
+    """The rules, in order, and the publishers; after the day ``expires`` nothing is accepted."""
 
     version: int
     publishers: dict[str, Publisher] = {}
@@ -75,7 +74,7 @@ def read(file: Path) -> Policy:
 
 
 def check(found: Found, weights: Weights) -> str:
-    """How the project's policy comes to accept ``weights`` of ``found``; empty if there is no policy.
+    """Why the project's policy accepts ``weights`` of ``found``; empty if there is no policy.
 
     Raises :class:`PolicyError` with the reason if it does not.
     """
@@ -100,14 +99,14 @@ def check(found: Found, weights: Weights) -> str:
 
 
 def hub_of(found: Found, weights: Weights) -> str:
-    """Who says what the weights are: ``plugin:<distribution>``, or the directory hub with their manifest."""
+    """The origin of the weights' entry: ``plugin:<distribution>``, or the directory hub with their manifest."""
     if weights in found.row.weights.get(found.model.name, ()):
         return f"{PLUGIN}{found.row.distribution}"
     return registry.current().folder_of(weights)  # whatever hub the manifest there names
 
 
 def manifest_of(found: Found, weights: Weights) -> Path | None:
-    """The manifest that ``weights`` were read from, None if a plugin's code made them."""
+    """The manifest that ``weights`` were read from, None if they come from a plugin's code."""
     if not hub_of(found, weights).startswith(PLUGIN):
         return Path(hub_of(found, weights)).expanduser() / "manifest.toml"
     files = [resource(text) for text in found.plugin.weights]
@@ -128,7 +127,7 @@ def _rule_for(policy: Policy, name: str, hub: str, folder: Path) -> Rule | None:
 
 
 def _absolute(pattern: str, folder: Path) -> str:
-    """``pattern`` as one of absolute paths; the characters of ``folder``'s own name stand for themselves."""
+    """``pattern`` as a pattern of absolute paths; special characters in ``folder`` itself are escaped."""
     parts = Path(pattern).parts
     literal = [*takewhile(lambda part: not re.search(r"[*?\[]", part), parts)]
     try:
@@ -139,7 +138,7 @@ def _absolute(pattern: str, folder: Path) -> str:
 
 
 def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file: Path) -> str:
-    """Which publisher has signed the manifest that says what ``weights`` are."""
+    """The publisher who signed the manifest of ``weights``."""
     name, wanted = full_name(found, weights.tag), " or ".join(rule.publishers)
     source = manifest_of(found, weights)
     if source is None:

@@ -25,11 +25,11 @@ LARGEST = 1 << 24
 
 
 class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Who signs: the owner of an elliptic-curve key, or an identity that an OpenID issuer vouches for.
+    """Who signs: the owner of an elliptic-curve key, or an identity confirmed by an OpenID issuer.
 
-    ``key`` is the file of the public key (PEM). ``identity`` is an e-mail address or a workflow,
-    ``issuer`` the address of who vouches for it. ``trust_root``, Sigstore's trust configuration as a
-    file, lets an identity be checked with no network.
+    ``key`` is the file of the public key (PEM). ``identity`` is an e-mail address or a workflow, ``issuer`` the address
+    of the OpenID issuer. With ``trust_root``, a file with Sigstore's trust configuration, identities are checked
+    without a network.
     """
 
     key: Text = ""
@@ -44,13 +44,13 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise ValueError("identity and issuer go together; trust_root belongs to them")
 
     def beside(self, folder: Path) -> "Publisher":
-        """With its files looked for in ``folder``."""
+        """The publisher with file names relative to ``folder``."""
         found = {name: str(folder / getattr(self, name)) for name in ("key", "trust_root") if getattr(self, name)}
         return msgspec.structs.replace(self, **found)
 
 
 def signature_of(file: Path) -> Path:
-    """Where the signature of ``file`` lies."""
+    """The path of the signature of ``file``."""
     return file.with_name(file.name + SUFFIX)
 
 
@@ -84,8 +84,8 @@ def sign(file: Path, key: Path | None) -> Path:
 def verify(content: bytes, signature: bytes, publisher: Publisher, what: str) -> None:
     """Raises :class:`SignatureError` unless ``signature`` is that of ``content`` by ``publisher``.
 
-    ``what`` is how the error calls them. The bytes are given, not their file, so that what was
-    checked is what the caller then reads.
+    ``what`` is their name in errors. The function takes bytes and not a file, so that the caller uses exactly the bytes
+    that were checked.
     """
     _, verifying = _library()
     if publisher.identity and not publisher.trust_root and (switch := hub.offline_switch()):
@@ -130,7 +130,7 @@ def _called(publisher: Publisher) -> str:
 
 @contextlib.contextmanager
 def _told(problem: str) -> Iterator[None]:
-    """The library's errors as ours, and what it prints on standard error."""
+    """Converts the library's errors to ours, and captures what it prints on standard error."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield

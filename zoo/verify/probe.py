@@ -42,7 +42,7 @@ epsilon, a swapped channel or another version of a layer makes of logits is 1e-2
 
 
 class Finding(NamedTuple):
-    """One part of a probe against the network; tensors float32 of equal shape, ``difference`` the largest."""
+    """One part of a probe compared with the network; float32 tensors of equal shape, ``difference`` the largest."""
 
     what: str
     expected: Tensor
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
 
 def take(module: nn.Module, preprocess: Preprocess, *, seed: int = 0, batch: int = 2) -> Probe:
-    """The probe of ``module`` as it stands: for a manifest's entry."""
+    """The probe of ``module`` in its present state, for a manifest entry."""
     got = outputs(module, preprocess, seed, batch)
     norms = [_rounded(got[part])[0] for part in ("noise.norms", "image.norms") if part in got]
     return Probe(
@@ -65,20 +65,20 @@ def take(module: nn.Module, preprocess: Preprocess, *, seed: int = 0, batch: int
 
 
 def probe_input(preprocess: Preprocess, probe: Probe) -> Tensor:
-    """The noise of ``probe``, float32 B C H W."""
+    """The noise images of ``probe``, float32 B C H W."""
     return _noise(preprocess, probe.seed, probe.batch)
 
 
 def picture_input(preprocess: Preprocess) -> Tensor:
-    """The photograph as ``preprocess`` has it, float32 1 C H W."""
+    """The photograph, prepared by ``preprocess``, float32 1 C H W."""
     return Transform(preprocess)(_picture())[None]
 
 
 def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) -> dict[str, Tensor]:
-    """What ``module`` in eval mode gives the noise of ``seed`` and the photograph, float32 on the CPU.
+    """The outputs of ``module`` in eval mode for the noise of ``seed`` and the photograph, float32 on the CPU.
 
-    ``noise.logits`` and ``image.logits`` B K whole; ``noise.norms`` and ``image.norms`` 1 B, of features,
-    if the network has timm's ``forward_features`` and that returns one tensor.
+    ``noise.logits`` and ``image.logits`` are complete, B K; ``noise.norms`` and ``image.norms`` are norms of features,
+    1 B, if the network has timm's ``forward_features`` and that returns one tensor.
     """
     own = _own_tensor(module)
     inputs = {"noise": _noise(preprocess, seed, batch), "image": picture_input(preprocess)}
@@ -101,7 +101,7 @@ def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) ->
 
 
 def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[list[Finding], dict[str, Tensor]]:
-    """Each part of ``probe`` against what ``module`` gives, and all it gives (:func:`outputs`).
+    """Compares each part of ``probe`` with the outputs of ``module``, and returns all outputs (:func:`outputs`).
 
     Raises :class:`ProbeError` if they cannot be compared.
     """
@@ -121,7 +121,7 @@ def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[li
 
 
 def check(module: nn.Module, preprocess: Preprocess, probe: Probe) -> list[Finding]:
-    """All parts of ``probe``; raises :class:`ProbeError` if ``module`` does not give one of them."""
+    """All parts of ``probe``; raises :class:`ProbeError` if the outputs of ``module`` differ."""
     findings, _ = measure(module, preprocess, probe)
     require(findings)
     return findings
@@ -139,7 +139,7 @@ def require(findings: list[Finding]) -> None:
 
 
 def tolerance_for(module: nn.Module, probe: Probe) -> Tolerance:
-    """The entry's word on this device and dtype, or ours."""
+    """The tolerance for this device and dtype, from the entry or the defaults."""
     own = _own_tensor(module)
     dtype = str(own.dtype).removeprefix("torch.")
     for stated in (probe.tolerance, TOLERANCES):
@@ -168,7 +168,7 @@ def _find(name: str, expected: Tensor, got: Tensor | None, tolerance: Tolerance)
 
 
 def _own_tensor(module: nn.Module) -> Tensor:
-    """A tensor that shows the device and the type in which ``module`` computes."""
+    """A tensor with the device and dtype of ``module``."""
     state = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in state if tensor.is_floating_point()), torch.empty(0))
 
@@ -188,7 +188,7 @@ def _picture() -> Image.Image:
 
 
 def _rounded(values: Tensor) -> list[tuple[float, ...]]:
-    """To six digits: fifty times finer than the finest tolerance, and readable."""
+    """Rounds to six digits: fifty times finer than the smallest tolerance, and readable."""
     return [tuple(float(f"{value:.6g}") for value in row) for row in values.tolist()]
 
 

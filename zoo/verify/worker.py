@@ -33,7 +33,7 @@ TIMEOUT = 600.0
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What was found sound. ``difference`` is the largest of any output from its probe, None without a probe."""
+    """Verified weights. ``difference`` is the largest difference from the probe, None without a probe."""
 
     weights: str
     file: str
@@ -45,11 +45,10 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeout: float = TIMEOUT) -> Verified:
-    """Checks the weights ``name`` in a process of their own: bytes, header, tensors, probe.
+    """Verifies the weights ``name`` in a separate process: bytes, header, tensors, probe.
 
-    ``deep`` hashes the whole file again. What a network gives in place of its probe is kept in
-    ``failures/<name>``, by default within the cache. Raises the first :class:`ZooError` that the process
-    met, or one that says how it ended.
+    ``deep`` hashes the whole file again. Wrong outputs are saved in ``failures/<name>``, by default within the cache.
+    Raises the first :class:`ZooError` of the process, or one that describes how it ended.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-verify-") as folder:
         answer = Path(folder, "answer.json")
@@ -81,7 +80,7 @@ def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeo
 
 
 def names_in_reach() -> tuple[str, ...]:
-    """All pinned weights that need no network: those that ship with a plugin, and those in the cache."""
+    """All pinned weights that need no network: embedded and cached ones."""
     return _names(lambda weights: _ships(weights) or is_in_cache(weights))
 
 
@@ -90,14 +89,14 @@ def names_in_cache() -> tuple[str, ...]:
 
 
 def is_in_cache(weights: Weights) -> bool:
-    """Whether there is a file for it, sound or not."""
+    """Whether its file is in the cache, valid or not."""
     if weights.sha256:
         return cache.file_of(weights, weights.sha256).exists()
     return cache.recall(weights) is not None
 
 
 def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
-    """As :func:`verify`, in this process."""
+    """Like :func:`verify`, in this process."""
     found = registry.current().find(name)
     entry = weights_for(found)
     if _ships(entry) and not is_in_cache(entry):
@@ -142,7 +141,7 @@ def _require_finite(module: "nn.Module", entry: Weights) -> None:
 
 
 def _probe(module: "nn.Module", entry: Weights, kept: Path) -> "list[Finding]":
-    """The probe's parts; if one fails, what the network gave is kept beside a report."""
+    """The parts of the probe; if one fails, the outputs are saved with a report."""
     from zoo.verify import probe
 
     preprocess = info_of(module).preprocess

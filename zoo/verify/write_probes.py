@@ -14,13 +14,10 @@ from zoo.system import storage
 def reprobe(file: Path, *, told: Callable[[str, bool], None] | None = None) -> list[str]:
     """Computes probes of the weights beside the manifest ``file``; returns their names.
 
-    An entry's file is at ``repo/file`` from the manifest's folder; entries without a file there are left
-    alone, for a probe is of a network that was run. Comments, order and all other words stay as they are.
-    ``told`` is called with each entry's name and whether it was probed.
-
-    Raises :class:`ManifestError` if the manifest's form is one that cannot be edited so,
-    :class:`IntegrityError` if a file is not the one that its entry names, and :class:`ProbeError` if
-    a network's outputs contain NaN or infinity.
+    An entry's file is at ``repo/file`` from the manifest's folder; entries without a file there are not changed.
+    Comments and order are preserved. ``told`` is called with each entry's name and whether it was probed. Raises
+    :class:`ManifestError` if the manifest cannot be edited in place, :class:`IntegrityError` if a file is not the one
+    that its entry names, and :class:`ProbeError` if a network's outputs contain NaN or infinity.
     """
     entries = manifest.read(file)
     text, done = file.read_text(encoding="utf-8"), []
