@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class ConversionReport(msgspec.Struct, frozen=True):
-    """What was done to every tensor, and the manifest entry (TOML) of the file that was written.
+    """The changes to every tensor, and the manifest entry (TOML) of the file that was written.
 
-    ``readings`` are the key maps that were tried, ``reason`` says why ``key_map`` was taken; ``assumed`` is what
-    neither the file nor the caller says, ``unwrapped`` within what of the file the tensors lay, ``check`` the
-    score that was asked for.
+    ``readings`` are the key maps that were tried, ``reason`` is why ``key_map`` was used; ``assumed`` lists facts that
+    neither the file nor the caller stated, ``unwrapped`` the part of the file with the tensors, ``check`` the requested
+    score.
     """
 
     model: str
@@ -150,7 +150,7 @@ def convert(
 def _read(
     tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str, trunk: bool
 ) -> list[Fitted]:
-    """The tensors under each of ``maps``, less what a wrapper put before every key and is not the network's own."""
+    """The tensors under each of ``maps``, without prefixes that wrappers add to every key."""
     prefix = readers.prefix_of(tensors)
     if prefix and fitting.read_by(fitting.AS_IS, tensors, found, args, source, trunk=trunk).problem is None:
         prefix = ""
@@ -158,7 +158,7 @@ def _read(
 
 
 def _check_place(out: Path, name: str, overwrite: bool) -> None:
-    """Raises :class:`WeightsError` for a name that is not safetensors', and if something would be lost."""
+    """Raises :class:`WeightsError` if the name is not a .safetensors file, or if a file would be lost."""
     if out.suffix != ".safetensors":
         raise WeightsError(f"{out}: the output must be a .safetensors file.", hint="Use -o NAME.safetensors.")
     if overwrite:
@@ -186,7 +186,7 @@ def _describe(choice: Choice) -> dict[str, Any]:
 
 
 def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
-    """Where the file came from. A key map says what form it has, not whose it is."""
+    """The origin of the file. A key map describes its format, not its author."""
     with place.path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if sha256 and not digest.startswith(sha256.lower()):

@@ -28,11 +28,11 @@ Score = Callable[[nn.Module], "Report"]
 
 
 class Stated(msgspec.Struct, frozen=True):
-    """What the caller knows of a checkpoint: it goes before what the file, the key map and the model say.
+    """Facts that the caller states about a checkpoint; they override those of the file, the key map and the model.
 
-    ``args`` are arguments of the build function, ``preprocess`` fields of :class:`zoo.spec.Preprocess` (one number
-    in ``mean`` and ``std`` is that of every channel), ``classes`` the data set whose classes the head knows,
-    ``origin`` whose weights these are. A ``trunk`` has no head: the network gives features.
+    ``args`` are arguments of the build function, ``preprocess`` fields of :class:`zoo.spec.Preprocess` (a single number
+    in ``mean`` and ``std`` applies to every channel), ``classes`` the data set of the head's classes, ``origin`` the
+    author of the weights. A ``trunk`` has no head: the network computes features.
     """
 
     args: Mapping[str, Any] = {}
@@ -43,7 +43,7 @@ class Stated(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One key map that was tried: whether it fits and, in words, how it compares; ``top1`` in per cent."""
+    """A key map that was tried: whether it fits and, in words, how it compares; ``top1`` in per cent."""
 
     key_map: str
     fits: bool
@@ -52,7 +52,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The reading taken, as a network and what is known of it; ``assumed`` says what nobody stated."""
+    """The selected reading as a network; ``assumed`` lists facts that nobody stated."""
 
     fitted: Fitted
     info: ModelInfo
@@ -65,7 +65,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class _Candidate:
-    """A reading that fits, described; the network is built when somebody asks."""
+    """A reading that fits; its network is built on demand."""
 
     def __init__(self, fitted: Fitted, found: Found, about: Mapping[str, Any], stated: Stated) -> None:
         self.fitted, self._model = fitted, found.model
@@ -126,7 +126,7 @@ class _Candidate:
         return module.eval()
 
     def logits(self) -> Tensor:
-        """What the network gives noise that is the same for every reading, B K."""
+        """The network's outputs for noise that is the same for every reading, B K."""
         return probe.outputs(self.network(), self._model_input(), seed=0, batch=2)["noise.logits"]
 
     def _model_input(self) -> Preprocess:
@@ -140,10 +140,10 @@ class _Candidate:
 def choose(
     tried: list[Fitted], found: Found, about: Mapping[str, Any], stated: Stated, source: str, score: Score | None = None
 ) -> Choice:
-    """The reading to take of those ``tried``: of several that compute the same, the first.
+    """The reading to use of those ``tried``: of several that compute the same function, the first.
 
-    With ``score``, the one that is right most often. Raises :class:`TensorMismatchError` if none fits, and
-    :class:`WeightsError` if those that fit compute different functions and no score tells them apart.
+    With ``score``, the one with the highest accuracy. Raises :class:`TensorMismatchError` if none fits, and
+    :class:`WeightsError` if those that fit compute different functions and there is no score to decide.
     """
     candidates = [_Candidate(fitted, found, about, stated) for fitted in tried if fitted.problem is None]
     if not candidates:
@@ -176,7 +176,7 @@ def choose(
 
 
 def _alike(candidates: list[_Candidate]) -> list[list[_Candidate]]:
-    """The candidates in groups that compute the same function."""
+    """The candidates, grouped by the function that they compute."""
     groups: list[list[_Candidate]] = []
     logits: dict[int, Tensor] = {}
 
@@ -200,7 +200,7 @@ def _is_close(left: Tensor, right: Tensor) -> bool:
 
 
 def _to_score(groups: list[list[_Candidate]]) -> list[_Candidate]:
-    """One of each function and preprocessing."""
+    """One candidate for each function and preprocessing."""
     found: list[_Candidate] = []
     for group in groups:
         seen: list[Preprocess] = []

@@ -12,7 +12,7 @@ from zoo.manifest import Weights
 
 
 class Source(NamedTuple):
-    """A local file, what it is called and where it came from."""
+    """A local file with its name and address."""
 
     path: Path
     name: str

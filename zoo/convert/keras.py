@@ -18,7 +18,7 @@ _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """All tensors, float32 or as they are. Raises :class:`FileFormatError`, :class:`MissingExtraError`."""
+    """All tensors, float32 or in their own type. Raises :class:`FileFormatError`, :class:`MissingExtraError`."""
     try:
         import h5py
     except ImportError:
@@ -41,7 +41,7 @@ def read(file: Path) -> dict[str, Tensor]:
 
 
 def _read_older(root: Any, h5py: Any) -> dict[str, Tensor]:
-    """A group a layer, which lists its tensors by name."""
+    """One group per layer, which lists its tensors by name."""
     found: dict[str, Tensor] = {}
     for layer in map(_text, root.attrs["layer_names"]):
         group = _inner(root, layer, h5py)
@@ -77,7 +77,7 @@ def _read_newer(root: Any, h5py: Any) -> dict[str, Tensor]:
 
 
 def _variables(group: Any, layer: str) -> tuple[str, ...]:
-    """The names of a layer's numbered variables, by their shapes."""
+    """The names of a layer's numbered variables, derived from their shapes."""
     ranks = [len(group[name].shape) for name in sorted(group, key=int)]
     if not ranks:
         return ()

@@ -54,7 +54,7 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
 
 
 def _check_beside(file: Path, initialiser: Any) -> None:
-    """Large tensors lie in a file beside; a path to any other place is refused."""
+    """Raises for external data that is not in a file beside the ONNX file."""
     places = [entry.value for entry in initialiser.external_data if entry.key == "location"] or [""]
     for place in places:
         there = file.parent / place

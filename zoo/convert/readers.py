@@ -29,7 +29,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def prefix_of(keys: Iterable[str]) -> str:
-    """What wrappers have put before all of ``keys``."""
+    """The prefix that wrappers have added to all of ``keys``."""
     found, keys = "", list(keys)
     while prefix := next((known for known in _PREFIXES if keys and all(key.startswith(known) for key in keys)), ""):
         found, keys = found + prefix, [key.removeprefix(prefix) for key in keys]
@@ -37,11 +37,10 @@ def prefix_of(keys: Iterable[str]) -> str:
 
 
 def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
-    """The checkpoint ``file``, by its ``suffix`` unless that is given: safetensors, Keras's ``.h5``, ONNX, torch's.
+    """The checkpoint ``file``, by its ``suffix`` unless given: safetensors, Keras's ``.h5``, ONNX, or torch's.
 
-    ``state`` names the part of torch's checkpoint that holds the weights.
-
-    Raises :class:`FileFormatError` for what is none of these, damaged or hostile.
+    ``state`` names the part of a torch checkpoint with the weights. Raises :class:`FileFormatError` for other, damaged
+    or hostile files.
     """
     suffix = (suffix or file.suffix).lower()
     if not file.is_file():

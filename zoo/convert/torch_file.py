@@ -24,9 +24,9 @@ WRAPPERS = (*AVERAGED, "state_dict", "model_state_dict", "model_state", "model",
 
 
 def read(file: Path, state: str = "") -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The tensors, what was unwrapped to find them, and which were dropped; ``state`` names the wrapper to take.
+    """The tensors, the wrapper in which they were, and the dropped ones; ``state`` selects a wrapper.
 
-    Raises :class:`FileFormatError` for what is damaged, hostile or no state dict.
+    Raises :class:`FileFormatError` for damaged or hostile files and those without a state dict.
     """
     content, unwrapped = _unwrap(_load(file), state)
     dropped = []
@@ -71,7 +71,7 @@ def _load(file: Path) -> Any:
 
 
 def _not_loadable(file: Path, said: str) -> FileFormatError:
-    """What torch said, less its advice to run the file's code."""
+    """torch's message, without its advice to run the file's code."""
     blocked = re.search(r"(?:GLOBAL|class|global:?) `?([A-Za-z_][\w.]*\.[\w.]+)`? (?:was not|is not|whose)", said)
     if blocked:
         return FileFormatError(

@@ -53,15 +53,15 @@ def is_being_written(path: Path) -> bool:
 
 
 def discard(key: str) -> None:
-    """Removes what earlier fetches of ``key`` left: the file is here."""
+    """Removes unfinished downloads of ``key`` after a complete one."""
     for path in _left(key):
         path.unlink(missing_ok=True)
 
 
 class Part:
-    """A file in arrival: what an earlier fetch left is hashed again and continued.
+    """An unfinished download; the part that an earlier process left is hashed again and continued.
 
-    What is here stays for the next one when the ``with`` block ends early.
+    If the ``with`` block ends early, the part is kept for the next process.
     """
 
     def __init__(self, key: str) -> None:
@@ -105,13 +105,13 @@ class Part:
         return self._hasher.hexdigest()
 
     def finish(self) -> None:
-        """Returns when everything is on the disk."""
+        """Waits until everything is on the disk."""
         os.fsync(self._opened.fileno())
         self._is_whole = True
 
 
 def _take_over(key: str, path: Path) -> BinaryIO | None:
-    """The longest of what earlier fetches left, as ``path`` from now on; None if there is nothing of use."""
+    """The longest part of an earlier process, renamed to ``path``; None if there is none."""
     for left in _left(key):
         try:
             if _is_ours(left.lstat()):
@@ -123,7 +123,7 @@ def _take_over(key: str, path: Path) -> BinaryIO | None:
 
 
 def _left(key: str) -> list[Path]:
-    """What earlier fetches of ``key`` left and no running one writes, the longest first."""
+    """The parts of earlier processes for ``key`` that no running one writes, longest first."""
     found = []
     for path in (root() / "parts").glob(f"{key}.*"):
         match = _OWNED.fullmatch(path.name)
@@ -134,7 +134,7 @@ def _left(key: str) -> list[Path]:
 
 
 def _checked(opened: BinaryIO) -> BinaryIO:
-    """As it was when its name was looked at: between the two, somebody may have put another file there."""
+    """``opened``, after checking again that it is our file, which may have been replaced since."""
     if not _is_ours(os.fstat(opened.fileno())):
         opened.close()
         raise PermissionError(errno.EPERM, "another user's file")
@@ -142,11 +142,11 @@ def _checked(opened: BinaryIO) -> BinaryIO:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    """A regular file of this user that has no other name, through which it could be written by others."""
+    """Whether it is a regular file of this user without another hard link, by which others could write to it."""
     is_own = os.name != "posix" or status.st_uid == os.geteuid()
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_own
 
 
 def machine() -> str:
-    """What this machine is called in the names of parts."""
+    """The name of this machine in the names of parts."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

@@ -24,7 +24,7 @@ _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class Answer(NamedTuple):
-    """A response, its body still unread; ``said`` holds the headers of all hops, names lowered."""
+    """A response whose body is not yet read; ``said`` holds the headers of all hops, with lower-case names."""
 
     status: int
     said: dict[str, str]
@@ -33,10 +33,10 @@ class Answer(NamedTuple):
 
 @contextmanager
 def get(url: str, *, start: int = 0, authorization: str = "") -> Iterator[Answer]:
-    """Asks for ``url`` from byte ``start`` on and follows redirects.
+    """Requests ``url`` from byte ``start`` on and follows redirects.
 
-    ``authorization`` goes to the origin of ``url`` and to no other. Raises :class:`PassingError`
-    for temporary failures, HubError for permanent ones.
+    ``authorization`` is sent only to the origin of ``url``. Raises :class:`PassingError` for temporary failures,
+    HubError for permanent ones.
     """
     origin, said = _origin_of(url), dict[str, str]()
     for _ in range(_REDIRECTS + 1):
@@ -63,7 +63,7 @@ def get(url: str, *, start: int = 0, authorization: str = "") -> Iterator[Answer
 
 
 def stream_of(answer: Answer, start: int) -> Stream:
-    """The stream of an answer to a question for byte ``start`` on; raises as :func:`get` does."""
+    """The stream of a response to a request from byte ``start`` on; raises as :func:`get` does."""
     status, headers = answer.status, answer.body.headers
     if status == 200:
         return Stream(_reader(answer.body), 0, _number(headers.get("Content-Length", "")))
@@ -121,7 +121,7 @@ def _reader(body: "Response") -> Callable[[int], bytes]:
 
 
 def without_user(text: str) -> str:
-    """``text``, an address or a sentence with some, without users and passwords."""
+    """``text``, an address or a sentence with addresses, without users and passwords."""
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
@@ -162,5 +162,5 @@ def _content_range(text: str) -> tuple[int, int]:
 
 
 def _number(text: str) -> int:
-    """What a header says, 0 if that is not a number in digits, of bytes or seconds that there could be."""
+    """A header's value as a number, 0 if it is not a plausible one."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else 0

@@ -27,9 +27,9 @@ METADATA_KEY = "zoo"
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, mapped copy-on-write: changing them leaves the file as it is.
+    """The tensors of a safetensors file, memory-mapped copy-on-write: changing them does not change the file.
 
-    Raises :class:`FileFormatError` for anything but a whole, well-formed safetensors file.
+    Raises :class:`FileFormatError` for anything but a complete, valid safetensors file.
     """
     _read_header(file)
     try:
@@ -50,7 +50,7 @@ def metadata(file: Path) -> dict[str, Any]:
 
 
 def write(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, Any]) -> str:
-    """Writes ``tensors`` and ``about`` (JSON-able) to ``file``, whole or not at all; returns the sha256.
+    """Writes ``tensors`` and ``about`` (JSON-able) to ``file`` atomically; returns the sha256.
 
     The same input gives the same bytes: ``about`` is one sorted JSON string. Raises :class:`StorageError`.
     """

@@ -11,7 +11,7 @@ from zoo.spec import Model
 
 
 def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], source: object) -> dict[str, Tensor]:
-    """``tensors``, or what the model's own translation makes of them if more than the stem does not fit."""
+    """``tensors``, or their translation by the model if more than the stem does not fit."""
     if not model.translate or _fits(module.state_dict(), tensors, model.stem):
         return tensors
     hook = registry.hook(model.translate, model.requires)
@@ -36,9 +36,9 @@ def _fits(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], stem: tupl
 
 
 def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """The state of ``module``, once ``tensors`` are seen to account for each of its tensors and no other.
+    """The state of ``module``, after checking that ``tensors`` has each of its tensors and no others.
 
-    Raises :class:`TensorMismatchError`, which lists all that differ and names ``source``.
+    Raises :class:`TensorMismatchError`, which lists all differences and names ``source``.
     """
     state: dict[str, Tensor] = module.state_dict()
     problems = [f"missing     {key} {tuple(state[key].shape)}" for key in state if key not in tensors]
@@ -63,10 +63,9 @@ def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> d
 
 
 def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
-    """Makes ``tensors`` the state of ``module`` without copying them.
+    """Makes ``tensors`` the state of ``module`` without copying them, after :func:`check`.
 
-    Every tensor must be accounted for (:func:`check`). Floating-point tensors stored in another
-    type are cast to the module's.
+    Floating-point tensors of another dtype are cast to the module's.
     """
     state = check(module, tensors, source)
     fitted = {key: tensors[key].to(state[key].dtype) for key in state}
@@ -79,8 +78,8 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> 
 def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int) -> list[str]:
     """Changes the first convolutions' weights, O I H W, to ``in_chans`` inputs, as timm does.
 
-    One channel gets the sum over the inputs; more get them repeated and scaled so that the sum is
-    kept. Returns the keys that changed.
+    One channel gets the sum over the inputs; more channels get repeated weights, scaled to keep the sum. Returns the
+    keys that changed.
     """
     changed = []
     for key in (f"{module}.weight" for module in stem):

@@ -24,7 +24,7 @@ Commit = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{40})?$(?!\n)")]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of the tables of a manifest."""
+    """Base class of the tables of a manifest."""
 
 
 class License(Entry, frozen=True):
@@ -36,10 +36,10 @@ class License(Entry, frozen=True):
 
 
 class Score(Entry, frozen=True):
-    """A result on one split of one data set; ``top1``, ``top5`` and ``mean_class``, over classes, in per cent.
+    """A result on one split of one data set; ``top1``, ``top5`` and ``mean_class`` (over classes) in per cent.
 
-    ``source`` says who claims it. Where this project measured it, ``command`` and ``fingerprint``
-    say how and on which pixels, ``correct`` of ``n`` images were right.
+    ``source`` is who reported it. If this project measured it, ``command`` and ``fingerprint`` identify how and on
+    which pixels, and ``correct`` of ``n`` images were classified correctly.
     """
 
     n: Count
@@ -70,7 +70,7 @@ class Tolerance(Entry, frozen=True):
 
 
 class ProbedImage(Entry, frozen=True):
-    """The first logits, and the norm of the features, that the picture which ships with Zoo gives."""
+    """The first logits and the norm of the features for the photograph that ships with Zoo."""
 
     logits: tuple[float, ...]
     norm: float | None = None
@@ -81,13 +81,13 @@ class ProbedImage(Entry, frozen=True):
 
 
 class Probe(Entry, frozen=True):
-    """Inputs that anyone can make again, and what the network gives them.
+    """Reproducible inputs, and the network's outputs for them.
 
-    The first are ``batch`` images of ``preprocess.input_size``: the bytes of SHAKE-256 over
-    ``zoo-probe-<seed>`` as uint8 pixels, B C H W, over 255, normalised by mean and std. The other is
-    ``image``, a photograph, prepared as ``preprocess`` says. ``logits`` holds the first values of each
-    image's output, ``norms`` the Euclidean norm of its features (``forward_features``).
-    ``tolerance`` overrides, by dtype or ``device/dtype``, what ``zoo.verify.probe`` allows; a number is an ``atol``.
+    The first are ``batch`` images of ``preprocess.input_size``: the bytes of SHAKE-256 over ``zoo-probe-<seed>`` as
+    uint8 pixels, B C H W, divided by 255 and normalised by mean and std. The other is ``image``, a photograph, prepared
+    by ``preprocess``. ``logits`` holds the first outputs for each image, ``norms`` the Euclidean norm of its features
+    (``forward_features``). ``tolerance`` overrides the tolerances of ``zoo.verify.probe`` by dtype or ``device/dtype``;
+    a number is an ``atol``.
     """
 
     logits: tuple[tuple[float, ...], ...]
@@ -111,14 +111,12 @@ class Probe(Entry, frozen=True):
 class Weights(Entry, frozen=True):
     """One trained file of one architecture: ``arch`` and ``tag`` make its name.
 
-    ``hub`` is where ``repo/file`` lies when no mirror has it: ``hf`` (the Hugging Face Hub),
-    ``embedded:<package>`` (inside an installed package), a directory or any fsspec address.
-    ``num_classes`` is None if nobody says, 0 if the file has no head and the network gives features.
-    ``params`` and ``macs`` are stated if the file's network has others than the model by default, as
-    ``args``, classes or input make it; ``epochs`` is how long it was trained. ``distribution`` is what to
-    install for a model that is not Zoo's own.
-    ``pinned = false`` marks an entry whose bytes are not known by their sha256. ``papers`` are about
-    how these weights were trained, beside the model's own.
+    ``hub`` is where ``repo/file`` is found if no mirror has it: ``hf`` (the Hugging Face Hub), ``embedded:<package>``
+    (inside an installed package), a directory or any fsspec address. ``num_classes`` is None if unknown, 0 if the file
+    has no head and the network computes features. ``params`` and ``macs`` are set if they differ from the model's
+    defaults because of ``args``, classes or input; ``epochs`` is the length of training. ``distribution`` is what to
+    install for a model that is not part of Zoo. ``pinned = false`` marks an entry without a sha256. ``papers`` describe
+    the training of these weights, in addition to the model's own paper.
     """
 
     file: Text

@@ -13,10 +13,10 @@ from zoo.spec import Model
 def of_file(
     model: Model, args: Mapping[str, Any], source: object, *, overridden: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Those of ``args``, as ``source`` describes itself, that count: the caller's own are ``overridden``.
+    """The valid build arguments in ``args`` of a file, except those that the caller has ``overridden``.
 
-    A file may come from anyone, so it may repeat what the row says and set what the row declares in
-    ``file_args``. Raises :class:`WeightsError` for any other argument or value.
+    A file may come from anyone, so it may only repeat the row's arguments and set those in ``file_args``. ``source`` is
+    its name in errors. Raises :class:`WeightsError` for any other argument or value.
     """
     taken = {key: value for key, value in args.items() if key not in overridden}
     for key in undeclared(model, taken):
@@ -40,7 +40,7 @@ def undeclared(model: Model, args: Mapping[str, Any]) -> list[str]:
 
 
 def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) -> None:
-    """Raises :class:`UnknownNameError` with the nearest for one of ``args`` that ``build`` does not take."""
+    """Raises :class:`UnknownNameError` with the nearest for one of ``args`` that ``build`` does not have."""
     known = names_of(build)
     for name in args:
         if known is not None and name not in known:
@@ -49,7 +49,7 @@ def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) 
 
 
 def names_of(build: Callable[..., Any]) -> list[str] | None:
-    """The arguments of ``build``, with those of ``**options: Unpack[TypedDict]``; None if it may take any."""
+    """The arguments of ``build``, with those of ``**options: Unpack[TypedDict]``; None if it accepts any."""
     names: list[str] = []
     try:
         parameters = inspect.signature(build).parameters.values()
@@ -66,7 +66,7 @@ def names_of(build: Callable[..., Any]) -> list[str] | None:
 
 
 def _as_json(value: Any) -> bytes:
-    """In a file, a tuple is a list."""
+    """Converts tuples to lists, as in a file."""
     return msgspec.json.encode(value, order="deterministic", enc_hook=repr)
 
 

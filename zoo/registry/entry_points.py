@@ -20,7 +20,7 @@ log = logging.getLogger("zoo")
 
 
 def discover() -> Iterator[PluginRow]:
-    """Every plugin of this environment, imported if it may be used."""
+    """All plugins of this environment, imported if they can be used."""
     only, without = _names_in(ONLY), _names_in(WITHOUT)
     rows = list(_announced())
     _warn_of_unknown({ONLY: only, WITHOUT: without}, {row.name for row in rows})
@@ -72,7 +72,7 @@ def _names_in(variable: str) -> set[str]:
 
 
 def _warn_of_unknown(asked: dict[str, set[str]], known: set[str]) -> None:
-    """A misspelt name in the environment would enable or disable nothing without a word."""
+    """Warns of unknown names in the environment variables, which would have no effect."""
     for variable, wanted in asked.items():
         for name in sorted(wanted - known):
             from difflib import get_close_matches

@@ -46,7 +46,7 @@ class PluginRow:
 
     @classmethod
     def of_value(cls, plugin: Plugin) -> "PluginRow":
-        """The row of a plugin that no distribution declares: :func:`zoo.register` added it."""
+        """The row of a plugin added by :func:`zoo.register`."""
         row = cls(importlib.metadata.EntryPoint(plugin.name, "__main__", ""), None, is_builtin=False)
         row.plugin = plugin
         return row
@@ -55,7 +55,7 @@ class PluginRow:
         self.status, self.reason, self.error, self.plugin = status, reason, error, None
 
     def resolve(self) -> None:
-        """Imports the plugin; whatever goes wrong there becomes the reason."""
+        """Imports the plugin; an error becomes the row's reason."""
         had_torch = "torch" in sys.modules
         try:
             value = self._import()
@@ -98,7 +98,7 @@ class PluginRow:
                 return self._entry_point.load()
 
     def _identity(self) -> str:
-        """The code that an import would run, as far as that can be said without running it."""
+        """The code that an import would run, as far as it can be determined without running it."""
         target = self._entry_point.value
         package = re.split("[.:]", target)[0]
         try:
@@ -133,7 +133,7 @@ class PluginRow:
 
     @property
     def packages(self) -> set[str]:
-        """The top-level packages that hold the plugin's code and its weights' manifests."""
+        """The top-level packages with the plugin's code and manifests."""
         addresses = [self._entry_point.value, *self.plugin.weights] if self.plugin else []
         return {re.split("[.:]", address)[0] for address in addresses}
 
@@ -186,7 +186,7 @@ class PluginRow:
 
 
 def name_of(distribution: importlib.metadata.Distribution) -> str:
-    """What pip calls it; by its folder's name if its metadata cannot be read."""
+    """The distribution's name, or its folder's name if its metadata cannot be read."""
     try:
         name = distribution.metadata["Name"]
     except Exception:  # missing or not UTF-8: the standard library raises what it runs into
@@ -203,7 +203,7 @@ def version_of(distribution: importlib.metadata.Distribution) -> str:
 
 
 def folder_of(distribution: importlib.metadata.Distribution | None) -> str:
-    """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: no public name says where a distribution lies."""
+    """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: there is no public API for a distribution's path."""
     return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
 
 

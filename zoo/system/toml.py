@@ -10,7 +10,7 @@ _TOO_DEEP = re.compile(rf"(?<![\w\\-])(?:{_PART}){{{DEEPEST}}}")  # from where a
 
 
 def loads(text: str) -> dict[str, Any]:
-    """The table that ``text`` holds; raises ValueError if it holds none, or keys of more than 100 parts."""
+    """The table in ``text``; raises ValueError if it is invalid or has keys of more than 100 parts."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.count(".") >= DEEPEST and _TOO_DEEP.search(line):
             raise ValueError(f"line {number} has {DEEPEST} nested keys or more, expected fewer")

@@ -129,7 +129,7 @@ def training_images(data: str | Path) -> "ImageSet | ImageStream":
 
 
 def validation_images(data: str | Path) -> "ImageSet | None":
-    """The images that ``data`` itself holds out to choose by: its validation split, never its test split."""
+    """The validation split of ``data``, never its test split."""
     from zoo import data as datasets
 
     known = datasets.splits(data)
@@ -166,7 +166,7 @@ def carry_out(
     source: "Source | None" = None,
     device: "torch.device | str | None" = None,
 ) -> "Network":
-    """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
+    """Trains a new network of ``model``, or that of ``source``, and saves it in the directory of ``run``."""
     images = data.train
     import torch
 
@@ -194,9 +194,9 @@ def carry_out(
 
 
 def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
-    """Writes the trained network with all that is needed to use it and to train it again.
+    """Writes the trained network with everything needed to use it and to train it again.
 
-    Its record is ``record``, save where the hook wrote something else into the run's configuration.
+    Its record is ``record``, except for values that the hook wrote into the run's configuration.
     """
     import json
 
@@ -226,7 +226,7 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
 
 
 def command_line() -> str:
-    """The command line that this process was started with, as far as it is Zoo's."""
+    """The command line of this process, if it is Zoo's."""
     program = Path(sys.argv[0])
     is_zoo = program.name == "zoo" or program.parts[-2:] == ("zoo", "__main__.py")
     return shlex.join(["zoo", *sys.argv[1:]]) if is_zoo else ""

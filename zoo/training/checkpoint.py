@@ -48,10 +48,10 @@ class Position(msgspec.Struct, frozen=True):
 def save(
     file: Path, position: dict[str, Any], modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Writes the checkpoint, whole or not at all.
+    """Writes the checkpoint atomically.
 
-    Raises :class:`StorageError`, and :class:`TrainingError` if a weight is no longer a number: what
-    would continue from such weights is useless. ``file`` stays as it was then.
+    Raises :class:`StorageError`, and :class:`TrainingError` if a weight is NaN or infinite, because training cannot
+    continue from it. ``file`` is unchanged then.
     """
     _check_finite(modules, position, optimizer.param_groups[0]["lr"])
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
@@ -76,7 +76,7 @@ def save(
 
 
 def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, steps: int) -> "Position":
-    """Puts the checkpoint's state into what was built anew; returns its position, in epochs of ``steps`` steps.
+    """Restores the state of the checkpoint; returns its position, in epochs of ``steps`` steps.
 
     Raises :class:`TrainingError` if the file is damaged or is another network's.
     """

@@ -29,9 +29,9 @@ class Original(NamedTuple):
 
 
 def find(name: str | Path) -> Original:
-    """The weights ``name`` that hold the record of their training; a model's name means its default ones.
+    """The weights ``name`` with their run record; a model's name means its default ones.
 
-    Raises :class:`TrainingError` if they hold none, without fetching them if they claim none.
+    Raises :class:`TrainingError` if they have none, without fetching them if their entry shows that.
     """
     from zoo.loading import safetensors_file
 
@@ -81,7 +81,7 @@ def training_of(weights: Weights) -> dict[str, str]:
 
 
 def _parts(stream: Any, count: int) -> Iterator[bytes]:
-    """The next ``count`` bytes of ``stream``, which may give fewer at a time, or have fewer."""
+    """The next ``count`` bytes of ``stream``, which may return fewer at a time or end earlier."""
     while count and (part := stream.read(min(count, 1 << 20))):
         yield part
         count -= len(part)

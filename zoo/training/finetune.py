@@ -30,13 +30,13 @@ class Source(NamedTuple):
 
     @property
     def record(self) -> dict[str, str]:
-        """What a run writes down of them."""
+        """The weights' part of the run record."""
         with self.file.open("rb") as stream:
             return {"weights": self.name, "sha256": hash_of(stream).hexdigest()}
 
 
 def architecture(weights: str | Path) -> str:
-    """The name of the network that ``weights`` (``arch.tag`` or a safetensors file) are of."""
+    """The name of the model of ``weights`` (``arch.tag`` or a safetensors file)."""
     if not _is_file(weights):
         return str(names.parse(str(weights))._replace(tag=""))
     named = safetensors_file.metadata(Path(weights)).get("model")
@@ -48,7 +48,7 @@ def architecture(weights: str | Path) -> str:
 
 
 def find(weights: str | Path, model: Model) -> Source:
-    """The local file of ``weights``, fetched if need be; an ``arch`` alone means its default ones.
+    """The local file of ``weights``, fetched if necessary; a bare ``arch`` means its default weights.
 
     Raises :class:`WeightsError` if they are not of ``model``.
     """
@@ -70,8 +70,8 @@ def build(
 ) -> tuple[Network, ModelInfo]:
     """The network of ``model`` with these weights, and its ``zoo_info`` after fine-tuning.
 
-    ``args`` change what it is built with. The stem is adapted to the channels of ``images``. The head
-    is kept if the weights know their classes, and newly initialised otherwise; a warning says so.
+    ``args`` change how it is built. The stem is adapted to the channels of ``images``. The head is kept if the weights
+    have the same classes, and newly initialised otherwise, with a warning.
     """
     seed = torch.initial_seed()
     module, info = loading.build_from(source.file, model, source.entry, in_chans=images.channels, **args)
@@ -86,7 +86,7 @@ def build(
 
 
 def check_whitening(module: nn.Module, preprocess: Preprocess, recipe: Recipe) -> None:
-    """Raises :class:`RecipeError` if the weights' own whitening does not suit what ``recipe`` makes of images."""
+    """Raises :class:`RecipeError` if the weights' own whitening does not match the normalisation of ``recipe``."""
     if preprocess.whitening == "none" or recipe.normalize == "zca":
         return
     mean = module.get_submodule("whitening").get_buffer("mean")

@@ -16,11 +16,11 @@ BACKBONE = "backbone"
 
 
 def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
-    """Takes what ``patterns`` name from learning; returns the submodules among it, to be kept in eval mode.
+    """Freezes the parts that match ``patterns``; returns the submodules among them, to keep them in eval mode.
 
-    A pattern is the name of a submodule or parameter, a shell pattern of such names, or ``backbone``
-    for all outside the model's declared head. Raises :class:`RecipeError` for a pattern that names
-    nothing, or if nothing is left to learn.
+    A pattern is the name of a submodule or parameter, a shell pattern of such names, or ``backbone`` for everything
+    outside the model's declared head. Raises :class:`RecipeError` for a pattern without match, or if all parameters
+    would be frozen.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -43,10 +43,10 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
 
 
 def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
-    """Groups whose learning rate falls by ``recipe.layer_decay`` a stage from the head down; None if it is 1.
+    """Groups whose learning rate falls by ``recipe.layer_decay`` per stage from the head down; None if it is 1.
 
-    The schedule multiplies its rate by a group's ``lr_scale``. As in timm, what a network names in
-    ``no_weight_decay()`` does not decay, nor do biases and norms if the recipe says so.
+    The schedule multiplies its rate by a group's ``lr_scale``. As in timm, parameters in the network's
+    ``no_weight_decay()`` do not decay, nor do biases and norms if the recipe excludes them.
     """
     if recipe.layer_decay == 1:
         return None
@@ -71,9 +71,9 @@ def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
 
 
 def _levels(model: nn.Module) -> dict[str, int]:
-    """The place of each parameter among the stages that have any: 0 for the stem's, the head's the highest.
+    """The stage of each parameter as a number: 0 for the stem, the highest for the head.
 
-    What lies in no stage goes with the one that is registered after it.
+    Parameters outside of all stages belong to the stage that is registered after them.
     """
     row = _row(model, "layer_decay")
     if not row.stages:
@@ -95,7 +95,7 @@ def _levels(model: nn.Module) -> dict[str, int]:
 
 
 def _outside_head(model: nn.Module) -> set[str]:
-    """Parameters outside the declared head, and submodules that have no part in it."""
+    """Parameters outside the declared head, and submodules that do not contain any of it."""
     head = _row(model, f"freeze = {BACKBONE!r}").head
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     modules = {name for name, _ in model.named_modules() if name}
@@ -108,7 +108,7 @@ def _lies_in(name: str, module: str) -> bool:
 
 
 def _row(model: nn.Module, wish: str) -> Model:
-    """What the plugin declares of ``model``."""
+    """The plugin's row of ``model``."""
     info = getattr(model, "zoo_info", None)
     if info is None:
         raise RecipeError(

@@ -8,7 +8,7 @@ from zoo.errors import TrainingError
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
-    """Of networks with one output."""
+    """Cross-entropy for networks with one output."""
 
     def __init__(self, label_smoothing: float) -> None:
         super().__init__(label_smoothing=label_smoothing)

@@ -16,8 +16,8 @@ DIVERGED = (
 class Meter:
     """Sums over the images seen so far in an epoch.
 
-    Values stay on the device until :meth:`settle`, so that an accelerator is not made to wait; there
-    they become those of all ``processes``.
+    Values stay on the device until :meth:`settle`, so that an accelerator does not have to wait; then they are summed
+    over all ``processes``.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Meter:
         self._pending: list[tuple[int, float, int, Tensor, Tensor]] = []
 
     def add(self, step: int, lr: float, images: int, loss: Tensor, correct: Tensor) -> None:
-        """One step of ``images``: this process's parts of the mean ``loss`` and of the ``correct`` answers, scalars."""
+        """Adds one step of ``images``: this process's part of the mean ``loss`` and of the ``correct`` count, scalars."""
         self._pending.append((step, lr, images, loss, correct))
 
     def settle(self, epoch: int) -> float:
-        """Takes in what is pending; returns the last loss; raises :class:`TrainingError` at NaN or infinity."""
+        """Adds pending values; returns the last loss; raises :class:`TrainingError` at NaN or infinity."""
         if not self._pending:
             return self.loss / max(self.seen, 1)
         parts = torch.stack([torch.stack([loss.double(), correct.double()]) for *_, loss, correct in self._pending])

@@ -8,7 +8,7 @@ from zoo.training.recipe import Recipe
 
 
 class Portion(NamedTuple):
-    """``steps`` whole batches of ``size`` images make an epoch; the places ``share`` of each are this process's."""
+    """An epoch has ``steps`` full batches of ``size`` images; ``share`` are this process's positions in each."""
 
     size: int
     steps: int
@@ -16,7 +16,7 @@ class Portion(NamedTuple):
 
 
 def portion(images: int, recipe: Recipe, processes: Processes) -> Portion:
-    """This process's portion of ``images``; raises :class:`RecipeError` if one is too small to train on."""
+    """This process's portion of ``images``; raises :class:`RecipeError` if it is too small to train on."""
     size = min(recipe.batch_size, images)
     if size // processes.count < recipe.accumulate:  # the smallest share, so that all processes refuse alike
         raise RecipeError(

@@ -31,10 +31,10 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a recipe gave: ``top1`` per cent of the test images of ``data`` by ``model``.
+    """The result of a recipe: ``top1`` per cent of the test images of ``data`` by ``model``.
 
-    Either on the word of ``source``, or as measured: with the name of the ``weights`` that came out.
-    ``seconds`` is how long they took to train, ``on`` which machine.
+    Either reported by ``source``, or measured, with the name of the trained ``weights``. ``seconds`` is the training
+    time, ``on`` the machine.
     """
 
     model: str
@@ -53,7 +53,7 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Slow weights that lead the network's: see ``zoo.training.averages.SlowWeights``."""
+    """Lookahead: see ``zoo.training.averages``."""
 
     every: Positive = 5
     decay: Fraction = 0.95
@@ -61,7 +61,7 @@ class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a network is trained. A field left out has the default shown here."""
+    """How a network is trained. Omitted fields have the defaults shown here."""
 
     name: str = ""
     note: str = ""
@@ -134,7 +134,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the model's own train hook reads, by names that it defines; Zoo's default hook takes none."""
 
     def read_hook_args(self, kind: type[T]) -> T:
-        """``hook_args`` as the struct ``kind``; raises :class:`RecipeError` for one that it does not have."""
+        """``hook_args`` as the struct ``kind``; raises :class:`RecipeError` for an unknown one."""
         known = kind.__struct_fields__
         for key in self.hook_args:
             if key not in known:

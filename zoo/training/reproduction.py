@@ -38,12 +38,11 @@ Outcome = Literal["file", "tensors", "score", "different"]
 class Reproduction(msgspec.Struct, frozen=True):
     """The result of training weights again.
 
-    ``outcome`` is ``file`` (the new tensors with the original's record make the very same file),
-    ``tensors`` (they are the same to the bit, their file is not), ``score`` (the original's score lies
-    within the new one's 95% interval) or ``different``. ``sha256`` and ``expected`` are those of the
-    file made anew and of the original; ``unequal`` of ``tensors`` differ. ``report`` and ``comparison``
-    tell the new score, if it was needed and there are test images; ``differences``, what was not
-    the same around the training, as far as it was recorded.
+    ``outcome`` is ``file`` (the new tensors with the original's record give an identical file), ``tensors`` (all
+    tensors are bit-identical, the file is not), ``score`` (the original's score lies within the new one's 95% interval)
+    or ``different``. ``sha256`` and ``expected`` are those of the new file and of the original; ``unequal`` of
+    ``tensors`` differ. ``report`` and ``comparison`` hold the new score, if it was needed and there are test images;
+    ``differences`` are the recorded differences of the environment.
     """
 
     name: str
@@ -131,7 +130,7 @@ def reproduce(
 
 
 def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> "TrainingData":
-    """The images to train on and those held out, seen to be those of the record."""
+    """The training images and the held-out ones, checked against the record."""
     from zoo import training
     from zoo.training import record
 
@@ -157,7 +156,7 @@ def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> 
 
 
 def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | None":
-    """The weights that training starts from, if any."""
+    """The initial weights, if any."""
     if not then.init:
         return None
     from zoo.training import finetune
@@ -185,7 +184,7 @@ def _warn(then: "Record") -> None:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Within it, torch takes ``count`` threads, on which the order of sums depends; 0: as many as it would."""
+    """A context in which torch uses ``count`` threads, which affects the order of sums; 0 for the default."""
     import torch
 
     before, cores = torch.get_num_threads(), os.cpu_count() or 1
@@ -245,13 +244,13 @@ def _judge(
 
 
 def _stored_as(value: "Tensor", before: "Tensor | None") -> "Tensor":
-    """``value`` in the type of the tensor that it should equal: files may hold float16 to be smaller."""
+    """``value`` in the dtype of the original tensor: files may hold float16 to be smaller."""
     is_shorter = before is not None and before.is_floating_point() and value.is_floating_point()
     return value.to(before.dtype) if before is not None and is_shorter else value
 
 
 def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
-    """Whether both are there and the same to the bit."""
+    """Whether both exist and are bit-identical."""
     import torch
 
     if left is None or right is None or left.shape != right.shape or left.dtype != right.dtype:
@@ -261,7 +260,7 @@ def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
 
 
 def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
-    """The score of ``trained`` on the test images, and how it compares with the original's; None without images."""
+    """The score of ``trained`` on the test images, and its comparison with the original's; None without images."""
     from zoo.evaluation import claims as claimed
 
     claims = held.entry.scores if held.entry is not None else {}

@@ -109,7 +109,7 @@ class Run:
         return self.config, self.log, self.checkpoint, self.model
 
     def check(self) -> None:
-        """Raises :class:`TrainingError` if the directory cannot be started in, or not be resumed."""
+        """Raises :class:`TrainingError` if a run cannot be started or resumed in the directory."""
         if not self._is_writer:
             return
         held = [file.name for file in self._files if file.exists()]
@@ -127,7 +127,7 @@ class Run:
             )
 
     def open(self, config: Mapping[str, Any]) -> None:
-        """Starts the run with ``config`` or checks that the one held here was started with the same."""
+        """Starts the run with ``config``, or checks that the existing run has the same."""
         if not self._is_writer:
             return
         self.check()
@@ -147,7 +147,7 @@ class Run:
             raise
 
     def rewind(self, epoch: int) -> None:
-        """Drops the log's rows of epochs later than ``epoch``: they will be written again."""
+        """Removes the log's rows of epochs later than ``epoch``, which will be written again."""
         if not self._is_writer:
             return
         self._events = events.start(self.directory, epoch + 1)
@@ -165,14 +165,14 @@ class Run:
         self.display.finish_epoch(row)
 
     def close(self) -> None:
-        """Ends what is shown, and lets other processes train here."""
+        """Ends the display, and releases the directory."""
         self.display.close()
         if self._held is not None:
             os.close(self._held)
             self._held = None
 
     def _hold(self) -> None:
-        """Keeps other processes from training here, for as long as this one does; raises :class:`TrainingError`."""
+        """Locks the directory against other processes; raises :class:`TrainingError`."""
         if fcntl is None or self._held is not None:
             return
         with storage.explained(self.config, 0):
@@ -192,7 +192,7 @@ class Run:
             self._held = held
 
     def _change_length(self, before: int, recipe: Mapping[str, Any]) -> None:
-        """Makes way for another number of epochs than the run was to have; refuses fewer than are done."""
+        """Changes the number of epochs of a run; raises an error if more are already done."""
         epochs = recipe["epochs"]
         done = max((_epoch_of(row) for row in self._rows() if _epoch_of(row) < inf), default=0)
         if epochs < done:
@@ -206,7 +206,7 @@ class Run:
         return self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
 
     def _check_same(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration held here, once it is seen to be that of the same run."""
+        """The existing configuration, after checking that it is that of the same run."""
         try:
             held: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
             recipe = msgspec.convert(held["recipe"], Recipe)  # fields that are newer than the run get their defaults
@@ -225,7 +225,7 @@ class Run:
 
 
 def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted name, before, now) of the identity's values that differ; notes, mere names and length aside."""
+    """(dotted name, before, now) of values that differ, except for notes, names and length."""
     left, right = ({key: config.get(key) for key in IDENTITY} for config in (held, now))
     found: list[tuple[str, Any, Any]] = []
 
@@ -241,7 +241,7 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
 
 
 def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -> dict[str, list[dict[str, Any]]]:
-    """``earlier``: how parts of the run were computed before, if any were not as they would be now."""
+    """``earlier``: the environments in which parts of the run were computed, if they differ from the present one."""
     before = {key: held[key] for key in PLACE if key in held}
     is_elsewhere = any(now.get(key) != before[key] for key in before)
     epochs = held["recipe"]["epochs"]
@@ -252,7 +252,7 @@ def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -
 
 
 def looks_ahead(recipe: Mapping[str, Any]) -> bool:
-    """Whether what happens in an epoch depends on how many there are to be."""
+    """Whether an epoch depends on the total number of epochs."""
     return recipe["schedule"] not in ("constant", "multistep", "step") or bool(recipe["lookahead"])
 
 

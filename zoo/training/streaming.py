@@ -45,7 +45,7 @@ class Span(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A sample on its way out: image ``number`` of the stream, from shard number ``shard``."""
+    """A sample from a buffer: image ``number`` of the stream, from shard number ``shard``."""
 
     number: int
     shard: int
@@ -53,11 +53,11 @@ class Drawn(NamedTuple):
 
 
 class StreamedBatches:
-    """Batches of an epoch by number, as ``zoo.training.inputs.Batches``, of images read shard by shard.
+    """Batches of an epoch by number, like ``zoo.training.inputs.Batches``, of images read shard by shard.
 
-    ``steps`` whole batches of ``size`` images make an epoch; the images left over, at the end of the
-    last shards, sit that epoch out. Undecoded files wait in the buffers, so that an epoch is entered
-    midway without decoding, nor opening shards, that nothing is needed from.
+    An epoch has ``steps`` full batches of ``size`` images; the remaining images, at the end of the last shards, are
+    skipped in that epoch. Buffers hold encoded files, so that an epoch can be entered at any step without decoding or
+    opening shards that are not needed.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class StreamedBatches:
         return range(reader * self.size // self._readers, (reader + 1) * self.size // self._readers)
 
     def _let_out(self, epoch: int, reader: int, places: range, start: int) -> Iterator[Drawn]:
-        """The images of ``reader`` in the order in which its buffer lets them out, from step ``start`` on."""
+        """The images of ``reader`` in the order of its buffer, from step ``start`` on."""
         count = self.steps * len(places)
         buffer = max(1, self._stream.buffer // self._readers)
         order = shuffled(count, buffer, generator_at(self._seed, "buffer", epoch, reader))[start * len(places) :]
@@ -143,7 +143,7 @@ class StreamedBatches:
             position += stop - start
 
     def _spans(self, epoch: int, low: int, high: int) -> list[Span]:
-        """The parts of shards that lie from ``low`` to ``high`` in the sequence of the epoch's shards."""
+        """The parts of shards from ``low`` to ``high`` in the sequence of the epoch's shards."""
         order = torch.randperm(len(self._stream.shards), generator=generator_at(self._seed, "shards", epoch)).tolist()
         counts = [self._stream.shards[shard].size for shard in order]
         spans = []
@@ -171,6 +171,6 @@ def shuffled(count: int, buffer: int, generator: torch.Generator) -> "array[int]
 
 
 def _cores() -> int:
-    """How many cores are this process's, if a launcher started others beside it."""
+    """The number of cores for this process, if a launcher started several."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
