@@ -266,7 +266,7 @@ def test_a_network_without_gradients_is_said_to_have_none(kind: type[nn.Module])
     model = attack.PixelModel(kind(), [0.0], [1.0])
     images, labels = torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64)
     for run in (attack.fgsm, attack.pgd):
-        with pytest.raises(AttackError, match=r"(?s)no gradient by its input.*applicable"):
+        with pytest.raises(AttackError, match=r"(?s)no gradient with respect to its input.*applicable"):
             run(model, images, labels, 0.1)
     assert attack.applicable(model, Preprocess(input_size=(1, 4, 4), mean=(0,), std=(1,))) == ("random_sign",)
     assert not torch.equal(attack.random_sign(images, 0.1), images)

@@ -219,7 +219,7 @@ def test_one_patch_is_made_for_several_networks_that_stay_as_they_were(training_
         ({"target": 10}, DataError, "Target 10 is not a class of digits"),
         ({"target": 1, "steps": 0}, SpecError, "steps = 0"),
         ({"target": 1, "lr": 0.0}, SpecError, "lr = 0"),
-        ({"target": 1, "models": [DIGITS, "resnet20.c10"]}, SpecError, "input of one size"),
+        ({"target": 1, "models": [DIGITS, "resnet20.c10"]}, SpecError, "same input size"),
         ({"target": 1, "models": []}, SpecError, "No network"),
     ],
 )
@@ -308,4 +308,4 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, [*words, "--scale", "big"]).exit_code == 2
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 1
-    assert "made for no class" in result.stderr
+    assert "has no target class" in result.stderr

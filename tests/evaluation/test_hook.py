@@ -134,7 +134,7 @@ def test_the_core_computes_what_follows_from_a_hooks_counts(own: Path, monkeypat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"top1": 100.0}, r"top1 = 100.0, where 3 of 360 correct images are 0.833%"),
+        ({"top1": 100.0}, r"top1 = 100.0, but 3 of 360 correct images are 0.833%"),
         ({"top1": float("nan")}, "top1 = nan"),
         ({"n": 10_000, "top1": 0.03}, "3 of 10000 images correct, but there are 360"),
         ({"correct": 361, "top1": 100.3}, "361 of 360"),

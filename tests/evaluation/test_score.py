@@ -120,7 +120,7 @@ class Constant(nn.Module):
 
 
 def test_outputs_that_are_not_numbers_are_not_scored() -> None:
-    with pytest.raises(WeightsError, match="finite"):
+    with pytest.raises(WeightsError, match="NaN or infinity"):
         evaluate(Constant([float("nan")] * CLASSES), images(), preprocess=PREPROCESS)
 
 
@@ -197,7 +197,7 @@ def test_bfloat16_is_what_is_asked_for_however_it_is_said(dtype: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, "float64", "half"])
 def test_another_type_is_refused(dtype: Any) -> None:
-    with pytest.raises(SpecError, match="scored in float32 or bfloat16"):
+    with pytest.raises(SpecError, match="expected float32 or bfloat16"):
         evaluate(network(), images(), preprocess=PREPROCESS, dtype=dtype)
 
 

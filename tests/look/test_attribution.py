@@ -169,7 +169,7 @@ def test_a_batch_is_looked_at_as_its_images_alone(model: nn.Module) -> None:
         (lambda image: look.attribute("resnet20.digits", image, "gradcam"), UnknownNameError, "Did you mean grad_cam"),
         (lambda image: look.attribute("resnet20.digits", image, target=10), UnknownNameError, "0 to 9"),
         (lambda image: look.attribute("resnet20.digits", image, target=[1, 2]), SpecError, "2 targets for 1"),
-        (lambda image: look.attribute("resnet20.digits", image, layer="fc"), WeightsError, "no maps"),
+        (lambda image: look.attribute("resnet20.digits", image, layer="fc"), WeightsError, "not output maps"),
         (lambda image: look.attribute("resnet20.digits", image, "occlusion", window=9), SpecError, "window = 9"),
     ],
 )

@@ -167,7 +167,7 @@ def test_of_two_publishers_at_once_the_first_one_stays(
     first.write_bytes(b"first")
     second.write_bytes(b"second")
     place.put(first, {}, "")
-    with pytest.raises(HubError, match="by somebody else meanwhile"):
+    with pytest.raises(HubError, match="by another process in the meantime"):
         place.put(second, {}, "")
     held = place.held()
     assert held is not None
@@ -226,7 +226,7 @@ def test_the_release_is_one_commit_and_its_token_goes_to_the_hub_alone(
         ("token-of-bob", "hf://alice/tiny", "cannot be published to"),
         ("unknown", "hf://alice/tiny", "cannot be published to"),
         ("token-of-alice", "hf://tiny", "is not a repository"),
-        ("token-of-alice", "https://example.org/hub", "cannot be written to"),
+        ("token-of-alice", "https://example.org/hub", "read-only"),
     ],
 )
 def test_where_nothing_can_be_written_is_said_without_the_token(
@@ -266,7 +266,7 @@ def test_a_commit_in_between_is_not_overwritten(hugging_face: HubServer, monkeyp
     monkeypatch.setattr(HfApi, "create_commit", late)
     with pytest.raises(HubError, match="412") as caught:
         publish(DIGITS, "resnet20.mine", "hf://alice/tiny")
-    assert "committed meanwhile" in caught.value.hint
+    assert "a newer commit" in caught.value.hint
     head = hugging_face.repos["alice/tiny"].branches["main"]
     assert "model.safetensors" not in hugging_face.repos["alice/tiny"].commits[head].files
 
@@ -486,7 +486,7 @@ def test_what_timm_does_not_know_or_computes_otherwise_gets_no_configuration(
     model = msgspec.structs.replace(registry.current().find("resnet18").model, name="test_resnet")
     assert timm_form.describe(module, model, entry, model.preprocess)["architecture"] == "test_resnet"  # type: ignore[index]  # no reason
     module.act1 = nn.SiLU()  # the same tensors, another network
-    assert "computes something else" in timm_form.describe(module, model, entry, model.preprocess)
+    assert "computes different outputs" in timm_form.describe(module, model, entry, model.preprocess)
 
 
 @pytest.mark.slow
@@ -631,7 +631,7 @@ def broken(kind: str, folder: Path) -> tuple[Path, str]:
     [
         ("unfinished", "is not a finished run"),
         ("pickle", "this is a pickle"),
-        ("undescribed", "does not say which network it holds"),
+        ("undescribed", "has no metadata about its network"),
         ("nan", "1 tensors contain NaN or infinity: fc.weight"),
         ("truncated", "not a usable safetensors file"),
         ("another shape", "mis-shaped  conv1.weight"),

@@ -200,7 +200,7 @@ BROKEN = {
         "net.remote-weights",
         "params = 151",
         "",
-        "the list says 141 params, the network 151: set params = 151",
+        "the listing has 141 params, the network 151: set params = 151",
     ),
     "weights with unknown arguments": ("net.remote-weights", "num_classes = 7", "args = {depth = 3}", "depth"),
 }

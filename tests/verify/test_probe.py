@@ -260,5 +260,5 @@ def test_all_weights_that_ship_along_have_the_whole_probe() -> None:
 
 def test_a_network_of_fewer_classes_fails(network: nn.Module) -> None:
     taken = Probe(logits=((0.0,) * 20,), tolerance={"float32": 1e9})
-    with pytest.raises(ProbeError, match="gives 12 logits, the probe has 20"):
+    with pytest.raises(ProbeError, match="has 12 logits, the probe has 20"):
         probe.check(network, INPUT, taken)

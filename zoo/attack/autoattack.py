@@ -13,8 +13,8 @@ from zoo.errors import AttackError, MissingExtraError
 def autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, seed: int) -> Tensor:
     """``images`` B C H W under the standard ensemble in L-inf: APGD-CE, targeted APGD-DLR, FAB and Square.
 
-    Those that none of them fools come back as they are. Needs ten classes or more, as its targeted attacks
-    do. Random numbers outside are drawn as if it had drawn none. Croce and Hein 2020, arXiv 2003.01690.
+    Images that none of them fools are returned unchanged. The targeted attacks need at least ten classes. The state of
+    the caller's random generators is restored. Croce and Hein 2020, arXiv 2003.01690.
     """
     try:
         from pyautoattack import AutoAttack

@@ -177,7 +177,7 @@ def perturb(
 
 
 def draw(method: Method, shape: torch.Size, generator: torch.Generator) -> Tensor | None:
-    """What ``method`` leaves to chance for images of ``shape`` B C H W, float32, or None.
+    """The random numbers of ``method`` for images of ``shape`` B C H W, float32, or None.
 
     Random signs, or for each image a point of the unit ball.
     """
@@ -201,7 +201,7 @@ def perturb_batch(
     noise: Tensor | None,
     is_targeted: bool = False,
 ) -> Tensor:
-    """One batch, within :func:`zoo.attack.under_attack`; ``noise`` is what :func:`draw` gave."""
+    """One batch, within :func:`zoo.attack.under_attack`; ``noise`` is the result of :func:`draw`."""
     if not epsilon:
         return images.clone()
     is_l2 = method.name == "pgd_l2"
@@ -229,13 +229,13 @@ def perturb_batch(
 
 
 def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
-    """Of each image's own cross-entropy: of their sum, so that a batch's size means nothing."""
+    """The gradient of each image's own cross-entropy, independent of the batch size."""
     images = images.detach().requires_grad_()
     return gradient(F.cross_entropy(model(images), labels, reduction="sum"), images)
 
 
 class _Ball:
-    """The images within ``epsilon`` of ``images`` and within [0, 1], as exact arithmetic has it."""
+    """The images within ``epsilon`` of ``images`` and within [0, 1], in exact arithmetic."""
 
     def __init__(self, images: Tensor, epsilon: float, is_l2: bool = False) -> None:
         self.images = images
@@ -256,7 +256,7 @@ class _Ball:
         return (self.images + change * factors).clamp(0, 1)
 
     def within(self, changed: Tensor) -> Tensor:
-        """``changed``, drawn in where rounding has put it outside the ball."""
+        """``changed``, corrected if rounding has put it outside the ball."""
         if not self.is_l2:
             return changed
         exact = _exactly(self.images)
@@ -267,12 +267,12 @@ class _Ball:
 
 
 def _exactly(images: Tensor) -> Tensor:
-    """float64, on the CPU: some devices have none."""
+    """float64, on the CPU, because some devices have none."""
     return images.detach().to("cpu", torch.float64)
 
 
 def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
-    """``exact``, as :func:`_exactly` gives it, in the type of ``images``, never farther from them than it is."""
+    """``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
     held, centre = exact.to(images.dtype), images.detach().cpu()
     is_beyond = (_exactly(held) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
     return torch.where(is_beyond, torch.nextafter(held, centre), held).to(images.device)

@@ -26,11 +26,11 @@ KIND = "adversarial patch"
 
 
 class Ranges(Spec, frozen=True, forbid_unknown_fields=True):
-    """How a patch may be placed, each image by its own draw.
+    """How a patch may be placed, at random for each image.
 
-    Its side is uniform in ``scale`` times the image's shorter side, its angle in +- ``rotation`` degrees.
-    ``location`` is the place of its centre, (x, y) as fractions of width and height from the top left,
-    or None for anywhere that it lies wholly within the image. A circle's side is its diameter.
+    Its side is uniform in ``scale`` times the image's shorter side, its angle in +- ``rotation`` degrees. ``location``
+    is its centre, (x, y) as fractions of width and height from the top left, or None for any place at which it is
+    completely within the image. A circle's side is its diameter.
     """
 
     scale: tuple[float, float] = (0.3, 0.6)
@@ -46,7 +46,7 @@ class Ranges(Spec, frozen=True, forbid_unknown_fields=True):
 
 
 class Placement(NamedTuple):
-    """One place a patch for each of B images: ``scale`` and ``angle`` (degrees, anticlockwise) B, ``centre`` B 2."""
+    """One placement for each of B images: ``scale`` and ``angle`` (degrees, anticlockwise) B, ``centre`` B 2."""
 
     scale: Tensor
     angle: Tensor
@@ -54,7 +54,7 @@ class Placement(NamedTuple):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a patch comes from: empty fields are not known, or do not apply."""
+    """The origin of a patch; empty fields are unknown or do not apply."""
 
     target: int = -1
     target_name: str = ""
@@ -93,7 +93,7 @@ class Patch:
 
     @classmethod
     def of(cls, pixels: Tensor, shape: Shape = "circle", ranges: Ranges | None = None) -> "Patch":
-        """A patch of any ``pixels`` float C S S in [0, 1]: noise, or a picture, to compare with."""
+        """A patch of any ``pixels`` float C S S in [0, 1], such as noise or a picture, to compare with."""
         return cls(pixels, mask_of(shape, pixels.shape[-1]), ranges or Ranges())
 
     def write(self, file: str | Path) -> str:
@@ -136,7 +136,7 @@ def read_patch(file: str | Path) -> Patch:
 
 
 def mask_of(shape: Shape, side: int) -> Tensor:
-    """float32 ``side`` x ``side``: 1 where the centre of a pixel lies within the shape, else 0."""
+    """float32 ``side`` x ``side``: 1 where the centre of a pixel is within the shape, otherwise 0."""
     if shape == "square":
         return torch.ones(side, side)
     centres = (torch.arange(side) + 0.5) / side * 2 - 1
@@ -144,7 +144,7 @@ def mask_of(shape: Shape, side: int) -> Tensor:
 
 
 def place(ranges: Ranges, count: int, size: tuple[int, int], shape: Shape, generator: torch.Generator) -> Placement:
-    """``count`` draws of ``ranges`` in images of ``size`` (height, width), from ``generator`` of the CPU."""
+    """``count`` random placements by ``ranges`` in images of ``size`` (height, width); ``generator`` is on the CPU."""
     draws = torch.rand((4, count), generator=generator, dtype=torch.float64)
     low, high = ranges.scale
     scale = low + (high - low) * draws[0]
@@ -163,10 +163,10 @@ def place(ranges: Ranges, count: int, size: tuple[int, int], shape: Shape, gener
 
 
 def paste(pixels: Tensor, mask: Tensor, images: Tensor, placement: Placement) -> Tensor:
-    """``images`` B C H W with the patch ``pixels`` C S S, where ``mask`` S S lets it be seen, put onto each.
+    """``images`` B C H W with the patch ``pixels`` C S S on each, visible where ``mask`` S S is 1.
 
-    Bilinear, and differentiable by ``pixels``. A patch of the images' own size at scale 1, unturned and
-    in the middle, appears pixel by pixel.
+    Bilinear, and differentiable with respect to ``pixels``. A patch of the images' size at scale 1, without rotation
+    and in the middle, appears pixel by pixel.
     """
     count, _, height, width = images.shape
     scale, angle, centre = (part.to(images.device, torch.float32) for part in placement)

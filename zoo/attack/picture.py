@@ -31,7 +31,7 @@ class Said(msgspec.Struct, frozen=True):
 class Picture:
     """``image`` and ``attacked``, float32 C H W in [0, 1], and the network's prediction for each.
 
-    ``stored`` is of ``attacked`` rounded to 8 bits, as an image file holds it: small changes may not survive.
+    ``stored`` is the prediction for ``attacked`` rounded to 8 bits, as in an image file: small changes may be lost.
     """
 
     image: Tensor
@@ -44,7 +44,7 @@ class Picture:
 
     @property
     def change(self) -> Tensor:
-        """What was added, scaled to [0, 1] about mid-grey by its largest value, float32 C H W."""
+        """The change, scaled to [0, 1] around mid-grey by its largest value, float32 C H W."""
         change = self.attacked - self.image
         return 0.5 + change / (2 * change.abs().max().clamp_min(1e-12))
 
@@ -73,7 +73,7 @@ def attack_picture(
 
 
 def class_number(text: str, classes: Sequence[str]) -> int:
-    """The class that ``text`` names, by number or by one of ``classes``; raises :class:`UnknownNameError`."""
+    """The class ``text``, a number or one of ``classes``; raises :class:`UnknownNameError`."""
     if text.isdecimal():
         return int(text)
     if text in classes:

@@ -17,8 +17,8 @@ from zoo.spec import Preprocess
 class PixelModel(nn.Module):
     """``model`` as a function of images float B C H W in [0, 1], of the network's input size.
 
-    They are normalised with ``mean`` and ``std``, one number a channel, in the same roundings as
-    :class:`zoo.data.Transform` does it. Whitening hangs on the network itself and needs nothing here.
+    They are normalised with ``mean`` and ``std``, one number per channel, with the same rounding as
+    :class:`zoo.data.Transform`. Whitening is part of the network itself.
     """
 
     mean: Tensor
@@ -33,10 +33,10 @@ class PixelModel(nn.Module):
 
     @classmethod
     def of(cls, model: nn.Module, preprocess: Preprocess | None = None) -> "PixelModel":
-        """``model`` with the mean and std of ``preprocess``, by default those that ``zoo.create`` knows of it.
+        """``model`` with the mean and std of ``preprocess``, by default those in its ``zoo_info``.
 
-        A PixelModel is returned as it is. Raises :class:`zoo.WeightsError` for a network of which
-        nothing is known, or that has no classes.
+        A PixelModel is returned unchanged. Raises :class:`zoo.WeightsError` for a network without ``zoo_info``, or
+        without classes.
         """
         if isinstance(model, PixelModel):
             return model
@@ -55,7 +55,7 @@ class PixelModel(nn.Module):
 
 
 class PixelTransform(Transform):
-    """Images as :class:`PixelModel` takes them: float32 in [0, 1] at the network's input size, not normalised."""
+    """Prepares images for :class:`PixelModel`: float32 in [0, 1] at the network's input size, not normalised."""
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         # As the tensor that ``Transform`` divides by, since CUDA multiplies by the reciprocal of a number.
@@ -91,7 +91,7 @@ def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iter
 
 
 def gradient(loss: Tensor, images: Tensor) -> Tensor:
-    """Of ``loss``, a scalar, by ``images``; raises :class:`AttackError` if the network does not pass it on."""
+    """The gradient of ``loss``, a scalar, with respect to ``images``; raises :class:`AttackError` if there is none."""
     if not loss.requires_grad:
         raise _no_gradient("its output does not depend on the images differentiably")
     try:
@@ -108,7 +108,7 @@ def gradient(loss: Tensor, images: Tensor) -> Tensor:
 def require_gradient(model: PixelModel, images: Tensor) -> None:
     """Raises :class:`AttackError` if no logit of ``model`` changes with ``images``, B C H W in [0, 1].
 
-    A loss whose gradient is zero says less: that of a network which is very sure underflows.
+    A zero gradient of the loss is no proof, since the loss of a very certain network underflows.
     """
     images = images.detach().clone().requires_grad_()
     logits = model(images)
@@ -163,7 +163,7 @@ def check_images(images: Tensor) -> None:
 
 
 def check_labels(model: PixelModel, images: Tensor, labels: Tensor) -> None:
-    """Raises :class:`DataError` for ``labels`` that are not classes of ``model``: on a GPU, torch would abort."""
+    """Raises :class:`DataError` for ``labels`` that are not classes of ``model``; torch would abort on a GPU."""
     classes = getattr(model.model, "num_classes", None)
     if not isinstance(classes, int):
         with torch.no_grad():
@@ -181,7 +181,7 @@ def _no_gradient(why: str) -> AttackError:
 
 
 def _place_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Where the network lies and in which type it computes."""
+    """The device and dtype of the network."""
     tensors = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
     found = next(tensors, torch.empty(0))
     return found.device, found.dtype

@@ -13,11 +13,11 @@ from zoo.errors import DataError
 
 
 class Augment:
-    """Varies batches as ``settings`` says, with random numbers from ``generator`` alone.
+    """Augments batches by ``settings``, with random numbers only from ``generator``.
 
-    A generator on the CPU serves batches on any device. With ``part``, a batch is that part of a
-    larger one, of which several processes vary one each: as many numbers are drawn as the whole
-    takes, so that together they come out as the whole would.
+    A generator on the CPU works for batches on any device. With ``part``, a batch is that part of a larger one, of
+    which each of several processes augments one: the random numbers are those of the whole batch, so that together they
+    give the same result.
     """
 
     def __init__(self, settings: Augmentation, generator: torch.Generator, part: tuple[range, int] | None = None):
@@ -87,13 +87,13 @@ def pad(pixels: Tensor, border: int, padding: str) -> Tensor:
 
 
 def _reflected(side: int, border: int, device: torch.device) -> Tensor:
-    """Indices -border ... side + border - 1, folded back into the side without repeating its edges."""
+    """Indices -border ... side + border - 1, reflected into the side without repeating its edges."""
     index = torch.arange(-border, side + border, device=device).abs()
     return torch.minimum(index, 2 * (side - 1) - index)
 
 
 def crop(pixels: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """Of each sample the window of ``height`` x ``width`` at its ``top`` and ``left``, int64 B."""
+    """Crops each image to ``height`` x ``width`` at its ``top`` and ``left``, int64 B."""
     windows = pixels.unfold(2, height, 1).unfold(3, width, 1)  # B C H' W' h w, a view
     samples = torch.arange(len(pixels), device=pixels.device)
     return windows.permute(0, 2, 3, 1, 4, 5)[samples, top, left]  # copies whole windows: five times a gather's speed
@@ -125,10 +125,10 @@ def cut_out(pixels: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
 
 
 def warp(pixels: Tensor, *, degrees: Tensor, translate: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
-    """Rotates (clockwise), shears and magnifies about the centre, then shifts; bilinear, black outside.
+    """Rotates (clockwise), shears and scales around the centre, then shifts; bilinear, black outside.
 
-    ``degrees``, ``scale`` and ``shear`` (degrees, horizontal) are B, ``translate`` is B 2, pixels to
-    the right and down. The conventions are those of torchvision's ``affine``.
+    ``degrees``, ``scale`` and ``shear`` (degrees, horizontal) are B, ``translate`` is B 2, pixels to the right and
+    down. The conventions are those of torchvision's ``affine``.
     """
     height, width = pixels.shape[2:]
     angle, slant = degrees.double().deg2rad(), shear.double().deg2rad()

@@ -19,7 +19,7 @@ _GREY = frozenset({"1", "L", "LA"})
 def open_image(source: Path | bytes, where: str) -> Image.Image:
     """An image of which only the header has been read; raises :class:`DataError` naming ``where``.
 
-    The caller closes it, or decodes it with :func:`decode`.
+    The caller must close it, or decode it with :func:`decode`.
     """
     try:
         image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
@@ -34,16 +34,16 @@ def open_image(source: Path | bytes, where: str) -> Image.Image:
 
 
 def read_image(source: Path | bytes, where: str, channels: int) -> Image.Image:
-    """The image in RGB (``channels`` 3) or L (1), decoded; raises :class:`DataError` naming ``where``.
+    """The decoded image in RGB (``channels`` 3) or L (1); raises :class:`DataError` naming ``where``.
 
-    Of an animation the first frame; EXIF orientation is left as it is, as the field's loaders do.
+    Only the first frame of an animation is read. EXIF orientation is ignored, as usual in this field.
     """
     with open_image(source, where) as image:
         return decode(image, where, channels)
 
 
 def decode(image: Image.Image, where: str, channels: int) -> Image.Image:
-    """As :func:`read_image`, of an image that :func:`open_image` gave."""
+    """Like :func:`read_image`, for an image from :func:`open_image`."""
     try:
         image.load()
     except Exception as error:  # as above
@@ -52,15 +52,15 @@ def decode(image: Image.Image, where: str, channels: int) -> Image.Image:
 
 
 def count_channels(image: Image.Image) -> int:
-    """1 if the image's mode holds grey values only, else 3."""
+    """1 if the image's mode has only grey values, otherwise 3."""
     return 1 if image.mode in _GREY else 3
 
 
 def to_channels(image: Image.Image, channels: int, where: str = "image") -> Image.Image:
-    """``image`` in mode RGB (3) or L (1): alpha is dropped, palettes are looked up, grey is repeated.
+    """``image`` in mode RGB (3) or L (1): alpha is dropped, palettes are applied, grey is repeated.
 
-    Colour becomes grey as Pillow does it (ITU-R 601-2 luma). Images of more than 8 bits a channel
-    are refused: Pillow would clip, not scale them.
+    Colour is converted to grey by Pillow (ITU-R 601-2 luma). Images with more than 8 bits per channel are an error,
+    because Pillow would clip instead of scaling them.
     """
     if channels not in (1, 3):
         raise DataError(f"{where}: images have 1 or 3 channels, but the network expects {channels}.")

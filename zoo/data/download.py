@@ -17,10 +17,10 @@ def folder() -> Path:
 
 
 def download(name: str) -> Path:
-    """Fetches ``mnist``, ``fashion_mnist`` or ``cifar10`` and returns the folder that now holds it.
+    """Downloads ``mnist``, ``fashion_mnist`` or ``cifar10`` and returns its folder.
 
-    Each file is checked against the md5 that its publisher names and moved into place whole. Raises
-    :class:`DataError` if the network is off or fails.
+    Each file is checked against the publisher's md5 and moved into place atomically. Raises :class:`DataError` if
+    network access is disabled or fails.
     """
     if switch := offline_switch():
         raise DataError(f"network access is disabled ({switch}={os.environ[switch]})")

@@ -16,7 +16,7 @@ _HEADER = struct.Struct("<IIIq")
 
 
 class Fingerprint:
-    """Grows by :meth:`add`; ``str()`` gives ``sha256:<64 hex>``."""
+    """A running fingerprint: images are added by :meth:`add`; ``str()`` is ``sha256:<64 hex>``."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()

@@ -18,15 +18,13 @@ MAX_RESIDENT_BYTES = 1 << 31
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A split of a data set.
+    """A split of a data set. ``labels`` is int64 N, each in [0, len(classes)).
 
-    ``labels`` is int64 N, each in [0, len(classes)). Either ``pixels`` is resident, uint8 N C H W,
-    or ``read(i)`` decodes image i in RGB or L, as ``channels`` says. ``origin`` is the file or
-    folder it came from. Of resident images that a data set draws at random, ``redraw(numbers,
-    generator)`` returns other draws of those numbered ``numbers``, int64 B, as uint8 B C H W; generators
-    in the same state give the same draw of an image, whichever others are asked for.
-
-    Raises :class:`DataError` if these do not fit one another.
+    Either ``pixels`` is resident, uint8 N C H W, or ``read(i)`` decodes image i in RGB or L, depending on ``channels``.
+    ``origin`` is the file or folder of the data. For resident images that are drawn at random, ``redraw(numbers,
+    generator)`` returns new draws of those numbered ``numbers``, int64 B, as uint8 B C H W; generators in the same
+    state give the same draw of an image, whichever others are requested. Raises :class:`DataError` if these are
+    inconsistent.
     """
 
     name: str
@@ -72,14 +70,14 @@ class ImageSet:
         return self.read(index)
 
     def encoded(self, index: int) -> bytes | None:
-        """The file of image ``index``, if ``read`` has a method ``encoded(i)`` that knows it; else None."""
+        """The encoded file of image ``index``, if ``read`` has a method ``encoded(i)``; otherwise None."""
         return _encoded(self.read, index)
 
     @cached_property
     def fingerprint(self) -> str:
         """``sha256:<64 hex>`` over shapes, pixels and labels in order: see ``zoo.data.fingerprint``.
 
-        Of a set that is not resident, every image is decoded.
+        If the set is not resident, this decodes every image.
         """
         fingerprint = Fingerprint()
         if self.pixels is not None:

@@ -25,7 +25,7 @@ READERS = 16
 
 
 class Sample(NamedTuple):
-    """An image as it lies in its shard: ``key`` names it there, ``encoded`` are the bytes of its file."""
+    """An image in a shard: ``key`` is its name, ``encoded`` are the bytes of its file."""
 
     key: str
     encoded: bytes
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """Its name and the number of its images."""
+    """A shard's name and number of images."""
 
     name: str
     size: int
@@ -41,11 +41,10 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageStream:
-    """A split of a data set in shards, each read from its beginning.
+    """A split of a data set in shards, each of which is read sequentially.
 
-    ``read(i)`` yields the samples of shard i, in an order that is always the same. ``buffer`` and
-    ``readers`` decide how well training shuffles: see ``zoo.training.streaming``. Raises
-    :class:`DataError` if these do not fit one another.
+    ``read(i)`` yields the samples of shard i, always in the same order. ``buffer`` and ``readers`` determine how well
+    training shuffles: see ``zoo.training.streaming``. Raises :class:`DataError` if these are inconsistent.
     """
 
     name: str
@@ -78,17 +77,17 @@ class ImageStream:
 
     @cached_property
     def ends(self) -> list[int]:
-        """Of each shard, the number of images in it and in those before it."""
+        """For each shard, the number of images in it and all shards before it."""
         return list(accumulate(shard.size for shard in self.shards))
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the names and counts of the shards and the names of the classes: no image is read for it."""
+        """sha256 over the names and counts of the shards and the class names; no image is read."""
         lines = [*(f"{shard.name} {shard.size}" for shard in self.shards), *self.classes]
         return f"shards sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
 
     def where(self, shard: int) -> str:
-        """How messages call shard number ``shard``."""
+        """The name of shard number ``shard`` in messages."""
         return f"{self.origin}/{self.shards[shard].name}" if self.origin else self.shards[shard].name
 
     def samples(self, shard: int, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
@@ -121,14 +120,14 @@ class ImageStream:
             )
 
     def decode(self, shard: int, sample: Sample) -> Image.Image:
-        """The image of a ``sample`` of shard number ``shard`` in RGB or L, as ``channels`` says."""
+        """The image of a ``sample`` of shard number ``shard`` in RGB or L, depending on ``channels``."""
         return read_image(sample.encoded, f"{self.where(shard)}: {sample.key}", self.channels)
 
     def as_set(self) -> ImageSet:
-        """The same images in any order: to score networks on them.
+        """The same images with random access, for scoring networks.
 
-        Reads all shards once, for the labels. What fits into ``MAX_RESIDENT_BYTES``, encoded, is kept;
-        of a larger set, two shards at a time: fast in order, slow at random.
+        Reads all shards once, for the labels. If they fit into ``MAX_RESIDENT_BYTES``, encoded, they are kept;
+        otherwise two shards at a time: fast in order, slow at random.
         """
         labels: list[int] = []
         kept: list[Sample] | None = []
@@ -152,7 +151,7 @@ class ImageStream:
 
 
 class _Images:
-    """Decodes image i of a stream, from all its samples or else from the two shards read last."""
+    """Decodes image i of a stream, from all its samples or from the last two shards."""
 
     def __init__(self, stream: ImageStream, kept: list[Sample] | None) -> None:
         self.stream = stream

@@ -22,12 +22,12 @@ _FILTERS = {
 
 
 class Transform:
-    """The transform that ``preprocess`` describes.
+    """The transform described by ``preprocess``.
 
-    The shorter side is resized to ``floor(size / crop_pct)`` (for an input that is not square, the
-    side that is nearer to its target) and the centre is cut out, with black around if the image is
-    smaller, or what ``crop_mode`` says is done; values go to [0, 1], then ``(x - mean) / std``. Colour
-    becomes grey, and grey is repeated, as ``input_size`` asks. Whitening is the network's own affair.
+    The shorter side is resized to ``floor(size / crop_pct)`` (for a non-square input, the side that is nearer to its
+    target) and the centre is cropped, with black padding if the image is smaller, unless ``crop_mode`` selects another
+    way. Values are scaled to [0, 1], then ``(x - mean) / std``. Colour is converted to grey, or grey repeated, to match
+    ``input_size``. Whitening is part of the network.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:

@@ -27,7 +27,7 @@ class PublishedFile(msgspec.Struct, frozen=True):
 
 
 class Publication(msgspec.Struct, frozen=True):
-    """What was published, or would be; ``is_new`` is False if the same bytes lay there already."""
+    """A release, or with a dry run its preview; ``is_new`` is False if the same bytes were already there."""
 
     weights: str
     to: str

@@ -160,12 +160,12 @@ def _files(files: list[str], notes: list[str]) -> str:
 
 
 def text_of(words: object) -> str:
-    """``words`` as they are, on one line: nothing in them is Markdown or HTML."""
+    """``words`` as text on one line, with Markdown and HTML escaped."""
     return re.sub(r"[\\`*\[\]<>#|~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(str(words).split()))
 
 
 def code_of(words: str) -> str:
-    """``words`` as code, on one line."""
+    """``words`` as code on one line."""
     fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
     space = " " if len(fence) > 1 else ""
     return f"{fence}{space}{' '.join(words.split())}{space}{fence}"

@@ -45,7 +45,7 @@ class Destination(Protocol):
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """The name in messages."""
         ...
 
     def held(self) -> Held | None:
@@ -53,12 +53,12 @@ class Destination(Protocol):
         ...
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
-        """Publishes all in one step; returns the commit, "" if there are no commits."""
+        """Publishes everything in one step; returns the commit, "" if there are no commits."""
         ...
 
 
 def parse(text: str, name: str, *, private: bool = False) -> Destination:
-    """The destination ``text`` for the weights ``name``; raises :class:`SpecError` if nothing can be written."""
+    """The destination ``text`` for the weights ``name``; raises :class:`SpecError` if it is not writable."""
     if text == "hf" or text.startswith(SCHEME):
         repo = text.removeprefix(SCHEME)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
@@ -78,7 +78,7 @@ def parse(text: str, name: str, *, private: bool = False) -> Destination:
 
 
 class Directory(msgspec.Struct):
-    """``<hub>/<repo>/``, moved into place whole."""
+    """``<hub>/<repo>/``, moved into place atomically."""
 
     hub: str
     repo: str
@@ -119,7 +119,7 @@ class Directory(msgspec.Struct):
 
 
 class Embedded(msgspec.Struct):
-    """A folder of an installed package, whose weights travel with it; the manifest is their card."""
+    """A folder of an installed package; the manifest serves as the card."""
 
     hub: str
     repo: str
@@ -141,7 +141,7 @@ class Embedded(msgspec.Struct):
 
 
 class Filesystem(msgspec.Struct):
-    """``<hub>/<repo>/`` on what fsspec writes; the weights come last, and only if none lie."""
+    """``<hub>/<repo>/`` on an fsspec address; the weights are written last, and only if none are there."""
 
     hub: str
     repo: str
@@ -202,7 +202,7 @@ class Filesystem(msgspec.Struct):
 
 
 class HuggingFace(msgspec.Struct):
-    """A repository of the hub at HF_ENDPOINT; one commit holds the release. The token goes nowhere else."""
+    """A repository of the hub at HF_ENDPOINT; one commit per release. The token is sent only there."""
 
     repo: str
     private: bool = False

@@ -26,7 +26,7 @@ MEASURED = "measured by zoo evaluate"
 
 
 class Release(msgspec.Struct, frozen=True):
-    """``weights`` is the local file; ``files`` the small ones beside it; ``notes`` what was left out, and why."""
+    """``weights`` is the local file; ``files`` are small files beside it; ``notes`` explain what is missing."""
 
     entry: Weights
     weights: Path
@@ -110,7 +110,7 @@ def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[s
 
 
 def _is_large(tensor: Tensor) -> bool:
-    """Filters and matrices; biases and statistics are few and keep their bits (decision 0009)."""
+    """Whether it is a filter or matrix; biases and statistics are small and stay float32 (decision 0009)."""
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
@@ -130,14 +130,14 @@ def _score(name: str, dataset: str, report: Report) -> Score:
 
 
 def _epochs(given: Source, model: Model) -> int | None:
-    """How long a run trained; None without a run, and for a fit in closed form, whose recipe says 1."""
+    """The epochs of a run; None without a run, and for a closed-form fit, whose recipe has 1."""
     epochs = given.run.recipe.get("epochs") if given.run else None
     is_training = isinstance(epochs, int) and (epochs > 1 or model.train == "zoo.training:train")
     return epochs if is_training else None
 
 
 def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
-    """As stated; of the code, else what its distribution says; of the data, what the plugin that brings them does."""
+    """The stated licence; by default, that of the code is its distribution's, that of the data its plugin's."""
     from importlib.metadata import PackageNotFoundError, metadata
 
     code = data = "unknown"

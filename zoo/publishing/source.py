@@ -35,7 +35,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class _Row(msgspec.Struct, frozen=True):
-    """The last of a run's log: what it scored on the images it held out, if it held any."""
+    """The last row of a run's log, with the score on held-out images, if any."""
 
     val_top1: float | None = None
     val_loss: float | None = None
@@ -78,7 +78,7 @@ def read(path: Path, model: Model) -> Source:
 
 
 def held_out(source: Source) -> dict[str, Score]:
-    """What the run itself measured, on images that it did not learn from; {} if it held out none."""
+    """The run's score on its held-out images; {} if there are none."""
     images = source.run.data.get("validation") if source.run else None
     if source.run is None or images is None or not source.log:
         return {}

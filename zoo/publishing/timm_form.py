@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 
 def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "Preprocess") -> dict[str, Any] | str:
-    """timm's configuration of ``module``, or why there is none.
+    """timm's configuration of ``module``, or the reason why there is none.
 
-    It is not enough that timm knows an architecture of that name: its own network must take every
-    tensor and compute the same from them.
+    timm must have an architecture of that name whose network loads every tensor and computes the same outputs.
     """
     try:
         import timm
@@ -68,6 +67,6 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
 
 
 def class_names(about: dict[str, Any]) -> dict[str, Any]:
-    """``label_names`` as timm's configuration has them."""
+    """``label_names`` as in timm's configuration."""
     names = msgspec.convert(about.get("class_names") or [], list[str])
     return {"label_names": names} if names else {}

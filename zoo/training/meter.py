@@ -36,7 +36,7 @@ class Meter:
         self._pending: list[tuple[int, float, int, Tensor, Tensor]] = []
 
     def add(self, step: int, lr: float, images: int, loss: Tensor, correct: Tensor) -> None:
-        """Adds one step of ``images``: this process's part of the mean ``loss`` and of the ``correct`` count, scalars."""
+        """Adds one step of ``images``: this process's part of the mean ``loss`` and the ``correct`` count."""
         self._pending.append((step, lr, images, loss, correct))
 
     def settle(self, epoch: int) -> float:
