@@ -28,6 +28,9 @@ TEXTS = (
     "benchmarks/*.py",
     "plugins/*/recipes.toml",
     "weights_manifest/*.toml",
+    "zoo/*.py",
+    "zoo/[!c]*/**/*.py",  # all packages but zoo.cli
+    "zoo/convert/**/*.py",
 )
 """Patterns of files, relative to the repository."""
 

@@ -184,5 +184,5 @@ def test_offline_the_answer_comes_without_asking_anybody(
     words = zoo("fetch", name, "--allow-unpinned")
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment})
     assert done.returncode == 1
-    assert f"the network is off ({switch}=1)" in done.stderr
+    assert f"network access is disabled ({switch}=1)" in done.stderr
     assert served.requests == []

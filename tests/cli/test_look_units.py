@@ -69,7 +69,7 @@ def test_attribute_says_what_the_method_is_worth() -> None:
         (("attribute", "resnet20.digits"), 2, "Name one image"),
         (("attribute", "resnet20.digits", "--index", "99999"), 2, "There is no image 99999"),
         (("attribute", "resnet20.digits", "--index", "0", "--method", "magic"), 2, "Unknown method"),
-        (("attribute", "resnet20.digits", "--index", "0", "-o", "x.gif"), 1, "a result is kept as"),
+        (("attribute", "resnet20.digits", "--index", "0", "-o", "x.gif"), 1, "unknown file type, expected"),
         (("maximize", "resnet20.digits", "--steps", "1", "--blur", "-1"), 1, "must not be negative"),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_layer_that_puts_out_images_is_shown_as_pixels_before_and_after(tmp_pa
     torch.testing.assert_close(found.before, pixels)
     torch.testing.assert_close(found.after, pixels.rot90(1, (2, 3)), rtol=0, atol=1e-4)
     assert found.save(tmp_path / "pairs.png").stat().st_size > 0
-    with pytest.raises(WeightsError, match=r"features\.conv1 puts out 32 x 34 x 34, not images of 1 x 42 x 42"):
+    with pytest.raises(WeightsError, match=r"features\.conv1 outputs 32 x 34 x 34, not images of 1 x 42 x 42"):
         look.before_and_after(network, images, "features.conv1")
 
 
@@ -169,7 +169,7 @@ def test_blur_is_scipys_and_jpeg_is_pillows() -> None:
 
 def test_strengths_that_are_none_are_refused() -> None:
     for name, strength in {"scale": 0, "shear": 90, "blur": -1, "jpeg": 0, "rotation": math.inf}.items():
-        with pytest.raises(zoo.SpecError, match=r"no transformation|expected 1 to 100"):
+        with pytest.raises(zoo.SpecError, match=r"not a valid transformation|expected 1 to 100"):
             transform(noise(1, 3, 8, 8), name, strength)
 
 

@@ -236,7 +236,7 @@ def test_more_processes_than_images_in_a_batch_are_refused() -> None:
     class Last(distributed.Processes):
         rank, count = 3, 5
 
-    with pytest.raises(RecipeError, match=r"A batch of 4 images cannot be shared by 5 processes"):
+    with pytest.raises(RecipeError, match=r"A batch of 4 images cannot be divided among 5 processes"):
         Batches(launched.images(), Recipe(batch_size=4), launched.PREPROCESS, torch.device("cpu"), Last())
 
 

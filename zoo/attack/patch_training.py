@@ -1,4 +1,4 @@
-"""Patches made and scored: expectation over transformation on training images, success on others."""
+"""Training and scoring of patches: expectation over transformation on training images, success on others."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,10 +24,10 @@ Progress = Callable[[int, int], None]
 
 
 class Success(Measured, frozen=True, kw_only=True):
-    """Of ``n`` images of other classes, how many a network takes for the ``target``.
+    """How many of ``n`` images of other classes a network classifies as the ``target``.
 
-    ``rate`` per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is how many
-    are still right with it. ``area`` is the patch's mean share of an image.
+    ``rate`` is in per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is the accuracy
+    with it. ``area`` is the patch's mean fraction of an image.
     """
 
     target: int
@@ -188,7 +188,7 @@ def success(
     """
     target = patch.origin.target if target is None else target
     if target < 0:
-        raise SpecError("This patch was made for no class.", hint="Say which to count: target=NUMBER.")
+        raise SpecError("This patch has no target class.", hint="Set it with target=NUMBER.")
     network = network_of(model, device)
     images = images_of(network, data, split, limit)
     images = images.subset(_of_other_classes(images, target), images.split)
@@ -227,7 +227,7 @@ def success(
 
 
 def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, count: int) -> tuple[Tensor, list[str]]:
-    """``count`` images of classes other than the target's with ``patch`` on them, B C H W, and what ``model`` says."""
+    """``count`` images of other classes with ``patch`` on them, B C H W, and the predictions of ``model``."""
     chosen = thin(images.subset(_of_other_classes(images, scored.target), images.split), count)
     pixels = _take(chosen, torch.arange(len(chosen)), PixelTransform(info_of(model).preprocess))
     patched = apply(Patch(patch.pixels, patch.mask, scored.ranges), pixels, seed=scored.seed)
@@ -237,20 +237,20 @@ def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, 
 
 
 def _common(networks: Sequence[nn.Module]) -> Preprocess:
-    """How images are prepared for all ``networks``, which must take the same size."""
+    """The preprocessing for all ``networks``, which must have the same input size."""
     found = [info_of(network).preprocess for network in networks]
     if not found:
-        raise SpecError("No network to make a patch for.")
+        raise SpecError("No networks to train a patch for.")
     if len({preprocess.input_size for preprocess in found}) > 1:
         sizes = ", ".join(str(preprocess.input_size) for preprocess in found)
-        raise SpecError(f"One patch is made for networks that take input of one size, these take {sizes}.")
+        raise SpecError(f"A patch needs networks with the same input size, got {sizes}.")
     return found[0]
 
 
 def _of_other_classes(images: ImageSet, target: int) -> Tensor:
-    """Which images are not of class ``target``, int64."""
+    """The numbers of images that are not of class ``target``, int64."""
     if not 0 <= target < len(images.classes):
-        raise DataError(f"Target {target} is no class of {images.name}, which has {len(images.classes)}.")
+        raise DataError(f"Target {target} is not a class of {images.name}, which has {len(images.classes)}.")
     others = (images.labels != target).nonzero().flatten()
     if not len(others):
         raise DataError(f"All images of {images.name}/{images.split} are of the target's class.")

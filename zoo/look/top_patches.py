@@ -1,4 +1,4 @@
-"""The images that drive a channel most, and what of them its units see."""
+"""The images that drive a channel most, and the patches that its units see."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -154,7 +154,7 @@ def patches(
         first = f" (first {len(numbered):,})" if len(numbered) < len(images) else ""
         where = f"{images.name}/{images.split}{first}"
         return TopActivations(
-            f"{name_of(network)}, {layer}: the strongest of {where}",
+            f"{name_of(network)}, {layer}: the strongest patches of {where}",
             layer,
             where,
             tuple(chosen),

@@ -1,4 +1,4 @@
-"""What the author of a plugin writes."""
+"""The values that a plugin author writes."""
 
 from zoo.spec.checked import Spec
 from zoo.spec.rows import (

@@ -1,4 +1,4 @@
-"""What the author of a plugin writes: values, frozen and checked on construction.
+"""The values that a plugin author writes, frozen and checked on construction.
 
 A plugin is a module-level ``Plugin`` that an entry point of the group ``zoo.plugins`` names. Its
 hooks are strings ``"package.module:function"``, imported on first use, so this module and every
@@ -38,9 +38,9 @@ class Preprocess(Spec, frozen=True):
     """How an image becomes the network's input.
 
     The shorter side is resized to ``floor(size / crop_pct)`` with ``interpolation``, the centre
-    ``size`` is cut out, with black around it where the image is smaller, values go to [0, 1], then
-    ``(x - mean) / std`` per channel. ``crop_mode``, as timm has it, resizes the longer side and fills up
-    with the mean colour (``border``), or both sides, whatever becomes of the proportions (``squash``).
+    ``size`` is cut out, with black around it if the image is smaller, values go to [0, 1], then
+    ``(x - mean) / std`` per channel. ``crop_mode``, as in timm, resizes the longer side and fills up
+    with the mean colour (``border``), or both sides without keeping the aspect ratio (``squash``).
     ``whitening`` says that the network carries a whitening transform of its own (``zoo.data.whitening``).
     """
 
@@ -60,7 +60,7 @@ class Preprocess(Spec, frozen=True):
         self.require(
             is_bounded, f"input_size {self.input_size} is more than {MOST_CHANNELS} channels of {LONGEST_SIDE} pixels"
         )
-        self.require(0 < self.crop_pct < 2, f"crop_pct {self.crop_pct} must lie in (0, 2): a fraction of the side")
+        self.require(0 < self.crop_pct < 2, f"crop_pct {self.crop_pct} must be in (0, 2): a fraction of the side")
         self.require(
             len(self.mean) == len(self.std) == channels,
             f"{len(self.mean)} means and {len(self.std)} stds for {channels} channels",
@@ -142,7 +142,7 @@ class Model(Spec, frozen=True):
     A weights file and its manifest entry may repeat ``args`` and set what ``file_args`` declares,
     nothing else, since anyone may have written them.
     ``params`` counts learnable elements as built by default; ``macs`` the multiply-adds of
-    convolutions and linear layers for one input of ``preprocess.input_size``, 0 where not stated.
+    convolutions and linear layers for one input of ``preprocess.input_size``, 0 if not stated.
     ``stages`` names the submodules at which features are taken. Without classes (``num_classes`` 0)
     the network gives features. ``translate`` is called with the tensors of a file that does not fit
     as it is, and the module; it returns tensors that might, in a library's newer names and shapes.
@@ -168,9 +168,13 @@ class Model(Spec, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(is_arch(self.name), "a name is lower case letters, digits and _, beginning with a letter or digit")
+        self.require(
+            is_arch(self.name), "a name has lower case letters, digits and _, beginning with a letter or digit"
+        )
         for hook in (self.build, self.train, self.evaluate, *filter(None, [self.translate])):
-            self.require(_TARGET.fullmatch(hook) is not None, f"hook {hook!r} must read 'package.module:function'")
+            self.require(
+                _TARGET.fullmatch(hook) is not None, f"hook {hook!r} must have the form 'package.module:function'"
+            )
         self.require(self.params >= 0 and self.macs >= 0, "params and macs must not be negative")
         self.require(self.num_classes >= 0, "num_classes must not be negative")
 
@@ -179,7 +183,7 @@ class KeyMap(Spec, frozen=True):
     """How another lineage's checkpoint becomes this family's: for ``zoo convert``.
 
     ``rename`` holds (regular expression, replacement) pairs, applied to each key in order; ``drop``
-    regular expressions of keys that carry no weights. All that follows is said of the new keys:
+    regular expressions of keys that carry no weights. All other fields refer to the new keys:
 
     ``transpose`` holds (regular expression, shape, permutation): the tensor is viewed as ``shape``, as it
     is where that is empty, and its dimensions permuted. Keras's convolutions, H W I O, are ``(3, 2, 0, 1)``.
@@ -225,7 +229,7 @@ class KeyMap(Spec, frozen=True):
 class DatasetSpec(Spec, frozen=True):
     """A data set that a family brings: ``load(root, split)`` returns a ``zoo.data.ImageSet``.
 
-    ``images`` is how many its training split holds, 0 where not stated.
+    ``images`` is how many its training split holds, 0 if not stated.
     """
 
     name: str
@@ -237,10 +241,10 @@ class DatasetSpec(Spec, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.images >= 0, "images must not be negative")
         self.require(
-            _TARGET.fullmatch(self.load) is not None, f"hook {self.load!r} must read 'package.module:function'"
+            _TARGET.fullmatch(self.load) is not None, f"hook {self.load!r} must have the form 'package.module:function'"
         )
 
 
@@ -250,7 +254,7 @@ class Plugin(Spec, frozen=True):
     What it ``requires``, each of its models does, and its ``file_args`` hold for each of them. A plugin
     that stands for another library has a ``collection`` in place of models: a hook, called on first
     need and without torch, that returns them and their weights (``zoo.manifest.Weights``), each model
-    named in full, ``plugin/arch``. They have no short names, and are listed only where they are asked for.
+    named in full, ``plugin/arch``. They have no short names, and are listed only if they are asked for.
     """
 
     name: str
@@ -266,20 +270,24 @@ class Plugin(Spec, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
         if self.collection:
             target = self.collection
-            self.require(_TARGET.fullmatch(target) is not None, f"hook {target!r} must read 'package.module:function'")
-            self.require(not self.models, "it has models or a collection, not both")
+            self.require(
+                _TARGET.fullmatch(target) is not None, f"hook {target!r} must have the form 'package.module:function'"
+            )
+            self.require(not self.models, "expected models or a collection, not both")
         if self.requires or self.file_args:
             force_setattr(self, "models", tuple(map(self._completed, self.models)))
         names = [model.name for model in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
-        self.require(not twice, f"models named twice: {', '.join(twice)}")
-        self.require(all(map(is_part, names)), "only the models of a collection are named in full")
+        self.require(not twice, f"duplicate models: {', '.join(twice)}")
+        self.require(all(map(is_part, names)), "only models of a collection have full names")
         for resource in (*self.weights, *filter(None, [self.recipes])):
-            self.require(_RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must read 'package:path'")
+            self.require(
+                _RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must have the form 'package:path'"
+            )
 
     def _completed(self, model: Model) -> Model:
         requires, file_args = (*self.requires, *model.requires), {**self.file_args, **model.file_args}

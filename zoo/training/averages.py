@@ -1,4 +1,4 @@
-"""Averages of a network's weights over its training: one to keep, one to go on from."""
+"""Averages of a network's weights during training: an exponential moving average, and Lookahead."""
 
 import copy
 
@@ -44,7 +44,7 @@ class EMA(_Follower):
 
 
 class LookaheadWeights(_Follower):
-    """Lookahead: weights that follow the network's slowly and are what it goes on from.
+    """Lookahead: slow weights that follow the network's and replace them regularly.
 
     Every ``every`` updates slow <- d * slow + (1 - d) * model and model <- slow, where d rises as
     ``decay ** every * (t / updates) ** power``; after the last update model <- slow. Zhang et al.

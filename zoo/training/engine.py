@@ -75,19 +75,19 @@ class Engine:
         self.meter = Meter(self.processes)
         self.epoch = self.step = 0
         self.best: dict[str, float] = {}
-        """Epoch and scores of the network that is the best so far, where that is the one to keep."""
+        """Epoch and scores of the network that is the best so far, if that is the one to keep."""
         self.settle_every = 1 if device.type == "cpu" else 20
 
     def resume(self) -> None:
-        """Puts everything where the run's checkpoint left it; at the beginning where there is none."""
+        """Restores everything from the run's checkpoint; starts at the beginning if there is none."""
         if self.run.resume and self.run.checkpoint.exists():
             position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer, self.batches.steps)
             self.epoch, self.step, self.best = position.epoch, position.step, dict(position.best)
             self.meter = Meter(self.processes, **msgspec.structs.asdict(position.meter))
             if self.run.former_epochs is not None and self.processes.is_first:
                 log.warning(
-                    "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "
-                    "of that length, %.3g next",
+                    "Extending the run after epoch %d: %d epochs instead of %d, with the learning rate of the longer "
+                    "schedule, %.3g next",
                     self.epoch,
                     self.recipe.epochs,
                     self.run.former_epochs,
@@ -95,9 +95,9 @@ class Engine:
                 )
         if not self.processes.agree(self.epoch, self.step):
             raise TrainingError(
-                f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "
+                f"The processes read different checkpoints in {self.run.directory}: number {self.processes.rank} "
                 f"that of {self.epoch} epochs and {self.step} steps.",
-                hint="Put the run's directory where all machines see the same files.",
+                hint="Put the run directory on a file system that all machines share.",
             )
         self.run.rewind(self.epoch)
 
@@ -130,13 +130,13 @@ class Engine:
             return
         if self.best:
             self.model.load_state_dict(safetensors_file.read(self.run.best))
-            said = f"The network of epoch {self.best['epoch']:g} is kept: validation {self.best['top1']:.2f}%"
+            said = f"The network of epoch {self.best['epoch']:g} is saved: validation {self.best['top1']:.2f}%"
             self.run.display.announce(said)
         elif self.ema is not None:
             self.model.load_state_dict(self.ema.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """One update of the weights, computed in the recipe's number of pieces, attacked where it says so."""
+        """One update of the weights, computed in the recipe's number of pieces, attacked if it says so."""
         number = self.epoch * self.batches.steps + self.step
         others = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
         torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *others))

@@ -1,4 +1,4 @@
-"""Micro-batches: the parts of a batch that are computed one after the other, attacked where the recipe says so."""
+"""Micro-batches: the pieces of a batch, unchanged or attacked, whose gradients are accumulated."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

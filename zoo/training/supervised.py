@@ -1,4 +1,4 @@
-"""The default train hook."""
+"""The default training hook."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

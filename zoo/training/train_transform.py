@@ -1,4 +1,4 @@
-"""What happens to training images between their decoding and the network."""
+"""Transforms of training images between decoding and the network."""
 
 from collections.abc import Iterable
 
