@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer
 from hypothesis import settings
+from support.hub_server import HubServer
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, whose children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -154,7 +154,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """A private key; the public one lies beside it as ``lab.pub``."""
-    from signed import write_key
+    from support.signed import write_key
 
     return write_key(tmp_path / "lab.pem")
 

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +26,10 @@ LAYERS = (
     "registry",
     "hub",
     "trust",
+    "modules",
     "data",
     "loading",
+    "resolve",
     "creation",
     "evaluation",
     "verify",
@@ -46,7 +47,7 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert", "attack", "extraction", "classifiers", "look"}
-WITH_TORCH |= {"training", "publishing", "testing"}
+WITH_TORCH |= {"modules", "training", "publishing", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 WITHOUT = ("attack.method", "data.augmentation", "data.classes")
@@ -61,7 +62,7 @@ OPTIONAL |= {"pyautoattack", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}
-OF_PLUGINS |= {"zoo.classifiers", "zoo.look", "zoo.training"}
+OF_PLUGINS |= {"zoo.classifiers", "zoo.look", "zoo.modules", "zoo.training"}
 """The public modules that a family may use."""
 
 
@@ -157,15 +158,15 @@ def test_torch_and_optional_libraries_are_imported_only_where_they_may_be(file: 
             assert top != "zoo" or is_free, f"{file}:{found.line} brings torch"
 
 
-def test_contributing_says_where_every_module_is_tested() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where a module is tested")[2]
-    rows = re.findall(r"^\| (`.*`) \| (`.*`) \|$", text, re.MULTILINE)
-    patterns = [pattern for row, _ in rows for pattern in re.findall(r"`(.*?)`", row)]
-    modules = {file.relative_to(ROOT / "zoo").with_suffix("").as_posix() for file in CORE}
-    assert {module for module in modules if not any(fnmatchcase(module, pattern) for pattern in patterns)} == set()
-    assert {pattern for pattern in patterns if not any(fnmatchcase(module, pattern) for module in modules)} == set()
-    named = {name for _, row in rows for name in re.findall(r"`(.*?)`", row)}
-    assert {name for name in named if not (ROOT / "tests" / f"{name}.py").is_file()} == set()
+def test_tests_stand_where_the_code_stands() -> None:
+    """The tests of ``zoo/hub`` in ``tests/hub``; of a module alone at the top, beside it."""
+    packages = {layer for layer in LAYERS if (ROOT / "zoo" / layer).is_dir()}
+    folders = {folder.name for folder in (ROOT / "tests").iterdir() if any(folder.glob("test_*.py"))}
+    assert folders == packages | {"plugins"}
+    families = {folder.name.removeprefix("zoo_") for folder in (ROOT / "plugins").iterdir() if folder.is_dir()}
+    assert {
+        file.name.removeprefix("test_").partition(".")[0] for file in (ROOT / "tests" / "plugins").glob("*.py")
+    } >= families
 
 
 def test_asking_imports_no_torch() -> None:
@@ -204,8 +205,9 @@ def test_plugins_import_the_public_zoo_and_torch_and_never_each_other(file: Path
         others = sys.stdlib_module_names | {own, "torch", "numpy", "msgspec"} | OPTIONAL
         allowed = is_public if top == "zoo" else top in others
         assert allowed, f"{file}:{found.line} imports {found.module}"
-        if file.name == "__init__.py":
-            assert found.module == "zoo.spec" or top in sys.stdlib_module_names, f"{file}:{found.line}: rows alone here"
+        if file.name in ("__init__.py", "key_maps.py"):
+            is_row = found.module in ("zoo.spec", f"{own}.key_maps")
+            assert is_row or top in sys.stdlib_module_names, f"{file}:{found.line}: rows alone here"
 
 
 @for_each(CORE)

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import distributions
 import pytest
-import specimen
 import torch
 from click.testing import CliRunner
-from hub_server import HubServer
 from PIL import Image
+from support import distributions, specimen
+from support.hub_server import HubServer
 from torch import Tensor, nn
 
 import zoo

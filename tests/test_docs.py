@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import click
 import pytest
-import samples
 from click.testing import CliRunner
 from PIL import Image
-from reference import cifar10_test_images, public_weights
+from support import samples
+from support.reference import cifar10_test_images, public_weights
 
 import zoo
 from zoo import registry

@@ -93,7 +93,7 @@ def test_import_zoo_is_enough_for_every_package_and_brings_no_torch() -> None:
 
 def test_a_users_program_passes_a_strict_type_check() -> None:
     """After ``make lint`` mypy has read torch already; without it, that takes half a minute."""
-    program = Path(__file__).with_name("typed_program.py")
+    program = Path(__file__).parent / "support" / "typed_program.py"
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", str(program)], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import specimen
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from support import specimen
 from torch import Tensor, nn
 
 import zoo

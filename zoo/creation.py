@@ -3,11 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo import hub, registry
-from zoo.errors import SpecError, UnknownNameError, UnpinnedError, WeightsError
-from zoo.manifest import Weights
-from zoo.registry import Found, listing
-from zoo.trust import lock, policy
+from zoo import hub, registry, resolve
+from zoo.errors import SpecError, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -66,12 +63,12 @@ def create(
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
             raise SpecError(f"{argument} = {value} is not possible: it must be at least {least}.")
-    found = _with_tag(_find(name, weights), pretrained)
+    found = resolve.with_tag(resolve.model_named(name, weights), pretrained)
     if weights is not None and (found.weights or pretrained):
         said = f"pretrained={pretrained!r}" if pretrained else name
         raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
     registry.require(found.model)  # before a file is fetched for a network that cannot be built
-    entry = chosen_weights(found) if found.weights or pretrained else None
+    entry = resolve.weights_for(found) if found.weights or pretrained else None
 
     from zoo import loading
 
@@ -86,40 +83,11 @@ def create(
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
 
 
-def _find(name: str, weights: str | Path | None) -> Found:
-    """What ``name`` stands for; if nobody knows it, the file ``weights`` may say which distribution does."""
-    try:
-        return registry.current().find(name)
-    except UnknownNameError as error:
-        if weights is None:
-            raise
-        from zoo.loading import safetensors_file
-
-        try:
-            about = safetensors_file.metadata(Path(weights))
-        except WeightsError:
-            raise error from None
-        return registry.current().find(name, distribution=str(about.get("distribution", "")))
-
-
-def _with_tag(found: Found, pretrained: bool | str) -> Found:
-    """``found`` with the weights whose tag ``pretrained`` is; as it is for True and False."""
-    if isinstance(pretrained, bool):
-        return found
-    if not isinstance(pretrained, str):
-        raise SpecError(f"pretrained={pretrained!r}: expected True, False or a tag of {found.model.name}'s weights.")
-    if found.weights is not None and found.weights.tag != pretrained:
-        raise WeightsError(
-            f"{found.weights.name} and pretrained={pretrained!r} both name weights.", hint="Give one of them."
-        )
-    return registry.current().tagged(found, pretrained)
-
-
 def create_trained(
     name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None, **args: Any
 ) -> "Network":
     """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights."""
-    is_tagged = _find(name, weights).weights is not None
+    is_tagged = resolve.model_named(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
 
 
@@ -196,35 +164,5 @@ def fetch(name: str, *, source: str | None = None, allow_unpinned: bool = False)
         '.safetensors'
     """
     found = registry.current().find(name)
-    entry = chosen_weights(found, allow_unpinned=allow_unpinned)
+    entry = resolve.weights_for(found, allow_unpinned=allow_unpinned)
     return hub.fetch(entry, source=source, allow_unpinned=allow_unpinned)
-
-
-def chosen_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
-    """The weights that a name means in this project: of its tag or by default, as its lock and policy have them.
-
-    Raises :class:`zoo.LockError` where their bytes are not those that were locked,
-    :class:`zoo.PolicyError` where nobody vouches for them whom the project accepts.
-    """
-    locked = lock.of_project() or lock.EMPTY
-    entry = found.weights or lock.default_of(locked, found) or default_weights(found, allow_unpinned=allow_unpinned)
-    policy.check(found, entry)
-    return entry if locked is lock.EMPTY else lock.follow(locked, found, entry)
-
-
-def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
-    """The first pinned weights of a model; raises an error that lists what exists instead."""
-    every = registry.current().weights_of(found.row, found.model)
-    for weights in every:
-        if weights.pinned or allow_unpinned:
-            return weights
-    arch = found.model.name
-    if every:
-        raise UnpinnedError(
-            f"{arch} has no pinned weights: nobody knows the sha256 of {', '.join(w.name for w in every)}.",
-            hint=f"zoo fetch {every[0].name} --allow-unpinned takes what the hub has, unverified. "
-            f"After that, say {every[0].name} in place of {arch}.",
-        )
-    having = listing.list_models(pretrained=True, family=found.row.name)
-    more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""
-    raise WeightsError(f"{arch} has no weights.", hint=f"Its family has {', '.join(having[:10]) or 'none'}{more}.")

@@ -14,7 +14,8 @@ from zoo.evaluation import evaluate
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, record
 from zoo_neocognitron import learning
-from zoo_neocognitron.model import Labels, Neocognitron, References, parts
+from zoo_neocognitron.answers import Labels, References
+from zoo_neocognitron.model import Neocognitron, parts
 
 log = logging.getLogger("zoo")
 

@@ -4,39 +4,32 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import data as datasets
 from zoo.attack.patch import Origin, Patch, Ranges, Shape, apply, mask_of, paste, place
 from zoo.attack.pixel_model import PixelModel, PixelTransform, gradient, under_attack
-from zoo.attack.robustness import answers, name_of, thin
-from zoo.creation import as_network, info_of
+from zoo.attack.robustness import answers, images_of, network_of, thin
+from zoo.creation import info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
 from zoo.evaluation.interval import wilson
+from zoo.evaluation.measured import Measured, measured, weights_name
 from zoo.spec import Preprocess
 from zoo.system.malloc import keep_freed_memory
 
 Progress = Callable[[int, int], None]
 
 
-class Success(msgspec.Struct, frozen=True):
+class Success(Measured, frozen=True, kw_only=True):
     """Of ``n`` images of other classes, how many a network takes for the ``target``.
 
     ``rate`` per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is how many
     are still right with it. ``area`` is the patch's mean share of an image.
     """
 
-    model: str
-    weights: str
-    dataset: str
-    split: str
-    fingerprint: str
-    n: int
     target: int
     fooled: int
     rate: float
@@ -46,8 +39,6 @@ class Success(msgspec.Struct, frozen=True):
     area: float
     ranges: Ranges
     seed: int
-    versions: dict[str, str]
-    command: str = ""
 
 
 def train_patch(
@@ -105,10 +96,10 @@ def train_patch(
     ranges = ranges or Ranges()
     if min(steps, batch_size) < 1 or not lr > 0:
         raise SpecError(f"steps = {steps}, batch_size = {batch_size}, lr = {lr}: expected more than 0.")
-    networks = [_network(model, device) for model in ([models] if isinstance(models, str | nn.Module) else models)]
+    networks = [network_of(model, device) for model in ([models] if isinstance(models, str | nn.Module) else models)]
     preprocess = _common(networks)
-    images = data if isinstance(data, ImageSet) else datasets.load(data, split)
-    for network in networks:
+    images = images_of(networks[0], data, split)
+    for network in networks[1:]:
         check_classes(network, images)
     others = _of_other_classes(images, target)
     channels, height, width = preprocess.input_size
@@ -136,7 +127,7 @@ def train_patch(
     origin = Origin(
         target=target,
         target_name=images.classes[target],
-        weights=tuple(name_of(network) or info_of(network).model.name for network in networks),
+        weights=tuple(weights_name(network) or info_of(network).model.name for network in networks),
         data=images.name,
         split=images.split,
         fingerprint=images.fingerprint if images.pixels is not None else "",
@@ -198,10 +189,8 @@ def success(
     target = patch.origin.target if target is None else target
     if target < 0:
         raise SpecError("This patch was made for no class.", hint="Say which to count: target=NUMBER.")
-    network = _network(model, device)
-    info = info_of(network)
-    images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
-    check_classes(network, images)
+    network = network_of(model, device)
+    images = images_of(network, data, split, limit)
     images = images.subset(_of_other_classes(images, target), images.split)
     ranges = ranges or patch.ranges
     patch = Patch(patch.pixels, patch.mask, ranges, patch.origin)
@@ -210,7 +199,7 @@ def success(
     area = 0.0
     with under_attack(network) as victim:
         for number, (pixels, labels) in enumerate(
-            batches(images, PixelTransform(info.preprocess), batch_size, streamed)
+            batches(images, PixelTransform(info_of(network).preprocess), batch_size, streamed)
         ):
             draws = seed + number
             patched = answers(victim, apply(patch, pixels, seed=draws).to(victim.device)).cpu()
@@ -224,12 +213,7 @@ def success(
                 progress(done, len(images))
     low, high = wilson(fooled, done)
     return Success(
-        model=info.model.name,
-        weights=name_of(network),
-        dataset=images.name,
-        split=images.split,
-        fingerprint=images.fingerprint if streamed is None else str(streamed),
-        n=done,
+        **measured(network, images, done, streamed, command),
         target=target,
         fooled=fooled,
         rate=100 * fooled / done,
@@ -239,8 +223,6 @@ def success(
         area=area / done,
         ranges=ranges,
         seed=seed,
-        versions=versions(),
-        command=command,
     )
 
 
@@ -252,11 +234,6 @@ def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, 
     with under_attack(model) as victim:
         said = answers(victim, patched.to(victim.device)).tolist()
     return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in said]
-
-
-def _network(model: str | nn.Module, device: torch.device | str | None) -> nn.Module:
-    network = as_network(model)
-    return network if device is None else network.to(device)
 
 
 def _common(networks: Sequence[nn.Module]) -> Preprocess:

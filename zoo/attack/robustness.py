@@ -16,8 +16,9 @@ from zoo.attack.pixel_model import PixelModel, PixelTransform, check_labels, und
 from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
-from zoo.evaluation import batches, check_classes, versions
+from zoo.evaluation import batches, check_classes
 from zoo.evaluation.interval import wilson
+from zoo.evaluation.measured import Measured, measured
 from zoo.system.malloc import keep_freed_memory
 
 
@@ -30,26 +31,18 @@ class Point(msgspec.Struct, frozen=True):
     interval: tuple[float, float]
 
 
-class Curve(msgspec.Struct, frozen=True):
+class Curve(Measured, frozen=True, kw_only=True):
     """How one network's accuracy falls under one attack, and all it takes to measure it again.
 
-    ``fingerprint`` names the ``n`` images that were attacked, ``clean`` of which the network has right.
+    All ``n`` images were attacked, ``clean`` of which the network has right.
     """
 
-    model: str
-    weights: str
-    dataset: str
-    split: str
-    fingerprint: str
-    n: int
     clean: int
     method: Method
     points: tuple[Point, ...]
     batch_size: int
     device: str
     seconds: float
-    versions: dict[str, str]
-    command: str = ""
 
 
 def curve(
@@ -106,12 +99,8 @@ def curve(
     epsilons = sorted(set(epsilons))
     if not epsilons or not 0 <= epsilons[0] <= epsilons[-1] < float("inf"):
         raise SpecError(f"epsilons {epsilons} are not possible: give one or more finite numbers of at least 0.")
-    model = as_network(model, weights=weights)
-    info = info_of(model)
-    images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
-    check_classes(model, images)
-    if device is not None:
-        model.to(device)
+    model = network_of(model, device, weights=weights)
+    images = images_of(model, data, split, limit)
     keep_freed_memory()
     streamed = Fingerprint() if images.pixels is None else None
     correct = dict.fromkeys(epsilons, 0)
@@ -119,7 +108,7 @@ def curve(
     started = time.perf_counter()
     with under_attack(model) as pixel_model:
         generator = torch.Generator().manual_seed(method.seed)
-        for pixels, labels in batches(images, PixelTransform(info.preprocess), batch_size, streamed):
+        for pixels, labels in batches(images, PixelTransform(info_of(model).preprocess), batch_size, streamed):
             pixels, labels = pixels.to(pixel_model.device), labels.to(pixel_model.device)
             check_labels(pixel_model, pixels, labels)
             noise = draw(method, pixels.shape, generator)
@@ -139,21 +128,29 @@ def curve(
             if progress is not None:
                 progress(done, len(images))
     return Curve(
-        model=info.model.name,
-        weights=name_of(model),
-        dataset=images.name,
-        split=images.split,
-        fingerprint=images.fingerprint if streamed is None else str(streamed),
-        n=done,
+        **measured(model, images, done, streamed, command),
         clean=clean,
         method=method,
         points=tuple(_point(epsilon, count, done) for epsilon, count in correct.items()),
         batch_size=batch_size,
         device=str(pixel_model.device),
         seconds=time.perf_counter() - started,
-        versions=versions(),
-        command=command,
     )
+
+
+def network_of(
+    model: str | nn.Module, device: torch.device | str | None, weights: str | Path | None = None
+) -> nn.Module:
+    """The network that ``model`` is or names, on ``device`` if one is given."""
+    network = as_network(model, weights=weights)
+    return network if device is None else network.to(device)
+
+
+def images_of(network: nn.Module, data: str | Path | ImageSet, split: str, limit: int | None = None) -> ImageSet:
+    """``limit`` of the images that ``data`` is or names; raises :class:`DataError` unless ``network`` knows them."""
+    images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
+    check_classes(network, images)
+    return images
 
 
 def thin(images: ImageSet, limit: int | None) -> ImageSet:
@@ -170,12 +167,6 @@ def answers(model: PixelModel, images: Tensor) -> Tensor:
     with torch.no_grad():
         logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
     return logits.argmax(dim=1)
-
-
-def name_of(model: nn.Module) -> str:
-    """The name of the weights' manifest entry, else their file, else nothing: such a network is not trained."""
-    info = info_of(model)
-    return info.weights.name if info.weights is not None else str(info.file or "")
 
 
 def write(curves: Sequence[Curve], file: Path) -> None:

@@ -17,7 +17,7 @@ from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted
-from zoo.errors import FileFormatError, IntegrityError, WeightsError
+from zoo.errors import IntegrityError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights, editing
@@ -111,7 +111,7 @@ def convert(
     else:
         place = Source(Path(source), Path(source).name)
     checkpoint = readers.read(place.path, Path(place.name).suffix, state=state)
-    _check_finite(checkpoint.tensors, place.name)
+    loading.require_finite(checkpoint.tensors, place.name)
     about = checkpoint.about
     if key_map is None and about.get("model"):
         maps = [fitting.AS_IS]
@@ -119,7 +119,7 @@ def convert(
     tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
     choice = choose(tried, found, about, stated, place.name, score)
     fitted = choice.fitted
-    _check_finite(fitted.tensors, place.name)
+    loading.require_finite(fitted.tensors, place.name)
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **about, **_describe(choice)}
     arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
@@ -172,12 +172,6 @@ def _check_place(out: Path, name: str, overwrite: bool) -> None:
                 f"{listing} says that {name} is {entry.path}, not {out.name}.",
                 hint="Give another tag (MODEL.TAG), or --overwrite (overwrite=True) to replace the entry.",
             )
-
-
-def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise FileFormatError(f"{source}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
 
 
 def _describe(choice: Choice) -> dict[str, Any]:

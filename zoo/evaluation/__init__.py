@@ -9,23 +9,23 @@ from zoo.system import lazy
 
 if TYPE_CHECKING:
     from zoo.evaluation.batching import batches as batches
+    from zoo.evaluation.measured import fingerprint_of_labels as fingerprint_of_labels
+    from zoo.evaluation.measured import versions as versions
     from zoo.evaluation.modes import frozen as frozen
     from zoo.evaluation.modes import in_eval_mode as in_eval_mode
     from zoo.evaluation.score import Report as Report
     from zoo.evaluation.score import check_classes as check_classes
     from zoo.evaluation.score import evaluate as evaluate
-    from zoo.evaluation.score import fingerprint_of_labels as fingerprint_of_labels
-    from zoo.evaluation.score import versions as versions
 
 _HOMES = {
     "Report": "score",
     "batches": "batching",
     "check_classes": "score",
     "evaluate": "score",
-    "fingerprint_of_labels": "score",
+    "fingerprint_of_labels": "measured",
     "frozen": "modes",
     "in_eval_mode": "modes",
-    "versions": "score",
+    "versions": "measured",
 }
 
 __all__ = list(_HOMES)

@@ -4,7 +4,8 @@ import msgspec
 
 from zoo.data.image_set import ImageSet
 from zoo.evaluation.interval import wilson
-from zoo.evaluation.score import OF_LABELS, Report, fingerprint_of_labels
+from zoo.evaluation.measured import OF_LABELS, fingerprint_of_labels
+from zoo.evaluation.score import Report
 from zoo.manifest import Score
 
 

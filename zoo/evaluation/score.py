@@ -1,13 +1,10 @@
 """Scores with intervals."""
 
 import logging
-import platform
 import time
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from typing import Any, Literal
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +14,7 @@ from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation.batching import batches
 from zoo.evaluation.interval import wilson
+from zoo.evaluation.measured import Measured, measured
 from zoo.evaluation.modes import in_eval_mode
 from zoo.spec import Preprocess
 from zoo.system import distributed
@@ -24,25 +22,15 @@ from zoo.system.malloc import keep_freed_memory
 
 log = logging.getLogger("zoo")
 
-OF_LABELS = "labels sha256:"
-"""How the fingerprint of labels alone begins."""
 
-
-class Report(msgspec.Struct, frozen=True):
+class Report(Measured, frozen=True, kw_only=True):
     """What one network scored on one split. ``top1``, ``top5`` and ``interval`` are in per cent.
 
     ``interval`` is Wilson's 95% interval of top-1; ``mean_class`` the mean over classes of the share of
     each that is right, of those that have images; ``top5`` is None for fewer than six classes, where it
-    says nothing; ``loss`` is the mean cross-entropy in nats; ``fingerprint`` names the
-    pixels and labels, or the labels alone (:func:`fingerprint_of_labels`).
+    says nothing; ``loss`` is the mean cross-entropy in nats.
     """
 
-    model: str
-    weights: str
-    dataset: str
-    split: str
-    fingerprint: str
-    n: int
     correct: int
     top1: float
     mean_class: float
@@ -51,10 +39,8 @@ class Report(msgspec.Struct, frozen=True):
     loss: float
     images_per_s: float
     seconds: float
-    versions: dict[str, str]
     device: str
     dtype: str
-    command: str = ""
 
 
 def evaluate(
@@ -128,14 +114,8 @@ def evaluate(
     has_top5 = group.any(classes > 5)  # a process may have got no image
     seconds = time.perf_counter() - started
     low, high = wilson(right, done)
-    info = getattr(model, "zoo_info", None)
     return Report(
-        model=info.model.name if info is not None else type(model).__name__,
-        weights=_weights_name(info),
-        dataset=data.name,
-        split=data.split,
-        fingerprint=_fingerprint(data, streamed),
-        n=done,
+        **measured(model, data, done, streamed, command),
         correct=right,
         top1=100 * right / done,
         mean_class=100 * float((right_of_class.double() / of_class)[of_class > 0].mean()),
@@ -144,10 +124,8 @@ def evaluate(
         loss=loss / done,
         images_per_s=done / seconds,
         seconds=seconds,
-        versions=versions(),
         device=str(device),
         dtype=precision,
-        command=command,
     )
 
 
@@ -188,45 +166,6 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
 
 
-def fingerprint_of_labels(data: ImageSet) -> str:
-    """The fingerprint of labels alone, for images whose pixels were not all read.
-
-    Args:
-        data: The images.
-
-    Returns:
-        ``labels sha256:`` and 64 hexadecimal digits, over the labels in order.
-
-    Example:
-        >>> import zoo
-        >>> zoo.evaluation.fingerprint_of_labels(zoo.data.load("digits", "test"))
-        'labels sha256:...'
-    """
-    return f"{OF_LABELS}{sha256(data.labels.numpy().tobytes()).hexdigest()}"
-
-
-def versions() -> dict[str, str]:
-    """The versions of the software that decides the numbers.
-
-    Returns:
-        Versions by name.
-
-    Example:
-        >>> import zoo
-        >>> sorted(zoo.evaluation.versions())
-        ['python', 'torch', 'zoo']
-    """
-    from importlib.metadata import version
-
-    return {"zoo": version("zoo-vision"), "torch": str(torch.__version__), "python": platform.python_version()}
-
-
-def _fingerprint(data: ImageSet, streamed: Fingerprint | None) -> str:
-    if streamed is not None:
-        return str(streamed)
-    return data.fingerprint if data.pixels is not None else fingerprint_of_labels(data)
-
-
 def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet) -> int:
     """The number of classes, once outputs and labels are seen to fit."""
     if logits.ndim != 2:
@@ -256,9 +195,3 @@ def _autocast(device: torch.device, precision: str) -> Any:
 
 def _device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
-
-
-def _weights_name(info: Any) -> str:
-    """The name of the manifest's entry, else the file, else nothing."""
-    weights, file = getattr(info, "weights", None), getattr(info, "file", None)
-    return weights.name if weights is not None else str(file or "")

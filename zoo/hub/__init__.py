@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache, in_use
+from zoo.hub import cache, guard, in_use
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.download import Arrival, Progress, Source
 
-__all__ = ["cached", "fetch", "offline_switch", "require_network", "use", "verify"]
+__all__ = ["fetch", "offline_switch", "require_network", "use"]
 
 
 def fetch(
@@ -37,7 +37,7 @@ def fetch(
     Raises UnpinnedError, IntegrityError where a source served other bytes and none the right ones,
     OfflineError where the network is off, MissingExtraError, and HubError with every source's reason.
     """
-    _check_path(weights)
+    cache.check_path(weights)
     if not (weights.sha256 or allow_unpinned):
         raise UnpinnedError(
             f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
@@ -45,10 +45,10 @@ def fetch(
             "whatever its hub serves now, unverified. After that, its name means that file.",
         )
     is_found_by_name = bool(weights.sha256) or source is None
-    file = cached(weights) if is_found_by_name else None
+    file = cache.find(weights) if is_found_by_name else None
     if file is None:
-        with cache.explained(), cache.lock(cache.key_of(weights)):
-            file = cached(weights) if is_found_by_name else None  # another process may have been faster
+        with guard.explained(), guard.lock(cache.key_of(weights)):
+            file = cache.find(weights) if is_found_by_name else None  # another process may have been faster
             file = file or _obtain(weights, source, progress)
     in_use.touch(file)
     return file
@@ -57,66 +57,10 @@ def fetch(
 def use(weights: Weights) -> Path:
     """As :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
     while True:
-        file = cached(weights) or fetch(weights)
+        file = cache.find(weights) or fetch(weights)
         in_use.hold(file)
         if file.exists():  # it was not removed between the two
             return file
-
-
-def cached(weights: Weights) -> Path | None:
-    """The verified file of ``weights`` in the cache, or None.
-
-    Costs a stat, and reads the file only where that stat is not the one of the file once hashed.
-    An unpinned entry is found as it was when it was last fetched.
-    """
-    try:
-        file, expected = _kept(weights)
-        return file if cache.sha256_of(file) == expected else None
-    except (OSError, HubError):
-        return None
-
-
-def verify(weights: Weights, *, deep: bool = False) -> None:
-    """Raises IntegrityError where the cached file is not what was once verified, HubError where there is none.
-
-    ``deep`` reads the whole file, and so also finds damage that leaves its size and times as they were.
-    """
-    file, expected = _kept(weights)
-    try:
-        got = cache.sha256_of(file, deep=deep)
-    except FileNotFoundError:
-        raise _not_fetched(weights) from None
-    except OSError as error:
-        raise HubError(f"{file} cannot be read: {error.strerror or error}") from None
-    if got != expected:
-        raise IntegrityError(
-            f"{weights.name} is damaged in the cache: {file} has sha256 {got}, expected {expected}.",
-            hint=f"zoo fetch {weights.name} moves it to quarantine and fetches it again.",
-        )
-
-
-def _kept(weights: Weights) -> tuple[Path, str]:
-    """Where the cache would keep ``weights``, and the sha256 it should have there."""
-    _check_path(weights)
-    if weights.sha256:
-        return cache.file_of(weights, weights.sha256), weights.sha256
-    note = cache.recall(weights)
-    if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
-        raise _not_fetched(weights)
-    return cache.file_of(weights, note.sha256), note.sha256
-
-
-def _check_path(weights: Weights) -> None:
-    """Raises HubError for what no file can be called; manifests cannot hold it, other makers of entries can."""
-    try:
-        (weights.hub + weights.path).encode()
-    except UnicodeEncodeError:
-        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} can be no file's name.") from None
-
-
-def _not_fetched(weights: Weights) -> HubError:
-    allow = "" if weights.sha256 else " --allow-unpinned"
-    return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}{allow}")
 
 
 def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
@@ -125,9 +69,9 @@ def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -
 
     failures: list[tuple[str, ZooError]] = []
     try:
-        verify(weights)
+        cache.verify(weights)
     except IntegrityError as error:
-        file, expected = _kept(weights)
+        file, expected = cache.place_of(weights)
         if (got := cache.sha256_of(file)) == expected:  # another process has just fetched it again
             return file
         cache.quarantine(file, expected, got)

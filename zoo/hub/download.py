@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache, parts
+from zoo.hub import cache, guard, parts
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
 from zoo.system import storage
@@ -145,7 +145,7 @@ def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
         try:
             os.link(file, link)
         except OSError:  # another file system, or one without links
-            cache.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
+            guard.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
             with link.open("xb") as ours:
                 copyfileobj(theirs, ours, cache.CHUNK)
                 ours.flush()
@@ -209,7 +209,7 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
     if weights.size and stream.size and stream.size != weights.size:
         raise IntegrityError(f"holds {stream.size:,} bytes there, expected {weights.size:,}; nothing was read")
     size = weights.size or stream.size
-    cache.require_space(size - part.length, weights.name)
+    guard.require_space(size - part.length, weights.name)
     limit = time_limit()
     since, length_then = time.monotonic(), part.length
     if progress:

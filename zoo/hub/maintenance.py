@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from zoo.hub import cache, in_use, parts
+from zoo.hub import cache, guard, in_use, parts
 from zoo.manifest import Weights
 
 _FILE = re.compile(r"(?P<whole>[0-9a-f]{64}(\.\w+)?)")
@@ -70,7 +70,7 @@ def verify(held: Held) -> Damage | None:
     try:
         if cache.sha256_of(held.file, deep=True) == held.sha256:
             return None
-        with cache.lock(held.sha256):
+        with guard.lock(held.sha256):
             got = cache.sha256_of(held.file, deep=True)  # another process may have fetched it again
             if got == held.sha256:
                 return None
@@ -149,7 +149,7 @@ def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
     with ExitStack() as stack:
         if path.parent.name in ("files", "parts"):
             key = path.name.partition(".")[0]
-            if parts.is_being_written(path) or not stack.enter_context(cache.lock(key, wait=False)):
+            if parts.is_being_written(path) or not stack.enter_context(guard.lock(key, wait=False)):
                 yield "a running process fetches it"
                 return
         if whole := _whole_of(path):

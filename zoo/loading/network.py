@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.errors import PluginError, TensorMismatchError, WeightsError, ZooError
+from zoo.errors import PluginError, WeightsError, ZooError
 from zoo.loading import safetensors_file
 from zoo.loading.interface import Network
+from zoo.loading.state import adapt_stem, assign, require_adapted, translate
 from zoo.manifest import Weights
 from zoo.registry import arguments
 from zoo.spec import Model, Preprocess
@@ -78,7 +78,7 @@ def build_from(
     tensors = translate(model, module, tensors, about.name)
     adapted = adapt_stem(tensors, model.stem, channels)
     if channels != had_channels:
-        _require_adapted(module, tensors, model.stem, about.name, had_channels, channels)
+        require_adapted(module, tensors, model.stem, about.name, had_channels, channels)
     if about.preprocess.whitening == "zca":
         from zoo.data.whitening import ZCA, attach
 
@@ -104,126 +104,6 @@ def for_channels(preprocess: Preprocess, channels: int) -> Preprocess:
     mean, std = (sum(values) / before for values in (preprocess.mean, preprocess.std))
     size = (channels, height, width)
     return msgspec.structs.replace(preprocess, input_size=size, mean=(mean,) * channels, std=(std,) * channels)
-
-
-@contextlib.contextmanager
-def skip_init() -> Iterator[None]:
-    """Within it, this thread's calls of ``torch.nn.init.*_`` return their tensor untouched.
-
-    For modules whose tensors are all about to be loaded. Meta tensors would be as fast and leave
-    non-persistent buffers without values.
-    """
-    _guard_initialisers()
-    before = getattr(_guard, "skips", False)
-    _guard.skips = True
-    try:
-        yield
-    finally:
-        _guard.skips = before
-
-
-def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int) -> list[str]:
-    """Changes the first convolutions' weights, O I H W, to ``in_chans`` inputs, as timm does.
-
-    One channel gets the sum over the inputs; more get them repeated and scaled so that the sum is
-    kept. Returns the keys that changed.
-    """
-    changed = []
-    for key in (f"{module}.weight" for module in stem):
-        weight = tensors.get(key)
-        if weight is None or weight.ndim != 4 or weight.shape[1] == in_chans:
-            continue
-        before = weight.shape[1]
-        if in_chans == 1:
-            adapted = weight.float().sum(dim=1, keepdim=True)
-        else:
-            repeats = -(-in_chans // before)
-            adapted = weight.float().repeat(1, repeats, 1, 1)[:, :in_chans] * (before / in_chans)
-        tensors[key] = adapted.to(weight.dtype)
-        changed.append(key)
-    return changed
-
-
-def _require_adapted(
-    module: nn.Module, tensors: Mapping[str, Tensor], stem: tuple[str, ...], name: str, before: int, channels: int
-) -> None:
-    """Raises :class:`WeightsError` where what depends on the channels is no convolution that can be adapted."""
-    state = module.state_dict()
-    prefixes = tuple(f"{part}." for part in stem)
-    fixed = [
-        key for key in tensors if key in state and key.startswith(prefixes) and state[key].shape != tensors[key].shape
-    ]
-    if fixed:
-        raise WeightsError(
-            f"{name} takes {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
-            hint=f"Give it images of {before} channels.",
-        )
-
-
-def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], source: object) -> dict[str, Tensor]:
-    """``tensors``, or what the model's own translation makes of them where more than the stem does not fit."""
-    if not model.translate or _fits(module.state_dict(), tensors, model.stem):
-        return tensors
-    hook = registry.hook(model.translate, model.requires)
-    try:
-        with torch.no_grad():
-            translated: dict[str, Tensor] = hook(dict(tensors), module)
-    except ZooError:
-        raise
-    except Exception as error:  # it may raise anything at tensors that are none of its own; these do not fit
-        check(module, tensors, source)
-        raise PluginError(f"{model.translate} raised {type(error).__name__}: {error}") from error
-    # What comes from the module itself, not yet initialised, is no tensor of the file.
-    own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()} - {0}
-    return {key: tensor for key, tensor in translated.items() if tensor.untyped_storage().data_ptr() not in own}
-
-
-def _fits(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], stem: tuple[str, ...]) -> bool:
-    may_differ = {f"{module}.weight" for module in stem}
-    return state.keys() == tensors.keys() and all(
-        state[key].shape == tensors[key].shape or key in may_differ for key in state
-    )
-
-
-def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """The state of ``module``, once ``tensors`` are seen to account for each of its tensors and no other.
-
-    Raises :class:`TensorMismatchError`, which lists all that differ and names ``source``.
-    """
-    state: dict[str, Tensor] = module.state_dict()
-    problems = [f"missing     {key} {tuple(state[key].shape)}" for key in state if key not in tensors]
-    problems += [f"unexpected  {key} {tuple(tensors[key].shape)}" for key in tensors if key not in state]
-    problems += [
-        f"mis-shaped  {key}: expected {tuple(state[key].shape)}, got {tuple(tensors[key].shape)}"
-        for key in state
-        if key in tensors and state[key].shape != tensors[key].shape
-    ]
-    problems += [
-        f"mis-typed   {key}: expected {state[key].dtype}, got {tensors[key].dtype}"
-        for key in state
-        if key in tensors and state[key].is_floating_point() != tensors[key].is_floating_point()
-    ]
-    if problems:
-        raise TensorMismatchError(
-            f"{source} does not fit {type(module).__name__}: {len(problems)} tensors differ.\n  "
-            + "\n  ".join(problems),
-            hint="zoo convert FILE MODEL -o OUT.safetensors brings another lineage's keys into this family's form.",
-        )
-    return state
-
-
-def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
-    """Makes ``tensors`` the state of ``module`` without copying them.
-
-    Every tensor must be accounted for (:func:`check`). Floating-point tensors stored in another
-    type are cast to the module's.
-    """
-    state = check(module, tensors, source)
-    fitted = {key: tensors[key].to(state[key].dtype) for key in state}
-    # Adopting a file's tensors would untie parameters that a network shares.
-    parameters = [parameter for _, parameter in module.named_parameters(remove_duplicate=False)]
-    is_tied = len(parameters) > len(set(map(id, parameters)))
-    module.load_state_dict(fitted, assign=not is_tied)
 
 
 def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> Network:
@@ -280,6 +160,25 @@ def _size(tensors: Mapping[str, Tensor], modules: tuple[str, ...], dim: int) -> 
         if weight is not None and weight.ndim > dim:
             return weight.shape[dim]
     return None
+
+
+# ---- without initialising -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def skip_init() -> Iterator[None]:
+    """Within it, this thread's calls of ``torch.nn.init.*_`` return their tensor untouched.
+
+    For modules whose tensors are all about to be loaded. Meta tensors would be as fast and leave
+    non-persistent buffers without values.
+    """
+    _guard_initialisers()
+    before = getattr(_guard, "skips", False)
+    _guard.skips = True
+    try:
+        yield
+    finally:
+        _guard.skips = before
 
 
 def _guard_initialisers() -> None:

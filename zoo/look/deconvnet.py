@@ -25,14 +25,13 @@ from zoo.look.network import Picture, as_input, as_pixels, blank, device_of, nam
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.rectifiers import Deconvolution, Rectifiers
 from zoo.look.result import Look, new_figure
-from zoo.look.top_patches import Progress, Strongest, cut, draw_blocks, strongest
+from zoo.look.top_patches import Progress, TopActivations, cut, draw_blocks, patches
 from zoo.look.units import (
     Run,
     check_channel,
     check_position,
     chosen_layer,
     downward,
-    images_of,
     maps_of,
     one_hot,
     reached,
@@ -45,7 +44,7 @@ log = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True, eq=False)
-class Projections(Strongest):
+class Projections(TopActivations):
     """The strongest images of each channel, and ``projections`` float32 U K C H W of the units that they drive.
 
     In units of the network's input. A projection starts with the unit's activation, and grows in proportion to it.
@@ -140,20 +139,22 @@ def deconv(
         (0,)
     """
     with opened(model, **args) as network:
-        images = images_of(network, data, split)
         layer = chosen_layer(network, layer)
         check_rectifiers(network)
+        found = patches(
+            network, layer, data, split,
+            channels=channels, units=units, count=count, limit=limit, batch_size=batch_size, progress=progress,
+        )  # fmt: skip
+        inputs = found.inputs.flatten(0, 1)
+        each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
+        projected: list[Tensor] = []
         with reached(network, layer) as run:
             warn_of_strides(network, run, layer)
-            found = strongest(network, run, layer, images, channels, units, count, limit, batch_size, progress)
-            inputs = found.inputs.flatten(0, 1)
-            each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
-            projected: list[Tensor] = []
             for start in range(0, len(inputs), batch_size):
                 part = slice(start, start + batch_size)
                 batch, positions = inputs[part].to(device_of(network)), found.positions.flatten(0, 1)[part]
                 projected.append(project_units(run, batch, layer, each[part], positions)[0])
-        fields = {name: getattr(found, name) for name in Strongest.__dataclass_fields__}
+        fields = {name: getattr(found, name) for name in TopActivations.__dataclass_fields__}
         fields["caption"] = f"{name_of(network)}, {layer}: projections, and the strongest of {found.data}"
         return Projections(**fields, projections=torch.cat(projected).cpu().view(found.inputs.shape))
 

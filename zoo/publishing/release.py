@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading, manifest, names, registry
-from zoo.errors import FileFormatError, ProbeError, SpecError, WeightsError, ZooError
+from zoo.errors import ProbeError, SpecError, WeightsError, ZooError
 from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
 from zoo.loading import safetensors_file
@@ -97,15 +97,12 @@ def prepare(
 
 
 def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[str, Tensor]:
-    bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise FileFormatError(f"{file}: {len(bad)} tensors hold what is no number: {', '.join(bad[:5])}.")
+    loading.require_finite(tensors, file)
     if dtype is None:
         return tensors
     kind = getattr(torch, dtype)
     stored = {key: value.to(kind) if _is_large(value) else value for key, value in tensors.items()}
-    lost = [key for key, tensor in stored.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if lost:
+    if lost := loading.not_finite(stored):
         raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Leave --dtype out.")
     return stored
 

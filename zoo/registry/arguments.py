@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin
 
 import msgspec
 
@@ -41,17 +41,28 @@ def undeclared(model: Model, args: Mapping[str, Any]) -> list[str]:
 
 def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) -> None:
     """Raises :class:`UnknownNameError` with the nearest for one of ``args`` that ``build`` does not take."""
+    known = names_of(build)
+    for name in args:
+        if known is not None and name not in known:
+            near = UnknownNameError.of("argument", name, known, hint=f"It takes {', '.join(known)}.")
+            raise UnknownNameError(f"{model.name} takes no argument {name!r}.", hint=near.hint)
+
+
+def names_of(build: Callable[..., Any]) -> list[str] | None:
+    """The arguments of ``build``, with those of ``**options: Unpack[TypedDict]``; None if it may take any."""
+    names: list[str] = []
     try:
         parameters = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):  # of a callable without a signature
-        return
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters]
-    for name in args:
-        if name not in known:
-            near = UnknownNameError.of("argument", name, known, hint=f"It takes {', '.join(known)}.")
-            raise UnknownNameError(f"{model.name} takes no argument {name!r}.", hint=near.hint)
+        return None
+    for parameter in parameters:
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            names.append(parameter.name)
+        elif get_origin(parameter.annotation) is Unpack:
+            names += get_args(parameter.annotation)[0].__annotations__
+        else:
+            return None
+    return names
 
 
 def _as_json(value: Any) -> bytes:

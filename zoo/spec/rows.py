@@ -69,6 +69,27 @@ class Preprocess(Spec, frozen=True):
         self.require(all(0 < s < inf for s in self.std), f"std {self.std} must be positive and finite")
 
 
+IMAGENET = Preprocess()
+"""As usual for ImageNet: 224 pixels, the data set's mean and deviation."""
+CIFAR10 = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+CIFAR10_IMAGE_STD: Mapping[str, Any] = {
+    "input_size": CIFAR10.input_size,
+    "crop_pct": CIFAR10.crop_pct,
+    "mean": CIFAR10.mean,
+    "std": (0.2023, 0.1994, 0.2010),
+}
+"""For a ``KeyMap``: many public checkpoints divide by the mean of the images' own deviations."""
+MNIST = Preprocess(input_size=(1, 28, 28), crop_pct=1.0, mean=(0.1307,), std=(0.3081,))
+STD_255 = (1 / 255, 1 / 255, 1 / 255)
+"""As a ``std``: pixels stay in [0, 255], less their mean."""
+
+
+def unscaled(channels: int, side: int, **changes: Any) -> Preprocess:
+    """Pixels in [0, 1] as they are, black 0, from images of ``side`` pixels; ``changes`` are other fields."""
+    size = (channels, side, side)
+    return Preprocess(input_size=size, crop_pct=1.0, mean=(0.0,) * channels, std=(1.0,) * channels, **changes)
+
+
 class Requirement(Spec, frozen=True):
     """A module that hooks import, and what pip is given to get it: ``Requirement("cv2", "zoo-vision[classical]")``."""
 

@@ -13,6 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from zoo import loading
 from zoo.errors import TrainingError, WeightsError
 from zoo.loading import safetensors_file
 from zoo.training.meter import DIVERGED
@@ -98,13 +99,12 @@ def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
 
 def _check_finite(modules: Mapping[str, nn.Module], position: Mapping[str, Any], lr: float) -> None:
     for module in modules.values():
-        for name, parameter in module.named_parameters():
-            if not parameter.isfinite().all():
-                raise TrainingError(
-                    f"Weights became infinite or NaN ({name}) after {position['epoch']} epochs and "
-                    f"{position['step']} steps, learning rate {lr:g}.",
-                    hint=DIVERGED,
-                )
+        if bad := loading.not_finite(dict(module.named_parameters())):
+            raise TrainingError(
+                f"Weights became infinite or NaN ({bad[0]}) after {position['epoch']} epochs and "
+                f"{position['step']} steps, learning rate {lr:g}.",
+                hint=DIVERGED,
+            )
 
 
 def _restore_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:

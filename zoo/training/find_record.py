@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo import hub, registry
-from zoo.creation import chosen_weights
 from zoo.errors import TrainingError, UnknownNameError, ZooError
+from zoo.hub import cache
 from zoo.hub.embedded import Embedded
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.spec import Model
 from zoo.training import by_name
 
@@ -46,8 +47,8 @@ def find(name: str | Path) -> Original:
         found = registry.current().find(about["model"], distribution=str(about.get("distribution", "")))
         return Original(str(name), found.model, file, hash_file(file), about, None)
     found = registry.current().find(str(name))
-    entry = chosen_weights(found)
-    if hub.cached(entry) is None and not entry.origin.startswith(by_name.TRAINED):
+    entry = weights_for(found)
+    if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
         raise _no_record(entry.name)
     file = hub.use(entry)
     about = safetensors_file.metadata(file)
@@ -58,7 +59,7 @@ def find(name: str | Path) -> Original:
 def training_of(weights: Weights) -> dict[str, str]:
     """What the file of ``weights`` says of its training, for people, if it is at hand. Imports no torch."""
     try:
-        file = hub.cached(weights)
+        file = cache.find(weights)
         kind, _, package = weights.hub.partition(":")
         if file is None and kind != "embedded":
             return {}

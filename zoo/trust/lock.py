@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zoo import hub, registry
+from zoo import registry
 from zoo.errors import LockError, UnpinnedError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Commit, Count, Entry, Sha256, Text, Weights
@@ -190,7 +190,7 @@ def _lock(found: Found, entry: Weights) -> Locked:
     }
     if entry.sha256:
         return Locked(**about, sha256=entry.sha256, size=entry.size, revision=entry.revision)
-    note = cache.recall(entry) if hub.cached(entry) else None
+    note = cache.recall(entry) if cache.find(entry) else None
     if note is None:
         raise UnpinnedError(
             f"{entry.name} cannot be locked: neither its manifest nor the cache says which bytes it is.",

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zoo import hub, registry
-from zoo.creation import chosen_weights, create, info_of
+from zoo.creation import create, info_of
 from zoo.errors import ProbeError, WeightsError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,14 +99,14 @@ def is_in_cache(weights: Weights) -> bool:
 def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
     """As :func:`verify`, in this process."""
     found = registry.current().find(name)
-    entry = chosen_weights(found)
+    entry = weights_for(found)
     if _ships(entry) and not is_in_cache(entry):
         hub.fetch(entry, source=entry.hub)
-    hub.verify(entry, deep=deep)
+    cache.verify(entry, deep=deep)
     module = create(name if found.weights else f"{name}.{entry.tag}")
     _require_finite(module, entry)
     findings = _probe(module, entry, failures / entry.name) if entry.probe else []
-    file = hub.cached(entry)
+    file = cache.find(entry)
     assert file is not None
     worst = max(findings, key=lambda finding: finding.difference / (finding.allowed or 1.0), default=None)
     return Verified(
