@@ -32,7 +32,7 @@ class Augment:
         """
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise DataError(f"Got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 pixels B C H W.")
-        settings, (batch, channels, height, width) = self.settings, pixels.shape
+        settings, (batch, _, height, width) = self.settings, pixels.shape
         if settings.affine is not None:
             pixels = self._warp(pixels, settings.affine)
         if settings.pad_crop:
