@@ -16,8 +16,8 @@ import zoo
 from zoo import attack
 from zoo.attack import figure, robustness
 from zoo.attack.method import METHODS, Method, read_epsilon
-from zoo.cli.attack import images as command
 from zoo.cli import cli
+from zoo.cli.attack import images as command
 from zoo.data import ZCA, ImageSet, Transform, load
 from zoo.data.whitening import attach
 from zoo.errors import AttackError, DataError, SpecError, WeightsError

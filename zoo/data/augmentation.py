@@ -52,9 +52,8 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
     draws; ``resized_crop``, in place of resizing and cutting out the centre; ``affine``; ``pad_crop`` pixels
     of ``padding`` on every side and a random crop of the old size; ``flip`` left to right, half of
     them, by a new draw each time or, ``"alternate"``, by one draw an image and the other way round
-    every other epoch (Jordan 2024, arXiv 2404.00498); ``rgb_shift``, a shift of each channel, uniform
-    in +- that many of 255; ``cutout``, a black square of that side about a random pixel, clipped at
-    the border.
+    every other epoch (Jordan 2024, arXiv 2404.00498); ``cutout``, a black square of that side about a
+    random pixel, clipped at the border.
     """
 
     redraw: bool = False
@@ -63,5 +62,4 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
     padding: Literal["zero", "reflect"] = "zero"
     flip: bool | Literal["alternate"] = False
     affine: Affine | None = None
-    rgb_shift: Annotated[float, Meta(ge=0, le=255)] = 0.0
     cutout: Count = 0

@@ -53,7 +53,7 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Slow weights that lead the network's: see ``zoo.training.averages.SlowWeights``."""
+    """Slow weights that lead the network's: see ``zoo.training.averages.LookaheadWeights``."""
 
     every: Positive = 5
     decay: Fraction = 0.95

@@ -8,9 +8,9 @@ import click
 from zoo import registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import echo, note, print_json
-from zoo.resolve import default_weights
 from zoo.manifest import Weights
 from zoo.registry import Found
+from zoo.resolve import default_weights
 from zoo.system import storage
 from zoo.trust import lock as locks
 from zoo.trust import policy

@@ -7,8 +7,8 @@ import click
 from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import echo, note, print_json, show_progress, size
-from zoo.resolve import weights_for
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.trust import packing, signing
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -9,10 +9,10 @@ from zoo import hub, registry
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import do_each, echo, note, outcomes, print_json, show_progress
 from zoo.cli.weights.concurrent import Shares, start_each
-from zoo.resolve import weights_for
 from zoo.errors import UnknownNameError, UnpinnedError
 from zoo.manifest import Weights
 from zoo.registry.listing import select
+from zoo.resolve import weights_for
 
 if TYPE_CHECKING:
     pass
