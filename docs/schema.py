@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from zoo.manifest import Weights
-from zoo.spec import LONGEST_SIDE, MOST_CHANNELS
+from zoo.spec.rows import LONGEST_SIDE, MOST_CHANNELS
 
 FILE = Path(__file__).with_name("manifest.schema.json")
 

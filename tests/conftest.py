@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer
 from hypothesis import settings
+from support.hub_server import HubServer
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, whose children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -71,20 +71,21 @@ _numbers = itertools.count()
 @pytest.fixture(autouse=True)
 def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test changed about plugins is not what the next one sees; a registry of the usual ones is kept."""
-    from zoo import discovery, registry
+    from zoo import registry
+    from zoo.registry import entry_points
 
     read_under = []
-    discover, load = discovery.discover, registry.load
+    discover, current = entry_points.discover, registry.current
 
     def recorded() -> Iterator[object]:
         read_under.append(_surroundings())
         return discover()
 
-    monkeypatch.setattr(discovery, "discover", recorded)
+    monkeypatch.setattr(entry_points, "discover", recorded)
     yield
     is_usual = all(conditions == _usual for conditions in read_under)
-    if not is_usual or (load.cache_info().currsize and any(row.status != "ok" for row in load().plugins)):
-        load.cache_clear()
+    if not is_usual or (current.cache_info().currsize and any(row.status != "ok" for row in current().plugins)):
+        current.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +154,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """A private key; the public one lies beside it as ``lab.pub``."""
-    from signed import write_key
+    from support.signed import write_key
 
     return write_key(tmp_path / "lab.pem")
 
@@ -163,13 +164,13 @@ def _converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     import zoo
-    from zoo import tensorfile
     from zoo.convert import convert
+    from zoo.loading import safetensors_file
 
     folder = tmp_path_factory.mktemp("converted")
     torch.manual_seed(0)
     about = {"model": "resnet20", "num_classes": 10}
-    tensorfile.write(zoo.create("resnet20").state_dict(), folder / "raw.safetensors", about)
+    safetensors_file.write(zoo.create("resnet20").state_dict(), folder / "raw.safetensors", about)
     convert(folder / "raw.safetensors", "resnet20.tiny", folder / "hub" / "resnet20.tiny.safetensors")
     return folder / "hub"
 

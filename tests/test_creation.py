@@ -8,17 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import distributions
 import pytest
-import specimen
 import torch
 from click.testing import CliRunner
-from hub_server import HubServer
 from PIL import Image
+from support import distributions, specimen
+from support.hub_server import HubServer
 from torch import Tensor, nn
 
 import zoo
-from zoo import registry, tensorfile
+from zoo import registry
 from zoo.cli import cli
 from zoo.creation import info_of
 from zoo.errors import (
@@ -32,6 +31,7 @@ from zoo.errors import (
     WeightsError,
     ZooError,
 )
+from zoo.loading import safetensors_file
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def state() -> dict[str, Tensor]:
 def file(state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of resnet20, as zoo.train leaves them."""
     path = tmp_path_factory.mktemp("weights") / "resnet20.safetensors"
-    tensorfile.write(state, path, {"model": "resnet20", "classes": "cifar10", "class_names": [*"abcdefghij"]})
+    safetensors_file.write(state, path, {"model": "resnet20", "classes": "cifar10", "class_names": [*"abcdefghij"]})
     return path
 
 
@@ -76,7 +76,7 @@ def test_a_file_may_be_named_by_a_string(file: Path, state: dict[str, Tensor]) -
 def test_a_tag_and_pretrained_give_the_embedded_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "written.safetensors"
     specimen.install(tmp_path / "first", monkeypatch)
-    sha256 = tensorfile.write(zoo.create("net").state_dict(), weights, {})
+    sha256 = safetensors_file.write(zoo.create("net").state_dict(), weights, {})
     entry = f'[net.own]\nhub = "embedded:PACKAGE"\nfile = "net.safetensors"\nsha256 = "{sha256}"\n[net.remote]'
     specimen.install(
         tmp_path / "second",
@@ -87,7 +87,7 @@ def test_a_tag_and_pretrained_give_the_embedded_weights(tmp_path: Path, monkeypa
         more={"net.safetensors": weights.read_bytes()},
     )
     for module in (zoo.create("trained/net.own"), zoo.create("trained/net", pretrained=True)):
-        assert differing(module, tensorfile.read(weights)) == set()
+        assert differing(module, safetensors_file.read(weights)) == set()
         assert info_of(module).name == "net.own"
 
 
@@ -138,7 +138,7 @@ def test_as_many_classes_as_the_file_has_change_nothing_and_say_nothing(
 
 def test_a_file_of_another_number_of_classes_keeps_its_head(tmp_path: Path) -> None:
     state = zoo.create("resnet20", num_classes=37).state_dict()
-    tensorfile.write(state, tmp_path / "pets.safetensors", {})
+    safetensors_file.write(state, tmp_path / "pets.safetensors", {})
     module = zoo.create("resnet20", weights=tmp_path / "pets.safetensors")
     assert differing(module, state) == set()
 
@@ -170,14 +170,14 @@ def test_preprocessing_follows_the_input_channels(file: Path) -> None:
 @pytest.mark.parametrize("num_classes", [None, 10, 1000])
 def test_an_unrelated_checkpoint_is_refused_whatever_num_classes_says(num_classes: int | None, tmp_path: Path) -> None:
     other = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 10)).state_dict()
-    tensorfile.write(other, tmp_path / "other.safetensors", {})
+    safetensors_file.write(other, tmp_path / "other.safetensors", {})
     with pytest.raises(TensorMismatchError, match=r"missing     conv1\.weight") as caught:
         zoo.create("resnet20", weights=tmp_path / "other.safetensors", num_classes=num_classes)
     assert "unexpected  2.bias (10,)" in str(caught.value)
 
 
 def test_a_sibling_without_description_is_refused_by_its_tensors(file: Path, tmp_path: Path) -> None:
-    tensorfile.write(tensorfile.read(file), tmp_path / "nameless.safetensors", {})
+    safetensors_file.write(safetensors_file.read(file), tmp_path / "nameless.safetensors", {})
     with pytest.raises(TensorMismatchError, match=r"missing     layer1\.3\.conv1\.weight"):
         zoo.create("resnet32", weights=tmp_path / "nameless.safetensors")
 
@@ -212,7 +212,7 @@ def test_pickles_are_refused_with_how_to_convert_them(is_zip: bool, state: dict[
 def test_a_file_that_describes_itself_wrongly_is_refused(
     about: dict[str, object], state: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    tensorfile.write(state, tmp_path / "odd.safetensors", about)
+    safetensors_file.write(state, tmp_path / "odd.safetensors", about)
     with pytest.raises(zoo.ZooError):
         zoo.create("resnet20", weights=tmp_path / "odd.safetensors")
 
@@ -240,7 +240,7 @@ def test_half_precision_files_give_single_precision_networks_unless_asked_otherw
     state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
-    tensorfile.write(half, tmp_path / "half.safetensors", {})
+    safetensors_file.write(half, tmp_path / "half.safetensors", {})
     module = zoo.create("resnet20", weights=tmp_path / "half.safetensors")
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
     module = zoo.create("resnet20", weights=tmp_path / "half.safetensors", dtype=torch.bfloat16, device="cpu")
@@ -330,7 +330,7 @@ def test_what_a_translate_hook_says_itself_is_what_is_told(
     more = {"translation.py": f"import zoo\ndef translate(tensors, module):\n    raise {raised}\n".encode()}
     change = ('build="PACKAGE.model:build",', 'build="PACKAGE.model:build", translate="PACKAGE.translation:translate",')
     specimen.install(tmp_path / "site", monkeypatch, change, more=more)
-    tensorfile.write({"other": torch.zeros(1)}, tmp_path / "net.safetensors", {})
+    safetensors_file.write({"other": torch.zeros(1)}, tmp_path / "net.safetensors", {})
     with pytest.raises(ZooError) as caught:
         zoo.create("net", weights=tmp_path / "net.safetensors")
     assert type(caught.value) is expected
@@ -353,7 +353,7 @@ def test_the_hint_for_unpinned_weights_leads_to_them(
     (tmp_path / "manifest.toml").write_text(UNPINNED)
     monkeypatch.setenv("ZOO_HUB", str(tmp_path))
     registry.clear()
-    content = tensorfile.write(zoo.create("resnet110").state_dict(), tmp_path / "alice/net/model.safetensors", {})
+    content = safetensors_file.write(zoo.create("resnet110").state_dict(), tmp_path / "alice/net/model.safetensors", {})
     with pytest.raises(UnpinnedError) as caught:
         zoo.create(name, pretrained=True)
     command = re.match(r"zoo (fetch \S+ --allow-unpinned)", caught.value.hint)

@@ -24,10 +24,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from zoo import catalogue, hub, names, registry, tensorfile
+from zoo import hub, names, registry
 from zoo.errors import ManifestError, UnknownNameError, ZooError
-from zoo.hub import cache, transfer
+from zoo.hub import cache, download
+from zoo.loading import safetensors_file
 from zoo.manifest import Weights, parse, render
+from zoo.registry import listing
 
 settings.register_profile(
     "quick",
@@ -194,9 +196,9 @@ def test_a_safetensors_file_is_read_or_refused(profile: str, tmp_path: Path) -> 
         file.unlink(missing_ok=True)  # what was mapped from it must stay as it was
         file.write_bytes(content)
         with suppress(ZooError):
-            assert isinstance(tensorfile.metadata(file), dict)
+            assert isinstance(safetensors_file.metadata(file), dict)
         with suppress(ZooError):
-            tensors = tensorfile.read(file)
+            tensors = safetensors_file.read(file)
             assert sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) <= len(content)
 
     nested = b"[" * 100_000
@@ -215,9 +217,9 @@ def check_name(text: str) -> None:
     assert names.is_part(names.as_part(text))
     names.natural(text)
     with suppress(ZooError):
-        registry.load().find(text)
+        registry.current().find(text)
     if "/" not in text:  # that would read a collection
-        assert all(isinstance(name, str) for name in catalogue.list_models(text))
+        assert all(isinstance(name, str) for name in listing.list_models(text))
 
 
 @profiles
@@ -318,7 +320,7 @@ def test_what_a_hub_answers_gives_the_right_bytes_or_an_error(
     hostile: Hostile, monkeypatch: pytest.MonkeyPatch, profile: str, kind: str
 ) -> None:
     address = f"http://127.0.0.1:{hostile.server_address[1]}"
-    monkeypatch.setattr(transfer, "_PAUSE", 0.0)
+    monkeypatch.setattr(download, "_PAUSE", 0.0)
     monkeypatch.setenv("ZOO_TIMEOUT", "0.9")  # a hub that asks for a second's rest does not get it
     monkeypatch.setenv("HF_ENDPOINT", address)
     place = "hf" if kind == "hf" else address
@@ -348,7 +350,7 @@ def test_an_unpinned_file_is_kept_whole_or_not_at_all(
     hostile: Hostile, monkeypatch: pytest.MonkeyPatch, profile: str
 ) -> None:
     """Nobody knows the right bytes here; those that are kept are still named by their own hash."""
-    monkeypatch.setattr(transfer, "_PAUSE", 0.0)
+    monkeypatch.setattr(download, "_PAUSE", 0.0)
     monkeypatch.setenv("ZOO_TIMEOUT", "0.9")
     address = f"http://127.0.0.1:{hostile.server_address[1]}"
     entry = Weights(file="m.safetensors", repo="a/b", arch="a", tag="b", hub=address, pinned=False)
@@ -389,7 +391,7 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
         used.append(entry.path)
         with suppress(ZooError):
             hub.fetch(entry)
-        assert hub.cached(entry) is None
+        assert cache.find(entry) is None
 
     monkeypatch.setenv("ZOO_HUB", "")
     files = PATHS | st.sampled_from(["a", "b c/é.bin", "~/c.safetensors", "d." + "x" * 300])
@@ -430,9 +432,9 @@ def test_what_lies_in_the_caches_is_believed_only_by_its_bytes(
             places[place].parent.mkdir(parents=True, exist_ok=True)
             places[place].write_bytes(content)
         for entry in (pinned, unpinned):
-            hub.cached(entry)
+            cache.find(entry)
             with suppress(ZooError):
-                hub.verify(entry)
+                cache.verify(entry)
             with suppress(ZooError):
                 file = hub.fetch(entry, allow_unpinned=True)
                 got = hashlib.sha256(file.read_bytes()).hexdigest()

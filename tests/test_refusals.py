@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import zoo
-from zoo import data, evaluation, lock, look, manifest, policy, training
+from zoo import data, evaluation, look, manifest, training
 from zoo.attack.patch_training import train_patch
 from zoo.cli import cli
 from zoo.convert import convert
@@ -34,8 +34,9 @@ from zoo.errors import (
 )
 from zoo.look.network import as_maps
 from zoo.spec import Preprocess
-from zoo.toml import loads
+from zoo.system.toml import loads
 from zoo.training.choice import resolve
+from zoo.trust import lock, policy
 
 DIGIT = Path(__file__).parents[1] / "examples" / "digit.png"
 

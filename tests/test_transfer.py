@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import specimen
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from support import specimen
 from torch import Tensor, nn
 
 import zoo
-from zoo import classifiers, extraction, tensorfile
+from zoo import classifiers, extraction
 from zoo.classifiers import classify
 from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import DataError, RecipeError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.extraction import Features, Origin
+from zoo.loading import safetensors_file
 from zoo.training import Recipe, schedule
 from zoo.training.display import Silent
 from zoo.training.groups import by_layer, freeze
@@ -55,7 +56,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if isinstance(module, nn.BatchNorm2d):  # not the state of a new network
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
-    tensorfile.write(model.state_dict(), file, {"model": "resnet20", "classes": "cifar10"})
+    safetensors_file.write(model.state_dict(), file, {"model": "resnet20", "classes": "cifar10"})
     return file
 
 
@@ -77,7 +78,7 @@ def lies_in(name: str, parts: tuple[str, ...]) -> bool:
 
 def test_only_the_head_is_new_and_it_is_said(tmp_path: Path, start: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = train(tmp_path / "run", start, settings={"lr": 0.0})
-    held = tensorfile.read(start)
+    held = safetensors_file.read(start)
     differing = {name for name, value in model.named_parameters() if not torch.equal(value, held[name])}
     assert differing == {"fc.weight", "fc.bias"}
     assert model.get_parameter("fc.weight").shape == (4, 64)
@@ -140,16 +141,16 @@ def test_for_grey_images_the_stem_is_summed_and_the_weights_own_normalisation_av
     tmp_path: Path, start: Path
 ) -> None:
     model = train(tmp_path / "run", start, images(channels=1), settings={"lr": 0.0})
-    expected = tensorfile.read(start)["conv1.weight"].sum(1, keepdim=True)
+    expected = safetensors_file.read(start)["conv1.weight"].sum(1, keepdim=True)
     torch.testing.assert_close(model.get_parameter("conv1.weight"), expected)
-    about = tensorfile.metadata(tmp_path / "run" / "model.safetensors")
+    about = safetensors_file.metadata(tmp_path / "run" / "model.safetensors")
     assert about["preprocess"]["mean"] == [pytest.approx((0.4914 + 0.4822 + 0.4465) / 3)]
 
 
 def test_the_record_names_the_weights_with_their_sha256(tmp_path: Path, start: Path) -> None:
     model = train(tmp_path / "run", start)
     expected = {"weights": str(start), "sha256": hashlib.sha256(start.read_bytes()).hexdigest()}
-    about = tensorfile.metadata(tmp_path / "run" / "model.safetensors")
+    about = safetensors_file.metadata(tmp_path / "run" / "model.safetensors")
     assert about["run"]["init"] == expected
     assert json.loads((tmp_path / "run" / "config.json").read_text())["init"] == expected
     assert about["origin"].endswith("from start.safetensors")
@@ -163,7 +164,7 @@ def test_a_run_that_starts_from_weights_resumes_bit_by_bit_and_from_no_others(tm
     train(tmp_path / "run", start, settings=settings, stop_after=1)
     model = zoo.create("resnet20")
     other = tmp_path / "other.safetensors"
-    tensorfile.write(model.state_dict(), other, {"model": "resnet20"})
+    safetensors_file.write(model.state_dict(), other, {"model": "resnet20"})
     with pytest.raises(TrainingError, match=r"init\.sha256"):
         train(tmp_path / "run", other, settings=settings, resume=True)
     moved = shutil.copy(start, tmp_path / "moved.safetensors")
@@ -213,8 +214,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     tmp_path: Path, start: Path, pickled: Path, init: str, settings: dict[str, Any], kind: type[ZooError], message: str
 ) -> None:
     other, unfit = tmp_path / "other.safetensors", tmp_path / "unfit.safetensors"
-    tensorfile.write(tensorfile.read(start), other, {"model": "resnet32"})
-    tensorfile.write({"x": torch.zeros(2)}, unfit, {})
+    safetensors_file.write(safetensors_file.read(start), other, {"model": "resnet32"})
+    safetensors_file.write({"x": torch.zeros(2)}, unfit, {})
     init = {"START": start, "OTHER": other, "UNFIT": unfit, "PICKLE": pickled}.get(init, init)
     with pytest.raises(kind) as caught:
         train(tmp_path / "run", init, settings=settings)
@@ -243,7 +244,7 @@ def test_frozen_parts_stay_bit_by_bit_and_all_others_move(
     tmp_path: Path, start: Path, patterns: list[str], parts: tuple[str, ...], more: dict[str, Any]
 ) -> None:
     state = train(tmp_path / "run", start, settings={"freeze": patterns, **more}).state_dict()
-    held = tensorfile.read(start)
+    held = safetensors_file.read(start)
     unmoved = {name for name in state if state[name].shape == held[name].shape and torch.equal(state[name], held[name])}
     assert unmoved == {name for name in state if lies_in(name, parts)}
 
@@ -279,7 +280,7 @@ def test_a_linear_probe_reaches_the_optimum_of_softmax_regression_on_the_feature
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # for each of 60 checkpoints, it takes the time
     torch.manual_seed(0)
     file, data, decay = tmp_path / "net.safetensors", images(), 0.05
-    tensorfile.write(zoo.create("net").state_dict(), file, {"model": "net"})
+    safetensors_file.write(zoo.create("net").state_dict(), file, {"model": "net"})
     settings = {"epochs": 60, "lr": 1.0, "momentum": 0.7, "batch_size": 64, "weight_decay": decay}
     settings |= {"freeze": ["backbone"], "decay_norm_and_bias": False}
     probe = train(tmp_path / "run", file, data, name="net", settings=settings)
@@ -319,7 +320,7 @@ def test_a_step_of_gradient_descent_is_scaled_by_stage(tmp_path: Path, start: Pa
     settings = {"batch_size": 64, "lr": 0.5}
     even = dict(train(tmp_path / "even", start, settings=settings).named_parameters())
     decayed = dict(train(tmp_path / "decayed", start, settings={**settings, "layer_decay": 0.25}).named_parameters())
-    begun = tensorfile.read(start)
+    begun = safetensors_file.read(start)
     for name in [name for name in begun if name in even and not name.startswith("fc.")]:
         scale = 0.25 ** DEPTHS[name.partition(".")[0]]
         torch.testing.assert_close(
@@ -465,7 +466,7 @@ def test_other_files_are_no_features(tmp_path: Path, changes: dict[str, Any], me
     whole: dict[str, Any] = {"features": torch.zeros(3, 2), "labels": torch.zeros(3, dtype=torch.int64)}
     about = changes.pop("origin", None) or {**ORIGIN}
     tensors = {key: value for key, value in {**whole, **changes}.items() if value is not None}
-    tensorfile.write(tensors, tmp_path / "f.safetensors", about)
+    safetensors_file.write(tensors, tmp_path / "f.safetensors", about)
     with pytest.raises(DataError) as caught:
         extraction.read(tmp_path / "f.safetensors")
     assert message in str(caught.value)
@@ -660,7 +661,7 @@ def test_without_a_model_or_weights_that_name_it_there_is_nothing_to_train(tmp_p
     answer = ask("train", "--data", shades, "-o", tmp_path / "run")
     assert (answer.exit_code, "MODEL" in answer.stderr) == (2, True)
     nameless = tmp_path / "nameless.safetensors"
-    tensorfile.write({"x": torch.zeros(1)}, nameless, {})
+    safetensors_file.write({"x": torch.zeros(1)}, nameless, {})
     answer = ask("train", "--init", nameless, "--data", shades, "-o", tmp_path / "run")
     assert (answer.exit_code, "zoo train MODEL --init" in answer.stderr) == (1, True)
     answer = ask("train", "resnet20", "--freeze", "a", "--set", "freeze=b", "--data", shades, "-o", tmp_path / "run")

@@ -7,9 +7,9 @@ import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 
-from zoo import processes
 from zoo.cli import main
 from zoo.cli.output import note
+from zoo.system import distributed
 
 PATIENCE = 5.0
 """Seconds in which the first process can say why all of them fail."""
@@ -17,7 +17,7 @@ PATIENCE = 5.0
 INTERRUPTED = 130
 
 
-def main_of_several(group: processes.Processes) -> int:
+def main_of_several(group: distributed.Processes) -> int:
     """Runs the command in this process of ``group``; returns its exit code.
 
     The first process speaks. What another one has to say of its failure comes out only where the first
@@ -45,7 +45,7 @@ def _run() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
-        if processes.is_about_another(error):
+        if distributed.is_about_another(error):
             note("error: another process ended, so this one has to stop.")
             note("hint: launch again; a training goes on from its checkpoint with --resume.")
         else:
@@ -55,7 +55,7 @@ def _run() -> int:
 
 
 if __name__ == "__main__":
-    group = processes.current()
+    group = distributed.current()
     if group.count > 1:
         sys.exit(main_of_several(group))
     if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data as datasets
-from zoo import processes, tensorfile
-from zoo.creation import create_trained, info_of
+from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet, Transform
-from zoo.data.images import check_labels
+from zoo.data.image_set import check_labels
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import batches, in_eval_mode, versions
-from zoo.load import ModelInfo
-from zoo.memory import keep_freed_memory
+from zoo.loading import ModelInfo, Network, safetensors_file
+from zoo.system import distributed
+from zoo.system.malloc import keep_freed_memory
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class Features:
     def write(self, file: str | Path) -> str:
         """Writes a safetensors file that :func:`read` reads; returns its sha256."""
         tensors = {"features": self.features, "labels": self.labels}
-        return tensorfile.write(tensors, Path(file), msgspec.to_builtins(self.origin))
+        return safetensors_file.write(tensors, Path(file), msgspec.to_builtins(self.origin))
 
 
 def features(
@@ -68,32 +68,47 @@ def features(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """The features that a trained network gives each image of ``data``, in eval mode and float32.
+    """The features of a data set's images: the input of the network's classifier, in eval mode and float32.
 
-    ``model`` and ``data`` are given by name or as values; a name without a tag means its default
-    weights, unless ``weights`` is a local safetensors file. Features are the pooled ones that the
-    head is given, ``forward_head(forward_features(x), pre_logits=True)``; with ``layer``, the output
-    of that submodule, averaged over a map B C H W or over tokens B T C. Runs on
-    ``device``, by default where the model lies, or, of a name, on a GPU if there is one. ``progress`` is told
-    (images done, images in all).
+    They are ``forward_head(forward_features(x), pre_logits=True)``.
 
-    Raises :class:`UnknownNameError` for a layer that there is not, and :class:`WeightsError` where
-    features are not numbers.
+    Args:
+        model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
+            weights.
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        weights: A local safetensors file, instead of the weights that a name means.
+        layer: A submodule whose output to use instead, averaged over a map B C H W or over tokens B T C.
+        batch_size: Images per forward pass.
+        device: Where to run. By default a GPU if there is one for a name, and where it is for a network.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        Features N D and labels N, in the order of the split.
+
+    Raises:
+        UnknownNameError: There is no such model, data set or layer.
+        WeightsError: The features contain NaN or infinity, or have another shape than B D, B C H W or B T C.
+
+    Example:
+        >>> import zoo
+        >>> zoo.features("resnet20.digits", "digits", "test").features.shape
+        torch.Size([360, 64])
     """
     if isinstance(model, str):
-        model = create_trained(model, weights=weights)
-        device = processes.current().device(device)
-    info = info_of(model)
+        device = distributed.current().device(device)
+    network = as_network(model, weights=weights)
+    info = info_of(network)
     images = data if isinstance(data, ImageSet) else datasets.load(data, split)
     keep_freed_memory()
-    device = torch.device(device or next(model.parameters(), torch.empty(0)).device)
-    model.to(device)
+    device = torch.device(device or next(network.parameters(), torch.empty(0)).device)
+    network.to(device)
     streamed = Fingerprint() if images.pixels is None else None
     parts: list[Tensor] = []
     done = 0
     with ExitStack() as stack:
-        compute = _layer(model, layer, stack) if layer else _pre_logits(model, info)
-        stack.enter_context(in_eval_mode(model))
+        compute = _layer(network, layer, stack) if layer else _pre_logits(network, info)
+        stack.enter_context(in_eval_mode(network))
         stack.enter_context(torch.inference_mode())
         for batch, _ in batches(images, Transform(info.preprocess), batch_size, streamed):
             part = compute(batch.to(device, memory_format=torch.channels_last))
@@ -106,7 +121,7 @@ def features(
     origin = Origin(
         model=info.model.name,
         weights=info.weights.name if info.weights is not None else str(info.file or ""),
-        network=_state_hash(model),
+        network=_state_hash(network),
         layer=layer,
         data=images.name,
         split=images.split,
@@ -120,9 +135,9 @@ def features(
 def read(file: str | Path) -> Features:
     """The features that :meth:`Features.write` wrote; raises :class:`DataError` for any other file."""
     file = Path(file)
-    tensors = tensorfile.read(file)
+    tensors = safetensors_file.read(file)
     try:
-        origin = msgspec.convert(tensorfile.metadata(file), Origin)
+        origin = msgspec.convert(safetensors_file.metadata(file), Origin)
         values, labels = tensors["features"], tensors["labels"]
         if values.ndim != 2 or labels.shape != values.shape[:1] or len(labels) == 0:
             raise ValueError(f"features of shape {tuple(values.shape)}, labels of shape {tuple(labels.shape)}")
@@ -136,11 +151,11 @@ def read(file: str | Path) -> Features:
     return Features(values, labels, origin)
 
 
-def _pre_logits(model: nn.Module, info: ModelInfo) -> Callable[[Tensor], Tensor]:
+def _pre_logits(model: Network, info: ModelInfo) -> Callable[[Tensor], Tensor]:
     def compute(images: Tensor) -> Tensor:
         if info.preprocess.whitening == "zca":  # it hangs before ``forward``, which is not called here
             images = model.get_submodule("whitening")(images)
-        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]  # timm's interface
+        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
         return _pool(pooled, "The head")
 
     return compute

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 import zoo.training as default
 from zoo.data import Transform
+from zoo.data.image_set import ImageSet
 from zoo.data.image_stream import ImageStream
-from zoo.data.images import ImageSet
 from zoo.errors import DataError, RecipeError
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData

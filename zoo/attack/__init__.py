@@ -14,7 +14,7 @@ attacked. Names are bound on first use, so that torch-free code can read ``zoo.a
 
 from typing import TYPE_CHECKING
 
-from zoo import lazy
+from zoo.system import lazy
 
 if TYPE_CHECKING:
     from zoo.attack.gradient import fgsm as fgsm
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from zoo.attack.patch import read_patch as read_patch
     from zoo.attack.patch_training import success as success
     from zoo.attack.patch_training import train_patch as train_patch
+    from zoo.attack.pixel_model import PixelModel as PixelModel
+    from zoo.attack.pixel_model import PixelTransform as PixelTransform
+    from zoo.attack.pixel_model import applicable as applicable
+    from zoo.attack.pixel_model import under_attack as under_attack
     from zoo.attack.robustness import curve as curve
-    from zoo.attack.victim import PixelModel as PixelModel
-    from zoo.attack.victim import PixelTransform as PixelTransform
-    from zoo.attack.victim import applicable as applicable
-    from zoo.attack.victim import under_attack as under_attack
 
 _HOMES = {
     "Method": "method",
     "Patch": "patch",
     "Ranges": "patch",
-    "PixelModel": "victim",
-    "PixelTransform": "victim",
-    "applicable": "victim",
+    "PixelModel": "pixel_model",
+    "PixelTransform": "pixel_model",
+    "applicable": "pixel_model",
     "apply": "patch",
     "curve": "robustness",
     "fgsm": "gradient",
@@ -48,7 +48,7 @@ _HOMES = {
     "read_patch": "patch",
     "success": "patch_training",
     "train_patch": "patch_training",
-    "under_attack": "victim",
+    "under_attack": "pixel_model",
 }
 
 __all__ = list(_HOMES)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.attack.victim import PixelModel
+from zoo.attack.pixel_model import PixelModel
 from zoo.errors import AttackError, MissingExtraError
 
 

@@ -98,7 +98,7 @@ def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
     """A figure to draw in, written to ``file`` whole at the end."""
     import io
 
-    from zoo import storage
+    from zoo.system import storage
 
     check_suffix(file)
     require_matplotlib()

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from zoo.attack.autoattack import autoattack
 from zoo.attack.method import Method
-from zoo.attack.victim import PixelModel, check_images, check_labels, gradient, require_gradient, under_attack
+from zoo.attack.pixel_model import PixelModel, check_images, check_labels, gradient, require_gradient, under_attack
 from zoo.errors import AttackError, DataError, SpecError
-from zoo.memory import keep_freed_memory
+from zoo.system.malloc import keep_freed_memory
 
 Norm = Literal["linf", "l2"]
 Progress = Callable[[int, int], None]
@@ -27,14 +27,33 @@ def fgsm(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``images`` moved by ``epsilon`` along the sign of the gradient of the cross-entropy, within [0, 1].
+    """The fast gradient sign method: one step along the sign of the gradient of the cross-entropy.
 
-    ``images`` float B C H W in [0, 1] at the network's input size, ``labels`` int64 B: the true classes,
-    or with ``is_targeted`` those that the network shall say. ``model`` is a network of ``zoo.create`` or
-    a :class:`zoo.attack.PixelModel`. ``progress`` is told (images done, images in all).
+    Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572, section 4.
 
-    Raises :class:`zoo.AttackError` for a network without gradients, :class:`zoo.DataError` for images or
-    labels that do not suit. Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572, section 4.
+    Args:
+        model: A network that :func:`zoo.create` returned, or a :class:`zoo.attack.PixelModel`.
+        images: float B C H W in [0, 1], at the network's input size.
+        labels: int64 B: the true classes, or, with ``is_targeted``, the classes that the network should say.
+        epsilon: The size of the step, in units of [0, 1].
+        is_targeted: Whether ``labels`` are to be reached instead of avoided.
+        batch_size: Images per forward and backward pass.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The attacked images, in [0, 1].
+
+    Raises:
+        AttackError: The network passes no gradient to its input.
+        DataError: The images or labels do not suit the network.
+
+    Example:
+        >>> import zoo
+        >>> model, digits = zoo.create("resnet20.digits"), zoo.data.load("digits", "test")
+        >>> images, labels = digits.pixels[:8] / 255, digits.labels[:8]
+        >>> fooled = zoo.attack.fgsm(model, images, labels, epsilon=0.1)
+        >>> round(float((fooled - images).abs().max()), 4)
+        0.1
     """
     method = Method(name="fgsm")
     return perturb(model, images, labels, epsilon, method, is_targeted, batch_size, progress)
@@ -55,12 +74,40 @@ def pgd(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``steps`` of gradient ascent on the cross-entropy, each projected onto the ball of radius ``epsilon``.
+    """Projected gradient descent: steps along the gradient of the cross-entropy, each projected onto a ball.
 
-    Arguments as of :func:`fgsm`. ``norm`` ``l2`` bounds the Euclidean norm of an image's change, its
-    steps follow the gradient itself and not its sign. ``step_size`` is in pixel units, by default
-    2.5 epsilon / steps. The start is drawn uniformly from the ball by ``seed``, the same whatever the
-    batch size and device. Madry et al. 2017, arXiv 1706.06083, section 2.1.
+    Madry et al. 2017, arXiv 1706.06083, section 2.1. The random start is the same for every batch size and device.
+
+    Args:
+        model: A network that :func:`zoo.create` returned, or a :class:`zoo.attack.PixelModel`.
+        images: float B C H W in [0, 1], at the network's input size.
+        labels: int64 B: the true classes, or, with ``is_targeted``, the classes that the network should say.
+        epsilon: The radius of the ball about each image, in units of [0, 1].
+        norm: ``linf``, or ``l2`` for the Euclidean norm of an image's change. Steps of ``l2`` follow the gradient
+            itself, not its sign.
+        steps: The number of steps.
+        step_size: The size of a step. By default 2.5 epsilon / steps.
+        random_start: Whether to start at a random point of the ball instead of at the image.
+        seed: Decides the random start.
+        is_targeted: Whether ``labels`` are to be reached instead of avoided.
+        batch_size: Images per forward and backward pass.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The attacked images, in [0, 1].
+
+    Raises:
+        AttackError: The network passes no gradient to its input.
+        DataError: The images or labels do not suit the network.
+        SpecError: Another ``norm``, or settings that are not possible.
+
+    Example:
+        >>> import zoo
+        >>> model, digits = zoo.create("resnet20.digits"), zoo.data.load("digits", "test")
+        >>> images, labels = digits.pixels[:8] / 255, digits.labels[:8]
+        >>> fooled = zoo.attack.pgd(model, images, labels, epsilon=0.5, norm="l2", steps=5)
+        >>> bool(((fooled - images).flatten(1).norm(dim=1) < 0.501).all())
+        True
     """
     if norm not in get_args(Norm):
         raise SpecError(f"norm = {norm!r} is not one of {', '.join(get_args(Norm))}.")
@@ -71,9 +118,23 @@ def pgd(
 
 
 def random_sign(images: Tensor, epsilon: float, *, seed: int = 0) -> Tensor:
-    """``images`` with ``epsilon`` added to or taken from each value by lot, within [0, 1].
+    """Adds ``epsilon`` with a random sign to each value: as large a change as that of :func:`fgsm`, in no direction.
 
-    As large a change as FGSM's, without its direction: what it does to a network is no attack's merit.
+    Args:
+        images: float B C H W in [0, 1].
+        epsilon: The size of the change.
+        seed: Decides the signs.
+
+    Returns:
+        The changed images, in [0, 1].
+
+    Raises:
+        DataError: The images are not float B C H W in [0, 1].
+
+    Example:
+        >>> import torch, zoo
+        >>> zoo.attack.random_sign(torch.full((1, 1, 2, 2), 0.5), 0.25).sub(0.5).abs().unique()
+        tensor([0.2500])
     """
     _check(images, epsilon)
     method = Method(name="random_sign", seed=seed)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo import tensorfile
-from zoo.attack.victim import check_images
+from zoo.attack.pixel_model import check_images
 from zoo.errors import DataError
+from zoo.loading import safetensors_file
 from zoo.spec import Spec
 
 Shape = Literal["circle", "square"]
@@ -99,13 +99,31 @@ class Patch:
     def write(self, file: str | Path) -> str:
         """Writes a safetensors file that :func:`read_patch` reads; returns its sha256."""
         about = {"kind": KIND, "ranges": msgspec.to_builtins(self.ranges), "origin": msgspec.to_builtins(self.origin)}
-        return tensorfile.write({"pixels": self.pixels, "mask": self.mask}, Path(file), about)
+        return safetensors_file.write({"pixels": self.pixels, "mask": self.mask}, Path(file), about)
 
 
 def read_patch(file: str | Path) -> Patch:
-    """The patch that :meth:`Patch.write` wrote; raises :class:`zoo.DataError` for any other file."""
+    """Reads a patch that :meth:`Patch.write` wrote.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The patch.
+
+    Raises:
+        DataError: The file has no patch.
+        WeightsError: The file is not safetensors.
+
+    Example:
+        >>> import torch, zoo
+        >>> patch = zoo.attack.Patch(torch.ones(1, 4, 4), torch.ones(4, 4), zoo.attack.Ranges())
+        >>> _ = patch.write("patch.safetensors")
+        >>> zoo.attack.read_patch("patch.safetensors").pixels.shape
+        torch.Size([1, 4, 4])
+    """
     file = Path(file)
-    tensors, about = tensorfile.read(file), tensorfile.metadata(file)
+    tensors, about = safetensors_file.read(file), safetensors_file.metadata(file)
     try:
         if about["kind"] != KIND:
             raise ValueError(f"it holds {about['kind']!r}")
@@ -174,10 +192,29 @@ def apply(
     location: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """``images`` float B C H W in [0, 1] with ``patch`` put onto each, placed by lot within its ranges.
+    """Puts a patch onto each image, at a random place within its ranges.
 
-    ``scale``, ``rotation`` (+- degrees) and ``location`` replace what the patch was made for: see
-    :class:`Ranges`. ``seed`` decides the draws. A patch of one channel is repeated on images of three.
+    Args:
+        patch: The patch. One of a single channel is repeated on images of three.
+        images: float B C H W in [0, 1].
+        scale: Side of the patch as a share of the image's shorter side, or (least, most). By default the patch's.
+        rotation: Largest rotation in degrees. By default the patch's.
+        location: Where its centre is, (x, y) as shares of width and height. By default the patch's.
+        seed: Decides the random places.
+
+    Returns:
+        The changed images.
+
+    Raises:
+        DataError: The images are not float B C H W in [0, 1], or have another number of channels.
+        SpecError: A range is not possible.
+
+    Example:
+        >>> import torch, zoo
+        >>> patch = zoo.attack.Patch(torch.ones(1, 4, 4), torch.ones(4, 4), zoo.attack.Ranges())
+        >>> images = zoo.attack.apply(patch, torch.zeros(2, 3, 8, 8), scale=0.5, rotation=0, location=(0.5, 0.5))
+        >>> images.sum(dim=(1, 2, 3)) / 3
+        tensor([16., 16.])
     """
     check_images(images)
     channels = images.shape[1]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zoo.attack.gradient import perturb
 from zoo.attack.method import Method
+from zoo.attack.pixel_model import PixelModel, PixelTransform, under_attack
 from zoo.attack.robustness import answers
-from zoo.attack.victim import PixelModel, PixelTransform, under_attack
 from zoo.creation import info_of
 from zoo.errors import UnknownNameError
 

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from zoo import registry
-from zoo.catalogue import list_models
 from zoo.errors import UnknownNameError
+from zoo.registry.listing import list_models
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgb]?)", re.IGNORECASE)
 _DECIDED = {"name", "pretrained", "weights", "device", "dtype", "num_classes", "in_chans"}
@@ -20,17 +20,17 @@ def complete_name(context: click.Context, parameter: click.Parameter, incomplete
     plugin, slash, _ = incomplete.partition("/")
     pattern = f"{plugin}/*" if slash else "*"
     known = list_models(pattern, pretrained="." in incomplete)
-    known += [f"{row.name}/" for row in registry.load().collections if not slash]
+    known += [f"{row.name}/" for row in registry.current().collections if not slash]
     return [name for name in known if name.startswith(incomplete)]
 
 
 def complete_family(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    return [row.name for row in registry.load().plugins if row.name.startswith(incomplete)]
+    return [row.name for row in registry.current().plugins if row.name.startswith(incomplete)]
 
 
 def check_family(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A plugin's name; raises :class:`UnknownNameError` for any other."""
-    known = [row.name for row in registry.load().plugins] if value else []
+    known = [row.name for row in registry.current().plugins] if value else []
     if value and value not in known:
         raise UnknownNameError.of("family", value, known, hint=f"There are {', '.join(known) or 'none'}.")
     return value
@@ -48,7 +48,7 @@ def check_amount(context: click.Context, parameter: click.Parameter, value: str 
 
 def check_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A device that torch has here; by default what every command takes, a GPU if there is one."""
-    from zoo.processes import ALONE
+    from zoo.system.distributed import ALONE
 
     return str(ALONE.device(None)) if value is None else check_given_device(context, parameter, value)
 

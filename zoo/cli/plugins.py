@@ -4,10 +4,10 @@ from collections import Counter
 
 import click
 
-from zoo import importing, registry
+from zoo import registry
 from zoo.cli.options import check_family, complete_family, json_option
 from zoo.cli.output import print_json, print_table, show_traceback
-from zoo.registry import PluginRow
+from zoo.registry import PluginRow, import_guard
 
 
 @click.command()
@@ -22,8 +22,8 @@ def plugins(context: click.Context, name: str | None, as_json: bool) -> None:
     or set aside.
     """
     if name is not None:
-        importing.forget(name)
-    registered = registry.load()
+        import_guard.forget(name)
+    registered = registry.current()
     check_family(context, context.command.params[0], name)
     models, weights = Counter[PluginRow](), Counter[PluginRow]()
     for entry in registered.models(registered.collections):  # reads the manifests, so that a bad one shows

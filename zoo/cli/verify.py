@@ -8,7 +8,7 @@ import msgspec
 
 from zoo.cli.options import complete_name, json_option
 from zoo.cli.output import do_each, echo, note, only_answers, outcomes, print_json, size
-from zoo.verification import TIMEOUT
+from zoo.verify.worker import TIMEOUT
 
 
 @click.command()
@@ -37,10 +37,10 @@ def verify(
     Each in a process of its own, so that one that crashes fails alone. Without NAME, everything that is
     in the cache.
     """
-    from zoo import verification
+    from zoo.verify import worker
 
     def work(name: str) -> dict[str, Any]:
-        found = verification.verify(name, deep=deep, failures=failures, timeout=timeout)
+        found = worker.verify(name, deep=deep, failures=failures, timeout=timeout)
         if not as_json:
             said = f"logits within {found.difference:.2g} of its probe" if found.allowed else "it has no probe"
             known = "pinned" if found.pinned else "fetched"
@@ -50,7 +50,7 @@ def verify(
 
     if names and is_all:
         raise click.UsageError("Give names or --all, not both.")
-    names = names or (verification.names_in_reach() if is_all else verification.names_in_cache())
+    names = names or (worker.names_in_reach() if is_all else worker.names_in_cache())
     if not names:
         note("The cache holds no weights; zoo fetch NAME fetches some.")
     done, failed, code = do_each(names, work)
@@ -70,12 +70,14 @@ def probe(context: click.Context, manifests: tuple[Path, ...], as_json: bool) ->
 
     For those whose file lies beside the MANIFEST. Comments, order and everything else stay as they are.
     """
-    from zoo import probing
+    from zoo.verify import write_probes
 
     def work(name: str) -> dict[str, Any]:
         left: list[str] = []
         with only_answers():
-            taken = probing.reprobe(Path(name), told=lambda entry, is_here: None if is_here else left.append(entry))
+            taken = write_probes.reprobe(
+                Path(name), told=lambda entry, is_here: None if is_here else left.append(entry)
+            )
         if not as_json:
             others = f"; {len(left)} whose file is not here keep what they have" if left else ""
             echo(f"{name}: {len(taken)} probes taken{others}")

@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from torch import Tensor
 
-from zoo import arguments, counting, load, manifest, manifest_text, names, probe, registry, storage, tensorfile
+from zoo import loading, manifest, names, registry
 from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted
-from zoo.errors import FileFormatError, IntegrityError, WeightsError
-from zoo.manifest import Weights
-from zoo.registry import Found
+from zoo.errors import IntegrityError, WeightsError
+from zoo.evaluation import counting
+from zoo.loading import safetensors_file
+from zoo.manifest import Weights, editing
+from zoo.registry import Found, arguments
 from zoo.spec import KeyMap
+from zoo.system import storage
+from zoo.verify import probe
 
 if TYPE_CHECKING:
     from zoo.evaluation import Report
-    from zoo.hub.transfer import Progress
+    from zoo.hub.download import Progress
 
 
 class ConversionReport(msgspec.Struct, frozen=True):
@@ -98,7 +102,7 @@ def convert(
     """
     stated = stated or Stated()
     parsed = names.parse(name)
-    found = registry.load().find(str(parsed._replace(tag="")))
+    found = registry.current().find(str(parsed._replace(tag="")))
     tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(out.stem)
     maps = fitting.maps_of(found, key_map)
     _check_place(out, f"{found.model.name}.{tag}", overwrite)
@@ -107,7 +111,7 @@ def convert(
     else:
         place = Source(Path(source), Path(source).name)
     checkpoint = readers.read(place.path, Path(place.name).suffix, state=state)
-    _check_finite(checkpoint.tensors, place.name)
+    loading.require_finite(checkpoint.tensors, place.name)
     about = checkpoint.about
     if key_map is None and about.get("model"):
         maps = [fitting.AS_IS]
@@ -115,11 +119,11 @@ def convert(
     tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
     choice = choose(tried, found, about, stated, place.name, score)
     fitted = choice.fitted
-    _check_finite(fitted.tensors, place.name)
+    loading.require_finite(fitted.tensors, place.name)
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **about, **_describe(choice)}
     arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
-    digest = tensorfile.write(fitted.tensors, out, about)
+    digest = safetensors_file.write(fitted.tensors, out, about)
     entry = _enter(out, found, tag, digest, about)
     return ConversionReport(
         model=found.model.name,
@@ -170,12 +174,6 @@ def _check_place(out: Path, name: str, overwrite: bool) -> None:
             )
 
 
-def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise FileFormatError(f"{source}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
-
-
 def _describe(choice: Choice) -> dict[str, Any]:
     return {
         "model": choice.info.model.name,
@@ -210,7 +208,7 @@ def _tag_of(out: Path, arch: str) -> str:
 
 def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, Any]) -> Weights:
     """Writes the entry of ``out`` into the manifest beside it, with a probe of the loaded network."""
-    module, info = load.build_from(out, found.model)
+    module, info = loading.build_from(out, found.model)
     entry = Weights(
         file=out.name,
         arch=found.model.name,
@@ -227,7 +225,7 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
     )
     file = out.parent / "manifest.toml"
     text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
-    storage.replace(file, manifest_text.with_entry(text, entry, str(file)).encode())
+    storage.replace(file, editing.with_entry(text, entry, str(file)).encode())
     return entry
 
 

@@ -11,13 +11,14 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import load, probe
+from zoo import loading
 from zoo.convert.fitting import AS_IS, Fitted, refusal
 from zoo.data.classes import class_names
 from zoo.errors import SpecError, UnknownNameError, WeightsError
-from zoo.load import ModelInfo
+from zoo.loading import ModelInfo, Network
 from zoo.registry import Found
 from zoo.spec import Preprocess
+from zoo.verify import probe
 
 if TYPE_CHECKING:
     from zoo.evaluation import Report
@@ -82,7 +83,7 @@ class _Candidate:
         key_map = self.fitted.key_map
         try:
             known = msgspec.to_builtins(self._model.preprocess) | dict(key_map.preprocess)
-            assumed = load.for_channels(msgspec.convert(known, Preprocess), self.in_chans)
+            assumed = loading.for_channels(msgspec.convert(known, Preprocess), self.in_chans)
             values: dict[str, Any] = msgspec.to_builtins(assumed) | dict(about.get("preprocess", {}))
             for key, value in stated.preprocess.items():
                 is_repeated = key in ("mean", "std") and len(value) == 1
@@ -115,13 +116,13 @@ class _Candidate:
         except UnknownNameError:  # the model's own number is all there is to compare with
             return self.num_classes == self._model.num_classes
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         args = self.fitted.args
-        with load.skip_init():
-            module, _ = load.build(self._model, num_classes=self.num_classes, in_chans=self.in_chans, **args)
-        load.assign(module, self.fitted.tensors, self.fitted.key_map.name)
+        with loading.skip_init():
+            module, _ = loading.build(self._model, num_classes=self.num_classes, in_chans=self.in_chans, **args)
+        loading.assign(module, self.fitted.tensors, self.fitted.key_map.name)
         # Whose classes it knows is an assumption that no score should depend on.
-        module.zoo_info = self.info._replace(classes="")  # type: ignore[assignment]  # a value, not a submodule
+        module.zoo_info = self.info._replace(classes="")
         return module.eval()
 
     def logits(self) -> Tensor:
@@ -129,7 +130,7 @@ class _Candidate:
         return probe.outputs(self.network(), self._model_input(), seed=0, batch=2)["noise.logits"]
 
     def _model_input(self) -> Preprocess:
-        return load.for_channels(self._model.preprocess, self.in_chans)
+        return loading.for_channels(self._model.preprocess, self.in_chans)
 
     def is_built_alike(self, other: "_Candidate") -> bool:
         mine, others = self.fitted.tensors, other.fitted.tensors

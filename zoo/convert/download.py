@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from zoo import hub
 from zoo.errors import SpecError, WeightsError
-from zoo.hub.transfer import Progress
+from zoo.hub.download import Progress
 from zoo.manifest import Weights
 
 

@@ -8,7 +8,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from zoo import load
+from zoo import loading
 from zoo.errors import MissingExtraError, PluginError, SpecError, TensorMismatchError, UnknownNameError
 from zoo.registry import Found
 from zoo.spec import KeyMap, Model
@@ -167,16 +167,16 @@ def _change_input(fitted: Fitted, model: Model) -> None:
 
 def _account(fitted: Fitted, model: Model, source: object) -> None:
     """Every tensor of the network is there, of its shape, and no other."""
-    classes = 0 if fitted.is_trunk else load.classes_in(fitted.tensors, model.head) or model.num_classes
-    channels = load.channels_in(fitted.tensors, model.stem) or model.preprocess.input_size[0]
+    classes = 0 if fitted.is_trunk else loading.classes_in(fitted.tensors, model.head) or model.num_classes
+    channels = loading.channels_in(fitted.tensors, model.stem) or model.preprocess.input_size[0]
     fitted.num_classes, fitted.in_chans = classes, channels
     with torch.device("meta"):
-        module, _ = load.build(model, num_classes=classes, in_chans=channels, **fitted.args)
-    fitted.tensors = load.translate(model, module, fitted.tensors, source)
+        module, _ = loading.build(model, num_classes=classes, in_chans=channels, **fitted.args)
+    fitted.tensors = loading.translate(model, module, fitted.tensors, source)
     for key, expected in module.state_dict().items():
         _complete(fitted, key, expected)
     fitted.is_compared = True
-    load.check(module, fitted.tensors, source)
+    loading.check(module, fitted.tensors, source)
 
 
 def _complete(fitted: Fitted, key: str, expected: Tensor) -> None:

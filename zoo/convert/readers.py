@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from zoo import tensorfile
 from zoo.convert import torch_file
 from zoo.errors import FileFormatError, WeightsError
+from zoo.loading import safetensors_file
 
 
 class Checkpoint(msgspec.Struct):
@@ -47,7 +47,7 @@ def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
     if not file.is_file():
         raise WeightsError(f"{file}: no such file.")
     if suffix == ".safetensors":
-        return Checkpoint(tensorfile.read(file), tensorfile.metadata(file))
+        return Checkpoint(safetensors_file.read(file), safetensors_file.metadata(file))
     if suffix in (".h5", ".hdf5"):
         from zoo.convert import keras
 

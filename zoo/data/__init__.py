@@ -6,7 +6,7 @@ recipe may say) and ``zoo.data.classes`` (the names of classes) at no cost.
 
 from typing import TYPE_CHECKING
 
-from zoo import lazy
+from zoo.system import lazy
 
 if TYPE_CHECKING:
     from zoo.data.augment import Augment as Augment
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from zoo.data.augmentation import ResizedCrop as ResizedCrop
     from zoo.data.classes import class_names as class_names
     from zoo.data.fingerprint import Fingerprint as Fingerprint
-    from zoo.data.huggingface import from_huggingface as from_huggingface
+    from zoo.data.image_set import ImageSet as ImageSet
     from zoo.data.image_stream import ImageStream as ImageStream
-    from zoo.data.images import ImageSet as ImageSet
     from zoo.data.preprocess import Transform as Transform
-    from zoo.data.shard_writer import index_shards as index_shards
-    from zoo.data.shard_writer import write_shards as write_shards
-    from zoo.data.shards import from_shards as from_shards
+    from zoo.data.readers.huggingface import from_huggingface as from_huggingface
+    from zoo.data.readers.webdataset import from_shards as from_shards
+    from zoo.data.readers.webdataset_writer import index_shards as index_shards
+    from zoo.data.readers.webdataset_writer import write_shards as write_shards
     from zoo.data.sources import address as address
     from zoo.data.sources import load as load
     from zoo.data.sources import open_stream as open_stream
@@ -35,22 +35,22 @@ _HOMES = {
     "Augment": "augment",
     "Augmentation": "augmentation",
     "Fingerprint": "fingerprint",
-    "ImageSet": "images",
+    "ImageSet": "image_set",
     "ImageStream": "image_stream",
     "ResizedCrop": "augmentation",
     "Transform": "preprocess",
     "ZCA": "whitening",
     "address": "sources",
     "class_names": "classes",
-    "from_huggingface": "huggingface",
-    "from_shards": "shards",
+    "from_huggingface": "readers.huggingface",
+    "from_shards": "readers.webdataset",
     "hold_out": "stratify",
-    "index_shards": "shard_writer",
+    "index_shards": "readers.webdataset_writer",
     "load": "sources",
     "mean_and_std": "statistics",
     "open_stream": "sources",
     "splits": "sources",
-    "write_shards": "shard_writer",
+    "write_shards": "readers.webdataset_writer",
 }
 
 __all__ = list(_HOMES)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zoo.data import cifar10
+from zoo.data.readers import cifar10
 from zoo.errors import DataError, MissingExtraError
 from zoo.hub import cache, offline_switch
 

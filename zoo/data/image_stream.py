@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from zoo.data.decode import read_image
-from zoo.data.images import MAX_RESIDENT_BYTES, ImageSet
+from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.errors import DataError
 
 BUFFER = 8192

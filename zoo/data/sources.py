@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo import registry
-from zoo.data import caltech101, cifar10, digits, folder, huggingface, mnist, parquet, shards
 from zoo.data.download import download
 from zoo.data.download import folder as download_folder
+from zoo.data.image_set import ImageSet
 from zoo.data.image_stream import ImageStream
-from zoo.data.images import ImageSet
-from zoo.data.shard_files import place_at
+from zoo.data.readers import caltech101, cifar10, digits, folder, huggingface, mnist, parquet, webdataset
+from zoo.data.readers.remote_file import place_at
 from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
 from zoo.spec import DatasetSpec, Plugin
 
@@ -25,16 +25,31 @@ _LAYOUTS = {
 
 
 def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | None = None) -> ImageSet:
-    """The split ``split`` of a data set.
+    """Loads a split of a data set, by name or by path.
 
-    By name (``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``caltech101``, in full
-    ``caltech101:PER_CLASS:DRAW``, or one that a plugin brings, also as ``plugin/name``): from the folder
-    ``root``, then from the folder ZOO_DATA, then downloaded. By path (a ``Path``, or a text that is no
-    such name): a folder of images (``zoo.data.folder``) or parquet, a file or a folder
-    (``zoo.data.parquet``). What :func:`open_stream` opens is read once.
+    Names are ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``caltech101`` (in full
+    ``caltech101:PER_CLASS:DRAW``), and those that plugins bring. A data set with a name is looked for in ``root``,
+    then in the folder ``ZOO_DATA``, and then downloaded. A path is a folder of images (``zoo.data.readers.folder``)
+    or a parquet file or folder (``zoo.data.readers.parquet``). What :func:`open_stream` opens is read once.
 
-    Raises :class:`UnknownNameError`, and :class:`DataError` naming the file where it is missing,
-    damaged or not what was asked for.
+    Args:
+        name_or_path: The name or the path. A string that is not a name is a path.
+        split: The split.
+        root: The folder to look in first.
+
+    Returns:
+        The labelled images.
+
+    Raises:
+        UnknownNameError: There is no data set of this name; the nearest are suggested.
+        AmbiguousNameError: Several plugins bring a data set of this name.
+        DataError: A file is missing or damaged, or there is no such split.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> len(digits), tuple(digits.pixels.shape)
+        (360, (360, 1, 8, 8))
     """
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
@@ -61,7 +76,21 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
 
 
 def address(name_or_path: str | Path) -> str:
-    """What :func:`load` takes for the same set in any working directory: a path becomes absolute."""
+    """What :func:`load` accepts for the same data set in any working directory: a path becomes absolute.
+
+    Args:
+        name_or_path: The name or the path.
+
+    Returns:
+        The name as it is, or the absolute path.
+
+    Example:
+        >>> import zoo
+        >>> zoo.data.address("digits")
+        'digits'
+        >>> zoo.data.address("./photos").startswith("/")
+        True
+    """
     text = str(name_or_path)
     if isinstance(name_or_path, str):
         is_named = text in BUILT_IN or caltech101.is_name(text) or _find_spec(text) is not None
@@ -71,7 +100,19 @@ def address(name_or_path: str | Path) -> str:
 
 
 def splits(name_or_path: str | Path) -> list[str]:
-    """The splits of a data set, as far as its name or its folder tells; [] where it has none, or is elsewhere."""
+    """The splits of a data set, as far as its name or its folder says.
+
+    Args:
+        name_or_path: The name or the path.
+
+    Returns:
+        The splits; none if it has no splits or is not on this machine.
+
+    Example:
+        >>> import zoo
+        >>> zoo.data.splits("digits")
+        ['train', 'test']
+    """
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return ["train", "test"]
@@ -80,24 +121,41 @@ def splits(name_or_path: str | Path) -> list[str]:
     path = Path(name_or_path).expanduser()
     if not path.is_dir():
         return []
-    if shards.is_there(path):
-        return list(shards.read_info(place_at(path)).splits)
+    if webdataset.is_there(path):
+        return list(webdataset.read_info(place_at(path)).splits)
     return parquet.splits_of(path) or folder.splits_of(path)
 
 
 def open_stream(address: str | Path, split: str = "train") -> ImageStream | None:
-    """The split of a set that is read shard by shard; None where ``address`` names no such set.
+    """Opens a split of a data set that is read shard by shard.
 
-    ``hf:NAME`` or ``hf:NAME:CONFIG`` for Hugging Face `datasets` (``zoo.data.huggingface``); a folder of
-    .tar shards, or their address (``https://``, ``s3://``, ``hf://``, ...; ``zoo.data.shards``).
+    Args:
+        address: ``hf:NAME`` or ``hf:NAME:CONFIG`` for Hugging Face ``datasets``, a folder of .tar shards, or their
+            address (``https://``, ``s3://``, ``hf://``, ...).
+        split: The split.
+
+    Returns:
+        The stream; None if ``address`` is a data set of another kind.
+
+    Raises:
+        DataError: The shards cannot be read, or there is no such split.
+        MissingExtraError: A library is missing: ``pip install 'zoo-vision[stream]'``.
+
+    Example:
+        >>> import zoo
+        >>> shards = zoo.data.write_shards(zoo.data.load("digits", "test"), "shards").parent
+        >>> zoo.data.open_stream(shards, "test").channels
+        1
+        >>> zoo.data.open_stream("digits") is None
+        True
     """
     if isinstance(address, str):
         if "://" in address:
-            return shards.open_shards(address, split)
+            return webdataset.open_shards(address, split)
         if address.startswith(huggingface.PREFIX):
             return huggingface.open_dataset(address, split)
     folder = Path(address).expanduser()
-    return shards.open_shards(folder, split) if folder.is_dir() and shards.is_there(folder) else None
+    return webdataset.open_shards(folder, split) if folder.is_dir() and webdataset.is_there(folder) else None
 
 
 def _places(root: Path | str | None) -> list[Path]:
@@ -134,7 +192,7 @@ def _read(name: str, place: Path, split: str) -> ImageSet | None:
 
 def _specs() -> Iterator[tuple[Plugin, DatasetSpec]]:
     """The data sets that usable plugins bring."""
-    for row in registry.load().plugins:
+    for row in registry.current().plugins:
         if row.plugin is not None and row.status in ("ok", "slow"):
             for spec in row.plugin.datasets:
                 yield row.plugin, spec

@@ -5,15 +5,31 @@ import hashlib
 import torch
 from torch import Tensor
 
-from zoo.data.images import ImageSet
+from zoo.data.image_set import ImageSet
 from zoo.errors import DataError
 
 
 def hold_out(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """``images`` without ``count`` of them, and these as the split ``validation``.
+    """Holds out some of the images, in proportion to the classes.
 
-    Each class gives its share of ``count``, rounded so that the sum is exact. Which images depends
-    on the labels and on ``seed`` alone.
+    Which images are held out depends on the labels and on ``seed`` alone.
+
+    Args:
+        images: The images.
+        count: How many to hold out.
+        seed: Decides which.
+
+    Returns:
+        The other images, and those held out as the split ``validation``.
+
+    Raises:
+        DataError: ``count`` leaves no images on one side.
+
+    Example:
+        >>> import zoo
+        >>> rest, held_out = zoo.data.hold_out(zoo.data.load("digits"), 100, seed=0)
+        >>> len(rest), len(held_out)
+        (1337, 100)
     """
     rest, chosen = stratify(images.labels, count, f"hold out {seed}")
     return images.subset(rest, images.split), images.subset(chosen, "validation")

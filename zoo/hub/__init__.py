@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache, usage
+from zoo.hub import cache, guard, in_use
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
-    from zoo.hub.transfer import Arrival, Progress, Source
+    from zoo.hub.download import Arrival, Progress, Source
 
-__all__ = ["cached", "fetch", "offline_switch", "require_network", "use", "verify"]
+__all__ = ["fetch", "offline_switch", "require_network", "use"]
 
 
 def fetch(
@@ -37,7 +37,7 @@ def fetch(
     Raises UnpinnedError, IntegrityError where a source served other bytes and none the right ones,
     OfflineError where the network is off, MissingExtraError, and HubError with every source's reason.
     """
-    _check_path(weights)
+    cache.check_path(weights)
     if not (weights.sha256 or allow_unpinned):
         raise UnpinnedError(
             f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
@@ -45,78 +45,22 @@ def fetch(
             "whatever its hub serves now, unverified. After that, its name means that file.",
         )
     is_found_by_name = bool(weights.sha256) or source is None
-    file = cached(weights) if is_found_by_name else None
+    file = cache.find(weights) if is_found_by_name else None
     if file is None:
-        with cache.explained(), cache.lock(cache.key_of(weights)):
-            file = cached(weights) if is_found_by_name else None  # another process may have been faster
+        with guard.explained(), guard.lock(cache.key_of(weights)):
+            file = cache.find(weights) if is_found_by_name else None  # another process may have been faster
             file = file or _obtain(weights, source, progress)
-    usage.touch(file)
+    in_use.touch(file)
     return file
 
 
 def use(weights: Weights) -> Path:
     """As :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
     while True:
-        file = cached(weights) or fetch(weights)
-        usage.hold(file)
+        file = cache.find(weights) or fetch(weights)
+        in_use.hold(file)
         if file.exists():  # it was not removed between the two
             return file
-
-
-def cached(weights: Weights) -> Path | None:
-    """The verified file of ``weights`` in the cache, or None.
-
-    Costs a stat, and reads the file only where that stat is not the one of the file once hashed.
-    An unpinned entry is found as it was when it was last fetched.
-    """
-    try:
-        file, expected = _kept(weights)
-        return file if cache.sha256_of(file) == expected else None
-    except (OSError, HubError):
-        return None
-
-
-def verify(weights: Weights, *, deep: bool = False) -> None:
-    """Raises IntegrityError where the cached file is not what was once verified, HubError where there is none.
-
-    ``deep`` reads the whole file, and so also finds damage that leaves its size and times as they were.
-    """
-    file, expected = _kept(weights)
-    try:
-        got = cache.sha256_of(file, deep=deep)
-    except FileNotFoundError:
-        raise _not_fetched(weights) from None
-    except OSError as error:
-        raise HubError(f"{file} cannot be read: {error.strerror or error}") from None
-    if got != expected:
-        raise IntegrityError(
-            f"{weights.name} is damaged in the cache: {file} has sha256 {got}, expected {expected}.",
-            hint=f"zoo fetch {weights.name} moves it to quarantine and fetches it again.",
-        )
-
-
-def _kept(weights: Weights) -> tuple[Path, str]:
-    """Where the cache would keep ``weights``, and the sha256 it should have there."""
-    _check_path(weights)
-    if weights.sha256:
-        return cache.file_of(weights, weights.sha256), weights.sha256
-    note = cache.recall(weights)
-    if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
-        raise _not_fetched(weights)
-    return cache.file_of(weights, note.sha256), note.sha256
-
-
-def _check_path(weights: Weights) -> None:
-    """Raises HubError for what no file can be called; manifests cannot hold it, other makers of entries can."""
-    try:
-        (weights.hub + weights.path).encode()
-    except UnicodeEncodeError:
-        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} can be no file's name.") from None
-
-
-def _not_fetched(weights: Weights) -> HubError:
-    allow = "" if weights.sha256 else " --allow-unpinned"
-    return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}{allow}")
 
 
 def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
@@ -125,9 +69,9 @@ def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -
 
     failures: list[tuple[str, ZooError]] = []
     try:
-        verify(weights)
+        cache.verify(weights)
     except IntegrityError as error:
-        file, expected = _kept(weights)
+        file, expected = cache.place_of(weights)
         if (got := cache.sha256_of(file)) == expected:  # another process has just fetched it again
             return file
         cache.quarantine(file, expected, got)
@@ -154,10 +98,10 @@ def _ways(
     weights: Weights, source: str | None, progress: "Progress | None"
 ) -> Iterator[tuple[str, Callable[[], "Arrival"]]]:
     """The sources to try, in order: a name, and what brings the bytes from there."""
-    from zoo.hub import huggingface, transfer
+    from zoo.hub import download, huggingface
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
-        yield "Hugging Face's cache", partial(transfer.adopt, held.path, weights, held.sha256)
+        yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256)
     mirrors = [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
     # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
     ordered = [*mirrors, weights.hub] if weights.sha256 else [weights.hub, *mirrors]
@@ -178,11 +122,11 @@ def _source_at(text: str) -> "Source":
 
 
 def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":
-    from zoo.hub import transfer
+    from zoo.hub import download
 
     if not place.is_local and (switch := offline_switch()):
         raise OfflineError(f"not asked, because the network is off ({switch}={os.environ[switch]})")
-    return transfer.receive(place, weights, progress)
+    return download.receive(place, weights, progress)
 
 
 def offline_switch() -> str:

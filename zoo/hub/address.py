@@ -16,7 +16,7 @@ import msgspec
 
 from zoo.errors import HubError, MissingExtraError
 from zoo.hub import web
-from zoo.hub.transfer import PassingError, Source, Stream, stream_of, time_limit
+from zoo.hub.download import PassingError, Source, Stream, stream_of, time_limit
 from zoo.manifest import Weights
 
 _EXTRAS = {"s3": "zoo-vision[s3]", "s3a": "zoo-vision[s3]"}

@@ -5,31 +5,29 @@
     $ZOO_CACHE                  or $XDG_CACHE_HOME/zoo, or ~/.cache/zoo
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
     │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
-    │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.usage`
+    │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.in_use`
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
-    ├── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.importing`
+    ├── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.registry.import_guard`
     └── unpinned/<identity>.json            which bytes an entry without a sha256 turned out to be
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing
-permission), never a source's: :func:`explained` turns it into a HubError that says what is needed.
+permission), never a source's: :func:`zoo.hub.guard.explained` turns it into a HubError that says what is needed.
 """
 
-import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO
 
 import msgspec
 
-from zoo import storage
-from zoo.errors import HubError
+from zoo.errors import HubError, IntegrityError
 from zoo.manifest import Weights
+from zoo.system import storage
 
 CHUNK = 1 << 16
 """Bytes read and written at a time. What is written in larger pieces lies in larger pages of the
@@ -191,33 +189,6 @@ def quarantine(file: Path, expected: str, got: str) -> Path:
     return aside
 
 
-@contextmanager
-def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
-    """Held by one thread of one process at a time; the system frees it when the process dies.
-
-    It saves work: nothing may be wrong without it, since some file systems only pretend to lock. One that
-    cannot be had is done without. Yields whether it is held, which only those who do not ``wait`` need to ask.
-    """
-    from filelock import FileLock, Timeout
-
-    file = root() / "locks" / f"{key}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(file).acquire(blocking=wait)
-    except Timeout:
-        held = None
-    except (OSError, NotImplementedError):  # another user's, or a file system without locks
-        if not wait:
-            raise
-        yield True
-        return
-    if held is None:
-        yield False
-        return
-    with held:
-        yield True
-
-
 # ---- unpinned entries -----------------------------------------------------------------------------
 
 
@@ -234,32 +205,60 @@ def recall(weights: Weights) -> Note | None:
         return None
 
 
-# ---- the cache's own trouble ------------------------------------------------------------------------
+# ---- is it here ------------------------------------------------------------------------------------
 
 
-def require_space(wanted: int, what: str) -> None:
-    """Refuses at once what cannot fit: ``wanted`` bytes are still to come."""
-    from shutil import disk_usage
+def find(weights: Weights) -> Path | None:
+    """The verified file of ``weights`` in the cache, or None.
 
-    usage = disk_usage(root())
-    if usage.total and wanted > usage.free:
-        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} bytes more, {usage.free:,} are free")
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turns an OSError of the cache into a HubError that says what is needed."""
+    Costs a stat, and reads the file only where that stat is not the one of the file once hashed.
+    An unpinned entry is found as it was when it was last fetched.
+    """
     try:
-        yield
+        file, expected = place_of(weights)
+        return file if sha256_of(file) == expected else None
+    except (OSError, HubError):
+        return None
+
+
+def verify(weights: Weights, *, deep: bool = False) -> None:
+    """Raises IntegrityError where the cached file is not what was once verified, HubError where there is none.
+
+    ``deep`` reads the whole file, and so also finds damage that leaves its size and times as they were.
+    """
+    file, expected = place_of(weights)
+    try:
+        got = sha256_of(file, deep=deep)
+    except FileNotFoundError:
+        raise _not_fetched(weights) from None
     except OSError as error:
-        move = "set ZOO_CACHE to a folder"
-        reason = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message, hint = "is full", f"Free some space there, or {move} on a larger disk."
-        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            message, hint = "cannot be written", f"Give yourself write permission there, or {move} that is yours."
-        elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            message, hint = "is not laid out as a cache", f"Move what is in the way, or {move} that is empty."
-        else:
-            message, hint = "cannot be used", f"Look at that disk, or {move} on another one."
-        raise HubError(f"The cache {root()} {message}: {reason}", hint=hint) from error
+        raise HubError(f"{file} cannot be read: {error.strerror or error}") from None
+    if got != expected:
+        raise IntegrityError(
+            f"{weights.name} is damaged in the cache: {file} has sha256 {got}, expected {expected}.",
+            hint=f"zoo fetch {weights.name} moves it to quarantine and fetches it again.",
+        )
+
+
+def place_of(weights: Weights) -> tuple[Path, str]:
+    """Where the cache would keep ``weights``, and the sha256 it should have there."""
+    check_path(weights)
+    if weights.sha256:
+        return file_of(weights, weights.sha256), weights.sha256
+    note = recall(weights)
+    if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
+        raise _not_fetched(weights)
+    return file_of(weights, note.sha256), note.sha256
+
+
+def check_path(weights: Weights) -> None:
+    """Raises HubError for what no file can be called; manifests cannot hold it, other makers of entries can."""
+    try:
+        (weights.hub + weights.path).encode()
+    except UnicodeEncodeError:
+        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} can be no file's name.") from None
+
+
+def _not_fetched(weights: Weights) -> HubError:
+    allow = "" if weights.sha256 else " --allow-unpinned"
+    return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}{allow}")

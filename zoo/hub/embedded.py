@@ -9,7 +9,7 @@ import msgspec
 
 from zoo import registry
 from zoo.errors import HubError
-from zoo.hub.transfer import Stream, stream_of
+from zoo.hub.download import Stream, stream_of
 from zoo.manifest import Weights
 
 
@@ -37,7 +37,7 @@ def _folder_of(package: str) -> Any:
     A manifest names the package, and must not be able to have just any module imported.
     """
     top, *below = package.split(".")
-    brought = {name for row in registry.load().plugins for name in row.packages}
+    brought = {name for row in registry.current().plugins for name in row.packages}
     spec = find_spec(top) if top in brought else None
     reader = getattr(spec and spec.loader, "get_resource_reader", None)
     found = reader(top) if reader else None  # None for a module that is not a package

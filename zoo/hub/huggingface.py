@@ -12,7 +12,7 @@ import msgspec
 
 from zoo.errors import HubError
 from zoo.hub import web
-from zoo.hub.transfer import Stream
+from zoo.hub.download import Stream
 from zoo.manifest import Weights
 
 

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo import storage
 from zoo.hub.cache import hash_of, root
+from zoo.system import storage
 
 _GONE = 3600
 """Seconds without a byte after which a process of another machine is taken to have ended."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 from zoo.errors import HubError
-from zoo.hub.transfer import PassingError, Stream, time_limit
+from zoo.hub.download import PassingError, Stream, time_limit
 
 if TYPE_CHECKING:
     from zoo.hub.deadline import Response

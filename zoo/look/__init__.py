@@ -15,31 +15,32 @@ comes back as it was. Each function returns a :class:`zoo.look.result.Look`: ten
 
 from typing import TYPE_CHECKING
 
-from zoo import lazy
+from zoo.system import lazy
 
 if TYPE_CHECKING:
     from zoo.look.attribution import attribute
     from zoo.look.deconvnet import deconv, project
-    from zoo.look.first_layer import diagnose, filters
+    from zoo.look.diagnosis import diagnose
+    from zoo.look.first_layer import filters
+    from zoo.look.invariance_curves import invariance
     from zoo.look.maps import before_and_after, features
     from zoo.look.maximization import maximize
     from zoo.look.network import layers
     from zoo.look.receptive import receptive_field
     from zoo.look.similarity import representations, whitening
-    from zoo.look.strongest import patches
-    from zoo.look.transformed import invariance
+    from zoo.look.top_patches import patches
 
 _HOMES = {
     "attribute": "zoo.look.attribution",
     "before_and_after": "zoo.look.maps",
     "deconv": "zoo.look.deconvnet",
-    "diagnose": "zoo.look.first_layer",
+    "diagnose": "zoo.look.diagnosis",
     "features": "zoo.look.maps",
     "filters": "zoo.look.first_layer",
-    "invariance": "zoo.look.transformed",
+    "invariance": "zoo.look.invariance_curves",
     "layers": "zoo.look.network",
     "maximize": "zoo.look.maximization",
-    "patches": "zoo.look.strongest",
+    "patches": "zoo.look.top_patches",
     "project": "zoo.look.deconvnet",
     "receptive_field": "zoo.look.receptive",
     "representations": "zoo.look.similarity",

@@ -18,7 +18,7 @@ from zoo.look.gradients import BY_CAPTUM, BY_GRADIENT, enlarged, occlusion
 from zoo.look.maps import show
 from zoo.look.network import Picture, as_input, as_pixels, name_of, opened, submodule, titles_of
 from zoo.look.result import Look, new_figure
-from zoo.look.strongest import Progress
+from zoo.look.top_patches import Progress
 from zoo.look.units import check_channel
 
 if TYPE_CHECKING:
@@ -116,17 +116,41 @@ def attribute(
     progress: Progress | None = None,
     **args: Any,
 ) -> Attribution:
-    """Which pixels of ``image``, or of each of a batch, speak for ``target``, by default the class of highest logit.
+    """Which pixels of an image speak for a class.
 
-    ``method``: ``occlusion`` (Zeiler and Fergus 2013: a square of ``window`` pixels and value ``fill``, 0 is the mean
-    image, every ``stride`` pixels; ``batch_size`` covered images at a time), ``grad_cam`` (Selvaraju et al. 2016, at
-    ``layer``, the last default layer with maps), ``gradient`` (Simonyan et al. 2013), ``input_x_gradient``,
-    ``guided_backprop`` (Springenberg et al. 2014), ``guided_grad_cam``; with captum also ``integrated_gradients``
-    (``samples`` steps from the mean image) and ``smooth_grad`` (``samples`` draws of Gaussian ``noise`` in units of
-    the normalised input, by ``seed``).
+    The methods are ``occlusion`` (Zeiler and Fergus 2013), ``grad_cam`` (Selvaraju et al. 2016), ``gradient`` (Simonyan
+    et al. 2013), ``input_x_gradient``, ``guided_backprop`` (Springenberg et al. 2014) and ``guided_grad_cam``; with
+    captum also ``integrated_gradients`` (from the mean image) and ``smooth_grad``.
 
-    Raises :class:`zoo.UnknownNameError` for an unknown method, layer or class, :class:`zoo.WeightsError` where a
-    network has no classes, no maps or no gradient, :class:`zoo.MissingExtraError` without captum.
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        image: A file, a Pillow image, or the network's input as a tensor, C H W or B C H W.
+        method: The method.
+        target: The class, or one for each image. By default the class with the largest logit.
+        layer: The layer of Grad-CAM. By default the last default layer with maps.
+        window: Side in pixels of the square that ``occlusion`` covers.
+        stride: Pixels between two squares.
+        fill: Value of the square in the normalised input; 0 is the mean image.
+        samples: Steps of ``integrated_gradients``, or draws of ``smooth_grad``.
+        noise: Standard deviation of the noise of ``smooth_grad``, in units of the normalised input.
+        seed: Decides the noise.
+        batch_size: Covered images per forward pass.
+        progress: Called with (covered images done, in all).
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        A score for each pixel, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such method, layer or class.
+        WeightsError: The network has no classes, no maps or no gradient.
+        MissingExtraError: The method needs captum, which is not installed.
+
+    Example:
+        >>> import zoo
+        >>> image = zoo.data.load("digits", "test").image(0)
+        >>> zoo.look.attribute("resnet20.digits", image, "gradient").method
+        'gradient'
     """
     if method not in METHODS:
         raise UnknownNameError.of("method", method, METHODS, hint=f"There are {', '.join(METHODS)}.")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from zoo.errors import MissingExtraError, SpecError, WeightsError
 from zoo.look.network import name_of, submodule
 from zoo.look.rectifiers import Guided, Rectifiers
-from zoo.look.strongest import Progress
+from zoo.look.top_patches import Progress
 from zoo.look.units import downward
 
 

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from zoo.creation import create_trained, info_of, preprocess
+from zoo.creation import as_network, info_of, preprocess
 from zoo.data.classes import class_names
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
-from zoo.memory import keep_freed_memory
+from zoo.loading import Network
+from zoo.system.malloc import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor
 """An image: a file, a Pillow image, or a tensor that is already the network's input, C H W or B C H W."""
@@ -34,13 +35,13 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[nn.Module]:
+def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[Network]:
     """``model``, trained if it is named, on ``device``, :func:`~zoo.evaluation.frozen` while it is looked at.
 
     ``args`` are those of :func:`zoo.creation.create_trained`.
     """
     keep_freed_memory()
-    network = create_trained(model, **args) if isinstance(model, str) else model
+    network = as_network(model, **args)
     if device is not None:
         network.to(device)
     with frozen(network):
@@ -99,9 +100,24 @@ def blank(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def layers(model: str | nn.Module, **args: Any) -> tuple[Layer, ...]:
-    """All submodules that put out one tensor, in the order in which they first finish.
+    """The submodules of a network that return one tensor, in the order in which they first finish.
 
-    Found by running the network once, so that only what takes part is listed.
+    The network is run once, and only what took part is listed.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Name, kind and output shape of each.
+
+    Raises:
+        UnknownNameError: There is no such model.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.layers("resnet20.digits")[0]
+        Layer(name='conv1', kind='Conv2d', shape=(16, 8, 8), calls=1)
     """
     found: dict[str, Layer] = {}
     with opened(model, **args) as network, ExitStack() as stack, torch.no_grad():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from zoo.look import reach_rules
+from zoo.look import receptive_rules
 from zoo.look.network import blank, opened
 from zoo.look.units import Run, chosen_layer, maps_of, reached
 
@@ -65,9 +65,24 @@ class ReceptiveField:
 def receptive_field(
     model: str | nn.Module, layer: str | None = None, *, size: tuple[int, int] | None = None, **args: Any
 ) -> ReceptiveField:
-    """What the units of ``layer`` (the last default layer) see of an image of ``size`` (H, W), or the network's own.
+    """Which pixels the units of a layer depend on.
 
-    Raises :class:`zoo.UnknownNameError` for a layer that there is not.
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        layer: The layer's name. By default the last default layer.
+        size: Height and width of the image. By default those of the network's input.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        A box of pixels for each unit, and the operations for which it may be too large.
+
+    Raises:
+        UnknownNameError: There is no such layer.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.receptive_field("resnet20.digits", "conv1", size=(16, 16)).box(0, 8, 8)
+        (7, 7, 10, 10)
     """
     with opened(model, **args) as network:
         layer = chosen_layer(network, layer)
@@ -166,11 +181,11 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         named = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
         packet = func.overloadpacket
         shape = outputs[0].shape if isinstance(outputs[0], Tensor) else ()
-        if packet in reach_rules.FRESH:
+        if packet in receptive_rules.FRESH:
             return [_nothing(new) for new in outputs]
-        if torch.Tag.pointwise in func.tags or packet in reach_rules.POINTWISE:
+        if torch.Tag.pointwise in func.tags or packet in receptive_rules.POINTWISE:
             return [self._union(tensors, outputs[0])]
-        rule = reach_rules.RULES.get(packet)
+        rule = receptive_rules.RULES.get(packet)
         indices = [named.get(name) for name in ("index", "indices")]
         data_dependent = any(
             tensor in self._of and self.of(tensor).down.max() > NOTHING
@@ -184,7 +199,7 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
                 # Beside values, the places where they were found depend on the same.
                 same = [reaches[0] for new in outputs[1:] if isinstance(new, Tensor) and new.shape == shape]
                 return reaches if len(reaches) > 1 else [*reaches, *same]
-        if packet in reach_rules.MOVING and not data_dependent:
+        if packet in receptive_rules.MOVING and not data_dependent:
             found = self._move(func, args, kwargs)
             return found if isinstance(found, list) else [found]
         self.coarse.add(str(packet).removeprefix("aten."))
@@ -215,7 +230,7 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
                 return self.of(value)[number] if is_number else value
 
             moved_args, moved_kwargs = torch.utils._pytree.tree_map(swap, (args, kwargs))
-            is_view = func.overloadpacket in reach_rules.VIEWS  # which memory may lie otherwise than the tensor's own
+            is_view = func.overloadpacket in receptive_rules.VIEWS  # memory may lie otherwise than the tensor's
             return moved_args[0].reshape(moved_args[1]) if is_view else func(*moved_args, **moved_kwargs)
 
         sides = [side(number) for number in range(4)]

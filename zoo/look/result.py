@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from zoo import storage, tensorfile
 from zoo.errors import DataError, MissingExtraError
+from zoo.loading import safetensors_file
+from zoo.system import storage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ class Look(ABC):
         """
         file = Path(file)
         if file.suffix == ".safetensors":
-            tensorfile.write(self.tensors(), file, {"caption": self.caption})
+            safetensors_file.write(self.tensors(), file, {"caption": self.caption})
         elif file.suffix == ".json":
             storage.replace(file, _json({"caption": self.caption, **self.facts()}))
         elif file.suffix in DRAWN:

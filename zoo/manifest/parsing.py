@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from zoo import toml
 from zoo.errors import ManifestError
 from zoo.manifest.schema import Score, Weights
 from zoo.names import is_arch, is_part
 from zoo.spec import Preprocess
+from zoo.system import toml
 
 LARGEST = 1 << 24
 """Bytes: room for 30,000 entries with their probes. Values take many times the memory of their text."""

@@ -87,7 +87,7 @@ class Probe(Entry, frozen=True):
     ``zoo-probe-<seed>`` as uint8 pixels, B C H W, over 255, normalised by mean and std. The other is
     ``image``, a photograph, prepared as ``preprocess`` says. ``logits`` holds the first values of each
     image's output, ``norms`` the Euclidean norm of its features (``forward_features``).
-    ``tolerance`` overrides, by dtype or ``device/dtype``, what ``zoo.probe`` allows; a number is an ``atol``.
+    ``tolerance`` overrides, by dtype or ``device/dtype``, what ``zoo.verify.probe`` allows; a number is an ``atol``.
     """
 
     logits: tuple[tuple[float, ...], ...]

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from zoo.interval import wilson
+from zoo.evaluation.interval import wilson
 from zoo.manifest import Score, Weights
 from zoo.publishing.source import Run
 from zoo.spec import Model

@@ -14,12 +14,12 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from zoo import storage
 from zoo.errors import HubError, MissingExtraError, SpecError
 from zoo.hub import address, huggingface, web
 from zoo.hub.cache import hash_of
 from zoo.hub.deadline import within
-from zoo.hub.transfer import time_limit
+from zoo.hub.download import time_limit
+from zoo.system import storage
 
 T = TypeVar("T")
 

@@ -84,7 +84,7 @@ def _is_path(text: str) -> bool:
 
 def _is_path_in_command(text: str) -> bool:
     """``runs/NAME`` is where the documentation writes, ``plugin/NAME`` a model."""
-    return text.partition("/")[0] not in {"runs", *(row.name for row in registry.load().plugins)}
+    return text.partition("/")[0] not in {"runs", *(row.name for row in registry.current().plugins)}
 
 
 def _last_part(text: str) -> str:

@@ -9,15 +9,18 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import counting, hooks, load, manifest, names, probe, registry, tensorfile
-from zoo.errors import FileFormatError, ProbeError, SpecError, WeightsError, ZooError
-from zoo.evaluation import Report
+from zoo import loading, manifest, names, registry
+from zoo.errors import ProbeError, SpecError, WeightsError, ZooError
+from zoo.evaluation import Report, counting
+from zoo.evaluation.by_name import evaluate
+from zoo.loading import safetensors_file
 from zoo.manifest import License, Score, Weights
 from zoo.publishing import card, timm_form
 from zoo.publishing.privacy import without_paths
 from zoo.publishing.source import WEIGHTS, Run, Source, held_out, read
 from zoo.registry import Found
 from zoo.spec import Model
+from zoo.verify import probe
 
 MEASURED = "measured by zoo evaluate"
 
@@ -53,15 +56,15 @@ def prepare(
     parsed = names.parse(name)
     if not parsed.tag:
         raise SpecError(f"{name!r} has no tag: weights are published as arch.tag.", hint=f"Say --as {name}.TAG")
-    found = registry.load().find(str(parsed._replace(tag="")))
+    found = registry.current().find(str(parsed._replace(tag="")))
     given = read(source, found.model)
     weights = folder / WEIGHTS
-    sha256 = tensorfile.write(_stored(tensorfile.read(given.file), dtype, given.file), weights, given.about)
-    module, info = load.build_from(weights, found.model)
-    module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
+    sha256 = safetensors_file.write(_stored(safetensors_file.read(given.file), dtype, given.file), weights, given.about)
+    module, info = loading.build_from(weights, found.model)
+    module.zoo_info = info
     scores = held_out(given) if dtype is None else {}  # what the run measured was in full precision
     for data, split in evaluate_on:
-        report = hooks.evaluate(module, data, split, progress=progress)
+        report = evaluate(module, data, split, progress=progress)
         dataset = str(without_paths(report.dataset))
         scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
     try:
@@ -84,7 +87,7 @@ def prepare(
         epochs=_epochs(given, found.model),
         preprocess=info.preprocess,
         args=given.about.get("args", {}),
-        distribution=registry.load().distribution_of(found.model),
+        distribution=registry.current().distribution_of(found.model),
         scores=scores,
         probe=taken,
     )
@@ -94,15 +97,12 @@ def prepare(
 
 
 def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[str, Tensor]:
-    bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise FileFormatError(f"{file}: {len(bad)} tensors hold what is no number: {', '.join(bad[:5])}.")
+    loading.require_finite(tensors, file)
     if dtype is None:
         return tensors
     kind = getattr(torch, dtype)
     stored = {key: value.to(kind) if _is_large(value) else value for key, value in tensors.items()}
-    lost = [key for key, tensor in stored.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if lost:
+    if lost := loading.not_finite(stored):
         raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Leave --dtype out.")
     return stored
 
@@ -144,7 +144,7 @@ def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
         code = next((about[key] for key in ("License-Expression", "License") if key in about), code)
     except (PackageNotFoundError, ValueError):
         pass  # run from a source tree that was never installed
-    for row in registry.load().plugins:
+    for row in registry.current().plugins:
         for spec in row.plugin.datasets if row.plugin is not None else ():
             data = spec.license or data if spec.name == classes else data
     return License(**{"code": code, "data": data, **stated})
@@ -173,7 +173,7 @@ def _base_model(run: Run | None) -> str:
     """The Hugging Face repository of the weights that the training started from, "" where there is none."""
     start = run.init if run else {}
     try:
-        entry = registry.load().find(start.get("weights", "")).weights
+        entry = registry.current().find(start.get("weights", "")).weights
     except ZooError:  # a local file
         return ""
     is_there = entry is not None and entry.hub == "hf" and entry.sha256 == start.get("sha256")

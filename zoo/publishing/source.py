@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from zoo import tensorfile
 from zoo.errors import TrainingError, WeightsError
+from zoo.loading import safetensors_file
 from zoo.manifest import Score
 from zoo.publishing.privacy import without_paths
 from zoo.spec import Model
@@ -67,7 +67,7 @@ def read(path: Path, model: Model) -> Source:
         log = logged.read_bytes() if logged.exists() else None
     elif not path.exists():
         raise WeightsError(f"{path}: no such file or run.")
-    about = tensorfile.metadata(file)
+    about = safetensors_file.metadata(file)
     if not isinstance(about.get("model"), str):
         raise WeightsError(
             f"{file} does not say which network it holds: it was written neither by zoo train nor by zoo convert.",

@@ -24,7 +24,7 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
         return "timm is not installed, so nobody checked whether it could read them"
     import torch
 
-    from zoo import probe
+    from zoo.verify import probe
 
     name = model.name.rpartition("/")[2]
     if not timm.is_model(name):

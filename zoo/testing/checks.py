@@ -67,7 +67,7 @@ def checks_of(plugin: str) -> list[Check]:
 
     One that cannot be used has the single check ``plugin-usable``, which says why.
     """
-    rows = [row for row in registry.load().plugins if row.name == plugin]
+    rows = [row for row in registry.current().plugins if row.name == plugin]
     used = next((row for row in rows if row.plugin is not None), None)
     checks = [Check("plugin-usable", False, partial(families.usable, plugin, rows))]
     if used is None or used.plugin is None:

@@ -22,7 +22,7 @@ sys.meta_path.insert(0, Refuse)
 
 def usable(plugin: str, rows: list[PluginRow]) -> None:
     """A plugin of this name is installed, imports, and is the only one."""
-    known = ", ".join(row.name for row in registry.load().plugins)
+    known = ", ".join(row.name for row in registry.current().plugins)
     assert rows, f"no plugin {plugin!r} is installed; there are {known}. A new entry point needs a new pip install."
     assert len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {', '.join(row.distribution for row in rows)}"
     assert rows[0].status == "ok", f"plugin {plugin!r} is {rows[0].status}: {rows[0].reason}"

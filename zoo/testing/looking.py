@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from zoo import look as tools
 from zoo.errors import WeightsError
-from zoo.load import ModelInfo
+from zoo.loading import ModelInfo
 from zoo.testing.subject import Subject
 
 REFUSALS = {

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import torch
 
 import zoo
-from zoo import counting, probe
-from zoo.catalogue import params_of
+from zoo.evaluation import counting
 from zoo.manifest import Weights
+from zoo.registry.listing import params_of
 from zoo.spec import Model
 from zoo.testing.subject import BATCH, Subject
+from zoo.verify import probe
 
 
 class Shape(NamedTuple):

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import counting, load, registry
+from zoo import loading, registry
+from zoo.evaluation import counting
 from zoo.testing.subject import BATCH, Subject
 
 
@@ -93,7 +94,7 @@ def in_chans(subject: Subject) -> None:
     logits = _forward(subject, module, (channels, height, width))
     _expect_shape(logits, (BATCH, subject.model.num_classes), f"with in_chans={channels}, the output")
     tensors, expected = dict(subject.outline.state_dict()), module.state_dict()
-    load.adapt_stem(tensors, subject.model.stem, channels)
+    loading.adapt_stem(tensors, subject.model.stem, channels)
     differing = [key for key, tensor in tensors.items() if key in expected and tensor.shape != expected[key].shape]
     missed = [key for key in differing if tensors[key].ndim == 4 and tensors[key].shape[1] == declared]
     assert not missed, f"in_chans changes {', '.join(missed)}; the row's stem should name the convolution itself"

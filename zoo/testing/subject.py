@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import load
+from zoo import loading
 from zoo.spec import Model
 
 GIANT_PARAMS = 30_000_000
@@ -59,12 +59,12 @@ class Subject:
         """A new network in evaluation mode, the same at every call; ``changes`` go to the build hook."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return load.build(self.model, **changes)[0].eval()
+            return loading.build(self.model, **changes)[0].eval()
 
     @contextlib.contextmanager
     def on(self, device: str) -> Iterator[None]:
         """Within it, tensors are made on ``device``, uninitialised, and nothing is recorded for gradients."""
-        with torch.device(device), load.skip_init(), torch.no_grad():
+        with torch.device(device), loading.skip_init(), torch.no_grad():
             yield
 
     def images(self, device: str = "cpu", *, size: tuple[int, ...] | None = None, batch: int = BATCH) -> Tensor:

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from zoo import load, tensorfile
+from zoo import loading
 from zoo.attack import fgsm, under_attack
 from zoo.errors import AttackError, ZooError
+from zoo.loading import safetensors_file
 from zoo.testing.subject import BATCH, Subject
 
 EPSILON = 8 / 255
@@ -45,9 +46,9 @@ def determinism(subject: Subject) -> None:
 def skipped_initialisation(subject: Subject) -> None:
     """Built without initialising and given a state, it computes the same: nothing hides outside the state."""
     module = subject.module
-    with load.skip_init(), _nan_where_uninitialised():
+    with loading.skip_init(), _nan_where_uninitialised():
         other = subject.build()
-    load.assign(other, module.state_dict(), subject.model.name)
+    loading.assign(other, module.state_dict(), subject.model.name)
     images = subject.images()
     with torch.no_grad():
         _expect_close(other(images), module(images), "built without initialisation, the output")
@@ -56,12 +57,12 @@ def skipped_initialisation(subject: Subject) -> None:
 def round_trip(subject: Subject) -> None:
     """The state survives a safetensors file bit for bit."""
     state = subject.module.state_dict()
-    with load.skip_init():
+    with loading.skip_init():
         other = subject.build()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.safetensors")
-        tensorfile.write(state, file, {"model": subject.model.name})
-        load.assign(other, tensorfile.read(file), file)
+        safetensors_file.write(state, file, {"model": subject.model.name})
+        loading.assign(other, safetensors_file.read(file), file)
         lost = [key for key, tensor in other.state_dict().items() if not torch.equal(tensor, state[key])]
     assert not lost, f"these do not survive a safetensors file: {', '.join(lost)}"
 

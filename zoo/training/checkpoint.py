@@ -13,8 +13,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import tensorfile
+from zoo import loading
 from zoo.errors import TrainingError, WeightsError
+from zoo.loading import safetensors_file
 from zoo.training.meter import DIVERGED
 
 FORMAT = 1
@@ -69,7 +70,9 @@ def save(
                 tensors[f"group.{index}.{name}"] = value
             elif name != "params":
                 groups[index][name] = value
-    tensorfile.write(tensors, file, {"format": FORMAT, "position": position, "scalars": scalars, "groups": groups})
+    safetensors_file.write(
+        tensors, file, {"format": FORMAT, "position": position, "scalars": scalars, "groups": groups}
+    )
 
 
 def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, steps: int) -> "Position":
@@ -78,7 +81,7 @@ def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
     Raises :class:`TrainingError` where the file is damaged or is another network's.
     """
     try:
-        tensors, document = tensorfile.read(file), tensorfile.metadata(file)
+        tensors, document = safetensors_file.read(file), safetensors_file.metadata(file)
         if document["format"] != FORMAT:
             raise TrainingError(f"{file} has checkpoint format {document['format']}, expected {FORMAT}.")
         position = msgspec.convert(document["position"], Position)
@@ -96,13 +99,12 @@ def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
 
 def _check_finite(modules: Mapping[str, nn.Module], position: Mapping[str, Any], lr: float) -> None:
     for module in modules.values():
-        for name, parameter in module.named_parameters():
-            if not parameter.isfinite().all():
-                raise TrainingError(
-                    f"Weights became infinite or NaN ({name}) after {position['epoch']} epochs and "
-                    f"{position['step']} steps, learning rate {lr:g}.",
-                    hint=DIVERGED,
-                )
+        if bad := loading.not_finite(dict(module.named_parameters())):
+            raise TrainingError(
+                f"Weights became infinite or NaN ({bad[0]}) after {position['epoch']} epochs and "
+                f"{position['step']} steps, learning rate {lr:g}.",
+                hint=DIVERGED,
+            )
 
 
 def _restore_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:

@@ -64,12 +64,28 @@ def choose(
     *,
     own: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """The recipe called ``name``, or the plugin's first for this model and data set, with changes.
+    """A recipe of a plugin, by name or by default.
 
-    ``settings`` maps fields (``lr``, ``augment.flip``) to values; a string is read as a TOML value.
-    ``own`` is the table for images that no recipe is meant for, if they may be trained on all the same.
-    Raises :class:`UnknownNameError` for a name that no table has and :class:`RecipeError` for a
-    field or value that is not valid, or where no table is meant for the model and data.
+    Args:
+        plugin: The plugin.
+        model: The model, or its name.
+        data: The name of the data set.
+        name: The recipe's name. By default the plugin's first recipe for this model and data set.
+        settings: Fields to change, as in :func:`change`.
+        own: The recipe's fields to use if no recipe is meant for these images.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UnknownNameError: There is no recipe of this name.
+        RecipeError: No recipe is meant for this model and data set, or a field or value is not valid.
+
+    Example:
+        >>> import zoo
+        >>> plugin = zoo.registry.current().find("resnet20").plugin
+        >>> zoo.training.choose(plugin, "resnet20", "digits", settings={"epochs": 2}).epochs
+        2
     """
     model = model if isinstance(model, str) else model.name
     tables = {DEFAULT: {}, **read(plugin)}
@@ -111,7 +127,23 @@ def for_own_images(
 
 
 def change(recipe: Recipe, settings: Mapping[str, Any] | None) -> Recipe:
-    """``recipe`` with ``settings``, as :func:`choose` takes them; raises :class:`RecipeError`."""
+    """A recipe with other settings.
+
+    Args:
+        recipe: The recipe.
+        settings: Values by field (``lr``, ``augment.flip``). A string is read as a TOML value.
+
+    Returns:
+        The changed recipe.
+
+    Raises:
+        RecipeError: There is no such field, or the value is not valid.
+
+    Example:
+        >>> import zoo
+        >>> zoo.training.change(zoo.training.Recipe(), {"lr": "0.2", "augment.flip": True}).lr
+        0.2
+    """
     return resolve(recipe.name, msgspec.to_builtins(recipe), settings)
 
 

@@ -1,27 +1,27 @@
-"""The default way to train: supervised, by gradient descent, in one process or several."""
+"""Supervised training by gradient descent: the loop over epochs, batches and updates."""
 
 import logging
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import processes, tensorfile
 from zoo.errors import TrainingError
 from zoo.evaluation import Report, evaluate
-from zoo.memory import keep_freed_memory
+from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
-from zoo.training import checkpoint, groups, norms, record, schedule
+from zoo.system import distributed
+from zoo.training import checkpoint, groups, norms, schedule
 from zoo.training.averages import Average, SlowWeights
 from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
-from zoo.training.lessons import Lessons
 from zoo.training.loss import CrossEntropy
 from zoo.training.meter import Meter
+from zoo.training.micro_batches import Lessons
 from zoo.training.portion import Portion
 from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
@@ -33,62 +33,7 @@ Criterion = Callable[[Any, Tensor], Tensor]
 ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
 
 
-def train(
-    model: nn.Module,
-    data: TrainingData,
-    recipe: Recipe,
-    run: Run,
-    *,
-    preprocess: Preprocess,
-    device: torch.device | str | None = None,
-    criterion: Criterion | None = None,
-    parameter_groups: ParameterGroups | None = None,
-    on_epoch: Callable[[int], None] | None = None,
-    hook_args: type[msgspec.Struct] = msgspec.Struct,
-) -> nn.Module:
-    """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
-
-    ``criterion(output, labels)`` returns the mean loss of a batch; by default cross-entropy with the
-    recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
-    with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
-    an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
-    ``hook_args`` is the struct that the caller reads from the recipe's ``hook_args``; by default they must be empty.
-    Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
-    started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
-    epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
-    and number of threads and processes. On Ctrl-C or SIGTERM the step in hand is finished (on a GPU,
-    some twenty more) and a checkpoint written before KeyboardInterrupt leaves, in every process.
-
-    Raises :class:`TrainingError` where the run's directory does not suit or the loss stops being a
-    number; then the last checkpoint stays.
-    """
-    run.check()
-    recipe.read_hook_args(hook_args)
-    group = processes.current()
-    device = group.device(device)
-    keep_freed_memory()
-    engine = _Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
-    described = record.describe(model, data, recipe, preprocess, run, device)
-    run.open(described)
-    run.display.announce(record.in_words(described, data, recipe, engine.batches.steps))
-    cuda = [device] if device.type == "cuda" else []
-    was_training = model.training
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=cuda))
-            interruption = stack.enter_context(Interruption(is_patient=group.count > 1))
-            if recipe.sync_norm and group.count > 1:
-                stack.enter_context(norms.over_all(model, group))
-            engine.resume()
-            engine.train(interruption)
-    finally:
-        engine.close()
-        run.close()
-        model.train(was_training)
-    return model
-
-
-class _Engine:
+class Engine:
     """The parts of one training and where it stands: ``epoch`` epochs and ``step`` steps are done."""
 
     def __init__(
@@ -104,7 +49,7 @@ class _Engine:
         on_epoch: Callable[[int], None] | None,
     ) -> None:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.processes = processes.current()
+        self.processes = distributed.current()
         self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs
         self.data = data
         self.recipe = recipe
@@ -184,7 +129,7 @@ class _Engine:
         if self.run.is_paused:
             return
         if self.best:
-            self.model.load_state_dict(tensorfile.read(self.run.best))
+            self.model.load_state_dict(safetensors_file.read(self.run.best))
             said = f"The network of epoch {self.best['epoch']:g} is kept: validation {self.best['top1']:.2f}%"
             self.run.display.announce(said)
         elif self.average is not None:
@@ -276,7 +221,7 @@ class _Engine:
             return
         self.best = {"epoch": self.epoch + 1, "top1": report.top1, "loss": report.loss}
         if self.processes.is_first:
-            tensorfile.write(network.state_dict(), self.run.best, {"epoch": self.epoch + 1})
+            safetensors_file.write(network.state_dict(), self.run.best, {"epoch": self.epoch + 1})
 
     def close(self) -> None:
         """Lets go of the other processes: the network is this one's own again."""

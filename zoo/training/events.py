@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from zoo import storage
+from zoo.system import storage
 
 _number = itertools.count()
 

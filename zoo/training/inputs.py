@@ -8,20 +8,20 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.data.image_stream import ImageStream
-from zoo.data.images import MAX_RESIDENT_BYTES, ImageSet
 from zoo.data.preprocess import Transform
 from zoo.data.statistics import mean_and_std
 from zoo.data.stratify import hold_out
 from zoo.data.whitening import ZCA, attach
 from zoo.errors import DataError, RecipeError
-from zoo.processes import ALONE, Processes
 from zoo.spec import Preprocess
+from zoo.system.distributed import ALONE, Processes
 from zoo.training.portion import portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 from zoo.training.streaming import StreamedBatches
-from zoo.training.variation import Variation, to_batch
+from zoo.training.train_transform import Variation, to_batch
 
 
 class TrainingData(msgspec.Struct, frozen=True):
@@ -32,9 +32,25 @@ class TrainingData(msgspec.Struct, frozen=True):
 
 
 def split(images: ImageSet | ImageStream, recipe: Recipe, held_out: ImageSet | None = None) -> TrainingData:
-    """Holds out ``recipe.validation`` of the training images, the same share of each class.
+    """Divides images into those to train on and those held out to score after each epoch.
 
-    Where that is 0, ``held_out`` are the images of the data set itself to score on after each epoch, if any.
+    Args:
+        images: The training images.
+        recipe: Says how many are held out (``validation``), the same share of each class.
+        held_out: Images to score after each epoch if ``recipe.validation`` is 0.
+
+    Returns:
+        Both.
+
+    Raises:
+        RecipeError: ``recipe.validation`` is not 0 and the images are a stream.
+        DataError: ``recipe.validation`` leaves no images on one side.
+
+    Example:
+        >>> import zoo
+        >>> data = zoo.training.split(zoo.data.load("digits"), zoo.training.Recipe(validation=100))
+        >>> len(data.train), len(data.validation)
+        (1337, 100)
     """
     if recipe.validation == 0:
         return TrainingData(images, held_out)
@@ -47,9 +63,28 @@ def split(images: ImageSet | ImageStream, recipe: Recipe, held_out: ImageSet | N
 
 
 def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Preprocess) -> Preprocess:
-    """How images are to be prepared for ``model``, from its ``declared`` way and the recipe.
+    """How images are prepared for a network that a recipe trains.
 
-    A whitening transform is fitted and attached to the model, so that it travels in its weights.
+    Args:
+        model: The network. A whitening transform that the recipe asks for is fitted and attached to it.
+        data: The images.
+        recipe: The recipe.
+        declared: How the model declares that images are prepared.
+
+    Returns:
+        How images are prepared, with the training images' channels, mean and standard deviation.
+
+    Raises:
+        DataError: The recipe's ``normalize`` needs images of one size in memory.
+
+    Example:
+        >>> import zoo
+        >>> recipe = zoo.training.Recipe(normalize="standardize")
+        >>> data = zoo.training.split(zoo.data.load("digits"), recipe)
+        >>> model = zoo.create("resnet20", in_chans=1)
+        >>> declared = zoo.Preprocess(input_size=(1, 8, 8), mean=(0.5,), std=(0.5,))
+        >>> round(zoo.training.normalise(model, data, recipe, declared).mean[0], 3)
+        0.306
     """
     images = data.train
     pixels = images.pixels

@@ -91,4 +91,4 @@ def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None
 
 def plugins_with_recipes() -> list[Plugin]:
     """Every usable plugin that has recipes, in the registry's order."""
-    return [row.plugin for row in registry.load().plugins if row.plugin is not None and row.plugin.recipes]
+    return [row.plugin for row in registry.current().plugins if row.plugin is not None and row.plugin.recipes]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import TrainingError
-from zoo.processes import Processes
+from zoo.system.distributed import Processes
 
 DIVERGED = (
     "The last checkpoint, if there is one, is from before it. Start again with a lower lr, a longer warm-up "

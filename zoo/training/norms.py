@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from zoo.errors import RecipeError
-from zoo.processes import Processes
+from zoo.system.distributed import Processes
 
 
 def running_statistics(model: nn.Module) -> list[Tensor]:

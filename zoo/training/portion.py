@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from zoo.errors import RecipeError
-from zoo.processes import Processes
+from zoo.system.distributed import Processes
 from zoo.training.recipe import Recipe
 
 

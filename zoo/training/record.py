@@ -14,12 +14,12 @@ import msgspec
 import torch
 from torch import nn
 
-from zoo import processes
+from zoo.data.image_set import ImageSet
 from zoo.data.image_stream import ImageStream
-from zoo.data.images import ImageSet
 from zoo.errors import TrainingError
 from zoo.evaluation import fingerprint_of_labels, versions
 from zoo.spec import Preprocess, Requirement
+from zoo.system import distributed
 from zoo.training.inputs import TrainingData
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
@@ -144,7 +144,7 @@ def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[st
         "code": commit(),
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "processes": processes.current().count,
+        "processes": distributed.current().count,
         "cpu": {"name": cpu_name(), "instructions": torch.backends.cpu.get_cpu_capability()},
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
     }

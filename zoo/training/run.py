@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from zoo import processes, storage
 from zoo.errors import TrainingError
+from zoo.system import distributed, storage
 from zoo.training import events
 from zoo.training.display import Display, Silent, choose_display
 from zoo.training.events import Events
@@ -73,7 +73,7 @@ class Run:
         self.checkpoint_every = checkpoint_every
         self.stop_after = stop_after
         self.command = command
-        self._is_writer = processes.current().is_first
+        self._is_writer = distributed.current().is_first
         self.display = (display or choose_display()) if self._is_writer else Silent()
         self.init = init
         self.source = source or {}

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from zoo.data.image_stream import ImageStream, Sample
-from zoo.processes import ALONE, Processes
 from zoo.spec import Preprocess
+from zoo.system.distributed import ALONE, Processes
 from zoo.training.portion import portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
-from zoo.training.variation import Variation, to_batch
+from zoo.training.train_transform import Variation, to_batch
 
 _AHEAD = 4
 """Batches that are read and decoded before they are asked for."""

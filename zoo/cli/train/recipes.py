@@ -1,0 +1,94 @@
+"""``zoo recipes``."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo import registry
+from zoo.cli.options import complete_name, json_option
+from zoo.cli.output import note, print_json, print_table
+from zoo.errors import RecipeError
+
+if TYPE_CHECKING:
+    from zoo.training.listing import Row
+
+
+@click.command()
+@click.argument("model", required=False, shell_complete=complete_name)
+@json_option
+def recipes(model: str | None, as_json: bool) -> None:
+    """List training recipes, what they gave and what they cost.
+
+    With MODEL, those that can serve it. Cost is in 10^15 operations, and as measured where they were run.
+    """
+    rows = _rows_for(model) if model else _all_rows()
+    if as_json:
+        return print_json([_describe(row) for row in rows])
+    if not rows:
+        return note(
+            f"There are no recipes{f' for {model}' if model else ''}; --recipe default has all fields at theirs."
+        )
+    titles = ("recipe", "family", "model", "data", "epochs", "top-1", "from", "PFLOP", "time")
+    table = [
+        (
+            row.recipe + "*" * row.is_default,
+            "" if model else row.family,
+            "" if model else row.model,
+            row.data,
+            str(row.settings.epochs),
+            f"{row.expected.top1:.2f}%" if row.expected else "",
+            (row.expected.weights or row.expected.source) if row.expected else "",
+            _amount(row.pflop) if row.pflop else "",
+            _duration(row.expected.seconds) if row.expected else "",
+        )
+        for row in rows
+    ]
+    print_table(titles, table, right=("epochs", "top-1", "PFLOP", "time"))
+    if any(row.is_default for row in rows):
+        note("* the default for that model and data set.")
+    for machine in dict.fromkeys(row.expected.on for row in rows if row.expected and row.expected.on):
+        note(f"Times on {machine}.")
+    return None
+
+
+def _rows_for(name: str) -> "list[Row]":
+    from zoo.training import listing
+
+    found = registry.current().find(name)
+    return listing.rows(found.plugin, found.model)
+
+
+def _all_rows() -> "list[Row]":
+    """Of every family; one whose recipes cannot be read does not hide the others'."""
+    from zoo.training import listing
+
+    rows = []
+    for plugin in listing.plugins_with_recipes():
+        try:
+            rows += listing.rows(plugin)
+        except RecipeError as error:
+            note(f"Not shown: {plugin.name}: {error.message}")
+    return rows
+
+
+def _describe(row: "Row") -> dict[str, Any]:
+    return {
+        "recipe": row.recipe,
+        "family": row.family,
+        "model": row.model,
+        "data": row.data,
+        "default": row.is_default,
+        "expected": row.expected,
+        "pflop": row.pflop,
+        "settings": row.settings,
+    }
+
+
+def _amount(pflop: float) -> str:
+    return f"{pflop:,.0f}" if pflop >= 10 else f"{pflop:.2g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds else ""
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,1 @@
+"""Which bytes a project accepts: locked, pinned, packed, signed."""

@@ -1,0 +1,1 @@
+"""Files of weights: fetched, converted, published, looked after in the cache."""

@@ -1,0 +1,162 @@
+"""``zoo cache``: what the cache holds, whether it is sound, and what may go."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from zoo import registry
+from zoo.cli.options import check_amount, json_option
+from zoo.cli.output import echo, note, print_json, print_table, size
+from zoo.errors import PluginError
+from zoo.hub import maintenance
+from zoo.hub.cache import root
+from zoo.hub.guard import explained
+from zoo.manifest import Weights
+
+_PERIOD = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@click.group()
+def cache() -> None:
+    """Look after the weights that were fetched."""
+
+
+@cache.command("list")
+@json_option
+def list_files(as_json: bool) -> None:
+    """Every file: whose weights, size, when it was last fetched or loaded, sha256."""
+    with explained():
+        held = maintenance.contents(_entries())
+    if as_json:
+        return print_json([_row(one) for one in held])
+    if not held:
+        return note(f"The cache {root()} holds no weights; zoo fetch NAME fetches some.")
+    titles = ("weights", "size", "last used", "in use", "sha256")
+    rows = [
+        (", ".join(one.names) or "(none)", size(one.size), _date(one), "yes" if one.is_in_use else "", one.sha256)
+        for one in held
+    ]
+    print_table(titles, rows, right=("size",))
+    return note(f"{_files(len(held))}, {size(sum(one.size for one in held)) or '0 B'} in {root()}")
+
+
+@cache.command()
+@json_option
+@click.pass_context
+def verify(context: click.Context, as_json: bool) -> None:
+    """Hash every file again; what is not what its name says goes to quarantine.
+
+    zoo verify also checks that tensors fit and what the network computes.
+    """
+    rows: list[dict[str, Any]] = []
+    damaged = 0
+    with explained():
+        for one in maintenance.contents(_entries()):
+            damage = maintenance.verify(one)
+            damaged += damage is not None
+            rows.append({**_row(one), "ok": damage is None})
+            if damage:
+                rows[-1] |= {"error": damage.reason, "got": damage.got, "quarantine": damage.aside}
+                note(f"error: {one.file} ({', '.join(one.names) or 'of no entry'}) {damage.reason}")
+    if as_json:
+        print_json(rows)
+    else:
+        echo(f"{_files(len(rows))}, {size(sum(row['size'] for row in rows)) or '0 B'} hashed, {damaged} damaged")
+    if damaged and not as_json:
+        note("hint: zoo fetch NAME fetches it again; zoo cache prune empties the quarantine.")
+    context.exit(1 if damaged else 0)
+
+
+def _check_period(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Seconds, of ``30d``."""
+    if value is None:
+        return None
+    match = _PERIOD.fullmatch(value.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a period such as 12h, 30d or 4w.")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _check_bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Bytes, of ``5GB``."""
+    if value is None:
+        return None
+    amount = value.strip()
+    bare = amount[:-1] if len(amount) > 1 and amount[-1] in "bB" else amount
+    try:
+        return check_amount(context, parameter, bare)
+    except click.BadParameter:
+        raise click.BadParameter(f"{value!r} is not a size such as 500MB or 5GB.") from None
+
+
+@cache.command()
+@click.option("--older-than", metavar="PERIOD", callback=_check_period, help="Weights unused for so long: 30d, 12h.")
+@click.option(
+    "--keep-under", metavar="SIZE", callback=_check_bytes, help="The longest unused, until SIZE is kept: 5GB."
+)
+@click.option("--unreferenced", is_flag=True, help="Weights that no manifest names any more.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@json_option
+def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, dry_run: bool, as_json: bool) -> None:
+    """Remove what is left over, and weights that any of the options names.
+
+    Left over are fetches that nobody continues and the quarantine. What a running process fetches or has
+    loaded always stays.
+    """
+    entries = _entries(must_be_all=unreferenced)
+    with explained():
+        removals = maintenance.prune(
+            maintenance.contents(entries),
+            older_than=older_than,
+            keep_under=keep_under,
+            unreferenced=unreferenced,
+            dry_run=dry_run,
+        )
+    freed = sum(removal.freed for removal in removals)
+    gone = [removal for removal in removals if not removal.kept]
+    if as_json:
+        rows = [{**removal._asdict(), "removed": not (removal.kept or dry_run)} for removal in removals]
+        return print_json({"freed": freed, "dry_run": dry_run, "files": rows})
+    for removal in removals:
+        who = ", ".join(removal.names) or removal.path.name
+        verb = "kept" if removal.kept else "would remove" if dry_run else "removed"
+        why = f"{removal.reason}, but {removal.kept}" if removal.kept else removal.reason
+        echo(f"{verb} {who}: {why}")
+    verb = "would free" if dry_run else "freed"
+    return echo(f"{verb} {size(freed) or '0 B'} ({_files(len(gone))}) in {root()}")
+
+
+def _entries(*, must_be_all: bool = False) -> list[Weights]:
+    """Every entry of every manifest; raises :class:`PluginError` where some cannot be read and must be."""
+    registered = registry.current()
+    listed = registered.models(registered.collections)
+    broken = [row for row in registered.plugins if row.status in ("broken", "set aside")]
+    if must_be_all and broken:
+        raise PluginError(
+            f"What the weights of plugin {broken[0].name!r} are cannot be known, so nothing can be called "
+            f"unreferenced: it is {broken[0].status}: {broken[0].reason}",
+            hint=f"Repair it, or do without it: ZOO_DISABLE_PLUGINS={','.join(row.name for row in broken)}",
+        )
+    return [weights for entry in listed for weights in entry.weights]
+
+
+def _row(one: maintenance.Held) -> dict[str, Any]:
+    return {
+        "weights": one.names,
+        "file": one.file,
+        "sha256": one.sha256,
+        "size": one.size,
+        "last_used": datetime.fromtimestamp(one.last_used, UTC).isoformat(timespec="seconds"),
+        "in_use": one.is_in_use,
+    }
+
+
+def _date(one: maintenance.Held) -> str:
+    return datetime.fromtimestamp(one.last_used).strftime("%Y-%m-%d %H:%M")
+
+
+def _files(number: int) -> str:
+    return f"{number} file{'' if number == 1 else 's'}"

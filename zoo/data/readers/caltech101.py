@@ -1,0 +1,172 @@
+"""Caltech-101 (Fei-Fei, Fergus, Perona 2004): photographs of several sizes, as a tar or as a folder.
+
+It has no split of its own. The field draws 15 or 30 training images of each class at random, tests on
+the others, and reports the mean over classes of several such draws.
+"""
+
+import hashlib
+import os
+import re
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from PIL import Image
+
+from zoo.data.decode import SUFFIXES, read_image
+from zoo.data.image_set import ImageSet
+from zoo.data.limits import check_bytes
+from zoo.errors import DataError
+
+NAME = "caltech101"
+PER_CLASS = 15
+_PLACES = ("caltech101", "101_ObjectCategories", "caltech101/101_ObjectCategories")
+_TAR = re.compile(r"(caltech101.*|101_ObjectCategories)\.tar(\.gz)?")
+_MAX_BYTES = 1 << 26
+"""Of one encoded image."""
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` is ``caltech101``, ``caltech101:PER_CLASS`` or ``caltech101:PER_CLASS:DRAW``."""
+    return re.fullmatch(rf"{NAME}(:[1-9]\d*(:\d+)?)?", text, re.ASCII) is not None
+
+
+def read(place: Path, name: str, split: str) -> ImageSet | None:
+    """The split of the draw that ``name`` means in the folder ``place``, None where Caltech-101 is not there.
+
+    ``train`` has so many images of each of the 102 classes (the background is one), 15 unless the name
+    says otherwise, ``test`` all others. Images are in colour and decoded on demand. Looks for a folder
+    ``caltech101/`` or ``101_ObjectCategories/`` with a folder a class, then for a tar archive, gzipped or
+    not, whose name begins so. Raises :class:`DataError` for a damaged archive and a class that is too small.
+    """
+    found = _find(place)
+    if found is None:
+        return None
+    origin, files = found
+    names = sorted(files)
+    classes = tuple(sorted({PurePosixPath(file).parent.name for file in names}))
+    number = {class_name: label for label, class_name in enumerate(classes)}
+    labels = [number[PurePosixPath(file).parent.name] for file in names]
+    chosen = draw([PurePosixPath(file).parts[-2:] for file in names], *_meant_by(name), split)
+    return ImageSet(
+        name,
+        split,
+        classes,
+        torch.tensor([labels[index] for index in chosen]),
+        read=_Files([(names[index], files[names[index]]) for index in chosen]),
+        channels=3,
+        origin=str(origin),
+    )
+
+
+def draw(files: list[tuple[str, ...]], per_class: int, number: int, split: str) -> list[int]:
+    """The places of a split's images among ``files`` (class, name), ascending.
+
+    Of each class, those train whose ``sha256("caltech101 <number> <class>/<name>")`` is least, so no
+    library's random generator has a say.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, (class_name, _) in enumerate(files):
+        groups.setdefault(class_name, []).append(index)
+    chosen: list[int] = []
+    for class_name, indices in groups.items():
+        if len(indices) <= per_class:
+            raise DataError(
+                f"{NAME}: {per_class} training images of each class were asked for, {class_name} has {len(indices)}.",
+                hint=f"At least one must be left to test on. The field takes 15 or 30: {NAME}:30.",
+            )
+        indices = sorted(indices, key=lambda index: _rank(number, "/".join(files[index])))
+        chosen += indices[:per_class] if split == "train" else indices[per_class:]
+    return sorted(chosen)
+
+
+def _rank(number: int, file: str) -> bytes:
+    return hashlib.sha256(f"{NAME} {number} {file}".encode()).digest()
+
+
+def _meant_by(name: str) -> tuple[int, int]:
+    """How many images a class train, and the number of the draw."""
+    _, per_class, number, *_ = [*name.split(":"), "", ""]
+    return int(per_class or PER_CLASS), int(number or 0)
+
+
+_Source = Callable[[], bytes]
+
+
+def _find(place: Path) -> tuple[Path, dict[str, _Source]] | None:
+    """Where it lies, and how the bytes of each ``class/image`` are read."""
+    for folder in (place / name for name in _PLACES):
+        if folder.is_dir() and (files := _in_folder(folder)):
+            return folder, files
+    archives = [file for file in sorted(place.glob("*.tar*")) if _TAR.fullmatch(file.name)]
+    return (archives[0], _in_archive(archives[0])) if archives else None
+
+
+def _in_folder(folder: Path) -> dict[str, _Source]:
+    return {
+        f"{file.parent.name}/{file.name}": file.read_bytes
+        for file in folder.glob("*/*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    }
+
+
+def _in_archive(archive: Path) -> dict[str, _Source]:
+    """Of a plain tar, the place of each image, read when it is asked for; of a gzipped one, its bytes."""
+    files: dict[str, _Source] = {}
+    held = 0
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if not member.isfile() or path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+                    continue
+                if member.size > _MAX_BYTES or len(path.parts) < 2:
+                    raise DataError(f"{archive}: {member.name} is no image of a class.")
+                name = "/".join(path.parts[-2:])
+                if archive.suffix == ".gz":
+                    stream = tar.extractfile(member)
+                    assert stream is not None  # of a file
+                    check_bytes(held := held + member.size, str(archive))
+                    files[name] = _Held(stream.read())
+                else:
+                    files[name] = _Part(archive, member.offset_data, member.size)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DataError(f"{archive}: cannot be read: {error}", hint="It may be truncated: fetch it again.") from None
+    if not files:
+        raise DataError(f"{archive}: holds no images.")
+    return files
+
+
+@dataclass(frozen=True)
+class _Held:
+    content: bytes
+
+    def __call__(self) -> bytes:
+        return self.content
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a file, opened for each reading: threads and processes share nothing."""
+
+    file: Path
+    offset: int
+    size: int
+
+    def __call__(self) -> bytes:
+        with self.file.open("rb") as stream:
+            return os.pread(stream.fileno(), self.size, self.offset)
+
+
+@dataclass(frozen=True)
+class _Files:
+    files: list[tuple[str, _Source]]
+
+    def __call__(self, index: int) -> Image.Image:
+        name, _ = self.files[index]
+        return read_image(self.encoded(index), name, channels=3)
+
+    def encoded(self, index: int) -> bytes:
+        return self.files[index][1]()

@@ -1,0 +1,129 @@
+"""Files at a place, local or not, read from their beginning and read on where a connection breaks."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.errors import DataError, HubError
+from zoo.hub import address, offline_switch
+from zoo.hub.download import PassingError, Source, Stream
+from zoo.manifest import Weights
+
+_ATTEMPTS = 5
+_MAX_BYTES = 1 << 28
+"""No description of a set is longer."""
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+"""How gzip, bzip2 and xz begin; what they unfold to has no bound."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder or an address, through the sources that weights come from too."""
+
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """How messages call it; holds no secret."""
+        return self.source.name
+
+    def check(self, file: str) -> None:
+        """Raises :class:`DataError` where ``file`` would lie outside the place."""
+        try:
+            Weights(file=file, pinned=False)
+        except ValueError as error:
+            raise DataError(f"{self.name}: a shard is named {file!r}: {error}.") from None
+
+    def read(self, file: str) -> bytes:
+        """The bytes of a small file; raises :class:`DataError` where it cannot be read."""
+        parts, size = [], 0
+        with self.open(file) as stream:
+            while part := stream.read(1 << 20):
+                parts.append(part)
+                size += len(part)
+                if size > _MAX_BYTES:
+                    raise DataError(f"{self.name}/{file}: more than {_MAX_BYTES:,} bytes.")
+        return b"".join(parts)
+
+    @contextmanager
+    def open(self, file: str) -> Iterator["SteadyFile"]:
+        """The file, of which :class:`DataError` says why it cannot be opened or read."""
+        self.check(file)
+        if not self.source.is_local and (switch := offline_switch()):
+            raise DataError(f"{self.name}/{file}: the network is off ({switch}={os.environ[switch]}).")
+        steady = SteadyFile(self, file)
+        try:
+            yield steady
+        finally:
+            steady.close()
+
+
+class SteadyFile:
+    """``read(n)`` gives 1 to n bytes, or none at the end, and goes on where a connection was cut.
+
+    ``failure`` is what made it give up, for callers through whose hands the error passes.
+    """
+
+    def __init__(self, place: Place, file: str) -> None:
+        self.failure: DataError | None = None
+        self._where = f"{place.name}/{file}"
+        self._source = place.source
+        self._entry = Weights(file=file, pinned=False)
+        self._position = 0
+        self._stream: Stream | None = None
+        self._opened = ExitStack()
+
+    def read(self, count: int) -> bytes:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._read(count)
+            except PassingError as error:
+                self.close()
+                reason = str(error)
+                time.sleep(0.1 * 2**attempt)
+            except HubError as error:
+                reason = error.message
+                break
+        self.failure = DataError(f"{self._where}: {reason}")
+        raise self.failure
+
+    def close(self) -> None:
+        self._opened.close()
+        self._stream = None
+
+    def _read(self, count: int) -> bytes:
+        stream = self._stream or self._open()
+        chunk = stream.read(count)
+        if not chunk and self._position < stream.size:
+            raise PassingError(f"the connection was cut after {self._position:,} of {stream.size:,} bytes")
+        if self._position == 0 and chunk.startswith(_COMPRESSED):
+            self.failure = DataError(
+                f"{self._where}: is compressed, and shards are read as they lie.",
+                hint="Unpack it: gunzip, unxz, bunzip2.",
+            )
+            raise self.failure
+        self._position += len(chunk)
+        return chunk
+
+    def _open(self) -> Stream:
+        """The stream at the position that was reached, which a source without ranges takes reading up to."""
+        stream = self._opened.enter_context(self._source.open(self._entry, self._position))
+        behind = self._position - stream.start
+        while behind > 0:
+            chunk = stream.read(min(behind, 1 << 20))
+            if not chunk:
+                raise HubError(f"is shorter than the {self._position:,} bytes that it had")
+            behind -= len(chunk)
+        self._stream = stream
+        return stream
+
+
+def place_at(where: str | Path) -> Place:
+    """The place that ``where`` names: a folder, or an address with ``://``."""
+    try:
+        return Place(address.parse(str(where)))
+    except HubError as error:
+        raise DataError(f"{where}: {error.message}") from None

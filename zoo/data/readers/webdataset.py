@@ -1,0 +1,202 @@
+"""WebDataset shards: ``.tar`` files of ``KEY.jpg`` (or ``.png``, ``.webp``) and ``KEY.cls``, the label as text.
+
+A folder or address holds the shards of all splits and ``_info.json`` (or ``info.json``), as timm reads
+and publishes them: of each split the names of the shards and the number of images in each::
+
+    {"splits": {"train": {"name": "train", "num_samples": 2500,
+                          "filenames": ["train-000000.tar", ...], "shard_lengths": [1000, ...]}},
+     "name": "birds", "classes": ["crow", "jay"], "channels": 3}
+
+The last line is ours and may be missing: then the folder names the set, ``classes.txt`` (a name a
+line) or the well-known set of that name the classes, and images have three channels.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from zoo.data.classes import class_names
+from zoo.data.decode import SUFFIXES
+from zoo.data.image_stream import ImageStream, Sample, Shard
+from zoo.data.readers.remote_file import Place, place_at
+from zoo.errors import DataError, MissingExtraError, ZooError
+
+INFO = "_info.json"
+_INFO_NAMES = (INFO, "info.json")
+_IMAGES = tuple(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
+
+
+class Split(msgspec.Struct, omit_defaults=True):
+    filenames: list[str]
+    shard_lengths: list[Annotated[int, msgspec.Meta(ge=0)]]
+    name: str = ""
+    num_samples: int | None = None
+
+
+class Info(msgspec.Struct, omit_defaults=True):
+    """What ``_info.json`` says."""
+
+    splits: dict[str, Split]
+    name: str = ""
+    classes: list[str] = []
+    channels: int = 3
+
+
+def is_there(folder: Path) -> bool:
+    """Whether the local ``folder`` holds shards."""
+    return (folder / INFO).is_file() or next(folder.glob("*.tar"), None) is not None
+
+
+def open_shards(address: str | Path, split: str = "train") -> ImageStream:
+    """The split of the shards at ``address``: a folder, ``https://``, ``s3://`` or what else fsspec opens.
+
+    Raises :class:`DataError` where there is no ``_info.json`` or no such split in it.
+    """
+    place = place_at(address)
+    info = read_info(place)
+    if split not in info.splits:
+        raise DataError(f"{place.name}: no split {split!r}.", hint=f"It holds: {', '.join(info.splits) or 'nothing'}.")
+    found = info.splits[split]
+    if len(found.filenames) != len(found.shard_lengths):
+        raise DataError(
+            f"{place.name}: {len(found.filenames)} shards of {split!r}, {len(found.shard_lengths)} lengths."
+        )
+    return from_shards(
+        address,
+        dict(zip(found.filenames, found.shard_lengths, strict=True)),
+        classes=info.classes or _classes(place, info.name or _name_of(place)),
+        channels=info.channels,
+        name=info.name or _name_of(place),
+        split=split,
+    )
+
+
+def from_shards(
+    address: str | Path,
+    counts: Mapping[str, int],
+    *,
+    classes: Sequence[str],
+    channels: int = 3,
+    name: str = "",
+    split: str = "train",
+) -> ImageStream:
+    """The stream of WebDataset shards without an ``_info.json``.
+
+    Args:
+        address: The folder of the shards, or their address.
+        counts: Images in each shard, by file name.
+        classes: Names of the classes, in label order.
+        channels: 1 or 3.
+        name: What to call the data set. By default the name of its folder.
+        split: The name of its split.
+
+    Returns:
+        The stream, which :func:`zoo.train` takes.
+
+    Raises:
+        DataError: A file name leads out of the folder, or the counts are not possible.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> folder = zoo.data.write_shards(digits, "shards").parent
+        >>> len(zoo.data.from_shards(folder, {"test-000000.tar": 360}, classes=digits.classes, channels=1))
+        360
+    """
+    place = place_at(address)
+    shards = tuple(Shard(file, count) for file, count in counts.items())
+    for shard in shards:
+        place.check(shard.name)
+    reader = _Reader(place, tuple(shard.name for shard in shards))
+    return ImageStream(
+        name or _name_of(place), split, tuple(classes), shards, reader, channels=channels, origin=place.name
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    place: Place
+    files: tuple[str, ...]
+
+    def __call__(self, shard: int) -> Iterator[Sample]:
+        return samples(self.place, self.files[shard])
+
+
+def samples(place: Place, file: str) -> Iterator[Sample]:
+    """The samples of one shard, in order; members that belong to neither image nor label are passed over."""
+    try:
+        from webdataset.tariterators import group_by_keys, tar_file_expander
+    except ImportError:
+        raise MissingExtraError.of("Reading .tar shards", "webdataset", "zoo-vision[stream]") from None
+    key, where = "", f"{place.name}/{file}"
+    with place.open(file) as stream:
+        groups = group_by_keys(tar_file_expander([{"url": file, "stream": stream}]))
+        while True:
+            try:
+                group = next(groups, None)
+            except Exception as error:  # the library passes on whatever tarfile and the stream raise
+                if stream.failure is not None:
+                    raise stream.failure from None
+                reason = str(error.args[0] if error.args else error).partition(" @ <")[0] or type(error).__name__
+                after = f" after {key}" if key else ""
+                hint = "It may be truncated: fetch it again."
+                raise DataError(f"{where}: cannot be read{after}: {reason}", hint=hint) from None
+            if group is None:
+                return
+            key = group["__key__"]
+            if (sample := _sample(where, key, group)) is not None:
+                yield sample
+
+
+def _sample(where: str, key: str, group: Mapping[str, Any]) -> Sample | None:
+    images = [group[suffix] for suffix in _IMAGES if suffix in group]
+    if not images and "cls" not in group:
+        return None
+    if len(images) != 1 or "cls" not in group:
+        parts = ", ".join(part for part in group if not part.startswith("__"))
+        raise DataError(f"{where}: {key} has {parts}; expected one image ({', '.join(_IMAGES[:3])}, ...) and cls.")
+    text = group["cls"][:32].decode("ascii", "replace").strip()
+    if not re.fullmatch(r"-?\d+", text):
+        raise DataError(f"{where}: {key}.cls holds {text!r}, expected a label such as 7.")
+    return Sample(key, images[0], int(text))
+
+
+def read_info(place: Place) -> Info:
+    """What the description of the shards at ``place`` says; raises :class:`DataError` where there is none."""
+    failures = []
+    for name in _INFO_NAMES:
+        try:
+            return msgspec.json.decode(place.read(name), type=Info)
+        except msgspec.DecodeError as error:
+            raise DataError(f"{place.name}: {name} is not what was expected: {error}.") from None
+        except DataError as error:
+            failures.append(error)
+    hint = "Write it: zoo.data.index_shards(FOLDER), or zoo.data.write_shards for a set that has no shards yet."
+    raise DataError(f"{place.name}: {failures[0].message}, so its shards cannot be counted.", hint=hint)
+
+
+def _classes(place: Place, name: str) -> Sequence[str]:
+    try:
+        return place.read("classes.txt").decode("utf-8").splitlines()
+    except DataError:
+        pass
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place.name}: classes.txt is not text in UTF-8: {error}.") from None
+    try:
+        return class_names(name)
+    except ZooError:
+        raise DataError(
+            f"{place.name}: nothing names the classes.",
+            hint='Put them into classes.txt, a name a line in label order, or under "classes" in _info.json.',
+        ) from None
+
+
+def _name_of(place: Place) -> str:
+    """The last part of the address; ``imagenet-1k-wds``, as timm publishes it, is ``imagenet-1k``."""
+    path = unquote(urlsplit(place.name).path) if "://" in place.name else place.name
+    return Path(path).expanduser().absolute().name.removesuffix("-wds") or place.name

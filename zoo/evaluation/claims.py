@@ -1,0 +1,70 @@
+"""What is claimed of a network, compared with what was measured."""
+
+import msgspec
+
+from zoo.data.image_set import ImageSet
+from zoo.evaluation.interval import wilson
+from zoo.evaluation.measured import OF_LABELS, fingerprint_of_labels
+from zoo.evaluation.score import Report
+from zoo.manifest import Score
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Whether a measured score agrees with a claimed one, and in words."""
+
+    agrees: bool
+    message: str
+
+
+def confirm(report: Report, data: ImageSet) -> Report:
+    """``report``, which may be a plugin's word, with the numbers that follow from its counts, and from ``data``.
+
+    Raises :class:`ValueError` where its counts cannot be, or contradict what it says besides.
+    """
+    n, correct = report.n, report.correct
+    if n != len(data) or not 0 <= correct <= n:
+        raise ValueError(f"{correct} of {n} images right, where there are {len(data)}")
+    top1 = 100 * correct / n
+    if not abs(report.top1 - top1) < 0.01:
+        raise ValueError(f"top1 = {report.top1}, where {correct} of {n} images right are {top1:.3f}%")
+    for name in ("mean_class", "top5"):
+        value = getattr(report, name)
+        if value is not None and not 0 <= value <= 100:
+            raise ValueError(f"{name} = {value}, expected 0 to 100")
+    low, high = wilson(correct, n)
+    fingerprint = data.fingerprint if data.pixels is not None else fingerprint_of_labels(data)
+    return msgspec.structs.replace(
+        report,
+        dataset=data.name,
+        split=data.split,
+        fingerprint=fingerprint,
+        top1=top1,
+        interval=(100 * low, 100 * high),
+    )
+
+
+def check(report: Report, claim: Score, *, allow_other_images: bool = False) -> Comparison:
+    """Whether the claimed top-1 lies within the measured interval, on the images that the claim is about.
+
+    Other images confirm nothing, unless ``allow_other_images``: then the numbers alone are compared. Where
+    claim and report do not both name their pixels, their counts of images tell.
+    """
+    low, high = report.interval
+    measured = f"measured top-1 {report.top1:.3f}% ({report.correct} of {report.n}), 95% [{low:.3f}, {high:.3f}]"
+    if claim.top1 is None:
+        return Comparison(False, f"{measured}; {claim.source} claims no top-1 to compare it with")
+    agrees = low <= claim.top1 <= high
+    message = f"{measured}; claimed {claim.top1:.3f}% ({claim.source}): {'agrees' if agrees else 'does not agree'}"
+    are_others = claim.n != report.n
+    if are_others:
+        message += f"; the claim is about {claim.n:,} images, these are {report.n:,}"
+    names_labels = [fingerprint.startswith(OF_LABELS) for fingerprint in (claim.fingerprint, report.fingerprint)]
+    if claim.fingerprint and names_labels[0] != names_labels[1]:
+        message += "; whether the claim is about these images was not checked: only one of both names their pixels"
+    elif claim.fingerprint and claim.fingerprint != report.fingerprint:
+        message += f"; the claim is about other images ({claim.fingerprint[:19]}, here {report.fingerprint[:19]})"
+        are_others = True
+    if are_others and not allow_other_images:
+        message += ", which neither confirm nor refute it"
+        agrees = False
+    return Comparison(agrees, message)

@@ -1,0 +1,242 @@
+"""The one path by which bytes enter the cache: streamed, hashed, bounded, resumed, verified.
+
+A source only opens streams. Whatever it claims, its bytes are moved into place when their sha256
+and size are those of the manifest, and quarantined otherwise.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from zoo.errors import HubError, IntegrityError
+from zoo.hub import cache, guard, parts
+from zoo.hub.parts import Part
+from zoo.manifest import Weights
+from zoo.system import storage
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are here and the bytes of the whole file, 0 where that is unknown."""
+
+LARGEST = 1 << 40
+"""Bytes; no stream is read further where neither manifest nor source says how long the file is."""
+
+_PATIENCE = 3
+_ATTEMPTS = 20
+_SLOWEST = 1024  # bytes a second
+_PAUSE = 0.1  # seconds before the second attempt; doubled before each further one, 2 at most
+
+
+class Stream(NamedTuple):
+    """An open file of a source, from byte ``start`` on.
+
+    ``read(n)`` returns 1 to n bytes, or none at the end; ``size`` is that of the whole file, 0 where
+    the source does not say. ``sha256`` and ``revision`` are the source's word on what it serves.
+    ``read`` raises :class:`PassingError` or HubError, never OSError: that one is the cache's.
+    """
+
+    read: Callable[[int], bytes]
+    start: int
+    size: int
+    sha256: str = ""
+    revision: str = ""
+
+
+class Source(Protocol):
+    """A hub: somewhere that ``weights.path`` may be found."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it; holds no secret."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it answers without a network."""
+        ...
+
+    def open(self, weights: Weights, start: int) -> AbstractContextManager[Stream]:
+        """Opens the file at byte ``start``, or at 0 where it cannot; raises as ``Stream.read`` does."""
+        ...
+
+
+class PassingError(Exception):
+    """A source failed in a way that may pass.
+
+    ``cost`` is how much of our patience that takes, ``wait`` the seconds for which it asks to be left alone.
+    """
+
+    def __init__(self, reason: str, *, cost: int = 1, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.cost = cost
+        self.wait = wait
+
+
+class Arrival(NamedTuple):
+    """Verified bytes, not yet in place."""
+
+    path: Path
+    sha256: str
+    size: int
+    revision: str = ""
+
+
+def time_limit() -> float:
+    """Seconds that a source may leave us without a byte: ZOO_TIMEOUT, or 20."""
+    text = os.environ.get("ZOO_TIMEOUT", "20")
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < 1e6:
+            return seconds
+    raise HubError(f"ZOO_TIMEOUT is {text!r}; expected a positive number of seconds.")
+
+
+def receive(source: Source, weights: Weights, progress: Progress | None = None) -> Arrival:
+    """Brings ``weights`` from ``source``, continuing what an earlier process or source began.
+
+    Raises IntegrityError where the bytes are not those of the manifest, HubError where there are
+    none, OSError where the cache cannot take them.
+    """
+    with Part(cache.key_of(weights)) as part:
+        if not weights.sha256:
+            part.restart()  # without a hash nothing says that the beginning is of the same file
+        if weights.size and part.length > weights.size:
+            part.restart()
+        inherited = part.length
+        try:
+            last = _pull(source, weights, part, progress)
+            if inherited and _complaint(weights, part.sha256, part.length, last.sha256):
+                part.restart()  # perhaps the bad bytes were those that somebody else left
+                last = _pull(source, weights, part, progress)
+            part.finish()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                part.restart()  # do not leave the disk full
+            raise
+        except HubError:
+            if not weights.sha256:
+                part.restart()
+            raise
+    if complaint := _complaint(weights, part.sha256, part.length, last.sha256):
+        aside = cache.quarantine(part.path, weights.sha256 or weights.sha256_prefix or last.sha256, part.sha256)
+        raise IntegrityError(f"{complaint}; moved to {aside}")
+    return Arrival(part.path, part.sha256, part.length, last.revision)
+
+
+def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
+    """Takes over a local file that another program keeps, by a hard link where that is possible.
+
+    A link costs neither time nor space, and our file stays when the other program removes its own.
+    Both programs replace files and never write into them; should one be changed all the same, its
+    stat changes with it and it is hashed again. The hash is taken through the link, so what was
+    hashed is what is moved into place.
+    """
+    from shutil import copyfileobj
+
+    link = parts.own(cache.key_of(weights), "link")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        theirs = storage.open_regular(file)
+    except OSError as error:
+        raise HubError(f"{file} cannot be opened: {error.strerror or error}") from None
+    with theirs:
+        try:
+            os.link(file, link)
+        except OSError:  # another file system, or one without links
+            guard.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
+            with link.open("xb") as ours:
+                copyfileobj(theirs, ours, cache.CHUNK)
+                ours.flush()
+                os.fsync(ours.fileno())
+    with storage.open_regular(link) as opened:
+        sha256 = cache.hash_of(opened).hexdigest()
+        size = opened.tell()
+    if complaint := _complaint(weights, sha256, size, claimed):
+        link.unlink()
+        raise IntegrityError(f"{complaint}, in {file}")
+    return Arrival(link, sha256, size)
+
+
+def stream_of(opened: BinaryIO, start: int) -> Stream:
+    """The stream of a seekable local file."""
+    size = opened.seek(0, os.SEEK_END)
+    opened.seek(min(start, size))
+
+    def read(count: int) -> bytes:
+        try:
+            return opened.read(count)
+        except OSError as error:
+            raise HubError(f"cannot be read: {error.strerror or error}") from None
+
+    return Stream(read, min(start, size), size)
+
+
+def _pull(source: Source, weights: Weights, part: Part, progress: Progress | None) -> Stream:
+    """Reads ``source`` to its end into ``part``, however often the connection is cut."""
+    if weights.sha256 and part.sha256 == weights.sha256:  # a process died after the last byte
+        return Stream(lambda _: b"", part.length, part.length)
+    patience, longest = _PATIENCE, part.length
+    for attempt in range(_ATTEMPTS):
+        try:
+            with source.open(weights, part.length) as stream:
+                _copy(stream, weights, part, progress)
+            return stream
+        except PassingError as error:
+            if weights.sha256 and part.length >= longest + cache.CHUNK:  # it gets on
+                patience, longest = _PATIENCE, part.length
+            patience -= error.cost
+            if error.wait > time_limit():
+                raise HubError(f"{error} and asks for {error.wait:,.0f} s of rest: too long") from None
+            if patience <= 0 or attempt == _ATTEMPTS - 1:
+                raise HubError(str(error)) from None
+            wait = max(error.wait, min(_PAUSE * 2 ** (_PATIENCE - patience), 2.0))
+        if not weights.sha256:
+            part.restart()
+        time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | None) -> None:
+    """Appends ``stream`` to ``part``, bounded in bytes and, from below, in speed."""
+    if stream.start != part.length:
+        part.restart()
+        if stream.start:
+            raise HubError(f"sent bytes from {stream.start:,} on when asked for all")
+    if weights.sha256 and stream.sha256 not in ("", weights.sha256):
+        raise IntegrityError(f"holds sha256 {stream.sha256} there, expected {weights.sha256}; nothing was read")
+    if weights.size and stream.size and stream.size != weights.size:
+        raise IntegrityError(f"holds {stream.size:,} bytes there, expected {weights.size:,}; nothing was read")
+    size = weights.size or stream.size
+    guard.require_space(size - part.length, weights.name)
+    limit = time_limit()
+    since, length_then = time.monotonic(), part.length
+    if progress:
+        progress(part.length, size)
+    while chunk := stream.read(cache.CHUNK):
+        if part.length + len(chunk) > (size or LARGEST):
+            part.restart()
+            raise IntegrityError(f"sent more than the {size or LARGEST:,} bytes expected; none were kept")
+        part.write(chunk)
+        if progress:
+            progress(part.length, size)
+        if (now := time.monotonic()) - since > limit:
+            if part.length - length_then < _SLOWEST * (now - since):
+                raise HubError(f"sent {part.length - length_then:,} bytes in {now - since:.0f} s: too slow")
+            since, length_then = now, part.length
+    if part.length < size:
+        raise PassingError(f"the connection was cut after {part.length:,} of {size:,} bytes")
+
+
+def _complaint(weights: Weights, sha256: str, size: int, claimed: str) -> str:
+    """What is wrong with bytes of this sha256 and size; empty where they are the ones expected."""
+    if weights.sha256 and sha256 != weights.sha256:
+        return f"has sha256 {sha256}, expected {weights.sha256}"
+    if weights.size and size != weights.size:
+        return f"has {size:,} bytes, expected {weights.size:,} (sha256 {sha256})"
+    if not sha256.startswith(weights.sha256_prefix):
+        return f"has sha256 {sha256}, expected one that begins with {weights.sha256_prefix}"
+    if claimed and sha256 != claimed:
+        return f"has sha256 {sha256}, expected {claimed} as the source itself says"
+    return ""

@@ -1,0 +1,207 @@
+"""The cache looked after: what it holds, whether that is still sound, what may go.
+
+Nothing that a running process fetches or has loaded is removed, nor any file that Zoo did not put there.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from zoo.hub import cache, guard, in_use, parts
+from zoo.manifest import Weights
+
+_FILE = re.compile(r"(?P<whole>[0-9a-f]{64}(\.\w+)?)")
+_BESIDE = re.compile(rf"{_FILE.pattern}\.(stamp|used)")
+
+
+class Held(NamedTuple):
+    """A whole file of the cache; ``names`` are those of the entries that mean it."""
+
+    file: Path
+    sha256: str
+    size: int
+    last_used: float
+    names: tuple[str, ...]
+    is_in_use: bool
+
+
+class Damage(NamedTuple):
+    """What is wrong with a file: it has sha256 ``got`` and now lies ``aside``, or it cannot be read or moved."""
+
+    reason: str
+    got: str = ""
+    aside: Path | None = None
+
+
+class Removal(NamedTuple):
+    """Something that goes, or stays because of ``kept``; ``freed`` counts bytes that no other link holds."""
+
+    path: Path
+    names: tuple[str, ...]
+    reason: str
+    freed: int
+    kept: str = ""
+
+
+def contents(entries: Iterable[Weights]) -> list[Held]:
+    """All whole files of the cache, the last used first, named by those of ``entries`` that mean them."""
+    names = _names(entries)
+    found = []
+    for file in _listed("files"):
+        if _FILE.fullmatch(file.name) and not file.name.endswith((".stamp", ".used")):
+            sha256 = file.name[:64]
+            with suppress(FileNotFoundError):  # removed meanwhile
+                known = tuple(names.get(sha256, ()))
+                size, last_used = file.stat().st_size, in_use.last_used(file)
+                found.append(Held(file, sha256, size, last_used, known, in_use.is_held(file)))
+    return sorted(found, key=lambda held: -held.last_used)
+
+
+def verify(held: Held) -> Damage | None:
+    """Hashes the file again; moves it to quarantine where it is not what its name says.
+
+    A process that has loaded it keeps what it has: a file that is moved stays mapped.
+    """
+    try:
+        if cache.sha256_of(held.file, deep=True) == held.sha256:
+            return None
+        with guard.lock(held.sha256):
+            got = cache.sha256_of(held.file, deep=True)  # another process may have fetched it again
+            if got == held.sha256:
+                return None
+            aside = cache.quarantine(held.file, held.sha256, got)
+            return Damage(f"has sha256 {got}; moved to {aside}", got, aside)
+    except FileNotFoundError:  # removed meanwhile
+        return None
+    except OSError as error:
+        return Damage(f"cannot be read or moved: {error.strerror or error}")
+
+
+def prune(
+    held: Sequence[Held],
+    *,
+    older_than: float | None = None,
+    keep_under: int | None = None,
+    unreferenced: bool = False,
+    dry_run: bool = False,
+) -> list[Removal]:
+    """Removes what was left over, and those of ``held`` that any of the conditions names.
+
+    ``older_than`` are the seconds since a file was last used; ``keep_under`` the bytes that files may
+    take in all, the longest unused going first; ``unreferenced`` files are those without a name. With
+    ``dry_run`` nothing is removed, and the answer is the same.
+    """
+    done = [_remove(path, (), reason, dry_run) for path, reason in _left_over()]
+    total, now = sum(one.size for one in held), time.time()
+    for one in sorted(held, key=lambda one: one.last_used):
+        if older_than is not None and now - one.last_used > older_than:
+            reason = f"not used since {time.strftime('%Y-%m-%d %H:%M', time.localtime(one.last_used))}"
+        elif unreferenced and not one.names:
+            reason = "no manifest names it"
+        elif keep_under is not None and total > keep_under:
+            reason = "the longest unused"
+        else:
+            continue
+        removal = _remove(one.file, one.names, reason, dry_run)
+        if not removal.kept:
+            total -= one.size
+        done.append(removal)
+    return done
+
+
+def _names(entries: Iterable[Weights]) -> dict[str, list[str]]:
+    """The names of ``entries`` by sha256; of an unpinned one, by what it was when it was fetched."""
+    notes = {file.stem for file in _listed("unpinned")}
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        sha256 = entry.sha256
+        if not sha256 and cache.key_of(entry) in notes and (note := cache.recall(entry)):
+            sha256 = note.sha256
+        if sha256:
+            names.setdefault(sha256, []).append(entry.name)
+    return names
+
+
+def _remove(path: Path, names: tuple[str, ...], reason: str, dry_run: bool) -> Removal:
+    try:
+        with _undisturbed(path, dry_run) as disturbance:
+            if disturbance:
+                return Removal(path, names, reason, 0, disturbance)
+            stat = path.stat()
+            if not dry_run:
+                path.unlink()
+                _remove_beside(path)
+    except FileNotFoundError:  # another process was faster
+        return Removal(path, names, reason, 0)
+    except OSError as error:
+        return Removal(path, names, reason, 0, error.strerror or str(error))
+    return Removal(path, names, reason, stat.st_size if stat.st_nlink == 1 else 0)
+
+
+@contextmanager
+def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
+    """Yields who needs ``path``, or nothing: then nobody begins to fetch or load it while the block lasts."""
+    with ExitStack() as stack:
+        if path.parent.name in ("files", "parts"):
+            key = path.name.partition(".")[0]
+            if parts.is_being_written(path) or not stack.enter_context(guard.lock(key, wait=False)):
+                yield "a running process fetches it"
+                return
+        if whole := _whole_of(path):
+            is_alone = not in_use.is_held(whole) if dry_run else stack.enter_context(in_use.alone(whole))
+            if not is_alone:
+                yield "a running process uses it"
+                return
+        yield ""
+
+
+def _whole_of(path: Path) -> Path | None:
+    """The file of weights that ``path`` is, or lies beside."""
+    match = _BESIDE.fullmatch(path.name) or _FILE.fullmatch(path.name)
+    return path.with_name(match["whole"]) if match and path.parent.name == "files" else None
+
+
+def _remove_beside(path: Path) -> None:
+    whole = _whole_of(path)
+    if whole and not whole.exists():
+        cache.stamp_of(whole).unlink(missing_ok=True)
+        in_use.marker_of(whole).unlink(missing_ok=True)
+        _forget(whole.name.partition(".")[0])
+
+
+def _forget(sha256: str) -> None:
+    """Removes the notes of unpinned entries that were this file."""
+    for file in _listed("unpinned"):
+        with suppress(OSError, msgspec.DecodeError):
+            if msgspec.json.decode(file.read_bytes(), type=cache.Note).sha256 == sha256:
+                file.unlink()
+
+
+def _left_over() -> Iterator[tuple[Path, str]]:
+    """What no entry can ever mean again: begun, damaged, or beside a file that is gone."""
+    for file in _listed("parts"):
+        if file.suffix in (".part", ".link"):
+            yield file, "a fetch that was not finished"
+    for file in _listed("quarantine"):
+        if file.name.startswith("expected-"):
+            yield file, "quarantined: not the bytes that were expected"
+    for folder in ("files", "unpinned"):
+        for file in _listed(folder):
+            whole = _whole_of(file)
+            if whole and not whole.exists():
+                yield file, "belongs to a file that is gone"
+            elif file.name.endswith(cache.UNFINISHED) and cache.is_abandoned(file):
+                yield file, "was being written by a process that is gone"
+
+
+def _listed(folder: str) -> list[Path]:
+    """The regular files of a folder of the cache, sorted by name."""
+    try:
+        return sorted(file for file in (cache.root() / folder).iterdir() if file.is_file() and not file.is_symlink())
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,198 @@
+"""A file's tensors to a module: built without initialising, every tensor accounted for."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from torch import Tensor, nn
+
+from zoo import registry
+from zoo.errors import PluginError, WeightsError, ZooError
+from zoo.loading import safetensors_file
+from zoo.loading.interface import Network
+from zoo.loading.state import adapt_stem, assign, require_adapted, translate
+from zoo.manifest import Weights
+from zoo.registry import arguments
+from zoo.spec import Model, Preprocess
+
+log = logging.getLogger("zoo")
+
+_guard = threading.local()
+
+
+class ModelInfo(NamedTuple):
+    """What ``zoo.create`` knows of a module; it hangs on the module as ``zoo_info``."""
+
+    name: str
+    model: Model
+    weights: Weights | None
+    file: Path | None
+    preprocess: Preprocess
+    classes: str
+    class_names: tuple[str, ...]
+    args: dict[str, Any]
+
+
+def build(
+    model: Model, *, num_classes: int | None = None, in_chans: int | None = None, **args: Any
+) -> tuple[Network, ModelInfo]:
+    """A newly initialised network, with what there is to know of it."""
+    channels = model.preprocess.input_size[0] if in_chans is None else in_chans
+    classes = model.num_classes if num_classes is None else num_classes
+    args = {**model.args, **args}
+    module = _call_build(model, classes, channels, args)
+    return module, ModelInfo(model.name, model, None, None, for_channels(model.preprocess, channels), "", (), args)
+
+
+def build_from(
+    file: Path,
+    model: Model,
+    entry: Weights | None = None,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    **args: Any,
+) -> tuple[Network, ModelInfo]:
+    """The network whose tensors ``file`` holds, as ``entry`` or else the file itself describes it.
+
+    What they say the network is built with is taken as far as the row allows it (``Model.file_args``).
+    The file says how many classes and input channels it was made for; where the caller wants
+    others, the head is newly initialised, the stem adapted, and a warning logged. Tensors that do
+    not fit as they are go through the model's own ``translate`` first, where it has one.
+    """
+    about = _described(file, model, entry)
+    args = {**model.args, **arguments.of_file(model, about.args, about.name, overridden=args), **args}
+    tensors = safetensors_file.read(file)
+    told = safetensors_file.metadata(file).get("num_classes") if entry is None else entry.num_classes
+    stated = told if told == 0 or (entry is not None and told is not None) else model.num_classes
+    had_classes = classes_in(tensors, model.head) or stated
+    had_channels = channels_in(tensors, model.stem) or about.preprocess.input_size[0]
+    channels = had_channels if in_chans is None else in_chans
+    with skip_init():
+        module = _call_build(model, had_classes, channels, args)
+    tensors = translate(model, module, tensors, about.name)
+    adapted = adapt_stem(tensors, model.stem, channels)
+    if channels != had_channels:
+        require_adapted(module, tensors, model.stem, about.name, had_channels, channels)
+    if about.preprocess.whitening == "zca":
+        from zoo.data.whitening import ZCA, attach
+
+        attach(module, ZCA(about.preprocess.input_size))
+    assign(module, tensors, about.name)
+    if adapted:
+        log.warning(
+            "%s: %s adapted from %d to %d input channels", about.name, ", ".join(adapted), had_channels, channels
+        )
+    if num_classes not in (None, had_classes):
+        module.reset_classifier(num_classes)
+        head = ", ".join(model.head)
+        log.warning("%s: %s newly initialised for %d classes, had %d", about.name, head, num_classes, had_classes)
+        about = about._replace(classes="", class_names=())
+    return module, about._replace(preprocess=for_channels(about.preprocess, channels), args=args)
+
+
+def for_channels(preprocess: Preprocess, channels: int) -> Preprocess:
+    """``preprocess`` for another number of input channels: mean and std averaged, then repeated."""
+    before, height, width = preprocess.input_size
+    if channels == before:
+        return preprocess
+    mean, std = (sum(values) / before for values in (preprocess.mean, preprocess.std))
+    size = (channels, height, width)
+    return msgspec.structs.replace(preprocess, input_size=size, mean=(mean,) * channels, std=(std,) * channels)
+
+
+def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> Network:
+    build = registry.hook(model.build, model.requires)
+    arguments.check_names(model, build, args)
+    try:
+        module: Network = build(num_classes=num_classes, in_chans=in_chans, **args)
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code may raise anything
+        given = ", ".join(f"{key}={value!r}" for key, value in args.items())
+        raise PluginError(f"{model.name}: {model.build}({given}) raised {type(error).__name__}: {error}") from error
+    return module
+
+
+def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
+    """What the manifest says of the file, or, for a local one, what the file says of itself.
+
+    No manifest lists the classes by name: where it means the same ones as the file, they are the file's.
+    """
+    about = safetensors_file.metadata(file)
+    if entry is not None:
+        names = about.get("class_names") if about.get("classes") == entry.classes else None
+        names = names if isinstance(names, list) else ()
+        preprocess = entry.preprocess or model.preprocess
+        return ModelInfo(
+            entry.name, model, entry, file, preprocess, entry.classes, tuple(map(str, names)), dict(entry.args)
+        )
+    named = about.get("model", model.name)
+    if named != model.name:
+        raise WeightsError(f"{file} holds weights of {named}, not of {model.name}.", hint=f"zoo.create({named!r}, ...)")
+    try:
+        preprocess = msgspec.convert(about.get("preprocess", model.preprocess), Preprocess)
+        args = msgspec.convert(about.get("args", {}), dict[str, Any])
+        class_names = msgspec.convert(about.get("class_names", ()), tuple[str, ...])
+    except msgspec.ValidationError as error:
+        raise WeightsError(f"{file}: its own description is not valid: {error}") from None
+    return ModelInfo(str(file), model, None, file, preprocess, str(about.get("classes", "")), class_names, args)
+
+
+def classes_in(tensors: Mapping[str, Tensor], head: tuple[str, ...]) -> int | None:
+    """How many classes the declared head of a file's tensors has; None where it has no head."""
+    return _size(tensors, head, dim=0)
+
+
+def channels_in(tensors: Mapping[str, Tensor], stem: tuple[str, ...]) -> int | None:
+    """How many input channels the declared stem of a file's tensors has; None where it has none."""
+    return _size(tensors, stem, dim=1)
+
+
+def _size(tensors: Mapping[str, Tensor], modules: tuple[str, ...], dim: int) -> int | None:
+    for module in modules:
+        weight = tensors.get(f"{module}.weight")
+        if weight is not None and weight.ndim > dim:
+            return weight.shape[dim]
+    return None
+
+
+# ---- without initialising -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def skip_init() -> Iterator[None]:
+    """Within it, this thread's calls of ``torch.nn.init.*_`` return their tensor untouched.
+
+    For modules whose tensors are all about to be loaded. Meta tensors would be as fast and leave
+    non-persistent buffers without values.
+    """
+    _guard_initialisers()
+    before = getattr(_guard, "skips", False)
+    _guard.skips = True
+    try:
+        yield
+    finally:
+        _guard.skips = before
+
+
+def _guard_initialisers() -> None:
+    """Wraps ``torch.nn.init.*_`` once; outside :func:`skip_init` the wrappers only pass on."""
+    for name in [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]:
+        initialise = getattr(nn.init, name)
+        if not hasattr(initialise, "__wrapped__") or initialise.__module__ != __name__:
+            setattr(nn.init, name, _skippable(initialise))
+
+
+def _skippable(initialise: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(initialise)
+    def maybe(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor if getattr(_guard, "skips", False) else initialise(tensor, *args, **kwargs)
+
+    maybe.__module__ = __name__
+    return maybe

@@ -1,0 +1,22 @@
+"""Entry points to plugins to models: what is installed, under which names."""
+
+from zoo.registry.entry_points import GROUP
+from zoo.registry.plugin_row import DISTRIBUTION, PluginRow, hook, require, resource
+from zoo.registry.process import clear, current, register, unregister
+from zoo.registry.registry import Found, Listed, Registry
+
+__all__ = [
+    "DISTRIBUTION",
+    "GROUP",
+    "Found",
+    "Listed",
+    "PluginRow",
+    "Registry",
+    "clear",
+    "current",
+    "hook",
+    "register",
+    "require",
+    "resource",
+    "unregister",
+]

@@ -1,0 +1,55 @@
+"""Why a plugin's module could not be imported, in words that help its author and its user."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import re
+import traceback
+from pathlib import Path
+
+from zoo import spec
+from zoo.spec.checked import Spec
+
+
+def asked_by(entry_point: importlib.metadata.EntryPoint) -> int | None:
+    """The version of the contract that a module which fails at import asks for, as its text says it.
+
+    What a newer contract has may be what it failed at, so that there is no plugin to ask. None where the
+    text holds no ``Plugin(..., api=NUMBER)``.
+    """
+    try:
+        found = importlib.util.find_spec(entry_point.module)
+        tree = ast.parse(Path(str(found and found.origin)).read_text(encoding="utf-8"))
+    except (ImportError, AttributeError, OSError, ValueError, SyntaxError, RecursionError):
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Plugin":
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "api"] + node.args[1:2]
+            for value in given:
+                if isinstance(value, ast.Constant) and type(value.value) is int:
+                    return value.value
+    return None
+
+
+def explain(target: str, error: BaseException) -> str:
+    """What importing ``target`` raised, and at which line of whose file."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _ZOO not in Path(frame.filename).parents]
+    own = [frame for frame in frames if not frame.filename.startswith("<") and "importlib" not in frame.filename]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"importing {target} raised {type(error).__name__}: {error}{_nearest(str(error))}{place}"
+
+
+_ZOO = Path(__file__).parents[1]
+
+
+def _nearest(message: str) -> str:
+    """For a misspelt field of a row: which was meant."""
+    unknown = re.search(r"Unexpected keyword argument '(\w+)'", message)
+    if unknown is None:
+        return ""
+    from difflib import get_close_matches
+
+    kinds = [kind for kind in vars(spec).values() if isinstance(kind, type) and issubclass(kind, Spec)]
+    known = {field for kind in kinds for field in kind.__struct_fields__}
+    near = get_close_matches(unknown[1], known, n=1)
+    return f", did you mean {near[0]}?" if near else ""

@@ -1,0 +1,164 @@
+"""What there is to create: answered without torch."""
+
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zoo import registry
+from zoo.manifest import Weights
+from zoo.registry import Listed
+from zoo.spec import Model
+
+
+class Selected(NamedTuple):
+    """A line of the list: a model, or ``weights`` of it."""
+
+    name: str
+    entry: Listed
+    weights: Weights | None
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    family: str | None = None,
+    dataset: str | None = None,
+    license: str | None = None,
+    max_params: int | None = None,
+    pretrained: bool = False,
+) -> list[str]:
+    """The names of architectures, or of weights, in natural order.
+
+    Lists weights if ``pretrained``, ``dataset`` or ``license`` is given or the pattern has a dot, and architectures
+    otherwise. Models of a collection are listed only if ``family``, or the pattern before a slash, names it
+    (``timm/*``).
+
+    Args:
+        pattern: A shell pattern of names.
+        family: Only models of this plugin.
+        dataset: Only weights that were trained or scored on this data set.
+        license: Only weights whose licence matches this shell pattern, in either case: ``apache*``.
+        max_params: Only networks of at most this many parameters.
+        pretrained: Whether to list weights.
+
+    Returns:
+        The names, which :func:`zoo.create` takes.
+
+    Example:
+        >>> import zoo
+        >>> zoo.list_models("resnet1*2")
+        ['resnet152', 'resnet1202']
+        >>> zoo.list_models("resnet20", dataset="digits")
+        ['resnet20.digits']
+    """
+    chosen = select(
+        pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
+    )
+    return [line.name for line in chosen]
+
+
+def select(
+    pattern: str,
+    *,
+    family: str | None,
+    dataset: str | None,
+    license: str | None,
+    max_params: int | None,
+    pretrained: bool,
+) -> list[Selected]:
+    """As :func:`list_models`, with what stands behind each name."""
+    tagged = pretrained or dataset is not None or license is not None or "." in pattern
+    lines: list[Selected] = []
+    registered = registry.current()
+    asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
+    if family is not None and "/" not in pattern and asked:
+        pattern = f"{family}/{pattern}"
+    for entry in registered.models(asked):
+        if family not in (None, entry.row.name):
+            continue
+        if not tagged and (max_params is None or params_of(entry.model) <= max_params):
+            lines.append(Selected(entry.name, entry, None))
+        lines += [
+            Selected(f"{entry.name}.{weights.tag}", entry, weights)
+            for weights in entry.weights
+            if tagged
+            and (max_params is None or params_of(entry.model, weights) <= max_params)
+            and (dataset is None or dataset in trained_on(weights))
+            and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
+        ]
+    # A pattern without a tag is about models, also where their weights are what is listed.
+    names_models = "." not in pattern
+    return [
+        line
+        for line in lines
+        if fnmatchcase(line.name, pattern) or (names_models and fnmatchcase(line.entry.name, pattern))
+    ]
+
+
+def params_of(model: Model, weights: Weights | None = None) -> int:
+    """How many learnable elements the network has that ``weights`` make of ``model``; 0 if not stated."""
+    return model.params if weights is None or weights.params is None else weights.params
+
+
+def macs_of(model: Model, weights: Weights | None = None) -> int:
+    """Its multiply-adds for one image; 0 if not stated, also for weights that take input of another size."""
+    if weights is None or weights.macs is not None:
+        return model.macs if weights is None else weights.macs or 0
+    is_same = weights.preprocess is None or weights.preprocess.input_size == model.preprocess.input_size
+    return model.macs if is_same else 0
+
+
+def _addresses(pattern: str, plugin: str) -> bool:
+    before, slash, _ = pattern.partition("/")
+    return bool(slash) and fnmatchcase(plugin, before)
+
+
+def left_out(pattern: str, family: str | None) -> list[str]:
+    """The collections that :func:`list_models` does not look into. Nothing is read of them."""
+    rows = registry.current().collections
+    return [row.name for row in rows if family is None and not _addresses(pattern, row.name)]
+
+
+def trained_on(weights: Weights) -> set[str]:
+    """The data sets that weights are about: that of their classes and those they are scored on."""
+    return {weights.classes} | {key.partition("/")[0] for key in weights.scores}
+
+
+def info(name: str) -> dict[str, Any]:
+    """All that the registry knows of a model or of weights. Imports no torch.
+
+    Args:
+        name: An architecture or weights.
+
+    Returns:
+        Values that JSON can hold: the fields of :class:`zoo.Model`, its ``family``, ``distribution`` and ``version``,
+        and a list ``weights`` of manifest entries.
+
+    Raises:
+        UnknownNameError: There is no such model or tag; the nearest names are suggested.
+
+    Example:
+        >>> import zoo
+        >>> about = zoo.info("resnet20.digits")
+        >>> about["paper"]["year"], about["weights"][0]["classes"]
+        (2015, 'digits')
+    """
+    registered = registry.current()
+    found = registered.find(name)
+    every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
+    model: dict[str, Any] = msgspec.to_builtins(found.model)
+    return model | {
+        "family": found.row.name,
+        "distribution": found.row.distribution,
+        "version": found.row.version,
+        "weights": [
+            msgspec.to_builtins(weights)
+            | {
+                "name": weights.name,
+                "params": params_of(found.model, weights),
+                "macs": macs_of(found.model, weights),
+            }
+            for weights in every
+        ],
+    }

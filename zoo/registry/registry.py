@@ -1,0 +1,199 @@
+"""Entry points to plugins to models.
+
+A plugin that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two
+models with one name never depend on the order of installation: the built-in distribution owns short
+names, a third party's same name is reached as ``plugin/arch``, and what third parties contest among
+themselves has to be spelled out. The models of a collection have no short names: nothing is read of
+it until one of them is asked for.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from zoo import names
+from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
+from zoo.manifest import Weights
+from zoo.registry.plugin_row import PluginRow
+from zoo.spec import Model, Plugin
+
+
+class Found(NamedTuple):
+    """What a name stands for; ``weights`` is None where the name has no tag."""
+
+    row: PluginRow
+    plugin: Plugin
+    model: Model
+    weights: Weights | None
+
+
+class Listed(NamedTuple):
+    """A model as the list shows it: under its short name, or ``plugin/arch`` where that is taken."""
+
+    name: str
+    row: PluginRow
+    model: Model
+    weights: tuple[Weights, ...]
+
+
+class Described(NamedTuple):
+    """Weights, and the directory of ``ZOO_HUB`` whose manifest says what they are."""
+
+    folder: str
+    weights: Weights
+
+
+class Registry:
+    """All plugins of this environment, read-only."""
+
+    def __init__(self, rows: list[PluginRow], local: "dict[str, tuple[Described, ...]] | None" = None) -> None:
+        self.plugins = tuple(rows)
+        self._local = local or {}
+        self._owners: dict[str, list[tuple[PluginRow, Model]]] = {}
+        for row in sorted(self.plugins, key=lambda row: not row.is_builtin):
+            for model in row.plugin.models if row.plugin else ():
+                self._owners.setdefault(model.name, []).append((row, model))
+
+    @property
+    def collections(self) -> tuple[PluginRow, ...]:
+        return tuple(row for row in self.plugins if row.is_collection)
+
+    def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
+        """Every usable model, sorted naturally; of collections, those of the given ones.
+
+        A plugin with a bad manifest or collection turns ``broken`` here.
+        """
+        listed = []
+        for row in collections:
+            with contextlib.suppress(ManifestError, PluginError):
+                listed += [Listed(name, row, model, self.weights_of(row, model)) for name, model in row.models.items()]
+        for arch, owners in self._owners.items():
+            for row, model in owners:
+                with contextlib.suppress(ManifestError):
+                    listed.append(Listed(self._listed_name(arch, row), row, model, self.weights_of(row, model)))
+        return sorted(listed, key=lambda entry: names.natural(entry.name))
+
+    def find(self, text: str, *, distribution: str = "") -> Found:
+        """What ``text`` stands for; ``distribution`` is the one that a file or an entry says has it.
+
+        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` where
+        several third parties claim a short name.
+        """
+        try:
+            name = names.parse(text)
+        except UnknownNameError:
+            self._guess(text)
+            raise
+        try:
+            row, model = self._find_model(name)
+        except UnknownNameError as error:
+            local = (one.weights.distribution for one in self._local.get(name.arch, ()))
+            if of := distribution or next(filter(None, local), ""):
+                error.hint = f"It is said to be of the distribution {of!r}. If you trust that: pip install {of}"
+            raise
+        assert row.plugin is not None
+        found = Found(row, row.plugin, model, None)
+        return self.tagged(found, name.tag) if name.tag else found
+
+    def tagged(self, found: Found, tag: str) -> Found:
+        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the tags there are."""
+        arch = found.model.name
+        tags = {weights.tag: weights for weights in self.weights_of(found.row, found.model)}
+        if tag not in tags:
+            known = [f"{arch}.{other}" for other in tags]
+            hint = f"It has {', '.join(known)}." if known else f"No weights are known for {arch}."
+            raise UnknownNameError.of("weights", f"{arch}.{tag}", known, hint=hint)
+        return found._replace(weights=tags[tag])
+
+    def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
+        """The model's weights, those of the plugin's manifests first; the first is its default."""
+        try:
+            own = row.weights.get(model.name, ())
+        except ManifestError as error:
+            row.status, row.reason = "broken", str(error)
+            raise
+        taken = {weights.tag for weights in own}
+        is_short = row.is_collection or self._owners[model.name][0][0] is row
+        extra = tuple(one.weights for one in self._local.get(model.name, ())) if is_short else ()
+        return own + tuple(weights for weights in extra if weights.tag not in taken)
+
+    def folder_of(self, weights: Weights) -> str:
+        """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty where a plugin's does."""
+        return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
+
+    def distribution_of(self, model: Model) -> str:
+        """What to install for ``model``; empty for a built-in one."""
+        owners = (row for row, own in self._owners.get(model.name, ()) if own == model and not row.is_builtin)
+        return next((row.distribution for row in owners), "")
+
+    def _listed_name(self, arch: str, row: PluginRow) -> str:
+        owners = self._owners[arch]
+        is_short = len(owners) == 1 or (row.is_builtin and owners[0][0] is row)
+        return arch if is_short else f"{row.name}/{arch}"
+
+    def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
+        owners = self._owners.get(name.arch, [])
+        if name.plugin:
+            for row, model in owners:
+                if row.name == name.plugin:
+                    return row, model
+            for row in self.collections:
+                full = f"{name.plugin}/{name.arch}"
+                if row.name == name.plugin:
+                    if full not in row.models:
+                        hint = f"zoo list '{row.name}/*' shows its models."
+                        raise UnknownNameError.of("model", full, row.models, hint=hint)
+                    return row, row.models[full]
+            self._explain_plugin(name.plugin)
+            known = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row, _ in owners]
+            raise UnknownNameError.of("model", f"{name.plugin}/{name.arch}", known, hint="zoo list shows all models.")
+        if not owners:
+            raise self._unknown(name.arch)
+        if len(owners) > 1 and not owners[0][0].is_builtin:
+            candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
+            raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Say {candidates}.")
+        return owners[0]
+
+    def _unknown(self, arch: str) -> UnknownNameError:
+        """The error for a short name that nobody has; what a collection calls so is what was meant."""
+        for row in self.collections:
+            with contextlib.suppress(PluginError):
+                if (full := f"{row.name}/{arch}") in row.models:
+                    return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
+        error = UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
+        # What a plugin that cannot be used would have is not known: a name like its own is likely one of its.
+        unusable = [row for row in self.plugins if row.plugin is None]
+        if own := [row for row in unusable if arch.startswith(row.name)]:
+            error.hint = f"Plugin {own[0].name!r} is {own[0].status}: {own[0].reason}. zoo plugins shows all."
+        elif unusable:
+            said = ", ".join(f"{row.name} ({row.status})" for row in unusable)
+            error.hint += f" Plugins that cannot be used may have it: {said}; zoo plugins says why."
+        return error
+
+    def _guess(self, text: str) -> None:
+        """Raises :class:`UnknownNameError` for a text that is a name but for case and signs: ``ResNet-50``."""
+        plugin, slash, _ = text.lower().rpartition("/")
+        arch, _, tag = text.partition(".")
+        known: Iterable[str] = self._owners
+        for row in self.plugins if slash else ():
+            if row.name == plugin:
+                known = [name if "/" in name else f"{row.name}/{name}" for name in row.models]
+        for name in known:
+            if _letters(name) == _letters(arch):
+                raise UnknownNameError(
+                    f"Unknown model {text!r}.", hint=f"Did you mean {name}{f'.{tag}'.lower() if tag else ''}?"
+                )
+
+    def _explain_plugin(self, plugin: str) -> None:
+        rows = [row for row in self.plugins if row.name == plugin]
+        if not rows:
+            raise UnknownNameError.of(
+                "plugin", plugin, (row.name for row in self.plugins), hint="zoo plugins shows all plugins."
+            )
+        if all(row.plugin is None for row in rows):
+            raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
+
+
+def _letters(text: str) -> str:
+    return re.sub("[^a-z0-9/]", "", text.lower())

@@ -1,0 +1,232 @@
+"""A model's own train hook, run by name."""
+
+import logging
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import registry
+from zoo.creation import info_of
+from zoo.errors import TrainingError, WeightsError
+from zoo.evaluation import hook
+from zoo.registry import arguments
+from zoo.spec import Model
+from zoo.system import distributed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from zoo.data import ImageSet, ImageStream
+    from zoo.loading import Network
+    from zoo.training import Recipe, Run, TrainingData
+    from zoo.training.finetune import Source
+
+log = logging.getLogger("zoo")
+
+TRAINED = "trained by zoo train"
+"""How the origin of weights begins whose file holds the record of their training."""
+
+
+def train(
+    name: str | None = None,
+    data: "str | Path | ImageSet | ImageStream | None" = None,
+    *,
+    args: Mapping[str, Any] | None = None,
+    init: str | Path | None = None,
+    recipe: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    output: str | Path,
+    resume: bool = False,
+    device: "str | torch.device | None" = None,
+    **run_options: Any,
+) -> "Network":
+    """Trains an architecture, or goes on training, and writes a run's directory.
+
+    ``output`` then holds the trained network, ``model.safetensors``, with the record of the run.
+
+    Args:
+        name: The architecture. A resumed run knows it.
+        data: A data set's name or path, or its images. Trains on the split ``train``. A resumed run knows it.
+        args: Arguments of the family's build function. They are written into the weights file.
+        init: Trained weights to start from: ``arch.tag`` or a safetensors file. The head is newly initialised unless
+            they know the classes of ``data``; the first convolution is adapted to its channels.
+        recipe: A recipe of the family. By default its first for this model and data.
+        settings: Fields of the recipe to change, such as ``{"epochs": 5, "augment.flip": False}``.
+        output: The run's directory.
+        resume: Whether to go on with the run in ``output``. Other arguments must then be what the run was started with,
+            or be left out; ``settings["epochs"]`` may change.
+        device: Where to train. By default a GPU if there is one.
+        run_options: Passed to :class:`zoo.training.Run`.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        UnknownNameError: There is no such model, data set, recipe or setting.
+        RecipeError: The recipe is not valid, or none is meant for this model and data.
+        TrainingError: The directory holds another run, or the loss is not a finite number.
+        DataError: The images cannot be read.
+        WeightsError: ``name`` has a tag, or ``init`` does not fit the model.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits").subset(range(256), "train")
+        >>> model = zoo.train("resnet8", digits, settings={"epochs": 1}, output="runs/digits", device="cpu")
+        >>> model.zoo_info.classes
+        'digits'
+    """
+    from zoo import data as datasets
+    from zoo import training
+    from zoo.training import finetune, record
+
+    held = record.of_run(training.Run(output, resume=True)) if resume else None
+    if held is not None:
+        name = name or held.model
+        data = held.source.get("data", held.data["train"].name) if data is None else data
+        init = init or held.source.get("init") or held.init.get("weights")
+        args = {**held.args, **(args or {})}
+    if name is None or data is None:
+        raise TrainingError(
+            f"Training needs a {'model' if name is None else 'data set'}.",
+            hint="zoo train MODEL --data DATA -o DIR; with --resume, -o DIR is enough.",
+        )
+    found = registry.current().find(name)
+    if found.weights is not None:
+        raise WeightsError(
+            f"Training {name} would start from new weights, not from these.",
+            hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
+        )
+    if undeclared := arguments.undeclared(found.model, args or {}):
+        log.warning(
+            "%s: a file of its weights cannot set %s: give it again (--arg) whenever you load the trained network",
+            name,
+            ", ".join(undeclared),
+        )
+    images = training_images(data) if isinstance(data, str | Path) else data
+    held_out = validation_images(data) if isinstance(data, str | Path) else None
+    if held is not None and recipe in (None, held.recipe.name):
+        chosen = training.change(held.recipe, settings)
+    else:
+        own = _own_recipe(found.model, images, held_out is not None, init is not None)
+        chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
+    start = None if init is None else finetune.find(init, found.model)
+    source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
+    source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
+    run_options.setdefault("command", command_line())
+    run = training.Run(output, resume=resume, init=start and start.record, source=source, **run_options)
+    prepared = training.split(images, chosen, held_out)
+    return carry_out(found.model, prepared, chosen, run, args=args or {}, source=start, device=device)
+
+
+def training_images(data: str | Path) -> "ImageSet | ImageStream":
+    """What a training on ``data`` learns from, in memory or as a stream."""
+    from zoo import data as datasets
+
+    return datasets.open_stream(data, "train") or datasets.load(data, "train")
+
+
+def validation_images(data: str | Path) -> "ImageSet | None":
+    """The images that ``data`` itself holds out to choose by: its validation split, never its test split."""
+    from zoo import data as datasets
+
+    known = datasets.splits(data)
+    split = next((name for name in ("validation", "val", "valid") if name in known), None)
+    return datasets.load(data, split) if split is not None and datasets.open_stream(data, split) is None else None
+
+
+def _own_recipe(
+    model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
+) -> dict[str, Any] | None:
+    """The recipe for images of one's own, if nobody knows them by name and ``model`` is trained as most are."""
+    from zoo.data.sizes import training_images as known
+    from zoo.training.choice import for_own_images
+
+    if known(images.name) or model.train != hook.DEFAULT.train:
+        return None
+    height, width = model.preprocess.input_size[1:]
+    return for_own_images(
+        len(images),
+        is_small=images.pixels is not None and tuple(images.pixels.shape[2:]) == (height, width),
+        has_colour=images.channels == 3,
+        is_held_out=is_held_out or not hasattr(images, "labels"),
+        is_trained=is_trained,
+    )
+
+
+def carry_out(
+    model: Model,
+    data: "TrainingData",
+    recipe: "Recipe",
+    run: "Run",
+    *,
+    args: Mapping[str, Any],
+    source: "Source | None" = None,
+    device: "torch.device | str | None" = None,
+) -> "Network":
+    """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
+    images = data.train
+    import torch
+
+    from zoo import loading, training
+    from zoo.training import finetune, record
+
+    run.check()
+    torch.manual_seed(recipe.seed)
+    if source is None:
+        module, info = loading.build(model, num_classes=len(images.classes), in_chans=images.channels, **args)
+    else:
+        module, info = finetune.build(source, model, images, args)
+    preprocess = training.normalise(module, data, recipe, info.preprocess)
+    finetune.check_whitening(module, preprocess, recipe)
+    info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
+    module.zoo_info = info
+    trained = hook.train(model, module, data, recipe, run, preprocess=preprocess, device=device)
+    if not run.is_paused:
+        group = distributed.current()
+        described = record.describe(module, data, recipe, preprocess, run, group.device(device))
+        if group.is_first:
+            _keep(trained, run, described)
+        group.wait()
+    return trained
+
+
+def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
+    """Writes the trained network with all that is needed to use it and to train it again.
+
+    Its record is ``record``, save where the hook wrote something else into the run's configuration.
+    """
+    import json
+
+    import msgspec
+
+    from zoo.loading import safetensors_file
+
+    info, recipe = info_of(module), record["recipe"]["name"]
+    if run.config.exists():
+        record = {**record, **json.loads(run.config.read_text(encoding="utf-8"))}
+        record.pop("source", None)  # folders of this machine
+    start = f", from {Path(run.init['weights']).name}" if run.init else ""
+    about = {
+        "model": info.model.name,
+        "args": info.args,
+        "preprocess": msgspec.to_builtins(info.preprocess),
+        "classes": info.classes,
+        "class_names": info.class_names,
+        "num_classes": len(info.class_names),
+        "in_chans": info.preprocess.input_size[0],
+        "origin": f"{TRAINED} on {info.classes} with recipe {recipe}{start}",
+        "run": record,
+    }
+    if distribution := registry.current().distribution_of(info.model):
+        about["distribution"] = distribution
+    safetensors_file.write(module.state_dict(), run.model, about)
+
+
+def command_line() -> str:
+    """The command line that this process was started with, as far as it is Zoo's."""
+    program = Path(sys.argv[0])
+    is_zoo = program.name == "zoo" or program.parts[-2:] == ("zoo", "__main__.py")
+    return shlex.join(["zoo", *sys.argv[1:]]) if is_zoo else ""

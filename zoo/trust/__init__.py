@@ -1,0 +1,1 @@
+"""Which bytes a project accepts, and on whose signature."""

@@ -1,0 +1,239 @@
+"""``zoo.lock``: which bytes a project's names mean, whatever a plugin's later version says.
+
+The lock only restricts: names that it holds are used with its bytes or not at all, defaults that it
+holds do not move, and an entry that its manifest does not pin is pinned by the lock. Names that it
+does not hold are used as without it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zoo import registry
+from zoo.errors import LockError, UnpinnedError, ZooError
+from zoo.hub import cache
+from zoo.manifest import Commit, Count, Entry, Sha256, Text, Weights
+from zoo.names import is_arch, is_part, natural
+from zoo.registry import Found
+from zoo.spec import Preprocess
+from zoo.trust import project
+
+NAME = "zoo.lock"
+VARIABLE = "ZOO_LOCK"
+
+
+class Locked(Entry, frozen=True):
+    """One name's bytes and input, and the distribution whose plugin had the name when it was locked.
+
+    ``num_classes`` and ``preprocess`` are what a network of these weights has, whoever states them, the entry
+    or the model; None in locks that an earlier Zoo has written.
+    """
+
+    distribution: Text
+    version: Text
+    sha256: Sha256
+    size: Count = 0
+    revision: Commit = ""
+    num_classes: Count | None = None
+    preprocess: Preprocess | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sha256:
+            raise ValueError("sha256 must not be empty")
+
+
+class Lock(Entry, frozen=True):
+    """``weights`` by name, ``arch.tag`` or ``plugin/arch.tag``; ``defaults``, the tag of an architecture."""
+
+    version: int
+    weights: Mapping[str, Locked] = {}
+    defaults: Mapping[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if self.version != 1:
+            raise ValueError(f"version {self.version} is not 1: another Zoo has written it")
+        for name in self.weights:
+            arch, _, tag = name.rpartition(".")
+            if not (is_arch(arch) and is_part(tag)):
+                raise ValueError(f"{name!r} is no name of weights: expected arch.tag")
+        for arch, tag in self.defaults.items():
+            if f"{arch}.{tag}" not in self.weights:
+                raise ValueError(f"defaults has {arch} = {tag!r}, but weights has no {arch}.{tag}")
+
+
+class Difference(NamedTuple):
+    """What the lock holds of ``name`` and what there is now."""
+
+    name: str
+    field: str
+    locked: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.field} locked {self.locked}, now {self.now}"
+
+
+EMPTY = Lock(version=1)
+
+_HELD = ("sha256", "size", "num_classes", "preprocess")
+"""The fields that make weights other weights."""
+
+
+def place() -> Path:
+    """Where the project's lock is, or would be written."""
+    return project.find(NAME, VARIABLE) or Path(NAME)
+
+
+def read(file: Path) -> Lock:
+    """The lock in ``file``; raises :class:`LockError`."""
+    return project.read(file, Lock, LockError, f"zoo lock NAME... writes it; {VARIABLE} names another file.")
+
+
+def of_project() -> Lock | None:
+    """The lock that holds here: ``ZOO_LOCK``, or the project's ``zoo.lock``; None where there is none."""
+    file = project.find(NAME, VARIABLE)
+    return read(file) if file else None
+
+
+def full_name(found: Found, tag: str = "") -> str:
+    """The name of ``found`` that does not depend on what else is installed."""
+    arch = found.model.name
+    short = found.row.is_builtin or "/" in arch
+    return (arch if short else f"{found.row.name}/{arch}") + (f".{tag}" if tag else "")
+
+
+def default_of(lock: Lock, found: Found) -> Weights | None:
+    """The default weights that the lock holds for a model, or None where it holds none."""
+    tag = lock.defaults.get(full_name(found))
+    return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
+
+
+def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
+    """``weights`` as the lock has them; raises :class:`LockError` where their bytes, input or classes are others."""
+    name = full_name(found, weights.tag)
+    held = lock.weights.get(name)
+    if held is None:
+        _warn(name)
+        return weights
+    changed = [line for line in _compare(name, held, found, weights) if line.field.partition(".")[0] in _HELD]
+    if changed:
+        raise LockError(
+            "\n  ".join([f"{name} is not what {place()} holds:", *map(str, changed)]),
+            hint=f"pip install '{held.distribution}=={held.version}' goes back, "
+            f"zoo lock {name} accepts what there is now.",
+        )
+    if weights.sha256:
+        return weights
+    return msgspec.structs.replace(
+        weights, sha256=held.sha256, size=held.size, revision=held.revision or weights.revision, pinned=True
+    )
+
+
+def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
+    """``old`` with the ``chosen`` weights as they are now; those of a name without tag become its default.
+
+    Raises :class:`UnpinnedError` for weights whose bytes neither a manifest nor the cache knows.
+    """
+    weights, defaults = dict(old.weights), dict(old.defaults)
+    for found, entry in chosen:
+        weights[full_name(found, entry.tag)] = _lock(found, entry)
+        if not found.weights:
+            defaults[full_name(found)] = entry.tag
+    return Lock(version=1, weights=weights, defaults=defaults)
+
+
+def differences(lock: Lock) -> list[Difference]:
+    """Everything in which the lock is not what is installed here, versions included."""
+    lines = []
+    for name, held in lock.weights.items():
+        try:
+            found = registry.current().find(name)
+        except ZooError as error:  # no such name any more, or a plugin that cannot be used
+            lines.append(Difference(name, "name", f"{held.distribution} {held.version}", error.message))
+            continue
+        assert found.weights is not None
+        lines += _compare(name, held, found, found.weights)
+    return lines
+
+
+def render(lock: Lock) -> str:
+    """The text of ``zoo.lock``, its names in order."""
+    lines = ["# Written by zoo lock; zoo lock --check compares it with what is installed.", "", "version = 1"]
+    for name in sorted(lock.weights, key=natural):
+        lines += ["", f"[weights.{json.dumps(name)}]"]
+        held = msgspec.to_builtins(lock.weights[name])
+        preprocess = held.pop("preprocess", {})
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in held.items()]
+        lines += [f"preprocess.{key} = {json.dumps(value)}" for key, value in preprocess.items()]
+    if lock.defaults:
+        lines += ["", "[defaults]"]
+        lines += [
+            f"{json.dumps(arch)} = {json.dumps(lock.defaults[arch])}" for arch in sorted(lock.defaults, key=natural)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def names_in(lock: Lock) -> list[str]:
+    """What to lock again: every name with a tag, then those without, whose defaults may be others now."""
+    return [*lock.weights, *lock.defaults]
+
+
+def _lock(found: Found, entry: Weights) -> Locked:
+    about: dict[str, Any] = {
+        "distribution": found.row.distribution,
+        "version": found.row.version,
+        "num_classes": _num_classes(found, entry),
+        "preprocess": _preprocess(found, entry),
+    }
+    if entry.sha256:
+        return Locked(**about, sha256=entry.sha256, size=entry.size, revision=entry.revision)
+    note = cache.recall(entry) if cache.find(entry) else None
+    if note is None:
+        raise UnpinnedError(
+            f"{entry.name} cannot be locked: neither its manifest nor the cache says which bytes it is.",
+            hint=f"zoo fetch {entry.name} --allow-unpinned takes what its hub has now; zoo lock then holds you to it.",
+        )
+    return Locked(**about, sha256=note.sha256, size=note.size, revision=note.revision)
+
+
+def _num_classes(found: Found, entry: Weights) -> int:
+    return found.model.num_classes if entry.num_classes is None else entry.num_classes
+
+
+def _preprocess(found: Found, entry: Weights) -> Preprocess:
+    return entry.preprocess or found.model.preprocess
+
+
+def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Difference]:
+    """Field by field; what one side does not state is no difference, but for the name's distribution."""
+    stated = {
+        "distribution": found.row.distribution,
+        "version": found.row.version,
+        "revision": now.revision,
+        "sha256": now.sha256,
+        "size": now.size,
+    }
+    lines = []
+    for field, value in stated.items():
+        locked = getattr(held, field)
+        if locked != value and value and (locked or field == "distribution"):
+            lines.append(Difference(name, field, str(locked), str(value)))
+    if not now.sha256 and not held.sha256.startswith(now.sha256_prefix):
+        lines.append(Difference(name, "sha256", held.sha256, f"{now.sha256_prefix}..."))
+    if held.num_classes not in (None, classes := _num_classes(found, now)):
+        lines.append(Difference(name, "num_classes", str(held.num_classes), str(classes)))
+    if held.preprocess is not None:
+        for field in Preprocess.__struct_fields__:
+            locked, value = getattr(held.preprocess, field), getattr(_preprocess(found, now), field)
+            if locked != value:
+                lines.append(Difference(name, f"preprocess.{field}", str(locked), str(value)))
+    return lines
+
+
+def _warn(name: str) -> None:
+    import logging
+
+    logging.getLogger("zoo").warning("%s is not in %s: zoo lock %s adds it.", name, place(), name)

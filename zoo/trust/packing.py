@@ -1,0 +1,86 @@
+"""A folder that is a hub for a machine without a network: files, and the manifest that names them."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from zoo import manifest
+from zoo.errors import IntegrityError, ManifestError, UnpinnedError
+from zoo.hub import cache
+from zoo.manifest import Weights
+from zoo.system import storage
+
+HEAD = "# Written by zoo pack: the weights that this folder holds. ZOO_HUB=FOLDER uses them, with no network."
+
+
+class Damage(NamedTuple):
+    """What is wrong with a file of a pack."""
+
+    name: str
+    path: str
+    reason: str
+
+
+def manifest_in(folder: Path) -> Path:
+    return folder / "manifest.toml"
+
+
+def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
+    """Copies each file of weights into ``folder``, where a hub has it, and enters it into its manifest.
+
+    What the manifest holds already stays. Returns the manifest's file, which is written last.
+    Raises :class:`UnpinnedError`, IntegrityError where the copy is not what the manifest names,
+    StorageError where the folder cannot take it.
+    """
+    file = manifest_in(folder)
+    entries = {entry.name: entry for entry in manifest.read(file)} if file.exists() else {}
+    for entry, source in chosen:
+        if not entry.sha256:
+            raise UnpinnedError(
+                f"{entry.name} is not pinned: a pack of it would prove nothing.", hint=f"zoo pin {entry.name}"
+            )
+        rival = next((one for one in entries.values() if one.path == entry.path and one.sha256 != entry.sha256), None)
+        if rival and rival.name != entry.name:
+            raise ManifestError(f"{rival.name} and {entry.name} are different files that both lie at {entry.path}.")
+        storage.refuse_links(folder, folder / entry.path)
+        _copy(source, folder / entry.path, entry)
+        entries[entry.name] = entry
+    text = "\n".join([HEAD, "", *map(manifest.render, entries.values())])
+    storage.replace(file, text.encode())
+    return file
+
+
+def damage(folder: Path) -> list[Damage]:
+    """The files that the manifest of ``folder`` names and that are not there as it says; reads them all."""
+    found = []
+    for entry in manifest.read(manifest_in(folder)):
+        reason = ""
+        try:
+            with storage.open_regular(folder / entry.path) as opened:
+                sha256, size = cache.hash_of(opened).hexdigest(), opened.tell()
+            if entry.sha256 and sha256 != entry.sha256:
+                reason = f"has sha256 {sha256}, expected {entry.sha256}"
+            elif entry.size and size != entry.size:
+                reason = f"has {size:,} bytes, expected {entry.size:,}"
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+        if reason:
+            found.append(Damage(entry.name, entry.path, reason))
+    return found
+
+
+def _copy(source: Path, target: Path, entry: Weights) -> None:
+    """Copies in pieces, hashing what is written; a target that holds the bytes already stays."""
+    with storage.explained(target, source.stat().st_size):
+        if target.is_file():
+            with target.open("rb") as opened:
+                if cache.hash_of(opened).hexdigest() == entry.sha256:
+                    return
+        hasher = hashlib.sha256()
+        with source.open("rb") as old, storage.beside(target) as new:
+            while chunk := old.read(cache.CHUNK):
+                hasher.update(chunk)
+                new.write(chunk)
+            if hasher.hexdigest() != entry.sha256:
+                raise IntegrityError(f"{source} has sha256 {hasher.hexdigest()}, expected {entry.sha256}")

@@ -1,0 +1,190 @@
+"""Entries whose bytes nobody has written down, pinned: commit, size and sha256 asked of their hub.
+
+What a hub says now is written into the manifest once, and believed from then on by its sha256 alone.
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from zoo import hub, manifest
+from zoo.errors import HubError, IntegrityError, ManifestError, MissingExtraError, ZooError
+from zoo.hub import address, cache, huggingface, web
+from zoo.hub.download import PassingError, time_limit
+from zoo.manifest import Weights
+from zoo.registry import Found
+from zoo.registry.plugin_row import resource
+from zoo.system import storage
+
+if TYPE_CHECKING:
+    from zoo.hub.download import Progress
+
+_PREFIX_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+
+
+def is_complete(entry: Weights) -> bool:
+    """Whether there is nothing left to pin."""
+    return bool(entry.sha256 and entry.size and (entry.revision or entry.hub != "hf"))
+
+
+def resolve(entry: Weights, *, download: bool = False, progress: "Progress | None" = None) -> Weights:
+    """``entry`` with what its own hub says of its file: commit, size and sha256.
+
+    The Hugging Face Hub tells them. A web server tells the size, and the name of the file perhaps
+    the beginning of its sha256: such an entry stays unpinned, unless ``download`` fetches and
+    hashes it. Raises :class:`IntegrityError` where the hub holds other bytes than the entry says,
+    :class:`HubError` where it does not tell.
+    """
+    if entry.hub == "hf":
+        asked = _ask_hugging_face(entry)
+        if not (asked.sha256 or download):
+            raise HubError(
+                f"{huggingface.host()} tells no sha256 of {entry.path}: it is not kept as a large file.",
+                hint=f"zoo pin {entry.name} --download fetches and hashes it.",
+            )
+    elif download:
+        asked = entry
+    else:
+        asked = _ask_website(entry)
+    if download and not (asked.sha256 and asked.size):
+        asked = _hash(asked, progress)
+    return asked
+
+
+def manifest_of(found: Found) -> Path:
+    """The manifest that holds ``found.weights``, else the plugin's first, where it would go."""
+    assert found.weights is not None
+    files = [resource(text) for text in found.plugin.weights]
+    for file in files:
+        if any(entry.name == found.weights.name for entry in manifest.read(file)):
+            return file
+    if not files:
+        raise ManifestError(f"Plugin {found.plugin.name!r} has no manifest.", hint="Name one: --manifest FILE.")
+    return files[0]
+
+
+def write(entry: Weights, file: Path) -> None:
+    """Writes what is pinned of ``entry`` into its table in the manifest ``file``; all else stays as it is.
+
+    An entry that the manifest does not hold is added at its end. Raises :class:`MissingExtraError`
+    without tomlkit, StorageError where the file cannot be written.
+    """
+    before = manifest.read(file) if file.exists() else ()
+    if any(other.name == entry.name for other in before):
+        after = tuple(entry if other.name == entry.name else other for other in before)
+        text = _edited(entry, file)
+    else:
+        after = (*before, entry)
+        text = (file.read_bytes().decode().rstrip() + "\n\n" if file.exists() else "") + manifest.render(entry)
+    if manifest.parse(text, str(file)) != after:  # never leave a manifest that says something else than was meant
+        raise ManifestError(
+            f"{file}: [{entry.name}] cannot be edited in place.", hint="Write it as a table of its own."
+        )
+    storage.replace(file, text.encode())
+
+
+def _edited(entry: Weights, file: Path) -> str:
+    try:
+        import tomlkit
+    except ImportError:
+        raise MissingExtraError.of("zoo pin", "tomlkit", "zoo-vision[pin]") from None
+    before = file.read_bytes().decode()
+    document: Any = tomlkit.parse(before)
+    table = document[entry.arch][entry.tag]
+    for key in ("pinned", "sha256_prefix"):
+        if entry.sha256 and key in table:
+            del table[key]
+    for key in ("revision", "sha256", "sha256_prefix", "size"):
+        if (value := getattr(entry, key)) and table.get(key) != value:
+            table[key] = value
+    text = tomlkit.dumps(document)
+    return re.sub(r"(?<!\r)\n", "\r\n", text) if "\r\n" in before else text
+
+
+def _ask_hugging_face(entry: Weights) -> Weights:
+    """The commit first, then the file at that commit: the branch may move in between."""
+    hub.require_network(f"{entry.name} cannot be pinned")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    from zoo.hub.deadline import within
+
+    host, limit = huggingface.host(), time_limit()
+    last: Exception | None = None
+    for token in (None, False):  # an expired token is refused even where nobody needs one
+        api = HfApi(endpoint=huggingface.endpoint(), token=token, library_name="zoo-vision")
+        try:
+            commit = within(limit, partial(api.model_info, entry.repo, revision=entry.revision or None)).sha
+            rows = within(limit, partial(api.get_paths_info, entry.repo, [entry.file], revision=commit))
+            break
+        except TimeoutError:
+            raise HubError(f"{host} does not answer within {limit:g} s") from None
+        except RevisionNotFoundError:
+            raise HubError(f"{host} has no revision {entry.revision or 'main'} of {entry.repo}") from None
+        except RepositoryNotFoundError as error:
+            last = error
+        except Exception as error:  # the client raises its own errors and those of two HTTP libraries
+            if getattr(getattr(error, "response", None), "status_code", None) == 401:
+                last = error
+                continue
+            raise HubError(f"{host} cannot be asked about {entry.repo}: {_first_line(error)}") from None
+    else:
+        raise HubError(f"{host} has no repository {entry.repo}, or gives no access to it: {_first_line(last)}")
+    row: Any = next((row for row in rows if row.path == entry.file), None)
+    if row is None or not hasattr(row, "size"):
+        raise HubError(f"{host} has no file {entry.file} in {entry.repo} at {commit}")
+    sha256 = row.lfs.sha256 if row.lfs else ""
+    _agree(entry, sha256, row.size, host)
+    return _with(entry, revision=str(commit), sha256=sha256 or entry.sha256, size=row.size)
+
+
+def _ask_website(entry: Weights) -> Weights:
+    place = address.parse(entry.hub)
+    if "://" not in entry.hub:
+        raise HubError(f"{place.name} does not tell hashes.", hint=f"zoo pin {entry.name} --download hashes the file.")
+    hub.require_network(f"{entry.name} cannot be pinned")
+    try:
+        with place.open(entry, 0) as stream:  # the body is not read
+            size = stream.size
+    except (PassingError, HubError) as error:
+        raise HubError(f"{place.name}: {getattr(error, 'message', error)}") from None
+    named = _PREFIX_IN_NAME.search(entry.file)
+    prefix = named[1] if named else ""
+    if not (prefix.startswith(entry.sha256_prefix) or entry.sha256_prefix.startswith(prefix)):
+        raise IntegrityError(f"{entry.file} is named for sha256 {prefix}..., the entry says {entry.sha256_prefix}...")
+    _agree(entry, "", size, place.name)
+    return _with(entry, size=size, sha256_prefix=max(prefix, entry.sha256_prefix, key=len))
+
+
+def _hash(entry: Weights, progress: "Progress | None") -> Weights:
+    """Fetches ``entry``; the cache then holds it as what it is pinned to."""
+    file = hub.fetch(entry, source=entry.hub, allow_unpinned=True, progress=progress)
+    return _with(entry, sha256=cache.sha256_of(file), size=file.stat().st_size)
+
+
+def _with(entry: Weights, **fields: Any) -> Weights:
+    """``entry`` with ``fields``; with a sha256 it is pinned, and the beginning of it says nothing more."""
+    is_pinned = bool(fields.get("sha256", entry.sha256))
+    return replace(entry, **{**fields, "pinned": is_pinned, **({"sha256_prefix": ""} if is_pinned else {})})
+
+
+def _agree(entry: Weights, sha256: str, size: int, host: str) -> None:
+    """Raises :class:`IntegrityError` where the hub has other bytes than what the entry says of them."""
+    wrong = ""
+    if sha256 and not sha256.startswith(entry.sha256 or entry.sha256_prefix):
+        wrong = f"sha256 {sha256}, the manifest says {entry.sha256 or entry.sha256_prefix + '...'}"
+    elif entry.size and size and size != entry.size:
+        wrong = f"{size:,} bytes, the manifest says {entry.size:,}"
+    if wrong:
+        raise IntegrityError(
+            f"{entry.name}: {host} has {wrong}.",
+            hint="Find out which of them is meant. To take what the hub has, remove the other from the manifest.",
+        )
+
+
+def _first_line(error: Exception | None) -> str:
+    text = error.message if isinstance(error, ZooError) else str(error)
+    return web.without_user(next(iter(text.strip().splitlines()), type(error).__name__))

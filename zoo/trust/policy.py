@@ -1,0 +1,168 @@
+"""``zoo-policy.toml``: whose signatures a project accepts, for which names, from which hubs.
+
+Under a policy, weights are used only where its first rule that fits them accepts them; what no rule
+fits is refused. It is about who says what a name means, the manifest; that the bytes are those which
+the manifest names is checked in any case.
+"""
+
+import re
+from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
+from glob import escape
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from zoo import manifest, registry
+from zoo.errors import HubError, PolicyError, SignatureError
+from zoo.manifest import Text, Weights
+from zoo.registry import Found
+from zoo.registry.plugin_row import resource
+from zoo.trust import project, signing
+from zoo.trust.lock import full_name
+from zoo.trust.signing import Publisher
+
+NAME = "zoo-policy.toml"
+VARIABLE = "ZOO_POLICY"
+PLUGIN = "plugin:"
+
+Pattern = Annotated[Text, msgspec.Meta(min_length=1, max_length=1000)]
+Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(min_length=1)]
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For weights whose name and hub fit: ``publishers`` of whom one must have signed, or ``unsigned``.
+
+    ``names`` and ``hubs`` are shell patterns. A hub is a directory of ``ZOO_HUB`` that brings a
+    manifest, relative to the policy's folder, or ``plugin:<distribution>`` for what an installed
+    plugin's manifests say.
+    """
+
+    names: Patterns = ("*",)
+    hubs: Patterns = ("*",)
+    publishers: tuple[str, ...] = ()
+    unsigned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unsigned and self.publishers:
+            raise ValueError("a rule that accepts what is unsigned needs no publishers: leave one of them out")
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rules, in order, and who the publishers are; after the day ``expires`` it accepts nothing."""
+
+    version: int
+    publishers: dict[str, Publisher] = {}
+    rules: tuple[Rule, ...] = ()
+    expires: date | None = None
+
+    def __post_init__(self) -> None:
+        if self.version != 1:
+            raise ValueError(f"version {self.version} is not 1: it is for another Zoo")
+        for rule in self.rules:
+            for name in rule.publishers:
+                if name not in self.publishers:
+                    raise ValueError(f"a rule names publisher {name!r}, which [publishers.{name}] does not describe")
+
+
+def read(file: Path) -> Policy:
+    """The policy in ``file``; raises :class:`PolicyError`."""
+    return project.read(file, Policy, PolicyError, f"docs/security.md shows one; {VARIABLE} names another file.")
+
+
+def check(found: Found, weights: Weights) -> str:
+    """How the project's policy comes to accept ``weights`` of ``found``; empty where there is no policy.
+
+    Raises :class:`PolicyError` with the reason where it does not.
+    """
+    file = project.find(NAME, VARIABLE)
+    if file is None:
+        return ""
+    policy = read(file)
+    name = full_name(found, weights.tag)
+    if policy.expires and datetime.now(UTC).date() > policy.expires:
+        raise _refusal(name, file, f"the policy expired on {policy.expires}", "Ask whoever keeps it for a new one.")
+    hub = hub_of(found, weights)
+    rule = _rule_for(policy, name, hub, file.parent)
+    if rule is None:
+        raise _refusal(name, file, f"no rule is about {name} from {hub}", "Add a rule that says who may sign it.")
+    if rule.unsigned:
+        return f"accepted unsigned, from {hub}"
+    if not rule.publishers:
+        raise _refusal(name, file, f"its rule accepts nobody for {name} from {hub}")
+    if not weights.sha256:
+        raise _refusal(name, file, "it is not pinned, so a signature says nothing of its bytes", f"zoo pin {name}")
+    return _signed_by(policy, rule, found, weights, file)
+
+
+def hub_of(found: Found, weights: Weights) -> str:
+    """Who says what the weights are: ``plugin:<distribution>``, or the directory hub with their manifest."""
+    if weights in found.row.weights.get(found.model.name, ()):
+        return f"{PLUGIN}{found.row.distribution}"
+    return registry.current().folder_of(weights)  # whatever hub the manifest there names
+
+
+def manifest_of(found: Found, weights: Weights) -> Path | None:
+    """The manifest that ``weights`` were read from, None where a plugin's code made them."""
+    if not hub_of(found, weights).startswith(PLUGIN):
+        return Path(hub_of(found, weights)).expanduser() / "manifest.toml"
+    files = [resource(text) for text in found.plugin.weights]
+    return next((file for file in files if any(one.name == weights.name for one in manifest.read(file))), None)
+
+
+def _rule_for(policy: Policy, name: str, hub: str, folder: Path) -> Rule | None:
+    place = hub if hub.startswith(PLUGIN) else str(Path(hub).expanduser().resolve())
+
+    def is_at(pattern: str) -> bool:
+        is_path = pattern != "*" and not pattern.startswith(PLUGIN)
+        return fnmatchcase(place, _absolute(pattern, folder) if is_path else pattern)
+
+    for rule in policy.rules:
+        if any(fnmatchcase(name, pattern) for pattern in rule.names) and any(map(is_at, rule.hubs)):
+            return rule
+    return None
+
+
+def _absolute(pattern: str, folder: Path) -> str:
+    """``pattern`` as one of absolute paths; the characters of ``folder``'s own name stand for themselves."""
+    parts = Path(pattern).parts
+    literal = [*takewhile(lambda part: not re.search(r"[*?\[]", part), parts)]
+    try:
+        base = (folder / Path(*literal).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise PolicyError(f"{folder / NAME}: hubs has {pattern!r}, which is no path: {error}") from None
+    return str(Path(escape(str(base)), *parts[len(literal) :]))
+
+
+def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file: Path) -> str:
+    """Which publisher has signed the manifest that says what ``weights`` are."""
+    name, wanted = full_name(found, weights.tag), " or ".join(rule.publishers)
+    source = manifest_of(found, weights)
+    if source is None:
+        raise _refusal(name, file, f"no manifest holds it that {wanted} could have signed")
+    signature = signing.signature_of(source)
+    if not signature.exists():
+        raise _refusal(name, file, f"{source} is not signed, it must be by {wanted}", f"zoo sign {source} --key FILE")
+    reasons = []
+    try:
+        content, mark = signing.read(source), signing.read(signature)
+    except SignatureError as error:
+        raise _refusal(name, file, error.message) from None
+    for publisher in rule.publishers:
+        try:
+            signing.verify(content, mark, policy.publishers[publisher].beside(file.parent), str(source))
+        except (SignatureError, HubError) as error:
+            reasons.append(f"{publisher}: {error.message}")
+            continue
+        signed = manifest.parse(content.decode(), str(source))
+        # The hub of a directory's entry is that directory where the file lies there, whatever its manifest says.
+        if not any(msgspec.structs.replace(one, hub=weights.hub) == weights for one in signed):
+            raise _refusal(name, file, f"{source} has changed since it was read", "Start again.")
+        return f"signed by {publisher}"
+    raise _refusal(name, file, "\n  ".join(["nobody whom its rule accepts has signed it:", *reasons]))
+
+
+def _refusal(name: str, file: Path, reason: str, hint: str = "") -> PolicyError:
+    return PolicyError(f"{name} is refused by {file}: {reason}.", hint=hint)

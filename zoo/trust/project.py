@@ -1,0 +1,65 @@
+"""Files that a project keeps beside its code, ``zoo.lock`` and ``zoo-policy.toml``: found, read within bounds."""
+
+import os
+import stat
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from zoo.errors import ZooError
+from zoo.system import toml
+
+T = TypeVar("T")
+
+LARGEST = 1 << 20
+"""Bytes: room for thousands of names."""
+
+
+def find(name: str, variable: str) -> Path | None:
+    """The project's file ``name``, or None.
+
+    Where the environment's ``variable`` names a file, it is that one, even where it does not exist.
+    Else the working directory is looked into and, within a repository, the folders above it up to
+    the one that holds ``.git``; further up lie other people's folders.
+    """
+    if chosen := os.environ.get(variable):
+        return Path(chosen).expanduser()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return None
+    folders = [here, *here.parents]
+    roots = [number for number, folder in enumerate(folders) if os.path.lexists(folder / ".git")]
+    inside = folders[: roots[0] + 1] if roots else [here]
+    return next((folder / name for folder in inside if os.path.lexists(folder / name)), None)
+
+
+def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
+    """The value of type ``kind`` that the TOML ``file`` holds; raises ``error`` where it holds none."""
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            raise error(f"{file} is not a regular file.", hint=hint)
+        if status.st_size > LARGEST:
+            raise error(f"{file} has {status.st_size:,} bytes, expected at most {LARGEST:,}.", hint=hint)
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST + 1)
+    except (OSError, ValueError) as problem:
+        raise error(f"{file} cannot be read: {getattr(problem, 'strerror', None) or problem}", hint=hint) from None
+    return parse(content, kind, error, str(file), hint)
+
+
+def parse(content: bytes, kind: type[T], error: type[ZooError], file: str, hint: str = "") -> T:
+    """As :func:`read`, for what a file holds; ``file`` is the name that errors use."""
+    try:
+        return msgspec.convert(toml.loads(content.decode()), kind)
+    except msgspec.ValidationError as problem:
+        raise error(f"{file}: {_short(problem).replace('`', '')}", hint=hint) from None
+    except ValueError as problem:
+        raise error(f"{file}: not TOML: {_short(problem)}", hint=hint) from None
+
+
+def _short(problem: Exception) -> str:
+    """A hostile file's keys may be as long as the file."""
+    return str(problem)[:300]

@@ -1,0 +1,1 @@
+"""Weights checked from their bytes to the outputs of the network."""

@@ -1,0 +1,213 @@
+"""Probes: proof in a second that a loaded network computes what its author's did.
+
+A probe is a few inputs that anyone can make again and what the network gave them. The hash of a file
+says that the bytes are right; the probe, that the code which reads them is. One input is noise, which
+reaches every weight; the other a photograph, which is what networks are for and takes the way through
+resizing and cropping as well: ``probe.png``, "Chelsea" by Stefan van der Walt, CC0, from scikit-image.
+"""
+
+import hashlib
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from zoo.data.preprocess import Transform
+from zoo.errors import ProbeError
+from zoo.manifest import Probe, ProbedImage, Tolerance
+from zoo.spec import Preprocess
+
+LOGITS = 10
+"""How many of an image's logits a probe keeps."""
+
+PICTURE = Path(__file__).with_name("probe.png")
+
+TOLERANCES = {
+    "float64": Tolerance(rtol=1e-4, atol=1e-4),
+    "float32": Tolerance(rtol=1e-4, atol=1e-4),
+    "cuda/float32": Tolerance(rtol=1e-2, atol=1e-3),  # its convolutions round to TF32's ten bits, as float16 does
+    "float16": Tolerance(rtol=1e-2, atol=1e-3),
+    "bfloat16": Tolerance(rtol=1e-1, atol=1e-2),
+}
+"""What is allowed where an entry does not say otherwise, by dtype or ``device/dtype``.
+
+Over the 24 weights that ship along, on a CPU, float64 lay within 4e-6 of float32, float16 within 4e-3,
+bfloat16 within 6e-2, but for a network of nearest prototypes, which that type does not suit. What a wrong
+epsilon, a swapped channel or another version of a layer makes of logits is 1e-2 and more.
+"""
+
+
+class Finding(NamedTuple):
+    """One part of a probe against the network; tensors float32 of equal shape, ``difference`` the largest."""
+
+    what: str
+    expected: Tensor
+    got: Tensor
+    difference: float
+    allowed: float
+    passes: bool
+
+
+def take(module: nn.Module, preprocess: Preprocess, *, seed: int = 0, batch: int = 2) -> Probe:
+    """The probe of ``module`` as it stands: for a manifest's entry."""
+    got = outputs(module, preprocess, seed, batch)
+    norms = [_rounded(got[part])[0] for part in ("noise.norms", "image.norms") if part in got]
+    return Probe(
+        logits=tuple(_rounded(got["noise.logits"][:, :LOGITS])),
+        norms=norms[0] if norms else (),
+        image=ProbedImage(_rounded(got["image.logits"][:, :LOGITS])[0], norms[1][0] if norms else None),
+        seed=seed,
+    )
+
+
+def probe_input(preprocess: Preprocess, probe: Probe) -> Tensor:
+    """The noise of ``probe``, float32 B C H W."""
+    return _noise(preprocess, probe.seed, probe.batch)
+
+
+def picture_input(preprocess: Preprocess) -> Tensor:
+    """The photograph as ``preprocess`` has it, float32 1 C H W."""
+    return Transform(preprocess)(_picture())[None]
+
+
+def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) -> dict[str, Tensor]:
+    """What ``module`` in eval mode gives the noise of ``seed`` and the photograph, float32 on the CPU.
+
+    ``noise.logits`` and ``image.logits`` B K whole; ``noise.norms`` and ``image.norms`` 1 B, of features,
+    where the network has timm's ``forward_features`` and that returns one tensor.
+    """
+    own = _own_tensor(module)
+    inputs = {"noise": _noise(preprocess, seed, batch), "image": picture_input(preprocess)}
+    training = [part for part in module.modules() if part.training]
+    found: dict[str, Tensor] = {}
+    forward_features = getattr(module, "forward_features", None)
+    module.eval()
+    try:
+        with torch.inference_mode():
+            for name, images in inputs.items():
+                images = images.to(own.device, own.dtype)
+                found[f"{name}.logits"] = module(images).float().cpu()
+                features = forward_features(images) if forward_features is not None else None
+                if isinstance(features, Tensor):
+                    found[f"{name}.norms"] = features.float().flatten(1).norm(dim=1)[None].cpu()
+    finally:
+        for part in training:
+            part.training = True
+    return found
+
+
+def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[list[Finding], dict[str, Tensor]]:
+    """Each part of ``probe`` against what ``module`` gives, and all it gives (:func:`outputs`).
+
+    Raises :class:`ProbeError` where they cannot be compared.
+    """
+    tolerance = tolerance_for(module, probe)
+    lengths = {len(row) for row in probe.logits}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ProbeError(f"The probe has rows of {sorted(lengths)} logits, expected some, and as many in each.")
+    got = outputs(module, preprocess, probe.seed, probe.batch)
+    expected = {"noise.logits": torch.tensor(probe.logits)}  # B K
+    if probe.norms:
+        expected["noise.norms"] = torch.tensor([probe.norms])
+    if probe.image is not None:
+        expected["image.logits"] = torch.tensor([probe.image.logits])
+        if probe.image.norm is not None:
+            expected["image.norms"] = torch.tensor([[probe.image.norm]])
+    return [_find(name, values, got.get(name), tolerance) for name, values in expected.items()], got
+
+
+def check(module: nn.Module, preprocess: Preprocess, probe: Probe) -> list[Finding]:
+    """All parts of ``probe``; raises :class:`ProbeError` where ``module`` does not give one of them."""
+    findings, _ = measure(module, preprocess, probe)
+    require(findings)
+    return findings
+
+
+def require(findings: list[Finding]) -> None:
+    """Raises :class:`ProbeError` for the first of ``findings`` that does not pass."""
+    for found in findings:
+        if not found.passes:
+            raise ProbeError(
+                f"The network's {found.what} differ from the probe's by {found.difference:.3g}, "
+                f"at most {found.allowed:.3g} is allowed: got {_show(found.got)}, expected {_show(found.expected)}.",
+                hint="The file is right, the network built for it is not: other arguments, or another version of "
+                "its code.",
+            )
+
+
+def tolerance_for(module: nn.Module, probe: Probe) -> Tolerance:
+    """The entry's word on this device and dtype, or ours."""
+    own = _own_tensor(module)
+    dtype = str(own.dtype).removeprefix("torch.")
+    for stated in (probe.tolerance, TOLERANCES):
+        for key in (f"{own.device.type}/{dtype}", dtype):
+            if (found := stated.get(key)) is not None:
+                return found if isinstance(found, Tolerance) else Tolerance(atol=found)
+    raise ProbeError(f"Nothing says how far logits in {dtype} may lie from a probe's.")
+
+
+def _find(name: str, expected: Tensor, got: Tensor | None, tolerance: Tolerance) -> Finding:
+    what = {"noise.logits": "logits", "image.logits": "logits of the photograph", "noise.norms": "features' norms"}.get(
+        name, "features' norm of the photograph"
+    )
+    if got is None or (name.endswith("norms") and got.shape != expected.shape):
+        raise ProbeError(f"The probe states {what}, the network gives none.")
+    if got.ndim != 2 or len(got) != len(expected):
+        raise ProbeError(f"The network's {what} have shape {tuple(got.shape)}, expected {tuple(expected.shape)}.")
+    count = expected.shape[1]
+    got = got[:, :count]
+    if got.shape != expected.shape:
+        raise ProbeError(f"The network gives {got.shape[1]} logits, the probe has {count}.")
+    allowed = tolerance.atol + tolerance.rtol * expected.abs().amax(dim=1, keepdim=True)  # B 1
+    beyond = ~((got - expected).abs() <= allowed)  # NaN must fail
+    passes = bool(beyond.float().mean() <= tolerance.share) and bool(got.isfinite().all())
+    return Finding(what, expected, got, float((got - expected).abs().max()), float(allowed.max()), passes)
+
+
+def _own_tensor(module: nn.Module) -> Tensor:
+    """A tensor that shows the device and the type in which ``module`` computes."""
+    state = chain(module.parameters(), module.buffers())
+    return next((tensor for tensor in state if tensor.is_floating_point()), torch.empty(0))
+
+
+def _noise(preprocess: Preprocess, seed: int, batch: int) -> Tensor:
+    channels, height, width = preprocess.input_size
+    data = hashlib.shake_256(f"zoo-probe-{seed}".encode()).digest(batch * channels * height * width)
+    pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(batch, channels, height, width)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
+    return (pixels.float() / 255 - mean) / std
+
+
+@cache
+def _picture() -> Image.Image:
+    with Image.open(PICTURE) as opened:
+        return opened.convert("RGB")
+
+
+def _rounded(values: Tensor) -> list[tuple[float, ...]]:
+    """To six digits: fifty times finer than the finest tolerance, and readable."""
+    return [tuple(float(f"{value:.6g}") for value in row) for row in values.tolist()]
+
+
+def _show(values: Tensor) -> str:
+    return "[" + ", ".join(f"{value:.4f}" for value in values[0, :3].tolist()) + ", ...]"
+
+
+__all__ = [
+    "LOGITS",
+    "PICTURE",
+    "TOLERANCES",
+    "Finding",
+    "check",
+    "measure",
+    "outputs",
+    "picture_input",
+    "probe_input",
+    "require",
+    "take",
+    "tolerance_for",
+]

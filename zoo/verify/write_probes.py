@@ -1,0 +1,58 @@
+"""Probes taken for the entries of a manifest, and written into it with nothing else changed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from zoo import manifest, registry
+from zoo.errors import IntegrityError, ProbeError
+from zoo.manifest import Probe, Tolerance, Weights, editing
+from zoo.system import storage
+
+
+def reprobe(file: Path, *, told: Callable[[str, bool], None] | None = None) -> list[str]:
+    """Takes new probes of the weights that lie beside the manifest ``file``; returns their names.
+
+    An entry's file lies at ``repo/file`` from the manifest's folder; entries whose file does not are left
+    alone, for a probe is of a network that was run. Comments, order and all other words stay as they are.
+    ``told`` is called with each entry's name and whether it was probed.
+
+    Raises :class:`ManifestError` where the manifest's form is one that cannot be edited so,
+    :class:`IntegrityError` where a file is not the one that its entry names, and :class:`ProbeError` where
+    a network's outputs are no numbers.
+    """
+    entries = manifest.read(file)
+    text, done = file.read_text(encoding="utf-8"), []
+    for entry in entries:
+        weights = file.parent / entry.path
+        is_here = entry.pinned and weights.is_file()
+        if is_here:
+            text = editing.with_probe(text, entry, _take(weights, entry), str(file))
+            done.append(entry.name)
+        if told is not None:
+            told(entry.name, is_here)
+    if done:
+        storage.replace(file, text.encode())
+    return done
+
+
+def _take(file: Path, entry: Weights) -> Probe:
+    from zoo import loading
+    from zoo.hub.cache import hash_of
+    from zoo.verify import probe
+
+    with file.open("rb") as stream:
+        got = hash_of(stream).hexdigest()
+    if got != entry.sha256:
+        raise IntegrityError(f"{file} has sha256 {got}, its entry {entry.name} says {entry.sha256}.")
+    found = registry.current().find(entry.arch)
+    module, info = loading.build_from(file, found.model, entry)
+    try:
+        taken = probe.take(module, info.preprocess)
+    except ValueError as error:
+        raise ProbeError(f"{entry.name}: {error}: the network's outputs are not all numbers.") from None
+    # Plain numbers are what probes said of themselves before there were defaults.
+    stated = entry.probe.tolerance if entry.probe else {}
+    kept = {key: value for key, value in stated.items() if isinstance(value, Tolerance)}
+    return msgspec.structs.replace(taken, tolerance=kept)
