@@ -26,8 +26,12 @@ TEXTS = (
     "examples/**/*.sh",
     "examples/**/*.toml",
     "benchmarks/*.py",
+    "plugins/*/*.py",
     "plugins/*/recipes.toml",
     "weights_manifest/*.toml",
+    "zoo/modules.py",
+    "zoo/spec/*.py",
+    "zoo/training/one_pass.py",
 )
 """Patterns of files, relative to the repository."""
 

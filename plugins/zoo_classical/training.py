@@ -1,4 +1,4 @@
-"""The train hook: features are learnt without labels, a classifier is fitted to what they say of every image."""
+"""The train hook: features are learnt without labels, a classifier is fitted to those of every image."""
 
 from functools import partial
 from typing import Any

@@ -54,7 +54,7 @@ SIDES = (4, 8, 12, 16)
 class S1(nn.Module):
     """Simple cells of one band: how well each patch of a grey image fits each Gabor filter, from 0 to 1.
 
-    A filter's response, whatever its sign, over the norm of the patch it sees: so brightness has no say.
+    A filter's response, whatever its sign, over the norm of the patch it sees: so brightness has no effect.
     Cells whose window (the band's larger one) reaches over the border are silent.
     """
 
@@ -107,7 +107,7 @@ class S2(nn.Module):
     def __init__(self, prototypes: int, side: int) -> None:
         super().__init__()
         self.side = side
-        patches = nn.init.uniform_(torch.empty(prototypes, len(ORIENTATIONS), side, side))  # what C1 gives lies there
+        patches = nn.init.uniform_(torch.empty(prototypes, len(ORIENTATIONS), side, side))  # the range of C1
         self.prototypes: Tensor
         self.register_buffer("prototypes", patches)
 

@@ -26,10 +26,10 @@ def train(
         imprint(model, images, preprocess, recipe.seed)
 
     def learn_head(features: Tensor, labels: Tensor) -> None:
+        head = model.get_classifier()
+        assert isinstance(head, nn.Linear)  # as built for classes
         fit(head, features, labels, C=1 / (recipe.weight_decay * len(features)))
 
-    head = model.get_classifier()
-    assert isinstance(head, nn.Linear)  # as built for classes
     options |= {"learn_features": learn_features, "learn_head": learn_head}
     one_pass.train(model, data, recipe, run, preprocess=preprocess, **options)
     return model

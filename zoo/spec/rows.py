@@ -39,8 +39,8 @@ class Preprocess(Spec, frozen=True):
 
     The shorter side is resized to ``floor(size / crop_pct)`` with ``interpolation``, the centre
     ``size`` is cut out, with black around it where the image is smaller, values go to [0, 1], then
-    ``(x - mean) / std`` per channel. ``crop_mode``, as timm has it, resizes the longer side and fills up
-    with the mean colour (``border``), or both sides, whatever becomes of the proportions (``squash``).
+    ``(x - mean) / std`` per channel. ``crop_mode``, like timm's, resizes the longer side and fills up
+    with the mean colour (``border``), or both sides, regardless of the proportions (``squash``).
     ``whitening`` says that the network carries a whitening transform of its own (``zoo.data.whitening``).
     """
 
@@ -179,7 +179,7 @@ class KeyMap(Spec, frozen=True):
     """How another lineage's checkpoint becomes this family's: for ``zoo convert``.
 
     ``rename`` holds (regular expression, replacement) pairs, applied to each key in order; ``drop``
-    regular expressions of keys that carry no weights. All that follows is said of the new keys:
+    regular expressions of keys that carry no weights. All that follows is about the new keys:
 
     ``transpose`` holds (regular expression, shape, permutation): the tensor is viewed as ``shape``, as it
     is where that is empty, and its dimensions permuted. Keras's convolutions, H W I O, are ``(3, 2, 0, 1)``.
