@@ -16,8 +16,8 @@ import zoo
 from zoo import attack
 from zoo.attack import figure, robustness
 from zoo.attack.method import METHODS, Method, read_epsilon
-from zoo.cli.attack import images as command
 from zoo.cli import cli
+from zoo.cli.attack import images as command
 from zoo.data import ZCA, ImageSet, Transform, load
 from zoo.data.whitening import attach
 from zoo.errors import AttackError, DataError, SpecError, WeightsError
@@ -483,7 +483,7 @@ def test_norms_are_not_mixed_in_one_curve(runner: CliRunner) -> None:
     words = ["attack", "curve", DIGITS, "--data", "digits", "--attack", "pgd_l2", "--attack", "pgd"]
     result = runner.invoke(cli, words)
     assert result.exit_code == 2
-    assert "a command of its own" in result.stderr
+    assert "run it on its own" in result.stderr
 
 
 def test_one_image_from_the_command_line(runner: CliRunner, tmp_path: Path) -> None:

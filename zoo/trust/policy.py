@@ -93,7 +93,7 @@ def check(found: Found, weights: Weights) -> str:
     if not rule.publishers:
         raise _refusal(name, file, f"its rule accepts nobody for {name} from {hub}")
     if not weights.sha256:
-        raise _refusal(name, file, "it is not pinned, so a signature says nothing of its bytes", f"zoo pin {name}")
+        raise _refusal(name, file, "unpinned, so a signature says nothing of its bytes", f"zoo manifest pin {name}")
     return _signed_by(policy, rule, found, weights, file)
 
 
@@ -144,7 +144,8 @@ def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
         raise _refusal(name, file, f"no manifest holds it that {wanted} could have signed")
     signature = signing.signature_of(source)
     if not signature.exists():
-        raise _refusal(name, file, f"{source} is not signed, it must be by {wanted}", f"zoo sign {source} --key FILE")
+        hint = f"zoo manifest sign {source} --key FILE"
+        raise _refusal(name, file, f"{source} is not signed, it must be by {wanted}", hint)
     reasons = []
     try:
         content, mark = signing.read(source), signing.read(signature)
