@@ -39,7 +39,7 @@ _SECTIONS = {
 }
 
 
-@click.group(cls=Commands, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, sections=_SECTIONS)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli(debug: bool) -> None:
