@@ -179,7 +179,7 @@ class TwoHeads(nn.Module):
 
 
 def test_several_outputs_without_a_criterion_for_them_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="gives 2 outputs"):
+    with pytest.raises(TrainingError, match="has 2 outputs"):
         run(tmp_path, Recipe(epochs=1), model=TwoHeads())
 
 
