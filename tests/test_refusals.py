@@ -246,9 +246,9 @@ WORDS: dict[str, tuple[list[str], int, str]] = {
         2,
         "one channel",
     ),
-    "a signature by nobody": (["sign", "."], 2, "--keyless"),
-    "a folder without a manifest": (["sign", ".", "--key", str(DIGIT)], 1, "no manifest.toml"),
-    "a signature of nobody": (["verify-signature", "."], 2, "--identity WHO --issuer URL"),
+    "a signature by nobody": (["manifest", "sign", "."], 2, "--keyless"),
+    "a folder without a manifest": (["manifest", "sign", ".", "--key", str(DIGIT)], 1, "no manifest.toml"),
+    "a signature of nobody": (["manifest", "verify-signature", "."], 2, "--identity WHO --issuer URL"),
 }
 
 

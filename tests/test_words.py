@@ -26,6 +26,7 @@ TEXTS = (
     "examples/**/*.sh",
     "examples/**/*.toml",
     "benchmarks/*.py",
+    "plugins/*/*.py",
     "plugins/*/recipes.toml",
     "weights_manifest/*.toml",
     "zoo/*.py",

@@ -119,9 +119,8 @@ class ImageClassifier(nn.Module):
     """A network with timm's model interface that ends in a linear layer.
 
     A subclass defines ``forward_features`` and, if something stands between the features and the classifier,
-    ``forward_head``. Its constructor sets ``num_features`` (and
-    ``head_hidden_size``, if hidden layers stand before the classifier), notes its stages, and calls
-    ``reset_classifier``.
+    ``forward_head``. Its constructor sets ``num_features``, and ``head_hidden_size`` if the classifier sees
+    another number of features, notes its stages and calls ``reset_classifier``.
     """
 
     classifier_name: ClassVar[str] = "fc"
@@ -143,6 +142,11 @@ class ImageClassifier(nn.Module):
         """Names of the modules that are worth looking at: by default, the stages."""
         return tuple(str(stage["module"]) for stage in self.feature_info)
 
+    @property
+    def classifier_width(self) -> int:
+        """Inputs of the classifier."""
+        return int(getattr(self, "head_hidden_size", self.num_features))
+
     def get_classifier(self) -> nn.Module:
         return self.get_submodule(self.classifier_name)
 
@@ -154,8 +158,7 @@ class ImageClassifier(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Replaces the classifier by a new one; 0 classes leave it out."""
         self.num_classes = num_classes
-        width = getattr(self, "head_hidden_size", self.num_features)
-        self.set_classifier(create_linear(width, num_classes, like=next(self.parameters(), None)))
+        self.set_classifier(create_linear(self.classifier_width, num_classes, like=next(self.parameters(), None)))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W to the last stage's features B num_features h w."""
@@ -180,7 +183,7 @@ class PooledClassifier(ImageClassifier):
         Raises :class:`SpecError` for anything else.
         """
         self.global_pool, layer = create_classifier(
-            self.num_features, num_classes, global_pool, like=next(self.parameters(), None)
+            self.classifier_width, num_classes, global_pool, like=next(self.parameters(), None)
         )
         self.num_classes = num_classes
         self.set_classifier(layer)
@@ -231,8 +234,8 @@ def make_shortcut(
     """Makes the shortcut of a residual unit (He et al. 2015, section 3.3).
 
     Args:
-        option: If the shape changes, ``A`` pads with zeros, ``A_avg`` does so after averaging (Huang et al. 2016),
-            and ``B`` projects. ``C`` projects always; the others are else the identity.
+        option: If the shape changes, ``A`` pads with zeros, ``A_avg`` averages and pads (Huang et al. 2016), ``B``
+            projects; if it stays, all three are the identity. ``C`` always projects.
         in_chans: Channels of the unit's input.
         out_chans: Channels of its output.
         stride: How much smaller its output is.

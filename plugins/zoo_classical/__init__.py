@@ -15,7 +15,7 @@ Chosen where papers differ: RootSIFT on a grid of 8 pixels with upright patches 
 signed roots and norm 1 for every code; one against the rest for all SVMs, of codes as they are; neighbours vote by
 1 / distance.
 
-Deviates: the input is a square of 140 pixels, whatever becomes of the proportions. k-means starts from random samples
+Deviates: the input is a square of 140 pixels, stretched if the image is not square. k-means starts from random samples
 and ends after 100 passes at most, that of Coates and Ng after 10, where the authors take more. A kernel SVM is
 exp(-gamma d^2) with gamma = 1 / (features x their variance), where bags of words have kernels of their own. A colour
 image becomes grey inside the network (luma), but for HOG, which takes the strongest channel's gradient, and for

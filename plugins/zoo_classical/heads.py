@@ -1,6 +1,6 @@
 """Classifiers whose whole state is tensors; scikit-learn fits them, torch answers.
 
-Each has ``weight``, a row a class, and ``held``, how many training images, support vectors or nodes it keeps.
+Each has ``weight``, one row per class, and ``held``, how many training images, support vectors or nodes it keeps.
 ``learn`` takes features N D and labels N, and returns another of its kind for as many as that needs.
 """
 
@@ -94,7 +94,7 @@ class Neighbours(nn.Module):
         return log_shares((self.weight.T[nearest] * shares[:, :, None]).sum(dim=1) * shares.shape[1])
 
     def learn(self, features: Tensor, labels: Tensor, weight_decay: float) -> "Neighbours":
-        """Keeps all; ``weight_decay`` has no say."""
+        """Keeps all; ``weight_decay`` has no effect."""
         head = Neighbours(features.shape[1], len(self.weight), len(features), self.count)
         with torch.no_grad():
             head.images.copy_(features)
@@ -138,7 +138,7 @@ class Tree(nn.Module):
 
     def learn(self, features: Tensor, labels: Tensor, weight_decay: float) -> "Tree":
         """Grows it until its leaves are pure, ``depth`` is reached or a leaf would have fewer than ``leaf`` images;
-        ``weight_decay`` has no say.
+        ``weight_decay`` has no effect.
         """
         chosen = classifiers.Tree(max_depth=self.depth, min_samples_leaf=self.leaf, seed=self.seed)
         grown = classifiers.fit("tree", chosen, features, labels)

@@ -1,5 +1,6 @@
-"""The train hook: features are learnt without labels, a classifier is fitted to what they say of every image."""
+"""The train hook: features are learnt without labels, a classifier is fitted to those of every image."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ def train(
     def learn(images: ImageSet, device: torch.device) -> None:
         learn_features(model, images, preprocess, recipe, device)
 
-    one_pass.train(model, data, recipe, run, learn_features=learn, preprocess=preprocess, **options)
+    options |= {"learn_features": learn, "learn_head": partial(model.learn_head, weight_decay=recipe.weight_decay)}
+    one_pass.train(model, data, recipe, run, preprocess=preprocess, **options)
     if (info := getattr(model, "zoo_info", None)) is not None:
         model.zoo_info = info._replace(args={**info.args, **model.learned})
     return model

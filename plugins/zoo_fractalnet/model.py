@@ -44,7 +44,7 @@ class FractalBlock(nn.Module):
 
     By the rule f_1(z) = conv(z), f_{C+1}(z) = join(f_C(f_C(z)), conv(z)). Unrolled, there are as many
     rows as the deepest column has convolutions, and a convolution of column c spans 2^(C - c) of them.
-    Columns that end with the same row are joined and go on from their mean.
+    Columns that end with the same row are joined and continue from their mean.
 
     A 2x2 max pool follows, of each column ``before_join`` or of what they give ``after_join``.
     """
@@ -132,7 +132,7 @@ class FractalNet(PooledClassifier):
             )
         for name, value in (("drop_path", drop_path), ("global_share", global_share)):
             if not 0 <= value <= 1:
-                raise SpecError(f"{name} = {value} is no probability: expected 0 to 1.")
+                raise SpecError(f"{name} = {value} must be in [0, 1]: it is a probability.")
         super().__init__()
         self.columns = columns
         self.column = column

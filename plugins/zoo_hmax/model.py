@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from zoo.errors import DataError, SpecError
 from zoo.modules import ImageClassifier, create_linear, luma_weights
-from zoo.training.one_pass import fit_linear_svm, set_rows
 
 
 class Scale(NamedTuple):
@@ -55,7 +54,7 @@ SIDES = (4, 8, 12, 16)
 class S1(nn.Module):
     """Simple cells of one band: how well each patch of a grey image fits each Gabor filter, from 0 to 1.
 
-    A filter's response, whatever its sign, over the norm of the patch it sees: so brightness has no say.
+    A filter's response, whatever its sign, over the norm of the patch it sees: so brightness has no effect.
     Cells whose window (the band's larger one) reaches over the border are silent.
     """
 
@@ -108,7 +107,7 @@ class S2(nn.Module):
     def __init__(self, prototypes: int, side: int) -> None:
         super().__init__()
         self.side = side
-        patches = nn.init.uniform_(torch.empty(prototypes, len(ORIENTATIONS), side, side))  # what C1 gives lies there
+        patches = nn.init.uniform_(torch.empty(prototypes, len(ORIENTATIONS), side, side))  # the range of C1
         self.prototypes: Tensor
         self.register_buffer("prototypes", patches)
 
@@ -160,19 +159,6 @@ class HMAX(ImageClassifier):
         """Replaces ``fc``; 0 classes leave it out."""
         self.num_classes = num_classes
         self.set_classifier(create_linear(self.num_features, num_classes, like=self.luma))  # there are no parameters
-
-    def learn_head(self, features: Tensor, labels: Tensor, weight_decay: float) -> None:
-        """``fc``: one-vs-rest linear SVMs of standardised ``features`` N D, with C = 1 / (``weight_decay`` N).
-
-        (x - mean) / std . w + b becomes x . (w / std) + (b - mean . w / std).
-        """
-        layer, features = self.get_classifier(), features.double()
-        assert isinstance(layer, nn.Linear)  # as built for classes
-        std, mean = torch.std_mean(features, dim=0, correction=0)
-        std[std == 0] = 1  # says nothing: standardised, it is 0
-        weight, bias, classes = fit_linear_svm((features - mean) / std, labels, 1 / (weight_decay * len(features)))
-        weight = weight / std
-        set_rows(layer, weight, bias - weight @ mean, classes)
 
     def forward_c1(self, x: Tensor) -> list[Tensor]:
         """Images B in_chans H W to a map B 4 h w for each band."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.data import ImageSet, Transform
 from zoo.errors import DataError
@@ -25,7 +25,13 @@ def train(
     def learn_features(images: ImageSet, _device: torch.device) -> None:
         imprint(model, images, preprocess, recipe.seed)
 
-    one_pass.train(model, data, recipe, run, learn_features=learn_features, preprocess=preprocess, **options)
+    def learn_head(features: Tensor, labels: Tensor) -> None:
+        head = model.get_classifier()
+        assert isinstance(head, nn.Linear)  # as built for classes
+        fit(head, features, labels, C=1 / (recipe.weight_decay * len(features)))
+
+    options |= {"learn_features": learn_features, "learn_head": learn_head}
+    one_pass.train(model, data, recipe, run, preprocess=preprocess, **options)
     return model
 
 
@@ -55,3 +61,16 @@ def imprint(model: HMAX, images: ImageSet, preprocess: Preprocess, seed: int) ->
             band = fitting[draw(len(fitting))]
             top, left = (draw(length - s2.side + 1) for length in band.shape[-2:])
             s2.prototypes[number] = band[0, :, top : top + s2.side, left : left + s2.side]
+
+
+def fit(head: nn.Linear, features: Tensor, labels: Tensor, C: float) -> None:  # noqa: N803  # its name in the field
+    """Makes ``head`` the one-vs-rest linear SVM of standardised ``features`` N D.
+
+    (x - mean) / std . w + b becomes x . (w / std) + (b - mean . w / std).
+    """
+    features = features.double()
+    std, mean = torch.std_mean(features, dim=0, correction=0)
+    std[std == 0] = 1  # says nothing: standardised, it is 0
+    weight, bias, classes = one_pass.fit_linear_svm((features - mean) / std, labels, C)
+    weight = weight / std
+    one_pass.set_rows(head, weight, bias - weight @ mean, classes)

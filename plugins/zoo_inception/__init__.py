@@ -59,15 +59,19 @@ IMAGENET_1 = Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3)
 """Values in [-1, 1]."""
 
 
-def _googlenet(name: str, args: Mapping[str, Any], *, small: bool = False, **fields: Any) -> Model:
-    """For ImageNet with auxiliary heads in training, or for small images as built."""
-    usual: dict[str, Any] = {"stages": ("conv1", "conv3", "inception3b", "inception4e", "inception5b"), "train": TRAIN}
-    if small:
-        usual = {"preprocess": CIFAR10, "num_classes": 10, "train": f"{TRAIN}_as_built"}
-        usual["stages"] = ("conv1", "inception3b", "inception4e", "inception5b")
-        args = {**args, "drop_rate": 0.0, "init": "he"}
-    usual |= {"build": "zoo_inception.googlenet:GoogLeNet", "paper": SZEGEDY_2014, "stem": ("conv1.conv",)}
-    return Model(name, args=args, head=("fc",), **usual, **fields)
+def _googlenet(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
+    """For ImageNet, with auxiliary heads in training."""
+    stages = ("conv1", "conv3", "inception3b", "inception4e", "inception5b")
+    fields = {"stages": stages, "train": TRAIN, **fields}
+    build = "zoo_inception.googlenet:GoogLeNet"
+    return Model(name, build=build, args=args, paper=SZEGEDY_2014, head=("fc",), stem=("conv1.conv",), **fields)
+
+
+def _small_googlenet(name: str, design: str, **fields: Any) -> Model:
+    """For small images, with those heads alone that it was built with."""
+    fields = {"stages": ("conv1", "inception3b", "inception4e", "inception5b"), "train": f"{TRAIN}_as_built", **fields}
+    args = {"design": design, "drop_rate": 0.0, "init": "he"}
+    return _googlenet(name, args, preprocess=CIFAR10, num_classes=10, **fields)
 
 
 def _bn_inception(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
@@ -116,18 +120,16 @@ GOOGLENETS = (
         preprocess=IMAGENET_1,
         note="torchvision's googlenet: batch normalisation, 3x3 in place of 5x5",
     ),
-    _googlenet(
+    _small_googlenet(
         "googlenet_small",
-        {"design": "small"},
-        small=True,
+        "small",
         params=466_938,
         macs=72_822_528,
         note="nine narrow modules with batch normalisation, for 32x32 images",
     ),
-    _googlenet(
+    _small_googlenet(
         "googlenet_small_naive",
-        {"design": "small_naive"},
-        small=True,
+        "small_naive",
         params=451_210,
         macs=75_924_968,
         note="modules without 1x1 reductions at the cost of googlenet_small, for 32x32 images",

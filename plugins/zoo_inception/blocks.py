@@ -11,7 +11,7 @@ Size = int | tuple[int, int]
 class ConvUnit(nn.Module):
     """A convolution ``conv``, batch normalisation ``bn`` where there is ``norm``, ReLU.
 
-    ``bias`` is the convolution's: by default where there is no normalisation, which has one of its own.
+    ``bias`` is the convolution's: by default without normalisation, which has one of its own.
     """
 
     def __init__(

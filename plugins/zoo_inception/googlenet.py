@@ -55,7 +55,7 @@ class AuxiliaryHead(nn.Module):
     """A classifier of a module's maps, for training alone: section 5.
 
     Averages over 5x5 of stride 3 make 4x4 of the paper's 14x14 maps. Where ``adaptive``, and with maps of
-    another size, 4x4 averages are spread over the maps instead, as torchvision has it.
+    another size, 4x4 averages are spread over the maps instead, like torchvision.
     """
 
     def __init__(self, in_chans: int, num_classes: int, *, norm: bool, adaptive: bool, drop_rate: float = 0.7) -> None:
@@ -212,7 +212,7 @@ def _draw(part: nn.Module, init: Initialisation) -> None:
     """Draws the weights of ``part``.
 
     ``caffe``: uniform with variance 1 / fan in, convolutions' biases 0.2, as in BVLC's GoogLeNet.
-    ``torchvision``: N(0, 0.01^2). ``he``: N(0, 2 / fan out), linear layers as torch has them.
+    ``torchvision``: N(0, 0.01^2). ``he``: N(0, 2 / fan out), linear layers like torch.
     """
     for module in part.modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):

@@ -15,7 +15,6 @@ module. Initialisation and auxiliary classifier: see v4.
 
 from torch import Tensor, nn
 
-from zoo.modules import create_linear
 from zoo_inception.blocks import ConvUnit, concatenate
 from zoo_inception.inception_v4 import average
 from zoo_inception.network import Branches, Network, chain, unit
@@ -144,7 +143,6 @@ class InceptionResNetV1(InceptionResNet):
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         """As in the base; without a global pool there are no 512 features either."""
         super().reset_classifier(num_classes, global_pool)
-        self.logits = create_linear(self.head_hidden_size, num_classes, like=self.last_linear.weight)
         self.is_pooled = bool(global_pool)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -159,7 +157,7 @@ class InceptionResNetV1(InceptionResNet):
         x = self.head_drop(self.global_pool(x))
         if self.is_pooled:
             x = self.last_bn(self.last_linear(x))
-        return x if pre_logits else self.logits(x)
+        return x if pre_logits else self.get_classifier()(x)
 
 
 class InceptionResNetV2(InceptionResNet):

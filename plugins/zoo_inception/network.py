@@ -14,7 +14,7 @@ def unit(in_chans: int, out_chans: int, kernel: Size, stride: int = 1) -> ConvUn
 
 
 def chain(in_chans: int, *units: tuple[int, Size] | tuple[int, Size, int]) -> nn.Sequential:
-    """One :func:`unit` after the other, each given by its width, its kernel and, where it is not 1, its stride."""
+    """One :func:`unit` after the other, each given by its width, its kernel and its stride, by default 1."""
     layers = []
     for how in units:
         width, kernel, stride = how if len(how) == 3 else (*how, 1)

@@ -13,7 +13,7 @@ class Network(ImageClassifier):
     """``features``, then ``head``: all places of the maps in a row, perhaps a hidden layer, and the classifier ``fc``.
 
     ``pooled`` is the side to which the last maps are averaged, 0 where they are taken as they are, of
-    side ``side``. ``stages`` says of each module worth looking at its name, channels, and reduction of
+    side ``side``. ``stages`` has, for each module worth looking at, its name, channels, and reduction of
     the input's size; the last one's channels are ``num_features``.
     """
 

@@ -14,8 +14,8 @@ Deviates: the papers print neither the masks c and d nor the start of a: here th
 Layers learn one after the other. S1 of 1980 starts from weak oriented lines; S1 of 2003 is made of ideal
 edges, not taught. Of 2003, windows, gains and thresholds are ours,
 and d by default falls more steeply for its surround without becoming negative. Sites whose input is less than a share
-of the pattern's strongest seed no plane. Reference vectors hold UC3 at 5 x 5 places and are added, besides
-those that are misclassified, where their class's nearest segment is further than a cosine; segments are drawn
+of the pattern's strongest seed no plane. Reference vectors hold UC3 at 5 x 5 places and are added, apart
+from those that are misclassified, where their class's nearest segment is further than a cosine; segments are drawn
 between the 64 nearest of a class.
 """
 

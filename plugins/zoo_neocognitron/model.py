@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     activity: float = 0.0
     """2003: share of a pattern's strongest input that a site needs to seed a plane."""
     nearness: float = 0.0
-    """Interpolating vectors: cosine below which a class's nearest segment is no answer."""
+    """Interpolating vectors: cosine up to which a class's nearest segment does not count."""
 
 
 class Neocognitron(ImageClassifier):

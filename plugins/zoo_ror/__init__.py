@@ -13,7 +13,7 @@ by its survival; ``drawn_per="sample"`` is timm's. ``resnet*_sd`` average where 
 
 Deviates: RoR-3 has batch normalisation behind the 1x1 projections of its levels, which the figure draws
 bare (``level_norm=False``); networks without stochastic depth on CIFAR-100 would take ``shortcut="B"``.
-The paper does not say how it counts blocks: n = (L - 2) / 6 as ResNets have it, (L - 4) / 6 as WRNs;
+The paper does not say how it counts blocks: n = (L - 2) / 6 as for ResNets, (L - 4) / 6 as for WRNs;
 other ports have (L - 8) / 6 and max pools between groups (``outside=8, downsample="max_pool"``). Its
 levels beyond the third are our reading: each halves the groups of the one before. The authors of
 stochastic depth give convolutions a bias, which the batch normalisation behind cancels: not here.

@@ -483,7 +483,7 @@ def test_norms_are_not_mixed_in_one_curve(runner: CliRunner) -> None:
     words = ["attack", "curve", DIGITS, "--data", "digits", "--attack", "pgd_l2", "--attack", "pgd"]
     result = runner.invoke(cli, words)
     assert result.exit_code == 2
-    assert "a command of its own" in result.stderr
+    assert "run it on its own" in result.stderr
 
 
 def test_one_image_from_the_command_line(runner: CliRunner, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_pattern_names_all_pinned_weights_that_match_it(served: HubServer) -> 
     answer = ask("fetch", "resnet20.[b-z]")
     assert answer.exit_code == 0
     assert files(answer) == [CONTENTS["b"], CONTENTS["c"], CONTENTS["d"]]
-    assert "1 of 4 weights that match 'resnet20.[b-z]' are not pinned and left out." in answer.stderr
+    assert "1 of 4 weights that match 'resnet20.[b-z]' are left out: not pinned." in answer.stderr
     with_it = ask("fetch", "resnet20.[b-z]", "--allow-unpinned", "--json")
     rows = {row["name"]: row for row in json.loads(with_it.stdout)}
     assert set(rows) == {"resnet20.b", "resnet20.c", "resnet20.d", "resnet20.e"}

@@ -99,7 +99,7 @@ def test_the_command_that_scores_a_network_names_a_split_that_there_is(pictures:
             shutil.copytree(pictures / "test", data / split)
         answer = ask(*TRAIN, "--data", data, "--set", "epochs=1", "-o", f"{data}-run")
         said = answer.stderr.splitlines()[-1]
-        assert said.startswith("Score it: zoo evaluate" if split else "Score it on images that it was not trained on:")
+        assert said.startswith("Score it: zoo evaluate" if split else "Score it on images it was not trained on:")
         command = shlex.split(said.partition(": zoo ")[2])
         if split:
             assert json.loads(ask(*command, "--json").stdout)["split"] == split

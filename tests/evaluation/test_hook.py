@@ -99,7 +99,7 @@ def test_arguments_of_the_network_are_kept_with_its_weights_and_made_again_from_
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("num_classes=3", "num_classes is decided by"), ("bias", "'bias' is not KEY=VALUE, such as column")],
+    [("num_classes=3", "num_classes is set by other options"), ("bias", "'bias' is not KEY=VALUE, such as column")],
 )
 def test_an_argument_that_cannot_be_one_is_refused(own: Path, given: str, said: str) -> None:
     answer = ask("train", "own_net", "--data", "digits", "--arg", given, "-o", own / "run")

@@ -23,7 +23,7 @@ from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
-from zoo.training.averages import Average
+from zoo.training.averages import EMA
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches
 
@@ -435,7 +435,7 @@ def test_images_of_another_size_are_brought_to_the_networks() -> None:
 
 def test_the_average_follows_its_closed_form() -> None:
     model = nn.BatchNorm1d(1)
-    average = Average(model, 0.5)
+    average = EMA(model, 0.5)
     expected = 1.0
     for update, value in enumerate([2.0, -1.0, 3.0, 5.0, 4.0, 7.0, 7.0, 7.0, 7.0, 7.0, 9.0]):
         decay = min(0.5, (1 + update) / (10 + update))

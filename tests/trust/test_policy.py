@@ -268,7 +268,7 @@ def test_a_policy_without_the_library_that_checks_refuses_and_says_what_to_insta
 def test_any_publisher_of_the_policy_will_do_where_no_key_is_given(inside: Path, hub: Path, key: Path) -> None:
     write_policy(inside, key)
     signing.sign(hub / "manifest.toml", key)
-    answer = ask("verify-signature", hub, "--json")
+    answer = ask("manifest", "verify-signature", hub, "--json")
     assert answer.exit_code == 0, answer.output
     assert json.loads(answer.stdout)["publisher"] == "lab"
 

@@ -109,15 +109,15 @@ def train_patch(
     transform = PixelTransform(preprocess)
     keep_freed_memory()
     with ExitStack() as stack:
-        victims = [stack.enter_context(under_attack(network)) for network in networks]
-        lies_on = victims[0].device
+        pixel_models = [stack.enter_context(under_attack(network)) for network in networks]
+        lies_on = pixel_models[0].device
         pixels = torch.full((channels, side, side), 0.5, device=lies_on, requires_grad=True)
         optimizer = torch.optim.Adam([pixels], lr=lr)
         for step in range(steps):
             chosen = others[torch.randint(len(others), (batch_size,), generator=generator)]
             placement = place(ranges, batch_size, (height, width), shape, generator)
             batch = paste(pixels, mask.to(lies_on), _take(images, chosen, transform).to(lies_on), placement)
-            loss = torch.stack([_loss(victim, batch, target) for victim in victims]).mean()
+            loss = torch.stack([_loss(pixel_model, batch, target) for pixel_model in pixel_models]).mean()
             pixels.grad = gradient(loss, pixels)
             optimizer.step()
             with torch.no_grad():
@@ -197,15 +197,15 @@ def success(
     streamed = Fingerprint() if images.pixels is None else None
     fooled = fooled_without = right = done = 0
     area = 0.0
-    with under_attack(network) as victim:
+    with under_attack(network) as pixel_model:
         for number, (pixels, labels) in enumerate(
             batches(images, PixelTransform(info_of(network).preprocess), batch_size, streamed)
         ):
             draws = seed + number
-            patched = answers(victim, apply(patch, pixels, seed=draws).to(victim.device)).cpu()
+            patched = answers(pixel_model, apply(patch, pixels, seed=draws).to(pixel_model.device)).cpu()
             fooled += int((patched == target).sum())
             right += int((patched == labels).sum())
-            fooled_without += int((answers(victim, pixels.to(victim.device)).cpu() == target).sum())
+            fooled_without += int((answers(pixel_model, pixels.to(pixel_model.device)).cpu() == target).sum())
             white = Patch(torch.ones_like(patch.pixels), patch.mask, patch.ranges)
             area += float(apply(white, torch.zeros_like(pixels), seed=draws).mean((1, 2, 3)).sum())
             done += len(labels)
@@ -231,8 +231,8 @@ def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, 
     chosen = thin(images.subset(_of_other_classes(images, scored.target), images.split), count)
     pixels = _take(chosen, torch.arange(len(chosen)), PixelTransform(info_of(model).preprocess))
     patched = apply(Patch(patch.pixels, patch.mask, scored.ranges), pixels, seed=scored.seed)
-    with under_attack(model) as victim:
-        said = answers(victim, patched.to(victim.device)).tolist()
+    with under_attack(model) as pixel_model:
+        said = answers(pixel_model, patched.to(pixel_model.device)).tolist()
     return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in said]
 
 
@@ -263,8 +263,8 @@ def _take(images: ImageSet, chosen: Tensor, transform: PixelTransform) -> Tensor
     return torch.stack([transform(images.image(index)) for index in chosen.tolist()])
 
 
-def _loss(victim: PixelModel, images: Tensor, target: int) -> Tensor:
-    logits = victim(images.contiguous(memory_format=torch.channels_last))
+def _loss(pixel_model: PixelModel, images: Tensor, target: int) -> Tensor:
+    logits = pixel_model(images.contiguous(memory_format=torch.channels_last))
     if target >= logits.shape[1]:
         raise DataError(f"Target {target} for a network of {logits.shape[1]} classes.")
     return F.cross_entropy(logits, torch.full((len(images),), target, device=logits.device))

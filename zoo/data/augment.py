@@ -32,7 +32,7 @@ class Augment:
         """
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise DataError(f"Got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 pixels B C H W.")
-        settings, (batch, channels, height, width) = self.settings, pixels.shape
+        settings, (batch, _, height, width) = self.settings, pixels.shape
         if settings.affine is not None:
             pixels = self._warp(pixels, settings.affine)
         if settings.pad_crop:
@@ -46,8 +46,6 @@ class Augment:
             pixels = flip(pixels, is_mirrored)
         elif settings.flip:
             pixels = flip(pixels, self._uniform(0, 1, (batch,), pixels) < 0.5)
-        if settings.rgb_shift:
-            pixels = shift(pixels, self._uniform(-settings.rgb_shift, settings.rgb_shift, (batch, channels), pixels))
         if settings.cutout:
             row, column = self._integers(height, batch, pixels), self._integers(width, batch, pixels)
             pixels = cut_out(pixels, row, column, settings.cutout)
@@ -102,12 +100,6 @@ def crop(pixels: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> 
 def flip(pixels: Tensor, is_mirrored: Tensor) -> Tensor:
     """Mirrors left and right if ``is_mirrored``, bool B."""
     return torch.where(is_mirrored[:, None, None, None], pixels.flip(-1), pixels)
-
-
-def shift(pixels: Tensor, amount: Tensor) -> Tensor:
-    """Adds ``amount`` B C, rounded, to each channel, and clips to 0 ... 255."""
-    moved = pixels.to(torch.int16) + amount.round().to(torch.int16)[:, :, None, None]
-    return moved.clamp_(0, 255).to(torch.uint8)
 
 
 def cut_out(pixels: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:

@@ -51,9 +51,8 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
     ``redraw``: for a data set whose images are drawn at random (``ImageSet.redraw``), every epoch sees new draws;
     ``resized_crop``, instead of resizing and centre crop; ``affine``; ``pad_crop`` pixels of ``padding`` on every side
     and a random crop of the old size; ``flip`` left to right with probability 1/2 or, ``"alternate"``, at random for
-    each image in the first epoch and alternating in the following ones (Jordan 2024, arXiv 2404.00498); ``rgb_shift``,
-    a shift of each channel, uniform in +- that many of 255; ``cutout``, a black square of that side around a random
-    pixel, clipped at the border.
+    each image in the first epoch and alternating in the following ones (Jordan 2024, arXiv 2404.00498);
+    ``cutout``, a black square of that side around a random pixel, clipped at the border.
     """
 
     redraw: bool = False
@@ -62,5 +61,4 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
     padding: Literal["zero", "reflect"] = "zero"
     flip: bool | Literal["alternate"] = False
     affine: Affine | None = None
-    rgb_shift: Annotated[float, Meta(ge=0, le=255)] = 0.0
     cutout: Count = 0

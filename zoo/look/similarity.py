@@ -156,7 +156,7 @@ def representations(
 
 
 def whitening(
-    data: str | Path | ImageSet, split: str = "train", *, eps: float = 1e-3, limit: int = 5000, shown: int = 8
+    data: str | Path | ImageSet, split: str = "test", *, eps: float = 1e-3, limit: int = 1000, shown: int = 8
 ) -> Whitened:
     """Images before and after their mean is subtracted, and after ZCA whitening.
 

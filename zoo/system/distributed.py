@@ -47,7 +47,7 @@ class Processes:
         """``module``, whose gradients become the mean over processes; it starts everywhere as in the first."""
         return module
 
-    def hold_back(self, module: "nn.Module") -> AbstractContextManager[Any]:
+    def no_sync(self, module: "nn.Module") -> AbstractContextManager[Any]:
         """A context in which the gradients of the wrapped ``module`` stay this process's own sums."""
         return contextlib.nullcontext()
 
@@ -107,7 +107,7 @@ class _Launched(Processes):
             wrapped: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
         return wrapped
 
-    def hold_back(self, module: "nn.Module") -> AbstractContextManager[Any]:
+    def no_sync(self, module: "nn.Module") -> AbstractContextManager[Any]:
         held: AbstractContextManager[Any] = self._accelerator.no_sync(module)
         return held
 

@@ -26,7 +26,7 @@ class _Follower:
             average.copy_(value)
 
 
-class Average(_Follower):
+class EMA(_Follower):
     """An exponential moving average: average <- d * average + (1 - d) * model after every update.
 
     ``d`` rises as (1 + t) / (10 + t) to ``decay``, so that the first weights are soon forgotten.
@@ -43,7 +43,7 @@ class Average(_Follower):
         self._follow(min(self._decay, (1 + update) / (10 + update)))
 
 
-class SlowWeights(_Follower):
+class LookaheadWeights(_Follower):
     """Lookahead: slow weights that follow the network's and replace them regularly.
 
     Every ``every`` updates slow <- d * slow + (1 - d) * model and model <- slow, where d rises as

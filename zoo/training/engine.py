@@ -16,12 +16,12 @@ from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.system import distributed
 from zoo.training import checkpoint, groups, norms, schedule
-from zoo.training.averages import Average, SlowWeights
+from zoo.training.averages import EMA, LookaheadWeights
 from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
 from zoo.training.loss import CrossEntropy
 from zoo.training.meter import Meter
-from zoo.training.micro_batches import Lessons
+from zoo.training.micro_batches import MicroBatches
 from zoo.training.portion import Portion
 from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
@@ -61,14 +61,14 @@ class Engine:
         self.on_epoch = on_epoch
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
         portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
-        self.lessons = Lessons(model, recipe, preprocess, portion)
+        self.micro_batches = MicroBatches(model, recipe, preprocess, portion)
         self.frozen = groups.freeze(model, recipe.freeze)
         self.optimizer = schedule.optimizer(model, recipe, (parameter_groups or groups.by_layer)(model, recipe))
         self.schedule = schedule.schedule(self.optimizer, recipe, self.batches.steps)
-        self.average = Average(model, recipe.ema) if recipe.ema else None
+        self.ema = EMA(model, recipe.ema) if recipe.ema else None
         updates = recipe.epochs * self.batches.steps
-        self.slow = SlowWeights(model, recipe.lookahead, updates) if recipe.lookahead else None
-        averages = {"ema": self.average, "slow": self.slow}
+        self.lookahead = LookaheadWeights(model, recipe.lookahead, updates) if recipe.lookahead else None
+        averages = {"ema": self.ema, "slow": self.lookahead}
         self.modules = {"model": model, **{name: kept.module for name, kept in averages.items() if kept}}
         self.network = self.processes.wrap(self.model)
         self.statistics = norms.running_statistics(model)
@@ -132,8 +132,8 @@ class Engine:
             self.model.load_state_dict(safetensors_file.read(self.run.best))
             said = f"The network of epoch {self.best['epoch']:g} is saved: validation {self.best['top1']:.2f}%"
             self.run.display.announce(said)
-        elif self.average is not None:
-            self.model.load_state_dict(self.average.module.state_dict())
+        elif self.ema is not None:
+            self.model.load_state_dict(self.ema.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
         """One update of the weights, computed in the recipe's number of pieces, attacked if it says so."""
@@ -144,18 +144,18 @@ class Engine:
         images = images.contiguous(memory_format=self.layout)
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for lesson in self.lessons.of(images, labels, number):
-            with nullcontext() if lesson.is_last else self.processes.hold_back(self.network):
-                part, right = self.learn(lesson.images, lesson.labels, lesson.weight)
+        for micro_batch in self.micro_batches.of(images, labels, number):
+            with nullcontext() if micro_batch.is_last else self.processes.no_sync(self.network):
+                part, right = self.forward_backward(micro_batch.images, micro_batch.labels, micro_batch.weight)
             loss += part
-            if lesson.is_counted:
+            if micro_batch.is_counted:
                 correct += right
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.processes.average(self.statistics)
-        for kept in (self.slow, self.average):
+        for kept in (self.lookahead, self.ema):
             if kept is not None:
                 kept.update(number)
         self.meter.add(self.step, lr, self.batches.size, loss, correct)
@@ -170,7 +170,7 @@ class Engine:
         """Whether now is the time to look at numbers of the device and to hear the other processes."""
         return self.step % self.settle_every == 0 or self.step == self.batches.steps
 
-    def learn(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def forward_backward(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """Adds the gradient of ``share`` times the mean loss; returns that loss and the count of right answers.
 
         Several processes take the mean of their gradients, where the batch's is the sum of its shares'.
@@ -199,7 +199,7 @@ class Engine:
             "seconds": meter.seconds,
         }
         if self.data.validation is not None:
-            network = self.average.module if self.average is not None else self.model
+            network = self.ema.module if self.ema is not None else self.model
             report = evaluate(
                 network,
                 self.data.validation,

@@ -21,7 +21,7 @@ from zoo.training.portion import portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 from zoo.training.streaming import StreamedBatches
-from zoo.training.train_transform import Variation, to_batch
+from zoo.training.train_transform import TrainTransform, to_batch
 
 
 class TrainingData(msgspec.Struct, frozen=True):
@@ -133,7 +133,7 @@ class Batches:
         self._images = images
         self._seed = recipe.seed
         self._device = device
-        self._variation = Variation(recipe, preprocess, len(images), self.share, self.size, device)
+        self._transform = TrainTransform(recipe, preprocess, len(images), self.share, self.size, device)
         has_windows = recipe.augment.resized_crop is not None
         self._redraw = images.redraw if recipe.augment.redraw else None
         self._preprocess = preprocess
@@ -147,7 +147,7 @@ class Batches:
         order = torch.randperm(len(self._images), generator=generator_at(self._seed, "order", epoch))
         parts = [whole[share.start : share.stop] for whole in _parts(order[: self.steps * self.size], self.size)]
         for step, (part, pixels) in enumerate(self._read(parts[start:], epoch), start):
-            yield self._variation.batch(pixels, part, epoch, step), self._labels.index_select(0, part)
+            yield self._transform.batch(pixels, part, epoch, step), self._labels.index_select(0, part)
 
     def _read(self, parts: list[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers of the images on the device, int64 B, and their pixels, uint8 B C H W, in order."""
@@ -171,7 +171,7 @@ class Batches:
 
     def _cut(self, index: int, epoch: int) -> Tensor:
         """Image ``index`` at the network's input size, uint8 C H W."""
-        return self._variation.cut(self._images.image(index), epoch, index)
+        return self._transform.cut(self._images.image(index), epoch, index)
 
 
 def batches(

@@ -21,7 +21,7 @@ def running_statistics(model: nn.Module) -> list[Tensor]:
 
 
 @contextmanager
-def over_all(model: nn.Module, processes: Processes) -> Iterator[None]:
+def sync_batch_norm(model: nn.Module, processes: Processes) -> Iterator[None]:
     """Within it, batch normalisation in training takes the statistics of the images of all ``processes``.
 
     As torch's SyncBatchNorm, which needs a GPU. All processes must run the same layers. Raises

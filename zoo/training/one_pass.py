@@ -25,24 +25,26 @@ USED = {"name", "note", "weight_decay", "seed", "validation", "batch_size", "inp
 
 
 def train(
-    model: Any,
+    model: nn.Module,
     data: TrainingData,
     recipe: Recipe,
     run: Run,
     *,
     learn_features: Callable[[ImageSet, torch.device], None],
+    learn_head: Callable[[Tensor, Tensor], None],
     preprocess: Preprocess,
     device: torch.device | str | None = None,
 ) -> None:
     """Fits ``model`` in place. A run that was interrupted starts anew.
 
     Args:
-        model: A network with timm's model interface and ``learn_head(features, labels, weight_decay)``.
+        model: A network with timm's model interface.
         data: Images to train on, in memory or in files, and perhaps to validate with.
-        recipe: Its ``weight_decay`` gives C = 1 / (``weight_decay`` x images) of an SVM: ``weight_decay`` / 2 then
-            weighs the squared norm against the mean loss.
+        recipe: Only the fields in ``USED`` may differ from their defaults.
         run: Gets one row of the log. If it starts from other weights, their features stay.
-        learn_features: What ``model`` learns of the images without their labels.
+        learn_features: Teaches ``model`` what it learns of the images without their labels.
+        learn_head: Fits its classifier to features N D and labels N. The C of an SVM is 1 / (``weight_decay`` N):
+            then ``weight_decay`` / 2 weighs the squared norm against the mean loss.
         preprocess: How images become the network's input.
         device: By default a GPU if there is one.
 
@@ -63,7 +65,7 @@ def train(
         if run.init is None:
             learn_features(images, device)
         features = _describe(model, images, preprocess, recipe.batch_size, run, device)
-        model.learn_head(features, images.labels, recipe.weight_decay)
+        learn_head(features, images.labels)
         model.to(device)
         logged = _score(model, features, images.labels, device) | {"seconds": time.perf_counter() - started}
         if data.validation is not None:

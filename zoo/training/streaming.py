@@ -30,7 +30,7 @@ from zoo.system.distributed import ALONE, Processes
 from zoo.training.portion import portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
-from zoo.training.train_transform import Variation, to_batch
+from zoo.training.train_transform import TrainTransform, to_batch
 
 _AHEAD = 4
 """Batches that are read and decoded before they are asked for."""
@@ -72,7 +72,7 @@ class StreamedBatches:
         self._stream = stream
         self._seed = recipe.seed
         self._device = device
-        self._variation = Variation(recipe, preprocess, len(stream), self.share, self.size, device)
+        self._transform = TrainTransform(recipe, preprocess, len(stream), self.share, self.size, device)
         each = -(-stream.readers // processes.count)
         self._readers = each * processes.count
         self._own = range(each * processes.rank, each * (processes.rank + 1))
@@ -81,7 +81,7 @@ class StreamedBatches:
         """The batches of ``epoch`` from step ``start`` on: (float32 B C H W, int64 B) on the device."""
         for step, (pixels, numbers, labels) in enumerate(self._read(epoch, start), start):
             pixels, numbers = pixels.to(self._device), numbers.to(self._device)
-            yield self._variation.batch(pixels, numbers, epoch, step), labels.to(self._device)
+            yield self._transform.batch(pixels, numbers, epoch, step), labels.to(self._device)
 
     def _read(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Pixels uint8 B C H W, numbers and labels int64 B of each batch from ``start`` on."""
@@ -109,7 +109,7 @@ class StreamedBatches:
 
     def _decode(self, drawn: Drawn, epoch: int) -> Tensor:
         """uint8 C H W at the network's input size."""
-        return self._variation.cut(self._stream.decode(drawn.shard, drawn.sample), epoch, drawn.number)
+        return self._transform.cut(self._stream.decode(drawn.shard, drawn.sample), epoch, drawn.number)
 
     def _places(self, reader: int) -> range:
         """The places in a batch that ``reader`` fills."""

@@ -16,7 +16,7 @@ from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 
 
-class Variation:
+class TrainTransform:
     """Cut-out, augmentation and normalisation of ``count`` images as ``recipe`` and ``preprocess`` say.
 
     All follows from (seed, epoch, step) and from an image's number. Of each batch of ``size`` images,

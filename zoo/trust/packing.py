@@ -11,7 +11,7 @@ from zoo.hub import cache
 from zoo.manifest import Weights
 from zoo.system import storage
 
-HEAD = "# Written by zoo pack: the weights in this folder. Use them without a network by ZOO_HUB=FOLDER."
+HEAD = "# Written by zoo manifest pack: the weights in this folder. Use them without a network by ZOO_HUB=FOLDER."
 
 
 class Damage(NamedTuple):
@@ -38,7 +38,7 @@ def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
     for entry, source in chosen:
         if not entry.sha256:
             raise UnpinnedError(
-                f"{entry.name} is not pinned, so a pack could not be verified.", hint=f"zoo pin {entry.name}"
+                f"{entry.name} is not pinned, so a pack could not be verified.", hint=f"zoo manifest pin {entry.name}"
             )
         rival = next((one for one in entries.values() if one.path == entry.path and one.sha256 != entry.sha256), None)
         if rival and rival.name != entry.name:

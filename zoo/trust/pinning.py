@@ -42,7 +42,7 @@ def resolve(entry: Weights, *, download: bool = False, progress: "Progress | Non
         if not (asked.sha256 or download):
             raise HubError(
                 f"{huggingface.host()} provides no sha256 for {entry.path}, because it is not stored as a large file.",
-                hint=f"zoo pin {entry.name} --download fetches and hashes it.",
+                hint=f"zoo manifest pin {entry.name} --download fetches and hashes it.",
             )
     elif download:
         asked = entry
@@ -87,7 +87,7 @@ def _edited(entry: Weights, file: Path) -> str:
     try:
         import tomlkit
     except ImportError:
-        raise MissingExtraError.of("zoo pin", "tomlkit", "zoo-vision[pin]") from None
+        raise MissingExtraError.of("zoo manifest pin", "tomlkit", "zoo-vision[pin]") from None
     before = file.read_bytes().decode()
     document: Any = tomlkit.parse(before)
     table = document[entry.arch][entry.tag]
@@ -142,7 +142,7 @@ def _ask_website(entry: Weights) -> Weights:
     place = address.parse(entry.hub)
     if "://" not in entry.hub:
         raise HubError(
-            f"{place.name} does not provide hashes.", hint=f"zoo pin {entry.name} --download hashes the file."
+            f"{place.name} does not provide hashes.", hint=f"zoo manifest pin {entry.name} --download hashes the file."
         )
     hub.require_network(f"{entry.name} cannot be pinned")
     try:

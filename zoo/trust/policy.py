@@ -94,7 +94,9 @@ def check(found: Found, weights: Weights) -> str:
     if not rule.publishers:
         raise _rejected(name, file, f"its rule accepts no publisher for {name} from {hub}")
     if not weights.sha256:
-        raise _rejected(name, file, "it is not pinned, so a signature does not cover its bytes", f"zoo pin {name}")
+        raise _rejected(
+            name, file, "it is not pinned, so a signature does not cover its bytes", f"zoo manifest pin {name}"
+        )
     return _signed_by(policy, rule, found, weights, file)
 
 
@@ -146,7 +148,10 @@ def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
     signature = signing.signature_of(source)
     if not signature.exists():
         raise _rejected(
-            name, file, f"{source} is not signed, expected a signature by {wanted}", f"zoo sign {source} --key FILE"
+            name,
+            file,
+            f"{source} is not signed, expected a signature by {wanted}",
+            f"zoo manifest sign {source} --key FILE",
         )
     reasons = []
     try:
