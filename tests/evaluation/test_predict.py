@@ -52,7 +52,7 @@ def test_the_networks_modes_come_back() -> None:
 
 def test_more_classes_than_there_are_is_all_of_them_and_none_is_an_error() -> None:
     assert len(zoo.predict(NAME, DIGITS.image(0), topk=99)[0]) == 10
-    with pytest.raises(SpecError, match="topk = 0 is not possible: it must be at least 1"):
+    with pytest.raises(SpecError, match="topk = 0 is invalid: expected at least 1"):
         zoo.predict(NAME, DIGITS.image(0), topk=0)
 
 

@@ -211,7 +211,7 @@ def test_training_moves_digits_anew_each_epoch_and_the_same_way_in_several_proce
 
 def test_images_that_were_not_drawn_cannot_be_redrawn() -> None:
     recipe = Recipe(augment=Augmentation(redraw=True))
-    with pytest.raises(RecipeError, match=r"augment.redraw: digits does not draw(.|\n)*redraw=false"):
+    with pytest.raises(RecipeError, match=r"augment.redraw: digits is not a data set of randomly(.|\n)*redraw=false"):
         epochs_of(load("digits", "train"), recipe)
 
 

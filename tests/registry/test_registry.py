@@ -480,7 +480,7 @@ def test_nothing_is_read_of_a_collection_that_nobody_asks_for(site: Path) -> Non
         ("import absent", "No module named 'absent'"),
         (COLLECTION.replace("library/{name}", "{name}"), "'other' does not begin with library/"),
         (
-            COLLECTION.replace('arch="library/"', 'arch="library/nut"'),
+            COLLECTION.replace('arch="library/net"', 'arch="library/nut"'),
             "'library/nut.small' does not begin with library/",
         ),
         ("def read(): raise ZeroDivisionError('never')", "ZeroDivisionError: never"),

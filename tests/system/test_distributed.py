@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_a_number_in_one_process_stops_all_with_one_message(
 @pytest.mark.parametrize("count", COUNTS)
 def test_processes_that_see_different_checkpoints_do_not_go_on(together: Callable[[int], Path], count: int) -> None:
     for process in seen(together(count)):
-        assert process["not one checkpoint"].startswith("TrainingError: The processes see different checkpoints")
+        assert process["not one checkpoint"].startswith("TrainingError: The processes read different checkpoints")
 
 
 def test_afterwards_a_network_is_its_process_own_and_plain_again(together: Callable[[int], Path]) -> None:

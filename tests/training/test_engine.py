@@ -179,7 +179,7 @@ class TwoHeads(nn.Module):
 
 
 def test_several_outputs_without_a_criterion_for_them_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="gives 2 outputs"):
+    with pytest.raises(TrainingError, match="has 2 outputs"):
         run(tmp_path, Recipe(epochs=1), model=TwoHeads())
 
 
@@ -357,7 +357,7 @@ def test_images_replaced_under_the_same_labels_are_other_images(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("position", "message"),
     [
-        ({"step": 5}, r"stands after step 5 of an epoch with 4"),
+        ({"step": 5}, r"is at step 5 of an epoch with 4"),
         ({"step": -1}, r"step"),
         ({"epoch": "2"}, r"epoch"),
         ({"meter": {"loss": 0.0}}, r"correct"),
@@ -384,7 +384,7 @@ def test_a_bad_optimiser_leaves_no_run_behind(tmp_path: Path) -> None:
 
 
 def test_arguments_of_a_hook_that_reads_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"reads no hook_args.step_size"):
+    with pytest.raises(RecipeError, match=r"has no setting hook_args.step_size"):
         run(tmp_path, msgspec.structs.replace(RECIPE, hook_args={"step_size": 1}))
     assert not list(tmp_path.iterdir())
 

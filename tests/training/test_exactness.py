@@ -202,7 +202,7 @@ def test_a_file_that_cannot_be_written_stops_the_run_and_the_last_checkpoint_sta
     with pytest.raises(StorageError) as caught, file_limits() as limit:
         run(tmp_path, display=StopAt(3, 4, lambda: limit(size)), checkpoint_every=every)
     assert caught.value.message == f"{tmp_path / file} cannot be written: File too large."
-    assert "bytes, more than a file may have here" in caught.value.hint
+    assert "bytes, more than the file size limit" in caught.value.hint
     assert place_of(tmp_path) == place
     assert contents(tmp_path) == WHOLE - {"model.safetensors"}
     assert_same(run(tmp_path, resume=True), whole[1])
@@ -287,7 +287,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroke
     assert [answer["code"] for answer in (paused, no_checkpoint, nothing, resumed)] == [0, 1, 1, 0], done.stdout
     complaint = "error: run/checkpoint.safetensors cannot be written: No space left on device.\nhint: It takes "
     assert complaint in no_checkpoint["said"]
-    assert "bytes, 9" in no_checkpoint["said"]
+    assert "bytes, but only 9" in no_checkpoint["said"]
     advice = "are free. Free some space. Then go on with\n  zoo train --resume -o run --checkpoint-every 1\n"
     assert no_checkpoint["said"].endswith(advice)
     assert nothing["said"].startswith("error: run/config.json cannot be written: No space left on device.")

@@ -256,13 +256,13 @@ def test_what_was_not_the_same_is_listed(run: Path, tmp_path: Path) -> None:
 
 
 def test_weights_of_others_are_refused_without_a_download(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"no record of its training(?s:.)*resnet20.c10, .*resnet20.digits"):
+    with pytest.raises(TrainingError, match=r"no run record(?s:.)*resnet20.c10, .*resnet20.digits"):
         zoo.reproduce("resnet18.tv_in1k", output=tmp_path / "again")
 
 
 @pytest.mark.parametrize(
     ("part", "named"),
-    [("model", "model"), ("recipe", "recipe"), ("data", "data"), ("all", "no record of its training")],
+    [("model", "model"), ("recipe", "recipe"), ("data", "data"), ("all", "no run record")],
 )
 def test_an_incomplete_record_is_refused_naming_what_it_lacks(run: Path, tmp_path: Path, part: str, named: str) -> None:
     file = tmp_path / "mine.safetensors"
@@ -284,7 +284,7 @@ def test_a_record_with_a_field_of_a_later_zoo_is_refused(run: Path, tmp_path: Pa
 
 def test_a_record_without_images_to_learn_from_is_refused(run: Path, tmp_path: Path) -> None:
     file = with_record(run, tmp_path / "mine.safetensors", data={})
-    with pytest.raises(TrainingError, match="nothing about the training images"):
+    with pytest.raises(TrainingError, match="so the training images are unknown"):
         zoo.reproduce(file, output=tmp_path / "again")
 
 
@@ -311,7 +311,7 @@ def test_a_data_set_that_nobody_knows_here_is_asked_for(run: Path, tmp_path: Pat
 
 
 def test_a_directory_without_a_finished_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no finished run"):
+    with pytest.raises(TrainingError, match="not a finished run"):
         zoo.reproduce(tmp_path, output=tmp_path / "again")
 
 
@@ -346,8 +346,8 @@ def test_threads_are_as_recorded_and_as_before_afterwards(
     [
         ({"device": "abacus"}, "It was trained on abacus, which is not available here"),
         ({"processes": 4}, "It used 4 processes, this run uses 1"),
-        ({"earlier": [{"threads": 5}]}, "interrupted and resumed elsewhere"),
-        ({"threads": None}, "does not say how many threads"),
+        ({"earlier": [{"threads": 5}]}, "interrupted and resumed on another machine"),
+        ({"threads": None}, "has no number of threads"),
     ],
 )
 def test_what_stands_in_the_way_is_said_beforehand(

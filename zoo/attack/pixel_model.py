@@ -108,7 +108,7 @@ def gradient(loss: Tensor, images: Tensor) -> Tensor:
 def require_gradient(model: PixelModel, images: Tensor) -> None:
     """Raises :class:`AttackError` if no logit of ``model`` changes with ``images``, B C H W in [0, 1].
 
-    A zero gradient of the loss proves nothing, since the loss of a very certain network underflows.
+    A zero gradient of the loss does not prove it, since the loss of a very certain network underflows.
     """
     images = images.detach().clone().requires_grad_()
     logits = model(images)

@@ -70,7 +70,7 @@ def verify(
 def probe(context: click.Context, manifests: tuple[Path, ...], as_json: bool) -> None:
     """Measure probes and write them into manifests.
 
-    Probes the weights whose file lies beside the manifest. Comments and order stay as they are.
+    Probes the weights whose files are beside the manifest. Comments and order are preserved.
     """
     from zoo.verify import write_probes
 

@@ -50,7 +50,7 @@ class Preprocess(Spec, frozen=True):
         self.require(
             is_bounded, f"input_size {self.input_size} is more than {MOST_CHANNELS} channels of {LONGEST_SIDE} pixels"
         )
-        self.require(0 < self.crop_pct < 2, f"crop_pct {self.crop_pct} must lie in (0, 2): a fraction of the side")
+        self.require(0 < self.crop_pct < 2, f"crop_pct {self.crop_pct} must be in (0, 2): a fraction of the side")
         self.require(
             len(self.mean) == len(self.std) == channels,
             f"{len(self.mean)} means and {len(self.std)} stds for {channels} channels",
