@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from support import visited
+
 import zoo
 from zoo import errors, registry
 
 ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 CORE = sorted((ROOT / "zoo").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
@@ -167,6 +170,21 @@ def test_tests_stand_where_the_code_stands() -> None:
     assert {
         file.name.removeprefix("test_").partition(".")[0] for file in (ROOT / "tests" / "plugins").glob("*.py")
     } >= families
+
+
+def test_the_page_on_architecture_names_every_layer_in_order() -> None:
+    section = PAGE.partition("## The tree")[2].partition("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)/?` \|", section, re.MULTILINE)) == LAYERS
+
+
+def test_the_page_on_architecture_lists_the_files_that_a_call_visits() -> None:
+    found = visited.everything()
+    create, fetch, batch = found.values()
+    for title, files in (("The path of a name", create), ("The path of a batch", batch)):
+        section = PAGE.partition(f"## {title}")[2].partition("\n## ")[0]
+        assert re.findall(r"^\| `([\w/]+\.py)` \|", section, re.MULTILINE) == files
+    assert set(fetch) == set(create[: len(fetch)])
+    assert f"visits the first {len(fetch)} of them" in PAGE
 
 
 def test_asking_imports_no_torch() -> None:

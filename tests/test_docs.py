@@ -90,7 +90,7 @@ def check(command: str) -> None:
         return
     words = [word for word in words[words.index("zoo") + 1 :] if word != "--debug"]
     found: click.Command = cli
-    context = click.Context(cli, info_name="zoo")
+    context = click.Context(cli, info_name="zoo", **cli.context_settings)
     while isinstance(found, click.Group):
         if not words or words[0].isupper() or words[0] == "...":
             return

@@ -29,9 +29,9 @@ TEXTS = (
     "plugins/*/*.py",
     "plugins/*/recipes.toml",
     "weights_manifest/*.toml",
-    "zoo/modules.py",
-    "zoo/spec/*.py",
-    "zoo/training/one_pass.py",
+    "zoo/*.py",
+    "zoo/[!c]*/**/*.py",  # all packages but zoo.cli
+    "zoo/convert/**/*.py",
 )
 """Patterns of files, relative to the repository."""
 

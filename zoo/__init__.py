@@ -9,9 +9,9 @@
     zoo.predict(model, "digit.png")         # the likeliest classes
     zoo.evaluate(model, "digits")           # accuracy, with its 95% interval
 
-``dir(zoo)`` lists the public names; exceptions are in ``zoo.errors``. After ``import zoo``, the packages
-``zoo.evaluation``, ``zoo.hub``, ``zoo.manifest``, ``zoo.registry``, ``zoo.spec``, ``zoo.testing`` and ``zoo.training``
-can be used too. Importing this package imports no torch: each name is bound on first use.
+``dir(zoo)`` lists the public names; exceptions are in ``zoo.errors``. After ``import zoo``, ``zoo.classifiers``,
+``zoo.evaluation``, ``zoo.hub``, ``zoo.manifest``, ``zoo.modules``, ``zoo.registry``, ``zoo.spec``, ``zoo.testing`` and
+``zoo.training`` can be used too. Importing this package imports no torch: each name is bound on first use.
 """
 
 from typing import TYPE_CHECKING
@@ -21,9 +21,11 @@ from zoo.system import lazy
 
 if TYPE_CHECKING:
     from zoo import attack, data, errors, look
+    from zoo import classifiers as classifiers
     from zoo import evaluation as evaluation
     from zoo import hub as hub
     from zoo import manifest as manifest
+    from zoo import modules as modules
     from zoo import registry as registry
     from zoo import spec as spec
     from zoo import testing as testing
@@ -49,6 +51,7 @@ _HOMES = {
     "Plugin": "zoo.spec",
     "Preprocess": "zoo.spec",
     "attack": "zoo.attack",
+    "classifiers": "zoo.classifiers",
     "create": "zoo.creation",
     "data": "zoo.data",
     "errors": "zoo.errors",
@@ -61,6 +64,7 @@ _HOMES = {
     "list_models": "zoo.registry.listing",
     "look": "zoo.look",
     "manifest": "zoo.manifest",
+    "modules": "zoo.modules",
     "predict": "zoo.evaluation.predict",
     "preprocess": "zoo.creation",
     "register": "zoo.registry",

@@ -1,4 +1,4 @@
-"""A name to a network."""
+"""Creates a network by name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -62,7 +62,7 @@ def create(
     """
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
-            raise SpecError(f"{argument} = {value} is not possible: it must be at least {least}.")
+            raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
     found = resolve.with_tag(resolve.model_named(name, weights), pretrained)
     if weights is not None and (found.weights or pretrained):
         said = f"pretrained={pretrained!r}" if pretrained else name
@@ -92,7 +92,7 @@ def create_trained(
 
 
 def as_network(model: "str | nn.Module", **args: Any) -> "Network":
-    """``model`` itself, or, of a name, the trained network that it means (:func:`create_trained`)."""
+    """``model`` itself, or the trained network of a name (:func:`create_trained`)."""
     return create_trained(model, **args) if isinstance(model, str) else cast("Network", model)
 
 
@@ -100,18 +100,18 @@ def info_of(model: "nn.Module") -> "ModelInfo":
     """What :func:`create` knew of ``model``: name, weights, preprocessing, classes."""
     info: ModelInfo | None = getattr(model, "zoo_info", None)
     if info is None:
-        raise WeightsError(f"This {type(model).__name__} was not made by zoo.create: nothing is known of its input.")
+        raise WeightsError(f"This {type(model).__name__} was not created by zoo.create, so its input is unknown.")
     return info
 
 
 def require_classes(model: "nn.Module") -> None:
-    """Raises :class:`WeightsError` for a network that has no head: its outputs are features."""
+    """Raises :class:`WeightsError` for a network without classes."""
     if getattr(model, "num_classes", None) == 0:
         info = getattr(model, "zoo_info", None)
         name = info.name if info is not None else f"This {type(model).__name__}"
         raise WeightsError(
-            f"{name} has no classes: the network gives features.",
-            hint="zoo features writes them down, zoo classify learns from them.",
+            f"{name} has no classes: the network only computes features.",
+            hint="Use zoo features to write them and zoo classify to fit a classifier.",
         )
 
 

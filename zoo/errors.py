@@ -54,7 +54,7 @@ class UnknownNameError(ZooError):
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> "UnknownNameError":
-        """The error for a ``name`` that is not among the ``known`` ones, with the nearest of them."""
+        """The error for a ``name`` that is not in ``known``; it suggests the nearest names."""
         from difflib import get_close_matches
 
         near = get_close_matches(name, known, n=3, cutoff=0.6)
@@ -82,7 +82,7 @@ class MissingExtraError(PluginError):
 
     @classmethod
     def of(cls, what: str, distribution: str, install: str) -> "MissingExtraError":
-        """``what`` needs ``distribution``; ``install`` is what pip should be given to get it."""
+        """``what`` needs ``distribution``; ``install`` is the argument of pip that installs it."""
         return cls(f"{what} needs {distribution}, which is not installed.", hint=f"pip install '{install}'")
 
 

@@ -1,4 +1,4 @@
-"""A network's features of a data set: what its head is given, for other classifiers to learn from."""
+"""A network's features of a data set: the inputs of its head, for other classifiers."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,11 +22,10 @@ from zoo.system.malloc import keep_freed_memory
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where features come from.
+    """The origin of features.
 
-    ``weights`` are named as a manifest or a path names them, ``network`` is the sha256 of the
-    network's whole state. ``layer`` is empty for what the head is given. ``fingerprint`` names the
-    pixels and labels.
+    ``weights`` is a name from a manifest or a path, ``network`` the sha256 of the network's whole state. ``layer`` is
+    empty for the input of the head. ``fingerprint`` identifies the pixels and labels.
     """
 
     model: str
@@ -113,7 +112,7 @@ def features(
         for batch, _ in batches(images, Transform(info.preprocess), batch_size, streamed):
             part = compute(batch.to(device, memory_format=torch.channels_last))
             if not torch.isfinite(part).all():
-                raise WeightsError("The network's features are not all finite numbers.")
+                raise WeightsError("The network's features contain NaN or infinity.")
             parts.append(part.float().cpu())
             done += len(part)
             if progress is not None:
@@ -133,7 +132,7 @@ def features(
 
 
 def read(file: str | Path) -> Features:
-    """The features that :meth:`Features.write` wrote; raises :class:`DataError` for any other file."""
+    """Reads features written by :meth:`Features.write`; raises :class:`DataError` for any other file."""
     file = Path(file)
     tensors = safetensors_file.read(file)
     try:
@@ -145,7 +144,7 @@ def read(file: str | Path) -> Features:
             raise ValueError(f"features are {values.dtype}, labels {labels.dtype}, expected float32 and int64")
     except (msgspec.ValidationError, LookupError, ValueError) as error:
         raise DataError(
-            f"{file} holds no features: {error}.", hint=f"zoo features NAME --data DATA -o {file} makes such a file."
+            f"{file} is not a features file: {error}.", hint=f"Create it with zoo features NAME --data DATA -o {file}."
         ) from None
     check_labels(labels, len(origin.classes), str(file))
     return Features(values, labels, origin)
@@ -162,11 +161,11 @@ def _pre_logits(model: Network, info: ModelInfo) -> Callable[[Tensor], Tensor]:
 
 
 def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor], Tensor]:
-    """What the submodule ``layer`` puts out, for as long as ``stack`` is open."""
+    """The output of the submodule ``layer``, while ``stack`` is open."""
     modules = {name: module for name, module in model.named_modules() if name}
     if layer not in modules:
         parts = ", ".join(name for name, _ in model.named_children())
-        raise UnknownNameError.of("layer", layer, modules, hint=f"There are {parts}, and what lies in them.")
+        raise UnknownNameError.of("layer", layer, modules, hint=f"Available: {parts}, and their submodules.")
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -183,10 +182,10 @@ def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor],
 
 
 def _pool(output: Tensor, source: str) -> Tensor:
-    """B D of ``output``: B C H W and B T C are averaged over their positions."""
+    """``output`` as B D: B C H W and B T C are averaged over positions."""
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise WeightsError(f"{source} gives {what}, expected (images, features) or maps.")
+        raise WeightsError(f"{source} returned {what}, expected (images, features) or maps.")
     if output.ndim == 4:
         return output.mean(dim=(2, 3))
     return output.mean(dim=1) if output.ndim == 3 else output

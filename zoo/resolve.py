@@ -1,4 +1,4 @@
-"""Which model and which weights a name means in this project."""
+"""Finds the model and the weights of a name in this project."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from zoo.trust import lock, policy, project
 
 
 def model_named(name: str, weights: str | Path | None) -> Found:
-    """What ``name`` stands for; if nobody knows it, the file ``weights`` may say which distribution does."""
+    """The model ``name``; if it is unknown, the file ``weights`` may name the distribution that has it."""
     try:
         return registry.current().find(name)
     except UnknownNameError as error:
@@ -39,10 +39,10 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
 
 
 def weights_for(found: Found, *, allow_unpinned: bool = False) -> Weights:
-    """The weights that a name means in this project: of its tag or by default, as its lock and policy have them.
+    """The weights of a name in this project: by tag or default, according to its lock and policy.
 
-    Raises :class:`zoo.LockError` where their bytes are not those that were locked,
-    :class:`zoo.PolicyError` where nobody vouches for them whom the project accepts.
+    Raises :class:`zoo.LockError` if their bytes differ from the lock, :class:`zoo.PolicyError` if the project's policy
+    does not accept them.
     """
     lock_file = project.find(lock.NAME, lock.VARIABLE)
     locked = lock.read(lock_file) if lock_file else None
@@ -62,9 +62,9 @@ def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
     arch = found.model.name
     if every:
         raise UnpinnedError(
-            f"{arch} has no pinned weights: nobody knows the sha256 of {', '.join(w.name for w in every)}.",
-            hint=f"zoo fetch {every[0].name} --allow-unpinned takes what the hub has, unverified. "
-            f"After that, say {every[0].name} in place of {arch}.",
+            f"{arch} has no pinned weights: the manifest has no sha256 for {', '.join(w.name for w in every)}.",
+            hint=f"zoo fetch {every[0].name} --allow-unpinned fetches the hub's file without verification. "
+            f"After that, use {every[0].name} instead of {arch}.",
         )
     having = listing.list_models(pretrained=True, family=found.row.name)
     more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""

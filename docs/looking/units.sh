@@ -3,11 +3,11 @@
 set -e
 cd "$(dirname "$0")"
 
-zoo look deconv alexnet_small.c10 --layer features.4 --limit 5000 \
+zoo look deconv alexnet_small.c10 --layer features.4 --split train --limit 5000 \
     --channel 37 --channel 53 --channel 61 --channel 78 -o deconv_alexnet_small_features4.png
-zoo look patches airbench94.c10 --layer group2 --limit 5000 --units 6 -o patches_airbench94_group2.png
+zoo look patches airbench94.c10 --layer group2 --split train --limit 5000 --units 6 -o patches_airbench94_group2.png
 for method in grad_cam occlusion gradient guided_backprop; do
-    zoo look attribute resnet20.c10 --index 4 --method $method -o attribute_resnet20_$method.png
+    zoo look attribute resnet20.c10 --split train --index 4 --method $method -o attribute_resnet20_$method.png
 done
 zoo look maximize resnet20.c10 --channel 0 --channel 1 --channel 4 --channel 7 --channel 8 --channel 9 \
     -o maximize_resnet20_logits.png

@@ -16,8 +16,8 @@ import zoo
 from zoo import attack
 from zoo.attack import figure, robustness
 from zoo.attack.method import METHODS, Method, read_epsilon
-from zoo.cli.attack import images as command
 from zoo.cli import cli
+from zoo.cli.attack import images as command
 from zoo.data import ZCA, ImageSet, Transform, load
 from zoo.data.whitening import attach
 from zoo.errors import AttackError, DataError, SpecError, WeightsError
@@ -266,7 +266,7 @@ def test_a_network_without_gradients_is_said_to_have_none(kind: type[nn.Module])
     model = attack.PixelModel(kind(), [0.0], [1.0])
     images, labels = torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64)
     for run in (attack.fgsm, attack.pgd):
-        with pytest.raises(AttackError, match=r"(?s)no gradient by its input.*applicable"):
+        with pytest.raises(AttackError, match=r"(?s)no gradient with respect to its input.*applicable"):
             run(model, images, labels, 0.1)
     assert attack.applicable(model, Preprocess(input_size=(1, 4, 4), mean=(0,), std=(1,))) == ("random_sign",)
     assert not torch.equal(attack.random_sign(images, 0.1), images)
@@ -300,7 +300,7 @@ GOOD = torch.full((2, 1, 5, 5), 0.5)
         ((GOOD * 255).byte(), [0, 0], 0.1, DataError, "expected float images"),
         (GOOD, [0, 2], 0.1, DataError, "Label 2 for a network of 2 classes"),
         (GOOD, [0, -1], 0.1, DataError, "Label -1"),
-        (GOOD, [0], 0.1, DataError, "one an image"),
+        (GOOD, [0], 0.1, DataError, "one per image"),
         (GOOD, [0, 0], -0.1, SpecError, "epsilon = -0.1"),
         (GOOD, [0, 0], float("nan"), SpecError, "epsilon = nan"),
     ],
@@ -318,7 +318,7 @@ def test_another_norm_is_refused() -> None:
 
 
 def test_a_network_of_which_nothing_is_known_is_refused() -> None:
-    with pytest.raises(WeightsError, match="nothing is known of its input"):
+    with pytest.raises(WeightsError, match="its input is unknown"):
         attack.fgsm(nn.Flatten(), GOOD, torch.zeros(2, dtype=torch.int64), 0.1)
 
 
@@ -425,7 +425,7 @@ def test_curves_are_kept_in_a_file(digits: ImageSet, tmp_path: Path) -> None:
     robustness.write(curves, tmp_path / "curves.json")
     assert robustness.read(tmp_path / "curves.json") == curves
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(DataError, match="holds no curves"):
+    with pytest.raises(DataError, match="is not a curves file"):
         robustness.read(tmp_path / "other.json")
 
 
@@ -483,7 +483,7 @@ def test_norms_are_not_mixed_in_one_curve(runner: CliRunner) -> None:
     words = ["attack", "curve", DIGITS, "--data", "digits", "--attack", "pgd_l2", "--attack", "pgd"]
     result = runner.invoke(cli, words)
     assert result.exit_code == 2
-    assert "a command of its own" in result.stderr
+    assert "run it on its own" in result.stderr
 
 
 def test_one_image_from_the_command_line(runner: CliRunner, tmp_path: Path) -> None:

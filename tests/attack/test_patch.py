@@ -108,7 +108,7 @@ def test_gradients_reach_the_patch_within_its_mask_and_a_pixel_around_it() -> No
 
 def test_a_grey_patch_goes_onto_colour_and_not_the_other_way_round() -> None:
     assert apply(Patch.of(torch.ones(1, 4, 4)), torch.zeros(2, 3, 8, 8)).shape == (2, 3, 8, 8)
-    with pytest.raises(DataError, match="3 channels does not go onto images of 1"):
+    with pytest.raises(DataError, match="3 channels cannot be applied to images with 1"):
         apply(Patch.of(torch.ones(3, 4, 4)), torch.zeros(2, 1, 8, 8))
 
 
@@ -146,7 +146,7 @@ def test_a_patch_survives_its_file_and_needs_no_attack(tmp_path: Path) -> None:
 
 def test_another_file_is_no_patch(tmp_path: Path) -> None:
     zoo.fetch(DIGITS)
-    with pytest.raises(DataError, match="holds no patch"):
+    with pytest.raises(DataError, match="is not a patch file"):
         read_patch(zoo.fetch(DIGITS))
 
 
@@ -216,10 +216,10 @@ def test_one_patch_is_made_for_several_networks_that_stay_as_they_were(training_
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"target": 10}, DataError, "Target 10 is no class of digits"),
+        ({"target": 10}, DataError, "Target 10 is not a class of digits"),
         ({"target": 1, "steps": 0}, SpecError, "steps = 0"),
         ({"target": 1, "lr": 0.0}, SpecError, "lr = 0"),
-        ({"target": 1, "models": [DIGITS, "resnet20.c10"]}, SpecError, "input of one size"),
+        ({"target": 1, "models": [DIGITS, "resnet20.c10"]}, SpecError, "same input size"),
         ({"target": 1, "models": []}, SpecError, "No network"),
     ],
 )
@@ -308,4 +308,4 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, [*words, "--scale", "big"]).exit_code == 2
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 1
-    assert "made for no class" in result.stderr
+    assert "has no target class" in result.stderr

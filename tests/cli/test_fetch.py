@@ -80,7 +80,7 @@ def test_a_pattern_names_all_pinned_weights_that_match_it(served: HubServer) -> 
     answer = ask("fetch", "resnet20.[b-z]")
     assert answer.exit_code == 0
     assert files(answer) == [CONTENTS["b"], CONTENTS["c"], CONTENTS["d"]]
-    assert "1 of 4 weights that match 'resnet20.[b-z]' are not pinned and left out." in answer.stderr
+    assert "1 of 4 weights that match 'resnet20.[b-z]' are left out: not pinned." in answer.stderr
     with_it = ask("fetch", "resnet20.[b-z]", "--allow-unpinned", "--json")
     rows = {row["name"]: row for row in json.loads(with_it.stdout)}
     assert set(rows) == {"resnet20.b", "resnet20.c", "resnet20.d", "resnet20.e"}
@@ -184,5 +184,5 @@ def test_offline_the_answer_comes_without_asking_anybody(
     words = zoo("fetch", name, "--allow-unpinned")
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment})
     assert done.returncode == 1
-    assert f"the network is off ({switch}=1)" in done.stderr
+    assert f"network access is disabled ({switch}=1)" in done.stderr
     assert served.requests == []

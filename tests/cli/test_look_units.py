@@ -7,15 +7,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from zoo.cli.group import Commands
+from zoo.cli.look import look
 
-NAMES = ("deconv", "maximize", "patches", "attribute")
 DIGIT = str(Path(__file__).parents[2] / "examples" / "digit.png")
 
 
 def run(*words: str) -> Result:
-    group = Commands(name="look", homes={name: f"zoo.cli.look.units:{name}" for name in NAMES})
-    return CliRunner().invoke(group, [*words], prog_name="zoo look")
+    return CliRunner().invoke(look, [*words], prog_name="zoo look")
 
 
 def answer(*words: str) -> Any:
@@ -66,10 +64,10 @@ def test_attribute_says_what_the_method_is_worth() -> None:
         (("deconv", "airbench94.c10", "--index", "0", "--data", "digits"), 1, "no ReLU, but GELU"),
         (("deconv", "resnet20.digits", "--layer", "layer9", "--limit", "5"), 2, "Unknown layer"),
         (("patches", "resnet20.digits", "--channel", "99", "--limit", "5"), 2, "no channel 99"),
-        (("attribute", "resnet20.digits"), 2, "Name one image"),
-        (("attribute", "resnet20.digits", "--index", "99999"), 2, "There is no image 99999"),
+        (("attribute", "resnet20.digits"), 2, "Give an image"),
+        (("attribute", "resnet20.digits", "--index", "99999"), 2, "digits/test has 360 images"),
         (("attribute", "resnet20.digits", "--index", "0", "--method", "magic"), 2, "Unknown method"),
-        (("attribute", "resnet20.digits", "--index", "0", "-o", "x.gif"), 1, "a result is kept as"),
+        (("attribute", "resnet20.digits", "--index", "0", "-o", "x.gif"), 1, "unknown file type, expected"),
         (("maximize", "resnet20.digits", "--steps", "1", "--blur", "-1"), 1, "must not be negative"),
     ],
 )

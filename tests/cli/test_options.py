@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def commands(command: click.Command, context: click.Context) -> Iterator[click.C
 def test_every_long_option_is_passed_in_some_test() -> None:
     found = {
         option
-        for command in commands(cli, click.Context(cli, info_name="zoo"))
+        for command in commands(cli, click.Context(cli, info_name="zoo", **cli.context_settings))
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
         if option.startswith("--")
@@ -60,6 +61,75 @@ def test_every_long_option_is_passed_in_some_test() -> None:
     text = "\n".join(file.read_text(encoding="utf-8") for file in TESTS.rglob("*.py"))
     passed = set(re.findall(r"""["' `](--[a-z0-9-]+)["' =`]""", text))
     assert sorted(found - passed) == []
+
+
+def pages() -> Iterator[tuple[click.Context, click.Command, str]]:
+    """Every command with its context and what ``zoo ... -h`` prints, at 80 columns."""
+
+    def walk(command: click.Command, words: list[str], parent: click.Context | None) -> Iterator[Any]:
+        context = click.Context(command, info_name=words[-1] if words else "zoo", parent=parent)
+        done = CliRunner().invoke(cli, [*words, "-h"], prog_name="zoo", terminal_width=80)
+        assert done.exit_code == 0, done.output
+        yield context, command, done.stdout
+        for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+            part = command.get_command(context, name)
+            assert part is not None
+            yield from walk(part, [*words, name], context)
+
+    yield from walk(cli, [], None)
+
+
+def test_help_fits_the_screen_and_nothing_in_it_is_cut() -> None:
+    for context, command, text in pages():
+        usage, _, rest = text.partition("\n\n")
+        assert usage.startswith(f"Usage: {context.command_path} ")
+        assert "..." not in rest, context.command_path
+        assert max(map(len, text.splitlines())) <= 80, context.command_path
+        if isinstance(command, click.Group):
+            assert len(text.splitlines()) <= 40, context.command_path
+
+
+def test_every_option_has_a_sentence_of_help() -> None:
+    for context, command, _ in pages():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                sentence = re.sub(r"  \[.*\]$", "", option.help or "")
+                assert re.fullmatch(r"[A-Z].*\.", sentence), f"{context.command_path} {option.opts}: {sentence!r}"
+
+
+def test_every_command_shows_an_example_that_it_accepts() -> None:
+    for context, _, text in pages():
+        examples = re.findall(r"^(?:  Example: |[A-Z]\w+:  +)(zoo .*)$", text, re.MULTILINE)
+        assert examples, context.command_path
+        for example in examples:
+            assert example.startswith(context.command_path), example
+            found, words = cli, shlex.split(example)[1:]
+            inner: click.Context = click.Context(cli, info_name="zoo", **cli.context_settings)
+            while isinstance(found, click.Group):
+                part = found.get_command(inner, words.pop(0))
+                assert part is not None, example
+                found, inner = part, click.Context(part, parent=inner)
+            given, left, _ = found.make_parser(inner).parse_args(words)
+            assert not left, example
+            for parameter in found.params:
+                missing = parameter.required and given.get(parameter.name or "") in (None, ())
+                assert not missing, f"{example}: {parameter.name}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        *((name, f"zoo manifest {name}") for name in ("pin", "probe", "sign", "verify-signature", "pack")),
+        ("sing", "zoo manifest sign"),
+        ("deconv", "zoo look deconv"),
+        ("apply", "zoo attack patch apply"),
+        ("verfy", "zoo verify"),
+    ],
+)
+def test_an_unknown_command_is_answered_with_the_one_that_was_meant(typed: str, meant: str) -> None:
+    done = CliRunner().invoke(cli, [typed], prog_name="zoo")
+    assert done.exit_code == 2
+    assert f"No such command '{typed}'. Did you mean '{meant}'?" in done.stderr
 
 
 def test_version_is_that_of_the_distribution() -> None:

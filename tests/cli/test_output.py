@@ -101,14 +101,14 @@ def test_a_servers_words_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, daemon=True).start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert r"answers 404 \x1b]0;title\x07\x1b[2J\x9b31m" in ask("fetch", "resnet20.c10", "--source", address)
+        assert r"returned 404 \x1b]0;title\x07\x1b[2J\x9b31m" in ask("fetch", "resnet20.c10", "--source", address)
 
 
 def test_the_log_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = json.dumps(HOSTILE).replace("\x9b", "\\u009b")
     (tmp_path / "manifest.toml").write_text(f'[resnet20.mine]\nfile = "x"\npinned = false\n{key} = 1\n')
     said = run("list", "resnet20", site=tmp_path / "site", ZOO_HUB=str(tmp_path)).stderr
-    assert "is left out" in said
+    assert "is skipped" in said
     assert SHOWN in said
     assert_harmless(said)
 

@@ -56,7 +56,7 @@ def test_a_run_knows_all_that_it_takes_to_go_on_from_any_folder(
     answer = ask("train", "--resume", "-o", run, "--set", "epochs=3", "--json")
     assert answer.exit_code == 0, answer.stderr
     assert json.loads(answer.stdout)["last"]["epoch"] == 3
-    assert "Going on after epoch 2: 3 epochs in place of 2" in caplog.text
+    assert "Extending the run after epoch 2: 3 epochs instead of 2" in caplog.text
     about = safetensors_file.metadata(run / "model.safetensors")
     assert (about["args"]["shortcut"], about["run"]["recipe"]["batch_size"]) == ("B", 10)
     assert safetensors_file.metadata(run / "model-2.safetensors")["run"]["recipe"]["epochs"] == 2
@@ -69,7 +69,7 @@ def test_a_run_knows_all_that_it_takes_to_go_on_from_any_folder(
         (["--data", "digits"], "data.train.name: the run has 'pictures', asked for 'digits'"),
         (["--set", "lr=0.5"], "recipe.lr: the run has 0.1, asked for 0.5"),
         (["--arg", "shortcut=A"], "args.shortcut: the run has 'B', asked for 'A'"),
-        (["--set", "epochs=1"], "has done 2 epochs, so epochs = 1 is too few"),
+        (["--set", "epochs=1"], "has finished 2 epochs, so epochs = 1 is too small"),
     ],
 )
 def test_what_contradicts_a_run_is_an_error_and_changes_nothing(finished: Path, words: list[str], message: str) -> None:
@@ -99,7 +99,7 @@ def test_the_command_that_scores_a_network_names_a_split_that_there_is(pictures:
             shutil.copytree(pictures / "test", data / split)
         answer = ask(*TRAIN, "--data", data, "--set", "epochs=1", "-o", f"{data}-run")
         said = answer.stderr.splitlines()[-1]
-        assert said.startswith("Score it: zoo evaluate" if split else "Score it on images that it was not trained on:")
+        assert said.startswith("Score it: zoo evaluate" if split else "Score it on images it was not trained on:")
         command = shlex.split(said.partition(": zoo ")[2])
         if split:
             assert json.loads(ask(*command, "--json").stdout)["split"] == split
@@ -113,7 +113,7 @@ def test_scoring_on_the_images_that_were_trained_on_is_said(
     weights = ["--weights", tmp_path / "run" / "model.safetensors"]
     caplog.clear()
     assert ask("evaluate", "resnet20", "--data", flat, *weights).exit_code == 0
-    assert "was trained on images of flat, which has no splits: the score says little of others" in caplog.text
+    assert "was trained on images of flat, which has no splits: the score does not generalise" in caplog.text
     caplog.clear()
     assert ask("evaluate", "resnet20", "--data", pictures, "--split", "test", *weights).exit_code == 0
     assert "was trained on images" not in caplog.text
@@ -154,7 +154,7 @@ def test_a_folder_of_ones_own_is_trained_on_without_a_word_and_its_best_epoch_on
     assert config_of(tmp_path / "run")["data"]["validation"]["split"] == "val"
     rows = log_of(tmp_path / "run")
     best = max(rows, key=lambda row: (row["val_top1"], -row["val_loss"]))
-    assert f"The network of epoch {best['epoch']} is kept: validation {best['val_top1']:.2f}%" in answer.stderr
+    assert f"The network of epoch {best['epoch']} is saved: validation {best['val_top1']:.2f}%" in answer.stderr
     weights = ["--weights", tmp_path / "run" / "model.safetensors"]
     scored = json.loads(ask("evaluate", "resnet20", "--data", data, "--split", "val", *weights, "--json").stdout)
     assert scored["loss"] == pytest.approx(best["val_loss"], rel=0.05)  # there in bfloat16

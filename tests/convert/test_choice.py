@@ -89,7 +89,7 @@ def test_what_the_key_map_assumes_is_said_and_credits_nobody(tmp_path: Path) -> 
     assert report.weights == "resnet20.out"  # the file's name: nobody said whose weights these are
     origin = manifest.parse(report.entry)[0].origin
     assert "assumed" in origin
-    assert "in the form of akamaster" in origin
+    assert "in the format of akamaster" in origin
 
 
 @needs_weights
@@ -133,7 +133,7 @@ def test_a_map_for_the_classes_of_a_data_set_says_nothing_of_another_number_of_c
     report = convert(file, "googlenet_tv", tmp_path / "out.safetensors", key_map="torchvision_googlenet")
     [entry] = manifest.parse(report.entry)
     assert (entry.num_classes, entry.classes) == (7, "")
-    assert any(line.startswith("classes are not known") for line in report.assumed)
+    assert any(line.startswith("classes unknown") for line in report.assumed)
 
 
 @pytest.mark.parametrize("model", ["wrn40_2", "ror3_wrn40_2"])
@@ -161,7 +161,7 @@ def test_the_choice_is_explained_where_other_readings_fit_too(tmp_path: Path) ->
     done = run(file, "resnet18", "-o", tmp_path / "out.safetensors")
     assert done.exit_code == 0, done.output
     assert "key map 'as-is'" in done.stdout
-    assert "chenyaofo fits too: the same network" in done.stdout
+    assert "chenyaofo also fits: the same network" in done.stdout
 
 
 def test_a_file_that_describes_itself_is_read_as_it_says(tmp_path: Path) -> None:

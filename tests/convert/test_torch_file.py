@@ -66,7 +66,7 @@ def test_averaged_weights_go_before_the_last_ones_and_the_others_can_be_named(
     found = readers.read(file)
     assert torch.equal(found.tensors["fc.bias"], other["fc.bias"])
     assert "state_dict_ema" in " ".join(found.unwrapped)
-    assert "state_dict is there too" in " ".join(found.unwrapped)
+    assert "also found: state_dict" in " ".join(found.unwrapped)
     assert torch.equal(readers.read(file, state="state_dict").tensors["fc.bias"], state["fc.bias"])
     with pytest.raises(UnknownNameError, match="state_dict_ema"):
         readers.read(file, state="state_dict_emma")
@@ -163,7 +163,7 @@ def test_an_archive_that_expands_is_refused_before_it_does(tmp_path: Path) -> No
         for name in source.namelist():
             target.writestr(name, source.read(name))
     assert packed.stat().st_size < 1_000_000
-    with pytest.raises(FileFormatError, match=r"claims 80,\d{3},\d{3} bytes") as caught:
+    with pytest.raises(FileFormatError, match=r"states 80,\d{3},\d{3} bytes") as caught:
         readers.read(packed)
     assert "ZOO_MAX_CHECKPOINT_BYTES" in caught.value.hint
 

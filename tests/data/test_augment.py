@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from zoo.data import Affine, Augment, Augmentation
-from zoo.data.augment import crop, cut_out, flip, pad, shift, warp
+from zoo.data.augment import crop, cut_out, flip, pad, warp
 from zoo.errors import DataError, ZooError
 
 EVERYTHING = Augmentation(
-    pad_crop=4, flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), rgb_shift=20.0, cutout=8, padding="reflect"
+    pad_crop=4, flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), cutout=8, padding="reflect"
 )
 
 
@@ -99,22 +99,6 @@ def test_half_of_the_samples_are_flipped():
     batch = torch.tensor([0, 1], dtype=torch.uint8).expand(10_000, 1, 1, 2)
     share = _augment(Augmentation(flip=True))(batch)[:, 0, 0, 0].float().mean()
     assert abs(share - 0.5) < 0.017  # 3.4 standard deviations
-
-
-def test_shift_moves_channels_by_their_own_amount_and_clips():
-    pixels = torch.tensor([0, 10, 250], dtype=torch.uint8).view(1, 1, 1, 3).expand(2, 3, 1, 3)
-    amount = torch.tensor([[-3.0, 0.0, 6.4], [2.6, -300.0, 300.0]])
-    expected = [[[0, 7, 247], [0, 10, 250], [6, 16, 255]], [[3, 13, 253], [0, 0, 0], [255, 255, 255]]]
-    assert shift(pixels, amount)[:, :, 0].tolist() == expected
-
-
-def test_rgb_shifts_are_uniform_and_independent():
-    batch = torch.full((4000, 3, 1, 1), 128, dtype=torch.uint8)
-    moved = _augment(Augmentation(rgb_shift=20.0))(batch)[:, :, 0, 0].double() - 128
-    assert moved.abs().max() == 20
-    assert moved.mean(0).abs().max() < 0.7
-    assert torch.allclose(moved.std(0), torch.full((3,), 20 / 3**0.5).double(), rtol=0.04)
-    assert (torch.corrcoef(moved.T) - torch.eye(3)).abs().max() < 0.06
 
 
 @pytest.mark.parametrize("side", [1, 4, 5, 40])
@@ -227,7 +211,6 @@ def test_random_magnification_fills_its_range():
         {"affine": {"scale": [0.0, 1.0]}},
         {"affine": {"scale": [1.2, 1.0]}},
         {"affine": {"shear": 90.0}},
-        {"rgb_shift": -1.0},
         {"cutout": 1.5},
         {"flipp": True},
         {"affine": {"angle": 3.0}},

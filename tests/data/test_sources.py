@@ -414,14 +414,14 @@ def test_a_truncated_image_is_named(tmp_path, kind, other):
     _write_folder(tmp_path, {f"train/a/1.{kind}": _noise((16, 16)), "train/b/1.png": _noise(other)})
     file = tmp_path / "train" / "a" / f"1.{kind}"
     file.write_bytes(file.read_bytes()[:-60])
-    with pytest.raises(DataError, match=rf"a/1\.{kind}: not a readable image"):
+    with pytest.raises(DataError, match=rf"a/1\.{kind}: cannot be decoded"):
         load(tmp_path).image(0)
 
 
 @pytest.mark.parametrize("content", [b"", b"only text", b"%PDF-1.7"])
 def test_a_file_that_is_no_image_is_told_so_whatever_its_name(tmp_path, content):
     (tmp_path / "cat.jpg").write_bytes(content)
-    with pytest.raises(DataError, match=r"cat\.jpg: not an image: its content is none of PNG, JPEG") as caught:
+    with pytest.raises(DataError, match=r"cat\.jpg: not an image: expected one of PNG, JPEG") as caught:
         decoding.read_image(tmp_path / "cat.jpg", "cat.jpg", 3)
     assert "truncated" not in str(caught.value)
 
@@ -502,7 +502,7 @@ def test_damaged_parquet_names_file_and_row(tmp_path):
             load(tmp_path)
 
     _write_parquet(file, [*good[:4], good[4][:-40]], [0] * 5)
-    refused(" row 4: not a readable image")
+    refused(" row 4: cannot be decoded")
     _write_parquet(file, [*good[:3], None, good[4]], [0] * 5)
     refused(" row 3: no image bytes")
     _write_parquet(file, good, [0, 1, None, 0, 0])
@@ -514,7 +514,7 @@ def test_damaged_parquet_names_file_and_row(tmp_path):
     content = _write_parquet(file, good, [0] * 5).read_bytes()
     for length in (0, 3, 100, len(content) // 2, len(content) - 1):
         file.write_bytes(content[:length])
-        refused(": not readable as parquet")
+        refused(": cannot be read as parquet")
 
 
 def test_missing_splits_and_shards_are_named(tmp_path):
@@ -536,7 +536,7 @@ def test_parquet_without_the_columns_says_what_it_has(tmp_path):
     from pyarrow import parquet
 
     parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
-    with pytest.raises(DataError, match="no image column, expected image or img; it has text"):
+    with pytest.raises(DataError, match="no image column, expected image or img; found text"):
         load(tmp_path)
 
 
@@ -792,7 +792,7 @@ def test_parquet_that_repeats_a_large_value_is_refused_before_it_is_all_unfolded
     parquet.write_table(table, file, compression="zstd")
     assert file.stat().st_size < 2000
     monkeypatch.setenv("ZOO_MAX_DATA_BYTES", "20000000")
-    with pytest.raises(DataError, match=r"row group 0: unfolds to more than 20,000,000 bytes(.|\n)*ZOO_MAX_DATA_BYTES"):
+    with pytest.raises(DataError, match=r"row group 0: decompresses to more than 20,000,000 bytes(.|\n)*ZOO_MAX_DATA"):
         load(file)
 
 
@@ -803,7 +803,7 @@ def test_a_gzipped_archive_that_unfolds_to_too_much_is_refused(tmp_path, monkeyp
             member.size = 1_000_000
             tar.addfile(member, io.BytesIO(bytes(1_000_000)))
     monkeypatch.setenv("ZOO_MAX_DATA_BYTES", "5000000")
-    with pytest.raises(DataError, match=r"caltech101\.tar\.gz: unfolds to more than 5,000,000 bytes"):
+    with pytest.raises(DataError, match=r"caltech101\.tar\.gz: decompresses to more than 5,000,000 bytes"):
         load("caltech101", root=tmp_path)
 
 
@@ -816,7 +816,7 @@ def test_an_image_that_would_be_huge_once_resized_is_refused():
 def test_a_setting_raises_or_lowers_what_may_be_decoded(tmp_path, monkeypatch):
     folder = _write_folder(tmp_path, {"train/a/1.png": _noise((20, 20))})
     monkeypatch.setenv("ZOO_MAX_PIXELS", "399")
-    with pytest.raises(DataError, match=r"1\.png: an image of 20 x 20; at most 399 pixels"):
+    with pytest.raises(DataError, match=r"1\.png: an image of 20 x 20; more than the limit of 399 pixels"):
         load(folder)
     monkeypatch.setenv("ZOO_MAX_PIXELS", "400")
     assert len(load(folder)) == 1

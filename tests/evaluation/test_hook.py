@@ -99,7 +99,7 @@ def test_arguments_of_the_network_are_kept_with_its_weights_and_made_again_from_
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("num_classes=3", "num_classes is decided by"), ("bias", "'bias' is not KEY=VALUE, such as column")],
+    [("num_classes=3", "num_classes is set by other options"), ("bias", "'bias' is not KEY=VALUE, such as column")],
 )
 def test_an_argument_that_cannot_be_one_is_refused(own: Path, given: str, said: str) -> None:
     answer = ask("train", "own_net", "--data", "digits", "--arg", given, "-o", own / "run")
@@ -134,9 +134,9 @@ def test_the_core_computes_what_follows_from_a_hooks_counts(own: Path, monkeypat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"top1": 100.0}, r"top1 = 100.0, where 3 of 360 images right are 0.833%"),
+        ({"top1": 100.0}, r"top1 = 100.0, but 3 of 360 correct images are 0.833%"),
         ({"top1": float("nan")}, "top1 = nan"),
-        ({"n": 10_000, "top1": 0.03}, "3 of 10000 images right, where there are 360"),
+        ({"n": 10_000, "top1": 0.03}, "3 of 10000 images correct, but there are 360"),
         ({"correct": 361, "top1": 100.3}, "361 of 360"),
         ({"mean_class": 101.0}, "mean_class = 101.0, expected 0 to 100"),
     ],
@@ -147,7 +147,7 @@ def test_a_report_that_cannot_be_right_is_refused(
     import own_model  # of the fixture's distribution
 
     monkeypatch.setattr(own_model, "CHANGES", changes)
-    with pytest.raises(PluginError, match=rf"own_model:evaluate's report on own_net cannot be right: .*{message}"):
+    with pytest.raises(PluginError, match=rf"own_model:evaluate's report on own_net is inconsistent: .*{message}"):
         zoo.evaluate(zoo.create("own_net"), "digits")
 
 
@@ -156,7 +156,7 @@ def test_an_evaluate_hook_need_not_know_every_option_of_the_command(own: Path) -
     command = ["evaluate", "own_net", "--data", "digits", "--weights", own / "run" / "model.safetensors"]
     assert ask(*command).exit_code == 0
     answer = ask(*command, "--dtype", "bfloat16")
-    assert (answer.exit_code, "own_model:evaluate, which scores own_net, takes no dtype" in answer.stderr) == (1, True)
+    assert (answer.exit_code, "which scores own_net, has no argument dtype" in answer.stderr) == (1, True)
 
 
 def test_a_hook_that_fails_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

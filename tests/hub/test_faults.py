@@ -120,7 +120,7 @@ def test_a_stale_token_closes_a_public_repository_to_the_client_and_not_to_zoo(
     assert not [request for request in hub_server.requests if request.origin == "content" and request.authorization]
 
 
-@pytest.mark.parametrize(("kind", "said"), [("flip", FLIPPED_SHA256), ("size", "holds 1,000,004 bytes there")])
+@pytest.mark.parametrize(("kind", "said"), [("flip", FLIPPED_SHA256), ("size", "has 1,000,004 bytes")])
 def test_wrong_bytes_are_refused_each_time_and_then_the_right_ones_are_taken(
     hub_server: HubServer, kind: str, said: str
 ) -> None:
@@ -212,7 +212,7 @@ def test_wrong_bytes_in_a_bucket_are_refused(bucket: str, tmp_path: Path) -> Non
         hub.fetch(entry(hub=bucket))
     assert quarantined() == [f"expected-{SHA256}-got-{FLIPPED_SHA256}"]
     put(CONTENT[:-1])
-    with pytest.raises(IntegrityError, match="holds 999,999 bytes there, expected 1,000,000"):
+    with pytest.raises(IntegrityError, match="has 999,999 bytes, expected 1,000,000"):
         hub.fetch(entry(hub=bucket))
     put(CONTENT)
     assert hub.fetch(entry(hub=bucket)).read_bytes() == CONTENT
@@ -228,5 +228,5 @@ def test_a_bucket_that_is_not_there_or_refuses_is_an_error(bucket: str, monkeypa
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(HubError, match=r"refuses access .*are its credentials in the environment"):
+    with pytest.raises(HubError, match=r"denies access .*check the credentials in the environment"):
         hub.fetch(entry(hub=bucket, revision=COMMIT))

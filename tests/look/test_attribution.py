@@ -169,7 +169,7 @@ def test_a_batch_is_looked_at_as_its_images_alone(model: nn.Module) -> None:
         (lambda image: look.attribute("resnet20.digits", image, "gradcam"), UnknownNameError, "Did you mean grad_cam"),
         (lambda image: look.attribute("resnet20.digits", image, target=10), UnknownNameError, "0 to 9"),
         (lambda image: look.attribute("resnet20.digits", image, target=[1, 2]), SpecError, "2 targets for 1"),
-        (lambda image: look.attribute("resnet20.digits", image, layer="fc"), WeightsError, "no maps"),
+        (lambda image: look.attribute("resnet20.digits", image, layer="fc"), WeightsError, "not output maps"),
         (lambda image: look.attribute("resnet20.digits", image, "occlusion", window=9), SpecError, "window = 9"),
     ],
 )
@@ -181,7 +181,7 @@ def test_wrong_questions_are_answered_with_what_there_is(ask: Callable[[Tensor],
 def test_networks_lacking_what_a_method_needs_are_refused() -> None:
     with pytest.raises(WeightsError, match="no ReLU"):
         look.attribute("airbench94.c10", noise(3, 32, 32), "guided_backprop")
-    with pytest.raises(WeightsError, match="puts out maps"):
+    with pytest.raises(WeightsError, match="outputs maps"):
         look.attribute("dtp_mlp.mnist", noise(1, 28, 28), "grad_cam")
 
 

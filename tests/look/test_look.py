@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy
 import pytest
 import torch
@@ -17,6 +18,7 @@ import zoo
 from zoo import data as datasets
 from zoo import look
 from zoo.cli import cli
+from zoo.cli.look import look as look_group
 from zoo.data import ImageSet
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.look.network import as_input, as_pixels, captured, opened
@@ -85,7 +87,7 @@ def test_a_layer_that_puts_out_images_is_shown_as_pixels_before_and_after(tmp_pa
     torch.testing.assert_close(found.before, pixels)
     torch.testing.assert_close(found.after, pixels.rot90(1, (2, 3)), rtol=0, atol=1e-4)
     assert found.save(tmp_path / "pairs.png").stat().st_size > 0
-    with pytest.raises(WeightsError, match=r"features\.conv1 puts out 32 x 34 x 34, not images of 1 x 42 x 42"):
+    with pytest.raises(WeightsError, match=r"features\.conv1 outputs 32 x 34 x 34, not images of 1 x 42 x 42"):
         look.before_and_after(network, images, "features.conv1")
 
 
@@ -169,7 +171,7 @@ def test_blur_is_scipys_and_jpeg_is_pillows() -> None:
 
 def test_strengths_that_are_none_are_refused() -> None:
     for name, strength in {"scale": 0, "shear": 90, "blur": -1, "jpeg": 0, "rotation": math.inf}.items():
-        with pytest.raises(zoo.SpecError, match=r"no transformation|expected 1 to 100"):
+        with pytest.raises(zoo.SpecError, match=r"not a valid transformation|expected 1 to 100"):
             transform(noise(1, 3, 8, 8), name, strength)
 
 
@@ -323,31 +325,83 @@ def test_whitening_makes_covariance_the_identity() -> None:
 # ---- From the command line ----
 
 
-def test_the_commands_answer_in_json(tmp_path: Path) -> None:
-    picture().save(tmp_path / "p.png")
-    for words in (
-        ["layers", "resnet20"],
-        ["features", "resnet20.c10", "--layer", "layer1", "--image", str(tmp_path / "p.png")],
-        ["whitening", "--data", "digits", "--limit", "100"],
-        ["invariance", "resnet20.digits", "--data", "digits", "--limit", "10", "--transform", "rotation=0,90"],
-        ["representations", "resnet20.digits", "resnet20.digits", "--data", "digits", "--limit", "10"],
-    ):
-        done = CliRunner().invoke(cli, ["look", *words, "--json"])
-        assert done.exit_code == 0, done.output
-        assert json.loads(done.stdout)
+DIGITS, SOME = ["--data", "digits"], ["--limit", "10"]
+QUESTIONS = {
+    "filters": ["alexnet_small.c10"],
+    "diagnose": ["resnet20.digits"],
+    "features": ["resnet20.digits", "--layer", "layer1", "--index", "3"],
+    "deconv": ["resnet20.digits", "--layer", "layer1", "--units", "1", "--count", "2", *SOME],
+    "patches": ["resnet20.digits", "--layer", "layer1", "--units", "1", "--count", "2", *SOME],
+    "maximize": ["resnet20.digits", "--channel", "3", "--steps", "0"],
+    "attribute": ["resnet20.digits", "--index", "3", "--method", "gradient", "--target", "8"],
+    "invariance": ["resnet20.digits", *DIGITS, *SOME, "--transform", "rotation=0,90"],
+    "representations": ["resnet20.digits", "resnet20.digits", *DIGITS, *SOME, "--layers", "layer*", "--layers", "fc"],
+    "whitening": [*DIGITS, *SOME],
+}
+"""What each command of ``zoo look`` is asked in the tests below; ``layers`` writes no file."""
+
+
+def of_look(command: str) -> dict[str, click.Option]:
+    """The options of ``zoo look COMMAND`` by their long names."""
+    found = look_group.get_command(click.Context(look_group), command)
+    assert found is not None
+    return {one.opts[-1]: one for one in found.params if isinstance(one, click.Option)}
+
+
+def test_the_commands_share_their_options_and_defaults() -> None:
+    assert {"layers", *QUESTIONS} == set(look_group.homes)
+    first: dict[str, click.Option] = {}
+    for command in look_group.homes:
+        for name, option in of_look(command).items():
+            known = first.setdefault(name, option)
+            ours, others = option.to_info_dict(), known.to_info_dict()
+            if name == "--data":  # required by a command without one network
+                ours, others = ({**info, "required": False, "help": ""} for info in (ours, others))
+            assert ours == others, f"zoo look {command} {name}"
+    assert first["--split"].default == "test"
+    for command in QUESTIONS:
+        assert {"--output", "--json"} <= of_look(command).keys()
+
+
+@pytest.mark.parametrize("command", QUESTIONS)
+def test_a_command_answers_in_json_and_names_the_files_that_it_wrote(command: str, tmp_path: Path) -> None:
+    files = [str(tmp_path / "facts.json"), str(tmp_path / "tensors.safetensors")]
+    words = ["look", command, *QUESTIONS[command], "-o", files[0], "-o", files[1]]
+    done = CliRunner().invoke(cli, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (next(iter(found)), [*found][-1], found["files"]) == ("caption", "files", files)
+    written = json.loads((tmp_path / "facts.json").read_text(encoding="utf-8"))
+    assert {**written, "files": files} == found
+    assert (tmp_path / "tensors.safetensors").stat().st_size
+
+
+def test_for_a_person_the_files_are_on_standard_output_too(tmp_path: Path) -> None:
+    file = str(tmp_path / "whitening.json")
+    done = CliRunner().invoke(cli, ["look", "whitening", *QUESTIONS["whitening"], "-o", file])
+    caption = json.loads(Path(file).read_text(encoding="utf-8"))["caption"]
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-1], done.stderr) == (caption, file, "")
+
+
+def test_layers_answers_in_json() -> None:
+    done = CliRunner().invoke(cli, ["look", "layers", "resnet20", "--json"])
+    found = json.loads(done.stdout)
+    assert [*found] == ["caption", "layers", "files"]
+    assert found["layers"][-1] == {"name": "fc", "kind": "Linear", "shape": [10], "calls": 1}
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["features", "resnet20.c10", "--layer", "layer1"], "either --image FILE or --data"),
+        (["features", "resnet20.c10", "--layer", "layer1"], "--image FILE, or --index N"),
         (["features", "resnet20.digits", "--layer", "layer1", "--data", "digits", "--index", "999"], "360 images"),
         (
             ["features", "resnet20.c10", "--layer", "conv1", "--image", __file__, "--index", "1", "--index", "2"],
-            "--data",
+            "--image FILE, or --index N",
         ),
         (["invariance", "resnet20.digits", "--data", "digits", "--transform", "rotation=a"], "rotation=0,45,90"),
-        (["filter", "resnet20.c10"], "Did you mean 'filters'"),
+        (["filter", "resnet20.c10"], "look filters'"),
     ],
 )
 def test_what_is_asked_wrongly_is_told(words: list[str], said: str) -> None:

@@ -136,7 +136,7 @@ def test_a_bank_has_all_wavelengths_and_orientations_in_one_size() -> None:
 def test_a_filter_that_there_is_not_is_refused_by_name(args: dict[str, Any], said: str) -> None:
     with pytest.raises(SpecError, match=said):
         gabor(**{"wavelength": 4.0, "orientation": 0.0, **args})
-    with pytest.raises(SpecError, match="expected one of each"):
+    with pytest.raises(SpecError, match="expected at least one of each"):
         bank([], 4)
 
 

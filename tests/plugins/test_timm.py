@@ -345,7 +345,7 @@ def test_a_network_without_classes_gives_features_and_says_so(hub: Path) -> None
     ours = create(entry, file).eval()
     assert_same_state(ours, theirs)
     assert ours(torch.zeros(1, 3, 224, 224)).shape == (1, 320)
-    with pytest.raises(WeightsError, match="has no classes: the network gives features"):
+    with pytest.raises(WeightsError, match="has no classes: the network only computes features"):
         zoo.evaluate(ours, "digits")
     assert zoo.create(name, num_classes=3).head.fc.out_features == 3
     assert zoo.create("timm/convnextv2_atto").head.fc.out_features == 1000
@@ -513,7 +513,7 @@ def test_weights_of_timms_resnet18_are_not_taken_for_zoos(tmp_path: Path) -> Non
     module, info = loading.build(registry.current().find("timm/resnet18").model)
     safetensors_file.write(module.state_dict(), file, {"model": info.model.name})
     zoo.create("timm/resnet18", weights=file)
-    with pytest.raises(WeightsError, match="holds weights of timm/resnet18, not of resnet18"):
+    with pytest.raises(WeightsError, match="has weights of timm/resnet18, not of resnet18"):
         zoo.create("resnet18", weights=file)
 
 

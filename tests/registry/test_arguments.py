@@ -119,9 +119,9 @@ def test_an_input_beyond_all_reason_is_refused(size: tuple[int, int, int]) -> No
 @pytest.mark.parametrize(
     ("name", "args", "said"),
     [
-        ("resnet20", {"num_clases": 5}, "resnet20 takes no argument 'num_clases'.\nDid you mean num_classes?"),
+        ("resnet20", {"num_clases": 5}, "resnet20 has no argument 'num_clases'.\nDid you mean num_classes?"),
         ("resnet20.c10", {"shortcutt": "A"}, "Did you mean shortcut?"),
-        ("resnet20", {"zzz": 1}, "It takes depth, shortcut"),
+        ("resnet20", {"zzz": 1}, "Arguments: depth, shortcut"),
     ],
 )
 def test_a_misspelt_argument_is_answered_with_the_nearest(name: str, args: dict[str, Any], said: str) -> None:
@@ -136,5 +136,5 @@ def test_training_with_an_argument_that_its_file_cannot_set_says_so_first(
     with pytest.raises(UnknownNameError, match="Unknown data set"), caplog.at_level("WARNING", logger="zoo"):
         zoo.train("resnet20", "zzz", args={"depth": 8, "shortcut": "B"}, output=tmp_path / "run")
     assert [record.getMessage() for record in caplog.records] == [
-        "resnet20: a file of its weights cannot set depth: give it again (--arg) whenever you load the trained network"
+        "resnet20: a weights file cannot set depth: pass it again (--arg) whenever you load the trained network"
     ]

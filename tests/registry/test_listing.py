@@ -87,10 +87,10 @@ def test_a_models_name_lists_its_weights_where_weights_are_listed() -> None:
     ("words", "said"),
     [
         (["list", "--dataset", "imagenet"], "Did you mean imagenet-1k"),
-        (["list", "--dataset", "zzz"], "There are caltech101"),
+        (["list", "--dataset", "zzz"], "Data sets: caltech101"),
         (["list", "ResNet50"], "Did you mean resnet50?"),
         (["list", "resnt50"], "Did you mean resnet50"),
-        (["evaluate", "resnet20.c10", "--data", "imagenet"], "given by its path"),
+        (["evaluate", "resnet20.c10", "--data", "imagenet"], "as a path"),
         (["evaluate", "resnet20.c10", "--data", "cifar_10"], "Did you mean cifar10"),
     ],
 )

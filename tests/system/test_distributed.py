@@ -22,7 +22,7 @@ from zoo.errors import RecipeError
 from zoo.system import distributed
 from zoo.training import Recipe
 from zoo.training.inputs import Batches
-from zoo.training.norms import over_all
+from zoo.training.norms import sync_batch_norm
 
 pytest.importorskip("accelerate", reason="needs zoo-vision[train]")
 
@@ -236,7 +236,7 @@ def test_more_processes_than_images_in_a_batch_are_refused() -> None:
     class Last(distributed.Processes):
         rank, count = 3, 5
 
-    with pytest.raises(RecipeError, match=r"A batch of 4 images cannot be shared by 5 processes"):
+    with pytest.raises(RecipeError, match=r"A batch of 4 images cannot be divided among 5 processes"):
         Batches(launched.images(), Recipe(batch_size=4), launched.PREPROCESS, torch.device("cpu"), Last())
 
 
@@ -247,7 +247,7 @@ def test_sync_norm_refuses_a_norm_that_does_more() -> None:
 
     with (
         pytest.raises(RecipeError, match="sync_norm: 0 is Active"),
-        over_all(torch.nn.Sequential(Active(3)), distributed.ALONE),
+        sync_batch_norm(torch.nn.Sequential(Active(3)), distributed.ALONE),
     ):
         pass
 
@@ -257,7 +257,7 @@ def test_statistics_over_all_of_one_process_are_torchs(momentum: float | None) -
     torch.manual_seed(0)
     expected = torch.nn.BatchNorm2d(3, momentum=momentum)
     got = torch.nn.BatchNorm2d(3, momentum=momentum)
-    with over_all(got, distributed.ALONE):
+    with sync_batch_norm(got, distributed.ALONE):
         for _ in range(3):
             images = torch.randn(4, 3, 5, 5) * 3 + 2
             results = []

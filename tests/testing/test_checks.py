@@ -188,7 +188,7 @@ BROKEN = {
         "net-look",
         "x = x.mean((2, 3))",
         "x = x.mean((2, 3)) + (0 * x.mean((2, 3))).sqrt()",
-        "gradient gives values that are not finite",
+        "gradient returns NaN or infinity",
     ),
     "looking that leaves traces": (
         "net-look",
@@ -200,7 +200,7 @@ BROKEN = {
         "net.remote-weights",
         "params = 151",
         "",
-        "the list says 141 params, the network has 151: state params = 151",
+        "the listing has 141 params, the network 151: set params = 151",
     ),
     "weights with unknown arguments": ("net.remote-weights", "num_classes = 7", "args = {depth = 3}", "depth"),
 }
@@ -219,7 +219,7 @@ def test_a_broken_promise_fails_its_check(
 def test_a_plugin_that_is_not_installed_fails_with_those_that_are() -> None:
     checks = checks_of("absent")
     assert [check.name for check in checks] == ["plugin-usable"]
-    with pytest.raises(AssertionError, match="no plugin 'absent' is installed; there are "):
+    with pytest.raises(AssertionError, match="no plugin 'absent' is installed, only "):
         checks[0]()
 
 

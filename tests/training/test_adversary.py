@@ -22,7 +22,7 @@ from zoo.training import Recipe, Run, TrainingData, train
 from zoo.training.adversary import Adversary
 from zoo.training.choice import resolve
 from zoo.training.display import Silent
-from zoo.training.micro_batches import Lessons
+from zoo.training.micro_batches import MicroBatches
 from zoo.training.portion import Portion
 
 ATTACKED = {**small_training.RECIPE_FIELDS, "ema": 0.0, "epochs": 3}
@@ -51,11 +51,11 @@ def test_a_few_epochs_on_digits_raise_robust_accuracy(tmp_path: Path) -> None:
         recipe = Recipe(epochs=6, batch_size=64, lr=0.1, warmup_epochs=1, adversarial=adversary)
         run = Run(tmp_path / name, display=Silent())
         train(model, TrainingData(learnt), recipe, run, preprocess=preprocess, device="cpu")
-        victim = attack.PixelModel(model, preprocess.mean, preprocess.std).eval()
-        attacked = attack.pgd(victim, images, held.labels, epsilon, steps=10)
+        pixel_model = attack.PixelModel(model, preprocess.mean, preprocess.std).eval()
+        attacked = attack.pgd(pixel_model, images, held.labels, epsilon, steps=10)
         with torch.no_grad():
             clean[name], robust[name] = (
-                float((victim(part).argmax(1) == held.labels).float().mean()) for part in (images, attacked)
+                float((pixel_model(part).argmax(1) == held.labels).float().mean()) for part in (images, attacked)
             )
     assert min(clean.values()) > 0.9, clean
     for name in ("fgsm", "pgd"):
@@ -107,11 +107,15 @@ def test_the_loss_is_the_weighted_sum_over_images_and_attacked_images(clean: flo
     images, labels = (pixels - mean) / std, torch.arange(6) % 2
     recipe = Recipe(accumulate=2, adversarial=Adversary("fgsm", epsilon, clean=clean), precision="float32")
     preprocess = Preprocess(input_size=(1, 4, 4), mean=(mean,), std=(std,))
-    lessons = list(Lessons(model, recipe, preprocess, Portion(6, 1, range(6))).of(images, labels, 0))
-    assert len(lessons) == 2 * count
-    assert [lesson.is_last for lesson in lessons] == [False] * (2 * count - 1) + [True]
-    assert sum(lesson.weight for lesson in lessons) == pytest.approx(1)
-    got = sum(lesson.weight * F.cross_entropy(model(lesson.images), lesson.labels) for lesson in lessons)
+    parts = MicroBatches(model, recipe, preprocess, Portion(6, 1, range(6)))
+    micro_batches = list(parts.of(images, labels, 0))
+    assert len(micro_batches) == 2 * count
+    assert [micro_batch.is_last for micro_batch in micro_batches] == [False] * (2 * count - 1) + [True]
+    assert sum(micro_batch.weight for micro_batch in micro_batches) == pytest.approx(1)
+    got = sum(
+        micro_batch.weight * F.cross_entropy(model(micro_batch.images), micro_batch.labels)
+        for micro_batch in micro_batches
+    )
     # The signed margin falls by epsilon / std times the weights' L1 norm, in each of two logits.
     margin = (images * model.weight).flatten(1).sum(1) * (1 - 2 * labels)
     worst = margin - epsilon / std * model.weight.abs().sum()
@@ -126,7 +130,7 @@ def test_attacks_leave_the_training_network_in_its_mode_without_gradients() -> N
     preprocess = Preprocess(input_size=(1, 8, 8), mean=(0.3,), std=(0.4,))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
-    for _ in Lessons(model, recipe, preprocess, Portion(4, 1, range(4))).of(images, labels, 0):
+    for _ in MicroBatches(model, recipe, preprocess, Portion(4, 1, range(4))).of(images, labels, 0):
         pass
     assert [part.training for part in model] == [True, False, *[True] * 6]
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())

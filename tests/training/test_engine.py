@@ -23,7 +23,7 @@ from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
-from zoo.training.averages import Average
+from zoo.training.averages import EMA
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches
 
@@ -240,7 +240,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(tmp_pat
 
 def test_a_directory_that_holds_a_run_is_not_started_in(whole: tuple[Path, dict[str, Tensor]]) -> None:
     before = (whole[0] / "config.json").read_bytes()
-    with pytest.raises(TrainingError, match=r"(?s)already holds a run.*--resume"):
+    with pytest.raises(TrainingError, match=r"(?s)already contains a run.*--resume"):
         run(whole[0])
     assert (whole[0] / "config.json").read_bytes() == before
 
@@ -281,13 +281,13 @@ def test_a_longer_run_takes_the_rates_of_its_new_length_from_where_it_stands(
     run(tmp_path, RECIPE, resume=True)  # of four epochs
     assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3, 4]
     assert [row["lr"] for row in rows(tmp_path)][2:] == [row["lr"] for row in rows(whole[0])][2:]
-    assert "Going on after epoch 2: 4 epochs in place of 2" in caplog.text
+    assert "Extending the run after epoch 2: 4 epochs instead of 2" in caplog.text
     assert json.loads((tmp_path / "config.json").read_text())["earlier"] == [{"epochs": 2}]
 
 
 def test_a_run_is_not_made_shorter_than_it_is(whole: tuple[Path, dict[str, Tensor]]) -> None:
     before = (whole[0] / "config.json").read_bytes()
-    with pytest.raises(TrainingError, match=r"has done 4 epochs, so epochs = 3 is too few"):
+    with pytest.raises(TrainingError, match=r"has finished 4 epochs, so epochs = 3 is too small"):
         run(whole[0], Recipe(**{**RECIPE_FIELDS, "epochs": 3}), resume=True)
     assert (whole[0] / "config.json").read_bytes() == before
 
@@ -302,7 +302,7 @@ def test_a_run_of_a_zoo_without_some_field_of_recipes_is_resumed(tmp_path: Path)
 
 def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
-    with pytest.raises(TrainingError, match="cannot be resumed from"):
+    with pytest.raises(TrainingError, match="is not a valid checkpoint"):
         run(tmp_path, model=network(has_norm=False), resume=True)
 
 
@@ -310,7 +310,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     file = tmp_path / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(TrainingError, match="cannot be resumed from"):
+    with pytest.raises(TrainingError, match="is not a valid checkpoint"):
         run(tmp_path, resume=True)
 
 
@@ -324,7 +324,7 @@ def test_one_directory_is_trained_in_by_one_process_at_a_time(tmp_path: Path) ->
         assert other.stdout is not None
         assert other.stdout.readline() == "1\n"
         before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-        with pytest.raises(TrainingError, match="is being trained in by another process"):
+        with pytest.raises(TrainingError, match="is in use by another training process"):
             run(tmp_path, resume=True)
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
         other.communicate("\n")
@@ -357,12 +357,12 @@ def test_images_replaced_under_the_same_labels_are_other_images(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("position", "message"),
     [
-        ({"step": 5}, r"stands after step 5 of an epoch of 4"),
+        ({"step": 5}, r"stands after step 5 of an epoch with 4"),
         ({"step": -1}, r"step"),
         ({"epoch": "2"}, r"epoch"),
         ({"meter": {"loss": 0.0}}, r"correct"),
         ({"meter": None}, r"meter"),
-        ({"best": {"epoch": 1}}, r"best holds epoch, expected"),
+        ({"best": {"epoch": 1}}, r"best has epoch, expected"),
     ],
 )
 def test_a_checkpoint_with_a_damaged_position_is_refused(
@@ -373,7 +373,7 @@ def test_a_checkpoint_with_a_damaged_position_is_refused(
     about = safetensors_file.metadata(file)
     changed = {**about, "position": {**about["position"], **position}}
     safetensors_file.write({key: value.clone() for key, value in safetensors_file.read(file).items()}, file, changed)
-    with pytest.raises(TrainingError, match=rf"cannot be resumed from: .*{message}"):
+    with pytest.raises(TrainingError, match=rf"is not a valid checkpoint: .*{message}"):
         run(tmp_path, resume=True)
 
 
@@ -435,7 +435,7 @@ def test_images_of_another_size_are_brought_to_the_networks() -> None:
 
 def test_the_average_follows_its_closed_form() -> None:
     model = nn.BatchNorm1d(1)
-    average = Average(model, 0.5)
+    average = EMA(model, 0.5)
     expected = 1.0
     for update, value in enumerate([2.0, -1.0, 3.0, 5.0, 4.0, 7.0, 7.0, 7.0, 7.0, 7.0, 9.0]):
         decay = min(0.5, (1 + update) / (10 + update))

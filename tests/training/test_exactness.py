@@ -288,7 +288,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroke
     complaint = "error: run/checkpoint.safetensors cannot be written: No space left on device.\nhint: It takes "
     assert complaint in no_checkpoint["said"]
     assert "bytes, 9" in no_checkpoint["said"]
-    advice = "are free there. Make room. Then go on with\n  zoo train --resume -o run --checkpoint-every 1\n"
+    advice = "are free. Free some space. Then go on with\n  zoo train --resume -o run --checkpoint-every 1\n"
     assert no_checkpoint["said"].endswith(advice)
     assert nothing["said"].startswith("error: run/config.json cannot be written: No space left on device.")
     for answer in (no_checkpoint, nothing):
@@ -321,7 +321,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_place_and_keeps_what_was_befor
     assert answer.exit_code == 1
     message = r"error: The loss became (nan|inf) at epoch 2, step [23], learning rate 1e\+29\."
     assert re.search(message, answer.stderr), answer.stderr
-    assert "hint: The last checkpoint, if there is one, is from before it. Start again with a lower lr" in answer.stderr
+    assert "hint: The last checkpoint, if any, is from before that. Start again with a lower lr" in answer.stderr
     assert "Traceback" not in answer.stderr
     assert place_of(tmp_path / "run") == (1, 0)
     assert contents(tmp_path / "run") == WHOLE - {"model.safetensors"}
@@ -400,9 +400,7 @@ class One(Processes):
         self.rank, self.count = rank, count
 
 
-VARIED = Augmentation(
-    pad_crop=2, padding="reflect", flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), rgb_shift=20.0, cutout=3
-)
+VARIED = Augmentation(pad_crop=2, padding="reflect", flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), cutout=3)
 
 
 def numbered(count: int) -> ImageSet:
@@ -452,7 +450,7 @@ def test_the_shares_of_processes_are_the_batches_of_one_to_the_bit(
 def test_an_alternating_flip_mirrors_half_at_first_and_the_others_every_other_epoch(processes: int) -> None:
     data, recipe = numbered(1000), Recipe(batch_size=100, augment=Augmentation(flip="alternate"))
     assert data.pixels is not None
-    plain = batches(data, recipe)._variation._normalise.batch(data.pixels)
+    plain = batches(data, recipe)._transform._normalise.batch(data.pixels)
     mirrored = []
     for epoch in range(4):
         is_mirrored = torch.zeros(1000, dtype=torch.bool)

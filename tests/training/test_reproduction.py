@@ -177,7 +177,7 @@ def test_an_interrupted_reproduction_goes_on_to_the_same_file(run: Path, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         zoo.reproduce(run, output=tmp_path / "again", display=StopAt(2, 3))
     assert not (tmp_path / "again" / "model.safetensors").exists()
-    with pytest.raises(TrainingError, match="already holds a run"):
+    with pytest.raises(TrainingError, match="already contains a run"):
         zoo.reproduce(run, output=tmp_path / "again")
     assert zoo.reproduce(run, output=tmp_path / "again", resume=True).outcome == "file"
 
@@ -336,7 +336,7 @@ def test_threads_are_as_recorded_and_as_before_afterwards(
     file = with_record(run, tmp_path / "mine.safetensors", threads=3)
     with caplog.at_level(logging.WARNING, "zoo"):
         zoo.reproduce(file, output=tmp_path / "again")
-    assert "It took 3 threads, and there are 2 cores" in caplog.text
+    assert "It used 3 threads, but there are 2 cores" in caplog.text
     assert recorded(tmp_path / "again")["threads"] == 3
     assert torch.get_num_threads() == before
 
@@ -344,8 +344,8 @@ def test_threads_are_as_recorded_and_as_before_afterwards(
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
-        ({"device": "abacus"}, "It was trained on abacus, which is not to be had here"),
-        ({"processes": 4}, "Its processes were 4, these are 1"),
+        ({"device": "abacus"}, "It was trained on abacus, which is not available here"),
+        ({"processes": 4}, "It used 4 processes, this run uses 1"),
         ({"earlier": [{"threads": 5}]}, "interrupted and resumed elsewhere"),
         ({"threads": None}, "does not say how many threads"),
     ],

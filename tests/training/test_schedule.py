@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from zoo import loading, registry
 from zoo.training import Recipe
 from zoo.training import schedule as schedules
-from zoo.training.averages import Average, SlowWeights
+from zoo.training.averages import EMA, LookaheadWeights
 from zoo.training.recipe import Lookahead
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
@@ -295,7 +295,7 @@ def test_label_smoothing_is_cross_entropy_with_a_share_spread_over_all_classes(t
 def test_the_average_of_weights_that_stand_still_forgets_the_first_ones_geometrically() -> None:
     model = nn.Linear(1, 1, bias=False).double()
     model.weight.data.fill_(3.0)
-    average = Average(model, 0.75)
+    average = EMA(model, 0.75)
     model.weight.data.fill_(-1.0)
     left = 1.0
     for update in range(100):
@@ -309,7 +309,7 @@ def test_tied_weights_are_averaged_once() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
     model[1].weight = model[0].weight
     model[0].weight.data.fill_(0.0)
-    average = Average(model, 0.5)
+    average = EMA(model, 0.5)
     model[0].weight.data.fill_(1.0)
     for update in range(20):
         average.update(update)
@@ -321,7 +321,7 @@ def test_slow_weights_follow_and_lead_as_their_closed_form_says() -> None:
     """Of weights that move by 1 an update: s <- d s + (1 - d) (s + k), so that s gains (1 - d) k each time."""
     model = nn.BatchNorm1d(1).double()
     every, updates = 3, 11
-    slow = SlowWeights(model, Lookahead(every=every, decay=0.9, power=2.0), updates)
+    slow = LookaheadWeights(model, Lookahead(every=every, decay=0.9, power=2.0), updates)
     follow, value = 1.0, 1.0
     for update in range(updates):
         model.weight.data += 1

@@ -55,14 +55,14 @@ def hub(converted_hub: Path) -> Path:
 def test_what_a_key_signed_its_public_key_verifies(tmp_path: Path, curve: ec.EllipticCurve) -> None:
     key, file = write_key(tmp_path / "key.pem", curve), tmp_path / "any.toml"
     file.write_text("x = 1\n")
-    assert ask("sign", file, "--key", key).exit_code == 0
-    answer = ask("verify-signature", file, "--key", key.with_suffix(".pub"))
+    assert ask("manifest", "sign", file, "--key", key).exit_code == 0
+    answer = ask("manifest", "verify-signature", file, "--key", key.with_suffix(".pub"))
     assert answer.exit_code == 0, answer.output
     assert "signed by" in answer.output
 
 
 def test_the_signature_is_one_that_model_signing_itself_accepts(hub: Path, key: Path) -> None:
-    ask("sign", hub, "--key", key)
+    ask("manifest", "sign", hub, "--key", key)
     command = [sys.executable, "-m", "model_signing", "verify", "key", str(hub / "manifest.toml")]
     command += ["--signature", str(hub / "manifest.toml.sig"), "--public_key", str(key.with_suffix(".pub"))]
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
@@ -73,31 +73,31 @@ def test_the_signature_is_one_that_model_signing_itself_accepts(hub: Path, key: 
 def test_an_encrypted_key_is_opened_by_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, file = write_key(tmp_path / "key.pem", password="secret"), tmp_path / "any.toml"
     file.write_text("x = 1\n")
-    answer = ask("sign", file, "--key", key)
+    answer = ask("manifest", "sign", file, "--key", key)
     assert answer.exit_code == 1
     assert "cannot be signed" in answer.output
     monkeypatch.setenv("ZOO_KEY_PASSWORD", "wrong")
-    answer = ask("sign", file, "--key", key)
+    answer = ask("manifest", "sign", file, "--key", key)
     assert answer.exit_code == 1
     assert "wrong" not in answer.output.replace("wrong password", "")
     assert not signing.signature_of(file).exists()
     monkeypatch.setenv("ZOO_KEY_PASSWORD", "secret")
-    assert ask("sign", file, "--key", key).exit_code == 0
+    assert ask("manifest", "sign", file, "--key", key).exit_code == 0
 
 
 def test_a_changed_file_another_key_and_no_signature_are_refused_with_the_reason(hub: Path, key: Path) -> None:
     public, other = key.with_suffix(".pub"), write_key(key.with_name("other.pem")).with_suffix(".pub")
-    assert "is not signed" in ask("verify-signature", hub, "--key", public).output
-    ask("sign", hub, "--key", key)
-    assert ask("verify-signature", hub, "--key", public).exit_code == 0
-    answer = ask("verify-signature", hub, "--key", other)
+    assert "is not signed" in ask("manifest", "verify-signature", hub, "--key", public).output
+    ask("manifest", "sign", hub, "--key", key)
+    assert ask("manifest", "verify-signature", hub, "--key", public).exit_code == 0
+    answer = ask("manifest", "verify-signature", hub, "--key", other)
     assert answer.exit_code == 1
     assert "Key mismatch" in answer.output
     with (hub / "manifest.toml").open("a") as stream:
         stream.write("# one more line\n")
-    answer = ask("verify-signature", hub, "--key", public)
+    answer = ask("manifest", "verify-signature", hub, "--key", public)
     assert answer.exit_code == 1
-    assert "the signature is of other bytes" in answer.output
+    assert "the signature does not match the file" in answer.output
 
 
 def test_a_key_that_is_not_of_an_elliptic_curve_is_refused(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_key_that_is_not_of_an_elliptic_curve_is_refused(tmp_path: Path) -> No
     key, file = tmp_path / "rsa.pem", tmp_path / "any.toml"
     key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     file.write_text("")
-    answer = ask("sign", file, "--key", key)
+    answer = ask("manifest", "sign", file, "--key", key)
     assert answer.exit_code == 1
     assert "Traceback" not in answer.output
 
@@ -113,9 +113,13 @@ def test_a_key_that_is_not_of_an_elliptic_curve_is_refused(tmp_path: Path) -> No
 def test_a_signature_says_with_what(tmp_path: Path, key: Path) -> None:
     file = tmp_path / "any.toml"
     file.write_text("")
-    for words in (["sign", file], ["sign", file, "--key", key, "--keyless"], ["verify-signature", file]):
+    for words in (
+        ["manifest", "sign", file],
+        ["manifest", "sign", file, "--key", key, "--keyless"],
+        ["manifest", "verify-signature", file],
+    ):
         assert ask(*words).exit_code == 2
-    answer = ask("verify-signature", file, "--identity", "someone@example.org")
+    answer = ask("manifest", "verify-signature", file, "--identity", "someone@example.org")
     assert answer.exit_code == 2
     assert "identity and issuer go together" in answer.output
 
@@ -123,9 +127,9 @@ def test_a_signature_says_with_what(tmp_path: Path, key: Path) -> None:
 def test_an_identity_is_not_asked_about_with_the_network_off(
     hub: Path, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask("sign", hub, "--key", key)
+    ask("manifest", "sign", hub, "--key", key)
     monkeypatch.setenv("ZOO_OFFLINE", "1")
-    answer = ask("sign", hub, "--keyless")
+    answer = ask("manifest", "sign", hub, "--keyless")
     assert answer.exit_code == 1
     assert "ZOO_OFFLINE" in answer.output
     someone = Publisher(identity="someone@example.org", issuer="https://example.org")
@@ -148,14 +152,14 @@ def trust_of_sigstore(file: Path) -> Path:
 
 
 def test_a_key_is_no_identity(hub: Path, key: Path, tmp_path: Path) -> None:
-    ask("sign", hub, "--key", key)
+    ask("manifest", "sign", hub, "--key", key)
     trust = trust_of_sigstore(tmp_path / "trust.json")
     someone = Publisher(identity="someone@example.org", issuer="https://example.org", trust_root=str(trust))
     content, mark = (hub / "manifest.toml").read_bytes(), (hub / "manifest.toml.sig").read_bytes()
     with pytest.raises(SignatureError, match=r"not signed by someone@example.*: expected certificate in bundle"):
         signing.verify(content, mark, someone, "it")
     words = ("--identity", someone.identity, "--issuer", someone.issuer, "--trust-root", trust)
-    answer = ask("verify-signature", hub, *words)
+    answer = ask("manifest", "verify-signature", hub, *words)
     assert answer.exit_code == 1
     assert "not signed by someone@example" in answer.output
 
@@ -195,7 +199,7 @@ def test_what_is_larger_than_any_manifest_is_not_read(tmp_path: Path) -> None:
 
 def test_a_pack_holds_files_and_a_manifest_with_all_that_is_known(hub: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pack"
-    answer = ask("pack", "resnet20.tiny", "resnet20.digits", "-o", folder)
+    answer = ask("manifest", "pack", "resnet20.tiny", "resnet20.digits", "-o", folder)
     assert answer.exit_code == 0, answer.output
     files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     assert files == ["embedded/resnet20.digits.safetensors", "manifest.toml", "resnet20.tiny.safetensors"]
@@ -203,14 +207,14 @@ def test_a_pack_holds_files_and_a_manifest_with_all_that_is_known(hub: Path, tmp
     assert entries["resnet20.digits"] == registry.current().find("resnet20.digits").weights
     assert entries["resnet20.tiny"].probe
     assert not packing.damage(folder)
-    assert ask("pack", "resnet20.c10", "-o", folder).exit_code == 0
+    assert ask("manifest", "pack", "resnet20.c10", "-o", folder).exit_code == 0
     assert len(manifest.read(folder / "manifest.toml")) == 3
 
 
 def test_unpinned_weights_are_not_packed(hub_server: HubServer, tmp_path: Path) -> None:
     hub_server.commit("timm/resnet101.a1_in1k", {FILE: CONTENT})
     ask("fetch", "resnet101.a1_in1k", "--allow-unpinned")
-    answer = ask("pack", "resnet101.a1_in1k", "-o", tmp_path / "pack")
+    answer = ask("manifest", "pack", "resnet101.a1_in1k", "-o", tmp_path / "pack")
     assert answer.exit_code == 1
     assert not (tmp_path / "pack").exists()
     with pytest.raises(UnpinnedError):
@@ -229,7 +233,7 @@ def test_a_pack_is_not_written_through_a_planted_link(hub: Path, tmp_path: Path)
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "resnet20.tiny.safetensors").symlink_to(tmp_path / "victim")
-    answer = ask("pack", "resnet20.tiny", "-o", tmp_path / "pack")
+    answer = ask("manifest", "pack", "resnet20.tiny", "-o", tmp_path / "pack")
     assert answer.exit_code == 1
     assert "is a symbolic link" in answer.output
     assert (tmp_path / "victim").read_bytes() == b"precious"
@@ -239,12 +243,12 @@ def test_a_changed_file_in_a_signed_pack_is_named_and_never_used(
     inside: Path, hub: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "pack"
-    assert ask("pack", "resnet20.tiny", "-o", folder, "--key", key).exit_code == 0
+    assert ask("manifest", "pack", "resnet20.tiny", "-o", folder, "--key", key).exit_code == 0
     file = folder / "resnet20.tiny.safetensors"
     content = bytearray(file.read_bytes())
     content[-9] ^= 1
     file.write_bytes(content)
-    answer = ask("verify-signature", folder, "--key", key.with_suffix(".pub"))
+    answer = ask("manifest", "verify-signature", folder, "--key", key.with_suffix(".pub"))
     assert answer.exit_code == 1
     assert "resnet20.tiny.safetensors has sha256" in answer.output
     write_policy(inside, key)
@@ -259,10 +263,10 @@ def test_packing_again_without_the_key_says_that_the_signature_no_longer_holds(
     hub: Path, key: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pack"
-    ask("pack", "resnet20.tiny", "-o", folder, "--key", key)
-    answer = ask("pack", "resnet20.digits", "-o", folder)
-    assert "that of an earlier manifest" in answer.output
-    assert ask("verify-signature", folder, "--key", key.with_suffix(".pub")).exit_code == 1
+    ask("manifest", "pack", "resnet20.tiny", "-o", folder, "--key", key)
+    answer = ask("manifest", "pack", "resnet20.digits", "-o", folder)
+    assert "is of an earlier manifest" in answer.output
+    assert ask("manifest", "verify-signature", folder, "--key", key.with_suffix(".pub")).exit_code == 1
 
 
 NO_NETWORK = """
@@ -281,7 +285,7 @@ main()
 
 def test_a_signed_pack_serves_a_machine_without_a_network_under_a_policy(hub: Path, key: Path, tmp_path: Path) -> None:
     pack, there = tmp_path / "pack", tmp_path / "another machine"
-    assert ask("pack", "resnet20.tiny", "-o", pack, "--key", key).exit_code == 0
+    assert ask("manifest", "pack", "resnet20.tiny", "-o", pack, "--key", key).exit_code == 0
     (there / "project").mkdir(parents=True)
     shutil.copytree(pack, there / "stick")
     shutil.copy(key.with_suffix(".pub"), there / "project" / "lab.pub")
@@ -298,7 +302,7 @@ def test_a_signed_pack_serves_a_machine_without_a_network_under_a_policy(hub: Pa
             command, env=environment, cwd=there / "project", capture_output=True, text=True, timeout=120
         )
 
-    for words in (["verify-signature", str(there / "stick")], ["fetch", "resnet20.tiny"]):
+    for words in (["manifest", "verify-signature", str(there / "stick")], ["fetch", "resnet20.tiny"]):
         done = use(*words)
         assert done.returncode == 0, (words, done.stderr)
     done = use("verify", "resnet20.tiny", "--deep")  # creates the network and runs its probe
@@ -308,4 +312,4 @@ def test_a_signed_pack_serves_a_machine_without_a_network_under_a_policy(hub: Pa
         stream.write("# by somebody else\n")
     done = use("fetch", "resnet20.tiny")
     assert done.returncode == 1
-    assert "the signature is of other bytes" in done.stderr
+    assert "the signature does not match the file" in done.stderr

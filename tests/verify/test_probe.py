@@ -74,10 +74,10 @@ def test_a_network_that_computes_something_else_fails(network: nn.Module, change
 
 
 def test_a_probe_that_says_nothing_is_no_proof(network: nn.Module) -> None:
-    with pytest.raises(ProbeError, match="Nothing says how far logits in float8_e4m3fn may lie"):
+    with pytest.raises(ProbeError, match="There is no tolerance for logits in float8_e4m3fn"):
         probe.tolerance_for(nn.Linear(2, 2).to(torch.float8_e4m3fn), Probe(logits=((1.0,),)))
     for logits in ((), ((),), ((1.0,), (1.0, 2.0))):
-        with pytest.raises(ProbeError, match="expected some, and as many in each"):
+        with pytest.raises(ProbeError, match="expected rows of equal length"):
             probe.check(network.float(), INPUT, Probe(logits=logits, tolerance={"float32": 1e-3}))
 
 
@@ -245,7 +245,7 @@ def test_a_file_of_other_bytes_is_not_probed(tmp_path: Path) -> None:
     safetensors_file.write(zoo.create("resnet20").state_dict(), tmp_path / "first.safetensors", {})
     file = tmp_path / "manifest.toml"
     file.write_text(MANIFEST.replace("SHA", 64 * "0"))
-    with pytest.raises(IntegrityError, match=r"its entry resnet20\.first says 0000"):
+    with pytest.raises(IntegrityError, match=r"expected 0000"):
         write_probes.reprobe(file)
     assert file.read_text() == MANIFEST.replace("SHA", 64 * "0")
 
@@ -260,5 +260,5 @@ def test_all_weights_that_ship_along_have_the_whole_probe() -> None:
 
 def test_a_network_of_fewer_classes_fails(network: nn.Module) -> None:
     taken = Probe(logits=((0.0,) * 20,), tolerance={"float32": 1e9})
-    with pytest.raises(ProbeError, match="gives 12 logits, the probe has 20"):
+    with pytest.raises(ProbeError, match="has 12 logits, the probe has 20"):
         probe.check(network, INPUT, taken)

@@ -1,4 +1,4 @@
-"""Attacks within a ball about each image: FGSM, PGD, and random signs as their control."""
+"""Attacks within a ball around each image: FGSM, PGD, and random signs as a control."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -157,7 +157,7 @@ def perturb(
     _check(images, epsilon)
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise DataError(
-            f"Labels are {labels.dtype} of shape {tuple(labels.shape)}, expected int64 ({len(images)},), one an image."
+            f"Labels are {labels.dtype} of shape {tuple(labels.shape)}, expected int64 ({len(images)},), one per image."
         )
     keep_freed_memory()
     noise = draw(method, images.shape, torch.Generator().manual_seed(method.seed))
@@ -177,7 +177,7 @@ def perturb(
 
 
 def draw(method: Method, shape: torch.Size, generator: torch.Generator) -> Tensor | None:
-    """What ``method`` leaves to chance for images of ``shape`` B C H W, float32, or None.
+    """The random numbers of ``method`` for images of ``shape`` B C H W, float32, or None.
 
     Random signs, or for each image a point of the unit ball.
     """
@@ -201,7 +201,7 @@ def perturb_batch(
     noise: Tensor | None,
     is_targeted: bool = False,
 ) -> Tensor:
-    """One batch, within :func:`zoo.attack.under_attack`; ``noise`` is what :func:`draw` gave."""
+    """One batch, within :func:`zoo.attack.under_attack`; ``noise`` is the result of :func:`draw`."""
     if not epsilon:
         return images.clone()
     is_l2 = method.name == "pgd_l2"
@@ -212,7 +212,7 @@ def perturb_batch(
         return changed.contiguous()
     if method.name == "autoattack":
         if is_targeted:
-            raise SpecError("AutoAttack takes no target.", hint="Choose pgd.")
+            raise SpecError("AutoAttack does not support a target.", hint="Use pgd.")
         require_gradient(model, images)
         return ball.project(autoattack(model, images, labels, epsilon, method.seed)).contiguous()
     steps, size = (1, epsilon) if method.name == "fgsm" else (method.steps, epsilon * method.relative_step)
@@ -222,20 +222,20 @@ def perturb_batch(
         direction = loss_gradient(model, changed, labels)
         _require_finite(direction)
         if number == 0 and not direction.count_nonzero():
-            require_gradient(model, changed)  # else the loss is flat, where the network is very sure
+            require_gradient(model, changed)  # else the loss is flat, if the network is very sure
         direction = direction / _norms(direction).clamp_min(1e-12) if is_l2 else direction.sign_()
         changed = ball.project(changed + size * direction)
     return ball.within(changed).contiguous()
 
 
 def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
-    """Of each image's own cross-entropy: of their sum, so that a batch's size means nothing."""
+    """The gradient of each image's own cross-entropy, independent of the batch size."""
     images = images.detach().requires_grad_()
     return gradient(F.cross_entropy(model(images), labels, reduction="sum"), images)
 
 
 class _Ball:
-    """The images within ``epsilon`` of ``images`` and within [0, 1], as exact arithmetic has it."""
+    """The images within ``epsilon`` of ``images`` and within [0, 1], in exact arithmetic."""
 
     def __init__(self, images: Tensor, epsilon: float, is_l2: bool = False) -> None:
         self.images = images
@@ -256,7 +256,7 @@ class _Ball:
         return (self.images + change * factors).clamp(0, 1)
 
     def within(self, changed: Tensor) -> Tensor:
-        """``changed``, drawn in where rounding has put it outside the ball."""
+        """``changed``, corrected if rounding has put it outside the ball."""
         if not self.is_l2:
             return changed
         exact = _exactly(self.images)
@@ -267,12 +267,12 @@ class _Ball:
 
 
 def _exactly(images: Tensor) -> Tensor:
-    """float64, on the CPU: some devices have none."""
+    """float64, on the CPU, because some devices have none."""
     return images.detach().to("cpu", torch.float64)
 
 
 def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
-    """``exact``, as :func:`_exactly` gives it, in the type of ``images``, never farther from them than it is."""
+    """``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
     held, centre = exact.to(images.dtype), images.detach().cpu()
     is_beyond = (_exactly(held) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
     return torch.where(is_beyond, torch.nextafter(held, centre), held).to(images.device)
@@ -280,7 +280,9 @@ def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
 
 def _require_finite(direction: Tensor) -> None:
     if not direction.isfinite().all():
-        raise AttackError("The gradient is not finite.", hint="Does the network give finite logits for these images?")
+        raise AttackError(
+            "The gradient is not finite.", hint="Check that the network's logits are finite for these images."
+        )
 
 
 def _norms(tensor: Tensor) -> Tensor:
@@ -292,4 +294,4 @@ def _norms(tensor: Tensor) -> Tensor:
 def _check(images: Tensor, epsilon: float) -> None:
     check_images(images)
     if not 0 <= epsilon < float("inf"):
-        raise SpecError(f"epsilon = {epsilon} is not possible: it must be a finite number of at least 0.")
+        raise SpecError(f"epsilon = {epsilon} is invalid: expected a finite number of at least 0.")

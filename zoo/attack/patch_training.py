@@ -1,4 +1,4 @@
-"""Patches made and scored: expectation over transformation on training images, success on others."""
+"""Training and scoring of patches: expectation over transformation on training images, success on others."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,10 +24,10 @@ Progress = Callable[[int, int], None]
 
 
 class Success(Measured, frozen=True, kw_only=True):
-    """Of ``n`` images of other classes, how many a network takes for the ``target``.
+    """How many of ``n`` images of other classes a network classifies as the ``target``.
 
-    ``rate`` per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is how many
-    are still right with it. ``area`` is the patch's mean share of an image.
+    ``rate`` is in per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is the accuracy
+    with it. ``area`` is the patch's mean fraction of an image.
     """
 
     target: int
@@ -109,15 +109,15 @@ def train_patch(
     transform = PixelTransform(preprocess)
     keep_freed_memory()
     with ExitStack() as stack:
-        victims = [stack.enter_context(under_attack(network)) for network in networks]
-        lies_on = victims[0].device
+        pixel_models = [stack.enter_context(under_attack(network)) for network in networks]
+        lies_on = pixel_models[0].device
         pixels = torch.full((channels, side, side), 0.5, device=lies_on, requires_grad=True)
         optimizer = torch.optim.Adam([pixels], lr=lr)
         for step in range(steps):
             chosen = others[torch.randint(len(others), (batch_size,), generator=generator)]
             placement = place(ranges, batch_size, (height, width), shape, generator)
             batch = paste(pixels, mask.to(lies_on), transform.take(images, chosen).to(lies_on), placement)
-            loss = torch.stack([_loss(victim, batch, target) for victim in victims]).mean()
+            loss = torch.stack([_loss(pixel_model, batch, target) for pixel_model in pixel_models]).mean()
             pixels.grad = gradient(loss, pixels)
             optimizer.step()
             with torch.no_grad():
@@ -188,7 +188,7 @@ def success(
     """
     target = patch.origin.target if target is None else target
     if target < 0:
-        raise SpecError("This patch was made for no class.", hint="Say which to count: target=NUMBER.")
+        raise SpecError("This patch has no target class.", hint="Set it with target=NUMBER.")
     network = network_of(model, device)
     images = images_of(network, data, split, limit)
     images = images.subset(_of_other_classes(images, target), images.split)
@@ -197,15 +197,15 @@ def success(
     streamed = Fingerprint() if images.pixels is None else None
     fooled = fooled_without = right = done = 0
     area = 0.0
-    with under_attack(network) as victim:
+    with under_attack(network) as pixel_model:
         for number, (pixels, labels) in enumerate(
             batches(images, PixelTransform(info_of(network).preprocess), batch_size, streamed)
         ):
             draws = seed + number
-            patched = answers(victim, apply(patch, pixels, seed=draws).to(victim.device)).cpu()
+            patched = answers(pixel_model, apply(patch, pixels, seed=draws).to(pixel_model.device)).cpu()
             fooled += int((patched == target).sum())
             right += int((patched == labels).sum())
-            fooled_without += int((answers(victim, pixels.to(victim.device)).cpu() == target).sum())
+            fooled_without += int((answers(pixel_model, pixels.to(pixel_model.device)).cpu() == target).sum())
             white = Patch(torch.ones_like(patch.pixels), patch.mask, patch.ranges)
             area += float(apply(white, torch.zeros_like(pixels), seed=draws).mean((1, 2, 3)).sum())
             done += len(labels)
@@ -227,38 +227,38 @@ def success(
 
 
 def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, count: int) -> tuple[Tensor, list[str]]:
-    """``count`` images of classes other than the target's with ``patch`` on them, B C H W, and what ``model`` says."""
+    """``count`` images of other classes with ``patch`` on them, B C H W, and the predictions of ``model``."""
     chosen = thin(images.subset(_of_other_classes(images, scored.target), images.split), count)
     pixels = PixelTransform(info_of(model).preprocess).take(chosen, torch.arange(len(chosen)))
     patched = apply(Patch(patch.pixels, patch.mask, scored.ranges), pixels, seed=scored.seed)
-    with under_attack(model) as victim:
-        said = answers(victim, patched.to(victim.device)).tolist()
+    with under_attack(model) as pixel_model:
+        said = answers(pixel_model, patched.to(pixel_model.device)).tolist()
     return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in said]
 
 
 def _common(networks: Sequence[nn.Module]) -> Preprocess:
-    """How images are prepared for all ``networks``, which must take the same size."""
+    """The preprocessing for all ``networks``, which must have the same input size."""
     found = [info_of(network).preprocess for network in networks]
     if not found:
-        raise SpecError("No network to make a patch for.")
+        raise SpecError("No networks to train a patch for.")
     if len({preprocess.input_size for preprocess in found}) > 1:
         sizes = ", ".join(str(preprocess.input_size) for preprocess in found)
-        raise SpecError(f"One patch is made for networks that take input of one size, these take {sizes}.")
+        raise SpecError(f"A patch needs networks with the same input size, got {sizes}.")
     return found[0]
 
 
 def _of_other_classes(images: ImageSet, target: int) -> Tensor:
-    """Which images are not of class ``target``, int64."""
+    """The numbers of images that are not of class ``target``, int64."""
     if not 0 <= target < len(images.classes):
-        raise DataError(f"Target {target} is no class of {images.name}, which has {len(images.classes)}.")
+        raise DataError(f"Target {target} is not a class of {images.name}, which has {len(images.classes)}.")
     others = (images.labels != target).nonzero().flatten()
     if not len(others):
         raise DataError(f"All images of {images.name}/{images.split} are of the target's class.")
     return others
 
 
-def _loss(victim: PixelModel, images: Tensor, target: int) -> Tensor:
-    logits = victim(images.contiguous(memory_format=torch.channels_last))
+def _loss(pixel_model: PixelModel, images: Tensor, target: int) -> Tensor:
+    logits = pixel_model(images.contiguous(memory_format=torch.channels_last))
     if target >= logits.shape[1]:
         raise DataError(f"Target {target} for a network of {logits.shape[1]} classes.")
     return F.cross_entropy(logits, torch.full((len(images),), target, device=logits.device))

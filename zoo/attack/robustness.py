@@ -1,4 +1,4 @@
-"""Robust accuracy: how often a network is still right when each image is attacked within epsilon."""
+"""Robust accuracy: the accuracy on images that are attacked within epsilon."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ from zoo.system.malloc import keep_freed_memory
 
 
 class Point(msgspec.Struct, frozen=True):
-    """``correct`` of the images stay right within ``epsilon``: ``accuracy`` per cent, with Wilson's 95% interval."""
+    """``correct`` images stay correct within ``epsilon``: ``accuracy`` in per cent, with Wilson's 95% interval."""
 
     epsilon: float
     correct: int
@@ -32,9 +32,9 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Curve(Measured, frozen=True, kw_only=True):
-    """How one network's accuracy falls under one attack, and all it takes to measure it again.
+    """The accuracy of one network under one attack over epsilon, with everything needed to measure it again.
 
-    All ``n`` images were attacked, ``clean`` of which the network has right.
+    All ``n`` images were attacked, ``clean`` of which are correct without an attack.
     """
 
     clean: int
@@ -98,7 +98,7 @@ def curve(
     method = method if isinstance(method, Method) else Method(name=method)
     epsilons = sorted(set(epsilons))
     if not epsilons or not 0 <= epsilons[0] <= epsilons[-1] < float("inf"):
-        raise SpecError(f"epsilons {epsilons} are not possible: give one or more finite numbers of at least 0.")
+        raise SpecError(f"epsilons {epsilons} are invalid: expected one or more finite numbers of at least 0.")
     model = network_of(model, device, weights=weights)
     images = images_of(model, data, split, limit)
     keep_freed_memory()
@@ -141,20 +141,20 @@ def curve(
 def network_of(
     model: str | nn.Module, device: torch.device | str | None, weights: str | Path | None = None
 ) -> nn.Module:
-    """The network that ``model`` is or names, on ``device`` if one is given."""
+    """The network ``model``, a module or a name, on ``device`` if given."""
     network = as_network(model, weights=weights)
     return network if device is None else network.to(device)
 
 
 def images_of(network: nn.Module, data: str | Path | ImageSet, split: str, limit: int | None = None) -> ImageSet:
-    """``limit`` of the images that ``data`` is or names; raises :class:`DataError` unless ``network`` knows them."""
+    """``limit`` images of ``data``, a set or a name; raises :class:`DataError` if ``network`` has other classes."""
     images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
     check_classes(network, images)
     return images
 
 
 def thin(images: ImageSet, limit: int | None) -> ImageSet:
-    """``limit`` of ``images`` at equal distances, so that of a set sorted by class there are all; all for None."""
+    """``limit`` of ``images`` at equal distances, which covers all classes of a sorted set; all for None."""
     if limit is None or limit >= len(images):
         return images
     if limit < 1:
@@ -163,26 +163,26 @@ def thin(images: ImageSet, limit: int | None) -> ImageSet:
 
 
 def answers(model: PixelModel, images: Tensor) -> Tensor:
-    """The class that the network says of each image, int64 B."""
+    """The predicted class of each image, int64 B."""
     with torch.no_grad():
         logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
     return logits.argmax(dim=1)
 
 
 def write(curves: Sequence[Curve], file: Path) -> None:
-    """Writes ``curves`` to ``file`` as JSON, whole or not at all; raises :class:`zoo.StorageError`."""
+    """Writes ``curves`` to ``file`` as JSON atomically; raises :class:`zoo.StorageError`."""
     from zoo.system import storage
 
     storage.replace(file, msgspec.json.format(msgspec.json.encode(curves), indent=2) + b"\n")
 
 
 def read(file: Path) -> list[Curve]:
-    """The curves that :func:`write` wrote; raises :class:`DataError` for any other file."""
+    """Reads curves from :func:`write`; raises :class:`DataError` for any other file."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=list[Curve])
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(
-            f"{file} holds no curves: {error}.", hint="zoo attack curve NAME --data DATA -o FILE.json makes one."
+            f"{file} is not a curves file: {error}.", hint="zoo attack curve NAME --data DATA -o FILE.json creates one."
         ) from None
 
 

@@ -1,18 +1,18 @@
-"""``zoo completion``: the script that makes a shell complete commands, options and model names."""
+"""``zoo completion``: the script with which a shell completes commands, options and names."""
 
 import click
 from click.shell_completion import get_completion_class
 
-from zoo.cli.options import json_option
+from zoo.cli import options
 from zoo.cli.output import echo, print_json
 
 
-@click.command()
+@click.command(epilog="Example: zoo completion bash")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@json_option
+@options.json
 @click.pass_context
 def completion(context: click.Context, shell: str, as_json: bool) -> None:
-    """Print the completion script for a shell.
+    """Print the completion script of a shell.
 
     bash: eval "$(zoo completion bash)" in ~/.bashrc; zsh likewise in ~/.zshrc;
     fish: zoo completion fish > ~/.config/fish/completions/zoo.fish

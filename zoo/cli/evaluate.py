@@ -1,12 +1,12 @@
-"""``zoo predict``, ``zoo evaluate``: what a network says, and how often it is right."""
+"""``zoo predict``, ``zoo evaluate``: a network's predictions, and how many are right."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import args_option, complete_name, device_option, json_option, read_args
-from zoo.cli.output import do_each, echo, one_line, only_answers, print_facts, print_json, show_progress
+from zoo.cli import options
+from zoo.cli.output import do_each, echo, one_line, print_facts, print_json, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,17 +17,12 @@ if TYPE_CHECKING:
     from zoo.evaluation.claims import Comparison
     from zoo.manifest import Score
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-
-@click.command()
-@click.argument("name", shell_complete=complete_name)
+@click.command(epilog="Example: zoo predict resnet20.digits digit.png")
+@options.name
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(exists=True, dir_okay=False))
-@click.option("-k", "--top", default=5, show_default=True, type=click.IntRange(min=1), help="How many classes to show.")
-@click.option("--weights", type=_FILE, help="A local safetensors file, in place of NAME's own weights.")
-@args_option
-@device_option
-@json_option
+@click.option("-k", "--top", default=5, show_default=True, type=options.POSITIVE, help="Number of classes to show.")
+@options.several(options.weights, options.args, options.device, options.json)
 @click.pass_context
 def predict(
     context: click.Context,
@@ -41,21 +36,20 @@ def predict(
 ) -> None:
     """Classify images.
 
-    Shows the likeliest classes of each and their probabilities. NAME without a tag stands for the
-    model's default weights.
+    Prints the most probable classes of each image. NAME without a tag means the model's default weights.
     """
     import msgspec
 
     from zoo.creation import create_trained, info_of, require_classes
     from zoo.evaluation.predict import class_names_of, rank
 
-    with only_answers():
-        model = create_trained(name, weights=weights, device=device, **read_args(args)).eval()
+    with stdout_to_stderr():
+        model = create_trained(name, weights=weights, device=device, **options.read_args(args)).eval()
         require_classes(model)
         classes = class_names_of(model)
 
     def work(file: str) -> list[dict[str, Any]]:
-        with only_answers():
+        with stdout_to_stderr():
             ranked = rank(model, file, classes, top)
         if not as_json:
             echo(file)
@@ -72,21 +66,18 @@ def predict(
     context.exit(code)
 
 
-@click.command()
-@click.argument("name", shell_complete=complete_name)
-@click.option("--data", help="A data set's name or path.  [default: the one the weights were trained for]")
-@click.option("--split", default="test", show_default=True)
-@click.option("--weights", type=_FILE, help="Score this local safetensors file.")
-@args_option
-@click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if it does not agree.")
-@click.option("--allow-other-images", is_flag=True, help="With --check: other images than the claim's will do.")
-@click.option("--batch-size", default=256, show_default=True, type=click.IntRange(min=1))
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
-@device_option
-@json_option
+@click.command(epilog="Example: zoo evaluate resnet20.digits --check")
+@options.name
+@options.several(options.data, options.split, options.weights, options.args)
+@click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if they disagree.")
+@click.option("--allow-other-images", is_flag=True, help="With --check: accept other images than the claim's.")
+@options.batch_size(256)
+@options.choice("--dtype", values=["float32", "bfloat16"], help="Precision.")
+@options.several(options.device, options.json)
 @click.pass_context
 def evaluate(
     context: click.Context,
+    /,
     name: str,
     data: str | None,
     split: str,
@@ -94,30 +85,27 @@ def evaluate(
     args: dict[str, str],
     check: bool,
     allow_other_images: bool,
-    batch_size: int,
     dtype: str,
-    device: str | None,
     as_json: bool,
+    **keywords: Any,
 ) -> None:
     """Score weights on a data set.
 
-    Top-1 with its 95% interval, top-5, loss, and the fingerprint of the images. NAME without a tag
-    stands for the model's default weights.
+    Prints top-1 with its 95% interval, top-5, loss, and the fingerprint of the images. NAME without a tag means the
+    model's default weights.
     """
     if allow_other_images and not check:
-        raise click.UsageError("--allow-other-images goes with --check.")
+        raise click.UsageError("--allow-other-images needs --check.")
     if check and weights:
-        raise click.UsageError("--check compares with what a manifest claims; a local file claims nothing.")
+        raise click.UsageError("--check compares with a manifest's score; a local file has none. Leave out --weights.")
     from zoo.creation import create_trained
     from zoo.evaluation import by_name
 
-    options: dict[str, Any] = {"batch_size": batch_size, "command": _command(context)}
-    with only_answers(), show_progress(f"evaluating {name}") as progress:
-        model = create_trained(name, weights=weights, **read_args(args))
+    keywords |= {"dtype": None if dtype == "float32" else dtype, "command": _command(context)}
+    with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
+        model = create_trained(name, weights=weights, **options.read_args(args))
         claims = _claims(model) if check else {}
-        report = by_name.evaluate(
-            model, data, split, device=device, dtype=None if dtype == "float32" else dtype, progress=progress, **options
-        )
+        report = by_name.evaluate(model, data, split, progress=progress, **keywords)
     comparison = _compare(report, claims, allow_other_images) if check else None
     if as_json:
         import msgspec
@@ -134,7 +122,7 @@ def _claims(model: "nn.Module") -> "Mapping[str, Score]":
 
     info = info_of(model)
     if info.weights is None or not info.weights.scores:
-        raise WeightsError(f"The manifest claims no score of {info.name}: there is nothing to compare with.")
+        raise WeightsError(f"The manifest claims no score of {info.name}.")
     return info.weights.scores
 
 
@@ -152,7 +140,7 @@ def _compare(report: "Report", claims: "Mapping[str, Score]", allow_other_images
 
 
 def _command(context: click.Context) -> str:
-    """The command line that gives these numbers again: for the claim in a manifest."""
+    """The command line that repeats this evaluation: for the claim in a manifest."""
     import shlex
 
     words = ["zoo", "evaluate", context.params["name"]]

@@ -1,4 +1,4 @@
-"""The root command: finds its commands lazily, turns errors into messages and exit codes."""
+"""Groups of commands: they import a command when it is called, and turn errors into messages and exit codes."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,13 +9,17 @@ import click
 from zoo.cli.output import clean_log, complain, echo
 from zoo.errors import ZooError
 
+Homes = Mapping[str, str]
+"""Names of commands and their addresses, ``"module:function"``."""
+
 
 class Commands(click.Group):
-    """A group whose commands are addresses, ``"module:function"``, in the order a person meets them."""
+    """A group that shows its commands in ``sections``, each under its heading, in the order given."""
 
-    def __init__(self, *args: Any, homes: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sections: Mapping[str, Homes], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.homes = homes
+        self.sections = sections
+        self.homes = {name: home for homes in sections.values() for name, home in homes.items()}
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.homes)
@@ -27,6 +31,15 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(module), function)
         return command
 
+    def paths(self, context: click.Context) -> dict[str, str]:
+        """How to reach every command below, by its last word: ``{"pin": "manifest pin"}``."""
+        found = {name: name for name in self.homes}
+        for name in self.homes:
+            part = self.get_command(context, name)
+            for last, path in part.paths(context).items() if isinstance(part, Commands) else ():
+                found.setdefault(last, f"{name} {path}")
+        return found
+
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -34,9 +47,21 @@ class Commands(click.Group):
         if name not in self.homes and not name.startswith("-") and not context.resilient_parsing:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, self.homes, n=1)
-            context.fail(f"No such command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+            known = self.paths(context)
+            near = [f" Did you mean '{context.command_path} {known[key]}'?" for key in get_close_matches(name, known)]
+            context.fail(f"No such command {name!r}.{''.join(near[:1])}")
         return super().resolve_command(context, args)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, then the options. click cuts long descriptions; these are shown whole."""
+        width = max(map(len, self.homes))
+        formatter.write_paragraph()
+        for heading, homes in self.sections.items():
+            formatter.write(f"{heading}\n")
+            with formatter.indentation():
+                shown = {name.ljust(width): self.get_command(context, name) for name in homes}
+                formatter.write_dl([(name, part.get_short_help_str(limit=200)) for name, part in shown.items() if part])
+        click.Command.format_options(self, context, formatter)
 
     def invoke(self, context: click.Context) -> Any:
         try:

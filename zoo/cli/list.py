@@ -1,11 +1,11 @@
-"""``zoo list``, ``zoo info``: what there is. Nothing here imports torch."""
+"""``zoo list``, ``zoo info``: the models and weights there are. Nothing here imports torch."""
 
 from typing import Any
 
 import click
 
 from zoo import registry
-from zoo.cli.options import check_amount, check_family, complete_family, complete_name, json_option
+from zoo.cli import options
 from zoo.cli.output import count, echo, note, print_facts, print_json, print_table, size
 from zoo.errors import UnknownNameError, ZooError
 from zoo.evaluation.interval import wilson
@@ -15,19 +15,21 @@ from zoo.spec import Model, Preprocess
 from zoo.training import find_record
 
 
-@click.command("list")
-@click.argument("pattern", default="*", shell_complete=complete_name)
-@click.option("--family", callback=check_family, shell_complete=complete_family, help="Only this plugin's models.")
+@click.command("list", epilog="Example: zoo list 'resnet*' --pretrained --dataset cifar10")
+@click.argument("pattern", default="*", shell_complete=options.complete_name)
+@click.option(
+    "--family", callback=options.check_family, shell_complete=options.complete_family, help="Models of one plugin."
+)
 @click.option("--dataset", help="Weights trained for or scored on this data set.")
-@click.option("--licence", "--license", "license", metavar="GLOB", help="Weights whose own licence matches: 'apache*'.")
-@click.option("--max-params", metavar="N", callback=check_amount, help="At most N parameters, such as 300k or 25M.")
-@click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="Weights, with their scores.")
-@json_option
+@click.option("--licence", "--license", "license", metavar="GLOB", help="Weights with a licence such as 'apache*'.")
+@click.option("--max-params", metavar="N", callback=options.check_amount, help="At most N parameters: 300k, 25M.")
+@click.option("--pretrained", "--weights", "pretrained", is_flag=True, help="Weights and their scores.")
+@options.json
 def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
-    """List the models whose names match PATTERN.
+    """List models and weights.
 
-    A pattern with a dot, such as 'resnet20.*', lists weights and their scores; one that begins with a
-    collection's name and a slash, such as 'timm/resnet*', the models of that library.
+    PATTERN matches names. A pattern with a dot, such as 'resnet20.*', lists weights and their scores; a pattern that
+    begins with a collection's name and a slash, such as 'timm/resnet*', lists the models of that library.
     """
     lines = listing.select(pattern, **filters)
     weights = [(line.entry, line.weights) for line in lines if line.weights]
@@ -42,7 +44,7 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
         note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
         _guess(pattern, filters["dataset"])
     for name in listing.left_out(pattern, filters["family"]):
-        note(f"Not looked into: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' does.")
+        note(f"Not listed: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' lists them.")
     unusable = [row.name for row in registry.current().plugins if row.status in ("broken", "set aside")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins says why.")
@@ -50,10 +52,10 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
 
 
 def _guess(pattern: str, dataset: str | None) -> None:
-    """What may have been meant where nothing matches."""
+    """Prints suggestions if nothing matches."""
     known = {data for entry in registry.current().models() for one in entry.weights for data in listing.trained_on(one)}
     if dataset is not None and dataset not in known:
-        every = f"There are {', '.join(sorted(known - {''}))}."
+        every = f"Data sets: {', '.join(sorted(known - {''}))}."
         note(f"No weights are for a data set {dataset!r}. {UnknownNameError.of('', dataset, known, hint=every).hint}")
     if {"*", "?", "["} & set(pattern):
         return
@@ -66,11 +68,11 @@ def _guess(pattern: str, dataset: str | None) -> None:
         pass
 
 
-@click.command()
-@click.argument("name", shell_complete=complete_name)
-@json_option
+@click.command(epilog="Example: zoo info resnet20.digits")
+@options.name
+@options.json
 def info(name: str, as_json: bool) -> None:
-    """Show all that is known of a model or of weights."""
+    """Show a model or weights in detail."""
     registered = registry.current()
     found = registered.find(name)
     trust = _trust(found) if found.weights else {}
@@ -104,11 +106,11 @@ def _print_models(entries: list[Listed]) -> None:
     ]
     print_table(("model", "family", "params", "year", "weights"), rows, right=("params", "year"))
     if any(not weights.pinned for entry in entries for weights in entry.weights):
-        note("* not pinned: nobody has said which bytes to expect.")
+        note("* not pinned: no sha256 is recorded.")
 
 
 def _tag(weights: Weights) -> str:
-    """The tag with what a person should know before taking it for the model's best."""
+    """The tag; ``*`` if it is not pinned; its epochs if it was trained for a few."""
     return weights.tag + ("" if weights.pinned else "*") + (f" ({_epochs(weights)})" if weights.epochs else "")
 
 
@@ -139,7 +141,7 @@ def _print_weights(found: list[tuple[Listed, Weights]]) -> None:
 
 
 def _main_score(weights: Weights) -> tuple[str, Score | None]:
-    """The score on the data set of the weights' classes, or the first there is."""
+    """The score on the data set of the weights' classes, or the first score."""
     ranked = sorted(weights.scores.items(), key=lambda item: item[0].partition("/")[0] != weights.classes)
     return ranked[0] if ranked else (weights.classes, None)
 
@@ -179,7 +181,7 @@ def _describe_weights(entry: Listed, weights: Weights) -> dict[str, Any]:
 
 
 def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> list[tuple[str, str]]:
-    """What is known of a network: as ``weights`` make it, or as its row does."""
+    """Facts of a network, as ``weights`` or its row build it."""
     paper = model.paper
     args = ", ".join(f"{name}={value!r}" for name, value in {**model.args, **(weights.args if weights else {})}.items())
     classes = weights.num_classes if weights and weights.num_classes is not None else model.num_classes
@@ -214,14 +216,14 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
         ("revision", weights.revision),
         ("sha256", weights.sha256 or (f"{weights.sha256_prefix}... (not pinned)" if weights.sha256_prefix else "")),
         ("size", f"{weights.size:,} bytes" if weights.size else ""),
-        ("pinned", "yes" if weights.pinned else "no: fetched only with --allow-unpinned"),
+        ("pinned", "yes" if weights.pinned else "no: zoo fetch needs --allow-unpinned"),
         ("probe", _probe(weights.probe) if weights.probe else "none"),
     ]
     return facts + [(f"on {split}", _score(score)) for split, score in weights.scores.items()]
 
 
 def _trust(found: Found) -> dict[str, str]:
-    """What the project's lock, signatures and policy say of weights; of what there is none, nothing."""
+    """What the project's lock, signatures and policy say about weights; only those that exist."""
     from zoo.trust import lock, policy, signing
 
     weights, said = found.weights, {"lock": "", "signature": "", "policy": ""}
@@ -250,7 +252,7 @@ def _probe(probe: Probe) -> str:
 
 
 def _score(score: Score) -> str:
-    """Each share with its 95% interval, on how many images, and on whose word."""
+    """Each share with its 95% interval, the number of images, and who reported the score."""
     shares = {"top-1": score.top1, "top-5": score.top5}
     parts = [f"{name} {share:g}%{_interval(share, score)}" for name, share in shares.items() if share is not None]
     parts += [f"mean over classes {score.mean_class:g}%" if score.mean_class is not None else ""]
@@ -258,7 +260,7 @@ def _score(score: Score) -> str:
 
 
 def _interval(share: float, score: Score) -> str:
-    """Of the images that were right, or of as many as the share claims."""
+    """Wilson's 95% interval of the right images, or of the number that the share implies."""
     if not score.n:
         return ""
     counted = score.correct if score.correct is not None and share == score.top1 else None

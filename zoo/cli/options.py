@@ -1,7 +1,8 @@
 """Options that several commands share, what completes them in a shell, and what checks them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,12 +12,12 @@ from zoo.errors import UnknownNameError
 from zoo.registry.listing import list_models
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgb]?)", re.IGNORECASE)
-_DECIDED = {"name", "pretrained", "weights", "device", "dtype", "num_classes", "in_chans"}
+_RESERVED = {"name", "pretrained", "weights", "device", "dtype", "num_classes", "in_chans"}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 
 def complete_name(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Names of models; of weights once a dot is typed; of a collection's once its slash is."""
+    """Names of models; names of weights after a dot; a collection's models after its slash."""
     plugin, slash, _ = incomplete.partition("/")
     pattern = f"{plugin}/*" if slash else "*"
     known = list_models(pattern, pretrained="." in incomplete)
@@ -32,7 +33,7 @@ def check_family(context: click.Context, parameter: click.Parameter, value: str 
     """A plugin's name; raises :class:`UnknownNameError` for any other."""
     known = [row.name for row in registry.current().plugins] if value else []
     if value and value not in known:
-        raise UnknownNameError.of("family", value, known, hint=f"There are {', '.join(known) or 'none'}.")
+        raise UnknownNameError.of("family", value, known, hint=f"Families: {', '.join(known) or 'none'}.")
     return value
 
 
@@ -47,7 +48,7 @@ def check_amount(context: click.Context, parameter: click.Parameter, value: str 
 
 
 def check_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A device that torch has here; by default what every command takes, a GPU if there is one."""
+    """A device that torch has here; by default a GPU if there is one."""
     from zoo.system.distributed import ALONE
 
     return str(ALONE.device(None)) if value is None else check_given_device(context, parameter, value)
@@ -67,7 +68,7 @@ def check_given_device(context: click.Context, parameter: click.Parameter, value
 
 
 def check_pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """``key=value`` pairs; who takes them says which keys there are."""
+    """``key=value`` pairs; the command checks the keys."""
     pairs = {}
     for text in values:
         key, equals, value = text.partition("=")
@@ -82,19 +83,70 @@ def read_args(pairs: dict[str, str]) -> dict[str, Any]:
     """Arguments of a build function, their values read as TOML; a bare word is a string."""
     from zoo.training.choice import read_value
 
-    for key in _DECIDED & pairs.keys():
-        raise click.BadParameter(f"{key} is decided by the rest of the command line.", param_hint="'--arg'")
+    for key in _RESERVED & pairs.keys():
+        raise click.BadParameter(f"{key} is set by other options.", param_hint="'--arg'")
 
     return {key: read_value(value) for key, value in pairs.items()}
 
 
-json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-_DEVICES = "cpu, cuda, cuda:1, mps, ...  [default: "
-_HERE = f"{_DEVICES}a GPU if there is one, else cpu]"
-_RECORDED = f"{_DEVICES}that of the record, if it is here]"
-device_option: Callable[[Any], Any] = click.option("--device", callback=check_device, help=_HERE)
-training_device_option: Callable[[Any], Any] = click.option("--device", callback=check_given_device, help=_HERE)
-recorded_device_option: Callable[[Any], Any] = click.option("--device", callback=check_given_device, help=_RECORDED)
-args_option: Callable[[Any], Any] = click.option(
-    "--arg", "args", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="Change how the model is built."
+Option = Callable[[Any], Any]
+"""A decorator of a command."""
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+POSITIVE = click.IntRange(min=1)
+
+_DATA = "Name or path of a data set."
+_DEVICE = "Torch device, such as cpu or cuda:1.  [default: "
+_HERE = f"{_DEVICE}a GPU if there is one, else the CPU]"
+
+
+def pairs(*names: str, help: str) -> Option:
+    return click.option(*names, multiple=True, metavar="KEY=VALUE", callback=check_pairs, help=help)
+
+
+def choice(*names: str, values: Sequence[str], help: str) -> Option:
+    """One of ``values``, by default the first."""
+    return click.option(*names, type=click.Choice(values), default=values[0], show_default=True, help=help)
+
+
+def output(help: str, kind: click.Path = NEW_FILE, required: bool = True) -> Option:
+    metavar = "FILE" if kind.file_okay else "DIR"
+    return click.option("-o", "--output", type=kind, required=required, metavar=metavar, help=help)
+
+
+def batch_size(default: int) -> Option:
+    return click.option("--batch-size", default=default, show_default=True, type=POSITIVE, help="Images per batch.")
+
+
+name: Option = click.argument("name", shell_complete=complete_name)
+names: Option = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_name)
+weights: Option = click.option("--weights", type=FILE, help="Load this safetensors file, not NAME's weights.")
+args: Option = pairs("--arg", "args", help="Set an argument of the model. Repeatable.")
+data: Option = click.option("--data", help=f"{_DATA}  [default: the one the weights were trained on]")
+required_data: Option = click.option("--data", required=True, help=_DATA)
+split: Option = click.option("--split", default="test", show_default=True, help="Split of the data set.")
+target: Option = click.option("--target", metavar="CLASS", help="Class, by number or name.")
+seed: Option = click.option("--seed", default=0, show_default=True, help="Seed of the random numbers.")
+device: Option = click.option("--device", callback=check_device, help=_HERE)
+training_device: Option = click.option("--device", callback=check_given_device, help=_HERE)
+recorded_device: Option = click.option(
+    "--device", callback=check_given_device, help=f"{_DEVICE}the record's, if this machine has it]"
 )
+checkpoint_every: Option = click.option(
+    "--checkpoint-every", default=0, type=click.IntRange(min=0), metavar="STEPS",
+    help="Also write a checkpoint every STEPS steps.",
+)  # fmt: skip
+json: Option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def several(*chosen: Option) -> Option:
+    """Several options as one decorator, in the order that help shows them."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(chosen):
+            command = option(command)
+        return command
+
+    return decorate

@@ -1,10 +1,9 @@
-"""What a person or a program reads: tables and JSON on standard output, all else on standard error.
+"""Output: tables and JSON on standard output, everything else on standard error.
 
-Everything printed passes here, and so do log messages: names in files, servers' answers and plugins' words may
-hold what steers a terminal or reverses the direction of text. It is shown as an escape, ``\\x1b`` say.
+Everything printed and logged passes here: names in files, servers' answers and plugins' messages may hold control
+characters or reverse the direction of text. Those are shown as escapes, such as ``\\x1b``.
 
-rich draws on terminals alone: importing it costs more than listing a thousand models, and what goes
-into a pipe should not be cut to a width.
+rich draws only on terminals: importing it costs more than listing a thousand models, and a pipe has no width.
 """
 
 import contextlib
@@ -23,21 +22,21 @@ T = TypeVar("T")
 
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but for the ends of lines and tabs, marks of direction, and bytes of a path that are not UTF-8."""
+"""Control characters except line ends and tabs, direction marks, and bytes of a path that are not UTF-8."""
 
 
 def echo(text: object = "", *, err: bool = False) -> None:
-    """``text``, escaped, and the end of the line."""
+    """Prints ``text``, escaped, and a line end."""
     click.echo(escaped(str(text)), err=err)
 
 
 def escaped(text: str) -> str:
-    """``text`` with all that could steer a terminal shown as escapes; its lines stay."""
+    """``text`` with control characters as escapes; line ends stay."""
     return _UNSAFE.sub(lambda found: _escape(found[0]), text)
 
 
 def one_line(text: str) -> str:
-    """As :func:`escaped`, with ends of lines shown too."""
+    """As :func:`escaped`, with line ends as escapes too."""
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
@@ -47,7 +46,7 @@ def _escape(character: str) -> str:
 
 @contextlib.contextmanager
 def clean_log() -> Iterator[None]:
-    """Within it, log messages are escaped that nobody but Python's last resort, standard error, takes."""
+    """Escapes the log messages that go to Python's handler of last resort, standard error."""
     import logging
 
     class Escaping(logging.Formatter):
@@ -65,10 +64,10 @@ def clean_log() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    """``value`` as the one JSON document on standard output."""
+    """Prints ``value`` as one JSON document."""
     try:
         text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
-    except UnicodeEncodeError:  # a path that is not UTF-8, which Python's own JSON can hold
+    except UnicodeEncodeError:  # a path that is not UTF-8
         import json
 
         text = json.dumps(_without_nan(msgspec.to_builtins(value, enc_hook=str)), indent=2, ensure_ascii=False)
@@ -76,7 +75,7 @@ def print_json(value: Any) -> None:
 
 
 def _without_nan(value: Any) -> Any:
-    """``value`` with None for numbers that JSON has not, as msgspec does."""
+    """``value`` with None for NaN and infinity, as msgspec does."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -85,7 +84,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
-    """Aligned columns; those named in ``right`` hold numbers. Empty columns are left out."""
+    """Prints aligned columns, those in ``right`` to the right; leaves out empty ones."""
     shown = [i for i in range(len(titles)) if any(row[i] for row in rows)]
     titles, rows = [titles[i] for i in shown], [[one_line(row[i]) for i in shown] for row in rows]
     if sys.stdout.isatty():
@@ -102,29 +101,29 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """A name and its value a line; those without value are left out."""
+    """Prints a name and its value a line; leaves out empty ones."""
     facts = [(name, one_line(value)) for name, value in facts if value]
     width = max(len(name) for name, _ in facts)
     echo("\n".join(f"  {name.ljust(width)}  {value}" for name, value in facts))
 
 
 def note(message: str) -> None:
-    """A remark on standard error."""
+    """Prints a remark on standard error."""
     echo(message, err=True)
 
 
 def complain(error: Exception, about: str = "") -> None:
-    """``error`` on standard error: what is wrong, what to type next; its traceback under ``--debug``."""
+    """Prints ``error`` and its hint on standard error; the traceback with ``--debug``."""
     show_traceback(error)
     message = error.message if isinstance(error, ZooError) else str(error)
-    said = (f"{about}: " if about not in message else "") + message
-    click.echo(click.style("error: ", fg="red") + escaped(said), err=True)
+    prefix = f"{about}: " if about not in message else ""
+    click.echo(click.style("error: ", fg="red") + escaped(prefix + message), err=True)
     if isinstance(error, ZooError) and error.hint:
         echo(f"hint: {error.hint}", err=True)
 
 
 def show_traceback(error: BaseException | None) -> None:
-    """The traceback of ``error`` on standard error, under ``--debug``."""
+    """Prints the traceback of ``error`` on standard error, with ``--debug``."""
     context = click.get_current_context(silent=True)
     if error is not None and context is not None and context.find_root().params.get("debug"):
         import traceback
@@ -133,9 +132,9 @@ def show_traceback(error: BaseException | None) -> None:
 
 
 def do_each(names: Sequence[str], work: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str], int]:
-    """Does ``work`` for each of ``names``, whatever becomes of the others.
+    """Calls ``work`` for each of ``names``, also after a failure, which is printed.
 
-    Returns the results, the reasons of the failures, which are printed as they happen, and the exit code.
+    Returns the results, the reasons of the failures, and the exit code.
     """
     done: dict[str, T] = {}
     failed: dict[str, str] = {}
@@ -153,21 +152,21 @@ def do_each(names: Sequence[str], work: Callable[[str], T]) -> tuple[dict[str, T
 
 
 def outcomes(done: dict[str, dict[str, Any]], failed: dict[str, str]) -> list[dict[str, Any]]:
-    """What :func:`do_each` found, as the rows of a JSON document."""
+    """The results of :func:`do_each` as rows of a JSON document."""
     rows = [{"name": name, "ok": True, **row} for name, row in done.items()]
     return rows + [{"name": name, "ok": False, "error": reason} for name, reason in failed.items()]
 
 
 @contextlib.contextmanager
-def only_answers() -> Iterator[None]:
-    """Within it, what a plugin's code prints goes to standard error: it must not spoil the answer."""
+def stdout_to_stderr() -> Iterator[None]:
+    """Sends what a plugin's code prints to standard error: standard output holds only the result."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
 
 @contextlib.contextmanager
 def show_progress(label: str, *, bytes: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error where that is a terminal: yields what to tell (done, in all)."""
+    """A bar on standard error if that is a terminal; yields its callback (done, total)."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,30 +1,29 @@
-"""``zoo plugins``: what is installed, and why some of it cannot be used. Nothing here imports torch."""
+"""``zoo plugins``: what is installed, and why a plugin cannot be used. Nothing here imports torch."""
 
 from collections import Counter
 
 import click
 
 from zoo import registry
-from zoo.cli.options import check_family, complete_family, json_option
+from zoo.cli import options
 from zoo.cli.output import print_json, print_table, show_traceback
 from zoo.registry import PluginRow, import_guard
 
 
-@click.command()
-@click.argument("name", required=False, shell_complete=complete_family)
-@json_option
+@click.command(epilog="Example: zoo plugins resnet")
+@click.argument("name", required=False, shell_complete=options.complete_family)
+@options.json
 @click.pass_context
 def plugins(context: click.Context, name: str | None, as_json: bool) -> None:
-    """Show the installed plugins: their state, and why one cannot be used.
+    """List the installed plugins and their state.
 
-    With NAME, that plugin alone: it is imported even if its last import ended the process, and with
-    zoo --debug the traceback of what it raised is shown. Exits 1 if one of the plugins shown is broken
-    or set aside.
+    NAME shows one plugin: it is imported even if its last import ended the process, and zoo --debug shows the
+    traceback of its error. Exits 1 if a plugin shown is broken or set aside.
     """
     if name is not None:
         import_guard.forget(name)
     registered = registry.current()
-    check_family(context, context.command.params[0], name)
+    options.check_family(context, context.command.params[0], name)
     models, weights = Counter[PluginRow](), Counter[PluginRow]()
     for entry in registered.models(registered.collections):  # reads the manifests, so that a bad one shows
         models[entry.row] += 1

@@ -1,52 +1,35 @@
-"""``zoo features``, ``zoo classify``: a network's features, and other classifiers on top of them."""
+"""``zoo features``, ``zoo classify``: a network's features, and other classifiers fitted to them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import check_pairs, complete_name, device_option, json_option
-from zoo.cli.output import echo, only_answers, print_facts, print_json, show_progress
+from zoo.cli import options
+from zoo.cli.output import echo, print_facts, print_json, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
     from zoo.classifiers import Outcome
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-
-@click.command()
-@click.argument("name", shell_complete=complete_name)
-@click.option("--data", required=True, help="A data set's name or path.")
-@click.option("--split", default="train", show_default=True)
+@click.command(epilog="Example: zoo features resnet20.c10 --data digits -o train.safetensors")
+@options.several(options.name, options.required_data)
+@click.option("--split", default="train", show_default=True, help="Split of the data set.")
+@options.output("Write them to FILE.safetensors.")
 @click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Safetensors file."
+    "--layer", default="", metavar="MODULE", help="Use this submodule's pooled output.  [default: the head's input]"
 )
-@click.option("--layer", default="", metavar="MODULE", help="A submodule's pooled output.  [default: the head's input]")
-@click.option("--weights", type=_FILE, help="A local safetensors file, in place of NAME's own weights.")
-@click.option("--batch-size", default=256, show_default=True, type=click.IntRange(min=1))
-@device_option
-@json_option
-def features(
-    name: str,
-    data: str,
-    split: str,
-    output: Path,
-    layer: str,
-    weights: Path | None,
-    batch_size: int,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    """Write a network's features of a data set.
+@options.several(options.weights, options.batch_size(256), options.device, options.json)
+def features(name: str, data: str, split: str, output: Path, as_json: bool, **keywords: Any) -> None:
+    """Write a network's features of a data set to a file.
 
-    The file holds the tensors features (N D, float32) and labels (N), and says where they come
-    from. NAME without a tag stands for the model's default weights.
+    The file holds the tensors features (N D, float32) and labels (N), and their origin. NAME without a tag means the
+    model's default weights.
     """
     from zoo import extraction
 
-    options: dict[str, Any] = {"weights": weights, "layer": layer, "batch_size": batch_size, "device": device}
-    with only_answers(), show_progress(f"features of {name}") as progress:
-        found = extraction.features(name, data, split, progress=progress, **options)
+    with stdout_to_stderr(), show_progress(f"features of {name}") as progress:
+        found = extraction.features(name, data, split, progress=progress, **keywords)
         sha256 = found.write(output)
     if as_json:
         import msgspec
@@ -56,23 +39,23 @@ def features(
     return echo(output)
 
 
-@click.command()
-@click.argument("train", type=_FILE)
-@click.argument("test", required=False, type=_FILE)
+@click.command(epilog="Example: zoo classify train.safetensors test.safetensors --classifier knn")
+@click.argument("train", type=options.FILE)
+@click.argument("test", required=False, type=options.FILE)
 @click.option(
-    "--classifier", default="linear_svm", show_default=True, help="linear_svm, rbf_svm, logistic, knn or tree."
+    "--classifier", default="linear_svm", show_default=True, help="One of linear_svm, rbf_svm, logistic, knn, tree."
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=check_pairs, help="C=0.1, ...")
-@json_option
+@options.pairs("--set", "settings", help="Change a setting of the classifier, such as C=0.1. Repeatable.")
+@options.json
 def classify(train: Path, test: Path | None, classifier: str, settings: dict[str, str], as_json: bool) -> None:
-    """Fit another classifier to features.
+    """Fit another classifier to features and score it.
 
-    TRAIN and TEST are files of zoo features. Without TEST, a fifth of TRAIN is held out and scored:
-    for choosing settings, which test images are not for.
+    TRAIN and TEST are files that zoo features wrote. Without TEST, a fifth of TRAIN is held out and scored: choose
+    settings this way, not on test images.
     """
     from zoo import classifiers, extraction
 
-    with only_answers():
+    with stdout_to_stderr():
         classifiers.configure(classifier, settings)
         held = None if test is None else extraction.read(test)
         outcome = classifiers.classify(extraction.read(train), held, classifier, settings)
@@ -82,7 +65,7 @@ def classify(train: Path, test: Path | None, classifier: str, settings: dict[str
 
 
 def _text(value: Any) -> str:
-    """As ``--set`` takes it."""
+    """A value in the form that ``--set`` reads."""
     return "null" if value is None else str(value)
 
 

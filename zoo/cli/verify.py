@@ -1,4 +1,4 @@
-"""``zoo verify`` and ``zoo probe``: whether weights are what their manifests say, and what these say of them."""
+"""``zoo verify``, ``zoo manifest probe``: weights checked against their manifests, and the probes in these."""
 
 from pathlib import Path
 from typing import Any
@@ -6,22 +6,25 @@ from typing import Any
 import click
 import msgspec
 
-from zoo.cli.options import complete_name, json_option
-from zoo.cli.output import do_each, echo, note, only_answers, outcomes, print_json, size
+from zoo.cli import options
+from zoo.cli.output import do_each, echo, note, outcomes, print_json, size, stdout_to_stderr
 from zoo.verify.worker import TIMEOUT
 
 
-@click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
-@click.option("--all", "is_all", is_flag=True, help="All that need no network: those that ship along or are cached.")
-@click.option("--deep", is_flag=True, help="Hash the files again, not only where their stat changed.")
-@click.option("--timeout", type=click.FloatRange(min=0.1), default=TIMEOUT, show_default=True, help="Seconds for each.")
+@click.command(epilog="Example: zoo verify resnet20.digits --deep")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
+@click.option("--all", "is_all", is_flag=True, help="Check all embedded and cached weights.")
+@click.option("--deep", is_flag=True, help="Hash all files again, not only changed ones.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1), default=TIMEOUT, show_default=True, help="Seconds per network."
+)
 @click.option(
     "--failures",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the outputs of a network that fails its probe are kept.  [default: in the cache]",
+    type=options.NEW_FOLDER,
+    metavar="DIR",
+    help="Write the outputs of a network that fails its probe to DIR.  [default: in the cache]",
 )
-@json_option
+@options.json
 @click.pass_context
 def verify(
     context: click.Context,
@@ -32,17 +35,16 @@ def verify(
     failures: Path | None,
     as_json: bool,
 ) -> None:
-    """Check weights: their bytes, that their tensors fit, what the network computes with them.
+    """Check the bytes, tensors and outputs of weights.
 
-    Each in a process of its own, so that one that crashes fails alone. Without NAME, everything that is
-    in the cache.
+    Each network is checked in a process of its own. Without NAME, checks all cached weights.
     """
     from zoo.verify import worker
 
     def work(name: str) -> dict[str, Any]:
         found = worker.verify(name, deep=deep, failures=failures, timeout=timeout)
         if not as_json:
-            said = f"logits within {found.difference:.2g} of its probe" if found.allowed else "it has no probe"
+            said = f"logits within {found.difference:.2g} of its probe" if found.allowed else "no probe"
             known = "pinned" if found.pinned else "fetched"
             echo(f"{found.weights}: {size(found.size)} as {known}, {found.tensors} tensors fit, {said}")
         row: dict[str, Any] = msgspec.to_builtins(found)
@@ -61,20 +63,20 @@ def verify(
     context.exit(code)
 
 
-@click.command()
-@click.argument("manifests", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@json_option
+@click.command(epilog="Example: zoo manifest probe mine.toml")
+@click.argument("manifests", nargs=-1, required=True, type=options.FILE)
+@options.json
 @click.pass_context
 def probe(context: click.Context, manifests: tuple[Path, ...], as_json: bool) -> None:
-    """Take the probes of a manifest's weights anew, and write them into it.
+    """Measure probes and write them into manifests.
 
-    For those whose file lies beside the MANIFEST. Comments, order and everything else stay as they are.
+    Probes the weights whose file lies beside the manifest. Comments and order stay as they are.
     """
     from zoo.verify import write_probes
 
     def work(name: str) -> dict[str, Any]:
         left: list[str] = []
-        with only_answers():
+        with stdout_to_stderr():
             taken = write_probes.reprobe(
                 Path(name), told=lambda entry, is_here: None if is_here else left.append(entry)
             )

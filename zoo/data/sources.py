@@ -1,4 +1,4 @@
-"""``load``: a name or a path to an ``ImageSet``."""
+"""``load``: an ``ImageSet`` from a name or a path."""
 
 import os
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from zoo.spec import DatasetSpec, Plugin
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10", caltech101.NAME)
 
 _LAYOUTS = {
-    "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and its three siblings",
-    "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and its three siblings",
+    "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and the other three files",
+    "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and the other three files",
     "cifar10": f"cifar10/train-*.parquet and test-*.parquet, or {cifar10.ARCHIVE}",
-    caltech101.NAME: "caltech101.tar, 101_ObjectCategories.tar.gz, or a folder of either name with a folder a class",
+    caltech101.NAME: "caltech101.tar, 101_ObjectCategories.tar.gz, or a folder of either name with class folders",
 }
 
 
@@ -42,7 +42,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
 
     Raises:
         UnknownNameError: There is no data set of this name; the nearest are suggested.
-        AmbiguousNameError: Several plugins bring a data set of this name.
+        AmbiguousNameError: Several plugins have a data set of this name.
         DataError: A file is missing or damaged, or there is no such split.
 
     Example:
@@ -61,7 +61,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     path = Path(name_or_path).expanduser().absolute()
     if path.is_file():
         if path.suffix != ".parquet":
-            hint = "Give a folder of images, of .tar shards, or a .parquet file or folder."
+            hint = "Use a folder of images or of .tar shards, or a .parquet file or folder."
             raise DataError(f"{path}: not a data set.", hint=hint)
         return parquet.read([path], path.parent.name or path.stem, parquet.split_of(path))
     if path.is_dir():
@@ -71,7 +71,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
     known = [*BUILT_IN, *(spec.name for _, spec in _specs())]
-    hint = f"Names are {', '.join(known)}. Any other data set is given by its path, such as ./FOLDER, or as hf:NAME."
+    hint = f"Names are {', '.join(known)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
     raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
 
 
@@ -177,7 +177,7 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
         place = download(family)
     except DataError as error:
         looked = ", ".join(map(str, places))
-        hint = f"Put {_LAYOUTS[family]} into a folder and name it: ZOO_DATA=FOLDER, or root=FOLDER."
+        hint = f"Put {_LAYOUTS[family]} into a folder and set ZOO_DATA=FOLDER, or root=FOLDER."
         raise DataError(f"{name} is not in {looked}, and cannot be downloaded: {error.message}", hint=hint) from None
     found = _read(name, place, split)
     assert found is not None  # it was just put there
@@ -202,7 +202,7 @@ def _find_spec(name: str) -> tuple[Plugin, DatasetSpec] | None:
     found = [(plugin, spec) for plugin, spec in _specs() if name in (spec.name, f"{plugin.name}/{spec.name}")]
     if len(found) > 1:
         full = " or ".join(f"{plugin.name}/{spec.name}" for plugin, spec in found)
-        raise AmbiguousNameError(f"Several plugins bring a data set {name!r}.", hint=f"Say {full}.")
+        raise AmbiguousNameError(f"Several plugins have a data set {name!r}.", hint=f"Use {full}.")
     return found[0] if found else None
 
 

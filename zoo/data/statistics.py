@@ -1,4 +1,4 @@
-"""The mean and spread of a data set's pixels."""
+"""Mean and standard deviation of a data set's pixels."""
 
 import torch
 from torch import Tensor

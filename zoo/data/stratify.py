@@ -1,4 +1,4 @@
-"""Splits that keep the proportion of classes and that any machine draws alike."""
+"""Stratified splits that are the same on every machine."""
 
 import hashlib
 
@@ -39,11 +39,11 @@ def stratify(labels: Tensor, count: int, salt: str) -> tuple[Tensor, Tensor]:
     """Indices (rest, chosen), each ascending, with ``count`` chosen in proportion to the classes.
 
     Within a class, those are chosen whose ``sha256("<salt> <index>")`` is least, so no library's
-    random generator has a say. Raises :class:`DataError` where ``count`` leaves nothing on a side.
+    random generator has a say. Raises :class:`DataError` if ``count`` leaves nothing on a side.
     """
     total = len(labels)
     if not 0 < count < total:
-        raise DataError(f"{count} of {total} images cannot be held out: at least one must be on each side.")
+        raise DataError(f"{count} of {total} images cannot be held out: at least one must remain on each side.")
     sizes = torch.bincount(labels).tolist()
     # Largest remainders: the floors first, then one more where the most was cut off.
     quotas = [size * count // total for size in sizes]

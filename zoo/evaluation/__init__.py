@@ -1,4 +1,4 @@
-"""Scores with intervals, and scores compared with what is claimed.
+"""Scores with intervals, and their comparison with published ones.
 
 Names are bound on first use, so that torch-free code can read ``zoo.evaluation.interval`` at no cost.
 """

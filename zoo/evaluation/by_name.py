@@ -1,4 +1,4 @@
-"""A model's own evaluate hook, run by name."""
+"""Evaluation by name, by the model's own hook."""
 
 import logging
 from pathlib import Path
@@ -65,7 +65,7 @@ def evaluate(
     require_classes(model)
     data = data or info.classes
     if not data:
-        raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
+        raise DataError(f"{info.name} does not name a data set.", hint="Set one with --data NAME (data=NAME).")
     images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
     evaluation.check_classes(model, images)
     _warn_of_training_images(info, images)
@@ -73,7 +73,7 @@ def evaluate(
 
 
 def _warn_of_training_images(info: "ModelInfo", images: "ImageSet") -> None:
-    """Says so where the weights' own record names the split that they are to be scored on."""
+    """Says so if the weights' own record names the split that they are to be scored on."""
     from zoo.loading import safetensors_file
 
     if info.file is None:
@@ -85,4 +85,4 @@ def _warn_of_training_images(info: "ModelInfo", images: "ImageSet") -> None:
     except (WeightsError, LookupError, TypeError):
         return  # of another origin
     where = f"{images.name}/{images.split}" if images.split != "all" else f"{images.name}, which has no splits"
-    log.warning("%s was trained on images of %s: the score says little of others", info.name, where)
+    log.warning("%s was trained on images of %s: the score does not generalise to other images", info.name, where)

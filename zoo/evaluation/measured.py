@@ -1,4 +1,4 @@
-"""What a score is about: which weights, which images, which software."""
+"""The context of a measurement: weights, images, software."""
 
 import platform
 from hashlib import sha256

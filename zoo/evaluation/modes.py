@@ -1,4 +1,4 @@
-"""A network's modes, put back afterwards."""
+"""Sets a network's training mode and restores it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

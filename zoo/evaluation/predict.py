@@ -1,4 +1,4 @@
-"""The likeliest classes of images."""
+"""The most likely classes of images."""
 
 import logging
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def predict(
         '0'
     """
     if topk < 1:
-        raise SpecError(f"topk = {topk} is not possible: it must be at least 1.")
+        raise SpecError(f"topk = {topk} is invalid: expected at least 1.")
     network = as_network(model, weights=weights)
     require_classes(network)
     if device is not None:

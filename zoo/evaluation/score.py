@@ -150,12 +150,12 @@ def check_classes(model: nn.Module, data: ImageSet) -> None:
         return
     if info.class_names and not set(info.class_names) & set(data.classes):
         raise DataError(
-            f"{info.name} knows the classes of {info.classes} ({_some(info.class_names)}), none of which is one of "
+            f"{info.name} knows the classes of {info.classes} ({_some(info.class_names)}), none of which are in "
             f"{data.name} ({_some(data.classes)}).",
-            hint="Choose weights trained on this data set, or name its classes as the weights do.",
+            hint="Use weights trained on this data set, or rename its classes to match.",
         )
     log.warning(
-        "%s knows the classes of %s: its score on %s means something only where labels are numbered alike",
+        "%s knows the classes of %s: its score on %s is meaningful only if labels have the same numbers",
         info.name,
         info.classes,
         data.name,
@@ -171,11 +171,11 @@ def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet) -> int:
     if logits.ndim != 2:
         raise WeightsError(f"The network returns shape {tuple(logits.shape)}, expected (images, classes).")
     if not torch.isfinite(logits).all():
-        raise WeightsError("The network's outputs are not all finite numbers.")
+        raise WeightsError("The network's outputs contain NaN or infinity.")
     if int(labels.max()) >= logits.shape[1]:
         raise DataError(
-            f"{data.name} has labels up to {int(data.labels.max())}, the network {logits.shape[1]} classes.",
-            hint="Choose weights trained on this data set, or train with its number of classes.",
+            f"{data.name} has labels up to {int(data.labels.max())}, but the network has {logits.shape[1]} classes.",
+            hint="Use weights trained on this data set, or train with its number of classes.",
         )
     return logits.shape[1]
 
@@ -186,7 +186,7 @@ def _precision(dtype: torch.dtype | str | None) -> Literal["bfloat16", "float32"
             return "float32"
         case "bfloat16":
             return "bfloat16"
-    raise SpecError(f"dtype = {dtype!r}: networks are scored in float32 or bfloat16.")
+    raise SpecError(f"dtype = {dtype!r}: expected float32 or bfloat16.")
 
 
 def _autocast(device: torch.device, precision: str) -> Any:

@@ -1,4 +1,4 @@
-"""What surrounds work in the cache: one process at a time, room on the disk, and errors that say what to do."""
+"""Context managers for work in the cache: locks, disk space, and error messages."""
 
 import errno
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from zoo.hub.cache import root
 def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
     """Held by one thread of one process at a time; the system frees it when the process dies.
 
-    It saves work: nothing may be wrong without it, since some file systems only pretend to lock. One that
-    cannot be had is done without. Yields whether it is held, which only those who do not ``wait`` need to ask.
+    It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
+    cannot be acquired, the block runs without it. Yields whether it is held, for callers that do not ``wait``.
     """
     from filelock import FileLock, Timeout
 
@@ -36,17 +36,17 @@ def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
 
 
 def require_space(wanted: int, what: str) -> None:
-    """Refuses at once what cannot fit: ``wanted`` bytes are still to come."""
+    """Raises OSError if ``wanted`` more bytes do not fit on the disk."""
     from shutil import disk_usage
 
     usage = disk_usage(root())
     if usage.total and wanted > usage.free:
-        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} bytes more, {usage.free:,} are free")
+        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} more bytes, but only {usage.free:,} are free")
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns an OSError of the cache into a HubError that says what is needed."""
+    """Converts an OSError of the cache to a HubError with a hint."""
     try:
         yield
     except OSError as error:
@@ -55,9 +55,9 @@ def explained() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message, hint = "is full", f"Free some space there, or {move} on a larger disk."
         elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            message, hint = "cannot be written", f"Give yourself write permission there, or {move} that is yours."
+            message, hint = "cannot be written", f"Check the permissions, or {move} that you own."
         elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            message, hint = "is not laid out as a cache", f"Move what is in the way, or {move} that is empty."
+            message, hint = "does not have the layout of a cache", f"Move the file away, or {move} that is empty."
         else:
-            message, hint = "cannot be used", f"Look at that disk, or {move} on another one."
+            message, hint = "cannot be used", f"Check the disk, or {move} on another one."
         raise HubError(f"The cache {root()} {message}: {reason}", hint=hint) from error

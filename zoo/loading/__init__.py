@@ -1,4 +1,4 @@
-"""A file's tensors to a network.
+"""Loads a file's tensors into a network.
 
 Names are bound on first use, so that the reader of safetensors files comes without the rest.
 """

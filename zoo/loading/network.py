@@ -1,4 +1,4 @@
-"""A file's tensors to a module: built without initialising, every tensor accounted for."""
+"""Builds a network without initialisation and loads a file's tensors into it, strictly."""
 
 import contextlib
 import logging
@@ -26,7 +26,7 @@ _guard = threading.local()
 
 
 class ModelInfo(NamedTuple):
-    """What ``zoo.create`` knows of a module; it hangs on the module as ``zoo_info``."""
+    """What ``zoo.create`` knows of a module, stored on the module as ``zoo_info``."""
 
     name: str
     model: Model
@@ -41,7 +41,7 @@ class ModelInfo(NamedTuple):
 def build(
     model: Model, *, num_classes: int | None = None, in_chans: int | None = None, **args: Any
 ) -> tuple[Network, ModelInfo]:
-    """A newly initialised network, with what there is to know of it."""
+    """A newly initialised network, with its ``zoo_info``."""
     channels = model.preprocess.input_size[0] if in_chans is None else in_chans
     classes = model.num_classes if num_classes is None else num_classes
     args = {**model.args, **args}
@@ -58,12 +58,11 @@ def build_from(
     in_chans: int | None = None,
     **args: Any,
 ) -> tuple[Network, ModelInfo]:
-    """The network whose tensors ``file`` holds, as ``entry`` or else the file itself describes it.
+    """The network with the tensors of ``file``, described by ``entry`` or else by the file's metadata.
 
-    What they say the network is built with is taken as far as the row allows it (``Model.file_args``).
-    The file says how many classes and input channels it was made for; where the caller wants
-    others, the head is newly initialised, the stem adapted, and a warning logged. Tensors that do
-    not fit as they are go through the model's own ``translate`` first, where it has one.
+    Build arguments from the description are used if the row allows them (``Model.file_args``). If the caller wants
+    another number of classes or input channels than the file, the head is newly initialised or the stem adapted, with a
+    warning. Tensors that do not fit go through the model's own ``translate`` first, if it has one.
     """
     about = _described(file, model, entry)
     args = {**model.args, **arguments.of_file(model, about.args, about.name, overridden=args), **args}
@@ -120,9 +119,9 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
 
 
 def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
-    """What the manifest says of the file, or, for a local one, what the file says of itself.
+    """The description of the file in the manifest, or, for a local file, in its own metadata.
 
-    No manifest lists the classes by name: where it means the same ones as the file, they are the file's.
+    No manifest lists the classes by name: if it means the same ones as the file, they are the file's.
     """
     about = safetensors_file.metadata(file)
     if entry is not None:
@@ -134,23 +133,23 @@ def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
         )
     named = about.get("model", model.name)
     if named != model.name:
-        raise WeightsError(f"{file} holds weights of {named}, not of {model.name}.", hint=f"zoo.create({named!r}, ...)")
+        raise WeightsError(f"{file} has weights of {named}, not of {model.name}.", hint=f"zoo.create({named!r}, ...)")
     try:
         preprocess = msgspec.convert(about.get("preprocess", model.preprocess), Preprocess)
         args = msgspec.convert(about.get("args", {}), dict[str, Any])
         class_names = msgspec.convert(about.get("class_names", ()), tuple[str, ...])
     except msgspec.ValidationError as error:
-        raise WeightsError(f"{file}: its own description is not valid: {error}") from None
+        raise WeightsError(f"{file}: its metadata is invalid: {error}") from None
     return ModelInfo(str(file), model, None, file, preprocess, str(about.get("classes", "")), class_names, args)
 
 
 def classes_in(tensors: Mapping[str, Tensor], head: tuple[str, ...]) -> int | None:
-    """How many classes the declared head of a file's tensors has; None where it has no head."""
+    """The number of classes of the declared head in a file's tensors; None if it has no head."""
     return _size(tensors, head, dim=0)
 
 
 def channels_in(tensors: Mapping[str, Tensor], stem: tuple[str, ...]) -> int | None:
-    """How many input channels the declared stem of a file's tensors has; None where it has none."""
+    """The number of input channels of the declared stem in a file's tensors; None if it has none."""
     return _size(tensors, stem, dim=1)
 
 
@@ -167,10 +166,10 @@ def _size(tensors: Mapping[str, Tensor], modules: tuple[str, ...], dim: int) -> 
 
 @contextlib.contextmanager
 def skip_init() -> Iterator[None]:
-    """Within it, this thread's calls of ``torch.nn.init.*_`` return their tensor untouched.
+    """A context in which ``torch.nn.init.*_`` return their tensor unchanged, in this thread.
 
-    For modules whose tensors are all about to be loaded. Meta tensors would be as fast and leave
-    non-persistent buffers without values.
+    For modules whose tensors will all be loaded. Meta tensors would be as fast, but leave non-persistent buffers
+    without values.
     """
     _guard_initialisers()
     before = getattr(_guard, "skips", False)
@@ -182,7 +181,7 @@ def skip_init() -> Iterator[None]:
 
 
 def _guard_initialisers() -> None:
-    """Wraps ``torch.nn.init.*_`` once; outside :func:`skip_init` the wrappers only pass on."""
+    """Wraps ``torch.nn.init.*_`` once; outside :func:`skip_init` the wrappers have no effect."""
     for name in [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]:
         initialise = getattr(nn.init, name)
         if not hasattr(initialise, "__wrapped__") or initialise.__module__ != __name__:

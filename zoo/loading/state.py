@@ -1,4 +1,4 @@
-"""Tensors that become the state of a network: each one accounted for, none copied."""
+"""Tensors as the state of a network: all are checked, none is copied."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from zoo.spec import Model
 
 
 def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], source: object) -> dict[str, Tensor]:
-    """``tensors``, or what the model's own translation makes of them where more than the stem does not fit."""
+    """``tensors``, or their translation by the model if more than the stem does not fit."""
     if not model.translate or _fits(module.state_dict(), tensors, model.stem):
         return tensors
     hook = registry.hook(model.translate, model.requires)
@@ -23,7 +23,7 @@ def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], sourc
     except Exception as error:  # it may raise anything at tensors that are none of its own; these do not fit
         check(module, tensors, source)
         raise PluginError(f"{model.translate} raised {type(error).__name__}: {error}") from error
-    # What comes from the module itself, not yet initialised, is no tensor of the file.
+    # Uninitialised tensors of the module itself do not count as tensors of the file.
     own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()} - {0}
     return {key: tensor for key, tensor in translated.items() if tensor.untyped_storage().data_ptr() not in own}
 
@@ -36,9 +36,9 @@ def _fits(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], stem: tupl
 
 
 def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """The state of ``module``, once ``tensors`` are seen to account for each of its tensors and no other.
+    """The state of ``module``, after checking that ``tensors`` has each of its tensors and no others.
 
-    Raises :class:`TensorMismatchError`, which lists all that differ and names ``source``.
+    Raises :class:`TensorMismatchError`, which lists all differences and names ``source``.
     """
     state: dict[str, Tensor] = module.state_dict()
     problems = [f"missing     {key} {tuple(state[key].shape)}" for key in state if key not in tensors]
@@ -57,16 +57,15 @@ def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> d
         raise TensorMismatchError(
             f"{source} does not fit {type(module).__name__}: {len(problems)} tensors differ.\n  "
             + "\n  ".join(problems),
-            hint="zoo convert FILE MODEL -o OUT.safetensors brings another lineage's keys into this family's form.",
+            hint="zoo convert FILE MODEL -o OUT.safetensors converts the keys of other frameworks to this family's.",
         )
     return state
 
 
 def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
-    """Makes ``tensors`` the state of ``module`` without copying them.
+    """Makes ``tensors`` the state of ``module`` without copying them, after :func:`check`.
 
-    Every tensor must be accounted for (:func:`check`). Floating-point tensors stored in another
-    type are cast to the module's.
+    Floating-point tensors of another dtype are cast to the module's.
     """
     state = check(module, tensors, source)
     fitted = {key: tensors[key].to(state[key].dtype) for key in state}
@@ -79,8 +78,8 @@ def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> 
 def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int) -> list[str]:
     """Changes the first convolutions' weights, O I H W, to ``in_chans`` inputs, as timm does.
 
-    One channel gets the sum over the inputs; more get them repeated and scaled so that the sum is
-    kept. Returns the keys that changed.
+    One channel gets the sum over the inputs; more channels get repeated weights, scaled to keep the sum. Returns the
+    keys that changed.
     """
     changed = []
     for key in (f"{module}.weight" for module in stem):
@@ -101,7 +100,7 @@ def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int)
 def require_adapted(
     module: nn.Module, tensors: Mapping[str, Tensor], stem: tuple[str, ...], name: str, before: int, channels: int
 ) -> None:
-    """Raises :class:`WeightsError` where what depends on the channels is no convolution that can be adapted."""
+    """Raises :class:`WeightsError` if a layer that depends on the channels is not an adaptable convolution."""
     state = module.state_dict()
     prefixes = tuple(f"{part}." for part in stem)
     fixed = [
@@ -109,8 +108,8 @@ def require_adapted(
     ]
     if fixed:
         raise WeightsError(
-            f"{name} takes {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
-            hint=f"Give it images of {before} channels.",
+            f"{name} has {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
+            hint=f"Use images with {before} channels.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Look inside: what a network has learned, one function for each question, for every network of the registry.
+"""Shows what a network has learned, with one function for each question, for every network of the registry.
 
 ::
 

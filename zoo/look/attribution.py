@@ -1,4 +1,4 @@
-"""Attribution: which pixels of an image speak for a class.
+"""Attribution: which pixels of an image support a class.
 
 Each method says what published checks found: Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018
 (arXiv:1810.03292), replaced a network's weights by random ones, layer by layer from the top, and looked whether
@@ -24,11 +24,11 @@ from zoo.look.units import check_channel
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PASSES = "passes: its maps change as soon as upper layers are random"
+_PASSES = "passes: its maps change when upper layers are random"
 _FAILS = "fails: its maps hardly change when upper layers are random, so they show the image's edges, not the class"
-_IMAGE = "mixed: its values change with random weights, but the factor of the input keeps the image's outlines in sight"
-_AVERAGED = "examined without a verdict of its own; it averages gradients, which pass"
-_UNTESTED = "not among the methods examined; it measures the network's own answers"
+_IMAGE = "mixed: its values change with random weights, but multiplying by the input keeps the image's outlines visible"
+_AVERAGED = "not tested by itself; it averages gradients, which pass"
+_UNTESTED = "not tested; it measures the network's outputs directly"
 
 METHODS = {
     "grad_cam": _PASSES,
@@ -40,7 +40,7 @@ METHODS = {
     "occlusion": _UNTESTED,
     "smooth_grad": _AVERAGED,
 }
-"""What there is, and what Adebayo et al. 2018 say of it."""
+"""The methods, and the result of Adebayo et al. 2018 for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Attribution(Look):
         }
 
     def figure(self) -> "Figure":
-        """A row an image: the image, the scores, both."""
+        """A row per image: the image, the scores, both."""
         figure = new_figure(5.4, 1.9 * len(self.images) + 0.6, f"{self.caption}\n{self.verdict}")
         axes = figure.subplots(len(self.images), 3, squeeze=False)
         for row, image, heat, name in zip(axes, self.images, self.heat(), self.classes, strict=True):
@@ -116,7 +116,7 @@ def attribute(
     progress: Progress | None = None,
     **args: Any,
 ) -> Attribution:
-    """Which pixels of an image speak for a class.
+    """Which pixels of an image support a class.
 
     The methods are ``occlusion`` (Zeiler and Fergus 2013), ``grad_cam`` (Selvaraju et al. 2016), ``gradient`` (Simonyan
     et al. 2013), ``input_x_gradient``, ``guided_backprop`` (Springenberg et al. 2014) and ``guided_grad_cam``; with
@@ -153,7 +153,7 @@ def attribute(
         'gradient'
     """
     if method not in METHODS:
-        raise UnknownNameError.of("method", method, METHODS, hint=f"There are {', '.join(METHODS)}.")
+        raise UnknownNameError.of("method", method, METHODS, hint=f"Available: {', '.join(METHODS)}.")
     with opened(model, **args) as network:
         require_classes(network)
         inputs = as_input(network, image)
@@ -181,7 +181,7 @@ def attribute(
 
 
 def _map_layer(network: nn.Module, inputs: Tensor) -> str:
-    """The last default layer that puts out maps of more than one pixel."""
+    """The last default layer whose output maps have more than one pixel."""
     sizes: dict[str, tuple[int, ...]] = {}
     handles = []
     try:
@@ -198,7 +198,7 @@ def _map_layer(network: nn.Module, inputs: Tensor) -> str:
             handle.remove()
     names = [name for name, size in sizes.items() if len(size) == 4 and size[2] * size[3] > 1]
     if not names:
-        raise WeightsError(f"No default layer of {name_of(network)} puts out maps, which Grad-CAM weighs.")
+        raise WeightsError(f"No default layer of {name_of(network)} outputs maps, which Grad-CAM needs.")
     return names[-1]
 
 

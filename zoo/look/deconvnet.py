@@ -1,4 +1,4 @@
-"""Deconvnet: what of an image makes a unit answer, projected back into pixels.
+"""Deconvnet: projects what drives a unit back into pixels.
 
 Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2013, sections 2.1 and 4. All activations
 of a layer but one are set to zero and sent down: through the filters, flipped (a convolution's gradient), into the
@@ -96,12 +96,12 @@ def deconv(
     model: str | nn.Module,
     layer: str | None = None,
     data: str | ImageSet | None = None,
-    split: str = "train",
+    split: str = "test",
     *,
     channels: Sequence[int] | None = None,
     units: int = 9,
     count: int = 9,
-    limit: int | None = None,
+    limit: int | None = 1000,
     batch_size: int = 256,
     progress: Progress | None = None,
     **args: Any,
@@ -155,7 +155,7 @@ def deconv(
                 batch, positions = inputs[part].to(device_of(network)), found.positions.flatten(0, 1)[part]
                 projected.append(project_units(run, batch, layer, each[part], positions)[0])
         fields = {name: getattr(found, name) for name in TopActivations.__dataclass_fields__}
-        fields["caption"] = f"{name_of(network)}, {layer}: projections, and the strongest of {found.data}"
+        fields["caption"] = f"{name_of(network)}, {layer}: projections, and the strongest patches of {found.data}"
         return Projections(**fields, projections=torch.cat(projected).cpu().view(found.inputs.shape))
 
 
@@ -241,15 +241,15 @@ def check_rectifiers(network: nn.Module) -> None:
     if not seen.relus:
         instead = f", but {others}" if others else ""
         raise WeightsError(
-            f"{name_of(network)} computes no ReLU{instead}: a deconvnet has nothing to change.",
+            f"{name_of(network)} has no ReLU{instead}, so a deconvnet would equal the gradient.",
             hint="zoo look attribute shows gradients.",
         )
     if seen.others:
-        log.warning("%s: a deconvnet knows ReLUs; %s passes on its gradient", name_of(network), others)
+        log.warning("%s: a deconvnet only changes ReLUs; %s uses its gradient", name_of(network), others)
 
 
 def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
-    """Warns where maps were made smaller, and by no max pool: the rule for its places has nothing to apply to."""
+    """Warns if maps were made smaller, and by no max pool: the rule for its places has nothing to apply to."""
     if any(isinstance(part, nn.MaxPool2d | nn.AdaptiveMaxPool2d) for part in network.modules()):
         return
     image = blank(network)
@@ -257,8 +257,8 @@ def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
         size = maps_of(run(image), layer).shape[-1]
     if 1 < size < image.shape[-1]:
         log.warning(
-            "%s has strides and no max pool that remembers places: a projection of %s is specks more than structure; "
-            "zoo look patches and maximize say more",
+            "%s has strides but no max pool with positions, so the projection of %s consists of isolated pixels; "
+            "try zoo look patches and zoo look maximize",
             name_of(network),
             layer,
         )

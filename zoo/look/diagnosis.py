@@ -1,4 +1,4 @@
-"""The first layer: what its filters' frequencies say, and which filters are dead."""
+"""The first layer: frequencies of its filters, and dead filters."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ def diagnose(model: str | nn.Module, **args: Any) -> Diagnosis:
         height, width = layer.weight.shape[2:]
         caption = (
             f"{name_of(network)}, first layer: {height}x{width}, stride {layer.stride[0]}; "
-            f"{float(aliased.mean()):.0%} of the energy beyond what the stride keeps"
+            f"{float(aliased.mean()):.0%} of the energy is above the stride's Nyquist frequency"
         )
         return Diagnosis(caption, energy, aliased, layer.weight.double().flatten(1).norm(dim=1), layer.stride)
 

@@ -1,4 +1,4 @@
-"""The first layer: its filters as pictures, beside the nearest Gabor filters, and what their frequencies say."""
+"""The first layer: its filters as images, with the nearest Gabor filters."""
 
 import math
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Filters(Look):
         """
         if self.nearest is None:
             raise SpecError(
-                f"Filters of {_size(self.weight)} say no direction: expected {_SMALLEST}x{_SMALLEST} or more."
+                f"Filters of {_size(self.weight)} have no direction: expected {_SMALLEST}x{_SMALLEST} or more."
             )
         width = math.pi / bins
         index = ((self.nearest.orientation / width + 0.5).floor() % bins).long()
@@ -118,7 +118,7 @@ class Filters(Look):
             both, bins=12, range=(0, 1), label=["the network's", "noise"], weights=[[1 / len(v)] * len(v) for v in both]
         )
         errors.set_ylabel("share of filters", fontsize=7)
-        errors.set_xlabel("what the nearest Gabor filter leaves (norm)", fontsize=7)
+        errors.set_xlabel("residual of the nearest Gabor filter (norm)", fontsize=7)
         errors.legend(fontsize=7, frameon=False)
         for axis in (turned, errors):
             axis.tick_params(labelsize=6)
@@ -161,7 +161,7 @@ def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -
         if min(weight.shape[2:]) < _SMALLEST:
             return Filters(caption, weight, found, share, None, None, scaling)
         noise = torch.randn(min(len(weight), _NOISE), *weight.shape[1:], generator=torch.Generator().manual_seed(0))
-        caption += ", below each the nearest Gabor filter and what it leaves"
+        caption += ", below each the nearest Gabor filter and its residual"
         return Filters(caption, weight, found, share, fit(found), fit(patterns(noise)[0]).error, scaling)
 
 
@@ -175,14 +175,14 @@ def first_layer(model: nn.Module) -> FirstLayer:
             model(blank(model))
     except _Found as found:
         return found.layer
-    raise SpecError(f"{name_of(model)} computes no convolution with learnt filters.")
+    raise SpecError(f"{name_of(model)} has no convolution with learned filters.")
 
 
 def patterns(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Filters N C H W as one grey pattern each, N H W, and the share N of their energy that it holds.
 
     The nearest filter whose channels are all multiples of one pattern: the first singular vector, of the
-    filter's norm where all energy is in it. Its sign is that of the strongest channel.
+    filter's norm if all energy is in it. Its sign is that of the strongest channel.
     """
     matrices = weight.detach().double().cpu().flatten(2)  # N C H W -> N C HW
     colours, strengths, rows = torch.linalg.svd(matrices, full_matrices=False)

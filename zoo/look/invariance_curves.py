@@ -1,4 +1,4 @@
-"""Invariance, measured: how a network's answers and features change as its images are transformed."""
+"""Invariance: how a network's accuracy and features change as its images are transformed."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -152,7 +152,7 @@ def invariance(
     chosen = {name: tuple(values) for name, values in (strengths or STRENGTHS).items()}
     for name in chosen:
         if name not in STRENGTHS:
-            raise UnknownNameError.of("transformation", name, STRENGTHS, hint=f"There are {', '.join(STRENGTHS)}.")
+            raise UnknownNameError.of("transformation", name, STRENGTHS, hint=f"Available: {', '.join(STRENGTHS)}.")
     images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
     n = min(limit, len(images))
     cases = [(name, float(strength)) for name, values in chosen.items() for strength in values]

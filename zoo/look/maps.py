@@ -1,4 +1,4 @@
-"""Feature maps: what a layer makes of an image."""
+"""Feature maps: the outputs of a layer for an image."""
 
 import math
 from collections.abc import Sequence
@@ -167,11 +167,11 @@ def before_and_after(model: str | nn.Module, images: Sequence[Picture], layer: s
         if after.shape != inputs.shape:
             got, expected = (" x ".join(map(str, tensor.shape[1:])) for tensor in (after, inputs))
             raise WeightsError(
-                f"{layer} puts out {got}, not images of {expected}.",
-                hint="Give one image (one --index) to see its maps.",
+                f"{layer} outputs {got}, not images of {expected}.",
+                hint="Pass one image (one --index) to see its maps.",
             )
         return BeforeAfter(
-            f"{name_of(network)}: {len(images)} images, and below each what {layer} makes of it",
+            f"{name_of(network)}: {len(images)} images, and below each the output of {layer}",
             layer,
             as_pixels(network, inputs),
             as_pixels(network, after),

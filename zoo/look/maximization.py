@@ -1,4 +1,4 @@
-"""Activation maximisation: images that a channel, a unit or a class answers to most.
+"""Activation maximisation: images that maximise a channel, a unit or a class.
 
 Gradient ascent on the input: Erhan et al., "Visualizing higher-layer features of a deep network", 2009; on class
 logits with an L2 penalty, Simonyan et al. 2013 (arXiv:1312.6034); with blur, Yosinski et al. 2015 (arXiv:1506.06579);
@@ -140,7 +140,7 @@ def maximize(
     """
     ascent = Ascent(steps, rate, parametrisation, clip, jitter, blur, blur_every, l2, tv, radius)
     if restarts < 1:
-        raise SpecError(f"restarts = {restarts} is not possible: it must be at least 1.")
+        raise SpecError(f"restarts = {restarts} is invalid: expected at least 1.")
     with opened(model, **args) as network, reached(network, layer) as run:
         image = blank(network, size)
         with torch.no_grad():
@@ -217,7 +217,7 @@ def _climb(
             moved = inputs.roll((down, right), (2, 3)) if down or right else inputs.clone()
             gain = values(moved).sum() - ascent.l2 * inputs.square().sum() - ascent.tv * total_variation(inputs)
             if not gain.requires_grad:
-                raise WeightsError(f"No gradient leads from {layer or 'the logits'} back to the image.")
+                raise WeightsError(f"There is no gradient from {layer or 'the logits'} to the image.")
             (gradient,) = torch.autograd.grad(gain, parameters)
             with torch.no_grad():
                 if ascent.radius is not None:

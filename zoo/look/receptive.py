@@ -1,4 +1,4 @@
-"""Receptive fields: which pixels a unit can see, found by following every operation of one forward pass.
+"""Receptive fields: the pixels that a unit can see, found by tracing the operations of one forward pass.
 
 Beside each tensor goes its reach: for every element the first and last row and column of the image that it depends on.
 Operations that move elements move their reach with them; those that combine elements take the union. So strides,
@@ -38,7 +38,7 @@ class Geometry(NamedTuple):
 class ReceptiveField:
     """``boxes`` int64 C h w 4 of the units of ``layer``: top, left, bottom and right (outside), within the image.
 
-    The smallest rectangles that hold what a unit depends on; zeros where it depends on nothing. ``coarse`` names
+    The smallest rectangles that hold what a unit depends on; zeros if it depends on nothing. ``coarse`` names
     operations that were taken to look everywhere: usually because they do, as attention and sampling grids.
     """
 
@@ -52,7 +52,7 @@ class ReceptiveField:
         return top, left, bottom, right
 
     def rows(self, channel: int) -> Geometry | None:
-        """Down a column of units; None where the image is too small to show it: look at a larger one."""
+        """Down a column of units; None if the image is too small to show it: look at a larger one."""
         middle = self.boxes[channel, :, self.boxes.shape[2] // 2]
         return _geometry(middle[:, 0].tolist(), middle[:, 2].tolist())
 

@@ -1,4 +1,4 @@
-"""Representations: what whitening does to images, and how alike two networks' layers are."""
+"""Representations: whitening of images, and the similarity of two networks' layers."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -79,7 +79,7 @@ class Whitened(Look):
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 2.2)).flat
         axes = above.subplots(3, count, squeeze=False)
         for row, (title, images) in enumerate(
-            (("image", self.images), ("less the mean", self.centred), ("whitened", self.white))
+            (("image", self.images), ("mean subtracted", self.centred), ("whitened", self.white))
         ):
             for axis, image in zip(axes[row], images, strict=True):
                 show(axis, image if row == 0 else 0.5 + 0.5 * image / image.abs().max().clamp_min(1e-12))
@@ -137,7 +137,7 @@ def representations(
     images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
     n = min(limit, len(images))
     if n < 4:
-        raise DataError(f"CKA of {n} images says nothing: it takes four at least.")
+        raise DataError(f"CKA of {n} images is meaningless: expected at least four.")
     names, tables = [], []
     for position, model in enumerate((first, second)):
         with opened(model, device=device) as network:
@@ -156,7 +156,7 @@ def representations(
 
 
 def whitening(
-    data: str | Path | ImageSet, split: str = "train", *, eps: float = 1e-3, limit: int = 5000, shown: int = 8
+    data: str | Path | ImageSet, split: str = "test", *, eps: float = 1e-3, limit: int = 1000, shown: int = 8
 ) -> Whitened:
     """Images before and after their mean is subtracted, and after ZCA whitening.
 
@@ -181,7 +181,7 @@ def whitening(
     """
     images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
     if images.pixels is None:
-        raise DataError(f"{images.name} has images of several sizes: whitening is fitted to one.")
+        raise DataError(f"{images.name} has images of several sizes, but whitening needs one size.")
     pixels = images.pixels[:limit].float() / 255
     zca = ZCA.fit(pixels, eps)
     white = zca(pixels)
@@ -238,7 +238,7 @@ def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], 
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """As a shell's patterns, a star within one part of the name: ``layer*`` is no ``layer1.0``."""
+    """Like shell patterns, with a star within one part of the name: ``layer*`` does not match ``layer1.0``."""
     return name.count(".") == pattern.count(".") and fnmatchcase(name, pattern)
 
 

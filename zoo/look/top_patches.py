@@ -1,4 +1,4 @@
-"""The images that drive a channel most, and what of them its units see."""
+"""The images that drive a channel most, and the patches that its units see."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -82,12 +82,12 @@ def patches(
     model: str | nn.Module,
     layer: str | None = None,
     data: str | ImageSet | None = None,
-    split: str = "train",
+    split: str = "test",
     *,
     channels: Sequence[int] | None = None,
     units: int = 9,
     count: int = 9,
-    limit: int | None = None,
+    limit: int | None = 1000,
     batch_size: int = 256,
     progress: Progress | None = None,
     **args: Any,
@@ -154,7 +154,7 @@ def patches(
         first = f" (first {len(numbered):,})" if len(numbered) < len(images) else ""
         where = f"{images.name}/{images.split}{first}"
         return TopActivations(
-            f"{name_of(network)}, {layer}: the strongest of {where}",
+            f"{name_of(network)}, {layer}: the strongest patches of {where}",
             layer,
             where,
             tuple(chosen),

@@ -1,4 +1,4 @@
-"""What is published of one trained network: every file, made from the weights and from what was measured."""
+"""The files of a release, made from the weights and measurements."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ MEASURED = "measured by zoo evaluate"
 
 
 class Release(msgspec.Struct, frozen=True):
-    """``weights`` is the local file; ``files`` the small ones beside it; ``notes`` what was left out, and why."""
+    """``weights`` is the local file; ``files`` are small files beside it; ``notes`` explain what is missing."""
 
     entry: Weights
     weights: Path
@@ -55,7 +55,7 @@ def prepare(
     """
     parsed = names.parse(name)
     if not parsed.tag:
-        raise SpecError(f"{name!r} has no tag: weights are published as arch.tag.", hint=f"Say --as {name}.TAG")
+        raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
     found = registry.current().find(str(parsed._replace(tag="")))
     given = read(source, found.model)
     weights = folder / WEIGHTS
@@ -70,7 +70,9 @@ def prepare(
     try:
         taken = probe.take(module, info.preprocess)
     except ValueError:
-        raise ProbeError(f"{given.file}: the network's outputs are not all numbers: nothing to publish.") from None
+        raise ProbeError(
+            f"{given.file}: the network's outputs contain NaN or infinity; nothing was published."
+        ) from None
     entry = Weights(
         file=file,
         arch=found.model.name,
@@ -91,7 +93,7 @@ def prepare(
         scores=scores,
         probe=taken,
     )
-    manifest.parse(manifest.render(entry), f"{given.file}, as it describes itself")  # or whoever reads it would fail
+    manifest.parse(manifest.render(entry), f"{given.file}, according to its metadata")  # or whoever reads it would fail
     files, notes = _beside(entry, module, found, given) if with_card else ({}, [])
     return Release(entry, weights, files, notes)
 
@@ -103,12 +105,12 @@ def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[s
     kind = getattr(torch, dtype)
     stored = {key: value.to(kind) if _is_large(value) else value for key, value in tensors.items()}
     if lost := loading.not_finite(stored):
-        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Leave --dtype out.")
+        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Remove --dtype.")
     return stored
 
 
 def _is_large(tensor: Tensor) -> bool:
-    """Filters and matrices; biases and statistics are few and keep their bits (decision 0009)."""
+    """Whether it is a filter or matrix; biases and statistics are small and stay float32 (decision 0009)."""
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
@@ -128,14 +130,14 @@ def _score(name: str, dataset: str, report: Report) -> Score:
 
 
 def _epochs(given: Source, model: Model) -> int | None:
-    """How long a run trained; None without a run, and for a fit in closed form, whose recipe says 1."""
+    """The epochs of a run; None without a run, and for a closed-form fit, whose recipe has 1."""
     epochs = given.run.recipe.get("epochs") if given.run else None
     is_training = isinstance(epochs, int) and (epochs > 1 or model.train == "zoo.training:train")
     return epochs if is_training else None
 
 
 def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
-    """As stated; of the code, else what its distribution says; of the data, what the plugin that brings them does."""
+    """The stated licence; by default, that of the code is its distribution's, that of the data its plugin's."""
     from importlib.metadata import PackageNotFoundError, metadata
 
     code = data = "unknown"
@@ -154,7 +156,7 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
     files, notes = {}, []
     config = timm_form.describe(module, found.model, entry, entry.preprocess or found.model.preprocess)
     if isinstance(config, str):
-        notes.append(f"config.json is left out: {config}.")
+        notes.append(f"config.json was not written: {config}.")
     else:
         files["config.json"] = _json(config | timm_form.class_names(given.about))
     if given.run is not None:
@@ -162,7 +164,7 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
     if given.log is not None:
         files["log.jsonl"] = given.log
     if not entry.scores:
-        notes.append("No score: nothing was measured. --evaluate DATA measures one.")
+        notes.append("No score. Measure one with --evaluate DATA.")
     here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry
     files["weights.toml"] = manifest.render(here).encode()
     text = card.render(entry, found.model, given.run, [*files, WEIGHTS], notes, _base_model(given.run))
@@ -170,7 +172,7 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
 
 
 def _base_model(run: Run | None) -> str:
-    """The Hugging Face repository of the weights that the training started from, "" where there is none."""
+    """The Hugging Face repository of the weights that the training started from, "" if there is none."""
     start = run.init if run else {}
     try:
         entry = registry.current().find(start.get("weights", "")).weights

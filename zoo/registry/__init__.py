@@ -1,4 +1,4 @@
-"""Entry points to plugins to models: what is installed, under which names."""
+"""The installed plugins and their models."""
 
 from zoo.registry.entry_points import GROUP
 from zoo.registry.plugin_row import DISTRIBUTION, PluginRow, hook, require, resource

@@ -1,4 +1,4 @@
-"""What there is to create: answered without torch."""
+"""What can be created, listed without torch."""
 
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from zoo.spec import Model
 
 
 class Selected(NamedTuple):
-    """A line of the list: a model, or ``weights`` of it."""
+    """A row of the list: a model, or ``weights`` of it."""
 
     name: str
     entry: Listed
@@ -67,7 +67,7 @@ def select(
     max_params: int | None,
     pretrained: bool,
 ) -> list[Selected]:
-    """As :func:`list_models`, with what stands behind each name."""
+    """Like :func:`list_models`, with the values behind each name."""
     tagged = pretrained or dataset is not None or license is not None or "." in pattern
     lines: list[Selected] = []
     registered = registry.current()
@@ -87,7 +87,7 @@ def select(
             and (dataset is None or dataset in trained_on(weights))
             and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
         ]
-    # A pattern without a tag is about models, also where their weights are what is listed.
+    # A pattern without a tag is about models, also if their weights are what is listed.
     names_models = "." not in pattern
     return [
         line
@@ -97,12 +97,12 @@ def select(
 
 
 def params_of(model: Model, weights: Weights | None = None) -> int:
-    """How many learnable elements the network has that ``weights`` make of ``model``; 0 if not stated."""
+    """The number of learnable elements of the network of ``model`` with ``weights``; 0 if unknown."""
     return model.params if weights is None or weights.params is None else weights.params
 
 
 def macs_of(model: Model, weights: Weights | None = None) -> int:
-    """Its multiply-adds for one image; 0 if not stated, also for weights that take input of another size."""
+    """The multiply-adds for one image; 0 if unknown, also for weights with another input size."""
     if weights is None or weights.macs is not None:
         return model.macs if weights is None else weights.macs or 0
     is_same = weights.preprocess is None or weights.preprocess.input_size == model.preprocess.input_size
@@ -115,13 +115,13 @@ def _addresses(pattern: str, plugin: str) -> bool:
 
 
 def left_out(pattern: str, family: str | None) -> list[str]:
-    """The collections that :func:`list_models` does not look into. Nothing is read of them."""
+    """The collections that :func:`list_models` does not include. They are not read."""
     rows = registry.current().collections
     return [row.name for row in rows if family is None and not _addresses(pattern, row.name)]
 
 
 def trained_on(weights: Weights) -> set[str]:
-    """The data sets that weights are about: that of their classes and those they are scored on."""
+    """The data sets of weights: that of their classes and those of their scores."""
     return {weights.classes} | {key.partition("/")[0] for key in weights.scores}
 
 

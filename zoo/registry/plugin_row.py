@@ -1,4 +1,4 @@
-"""One entry point and the state of its plugin; the hooks and resources that a plugin names."""
+"""A plugin with its state, and the hooks and resources that it names."""
 
 import contextlib
 import importlib
@@ -46,7 +46,7 @@ class PluginRow:
 
     @classmethod
     def of_value(cls, plugin: Plugin) -> "PluginRow":
-        """The row of a plugin that no distribution declares: :func:`zoo.register` added it."""
+        """The row of a plugin added by :func:`zoo.register`."""
         row = cls(importlib.metadata.EntryPoint(plugin.name, "__main__", ""), None, is_builtin=False)
         row.plugin = plugin
         return row
@@ -55,14 +55,14 @@ class PluginRow:
         self.status, self.reason, self.error, self.plugin = status, reason, error, None
 
     def resolve(self) -> None:
-        """Imports the plugin; whatever goes wrong there becomes the reason."""
+        """Imports the plugin; an error becomes the row's reason."""
         had_torch = "torch" in sys.modules
         try:
             value = self._import()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"while plugin {self.name!r} ({self._entry_point.value}, of {self.distribution}) was imported; "
-                f"ZOO_DISABLE_PLUGINS={self.name} leaves it out"
+                f"ZOO_DISABLE_PLUGINS={self.name} disables it"
             ) from None
         except BaseException as error:  # sys.exit at import is a BaseException too
             from zoo.registry import import_failure
@@ -78,11 +78,11 @@ class PluginRow:
         if value.api > API:
             return self._set_aside(value.api)
         if value.name != self.name:
-            return self.refuse("broken", f"its entry point is called {self.name!r}, the plugin {value.name!r}")
+            return self.refuse("broken", f"its entry point is named {self.name!r}, the plugin {value.name!r}")
         self.plugin = value
         if not had_torch and "torch" in sys.modules:
             self.status = "slow"
-            self.reason = f"importing {self._entry_point.module} imports torch, which every command waits for"
+            self.reason = f"importing {self._entry_point.module} imports torch, which slows down every command"
         return None
 
     def _import(self) -> Any:
@@ -93,12 +93,12 @@ class PluginRow:
 
             identity = self._identity()
             if failure := import_guard.failure(self.name, identity):
-                raise PluginError(f"{failure}; zoo plugins {self.name} tries it again")
+                raise PluginError(f"{failure}; zoo plugins {self.name} tries again")
             with import_guard.watched(self.name, identity):
                 return self._entry_point.load()
 
     def _identity(self) -> str:
-        """The code that an import would run, as far as that can be said without running it."""
+        """The code that an import would run, as far as it can be determined without running it."""
         target = self._entry_point.value
         package = re.split("[.:]", target)[0]
         try:
@@ -133,7 +133,7 @@ class PluginRow:
 
     @property
     def packages(self) -> set[str]:
-        """The top-level packages that hold the plugin's code and its weights' manifests."""
+        """The top-level packages with the plugin's code and manifests."""
         addresses = [self._entry_point.value, *self.plugin.weights] if self.plugin else []
         return {re.split("[.:]", address)[0] for address in addresses}
 
@@ -148,7 +148,7 @@ class PluginRow:
     def weights(self) -> dict[str, tuple[Weights, ...]]:
         """The plugin's weights by architecture, its manifests' first; raises :class:`ManifestError`.
 
-        What a manifest says of weights of a collection replaces what the collection says.
+        A manifest entry for weights of a collection replaces the collection's own.
         """
         if self.plugin is None:
             return {}
@@ -159,7 +159,7 @@ class PluginRow:
                 if entry.arch not in found:
                     raise ManifestError(f"{file}: [{entry.name}]: plugin {self.name!r} has no model {entry.arch!r}")
                 if entry.tag in found[entry.arch]:
-                    raise ManifestError(f"{file}: [{entry.name}] is given twice")
+                    raise ManifestError(f"{file}: [{entry.name}] is defined twice")
                 found[entry.arch][entry.tag] = entry
         for entry in self._collected[1] if self.is_collection else ():
             found[entry.arch].setdefault(entry.tag, entry)
@@ -167,7 +167,7 @@ class PluginRow:
 
     @cached_property
     def _collected(self) -> tuple[dict[str, Model], tuple[Weights, ...]]:
-        """What the plugin's collection holds; where that cannot be had, the plugin is ``broken``."""
+        """The contents of the plugin's collection; if they cannot be read, the plugin is ``broken``."""
         assert self.plugin is not None
         target = self.plugin.collection
         try:
@@ -177,7 +177,7 @@ class PluginRow:
             strange = [name for name in models if not name.startswith(f"{self.name}/")]
             strange += [entry.name for entry in weights if entry.arch not in models]
             if strange:
-                raise ValueError(f"{strange[0]!r} is none of {self.name}/...")
+                raise ValueError(f"{strange[0]!r} does not begin with {self.name}/")
         except Exception as error:  # a plugin's code may raise anything
             reason = f"its collection {target} raised {type(error).__name__}: {error}"
             self.refuse("broken", reason)
@@ -186,7 +186,7 @@ class PluginRow:
 
 
 def name_of(distribution: importlib.metadata.Distribution) -> str:
-    """What pip calls it; by its folder's name where its metadata cannot be read."""
+    """The distribution's name, or its folder's name if its metadata cannot be read."""
     try:
         name = distribution.metadata["Name"]
     except Exception:  # missing or not UTF-8: the standard library raises what it runs into
@@ -203,7 +203,7 @@ def version_of(distribution: importlib.metadata.Distribution) -> str:
 
 
 def folder_of(distribution: importlib.metadata.Distribution | None) -> str:
-    """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: no public name says where a distribution lies."""
+    """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: there is no public API for a distribution's path."""
     return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
 
 

@@ -1,4 +1,4 @@
-"""The registry of this process: what is installed, and what this process registers besides."""
+"""The registry of this process: what is installed, and what this process registers as well."""
 
 import os
 from contextlib import ExitStack
@@ -110,7 +110,7 @@ def unregister(name: str) -> None:
 def _local_weights() -> dict[str, tuple[Described, ...]]:
     """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
 
-    Their files lie in that directory, or else where the entry says. They add names and never replace any:
+    Their files are in that directory, or else at the entry's hub. They add names and never replace any:
     a mirror is not trusted to say what a known name means. Of two directories the first decides.
     """
     found: dict[str, dict[str, Described]] = {}
@@ -128,7 +128,7 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
                     entry = msgspec.structs.replace(entry, hub=address)
                 first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
                 if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
-                    _warn("%s: %s is ignored, %s describes other bytes first", address, entry.name, first.folder)
+                    _warn("%s: %s is ignored, %s defines other bytes first", address, entry.name, first.folder)
     return {arch: tuple(tags.values()) for arch, tags in found.items()}
 
 

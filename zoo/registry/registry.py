@@ -1,4 +1,4 @@
-"""Entry points to plugins to models.
+"""Names to plugins and models.
 
 A plugin that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two
 models with one name never depend on the order of installation: the built-in distribution owns short
@@ -20,7 +20,7 @@ from zoo.spec import Model, Plugin
 
 
 class Found(NamedTuple):
-    """What a name stands for; ``weights`` is None where the name has no tag."""
+    """The result of looking up a name; ``weights`` is None if the name has no tag."""
 
     row: PluginRow
     plugin: Plugin
@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A model as the list shows it: under its short name, or ``plugin/arch`` where that is taken."""
+    """A model in a listing: with its short name, or ``plugin/arch`` if that is taken."""
 
     name: str
     row: PluginRow
@@ -38,7 +38,7 @@ class Listed(NamedTuple):
 
 
 class Described(NamedTuple):
-    """Weights, and the directory of ``ZOO_HUB`` whose manifest says what they are."""
+    """Weights, and the directory of ``ZOO_HUB`` whose manifest defines them."""
 
     folder: str
     weights: Weights
@@ -60,9 +60,9 @@ class Registry:
         return tuple(row for row in self.plugins if row.is_collection)
 
     def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
-        """Every usable model, sorted naturally; of collections, those of the given ones.
+        """Every usable model in natural order, and those of the given collections.
 
-        A plugin with a bad manifest or collection turns ``broken`` here.
+        A plugin with an invalid manifest or collection becomes ``broken``.
         """
         listed = []
         for row in collections:
@@ -75,10 +75,10 @@ class Registry:
         return sorted(listed, key=lambda entry: names.natural(entry.name))
 
     def find(self, text: str, *, distribution: str = "") -> Found:
-        """What ``text`` stands for; ``distribution`` is the one that a file or an entry says has it.
+        """The model and weights of the name ``text``; ``distribution`` is the one that a file or an entry names.
 
-        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` where
-        several third parties claim a short name.
+        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` if several third parties
+        use a short name.
         """
         try:
             name = names.parse(text)
@@ -90,24 +90,26 @@ class Registry:
         except UnknownNameError as error:
             local = (one.weights.distribution for one in self._local.get(name.arch, ()))
             if of := distribution or next(filter(None, local), ""):
-                error.hint = f"It is said to be of the distribution {of!r}. If you trust that: pip install {of}"
+                error.hint = (
+                    f"It needs the distribution {of!r}, according to its manifest. If you trust that: pip install {of}"
+                )
             raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
         return self.tagged(found, name.tag) if name.tag else found
 
     def tagged(self, found: Found, tag: str) -> Found:
-        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the tags there are."""
+        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags."""
         arch = found.model.name
         tags = {weights.tag: weights for weights in self.weights_of(found.row, found.model)}
         if tag not in tags:
             known = [f"{arch}.{other}" for other in tags]
-            hint = f"It has {', '.join(known)}." if known else f"No weights are known for {arch}."
+            hint = f"Tags: {', '.join(known)}." if known else f"There are no weights for {arch}."
             raise UnknownNameError.of("weights", f"{arch}.{tag}", known, hint=hint)
         return found._replace(weights=tags[tag])
 
     def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
-        """The model's weights, those of the plugin's manifests first; the first is its default."""
+        """The model's weights, first those of the plugin's manifests; the first is its default."""
         try:
             own = row.weights.get(model.name, ())
         except ManifestError as error:
@@ -119,11 +121,11 @@ class Registry:
         return own + tuple(weights for weights in extra if weights.tag not in taken)
 
     def folder_of(self, weights: Weights) -> str:
-        """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty where a plugin's does."""
+        """The directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
 
     def distribution_of(self, model: Model) -> str:
-        """What to install for ``model``; empty for a built-in one."""
+        """The distribution to install for ``model``; empty for a built-in one."""
         owners = (row for row, own in self._owners.get(model.name, ()) if own == model and not row.is_builtin)
         return next((row.distribution for row in owners), "")
 
@@ -152,7 +154,7 @@ class Registry:
             raise self._unknown(name.arch)
         if len(owners) > 1 and not owners[0][0].is_builtin:
             candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
-            raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Say {candidates}.")
+            raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Use {candidates}.")
         return owners[0]
 
     def _unknown(self, arch: str) -> UnknownNameError:
@@ -168,7 +170,7 @@ class Registry:
             error.hint = f"Plugin {own[0].name!r} is {own[0].status}: {own[0].reason}. zoo plugins shows all."
         elif unusable:
             said = ", ".join(f"{row.name} ({row.status})" for row in unusable)
-            error.hint += f" Plugins that cannot be used may have it: {said}; zoo plugins says why."
+            error.hint += f" It may be part of a plugin that cannot be used: {said}; zoo plugins says why."
         return error
 
     def _guess(self, text: str) -> None:

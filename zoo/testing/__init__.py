@@ -1,4 +1,4 @@
-"""The conformance kit: what every plugin promises, checked. Needs pytest.
+"""The conformance kit: checks of every plugin. Needs pytest.
 
 ::
 

@@ -1,4 +1,4 @@
-"""All checks of a plugin, and the decorator that makes tests of them."""
+"""All checks of a plugin, and the decorator that turns them into tests."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ COSTLY: tuple[Callable[[Subject], None], ...] = (
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one model, weights entry or plugin; calling it raises where it is broken."""
+    """One promise of one model, weights entry or plugin; calling it raises if it is broken."""
 
     name: str
     is_slow: bool

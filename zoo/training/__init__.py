@@ -1,4 +1,4 @@
-"""Training: recipes, the default way to carry them out, and what it leaves on the disk.
+"""Training: recipes, the default training hook, and run directories.
 
 Names are bound on first use, so that torch-free code can read ``zoo.training.recipe`` at no cost.
 """

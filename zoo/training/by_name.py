@@ -1,4 +1,4 @@
-"""A model's own train hook, run by name."""
+"""Training by name, by the model's own hook."""
 
 import logging
 import shlex
@@ -43,7 +43,7 @@ def train(
     device: "str | torch.device | None" = None,
     **run_options: Any,
 ) -> "Network":
-    """Trains an architecture, or goes on training, and writes a run's directory.
+    """Trains an architecture, or resumes training, and writes a run's directory.
 
     ``output`` then holds the trained network, ``model.safetensors``, with the record of the run.
 
@@ -56,7 +56,7 @@ def train(
         recipe: A recipe of the family. By default its first for this model and data.
         settings: Fields of the recipe to change, such as ``{"epochs": 5, "augment.flip": False}``.
         output: The run's directory.
-        resume: Whether to go on with the run in ``output``. Other arguments must then be what the run was started with,
+        resume: Whether to resume the run in ``output``. Other arguments must then be what the run was started with,
             or be left out; ``settings["epochs"]`` may change.
         device: Where to train. By default a GPU if there is one.
         run_options: Passed to :class:`zoo.training.Run`.
@@ -96,12 +96,12 @@ def train(
     found = registry.current().find(name)
     if found.weights is not None:
         raise WeightsError(
-            f"Training {name} would start from new weights, not from these.",
-            hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
+            f"Training {name} would start from random weights, not from these.",
+            hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {found.model.name}.",
         )
     if undeclared := arguments.undeclared(found.model, args or {}):
         log.warning(
-            "%s: a file of its weights cannot set %s: give it again (--arg) whenever you load the trained network",
+            "%s: a weights file cannot set %s: pass it again (--arg) whenever you load the trained network",
             name,
             ", ".join(undeclared),
         )
@@ -129,7 +129,7 @@ def training_images(data: str | Path) -> "ImageSet | ImageStream":
 
 
 def validation_images(data: str | Path) -> "ImageSet | None":
-    """The images that ``data`` itself holds out to choose by: its validation split, never its test split."""
+    """The validation split of ``data``, never its test split."""
     from zoo import data as datasets
 
     known = datasets.splits(data)
@@ -140,7 +140,7 @@ def validation_images(data: str | Path) -> "ImageSet | None":
 def _own_recipe(
     model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
 ) -> dict[str, Any] | None:
-    """The recipe for images of one's own, if nobody knows them by name and ``model`` is trained as most are."""
+    """The recipe for the user's own images, if ``model`` uses the default training hook."""
     from zoo.data.sizes import training_images as known
     from zoo.training.choice import for_own_images
 
@@ -166,7 +166,7 @@ def carry_out(
     source: "Source | None" = None,
     device: "torch.device | str | None" = None,
 ) -> "Network":
-    """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
+    """Trains a new network of ``model``, or that of ``source``, and saves it in the directory of ``run``."""
     images = data.train
     import torch
 
@@ -194,9 +194,9 @@ def carry_out(
 
 
 def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
-    """Writes the trained network with all that is needed to use it and to train it again.
+    """Writes the trained network with everything needed to use it and to train it again.
 
-    Its record is ``record``, save where the hook wrote something else into the run's configuration.
+    Its record is ``record``, except for values that the hook wrote into the run's configuration.
     """
     import json
 
@@ -226,7 +226,7 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
 
 
 def command_line() -> str:
-    """The command line that this process was started with, as far as it is Zoo's."""
+    """The command line of this process, if it is Zoo's."""
     program = Path(sys.argv[0])
     is_zoo = program.name == "zoo" or program.parts[-2:] == ("zoo", "__main__.py")
     return shlex.join(["zoo", *sys.argv[1:]]) if is_zoo else ""

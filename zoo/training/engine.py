@@ -16,12 +16,12 @@ from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.system import distributed
 from zoo.training import checkpoint, groups, norms, schedule
-from zoo.training.averages import Average, SlowWeights
+from zoo.training.averages import EMA, LookaheadWeights
 from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
 from zoo.training.loss import CrossEntropy
 from zoo.training.meter import Meter
-from zoo.training.micro_batches import Lessons
+from zoo.training.micro_batches import MicroBatches
 from zoo.training.portion import Portion
 from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
@@ -61,33 +61,33 @@ class Engine:
         self.on_epoch = on_epoch
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
         portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
-        self.lessons = Lessons(model, recipe, preprocess, portion)
+        self.micro_batches = MicroBatches(model, recipe, preprocess, portion)
         self.frozen = groups.freeze(model, recipe.freeze)
         self.optimizer = schedule.optimizer(model, recipe, (parameter_groups or groups.by_layer)(model, recipe))
         self.schedule = schedule.schedule(self.optimizer, recipe, self.batches.steps)
-        self.average = Average(model, recipe.ema) if recipe.ema else None
+        self.ema = EMA(model, recipe.ema) if recipe.ema else None
         updates = recipe.epochs * self.batches.steps
-        self.slow = SlowWeights(model, recipe.lookahead, updates) if recipe.lookahead else None
-        averages = {"ema": self.average, "slow": self.slow}
+        self.lookahead = LookaheadWeights(model, recipe.lookahead, updates) if recipe.lookahead else None
+        averages = {"ema": self.ema, "slow": self.lookahead}
         self.modules = {"model": model, **{name: kept.module for name, kept in averages.items() if kept}}
         self.network = self.processes.wrap(self.model)
         self.statistics = norms.running_statistics(model)
         self.meter = Meter(self.processes)
         self.epoch = self.step = 0
         self.best: dict[str, float] = {}
-        """Epoch and scores of the network that is the best so far, where that is the one to keep."""
+        """Epoch and scores of the network that is the best so far, if that is the one to keep."""
         self.settle_every = 1 if device.type == "cpu" else 20
 
     def resume(self) -> None:
-        """Puts everything where the run's checkpoint left it; at the beginning where there is none."""
+        """Restores everything from the run's checkpoint; starts at the beginning if there is none."""
         if self.run.resume and self.run.checkpoint.exists():
             position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer, self.batches.steps)
             self.epoch, self.step, self.best = position.epoch, position.step, dict(position.best)
             self.meter = Meter(self.processes, **msgspec.structs.asdict(position.meter))
             if self.run.former_epochs is not None and self.processes.is_first:
                 log.warning(
-                    "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "
-                    "of that length, %.3g next",
+                    "Extending the run after epoch %d: %d epochs instead of %d, with the learning rate of the longer "
+                    "schedule, %.3g next",
                     self.epoch,
                     self.recipe.epochs,
                     self.run.former_epochs,
@@ -95,9 +95,9 @@ class Engine:
                 )
         if not self.processes.agree(self.epoch, self.step):
             raise TrainingError(
-                f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "
+                f"The processes read different checkpoints in {self.run.directory}: number {self.processes.rank} "
                 f"that of {self.epoch} epochs and {self.step} steps.",
-                hint="Put the run's directory where all machines see the same files.",
+                hint="Put the run directory on a file system that all machines share.",
             )
         self.run.rewind(self.epoch)
 
@@ -130,13 +130,13 @@ class Engine:
             return
         if self.best:
             self.model.load_state_dict(safetensors_file.read(self.run.best))
-            said = f"The network of epoch {self.best['epoch']:g} is kept: validation {self.best['top1']:.2f}%"
+            said = f"The network of epoch {self.best['epoch']:g} is saved: validation {self.best['top1']:.2f}%"
             self.run.display.announce(said)
-        elif self.average is not None:
-            self.model.load_state_dict(self.average.module.state_dict())
+        elif self.ema is not None:
+            self.model.load_state_dict(self.ema.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """One update of the weights, computed in the recipe's number of pieces, attacked where it says so."""
+        """One update of the weights, computed in the recipe's number of pieces, attacked if it says so."""
         number = self.epoch * self.batches.steps + self.step
         others = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
         torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *others))
@@ -144,18 +144,18 @@ class Engine:
         images = images.contiguous(memory_format=self.layout)
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for lesson in self.lessons.of(images, labels, number):
-            with nullcontext() if lesson.is_last else self.processes.hold_back(self.network):
-                part, right = self.learn(lesson.images, lesson.labels, lesson.weight)
+        for micro_batch in self.micro_batches.of(images, labels, number):
+            with nullcontext() if micro_batch.is_last else self.processes.no_sync(self.network):
+                part, right = self.forward_backward(micro_batch.images, micro_batch.labels, micro_batch.weight)
             loss += part
-            if lesson.is_counted:
+            if micro_batch.is_counted:
                 correct += right
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.processes.average(self.statistics)
-        for kept in (self.slow, self.average):
+        for kept in (self.lookahead, self.ema):
             if kept is not None:
                 kept.update(number)
         self.meter.add(self.step, lr, self.batches.size, loss, correct)
@@ -170,7 +170,7 @@ class Engine:
         """Whether now is the time to look at numbers of the device and to hear the other processes."""
         return self.step % self.settle_every == 0 or self.step == self.batches.steps
 
-    def learn(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def forward_backward(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """Adds the gradient of ``share`` times the mean loss; returns that loss and the count of right answers.
 
         Several processes take the mean of their gradients, where the batch's is the sum of its shares'.
@@ -199,7 +199,7 @@ class Engine:
             "seconds": meter.seconds,
         }
         if self.data.validation is not None:
-            network = self.average.module if self.average is not None else self.model
+            network = self.ema.module if self.ema is not None else self.model
             report = evaluate(
                 network,
                 self.data.validation,

@@ -1,4 +1,4 @@
-"""Trained weights that hold the record of their training."""
+"""Finds weights with their run record."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _MAX_HEADER = 25_000_000
 
 
 class Original(NamedTuple):
-    """Their file, what it says of itself, and their manifest's entry where they have one."""
+    """Their file, its metadata, and their manifest entry if there is one."""
 
     name: str
     model: Model
@@ -29,9 +29,9 @@ class Original(NamedTuple):
 
 
 def find(name: str | Path) -> Original:
-    """The weights ``name`` that hold the record of their training; a model's name means its default ones.
+    """The weights ``name`` with their run record; a model's name means its default ones.
 
-    Raises :class:`TrainingError` where they hold none, without fetching them where they claim none.
+    Raises :class:`TrainingError` if they have none, without fetching them if their entry shows that.
     """
     from zoo.loading import safetensors_file
 
@@ -39,8 +39,8 @@ def find(name: str | Path) -> Original:
         file = path / "model.safetensors" if path.is_dir() else path
         if not file.exists():
             raise TrainingError(
-                f"{path} holds no finished run: model.safetensors is missing.",
-                hint=f"zoo train ... --resume -o {path} finishes one.",
+                f"{path} is not a finished run: model.safetensors is missing.",
+                hint=f"zoo train ... --resume -o {path} finishes it.",
             )
         about = safetensors_file.metadata(file)
         _check_has_record(str(name), about)
@@ -57,7 +57,7 @@ def find(name: str | Path) -> Original:
 
 
 def training_of(weights: Weights) -> dict[str, str]:
-    """What the file of ``weights`` says of its training, for people, if it is at hand. Imports no torch."""
+    """A readable summary of the training of ``weights``, if their file is cached. Does not import torch."""
     try:
         file = cache.find(weights)
         kind, _, package = weights.hub.partition(":")
@@ -81,7 +81,7 @@ def training_of(weights: Weights) -> dict[str, str]:
 
 
 def _parts(stream: Any, count: int) -> Iterator[bytes]:
-    """The next ``count`` bytes of ``stream``, which may give fewer at a time, or have fewer."""
+    """The next ``count`` bytes of ``stream``, which may return fewer at a time or end earlier."""
     while count and (part := stream.read(min(count, 1 << 20))):
         yield part
         count -= len(part)
@@ -113,8 +113,8 @@ def _no_record(name: str) -> TrainingError:
         if weights.origin.startswith(by_name.TRAINED)
     ]
     return TrainingError(
-        f"{name} holds no record of its training: it was not trained by zoo train.",
-        hint=f"These can be reproduced: {', '.join(own)}." if own else "Files that zoo train writes hold one.",
+        f"{name} has no run record, because it was not trained by zoo train.",
+        hint=f"These can be reproduced: {', '.join(own)}." if own else "Files written by zoo train have one.",
     )
 
 

@@ -127,7 +127,7 @@ def _describe(
 
 
 def _score(model: Any, features: Tensor, labels: Tensor, device: torch.device) -> dict[str, float]:
-    """What the log's one row says about the training images; ``loss`` is the logits' cross-entropy, as in scoring."""
+    """The training images' part of the log's only row; ``loss`` is the logits' cross-entropy, as in scoring."""
     with torch.inference_mode():
         logits = torch.cat([model.forward_head(part.to(device)).cpu() for part in torch.split(features, 1024)])
     return {

@@ -1,4 +1,4 @@
-"""The default train hook."""
+"""The default training hook."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -82,7 +82,7 @@ def train(
             stack.enter_context(torch.random.fork_rng(devices=cuda))
             interruption = stack.enter_context(Interruption(is_patient=group.count > 1))
             if recipe.sync_norm and group.count > 1:
-                stack.enter_context(norms.over_all(model, group))
+                stack.enter_context(norms.sync_batch_norm(model, group))
             engine.resume()
             engine.train(interruption)
     finally:

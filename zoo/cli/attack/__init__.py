@@ -1,19 +1,23 @@
-"""``zoo attack``: images that fool a network, and how its accuracy falls under attack."""
+"""``zoo attack``: images that fool a network, and its accuracy under attack."""
 
 import click
 
 from zoo.cli.group import Commands
 
-_HOMES = {
-    "image": "zoo.cli.attack.images:image",
-    "curve": "zoo.cli.attack.images:curve",
-    "patch": "zoo.cli.attack.patch:patch",
+_SECTIONS = {
+    "Commands:": {
+        "image": "zoo.cli.attack.images:image",
+        "curve": "zoo.cli.attack.images:curve",
+        "patch": "zoo.cli.attack.patch:patch",
+    }
 }
 
 
-@click.group(cls=Commands, homes=_HOMES)
+@click.group(
+    cls=Commands, sections=_SECTIONS, epilog="Example: zoo attack image resnet20.digits digit.png --epsilon 16/255"
+)
 def attack() -> None:
-    """Fool networks: one image, a data set over epsilon, a patch.
+    """Fool a network and measure its robustness.
 
-    Epsilon is in pixel units before normalisation, values in [0, 1]: 8/255 or 0.03.
+    Epsilon is in pixel units before normalisation, with values in [0, 1]: 8/255 or 0.03.
     """

@@ -5,55 +5,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import complete_name, device_option, json_option
-from zoo.cli.output import echo, note, only_answers, print_facts, print_json, print_table, show_progress
-from zoo.errors import ZooError
+from zoo.cli import options
+from zoo.cli.attack.options import METHODS, check_epsilons, check_figure, figure_option, limit_option, method_options
+from zoo.cli.output import echo, note, print_facts, print_json, print_table, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
     from zoo.attack.robustness import Curve
 
-METHODS = ("fgsm", "pgd", "pgd_l2", "autoattack", "random_sign")
-"""Those of ``zoo.attack.method``, which may be imported only once a command runs."""
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-def check_epsilons(context: click.Context, parameter: click.Parameter, value: str) -> list[float]:
-    """Numbers separated by commas, such as ``0,1/255,2/255``."""
-    from zoo.attack.method import read_epsilon
-
-    try:
-        return [read_epsilon(part.strip()) for part in value.split(",")]
-    except ZooError as error:
-        raise click.BadParameter(error.message) from None
-
-
-_method_options = (
-    click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Of PGD."),
-    click.option(
-        "--step-size", default=0.0, type=click.FloatRange(min=0), help="Of PGD, times epsilon.  [default: 2.5 / steps]"
-    ),
-    click.option("--no-random-start", is_flag=True, help="Let PGD start at the image itself."),
-    click.option("--seed", default=0, show_default=True),
+@click.command(epilog="Example: zoo attack image resnet20.digits digit.png --epsilon 16/255 -o fooled.png")
+@options.name
+@click.argument("picture", metavar="IMAGE", type=options.FILE)
+@options.choice("--attack", "kind", values=METHODS, help="Attack to run.")
+@click.option(
+    "--epsilon", default="8/255", show_default=True, callback=check_epsilons, help="Bound of the change of a pixel."
 )
-
-
-def method_options(command: Any) -> Any:
-    for option in reversed(_method_options):
-        command = option(command)
-    return command
-
-
-@click.command()
-@click.argument("name", shell_complete=complete_name)
-@click.argument("picture", metavar="IMAGE", type=_FILE)
-@click.option("--attack", "kind", type=click.Choice(METHODS), default="fgsm", show_default=True)
-@click.option("--epsilon", default="8/255", show_default=True, callback=check_epsilons)
-@click.option("--target", metavar="CLASS", help="Make the network say this class, by number or name.")
-@method_options
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Figure: SVG, PNG or PDF.")
-@device_option
-@json_option
+@options.several(options.target, *method_options, options.seed, figure_option, options.device, options.json)
 def image(
     name: str,
     picture: Path,
@@ -70,24 +37,24 @@ def image(
 ) -> None:
     """Attack one image.
 
-    Tells what the network says before, after, and once the attacked image is stored with 8 bits; -o
-    draws the image, the change and the result. Without --target, away from what it says.
+    Prints the prediction before, after, and for the attacked image stored with 8 bits. -o draws the image, the
+    change and the result. Without --target, any other class will do.
     """
     if len(epsilon) != 1:
-        raise click.BadParameter("one image is attacked within one epsilon.", param_hint="'--epsilon'")
-    with only_answers():
+        raise click.BadParameter("expected one number.", param_hint="'--epsilon'")
+    with stdout_to_stderr():
         from zoo.attack import Method, figure
         from zoo.attack import picture as pictures
         from zoo.creation import create_trained, info_of
         from zoo.data.decode import read_image
 
-        if output is not None:
-            figure.check_suffix(output)
-            figure.require_matplotlib()
+        check_figure(output)
         method = Method(kind, steps, step_size, not no_random_start, seed)
         model = create_trained(name, device=device)
         info = info_of(model)
-        classes = info.class_names or known_classes(info.classes)
+        from zoo.evaluation.predict import class_names_of
+
+        classes = class_names_of(model)
         number = None if target is None else pictures.class_number(target, classes)
         pixels = read_image(picture, str(picture), channels=info.preprocess.input_size[0])
         found = pictures.attack_picture(model, pixels, method, epsilon[0], target=number, classes=classes)
@@ -96,29 +63,24 @@ def image(
     said = {"before": found.before, "after": found.after, "stored": found.stored}
     if as_json:
         about = {"model": info.model.name, "weights": info.name, "image": picture, "epsilon": epsilon[0]}
-        return print_json({**about, "method": method, "target": number, **said, "figure": output})
+        return print_json({**about, "method": method, "target": number, **said, "files": [output] if output else []})
     print_facts([("before", str(found.before)), ("after", str(found.after)), ("as 8 bits", str(found.stored))])
     return echo(output) if output is not None else None
 
 
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_name)
-@click.option("--data", required=True, help="A data set's name or path.")
-@click.option("--split", default="test", show_default=True)
+@click.command(epilog="Example: zoo attack curve resnet20.digits --data digits -o curve.svg")
+@options.several(options.names, options.required_data, options.split)
 @click.option(
     "--attack", "kinds", multiple=True, type=click.Choice(METHODS), default=("pgd",), show_default=True,
-    help="May be given several times.",
+    help="Attack to run. Repeatable.",
 )  # fmt: skip
-@click.option("--epsilons", default="0,1/255,2/255,4/255,8/255", show_default=True, callback=check_epsilons)
-@method_options
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many images, at equal distances.")
-@click.option("--batch-size", default=128, show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
-    help="Figure (SVG, PNG, PDF) with the results as JSON beside it, or JSON alone.",
+    "--epsilons", default="0,1/255,2/255,4/255,8/255", show_default=True, callback=check_epsilons,
+    help="Bounds of the change of a pixel.",
 )  # fmt: skip
-@device_option
-@json_option
+@options.several(
+    *method_options, options.seed, limit_option, options.batch_size(128), figure_option, options.device, options.json
+)
 def curve(
     names: tuple[str, ...],
     data: str,
@@ -137,50 +99,36 @@ def curve(
 ) -> None:
     """Measure accuracy over epsilon.
 
-    An image counts where the network is right without the attack and with it. NAME without a tag
-    stands for the model's default weights. What is finished is kept when you interrupt.
+    An image counts if the network is right without and with the attack. -o also writes the results as JSON beside
+    the figure, or only JSON to FILE.json; finished curves stay there after an interruption. NAME without a tag means
+    the model's default weights.
     """
     if "pgd_l2" in kinds and len(set(kinds)) > 1:
-        raise click.UsageError(
-            "pgd_l2 measures epsilon otherwise than the other attacks: give it a command of its own."
-        )
-    with only_answers():
+        raise click.UsageError("pgd_l2 measures epsilon in another norm than the other attacks: run it on its own.")
+    with stdout_to_stderr():
         from zoo.attack import Method, figure, robustness
         from zoo.creation import create_trained
         from zoo.training import by_name
 
-        if output is not None and output.suffix != ".json":
-            figure.check_suffix(output)
-            figure.require_matplotlib()
-        options: dict[str, Any] = {"split": split, "limit": limit, "batch_size": batch_size}
-        options["command"] = by_name.command_line()
+        is_drawn = output is not None and output.suffix != ".json"
+        check_figure(output if is_drawn else None)
+        settings: dict[str, Any] = {"split": split, "limit": limit, "batch_size": batch_size}
+        settings["command"] = by_name.command_line()
         curves = []
         for name in names:
             model = create_trained(name, device=device)
             for kind in dict.fromkeys(kinds):
                 method = Method(kind, steps, step_size, not no_random_start, seed)
                 with show_progress(f"{kind} on {name}") as progress:
-                    curves.append(robustness.curve(model, data, method, epsilons, progress=progress, **options))
+                    curves.append(robustness.curve(model, data, method, epsilons, progress=progress, **settings))
                 if output is not None:
                     robustness.write(curves, output.with_suffix(".json"))
-        if output is not None and output.suffix != ".json":
+        if output is not None and is_drawn:
             figure.draw_curves(curves, output)
     if as_json:
         return print_json(robustness.as_document(curves))
     _print(curves)
     return echo(output) if output is not None else None
-
-
-def known_classes(data: str) -> tuple[str, ...]:
-    """The names of the classes of a data set; none, with a remark, where they cannot be had."""
-    from zoo.data.classes import class_names
-    from zoo.errors import UnknownNameError
-
-    try:
-        return class_names(data) if data else ()
-    except UnknownNameError as error:
-        note(f"Classes are shown by number: {error}")
-        return ()
 
 
 def _print(curves: "list[Curve]") -> None:

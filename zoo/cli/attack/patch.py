@@ -5,25 +5,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.cli import options
+from zoo.cli.attack.options import check_figure, figure_option, limit_option
 from zoo.cli.group import Commands
-from zoo.cli.options import complete_name, device_option, json_option
-from zoo.cli.output import do_each, echo, only_answers, print_facts, print_json, show_progress
+from zoo.cli.output import do_each, echo, print_facts, print_json, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
     from zoo.attack.patch import Ranges
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
-_HOMES = {
-    "train": "zoo.cli.attack.patch:train",
-    "apply": "zoo.cli.attack.patch:apply",
-    "score": "zoo.cli.attack.patch:score",
+_SECTIONS = {
+    "Commands:": {
+        "train": "zoo.cli.attack.patch:train",
+        "apply": "zoo.cli.attack.patch:apply",
+        "score": "zoo.cli.attack.patch:score",
+    }
 }
 
 
-@click.group(cls=Commands, homes=_HOMES)
+@click.group(
+    cls=Commands, sections=_SECTIONS,
+    epilog="Example: zoo attack patch score ship.safetensors resnet20.c10 --data cifar10",
+)  # fmt: skip
 def patch() -> None:
-    """Adversarial patches: make one, put it onto images, score it."""
+    """Train an adversarial patch, apply it to images, score it."""
 
 
 def _numbers(count: tuple[int, ...]) -> Any:
@@ -39,55 +43,35 @@ def _numbers(count: tuple[int, ...]) -> Any:
     return check
 
 
-_places = (
-    click.option("--scale", metavar="LOW,HIGH", callback=_numbers((1, 2)), help="Side over the image's shorter side."),
-    click.option("--rotation", type=click.FloatRange(0, 180), metavar="DEGREES", help="By up to so much either way."),
-    click.option("--location", metavar="X,Y", callback=_numbers((2,)), help="Its centre, 0 to 1 from the top left."),
-    click.option("--seed", default=0, show_default=True, help="Decides places, and the images to learn from."),
+_patch_argument: options.Option = click.argument("patch", type=options.FILE)
+_place_options = (
+    click.option(
+        "--scale", metavar="LOW,HIGH", callback=_numbers((1, 2)), help="Side of the patch over that of the image."
+    ),
+    click.option("--rotation", type=click.FloatRange(0, 180), metavar="DEGREES", help="Largest rotation either way."),
+    click.option("--location", metavar="X,Y", callback=_numbers((2,)), help="Centre, 0 to 1 from the top left."),
+    options.seed,
 )
 
 
-def placed(command: Any) -> Any:
-    for option in reversed(_places):
-        command = option(command)
-    return command
-
-
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_name)
-@click.option("--data", required=True, help="A data set's name or path; its training split is learnt from.")
-@click.option("--target", required=True, metavar="CLASS", help="By number or name.")
-@click.option("--shape", type=click.Choice(["circle", "square"]), default="circle", show_default=True)
-@placed
-@click.option("--steps", default=500, show_default=True, type=click.IntRange(min=1))
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
-@click.option("--lr", default=0.05, show_default=True, type=click.FloatRange(min=0, min_open=True))
+@click.command(epilog="Example: zoo attack patch train resnet20.c10 --data cifar10 --target ship -o ship.safetensors")
+@options.several(options.names, options.required_data)
+@click.option("--target", required=True, metavar="CLASS", help="Class, by number or name.")
+@options.choice("--shape", values=["circle", "square"], help="Shape of the patch.")
+@options.several(*_place_options)
+@click.option("--steps", default=500, show_default=True, type=options.POSITIVE, help="Steps of Adam.")
+@options.batch_size(32)
 @click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Safetensors file."
+    "--lr", default=0.05, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Adam learning rate."
 )
-@device_option
-@json_option
-def train(
-    names: tuple[str, ...],
-    data: str,
-    target: str,
-    shape: Any,
-    scale: tuple[float, ...] | None,
-    rotation: float | None,
-    location: tuple[float, float] | None,
-    seed: int,
-    steps: int,
-    batch_size: int,
-    lr: float,
-    output: Path,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    """Make a patch that networks take for CLASS.
+@options.output("Write the patch to FILE.safetensors.")
+@options.several(options.device, options.json)
+def train(names: tuple[str, ...], data: str, target: str, output: Path, as_json: bool, **settings: Any) -> None:
+    """Train a patch that makes networks predict CLASS.
 
-    Over random places (--scale, --rotation, --location) on training images of other classes.
+    The patch is trained at random places (--scale, --rotation, --location) on training images of other classes.
     """
-    with only_answers(), show_progress(f"patch for {', '.join(names)}") as progress:
+    with stdout_to_stderr(), show_progress(f"patch for {', '.join(names)}") as progress:
         from zoo import data as datasets
         from zoo.attack.patch import Ranges
         from zoo.attack.patch_training import train_patch
@@ -95,43 +79,41 @@ def train(
         from zoo.training import by_name
 
         images = datasets.load(data, "train")
-        ranges = _changed(Ranges(), scale, rotation, location)
-        options: dict[str, Any] = {"shape": shape, "ranges": ranges, "steps": steps, "batch_size": batch_size}
-        options |= {"lr": lr, "seed": seed, "device": device, "command": by_name.command_line()}
-        made = train_patch(names, images, class_number(target, images.classes), progress=progress, **options)
+        ranges = _changed(Ranges(), **{part: settings.pop(part) for part in ("scale", "rotation", "location")})
+        settings |= {"ranges": ranges, "command": by_name.command_line()}
+        made = train_patch(names, images, class_number(target, images.classes), progress=progress, **settings)
         sha256 = made.write(output)
     if as_json:
         return print_json({"file": output, "sha256": sha256, "ranges": made.ranges, **_plain(made.origin)})
     return echo(output)
 
 
-@click.command()
-@click.argument("patch", type=_FILE)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=_FILE)
-@placed
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of PNGs.")
-@json_option
+@click.command(epilog="Example: zoo attack patch apply ship.safetensors photo.png -o patched")
+@_patch_argument
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=options.FILE)
+@options.several(*_place_options)
+@options.output("Write PNG files into DIR.", options.NEW_FOLDER)
+@options.json
 @click.pass_context
 def apply(
     context: click.Context,
+    /,
     patch: Path,
     images: tuple[Path, ...],
-    scale: tuple[float, ...] | None,
-    rotation: float | None,
-    location: tuple[float, float] | None,
     seed: int,
     output: Path,
     as_json: bool,
+    **place: Any,
 ) -> None:
-    """Put a patch onto images, at their own size.
+    """Apply a patch to images, at their own size.
 
-    Placed by lot within the ranges that it was made for, or those given.
+    The place is random, within the ranges of the patch's training or the ones given.
     """
-    with only_answers():
+    with stdout_to_stderr():
         from zoo.attack import patch as patches
 
         held = patches.read_patch(patch)
-        ranges = _changed(held.ranges, scale, rotation, location)
+        ranges = _changed(held.ranges, **place)
 
     def work(name: str) -> str:
         import io
@@ -139,7 +121,7 @@ def apply(
         from zoo.data.decode import read_image, to_image, to_pixels
         from zoo.system import storage
 
-        with only_answers():
+        with stdout_to_stderr():
             pixels = to_pixels(read_image(Path(name), name, channels=3)).float() / 255
             held_here = patches.Patch(held.pixels, held.mask, ranges, held.origin)
             changed = patches.apply(held_here, pixels[None], seed=seed)[0]
@@ -159,37 +141,29 @@ def apply(
     context.exit(code)
 
 
-@click.command()
-@click.argument("patch", type=_FILE)
-@click.argument("name", shell_complete=complete_name)
-@click.option("--data", required=True, help="A data set's name or path.")
-@click.option("--split", default="test", show_default=True)
-@click.option("--target", metavar="CLASS", help="Count this class.  [default: the one that the patch was made for]")
-@placed
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many images, at equal distances.")
-@click.option("-o", "--output", type=_NEW_FILE, help="Figure of the patch on some images: SVG, PNG or PDF.")
-@device_option
-@json_option
+@click.command(epilog="Example: zoo attack patch score ship.safetensors resnet20.c10 --data cifar10")
+@_patch_argument
+@options.several(options.name, options.required_data, options.split, options.target, *_place_options)
+@options.several(limit_option, figure_option, options.device, options.json)
 def score(
     patch: Path,
     name: str,
     data: str,
     split: str,
     target: str | None,
-    scale: tuple[float, ...] | None,
-    rotation: float | None,
-    location: tuple[float, float] | None,
     seed: int,
     limit: int | None,
     output: Path | None,
     device: str | None,
     as_json: bool,
+    **place: Any,
 ) -> None:
-    """Count how often a patch makes a network say its class.
+    """Measure how often a patch makes a network predict its class.
 
-    Of images of other classes, with the patch and without it.
+    Images of other classes are classified with the patch and without it. Without --target, the class that the patch
+    was trained for.
     """
-    with only_answers(), show_progress(f"{patch.name} on {name}") as progress:
+    with stdout_to_stderr(), show_progress(f"{patch.name} on {name}") as progress:
         from zoo import data as datasets
         from zoo.attack import figure, patch_training
         from zoo.attack import patch as patches
@@ -197,16 +171,14 @@ def score(
         from zoo.creation import create_trained
         from zoo.training import by_name
 
-        if output is not None:
-            figure.check_suffix(output)
-            figure.require_matplotlib()
+        check_figure(output)
         model = create_trained(name, device=device)
         held = patches.read_patch(patch)
         images = datasets.load(data, split)
         number = None if target is None else class_number(target, images.classes)
-        options: dict[str, Any] = {"ranges": _changed(held.ranges, scale, rotation, location), "limit": limit}
-        options |= {"seed": seed, "command": by_name.command_line(), "progress": progress}
-        found = patch_training.success(held, model, images, target=number, **options)
+        settings: dict[str, Any] = {"ranges": _changed(held.ranges, **place), "limit": limit}
+        settings |= {"seed": seed, "command": by_name.command_line(), "progress": progress}
+        found = patch_training.success(held, model, images, target=number, **settings)
         if output is not None:
             patched, said = patch_training.examples(held, model, images, found, 6)
             about = f"{name}, {found.dataset}/{found.split}; {found.rate:.1f}% of {found.n:,} images fooled"
@@ -226,14 +198,14 @@ def score(
     )
 
 
-def _changed(
-    ranges: "Ranges", scale: tuple[float, ...] | None, rotation: float | None, location: tuple[float, float] | None
-) -> "Ranges":
+def _changed(ranges: "Ranges", **place: Any) -> "Ranges":
+    """``ranges`` with what :data:`_place_options` give; one number for a scale is both its ends."""
     import msgspec
 
-    given: dict[str, Any] = {"rotation": rotation, "location": location}
-    given["scale"] = None if scale is None else (scale[0], scale[-1])
-    return msgspec.structs.replace(ranges, **{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in place.items() if value is not None}
+    if "scale" in given:
+        given["scale"] = (given["scale"][0], given["scale"][-1])
+    return msgspec.structs.replace(ranges, **given)
 
 
 def _plain(value: Any) -> dict[str, Any]:

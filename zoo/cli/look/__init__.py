@@ -1,27 +1,34 @@
-"""``zoo look``: what a network has learned, drawn, told and kept."""
+"""``zoo look``: what a network has learned."""
 
 import click
 
 from zoo.cli.group import Commands
 
-_HOMES = {
-    "layers": "zoo.cli.look.images:layers",
-    "filters": "zoo.cli.look.images:filters",
-    "diagnose": "zoo.cli.look.images:diagnose",
-    "features": "zoo.cli.look.images:features",
-    "deconv": "zoo.cli.look.units:deconv",
-    "patches": "zoo.cli.look.units:patches",
-    "maximize": "zoo.cli.look.units:maximize",
-    "attribute": "zoo.cli.look.units:attribute",
-    "invariance": "zoo.cli.look.comparisons:invariance",
-    "representations": "zoo.cli.look.comparisons:representations",
-    "whitening": "zoo.cli.look.comparisons:whitening",
+_SECTIONS = {
+    "Layers:": {
+        "layers": "zoo.cli.look.layers:layers",
+        "filters": "zoo.cli.look.layers:filters",
+        "diagnose": "zoo.cli.look.layers:diagnose",
+        "features": "zoo.cli.look.layers:features",
+    },
+    "Units and classes:": {
+        "deconv": "zoo.cli.look.units:deconv",
+        "patches": "zoo.cli.look.units:patches",
+        "maximize": "zoo.cli.look.units:maximize",
+        "attribute": "zoo.cli.look.units:attribute",
+    },
+    "Comparisons:": {
+        "invariance": "zoo.cli.look.comparisons:invariance",
+        "representations": "zoo.cli.look.comparisons:representations",
+        "whitening": "zoo.cli.look.comparisons:whitening",
+    },
 }
 
 
-@click.group(cls=Commands, homes=_HOMES)
+@click.group(cls=Commands, sections=_SECTIONS, epilog="Example: zoo look filters alexnet_small.c10 -o filters.png")
 def look() -> None:
-    """Look inside networks.
+    """Show what a network has learned.
 
-    Each command prints what was found; -o keeps it: drawn (.png, .svg, .pdf), facts (.json), tensors (.safetensors).
+    Each command prints its result. -o FILE writes it: as a figure (.png, .svg, .pdf), as facts (.json) or as
+    tensors (.safetensors). NAME without a tag means the model's default weights.
     """

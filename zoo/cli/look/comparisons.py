@@ -1,122 +1,86 @@
 """``zoo look invariance``, ``representations``, ``whitening``: networks and data compared."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from zoo.cli.look.options import present
-from zoo.cli.options import complete_name, device_option, json_option
-from zoo.cli.output import only_answers, print_table, show_progress
+from zoo.cli import options
+from zoo.cli.look.options import Answer, limit_option, look_command
+from zoo.cli.output import show_progress
 
 
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_name)
-@click.option("--data", required=True, help="A data set's name or path.")
-@click.option("--split", default="test", show_default=True)
-@click.option("--transform", "chosen", multiple=True, metavar="NAME[=VALUE,...]", help="Only these.  [default: all]")
-@click.option(
-    "--edges", type=click.Choice(["reflection", "zeros", "border", "circular"]), default="reflection", show_default=True
-)
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(min=1), help="Images.")
-@click.option("-o", "--output", "outputs", multiple=True, type=click.Path(dir_okay=False, path_type=Path))
-@device_option
-@json_option
-def invariance(
-    names: tuple[str, ...],
-    data: str,
-    split: str,
-    chosen: tuple[str, ...],
-    edges: Any,
-    limit: int,
-    outputs: tuple[Path, ...],
-    device: str | None,
-    as_json: bool,
-) -> None:
+@look_command(
+    "zoo look invariance resnet20.digits --data digits --transform rotation=0,45,90",
+    options.names,
+    options.required_data,
+    options.split,
+    click.option(
+        "--transform", "chosen", multiple=True, metavar="NAME[=VALUES]",
+        help="Transformation to try, such as rotation=0,45,90. Repeatable.  [default: all]",
+    ),
+    options.choice("--edges", values=["reflection", "zeros", "border", "circular"], help="Pixels beyond the edges."),
+    limit_option,
+    options.device,
+)  # fmt: skip
+def invariance(names: tuple[str, ...], data: str, split: str, chosen: tuple[str, ...], **keywords: Any) -> Answer:
     """Measure scores and features as images are transformed.
 
     Several networks are compared in one figure. Transformations: translation, rotation, scale, shear, brightness,
-    contrast, blur, jpeg; rotation=0,45,90 says which strengths to try.
+    contrast, blur, jpeg.
     """
-    from zoo import look as looking
+    from zoo import look
 
     strengths = dict(map(_read_strengths, chosen)) or None
-    with only_answers(), show_progress("invariance") as progress:
-        found = looking.invariance(
-            names, data, split, strengths=strengths, edges=edges, limit=limit, device=device, progress=progress
-        )
-    rows = [
-        (
-            point.model,
-            point.transformation,
-            f"{point.strength:g}",
-            f"{point.top1:.2f}",
-            f"{point.interval[0]:.2f} to {point.interval[1]:.2f}",
-            f"{point.similarity:.3f}",
-        )
-        for point in found.points
+    with show_progress("invariance") as progress:
+        found = look.invariance(names, data, split, strengths=strengths, progress=progress, **keywords)
+    return found, found.facts()
+
+
+@look_command(
+    "zoo look representations resnet20.c10 plain20.c10 --data cifar10 -o cka.svg",
+    click.argument("first", shell_complete=options.complete_name),
+    click.argument("second", shell_complete=options.complete_name),
+    options.required_data,
+    options.split,
+    click.option(
+        "--layers", "layers_of", multiple=True, metavar="PATTERN",
+        help="Layers to compare, such as 'layer*'. Repeatable.  [default: the default layers]",
+    ),
+    limit_option,
+    options.device,
+)  # fmt: skip
+def representations(first: str, second: str, data: str, split: str, **keywords: Any) -> Answer:
+    """Compare two networks' layers by centred kernel alignment."""
+    from zoo import look
+
+    with show_progress("representations") as progress:
+        found = look.representations(first, second, data, split, progress=progress, **keywords)
+    table = [
+        {"layer": name, **{column: f"{value:.2f}" for column, value in zip(found.layers[1], row, strict=True)}}
+        for name, row in zip(found.layers[0], found.cka.tolist(), strict=True)
     ]
-    if not as_json:
-        right = ("strength", "top-1", "95%", "similarity")
-        print_table(("weights", "transformation", *right), rows, right=right)
-    present(found, [], outputs=outputs, as_json=as_json)
+    return found, {"images": found.n, "cka": table}
 
 
-@click.command()
-@click.argument("first", shell_complete=complete_name)
-@click.argument("second", shell_complete=complete_name)
-@click.option("--data", required=True, help="A data set's name or path.")
-@click.option("--split", default="test", show_default=True)
-@click.option("--layer", "layers_of", multiple=True, help="A layer or a pattern.  [default: the parts]")
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(min=4), help="Images.")
-@click.option("-o", "--output", "outputs", multiple=True, type=click.Path(dir_okay=False, path_type=Path))
-@device_option
-@json_option
-def representations(
-    first: str,
-    second: str,
-    data: str,
-    split: str,
-    layers_of: tuple[str, ...],
-    limit: int,
-    outputs: tuple[Path, ...],
-    device: str | None,
-    as_json: bool,
-) -> None:
-    """Compare two networks' layers by centred kernel alignment (CKA)."""
-    from zoo import look as looking
+@look_command(
+    "zoo look whitening --data cifar10 --split train -o whitening.png",
+    options.required_data,
+    options.split,
+    click.option(
+        "--eps", default=1e-3, show_default=True, type=click.FloatRange(min=0, min_open=True),
+        help="Variance added to each component.",
+    ),
+    limit_option,
+)  # fmt: skip
+def whitening(data: str, split: str, eps: float, limit: int) -> Answer:
+    """Show images before and after whitening.
 
-    with only_answers(), show_progress("representations") as progress:
-        found = looking.representations(
-            first, second, data, split, layers_of=layers_of, limit=limit, device=device, progress=progress
-        )
-    if not as_json:
-        rows = [
-            (name, *(f"{value:.2f}" for value in row))
-            for name, row in zip(found.layers[0], found.cka.tolist(), strict=True)
-        ]
-        print_table((first, *found.layers[1]), rows, right=found.layers[1])
-    present(found, [], outputs=outputs, as_json=as_json)
+    The mean and the whitening are fitted to the first images of the split.
+    """
+    from zoo import look
 
-
-@click.command()
-@click.option("--data", required=True, help="A data set's name or path.")
-@click.option("--split", default="train", show_default=True)
-@click.option("--eps", default=1e-3, show_default=True, type=click.FloatRange(min=0, min_open=True), help="A variance.")
-@click.option("--limit", default=5000, show_default=True, type=click.IntRange(min=2), help="Images to fit to.")
-@click.option("-o", "--output", "outputs", multiple=True, type=click.Path(dir_okay=False, path_type=Path))
-@json_option
-def whitening(data: str, split: str, eps: float, limit: int, outputs: tuple[Path, ...], as_json: bool) -> None:
-    """Show images before and after mean subtraction and whitening."""
-    from zoo import look as looking
-
-    with only_answers():
-        found = looking.whitening(data, split, eps=eps, limit=limit)
-    numbers = found.facts()
-    facts = [
-        (name, f"mean {numbers[name]['mean']:.4f}, std {numbers[name]['std']:.4f}") for name in ("centred", "whitened")
-    ]
-    present(found, facts, outputs=outputs, as_json=as_json)
+    found = look.whitening(data, split, eps=eps, limit=limit)
+    return found, found.facts()
 
 
 def _read_strengths(text: str) -> tuple[str, tuple[float, ...]]:

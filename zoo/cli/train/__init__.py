@@ -1,1 +1,1 @@
-"""Networks trained, and trained again."""
+"""Training, recipes, and training again from a record."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import registry
-from zoo.cli.options import complete_name, json_option
+from zoo.cli import options
 from zoo.cli.output import note, print_json, print_table
 from zoo.errors import RecipeError
 
@@ -13,21 +13,19 @@ if TYPE_CHECKING:
     from zoo.training.listing import Row
 
 
-@click.command()
-@click.argument("model", required=False, shell_complete=complete_name)
-@json_option
+@click.command(epilog="Example: zoo recipes resnet20")
+@click.argument("model", required=False, shell_complete=options.complete_name)
+@options.json
 def recipes(model: str | None, as_json: bool) -> None:
-    """List training recipes, what they gave and what they cost.
+    """List training recipes with their scores and costs.
 
-    With MODEL, those that can serve it. Cost is in 10^15 operations, and as measured where they were run.
+    With MODEL, lists those that fit it. PFLOP counts 10^15 operations; times were measured on the machine named.
     """
     rows = _rows_for(model) if model else _all_rows()
     if as_json:
         return print_json([_describe(row) for row in rows])
     if not rows:
-        return note(
-            f"There are no recipes{f' for {model}' if model else ''}; --recipe default has all fields at theirs."
-        )
+        return note(f"No recipes{f' for {model}' if model else ''}; --recipe default uses the default of every field.")
     titles = ("recipe", "family", "model", "data", "epochs", "top-1", "from", "PFLOP", "time")
     table = [
         (
@@ -59,7 +57,7 @@ def _rows_for(name: str) -> "list[Row]":
 
 
 def _all_rows() -> "list[Row]":
-    """Of every family; one whose recipes cannot be read does not hide the others'."""
+    """The recipes of every family; one that cannot be read does not hide the others."""
     from zoo.training import listing
 
     rows = []

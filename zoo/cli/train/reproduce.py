@@ -6,58 +6,44 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import complete_name, json_option, recorded_device_option
-from zoo.cli.output import echo, note, only_answers, print_facts, print_json
+from zoo.cli import options
+from zoo.cli.output import echo, note, print_facts, print_json, stdout_to_stderr
 
 if TYPE_CHECKING:
     from zoo.training.reproduction import Reproduction
 
 _SAID = {
     "file": "bit-identical, the same file",
-    "tensors": "bit-identical tensors; the file around them is another",
-    "score": "the same score within the interval, other bits",
+    "tensors": "bit-identical tensors, another header",
+    "score": "the same score within the interval, not bit-identical",
     "different": "different",
 }
 
 
-@click.command()
-@click.argument("name", metavar="NAME.TAG|DIR|FILE", shell_complete=complete_name)
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="[default: reproduced/NAME.TAG]")
-@click.option("--resume", is_flag=True, help="Go on with the run that the directory holds.")
-@click.option("--checkpoint-every", type=click.IntRange(min=1), metavar="STEPS", help="Besides once an epoch.")
-@click.option("--data", help="Where the images lie, if not where the record's name leads.")
-@click.option("--init", metavar="FILE", help="Where the weights lie that it started from.")
-@click.option("--allow-other-data", is_flag=True, help="Go on where the images are not those of the record.")
-@recorded_device_option
-@json_option
+@click.command(epilog="Example: zoo reproduce resnet20.digits")
+@click.argument("name", metavar="NAME.TAG|DIR|FILE", shell_complete=options.complete_name)
+@options.output("Write the run to DIR.  [default: reproduced/NAME.TAG]", options.NEW_FOLDER, required=False)
+@click.option("--resume", is_flag=True, help="Resume the run in DIR.")
+@options.checkpoint_every
+@click.option("--data", help="Name or path of the data set.  [default: the record's]")
+@click.option("--init", metavar="FILE", help="Weights that the training started from.  [default: the record's]")
+@click.option("--allow-other-data", is_flag=True, help="Train even if the images differ from the record's.")
+@options.several(options.recorded_device, options.json)
 @click.pass_context
-def reproduce(
-    context: click.Context,
-    name: str,
-    output: Path | None,
-    resume: bool,
-    checkpoint_every: int | None,
-    data: str | None,
-    init: str | None,
-    allow_other_data: bool,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    """Train weights again from the record of their training.
+def reproduce(context: click.Context, /, name: str, output: Path | None, as_json: bool, **keywords: Any) -> None:
+    """Train weights again from their training record.
 
-    Says which holds: the same file to the bit, the same score within its 95% interval, or different;
-    then with what was not the same. Exit code 1 for different. Ctrl-C loses nothing, --resume goes on.
+    Prints whether the result is bit-identical, has the same score within its 95% interval, or is different, and what
+    differs from the record. Exits 1 if different. Ctrl-C writes a checkpoint; --resume continues.
     """
     from zoo.training import reproduction
 
     output = output or Path("reproduced", Path(name).absolute().name.removesuffix(".safetensors"))
-    options: dict[str, Any] = {"data": data, "init": init, "allow_other_data": allow_other_data, "device": device}
-    options["checkpoint_every"] = checkpoint_every or 0
     try:
-        with only_answers():
-            result = reproduction.reproduce(name, output=output, resume=resume, **options)
+        with stdout_to_stderr():
+            result = reproduction.reproduce(name, output=output, **keywords)
     except KeyboardInterrupt:
-        _tell_interrupted(context.params, output)
+        _print_interrupted(context.params, output)
         context.exit(130)
     if as_json:
         print_json(result)
@@ -82,19 +68,19 @@ def _print(result: "Reproduction") -> None:
     if result.outcome == "file":
         return
     if result.differences:
-        echo("what was not the same:")
+        echo("differences from the record:")
         print_facts(
             [(row.what, f"{row.then or 'not recorded'}, here {row.now or 'none'}") for row in result.differences]
         )
     else:
-        note("All that was recorded is the same: what differs is not, such as the code of Zoo or of the family.")
+        note("Everything recorded is the same; what differs is not recorded, such as the code of Zoo or of the family.")
 
 
-def _tell_interrupted(given: dict[str, Any], output: Path) -> None:
+def _print_interrupted(given: dict[str, Any], output: Path) -> None:
     if not (output / "checkpoint.safetensors").exists():
-        return note("Interrupted before there was anything to keep.")
+        return note("Interrupted before the first checkpoint.")
     words = ["zoo", "reproduce", given["name"]]
     for option in ("data", "init", "device"):
         words += [f"--{option}", given[option]] if given[option] else []
     words += ["--allow-other-data"] if given["allow_other_data"] else []
-    return note(f"Interrupted. Go on with\n  {shlex.join([*words, '-o', str(output), '--resume'])}")
+    return note(f"Interrupted. Continue with\n  {shlex.join([*words, '-o', str(output), '--resume'])}")

@@ -1,4 +1,4 @@
-"""``zoo lock``: which bytes names mean here, written down."""
+"""``zoo lock``: records which bytes names mean in a project."""
 
 from pathlib import Path
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 import click
 
 from zoo import registry
-from zoo.cli.options import complete_name, json_option
+from zoo.cli import options
 from zoo.cli.output import echo, note, print_json
-from zoo.resolve import default_weights
 from zoo.manifest import Weights
 from zoo.registry import Found
+from zoo.resolve import default_weights
 from zoo.system import storage
 from zoo.trust import lock as locks
 from zoo.trust import policy
 
 
-@click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 where the lock is not what is installed.")
-@json_option
+@click.command(epilog="Example: zoo lock resnet20.digits")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the lock differs from what is installed.")
+@options.json
 @click.pass_context
 def lock(context: click.Context, names: tuple[str, ...], check: bool, as_json: bool) -> None:
-    """Write into zoo.lock which bytes names mean here.
+    """Lock names to their bytes in zoo.lock.
 
-    Without NAME, those that it already holds. NAME without a tag also locks which weights are its
-    default. Where a lock is, fetch and create follow it.
+    Without NAME, updates the names in the lock. NAME without a tag also locks which weights are its default. In a
+    folder with a lock, fetch and create follow it.
     """
     file = locks.place()
     old = locks.read(file) if file.exists() or check else locks.EMPTY

@@ -1,29 +1,27 @@
-"""``zoo pack``: weights for machines without a network."""
+"""``zoo manifest pack``: weights for machines without a network."""
 
 from pathlib import Path
 
 import click
 
 from zoo import hub, registry
-from zoo.cli.options import complete_name, json_option
+from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, show_progress, size
-from zoo.resolve import weights_for
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.trust import packing, signing
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_name)
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder.")
-@click.option("--key", type=_FILE, help="Sign it with this private key (PEM).")
-@json_option
+@click.command(epilog="Example: zoo manifest pack resnet20.digits -o stick")
+@options.names
+@options.output("Write the files into DIR.", options.NEW_FOLDER)
+@click.option("--key", type=options.FILE, help="Sign the manifest with this private key (PEM).")
+@options.json
 def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) -> None:
-    """Make a folder that serves weights to a machine without a network.
+    """Pack weights for a machine without a network.
 
-    It holds their files and a manifest with sha256, scores and probes. There,
-    ZOO_HUB=FOLDER zoo fetch NAME takes them from it. What the folder holds already stays.
+    The folder holds the files and a manifest with sha256, scores and probes; ZOO_HUB=DIR zoo fetch NAME fetches from
+    it. Files already in DIR stay.
     """
     found = [registry.current().find(name) for name in names]
     chosen = [_fetched(weights_for(one)) for one in found]
@@ -36,7 +34,7 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     for entry, source in chosen:
         echo(f"{entry.name}: {output / entry.path}, {size(source.stat().st_size)}")
     if is_stale:
-        note(f"The signature in {output} is that of an earlier manifest: zoo sign {output} --key FILE")
+        note(f"The signature in {output} is of an earlier manifest: zoo manifest sign {output} --key FILE")
     note(f"ZOO_HUB={output} zoo fetch {names[0]}")
     return None
 

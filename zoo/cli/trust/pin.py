@@ -1,4 +1,4 @@
-"""``zoo pin``: which bytes a manifest's entries mean, asked of their hubs."""
+"""``zoo manifest pin``: records the commit, size and sha256 that hubs report."""
 
 from pathlib import Path
 from typing import Any
@@ -6,23 +6,26 @@ from typing import Any
 import click
 
 from zoo import manifest, registry
-from zoo.cli.options import complete_name, json_option
+from zoo.cli import options
 from zoo.cli.output import do_each, echo, note, print_json, show_progress, size
 from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
 from zoo.trust import pinning
 
 
-@click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
-@click.option("--manifest", "file", type=click.Path(dir_okay=False, path_type=Path), help="Pin entries of this file.")
-@click.option("--download", is_flag=True, help="Fetch and hash files whose hub does not tell their sha256.")
-@json_option
+@click.command(epilog="Example: zoo manifest pin resnet20.mine --manifest mine.toml")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
+@click.option(
+    "--manifest", "file", type=click.Path(dir_okay=False, path_type=Path), help="Pin the entries of this manifest."
+)
+@click.option("--download", is_flag=True, help="Download and hash files whose hub does not report a sha256.")
+@options.json
 @click.pass_context
 def pin(context: click.Context, names: tuple[str, ...], file: Path | None, download: bool, as_json: bool) -> None:
-    """Ask hubs for commit, size and sha256, and write them into manifests.
+    """Record the commit, size and sha256 of weights.
 
-    Without NAME, every entry that is not pinned, of FILE or of the installed plugins' manifests.
+    Asks the hubs and writes into manifests. Without NAME, pins every unpinned entry of the given manifest, or of the
+    installed plugins' manifests.
     """
 
     def work(name: str) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def pin(context: click.Context, names: tuple[str, ...], file: Path | None, downl
             if pinned != entry:
                 pinning.write(pinned, place)
         if not as_json:
-            echo(f"{name}: {_told(entry, pinned)}")
+            echo(f"{name}: {_summary(entry, pinned)}")
         return {
             "weights": pinned.name,
             "manifest": place,
@@ -80,9 +83,9 @@ def _unpinned(file: Path | None) -> tuple[str, ...]:
     return tuple(f"{entry.name}.{one.tag}" for entry in listed for one in entry.weights if not one.sha256)
 
 
-def _told(before: Weights, after: Weights) -> str:
+def _summary(before: Weights, after: Weights) -> str:
     if before == after and after.pinned:
-        return f"pinned already, sha256 {after.sha256[:8]}"
+        return f"already pinned, sha256 {after.sha256[:8]}"
     if after.pinned:
         at = f" at {after.revision[:8]}" if after.revision else ""
         return f"pinned, sha256 {after.sha256[:8]}, {size(after.size)}{at}"

@@ -1,31 +1,31 @@
-"""``zoo sign``, ``zoo verify-signature``: who vouches for a manifest."""
+"""``zoo manifest sign``, ``zoo manifest verify-signature``: who vouches for a manifest."""
 
 from pathlib import Path
 
 import click
 
-from zoo.cli.options import json_option
+from zoo.cli import options
 from zoo.cli.output import echo, print_json
 from zoo.errors import IntegrityError, SignatureError
 from zoo.trust import packing, policy, project, signing
 from zoo.trust.signing import Publisher
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_path_argument = click.argument("path", type=click.Path(exists=True, path_type=Path))
 
 
-@click.command()
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--key", type=_FILE, help="The private key (PEM); ZOO_KEY_PASSWORD opens an encrypted one.")
-@click.option("--keyless", is_flag=True, help="As who Sigstore's OpenID issuer says you are; needs the network.")
-@json_option
+@click.command(epilog="Example: zoo manifest sign manifest.toml --key lab.pem")
+@_path_argument
+@click.option("--key", type=options.FILE, help="Private key (PEM); ZOO_KEY_PASSWORD decrypts it.")
+@click.option("--keyless", is_flag=True, help="Sign with your OpenID identity through Sigstore; needs the network.")
+@options.json
 def sign(path: Path, key: Path | None, keyless: bool, as_json: bool) -> None:
-    """Sign a manifest, and with it the bytes of every file it names.
+    """Sign a manifest and the hashes in it.
 
-    PATH is the manifest or a folder that zoo pack made. The signature is written beside it, and
-    model_signing verify reads it too.
+    PATH is the manifest or a folder that zoo manifest pack wrote. The signature is written beside it; model_signing
+    verify also reads it.
     """
     if (key is None) != keyless:
-        raise click.UsageError("Say with what to sign: --key FILE, or --keyless.")
+        raise click.UsageError("Choose how to sign: --key FILE, or --keyless.")
     file = _manifest(path)
     signature = signing.sign(file, key)
     if as_json:
@@ -33,19 +33,19 @@ def sign(path: Path, key: Path | None, keyless: bool, as_json: bool) -> None:
     return echo(signature)
 
 
-@click.command("verify-signature")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--key", type=_FILE, help="The public key (PEM).")
-@click.option("--identity", default="", help="Who must have signed without a key: an e-mail address, a workflow.")
-@click.option("--issuer", default="", help="The OpenID issuer that vouches for the identity.")
-@click.option("--trust-root", type=_FILE, help="Sigstore's trust configuration, to check an identity offline.")
-@json_option
+@click.command("verify-signature", epilog="Example: zoo manifest verify-signature stick --key lab.pub")
+@_path_argument
+@click.option("--key", type=options.FILE, help="Public key (PEM).")
+@click.option("--identity", default="", help="Expected signer without a key: an e-mail address or a workflow.")
+@click.option("--issuer", default="", help="OpenID issuer of the identity.")
+@click.option("--trust-root", type=options.FILE, help="Trust configuration of Sigstore, to check an identity offline.")
+@options.json
 def verify_signature(
     path: Path, key: Path | None, identity: str, issuer: str, trust_root: Path | None, as_json: bool
 ) -> None:
-    """Check who signed a manifest, and of a packed folder every file.
+    """Check a manifest's signature, and a packed folder's files.
 
-    Without a key or an identity, any publisher of the project's policy will do.
+    Without a key or an identity, any publisher of the project's policy is accepted.
     """
     given = {"key": str(key or ""), "identity": identity, "issuer": issuer, "trust_root": str(trust_root or "")}
     publishers = _publishers() if not any(given.values()) else {}
@@ -57,12 +57,14 @@ def verify_signature(
     file = _manifest(path)
     signature = signing.signature_of(file)
     if not signature.exists():
-        raise SignatureError(f"{file} is not signed: there is no {signature}.", hint=f"zoo sign {path} --key FILE")
+        raise SignatureError(
+            f"{file} is not signed: there is no {signature}.", hint=f"zoo manifest sign {path} --key FILE"
+        )
     by = _signer(file, signature, publishers)
     broken = packing.damage(path) if path.is_dir() else []
     if broken:
         lines = [f"{one.path} {one.reason}" for one in broken]
-        raise IntegrityError("\n  ".join([f"{path} is not what was signed:", *lines]))
+        raise IntegrityError("\n  ".join([f"{path} differs from what was signed:", *lines]))
     if as_json:
         return print_json({"file": file, "signature": signature, "publisher": by, "files_checked": path.is_dir()})
     files = ", and every file it names has its sha256" if path.is_dir() else ""
@@ -92,5 +94,5 @@ def _signer(file: Path, signature: Path, publishers: dict[str, Publisher]) -> st
 def _manifest(path: Path) -> Path:
     file = packing.manifest_in(path) if path.is_dir() else path
     if not file.is_file():
-        raise SignatureError(f"{path} holds no manifest.toml.", hint=f"zoo pack NAME... -o {path} makes one.")
+        raise SignatureError(f"{path} holds no manifest.toml.", hint=f"zoo manifest pack NAME... -o {path} makes one.")
     return file

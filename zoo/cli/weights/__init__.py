@@ -1,1 +1,1 @@
-"""Files of weights: fetched, converted, published, looked after in the cache."""
+"""Files of weights: fetched, cached, converted, published."""

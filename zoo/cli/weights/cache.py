@@ -1,4 +1,4 @@
-"""``zoo cache``: what the cache holds, whether it is sound, and what may go."""
+"""``zoo cache``: lists, checks and prunes the cache."""
 
 import re
 from datetime import UTC, datetime
@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from zoo import registry
-from zoo.cli.options import check_amount, json_option
+from zoo.cli import options
+from zoo.cli.group import Commands
 from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import PluginError
 from zoo.hub import maintenance
@@ -19,15 +20,27 @@ _PERIOD = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-@click.group()
+_SECTIONS = {
+    "Commands:": {
+        "list": "zoo.cli.weights.cache:list_files",
+        "verify": "zoo.cli.weights.cache:verify",
+        "prune": "zoo.cli.weights.cache:prune",
+    }
+}
+
+
+@click.group(cls=Commands, sections=_SECTIONS, epilog="Example: zoo cache prune --older-than 30d --dry-run")
 def cache() -> None:
-    """Look after the weights that were fetched."""
+    """List, check and prune the cache."""
 
 
-@cache.command("list")
-@json_option
+@click.command("list", epilog="Example: zoo cache list")
+@options.json
 def list_files(as_json: bool) -> None:
-    """Every file: whose weights, size, when it was last fetched or loaded, sha256."""
+    """List the cached files.
+
+    Prints the weights of each file, its size, its last use and its sha256.
+    """
     with explained():
         held = maintenance.contents(_entries())
     if as_json:
@@ -43,13 +56,13 @@ def list_files(as_json: bool) -> None:
     return note(f"{_files(len(held))}, {size(sum(one.size for one in held)) or '0 B'} in {root()}")
 
 
-@cache.command()
-@json_option
+@click.command(epilog="Example: zoo cache verify")
+@options.json
 @click.pass_context
 def verify(context: click.Context, as_json: bool) -> None:
-    """Hash every file again; what is not what its name says goes to quarantine.
+    """Hash every file again; quarantine damaged ones.
 
-    zoo verify also checks that tensors fit and what the network computes.
+    zoo verify also checks that the tensors fit, and the network's outputs.
     """
     rows: list[dict[str, Any]] = []
     damaged = 0
@@ -71,7 +84,7 @@ def verify(context: click.Context, as_json: bool) -> None:
 
 
 def _check_period(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """Seconds, of ``30d``."""
+    """The seconds of a period such as ``30d``."""
     if value is None:
         return None
     match = _PERIOD.fullmatch(value.strip().lower())
@@ -81,30 +94,34 @@ def _check_period(context: click.Context, parameter: click.Parameter, value: str
 
 
 def _check_bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Bytes, of ``5GB``."""
+    """The bytes of a size such as ``5GB``."""
     if value is None:
         return None
     amount = value.strip()
     bare = amount[:-1] if len(amount) > 1 and amount[-1] in "bB" else amount
     try:
-        return check_amount(context, parameter, bare)
+        return options.check_amount(context, parameter, bare)
     except click.BadParameter:
         raise click.BadParameter(f"{value!r} is not a size such as 500MB or 5GB.") from None
 
 
-@cache.command()
-@click.option("--older-than", metavar="PERIOD", callback=_check_period, help="Weights unused for so long: 30d, 12h.")
+@click.command(epilog="Example: zoo cache prune --keep-under 5GB --dry-run")
 @click.option(
-    "--keep-under", metavar="SIZE", callback=_check_bytes, help="The longest unused, until SIZE is kept: 5GB."
+    "--older-than", metavar="PERIOD", callback=_check_period, help="Remove weights unused for this long: 30d, 12h."
 )
-@click.option("--unreferenced", is_flag=True, help="Weights that no manifest names any more.")
-@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
-@json_option
+@click.option(
+    "--keep-under",
+    metavar="SIZE",
+    callback=_check_bytes,
+    help="Remove the least recently used until SIZE is left: 5GB.",
+)
+@click.option("--unreferenced", is_flag=True, help="Remove weights that no manifest names.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
+@options.json
 def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, dry_run: bool, as_json: bool) -> None:
-    """Remove what is left over, and weights that any of the options names.
+    """Remove partial downloads, the quarantine, and chosen weights.
 
-    Left over are fetches that nobody continues and the quarantine. What a running process fetches or has
-    loaded always stays.
+    Files that a running process fetches or has loaded always stay.
     """
     entries = _entries(must_be_all=unreferenced)
     with explained():
@@ -130,15 +147,15 @@ def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, 
 
 
 def _entries(*, must_be_all: bool = False) -> list[Weights]:
-    """Every entry of every manifest; raises :class:`PluginError` where some cannot be read and must be."""
+    """Every entry of every manifest; raises :class:`PluginError` if one cannot be read and ``must_be_all``."""
     registered = registry.current()
     listed = registered.models(registered.collections)
     broken = [row for row in registered.plugins if row.status in ("broken", "set aside")]
     if must_be_all and broken:
         raise PluginError(
-            f"What the weights of plugin {broken[0].name!r} are cannot be known, so nothing can be called "
-            f"unreferenced: it is {broken[0].status}: {broken[0].reason}",
-            hint=f"Repair it, or do without it: ZOO_DISABLE_PLUGINS={','.join(row.name for row in broken)}",
+            f"Cannot tell which weights are unreferenced: plugin {broken[0].name!r} is {broken[0].status}: "
+            f"{broken[0].reason}",
+            hint=f"Repair it, or disable it: ZOO_DISABLE_PLUGINS={','.join(row.name for row in broken)}",
         )
     return [weights for entry in listed for weights in entry.weights]
 

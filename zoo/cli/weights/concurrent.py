@@ -1,4 +1,4 @@
-"""Several pieces of work at a time, and one progress for all of them."""
+"""Parallel work, and its total progress."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def start_each(names: Sequence[str], work: Callable[[str], T], jobs: int) -> dict[str, Future[T]]:
-    """Begins ``work`` for each of ``names``, ``jobs`` at a time; returns where each result will be.
+    """Starts ``work`` for each of ``names``, ``jobs`` at a time; returns the futures.
 
-    In threads that do not outlive the main one: Ctrl-C ends the program at once, as kill does, and what
-    has arrived by then stays for the next fetch. A thread pool would wait for every source's time limit.
+    Daemon threads: Ctrl-C ends the program at once, and the next fetch resumes partial files. A thread pool
+    would wait for every source's timeout.
     """
     results: dict[str, Future[T]] = {name: Future() for name in names}
     waiting: SimpleQueue[str] = SimpleQueue()
@@ -28,7 +28,7 @@ def start_each(names: Sequence[str], work: Callable[[str], T], jobs: int) -> dic
                 return
             try:
                 results[name].set_result(work(name))
-            except BaseException as error:  # it is raised where the result is asked for
+            except BaseException as error:  # raised by result()
                 results[name].set_exception(error)
 
     for _ in range(min(jobs, len(names))):
@@ -36,23 +36,22 @@ def start_each(names: Sequence[str], work: Callable[[str], T], jobs: int) -> dic
     return results
 
 
-class Shares:
-    """Adds up what several fetches tell: ``total`` is what they are known to come to at first."""
+class TotalProgress:
+    """Adds up the progress of several downloads; ``total`` is their expected size in bytes."""
 
-    def __init__(self, tell: Callable[[int, int], None] | None, total: int) -> None:
-        self._tell = tell
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self._progress = progress
         self._total = total
-        self._told: dict[str, tuple[int, int]] = {}
+        self._parts: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def of(self, name: str) -> Callable[[int, int], None]:
-        """What the fetch of ``name`` calls with its bytes here and its bytes in all."""
+        """The progress callback of the download ``name``: its bytes so far, its size."""
 
-        def tell(here: int, size: int) -> None:
-            assert self._tell is not None
+        def report(done: int, size: int) -> None:
             with self._lock:
-                self._told[name] = (here, size)
-                told = self._told.values()
-                self._tell(sum(here for here, _ in told), max(self._total, sum(size for _, size in told)))
+                self._parts[name] = (done, size)
+                all_done, sizes = map(sum, zip(*self._parts.values(), strict=True))
+                self._progress(all_done, max(self._total, sizes))
 
-        return tell
+        return report

@@ -1,12 +1,12 @@
-"""``zoo convert``: checkpoints of elsewhere as weights of a model."""
+"""``zoo convert``: other checkpoints to weights of a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import args_option, check_pairs, complete_name, json_option, read_args
-from zoo.cli.output import count, echo, only_answers, print_json, show_progress, size
+from zoo.cli import options
+from zoo.cli.output import count, echo, print_json, show_progress, size, stdout_to_stderr
 
 if TYPE_CHECKING:
     from zoo.convert import ConversionReport
@@ -23,55 +23,48 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
         raise click.BadParameter(f"{value!r} is not numbers such as 0.485,0.456,0.406.") from None
 
 
-@click.command()
+@click.command(epilog="Example: zoo convert resnet20.th resnet20.theirs -o hub/resnet20.theirs.safetensors")
 @click.argument("source", metavar="FILE|URL")
-@click.argument("model", metavar="MODEL[.TAG]", shell_complete=complete_name)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
-@click.option("--overwrite", is_flag=True, help="Replace the file, and another file's entry of the same name.")
-@click.option("--from", "key_map", metavar="KEYMAP", help="The family's key map to use; as-is for none.")
-@args_option
-@click.option("--mean", metavar="M,M,M", callback=_read_channels, help="Mean of the input, of values in [0, 1].")
+@click.argument("model", metavar="MODEL[.TAG]", shell_complete=options.complete_name)
+@options.output("Write the weights to FILE.safetensors.", click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace the file and the manifest's entry of that name.")
+@click.option("--from", "key_map", metavar="KEYMAP", help="Key map of the family; as-is for none.")
+@options.args
+@click.option("--mean", metavar="M,M,M", callback=_read_channels, help="Mean of the input, for values in [0, 1].")
 @click.option("--std", metavar="S,S,S", callback=_read_channels, help="Standard deviation of the input.")
+@options.pairs("--preprocess", help="Set a field of the preprocessing, such as input_size=[3,32,32]. Repeatable.")
+@click.option("--classes", default="", metavar="DATA", help="Data set of the weights' classes.")
+@click.option("--origin", default="", metavar="TEXT", help="Author of the weights, for the manifest.")
+@click.option("--check", metavar="DATA", help="Score the weights on DATA; choose the key map with the best score.")
+@options.split
+@click.option("--trunk", is_flag=True, help="The checkpoint has no head: build a network without one.")
+@click.option("--state", default="", metavar="KEY", help="Key of the weights in a torch checkpoint.")
 @click.option(
-    "--preprocess",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=check_pairs,
-    help="Another field of the preprocessing: input_size=[3,32,32], crop_pct=0.9, interpolation=bicubic.",
+    "--sha256", default="", metavar="HEX", help="Expected sha256 of the checkpoint, or its first 8 or more digits."
 )
-@click.option("--classes", default="", metavar="DATA", help="The data set whose classes the weights know.")
-@click.option("--origin", default="", metavar="TEXT", help="Whose weights these are, for the manifest.")
-@click.option("--check", metavar="DATA", help="Score it on DATA; of key maps that fit, take the best.")
-@click.option("--split", default="test", show_default=True, help="The split of --check.")
-@click.option("--trunk", is_flag=True, help="It has no head: make a network that gives features.")
-@click.option("--state", default="", metavar="KEY", help="The part of torch's checkpoint that holds the weights.")
-@click.option("--sha256", default="", metavar="HEX", help="The checkpoint's sha256, or its first 8 digits and more.")
-@json_option
+@options.json
 def convert(
     source: str,
     model: str,
     output: Path,
-    overwrite: bool,
-    key_map: str | None,
     args: dict[str, str],
     mean: list[float] | None,
     std: list[float] | None,
     preprocess: dict[str, str],
     classes: str,
     origin: str,
+    trunk: bool,
     check: str | None,
     split: str,
-    trunk: bool,
-    state: str,
-    sha256: str,
     as_json: bool,
+    **keywords: Any,
 ) -> None:
-    """Turn a checkpoint into weights of a model.
+    """Convert a checkpoint to weights of a model.
 
-    torch's .pth, .pt and .th, safetensors, Keras's .h5, ONNX; a file, or its address if its name ends in its
-    hash as torchvision's do. Every tensor must be accounted for. Key maps that compute different functions are
-    not chosen between: --from or --check says which. The entry for a manifest is printed and written beside the
-    output, so that its folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
+    Reads torch's .pth, .pt and .th, safetensors, Keras's .h5 and ONNX: a file, or a URL whose name ends in a hash, as
+    torchvision's do. Every tensor must find its place. If key maps that fit compute different functions, choose with
+    --from or --check. The manifest entry is printed and written beside FILE, so that the folder is a hub:
+    ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
     """
     from zoo.convert import Stated
     from zoo.convert import convert as run
@@ -79,20 +72,10 @@ def convert(
 
     fields: dict[str, Any] = {key: read_value(value) for key, value in preprocess.items()}
     fields |= {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
-    stated = Stated(args=read_args(args), preprocess=fields, classes=classes, origin=origin, trunk=trunk)
-    with only_answers(), show_progress(source.rpartition("/")[2], bytes=True) as progress:
-        report = run(
-            source,
-            model,
-            output,
-            key_map=key_map,
-            stated=stated,
-            state=state,
-            sha256=sha256,
-            score=_score_on(check, split) if check else None,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    stated = Stated(args=options.read_args(args), preprocess=fields, classes=classes, origin=origin, trunk=trunk)
+    with stdout_to_stderr(), show_progress(source.rpartition("/")[2], bytes=True) as progress:
+        score = _score_on(check, split) if check else None
+        report = run(source, model, output, stated=stated, score=score, progress=progress, **keywords)
     if as_json:
         return print_json(report)
     return _print_report(report)
@@ -116,10 +99,10 @@ def _print_report(report: "ConversionReport") -> None:
         "added": report.added,
         "dropped": report.dropped,
     }
-    told = ", ".join(f"{len(lines)} {what}" for what, lines in changes.items() if lines) or "every key as it is"
-    echo(f"key map {report.key_map!r} ({report.reason}): {told}")
+    summary = ", ".join(f"{len(lines)} {what}" for what, lines in changes.items() if lines) or "no key changed"
+    echo(f"key map {report.key_map!r} ({report.reason}): {summary}")
     for line in report.unwrapped:
-        echo(f"  taken from {line}")
+        echo(f"  read from {line}")
     for reading in report.readings:
         if reading.key_map != report.key_map and reading.fits:
             right = f", {reading.top1:.2f}% right" if reading.top1 is not None else ""

@@ -1,12 +1,12 @@
-"""``zoo publish``: a run, or a file of weights, to a release on a hub."""
+"""``zoo publish``: releases a run or a file of weights on a hub."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.options import json_option
-from zoo.cli.output import echo, note, only_answers, print_json, show_progress, size
+from zoo.cli import options
+from zoo.cli.output import echo, note, print_json, show_progress, size, stdout_to_stderr
 from zoo.manifest import License
 
 if TYPE_CHECKING:
@@ -18,70 +18,54 @@ def _check_license(context: click.Context, parameter: click.Parameter, values: t
     for text in values:
         key, equals, value = text.partition("=")
         if not (equals and value and key in License.__struct_fields__):
-            raise click.BadParameter(f"{text!r} is not weights=..., data=... or code=...: such as weights=Apache-2.0.")
+            raise click.BadParameter(
+                f"{text!r} is not PART=LICENCE, with the part weights, data or code: weights=Apache-2.0."
+            )
         pairs[key] = value
     return pairs
 
 
-@click.command()
+@click.command(epilog="Example: zoo publish run --as resnet20.mine --to ./hub --dry-run")
 @click.argument("source", metavar="RUN|FILE", type=click.Path(exists=True, path_type=Path))
-@click.option("--as", "name", required=True, metavar="ARCH.TAG", help="The name that the weights get.")
+@click.option("--as", "name", required=True, metavar="ARCH.TAG", help="Name of the weights.")
 @click.option(
-    "--to", required=True, metavar="HUB", help="A directory, s3://..., hf://OWNER/REPO, embedded:PACKAGE/FOLDER."
-)
-@click.option("--evaluate", "data", multiple=True, metavar="DATA", help="Score them on this data set now.")
-@click.option("--split", default="test", show_default=True, help="The split that --evaluate scores.")
-@click.option(
-    "--license",
-    "--licence",
-    "license",
-    multiple=True,
-    metavar="OF=LICENCE",
-    callback=_check_license,
-    help="weights=Apache-2.0, data=..., code=...",
+    "--to", required=True, metavar="HUB", help="A directory, s3://BUCKET, hf://OWNER/REPO or embedded:PACKAGE/FOLDER."
 )
 @click.option(
-    "--dtype",
-    type=click.Choice(["float16", "bfloat16"]),
-    help="Store tensors of more than one dimension in half precision.",
+    "--evaluate", "data", multiple=True, metavar="DATA", help="Score the weights on this data set. Repeatable."
 )
-@click.option("--manifest", type=click.Path(dir_okay=False, path_type=Path), help="Write the entry into this manifest.")
-@click.option("--private", is_flag=True, help="A repository that is made for it is private.")
-@click.option("--dry-run", is_flag=True, help="Show every file and the card; write nothing, ask nobody.")
-@json_option
+@options.split
+@click.option(
+    "--license", "--licence", "license", multiple=True, metavar="PART=LICENCE", callback=_check_license,
+    help="Licence of the weights, data or code: weights=Apache-2.0. Repeatable.",
+)  # fmt: skip
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), help="Store matrices in half precision.")
+@click.option("--manifest", type=options.NEW_FILE, help="Write the entry into this manifest.")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@click.option("--dry-run", is_flag=True, help="Show the files and the card; write nothing, connect to nothing.")
+@options.json
 def publish(
     source: Path,
     name: str,
     to: str,
     data: tuple[str, ...],
     split: str,
-    license: dict[str, str],
-    dtype: str | None,
     manifest: Path | None,
-    private: bool,
     dry_run: bool,
     as_json: bool,
+    **keywords: Any,
 ) -> None:
-    """Publish trained weights on a hub, with their card, scores, probe and record.
+    """Publish trained weights on a hub.
 
-    Prints the entry for a manifest, pinned to the bytes and the commit. Weights that lie there under
-    that name are never overwritten.
+    Uploads the weights, their model card, scores, probe and training record. Prints the manifest entry, pinned to the
+    bytes and the commit. Never overwrites published weights.
     """
     from zoo.publishing import publish as run
 
-    with only_answers(), show_progress(f"evaluating {name}") as progress:
-        done = run(
-            source,
-            name,
-            to,
-            evaluate_on=tuple((each, split) for each in data),
-            license=license,
-            dtype=dtype,
-            private=private,
-            manifest_file=manifest,
-            is_dry_run=dry_run,
-            progress=progress,
-        )
+    with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
+        wanted = tuple((each, split) for each in data)
+        keywords |= {"evaluate_on": wanted, "manifest_file": manifest, "is_dry_run": dry_run}
+        done = run(source, name, to, progress=progress, **keywords)
     if as_json:
         return print_json(done)
     return _print(done, manifest)
@@ -91,7 +75,7 @@ def _print(done: "Publication", manifest: Path | None) -> None:
     for remark in done.notes:
         note(remark)
     if done.is_dry_run:
-        note(f"Nothing was written. To {done.to} would go:")
+        note(f"Nothing was written. These files would go to {done.to}:")
     elif done.is_new:
         note(f"Published on {done.to}{f' at {done.revision}' if done.revision else ''}:")
     else:

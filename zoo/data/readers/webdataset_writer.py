@@ -1,4 +1,4 @@
-"""Writing WebDataset shards, and counting those that others wrote."""
+"""Writes WebDataset shards, and counts existing ones."""
 
 import re
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def index_shards(folder: str | Path, classes: Sequence[str] = (), *, name: str =
     folder = Path(folder).expanduser()
     files = sorted(file.relative_to(folder) for pattern in ("*.tar", "*/*.tar") for file in folder.glob(pattern))
     if not files:
-        raise DataError(f"{folder}: no .tar files to count.")
+        raise DataError(f"{folder}: no .tar files.")
     info = Info({}, name=name, classes=list(classes), channels=channels)
     for file in files:
         match = _NUMBERED.fullmatch(file.name)
@@ -118,7 +118,7 @@ def _info_for(images: ImageSet, folder: Path) -> Info:
         return fresh
     held = read_info(place_at(folder))
     if images.split in held.splits:
-        raise DataError(f"{folder} already holds the split {images.split!r}.", hint="Choose another folder.")
+        raise DataError(f"{folder} already contains the split {images.split!r}.", hint="Choose another folder.")
     if (held.name, held.classes, held.channels) != (fresh.name, fresh.classes, fresh.channels):
         raise DataError(
             f"{folder} holds {held.name!r} with {len(held.classes)} classes and {held.channels} channels; "
