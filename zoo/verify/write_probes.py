@@ -11,12 +11,12 @@ from zoo.manifest import Probe, Tolerance, Weights, editing
 from zoo.system import storage
 
 
-def reprobe(file: Path, *, told: Callable[[str, bool], None] | None = None) -> list[str]:
+def reprobe(file: Path, *, callback: Callable[[str, bool], None] | None = None) -> list[str]:
     """Takes new probes of the weights that lie beside the manifest ``file``; returns their names.
 
     An entry's file lies at ``repo/file`` from the manifest's folder; entries whose file does not are left
     alone, for a probe is of a network that was run. Comments, order and all other words stay as they are.
-    ``told`` is called with each entry's name and whether it was probed.
+    ``callback`` is called with each entry's name and whether it was probed.
 
     Raises :class:`ManifestError` where the manifest's form is one that cannot be edited so,
     :class:`IntegrityError` where a file is not the one that its entry names, and :class:`ProbeError` where
@@ -30,8 +30,8 @@ def reprobe(file: Path, *, told: Callable[[str, bool], None] | None = None) -> l
         if is_here:
             text = editing.with_probe(text, entry, _take(weights, entry), str(file))
             done.append(entry.name)
-        if told is not None:
-            told(entry.name, is_here)
+        if callback is not None:
+            callback(entry.name, is_here)
     if done:
         storage.replace(file, text.encode())
     return done
