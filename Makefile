@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Real data and third-party weights lie beside a developer's checkout; tests that need them skip where they are not.
+# Real data and third-party weights are beside a developer's checkout; without them, tests that need them are skipped.
 ifneq ($(wildcard ../shared/data),)
 export ZOO_DATA ?= $(abspath ../shared/data)
 endif
@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/weights),)
 export ZOO_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-# A worker a core, of one thread each: they finish sooner than one worker whose kernels share the cores.
+# One worker with one thread per core is faster than one worker with several threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations 10
 
 .PHONY: demo test test-slow test-random test-versions lint bench clean
@@ -31,7 +31,7 @@ test-random: $(VENV)/test-ready
 	$(PYTEST) --random-order $(TESTFLAGS)
 
 test-versions: $(VENV)/test-ready
-	$(BIN)/python tests/versions.py
+	$(BIN)/python tests/support/versions.py
 
 lint: $(VENV)/test-ready
 	$(BIN)/ruff check .

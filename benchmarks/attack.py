@@ -1,8 +1,8 @@
-"""Images a second under PGD-20: Zoo's against foolbox's and torchattacks', the same network and batch.
+"""Images per second under PGD-20 for Zoo, foolbox and torchattacks, with the same network and batch.
 
-resnet20.c10 on noise within 8/255 in L-inf from a random start, steps of 2/255. Each is a process of its own
-and they take turns; figures are medians over the rounds. The network is in float32 as it was loaded; peers
-that are not installed are left out (``pip install --no-deps torchattacks``: it asks for an old ``requests``).
+resnet20.c10 on noise within 8/255 in L-inf from a random start, steps of 2/255. Each runs in its own process,
+alternating with the others; values are medians over the rounds. The network is in float32. Libraries that are not
+installed are skipped (``pip install --no-deps torchattacks``, because it requires an old ``requests``).
 Run with ``make bench`` or ``python benchmarks/attack.py [ROUNDS]``.
 """
 
@@ -32,11 +32,11 @@ def main() -> None:
     commands = {name: [sys.executable, __file__, "loop", name] for name in names}
     turns = take_turns(commands, rounds, 1, SECONDS)
     rates = {name: [BATCH * turn.steps / turn.seconds for turn in found] for name, found in turns.items()}
-    print(table((f"PGD-20, batch {BATCH}", "images/s", "range", "zoo is faster"), rows(rates)))
+    print(table((f"PGD-20, batch {BATCH}", "images/s", "range", "Zoo is faster"), rows(rates)))
 
 
 def rows(rates: dict[str, list[float]]) -> list[tuple[str, ...]]:
-    """A line a contestant; Zoo's own rate over the peer's, round by round, so that a busy machine disturbs both."""
+    """A row for each library, with the ratio of Zoo's rate to it in each round, so that other load affects both."""
     lines = []
     for name, found in rates.items():
         ratios = [zoo / peer for zoo, peer in zip(rates["zoo"], found, strict=True)]

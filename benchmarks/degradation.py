@@ -1,7 +1,7 @@
 """The degradation experiment: deeper plain networks train worse, deeper residual networks better.
 
 He et al. 2015, figure 6. Trains plain-20/32/44/56 and resnet-20/32/44/56 on CIFAR-10 with one recipe
-and draws both families' curves. Hours on two cores; stop it at any time and start it again:
+and draws both families' curves. Takes hours on two cores; you can stop and restart it at any time:
 ``python benchmarks/degradation.py [-o RUNS] [--jobs N] [--figure FILE.svg]``.
 """
 
@@ -19,13 +19,13 @@ SHADES = ("#c6c6c6", "#8ab6d6", "#3f7fb5", "#12355b")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/degradation"), help="where the runs are kept")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, a thread each")
-    parser.add_argument("--figure", type=Path, help="where to draw the figure (SVG or PNG)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/degradation"), help="folder for the runs")
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel runs, with one thread each")
+    parser.add_argument("--figure", type=Path, help="file of the figure (SVG or PNG)")
     given = parser.parse_args()
     trainings = [
         Training(f"{kind}{depth}", given.output / f"{kind}{depth}", ("--recipe", RECIPE))
-        for depth in reversed(DEPTHS)  # the longest first, so that none is left alone at the end
+        for depth in reversed(DEPTHS)  # the longest first, so that none runs alone at the end
         for kind in KINDS
     ]
     carry_out(trainings, data="cifar10", jobs=given.jobs)
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def results(runs: Path) -> str:
-    """Errors at the end, in per cent: of training images as they were seen, and of test images."""
+    """Final errors in per cent, on augmented training images and on test images."""
     rows = []
     for kind in KINDS:
         for depth in DEPTHS:
@@ -50,11 +50,11 @@ def results(runs: Path) -> str:
                     f"{sum(row['seconds'] for row in log) / 60:.0f}",
                 )
             )
-    return table(("network", "training error", "test error", "95%", "minutes on a core"), rows)
+    return table(("network", "training error", "test error", "95%", "minutes on one core"), rows)
 
 
 def draw(runs: Path, file: Path) -> None:
-    """Training error by epoch, a panel a family, and the test error at the end as a dot."""
+    """Training error by epoch in a panel for each family, and the final test error as a dot."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")

@@ -1,12 +1,12 @@
-"""What fetching costs: Zoo against ``hf_hub_download``, and against reading, hashing and writing alone.
+"""Download speed: Zoo compared with ``hf_hub_download``, and with plain reading, hashing and writing.
 
-One file of 500 MB from one server on this machine's loopback, each fetch a fresh process with an empty
-cache, in turns whose order alternates. A call's seconds leave out the imports, a process's hold them; the
-server counts the bytes. Run with ``make bench`` or ``python benchmarks/fetch.py [--rounds N] [--json]``.
+One file of 500 MB from one server on loopback. Each fetch runs in a fresh process with an empty cache, and the order
+alternates. The time of a call excludes imports, that of a process includes them. The server counts the bytes. Run
+with ``make bench`` or ``python benchmarks/fetch.py [--rounds N] [--json]``.
 
-``plain`` is the floor: the standard library's client, sha256 of every piece, one write a piece, an fsync.
-``hf_hub_download`` hashes nothing and syncs nothing; ``and sha256`` reads its file again, as one has to for
-the same certainty.
+``plain`` is the floor: the standard library's client, sha256 and one write per chunk, an fsync.
+``hf_hub_download`` neither hashes nor syncs; ``and sha256`` reads its file again, which is necessary for the
+same guarantee.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from measure import table
 TESTS = Path(__file__).parents[1] / "tests"
 REPO, FILE = "zoo/benchmark", "model.safetensors"
 
-# Serves until standard input ends; answers every line with the bytes it has sent so far.
+# Serves until standard input ends; prints the bytes sent so far for every input line.
 SERVE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from hub_server import HubServer
+from support.hub_server import HubServer
 with HubServer(Path(sys.argv[2])) as server:
     commit = server.commit(sys.argv[3], {sys.argv[4]: Path(sys.argv[5]).read_bytes()})
     print(server.url, server.mirror_url, commit, flush=True)
@@ -43,7 +43,7 @@ with HubServer(Path(sys.argv[2])) as server:
         print(sum(request.sent for request in server.requests), flush=True)
 """
 
-# Each prints the seconds of its call and the sha256 of what it brought.
+# Each prints the seconds of its call and the path of the file.
 ZOO = """
 import time
 from pathlib import Path
@@ -94,7 +94,7 @@ WAYS = {"plain": PLAIN, "zoo": ZOO, "hf_hub_download": HF, "hf_hub_download and 
 
 
 class Taken(NamedTuple):
-    """One fetch: seconds of the call, of the whole process, of processor; bytes that the server sent."""
+    """One fetch: seconds of the call, of the whole process, and of CPU time; bytes that the server sent."""
 
     call: float
     process: float
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def measure(folder: Path, size: int, rounds: int) -> dict[str, list[Taken]]:
-    """Every way ``rounds`` times, after one round that is not counted."""
+    """Runs each way ``rounds`` times, after one warm-up round."""
     content = hashlib.shake_256(b"benchmark").digest(1_000_000) * (size // 1_000_000)
     known = {"repo": REPO, "file": FILE, "size": str(len(content)), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / FILE).write_bytes(content)
@@ -142,7 +142,7 @@ def server(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
 def fetch(script: str, known: Mapping[str, str], folder: Path, serving: "subprocess.Popen[str]") -> Taken:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    os.sync()  # what the last one left to write is not for this one to wait for
+    os.sync()  # do not wait for pending writes of the previous run
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "ZOO_"))},
         "HF_ENDPOINT": known["endpoint"],
@@ -165,7 +165,7 @@ def fetch(script: str, known: Mapping[str, str], folder: Path, serving: "subproc
 
 
 def cpu_of_children() -> float:
-    """Seconds of processor, of processes that have ended: the server has not."""
+    """CPU seconds of processes that have ended, so without the server."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -194,7 +194,16 @@ def summarise(results: list[Taken], zoo: list[Taken]) -> dict[str, float | int]:
 
 
 def shown(rows: Mapping[str, Mapping[str, float]]) -> str:
-    head = ("way", "call s", "range", "process s", "cpu s", "bytes sent", "call, of zoo's", "process, of zoo's")
+    head = (
+        "way",
+        "call s",
+        "range",
+        "process s",
+        "cpu s",
+        "bytes sent",
+        "call, relative to Zoo",
+        "process, relative to Zoo",
+    )
     return table(
         head,
         [

@@ -1,6 +1,6 @@
-"""HMAX on Caltech-101 as the field scores it: 15 training images a class, the mean over classes, three draws.
+"""HMAX on Caltech-101 with the usual protocol: 15 training images per class, mean over classes, three draws.
 
-A draw takes minutes on a core; stop it at any time and start it again:
+A draw takes minutes on one core; you can stop and restart it at any time:
 ``python benchmarks/hmax.py [-o RUNS] [--prototypes N] [--draws N] [--per-class N]``.
 """
 
@@ -14,10 +14,10 @@ from trainings import Training, carry_out, log_of, score_of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/hmax"), help="where the runs are kept")
-    parser.add_argument("--prototypes", type=int, default=250, help="of each of the four sizes")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/hmax"), help="folder for the runs")
+    parser.add_argument("--prototypes", type=int, default=250, help="number for each of the four sizes")
     parser.add_argument("--draws", type=int, default=3)
-    parser.add_argument("--per-class", type=int, default=15, help="training images of each class")
+    parser.add_argument("--per-class", type=int, default=15, help="training images per class")
     given = parser.parse_args()
     rows, scores = [], []
     for draw in range(given.draws):

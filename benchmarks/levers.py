@@ -1,6 +1,6 @@
-"""What each lever gives to training ResNet-20 on CIFAR-10, alone: everything else stays at Zoo's defaults.
+"""Effect of single settings on training speed: ResNet-20 on CIFAR-10 with Zoo's other defaults.
 
-Loops take turns as in ``train.py``. Run with ``make bench`` or ``python benchmarks/levers.py [ROUNDS]``.
+Loops alternate as in ``train.py``. Run with ``make bench`` or ``python benchmarks/levers.py [ROUNDS]``.
 """
 
 import io
@@ -44,7 +44,7 @@ def compare(folder: str, batch: int, rounds: int) -> None:
         own = rate(taken, batch)
         first = taken[0].first - turns[DEFAULT][0].first
         rows.append((name, f"{own:.0f}", spread(taken, batch), f"{own / default:.2f}", f"{max(first, 0):.0f}"))
-    print(table((f"batch {batch}", "images/s", "range", "of the defaults'", "s more before the second step"), rows))
+    print(table((f"batch {batch}", "images/s", "range", "fraction of default", "s more before the second step"), rows))
 
 
 def return_freed_memory(pace: Pace, images: ImageSet, batch: int) -> None:
@@ -53,7 +53,7 @@ def return_freed_memory(pace: Pace, images: ImageSet, batch: int) -> None:
 
 
 def read_each_image(pace: Pace, images: ImageSet, batch: int) -> None:
-    """As from a folder whose images differ in size, though the files lie in memory."""
+    """Decodes each image when it is needed, as for a folder of images that differ in size."""
 
     def encode(index: int) -> bytes:
         file = io.BytesIO()
@@ -69,7 +69,7 @@ def read_each_image(pace: Pace, images: ImageSet, batch: int) -> None:
 
 
 def update_by(pace: Pace, images: ImageSet, batch: int, foreach: bool) -> None:
-    """Optimiser as recipes choose it, but not fused."""
+    """The recipe's optimiser, but not fused."""
     chosen = schedule.optimizer
 
     def build(*arguments: Any) -> torch.optim.Optimizer:
@@ -86,7 +86,7 @@ def compile_network(pace: Pace, images: ImageSet, batch: int) -> None:
     model = network()
     model.compile()
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # what an earlier run compiled does not count
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # do not reuse compiled code of an earlier run
         train_zoo(pace, images, batch, model=model)
 
 
@@ -102,7 +102,7 @@ def use_one_thread(pace: Pace, images: ImageSet, batch: int) -> None:
 
 LEVERS: dict[str, Callable[[Pace, ImageSet, int], None]] = {
     DEFAULT: train_zoo,
-    "freed memory goes back to the system": return_freed_memory,
+    "freed memory returned to the system": return_freed_memory,
     "float32": partial(train_zoo, precision="float32"),
     "contiguous": partial(train_zoo, channels_last=False),
     "float32 and contiguous": partial(train_zoo, precision="float32", channels_last=False),

@@ -1,8 +1,8 @@
-"""The lineage under one budget: a small network of each family, eight epochs of CIFAR-10.
+"""The lineage with one budget: a small network of each family, eight epochs on CIFAR-10.
 
-All take the same recipe (``short_c10``; ``degradation_c10`` of the residual networks is the same, and
-AlexNet, which normalises nothing, learns at a fifth of the rate). Prints the families, the columns of
-FractalNet, and what stochastic depth does. Hours on two cores; stop it at any time and start it again:
+All use the same recipe (``short_c10``; ``degradation_c10`` of the residual networks is the same; AlexNet,
+which has no normalisation, uses a fifth of the learning rate). Prints a table of the families, of the columns of
+FractalNet, and of stochastic depth. Takes hours on two cores; you can stop and restart it at any time:
 ``python benchmarks/lineage.py [-o RUNS] [--jobs N]``.
 """
 
@@ -32,8 +32,8 @@ COLUMNS = (1, 2, 3)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/lineage"), help="where the runs are kept")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, a thread each")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/lineage"), help="folder for the runs")
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel runs, with one thread each")
     given = parser.parse_args()
     carry_out([training(name, given.output) for name in runs()], data="cifar10", jobs=given.jobs)
     head = ("network", "parameters", "multiply-adds", "epochs", "top-1, %", "95% interval")
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def runs() -> Iterable[str]:
-    """Each run once; the long ones first, so that none is left alone at the end."""
+    """Each run once, the longest first, so that none runs alone at the end."""
     names = dict.fromkeys((*FAMILIES, *MODULES, *DEPTH, *FRACTALS))
     return sorted(names, key=lambda name: zoo.info(architecture(name))["macs"], reverse=True)
 
@@ -70,7 +70,7 @@ def row(run: str, output: Path) -> tuple[str, ...]:
 
 
 def fractals(output: Path) -> list[tuple[str, ...]]:
-    """The whole network and each of its columns alone, the shallowest first."""
+    """Scores of the whole network and of each column, the shallowest first."""
     return [
         (
             how,

@@ -1,8 +1,8 @@
-"""What creating a network from a local file costs: ``zoo.create`` against ``timm.create_model``.
+"""Time and memory to create a network from a local file: ``zoo.create`` compared with ``timm.create_model``.
 
-Both read the same safetensors file, written here with timm's tensors; Zoo's comes by name, through the
-registry, a directory hub and the verified cache. Once within a process that has imported everything, once
-as fresh processes. Run with ``make bench`` or ``python benchmarks/load.py [MODEL ...]``.
+Both read the same safetensors file of timm's tensors. Zoo loads it by name, through the registry, a directory
+hub and the verified cache. Measured in a process that has imported everything, and in fresh processes. Run with
+``make bench`` or ``python benchmarks/load.py [MODEL ...]``.
 """
 
 import os
@@ -29,7 +29,7 @@ import zoo
 zoo.fetch(f"{name}.benchmark")
 """
 
-# Prints the median milliseconds of several calls, then the peak MB that the first added.
+# Prints the median milliseconds of several calls, then the peak MB that the first call added.
 WITHIN = """
 import gc, resource, statistics, time, {imports}
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -60,7 +60,7 @@ def main() -> None:
             _python(PREPARE, name, str(hub))
         head = ("in process", "zoo ms", "peak MB added", "timm ms", "peak MB added", "times faster")
         print(table(head, [measure_within(name, hub) for name in names]))
-        head = ("fresh process", "way", "s", "peak MB", "of torch alone (s, MB)", "times faster than timm")
+        head = ("fresh process", "way", "s", "peak MB", "relative to torch alone (s, MB)", "times faster than timm")
         print(table(head, [row for name in names for row in measure_fresh(name, hub)]))
 
 

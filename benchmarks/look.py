@@ -1,7 +1,7 @@
-"""Images a second of deconvnets and attribution, Zoo's beside captum's, on the same networks and images.
+"""Images per second of deconvnets and attribution in Zoo and captum, for the same networks and images.
 
-Both answer the same question, to rounding (tests/test_look_*.py). They take turns, after one run that is not
-counted; figures are medians over the seconds for which one thread computes, so that other programs disturb little.
+Both compute the same values up to rounding (tests/look). They alternate, after a warm-up run. Values are
+medians of CPU time of one thread, so that other programs have little effect.
 Run with ``make bench`` or ``python benchmarks/look.py [ROUNDS]``.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
             for question, (ours, theirs) in questions(layer).items():
                 rows.append((name, question, *compare(ours, theirs, network, images, targets, rounds)))
                 print(*rows[-1], sep=", ", file=sys.stderr)
-    head = ("weights", "question", "zoo images/s", "range", "captum images/s", "range", "times faster")
+    head = ("weights", "question", "Zoo images/s", "range", "captum images/s", "range", "times faster")
     print(table(head, rows))
 
 

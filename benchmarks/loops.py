@@ -1,8 +1,8 @@
-"""The loops that ``train.py`` and ``levers.py`` compare, each a process that goes on until it is stopped.
+"""The loops that ``train.py`` and ``levers.py`` compare. Each runs in a process until it is stopped.
 
 All train ResNet-20 on CIFAR-10 from the same initial weights: random crops (padding 4), flips,
-cross-entropy, SGD with Nesterov's momentum. The peers' loops do what their own scripts do on one CPU: of
-torchvision ``references/classification/train.py``, of timm ``train.py`` and ``validate.py``.
+cross-entropy, SGD with Nesterov's momentum. The other libraries' loops follow their own scripts on one CPU:
+torchvision's ``references/classification/train.py``, timm's ``train.py`` and ``validate.py``.
 """
 
 import json
@@ -25,13 +25,13 @@ from zoo.training import choice, schedule
 from zoo.training.display import Silent
 from zoo.training.inputs import Batches
 
-EPOCHS = 1000  # more than anyone waits for
+EPOCHS = 1000  # more than any run needs
 BASE: dict[str, Any] = {"epochs": EPOCHS, "lr": 0.1, "augment.pad_crop": 4, "augment.flip": True}
 CPU = torch.device("cpu")
 
 
 def command(loop: str, folder: str, batch: int, **options: Any) -> list[str]:
-    """What starts ``loop`` as a process, on the images stored in ``folder``."""
+    """The command that runs ``loop`` in a process, on the images in ``folder``."""
     return [sys.executable, __file__, loop, folder, str(batch), json.dumps(options)]
 
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def store(images: ImageSet, folder: str) -> None:
-    """Leaves ``images`` decoded in ``folder``, so that the processes start fast."""
+    """Writes decoded ``images`` to ``folder``, so that the processes start fast."""
     for name in ("pixels", "labels"):
         np.save(Path(folder, f"{name}.npy"), getattr(images, name).numpy())
 
@@ -61,7 +61,7 @@ def recipe(batch: int, **changes: Any) -> training.Recipe:
 
 
 class Watch(Silent):
-    """A display that keeps the pace."""
+    """A display that reports every step to the pace."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
@@ -71,7 +71,7 @@ class Watch(Silent):
 
 
 def train_zoo(pace: Pace, images: ImageSet, batch: int, model: nn.Module | None = None, **changes: Any) -> None:
-    """Zoo's engine with a run's directory, as ``zoo train`` has it; ``changes`` of the recipe."""
+    """Zoo's engine with a run directory, as in ``zoo train``, with ``changes`` to the recipe."""
     model = model or network()
     data, preprocess = training.TrainingData(images), creation.info_of(model).preprocess
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def train_zoo(pace: Pace, images: ImageSet, batch: int, model: nn.Module | None 
 
 
 def draw_batches(pace: Pace, images: ImageSet, batch: int) -> None:
-    """The engine's batches alone: gathered, cropped, mirrored, normalised."""
+    """Only the engine's batches: gathered, cropped, mirrored, normalised."""
     keep_freed_memory()
     batches = Batches(images, recipe(batch), creation.info_of(network()).preprocess, CPU)
     for epoch in range(EPOCHS):
@@ -89,7 +89,7 @@ def draw_batches(pace: Pace, images: ImageSet, batch: int) -> None:
 
 
 def train_bare(pace: Pace, images: ImageSet, batch: int) -> None:
-    """Forward, backward and optimiser step on one batch over and over, in the engine's arithmetic and memory."""
+    """Forward, backward and optimiser step on one fixed batch, with the engine's dtype and memory layout."""
     keep_freed_memory()
     model, settings = network().to(memory_format=torch.channels_last), recipe(batch)
     inputs, labels = next(Batches(images, settings, creation.info_of(model).preprocess, CPU).epoch(0))
@@ -114,7 +114,7 @@ def evaluate_zoo(pace: Pace, images: ImageSet, batch: int) -> None:
 
 
 def peers_images(images: ImageSet, transform: Any = None) -> Any:
-    """torchvision's own CIFAR10, which timm uses too, with the images at hand instead of a download."""
+    """torchvision's own CIFAR10, which timm uses too, with local images instead of a download."""
     from torchvision.datasets import CIFAR10
 
     class Images(CIFAR10):
@@ -128,7 +128,7 @@ def peers_images(images: ImageSet, transform: Any = None) -> Any:
 
 
 def train_torchvision(pace: Pace, images: ImageSet, batch: int, workers: int, is_given: bool) -> None:
-    """As its reference script; ``is_given`` bfloat16 and channels_last."""
+    """torchvision's reference script, with bfloat16 and channels_last if ``is_given``."""
     from torchvision import transforms
 
     model = network()
@@ -165,10 +165,10 @@ def train_torchvision(pace: Pace, images: ImageSet, batch: int, workers: int, is
 
 
 def train_timm(pace: Pace, images: ImageSet, batch: int, workers: int, is_given: bool) -> None:
-    """As its script; ``is_given`` bfloat16 and channels_last.
+    """timm's script, with bfloat16 and channels_last if ``is_given``.
 
-    Its own crop is one that also resizes. As is done for small images (DeiT's ``build_transform``), it is
-    replaced, by the crop that the other loops have, which is faster.
+    timm's crop also resizes. As is usual for small images (DeiT's ``build_transform``), it is replaced by the crop
+    of the other loops, which is faster.
     """
     from timm.data import create_loader
     from timm.optim import create_optimizer_v2
@@ -244,7 +244,7 @@ def arithmetic(bfloat16: bool) -> AbstractContextManager[Any]:
 
 
 def count_right(outputs: Tensor, labels: Tensor) -> float:
-    """Top-1 in per cent, for which the peers' scripts find the top 5 too, as is done here."""
+    """Top-1 in per cent. Computes top-5 as well, as the other libraries' scripts do."""
     from timm.utils import accuracy
 
     top1, top5 = accuracy(outputs.detach(), labels, topk=(1, 5))

@@ -1,4 +1,4 @@
-"""Whole processes, timed and weighed from outside."""
+"""Time and memory of whole processes, measured from outside."""
 
 import os
 import statistics
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """A command to run, with additions to the environment, and the exit code that it has when all goes well."""
+    """A command, additional environment variables, and the expected exit code."""
 
     command: Sequence[str]
     environment: Mapping[str, str] = {}
@@ -27,7 +27,7 @@ class Result(NamedTuple):
 
 
 def run(process: Process) -> tuple[float, float]:
-    """Wall seconds and peak MB of one run; another exit code raises."""
+    """Wall seconds and peak MB of one run. Raises for an unexpected exit code."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
@@ -43,7 +43,7 @@ def run(process: Process) -> tuple[float, float]:
 
 
 def in_turns(processes: Mapping[str, Process], runs: int) -> dict[str, Result]:
-    """Each process ``runs`` times, in turns, after one run that is not counted."""
+    """Runs each process ``runs`` times, alternating, after one warm-up run."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
     for round_ in range(runs + 1):
         for name, process in processes.items():

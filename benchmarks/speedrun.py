@@ -1,7 +1,7 @@
-"""The record recipe: accuracy, operations and time of several seeds.
+"""The airbench94 recipe: accuracy, operations and time for several seeds.
 
-Jordan 2024, arXiv 2404.00498. Operations are what torch's FlopCounter counts in the forward and the
-backward pass of a step, with and without a gradient for the first layer's bias, times the steps.
+Jordan 2024, arXiv 2404.00498. Operations are those that torch's FlopCounter counts in the forward and
+backward pass of a step, with and without a gradient for the first layer's bias, times the number of steps.
 ``python benchmarks/speedrun.py [-o RUNS] [--seeds N] [--jobs N] [--threads N]``.
 """
 
@@ -20,15 +20,15 @@ from zoo_speedrun.training import BIAS_EPOCHS
 
 MODEL = "airbench94"
 RECORD = {"operations": 0.36e15, "top1": 94.01}
-"""legacy/airbench94.py, as its repository states them."""
+"""The published results of legacy/airbench94.py."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/speedrun"), help="where the runs are kept")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/speedrun"), help="folder for the runs")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--threads", type=int, default=2, help="of each training")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel runs")
+    parser.add_argument("--threads", type=int, default=2, help="threads per run")
     given = parser.parse_args()
     runs = [given.output / f"seed{seed}" for seed in range(given.seeds)]
     trainings = [Training(MODEL, run, ("--set", f"seed={seed}")) for seed, run in enumerate(runs)]
@@ -55,7 +55,7 @@ def results(runs: list[Path]) -> str:
 
 
 def operations(epochs: int, *, steps: int, batch_size: int = 1024) -> int:
-    """Floating-point operations of a training, two for each multiply-add."""
+    """Floating-point operations of a training run, two per multiply-add."""
     first = min(epochs, BIAS_EPOCHS)
     return steps * batch_size * (first * _of_an_image(learns=True) + (epochs - first) * _of_an_image(learns=False))
 

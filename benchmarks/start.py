@@ -1,7 +1,7 @@
-"""How long asking takes: ``zoo list`` and ``zoo info`` against listing with timm, each a cold process.
+"""Start-up time of ``zoo list`` and ``zoo info`` compared with listing by timm, in cold processes.
 
-Run with ``make bench`` or ``python benchmarks/start.py [RUNS]``. Commands take turns, so that a machine
-that drifts drifts for all; the table gives medians, minima and maxima in milliseconds.
+Run with ``make bench`` or ``python benchmarks/start.py [RUNS]``. Commands alternate, so that changes in
+machine load affect all; the table shows medians, minima and maxima in milliseconds.
 """
 
 import sys

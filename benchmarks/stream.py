@@ -1,9 +1,9 @@
-"""Images a second from shards to the network's input: Zoo's reader, and the field's.
+"""Images per second from shards to the network's input, for Zoo and for webdataset.
 
-``python benchmarks/stream.py FOLDER`` writes the images of FOLDER (a folder a class) into shards, at
-``--height`` pixels if that is given, and reads them with random windows of 224 x 224 and flips: with
-Zoo, and with webdataset, a DataLoader and torchvision, on one core and on two, in turns. The time of
-the processors says what an image costs where other programs run too.
+``python benchmarks/stream.py FOLDER`` writes the images of FOLDER (one folder per class) into shards,
+resized to ``--height`` pixels if given, and reads them with random crops of 224 x 224 and flips: with Zoo, and with
+webdataset, a DataLoader and torchvision, alternating, on one core and on two. CPU time per image is
+meaningful even if other programs are running.
 """
 
 import argparse
@@ -37,7 +37,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--height", type=int, help="Scale the images to it first, JPEG of quality 92.")
+    parser.add_argument("--height", type=int, help="Resize images to this height first, JPEG quality 92.")
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loop", help=argparse.SUPPRESS)
@@ -94,10 +94,10 @@ class _Scaled:
 
 
 def measure(loop: str, shards: Path, cores: int) -> tuple[float, float]:
-    """Images a second, and milliseconds of all processors an image.
+    """Images per second, and CPU milliseconds per image.
 
-    The clock runs from one batch to a later one, since what is read ahead of the first is not timed and
-    nothing is ahead of the last; the processors' time is that of all images.
+    The wall time is measured between two batches in the middle, because reading ahead of the first batch is not timed.
+    The CPU time is that of all images.
     """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     torch.set_num_threads(cores)
@@ -111,7 +111,7 @@ def measure(loop: str, shards: Path, cores: int) -> tuple[float, float]:
 
 
 def processor_seconds() -> float:
-    """Of this process and of those that it has waited for."""
+    """CPU time of this process and its ended children."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

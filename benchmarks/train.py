@@ -1,8 +1,8 @@
-"""Training and evaluation speed: Zoo's engine against torchvision's and timm's loops, ResNet-20 on CIFAR-10.
+"""Training and evaluation speed of Zoo's engine and of torchvision's and timm's loops, ResNet-20 on CIFAR-10.
 
-Each loop is a process of its own and they take turns; figures are medians over the rounds, with the slowest
-and fastest round. The peers run as they come (float32, contiguous) and with the arithmetic and layout that
-Zoo chooses by default (bfloat16 and channels_last). Needs CIFAR-10 in the folder ZOO_DATA. Run with
+Each loop runs in its own process, alternating with the others; values are medians over the rounds, with the slowest
+and fastest round. The other libraries run with their defaults (float32, contiguous) and with Zoo's (bfloat16 and
+channels_last). Needs CIFAR-10 in the folder ZOO_DATA. Run with
 ``make bench`` or ``python benchmarks/train.py [ROUNDS]``.
 """
 
@@ -22,8 +22,10 @@ from zoo.data import ImageSet, load
 BATCHES = (128, 512)
 BATCH_OF_VALIDATION = 256
 PEERS = ("torchvision", "timm")
-WORKERS = min(os.cpu_count() or 1, 4)  # of the peers' loaders; on two cores 2 are as fast as 1, faster than none
-WARM = 2 * WORKERS + 1  # steps before a turn counts: the workers hold batches ready that they drew in others' time
+WORKERS = min(
+    os.cpu_count() or 1, 4
+)  # for the other libraries' loaders; on two cores 2 are as fast as 1 and faster than none
+WARM = 2 * WORKERS + 1  # warm-up steps of a turn: workers have prefetched batches during other turns
 SECONDS = 1.5
 
 
@@ -38,7 +40,7 @@ def main() -> None:
 
 
 def images_or_skip(split: str) -> ImageSet:
-    """CIFAR-10; ends the program kindly where it is not at hand."""
+    """CIFAR-10; ends the program with a message if it is missing."""
     if not os.environ.get("ZOO_DATA"):
         print(f"{sys.argv[0]} skipped: it needs CIFAR-10. Set ZOO_DATA to the folder that holds cifar10.")
         raise SystemExit
@@ -57,10 +59,17 @@ def compare(folder: str, batch: int, rounds: int) -> None:
             loops[_name(peer, is_given)] = command(peer, folder, batch, workers=WORKERS, is_given=is_given)
     turns = take_turns(loops, rounds, WARM, SECONDS)
     print(table((f"training, batch {batch}", *HEAD), peer_rows(turns, batch)))
-    print(table(("of a step", "ms", "of the bare step"), step_rows(turns)))
+    print(table(("part of a step", "ms", "relative to bare step"), step_rows(turns)))
 
 
-HEAD = ("images/s as it comes", "range", "zoo is faster", "given bf16, channels_last", "range", "zoo is faster")
+HEAD = (
+    "images/s, own defaults",
+    "range",
+    "Zoo is faster",
+    "images/s, bf16 and channels_last",
+    "range",
+    "Zoo is faster",
+)
 
 
 def peer_rows(turns: Mapping[str, Sequence[Turn]], batch: int) -> list[tuple[str, ...]]:
@@ -79,9 +88,9 @@ def step_rows(turns: Mapping[str, Sequence[Turn]]) -> list[tuple[str, ...]]:
     whole, bare, drawn = (1e3 / rate(turns[name], 1) for name in ("zoo", "bare", "batches"))
     parts = {
         "forward, backward, optimiser on a fixed batch": bare,
-        "zoo's whole step": whole,
-        "of it, drawing and augmenting the batch": drawn,
-        "of it, all the rest": whole - drawn,
+        "Zoo's whole step": whole,
+        "drawing and augmenting the batch": drawn,
+        "everything else": whole - drawn,
     }
     return [(name, f"{ms:.1f}", f"{100 * ms / bare:.1f}%") for name, ms in parts.items()]
 
@@ -96,7 +105,7 @@ def compare_evaluation(rounds: int) -> None:
         }
         turns = take_turns(loops, rounds, WARM, SECONDS)
     zoo = rate(turns["zoo"], batch)
-    head = (f"evaluation in float32, batch {batch}", "images/s", "range", "zoo is faster")
+    head = (f"evaluation in float32, batch {batch}", "images/s", "range", "Zoo is faster")
     rows = [
         ("zoo", f"{zoo:.0f}", spread(turns["zoo"], batch), ""),
         ("timm", *against(zoo, turns["timm"], batch)),
@@ -105,7 +114,7 @@ def compare_evaluation(rounds: int) -> None:
 
 
 def rate(turns: Sequence[Turn], batch: int) -> float:
-    """Median images a second."""
+    """Median images per second."""
     return statistics.median(batch * turn.steps / turn.seconds for turn in turns)
 
 

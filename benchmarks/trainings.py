@@ -1,4 +1,4 @@
-"""Several trainings at once, each in a process of its own, resumed where they were broken off."""
+"""Parallel training runs, each in its own process, resumed if they were interrupted."""
 
 import json
 import os
@@ -13,7 +13,7 @@ ZOO = (sys.executable, "-m", "zoo")
 
 
 class Training(NamedTuple):
-    """What ``zoo train`` is given, and the run's directory."""
+    """Arguments of ``zoo train``, and the run directory."""
 
     model: str
     directory: Path
@@ -21,7 +21,7 @@ class Training(NamedTuple):
 
 
 def carry_out(trainings: Sequence[Training], *, data: str, jobs: int, threads: int = 1) -> None:
-    """Trains and scores each that is not done yet, ``jobs`` at a time, in order."""
+    """Trains and scores all unfinished runs in order, ``jobs`` at a time."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def work(training: Training) -> None:
@@ -30,7 +30,7 @@ def carry_out(trainings: Sequence[Training], *, data: str, jobs: int, threads: i
             call = [*ZOO, "train", training.model, "--data", data, *training.options, "-o", str(training.directory)]
             subprocess.run([*call, "--resume"] if is_begun else call, env=environment, check=True)
         score = training.directory / "score.json"
-        if not score.exists():  # test images are looked at once
+        if not score.exists():  # test images are used once
             weights = training.directory / "model.safetensors"
             call = [*ZOO, "evaluate", training.model, "--data", data, "--weights", str(weights), "--json"]
             score.write_text(subprocess.run(call, env=environment, check=True, capture_output=True, text=True).stdout)
@@ -40,10 +40,10 @@ def carry_out(trainings: Sequence[Training], *, data: str, jobs: int, threads: i
 
 
 def log_of(directory: Path) -> list[dict[str, Any]]:
-    """The run's rows, one an epoch."""
+    """The rows of the run's log, one per epoch."""
     return [json.loads(row) for row in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def score_of(directory: Path) -> dict[str, Any]:
-    """The run's report on the test split."""
+    """The run's evaluation report on the test split."""
     return dict(json.loads((directory / "score.json").read_text(encoding="utf-8")))

@@ -1,7 +1,7 @@
-"""Loops that take turns: each a process of its own, so that no setting of one reaches another.
+"""Loops that alternate, each in its own process, so that settings do not affect other loops.
 
-A process runs an endless loop and calls :meth:`Pace.step` after every step of it. Between turns it stands
-still; a turn is some steps that do not count, then as many as fit the time it is given.
+A process runs an endless loop and calls :meth:`Pace.step` after every step. It waits between turns. A turn is some
+warm-up steps, then as many steps as fit into the given time.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Turn(NamedTuple):
-    """One turn of a loop; ``first`` is the seconds that its very first step took."""
+    """One turn of a loop; ``first`` is the duration of its very first step in seconds."""
 
     steps: int
     seconds: float
@@ -23,15 +23,15 @@ class Turn(NamedTuple):
 
 
 class Pace:
-    """The loop's side: reads turns to take from standard input, answers on standard output."""
+    """The loop's side: reads turns from standard input and writes results to standard output."""
 
     def __init__(self) -> None:
-        self._out, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not be taken for an answer
+        self._out, sys.stdout = sys.stdout, sys.stderr  # output of libraries must not be read as a result
         self._first = 0.0
         self._begin()
 
     def step(self, loss: float = 0.0) -> None:
-        """Says that a step is done, whose mean loss was ``loss``; returns when the next one may begin."""
+        """Reports a step with mean loss ``loss``; returns when the next one may start."""
         now = time.perf_counter()
         self._first = self._first or now - self._started
         self._left -= 1
@@ -54,13 +54,13 @@ class Pace:
 
 
 class Contestant:
-    """The other side: a started process."""
+    """The controller's side: a started process."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def turn(self, warm: int, seconds: float) -> Turn:
-        """Lets it take ``warm`` steps, then as many as fit ``seconds``, one at least."""
+        """Runs ``warm`` steps, then as many as fit into ``seconds``, at least one."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([warm, seconds]) + "\n")
@@ -75,7 +75,7 @@ class Contestant:
 
 
 def take_turns(commands: Mapping[str, Sequence[str]], rounds: int, warm: int, seconds: float) -> dict[str, list[Turn]]:
-    """Each loop's turns, after one that is not counted."""
+    """The turns of each loop, after a warm-up turn."""
     contestants = {name: Contestant(command) for name, command in commands.items()}
     try:
         for contestant in contestants.values():

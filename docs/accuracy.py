@@ -17,7 +17,7 @@ from zoo.registry.listing import params_of
 def points(data: str) -> dict[str, list[tuple[str, int, float, float, float]]]:
     """By family: name and epochs, parameters, error and the ends of its interval, in per cent."""
     found: dict[str, list[tuple[str, int, float, float, float]]] = {}
-    for entry in registry.load().models():
+    for entry in registry.current().models():
         for weights in entry.weights:
             score = weights.scores.get(f"{data}/test")
             if score is None or score.correct is None or not weights.hub.startswith("embedded:"):

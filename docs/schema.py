@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from zoo.manifest import Weights
-from zoo.spec import LONGEST_SIDE, MOST_CHANNELS
+from zoo.spec.preprocess import LONGEST_SIDE, MOST_CHANNELS
 
 FILE = Path(__file__).with_name("manifest.schema.json")
 
@@ -45,7 +45,7 @@ def schema() -> dict[str, Any]:
     ):
         size |= {"minimum": 1, "maximum": most}
     for definition in definitions.values():
-        definition["description"] = " ".join(definition["description"].split())
+        definition["description"] = " ".join(definition["description"].partition("Args:")[0].split())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Zoo weights manifest",

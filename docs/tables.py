@@ -1,6 +1,6 @@
-"""Writes the tables of README.md and docs/lineage.md that follow from the registry: ``python docs/tables.py``.
+"""Writes the model tables of README.md, docs/models.md and docs/lineage.md: ``python docs/tables.py``.
 
-A test holds the pages against them.
+A test checks that the pages are up to date.
 """
 
 import re
@@ -16,36 +16,36 @@ from zoo.spec import Paper
 ROOT = Path(__file__).parents[1]
 
 STORY = (
-    ("Gabor filters, maxima, pieces of images", "hmax.caltech101"),
-    ("histograms of gradients, a linear SVM", "hog_svm.c10"),
-    ("SIFT, visual words, nearest neighbours", "sift_bovw_knn.caltech101"),
-    ("SIFT, visual words, a decision tree", "sift_bovw_tree.caltech101"),
-    ("SIFT, Fisher vectors, a linear SVM", "sift_fisher_svm.caltech101"),
-    ("one layer of filters learned without labels", "kmeans_svm.c10"),
-    ("scattering, a linear layer", "scatter_linear.c10"),
-    ("scattering, a small network on top", "scatter_cnn_small.c10"),
+    ("Gabor filters, max pooling, image patches", "hmax.caltech101"),
+    ("histograms of oriented gradients, linear SVM", "hog_svm.c10"),
+    ("SIFT, visual words, k-nearest neighbours", "sift_bovw_knn.caltech101"),
+    ("SIFT, visual words, decision tree", "sift_bovw_tree.caltech101"),
+    ("SIFT, Fisher vectors, linear SVM", "sift_fisher_svm.caltech101"),
+    ("one layer of filters learned without labels (k-means)", "kmeans_svm.c10"),
+    ("scattering transform, linear layer", "scatter_linear.c10"),
+    ("scattering transform, small network", "scatter_cnn_small.c10"),
     ("five learned layers and dropout", "alexnet_small.c10"),
-    ("all sizes at once, reduced by 1x1", "googlenet_small.c10"),
+    ("parallel filters of several sizes, 1x1 reductions", "googlenet_small.c10"),
     ("56 layers without shortcuts", "plain56.c10"),
     ("56 layers with shortcuts", "resnet56.c10"),
-    ("every earlier map is kept", "densenet_bc_40_12.c10"),
+    ("every layer sees all earlier feature maps", "densenet_bc_40_12.c10"),
     ("many paths in place of shortcuts", "fractalnet20_narrow.c10_local"),
     ("shortcuts over shortcuts", "ror3_56.c10"),
     ("20 layers, trained for 60 epochs", "resnet20.c10"),
-    ("a record's recipe, ten epochs", "airbench94.c10"),
-    ("Gabor filters times learned ones", "gcn4_3x3.mnist"),
-    ("the same, on turned digits", "gcn4_3x3.mnist_rot"),
-    ("filters that turn, answers aligned, on turned digits", "orn8_align.mnist_rot"),
-    ("images turned back, on moved digits", "stn_cnn_mnist.mnist_rts"),
-    ("targets in place of errors sent back", "dtp_mlp.mnist"),
+    ("a speed record's recipe, ten epochs", "airbench94.c10"),
+    ("learned filters modulated by Gabor filters", "gcn4_3x3.mnist"),
+    ("the same, on rotated digits", "gcn4_3x3.mnist_rot"),
+    ("rotating filters, on rotated digits", "orn8_align.mnist_rot"),
+    ("a learned spatial transformation of the input, on distorted digits", "stn_cnn_mnist.mnist_rts"),
+    ("difference target propagation in place of backpropagation", "dtp_mlp.mnist"),
 )
-"""What an idea is, and the weights that show it, in the order of the story."""
+"""Ideas and the weights that demonstrate them, in order of appearance on the page."""
 
 
 def embedded_weights(models: list[Listed]) -> str:
-    """What ships with the distribution, and how often it is right."""
+    """A row for each weights file that ships with the distribution, with its score."""
     lines = [
-        "| weights | epochs | scored on | right | score | 95% interval |",
+        "| weights | epochs | scored on | correct | score | 95% interval |",
         "|---|---:|---|---:|---:|---|",
     ]
     for entry in models:
@@ -62,9 +62,9 @@ def embedded_weights(models: list[Listed]) -> str:
 
 
 def measured(where: str, score: Score) -> tuple[float, str, str]:
-    """The measure of the literature, how it differs from top-1, and top-1's 95% interval.
+    """The score as papers report it, a note if that is not top-1, and the 95% interval of top-1.
 
-    Of Caltech-101, whose classes differ in size, papers give the mean over classes.
+    Classes of Caltech-101 differ in size, so papers report the mean over classes.
     """
     if where.startswith("caltech101") and score.mean_class is not None:
         return score.mean_class, " (mean of classes)", ""
@@ -72,13 +72,42 @@ def measured(where: str, score: Score) -> tuple[float, str, str]:
     return score.top1 or 0.0, "", f"{low:.2f} to {high:.2f}" if score.correct is not None else ""
 
 
+def summary(models: list[Listed]) -> str:
+    """A row for each built-in family."""
+    lines = ["| family | papers | models | weights | CIFAR-10 | ImageNet |", "|---|---|---:|---:|---:|---:|"]
+    for name, entries in by_family(models):
+        first, last = min(years(entries)), max(years(entries))
+        papers = f"{first} to {last}" if first < last else f"{first}"
+        files = sum(len(entry.weights) for entry in entries)
+        scores = f"{highest(entries, 'cifar10')} | {highest(entries, 'imagenet-1k')}"
+        lines.append(f"| `{name}` | {papers} | {len(entries)} | {files or ''} | {scores} |")
+    return "\n".join(lines)
+
+
+def highest(entries: list[Listed], data: str) -> str:
+    """The best top-1 on ``data`` of any weights of a family."""
+    claims = [
+        score.top1
+        for entry in entries
+        for weights in entry.weights
+        for where, score in weights.scores.items()
+        if where.partition("/")[0] == data and score.top1 is not None
+    ]
+    return f"{max(claims):.2f}%" if claims else ""
+
+
 def families(models: list[Listed]) -> str:
-    """Every built-in architecture, folded by family; the families as they came."""
+    """A table of architectures for each built-in family."""
+    return "\n".join(family(name, entries) for name, entries in by_family(models))
+
+
+def by_family(models: list[Listed]) -> list[tuple[str, list[Listed]]]:
+    """The built-in families with their models, oldest paper first."""
     groups: dict[str, list[Listed]] = {}
     for entry in models:
         if entry.row.is_builtin:
             groups.setdefault(entry.row.name, []).append(entry)
-    return "\n".join(family(name, entries) for name, entries in sorted(groups.items(), key=lambda it: years(it[1])))
+    return sorted(groups.items(), key=lambda it: years(it[1]))
 
 
 def years(entries: list[Listed]) -> list[int]:
@@ -86,11 +115,11 @@ def years(entries: list[Listed]) -> list[int]:
 
 
 def family(name: str, entries: list[Listed]) -> str:
-    """A line to unfold, and under it a table with a line a model."""
+    """A collapsible section with a row for each model."""
     when = ", ".join(map(str, years(entries)))
     files = sum(len(entry.weights) for entry in entries)
     lines = [
-        f"<details><summary><b>{name}</b> ({when}), models: {len(entries)}, weights: {files}</summary>",
+        f"<details><summary><b>{name}</b> ({when}): {len(entries)} models, {files} weights</summary>",
         "",
         "| model | paper | parameters | multiply-adds | weights | best score |",
         "|---|---|---:|---:|---:|---|",
@@ -111,16 +140,16 @@ def model(entry: Listed) -> str:
 
 
 def cited(paper: Paper) -> str:
-    """As a text cites it: He et al. 2015."""
+    """A short citation, such as He et al. 2015."""
     first, *others = paper.authors.split(", ")
     more = {0: "", 1: f" and {others[0].split()[-1]}" if others else ""}.get(len(others), " et al.")
     return f"{first.split()[-1]}{more} {paper.year}"
 
 
 def best(entry: Listed) -> str:
-    """For each data set, the highest score that any of its weights claims, and which; of weights, their first score.
+    """The highest score for each data set, with the weights' tag and, if known, their epochs.
 
-    A score says little of an architecture without the epochs behind it, so these are given if known.
+    Only the first score of each weights file counts.
     """
     claims: dict[str, tuple[float, str, str]] = {}
     for weights in entry.weights:
@@ -134,7 +163,7 @@ def best(entry: Listed) -> str:
 
 
 def lineage(models: list[Listed]) -> str:
-    """A line an idea: when, how large, how good."""
+    """A row for each idea: paper, size and score."""
     found = {weights.name: (entry, weights) for entry in models for weights in entry.weights}
     lines = [
         "| idea | weights | paper | parameters | data | epochs | score | 95% interval |",
@@ -153,20 +182,21 @@ def lineage(models: list[Listed]) -> str:
 
 
 PAGES = {
-    ROOT / "README.md": {"embedded weights": embedded_weights, "families": families},
+    ROOT / "README.md": {"summary": summary},
+    ROOT / "docs" / "models.md": {"embedded weights": embedded_weights, "families": families},
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
 }
 
 
 def render(page: Path) -> str:
-    """The text of ``page`` with what lies between ``<!-- NAME -->`` and ``<!-- end -->`` made anew."""
+    """The text of ``page`` with the tables between ``<!-- NAME -->`` and ``<!-- end -->`` generated again."""
     text = page.read_text(encoding="utf-8")
-    models = registry.load().models()
+    models = registry.current().models()
     for name, table in PAGES[page].items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda m, t=table: f"{m[1]}{t(models)}\n{m[2]}", text, flags=re.DOTALL)
         if count != 1:
-            raise SystemExit(f"{page.name} has {count} places for the table {name!r}, expected one.")
+            raise SystemExit(f"{page.name} has {count} markers for the table {name!r}, expected one.")
     return text
 
 

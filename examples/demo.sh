@@ -1,6 +1,6 @@
 #!/usr/bin/env sh
-# The main job, as a person does it: list, fetch, verify, create, evaluate, predict. `make demo` runs it.
-# Nothing is fetched from a network; the weights ship with the distribution.
+# A short tour: list, fetch, verify, create, evaluate, predict. `make demo` runs it.
+# It needs no network, because the weights ship with the distribution.
 set -eu
 cd "$(dirname "$0")"
 

@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer
 from hypothesis import settings
+from support.hub_server import HubServer
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job, whose children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,7 +75,7 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from zoo.registry import entry_points
 
     read_under = []
-    discover, load = entry_points.discover, registry.load
+    discover, current = entry_points.discover, registry.current
 
     def recorded() -> Iterator[object]:
         read_under.append(_surroundings())
@@ -84,8 +84,8 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(entry_points, "discover", recorded)
     yield
     is_usual = all(conditions == _usual for conditions in read_under)
-    if not is_usual or (load.cache_info().currsize and any(row.status != "ok" for row in load().plugins)):
-        load.cache_clear()
+    if not is_usual or (current.cache_info().currsize and any(row.status != "ok" for row in current().plugins)):
+        current.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """A private key; the public one lies beside it as ``lab.pub``."""
-    from signed import write_key
+    from support.signed import write_key
 
     return write_key(tmp_path / "lab.pem")
 

@@ -7,14 +7,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
+
+from support import visited
 
 import zoo
 from zoo import errors, registry
 
 ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 CORE = sorted((ROOT / "zoo").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
@@ -27,8 +29,10 @@ LAYERS = (
     "registry",
     "hub",
     "trust",
+    "modules",
     "data",
     "loading",
+    "resolve",
     "creation",
     "evaluation",
     "verify",
@@ -46,10 +50,11 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert", "attack", "extraction", "classifiers", "look"}
-WITH_TORCH |= {"training", "publishing", "testing"}
+WITH_TORCH |= {"modules", "training", "publishing", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
-WITHOUT = ("attack.method", "data.augmentation", "data.classes", "evaluation.hook", "evaluation.interval")
+WITHOUT = ("attack.method", "data.augmentation", "data.classes")
+WITHOUT += ("evaluation.by_name", "evaluation.hook", "evaluation.interval")
 WITHOUT += ("training.by_name", "training.choice", "training.find_record", "training.recipe", "training.reproduction")
 WITHOUT += ("verify.worker", "verify.write_probes")
 """Modules of those that import none, for what answers without torch."""
@@ -60,7 +65,7 @@ OPTIONAL |= {"pyautoattack", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}
-OF_PLUGINS |= {"zoo.classifiers", "zoo.look", "zoo.training"}
+OF_PLUGINS |= {"zoo.classifiers", "zoo.look", "zoo.modules", "zoo.training"}
 """The public modules that a family may use."""
 
 
@@ -156,15 +161,30 @@ def test_torch_and_optional_libraries_are_imported_only_where_they_may_be(file: 
             assert top != "zoo" or is_free, f"{file}:{found.line} brings torch"
 
 
-def test_contributing_says_where_every_module_is_tested() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where a module is tested")[2]
-    rows = re.findall(r"^\| (`.*`) \| (`.*`) \|$", text, re.MULTILINE)
-    patterns = [pattern for row, _ in rows for pattern in re.findall(r"`(.*?)`", row)]
-    modules = {file.relative_to(ROOT / "zoo").with_suffix("").as_posix() for file in CORE}
-    assert {module for module in modules if not any(fnmatchcase(module, pattern) for pattern in patterns)} == set()
-    assert {pattern for pattern in patterns if not any(fnmatchcase(module, pattern) for module in modules)} == set()
-    named = {name for _, row in rows for name in re.findall(r"`(.*?)`", row)}
-    assert {name for name in named if not (ROOT / "tests" / f"{name}.py").is_file()} == set()
+def test_tests_stand_where_the_code_stands() -> None:
+    """The tests of ``zoo/hub`` in ``tests/hub``; of a module alone at the top, beside it."""
+    packages = {layer for layer in LAYERS if (ROOT / "zoo" / layer).is_dir()}
+    folders = {folder.name for folder in (ROOT / "tests").iterdir() if any(folder.glob("test_*.py"))}
+    assert folders == packages | {"plugins"}
+    families = {folder.name.removeprefix("zoo_") for folder in (ROOT / "plugins").iterdir() if folder.is_dir()}
+    assert {
+        file.name.removeprefix("test_").partition(".")[0] for file in (ROOT / "tests" / "plugins").glob("*.py")
+    } >= families
+
+
+def test_the_page_on_architecture_names_every_layer_in_order() -> None:
+    section = PAGE.partition("## The tree")[2].partition("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)/?` \|", section, re.MULTILINE)) == LAYERS
+
+
+def test_the_page_on_architecture_lists_the_files_that_a_call_visits() -> None:
+    found = visited.everything()
+    create, fetch, batch = found.values()
+    for title, files in (("The path of a name", create), ("The path of a batch", batch)):
+        section = PAGE.partition(f"## {title}")[2].partition("\n## ")[0]
+        assert re.findall(r"^\| `([\w/]+\.py)` \|", section, re.MULTILINE) == files
+    assert set(fetch) == set(create[: len(fetch)])
+    assert f"visits the first {len(fetch)} of them" in PAGE
 
 
 def test_asking_imports_no_torch() -> None:
@@ -179,7 +199,7 @@ def test_asking_imports_no_torch() -> None:
 @for_each(CORE)
 def test_the_core_names_no_family(file: Path) -> None:
     """In identifiers, and in strings that are no prose; documentation may give an example."""
-    plugins = [row.plugin for row in registry.load().plugins if row.plugin and row.is_builtin]
+    plugins = [row.plugin for row in registry.current().plugins if row.plugin and row.is_builtin]
     models = {model.name for plugin in plugins for model in plugin.models}
     # "ror" is no part of "error", and a library that a collection stands for is one that the core may use.
     own = (plugin.name for plugin in plugins if plugin.name not in OPTIONAL | ALSO_A_TERM)
@@ -203,8 +223,9 @@ def test_plugins_import_the_public_zoo_and_torch_and_never_each_other(file: Path
         others = sys.stdlib_module_names | {own, "torch", "numpy", "msgspec"} | OPTIONAL
         allowed = is_public if top == "zoo" else top in others
         assert allowed, f"{file}:{found.line} imports {found.module}"
-        if file.name == "__init__.py":
-            assert found.module == "zoo.spec" or top in sys.stdlib_module_names, f"{file}:{found.line}: rows alone here"
+        if file.name in ("__init__.py", "key_maps.py"):
+            is_row = found.module in ("zoo.spec", f"{own}.key_maps")
+            assert is_row or top in sys.stdlib_module_names, f"{file}:{found.line}: rows alone here"
 
 
 @for_each(CORE)
@@ -233,14 +254,17 @@ def test_the_tree_of_errors_is_complete() -> None:
 
 def test_the_public_names_are_complete() -> None:
     assert len(zoo.__all__) == len(set(zoo.__all__))
-    assert set(errors.__all__) < set(zoo.__all__)
+    assert dir(zoo) == sorted(zoo.__all__)
     for name in zoo.__all__:
         assert callable(getattr(zoo, name)) or inspect.ismodule(getattr(zoo, name))
-        assert name in dir(zoo)
+    for name in errors.__all__:
+        assert getattr(zoo, name) is getattr(errors, name)
     tree = ast.parse((ROOT / "zoo" / "__init__.py").read_text(encoding="utf-8"))
     typed = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
     shown = {alias.name for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert shown == set(zoo.__all__) - set(errors.__all__)
+    also = {alias.asname for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names} - {None}
+    assert shown - also == set(zoo.__all__)
+    assert shown - {"ZooError"} == set(zoo._HOMES), "what type checkers see is what is bound at run time"
 
 
 @for_each(CORE)

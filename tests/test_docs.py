@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import click
 import pytest
-import samples
 from click.testing import CliRunner
 from PIL import Image
-from reference import cifar10_test_images, public_weights
+from support import samples
+from support.reference import cifar10_test_images, public_weights
 
 import zoo
 from zoo import registry
@@ -115,7 +115,7 @@ def check_name(command: str, name: str) -> None:
     """A page's own weights have a tag that nobody else knows, but an architecture that is there."""
     arch = name.partition(".")[0]
     if not re.search(r"[A-Z*?\[/]", name) and arch not in ("hello", "hello_net"):
-        registry.load().find(arch)
+        registry.current().find(arch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

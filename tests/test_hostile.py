@@ -217,7 +217,7 @@ def check_name(text: str) -> None:
     assert names.is_part(names.as_part(text))
     names.natural(text)
     with suppress(ZooError):
-        registry.load().find(text)
+        registry.current().find(text)
     if "/" not in text:  # that would read a collection
         assert all(isinstance(name, str) for name in listing.list_models(text))
 
@@ -391,7 +391,7 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
         used.append(entry.path)
         with suppress(ZooError):
             hub.fetch(entry)
-        assert hub.cached(entry) is None
+        assert cache.find(entry) is None
 
     monkeypatch.setenv("ZOO_HUB", "")
     files = PATHS | st.sampled_from(["a", "b c/é.bin", "~/c.safetensors", "d." + "x" * 300])
@@ -432,9 +432,9 @@ def test_what_lies_in_the_caches_is_believed_only_by_its_bytes(
             places[place].parent.mkdir(parents=True, exist_ok=True)
             places[place].write_bytes(content)
         for entry in (pinned, unpinned):
-            hub.cached(entry)
+            cache.find(entry)
             with suppress(ZooError):
-                hub.verify(entry)
+                cache.verify(entry)
             with suppress(ZooError):
                 file = hub.fetch(entry, allow_unpinned=True)
                 got = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -29,7 +29,7 @@ def digest(module: torch.nn.Module) -> str:
 
 def state_dicts() -> dict[str, str]:
     found = {}
-    for listed in registry.load().models():
+    for listed in registry.current().models():
         with skip_init(), torch.device("meta"):
             try:
                 found[listed.name] = digest(zoo.create(listed.name))

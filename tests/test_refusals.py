@@ -67,12 +67,12 @@ ASKED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "maps of six dimensions": (
         lambda: as_maps(torch.zeros(1, 2, 3, 4, 5, 6), "s1"),
         WeightsError,
-        r"s1 puts out shape \(1, 2, 3, 4, 5, 6\)",
+        r"s1 outputs shape \(1, 2, 3, 4, 5, 6\)",
     ),
     "Grad-CAM at a vector": (
         lambda: look.attribute("resnet20.digits", DIGIT, "grad_cam", layer="fc"),
         WeightsError,
-        "fc puts out no maps",
+        "fc does not output maps",
     ),
     "filters of a network without convolution": (lambda: look.filters("hog_svm.c10"), SpecError, "no convolution"),
     "an unknown parametrisation": (
@@ -86,7 +86,7 @@ ASKED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "zoo look layers",
     ),
     "a build hook that raises": (lambda: zoo.create("resnet20", depth=21), SpecError, "21"),
-    "keys nested without end": (lambda: loads("a = " + "[" * 100_000), ValueError, "nested too deeply"),
+    "keys nested without end": (lambda: loads("a = " + "[" * 100_000), ValueError, "too deeply nested"),
     "steps that are not finite": (lambda: resolve("mine", {"lr": float("inf")}), RecipeError, "lr must be finite"),
     "more pieces than images": (
         lambda: resolve("mine", {"batch_size": 4, "accumulate": 8}),
@@ -106,7 +106,7 @@ ASKED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "steps that fall": (
         lambda: resolve("mine", {"schedule": "multistep", "decay_epochs": [9, 3]}),
         RecipeError,
-        "must rise",
+        "must increase",
     ),
 }
 
@@ -155,7 +155,7 @@ def empty_graph(folder: Path) -> Path:
 CHECKPOINTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a TorchScript archive": (torchscript, "TorchScript"),
     "a sparse tensor": (sparse, "only ordinary tensors"),
-    "a .keras archive": (keras_code, "holds code beside weights"),
+    "a .keras archive": (keras_code, "contains code as well as weights"),
     "HDF5 that Keras did not write": (keras_of_another_program, "Keras"),
     "ONNX without weights": (empty_graph, "no weights"),
 }
@@ -181,7 +181,7 @@ SETTINGS: dict[str, tuple[str, Callable[[Path], object], type[Exception], str]] 
         'version = 1\n[defaults]\nresnet20 = "c10"\n',
         lock.read,
         LockError,
-        "weights has no resnet20.c10",
+        "weights does not contain resnet20.c10",
     ),
     "a rule of an unknown publisher": (
         'version = 1\n[[rules]]\npublishers = ["lab"]\n',
@@ -218,7 +218,7 @@ def test_shards_that_cannot_be_counted_or_named_are_refused(tmp_path: Path) -> N
             shard.addfile(member, io.BytesIO(content))
     (tmp_path / "classes.txt").write_bytes(b"\xff\xfe")
     data.index_shards(tmp_path)
-    with pytest.raises(DataError, match=r"classes\.txt is not text in UTF-8"):
+    with pytest.raises(DataError, match=r"classes\.txt is not UTF-8 text"):
         data.load(tmp_path, "a")
 
 
@@ -237,7 +237,7 @@ WORDS: dict[str, tuple[list[str], int, str]] = {
     "a figure of no kind": (
         ["attack", "image", "resnet20.digits", str(DIGIT), "--epsilon", "0.1", "-o", "x.gif"],
         1,
-        "must end in",
+        "expected the suffix",
     ),
     "a lock of nothing": (["lock"], 2, "zoo lock NAME"),
     "a part of a lock checked": (["lock", "resnet20.digits", "--check"], 2, "leave the names out"),

@@ -1,4 +1,4 @@
-"""``python -m zoo`` is ``zoo``; launchers start it several times, and it speaks once."""
+"""``python -m zoo`` is the command ``zoo``; with several processes only the first prints."""
 
 import io
 import os
@@ -20,10 +20,10 @@ INTERRUPTED = 130
 def main_of_several(group: distributed.Processes) -> int:
     """Runs the command in this process of ``group``; returns its exit code.
 
-    The first process speaks. What another one has to say of its failure comes out only where the first
+    Only the first process prints. The error of another one is shown only if the first
     does not fail too: launchers end all processes soon after one of them.
     """
-    # Torch warns of looking for layers left out where there are none, which takes 0.1 ms a step.
+    # Torch warns that searching for unused parameters costs time if there are none: 0.1 ms per step.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if group.is_first:
         code = _run()
@@ -47,7 +47,7 @@ def _run() -> int:
     except Exception as error:
         if distributed.is_about_another(error):
             note("error: another process ended, so this one has to stop.")
-            note("hint: launch again; a training goes on from its checkpoint with --resume.")
+            note("hint: launch again; --resume continues a run from its checkpoint.")
         else:
             traceback.print_exc()
         return 1

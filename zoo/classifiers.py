@@ -1,4 +1,4 @@
-"""Other classifiers on a network's features: the head replaced by an SVM, by neighbours, by a tree.
+"""Other classifiers on a network's features: SVMs, nearest neighbours, trees.
 
 scikit-learn does the fitting. A setting that a classifier lacks suggests the nearest; none is ever
 chosen by looking at test images.
@@ -47,7 +47,7 @@ class RbfSvm(msgspec.Struct, frozen=True):
     C: Strength = 1.0
     """Weight of the loss against the squared norm."""
     gamma: Strength | None = None
-    """Of exp(-gamma |x - y|^2); where it is not said, 1 / (dimensions x the variance of all features' values)."""
+    """Of exp(-gamma |x - y|^2); by default 1 / (dimensions x the variance of all features' values)."""
     standardize: bool = True
     """Whether each feature gets mean 0 and variance 1 first."""
 
@@ -59,7 +59,7 @@ class RbfSvm(msgspec.Struct, frozen=True):
 
 
 class Logistic(msgspec.Struct, frozen=True):
-    """Softmax regression, features standardised: where a linear probe's training leads."""
+    """Softmax regression on standardised features: the optimum of a linear probe."""
 
     C: Strength = 1.0
     """Weight of the loss, summed over images, against half the squared norm."""
@@ -72,7 +72,7 @@ class Logistic(msgspec.Struct, frozen=True):
 
 
 class Neighbours(msgspec.Struct, frozen=True):
-    """The majority among the nearest training images."""
+    """Majority vote of the nearest training images."""
 
     n_neighbors: Positive = 5
     weights: Literal["uniform", "distance"] = "uniform"
@@ -115,9 +115,10 @@ CLASSIFIERS: dict[str, type[Classifier]] = {
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a classifier scored. ``top1`` and its Wilson ``interval`` (95%) are in per cent.
+    """The score of a classifier.
 
-    ``train`` and ``test`` name data set and split; ``seconds`` are those of fitting and predicting.
+    ``top1`` and its Wilson ``interval`` (95%) are in per cent. ``train`` and ``test`` name data set and split;
+    ``seconds`` is the time of fitting and predicting.
     """
 
     classifier: str
@@ -141,16 +142,16 @@ class Outcome(msgspec.Struct, frozen=True):
 def configure(name: str, settings: Mapping[str, Any] | None = None) -> Classifier:
     """The classifier ``name`` with ``settings``, as values or as text.
 
-    Raises :class:`UnknownNameError` for a name or setting that there is not, with the nearest, and
+    Raises :class:`UnknownNameError` for an unknown name or setting, with the nearest, and
     :class:`RecipeError` for a value that is not valid.
     """
     kind = CLASSIFIERS.get(name)
     if kind is None:
-        raise UnknownNameError.of("classifier", name, CLASSIFIERS, hint=f"There are {', '.join(CLASSIFIERS)}.")
+        raise UnknownNameError.of("classifier", name, CLASSIFIERS, hint=f"Available: {', '.join(CLASSIFIERS)}.")
     fields = kind.__struct_fields__
     for key in settings or {}:
         if key not in fields:
-            raise UnknownNameError.of(f"setting of {name}", key, fields, hint=f"There are {', '.join(fields)}.")
+            raise UnknownNameError.of(f"setting of {name}", key, fields, hint=f"Available: {', '.join(fields)}.")
     try:
         return msgspec.convert(dict(settings or {}), kind, strict=False)
     except msgspec.ValidationError as error:
@@ -166,8 +167,8 @@ def classify(
 ) -> Outcome:
     """Fits a classifier to the features ``train`` and scores it on ``test``.
 
-    Without ``test``, a fifth of the training images, the same share of each class, is held out and
-    scored: for choosing a setting. Raises :class:`DataError` where the two are not of one network.
+    Without ``test``, a stratified fifth of the training images is held out and scored, to choose settings. Raises
+    :class:`DataError` if the two are from different networks.
     """
     chosen = configure(classifier, settings)
     if test is None:
@@ -205,7 +206,7 @@ def classify(
 def fit(name: str, classifier: Classifier, features: Tensor, labels: Tensor) -> Any:
     """scikit-learn's estimator of ``classifier``, called ``name``, fitted to ``features`` N D and ``labels`` N.
 
-    Raises :class:`MissingExtraError` without scikit-learn and :class:`RecipeError` where it cannot be fitted.
+    Raises :class:`MissingExtraError` without scikit-learn and :class:`RecipeError` if it cannot be fitted.
     """
     require_sklearn(f"Classifier {name}")
     from sklearn.exceptions import ConvergenceWarning
@@ -223,13 +224,13 @@ def fit(name: str, classifier: Classifier, features: Tensor, labels: Tensor) -> 
 
 
 def require_sklearn(what: str) -> None:
-    """Raises :class:`MissingExtraError` for ``what`` where scikit-learn is not installed."""
+    """Raises :class:`MissingExtraError` for ``what`` if scikit-learn is not installed."""
     if find_spec("sklearn") is None:
         raise MissingExtraError.of(what, "scikit-learn", "zoo-vision[data]")
 
 
 def _scaled(estimator: Any, standardize: bool = True) -> Any:
-    """``estimator`` after a StandardScaler, which changes nothing unless asked to ``standardize``."""
+    """``estimator`` after a StandardScaler, which has no effect unless ``standardize``."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -242,12 +243,11 @@ def _check_fit(train: Features, test: Features) -> None:
 
     if identity(train) != identity(test):
         raise DataError(
-            "Training and test features do not belong together:\n"
-            f"  training  {_describe(train)}\n  test      {_describe(test)}",
-            hint="Make both with one NAME, --weights and --layer: zoo features NAME --data DATA --split SPLIT -o FILE.",
+            f"Training and test features do not match:\n  training  {_describe(train)}\n  test      {_describe(test)}",
+            hint="Use one NAME, --weights and --layer for both: zoo features NAME --data DATA --split SPLIT -o FILE.",
         )
     if train.origin.fingerprint == test.origin.fingerprint and train.origin.split == test.origin.split:
-        log.warning("The test images are the training images: the score says little of others.")
+        log.warning("The test images are the training images, so the score does not generalise to other images.")
 
 
 def _describe(part: Features) -> str:

@@ -1,40 +1,40 @@
-"""Every refusal of Zoo, as one tree.
+"""Zoo's exceptions.
 
 ::
 
     ZooError
-    ├── UnknownNameError        no such model, tag, data set, recipe, key; suggests the nearest
-    ├── AmbiguousNameError      a short name that several third-party plugins claim
-    ├── SpecError               a plugin's row is not valid
-    ├── PluginError             a plugin or one of its hooks cannot be used
-    │   └── MissingExtraError   ... because a distribution it needs is not installed
-    ├── ManifestError           a weights manifest is not valid; names file and line
-    ├── HubError                no source served the file
-    │   ├── IntegrityError      the bytes are not the bytes that the manifest names
-    │   ├── UnpinnedError       the manifest does not say which bytes to expect
-    │   └── OfflineError        the file is not cached and the network is off
-    ├── LockError               zoo.lock cannot be read, or what is here is not what it holds
-    ├── SignatureError          a signature is missing, or not one of these bytes by that key
-    ├── PolicyError             the project's policy cannot be read, or does not accept the weights
-    ├── WeightsError            a weights file cannot be used for this model
-    │   ├── FileFormatError     not safetensors, truncated, hostile, or a pickle
-    │   ├── ProbeError          the network does not compute what the manifest's probe says
-    │   └── TensorMismatchError tensors missing, unexpected or of another shape
-    ├── DataError               a data set is missing, damaged or not what was asked for
-    ├── StorageError            a file cannot be written: the disk is full, say
-    ├── RecipeError             a training recipe is not valid
-    ├── TrainingError           training had to stop
-    └── AttackError             an attack does not apply to the network
+    ├── UnknownNameError
+    ├── AmbiguousNameError
+    ├── SpecError
+    ├── PluginError
+    │   └── MissingExtraError
+    ├── ManifestError
+    ├── HubError
+    │   ├── IntegrityError
+    │   ├── UnpinnedError
+    │   └── OfflineError
+    ├── LockError
+    ├── SignatureError
+    ├── PolicyError
+    ├── WeightsError
+    │   ├── FileFormatError
+    │   ├── ProbeError
+    │   └── TensorMismatchError
+    ├── DataError
+    ├── StorageError
+    ├── RecipeError
+    ├── TrainingError
+    └── AttackError
 
-Each message says what Zoo got and what it expected; ``hint`` says what to type next. The command
-line prints both without a traceback and exits with ``exit_code``.
+A message says what Zoo got and what it expected; ``hint`` says what to do next. The command line prints
+both without a traceback and exits with ``exit_code``.
 """
 
 from collections.abc import Iterable
 
 
 class ZooError(Exception):
-    """Base of all errors that Zoo raises on purpose."""
+    """The base class of all exceptions that Zoo raises."""
 
     exit_code = 1
 
@@ -48,11 +48,13 @@ class ZooError(Exception):
 
 
 class UnknownNameError(ZooError):
+    """There is no model, tag, data set, recipe or setting of this name. The nearest names are suggested."""
+
     exit_code = 2
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> "UnknownNameError":
-        """The error for a ``name`` that is not among the ``known`` ones, with the nearest of them."""
+        """The error for a ``name`` that is not in ``known``; it suggests the nearest names."""
         from difflib import get_close_matches
 
         near = get_close_matches(name, known, n=3, cutoff=0.6)
@@ -62,90 +64,96 @@ class UnknownNameError(ZooError):
 
 
 class AmbiguousNameError(ZooError):
+    """Several third-party plugins have a model or a data set of this short name."""
+
     exit_code = 2
 
 
 class SpecError(ZooError, ValueError):
-    """Also a ValueError, so that msgspec reports where in a manifest it arose."""
+    """A value is not valid. Also a ValueError, so that msgspec says where in a manifest it is."""
 
 
 class PluginError(ZooError):
-    pass
+    """A plugin, or one of its hooks, cannot be used."""
 
 
 class MissingExtraError(PluginError):
+    """A library that a plugin or a function needs is not installed."""
+
     @classmethod
     def of(cls, what: str, distribution: str, install: str) -> "MissingExtraError":
-        """``what`` needs ``distribution``; ``install`` is what pip should be given to get it."""
+        """``what`` needs ``distribution``; ``install`` is the argument of pip that installs it."""
         return cls(f"{what} needs {distribution}, which is not installed.", hint=f"pip install '{install}'")
 
 
 class ManifestError(ZooError):
-    pass
+    """A weights manifest is not valid. Names the file and the line."""
 
 
 class HubError(ZooError):
-    pass
+    """No source served the file."""
 
 
 class IntegrityError(HubError):
-    pass
+    """The bytes are not those that the manifest names."""
 
 
 class UnpinnedError(HubError):
-    pass
+    """The manifest does not state the sha256 of the weights."""
 
 
 class OfflineError(HubError):
-    pass
+    """The file is not in the cache, and the network is switched off."""
 
 
 class LockError(ZooError):
-    pass
+    """``zoo.lock`` cannot be read, or the weights are not those that it names."""
 
 
 class SignatureError(ZooError):
-    pass
+    """A signature is missing or not valid."""
 
 
 class PolicyError(ZooError):
-    pass
+    """The project's policy cannot be read, or does not accept the weights."""
 
 
 class WeightsError(ZooError):
-    pass
+    """A weights file cannot be used for this model."""
 
 
 class FileFormatError(WeightsError):
-    pass
+    """A file is not safetensors, or is truncated or unsafe."""
 
 
 class ProbeError(WeightsError):
-    pass
+    """The network's outputs are not those of the manifest's probe."""
 
 
 class TensorMismatchError(WeightsError):
-    pass
+    """Tensors are missing, unexpected, or of another shape or type."""
 
 
 class DataError(ZooError):
-    pass
+    """A data set or an image is missing, damaged or not suitable."""
 
 
 class StorageError(ZooError):
-    pass
+    """A file cannot be written, because the disk is full, for example."""
 
 
 class RecipeError(ZooError):
+    """A training recipe is not valid."""
+
     exit_code = 2
 
 
 class TrainingError(ZooError):
-    pass
+    """Training cannot start, or had to stop."""
 
 
 class AttackError(ZooError):
-    pass
+    """An attack does not apply to the network."""
 
 
 __all__ = [

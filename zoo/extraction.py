@@ -1,4 +1,4 @@
-"""A network's features of a data set: what its head is given, for other classifiers to learn from."""
+"""A network's features of a data set: the inputs of its head, for other classifiers."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,22 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from zoo import data as datasets
-from zoo.creation import create_trained, info_of
+from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet, Transform
 from zoo.data.image_set import check_labels
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import batches, in_eval_mode, versions
-from zoo.loading import ModelInfo, safetensors_file
+from zoo.loading import ModelInfo, Network, safetensors_file
 from zoo.system import distributed
 from zoo.system.malloc import keep_freed_memory
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where features come from.
+    """The origin of features.
 
-    ``weights`` are named as a manifest or a path names them, ``network`` is the sha256 of the
-    network's whole state. ``layer`` is empty for what the head is given. ``fingerprint`` names the
-    pixels and labels.
+    ``weights`` is a name from a manifest or a path, ``network`` the sha256 of the network's whole state. ``layer`` is
+    empty for the input of the head. ``fingerprint`` identifies the pixels and labels.
     """
 
     model: str
@@ -68,37 +67,52 @@ def features(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """The features that a trained network gives each image of ``data``, in eval mode and float32.
+    """The features of a data set's images: the input of the network's classifier, in eval mode and float32.
 
-    ``model`` and ``data`` are given by name or as values; a name without a tag means its default
-    weights, unless ``weights`` is a local safetensors file. Features are the pooled ones that the
-    head is given, ``forward_head(forward_features(x), pre_logits=True)``; with ``layer``, the output
-    of that submodule, averaged over a map B C H W or over tokens B T C. Runs on
-    ``device``, by default where the model lies, or, of a name, on a GPU if there is one. ``progress`` is told
-    (images done, images in all).
+    They are ``forward_head(forward_features(x), pre_logits=True)``.
 
-    Raises :class:`UnknownNameError` for a layer that there is not, and :class:`WeightsError` where
-    features are not numbers.
+    Args:
+        model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
+            weights.
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        weights: A local safetensors file, instead of the weights that a name means.
+        layer: A submodule whose output to use instead, averaged over a map B C H W or over tokens B T C.
+        batch_size: Images per forward pass.
+        device: Where to run. By default a GPU if there is one for a name, and where it is for a network.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        Features N D and labels N, in the order of the split.
+
+    Raises:
+        UnknownNameError: There is no such model, data set or layer.
+        WeightsError: The features contain NaN or infinity, or have another shape than B D, B C H W or B T C.
+
+    Example:
+        >>> import zoo
+        >>> zoo.features("resnet20.digits", "digits", "test").features.shape
+        torch.Size([360, 64])
     """
     if isinstance(model, str):
-        model = create_trained(model, weights=weights)
         device = distributed.current().device(device)
-    info = info_of(model)
+    network = as_network(model, weights=weights)
+    info = info_of(network)
     images = data if isinstance(data, ImageSet) else datasets.load(data, split)
     keep_freed_memory()
-    device = torch.device(device or next(model.parameters(), torch.empty(0)).device)
-    model.to(device)
+    device = torch.device(device or next(network.parameters(), torch.empty(0)).device)
+    network.to(device)
     streamed = Fingerprint() if images.pixels is None else None
     parts: list[Tensor] = []
     done = 0
     with ExitStack() as stack:
-        compute = _layer(model, layer, stack) if layer else _pre_logits(model, info)
-        stack.enter_context(in_eval_mode(model))
+        compute = _layer(network, layer, stack) if layer else _pre_logits(network, info)
+        stack.enter_context(in_eval_mode(network))
         stack.enter_context(torch.inference_mode())
         for batch, _ in batches(images, Transform(info.preprocess), batch_size, streamed):
             part = compute(batch.to(device, memory_format=torch.channels_last))
             if not torch.isfinite(part).all():
-                raise WeightsError("The network's features are not all finite numbers.")
+                raise WeightsError("The network's features contain NaN or infinity.")
             parts.append(part.float().cpu())
             done += len(part)
             if progress is not None:
@@ -106,7 +120,7 @@ def features(
     origin = Origin(
         model=info.model.name,
         weights=info.weights.name if info.weights is not None else str(info.file or ""),
-        network=_state_hash(model),
+        network=_state_hash(network),
         layer=layer,
         data=images.name,
         split=images.split,
@@ -118,7 +132,7 @@ def features(
 
 
 def read(file: str | Path) -> Features:
-    """The features that :meth:`Features.write` wrote; raises :class:`DataError` for any other file."""
+    """Reads features written by :meth:`Features.write`; raises :class:`DataError` for any other file."""
     file = Path(file)
     tensors = safetensors_file.read(file)
     try:
@@ -130,28 +144,28 @@ def read(file: str | Path) -> Features:
             raise ValueError(f"features are {values.dtype}, labels {labels.dtype}, expected float32 and int64")
     except (msgspec.ValidationError, LookupError, ValueError) as error:
         raise DataError(
-            f"{file} holds no features: {error}.", hint=f"zoo features NAME --data DATA -o {file} makes such a file."
+            f"{file} is not a features file: {error}.", hint=f"Create it with zoo features NAME --data DATA -o {file}."
         ) from None
     check_labels(labels, len(origin.classes), str(file))
     return Features(values, labels, origin)
 
 
-def _pre_logits(model: nn.Module, info: ModelInfo) -> Callable[[Tensor], Tensor]:
+def _pre_logits(model: Network, info: ModelInfo) -> Callable[[Tensor], Tensor]:
     def compute(images: Tensor) -> Tensor:
         if info.preprocess.whitening == "zca":  # it hangs before ``forward``, which is not called here
             images = model.get_submodule("whitening")(images)
-        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]  # timm's interface
+        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
         return _pool(pooled, "The head")
 
     return compute
 
 
 def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor], Tensor]:
-    """What the submodule ``layer`` puts out, for as long as ``stack`` is open."""
+    """The output of the submodule ``layer``, while ``stack`` is open."""
     modules = {name: module for name, module in model.named_modules() if name}
     if layer not in modules:
         parts = ", ".join(name for name, _ in model.named_children())
-        raise UnknownNameError.of("layer", layer, modules, hint=f"There are {parts}, and what lies in them.")
+        raise UnknownNameError.of("layer", layer, modules, hint=f"Available: {parts}, and their submodules.")
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -168,10 +182,10 @@ def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor],
 
 
 def _pool(output: Tensor, source: str) -> Tensor:
-    """B D of ``output``: B C H W and B T C are averaged over their positions."""
+    """``output`` as B D: B C H W and B T C are averaged over positions."""
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise WeightsError(f"{source} gives {what}, expected (images, features) or maps.")
+        raise WeightsError(f"{source} returned {what}, expected (images, features) or maps.")
     if output.ndim == 4:
         return output.mean(dim=(2, 3))
     return output.mean(dim=1) if output.ndim == 3 else output

@@ -15,7 +15,7 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 class Name(NamedTuple):
-    """A parsed name; ``plugin`` and ``tag`` are empty where the name leaves them out."""
+    """A parsed name; ``plugin`` and ``tag`` are empty if the name does not have them."""
 
     plugin: str
     arch: str
@@ -26,24 +26,24 @@ class Name(NamedTuple):
 
 
 def parse(text: str) -> Name:
-    """Parses ``text``; raises :class:`UnknownNameError` where it is no name (a path, say)."""
+    """Parses ``text``; raises :class:`UnknownNameError` if it is not a name, but a path, for example."""
     match = _NAME.fullmatch(text)
     if match is None:
         raise UnknownNameError(
             f"{text!r} is not a model name.",
             hint="Names look like resnet152, resnet152.tv_in1k or plugin/arch: lower case, digits and _. "
-            "A local weights file is given as weights=FILE (--weights FILE).",
+            "Pass a local weights file as weights=FILE (--weights FILE).",
         )
     return Name(match["plugin"] or "", match["arch"], match["tag"] or "")
 
 
 def is_part(text: str) -> bool:
-    """Whether ``text`` can stand as a plugin, an architecture or a tag."""
+    """Whether ``text`` is valid as the name of a plugin, an architecture or a tag."""
     return re.fullmatch(_PART, text) is not None
 
 
 def is_arch(text: str) -> bool:
-    """Whether ``text`` can name an architecture: ``arch``, or in full ``plugin/arch``."""
+    """Whether ``text`` is valid as the name of an architecture: ``arch``, or in full ``plugin/arch``."""
     return _ARCH.fullmatch(text) is not None
 
 
@@ -51,12 +51,12 @@ def natural(text: str) -> list[tuple[int, str]]:
     """A sort key under which ``resnet18`` comes before ``resnet101``."""
     key = []
     for i, part in enumerate(_DIGITS.split(text)):  # text and numbers, in turn
-        # By length, then digits, numbers order as their values do; int() refuses a hostile name's 5,000.
+        # Comparing length, then digits, orders numbers by value; int() rejects the 5,000 digits of a hostile name.
         number = part.lstrip("0")
         key.append((len(number), number) if i % 2 else (-1, part))
     return key
 
 
 def as_part(text: str) -> str:
-    """``text`` with everything that cannot stand in a name made ``_``."""
+    """``text`` with all characters that are not valid in a name replaced by ``_``."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"

@@ -23,7 +23,7 @@ of 512, no response normalisation, torch's initialisation: it is not in the pape
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
+from zoo.spec import CIFAR10, IMAGENET, STD_255, Argument, Model, Paper, Plugin, Preprocess
 
 KRIZHEVSKY_2012 = Paper(
     title="ImageNet Classification with Deep Convolutional Neural Networks",
@@ -43,42 +43,29 @@ ZEILER_2013 = Paper(
     year=2013,
     url="https://arxiv.org/abs/1311.2901",
 )
-OF_255 = (1 / 255, 1 / 255, 1 / 255)
-"""As a std: pixels stay in [0, 255], less their mean."""
-IMAGENET_227 = Preprocess(input_size=(3, 227, 227), crop_pct=227 / 256, std=OF_255)
-IMAGENET_224 = Preprocess(std=OF_255)
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+IMAGENET_227 = Preprocess(input_size=(3, 227, 227), crop_pct=227 / 256, std=STD_255)
+IMAGENET_224 = Preprocess(std=STD_255)
 
 
 def _row(
     name: str,
     args: Mapping[str, Any],
-    *,
     convolutions: tuple[int, ...],
+    *,
     hidden: tuple[int, int] = (0, 3),
-    paper: Paper,
-    preprocess: Preprocess,
-    params: int,
-    macs: int,
-    num_classes: int = 1000,
-    note: str,
+    **fields: Any,
 ) -> Model:
     """One network; in ``features`` and ``classifier``, a ReLU follows each index of ``convolutions`` and ``hidden``."""
     activations = [f"features.{index + 1}" for index in convolutions] + [f"classifier.{index + 1}" for index in hidden]
     return Model(
         name,
-        build="zoo_alexnet.model:alexnet",
+        build="zoo_alexnet.model:AlexNet",
         args=args,
-        paper=paper,
-        preprocess=preprocess,
-        params=params,
-        macs=macs,
-        num_classes=num_classes,
         head=("classifier.6",),
         stem=("features.0",),
         stages=tuple(activations),
         train="zoo_alexnet.training:train",
-        note=note,
+        **fields,
     )
 
 
@@ -89,7 +76,7 @@ plugin = Plugin(
         _row(
             "alexnet",
             {"design": "2012"},
-            convolutions=(0, 4, 8, 10, 12),
+            (0, 4, 8, 10, 12),
             paper=KRIZHEVSKY_2012,
             preprocess=IMAGENET_227,
             params=60_965_224,
@@ -99,10 +86,10 @@ plugin = Plugin(
         _row(
             "alexnet_owt",
             {"design": "owt", "init": "torch"},
-            convolutions=(0, 3, 6, 8, 10),
+            (0, 3, 6, 8, 10),
             hidden=(1, 4),
             paper=KRIZHEVSKY_2014,
-            preprocess=Preprocess(),
+            preprocess=IMAGENET,
             params=61_100_840,
             macs=714_188_480,
             note="one tower, torchvision's alexnet",
@@ -110,9 +97,9 @@ plugin = Plugin(
         _row(
             "alexnet_small",
             {"design": "small", "init": "torch"},
-            convolutions=(0, 3, 6, 8, 10),
+            (0, 3, 6, 8, 10),
             paper=KRIZHEVSKY_2012,
-            preprocess=CIFAR,
+            preprocess=CIFAR10,
             params=1_790_154,
             macs=77_036_544,
             num_classes=10,
@@ -121,7 +108,7 @@ plugin = Plugin(
         _row(
             "zfnet",
             {"design": "zfnet", "filter_radius": 0.1},
-            convolutions=(0, 4, 8, 10, 12),
+            (0, 4, 8, 10, 12),
             paper=ZEILER_2013,
             preprocess=IMAGENET_224,
             params=62_357_608,
@@ -131,7 +118,7 @@ plugin = Plugin(
         _row(
             "zfnet_b",
             {"design": "zfnet_b", "filter_radius": 0.1},
-            convolutions=(0, 4, 8, 10, 12),
+            (0, 4, 8, 10, 12),
             paper=ZEILER_2013,
             preprocess=IMAGENET_224,
             params=107_627_624,

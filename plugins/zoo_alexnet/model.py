@@ -6,13 +6,12 @@ Krizhevsky 2014, "One weird trick for parallelizing convolutional neural network
 State-dict keys are torchvision's: ``features.N`` and ``classifier.N``.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo.errors import SpecError
+from zoo.modules import ImageClassifier, ResponseNorm, check_choice
 
 Initialisation = Literal["paper", "torch"]
 
@@ -106,87 +105,74 @@ DESIGNS: dict[str, Design] = {
 }
 
 
-class ResponseNorm(nn.Module):
-    """Divides each value by (2 + 1e-4 / 5 * the sum of squares over the five maps around its own) ** 0.75.
+class AlexNet(ImageClassifier):
+    """The network of a ``design``: ``2012``, ``owt``, ``zfnet``, ``zfnet_b`` or ``small``.
 
-    Section 3.3, with the sum divided by the number of maps. torch's own has no bfloat16 on a CPU and
-    takes twice the time; here everything is computed in float32, or in float64 if the maps are.
+    ``groups`` are the parts of those layers that the 2012 network split over two GPUs; 1 joins them.
+    ``pool_first`` changes the design's order of pooling and response normalisation. ``init`` is the
+    paper's, or torch's own. If the last maps are not of the design's size, since the image is not, they
+    are averaged or stretched to it, as torchvision does. ``filter_radius`` is for this family's train
+    hook: the largest root mean square of a convolution's filter, 0 for none. Raises :class:`SpecError`.
     """
 
-    maps = 5
-    k = 2.0
-    alpha = 1e-4
-    beta = 0.75
-
-    def forward(self, x: Tensor) -> Tensor:
-        chans, reach = x.shape[1], self.maps // 2
-        values = x if x.dtype == torch.float64 else x.float()
-        squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
-        total = squares[:, :chans]
-        for shift in range(1, self.maps):
-            total = total + squares[:, shift : shift + chans]
-        return (values / (self.k + self.alpha / self.maps * total) ** self.beta).to(x.dtype)
-
-
-class AlexNet(nn.Module):
-    """The network of a ``design``.
-
-    Where the last maps are not of the design's size, since the image is not, they are averaged or
-    stretched to it, as torchvision does. ``filter_radius`` is for this family's train hook: the
-    largest root mean square of a convolution's filter, 0 for none.
-    """
+    classifier_name = "classifier.6"
 
     def __init__(
         self,
-        design: Design,
         *,
-        groups: int,
-        drop_rate: float,
-        init: Initialisation,
-        filter_radius: float,
-        num_classes: int,
-        in_chans: int,
+        design: str,
+        groups: int = 2,
+        pool_first: bool | None = None,
+        drop_rate: float = 0.5,
+        init: Initialisation = "paper",
+        filter_radius: float = 0.0,
+        num_classes: int = 1000,
+        in_chans: int = 3,
     ) -> None:
+        check_choice("design", design, DESIGNS)
+        check_choice("groups", groups, (1, 2))
+        check_choice("init", init, get_args(Initialisation))
+        if not filter_radius >= 0:
+            raise SpecError(f"filter_radius = {filter_radius!r} must not be negative: 0.1 in ZFNet, 0 for none.")
+        plan = DESIGNS[design] if pool_first is None else DESIGNS[design]._replace(pool_first=pool_first)
         super().__init__()
         self.filter_radius = filter_radius
-        self.feature_info: list[dict[str, object]] = []
-        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
         modules: list[nn.Module] = []
         activations: list[str] = []
         chans, reduction = in_chans, 1
-        for layer in design.layers:
+        for layer in plan.layers:
             modules.append(_convolution(layer, chans, groups=groups))
             activations.append(f"features.{len(modules)}")
             modules.append(nn.ReLU())
             chans, reduction = layer.width, reduction * layer.stride
             if layer.is_pooled:
-                self._note_stage(chans, reduction, len(modules) - 1)
+                self.note_stage(f"features.{len(modules) - 1}", chans, reduction)
                 reduction *= 2
-            modules += _after(layer, design)
-        self._note_stage(chans, reduction, len(modules) - 1)
+            modules += _after(layer, plan)
+        self.note_stage(f"features.{len(modules) - 1}", chans, reduction)
         self.features = nn.Sequential(*modules)
-        self.avgpool = nn.AdaptiveAvgPool2d(design.grid)
+        self.avgpool = nn.AdaptiveAvgPool2d(plan.grid)
         self.classifier = nn.Sequential(
-            *_hidden_layer(chans * design.grid**2, design, drop_rate),
-            *_hidden_layer(design.hidden, design, drop_rate),
+            *_hidden_layer(chans * plan.grid**2, plan, drop_rate),
+            *_hidden_layer(plan.hidden, plan, drop_rate),
             nn.Identity(),
         )
         self.num_features = chans
-        self.head_hidden_size = design.hidden
-        self.default_layers = tuple(activations)
-        """Names of the modules that are worth looking at."""
+        self.head_hidden_size = plan.hidden
+        self.activations = tuple(activations)
         self.reset_classifier(num_classes)
         if init == "paper":
-            self._initialise(design)
+            self._initialise(plan)
 
-    def _note_stage(self, chans: int, reduction: int, layer: int) -> None:
-        self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": f"features.{layer}"})
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        return self.activations
 
-    def _initialise(self, design: Design) -> None:
+    def _initialise(self, plan: Design) -> None:
         """Weights from a normal distribution; biases 0 or 1, which feeds ReLUs positive inputs at first."""
         layers = [module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        values = [(layer.std, layer.bias) for layer in design.layers]
-        values += [(0.01, design.hidden_bias), (0.01, design.hidden_bias), (0.01, design.head_bias)]
+        values = [(layer.std, layer.bias) for layer in plan.layers]
+        values += [(0.01, plan.hidden_bias), (0.01, plan.hidden_bias), (0.01, plan.head_bias)]
         for module, (std, bias) in zip(layers, values, strict=False):  # 0 classes: no head
             nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
@@ -204,20 +190,6 @@ class AlexNet(nn.Module):
             x = layer(x)
         return x
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier[-1]
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces the last layer of ``classifier`` by a new one; 0 classes leave it out."""
-        self.num_classes = num_classes
-        self.classifier[-1] = nn.Identity()
-        if num_classes:
-            like = next(self.parameters())
-            self.classifier[-1] = nn.Linear(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype)
-
 
 def _convolution(layer: Layer, in_chans: int, *, groups: int) -> nn.Conv2d:
     return nn.Conv2d(
@@ -232,7 +204,7 @@ def _convolution(layer: Layer, in_chans: int, *, groups: int) -> nn.Conv2d:
 
 def _after(layer: Layer, design: Design) -> list[nn.Module]:
     """Response normalisation (section 3.3) and overlapping max pooling (section 3.4), in the design's order."""
-    norm = [ResponseNorm()] if layer.is_normed else []
+    norm = [ResponseNorm(k=2.0)] if layer.is_normed else []
     pool = [nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=design.ceil_mode)] if layer.is_pooled else []
     return [*pool, *norm] if design.pool_first else [*norm, *pool]
 
@@ -240,40 +212,3 @@ def _after(layer: Layer, design: Design) -> list[nn.Module]:
 def _hidden_layer(in_features: int, design: Design, drop_rate: float) -> list[nn.Module]:
     layer = [nn.Linear(in_features, design.hidden), nn.ReLU()]
     return [nn.Dropout(drop_rate), *layer] if design.drop_first else [*layer, nn.Dropout(drop_rate)]
-
-
-def alexnet(
-    *,
-    design: str,
-    groups: int = 2,
-    pool_first: bool | None = None,
-    drop_rate: float = 0.5,
-    init: Initialisation = "paper",
-    filter_radius: float = 0.0,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-) -> AlexNet:
-    """The network of ``design``: ``2012``, ``owt``, ``zfnet``, ``zfnet_b`` or ``small``.
-
-    ``groups`` are the parts of those layers that the 2012 network split over two GPUs; 1 joins them.
-    ``pool_first`` changes the design's order of pooling and response normalisation. ``init`` is the
-    paper's, or torch's own. ``filter_radius``: see :class:`AlexNet`. Raises :class:`SpecError`.
-    """
-    if design not in DESIGNS:
-        raise SpecError(f"design = {design!r} is not one of {', '.join(DESIGNS)}.")
-    if groups not in (1, 2):
-        raise SpecError(f"groups = {groups!r} is not 1 or 2.")
-    if init not in ("paper", "torch"):
-        raise SpecError(f"init = {init!r} is not one of 'paper', 'torch'.")
-    if not filter_radius >= 0:
-        raise SpecError(f"filter_radius = {filter_radius!r} must not be negative: 0.1 in ZFNet, 0 for none.")
-    chosen = DESIGNS[design]
-    return AlexNet(
-        chosen if pool_first is None else chosen._replace(pool_first=pool_first),
-        groups=groups,
-        drop_rate=drop_rate,
-        init=init,
-        filter_radius=filter_radius,
-        num_classes=num_classes,
-        in_chans=in_chans,
-    )

@@ -13,27 +13,18 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 import zoo.training as default
-from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData
 from zoo_alexnet.model import AlexNet
 
 
-def train(
-    model: AlexNet,
-    data: TrainingData,
-    recipe: Recipe,
-    run: Run,
-    *,
-    preprocess: Preprocess,
-    device: torch.device | str | None = None,
-) -> nn.Module:
+def train(model: AlexNet, data: TrainingData, recipe: Recipe, run: Run, **options: Any) -> nn.Module:
     """Trains ``model`` in place and returns it; raises what ``zoo.training.train`` does.
 
-    Where ``model.filter_radius`` is not 0, each update ends with filters within it, before anything is
+    If ``model.filter_radius`` is not 0, each update ends with filters within it, before anything is
     averaged, scored or checkpointed. The filters that training starts from are left as they are.
     """
     with renormalising(model, model.filter_radius):
-        return default.train(model, data, recipe, run, preprocess=preprocess, device=device)
+        return default.train(model, data, recipe, run, **options)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ Chosen where papers differ: RootSIFT on a grid of 8 pixels with upright patches 
 signed roots and norm 1 for every code; one against the rest for all SVMs, of codes as they are; neighbours vote by
 1 / distance.
 
-Deviates: the input is a square of 140 pixels, whatever becomes of the proportions. k-means starts from random samples
+Deviates: the input is a square of 140 pixels, stretched if the image is not square. k-means starts from random samples
 and ends after 100 passes at most, that of Coates and Ng after 10, where the authors take more. A kernel SVM is
 exp(-gamma d^2) with gamma = 1 / (features x their variance), where bags of words have kernels of their own. A colour
 image becomes grey inside the network (luma), but for HOG, which takes the strongest channel's gradient, and for
@@ -24,7 +24,7 @@ k-means features. mahotas leaves out SURF's patches that would reach over the bo
 
 from typing import Any
 
-from zoo.spec import Argument, Model, Paper, Plugin, Preprocess, Requirement
+from zoo.spec import Argument, Model, Paper, Plugin, Requirement, unscaled
 
 LOWE_2004 = Paper(
     title="Distinctive Image Features from Scale-Invariant Keypoints",
@@ -78,11 +78,6 @@ EXTRA = "zoo-vision[classical]"
 LIBRARIES = {"sift": "cv2", "surf": "mahotas", "hog": "skimage"}
 
 
-def _pixels(side: int, **changes: Any) -> Preprocess:
-    # Black is 0, white 1: contrast is a matter of the descriptors.
-    return Preprocess(input_size=(3, side, side), crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3, **changes)
-
-
 def _row(name: str, *, paper: Paper, params: int, note: str, **args: Any) -> Model:
     library = LIBRARIES[args.get("descriptor", "sift")]
     return Model(
@@ -90,7 +85,7 @@ def _row(name: str, *, paper: Paper, params: int, note: str, **args: Any) -> Mod
         build="zoo_classical.model:classical",
         args=args,
         paper=paper,
-        preprocess=_pixels(140, crop_mode="squash"),  # what is at the sides of a photograph counts
+        preprocess=unscaled(3, 140, crop_mode="squash"),  # what is at the sides of a photograph counts
         params=params,
         num_classes=102,
         head=("head",),
@@ -199,9 +194,9 @@ plugin = Plugin(
         ),
         Model(
             "kmeans_svm",
-            build="zoo_classical.kmeans:kmeans_svm",
+            build="zoo_classical.kmeans:KMeansNet",
             paper=COATES_2011,
-            preprocess=_pixels(32),
+            preprocess=unscaled(3, 32),
             params=236_810,
             macs=134_538_256,
             num_classes=10,

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import DataError, MissingExtraError, SpecError, WeightsError
+from zoo.modules import check_choice, luma_weights
 
 Descriptor = Literal["sift", "surf", "hog"]
 Sampling = Literal["grid", "keypoints"]
 
 DIMENSIONS = {"sift": 128, "surf": 64, "hog": 36}
-LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue are worth in grey (ITU-R 601-2), as where Zoo makes an image grey."""
 SIFT_BINS = 4
 """Along a side of SIFT's patch."""
 SIFT_BIN = 1.5
@@ -56,19 +55,16 @@ class Extractor(nn.Module):
         self, descriptor: Descriptor, *, sampling: Sampling, sides: Sequence[int], step: int, in_chans: int
     ) -> None:
         super().__init__()
-        if descriptor not in DIMENSIONS:
-            raise SpecError(f"descriptor = {descriptor!r} is not one of {', '.join(map(repr, DIMENSIONS))}.")
-        if sampling not in get_args(Sampling):
-            raise SpecError(f"sampling = {sampling!r} is not one of {', '.join(map(repr, get_args(Sampling)))}.")
+        check_choice("descriptor", descriptor, DIMENSIONS)
+        check_choice("sampling", sampling, get_args(Sampling))
         if step < 1 or not sides or min(sides) < 1:
             raise SpecError(f"step = {step}, sides = {list(sides)}: expected positive numbers of pixels.")
         if descriptor == "hog" and sampling == "keypoints":
             raise SpecError("HOG is taken on a grid: sampling = 'keypoints' means nothing for it.")
         self.descriptor, self.sampling, self.sides, self.step = descriptor, sampling, tuple(sides), step
         self.dimensions = DIMENSIONS[descriptor]
-        weights = torch.tensor(LUMA) if in_chans == len(LUMA) else torch.full((in_chans,), 1 / in_chans)
         self.luma: Tensor
-        self.register_buffer("luma", weights[:, None, None], persistent=False)
+        self.register_buffer("luma", luma_weights(in_chans), persistent=False)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> list[Local]:

@@ -1,17 +1,19 @@
 """Classifiers whose whole state is tensors; scikit-learn fits them, torch answers.
 
-Each has ``weight``, a row a class, and ``held``, how many training images, support vectors or nodes it keeps.
+Each has ``weight``, one row per class, and ``held``, how many training images, support vectors or nodes it keeps.
 ``learn`` takes features N D and labels N, and returns another of its kind for as many as that needs.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from zoo import classifiers
 from zoo.errors import SpecError
+from zoo.modules import check_choice
+from zoo.training.one_pass import fit_linear_svm, set_rows
 
 ClassifierName = Literal["linear_svm", "rbf_svm", "knn", "tree"]
 
@@ -26,17 +28,7 @@ class LinearSvm(nn.Linear):
 
         Codes have norm 1 and are taken as they are: standardised, a rare word would weigh as much as a common one.
         """
-        chosen = classifiers.LinearSvm(C=1 / (weight_decay * len(features)), standardize=False)
-        _, svm = classifiers.fit("linear_svm", chosen, features.double(), labels)
-        weight, bias = torch.from_numpy(svm.coef_), torch.from_numpy(svm.intercept_)
-        if len(svm.classes_) == 2:  # scikit-learn keeps the second class's alone
-            weight, bias = torch.cat([-weight, weight]), torch.cat([-bias, bias])
-        seen = torch.from_numpy(svm.classes_)
-        with torch.no_grad():
-            self.weight.zero_()
-            self.bias.fill_(-1)  # of a class without images, as an SVM answers that has seen no positive
-            self.weight[seen] = weight.to(self.weight)
-            self.bias[seen] = bias.to(self.bias)
+        set_rows(self, *fit_linear_svm(features, labels, 1 / (weight_decay * len(features))))
         return self
 
 
@@ -102,7 +94,7 @@ class Neighbours(nn.Module):
         return log_shares((self.weight.T[nearest] * shares[:, :, None]).sum(dim=1) * shares.shape[1])
 
     def learn(self, features: Tensor, labels: Tensor, weight_decay: float) -> "Neighbours":
-        """Keeps all; ``weight_decay`` has no say."""
+        """Keeps all; ``weight_decay`` has no effect."""
         head = Neighbours(features.shape[1], len(self.weight), len(features), self.count)
         with torch.no_grad():
             head.images.copy_(features)
@@ -146,7 +138,7 @@ class Tree(nn.Module):
 
     def learn(self, features: Tensor, labels: Tensor, weight_decay: float) -> "Tree":
         """Grows it until its leaves are pure, ``depth`` is reached or a leaf would have fewer than ``leaf`` images;
-        ``weight_decay`` has no say.
+        ``weight_decay`` has no effect.
         """
         chosen = classifiers.Tree(max_depth=self.depth, min_samples_leaf=self.leaf, seed=self.seed)
         grown = classifiers.fit("tree", chosen, features, labels)
@@ -184,6 +176,7 @@ def build(
             f"held = {held}, neighbours = {neighbours}, leaf = {leaf}, depth = {depth}: expected positive numbers "
             "(depth = 0: as deep as it grows)."
         )
+    check_choice("classifier", classifier, get_args(ClassifierName))
     match classifier:
         case "linear_svm":
             return LinearSvm(num_features, num_classes)
@@ -193,4 +186,3 @@ def build(
             return Neighbours(num_features, num_classes, held, neighbours)
         case "tree":
             return Tree(num_classes, held, depth=depth or None, leaf=leaf)
-    raise SpecError(f"classifier = {classifier!r} is not one of 'linear_svm', 'rbf_svm', 'knn', 'tree'.")

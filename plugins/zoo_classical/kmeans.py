@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from zoo.classifiers import require_sklearn
 from zoo.data import ZCA
-from zoo.errors import DataError, SpecError
+from zoo.errors import DataError
+from zoo.modules import ImageClassifier, check_positive
 from zoo_classical.descriptors import is_traced
 
 SIDE = 6
@@ -80,20 +81,27 @@ def normalise(patches: Tensor) -> Tensor:
     return (255 * patches - mean) / (variance + CONTRAST).sqrt()
 
 
-class KMeansNet(nn.Module):
+class KMeansNet(ImageClassifier):
     """``triangle``, whose sums over quadrants a linear layer ``fc`` reads.
 
     ``samples`` and ``passes`` are how many patches k-means learns from, and how often it sees them.
     """
 
-    def __init__(self, *, centroids: int, samples: int, passes: int, num_classes: int, in_chans: int) -> None:
+    def __init__(
+        self,
+        *,
+        centroids: int = 1600,
+        samples: int = 400_000,
+        passes: int = 10,
+        num_classes: int = 10,
+        in_chans: int = 3,
+    ) -> None:
+        check_positive(centroids=centroids, samples=samples, passes=passes)
         super().__init__()
         self.triangle = Triangle(centroids, in_chans)
         self.samples, self.passes = samples, passes
         self.num_features = 4 * centroids
-        self.feature_info = [{"num_chs": centroids, "reduction": 16, "module": "triangle"}]
-        self.default_layers = ("triangle",)
-        self.head_hidden_size = self.num_features
+        self.note_stage("triangle", centroids, 16)
         self.reset_classifier(num_classes)
 
     @property
@@ -101,28 +109,10 @@ class KMeansNet(nn.Module):
         """Build arguments that training decides on: none."""
         return {}
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces ``fc``; 0 classes leave it out."""
-        self.num_classes = num_classes
-        like = self.triangle.centroids
-        self.fc: nn.Module = nn.Identity()
-        if num_classes:
-            self.fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
-
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W in [0, 1] to B 4K."""
         pooled: Tensor = self.triangle(x)
         return pooled.flatten(1)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features B 4K to logits B num_classes, or unchanged where ``pre_logits``."""
-        return x if pre_logits else self.fc(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
     def sample(self, images: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """``count`` patches of each image at random places, P D of values in [0, 1]."""
@@ -150,13 +140,14 @@ class KMeansNet(nn.Module):
 
         (x - mean) / std . w + b becomes x . (w / std) + (b - mean . w / std).
         """
-        assert isinstance(self.fc, nn.Linear)  # as built for classes
+        fc = self.get_classifier()
+        assert isinstance(fc, nn.Linear)  # as built for classes
         variance, mean = torch.var_mean(features, dim=0)
         std = (variance + FLOOR).sqrt()
         weight, bias = squared_hinge_svm((features - mean) / std, labels, self.num_classes, weight_decay)
         with torch.no_grad():
-            self.fc.weight.copy_(weight / std)
-            self.fc.bias.copy_(bias - (weight / std) @ mean)
+            fc.weight.copy_(weight / std)
+            fc.bias.copy_(bias - (weight / std) @ mean)
 
 
 def squared_hinge_svm(
@@ -184,15 +175,3 @@ def squared_hinge_svm(
 
     best.step(loss_and_gradient)  # type: ignore[no-untyped-call]  # torch's own is not typed
     return w[:, :-1], w[:, -1]
-
-
-def kmeans_svm(
-    *, centroids: int = 1600, samples: int = 400_000, passes: int = 10, num_classes: int = 10, in_chans: int = 3
-) -> KMeansNet:
-    """The network with so many ``centroids``; until it is trained, they are noise.
-
-    ``samples`` patches are clustered in ``passes`` passes of k-means. Raises :class:`SpecError`.
-    """
-    if min(centroids, samples, passes) < 1:
-        raise SpecError(f"centroids = {centroids}, samples = {samples}, passes = {passes}: all must be at least 1.")
-    return KMeansNet(centroids=centroids, samples=samples, passes=passes, num_classes=num_classes, in_chans=in_chans)

@@ -7,17 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo.modules import ImageClassifier, check_choice
 from zoo_classical import heads
 from zoo_classical.codings import CODINGS, Coding, CodingName, Concatenation
 from zoo_classical.descriptors import Descriptor, Extractor, Sampling
 from zoo_classical.heads import ClassifierName
 
 
-class Pipeline(nn.Module):
+class Pipeline(ImageClassifier):
     """``descriptors``, ``coding`` and ``head``: see these modules.
 
     ``samples`` is from how many descriptors a codebook is learnt; ``options`` go to the head.
     """
+
+    classifier_name = "head"
 
     def __init__(
         self,
@@ -34,13 +37,15 @@ class Pipeline(nn.Module):
         self.descriptors = descriptors
         self.coding = coding
         self.classifier, self.held, self.samples, self.options = classifier, held, samples, options
-        self.feature_info: list[dict[str, object]] = []  # no maps
-        self.default_layers = ("coding",)
         self.reset_classifier(num_classes)
 
     @property
-    def num_features(self) -> int:
+    def num_features(self) -> int:  # type: ignore[override]  # the coding may change
         return self.coding.num_features
+
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        return ("coding",)
 
     @property
     def learned(self) -> dict[str, object]:
@@ -60,20 +65,10 @@ class Pipeline(nn.Module):
             head = heads.build(self.classifier, self.num_features, num_classes, self.held, self.options)
             self.head = head.to(self.descriptors.luma.device)
 
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W in [0, 1] to codes B num_features."""
         codes: Tensor = self.coding(self.descriptors(x))
         return codes
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Codes B num_features to logits B num_classes, or unchanged where ``pre_logits``."""
-        return x if pre_logits else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
     def sample(self, images: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """At most ``count`` descriptors of each image, drawn at random, N D."""
@@ -130,11 +125,10 @@ def classical(
         if sampling == "keypoints":
             raise SpecError("coding = 'none' concatenates descriptors of a grid; of keypoints there are more or fewer.")
         code = Concatenation(features)
-    elif coding in CODINGS:
+    else:
+        check_choice("coding", coding, (*CODINGS, "none"))
         options: dict[str, Any] = {"components": components, "pyramid": pyramid, "power": power}
         code = CODINGS[coding](extractor.dimensions, words, **options)
-    else:
-        raise SpecError(f"coding = {coding!r} is not one of {', '.join(map(repr, [*CODINGS, 'none']))}.")
     return Pipeline(
         extractor,
         code,

@@ -17,7 +17,7 @@ of keeping them; the numbers are the same, running statistics too.
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import CIFAR10, Argument, KeyMap, Model, Paper, Plugin
 
 HUANG_2016 = Paper(
     title="Densely Connected Convolutional Networks",
@@ -25,46 +25,42 @@ HUANG_2016 = Paper(
     year=2016,
     url="https://arxiv.org/abs/1608.06993",
 )
-IMAGENET = Preprocess()
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 BC: Mapping[str, Any] = {"bottleneck": True, "compression": 0.5}
+PLAIN_NOTE = "neither bottlenecks nor compression"
+BC_NOTE = "bottlenecks and compression by half"
+
+
+def _row(name: str, build: str, *, stages: tuple[str, ...], **fields: Any) -> Model:
+    return Model(
+        name,
+        build=f"zoo_densenet.model:{build}",
+        paper=HUANG_2016,
+        head=("classifier",),
+        stem=("features.conv0",),
+        stages=tuple(f"features.{stage}" for stage in (*stages, "relu5")),
+        **fields,
+    )
 
 
 def _imagenet(depth: int, *, params: int, macs: int) -> Model:
-    return Model(
-        f"densenet{depth}",
-        build="zoo_densenet.model:densenet",
-        args={"depth": depth},
-        paper=HUANG_2016,
-        preprocess=IMAGENET,
-        params=params,
-        macs=macs,
-        head=("classifier",),
-        stem=("features.conv0",),
-        stages=tuple(f"features.{name}" for name in ("relu0", "denseblock1", "denseblock2", "denseblock3", "relu5")),
-        note="growth rate 48" if depth == 161 else "growth rate 32",
-    )
+    stages, note = ("relu0", "denseblock1", "denseblock2", "denseblock3"), f"growth rate {48 if depth == 161 else 32}"
+    name, args = f"densenet{depth}", {"depth": depth}
+    return _row(name, "densenet", args=args, params=params, macs=macs, stages=stages, note=note)
 
 
-def _cifar(name: str, depth: int, growth_rate: int, *, params: int, macs: int, note: str, **args: Any) -> Model:
-    return Model(
-        name,
-        build="zoo_densenet.model:cifar_densenet",
+def _cifar(depth: int, growth_rate: int, *, params: int, macs: int, **args: Any) -> Model:
+    return _row(
+        f"densenet_{'bc_' if args else ''}{depth}_{growth_rate}",
+        "cifar_densenet",
         args={"depth": depth, "growth_rate": growth_rate, **args},
-        paper=HUANG_2016,
-        preprocess=CIFAR,
+        preprocess=CIFAR10,
         params=params,
         macs=macs,
         num_classes=10,
-        head=("classifier",),
-        stem=("features.conv0",),
-        stages=tuple(f"features.{name}" for name in ("conv0", "denseblock1", "denseblock2", "relu5")),
-        note=f"for 32x32 images, {note}",
+        stages=("conv0", "denseblock1", "denseblock2"),
+        note=f"for 32x32 images, {BC_NOTE if args else PLAIN_NOTE}",
     )
 
-
-PLAIN_NOTE = "neither bottlenecks nor compression"
-BC_NOTE = "bottlenecks and compression by half"
 
 plugin = Plugin(
     name="densenet",
@@ -75,12 +71,12 @@ plugin = Plugin(
         _imagenet(169, params=14_149_480, macs=3_359_843_328),
         _imagenet(201, params=20_013_928, macs=4_291_365_888),
         _imagenet(264, params=33_337_704, macs=5_751_653_376),
-        _cifar("densenet_40_12", 40, 12, params=1_019_722, macs=264_812_928, note=PLAIN_NOTE),
-        _cifar("densenet_100_12", 100, 12, params=6_979_642, macs=1_769_516_448, note=PLAIN_NOTE),
-        _cifar("densenet_bc_40_12", 40, 12, params=176_122, macs=72_365_352, note=BC_NOTE, **BC),
-        _cifar("densenet_bc_100_12", 100, 12, params=769_162, macs=287_929_692, note=BC_NOTE, **BC),
-        _cifar("densenet_bc_190_40", 190, 40, params=25_624_430, macs=9_301_945_740, note=BC_NOTE, **BC),
-        _cifar("densenet_bc_250_24", 250, 24, params=15_324_406, macs=5_418_785_724, note=BC_NOTE, **BC),
+        _cifar(40, 12, params=1_019_722, macs=264_812_928),
+        _cifar(100, 12, params=6_979_642, macs=1_769_516_448),
+        _cifar(40, 12, params=176_122, macs=72_365_352, **BC),
+        _cifar(100, 12, params=769_162, macs=287_929_692, **BC),
+        _cifar(190, 40, params=25_624_430, macs=9_301_945_740, **BC),
+        _cifar(250, 24, params=15_324_406, macs=5_418_785_724, **BC),
     ),
     weights=("weights_manifest:densenet.toml",),
     recipes="zoo_densenet:recipes.toml",

@@ -8,13 +8,14 @@ keys are torchvision's, which are timm's.
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from zoo.errors import SpecError
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise
 
 InitialWidth = Literal["paper", "torch"]
 Stem = Literal["imagenet", "small", "small_pool", "cifar"]
@@ -27,7 +28,6 @@ _IMAGENET: dict[int, tuple[int, tuple[int, ...]]] = {
     264: (32, (6, 12, 64, 48)),
 }
 """By depth: growth rate, layers of each block."""
-_POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 
 
 class DenseLayer(nn.Module):
@@ -133,13 +133,24 @@ class Transition(nn.Sequential):
         self.pool = nn.AvgPool2d(kernel_size=2, stride=2)
 
 
-class DenseNet(nn.Module):
+class Options(TypedDict, total=False):
+    """What both build functions pass on to :class:`DenseNet`."""
+
+    drop_rate: float
+    memory_efficient: bool
+    num_classes: int
+    in_chans: int
+
+
+class DenseNet(PooledClassifier):
     """Stem, dense ``blocks`` with a transition after each but the last, BN, ReLU, global average, linear layer.
 
     ``stem`` is ``imagenet`` (7x7 of stride 2, BN, ReLU, max pool of stride 2), ``small`` (3x3, BN, ReLU),
     ``small_pool`` (the same and the pool) or ``cifar`` (3x3 alone), to ``init_chans`` maps. A transition keeps
     ``compression`` of the maps, rounded down. ``drop_rate`` acts after each convolution but the first.
     """
+
+    classifier_name = "classifier"
 
     def __init__(
         self,
@@ -150,22 +161,19 @@ class DenseNet(nn.Module):
         stem: Stem,
         bottleneck: bool,
         compression: float,
-        drop_rate: float,
-        memory_efficient: bool,
-        num_classes: int,
-        in_chans: int,
+        drop_rate: float = 0.0,
+        memory_efficient: bool = False,
+        num_classes: int = 1000,
+        in_chans: int = 3,
     ) -> None:
         if not 0 < compression <= 1:
             raise SpecError(f"compression = {compression!r} must lie in (0, 1]: 0.5, or 1 for none.")
-        if stem not in get_args(Stem):
-            raise SpecError(f"stem = {stem!r} is not one of {', '.join(map(repr, get_args(Stem)))}.")
+        check_choice("stem", stem, get_args(Stem))
         super().__init__()
         layers = _stem(stem, in_chans, init_chans)
         first = "conv0" if stem == "cifar" else "relu0"
         reduction = {"imagenet": 4, "small_pool": 2}.get(stem, 1)
-        self.feature_info: list[dict[str, object]] = []
-        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
-        self._note_stage(init_chans, 2 if stem == "imagenet" else 1, first)
+        self.note_stage(f"features.{first}", init_chans, 2 if stem == "imagenet" else 1)
         chans = init_chans
         for number, depth in enumerate(blocks, start=1):
             layers[f"denseblock{number}"] = DenseBlock(
@@ -178,31 +186,18 @@ class DenseNet(nn.Module):
             )
             chans += depth * growth_rate
             if number < len(blocks):
-                self._note_stage(chans, reduction, f"denseblock{number}")
+                self.note_stage(f"features.denseblock{number}", chans, reduction)
                 kept = int(chans * compression)
                 layers[f"transition{number}"] = Transition(chans, kept, drop_rate=drop_rate)
                 chans = kept
                 reduction *= 2
         layers["norm5"] = nn.BatchNorm2d(chans)
         layers["relu5"] = nn.ReLU()
-        self._note_stage(chans, reduction, "relu5")
+        self.note_stage("features.relu5", chans, reduction)
         self.features = nn.Sequential(layers)
         self.num_features = chans
-        self.default_layers = tuple(str(stage["module"]) for stage in self.feature_info)
-        """Names of the modules that are worth looking at."""
         self.reset_classifier(num_classes)
-        self.initialise()
-
-    def _note_stage(self, chans: int, reduction: int, layer: str) -> None:
-        self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": f"features.{layer}"})
-
-    def initialise(self) -> None:
-        """He's initialisation by the fan of the output, as in the authors' Torch file; the classifier's bias is 0."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if isinstance(self.classifier, nn.Linear):
-            nn.init.zeros_(self.classifier.bias)
+        he_initialise(self, "fan_out")  # as in the authors' Torch file
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switches ``memory_efficient`` for the network as it is."""
@@ -214,36 +209,6 @@ class DenseNet(nn.Module):
         """Images B C H W to B num_features h w, after the last BN and ReLU."""
         features: Tensor = self.features(x)
         return features
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features B num_features h w to logits B num_classes, or the pooled features where ``pre_logits``."""
-        x = self.global_pool(x)
-        return x if pre_logits else self.classifier(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """Replaces ``classifier`` by a new one; 0 classes leave it out.
-
-        ``global_pool`` is ``avg``, ``max``, or the empty string for none, which needs 0 classes.
-        Raises :class:`SpecError` for anything else.
-        """
-        if global_pool not in (*_POOLS, ""):
-            raise SpecError(f"global_pool = {global_pool!r} is not one of 'avg', 'max', ''.")
-        if num_classes and not global_pool:
-            raise SpecError(f"A classifier of {num_classes} classes needs a global pool: 'avg' or 'max'.")
-        self.num_classes = num_classes
-        self.global_pool: nn.Module = nn.Identity()
-        if global_pool:
-            self.global_pool = nn.Sequential(_POOLS[global_pool](1), nn.Flatten(1))  # B C h w -> B C
-        self.classifier: nn.Module = nn.Identity()
-        if num_classes:
-            like = next(self.parameters())
-            self.classifier = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
 
 
 def _stem(kind: Stem, in_chans: int, out_chans: int) -> OrderedDict[str, nn.Module]:
@@ -265,10 +230,7 @@ def densenet(
     growth_rate: int | None = None,
     stem: Stem = "imagenet",
     blocks: Sequence[int] | None = None,
-    drop_rate: float = 0.0,
-    memory_efficient: bool = False,
-    num_classes: int = 1000,
-    in_chans: int = 3,
+    **options: Unpack[Options],
 ) -> DenseNet:
     """A network for ImageNet of ``depth`` 121, 161, 169, 201 or 264, with bottlenecks and compression by half.
 
@@ -276,8 +238,7 @@ def densenet(
     the growth rate. Networks for small images that others trained have these blocks behind another ``stem``
     (:class:`DenseNet`). Raises :class:`SpecError`.
     """
-    if depth not in _IMAGENET:
-        raise SpecError(f"depth = {depth!r} is not one of {', '.join(map(str, _IMAGENET))}.")
+    check_choice("depth", depth, _IMAGENET)
     own_rate, own_blocks = _IMAGENET[depth]
     rate = own_rate if growth_rate is None else growth_rate
     return DenseNet(
@@ -287,10 +248,7 @@ def densenet(
         stem=stem,
         bottleneck=True,
         compression=0.5,
-        drop_rate=drop_rate,
-        memory_efficient=memory_efficient,
-        num_classes=num_classes,
-        in_chans=in_chans,
+        **options,
     )
 
 
@@ -301,10 +259,7 @@ def cifar_densenet(
     bottleneck: bool = False,
     compression: float = 1.0,
     initial_width: InitialWidth = "paper",
-    drop_rate: float = 0.0,
-    memory_efficient: bool = False,
-    num_classes: int = 10,
-    in_chans: int = 3,
+    **options: Unpack[Options],
 ) -> DenseNet:
     """A network of three blocks for 32x32 images, of ``depth`` 3n + 4, or 6n + 4 with ``bottleneck``.
 
@@ -313,23 +268,17 @@ def cifar_densenet(
     Torch file. Raises :class:`SpecError`.
     """
     step = 6 if bottleneck else 3
-    if depth < step + 4 or depth % step != 4 % step:
-        raise SpecError(
-            f"depth = {depth!r} is not {step}n + 4.",
-            hint="The paper has 40 and 100 with bottleneck=False; 100, 190 and 250 with bottleneck=True.",
-        )
-    if initial_width not in ("paper", "torch"):
-        raise SpecError(f"initial_width = {initial_width!r} is not one of 'paper', 'torch'.")
+    hint = "The paper has 40 and 100 with bottleneck=False; 100, 190 and 250 with bottleneck=True."
+    layers = count_units(depth, layers=step, others=4, hint=hint)
+    check_choice("initial_width", initial_width, get_args(InitialWidth))
     is_wide = initial_width == "torch" or (bottleneck and compression < 1)
+    given: Options = {"num_classes": 10, **options}
     return DenseNet(
-        blocks=[(depth - 4) // step] * 3,
+        blocks=[layers] * 3,
         growth_rate=growth_rate,
         init_chans=2 * growth_rate if is_wide else 16,
         stem="cifar",
         bottleneck=bottleneck,
         compression=compression,
-        drop_rate=drop_rate,
-        memory_efficient=memory_efficient,
-        num_classes=num_classes,
-        in_chans=in_chans,
+        **given,
     )

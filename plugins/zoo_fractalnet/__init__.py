@@ -21,7 +21,10 @@ widths and its three pools are our reading. ``fractalnet20_narrow`` is ours: the
 study of depth, 16, 32, 64, ..., with narrower last blocks.
 """
 
-from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.spec import CIFAR10, Argument, Model, Paper, Plugin
 
 LARSSON_2016 = Paper(
     title="FractalNet: Ultra-Deep Neural Networks without Residuals",
@@ -29,25 +32,31 @@ LARSSON_2016 = Paper(
     year=2016,
     url="https://arxiv.org/abs/1605.07648",
 )
-IMAGENET = Preprocess()
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+
+def _row(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
+    return Model(
+        name,
+        build="zoo_fractalnet.model:FractalNet",
+        args=args,
+        paper=LARSSON_2016,
+        head=("fc",),
+        stages=tuple(f"block{block + 1}" for block in range(len(args["widths"]))),
+        evaluate="zoo_fractalnet.columns:evaluate",
+        **fields,
+    )
 
 
 def _cifar(name: str, widths: list[int], drop_rates: list[float], *, params: int, macs: int, note: str) -> Model:
-    return Model(
+    return _row(
         name,
-        build="zoo_fractalnet.model:fractalnet",
-        args={"columns": 3, "widths": widths, "drop_rates": drop_rates},
-        paper=LARSSON_2016,
-        preprocess=CIFAR,
+        {"columns": 3, "widths": widths, "drop_rates": drop_rates},
+        preprocess=CIFAR10,
         params=params,
         macs=macs,
         num_classes=10,
-        head=("fc",),
         stem=tuple(f"block1.column{column}.0.conv" for column in (1, 2, 3)),
-        stages=tuple(f"block{block + 1}" for block in range(len(widths))),
-        evaluate="zoo_fractalnet.columns:evaluate",
-        note=note,
+        note=f"for 32x32 images, 3 columns, {note}",
     )
 
 
@@ -61,7 +70,7 @@ plugin = Plugin(
             [0.0, 0.1, 0.2, 0.3, 0.4],
             params=33_724_618,
             macs=845_222_912,
-            note="for 32x32 images, 3 columns, 5 blocks, dropout and drop-path",
+            note="5 blocks, dropout and drop-path",
         ),
         _cifar(
             "fractalnet20_narrow",
@@ -69,20 +78,14 @@ plugin = Plugin(
             [0.0] * 5,
             params=1_040_410,
             macs=44_228_384,
-            note="for 32x32 images, 3 columns, 5 blocks of 16 to 80 channels, drop-path",
+            note="5 blocks of 16 to 80 channels, drop-path",
         ),
-        Model(
+        _row(
             "fractalnet34",
-            build="zoo_fractalnet.model:fractalnet",
-            args={"columns": 4, "widths": [128, 256, 512, 1024], "stem": "imagenet"},
-            paper=LARSSON_2016,
-            preprocess=IMAGENET,
+            {"columns": 4, "widths": [128, 256, 512, 1024], "stem": "imagenet"},
             params=164_031_016,
             macs=24_164_982_784,
-            head=("fc",),
             stem=("stem.0",),
-            stages=("block1", "block2", "block3", "block4"),
-            evaluate="zoo_fractalnet.columns:evaluate",
             note="4 columns, 4 blocks, drop-path",
         ),
     ),

@@ -15,7 +15,7 @@ def evaluate(
     """Scores ``model`` on ``data``; ``options`` as ``zoo.evaluation.evaluate`` has them.
 
     ``column``, from 1 for the shallowest on, scores that column alone, by default what ``model.column``
-    says; the report names it behind the model. Raises :class:`SpecError` for a column that there is not.
+    says; the report names it behind the model. Raises :class:`SpecError` for a column that does not exist.
     """
     before = model.column
     model.column = before if column is None else column

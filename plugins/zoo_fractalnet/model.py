@@ -11,13 +11,13 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo.modules import PooledClassifier, check_choice
 from zoo_fractalnet.paths import DrawnPer, Paths, Whole, draw, through
 
 PoolOrder = Literal["before_join", "after_join"]
 Stem = Literal["none", "imagenet"]
 
 _STEM_WIDTH = 64  # ResNet's first layer
-_GLOBAL_POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 
 
 class ConvUnit(nn.Module):
@@ -44,7 +44,7 @@ class FractalBlock(nn.Module):
 
     By the rule f_1(z) = conv(z), f_{C+1}(z) = join(f_C(f_C(z)), conv(z)). Unrolled, there are as many
     rows as the deepest column has convolutions, and a convolution of column c spans 2^(C - c) of them.
-    Columns that end with the same row are joined and go on from their mean.
+    Columns that end with the same row are joined and continue from their mean.
 
     A 2x2 max pool follows, of each column ``before_join`` or of what they give ``after_join``.
     """
@@ -93,33 +93,38 @@ class FractalBlock(nn.Module):
         return self.get_submodule(f"column{column}.{row // self.span(column) - 1}")
 
 
-class FractalNet(nn.Module):
-    """``block1``, ``block2``, ... of the given widths, then one linear layer, ``fc``.
+class FractalNet(PooledClassifier):
+    """``block1``, ``block2``, ... of the given ``widths``, then one linear layer, ``fc``.
 
-    In training, batches are drawn their ways by local and global drop-path (``zoo_fractalnet.paths``).
-    Where ``column`` is a number, from 1 for the shallowest on, the network is that column alone.
+    With C = ``columns`` and B blocks it is B 2^(C - 1) convolutions deep. ``drop_rates`` are dropout's in each
+    block, by default none. In training, batches are drawn their ways by local and global drop-path:
+    ``drop_path``, ``global_share`` and ``drawn_per`` are those of ``zoo_fractalnet.paths.draw``, and both at 0 turn
+    it off. ``project`` puts a bare 1x1 convolution in front of each block that changes the number of channels of
+    the one before. ``stem`` is ``imagenet`` for ResNet's first layers and no pool behind the last block.
+    With a ``column``, from 1 for the shallowest on, the network is that column alone. Raises :class:`SpecError`.
     """
 
     def __init__(
         self,
         *,
-        columns: int,
-        widths: Sequence[int],
-        drop_rates: Sequence[float],
-        drop_path: float,
-        global_share: float,
-        drawn_per: DrawnPer,
-        pool_order: PoolOrder,
-        project: bool,
-        affine: bool,
-        stem: Stem,
-        column: int | None,
-        num_classes: int,
-        in_chans: int,
+        columns: int = 3,
+        widths: Sequence[int] = (64, 128, 256, 512, 512),
+        drop_rates: Sequence[float] | None = None,
+        drop_path: float = 0.15,
+        global_share: float = 0.5,
+        drawn_per: DrawnPer = "sample",
+        pool_order: PoolOrder = "before_join",
+        project: bool = False,
+        affine: bool = True,
+        stem: Stem = "none",
+        column: int | None = None,
+        num_classes: int = 10,
+        in_chans: int = 3,
     ) -> None:
-        _check_choice("drawn_per", drawn_per, get_args(DrawnPer))
-        _check_choice("pool_order", pool_order, get_args(PoolOrder))
-        _check_choice("stem", stem, get_args(Stem))
+        drop_rates = (0.0,) * len(widths) if drop_rates is None else drop_rates
+        check_choice("drawn_per", drawn_per, get_args(DrawnPer))
+        check_choice("pool_order", pool_order, get_args(PoolOrder))
+        check_choice("stem", stem, get_args(Stem))
         if columns < 1 or not widths or len(drop_rates) != len(widths):
             raise SpecError(
                 f"columns = {columns}, widths = {list(widths)}, drop_rates = {list(drop_rates)}: "
@@ -127,7 +132,7 @@ class FractalNet(nn.Module):
             )
         for name, value in (("drop_path", drop_path), ("global_share", global_share)):
             if not 0 <= value <= 1:
-                raise SpecError(f"{name} = {value} is no probability: expected 0 to 1.")
+                raise SpecError(f"{name} = {value} must be in [0, 1]: it is a probability.")
         super().__init__()
         self.columns = columns
         self.column = column
@@ -137,8 +142,6 @@ class FractalNet(nn.Module):
 
         self.stem = _imagenet_stem(in_chans, _STEM_WIDTH) if stem == "imagenet" else nn.Identity()
         chans, reduction = (_STEM_WIDTH, 4) if stem == "imagenet" else (in_chans, 1)
-        self.feature_info: list[dict[str, object]] = []
-        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
         self.blocks: list[str] = []
         for index, (width, drop_rate) in enumerate(zip(widths, drop_rates, strict=True)):
             is_last = index == len(widths) - 1
@@ -157,10 +160,7 @@ class FractalNet(nn.Module):
             self.add_module(name, block)
             chans, reduction = width, reduction * (2 if pool else 1)
             self.blocks.append(name)
-            self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": name})
-        self.default_layers = tuple(self.blocks)
-        """Names of the modules that are worth looking at."""
-
+            self.note_stage(name, chans, reduction)
         self.num_features = chans
         self.reset_classifier(num_classes)
         self.initialise()
@@ -178,31 +178,6 @@ class FractalNet(nn.Module):
                 hint="None stands for all columns.",
             )
         self._column = column
-
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """Replaces ``fc`` by a new one; 0 classes leave it out.
-
-        ``global_pool`` is ``avg``, ``max``, or the empty string for none, which needs 0 classes.
-        Raises :class:`SpecError` for anything else.
-        """
-        _check_choice("global_pool", global_pool, (*_GLOBAL_POOLS, ""))
-        if num_classes and not global_pool:
-            raise SpecError(f"A classifier of {num_classes} classes needs a global pool: 'avg' or 'max'.")
-        self.num_classes = num_classes
-        self.global_pool = (
-            nn.Sequential(_GLOBAL_POOLS[global_pool](1), nn.Flatten(1))  # B C h w -> B C
-            if global_pool
-            else nn.Identity()
-        )
-        like = next(self.parameters())
-        self.fc = (
-            nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
-            if num_classes
-            else nn.Identity()
-        )
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
 
     def initialise(self) -> None:
         """Caffe's "Xavier": uniform with variance 1 / fan in; biases are 0."""
@@ -231,14 +206,6 @@ class FractalNet(nn.Module):
             )
         return through(self.column, self.columns)
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features B num_features h w to logits B num_classes, or the pooled features where ``pre_logits``."""
-        x = self.global_pool(x)
-        return x if pre_logits else self.fc(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
 
 def _imagenet_stem(in_chans: int, width: int) -> nn.Module:
     """7x7 of stride 2, BN, ReLU, 3x3 max pool of stride 2."""
@@ -247,51 +214,4 @@ def _imagenet_stem(in_chans: int, width: int) -> nn.Module:
         nn.BatchNorm2d(width),
         nn.ReLU(),
         nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
-    )
-
-
-def _check_choice(argument: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise SpecError(f"{argument} = {value!r} is not one of {', '.join(map(repr, allowed))}.")
-
-
-def fractalnet(
-    *,
-    columns: int = 3,
-    widths: Sequence[int] = (64, 128, 256, 512, 512),
-    drop_rates: Sequence[float] | None = None,
-    drop_path: float = 0.15,
-    global_share: float = 0.5,
-    drawn_per: DrawnPer = "sample",
-    pool_order: PoolOrder = "before_join",
-    project: bool = False,
-    affine: bool = True,
-    stem: Stem = "none",
-    column: int | None = None,
-    num_classes: int = 10,
-    in_chans: int = 3,
-) -> FractalNet:
-    """A network of ``columns`` C and as many blocks B as ``widths``: B 2^(C - 1) convolutions deep.
-
-    ``drop_rates`` are dropout's in each block, by default none. ``drop_path``, ``global_share`` and
-    ``drawn_per`` are explained in ``zoo_fractalnet.paths.draw``; both at 0 turn drop-path off. ``project``
-    puts a bare 1x1 convolution in front of each block that changes the number of channels of the one
-    before. ``stem`` is ``imagenet`` for ResNet's first layers and no pool behind the last block.
-    ``column`` builds a network that is that column alone, from 1 for the shallowest on.
-    Raises :class:`SpecError`.
-    """
-    return FractalNet(
-        columns=columns,
-        widths=widths,
-        drop_rates=(0.0,) * len(widths) if drop_rates is None else drop_rates,
-        drop_path=drop_path,
-        global_share=global_share,
-        drawn_per=drawn_per,
-        pool_order=pool_order,
-        project=project,
-        affine=affine,
-        stem=stem,
-        column=column,
-        num_classes=num_classes,
-        in_chans=in_chans,
     )

@@ -8,7 +8,7 @@ those of a network's first layer.
 Faithful: real Gabor filters of U orientations brought to [0, 1] one by one, of a scale for each layer;
 kernels of one pixel unmodulated; orientations the inner index of channels; the digit network of 10, 20,
 40, 80 maps with the maximum over orientations, for 5x5 exactly; the residual network of the released
-CIFAR script, whose layers all have scale 1 and whose classifier sees all orientations (``scales`` gives
+CIFAR10 script, whose layers all have scale 1 and whose classifier sees all orientations (``scales`` gives
 the stem and each stage another).
 
 Deviates: the released digit network is for 5x5. For 7x7 padding keeps its maps' sizes; for 3x3 there is a
@@ -19,7 +19,10 @@ layer sums the filters of its U equal input channels before it convolves: the sa
 multiply-adds, which are stated so. ``gcn16_narrow`` is ours: half the maps of ``gcn40_1``, 16 layers.
 """
 
-from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.spec import CIFAR10, MNIST, Argument, Model, Paper, Plugin
 
 LUAN_2017 = Paper(
     title="Gabor Convolutional Networks",
@@ -27,65 +30,56 @@ LUAN_2017 = Paper(
     year=2017,
     url="https://arxiv.org/abs/1705.01450",
 )
-MNIST = Preprocess(input_size=(1, 28, 28), crop_pct=1.0, mean=(0.1307,), std=(0.3081,))
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+
+def _row(name: str, build: str, args: Mapping[str, Any], **fields: Any) -> Model:
+    return Model(name, build=f"zoo_gabor.{build}", args=args, paper=LUAN_2017, num_classes=10, **fields)
 
 
 def _digits(name: str, build: str, kernel_size: int, *, params: int, macs: int, note: str) -> Model:
-    return Model(
+    return _row(
         name,
-        build=f"zoo_gabor.model:{build}",
-        args={"kernel_size": kernel_size},
-        paper=LUAN_2017,
+        f"model:{build}",
+        {"kernel_size": kernel_size},
         preprocess=MNIST,
         params=params,
         macs=macs,
-        num_classes=10,
         head=("fc2",),
         stem=("block1.conv",),
         stages=("block1", "block2", "block3", "block4"),
-        note=note,
+        note=f"for 28x28 grey images, {note}",
     )
 
 
-def _residual(name: str, depth: int, maps: list[int], *, params: int, macs: int, note: str) -> Model:
-    return Model(
+def _residual(name: str, depth: int, maps: list[int], *, params: int, macs: int) -> Model:
+    return _row(
         name,
-        build="zoo_gabor.resnet:gcn_resnet",
-        args={"depth": depth, "maps": maps},
-        paper=LUAN_2017,
-        preprocess=CIFAR,
+        "resnet:GaborWideResNet",
+        {"depth": depth, "maps": maps},
+        preprocess=CIFAR10,
         params=params,
         macs=macs,
-        num_classes=10,
         head=("fc",),
         stem=("conv1",),
         stages=("layer1", "layer2", "layer3"),
-        note=note,
+        note="for 32x32 images, 4 orientations",
     )
 
 
-_DIGITS = "for 28x28 grey images, 4 orientations"
-_IMAGES = "for 32x32 images, 4 orientations"
+_GABOR = "4 orientations"
+_PLAIN = "no Gabor filters: what gcn4_3x3 is measured against"
 
 plugin = Plugin(
     name="gabor",
     api=1,
     models=(
-        _digits("gcn4_3x3", "gcn4", 3, params=245_954, macs=12_124_800, note=_DIGITS),
-        _digits("gcn4_5x5", "gcn4", 5, params=515_394, macs=96_876_160, note=_DIGITS),
-        _digits("gcn4_7x7", "gcn4", 7, params=919_554, macs=189_788_800, note=_DIGITS),
-        _digits(
-            "cnn4_3x3",
-            "cnn4",
-            3,
-            params=3_087_754,
-            macs=48_231_680,
-            note="for 28x28 grey images, no Gabor filters: what gcn4_3x3 is measured against",
-        ),
-        _residual("gcn16_narrow", 16, [8, 8, 16, 32], params=177_066, macs=105_743_616, note=_IMAGES),
-        _residual("gcn40_1", 40, [16, 16, 32, 64], params=2_255_690, macs=1_327_172_096, note=_IMAGES),
-        _residual("gcn40_2", 40, [16, 32, 64, 128], params=8_974_154, macs=5_236_265_984, note=_IMAGES),
+        _digits("gcn4_3x3", "gcn4", 3, params=245_954, macs=12_124_800, note=_GABOR),
+        _digits("gcn4_5x5", "gcn4", 5, params=515_394, macs=96_876_160, note=_GABOR),
+        _digits("gcn4_7x7", "gcn4", 7, params=919_554, macs=189_788_800, note=_GABOR),
+        _digits("cnn4_3x3", "cnn4", 3, params=3_087_754, macs=48_231_680, note=_PLAIN),
+        _residual("gcn16_narrow", 16, [8, 8, 16, 32], params=177_066, macs=105_743_616),
+        _residual("gcn40_1", 40, [16, 16, 32, 64], params=2_255_690, macs=1_327_172_096),
+        _residual("gcn40_2", 40, [16, 32, 64, 128], params=8_974_154, macs=5_236_265_984),
     ),
     weights=("weights_manifest:gabor.toml",),
     recipes="zoo_gabor:recipes.toml",

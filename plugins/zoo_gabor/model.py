@@ -6,10 +6,11 @@ Luan et al. 2017, figure 5, and the authors' code: ``MNIST_demo/models/GCN.lua``
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TypedDict, Unpack
 
 from torch import Tensor, nn
 
-from zoo.errors import SpecError
+from zoo.modules import ImageClassifier, check_choice
 from zoo_gabor.modulation import GConv
 
 _MAPS = (10, 20, 40, 80)
@@ -24,12 +25,14 @@ _LAYOUTS: dict[int, tuple[tuple[int, bool], ...]] = {
 """By kernel size: each layer's padding, and whether 2x2 max pooling follows. 28 pixels end as one."""
 
 
-class DigitNet(nn.Module):
+class DigitNet(ImageClassifier):
     """``block1`` to ``block4`` of convolution, normalisation, ReLU, pool; the maximum; ``fc1``, dropout, ``fc2``.
 
     ``convolve(in, out, kernel, layer, padding)`` makes the convolution of a layer, from 1 on. Each of its
     maps has ``orientations`` channels, over which, and over what positions an image leaves, the maximum is taken.
     """
+
+    classifier_name = "fc2"
 
     def __init__(
         self,
@@ -39,16 +42,13 @@ class DigitNet(nn.Module):
         orientations: int,
         kernel_size: int,
         norm: bool,
-        drop_rate: float,
-        num_classes: int,
-        in_chans: int,
+        drop_rate: float = 0.5,
+        num_classes: int = 10,
+        in_chans: int = 1,
     ) -> None:
-        if kernel_size not in _LAYOUTS:
-            raise SpecError(f"kernel_size = {kernel_size!r} is not one of {', '.join(map(str, _LAYOUTS))}.")
+        check_choice("kernel_size", kernel_size, _LAYOUTS)
         super().__init__()
         self.orientations = orientations
-        self.feature_info: list[dict[str, object]] = []
-        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
         reduction = 1
         layout = zip(pairwise((in_chans, *maps)), _LAYOUTS[kernel_size], strict=True)
         for layer, ((in_maps, out_maps), (padding, pools)) in enumerate(layout, start=1):
@@ -62,12 +62,8 @@ class DigitNet(nn.Module):
                 block.add_module("pool", nn.MaxPool2d(2))
             self.add_module(f"block{layer}", block)
             reduction *= 2 if pools else 1
-            self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": f"block{layer}"})
+            self.note_stage(f"block{layer}", chans, reduction)
         self.feature_info[-1]["reduction"] = 28  # the last convolution sees all that is left
-        self.blocks = tuple(str(stage["module"]) for stage in self.feature_info)
-        self.default_layers = self.blocks
-        """Names of the modules that are worth looking at."""
-
         self.num_features = maps[-1] * orientations
         self.fc1 = nn.Linear(maps[-1], _HIDDEN)
         self.act = nn.ReLU()
@@ -75,41 +71,27 @@ class DigitNet(nn.Module):
         self.head_hidden_size = _HIDDEN
         self.reset_classifier(num_classes)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces ``fc2``; 0 classes leave it out."""
-        self.num_classes = num_classes
-        like = self.fc1.weight
-        self.fc2: nn.Module = (
-            nn.Linear(_HIDDEN, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
-        )
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc2
-
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C 28 28 to B num_features 1 1."""
-        for name in self.blocks:
+        for name in self.default_layers:
             x = self.get_submodule(name)(x)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features B num_features h w to logits B num_classes, or to B head_hidden_size where ``pre_logits``."""
         x = x.reshape(x.shape[0], -1, self.orientations, *x.shape[2:]).amax((2, 3, 4))  # B M*U h w -> B M U h w -> B M
-        x = self.drop(self.act(self.fc1(x)))
-        return x if pre_logits else self.fc2(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+        return super().forward_head(self.drop(self.act(self.fc1(x))), pre_logits)
 
 
-def gcn4(
-    *,
-    kernel_size: int,
-    orientations: int = 4,
-    drop_rate: float = 0.5,
-    num_classes: int = 10,
-    in_chans: int = 1,
-) -> DigitNet:
+class Options(TypedDict, total=False):
+    """What both build functions pass on to :class:`DigitNet`."""
+
+    drop_rate: float
+    num_classes: int
+    in_chans: int
+
+
+def gcn4(*, kernel_size: int, orientations: int = 4, **options: Unpack[Options]) -> DigitNet:
     """The Gabor network of 10, 20, 40, 80 maps; layer v has the bank of scale v. Raises :class:`SpecError`.
 
     ``kernel_size`` is 3, 5 or 7, ``orientations`` the U channels of a map.
@@ -126,13 +108,11 @@ def gcn4(
         orientations=orientations,
         kernel_size=kernel_size,
         norm=True,
-        drop_rate=drop_rate,
-        num_classes=num_classes,
-        in_chans=in_chans,
+        **options,
     )
 
 
-def cnn4(*, kernel_size: int = 3, drop_rate: float = 0.5, num_classes: int = 10, in_chans: int = 1) -> DigitNet:
+def cnn4(*, kernel_size: int = 3, **options: Unpack[Options]) -> DigitNet:
     """The plain network of 80, 160, 320, 640 channels, with biases and without normalisation.
 
     Raises :class:`SpecError` for another ``kernel_size`` than 3, 5 or 7.
@@ -150,7 +130,5 @@ def cnn4(*, kernel_size: int = 3, drop_rate: float = 0.5, num_classes: int = 10,
         orientations=1,
         kernel_size=kernel_size,
         norm=False,
-        drop_rate=drop_rate,
-        num_classes=num_classes,
-        in_chans=in_chans,
+        **options,
     )

@@ -50,7 +50,7 @@ class GConv(nn.Module):
 
     ``weight`` is out_maps in_maps U*k k, the U kernels k k of a pair of maps one below the other: the four
     axes that memory layouts and the adaptation of stems know. The bank follows from the arguments and is
-    no part of the state.
+    not part of the state.
     """
 
     bank: Tensor

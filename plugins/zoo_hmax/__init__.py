@@ -17,7 +17,7 @@ the paper keeps the whole width of an image 140 pixels high. The network takes a
 gentleBoost. A colour image becomes grey inside the network (luma; the mean where there are not three channels).
 """
 
-from zoo.spec import Argument, Model, Paper, Plugin, Preprocess, Requirement
+from zoo.spec import Argument, Model, Paper, Plugin, Requirement, unscaled
 
 SERRE_2007 = Paper(
     title="Robust Object Recognition with Cortex-Like Mechanisms",
@@ -32,10 +32,10 @@ plugin = Plugin(
     models=(
         Model(
             "hmax",
-            build="zoo_hmax.model:hmax",
+            build="zoo_hmax.model:HMAX",
             paper=SERRE_2007,
             # Black is 0: what is divided by a patch's norm must not depend on a mean.
-            preprocess=Preprocess(input_size=(1, 140, 140), crop_pct=1.0, mean=(0.0,), std=(1.0,)),
+            preprocess=unscaled(1, 140),
             params=102_102,
             macs=950_078_064,
             num_classes=102,

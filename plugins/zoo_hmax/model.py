@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import DataError, SpecError
+from zoo.modules import ImageClassifier, create_linear, luma_weights
 
 
 class Scale(NamedTuple):
@@ -48,14 +49,12 @@ ASPECT = 0.3
 """Gamma: a filter's Gaussian is so much narrower along the wave than across it."""
 SIDES = (4, 8, 12, 16)
 """Of prototypes, in positions of C1."""
-LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue are worth in grey (ITU-R 601-2), as where Zoo makes an image grey."""
 
 
 class S1(nn.Module):
     """Simple cells of one band: how well each patch of a grey image fits each Gabor filter, from 0 to 1.
 
-    A filter's response, whatever its sign, over the norm of the patch it sees: so brightness has no say.
+    A filter's response, whatever its sign, over the norm of the patch it sees: so brightness has no effect.
     Cells whose window (the band's larger one) reaches over the border are silent.
     """
 
@@ -108,7 +107,7 @@ class S2(nn.Module):
     def __init__(self, prototypes: int, side: int) -> None:
         super().__init__()
         self.side = side
-        patches = nn.init.uniform_(torch.empty(prototypes, len(ORIENTATIONS), side, side))  # what C1 gives lies there
+        patches = nn.init.uniform_(torch.empty(prototypes, len(ORIENTATIONS), side, side))  # the range of C1
         self.prototypes: Tensor
         self.register_buffer("prototypes", patches)
 
@@ -123,28 +122,35 @@ class S2(nn.Module):
         return (F.conv2d(x, -2 * self.prototypes, norms) + energies).clamp_min(0)  # |P|^2 - 2 P.X + |X|^2
 
 
-class HMAX(nn.Module):
-    """S1, C1, S2 and C2, whose outputs a linear layer ``fc`` reads.
+class HMAX(ImageClassifier):
+    """S1, C1, S2 and C2, whose outputs a linear layer ``fc`` reads; until it is trained, prototypes are noise.
 
-    C2 is each prototype's best match exp(-beta |X - P|^2) over all bands and positions. With
-    ``scale_by_size``, beta is ``beta`` (4 / n)^2 for prototypes of side n: distances are sums over n x n
-    positions, and one beta for all would leave large prototypes silent (Mutch and Lowe 2008).
+    There are ``prototypes`` of each size. C2 is each one's best match exp(-beta |X - P|^2) over all bands and
+    positions. With ``scale_by_size``, beta is ``beta`` (4 / n)^2 for prototypes of side n: distances are sums over
+    n x n positions, and one beta for all would leave large prototypes silent (Mutch and Lowe 2008).
+    Raises :class:`SpecError`.
     """
 
-    def __init__(self, *, prototypes: int, beta: float, scale_by_size: bool, num_classes: int, in_chans: int) -> None:
+    def __init__(
+        self,
+        *,
+        prototypes: int = 250,
+        beta: float = 4.0,
+        scale_by_size: bool = True,
+        num_classes: int = 102,
+        in_chans: int = 1,
+    ) -> None:
+        if prototypes < 1 or not 0 < beta < math.inf:
+            raise SpecError(f"prototypes = {prototypes}, beta = {beta}: expected at least 1, and a positive number.")
         super().__init__()
         self.s1 = nn.ModuleList(S1(band.scales) for band in BANDS)
         self.c1 = nn.ModuleList(C1(band) for band in BANDS)
         self.s2 = nn.ModuleList(S2(prototypes, side) for side in SIDES)
         self.betas = [beta * (SIDES[0] / side) ** 2 if scale_by_size else beta for side in SIDES]
-        weights = torch.tensor(LUMA) if in_chans == len(LUMA) else torch.full((in_chans,), 1 / in_chans)
         self.luma: Tensor
-        self.register_buffer("luma", weights[:, None, None], persistent=False)
-        self.feature_info = [
-            {"num_chs": len(ORIENTATIONS), "reduction": band.step, "module": f"c1.{index}"}
-            for index, band in enumerate(BANDS)
-        ]
-        self.default_layers = tuple(str(stage["module"]) for stage in self.feature_info)
+        self.register_buffer("luma", luma_weights(in_chans), persistent=False)
+        for index, band in enumerate(BANDS):
+            self.note_stage(f"c1.{index}", len(ORIENTATIONS), band.step)
         self.num_prototypes = prototypes
         self.num_features = prototypes * len(SIDES)
         self.reset_classifier(num_classes)
@@ -152,13 +158,7 @@ class HMAX(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Replaces ``fc``; 0 classes leave it out."""
         self.num_classes = num_classes
-        device, dtype = self.luma.device, self.luma.dtype
-        self.fc: nn.Module = (
-            nn.Linear(self.num_features, num_classes, device=device, dtype=dtype) if num_classes else nn.Identity()
-        )
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
+        self.set_classifier(create_linear(self.num_features, num_classes, like=self.luma))  # there are no parameters
 
     def forward_c1(self, x: Tensor) -> list[Tensor]:
         """Images B in_chans H W to a map B 4 h w for each band."""
@@ -178,13 +178,6 @@ class HMAX(nn.Module):
             nearest = torch.stack([s2(band).amin(dim=(2, 3)) for band in maps]).amin(dim=0)  # B prototypes
             responses.append(torch.exp(-beta * nearest))  # the maximum, since exp falls with distance
         return torch.cat(responses, dim=1)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """C2 to logits B num_classes, or unchanged where ``pre_logits``."""
-        return x if pre_logits else self.fc(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 def gabor(scale: Scale, degrees: float) -> Tensor:
@@ -209,18 +202,3 @@ def box_sums(x: Tensor, side: int) -> Tensor:
     sums = F.pad(x.double(), (1, 0, 1, 0)).cumsum(-1).cumsum(-2)
     sums = sums[..., side:, :] - sums[..., :-side, :]
     return (sums[..., side:] - sums[..., :-side]).to(x.dtype)
-
-
-def hmax(
-    *, prototypes: int = 250, beta: float = 4.0, scale_by_size: bool = True, num_classes: int = 102, in_chans: int = 1
-) -> HMAX:
-    """The network with so many ``prototypes`` of each size; until it is trained, they are noise.
-
-    ``beta`` is the sharpness of their tuning, ``scale_by_size`` whether it falls with their area: see
-    :class:`HMAX`. Raises :class:`SpecError`.
-    """
-    if prototypes < 1 or not 0 < beta < math.inf:
-        raise SpecError(f"prototypes = {prototypes}, beta = {beta}: expected at least 1, and a positive number.")
-    return HMAX(
-        prototypes=prototypes, beta=beta, scale_by_size=scale_by_size, num_classes=num_classes, in_chans=in_chans
-    )

@@ -25,7 +25,8 @@ cost makes them.
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import CIFAR10, STD_255, Argument, Model, Paper, Plugin, Preprocess
+from zoo_inception.key_maps import KEY_MAPS
 
 SZEGEDY_2014 = Paper(
     title="Going Deeper with Convolutions",
@@ -53,73 +54,45 @@ SZEGEDY_2016 = Paper(
     url="https://arxiv.org/abs/1602.07261",
 )
 TRAIN = "zoo_inception.training:train"
-OF_255 = (1 / 255, 1 / 255, 1 / 255)
-"""As a std: pixels stay in [0, 255], less their mean."""
-IMAGENET_255 = Preprocess(std=OF_255)
+IMAGENET_255 = Preprocess(std=STD_255)
 IMAGENET_1 = Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3)
 """Values in [-1, 1]."""
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 
 
-def _googlenet(
-    name: str, args: Mapping[str, Any], *, params: int, macs: int, preprocess: Preprocess, note: str
-) -> Model:
+def _googlenet(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
     """For ImageNet, with auxiliary heads in training."""
+    stages = ("conv1", "conv3", "inception3b", "inception4e", "inception5b")
+    fields = {"stages": stages, "train": TRAIN, **fields}
+    build = "zoo_inception.googlenet:GoogLeNet"
+    return Model(name, build=build, args=args, paper=SZEGEDY_2014, head=("fc",), stem=("conv1.conv",), **fields)
+
+
+def _small_googlenet(name: str, design: str, **fields: Any) -> Model:
+    """For small images, with those heads alone that it was built with."""
+    fields = {"stages": ("conv1", "inception3b", "inception4e", "inception5b"), "train": f"{TRAIN}_as_built", **fields}
+    args = {"design": design, "drop_rate": 0.0, "init": "he"}
+    return _googlenet(name, args, preprocess=CIFAR10, num_classes=10, **fields)
+
+
+def _bn_inception(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
     return Model(
         name,
-        build="zoo_inception.googlenet:googlenet",
-        args=args,
-        paper=SZEGEDY_2014,
-        preprocess=preprocess,
-        params=params,
-        macs=macs,
-        head=("fc",),
-        stem=("conv1.conv",),
-        stages=("conv1", "conv3", "inception3b", "inception4e", "inception5b"),
-        train=TRAIN,
-        note=note,
-    )
-
-
-def _small_googlenet(name: str, design: str, *, params: int, macs: int, note: str) -> Model:
-    return Model(
-        name,
-        build="zoo_inception.googlenet:googlenet",
-        args={"design": design, "drop_rate": 0.0, "init": "he"},
-        paper=SZEGEDY_2014,
-        preprocess=CIFAR,
-        params=params,
-        macs=macs,
-        num_classes=10,
-        head=("fc",),
-        stem=("conv1.conv",),
-        stages=("conv1", "inception3b", "inception4e", "inception5b"),
-        train="zoo_inception.training:train_as_built",
-        note=note,
-    )
-
-
-def _bn_inception(
-    name: str, args: Mapping[str, Any], *, params: int, macs: int, preprocess: Preprocess, note: str
-) -> Model:
-    return Model(
-        name,
-        build="zoo_inception.bn_inception:bn_inception",
+        build="zoo_inception.bn_inception:BNInception",
         args=args,
         paper=IOFFE_2015,
-        preprocess=preprocess,
-        params=params,
-        macs=macs,
         head=("fc",),
         stem=("conv1",) if args["lineage"] == "tf" else ("conv1.conv",),
         stages=("conv1", "conv3", "inception3b", "inception4d", "inception5b"),
-        note=note,
+        **fields,
     )
 
 
-def _of_299(crop_pct: float) -> Preprocess:
-    """Values in [-1, 1]."""
-    return Preprocess((3, 299, 299), crop_pct=crop_pct, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
+def _of_299(name: str, *, crop_pct: float = 0.875, note: str, **fields: Any) -> Model:
+    """Takes values in [-1, 1]."""
+    size, half = (3, 299, 299), (0.5,) * 3
+    fields = {"paper": SZEGEDY_2016, "train": TRAIN, "note": f"for 299x299 images{note}", **fields}
+    preprocess = Preprocess(size, crop_pct=crop_pct, interpolation="bicubic", mean=half, std=half)
+    return Model(name, preprocess=preprocess, **fields)
 
 
 GOOGLENETS = (
@@ -168,7 +141,7 @@ BN_INCEPTIONS = (
         {"lineage": "caffe", "bgr": True},
         params=11_295_240,
         macs=2_032_600_064,
-        preprocess=Preprocess(mean=(128 / 255, 117 / 255, 104 / 255), std=OF_255),
+        preprocess=Preprocess(mean=(128 / 255, 117 / 255, 104 / 255), std=STD_255),
         note="also Inception v2; as in Caffe's public weights, for which it turns RGB to BGR",
     ),
     _bn_inception(
@@ -180,157 +153,58 @@ BN_INCEPTIONS = (
         note="also Inception v2; as in TF-Slim",
     ),
 )
-TORCHVISION_GOOGLENET = KeyMap(
-    "torchvision_googlenet",
-    drop=(r"^aux[12]\.",),
-    classes="imagenet-1k",
-    origin="pytorch/vision, googlenet_tv; its files hold auxiliary classifiers, which were not trained",
-)
-CADENE = KeyMap(
-    "cadene",
-    rename=(
-        (r"^conv1_7x7_s2", "conv1"),
-        (r"^conv2_3x3_reduce", "conv2"),
-        (r"^conv2_3x3", "conv3"),
-        (r"^inception_(\d\w)_", r"inception\1."),
-        (r"\.1x1", ".branch1"),
-        (r"\.double_3x3_reduce", ".branch3.0"),
-        (r"\.double_3x3_(\d)", r".branch3.\1"),
-        (r"\.3x3_reduce", ".branch2.0"),
-        (r"\.3x3", ".branch2.1"),
-        (r"\.pool_proj", ".branch4.1"),
-        (r"(?<!_bn)(?<!^last_linear)\.(weight|bias)$", r".conv.\1"),
-        (r"_bn\.", ".bn."),
-        (r"^last_linear\.", "fc."),
-    ),
-    classes="imagenet-1k",
-    origin="Cadene/pretrained-models.pytorch, bn_inception: Caffe's weights, of BGR images in [0, 255]",
-)
-
 FACTORISED = (
-    Model(
+    _of_299(
         "inception_v3",
-        build="zoo_inception.inception_v3:inception_v3",
+        build="zoo_inception.inception_v3:InceptionV3",
         paper=SZEGEDY_2015,
-        preprocess=_of_299(0.875),
         params=23_834_568,
         macs=5_713_216_096,
         head=("fc",),
         stem=("Conv2d_1a_3x3.conv",),
         stages=("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
-        train=TRAIN,
-        note="for 299x299 images; an auxiliary classifier in training",
+        note="; an auxiliary classifier in training",
         file_args={"count_include_pad": Argument((True, False))},
     ),
-    Model(
+    _of_299(
         "inception_v4",
-        build="zoo_inception.inception_v4:inception_v4",
-        paper=SZEGEDY_2016,
-        preprocess=_of_299(0.875),
+        build="zoo_inception.inception_v4:InceptionV4",
         params=42_679_816,
         macs=12_253_974_624,
         head=("last_linear",),
         stem=("features.0.conv",),
         stages=("features.2", "features.3", "features.9", "features.17", "features.21"),
-        train=TRAIN,
-        note="for 299x299 images",
+        note="",
     ),
-    Model(
+    _of_299(
         "inception_resnet_v1",
-        build="zoo_inception.inception_resnet_v1:inception_resnet_v1",
-        paper=SZEGEDY_2016,
-        preprocess=_of_299(0.875),
+        build="zoo_inception.inception_resnet:InceptionResNetV1",
         params=23_995_624,
         macs=6_308_235_360,
         head=("logits",),
         stem=("conv2d_1a.conv",),
         stages=("conv2d_2b", "conv2d_4a", "repeat_1", "repeat_2", "block8"),
-        train=TRAIN,
-        note="for 299x299 images; 512 features before the classifier",
+        note="; 512 features before the classifier",
     ),
-    Model(
+    _of_299(
         "inception_resnet_v2",
-        build="zoo_inception.inception_resnet_v2:inception_resnet_v2",
-        paper=SZEGEDY_2016,
-        preprocess=_of_299(0.8975),
+        build="zoo_inception.inception_resnet:InceptionResNetV2",
+        crop_pct=0.8975,
         params=55_843_464,
         macs=13_155_794_016,
         head=("classif",),
         stem=("conv2d_1a.conv",),
         stages=("conv2d_2b", "conv2d_4a", "repeat", "repeat_1", "conv2d_7b"),
-        train=TRAIN,
-        note="for 299x299 images; stem and numbers of modules as released, not as in the paper",
+        note="; stem and numbers of modules as released, not as in the paper",
     ),
 )
-TORCHVISION_V3 = KeyMap(
-    "torchvision_v3",
-    drop=(r"^AuxLogits\.",),
-    preprocess={"crop_pct": 0.874, "interpolation": "bilinear"},  # 342 and 299
-    classes="imagenet-1k",
-    origin="pytorch/vision; its files hold the auxiliary classifier too",
-)
-
-_DOUBLE_3X3 = tuple(f"branch3x3dbl_{n}" for n in (1, 2, 3))
-_C = (
-    "branch1x1",
-    *(f"branch7x7_{n}" for n in (1, 2, 3)),
-    *(f"branch7x7dbl_{n}" for n in (1, 2, 3, 4, 5)),
-    "branch_pool",
-)
-_E = (
-    *("branch1x1", "branch3x3_1", "branch3x3_2a", "branch3x3_2b"),
-    *("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool"),
-)
-_UNITS_V3 = (
-    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
-    *(
-        f"Mixed_5{m}.{u}"
-        for m in "bcd"
-        for u in ("branch1x1", "branch5x5_1", "branch5x5_2", *_DOUBLE_3X3, "branch_pool")
-    ),
-    *(f"Mixed_6a.{u}" for u in ("branch3x3", *_DOUBLE_3X3)),
-    *(f"Mixed_6{m}.{u}" for m in "bcde" for u in _C),
-    *(f"Mixed_7a.{u}" for u in ("branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{n}" for n in (1, 2, 3, 4)))),
-    *(f"Mixed_7{m}.{u}" for m in "bc" for u in _E),
-)
-
-
-def _keras_v3(name: str, first: int) -> KeyMap:
-    """Keras numbers layers of a kind in the order in which a process made them: the network's from ``first`` on."""
-    layers = (f"_{n}" if n else "" for n in range(first, first + len(_UNITS_V3)))
-    return KeyMap(
-        name,
-        rename=(
-            *((rf"^(?:conv2d|batch_normalization){n}\.", f"{u}.") for n, u in zip(layers, _UNITS_V3, strict=True)),
-            (r"^predictions\.kernel$", "fc.weight"),
-            (r"^predictions\.", "fc."),
-            (r"\.kernel$", ".conv.weight"),
-            (r"\.beta$", ".bn.bias"),
-            (r"\.moving_mean$", ".bn.running_mean"),
-            (r"\.moving_variance$", ".bn.running_var"),
-        ),
-        transpose=((r"\.conv\.weight$", (), (3, 2, 0, 1)), (r"^fc\.weight$", (), (1, 0))),
-        ones=(r"\.bn\.weight$",),
-        args={"count_include_pad": False},
-        classes="imagenet-1k",
-        origin=f"keras.applications, InceptionV3, whose layers are numbered from {first}: no scale in its "
-        "normalisations, means that do not count the padding",
-    )
-
-
 plugin = Plugin(
     name="inception",
     api=1,
     models=(*GOOGLENETS, *BN_INCEPTIONS, *FACTORISED),
     weights=("weights_manifest:inception.toml",),
     recipes="zoo_inception:recipes.toml",
-    key_maps=(
-        TORCHVISION_GOOGLENET,
-        CADENE,
-        TORCHVISION_V3,
-        _keras_v3("keras_v3", 1),  # as in the file that Keras publishes
-        _keras_v3("keras_v3_from_0", 0),  # as in one that a new process saves
-    ),
+    key_maps=KEY_MAPS,
     file_args={
         "aux": Argument((True, False)),
         "bgr": Argument((True, False)),

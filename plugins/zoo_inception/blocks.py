@@ -1,22 +1,17 @@
-"""What the family's networks are made of: a convolution with ReLU, response normalisation, a resettable head."""
+"""What the family's networks are made of: a convolution with ReLU, maps joined."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-from zoo.errors import SpecError
 
 Size = int | tuple[int, int]
-
-_POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 
 
 class ConvUnit(nn.Module):
     """A convolution ``conv``, batch normalisation ``bn`` where there is ``norm``, ReLU.
 
-    ``bias`` is the convolution's: by default where there is no normalisation, which has one of its own.
+    ``bias`` is the convolution's: by default without normalisation, which has one of its own.
     """
 
     def __init__(
@@ -63,38 +58,3 @@ def concatenate(branches: Sequence[Tensor]) -> Tensor:
 def _copied(gradient: Tensor) -> Tensor:
     is_last = gradient.stride(1) == 1
     return gradient.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
-
-
-class ResponseNorm(nn.Module):
-    """Divides each value by (1 + 1e-4 / 5 * the sum of squares over the five maps around its own) ** 0.75.
-
-    Caffe's layer: the sum is divided by the number of maps. torch's own has no bfloat16 on a CPU and
-    takes twice the time; here everything is computed in float32, or in float64 if the maps are.
-    """
-
-    maps = 5
-    alpha = 1e-4
-    beta = 0.75
-
-    def forward(self, x: Tensor) -> Tensor:
-        chans, reach = x.shape[1], self.maps // 2
-        values = x if x.dtype == torch.float64 else x.float()
-        squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
-        total = squares[:, :chans]
-        for shift in range(1, self.maps):
-            total = total + squares[:, shift : shift + chans]
-        return (values / (1 + self.alpha / self.maps * total) ** self.beta).to(x.dtype)
-
-
-def global_pool_layer(global_pool: str, num_classes: int) -> nn.Module:
-    """B C h w to B C by ``avg`` or ``max``; the empty string, which needs 0 classes, is none.
-
-    Raises :class:`SpecError`.
-    """
-    if global_pool not in (*_POOLS, ""):
-        raise SpecError(f"global_pool = {global_pool!r} is not one of 'avg', 'max', ''.")
-    if num_classes and not global_pool:
-        raise SpecError(f"A classifier of {num_classes} classes needs a global pool: 'avg' or 'max'.")
-    if not global_pool:
-        return nn.Identity()
-    return nn.Sequential(_POOLS[global_pool](1), nn.Flatten(1))

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import SpecError
+from zoo.modules import check_choice
 from zoo_inception.blocks import ConvUnit, concatenate
 from zoo_inception.network import Network
 
@@ -51,7 +51,7 @@ TF: dict[str, Widths] = {
 
 
 class Style(NamedTuple):
-    """What a lineage does besides its widths.
+    """How a lineage differs apart from its widths.
 
     ``bias``: convolutions have one, though batch normalisation has another. ``eps`` is the
     normalisation's. ``same`` pads as TensorFlow does, more behind than before where the sum is odd.
@@ -134,11 +134,22 @@ class Module(nn.Module):
 
 
 class BNInception(Network):
-    """The network of a ``lineage``. ``bgr`` takes images as RGB and turns them round, for weights that learnt BGR."""
+    """The network of a ``lineage``, ``caffe`` or ``tf``. Raises :class:`SpecError`.
 
-    classifier = "fc"
+    ``bgr`` takes images as RGB and turns them round, for weights of Caffe, which learnt BGR.
+    """
 
-    def __init__(self, style: Style, *, bgr: bool, drop_rate: float, num_classes: int, in_chans: int) -> None:
+    def __init__(
+        self,
+        *,
+        lineage: Lineage = "caffe",
+        bgr: bool = False,
+        drop_rate: float = 0.0,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+    ) -> None:
+        check_choice("lineage", lineage, STYLES)
+        style = STYLES[lineage]
         super().__init__(num_features=1024, drop_rate=drop_rate)
         self.bgr = bgr
         layers: dict[str, nn.Module] = {
@@ -148,10 +159,8 @@ class BNInception(Network):
             "conv3": _unit(64, 192, 3, style),
             "maxpool2": _halving_pool(),
         }
-        self.feature_info = [
-            {"num_chs": 64, "reduction": 2, "module": "conv1"},
-            {"num_chs": 192, "reduction": 4, "module": "conv3"},
-        ]
+        self.note_stage("conv1", 64, 2)
+        self.note_stage("conv3", 192, 4)
         chans, reduction = 192, 8
         for name, widths in style.widths.items():
             module = Module(chans, widths, style, pool="max" if name == "5b" else "avg")
@@ -160,7 +169,7 @@ class BNInception(Network):
             if not widths.one:
                 reduction *= 2
             if name in ("3b", "4d", "5b"):
-                self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": f"inception{name}"})
+                self.note_stage(f"inception{name}", chans, reduction)
         self.layers = tuple(layers)
         """The names of the layers before the head, in order."""
         for name, layer in layers.items():
@@ -198,17 +207,3 @@ def _pool(kind: Literal["avg", "max"], style: Style) -> nn.Module:
 def _halving_pool() -> nn.Module:
     """A max pool of stride 2 whose last window reaches over the border, as where TensorFlow pads an even size."""
     return nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
-
-
-def bn_inception(
-    *,
-    lineage: Lineage = "caffe",
-    bgr: bool = False,
-    drop_rate: float = 0.0,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-) -> BNInception:
-    """The network of ``lineage`` ``caffe`` or ``tf``; ``bgr`` is for weights of Caffe. Raises :class:`SpecError`."""
-    if lineage not in STYLES:
-        raise SpecError(f"lineage = {lineage!r} is not one of {', '.join(STYLES)}.")
-    return BNInception(STYLES[lineage], bgr=bgr, drop_rate=drop_rate, num_classes=num_classes, in_chans=in_chans)

@@ -55,7 +55,7 @@ SMALL_NAIVE: Modules = {
     "5a": Widths(24, 0, 28, 0, 8, 0),
     "5b": Widths(28, 0, 28, 0, 8, 0),
 }
-"""What is left of ``SMALL`` without reductions at about the same parameters and multiply-adds."""
+"""``SMALL`` without reductions, at about the same parameters and multiply-adds."""
 
 
 class Design(NamedTuple):

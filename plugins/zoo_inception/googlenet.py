@@ -6,13 +6,13 @@ State-dict keys are torchvision's.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import SpecError
-from zoo_inception.blocks import ConvUnit, ResponseNorm, concatenate
+from zoo.modules import ResponseNorm, check_choice
+from zoo_inception.blocks import ConvUnit, concatenate
 from zoo_inception.designs import DESIGNS, Design, Widths
 from zoo_inception.network import Network
 
@@ -55,7 +55,7 @@ class AuxiliaryHead(nn.Module):
     """A classifier of a module's maps, for training alone: section 5.
 
     Averages over 5x5 of stride 3 make 4x4 of the paper's 14x14 maps. Where ``adaptive``, and with maps of
-    another size, 4x4 averages are spread over the maps instead, as torchvision has it.
+    another size, 4x4 averages are spread over the maps instead, like torchvision.
     """
 
     def __init__(self, in_chans: int, num_classes: int, *, norm: bool, adaptive: bool, drop_rate: float = 0.7) -> None:
@@ -76,13 +76,12 @@ class AuxiliaryHead(nn.Module):
 
 
 class GoogLeNet(Network):
-    """The network of a ``design``.
+    """The network of a ``design``, a name in ``DESIGNS``. Raises :class:`SpecError`.
 
     With ``aux``, two auxiliary heads take the maps of 4a and 4d in training: its output is then logits,
     those of ``aux1``, those of ``aux2``. In evaluation it is the logits alone.
     """
 
-    classifier = "fc"
     aux_weight = 0.3
     """What the loss of each auxiliary head counts, of which that of the logits counts 1."""
     aux_inputs: ClassVar[Mapping[str, str]] = {"inception4a": "aux1", "inception4d": "aux2"}
@@ -90,18 +89,22 @@ class GoogLeNet(Network):
 
     def __init__(
         self,
-        design: Design,
         *,
-        aux: bool,
-        drop_rate: float,
-        init: Initialisation,
-        num_classes: int,
-        in_chans: int,
+        design: str = "2014",
+        aux: bool = False,
+        drop_rate: float = 0.4,
+        init: Initialisation = "caffe",
+        num_classes: int = 1000,
+        in_chans: int = 3,
     ) -> None:
-        layers, self.feature_info, chans = _layers(design, in_chans)
+        check_choice("design", design, DESIGNS)
+        check_choice("init", init, get_args(Initialisation))
+        layers, stages, chans = _layers(DESIGNS[design], in_chans)
         super().__init__(num_features=chans, drop_rate=drop_rate)
+        for stage in stages:
+            self.note_stage(*stage)
         self.init = init
-        self.design = design
+        self.design = DESIGNS[design]
         self.layers = tuple(layers)
         """The names of the layers before the head, in order."""
         for name, layer in layers.items():
@@ -160,19 +163,18 @@ class GoogLeNet(Network):
         return [x, *others]
 
 
-def _layers(design: Design, in_chans: int) -> tuple[dict[str, nn.Module], list[dict[str, object]], int]:
-    """The layers before the head by name; per stage ``num_chs``, ``reduction`` and name of the ``module``; the
-    number of maps that come out."""
-    stages: list[dict[str, object]] = []
+def _layers(design: Design, in_chans: int) -> tuple[dict[str, nn.Module], list[tuple[str, int, int]], int]:
+    """The layers before the head by name; each stage's name, channels, reduction; the number of maps that come out."""
+    stages: list[tuple[str, int, int]] = []
     chans, norm = design.stem_chans, design.norm
     if design.stem == "imagenet":
         layers = _imagenet_stem(design, in_chans)
-        stages.append({"num_chs": 64, "reduction": 2, "module": "conv1"})
-        stages.append({"num_chs": chans, "reduction": 4, "module": "conv3"})
+        stages.append(("conv1", 64, 2))
+        stages.append(("conv3", chans, 4))
         reduction = 8
     else:
         layers = {"conv1": ConvUnit(in_chans, chans, 3, padding=1, norm=norm)}
-        stages.append({"num_chs": chans, "reduction": 1, "module": "conv1"})
+        stages.append(("conv1", chans, 1))
         reduction = 1
     for name, widths in design.modules.items():
         if name in ("4a", "5a"):
@@ -182,7 +184,7 @@ def _layers(design: Design, in_chans: int) -> tuple[dict[str, nn.Module], list[d
         layers[f"inception{name}"] = module
         chans = module.out_chans
         if name in ("3b", "4e", "5b"):
-            stages.append({"num_chs": chans, "reduction": reduction, "module": f"inception{name}"})
+            stages.append((f"inception{name}", chans, reduction))
     return layers, stages, chans
 
 
@@ -192,11 +194,11 @@ def _imagenet_stem(design: Design, in_chans: int) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {"conv1": ConvUnit(in_chans, 64, 7, stride=2, padding=3, norm=norm)}
     layers["maxpool1"] = _pool(3)
     if design.lrn:
-        layers["norm1"] = ResponseNorm()
+        layers["norm1"] = ResponseNorm(k=1.0)
     layers["conv2"] = ConvUnit(64, 64, 1, norm=norm)
     layers["conv3"] = ConvUnit(64, design.stem_chans, 3, padding=1, norm=norm)
     if design.lrn:
-        layers["norm2"] = ResponseNorm()
+        layers["norm2"] = ResponseNorm(k=1.0)
     layers["maxpool2"] = _pool(3)
     return layers
 
@@ -210,7 +212,7 @@ def _draw(part: nn.Module, init: Initialisation) -> None:
     """Draws the weights of ``part``.
 
     ``caffe``: uniform with variance 1 / fan in, convolutions' biases 0.2, as in BVLC's GoogLeNet.
-    ``torchvision``: N(0, 0.01^2). ``he``: N(0, 2 / fan out), linear layers as torch has them.
+    ``torchvision``: N(0, 0.01^2). ``he``: N(0, 2 / fan out), linear layers like torch.
     """
     for module in part.modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
@@ -225,30 +227,3 @@ def _draw(part: nn.Module, init: Initialisation) -> None:
             nn.init.trunc_normal_(module.weight, std=0.01)
         elif not is_linear:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def googlenet(
-    *,
-    design: str = "2014",
-    aux: bool = False,
-    drop_rate: float = 0.4,
-    init: Initialisation = "caffe",
-    num_classes: int = 1000,
-    in_chans: int = 3,
-) -> GoogLeNet:
-    """The network of ``design``, a name in ``DESIGNS``; ``aux`` adds the auxiliary heads for training.
-
-    Raises :class:`SpecError`.
-    """
-    if design not in DESIGNS:
-        raise SpecError(f"design = {design!r} is not one of {', '.join(DESIGNS)}.")
-    if init not in ("caffe", "torchvision", "he"):
-        raise SpecError(f"init = {init!r} is not one of 'caffe', 'torchvision', 'he'.")
-    return GoogLeNet(
-        DESIGNS[design],
-        aux=aux,
-        drop_rate=drop_rate,
-        init=init,
-        num_classes=num_classes,
-        in_chans=in_chans,
-    )

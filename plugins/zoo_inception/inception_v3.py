@@ -14,6 +14,7 @@ torchvision has 0.5.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.modules import create_linear
 from zoo_inception.blocks import ConvUnit, concatenate
 from zoo_inception.network import Network, unit
 
@@ -171,15 +172,21 @@ class InceptionV3(Network):
     """Six convolutions, three modules A at 35x35, four C at 17x17, two E at 8x8, global average, linear layer.
 
     With ``aux``, the output in training is the logits and those of ``AuxLogits``, which stands on the last
-    of the modules C. In evaluation it is the logits alone.
+    of the modules C. In evaluation it is the logits alone. It is for images of 299x299, or of 75x75 at least.
+    ``count_include_pad`` is whether means over 3x3 count the padding: torchvision's do, TensorFlow's do not.
     """
 
-    classifier = "fc"
     aux_weight = 0.4
     """What the loss of the auxiliary classifier counts, of which that of the logits counts 1."""
 
     def __init__(
-        self, *, aux: bool, count_include_pad: bool, drop_rate: float, num_classes: int, in_chans: int
+        self,
+        *,
+        aux: bool = False,
+        count_include_pad: bool = True,
+        drop_rate: float = 0.2,
+        num_classes: int = 1000,
+        in_chans: int = 3,
     ) -> None:
         super().__init__(num_features=2048, drop_rate=drop_rate)
         means = {"count_include_pad": count_include_pad}
@@ -202,13 +209,11 @@ class InceptionV3(Network):
         self.Mixed_7a = InceptionD(768)
         self.Mixed_7b = InceptionE(1280, **means)
         self.Mixed_7c = InceptionE(2048, **means)
-        self.feature_info = [
-            {"num_chs": 64, "reduction": 2, "module": "Conv2d_2b_3x3"},
-            {"num_chs": 192, "reduction": 4, "module": "Conv2d_4a_3x3"},
-            {"num_chs": 288, "reduction": 8, "module": "Mixed_5d"},
-            {"num_chs": 768, "reduction": 16, "module": "Mixed_6e"},
-            {"num_chs": 2048, "reduction": 32, "module": "Mixed_7c"},
-        ]
+        self.note_stage("Conv2d_2b_3x3", 64, 2)
+        self.note_stage("Conv2d_4a_3x3", 192, 4)
+        self.note_stage("Mixed_5d", 288, 8)
+        self.note_stage("Mixed_6e", 768, 16)
+        self.note_stage("Mixed_7c", 2048, 32)
         self.reset_classifier(num_classes)
         self.initialise()
 
@@ -222,7 +227,7 @@ class InceptionV3(Network):
         """A new auxiliary classifier for training, on the device and of the type of the network."""
         like = next(self.parameters())
         self.AuxLogits = AuxiliaryClassifier(768).to(device=like.device, dtype=like.dtype)
-        self.AuxLogits.fc = self._linear(768)
+        self.AuxLogits.fc = create_linear(768, self.num_classes, like=next(self.parameters()))
         self.AuxLogits.initialise()
 
     def drop_auxiliary_heads(self) -> None:
@@ -236,7 +241,7 @@ class InceptionV3(Network):
         """As in the base, for the auxiliary classifier too."""
         super().reset_classifier(num_classes, global_pool)
         if self.AuxLogits is not None:
-            self.AuxLogits.fc = self._linear(768)
+            self.AuxLogits.fc = create_linear(768, self.num_classes, like=next(self.parameters()))
 
     def forward_trunk(self, x: Tensor) -> Tensor:
         """Images B C H W to the maps B 768 h w that the auxiliary classifier stands on; sizes are those of 299x299."""
@@ -261,20 +266,3 @@ class InceptionV3(Network):
         if self.training and self.AuxLogits is not None:
             return logits, self.AuxLogits(trunk)
         return logits
-
-
-def inception_v3(
-    *,
-    aux: bool = False,
-    count_include_pad: bool = True,
-    drop_rate: float = 0.2,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-) -> InceptionV3:
-    """The network for images of 299x299, or of 75x75 at least; ``aux`` adds the auxiliary classifier for training.
-
-    ``count_include_pad`` is whether means over 3x3 count the padding: torchvision's do, TensorFlow's do not.
-    """
-    return InceptionV3(
-        aux=aux, count_include_pad=count_include_pad, drop_rate=drop_rate, num_classes=num_classes, in_chans=in_chans
-    )

@@ -107,11 +107,14 @@ class InceptionC(nn.Module):
 
 
 class InceptionV4(Network):
-    """Figure 9: stem, four modules A at 35x35, seven B at 17x17, three C at 8x8, global average, linear layer."""
+    """Figure 9: stem, four modules A at 35x35, seven B at 17x17, three C at 8x8, global average, linear layer.
 
-    classifier = "last_linear"
+    It is for images of 299x299, or of 75x75 at least.
+    """
 
-    def __init__(self, *, drop_rate: float, num_classes: int, in_chans: int) -> None:
+    classifier_name = "last_linear"
+
+    def __init__(self, *, drop_rate: float = 0.2, num_classes: int = 1000, in_chans: int = 3) -> None:
         super().__init__(num_features=1536, drop_rate=drop_rate)
         layers = _stem(in_chans)
         layers += [_inception_a() for _ in range(4)]
@@ -120,21 +123,14 @@ class InceptionV4(Network):
         layers += [_reduction_b()]
         layers += [InceptionC() for _ in range(3)]
         self.features = nn.Sequential(*layers)
-        self.feature_info = [
-            {"num_chs": 64, "reduction": 2, "module": "features.2"},
-            {"num_chs": 160, "reduction": 4, "module": "features.3"},
-            {"num_chs": 384, "reduction": 8, "module": "features.9"},
-            {"num_chs": 1024, "reduction": 16, "module": "features.17"},
-            {"num_chs": 1536, "reduction": 32, "module": "features.21"},
-        ]
+        self.note_stage("features.2", 64, 2)
+        self.note_stage("features.3", 160, 4)
+        self.note_stage("features.9", 384, 8)
+        self.note_stage("features.17", 1024, 16)
+        self.note_stage("features.21", 1536, 32)
         self.reset_classifier(num_classes)
         self.initialise()
 
     def forward_features(self, x: Tensor) -> Tensor:
         features: Tensor = self.features(x)
         return features
-
-
-def inception_v4(*, drop_rate: float = 0.2, num_classes: int = 1000, in_chans: int = 3) -> InceptionV4:
-    """The network for images of 299x299, or of 75x75 at least."""
-    return InceptionV4(drop_rate=drop_rate, num_classes=num_classes, in_chans=in_chans)

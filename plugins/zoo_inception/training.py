@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import zoo.training as default
 from zoo.errors import RecipeError
-from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData
 
 RMSPROP = "rmsproptf"
@@ -18,45 +16,22 @@ RMSPROP_EPS = 1.0
 """Szegedy et al. 2015, section 8. It all but makes RMSProp momentum."""
 
 
-def train(
-    model: nn.Module,
-    data: TrainingData,
-    recipe: Recipe,
-    run: Run,
-    *,
-    preprocess: Preprocess,
-    device: torch.device | str | None = None,
-) -> nn.Module:
+def train(model: nn.Module, data: TrainingData, recipe: Recipe, run: Run, **options: Any) -> nn.Module:
     """Trains ``model`` in place and returns it; raises what ``zoo.training.train`` does.
 
     A network that can have auxiliary classifiers gets them for as long as this takes, unless it has its own.
     """
     with auxiliary_heads(model):
-        return train_as_built(model, data, recipe, run, preprocess=preprocess, device=device)
+        return train_as_built(model, data, recipe, run, **options)
 
 
-def train_as_built(
-    model: nn.Module,
-    data: TrainingData,
-    recipe: Recipe,
-    run: Run,
-    *,
-    preprocess: Preprocess,
-    device: torch.device | str | None = None,
-) -> nn.Module:
+def train_as_built(model: nn.Module, data: TrainingData, recipe: Recipe, run: Run, **options: Any) -> nn.Module:
     """As :func:`train`, with those auxiliary classifiers alone that ``model`` was built with."""
     if recipe.optimizer == RMSPROP and recipe.layer_decay != 1:
         raise RecipeError(f"{recipe.name}: layer_decay and {RMSPROP} of this family do not go together.")
-    return default.train(
-        model,
-        data,
-        recipe,
-        run,
-        preprocess=preprocess,
-        device=device,
-        criterion=criterion(getattr(model, "aux_weight", 0.0), recipe.label_smoothing),
-        parameter_groups=rmsprop_groups if recipe.optimizer == RMSPROP else None,
-    )
+    loss = criterion(getattr(model, "aux_weight", 0.0), recipe.label_smoothing)
+    groups = rmsprop_groups if recipe.optimizer == RMSPROP else None
+    return default.train(model, data, recipe, run, criterion=loss, parameter_groups=groups, **options)
 
 
 @contextmanager

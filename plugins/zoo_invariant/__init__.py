@@ -25,7 +25,7 @@ of our own, ``cnn_mnist_rts`` is its classifier alone. ``deform_cnn`` is not in 
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import Argument, DatasetSpec, Model, Paper, Plugin, Preprocess, Requirement
+from zoo.spec import CIFAR10, MNIST, Argument, DatasetSpec, Model, Paper, Plugin, Preprocess, Requirement, unscaled
 
 JADERBERG_2015 = Paper(
     title="Spatial Transformer Networks",
@@ -57,45 +57,23 @@ OYALLON_2017 = Paper(
     year=2017,
     url="https://arxiv.org/abs/1703.08961",
 )
-DIGIT_28 = Preprocess(input_size=(1, 28, 28), crop_pct=1.0, mean=(0.1307,), std=(0.3081,))
-DIGIT_32 = Preprocess(input_size=(1, 32, 32), crop_pct=1.0, mean=(0.1307,), std=(0.3081,))
-DIGIT_42 = Preprocess(input_size=(1, 42, 42), crop_pct=1.0, mean=(0.0,), std=(1.0,))
+DIGIT_32 = Preprocess(input_size=(1, 32, 32), crop_pct=1.0, mean=MNIST.mean, std=MNIST.std)
+DIGIT_42 = unscaled(1, 42)
 """Black is 0, as what a transformer sees outside the image."""
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 
 TORCHVISION = (Requirement("torchvision", "zoo-vision[data]"),)
 KYMATIO = (Requirement("kymatio", "zoo-vision[invariant]"),)
 
 
-def _digits(
-    name: str,
-    build: str,
-    args: Mapping[str, Any],
-    *,
-    last: str,
-    stages: tuple[str, ...] = ("pool1", "pool2", "pool3"),
-    preprocess: Preprocess = DIGIT_32,
-    paper: Paper,
-    params: int,
-    macs: int,
-    note: str,
-    **more: Any,
-) -> Model:
-    """A network for digits; ``stages`` and the ``last`` layer are parts of its features."""
-    return Model(
-        name,
-        build=f"zoo_invariant.{build}",
-        args=args,
-        paper=paper,
-        preprocess=preprocess,
-        params=params,
-        macs=macs,
-        num_classes=10,
-        head=("head.fc",),
-        stages=tuple(f"features.{stage}" for stage in (*stages, last)),
-        note=note,
-        **{"stem": ("features.conv1",), **more},
-    )
+def _row(name: str, build: str, args: Mapping[str, Any], **fields: Any) -> Model:
+    fields = {"num_classes": 10, "head": ("head.fc",), **fields}
+    return Model(name, build=f"zoo_invariant.{build}", args=args, **fields)
+
+
+def _digits(name: str, build: str, args: Mapping[str, Any], *, stages: tuple[str, ...], **fields: Any) -> Model:
+    """A network for digits; ``stages`` are parts of its features."""
+    places = tuple(f"features.{stage}" for stage in stages)
+    return _row(name, build, args, stages=places, **{"preprocess": DIGIT_32, "stem": ("features.conv1",), **fields})
 
 
 def _orn(orientations: int, encoding: str, *, params: int, macs: int) -> Model:
@@ -103,7 +81,7 @@ def _orn(orientations: int, encoding: str, *, params: int, macs: int) -> Model:
         f"orn{orientations}_{encoding}",
         "oriented:orn",
         {"orientations": orientations, "encoding": encoding},
-        last="encode",
+        stages=(*_POOLS, "encode"),
         paper=ZHOU_2017,
         params=params,
         macs=macs,
@@ -111,14 +89,13 @@ def _orn(orientations: int, encoding: str, *, params: int, macs: int) -> Model:
     )
 
 
-def _stn(name: str, args: Mapping[str, Any], *, preprocess: Preprocess, params: int, macs: int, note: str) -> Model:
-    stem = () if args.get("warp") == "none" else ("transformer.localisation.conv1",)
+def _stn(name: str, design: str, warp: str, preprocess: Preprocess, *, params: int, macs: int, note: str) -> Model:
+    stem = () if warp == "none" else ("transformer.localisation.conv1",)
     return _digits(
         name,
         "transformer:stn_cnn",
-        args,
-        stages=(),
-        last="act2",
+        {"design": design, "warp": warp},
+        stages=("act2",),
         preprocess=preprocess,
         paper=JADERBERG_2015,
         params=params,
@@ -129,32 +106,15 @@ def _stn(name: str, args: Mapping[str, Any], *, preprocess: Preprocess, params: 
     )
 
 
-def _scattering(
-    name: str,
-    build: str,
-    args: Mapping[str, Any],
-    *,
-    stem: tuple[str, ...],
-    stages: tuple[str, ...],
-    paper: Paper = BRUNA_2013,
-    params: int,
-    note: str,
-) -> Model:
-    return Model(
-        name,
-        build=f"zoo_invariant.hybrid:{build}",
-        args=args,
-        paper=paper,
-        preprocess=CIFAR,
-        params=params,
-        num_classes=10,
-        head=("head.fc",),
-        stem=stem,
-        stages=stages,
-        requires=KYMATIO,
-        note=note,
-    )
+def _scattering(name: str, build: str, args: Mapping[str, Any], *, note: str, **fields: Any) -> Model:
+    fields = {"paper": BRUNA_2013, "preprocess": CIFAR10, "requires": KYMATIO, **fields}
+    return _row(name, f"hybrid:{build}", args, note=f"two orders of scattering, {note}", **fields)
 
+
+_POOLS = ("pool1", "pool2", "pool3")
+_PLACED = "affine transformer before a network of two convolutions, for 42x42 images"
+_ALONE = "the classifier of stn_cnn_mnist alone"
+_TUTORIAL = "the network of PyTorch's tutorial"
 
 plugin = Plugin(
     name="invariant",
@@ -164,7 +124,7 @@ plugin = Plugin(
             "mnist_cnn",
             "oriented:mnist_cnn",
             {},
-            last="act4",
+            stages=(*_POOLS, "act4"),
             paper=ZHOU_2017,
             params=3_087_754,
             macs=39_214_400,
@@ -174,40 +134,17 @@ plugin = Plugin(
         _orn(4, "align", params=491_114, macs=11_109_120),
         _orn(8, "pool", params=397_514, macs=43_176_960),
         _orn(8, "align", params=970_954, macs=43_750_400),
-        _stn(
-            "stn_cnn_mnist",
-            {"design": "rts", "warp": "affine"},
-            preprocess=DIGIT_42,
-            params=290_744,
-            macs=12_266_728,
-            note="affine transformer before a network of two convolutions, for 42x42 images",
-        ),
-        _stn(
-            "cnn_mnist_rts",
-            {"design": "rts", "warp": "none"},
-            preprocess=DIGIT_42,
-            params=260_458,
-            macs=9_275_008,
-            note="the classifier of stn_cnn_mnist alone",
-        ),
-        _stn(
-            "stn_tutorial_mnist",
-            {"design": "tutorial", "warp": "affine"},
-            preprocess=DIGIT_28,
-            params=27_360,
-            macs=771_300,
-            note="the network of PyTorch's tutorial",
-        ),
+        _stn("stn_cnn_mnist", "rts", "affine", DIGIT_42, params=290_744, macs=12_266_728, note=_PLACED),
+        _stn("cnn_mnist_rts", "rts", "none", DIGIT_42, params=260_458, macs=9_275_008, note=_ALONE),
+        _stn("stn_tutorial_mnist", "tutorial", "affine", MNIST, params=27_360, macs=771_300, note=_TUTORIAL),
         _digits(
             "deform_cnn",
             "deformable:deform_cnn",
             {"deformable": 2},
-            stages=("act1", "act2", "act3"),
-            last="act4",
-            preprocess=DIGIT_28,
+            stages=("act1", "act2", "act3", "act4"),
+            preprocess=MNIST,
             paper=DAI_2017,
             params=76_638,
-            macs=0,
             note="the last two of four convolutions deformable",
             requires=TORCHVISION,
         ),
@@ -218,7 +155,7 @@ plugin = Plugin(
             stem=("features.norm", "head"),
             stages=("features.norm",),
             params=156_016,
-            note="two orders of scattering, one linear layer",
+            note="one linear layer",
         ),
         _scattering(
             "scatter_cnn",
@@ -227,7 +164,7 @@ plugin = Plugin(
             stem=("features.norm", "features.block1"),
             stages=("features.block3", "features.block8"),
             params=21_848_048,
-            note="two orders of scattering, eight convolutions",
+            note="eight convolutions",
         ),
         _scattering(
             "scatter_cnn_small",
@@ -236,7 +173,7 @@ plugin = Plugin(
             stem=("features.norm", "features.block1"),
             stages=("features.block2", "features.block4"),
             params=1_325_168,
-            note="two orders of scattering, four convolutions",
+            note="four convolutions",
         ),
         _scattering(
             "scatter_wrn12_8",
@@ -246,7 +183,7 @@ plugin = Plugin(
             stages=("features.stage1", "features.act_last"),
             paper=OYALLON_2017,
             params=10_777_226,
-            note="two orders of scattering, a wide residual network of two stages",
+            note="a wide residual network of two stages",
         ),
     ),
     weights=("weights_manifest:invariant.toml",),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo.modules import check_positive
 from zoo_invariant.network import Network, initialise
 from zoo_invariant.scattering import Scattering
 
@@ -84,8 +85,7 @@ def scatter_wrn(
 
     These have ``blocks`` residual blocks of 32 k and of 64 k maps, all of one size. Raises :class:`SpecError`.
     """
-    if widen < 1 or blocks < 1:
-        raise SpecError(f"widen = {widen}, blocks = {blocks}: expected 1 at least.")
+    check_positive(widen=widen, blocks=blocks)
     layers, chans = _normalised(J, side, in_chans, affine=False)
     first = nn.Conv2d(chans, 16 * widen, 3, padding=1, bias=False)
     layers["stem"] = nn.Sequential(OrderedDict(norm=layers.pop("norm"), conv=first))

@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from zoo.modules import ImageClassifier
 
-class Network(nn.Module):
+
+class Network(ImageClassifier):
     """``features``, then ``head``: all places of the maps in a row, perhaps a hidden layer, and the classifier ``fc``.
 
     ``pooled`` is the side to which the last maps are averaged, 0 where they are taken as they are, of
-    side ``side``. ``stages`` says of each module worth looking at its name, channels, and reduction of
+    side ``side``. ``stages`` has, for each module worth looking at, its name, channels, and reduction of
     the input's size; the last one's channels are ``num_features``.
     """
+
+    classifier_name = "head.fc"
 
     def __init__(
         self,
@@ -28,12 +32,8 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.features = features
-        self.feature_info: list[dict[str, object]] = [
-            {"module": name, "num_chs": chans, "reduction": reduction} for name, chans, reduction in stages
-        ]
-        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
-        self.default_layers = tuple(name for name, _, _ in stages)
-        """Names of the modules that are worth looking at."""
+        for stage in stages:
+            self.note_stage(*stage)
         self.num_features = stages[-1][1]
         width = self.num_features * (pooled or side) ** 2
         self.head_hidden_size = hidden or width
@@ -48,19 +48,6 @@ class Network(nn.Module):
         self.head.add_module("drop", nn.Dropout(drop_rate))
         self.reset_classifier(num_classes)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces ``head.fc`` by a new one; 0 classes leave it out."""
-        self.num_classes = num_classes
-        like = next(self.parameters(), torch.empty(0))
-        self.head.fc = (
-            nn.Linear(self.head_hidden_size, num_classes, device=like.device, dtype=like.dtype)
-            if num_classes
-            else nn.Identity()
-        )
-
-    def get_classifier(self) -> nn.Module:
-        return self.head.get_submodule("fc")
-
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W to B num_features h w."""
         out: Tensor = self.features(x)
@@ -72,9 +59,6 @@ class Network(nn.Module):
         for layer in layers:
             x = layer(x)
         return x if pre_logits else fc(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 def initialise(network: nn.Module) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo.modules import check_choice
 from zoo_invariant.network import Network, constant, initialise
 
 Encoding = Literal["align", "pool"]
@@ -158,9 +159,8 @@ def orn(
     """
     if orientations not in (4, 8):
         raise SpecError(f"orientations = {orientations} is not 4 or 8, by which a 3x3 filter turns onto its own cells.")
-    for argument, value, allowed in (("encoding", encoding, Encoding), ("lift", lift, Lift)):
-        if value not in get_args(allowed):
-            raise SpecError(f"{argument} = {value!r} is not one of {', '.join(map(repr, get_args(allowed)))}.")
+    check_choice("encoding", encoding, get_args(Encoding))
+    check_choice("lift", lift, get_args(Lift))
 
     first = 1 if lift == "one" else orientations
     sizes = zip((in_chans, *_WIDTHS[:3]), _WIDTHS, (first, *[orientations] * 3), _PADDING, strict=True)

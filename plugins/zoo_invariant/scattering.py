@@ -28,7 +28,7 @@ class Scattering(nn.Module):
     K = 1 + 8 J + 8^2 J (J - 1) / 2, of each channel: S0 = x * phi; S1 = |x * psi_1| * phi; S2 =
     ||x * psi_1| * psi_2| * phi, where psi are Morlet wavelets of 8 angles and J scales, psi_2 coarser than
     psi_1, and phi is a Gaussian of scale 2^J. All in float32: a sum of moduli has no bits to spare. Averaging
-    is a matrix with a row a pixel, so images are small ones. Raises :class:`SpecError` for others.
+    is a matrix with one row per pixel, so images are small ones. Raises :class:`SpecError` for others.
     """
 
     def __init__(self, J: int, side: int) -> None:  # noqa: N803  # the papers' name

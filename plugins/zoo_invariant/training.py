@@ -2,25 +2,15 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 import zoo.training as default
 from zoo.errors import RecipeError
-from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData
 from zoo_invariant.transformer import STN
 
 
-def train(
-    model: STN,
-    data: TrainingData,
-    recipe: Recipe,
-    run: Run,
-    *,
-    preprocess: Preprocess,
-    device: torch.device | str | None = None,
-) -> nn.Module:
+def train(model: STN, data: TrainingData, recipe: Recipe, run: Run, **options: Any) -> nn.Module:
     """Trains ``model`` in place and returns it; raises what ``zoo.training.train`` does."""
     has_own_rate = model.localisation_lr != 1
     if has_own_rate and recipe.layer_decay != 1:
@@ -30,7 +20,7 @@ def train(
             hint="Leave layer_decay out.",
         )
     groups = parameter_groups if has_own_rate else None
-    return default.train(model, data, recipe, run, preprocess=preprocess, device=device, parameter_groups=groups)
+    return default.train(model, data, recipe, run, parameter_groups=groups, **options)
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo.modules import check_choice
 from zoo_invariant.network import Network, constant, full_precision
 
 Warp = Literal["affine", "projective", "tps", "none"]
@@ -159,9 +160,8 @@ def stn_cnn(
     ``warp`` ``none`` leaves the transformer out: the classifier alone, for comparison. ``localisation_lr``
     is the transformer's learning rate over that of all else. Raises :class:`SpecError`.
     """
-    for argument, value, allowed in (("design", design, Design), ("warp", warp, Warp)):
-        if value not in get_args(allowed):
-            raise SpecError(f"{argument} = {value!r} is not one of {', '.join(map(repr, get_args(allowed)))}.")
+    check_choice("design", design, get_args(Design))
+    check_choice("warp", warp, get_args(Warp))
     if localisation_lr < 0:
         raise SpecError(f"localisation_lr = {localisation_lr} is negative.")
     layers: OrderedDict[str, nn.Module]

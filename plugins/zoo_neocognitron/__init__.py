@@ -14,12 +14,14 @@ Deviates: the papers print neither the masks c and d nor the start of a: here th
 Layers learn one after the other. S1 of 1980 starts from weak oriented lines; S1 of 2003 is made of ideal
 edges, not taught. Of 2003, windows, gains and thresholds are ours,
 and d by default falls more steeply for its surround without becoming negative. Sites whose input is less than a share
-of the pattern's strongest seed no plane. Reference vectors hold UC3 at 5 x 5 places and are added, besides
-those that are misclassified, where their class's nearest segment is further than a cosine; segments are drawn
+of the pattern's strongest seed no plane. Reference vectors hold UC3 at 5 x 5 places and are added, apart
+from those that are misclassified, where their class's nearest segment is further than a cosine; segments are drawn
 between the 64 nearest of a class.
 """
 
-from zoo.spec import Argument, DatasetSpec, Model, Paper, Plugin, Preprocess
+from typing import Any
+
+from zoo.spec import Argument, DatasetSpec, Model, Paper, Plugin, unscaled
 
 FUKUSHIMA_1980 = Paper(
     title="Neocognitron: A Self-organizing Neural Network Model for a Mechanism of Pattern Recognition "
@@ -42,51 +44,48 @@ FUKUSHIMA_2013 = Paper(
 )
 
 
-def _grey(side: int) -> Preprocess:
-    return Preprocess(input_size=(1, side, side), crop_pct=1.0, mean=(0.0,), std=(1.0,))
+def _row(name: str, build: str, side: int, **fields: Any) -> Model:
+    return Model(
+        name,
+        build=f"zoo_neocognitron.model:{build}",
+        preprocess=unscaled(1, side),
+        num_classes=10,
+        head=("head",),
+        stages=("c1", "c2", "c3"),
+        train="zoo_neocognitron.training:train",
+        **fields,
+    )
 
 
 plugin = Plugin(
     name="neocognitron",
     api=1,
     models=(
-        Model(
+        _row(
             "neocognitron_1980",
-            build="zoo_neocognitron.model:neocognitron_1980",
+            "neocognitron_1980",
+            16,
             paper=FUKUSHIMA_1980,
-            preprocess=_grey(16),
             params=29_712,
-            num_classes=10,
-            head=("head",),
             stem=("s1",),
-            stages=("c1", "c2", "c3"),
-            train="zoo_neocognitron.training:train",
             note="unsupervised; its planes get labels afterwards",
         ),
-        Model(
+        _row(
             "neocognitron_2003",
-            build="zoo_neocognitron.model:neocognitron_2003",
+            "neocognitron_2003",
+            65,
             args={"rule": "wta", "classifier": "competitive"},
             paper=FUKUSHIMA_2003,
-            preprocess=_grey(65),
             params=6_008_656,
-            num_classes=10,
-            head=("head",),
-            stages=("c1", "c2", "c3"),
-            train="zoo_neocognitron.training:train",
             note="the rules of 2003: the strongest cell learns; planes as many as the training digits ask for",
         ),
-        Model(
+        _row(
             "neocognitron_2013",
-            build="zoo_neocognitron.model:neocognitron_2003",
+            "neocognitron_2003",
+            65,
             args={"rule": "ais", "classifier": "iv"},
             paper=FUKUSHIMA_2013,
-            preprocess=_grey(65),
             params=2_200_656,
-            num_classes=10,
-            head=("head",),
-            stages=("c1", "c2", "c3"),
-            train="zoo_neocognitron.training:train",
             note="the layers of 2003, the rules of 2013: add-if-silent, interpolating vectors",
         ),
     ),
@@ -108,11 +107,9 @@ plugin = Plugin(
         "decay": Argument(least=0.0, most=1.0, longest=4),
         "digits": Argument(least=1, most=100_000),
         "theta": Argument(least=0.0, most=1.0, longest=4),
-        "learning_theta": Argument(least=0.0, most=1.0, longest=4),
         "rule": Argument(("wta", "ais")),
         "classifier": Argument(("competitive", "iv")),
         "seeding": Argument(least=0, most=100_000),
-        "gain": Argument(least=0.0, most=100.0, longest=4),
         "surround": Argument(least=0.0, most=10.0, longest=4),
         "activity": Argument(least=0.0, most=10.0),
         "nearness": Argument(least=0.0, most=10.0),

@@ -102,7 +102,7 @@ class SCells(nn.Module):
         return (weight.square() / self.mask).sum(dim=(1, 2, 3)).clamp_min(_TINY).sqrt()
 
     def v(self, x: Tensor) -> Tensor:
-        """What the V-cells say of the input, B C H W to B 1 size size."""
+        """The V-cells' answers to the input, B C H W to B 1 size size."""
         energy = F.conv2d(fit(x.square().sum(dim=1, keepdim=True), self.size, self.window), self.mask)
         return energy.clamp_min(_TINY).sqrt()  # the root's slope at 0 is not finite
 

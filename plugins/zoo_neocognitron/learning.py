@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo_neocognitron.answers import nearest_segment
 from zoo_neocognitron.cells import SCells, fit
-from zoo_neocognitron.model import nearest_segment
 
 STRENGTH = 1e4
 """q where its size is free: so large that the 1 in the S-cells' fraction no longer counts."""

@@ -6,100 +6,23 @@ from the last cells to the classes. Masks and thresholds follow from the build a
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo.errors import SpecError
+from zoo.modules import ImageClassifier, check_choice
+from zoo_neocognitron.answers import InterpolatingVectors, Labels, References
 from zoo_neocognitron.cells import CCells, Contrast, SCells
 
 Rule = Literal["wta", "ais"]
 Classifier = Literal["competitive", "iv"]
 
-AMONG = 64
-"""Reference vectors of a class, the nearest to the input, between which segments are drawn."""
-
-
-class Labels(nn.Module):
-    """Connections from planes to classes: a class is as active as the largest cell of its planes.
-
-    ``weight`` is 1 where plane k carries label n, else 0; float32 N K. Learning sets it; new, it deals the
-    planes out to the classes in turn.
-    """
-
-    def __init__(self, num_features: int, num_classes: int, like: Tensor | None = None) -> None:
-        super().__init__()
-        device = None if like is None else like.device
-        turn = torch.arange(num_features, device=device)[None] % num_classes
-        is_own = turn == torch.arange(num_classes, device=device)[:, None]
-        self.weight = nn.Parameter(is_own.to(torch.float32 if like is None else like.dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Cells B K to classes B N."""
-        return (x[:, None] * self.weight).amax(dim=2)
-
-
-class InterpolatingVectors(Labels):
-    """A class is as near as the nearest line segment between two of its reference vectors.
-
-    Nearness is the largest cosine of the input with any point of the segment (Fukushima 2013).
-    """
-
-    def nearness(self, x: Tensor, references: Tensor) -> Tensor:
-        """Cosines B K with the ``references``, unit vectors K D, to classes B N."""
-        classes = []
-        for weight in self.weight:
-            own = weight.nonzero()[:, 0]
-            gram = references[own] @ references[own].T
-            classes.append(nearest_segment(x[:, own] * weight[own], gram) if len(own) else x.new_zeros(x.shape[0]))
-        return torch.stack(classes, dim=1)
-
-
-def nearest_segment(s: Tensor, gram: Tensor) -> Tensor:
-    """The largest cosine with a segment between any two of m unit vectors: ``s`` B m, ``gram`` m m to B.
-
-    Within a segment the nearest point is the input's projection on the plane of the two, where its cosine is
-    ``sqrt((si^2 - 2 si sj g + sj^2) / (1 - g^2))``; beyond it, its nearer end. Of many vectors the ``AMONG``
-    nearest alone are joined to pairs.
-    """
-    if s.shape[1] > AMONG:
-        s, chosen = s.topk(AMONG, dim=1)
-        gram = gram[chosen[:, :, None], chosen[:, None, :]]
-    si, sj = s[:, :, None], s[:, None, :]
-    is_between = (si > gram * sj) & (sj > gram * si) & (gram < 1 - 1e-6)
-    square = (si.square() - 2 * si * sj * gram + sj.square()) / (1 - gram.square()).clamp_min(1e-6)
-    within = torch.where(is_between, square, s.new_ones(())).clamp_min(1e-12).sqrt()
-    inner = torch.where(is_between, within, -s.new_ones(())).amax(dim=(1, 2))
-    return torch.maximum(inner, s.amax(dim=1))
-
-
-class References(nn.Module):
-    """Reference vectors over the whole input, averaged down to ``side`` places: B C H W to cosines B K 1 1."""
-
-    size = 1
-
-    def __init__(self, planes: int, in_planes: int, side: int = 5) -> None:
-        super().__init__()
-        self.side = side
-        self.weight = nn.Parameter(torch.empty(planes, in_planes, side, side))
-        nn.init.uniform_(self.weight, 0.0, 0.1)
-
-    def vectors(self, x: Tensor) -> Tensor:
-        """The input as unit vectors, B C*side*side: roots, so that many weak cells count beside a strong one."""
-        return F.normalize(F.adaptive_avg_pool2d(x, self.side).clamp_min(1e-12).sqrt().flatten(1), dim=1)
-
-    @property
-    def planes(self) -> int:
-        return len(self.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self.vectors(x), self.own())[:, :, None, None]
-
-    def own(self) -> Tensor:
-        """The references as unit vectors, K C*side*side."""
-        return F.normalize(self.weight.flatten(1), dim=1)
+_GAIN = 4.0
+"""2003: of the C-layers' d."""
+_LEARNING_THETA = (0.65, 0.6)
+"""2003: thresholds of s2 and s3 in learning."""
 
 
 class Plan(NamedTuple):
@@ -117,14 +40,16 @@ class Plan(NamedTuple):
     activity: float = 0.0
     """2003: share of a pattern's strongest input that a site needs to seed a plane."""
     nearness: float = 0.0
-    """Interpolating vectors: cosine below which a class's nearest segment is no answer."""
+    """Interpolating vectors: cosine up to which a class's nearest segment does not count."""
 
 
-class Neocognitron(nn.Module):
+class Neocognitron(ImageClassifier):
     """Stages ``s1 c1 s2 c2 s3 c3`` and, with ``s4``, a highest stage of labelled cells.
 
     ``stages`` are the layers of cells by name, in order.
     """
+
+    classifier_name = "head"
 
     def __init__(
         self,
@@ -142,17 +67,16 @@ class Neocognitron(nn.Module):
         self.classifier, self.plan = classifier, plan
         self.input_size = input_size
         self.count_planes()
-        self.default_layers = tuple(self.names)
         self.reset_classifier(num_classes)
 
     def count_planes(self) -> None:
         """Sets ``num_features`` and ``feature_info`` from the layers as they are."""
-        self.feature_info: list[dict[str, object]] = []
+        self.feature_info.clear()
         planes = 2  # of the contrast layer
         for name in self.names:
             planes = getattr(self.cells(name), "planes", planes)
             reduction = self.input_size / getattr(self.cells(name), "size", 1)
-            self.feature_info.append({"num_chs": planes, "reduction": reduction, "module": name})
+            self.note_stage(name, planes, reduction)
         self.num_features = planes
 
     def s_cells(self, name: str) -> SCells:
@@ -180,9 +104,6 @@ class Neocognitron(nn.Module):
         like = next(self.parameters(), None)
         self.head: nn.Module = kind(self.num_features, num_classes, like) if num_classes else nn.Identity()
 
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
     def before(self, name: str, x: Tensor) -> Tensor:
         """What the layer ``name`` sees of images B C H W."""
         for earlier in self.names[: self.names.index(name)]:
@@ -206,9 +127,6 @@ class Neocognitron(nn.Module):
             return self.head.nearness(x, last.own())
         out: Tensor = self.head(x)
         return out
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 def neocognitron_1980(
@@ -246,12 +164,10 @@ def neocognitron_2003(
     *,
     planes: Sequence[int] = (16, 74, 170, 400),
     theta: Sequence[float] = (0.55, 0.5, 0.45, 0.3),
-    learning_theta: Sequence[float] = (0.65, 0.6),
     rule: Rule = "ais",
     classifier: Classifier = "iv",
     digits: int = 4000,
     seeding: int = 100,
-    gain: Sequence[float] = (4.0, 4.0, 4.0),
     decay: Sequence[float] = (0.7, 0.7, 0.7),
     surround: Sequence[float] = (0.0, 0.5, 0.5),
     activity: float = 0.5,
@@ -261,11 +177,13 @@ def neocognitron_2003(
 ) -> Neocognitron:
     """The network of 2003 for images of 65 pixels: 71, 68, 37, 38, 21, 22, 13, 5, 1 cells a side.
 
-    ``theta`` are the thresholds of the four S-layers in recognition, ``learning_theta`` those of s2 and s3 in
-    learning. ``rule`` ``ais`` and ``classifier`` ``iv`` are of 2013, ``wta`` and ``competitive`` of 2003.
-    ``gain``, ``decay`` and ``surround`` shape the C-layers' d; for the others see :class:`Plan`.
+    ``theta`` are the thresholds of the four S-layers in recognition. ``rule`` ``ais`` and ``classifier`` ``iv``
+    are of 2013, ``wta`` and ``competitive`` of 2003. ``decay`` and ``surround`` shape the C-layers' d; for the
+    others see :class:`Plan`. Raises :class:`SpecError`.
     """
     _expect(planes, 4, "planes")
+    check_choice("rule", rule, get_args(Rule))
+    check_choice("classifier", classifier, get_args(Classifier))
     s1 = SCells(planes[0], 2, size=68, window=6, theta=theta[0], decay=0.9, learns_b=False)
     s1.weight.data.copy_(edges(planes[0], s1))
     stages: list[tuple[str, nn.Module]] = [("contrast", Contrast(71)), ("s1", s1)]
@@ -282,14 +200,14 @@ def neocognitron_2003(
                 learns_b=False,
             )
             stages.append((f"s{index + 1}", s))
-        c = CCells(size=c_size, window=c_window, step=2, decay=decay[index], gain=gain[index], surround=surround[index])
+        c = CCells(size=c_size, window=c_window, step=2, decay=decay[index], gain=_GAIN, surround=surround[index])
         stages.append((f"c{index + 1}", c))
     if classifier == "iv":
         stages.append(("s4", References(planes[3], planes[2])))
     else:
         s4 = SCells(planes[3], planes[2], size=5, window=9, theta=theta[3], decay=0.95, learns_b=False)
         stages.append(("s4", s4))
-    plan = Plan(rule, digits, seeding, theta=tuple(learning_theta), activity=activity, nearness=nearness)
+    plan = Plan(rule, digits, seeding, theta=_LEARNING_THETA, activity=activity, nearness=nearness)
     return Neocognitron(stages, classifier=classifier, plan=plan, input_size=65, num_classes=num_classes)
 
 

@@ -14,7 +14,8 @@ from zoo.evaluation import evaluate
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, record
 from zoo_neocognitron import learning
-from zoo_neocognitron.model import Labels, Neocognitron, References, parts
+from zoo_neocognitron.answers import Labels, References
+from zoo_neocognitron.model import Neocognitron, parts
 
 log = logging.getLogger("zoo")
 
@@ -37,7 +38,7 @@ def train(
     and :class:`RecipeError` for adversarial training.
     """
     if recipe.adversarial is not None:
-        raise RecipeError(f"{recipe.name}: adversarial means nothing where nothing is learnt along a gradient.")
+        raise RecipeError(f"{recipe.name}: adversarial has no effect: this family learns without gradients.")
     device = torch.device(device or "cpu")
     run.open(record.describe(model, data, recipe, preprocess, run, device))
     run.rewind(0)

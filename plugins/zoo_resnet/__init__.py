@@ -9,14 +9,15 @@ its authors' Torch file.
 
 Deviates: bottlenecks stride in the 3x3 convolution (v1.5), as all current public weights do;
 ``stride_on="1x1"`` gives the paper's placement (v1). ImageNet networks have option B by default,
-CIFAR networks option A. Zero channels are appended at the end, as in fb.resnet.torch; weights of
+CIFAR10 networks option A. Zero channels are appended at the end, as in fb.resnet.torch; weights of
 akamaster's lineage need ``zero_channels="split"``. The second paper's 110 layers are in no file of
 its authors: here they are basic units with the shortcuts of their bottleneck file.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, STD_255, Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
 HE_2015 = Paper(
     title="Deep Residual Learning for Image Recognition",
@@ -37,75 +38,58 @@ BANBURY_2021 = Paper(
     year=2021,
     url="https://arxiv.org/abs/2106.07597",
 )
-IMAGENET = Preprocess()
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
-
-PIXELS = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
-"""Values as they are, in [0, 255]."""
+_PLAIN = {"shortcut": "none"}
+_LAYERS = ("layer1", "layer2", "layer3")
 
 
-def _imagenet(name: str, depth: int, *, params: int, macs: int, is_plain: bool = False) -> Model:
+def _row(name: str, build: str, args: Mapping[str, Any], *, params: int, macs: int, **more: Any) -> Model:
     return Model(
         name,
-        build="zoo_resnet.model:resnet",
-        args={"depth": depth, "shortcut": "none"} if is_plain else {"depth": depth},
-        paper=HE_2015,
-        preprocess=IMAGENET,
+        build=f"zoo_resnet.{build}",
+        args=args,
         params=params,
         macs=macs,
         head=("fc",),
         stem=("conv1",),
-        stages=("act1", "layer1", "layer2", "layer3", "layer4"),
-        note="no shortcuts" if is_plain else "",
+        **{"paper": HE_2015, "stages": ("act1", *_LAYERS), **more},
     )
 
 
-def _cifar(name: str, depth: int, *, params: int, macs: int, is_plain: bool = False) -> Model:
-    return Model(
-        name,
-        build="zoo_resnet.model:cifar_resnet",
-        args={"depth": depth, "shortcut": "none"} if is_plain else {"depth": depth},
-        paper=HE_2015,
-        preprocess=CIFAR,
-        params=params,
-        macs=macs,
-        num_classes=10,
-        head=("fc",),
-        stem=("conv1",),
-        stages=("act1", "layer1", "layer2", "layer3"),
-        note="for 32x32 images, no shortcuts" if is_plain else "for 32x32 images, shortcut option A",
-    )
+def _imagenet(name: str, depth: int, *, params: int, macs: int, **args: Any) -> Model:
+    note, stages = "no shortcuts" if args else "", ("act1", *_LAYERS, "layer4")
+    return _row(name, "model:resnet", {"depth": depth, **args}, params=params, macs=macs, stages=stages, note=note)
+
+
+def _small(name: str, build: str, args: Mapping[str, Any], *, params: int, macs: int, note: str, **more: Any) -> Model:
+    more = {"preprocess": CIFAR10, "num_classes": 10, **more}
+    return _row(name, build, args, params=params, macs=macs, note=f"for 32x32 images{note}", **more)
+
+
+def _cifar(name: str, depth: int, *, params: int, macs: int, **args: Any) -> Model:
+    note = ", no shortcuts" if args else ", shortcut option A"
+    return _small(name, "model:cifar_resnet", {"depth": depth, **args}, params=params, macs=macs, note=note)
 
 
 def _preact(name: str, depth: int, *, bottleneck: bool, params: int, macs: int) -> Model:
-    return Model(
-        name,
-        build="zoo_resnet.preact:preact_resnet",
-        args={"depth": depth, "bottleneck": bottleneck},
-        paper=HE_2016,
-        preprocess=CIFAR,
-        params=params,
-        macs=macs,
-        num_classes=10,
-        head=("fc",),
-        stem=("conv1",),
-        stages=("conv1", "layer1", "layer2", "layer3", "act"),
-        note="for 32x32 images",
-    )
+    args, more = {"depth": depth, "bottleneck": bottleneck}, {"paper": HE_2016, "stages": ("conv1", *_LAYERS, "act")}
+    return _small(name, "preact:PreActResNet", args, params=params, macs=macs, note="", **more)
 
 
-RESNET8 = Model(
+RESNET8 = _small(
     "resnet8",
-    build="zoo_resnet.tiny:tiny_resnet",
-    paper=BANBURY_2021,
-    preprocess=PIXELS,
+    "tiny:TinyResNet",
+    {},
     params=78_186,
     macs=12_501_632,
-    num_classes=10,
-    head=("fc",),
-    stem=("conv1",),
-    stages=("act1", "layer1", "layer2", "layer3"),
-    note="for 32x32 images with values in [0, 255], MLPerf Tiny's",
+    paper=BANBURY_2021,
+    preprocess=Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.0, 0.0, 0.0), std=STD_255),
+    note=" with values in [0, 255], MLPerf Tiny's",
+)
+_KERAS_NAMES = (
+    (r"\.(kernel|gamma)$", ".weight"),
+    (r"\.beta$", ".bias"),
+    (r"\.moving_mean$", ".running_mean"),
+    (r"\.moving_variance$", ".running_var"),
 )
 
 KERAS = KeyMap(
@@ -119,10 +103,7 @@ KERAS = KeyMap(
         (r"\.([123])_(conv|bn)\.", r".\2\1."),
         (r"^(conv|bn)_1\.", r"\g<1>1."),
         (r"^predictions\.", "fc."),
-        (r"\.(kernel|gamma)$", ".weight"),
-        (r"\.beta$", ".bias"),
-        (r"\.moving_mean$", ".running_mean"),
-        (r"\.moving_variance$", ".running_var"),
+        *_KERAS_NAMES,
     ),
     transpose=(
         (r"(conv\d|downsample\.0)\.weight$", (), (3, 2, 0, 1)),
@@ -159,10 +140,7 @@ MLPERF_TINY = KeyMap(
         *_numbered("conv2d", _CONVOLUTIONS_8),
         *_numbered("batch_normalization", _NORMS_8),
         (r"^dense\.", "fc."),
-        (r"\.(kernel|gamma)$", ".weight"),
-        (r"\.beta$", ".bias"),
-        (r"\.moving_mean$", ".running_mean"),
-        (r"\.moving_variance$", ".running_var"),
+        *_KERAS_NAMES,
     ),
     transpose=((r"(conv\d|downsample)\.weight$", (), (3, 2, 0, 1)), (r"^fc\.weight$", (), (1, 0))),
     classes="cifar10",
@@ -178,8 +156,8 @@ plugin = Plugin(
         _imagenet("resnet50", 50, params=25_557_032, macs=4_089_184_256),
         _imagenet("resnet101", 101, params=44_549_160, macs=7_801_405_440),
         _imagenet("resnet152", 152, params=60_192_808, macs=11_513_626_624),
-        _imagenet("plain18", 18, params=11_515_688, macs=1_794_805_760, is_plain=True),
-        _imagenet("plain34", 34, params=21_623_848, macs=3_644_493_824, is_plain=True),
+        _imagenet("plain18", 18, params=11_515_688, macs=1_794_805_760, **_PLAIN),
+        _imagenet("plain34", 34, params=21_623_848, macs=3_644_493_824, **_PLAIN),
         RESNET8,
         _cifar("resnet20", 20, params=269_722, macs=40_551_040),
         _cifar("resnet32", 32, params=464_154, macs=68_862_592),
@@ -187,10 +165,10 @@ plugin = Plugin(
         _cifar("resnet56", 56, params=853_018, macs=125_485_696),
         _cifar("resnet110", 110, params=1_727_962, macs=252_887_680),
         _cifar("resnet1202", 1202, params=19_421_274, macs=2_829_238_912),
-        _cifar("plain20", 20, params=269_722, macs=40_551_040, is_plain=True),
-        _cifar("plain32", 32, params=464_154, macs=68_862_592, is_plain=True),
-        _cifar("plain44", 44, params=658_586, macs=97_174_144, is_plain=True),
-        _cifar("plain56", 56, params=853_018, macs=125_485_696, is_plain=True),
+        _cifar("plain20", 20, params=269_722, macs=40_551_040, **_PLAIN),
+        _cifar("plain32", 32, params=464_154, macs=68_862_592, **_PLAIN),
+        _cifar("plain44", 44, params=658_586, macs=97_174_144, **_PLAIN),
+        _cifar("plain56", 56, params=853_018, macs=125_485_696, **_PLAIN),
         _preact("preact_resnet110", 110, bottleneck=False, params=1_730_522, macs=253_149_824),
         _preact("preact_resnet164", 164, bottleneck=True, params=1_703_258, macs=244_500_992),
         _preact("preact_resnet1001", 1001, bottleneck=True, params=10_327_706, macs=1_487_849_984),
@@ -202,24 +180,14 @@ plugin = Plugin(
             "akamaster",
             rename=((r"^linear\.", "fc."),),
             args={"shortcut": "A", "zero_channels": "split"},
-            preprocess={
-                "input_size": (3, 32, 32),
-                "crop_pct": 1.0,
-                "mean": (0.485, 0.456, 0.406),
-                "std": (0.229, 0.224, 0.225),
-            },
+            preprocess={**CIFAR10_IMAGE_STD, "mean": IMAGENET.mean, "std": IMAGENET.std},
             classes="cifar10",
             origin="akamaster/pytorch_resnet_cifar10, option A, zero channels half in front and half behind",
         ),
         KeyMap(
             "chenyaofo",
             args={"shortcut": "B"},
-            preprocess={
-                "input_size": (3, 32, 32),
-                "crop_pct": 1.0,
-                "mean": (0.4914, 0.4822, 0.4465),
-                "std": (0.2023, 0.1994, 0.2010),
-            },
+            preprocess=CIFAR10_IMAGE_STD,
             classes="cifar10",
             origin="chenyaofo/pytorch-cifar-models, option B",
         ),

@@ -5,15 +5,15 @@ section 4.2 for CIFAR-10. State-dict keys are timm's, which are torchvision's.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 from torch import Tensor, nn
 
-from zoo.errors import SpecError
-from zoo_resnet.classifier import PooledClassifier
-from zoo_resnet.shortcut import Option, ZeroChannels, check_choice, make_shortcut
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
 
+Option = Literal["A", "B", "C", "none"]
 StrideOn = Literal["3x3", "1x1"]
+ZeroChannels = Literal["end", "split"]
 
 
 class BasicBlock(nn.Module):
@@ -77,6 +77,15 @@ class Bottleneck(nn.Module):
         return out
 
 
+class Options(TypedDict, total=False):
+    """What both build functions pass on to :class:`ResNet`."""
+
+    shortcut: Option
+    zero_channels: ZeroChannels
+    num_classes: int
+    in_chans: int
+
+
 class ResNet(PooledClassifier):
     """Stem, stages ``layer1``, ``layer2``, ... of ``depths`` blocks each, global average, linear layer.
 
@@ -92,16 +101,16 @@ class ResNet(PooledClassifier):
         depths: Sequence[int],
         width: int,
         stem: Literal["imagenet", "cifar"],
-        shortcut: Option,
-        stride_on: StrideOn,
-        zero_channels: ZeroChannels,
-        num_classes: int,
-        in_chans: int,
+        shortcut: Option = "B",
+        stride_on: StrideOn = "3x3",
+        zero_channels: ZeroChannels = "end",
+        num_classes: int = 1000,
+        in_chans: int = 3,
     ) -> None:
         check_choice("shortcut", shortcut, get_args(Option))
         check_choice("stride_on", stride_on, get_args(StrideOn))
         check_choice("zero_channels", zero_channels, get_args(ZeroChannels))
-        super().__init__(num_features=width * 2 ** (len(depths) - 1) * block.expansion, num_classes=num_classes)
+        super().__init__()
 
         if stem == "imagenet":
             self.conv1 = nn.Conv2d(in_chans, width, kernel_size=7, stride=2, padding=3, bias=False)
@@ -111,7 +120,7 @@ class ResNet(PooledClassifier):
         self.act1 = nn.ReLU()
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
         reduction = 2 if stem == "imagenet" else 1
-        self.feature_info = [{"num_chs": width, "reduction": reduction, "module": "act1"}]
+        self.note_stage("act1", width, reduction)
         if stem == "imagenet":
             reduction *= 2
 
@@ -123,18 +132,20 @@ class ResNet(PooledClassifier):
             blocks: list[nn.Module] = []
             for position in range(depth):
                 stride = 2 if index > 0 and position == 0 else 1
-                downsample = make_shortcut(shortcut, chans, out_chans, stride=stride, zero_channels=zero_channels)
+                shape = {"in_chans": chans, "out_chans": out_chans, "stride": stride}
+                downsample = (
+                    make_shortcut(shortcut, **shape, zero_channels=zero_channels) if shortcut != "none" else None
+                )
                 blocks.append(block(chans, stage_width, stride=stride, stride_on=stride_on, downsample=downsample))
                 chans = out_chans
                 reduction *= stride
             name = f"layer{index + 1}"
             self.add_module(name, nn.Sequential(*blocks))
             self.stages.append(name)
-            self.feature_info.append({"num_chs": out_chans, "reduction": reduction, "module": name})
-        self.default_layers = ("act1", *self.stages)
-
+            self.note_stage(name, out_chans, reduction)
+        self.num_features = chans
         self.reset_classifier(num_classes)
-        self.initialise()
+        he_initialise(self, "fan_out")  # as in fb.resnet.torch
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
@@ -152,50 +163,15 @@ _IMAGENET: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]
 }
 
 
-def resnet(
-    *,
-    depth: int,
-    shortcut: Option = "B",
-    stride_on: StrideOn = "3x3",
-    zero_channels: ZeroChannels = "end",
-    num_classes: int = 1000,
-    in_chans: int = 3,
-) -> ResNet:
+def resnet(*, depth: int, stride_on: StrideOn = "3x3", **options: Unpack[Options]) -> ResNet:
     """A network for ImageNet of ``depth`` 18, 34, 50, 101 or 152 (table 1). Raises :class:`SpecError`."""
-    check_choice("depth", depth, tuple(_IMAGENET))
+    check_choice("depth", depth, _IMAGENET)
     block, depths = _IMAGENET[depth]
-    return ResNet(
-        block=block,
-        depths=depths,
-        width=64,
-        stem="imagenet",
-        shortcut=shortcut,
-        stride_on=stride_on,
-        zero_channels=zero_channels,
-        num_classes=num_classes,
-        in_chans=in_chans,
-    )
+    return ResNet(block=block, depths=depths, width=64, stem="imagenet", stride_on=stride_on, **options)
 
 
-def cifar_resnet(
-    *,
-    depth: int,
-    shortcut: Option = "A",
-    zero_channels: ZeroChannels = "end",
-    num_classes: int = 10,
-    in_chans: int = 3,
-) -> ResNet:
-    """A network for 32x32 images of ``depth`` 6n + 2 (section 4.2). Raises :class:`SpecError`."""
-    if depth < 8 or depth % 6 != 2:
-        raise SpecError(f"depth = {depth!r} is not 6n + 2: 20, 32, 44, 56, 110, ...")
-    return ResNet(
-        block=BasicBlock,
-        depths=[(depth - 2) // 6] * 3,
-        width=16,
-        stem="cifar",
-        shortcut=shortcut,
-        stride_on="3x3",
-        zero_channels=zero_channels,
-        num_classes=num_classes,
-        in_chans=in_chans,
-    )
+def cifar_resnet(*, depth: int, **options: Unpack[Options]) -> ResNet:
+    """A network for 32x32 images of ``depth`` 6n + 2 (section 4.2), with option A. Raises :class:`SpecError`."""
+    units = count_units(depth, layers=6, others=2)
+    given: Options = {"shortcut": "A", "num_classes": 10, **options}
+    return ResNet(block=BasicBlock, depths=[units] * 3, width=16, stem="cifar", **given)

@@ -8,10 +8,8 @@ from typing import get_args
 
 from torch import Tensor, nn
 
-from zoo.errors import SpecError
-from zoo_resnet.classifier import PooledClassifier
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise
 from zoo_resnet.model import StrideOn
-from zoo_resnet.shortcut import check_choice
 
 
 class PreActUnit(nn.Module):
@@ -83,21 +81,28 @@ class PreActBottleneck(PreActUnit):
 
 
 class PreActResNet(PooledClassifier):
-    """3x3 stem, three stages of ``units`` units each, BN and ReLU, global average, linear layer."""
+    """3x3 stem, three stages of units, BN and ReLU, global average, linear layer.
+
+    ``depth`` is 9n + 2 (``bottleneck``) or 6n + 2 (two 3x3 a unit). The authors' Torch file puts the stride of
+    a bottleneck on the first ``1x1``. Raises :class:`SpecError`.
+    """
 
     def __init__(
         self,
         *,
-        unit: type[PreActBasicBlock] | type[PreActBottleneck],
-        units: int,
-        stride_on: StrideOn,
-        num_classes: int,
-        in_chans: int,
+        depth: int,
+        bottleneck: bool = True,
+        stride_on: StrideOn = "1x1",
+        num_classes: int = 10,
+        in_chans: int = 3,
     ) -> None:
         check_choice("stride_on", stride_on, get_args(StrideOn))
-        super().__init__(num_features=64 * unit.expansion, num_classes=num_classes)
+        unit, layers = (PreActBottleneck, 9) if bottleneck else (PreActBasicBlock, 6)
+        hint = "The paper has 110 with bottleneck=False, 164 and 1001 with bottleneck=True."
+        units = count_units(depth, layers=layers, others=2, hint=hint)
+        super().__init__()
         self.conv1 = nn.Conv2d(in_chans, 16, kernel_size=3, padding=1, bias=False)
-        self.feature_info = [{"num_chs": 16, "reduction": 1, "module": "conv1"}]
+        self.note_stage("conv1", 16, 1)
         chans = 16
         for index, width in enumerate((16, 32, 64)):
             blocks: list[nn.Module] = []
@@ -106,13 +111,16 @@ class PreActResNet(PooledClassifier):
                 blocks.append(unit(chans, width, stride=stride, stride_on=stride_on))
                 chans = width * unit.expansion
             self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
-            self.feature_info.append({"num_chs": chans, "reduction": 2**index, "module": f"layer{index + 1}"})
+            self.note_stage(f"layer{index + 1}", chans, 2**index)
         self.bn = nn.BatchNorm2d(chans)
         self.act = nn.ReLU()
-        self.default_layers = ("conv1", "layer1", "layer2", "layer3", "act")
-
+        self.num_features = chans
         self.reset_classifier(num_classes)
-        self.initialise()
+        he_initialise(self, "fan_out")
+
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        return *super().default_layers, "act"
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
@@ -120,21 +128,3 @@ class PreActResNet(PooledClassifier):
             x = self.get_submodule(name)(x)
         features: Tensor = self.act(self.bn(x))
         return features
-
-
-def preact_resnet(
-    *, depth: int, bottleneck: bool = True, stride_on: StrideOn = "1x1", num_classes: int = 10, in_chans: int = 3
-) -> PreActResNet:
-    """A network of ``depth`` 9n + 2 (``bottleneck``) or 6n + 2 (two 3x3 a unit). Raises :class:`SpecError`.
-
-    The authors' Torch file puts the stride of a bottleneck on the first ``1x1``.
-    """
-    unit, layers = (PreActBottleneck, 9) if bottleneck else (PreActBasicBlock, 6)
-    if depth < layers + 2 or depth % layers != 2:
-        raise SpecError(
-            f"depth = {depth!r} is not {layers}n + 2.",
-            hint="The paper has 110 with bottleneck=False, 164 and 1001 with bottleneck=True.",
-        )
-    return PreActResNet(
-        unit=unit, units=depth // layers, stride_on=stride_on, num_classes=num_classes, in_chans=in_chans
-    )

@@ -13,7 +13,7 @@ Deviates: weights are drawn by the fan of the output, as in the rest of the fami
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo_resnet.classifier import PooledClassifier
+from zoo.modules import PooledClassifier, he_initialise
 
 
 def _norm(chans: int) -> nn.BatchNorm2d:
@@ -45,32 +45,23 @@ class TinyBlock(nn.Module):
 
 
 class TinyResNet(PooledClassifier):
-    """3x3 stem, three stages of one block each, of 16, 32 and 64 channels, global average, linear layer."""
+    """For 32x32 images: 3x3 stem, stages of one block each, of 16, 32 and 64 channels, global average, linear layer."""
 
-    def __init__(self, *, num_classes: int, in_chans: int) -> None:
-        super().__init__(num_features=64, num_classes=num_classes)
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
+        super().__init__()
         self.conv1 = nn.Conv2d(in_chans, 16, kernel_size=3, padding=1)
         self.bn1 = _norm(16)
         self.act1 = nn.ReLU()
         self.layer1 = nn.Sequential(TinyBlock(16, 16, stride=1))
         self.layer2 = nn.Sequential(TinyBlock(16, 32, stride=2))
         self.layer3 = nn.Sequential(TinyBlock(32, 64, stride=2))
-        self.feature_info = [
-            {"num_chs": 16, "reduction": 1, "module": "act1"},
-            {"num_chs": 16, "reduction": 1, "module": "layer1"},
-            {"num_chs": 32, "reduction": 2, "module": "layer2"},
-            {"num_chs": 64, "reduction": 4, "module": "layer3"},
-        ]
-        self.default_layers = ("act1", "layer1", "layer2", "layer3")
+        for module, chans, reduction in (("act1", 16, 1), ("layer1", 16, 1), ("layer2", 32, 2), ("layer3", 64, 4)):
+            self.note_stage(module, chans, reduction)
+        self.num_features = 64
         self.reset_classifier(num_classes)
-        self.initialise()
+        he_initialise(self, "fan_out")
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.act1(self.bn1(self.conv1(x)))
         features: Tensor = self.layer3(self.layer2(self.layer1(x)))
         return features
-
-
-def tiny_resnet(*, num_classes: int = 10, in_chans: int = 3) -> TinyResNet:
-    """The network for 32x32 images."""
-    return TinyResNet(num_classes=num_classes, in_chans=in_chans)

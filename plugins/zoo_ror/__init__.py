@@ -13,7 +13,7 @@ by its survival; ``drawn_per="sample"`` is timm's. ``resnet*_sd`` average where 
 
 Deviates: RoR-3 has batch normalisation behind the 1x1 projections of its levels, which the figure draws
 bare (``level_norm=False``); networks without stochastic depth on CIFAR-100 would take ``shortcut="B"``.
-The paper does not say how it counts blocks: n = (L - 2) / 6 as ResNets have it, (L - 4) / 6 as WRNs;
+The paper does not say how it counts blocks: n = (L - 2) / 6 as for ResNets, (L - 4) / 6 as for WRNs;
 other ports have (L - 8) / 6 and max pools between groups (``outside=8, downsample="max_pool"``). Its
 levels beyond the third are our reading: each halves the groups of the one before. The authors of
 stochastic depth give convolutions a bias, which the batch normalisation behind cancels: not here.
@@ -22,7 +22,7 @@ stochastic depth give convolutions a bias, which the batch normalisation behind 
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import CIFAR10, CIFAR10_IMAGE_STD, Argument, KeyMap, Model, Paper, Plugin
 
 ZHANG_2016 = Paper(
     title="Residual Networks of Residual Networks: Multilevel Residual Networks",
@@ -42,7 +42,6 @@ ZAGORUYKO_2016 = Paper(
     year=2016,
     url="https://arxiv.org/abs/1605.07146",
 )
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 SD = {"survival": 0.5}
 PREACT = {"preact": True, "shortcut": "B", "level_norm": False}
 
@@ -50,10 +49,10 @@ PREACT = {"preact": True, "shortcut": "B", "level_norm": False}
 def _row(name: str, args: Mapping[str, Any], *, params: int, macs: int, paper: Paper, note: str) -> Model:
     return Model(
         name,
-        build="zoo_ror.model:ror",
+        build="zoo_ror.model:RoR",
         args=args,
         paper=paper,
-        preprocess=CIFAR,
+        preprocess=CIFAR10,
         params=params,
         macs=macs,
         num_classes=10,
@@ -86,12 +85,6 @@ def _resnet_sd(depth: int, *, params: int, macs: int) -> Model:
     return _row(f"resnet{depth}_sd", args, params=params, macs=macs, paper=HUANG_2016, note="stochastic depth")
 
 
-_PYTORCHCV_INPUT = {
-    "input_size": (3, 32, 32),
-    "crop_pct": 1.0,
-    "mean": (0.4914, 0.4822, 0.4465),
-    "std": (0.2023, 0.1994, 0.2010),
-}
 _UNITS = tuple((rf"\.unit{unit + 1}\.", f".blocks.{unit}.") for unit in range(26))
 """Its units count from 1, ours from 0; the deepest has 26 in a group."""
 
@@ -132,7 +125,7 @@ plugin = Plugin(
                 (r"^output\.", "fc."),
             ),
             args={"outside": 8, "downsample": "max_pool", "shortcut": "B"},
-            preprocess=_PYTORCHCV_INPUT,
+            preprocess=CIFAR10_IMAGE_STD,
             classes="cifar10",
             origin="osmr/pytorchcv, ror3_*_cifar10: (L - 8) / 6 blocks a group, max pools between groups",
         ),
@@ -148,7 +141,7 @@ plugin = Plugin(
                 (r"\.body\.conv(\d)\.(conv|bn)\.", r".branch.\2\1."),
                 (r"^output\.", "fc."),
             ),
-            preprocess=_PYTORCHCV_INPUT,
+            preprocess=CIFAR10_IMAGE_STD,
             classes="cifar10",
             origin="osmr/pytorchcv, wrn*_cifar10",
         ),

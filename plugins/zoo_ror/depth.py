@@ -28,7 +28,7 @@ class StochasticDepth(nn.Module):
         self.drawn_per = drawn_per
 
     def forward(self, shortcut: Tensor, branch: nn.Module, x: Tensor) -> Tensor:
-        """``shortcut`` B C h w and what became of ``branch(x)``, added."""
+        """``shortcut`` B C h w plus ``branch(x)``, or plus 0 if the branch is dropped."""
         if self.training and self.drawn_per == "batch" and not self._draw(1):
             skipped: Tensor = _Skip.apply(shortcut, *branch.parameters())  # type: ignore[no-untyped-call]  # torch's own
             return skipped
@@ -69,8 +69,8 @@ class _Skip(torch.autograd.Function):
 def linear_survival(units: int, last: float) -> list[float]:
     """p_l = 1 - l / L (1 - p_L) for l = 1, ..., L units: nearly 1 for the first, ``last`` for the last.
 
-    Raises :class:`SpecError` where ``last`` is no probability above 0.
+    Raises :class:`SpecError` if ``last`` is not in (0, 1].
     """
     if not 0 < last <= 1:
-        raise SpecError(f"survival = {last} is no probability of surviving: expected above 0, up to 1.")
+        raise SpecError(f"survival = {last} must be in (0, 1]: it is a probability.")
     return [1 - unit / units * (1 - last) for unit in range(1, units + 1)]

@@ -5,11 +5,14 @@ Zagoruyko, Komodakis 2016, "Wide Residual Networks", figure 1.
 """
 
 from collections import OrderedDict
+from typing import Literal
 
 from torch import Tensor, nn
 
+from zoo.modules import make_shortcut
 from zoo_ror.depth import DrawnPer, StochasticDepth
-from zoo_ror.shortcut import Option, make_shortcut
+
+Option = Literal["A", "A_avg", "B", "C"]
 
 
 class PostActUnit(nn.Module):

@@ -12,7 +12,7 @@ compute in bfloat16, where the scripts keep float16; the loss is the mean over a
 is the scripts' sum-reduced one times the batch. The newer scripts with Muon and with a proxy network are not here.
 """
 
-from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
+from zoo.spec import CIFAR10, Argument, Model, Paper, Plugin
 
 JORDAN_2024 = Paper(
     title="94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
@@ -20,16 +20,15 @@ JORDAN_2024 = Paper(
     year=2024,
     url="https://arxiv.org/abs/2404.00498",
 )
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 
 
 def _airbench(name: str, widths: tuple[int, int, int], depth: int, *, params: int, macs: int) -> Model:
     return Model(
         name,
-        build="zoo_speedrun.model:airbench",
+        build="zoo_speedrun.model:Airbench",
         args={"widths": list(widths), "depth": depth, "norm_momentum": 0.1 if depth == 3 else 0.4},
         paper=JORDAN_2024,
-        preprocess=CIFAR,
+        preprocess=CIFAR10,
         params=params,
         macs=macs,
         num_classes=10,

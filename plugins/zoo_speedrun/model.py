@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo.modules import PooledClassifier, create_classifier
 
 PATCH = 2
 """Side of the patches that the first layer whitens."""
@@ -55,17 +56,25 @@ class Group(nn.Module):
         return x
 
 
-class Airbench(nn.Module):
+class Airbench(PooledClassifier):
     """For images of 32 pixels: 31 after whitening, then 15, 7 and 3, of which the maximum is taken.
 
-    ``whiten`` holds filters of principal components of 2x2 patches and their negatives; it begins at
-    random and does not learn: the family's train hook sets it from the training images.
+    ``widths`` are those of the three groups, ``depth`` the convolutions in each. ``whiten`` holds filters of
+    principal components of 2x2 patches and their negatives; it begins at random and does not learn: the
+    family's train hook sets it from the training images. ``norm_momentum`` is the share of a batch in the
+    running statistics, torch's ``momentum``.
     """
 
     scale = 1 / 9
 
     def __init__(
-        self, *, widths: Sequence[int], depth: int, norm_momentum: float, num_classes: int, in_chans: int
+        self,
+        *,
+        widths: Sequence[int],
+        depth: int = 2,
+        norm_momentum: float = 0.4,
+        num_classes: int = 10,
+        in_chans: int = 3,
     ) -> None:
         if len(widths) != 3 or depth not in (2, 3):
             raise SpecError(f"widths = {list(widths)}, depth = {depth}: expected three widths, and 2 or 3.")
@@ -78,29 +87,22 @@ class Airbench(nn.Module):
         self.group1 = Group(COMPONENTS, first, depth=depth, norm_momentum=norm_momentum)
         self.group2 = Group(first, second, depth=depth, norm_momentum=norm_momentum)
         self.group3 = Group(second, third, depth=depth, norm_momentum=norm_momentum)
-        self.feature_info = [
-            {"num_chs": chans, "reduction": 2**index, "module": module}
-            for index, (chans, module) in enumerate(
-                [(COMPONENTS, "act"), (first, "group1"), (second, "group2"), (third, "group3")]
-            )
-        ]
-        self.pool = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(1))  # B C h w -> B C
+        stages = ("act", COMPONENTS), ("group1", first), ("group2", second), ("group3", third)
+        for index, (module, chans) in enumerate(stages):
+            self.note_stage(module, chans, 2**index)
         self.num_features = third
-        self.default_layers = ("whiten", "group1", "group2", "group3")
         self.reset_classifier(num_classes)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces ``fc``; 0 classes leave it out."""
-        self.num_classes = num_classes
-        like = self.whiten.weight
-        self.fc: nn.Module = (
-            nn.Linear(self.num_features, num_classes, bias=False, device=like.device, dtype=like.dtype)
-            if num_classes
-            else nn.Identity()
-        )
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        return "whiten", "group1", "group2", "group3"
 
-    def get_classifier(self) -> nn.Module:
-        return self.fc
+    def reset_classifier(self, num_classes: int, global_pool: str = "max") -> None:
+        """As in the base, without a bias."""
+        self.global_pool, self.fc = create_classifier(
+            self.num_features, num_classes, global_pool, bias=False, like=self.whiten.weight
+        )
+        self.num_classes = num_classes
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C 32 32 to B num_features 3 3."""
@@ -109,24 +111,6 @@ class Airbench(nn.Module):
         return out
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features to logits B num_classes, or to B num_features where ``pre_logits``."""
-        x = self.pool(x)
-        return x if pre_logits or not self.num_classes else self.fc(x) * self.scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-
-def airbench(
-    *,
-    widths: Sequence[int],
-    depth: int = 2,
-    norm_momentum: float = 0.4,
-    num_classes: int = 10,
-    in_chans: int = 3,
-) -> Airbench:
-    """The network with these ``widths`` of its groups and ``depth`` convolutions in each.
-
-    ``norm_momentum`` is the share of a batch in the running statistics, torch's ``momentum``.
-    """
-    return Airbench(widths=widths, depth=depth, norm_momentum=norm_momentum, num_classes=num_classes, in_chans=in_chans)
+        """Features to logits B num_classes, or with ``pre_logits`` to B num_features."""
+        x = super().forward_head(x, pre_logits)
+        return x if pre_logits or not self.num_classes else x * self.scale

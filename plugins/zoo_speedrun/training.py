@@ -22,13 +22,7 @@ NORM_BIAS_SCALE = 64.0
 
 
 def train(
-    model: Airbench,
-    data: TrainingData,
-    recipe: Recipe,
-    run: Run,
-    *,
-    preprocess: Preprocess,
-    device: torch.device | str | None = None,
+    model: Airbench, data: TrainingData, recipe: Recipe, run: Run, *, preprocess: Preprocess, **options: Any
 ) -> nn.Module:
     """Trains ``model`` in place and returns it; raises what ``zoo.training.train`` does."""
     if recipe.freeze or recipe.layer_decay != 1:
@@ -42,16 +36,8 @@ def train(
     def on_epoch(epoch: int) -> None:
         model.whiten.bias.requires_grad_(epoch < BIAS_EPOCHS)  # type: ignore[union-attr]  # it has one
 
-    return default.train(
-        model,
-        data,
-        recipe,
-        run,
-        preprocess=preprocess,
-        device=device,
-        parameter_groups=parameter_groups,
-        on_epoch=on_epoch,
-    )
+    options |= {"parameter_groups": parameter_groups, "on_epoch": on_epoch}
+    return default.train(model, data, recipe, run, preprocess=preprocess, **options)
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ adds to the network (inverses, feedback weights) is there while it trains and no
 
 from typing import Any
 
-from zoo.spec import Argument, Model, Paper, Plugin, Preprocess
+from zoo.spec import Argument, Model, Paper, Plugin, unscaled
 
 LEE_2014 = Paper(
     title="Difference Target Propagation",
@@ -25,7 +25,6 @@ LEE_2014 = Paper(
     year=2014,
     url="https://arxiv.org/abs/1412.7525",
 )
-MNIST = Preprocess(input_size=(1, 28, 28), crop_pct=1.0, mean=(0.0,), std=(1.0,))
 
 
 def _row(name: str, *, params: int, macs: int, stages: tuple[str, ...], note: str, **args: Any) -> Model:
@@ -34,7 +33,7 @@ def _row(name: str, *, params: int, macs: int, stages: tuple[str, ...], note: st
         build=f"zoo_targetprop.model:{name}",
         args=args,
         paper=LEE_2014,
-        preprocess=MNIST,
+        preprocess=unscaled(1, 28),
         params=params,
         macs=macs,
         num_classes=10,

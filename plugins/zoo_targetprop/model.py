@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from zoo.errors import SpecError
+from zoo.modules import ImageClassifier, check_choice, check_positive
 
 Rule = Literal["dtp", "backprop", "feedback_alignment"]
 
@@ -27,7 +27,7 @@ class Layer(nn.Module):
         return out
 
 
-class Chain(nn.Module):
+class Chain(ImageClassifier):
     """``layers``, the last of which gives maps of 1x1, and a linear layer ``fc``.
 
     ``rule`` says how the train hook (``zoo_targetprop.training``) has it learn. While it does, ``teacher``
@@ -35,26 +35,23 @@ class Chain(nn.Module):
     """
 
     def __init__(self, layers: Sequence[Layer], *, rule: Rule, num_classes: int) -> None:
-        if rule not in get_args(Rule):
-            raise SpecError(f"rule = {rule!r} is not one of {', '.join(map(repr, get_args(Rule)))}.")
+        check_choice("rule", rule, get_args(Rule))
         super().__init__()
         self.rule = rule
         self.layers = nn.ModuleList(layers)
         self.num_features = layers[-1].linear.out_channels
-        self.default_layers = tuple(f"layers.{index}" for index in range(len(layers)))
-        """Names of the modules that are worth looking at."""
-        reduction, self.feature_info = 1, []
-        """Per stage that has maps: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
+        reduction = 1
         for index, layer in enumerate(layers[:-1]):
             if layer.stride > 1:
                 reduction *= layer.stride
-                about = {"num_chs": layer.linear.out_channels, "reduction": reduction, "module": f"layers.{index}"}
-                self.feature_info.append(about)
+                self.note_stage(f"layers.{index}", layer.linear.out_channels, reduction)
         self.teacher: nn.Module | None = None
         self.reset_classifier(num_classes)
         self.initialise()
 
-    feature_info: list[dict[str, object]]
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        return tuple(f"layers.{index}" for index in range(len(self.layers)))
 
     def initialise(self) -> None:
         """Orthogonal weights, biases of 0: the authors' program."""
@@ -64,20 +61,9 @@ class Chain(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces ``fc`` by a new one; 0 classes leave it out."""
-        self.num_classes = num_classes
-        like = next(self.parameters())
-        self.fc: nn.Module = nn.Identity()
-        if num_classes:
-            self.fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
-
     @property
     def hidden(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W to the last hidden layer B num_features 1 1."""
@@ -87,12 +73,11 @@ class Chain(nn.Module):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features B num_features 1 1 to logits B num_classes, or the features B num_features where ``pre_logits``."""
-        x = x.flatten(1)
-        return x if pre_logits else self.fc(x)
+        return super().forward_head(x.flatten(1), pre_logits)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.training and self.teacher is not None:
-            taught: Tensor | tuple[Tensor, ...] = self.teacher(self.hidden, self.fc, x)
+            taught: Tensor | tuple[Tensor, ...] = self.teacher(self.hidden, self.get_classifier(), x)
             return taught
         return self.forward_head(self.forward_features(x))
 
@@ -101,8 +86,7 @@ def dtp_mlp(
     *, hidden: int = 240, depth: int = 7, rule: Rule = "dtp", num_classes: int = 10, in_chans: int = 1
 ) -> Chain:
     """``depth`` hidden layers of ``hidden`` tanh units for images of 28x28. Raises :class:`SpecError`."""
-    if depth < 1 or hidden < 1:
-        raise SpecError(f"depth = {depth}, hidden = {hidden}: both must be at least 1.")
+    check_positive(depth=depth, hidden=hidden)
     first = Layer(in_chans, hidden, 28)
     return Chain([first, *(Layer(hidden, hidden, 1) for _ in range(depth - 1))], rule=rule, num_classes=num_classes)
 

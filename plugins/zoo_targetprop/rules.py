@@ -51,7 +51,7 @@ class TargetPropagation(nn.Module):
     def forward(self, layers: Sequence[nn.Module], fc: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
         """Images B C H W to logits B num_classes, the head's input, what the layers give, and the inverses' losses.
 
-        Each is computed from a copy of what is below it that passes no gradient on.
+        Each is computed from a copy of its input that passes no gradient on.
         """
         hidden: list[Tensor] = []
         losses: list[Tensor] = []

@@ -3,12 +3,10 @@
 from typing import Any
 
 import msgspec
-import torch
 from torch import nn
 
 import zoo.training as default
 from zoo.errors import RecipeError
-from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData
 from zoo_targetprop.model import Chain
 from zoo_targetprop.rules import FeedbackAlignment, TargetPropagation
@@ -28,22 +26,14 @@ class Constants(msgspec.Struct, frozen=True):
     """Learning rate of the inverses over that of the layers."""
 
 
-def train(
-    model: Chain,
-    data: TrainingData,
-    recipe: Recipe,
-    run: Run,
-    *,
-    preprocess: Preprocess,
-    device: torch.device | str | None = None,
-) -> nn.Module:
+def train(model: Chain, data: TrainingData, recipe: Recipe, run: Run, **options: Any) -> nn.Module:
     """Trains ``model`` in place by its rule and returns it; raises what ``zoo.training.train`` does.
 
     Inverses and feedback weights, drawn anew, are part of the network and of its checkpoints for as long
     as this takes.
     """
     constants = recipe.read_hook_args(Constants)
-    options: dict[str, Any] = {"preprocess": preprocess, "device": device, "hook_args": Constants}
+    options["hook_args"] = Constants
     if model.rule == "backprop":
         return default.train(model, data, recipe, run, **options)
     if recipe.precision != "float32" or recipe.freeze or recipe.layer_decay != 1:
@@ -56,7 +46,7 @@ def train(
         options |= {"criterion": teacher.loss, "parameter_groups": parameter_groups}
         model.teacher = teacher
     else:
-        model.teacher = FeedbackAlignment(model.hidden, model.fc)
+        model.teacher = FeedbackAlignment(model.hidden, model.get_classifier())
     try:
         return default.train(model, data, recipe, run, **options)
     finally:

@@ -2,7 +2,7 @@
 
 Ross Wightman and others, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
 
-The networks are timm's own. What there is to list stands in ``snapshot.json``, taken from an installed timm by
+The networks are timm's own. The list of them is ``snapshot.json``, taken from an installed timm by
 ``python -m zoo_timm.snapshot``, so that asking imports neither timm nor torch. Files come through Zoo's
 hubs and its cache, and every tensor of theirs is accounted for, where timm is at times content with less.
 

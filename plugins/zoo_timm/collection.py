@@ -20,7 +20,7 @@ FILE_ARGS = {
     "img_size": Argument(least=1, most=2048, longest=2),
     "global_pool": Argument(("", "avg", "max", "avgmax")),
 }
-"""What a file may say of how timm builds its network: neither which model nor where from."""
+"""What a file may say about how timm builds its network: neither which model nor where from."""
 
 
 def read() -> tuple[list[Model], list[Weights]]:

@@ -36,7 +36,7 @@ class Architecture(msgspec.Struct, frozen=True, omit_defaults=True):
     """One architecture as timm builds it by default: its weights by tag, timm's default first.
 
     ``head`` and ``stem`` are the layers that timm declares to depend on classes and channels; a stem that
-    is no convolution of the input's own channels cannot be adapted, and is left out.
+    is not a convolution of the input's own channels cannot be adapted, and is left out.
     """
 
     params: int
@@ -68,7 +68,7 @@ class Inputs:
         self.all: list[Preprocess] = []
 
     def place(self, cfg: Any) -> int:
-        """The index of what timm's ``PretrainedCfg`` says of the input."""
+        """The index of what timm's ``PretrainedCfg`` says about the input."""
         preprocess = Preprocess(
             input_size=tuple(cfg.input_size),
             crop_pct=cfg.crop_pct,

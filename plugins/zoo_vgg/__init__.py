@@ -19,7 +19,7 @@ shrinks them to 7x7, where this and timm evaluate densely.
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.spec import Argument, KeyMap, Model, Paper, Plugin, Preprocess
+from zoo.spec import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, Argument, KeyMap, Model, Paper, Plugin, Preprocess
 
 SIMONYAN_2014 = Paper(
     title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
@@ -27,26 +27,33 @@ SIMONYAN_2014 = Paper(
     year=2014,
     url="https://arxiv.org/abs/1409.1556",
 )
-IMAGENET = Preprocess()
-CIFAR = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+_BLOCKS = {"A": (1, 1, 2, 2, 2), "B": (2, 2, 2, 2, 2), "C": (2, 2, 3, 3, 3), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
+"""By configuration: the convolutions of each block."""
+_NOTES = {"norm": " with batch normalisation", "lrn": "-LRN"}
 
 
 def _row(
     name: str,
-    args: Mapping[str, Any],
+    configuration: str,
     *,
-    pools: tuple[int, ...],
     params: int,
     macs: int,
     preprocess: Preprocess = IMAGENET,
     num_classes: int = 1000,
     note: str = "",
+    **args: Any,
 ) -> Model:
-    """One variant; ``pools`` are the indices in ``features`` of the five max pools."""
+    """One variant; ``args`` are build arguments. Its stages are the five max pools."""
+    pools, place = [], int("lrn" in args)
+    for count in _BLOCKS[configuration]:
+        place += count * (3 if "norm" in args else 2)
+        pools.append(f"features.{place}")
+        place += 1
+    kind = "".join(text for key, text in _NOTES.items() if key in args)
     return Model(
         name,
-        build="zoo_vgg.model:vgg",
-        args=args,
+        build="zoo_vgg.model:VGG",
+        args={"configuration": configuration, **args},
         paper=SIMONYAN_2014,
         preprocess=preprocess,
         params=params,
@@ -54,8 +61,8 @@ def _row(
         num_classes=num_classes,
         head=("head.fc",),
         stem=("features.0",),
-        stages=tuple(f"features.{pool}" for pool in pools),
-        note=note,
+        stages=tuple(pools),
+        note=f"configuration {configuration}{kind}{note}",
     )
 
 
@@ -63,10 +70,10 @@ CAFFE_MEAN = tuple(value / 255 for value in (123.68, 116.779, 103.939))
 """Of R, G, B in [0, 1]: what Caffe's networks and their descendants take off; they divide by nothing."""
 
 
-def _keras(depth: int, convolutions: tuple[int, ...]) -> KeyMap:
+def _keras(depth: int, configuration: str) -> KeyMap:
     """keras.applications: kernels H W I O, flattened features H W C, the input B, G, R in [0, 255] less a mean."""
     rename, place = [], 0
-    for block, count in enumerate(convolutions, start=1):
+    for block, count in enumerate(_BLOCKS[configuration], start=1):
         for number in range(1, count + 1):
             rename.append((rf"^block{block}_conv{number}\.", f"features.{place}."))
             place += 2
@@ -88,100 +95,29 @@ def _keras(depth: int, convolutions: tuple[int, ...]) -> KeyMap:
     )
 
 
+_SMALL: Mapping[str, Any] = {
+    "hidden_layers": False,
+    "preprocess": CIFAR10,
+    "num_classes": 10,
+    "note": ", for 32x32 images",
+}
+_OF_C = ": the third convolution of blocks 3 to 5 is 1x1"
+
 plugin = Plugin(
     name="vgg",
     api=1,
     models=(
-        _row(
-            "vgg11",
-            {"configuration": "A"},
-            pools=(2, 5, 10, 15, 20),
-            params=132_863_336,
-            macs=7_609_090_048,
-            note="configuration A",
-        ),
-        _row(
-            "vgg11_bn",
-            {"configuration": "A", "norm": True},
-            pools=(3, 7, 14, 21, 28),
-            params=132_868_840,
-            macs=7_609_090_048,
-            note="configuration A with batch normalisation",
-        ),
-        _row(
-            "vgg11_lrn",
-            {"configuration": "A", "lrn": True},
-            pools=(3, 6, 11, 16, 21),
-            params=132_863_336,
-            macs=7_609_090_048,
-            note="configuration A-LRN",
-        ),
-        _row(
-            "vgg13",
-            {"configuration": "B"},
-            pools=(4, 9, 14, 19, 24),
-            params=133_047_848,
-            macs=11_308_466_176,
-            note="configuration B",
-        ),
-        _row(
-            "vgg13_bn",
-            {"configuration": "B", "norm": True},
-            pools=(6, 13, 20, 27, 34),
-            params=133_053_736,
-            macs=11_308_466_176,
-            note="configuration B with batch normalisation",
-        ),
-        _row(
-            "vgg16",
-            {"configuration": "D"},
-            pools=(4, 9, 16, 23, 30),
-            params=138_357_544,
-            macs=15_470_264_320,
-            note="configuration D",
-        ),
-        _row(
-            "vgg16_bn",
-            {"configuration": "D", "norm": True},
-            pools=(6, 13, 23, 33, 43),
-            params=138_365_992,
-            macs=15_470_264_320,
-            note="configuration D with batch normalisation",
-        ),
-        _row(
-            "vgg16_bn_small",
-            {"configuration": "D", "norm": True, "hidden_layers": False},
-            pools=(6, 13, 23, 33, 43),
-            params=14_728_266,
-            macs=313_201_664,
-            preprocess=CIFAR,
-            num_classes=10,
-            note="configuration D with batch normalisation, for 32x32 images",
-        ),
-        _row(
-            "vgg16_c",
-            {"configuration": "C"},
-            pools=(4, 9, 16, 23, 30),
-            params=133_638_952,
-            macs=11_770_888_192,
-            note="configuration C: the third convolution of blocks 3 to 5 is 1x1",
-        ),
-        _row(
-            "vgg19",
-            {"configuration": "E"},
-            pools=(4, 9, 18, 27, 36),
-            params=143_667_240,
-            macs=19_632_062_464,
-            note="configuration E",
-        ),
-        _row(
-            "vgg19_bn",
-            {"configuration": "E", "norm": True},
-            pools=(6, 13, 26, 39, 52),
-            params=143_678_248,
-            macs=19_632_062_464,
-            note="configuration E with batch normalisation",
-        ),
+        _row("vgg11", "A", params=132_863_336, macs=7_609_090_048),
+        _row("vgg11_bn", "A", norm=True, params=132_868_840, macs=7_609_090_048),
+        _row("vgg11_lrn", "A", lrn=True, params=132_863_336, macs=7_609_090_048),
+        _row("vgg13", "B", params=133_047_848, macs=11_308_466_176),
+        _row("vgg13_bn", "B", norm=True, params=133_053_736, macs=11_308_466_176),
+        _row("vgg16", "D", params=138_357_544, macs=15_470_264_320),
+        _row("vgg16_bn", "D", norm=True, params=138_365_992, macs=15_470_264_320),
+        _row("vgg16_bn_small", "D", norm=True, **_SMALL, params=14_728_266, macs=313_201_664),
+        _row("vgg16_c", "C", params=133_638_952, macs=11_770_888_192, note=_OF_C),
+        _row("vgg19", "E", params=143_667_240, macs=19_632_062_464),
+        _row("vgg19_bn", "E", norm=True, params=143_678_248, macs=19_632_062_464),
     ),
     weights=("weights_manifest:vgg.toml",),
     recipes="zoo_vgg:recipes.toml",
@@ -199,17 +135,12 @@ plugin = Plugin(
         KeyMap(
             "kuangliu",
             rename=((r"^classifier\.", "head.fc."),),
-            preprocess={
-                "input_size": (3, 32, 32),
-                "crop_pct": 1.0,
-                "mean": (0.4914, 0.4822, 0.4465),
-                "std": (0.2023, 0.1994, 0.2010),
-            },
+            preprocess=CIFAR10_IMAGE_STD,
             classes="cifar10",
             origin="kuangliu/pytorch-cifar, VGG16: vgg16_bn_small",
         ),
-        _keras(16, (2, 2, 3, 3, 3)),
-        _keras(19, (2, 2, 4, 4, 4)),
+        _keras(16, "D"),
+        _keras(19, "E"),
     ),
     file_args={
         "norm": Argument((True, False)),

@@ -6,12 +6,12 @@ as convolutions, ``head.fc``.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import SpecError
+from zoo.modules import ImageClassifier, check_choice, create_classifier
 
 Initialisation = Literal["he", "paper"]
 
@@ -26,7 +26,6 @@ _KERNELS: dict[str, tuple[tuple[int, ...], ...]] = {
 _WIDTHS = (64, 128, 256, 512, 512)
 _HIDDEN = 4096
 _GRID = 7  # what five poolings leave of 224 pixels
-_POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 
 
 class HiddenLayers(nn.Module):
@@ -64,50 +63,40 @@ class Head(nn.Module):
 
     def reset(self, num_classes: int, global_pool: str, like: Tensor | None = None) -> None:
         """A new pool and ``fc``, on the device and of the type of ``like``; 0 classes leave ``fc`` out."""
-        if global_pool not in (*_POOLS, ""):
-            raise SpecError(f"global_pool = {global_pool!r} is not one of 'avg', 'max', ''.")
-        if num_classes and not global_pool:
-            raise SpecError(f"A classifier of {num_classes} classes needs a global pool: 'avg' or 'max'.")
-        self.global_pool: nn.Module = (
-            nn.Sequential(_POOLS[global_pool](1), nn.Flatten(1))  # B C h w -> B C
-            if global_pool
-            else nn.Identity()
-        )
-        self.fc: nn.Module = nn.Identity()
-        if num_classes:
-            device, dtype = (None, None) if like is None else (like.device, like.dtype)
-            self.fc = nn.Linear(self.num_features, num_classes, device=device, dtype=dtype)
+        self.global_pool, self.fc = create_classifier(self.num_features, num_classes, global_pool, like=like)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.global_pool(x))
         return x if pre_logits else self.fc(x)
 
 
-class VGG(nn.Module):
+class VGG(ImageClassifier):
     """Five blocks of convolutions, each followed by ReLU, with a 2x2 max pool after each block.
 
-    ``configuration`` is table 1's letter. ``norm`` puts batch normalisation before each ReLU; the
+    ``configuration`` is table 1's letter, A to E. ``norm`` puts batch normalisation before each ReLU; the
     convolutions keep their bias. ``lrn`` puts AlexNet's response normalisation behind the first
     ReLU (A-LRN). Without ``hidden_layers`` the features go straight to the linear layer, as is
-    usual for 32x32 images.
+    usual for 32x32 images. Raises :class:`SpecError`.
     """
+
+    classifier_name = "head.fc"
 
     def __init__(
         self,
         *,
         configuration: str,
-        norm: bool,
-        lrn: bool,
-        hidden_layers: bool,
-        drop_rate: float,
-        init: Initialisation,
-        num_classes: int,
-        in_chans: int,
+        norm: bool = False,
+        lrn: bool = False,
+        hidden_layers: bool = True,
+        drop_rate: float = 0.5,
+        init: Initialisation = "he",
+        num_classes: int = 1000,
+        in_chans: int = 3,
     ) -> None:
+        check_choice("configuration", configuration, _KERNELS)
+        check_choice("init", init, get_args(Initialisation))
         super().__init__()
         layers: list[nn.Module] = []
-        self.feature_info: list[dict[str, object]] = []
-        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
         chans = in_chans
         for index, (kernels, width) in enumerate(zip(_KERNELS[configuration], _WIDTHS, strict=True)):
             for kernel in kernels:
@@ -115,21 +104,16 @@ class VGG(nn.Module):
                 chans = width
                 if lrn and len(layers) == 2:
                     layers.append(nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0))
-            self._note_stage(chans, 2**index, len(layers) - 1)
+            self.note_stage(f"features.{len(layers) - 1}", chans, 2**index)
             layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
-        self._note_stage(chans, 32, len(layers) - 1)
+        self.note_stage(f"features.{len(layers) - 1}", chans, 32)
         self.features = nn.Sequential(*layers)
         self.num_features = chans
         self.head_hidden_size = _HIDDEN if hidden_layers else chans
         self.num_classes = num_classes
         self.pre_logits: nn.Module = HiddenLayers(chans, drop_rate=drop_rate) if hidden_layers else nn.Identity()
         self.head = Head(self.head_hidden_size, num_classes, drop_rate=drop_rate)
-        self.default_layers = tuple(str(stage["module"]) for stage in self.feature_info)
-        """Names of the modules that are worth looking at."""
         self.initialise(init)
-
-    def _note_stage(self, chans: int, reduction: int, layer: int) -> None:
-        self.feature_info.append({"num_chs": chans, "reduction": reduction, "module": f"features.{layer}"})
 
     def initialise(self, init: Initialisation) -> None:
         """``he``: torchvision's, by fan out, hidden layers N(0, 0.01^2). ``paper``: all N(0, 0.1^2); biases 0.
@@ -158,12 +142,6 @@ class VGG(nn.Module):
         out: Tensor = self.head(self.pre_logits(x), pre_logits=pre_logits)
         return out
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        return self.head.fc
-
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         """Replaces ``head.fc`` by a new one; 0 classes leave it out.
 
@@ -178,31 +156,3 @@ def _convolve(in_chans: int, out_chans: int, *, kernel: int, norm: bool) -> Sequ
     """A convolution that keeps the size, batch normalisation if asked for, ReLU."""
     convolution = nn.Conv2d(in_chans, out_chans, kernel_size=kernel, padding=kernel // 2)
     return (convolution, nn.BatchNorm2d(out_chans), nn.ReLU()) if norm else (convolution, nn.ReLU())
-
-
-def vgg(
-    *,
-    configuration: str,
-    norm: bool = False,
-    lrn: bool = False,
-    hidden_layers: bool = True,
-    drop_rate: float = 0.5,
-    init: Initialisation = "he",
-    num_classes: int = 1000,
-    in_chans: int = 3,
-) -> VGG:
-    """The network of table 1's ``configuration`` A, B, C, D or E. Raises :class:`SpecError`."""
-    if configuration not in _KERNELS:
-        raise SpecError(f"configuration = {configuration!r} is not one of {', '.join(_KERNELS)}.")
-    if init not in ("he", "paper"):
-        raise SpecError(f"init = {init!r} is not one of 'he', 'paper'.")
-    return VGG(
-        configuration=configuration,
-        norm=norm,
-        lrn=lrn,
-        hidden_layers=hidden_layers,
-        drop_rate=drop_rate,
-        init=init,
-        num_classes=num_classes,
-        in_chans=in_chans,
-    )

@@ -1,4 +1,4 @@
-"""Images that fool a network: attacks on its pixels, patches, and how its accuracy falls under them.
+"""Adversarial attacks: on images, by patches, and robust accuracy.
 
 ::
 
@@ -8,7 +8,7 @@
     fooled = zoo.attack.pgd(model, images, labels, epsilon=8 / 255)  # images float32 B C H W in [0, 1]
     zoo.attack.curve(model, "cifar10", "pgd", [0, 1 / 255, 2 / 255], limit=500).points
 
-Attacks see images as pixels in [0, 1] at the network's input size; mean and std are part of what is
+Attacks change images as pixels in [0, 1] at the network's input size; mean and std are part of the model that is
 attacked. Names are bound on first use, so that torch-free code can read ``zoo.attack.method``.
 """
 

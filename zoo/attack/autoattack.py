@@ -1,4 +1,4 @@
-"""AutoAttack, as the distribution pyautoattack carries it out: the strongest attack here, and the slowest."""
+"""AutoAttack, implemented by the distribution pyautoattack: the strongest and slowest attack here."""
 
 import logging
 from typing import Any
@@ -13,8 +13,8 @@ from zoo.errors import AttackError, MissingExtraError
 def autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, seed: int) -> Tensor:
     """``images`` B C H W under the standard ensemble in L-inf: APGD-CE, targeted APGD-DLR, FAB and Square.
 
-    Those that none of them fools come back as they are. Needs ten classes or more, as its targeted attacks
-    do. Random numbers outside are drawn as if it had drawn none. Croce and Hein 2020, arXiv 2003.01690.
+    Images that none of them fools are returned unchanged. The targeted attacks need at least ten classes. The state of
+    the caller's random generators is restored. Croce and Hein 2020, arXiv 2003.01690.
     """
     try:
         from pyautoattack import AutoAttack
@@ -23,7 +23,7 @@ def autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     if classes < 10:
-        raise AttackError(f"AutoAttack's targeted attacks need 10 classes or more, the network has {classes}.")
+        raise AttackError(f"AutoAttack's targeted attacks need at least 10 classes, but the network has {classes}.")
     logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it tells each step
     with torch.random.fork_rng():
         attack: Any = AutoAttack(model, norm="Linf", eps=epsilon, seed=seed, device=images.device)

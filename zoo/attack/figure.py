@@ -1,4 +1,4 @@
-"""Figures of attacks, drawn with matplotlib; an SVG's bytes follow from what it shows."""
+"""Figures of attacks, drawn with matplotlib; the same data gives the same SVG."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ LABELS = {
 
 
 def draw_curves(curves: Sequence[Curve], file: Path) -> None:
-    """Robust accuracy over epsilon: a colour a network, a line style an attack, bars of 95% intervals."""
+    """Robust accuracy over epsilon: one colour per network, one line style per attack, bars of 95% intervals."""
     units = 1 if any(curve.method.name == "pgd_l2" for curve in curves) else 255
     with _figure(file, (7, 4.6)) as figure:
         panel = figure.subplots()
@@ -58,7 +58,7 @@ def draw_curves(curves: Sequence[Curve], file: Path) -> None:
 
 
 def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
-    """The image, what was added to it, and their sum, each with what the network says of it."""
+    """The image, what was added to it, and their sum, each with the network's prediction."""
     with _figure(file, (8, 3.2)) as figure:
         panels = figure.subplots(1, 3)
         added = f"{LABELS[picture.method.name]}, {255 * picture.epsilon:.3g}/255 (scaled)"
@@ -70,7 +70,7 @@ def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
 
 
 def draw_patch(patch: Patch, images: Tensor, said: Sequence[str], file: Path, *, caption: str = "") -> None:
-    """The patch, and beside it ``images`` B C H W that it has been put onto, each with what the network says."""
+    """The patch, and ``images`` B C H W with it, each with the network's prediction."""
     with _figure(file, (1.2 * (len(images) + 1), 2.0)) as figure:
         panels = figure.subplots(1, len(images) + 1)
         shown = patch.pixels * patch.mask + (1 - patch.mask)  # on white
@@ -80,13 +80,13 @@ def draw_patch(patch: Patch, images: Tensor, said: Sequence[str], file: Path, *,
 
 
 def check_suffix(file: Path) -> None:
-    """Raises :class:`SpecError` for a figure that is none of the kinds that can be drawn."""
+    """Raises :class:`SpecError` for a file type that cannot be drawn."""
     if file.suffix not in SUFFIXES:
-        raise SpecError(f"{file} is no figure's name: it must end in {', '.join(SUFFIXES)}.")
+        raise SpecError(f"{file} is not a valid figure file: expected the suffix {', '.join(SUFFIXES)}.")
 
 
 def require_matplotlib() -> None:
-    """Raises :class:`MissingExtraError` where it is not installed: before the work, not after it."""
+    """Raises :class:`MissingExtraError` if matplotlib is missing, before the work and not after it."""
     try:
         import matplotlib  # noqa: F401  # only whether it is there
     except ImportError:
@@ -95,7 +95,7 @@ def require_matplotlib() -> None:
 
 @contextmanager
 def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
-    """A figure to draw in, written to ``file`` whole at the end."""
+    """A figure that is written to ``file`` atomically at the end."""
     import io
 
     from zoo.system import storage
@@ -108,7 +108,7 @@ def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
     figure = Figure(figsize=size, layout="constrained")
     yield figure
     written = io.BytesIO()
-    # By default, names within an SVG are drawn by lot and it tells the time.
+    # By default, an SVG contains random names and the time.
     with matplotlib.rc_context({"svg.hashsalt": "zoo"}):
         date = {} if file.suffix == ".png" else {"CreationDate" if file.suffix == ".pdf" else "Date": None}
         figure.savefig(written, format=file.suffix[1:], metadata=date, dpi=150)
@@ -116,7 +116,7 @@ def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
 
 
 def _caption(curves: Sequence[Curve]) -> str:
-    """Which images, how many, and who measured."""
+    """The images, their number, and the version of Zoo."""
     sets = dict.fromkeys(f"{curve.n:,} images of {curve.dataset}/{curve.split}" for curve in curves)
     prints = dict.fromkeys(curve.fingerprint[:19] for curve in curves)
     by = dict.fromkeys(f"zoo {curve.versions['zoo']}, torch {curve.versions['torch']}" for curve in curves)
@@ -134,6 +134,6 @@ def _show(panel: Any, image: Tensor, title: str) -> None:
 
 
 def _as_array(image: Tensor) -> Any:
-    """H W C, or H W of a grey image, as matplotlib takes it."""
+    """H W C, or H W of a grey image, for matplotlib."""
     array = image.detach().cpu().permute(1, 2, 0).numpy()
     return array[..., 0] if array.shape[2] == 1 else array

@@ -1,4 +1,4 @@
-"""Attacks within a ball about each image: FGSM, PGD, and random signs as their control."""
+"""Attacks within a ball around each image: FGSM, PGD, and random signs as a control."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -27,14 +27,33 @@ def fgsm(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``images`` moved by ``epsilon`` along the sign of the gradient of the cross-entropy, within [0, 1].
+    """The fast gradient sign method: one step along the sign of the gradient of the cross-entropy.
 
-    ``images`` float B C H W in [0, 1] at the network's input size, ``labels`` int64 B: the true classes,
-    or with ``is_targeted`` those that the network shall say. ``model`` is a network of ``zoo.create`` or
-    a :class:`zoo.attack.PixelModel`. ``progress`` is told (images done, images in all).
+    Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572, section 4.
 
-    Raises :class:`zoo.AttackError` for a network without gradients, :class:`zoo.DataError` for images or
-    labels that do not suit. Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572, section 4.
+    Args:
+        model: A network that :func:`zoo.create` returned, or a :class:`zoo.attack.PixelModel`.
+        images: float B C H W in [0, 1], at the network's input size.
+        labels: int64 B: the true classes, or, with ``is_targeted``, the classes that the network should say.
+        epsilon: The size of the step, in units of [0, 1].
+        is_targeted: Whether ``labels`` are to be reached instead of avoided.
+        batch_size: Images per forward and backward pass.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The attacked images, in [0, 1].
+
+    Raises:
+        AttackError: The network passes no gradient to its input.
+        DataError: The images or labels do not suit the network.
+
+    Example:
+        >>> import zoo
+        >>> model, digits = zoo.create("resnet20.digits"), zoo.data.load("digits", "test")
+        >>> images, labels = digits.pixels[:8] / 255, digits.labels[:8]
+        >>> fooled = zoo.attack.fgsm(model, images, labels, epsilon=0.1)
+        >>> round(float((fooled - images).abs().max()), 4)
+        0.1
     """
     method = Method(name="fgsm")
     return perturb(model, images, labels, epsilon, method, is_targeted, batch_size, progress)
@@ -55,12 +74,40 @@ def pgd(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``steps`` of gradient ascent on the cross-entropy, each projected onto the ball of radius ``epsilon``.
+    """Projected gradient descent: steps along the gradient of the cross-entropy, each projected onto a ball.
 
-    Arguments as of :func:`fgsm`. ``norm`` ``l2`` bounds the Euclidean norm of an image's change, its
-    steps follow the gradient itself and not its sign. ``step_size`` is in pixel units, by default
-    2.5 epsilon / steps. The start is drawn uniformly from the ball by ``seed``, the same whatever the
-    batch size and device. Madry et al. 2017, arXiv 1706.06083, section 2.1.
+    Madry et al. 2017, arXiv 1706.06083, section 2.1. The random start is the same for every batch size and device.
+
+    Args:
+        model: A network that :func:`zoo.create` returned, or a :class:`zoo.attack.PixelModel`.
+        images: float B C H W in [0, 1], at the network's input size.
+        labels: int64 B: the true classes, or, with ``is_targeted``, the classes that the network should say.
+        epsilon: The radius of the ball about each image, in units of [0, 1].
+        norm: ``linf``, or ``l2`` for the Euclidean norm of an image's change. Steps of ``l2`` follow the gradient
+            itself, not its sign.
+        steps: The number of steps.
+        step_size: The size of a step. By default 2.5 epsilon / steps.
+        random_start: Whether to start at a random point of the ball instead of at the image.
+        seed: Decides the random start.
+        is_targeted: Whether ``labels`` are to be reached instead of avoided.
+        batch_size: Images per forward and backward pass.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The attacked images, in [0, 1].
+
+    Raises:
+        AttackError: The network passes no gradient to its input.
+        DataError: The images or labels do not suit the network.
+        SpecError: Another ``norm``, or settings that are not possible.
+
+    Example:
+        >>> import zoo
+        >>> model, digits = zoo.create("resnet20.digits"), zoo.data.load("digits", "test")
+        >>> images, labels = digits.pixels[:8] / 255, digits.labels[:8]
+        >>> fooled = zoo.attack.pgd(model, images, labels, epsilon=0.5, norm="l2", steps=5)
+        >>> bool(((fooled - images).flatten(1).norm(dim=1) < 0.501).all())
+        True
     """
     if norm not in get_args(Norm):
         raise SpecError(f"norm = {norm!r} is not one of {', '.join(get_args(Norm))}.")
@@ -71,9 +118,23 @@ def pgd(
 
 
 def random_sign(images: Tensor, epsilon: float, *, seed: int = 0) -> Tensor:
-    """``images`` with ``epsilon`` added to or taken from each value by lot, within [0, 1].
+    """Adds ``epsilon`` with a random sign to each value: as large a change as that of :func:`fgsm`, in no direction.
 
-    As large a change as FGSM's, without its direction: what it does to a network is no attack's merit.
+    Args:
+        images: float B C H W in [0, 1].
+        epsilon: The size of the change.
+        seed: Decides the signs.
+
+    Returns:
+        The changed images, in [0, 1].
+
+    Raises:
+        DataError: The images are not float B C H W in [0, 1].
+
+    Example:
+        >>> import torch, zoo
+        >>> zoo.attack.random_sign(torch.full((1, 1, 2, 2), 0.5), 0.25).sub(0.5).abs().unique()
+        tensor([0.2500])
     """
     _check(images, epsilon)
     method = Method(name="random_sign", seed=seed)
@@ -96,7 +157,7 @@ def perturb(
     _check(images, epsilon)
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise DataError(
-            f"Labels are {labels.dtype} of shape {tuple(labels.shape)}, expected int64 ({len(images)},), one an image."
+            f"Labels are {labels.dtype} of shape {tuple(labels.shape)}, expected int64 ({len(images)},), one per image."
         )
     keep_freed_memory()
     noise = draw(method, images.shape, torch.Generator().manual_seed(method.seed))
@@ -116,7 +177,7 @@ def perturb(
 
 
 def draw(method: Method, shape: torch.Size, generator: torch.Generator) -> Tensor | None:
-    """What ``method`` leaves to chance for images of ``shape`` B C H W, float32, or None.
+    """The random numbers of ``method`` for images of ``shape`` B C H W, float32, or None.
 
     Random signs, or for each image a point of the unit ball.
     """
@@ -140,7 +201,7 @@ def perturb_batch(
     noise: Tensor | None,
     is_targeted: bool = False,
 ) -> Tensor:
-    """One batch, within :func:`zoo.attack.under_attack`; ``noise`` is what :func:`draw` gave."""
+    """One batch, within :func:`zoo.attack.under_attack`; ``noise`` is the result of :func:`draw`."""
     if not epsilon:
         return images.clone()
     is_l2 = method.name == "pgd_l2"
@@ -151,7 +212,7 @@ def perturb_batch(
         return changed.contiguous()
     if method.name == "autoattack":
         if is_targeted:
-            raise SpecError("AutoAttack takes no target.", hint="Choose pgd.")
+            raise SpecError("AutoAttack does not support a target.", hint="Use pgd.")
         require_gradient(model, images)
         return ball.project(autoattack(model, images, labels, epsilon, method.seed)).contiguous()
     steps, size = (1, epsilon) if method.name == "fgsm" else (method.steps, epsilon * method.relative_step)
@@ -161,20 +222,20 @@ def perturb_batch(
         direction = loss_gradient(model, changed, labels)
         _require_finite(direction)
         if number == 0 and not direction.count_nonzero():
-            require_gradient(model, changed)  # else the loss is flat, where the network is very sure
+            require_gradient(model, changed)  # else the loss is flat, if the network is very sure
         direction = direction / _norms(direction).clamp_min(1e-12) if is_l2 else direction.sign_()
         changed = ball.project(changed + size * direction)
     return ball.within(changed).contiguous()
 
 
 def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
-    """Of each image's own cross-entropy: of their sum, so that a batch's size means nothing."""
+    """The gradient of each image's own cross-entropy, independent of the batch size."""
     images = images.detach().requires_grad_()
     return gradient(F.cross_entropy(model(images), labels, reduction="sum"), images)
 
 
 class _Ball:
-    """The images within ``epsilon`` of ``images`` and within [0, 1], as exact arithmetic has it."""
+    """The images within ``epsilon`` of ``images`` and within [0, 1], in exact arithmetic."""
 
     def __init__(self, images: Tensor, epsilon: float, is_l2: bool = False) -> None:
         self.images = images
@@ -195,7 +256,7 @@ class _Ball:
         return (self.images + change * factors).clamp(0, 1)
 
     def within(self, changed: Tensor) -> Tensor:
-        """``changed``, drawn in where rounding has put it outside the ball."""
+        """``changed``, corrected if rounding has put it outside the ball."""
         if not self.is_l2:
             return changed
         exact = _exactly(self.images)
@@ -206,12 +267,12 @@ class _Ball:
 
 
 def _exactly(images: Tensor) -> Tensor:
-    """float64, on the CPU: some devices have none."""
+    """float64, on the CPU, because some devices have none."""
     return images.detach().to("cpu", torch.float64)
 
 
 def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
-    """``exact``, as :func:`_exactly` gives it, in the type of ``images``, never farther from them than it is."""
+    """``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
     held, centre = exact.to(images.dtype), images.detach().cpu()
     is_beyond = (_exactly(held) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
     return torch.where(is_beyond, torch.nextafter(held, centre), held).to(images.device)
@@ -219,7 +280,9 @@ def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
 
 def _require_finite(direction: Tensor) -> None:
     if not direction.isfinite().all():
-        raise AttackError("The gradient is not finite.", hint="Does the network give finite logits for these images?")
+        raise AttackError(
+            "The gradient is not finite.", hint="Check that the network's logits are finite for these images."
+        )
 
 
 def _norms(tensor: Tensor) -> Tensor:
@@ -231,4 +294,4 @@ def _norms(tensor: Tensor) -> Tensor:
 def _check(images: Tensor, epsilon: float) -> None:
     check_images(images)
     if not 0 <= epsilon < float("inf"):
-        raise SpecError(f"epsilon = {epsilon} is not possible: it must be a finite number of at least 0.")
+        raise SpecError(f"epsilon = {epsilon} is invalid: expected a finite number of at least 0.")

@@ -1,4 +1,4 @@
-"""What an attack within a ball about an image is; free of torch."""
+"""The definition of an attack within a ball around an image; does not import torch."""
 
 from typing import Annotated, Literal, get_args
 
@@ -14,14 +14,14 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
 class Method(Spec, frozen=True, forbid_unknown_fields=True):
-    """How an image is changed within ``epsilon`` of itself; ``epsilon`` is no part of it.
+    """How an image is changed within ``epsilon`` of itself; ``epsilon`` is not part of it.
 
-    ``fgsm`` is one step along the sign of the gradient (Goodfellow, Shlens and Szegedy 2014, arXiv
-    1412.6572). ``pgd`` and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back
-    onto the ball in L-inf or L2, from a random point of it unless ``random_start`` is off (Madry et al.
-    2017, arXiv 1706.06083); ``step_size`` 0 stands for 2.5 / steps, with which any point of the ball can
-    be reached. ``autoattack`` is an ensemble in L-inf, see :mod:`zoo.attack.autoattack`. ``random_sign``
-    adds epsilon with a random sign to each value. ``seed`` decides all that is left to chance.
+    ``fgsm`` is one step along the sign of the gradient (Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572). ``pgd``
+    and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back onto the ball in L-inf or L2, from
+    a random point of it unless ``random_start`` is off (Madry et al. 2017, arXiv 1706.06083). ``step_size`` 0 means 2.5
+    / steps, with which any point of the ball can be reached. ``autoattack`` is an ensemble in L-inf, see
+    :mod:`zoo.attack.autoattack`. ``random_sign`` adds epsilon with a random sign to each value. ``seed`` determines all
+    random numbers.
     """
 
     name: MethodName = "pgd"
@@ -37,12 +37,12 @@ class Method(Spec, frozen=True, forbid_unknown_fields=True):
 
 
 def read_epsilon(text: str) -> float:
-    """``8/255`` or ``0.03`` as a number; raises :class:`SpecError` for anything but a finite one from 0 on."""
+    """``8/255`` or ``0.03`` as a number; raises :class:`SpecError` unless it is finite and at least 0."""
     above, slash, below = text.partition("/")
     try:
         value = float(above) / (float(below) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise SpecError(f"epsilon {text!r} is not a number of at least 0, such as 8/255 or 0.03.")
+        raise SpecError(f"epsilon {text!r} is invalid: expected a number of at least 0, such as 8/255 or 0.03.")
     return value

@@ -1,4 +1,4 @@
-"""The adversarial patch: pixels that make a network say one class wherever they are put.
+"""Adversarial patches: pixels that make a network predict one class wherever they are placed.
 
 T. B. Brown, D. Mané, A. Roy, M. Abadi and J. Gilmer, Adversarial Patch, 2017, arXiv 1712.09665: the
 patch is the maximiser of the expected log probability of the target over images and over how it is
@@ -26,11 +26,11 @@ KIND = "adversarial patch"
 
 
 class Ranges(Spec, frozen=True, forbid_unknown_fields=True):
-    """How a patch may be placed, each image by its own draw.
+    """How a patch may be placed, at random for each image.
 
-    Its side is uniform in ``scale`` times the image's shorter side, its angle in +- ``rotation`` degrees.
-    ``location`` is the place of its centre, (x, y) as fractions of width and height from the top left,
-    or None for anywhere that it lies wholly within the image. A circle's side is its diameter.
+    Its side is uniform in ``scale`` times the image's shorter side, its angle in +- ``rotation`` degrees. ``location``
+    is its centre, (x, y) as fractions of width and height from the top left, or None for any place at which it is
+    completely within the image. A circle's side is its diameter.
     """
 
     scale: tuple[float, float] = (0.3, 0.6)
@@ -42,11 +42,11 @@ class Ranges(Spec, frozen=True, forbid_unknown_fields=True):
         low, high = self.scale
         self.require(0 < low <= high <= 1, f"scale {self.scale} must be (low, high) with 0 < low <= high <= 1")
         place = self.location or (0.5, 0.5)
-        self.require(all(0 <= part <= 1 for part in place), f"location {self.location} must lie in 0 to 1")
+        self.require(all(0 <= part <= 1 for part in place), f"location {self.location} must be in [0, 1]")
 
 
 class Placement(NamedTuple):
-    """One place a patch for each of B images: ``scale`` and ``angle`` (degrees, anticlockwise) B, ``centre`` B 2."""
+    """One placement for each of B images: ``scale`` and ``angle`` (degrees, anticlockwise) B, ``centre`` B 2."""
 
     scale: Tensor
     angle: Tensor
@@ -54,7 +54,7 @@ class Placement(NamedTuple):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a patch comes from: empty fields are not known, or do not apply."""
+    """The origin of a patch; empty fields are unknown or do not apply."""
 
     target: int = -1
     target_name: str = ""
@@ -74,7 +74,7 @@ class Origin(msgspec.Struct, frozen=True):
 class Patch:
     """``pixels`` float32 C S S in [0, 1] and ``mask`` float32 S S, 1 where the patch is; ``ranges`` it was made for.
 
-    Raises :class:`zoo.DataError` where these do not fit one another.
+    Raises :class:`zoo.DataError` if these do not fit one another.
     """
 
     pixels: Tensor
@@ -93,7 +93,7 @@ class Patch:
 
     @classmethod
     def of(cls, pixels: Tensor, shape: Shape = "circle", ranges: Ranges | None = None) -> "Patch":
-        """A patch of any ``pixels`` float C S S in [0, 1]: noise, or a picture, to compare with."""
+        """A patch of any ``pixels`` float C S S in [0, 1], such as noise or a picture, to compare with."""
         return cls(pixels, mask_of(shape, pixels.shape[-1]), ranges or Ranges())
 
     def write(self, file: str | Path) -> str:
@@ -103,20 +103,40 @@ class Patch:
 
 
 def read_patch(file: str | Path) -> Patch:
-    """The patch that :meth:`Patch.write` wrote; raises :class:`zoo.DataError` for any other file."""
+    """Reads a patch that :meth:`Patch.write` wrote.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The patch.
+
+    Raises:
+        DataError: The file has no patch.
+        WeightsError: The file is not safetensors.
+
+    Example:
+        >>> import torch, zoo
+        >>> patch = zoo.attack.Patch(torch.ones(1, 4, 4), torch.ones(4, 4), zoo.attack.Ranges())
+        >>> _ = patch.write("patch.safetensors")
+        >>> zoo.attack.read_patch("patch.safetensors").pixels.shape
+        torch.Size([1, 4, 4])
+    """
     file = Path(file)
     tensors, about = safetensors_file.read(file), safetensors_file.metadata(file)
     try:
         if about["kind"] != KIND:
-            raise ValueError(f"it holds {about['kind']!r}")
+            raise ValueError(f"its kind is {about['kind']!r}")
         ranges = msgspec.convert(about["ranges"], Ranges)
         return Patch(tensors["pixels"], tensors["mask"], ranges, msgspec.convert(about["origin"], Origin))
     except (msgspec.ValidationError, LookupError, ValueError) as error:
-        raise DataError(f"{file} holds no patch: {error}.", hint="zoo attack patch train makes such a file.") from None
+        raise DataError(
+            f"{file} is not a patch file: {error}.", hint="Create it with zoo attack patch train."
+        ) from None
 
 
 def mask_of(shape: Shape, side: int) -> Tensor:
-    """float32 ``side`` x ``side``: 1 where the centre of a pixel lies within the shape, else 0."""
+    """float32 ``side`` x ``side``: 1 where the centre of a pixel is within the shape, otherwise 0."""
     if shape == "square":
         return torch.ones(side, side)
     centres = (torch.arange(side) + 0.5) / side * 2 - 1
@@ -124,7 +144,7 @@ def mask_of(shape: Shape, side: int) -> Tensor:
 
 
 def place(ranges: Ranges, count: int, size: tuple[int, int], shape: Shape, generator: torch.Generator) -> Placement:
-    """``count`` draws of ``ranges`` in images of ``size`` (height, width), from ``generator`` of the CPU."""
+    """``count`` random placements by ``ranges`` in images of ``size`` (height, width); ``generator`` is on the CPU."""
     draws = torch.rand((4, count), generator=generator, dtype=torch.float64)
     low, high = ranges.scale
     scale = low + (high - low) * draws[0]
@@ -143,10 +163,10 @@ def place(ranges: Ranges, count: int, size: tuple[int, int], shape: Shape, gener
 
 
 def paste(pixels: Tensor, mask: Tensor, images: Tensor, placement: Placement) -> Tensor:
-    """``images`` B C H W with the patch ``pixels`` C S S, where ``mask`` S S lets it be seen, put onto each.
+    """``images`` B C H W with the patch ``pixels`` C S S on each, visible where ``mask`` S S is 1.
 
-    Bilinear, and differentiable by ``pixels``. A patch of the images' own size at scale 1, unturned and
-    in the middle, appears pixel by pixel.
+    Bilinear, and differentiable with respect to ``pixels``. A patch of the images' size at scale 1, without rotation
+    and in the middle, appears pixel by pixel.
     """
     count, _, height, width = images.shape
     scale, angle, centre = (part.to(images.device, torch.float32) for part in placement)
@@ -174,15 +194,34 @@ def apply(
     location: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """``images`` float B C H W in [0, 1] with ``patch`` put onto each, placed by lot within its ranges.
+    """Puts a patch onto each image, at a random place within its ranges.
 
-    ``scale``, ``rotation`` (+- degrees) and ``location`` replace what the patch was made for: see
-    :class:`Ranges`. ``seed`` decides the draws. A patch of one channel is repeated on images of three.
+    Args:
+        patch: The patch. One of a single channel is repeated on images of three.
+        images: float B C H W in [0, 1].
+        scale: Side of the patch as a share of the image's shorter side, or (least, most). By default the patch's.
+        rotation: Largest rotation in degrees. By default the patch's.
+        location: Where its centre is, (x, y) as shares of width and height. By default the patch's.
+        seed: Decides the random places.
+
+    Returns:
+        The changed images.
+
+    Raises:
+        DataError: The images are not float B C H W in [0, 1], or have another number of channels.
+        SpecError: A range is not possible.
+
+    Example:
+        >>> import torch, zoo
+        >>> patch = zoo.attack.Patch(torch.ones(1, 4, 4), torch.ones(4, 4), zoo.attack.Ranges())
+        >>> images = zoo.attack.apply(patch, torch.zeros(2, 3, 8, 8), scale=0.5, rotation=0, location=(0.5, 0.5))
+        >>> images.sum(dim=(1, 2, 3)) / 3
+        tensor([16., 16.])
     """
     check_images(images)
     channels = images.shape[1]
     if len(patch.pixels) not in (1, channels):
-        raise DataError(f"A patch of {len(patch.pixels)} channels does not go onto images of {channels}.")
+        raise DataError(f"A patch of {len(patch.pixels)} channels cannot be applied to images with {channels}.")
     changes: dict[str, Any] = {"rotation": rotation, "location": location}
     changes["scale"] = (scale, scale) if isinstance(scale, int | float) else scale
     given = {name: value for name, value in changes.items() if value is not None}

@@ -1,4 +1,4 @@
-"""One picture attacked: what the network says of it before, after, and once it is saved with 8 bits."""
+"""An attack on one picture, with the network's predictions before, after, and for the saved 8-bit file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from zoo.errors import UnknownNameError
 
 
 class Said(msgspec.Struct, frozen=True):
-    """The class of a picture, by number and name ("" where nobody knows it), and its probability."""
+    """The class of a picture, by number and name ("" if unknown), and its probability."""
 
     index: int
     name: str
@@ -29,9 +29,9 @@ class Said(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """``image`` and ``attacked``, float32 C H W in [0, 1], and what the network says of each.
+    """``image`` and ``attacked``, float32 C H W in [0, 1], and the network's prediction for each.
 
-    ``stored`` is of ``attacked`` rounded to 8 bits, as an image file holds it: small changes may not survive.
+    ``stored`` is the prediction for ``attacked`` rounded to 8 bits, as in an image file: small changes may be lost.
     """
 
     image: Tensor
@@ -44,7 +44,7 @@ class Picture:
 
     @property
     def change(self) -> Tensor:
-        """What was added, scaled to [0, 1] about mid-grey by its largest value, float32 C H W."""
+        """The change, scaled to [0, 1] around mid-grey by its largest value, float32 C H W."""
         change = self.attacked - self.image
         return 0.5 + change / (2 * change.abs().max().clamp_min(1e-12))
 
@@ -60,7 +60,7 @@ def attack_picture(
 ) -> Picture:
     """``image`` attacked within ``epsilon`` (pixels in [0, 1], at the network's input size).
 
-    Away from what the network says of it, or towards the class ``target``. ``classes`` are names by number.
+    Away from the network's prediction, or towards the class ``target``. ``classes`` are names by number.
     """
     pixels = PixelTransform(info_of(model).preprocess)(image)[None]
     with under_attack(model) as pixel_model:
@@ -73,12 +73,12 @@ def attack_picture(
 
 
 def class_number(text: str, classes: Sequence[str]) -> int:
-    """The class that ``text`` names, by number or by one of ``classes``; raises :class:`UnknownNameError`."""
+    """The class ``text``, a number or one of ``classes``; raises :class:`UnknownNameError`."""
     if text.isdecimal():
         return int(text)
     if text in classes:
         return list(classes).index(text)
-    raise UnknownNameError.of("class", text, classes, hint="Give its number." if not classes else "")
+    raise UnknownNameError.of("class", text, classes, hint="Use its number." if not classes else "")
 
 
 def _say(model: PixelModel, images: Tensor, classes: Sequence[str]) -> Said:

@@ -1,4 +1,4 @@
-"""The network under attack: a function of pixels in [0, 1], left afterwards as it was before."""
+"""The network under attack as a function of pixels in [0, 1]; it is left unchanged."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ from zoo.spec import Preprocess
 class PixelModel(nn.Module):
     """``model`` as a function of images float B C H W in [0, 1], of the network's input size.
 
-    They are normalised with ``mean`` and ``std``, one number a channel, in the same roundings as
-    :class:`zoo.data.Transform` does it. Whitening hangs on the network itself and needs nothing here.
+    They are normalised with ``mean`` and ``std``, one number per channel, with the same rounding as
+    :class:`zoo.data.Transform`. Whitening is part of the network itself.
     """
 
     mean: Tensor
@@ -33,10 +33,10 @@ class PixelModel(nn.Module):
 
     @classmethod
     def of(cls, model: nn.Module, preprocess: Preprocess | None = None) -> "PixelModel":
-        """``model`` with the mean and std of ``preprocess``, by default those that ``zoo.create`` knows of it.
+        """``model`` with the mean and std of ``preprocess``, by default those in its ``zoo_info``.
 
-        A PixelModel is returned as it is. Raises :class:`zoo.WeightsError` for a network of which
-        nothing is known, or that has no classes.
+        A PixelModel is returned unchanged. Raises :class:`zoo.WeightsError` for a network without ``zoo_info``, or
+        without classes.
         """
         if isinstance(model, PixelModel):
             return model
@@ -55,7 +55,7 @@ class PixelModel(nn.Module):
 
 
 class PixelTransform(Transform):
-    """Images as :class:`PixelModel` takes them: float32 in [0, 1] at the network's input size, not normalised."""
+    """Prepares images for :class:`PixelModel`: float32 in [0, 1] at the network's input size, not normalised."""
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         # As the tensor that ``Transform`` divides by, since CUDA multiplies by the reciprocal of a number.
@@ -65,9 +65,24 @@ class PixelTransform(Transform):
 
 @contextmanager
 def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iterator[PixelModel]:
-    """Within it, ``model`` is :func:`~zoo.evaluation.frozen`: yields it as a :class:`PixelModel`.
+    """A context in which a network takes pixels in [0, 1], is in eval mode, and records gradients of images alone.
 
-    Gradients are recorded whatever the caller's mode, so that those of images can be had.
+    Args:
+        model: The network. Modes and ``requires_grad`` are put back afterwards.
+        preprocess: How its input is prepared. By default as its weights say.
+
+    Returns:
+        The context, which yields the network as a :class:`PixelModel`.
+
+    Raises:
+        WeightsError: ``zoo.create`` did not make this network, and there is no ``preprocess``.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> with zoo.attack.under_attack(zoo.create("resnet20.digits")) as pixel_model:
+        ...     pixel_model(digits.pixels[:2] / 255).shape
+        torch.Size([2, 10])
     """
     with torch.inference_mode(False), torch.enable_grad():
         pixel_model = PixelModel.of(model, preprocess)
@@ -76,9 +91,9 @@ def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iter
 
 
 def gradient(loss: Tensor, images: Tensor) -> Tensor:
-    """Of ``loss``, a scalar, by ``images``; raises :class:`AttackError` where the network does not pass it on."""
+    """The gradient of ``loss``, a scalar, with respect to ``images``; raises :class:`AttackError` if there is none."""
     if not loss.requires_grad:
-        raise _no_gradient("its output does not depend on the images in a way that torch can differentiate")
+        raise _no_gradient("its output does not depend on the images differentiably")
     try:
         (found,) = torch.autograd.grad(loss, images, allow_unused=True)
     except RuntimeError as error:
@@ -86,14 +101,14 @@ def gradient(loss: Tensor, images: Tensor) -> Tensor:
             raise
         raise _no_gradient(str(error).partition("\n")[0]) from None
     if found is None:
-        raise _no_gradient("no path leads from its output to the images")
+        raise _no_gradient("its output is not connected to the images")
     return found
 
 
 def require_gradient(model: PixelModel, images: Tensor) -> None:
-    """Raises :class:`AttackError` where no logit of ``model`` changes with ``images``, B C H W in [0, 1].
+    """Raises :class:`AttackError` if no logit of ``model`` changes with ``images``, B C H W in [0, 1].
 
-    A loss whose gradient is zero says less: that of a network which is very sure underflows.
+    A zero gradient of the loss is no proof, since the loss of a very certain network underflows.
     """
     images = images.detach().clone().requires_grad_()
     logits = model(images)
@@ -107,10 +122,24 @@ def require_gradient(model: PixelModel, images: Tensor) -> None:
 
 
 def applicable(model: nn.Module, preprocess: Preprocess | None = None) -> tuple[MethodName, ...]:
-    """Which methods of attack apply to ``model``: all, or where it passes no gradient on, ``random_sign`` alone.
+    """The attacks that apply to a network: all, or only ``random_sign`` if it passes no gradient to its input.
 
-    Seen from the gradient of its logits by two images of noise. That a gradient exists does not say
-    that it is the true one: a network may replace it by another on purpose.
+    A gradient that exists need not be the true one: a network may replace it on purpose.
+
+    Args:
+        model: The network.
+        preprocess: How its input is prepared. By default as its weights say.
+
+    Returns:
+        The names of the methods.
+
+    Raises:
+        WeightsError: ``zoo.create`` did not make this network, and there is no ``preprocess``.
+
+    Example:
+        >>> import zoo
+        >>> "pgd" in zoo.attack.applicable(zoo.create("resnet20.digits"))
+        True
     """
     preprocess = preprocess or info_of(model).preprocess
     with under_attack(model, preprocess) as pixel_model:
@@ -129,12 +158,12 @@ def check_images(images: Tensor) -> None:
     if images.numel() and not (images.min() >= 0 and images.max() <= 1):  # NaN fails too
         raise DataError(
             f"Images have values from {float(images.min()):g} to {float(images.max()):g}, expected [0, 1].",
-            hint="Attacks see pixels before normalisation: zoo.attack.PixelTransform makes them.",
+            hint="Attacks use pixels before normalisation; create them with zoo.attack.PixelTransform.",
         )
 
 
 def check_labels(model: PixelModel, images: Tensor, labels: Tensor) -> None:
-    """Raises :class:`DataError` for ``labels`` that are no classes of ``model``: on a GPU, torch would abort."""
+    """Raises :class:`DataError` for ``labels`` that are not classes of ``model``; torch would abort on a GPU."""
     classes = getattr(model.model, "num_classes", None)
     if not isinstance(classes, int):
         with torch.no_grad():
@@ -146,13 +175,13 @@ def check_labels(model: PixelModel, images: Tensor, labels: Tensor) -> None:
 
 def _no_gradient(why: str) -> AttackError:
     return AttackError(
-        f"The network has no gradient by its input: {why}.",
-        hint="Attacks that follow gradients do not apply to it (zoo.attack.applicable says which do).",
+        f"The network has no gradient with respect to its input: {why}.",
+        hint="Gradient attacks do not apply to it (zoo.attack.applicable lists those that do).",
     )
 
 
 def _place_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Where the network lies and in which type it computes."""
+    """The device and dtype of the network."""
     tensors = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
     found = next(tensors, torch.empty(0))
     return found.device, found.dtype

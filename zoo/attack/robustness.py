@@ -1,4 +1,4 @@
-"""Robust accuracy: how often a network is still right when each image is attacked within epsilon."""
+"""Robust accuracy: the accuracy on images that are attacked within epsilon."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,16 +13,17 @@ from zoo import data as datasets
 from zoo.attack.gradient import draw, perturb_batch
 from zoo.attack.method import Method, MethodName
 from zoo.attack.pixel_model import PixelModel, PixelTransform, check_labels, under_attack
-from zoo.creation import create_trained, info_of
+from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
-from zoo.evaluation import batches, check_classes, versions
+from zoo.evaluation import batches, check_classes
 from zoo.evaluation.interval import wilson
+from zoo.evaluation.measured import Measured, measured
 from zoo.system.malloc import keep_freed_memory
 
 
 class Point(msgspec.Struct, frozen=True):
-    """``correct`` of the images stay right within ``epsilon``: ``accuracy`` per cent, with Wilson's 95% interval."""
+    """``correct`` images stay correct within ``epsilon``: ``accuracy`` in per cent, with Wilson's 95% interval."""
 
     epsilon: float
     correct: int
@@ -30,26 +31,18 @@ class Point(msgspec.Struct, frozen=True):
     interval: tuple[float, float]
 
 
-class Curve(msgspec.Struct, frozen=True):
-    """How one network's accuracy falls under one attack, and all it takes to measure it again.
+class Curve(Measured, frozen=True, kw_only=True):
+    """The accuracy of one network under one attack over epsilon, with everything needed to measure it again.
 
-    ``fingerprint`` names the ``n`` images that were attacked, ``clean`` of which the network has right.
+    All ``n`` images were attacked, ``clean`` of which are correct without an attack.
     """
 
-    model: str
-    weights: str
-    dataset: str
-    split: str
-    fingerprint: str
-    n: int
     clean: int
     method: Method
     points: tuple[Point, ...]
     batch_size: int
     device: str
     seconds: float
-    versions: dict[str, str]
-    command: str = ""
 
 
 def curve(
@@ -66,26 +59,48 @@ def curve(
     progress: Callable[[int, int], None] | None = None,
     command: str = "",
 ) -> Curve:
-    """The accuracy of ``model`` on ``data`` attacked by ``method`` within each of ``epsilons``, pixels in [0, 1].
+    """The accuracy of a network under an attack, for several radii.
 
-    ``model`` and ``data`` are given by name or as values; a name without a tag means its default weights.
-    An image counts where the network is right without the attack and with it; those that it has wrong
-    anyway are not attacked. ``limit`` takes so many images at equal distances from the whole split.
-    Chance depends on the method's seed and on ``batch_size``, and is the same for each epsilon.
-    ``progress`` is told (images done, images in all). Raises :class:`zoo.AttackError` where the method
-    does not apply to the network, :class:`zoo.DataError` where the labels are not its classes.
+    An image counts if the network is right both with and without the attack. Random choices depend on the method's seed
+    and on ``batch_size``, and are the same for each radius.
+
+    Args:
+        model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
+            weights.
+        data: A data set's name or path, or its images.
+        method: The attack, by name or with its settings.
+        epsilons: The radii, in units of [0, 1].
+        split: The split to load, if ``data`` is not images.
+        weights: A local safetensors file, instead of the weights that a name means.
+        limit: How many images to take, at equal distances from the whole split. By default all.
+        batch_size: Images per forward and backward pass.
+        device: Where to run. By default where the network is.
+        progress: Called with (images done, images in all).
+        command: The command line to write into the result.
+
+    Returns:
+        For each radius the accuracy with its 95% interval.
+
+    Raises:
+        SpecError: No radii, or one that is not a finite number of at least 0.
+        AttackError: The attack does not apply to the network.
+        DataError: The labels are not among the network's classes.
+        UnknownNameError: There is no such model or data set.
+
+    Example:
+        >>> import zoo
+        >>> curve = zoo.attack.curve("resnet20.digits", "digits", "fgsm", [0, 0.1, 0.3], limit=50)
+        >>> [point.epsilon for point in curve.points]
+        [0, 0.1, 0.3]
+        >>> curve.points[0].accuracy > curve.points[2].accuracy
+        True
     """
     method = method if isinstance(method, Method) else Method(name=method)
     epsilons = sorted(set(epsilons))
     if not epsilons or not 0 <= epsilons[0] <= epsilons[-1] < float("inf"):
-        raise SpecError(f"epsilons {epsilons} are not possible: give one or more finite numbers of at least 0.")
-    if isinstance(model, str):
-        model = create_trained(model, weights=weights)
-    info = info_of(model)
-    images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
-    check_classes(model, images)
-    if device is not None:
-        model.to(device)
+        raise SpecError(f"epsilons {epsilons} are invalid: expected one or more finite numbers of at least 0.")
+    model = network_of(model, device, weights=weights)
+    images = images_of(model, data, split, limit)
     keep_freed_memory()
     streamed = Fingerprint() if images.pixels is None else None
     correct = dict.fromkeys(epsilons, 0)
@@ -93,7 +108,7 @@ def curve(
     started = time.perf_counter()
     with under_attack(model) as pixel_model:
         generator = torch.Generator().manual_seed(method.seed)
-        for pixels, labels in batches(images, PixelTransform(info.preprocess), batch_size, streamed):
+        for pixels, labels in batches(images, PixelTransform(info_of(model).preprocess), batch_size, streamed):
             pixels, labels = pixels.to(pixel_model.device), labels.to(pixel_model.device)
             check_labels(pixel_model, pixels, labels)
             noise = draw(method, pixels.shape, generator)
@@ -113,25 +128,33 @@ def curve(
             if progress is not None:
                 progress(done, len(images))
     return Curve(
-        model=info.model.name,
-        weights=name_of(model),
-        dataset=images.name,
-        split=images.split,
-        fingerprint=images.fingerprint if streamed is None else str(streamed),
-        n=done,
+        **measured(model, images, done, streamed, command),
         clean=clean,
         method=method,
         points=tuple(_point(epsilon, count, done) for epsilon, count in correct.items()),
         batch_size=batch_size,
         device=str(pixel_model.device),
         seconds=time.perf_counter() - started,
-        versions=versions(),
-        command=command,
     )
 
 
+def network_of(
+    model: str | nn.Module, device: torch.device | str | None, weights: str | Path | None = None
+) -> nn.Module:
+    """The network ``model``, a module or a name, on ``device`` if given."""
+    network = as_network(model, weights=weights)
+    return network if device is None else network.to(device)
+
+
+def images_of(network: nn.Module, data: str | Path | ImageSet, split: str, limit: int | None = None) -> ImageSet:
+    """``limit`` images of ``data``, a set or a name; raises :class:`DataError` if ``network`` has other classes."""
+    images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
+    check_classes(network, images)
+    return images
+
+
 def thin(images: ImageSet, limit: int | None) -> ImageSet:
-    """``limit`` of ``images`` at equal distances, so that of a set sorted by class there are all; all for None."""
+    """``limit`` of ``images`` at equal distances, which covers all classes of a sorted set; all for None."""
     if limit is None or limit >= len(images):
         return images
     if limit < 1:
@@ -140,32 +163,26 @@ def thin(images: ImageSet, limit: int | None) -> ImageSet:
 
 
 def answers(model: PixelModel, images: Tensor) -> Tensor:
-    """The class that the network says of each image, int64 B."""
+    """The predicted class of each image, int64 B."""
     with torch.no_grad():
         logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
     return logits.argmax(dim=1)
 
 
-def name_of(model: nn.Module) -> str:
-    """The name of the weights' manifest entry, else their file, else nothing: such a network is not trained."""
-    info = info_of(model)
-    return info.weights.name if info.weights is not None else str(info.file or "")
-
-
 def write(curves: Sequence[Curve], file: Path) -> None:
-    """Writes ``curves`` to ``file`` as JSON, whole or not at all; raises :class:`zoo.StorageError`."""
+    """Writes ``curves`` to ``file`` as JSON atomically; raises :class:`zoo.StorageError`."""
     from zoo.system import storage
 
     storage.replace(file, msgspec.json.format(msgspec.json.encode(curves), indent=2) + b"\n")
 
 
 def read(file: Path) -> list[Curve]:
-    """The curves that :func:`write` wrote; raises :class:`DataError` for any other file."""
+    """Reads curves from :func:`write`; raises :class:`DataError` for any other file."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=list[Curve])
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(
-            f"{file} holds no curves: {error}.", hint="zoo attack curve NAME --data DATA -o FILE.json makes one."
+            f"{file} is not a curves file: {error}.", hint="zoo attack curve NAME --data DATA -o FILE.json creates one."
         ) from None
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import do_each, echo, note, one_line, print_facts, print_json, show_progress, stdout_to_stderr
+from zoo.cli.output import do_each, echo, one_line, print_facts, print_json, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,10 @@ def predict(
 
     Prints the most probable classes of each image. NAME without a tag means the model's default weights.
     """
+    import msgspec
+
     from zoo.creation import create_trained, info_of, require_classes
+    from zoo.evaluation.predict import class_names_of, rank
 
     with stdout_to_stderr():
         model = create_trained(name, weights=weights, device=device, **options.read_args(args)).eval()
@@ -47,12 +50,12 @@ def predict(
 
     def work(file: str) -> list[dict[str, Any]]:
         with stdout_to_stderr():
-            ranked = _rank(model, file, classes, top)
+            ranked = rank(model, file, classes, top)
         if not as_json:
             echo(file)
             for row in ranked:
-                echo(f"  {row['probability']:7.2%}  {one_line(row['class'])}")
-        return ranked
+                echo(f"  {row.probability:7.2%}  {one_line(row.class_name)}")
+        return [msgspec.to_builtins(row) for row in ranked]
 
     done, failed, code = do_each(images, work)
     if as_json:
@@ -96,7 +99,7 @@ def evaluate(
     if check and weights:
         raise click.UsageError("--check compares with a manifest's score; a local file has none. Leave out --weights.")
     from zoo.creation import create_trained
-    from zoo.training import by_name
+    from zoo.evaluation import by_name
 
     keywords |= {"dtype": None if dtype == "float32" else dtype, "command": _command(context)}
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
@@ -111,43 +114,6 @@ def evaluate(
     else:
         _print_report(report, comparison)
     context.exit(0 if comparison is None or comparison.agrees else 1)
-
-
-def class_names_of(model: "nn.Module") -> tuple[str, ...]:
-    """The names in the weights' file, or those of their data set; () and a note if there are none."""
-    from zoo.creation import info_of
-    from zoo.data.classes import class_names
-    from zoo.errors import UnknownNameError
-
-    info = info_of(model)
-    if info.class_names or not info.classes:
-        return info.class_names
-    try:
-        return class_names(info.classes)
-    except UnknownNameError as error:
-        note(f"Classes are shown by number: {error}")
-        return ()
-
-
-def _rank(model: "nn.Module", file: str, classes: tuple[str, ...], top: int) -> list[dict[str, Any]]:
-    import torch
-
-    from zoo.creation import info_of, preprocess
-    from zoo.data.decode import read_image
-    from zoo.errors import WeightsError
-
-    image = read_image(Path(file), file, channels=info_of(model).preprocess.input_size[0])
-    device = next(model.parameters(), torch.empty(0)).device
-    with torch.inference_mode():
-        logits = model(preprocess(model)(image)[None].to(device))[0]  # C
-    if not logits.isfinite().all():
-        hint = "zoo verify checks a network's weights."
-        raise WeightsError(f"{file}: the network's outputs contain NaN or infinity.", hint=hint)
-    probabilities, indices = logits.float().softmax(0).topk(min(top, len(logits)))
-    return [
-        {"class": classes[i] if len(classes) == len(logits) else f"class {i}", "index": i, "probability": probability}
-        for i, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
-    ]
 
 
 def _claims(model: "nn.Module") -> "Mapping[str, Score]":

@@ -45,7 +45,7 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
         _guess(pattern, filters["dataset"])
     for name in listing.left_out(pattern, filters["family"]):
         note(f"Not listed: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' lists them.")
-    unusable = [row.name for row in registry.load().plugins if row.status in ("broken", "set aside")]
+    unusable = [row.name for row in registry.current().plugins if row.status in ("broken", "set aside")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins shows why.")
     return None
@@ -53,14 +53,14 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
 
 def _guess(pattern: str, dataset: str | None) -> None:
     """Prints suggestions if nothing matches."""
-    known = {data for entry in registry.load().models() for one in entry.weights for data in listing.trained_on(one)}
+    known = {data for entry in registry.current().models() for one in entry.weights for data in listing.trained_on(one)}
     if dataset is not None and dataset not in known:
         every = f"Data sets: {', '.join(sorted(known - {''}))}."
         note(f"No weights are for a data set {dataset!r}. {UnknownNameError.of('', dataset, known, hint=every).hint}")
     if {"*", "?", "["} & set(pattern):
         return
     try:
-        registry.load().find(pattern)
+        registry.current().find(pattern)
     except UnknownNameError as error:
         note(error.hint)
         note(f"Try zoo list '{pattern}*'.")
@@ -73,7 +73,7 @@ def _guess(pattern: str, dataset: str | None) -> None:
 @options.json
 def info(name: str, as_json: bool) -> None:
     """Show a model or weights in detail."""
-    registered = registry.load()
+    registered = registry.current()
     found = registered.find(name)
     trust = _trust(found) if found.weights else {}
     training = find_record.training_of(found.weights) if found.weights else {}

@@ -21,17 +21,17 @@ def complete_name(context: click.Context, parameter: click.Parameter, incomplete
     plugin, slash, _ = incomplete.partition("/")
     pattern = f"{plugin}/*" if slash else "*"
     known = list_models(pattern, pretrained="." in incomplete)
-    known += [f"{row.name}/" for row in registry.load().collections if not slash]
+    known += [f"{row.name}/" for row in registry.current().collections if not slash]
     return [name for name in known if name.startswith(incomplete)]
 
 
 def complete_family(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    return [row.name for row in registry.load().plugins if row.name.startswith(incomplete)]
+    return [row.name for row in registry.current().plugins if row.name.startswith(incomplete)]
 
 
 def check_family(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A plugin's name; raises :class:`UnknownNameError` for any other."""
-    known = [row.name for row in registry.load().plugins] if value else []
+    known = [row.name for row in registry.current().plugins] if value else []
     if value and value not in known:
         raise UnknownNameError.of("family", value, known, hint=f"Families: {', '.join(known) or 'none'}.")
     return value

@@ -22,7 +22,7 @@ def plugins(context: click.Context, name: str | None, as_json: bool) -> None:
     """
     if name is not None:
         import_guard.forget(name)
-    registered = registry.load()
+    registered = registry.current()
     options.check_family(context, context.command.params[0], name)
     models, weights = Counter[PluginRow](), Counter[PluginRow]()
     for entry in registered.models(registered.collections):  # reads the manifests, so that a bad one shows

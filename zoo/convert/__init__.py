@@ -1,4 +1,4 @@
-"""Another lineage's checkpoint to this family's safetensors: strict, with a report.
+"""Converts checkpoints of other frameworks to safetensors: strictly, with a report.
 
 The only place that reads pickles, with torch's ``weights_only`` unpickler, and keeps nothing but
 the tensors. Keras's and ONNX's files are read by their own libraries, of which no code is run either.
@@ -17,7 +17,7 @@ from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted
-from zoo.errors import FileFormatError, IntegrityError, WeightsError
+from zoo.errors import IntegrityError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights, editing
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class ConversionReport(msgspec.Struct, frozen=True):
-    """What was done to every tensor, and the manifest entry (TOML) of the file that was written.
+    """The changes to every tensor, and the manifest entry (TOML) of the file that was written.
 
-    ``readings`` are the key maps that were tried, ``reason`` says why ``key_map`` was taken; ``assumed`` is what
-    neither the file nor the caller says, ``unwrapped`` within what of the file the tensors lay, ``check`` the
-    score that was asked for.
+    ``readings`` are the key maps that were tried, ``reason`` is why ``key_map`` was used; ``assumed`` lists facts that
+    neither the file nor the caller stated, ``unwrapped`` the part of the file with the tensors, ``check`` the requested
+    score.
     """
 
     model: str
@@ -59,7 +59,7 @@ class ConversionReport(msgspec.Struct, frozen=True):
     check: "Report | None" = None
 
 
-_HEADER = "# Written by zoo convert: the weights that this folder, used as a hub, adds.\n"
+_HEADER = "# Written by zoo convert. As a hub, this folder adds these weights.\n"
 
 
 def convert(
@@ -102,7 +102,7 @@ def convert(
     """
     stated = stated or Stated()
     parsed = names.parse(name)
-    found = registry.load().find(str(parsed._replace(tag="")))
+    found = registry.current().find(str(parsed._replace(tag="")))
     tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(out.stem)
     maps = fitting.maps_of(found, key_map)
     _check_place(out, f"{found.model.name}.{tag}", overwrite)
@@ -111,7 +111,7 @@ def convert(
     else:
         place = Source(Path(source), Path(source).name)
     checkpoint = readers.read(place.path, Path(place.name).suffix, state=state)
-    _check_finite(checkpoint.tensors, place.name)
+    loading.require_finite(checkpoint.tensors, place.name)
     about = checkpoint.about
     if key_map is None and about.get("model"):
         maps = [fitting.AS_IS]
@@ -119,7 +119,7 @@ def convert(
     tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
     choice = choose(tried, found, about, stated, place.name, score)
     fitted = choice.fitted
-    _check_finite(fitted.tensors, place.name)
+    loading.require_finite(fitted.tensors, place.name)
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **about, **_describe(choice)}
     arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
@@ -150,7 +150,7 @@ def convert(
 def _read(
     tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str, trunk: bool
 ) -> list[Fitted]:
-    """The tensors under each of ``maps``, less what a wrapper put before every key and is not the network's own."""
+    """The tensors under each of ``maps``, without prefixes that wrappers add to every key."""
     prefix = readers.prefix_of(tensors)
     if prefix and fitting.read_by(fitting.AS_IS, tensors, found, args, source, trunk=trunk).problem is None:
         prefix = ""
@@ -158,26 +158,20 @@ def _read(
 
 
 def _check_place(out: Path, name: str, overwrite: bool) -> None:
-    """Raises :class:`WeightsError` for a name that is not safetensors', and where something would be lost."""
+    """Raises :class:`WeightsError` if the name is not a .safetensors file, or if a file would be lost."""
     if out.suffix != ".safetensors":
-        raise WeightsError(f"{out}: converted weights are safetensors.", hint="Give -o NAME.safetensors.")
+        raise WeightsError(f"{out}: the output must be a .safetensors file.", hint="Use -o NAME.safetensors.")
     if overwrite:
         return
     if out.exists():
-        raise WeightsError(f"{out} exists.", hint="--overwrite (overwrite=True) replaces it.")
+        raise WeightsError(f"{out} already exists.", hint="--overwrite (overwrite=True) replaces the file.")
     listing = out.parent / "manifest.toml"
     for entry in manifest.read(listing) if listing.exists() else ():
         if entry.name == name and entry.path != out.name:
             raise WeightsError(
-                f"{listing} says that {name} is {entry.path}, not {out.name}.",
-                hint="Give another tag (MODEL.TAG), or --overwrite (overwrite=True) to replace the entry.",
+                f"{listing} already has {name} as {entry.path}, not {out.name}.",
+                hint="Use another tag (MODEL.TAG), or --overwrite (overwrite=True) to replace the entry.",
             )
-
-
-def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise FileFormatError(f"{source}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
 
 
 def _describe(choice: Choice) -> dict[str, Any]:
@@ -192,18 +186,18 @@ def _describe(choice: Choice) -> dict[str, Any]:
 
 
 def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
-    """Where the file came from. A key map says what form it has, not whose it is."""
+    """The origin of the file. A key map describes its format, not its author."""
     with place.path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if sha256 and not digest.startswith(sha256.lower()):
         raise IntegrityError(f"{place.name} has sha256 {digest}, expected {sha256}.")
     key_map = choice.fitted.key_map
     at = f" at {place.address}" if place.address else ""
-    form = f" (in the form of {key_map.origin})" if key_map.origin else ""
+    form = f" (in the format of {key_map.origin})" if key_map.origin else ""
     text = f"converted from {place.name}{at} (sha256 {digest}), key map {key_map.name}{form}"
     whose = f"{stated.origin}; " if stated.origin else ""
     assumed = [line.partition(" ")[0] for line in choice.assumed]
-    return f"{whose}{text}" + (f"; assumed, not known: {', '.join(assumed)}" if assumed else "")
+    return f"{whose}{text}" + (f"; assumed: {', '.join(assumed)}" if assumed else "")
 
 
 def _tag_of(out: Path, arch: str) -> str:

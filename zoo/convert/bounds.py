@@ -1,4 +1,4 @@
-"""How much memory a checkpoint may claim: a small file can describe tensors of any size."""
+"""Limits on the memory of a checkpoint, since a small file can describe tensors of any size."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ SMALL = 64_000_000
 
 
 def max_bytes(file: Path) -> int:
-    """Bytes of tensors that ``file`` may hold: ``ZOO_MAX_CHECKPOINT_BYTES``, or what its own size makes likely."""
+    """The limit on bytes of tensors in ``file``: ``ZOO_MAX_CHECKPOINT_BYTES``, or a limit based on its size."""
     text = os.environ.get("ZOO_MAX_CHECKPOINT_BYTES", "")
     if not text:
         return SMALL + FACTOR * file.stat().st_size
@@ -23,9 +23,9 @@ def max_bytes(file: Path) -> int:
 
 
 def check(file: Path, claimed: int) -> None:
-    """Raises :class:`FileFormatError` if ``claimed`` bytes of tensors are too many for ``file``."""
+    """Raises :class:`FileFormatError` if ``claimed`` bytes of tensors exceed the limit for ``file``."""
     if claimed > (most := max_bytes(file)):
         raise FileFormatError(
-            f"{file}: claims {claimed:,} bytes of tensors; a file of {file.stat().st_size:,} bytes may hold {most:,}.",
-            hint=f"If you trust the file, ZOO_MAX_CHECKPOINT_BYTES={claimed} reads it.",
+            f"{file}: states {claimed:,} bytes of tensors; the limit for {file.stat().st_size:,} bytes is {most:,}.",
+            hint=f"If you trust the file, set ZOO_MAX_CHECKPOINT_BYTES={claimed}.",
         )

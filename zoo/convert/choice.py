@@ -1,4 +1,4 @@
-"""Which of the readings that fit a checkpoint is taken, and why.
+"""Selects one of the key maps that fit a checkpoint, and says why.
 
 The names and shapes of tensors do not say what a network computes: key maps with different arguments may fit
 alike. Readings that compute different functions are not chosen between, unless a score tells them apart.
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading
-from zoo.convert.fitting import AS_IS, Fitted, refusal
+from zoo.convert.fitting import AS_IS, Fitted, mismatch
 from zoo.data.classes import class_names
 from zoo.errors import SpecError, UnknownNameError, WeightsError
-from zoo.loading import ModelInfo
+from zoo.loading import ModelInfo, Network
 from zoo.registry import Found
 from zoo.spec import Preprocess
 from zoo.verify import probe
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from zoo.evaluation import Report
 
 Score = Callable[[nn.Module], "Report"]
-"""What a network with its ``zoo_info`` scores on the data at hand."""
+"""What a network with its ``zoo_info`` scores on local data."""
 
 
 class Stated(msgspec.Struct, frozen=True):
-    """What the caller knows of a checkpoint: it goes before what the file, the key map and the model say.
+    """Facts that the caller states about a checkpoint; they override those of the file, the key map and the model.
 
-    ``args`` are arguments of the build function, ``preprocess`` fields of :class:`zoo.spec.Preprocess` (one number
-    in ``mean`` and ``std`` is that of every channel), ``classes`` the data set whose classes the head knows,
-    ``origin`` whose weights these are. A ``trunk`` has no head: the network gives features.
+    ``args`` are arguments of the build function, ``preprocess`` fields of :class:`zoo.spec.Preprocess` (a single number
+    in ``mean`` and ``std`` applies to every channel), ``classes`` the data set of the head's classes, ``origin`` the
+    author of the weights. A ``trunk`` has no head: the network computes features.
     """
 
     args: Mapping[str, Any] = {}
@@ -43,7 +43,7 @@ class Stated(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One key map that was tried: whether it fits and, in words, how it compares; ``top1`` in per cent."""
+    """A key map that was tried: whether it fits and, in words, how it compares; ``top1`` in per cent."""
 
     key_map: str
     fits: bool
@@ -52,7 +52,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The reading taken, as a network and what is known of it; ``assumed`` says what nobody stated."""
+    """The selected reading as a network; ``assumed`` lists facts that nobody stated."""
 
     fitted: Fitted
     info: ModelInfo
@@ -65,7 +65,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class _Candidate:
-    """A reading that fits, described; the network is built when somebody asks."""
+    """A reading that fits; its network is built on demand."""
 
     def __init__(self, fitted: Fitted, found: Found, about: Mapping[str, Any], stated: Stated) -> None:
         self.fitted, self._model = fitted, found.model
@@ -107,7 +107,7 @@ class _Candidate:
             self.assumed.append(f"classes (key map {key_map.name!r}): {key_map.classes}")
             return key_map.classes
         if self.num_classes:
-            self.assumed.append(f"classes are not known: {self.num_classes} of them")
+            self.assumed.append(f"classes unknown: {self.num_classes} classes")
         return ""
 
     def _could_be(self, classes: str) -> bool:
@@ -116,17 +116,17 @@ class _Candidate:
         except UnknownNameError:  # the model's own number is all there is to compare with
             return self.num_classes == self._model.num_classes
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         args = self.fitted.args
         with loading.skip_init():
             module, _ = loading.build(self._model, num_classes=self.num_classes, in_chans=self.in_chans, **args)
         loading.assign(module, self.fitted.tensors, self.fitted.key_map.name)
         # Whose classes it knows is an assumption that no score should depend on.
-        module.zoo_info = self.info._replace(classes="")  # type: ignore[assignment]  # a value, not a submodule
+        module.zoo_info = self.info._replace(classes="")
         return module.eval()
 
     def logits(self) -> Tensor:
-        """What the network gives noise that is the same for every reading, B K."""
+        """The network's outputs for noise that is the same for every reading, B K."""
         return probe.outputs(self.network(), self._model_input(), seed=0, batch=2)["noise.logits"]
 
     def _model_input(self) -> Preprocess:
@@ -140,14 +140,14 @@ class _Candidate:
 def choose(
     tried: list[Fitted], found: Found, about: Mapping[str, Any], stated: Stated, source: str, score: Score | None = None
 ) -> Choice:
-    """The reading to take of those ``tried``: of several that compute the same, the first.
+    """The reading to use of those ``tried``: of several that compute the same function, the first.
 
-    With ``score``, the one that is right most often. Raises :class:`TensorMismatchError` if none fits, and
-    :class:`WeightsError` if those that fit compute different functions and no score tells them apart.
+    With ``score``, the one with the highest accuracy. Raises :class:`TensorMismatchError` if none fits, and
+    :class:`WeightsError` if those that fit compute different functions and there is no score to decide.
     """
     candidates = [_Candidate(fitted, found, about, stated) for fitted in tried if fitted.problem is None]
     if not candidates:
-        raise refusal(tried, found)
+        raise mismatch(tried, found)
     groups = _alike(candidates)
     scores: dict[str, Report] = {}
     if score is not None:
@@ -157,7 +157,7 @@ def choose(
     name = chosen.fitted.key_map.name
     if len(candidates) == 1:
         reason = "the only one that fits" if len(tried) > 1 else "asked for"
-        reason = "as the file describes itself" if about.get("model") and name == AS_IS.name else reason
+        reason = "stated in the file's metadata" if about.get("model") and name == AS_IS.name else reason
     elif len(scores) > 1:
         reason = f"the best score, {scores[name].top1:.2f}%"
     else:
@@ -176,7 +176,7 @@ def choose(
 
 
 def _alike(candidates: list[_Candidate]) -> list[list[_Candidate]]:
-    """The candidates in groups that compute the same function."""
+    """The candidates, grouped by the function that they compute."""
     groups: list[list[_Candidate]] = []
     logits: dict[int, Tensor] = {}
 
@@ -200,7 +200,7 @@ def _is_close(left: Tensor, right: Tensor) -> bool:
 
 
 def _to_score(groups: list[list[_Candidate]]) -> list[_Candidate]:
-    """One of each function and preprocessing."""
+    """One candidate for each function and preprocessing."""
     found: list[_Candidate] = []
     for group in groups:
         seen: list[Preprocess] = []
@@ -229,13 +229,13 @@ def _best(
         fitted = group[0].fitted
         args = ", ".join(f"{key}={value!r}" for key, value in group[0].info.args.items())
         score = scores.get(fitted.key_map.name)
-        right = f" right on {score.correct} of {score.n}" if score else ""
+        right = f" {score.correct} of {score.n} correct" if score else ""
         form = f": {fitted.key_map.origin}" if fitted.key_map.origin else ""
         lines.append(f"  --from {fitted.key_map.name}  ({args}){right}{form}")
     raise WeightsError(
-        f"{source} can be read in {len(groups)} ways that compute different functions:\n" + "\n".join(lines),
-        hint="Choose one with --from. "
-        + ("" if scores else "If you have the data it was trained for, --check DATA takes the one that scores best."),
+        f"{source} can be converted in {len(groups)} ways that compute different functions:\n" + "\n".join(lines),
+        hint="Select one with --from. "
+        + ("" if scores else "If you have its data set, --check DATA selects the one with the best score."),
     )
 
 
@@ -254,9 +254,9 @@ def _verdict(
     if candidate is chosen:
         return Reading(name, True, "taken", top1)
     if candidate not in group:
-        return Reading(name, True, "fits too: another network", top1)
+        return Reading(name, True, "also fits: a different network", top1)
     is_same = candidate.info.preprocess == chosen.info.preprocess
-    return Reading(name, True, f"fits too: the same network, {'the same' if is_same else 'other'} preprocessing", top1)
+    return Reading(name, True, f"also fits: the same network, {'the same' if is_same else 'other'} preprocessing", top1)
 
 
 def _shown(value: object) -> str:

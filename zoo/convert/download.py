@@ -1,4 +1,4 @@
-"""A checkpoint at an address, believed by what its own name, or the caller, says of its hash."""
+"""A checkpoint at an address, verified by the hash in its name or from the caller."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from zoo.manifest import Weights
 
 
 class Source(NamedTuple):
-    """A local file, what it is called and where it came from."""
+    """A local file with its name and address."""
 
     path: Path
     name: str
@@ -27,8 +27,8 @@ def fetch(address: str, *, sha256: str = "", progress: Progress | None = None) -
     """The checkpoint at ``address``, through the cache.
 
     torchvision's names end in the first digits of the file's sha256, ``resnet18-f37072fd.pth``; another
-    needs ``sha256``, whole or its beginning. Raises :class:`SpecError` where neither says what to expect,
-    :class:`IntegrityError` where other bytes lie there.
+    needs ``sha256``, whole or its beginning. Raises :class:`SpecError` if neither says what to expect,
+    :class:`IntegrityError` if the bytes differ.
     """
     parts = urlsplit(address)
     folder, _, name = unquote(parts.path).rpartition("/")
@@ -36,8 +36,8 @@ def fetch(address: str, *, sha256: str = "", progress: Progress | None = None) -
     prefix = sha256.lower() or (said[1] if said else "")
     if not re.fullmatch("[0-9a-f]{8,64}", prefix):
         raise SpecError(
-            f"Nothing says which bytes {name or address!r} should hold.",
-            hint="Names such as resnet18-f37072fd.pth do; for another, give --sha256 HEX, at least 8 digits.",
+            f"The sha256 of {name or address!r} is unknown.",
+            hint="Use --sha256 HEX (8 digits or more), or a name that contains it, such as resnet18-f37072fd.pth.",
         )
     entry = Weights(
         file=name,
@@ -49,7 +49,7 @@ def fetch(address: str, *, sha256: str = "", progress: Progress | None = None) -
         pinned=len(prefix) == 64,
     )
     if parts.query:
-        raise WeightsError(f"{name} has a query in its address: fetch it by other means, then convert the file.")
+        raise WeightsError(f"{name} has a query in its address: download it by other means, then convert the file.")
     path = hub.fetch(entry, source=entry.hub, allow_unpinned=True, progress=progress)
     public = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return Source(path, name, public)

@@ -1,4 +1,4 @@
-"""Tensors under a family's key maps: whether one accounts for every tensor, and what it did to each."""
+"""Applies a family's key maps to tensors: whether all tensors fit, and what was changed."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ AS_IS = KeyMap("as-is")
 
 
 class Fitted(msgspec.Struct):
-    """``folded`` says which tensors took in what else of the lineage: a bias, an epsilon, the input's form."""
+    """``folded`` names the tensors into which a bias, an epsilon or the input's format was folded."""
 
     key_map: KeyMap
     tensors: dict[str, Tensor]
@@ -34,11 +34,11 @@ class Fitted(msgspec.Struct):
     dropped: list[str] = []
     problem: TensorMismatchError | None = None
     is_compared: bool = False
-    """Whether it came as far as being held against the network, so that the problem lists tensors."""
+    """Whether it was compared with the network, so that the problem lists tensors."""
 
 
 def maps_of(found: Found, wanted: str | None) -> list[KeyMap]:
-    """The key map ``wanted``, or else each of the family, keys as they are first. Raises :class:`UnknownNameError`."""
+    """The key map ``wanted``, or all of the family, unchanged keys first. Raises :class:`UnknownNameError`."""
     maps = {known.name: known for known in (AS_IS, *found.plugin.key_maps)}
     if wanted is None:
         return [*maps.values()]
@@ -57,7 +57,7 @@ def read_by(
     prefix: str = "",
     trunk: bool = False,
 ) -> Fitted:
-    """The state, less ``prefix``, under ``key_map``; ``args`` go before the map's own. A ``trunk`` has no head."""
+    """The state, without ``prefix``, under ``key_map``; ``args`` override the map's own. A ``trunk`` has no head."""
     fitted = Fitted(key_map, {}, {**key_map.args, **args}, trunk)
     try:
         _rename(fitted, state, prefix)
@@ -71,12 +71,14 @@ def read_by(
     except MissingExtraError:
         raise
     except (PluginError, SpecError, UnknownNameError) as error:  # a network that cannot take the map's arguments
-        fitted.problem = TensorMismatchError(f"{found.model.name} cannot be built as {key_map.name} needs it: {error}")
+        fitted.problem = TensorMismatchError(
+            f"{found.model.name} cannot be built with the arguments of {key_map.name}: {error}"
+        )
     return fitted
 
 
-def refusal(tried: list[Fitted], found: Found) -> TensorMismatchError:
-    """The error that no reading fits, with what is wrong with the nearest."""
+def mismatch(tried: list[Fitted], found: Found) -> TensorMismatchError:
+    """The error if no reading fits, with the problems of the nearest."""
     nearest = min(tried, key=lambda fitted: (not fitted.is_compared, str(fitted.problem).count("\n")))
     assert nearest.problem is not None
     names = ", ".join(fitted.key_map.name for fitted in tried)
@@ -86,7 +88,7 @@ def refusal(tried: list[Fitted], found: Found) -> TensorMismatchError:
     return TensorMismatchError(
         f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.\n"
         + nearest.problem.message,
-        hint="Only the head is missing: --trunk (Stated(trunk=True)) makes a network that gives features."
+        hint="Only the head is missing: --trunk (Stated(trunk=True)) converts to a network that computes features."
         if is_headless
         else "",
     )
@@ -129,7 +131,7 @@ def _fold_biases(fitted: Fitted) -> None:
         for key in [key for key in fitted.tensors if re.search(pattern, key)]:
             mean = re.sub(pattern, replacement, key)
             if mean not in fitted.tensors or fitted.tensors[mean].shape != fitted.tensors[key].shape:
-                raise TensorMismatchError(f"{key} has no running mean {mean} of its shape to be taken off")
+                raise TensorMismatchError(f"{key} has no running mean {mean} of the same shape to subtract it from")
             bias = fitted.tensors.pop(key)
             fitted.tensors[mean] = fitted.tensors[mean] - bias
             fitted.folded.append(f"{key} into {mean}")
@@ -146,7 +148,7 @@ def _change_epsilon(fitted: Fitted) -> None:
 
 
 def _change_input(fitted: Fitted, model: Model) -> None:
-    """The stem's weights O I H W: for B, G, R turned about; for [0, 255] multiplied by 255."""
+    """The stem's weights O I H W: reordered for B, G, R, multiplied by 255 for [0, 255]."""
     key_map = fitted.key_map
     if key_map.input_order == "rgb" and key_map.input_scale == 1:
         return
@@ -166,7 +168,7 @@ def _change_input(fitted: Fitted, model: Model) -> None:
 
 
 def _account(fitted: Fitted, model: Model, source: object) -> None:
-    """Every tensor of the network is there, of its shape, and no other."""
+    """Checks that all tensors of the network exist with their shapes, and no others."""
     classes = 0 if fitted.is_trunk else loading.classes_in(fitted.tensors, model.head) or model.num_classes
     channels = loading.channels_in(fitted.tensors, model.stem) or model.preprocess.input_size[0]
     fitted.num_classes, fitted.in_chans = classes, channels
@@ -180,7 +182,7 @@ def _account(fitted: Fitted, model: Model, source: object) -> None:
 
 
 def _complete(fitted: Fitted, key: str, expected: Tensor) -> None:
-    """Supplies a counter that old files lack, and ones; gives a linear layer's weights the form of a convolution's."""
+    """Adds counters that old files lack, and scales of 1; reshapes a linear layer's weights to a convolution's."""
     tensor = fitted.tensors.get(key)
     if tensor is None and key.endswith(".num_batches_tracked"):
         fitted.tensors[key] = torch.zeros((), dtype=torch.int64)

@@ -1,7 +1,7 @@
-"""Keras's weights in HDF5: the older form (``layer_names``, ``weight_names``) and ``.weights.h5``.
+"""Keras's weights in HDF5: the legacy format (``layer_names``, ``weight_names``) and ``.weights.h5``.
 
 A tensor is named ``<layer>.<variable>``: kernel, bias, gamma, beta, moving_mean, moving_variance, as
-Keras calls them. What is in the file stays as it lies there; key maps say what is transposed.
+Keras calls them. Tensors are not changed; key maps declare what is transposed.
 """
 
 import re
@@ -18,7 +18,7 @@ _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """All tensors, float32 or as they are. Raises :class:`FileFormatError`, :class:`MissingExtraError`."""
+    """All tensors, float32 or in their own type. Raises :class:`FileFormatError`, :class:`MissingExtraError`."""
     try:
         import h5py
     except ImportError:
@@ -34,14 +34,14 @@ def read(file: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise FileFormatError(f"{file}: not a usable HDF5 file: {error}") from None
     except Exception as error:  # h5py raises many kinds at damaged files
-        raise FileFormatError(f"{file}: not Keras's weights: {type(error).__name__}: {error}") from None
+        raise FileFormatError(f"{file}: not a Keras weights file: {type(error).__name__}: {error}") from None
     if not found:
-        raise FileFormatError(f"{file}: holds no weights in a form that Keras writes.")
+        raise FileFormatError(f"{file}: contains no weights in a Keras format.")
     return found
 
 
 def _read_older(root: Any, h5py: Any) -> dict[str, Tensor]:
-    """A group a layer, which lists its tensors by name."""
+    """One group per layer, which lists its tensors by name."""
     found: dict[str, Tensor] = {}
     for layer in map(_text, root.attrs["layer_names"]):
         group = _inner(root, layer, h5py)
@@ -58,7 +58,7 @@ def _read_newer(root: Any, h5py: Any) -> dict[str, Tensor]:
     def walk(group: Any, layer: str) -> None:
         address = h5py.h5o.get_info(group.id).addr
         if address in seen:  # by links to one group a small file has endless paths
-            raise WeightsError(f"{group.name} is reached twice.")
+            raise WeightsError(f"{group.name} is contained in itself or linked twice.")
         seen.add(address)
         for name in group:
             inner = _inner(group, name, h5py)
@@ -67,7 +67,7 @@ def _read_newer(root: Any, h5py: Any) -> dict[str, Tensor]:
                 for variable, dataset in zip(_variables(inner, called), _numbered(inner, h5py), strict=True):
                     key = f"{called}.{variable}"
                     if key in found:
-                        raise WeightsError(f"{key} is there twice.")
+                        raise WeightsError(f"{key} is defined twice.")
                     found[key] = _tensor(dataset, found)
             elif isinstance(inner, h5py.Group) and name not in ("optimizer", "metrics"):
                 walk(inner, name)
@@ -77,7 +77,7 @@ def _read_newer(root: Any, h5py: Any) -> dict[str, Tensor]:
 
 
 def _variables(group: Any, layer: str) -> tuple[str, ...]:
-    """The names of a layer's numbered variables, by their shapes."""
+    """The names of a layer's numbered variables, derived from their shapes."""
     ranks = [len(group[name].shape) for name in sorted(group, key=int)]
     if not ranks:
         return ()
@@ -86,8 +86,8 @@ def _variables(group: Any, layer: str) -> tuple[str, ...]:
     if ranks == [1] * 4:
         return _NORM
     raise WeightsError(
-        f"layer {layer!r} has variables of {ranks} dimensions: which they are, the file does not say.",
-        hint="In Keras, model.save('NAME.h5') writes their names too.",
+        f"layer {layer!r} has variables of {ranks} dimensions, and the file does not name them.",
+        hint="In Keras, model.save('NAME.h5') also saves their names.",
     )
 
 
@@ -103,20 +103,20 @@ def _variable(name: str) -> str:
 
 
 def _inner(group: Any, path: str, h5py: Any) -> Any:
-    """What lies at ``path`` within this very file: links may lead to any other on the disk."""
+    """The object at ``path`` within this file. Links to other files are not followed."""
     for part in path.split("/"):
         link = group.get(part, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise WeightsError(f"{path!r} is missing, or a link that leads elsewhere.")
+            raise WeightsError(f"{path!r} is missing, or a link to another file.")
         group = group[part]
     return group
 
 
 def _tensor(dataset: Any, before: dict[str, Tensor]) -> Tensor:
     if getattr(dataset, "external", None) or getattr(dataset, "is_virtual", False):
-        raise WeightsError(f"{dataset.name} keeps its numbers in another file.")
+        raise WeightsError(f"{dataset.name} stores its data in another file.")
     if dataset.dtype.kind not in "fiu":
-        raise WeightsError(f"{dataset.name} holds {dataset.dtype}, no numbers.")
+        raise WeightsError(f"{dataset.name} holds {dataset.dtype}, expected numbers.")
     held = sum(tensor.numel() * tensor.element_size() for tensor in before.values())
     bounds.check(Path(dataset.file.filename), held + dataset.nbytes)  # a header may claim any shape
     return torch.from_numpy(dataset[()]).clone()

@@ -40,12 +40,12 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
     except Exception as error:  # protobuf and onnx raise many kinds at damaged files
         raise FileFormatError(f"{file}: not a usable ONNX file: {type(error).__name__}: {error}") from None
     if not tensors:
-        raise FileFormatError(f"{file}: its graph has no initialisers: there are no weights in it.")
+        raise FileFormatError(f"{file}: its graph has no initialisers, so it contains no weights.")
     if folded := [name for name in tensors if name.startswith("onnx::Conv")]:
         raise FileFormatError(
-            f"{file}: {len(folded)} tensors of convolutions have lost their names ({folded[0]}, ...): "
-            "it was exported with normalisations folded into them.",
-            hint="torch.onnx.export(..., training=TrainingMode.PRESERVE, do_constant_folding=False) keeps them.",
+            f"{file}: {len(folded)} convolution tensors have no names ({folded[0]}, ...): "
+            "it was exported with folded normalisation layers.",
+            hint="torch.onnx.export(..., training=TrainingMode.PRESERVE, do_constant_folding=False) exports them.",
         )
     for node in graph.node:  # torch's exporter stores equal tensors once, and the others as copies of that one
         if node.op_type == "Identity" and node.input[0] in tensors:
@@ -54,13 +54,13 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
 
 
 def _check_beside(file: Path, initialiser: Any) -> None:
-    """Large tensors lie in a file beside; a path to any other place is refused."""
+    """Raises for external data that is not in a file beside the ONNX file."""
     places = [entry.value for entry in initialiser.external_data if entry.key == "location"] or [""]
     for place in places:
         there = file.parent / place
         if Path(place).name == place and not there.is_symlink() and there.is_file():
             continue
         raise FileFormatError(
-            f"{file}: {initialiser.name} lies in {place!r}, which is not a file beside it.",
-            hint="Keep the .onnx file and its data in one folder.",
+            f"{file}: {initialiser.name} is stored in {place!r}, which is not a file beside it.",
+            hint="Put the .onnx file and its data into one folder.",
         )

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint of another lineage, whatever its format; nothing in it is run."""
+"""Reads the tensors of a checkpoint in any supported format, without running code."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from zoo.loading import safetensors_file
 
 
 class Checkpoint(msgspec.Struct):
-    """``about`` is what the file says of itself; ``dropped`` names what in it is no tensor of a network.
+    """``about`` is the file's own metadata; ``dropped`` names its tensors that are not part of a network.
 
     ``unwrapped`` says within what the tensors lay, and what else was there.
     """
@@ -29,7 +29,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def prefix_of(keys: Iterable[str]) -> str:
-    """What wrappers have put before all of ``keys``."""
+    """The prefix that wrappers have added to all of ``keys``."""
     found, keys = "", list(keys)
     while prefix := next((known for known in _PREFIXES if keys and all(key.startswith(known) for key in keys)), ""):
         found, keys = found + prefix, [key.removeprefix(prefix) for key in keys]
@@ -37,11 +37,10 @@ def prefix_of(keys: Iterable[str]) -> str:
 
 
 def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
-    """The checkpoint ``file``, by its ``suffix`` unless that is given: safetensors, Keras's ``.h5``, ONNX, torch's.
+    """The checkpoint ``file``, by its ``suffix`` unless given: safetensors, Keras's ``.h5``, ONNX, or torch's.
 
-    ``state`` names the part of torch's checkpoint that holds the weights.
-
-    Raises :class:`FileFormatError` for what is none of these, damaged or hostile.
+    ``state`` names the part of a torch checkpoint with the weights. Raises :class:`FileFormatError` for other, damaged
+    or hostile files.
     """
     suffix = (suffix or file.suffix).lower()
     if not file.is_file():
@@ -58,8 +57,8 @@ def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
         return Checkpoint(*onnx.read(file))
     if suffix == ".keras":
         raise FileFormatError(
-            f"{file}: a .keras file holds code beside weights.",
-            hint="In Keras, model.save_weights('NAME.weights.h5') writes the weights alone.",
+            f"{file}: a .keras file contains code as well as weights.",
+            hint="In Keras, model.save_weights('NAME.weights.h5') saves only the weights.",
         )
     tensors, unwrapped, dropped = torch_file.read(file, state)
     return Checkpoint(tensors, dropped=dropped, unwrapped=unwrapped)

@@ -1,4 +1,4 @@
-"""torch's checkpoints: unpickled without running code, the state dict found within.
+"""Reads torch checkpoints without running code, and finds the state dict in them.
 
 People save more than a state dict, under many names; of several the averaged weights are taken, as timm does,
 whose scores are theirs.
@@ -24,9 +24,9 @@ WRAPPERS = (*AVERAGED, "state_dict", "model_state_dict", "model_state", "model",
 
 
 def read(file: Path, state: str = "") -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The tensors, what was unwrapped to find them, and which were dropped; ``state`` names the wrapper to take.
+    """The tensors, the wrapper in which they were, and the dropped ones; ``state`` selects a wrapper.
 
-    Raises :class:`FileFormatError` for what is damaged, hostile or no state dict.
+    Raises :class:`FileFormatError` for damaged or hostile files and those without a state dict.
     """
     content, unwrapped = _unwrap(_load(file), state)
     dropped = []
@@ -37,9 +37,9 @@ def read(file: Path, state: str = "") -> tuple[dict[str, Tensor], list[str], lis
             dropped.append("n_averaged")
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise FileFormatError(
-            f"{file}: expected a mapping of names to tensors (a state dict), whole or under one of "
+            f"{file}: expected a mapping of names to tensors (a state dict), at the top level or under one of "
             f"{', '.join(WRAPPERS)}.",
-            hint="In the program that made it: torch.save(model.state_dict(), 'weights.pth').",
+            hint="In the program that wrote it: torch.save(model.state_dict(), 'weights.pth').",
         )
     for key, tensor in content.items():
         kind = tensor.device if tensor.device.type != "cpu" else tensor.layout
@@ -56,7 +56,7 @@ def _load(file: Path) -> Any:
                 bounds.check(file, sum(part.file_size for part in archive.infolist()))
                 if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                     raise FileFormatError(
-                        f"{file}: a TorchScript archive, which holds code beside weights.",
+                        f"{file}: a TorchScript archive, which contains code as well as weights.",
                         hint="If you trust it: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth').",
                     )
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
@@ -67,19 +67,19 @@ def _load(file: Path) -> Any:
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # on hostile bytes torch's unpickler raises whatever its stack runs into
-        raise _refusal(file, str(error)) from None
+        raise _not_loadable(file, str(error)) from None
 
 
-def _refusal(file: Path, said: str) -> FileFormatError:
-    """What torch said, less its advice to run the file's code."""
+def _not_loadable(file: Path, said: str) -> FileFormatError:
+    """torch's message, without its advice to run the file's code."""
     blocked = re.search(r"(?:GLOBAL|class|global:?) `?([A-Za-z_][\w.]*\.[\w.]+)`? (?:was not|is not|whose)", said)
     if blocked:
         return FileFormatError(
-            f"{file}: holds a {blocked[1]}, and making one would run code that the file names.",
-            hint="In the program that made it: torch.save(model.state_dict(), 'weights.pth'), then convert that.",
+            f"{file}: holds a {blocked[1]}, which cannot be loaded without running code.",
+            hint="In the program that wrote it: torch.save(model.state_dict(), 'weights.pth'), then convert that.",
         )
     reason = said.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
-    return FileFormatError(f"{file}: not a checkpoint that can be read without running code: {reason}")
+    return FileFormatError(f"{file}: cannot be read without running code: {reason}")
 
 
 def _unwrap(content: Any, wanted: str) -> tuple[Any, list[str]]:
@@ -93,7 +93,7 @@ def _unwrap(content: Any, wanted: str) -> tuple[Any, list[str]]:
             there, wanted = [wanted, *(name for name in there if name != wanted)], ""
         if not there:
             break
-        others = "".join(f"; {name} is there too" for name in there[1:])
+        others = "".join(f"; also found: {name}" for name in there[1:])
         unwrapped.append(f"{there[0]}{' (averaged weights)' if there[0] in AVERAGED else ''}{others}")
         content = content[there[0]]
     return content, unwrapped

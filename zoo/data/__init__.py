@@ -1,4 +1,4 @@
-"""Data sets by name or path, and what happens to an image before a network sees it.
+"""Data sets by name or path, and preprocessing.
 
 Names are bound on first use, so that torch-free code can read ``zoo.data.augmentation`` (what a
 recipe may say) and ``zoo.data.classes`` (the names of classes) at no cost.

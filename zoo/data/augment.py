@@ -1,4 +1,4 @@
-"""Augmentation of a batch at a time, each sample by its own draw.
+"""Augmentation of batches, with independent random parameters for each image.
 
 The functions take one parameter a sample and draw nothing; ``Augment`` draws. All keep uint8
 B C H W, so that they cost a memory pass or two and the pixels stay what a file could hold.
@@ -13,11 +13,11 @@ from zoo.errors import DataError
 
 
 class Augment:
-    """Varies batches as ``settings`` says, with random numbers from ``generator`` alone.
+    """Augments batches by ``settings``, with random numbers only from ``generator``.
 
-    A generator on the CPU serves batches on any device. With ``part``, a batch is that part of a
-    larger one, of which several processes vary one each: as many numbers are drawn as the whole
-    takes, so that together they come out as the whole would.
+    A generator on the CPU works for batches on any device. With ``part``, a batch is that part of a larger one, of
+    which each of several processes augments one: the random numbers are those of the whole batch, so that together they
+    give the same result.
     """
 
     def __init__(self, settings: Augmentation, generator: torch.Generator, part: tuple[range, int] | None = None):
@@ -32,7 +32,7 @@ class Augment:
         """
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise DataError(f"Got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 pixels B C H W.")
-        settings, (batch, channels, height, width) = self.settings, pixels.shape
+        settings, (batch, _, height, width) = self.settings, pixels.shape
         if settings.affine is not None:
             pixels = self._warp(pixels, settings.affine)
         if settings.pad_crop:
@@ -42,12 +42,10 @@ class Augment:
             pixels = crop(pixels, top, left, height, width)
         if settings.flip == "alternate":
             if is_mirrored is None:
-                raise DataError('flip = "alternate" needs images that are known by number.', hint="Use flip = true.")
+                raise DataError('flip = "alternate" needs images with numbers.', hint="Use flip = true.")
             pixels = flip(pixels, is_mirrored)
         elif settings.flip:
             pixels = flip(pixels, self._uniform(0, 1, (batch,), pixels) < 0.5)
-        if settings.rgb_shift:
-            pixels = shift(pixels, self._uniform(-settings.rgb_shift, settings.rgb_shift, (batch, channels), pixels))
         if settings.cutout:
             row, column = self._integers(height, batch, pixels), self._integers(width, batch, pixels)
             pixels = cut_out(pixels, row, column, settings.cutout)
@@ -87,27 +85,21 @@ def pad(pixels: Tensor, border: int, padding: str) -> Tensor:
 
 
 def _reflected(side: int, border: int, device: torch.device) -> Tensor:
-    """Indices -border ... side + border - 1, folded back into the side without repeating its edges."""
+    """Indices -border ... side + border - 1, reflected into the side without repeating its edges."""
     index = torch.arange(-border, side + border, device=device).abs()
     return torch.minimum(index, 2 * (side - 1) - index)
 
 
 def crop(pixels: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """Of each sample the window of ``height`` x ``width`` at its ``top`` and ``left``, int64 B."""
+    """Crops each image to ``height`` x ``width`` at its ``top`` and ``left``, int64 B."""
     windows = pixels.unfold(2, height, 1).unfold(3, width, 1)  # B C H' W' h w, a view
     samples = torch.arange(len(pixels), device=pixels.device)
     return windows.permute(0, 2, 3, 1, 4, 5)[samples, top, left]  # copies whole windows: five times a gather's speed
 
 
 def flip(pixels: Tensor, is_mirrored: Tensor) -> Tensor:
-    """Mirrors left and right where ``is_mirrored``, bool B."""
+    """Mirrors left and right if ``is_mirrored``, bool B."""
     return torch.where(is_mirrored[:, None, None, None], pixels.flip(-1), pixels)
-
-
-def shift(pixels: Tensor, amount: Tensor) -> Tensor:
-    """Adds ``amount`` B C, rounded, to each channel, and clips to 0 ... 255."""
-    moved = pixels.to(torch.int16) + amount.round().to(torch.int16)[:, :, None, None]
-    return moved.clamp_(0, 255).to(torch.uint8)
 
 
 def cut_out(pixels: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
@@ -125,10 +117,10 @@ def cut_out(pixels: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
 
 
 def warp(pixels: Tensor, *, degrees: Tensor, translate: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
-    """Rotates (clockwise), shears and magnifies about the centre, then shifts; bilinear, black outside.
+    """Rotates (clockwise), shears and scales around the centre, then shifts; bilinear, black outside.
 
-    ``degrees``, ``scale`` and ``shear`` (degrees, horizontal) are B, ``translate`` is B 2, pixels to
-    the right and down. The conventions are those of torchvision's ``affine``.
+    ``degrees``, ``scale`` and ``shear`` (degrees, horizontal) are B, ``translate`` is B 2, pixels to the right and
+    down. The conventions are those of torchvision's ``affine``.
     """
     height, width = pixels.shape[2:]
     angle, slant = degrees.double().deg2rad(), shear.double().deg2rad()

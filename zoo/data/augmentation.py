@@ -1,4 +1,4 @@
-"""What a recipe may say about augmentation; free of torch."""
+"""The augmentation settings of a recipe; does not import torch."""
 
 from typing import Annotated, Literal
 
@@ -11,10 +11,10 @@ NotNegative = Annotated[float, Meta(ge=0)]
 
 
 class Affine(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Ranges of a random affine map about the image's centre, drawn for each sample.
+    """Ranges of a random affine map around the image's centre, drawn for each image.
 
-    Rotation and horizontal shear are uniform in +- ``degrees`` and +- ``shear`` (degrees), the shift
-    along each axis in +- ``translate`` times that side, the magnification in ``scale``.
+    Rotation and horizontal shear are uniform in +- ``degrees`` and +- ``shear`` (degrees), the shift along each axis in
+    +- ``translate`` times that side, the scale factor in ``scale``.
     """
 
     degrees: Annotated[float, Meta(ge=0, le=180)] = 0.0
@@ -29,9 +29,9 @@ class Affine(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class ResizedCrop(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Ranges of a random window of the image as its file holds it, resized to the network's input.
+    """Ranges of a random crop of the original image, resized to the network's input.
 
-    Its area is uniform in ``scale`` times the image's, its width over height log-uniform in ``ratio``.
+    Its area is uniform in ``scale`` times the image's, its aspect ratio (width over height) log-uniform in ``ratio``.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -46,15 +46,13 @@ class ResizedCrop(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How training images are varied, each sample by its own draw, in this order; off by default.
+    """Augmentation of training images, random for each image, in this order; off by default.
 
-    ``redraw``: of a data set whose images are drawn at random (``ImageSet.redraw``), every epoch sees other
-    draws; ``resized_crop``, in place of resizing and cutting out the centre; ``affine``; ``pad_crop`` pixels
-    of ``padding`` on every side and a random crop of the old size; ``flip`` left to right, half of
-    them, by a new draw each time or, ``"alternate"``, by one draw an image and the other way round
-    every other epoch (Jordan 2024, arXiv 2404.00498); ``rgb_shift``, a shift of each channel, uniform
-    in +- that many of 255; ``cutout``, a black square of that side about a random pixel, clipped at
-    the border.
+    ``redraw``: for a data set whose images are drawn at random (``ImageSet.redraw``), every epoch sees new draws;
+    ``resized_crop``, instead of resizing and centre crop; ``affine``; ``pad_crop`` pixels of ``padding`` on every side
+    and a random crop of the old size; ``flip`` left to right with probability 1/2 or, ``"alternate"``, at random for
+    each image in the first epoch and alternating in the following ones (Jordan 2024, arXiv 2404.00498);
+    ``cutout``, a black square of that side around a random pixel, clipped at the border.
     """
 
     redraw: bool = False
@@ -63,5 +61,4 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
     padding: Literal["zero", "reflect"] = "zero"
     flip: bool | Literal["alternate"] = False
     affine: Affine | None = None
-    rgb_shift: Annotated[float, Meta(ge=0, le=255)] = 0.0
     cutout: Count = 0

@@ -27,7 +27,22 @@ _NAMES = {
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """The class names of the data set ``name``; raises :class:`UnknownNameError`."""
+    """The class names of a well-known data set, in label order.
+
+    Args:
+        name: ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10`` or ``imagenet-1k``.
+
+    Returns:
+        The names.
+
+    Raises:
+        UnknownNameError: The class names of this data set are not known.
+
+    Example:
+        >>> import zoo
+        >>> zoo.data.class_names("cifar10")[:3]
+        ('airplane', 'automobile', 'bird')
+    """
     if name == "imagenet-1k":
         return _imagenet()
     if name not in _NAMES:

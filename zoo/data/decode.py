@@ -1,4 +1,4 @@
-"""Bytes to images: one bounded door through which every encoded image comes in."""
+"""Decodes images; every encoded image is checked here."""
 
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +19,7 @@ _GREY = frozenset({"1", "L", "LA"})
 def open_image(source: Path | bytes, where: str) -> Image.Image:
     """An image of which only the header has been read; raises :class:`DataError` naming ``where``.
 
-    The caller closes it, or decodes it with :func:`decode`.
+    The caller must close it, or decode it with :func:`decode`.
     """
     try:
         image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
@@ -34,16 +34,16 @@ def open_image(source: Path | bytes, where: str) -> Image.Image:
 
 
 def read_image(source: Path | bytes, where: str, channels: int) -> Image.Image:
-    """The image in RGB (``channels`` 3) or L (1), decoded; raises :class:`DataError` naming ``where``.
+    """The decoded image in RGB (``channels`` 3) or L (1); raises :class:`DataError` naming ``where``.
 
-    Of an animation the first frame; EXIF orientation is left as it is, as the field's loaders do.
+    Only the first frame of an animation is read. EXIF orientation is ignored, as usual in this field.
     """
     with open_image(source, where) as image:
         return decode(image, where, channels)
 
 
 def decode(image: Image.Image, where: str, channels: int) -> Image.Image:
-    """As :func:`read_image`, of an image that :func:`open_image` gave."""
+    """Like :func:`read_image`, for an image from :func:`open_image`."""
     try:
         image.load()
     except Exception as error:  # as above
@@ -52,20 +52,20 @@ def decode(image: Image.Image, where: str, channels: int) -> Image.Image:
 
 
 def count_channels(image: Image.Image) -> int:
-    """1 where the image's mode holds grey values only, else 3."""
+    """1 if the image's mode has only grey values, otherwise 3."""
     return 1 if image.mode in _GREY else 3
 
 
 def to_channels(image: Image.Image, channels: int, where: str = "image") -> Image.Image:
-    """``image`` in mode RGB (3) or L (1): alpha is dropped, palettes are looked up, grey is repeated.
+    """``image`` in mode RGB (3) or L (1): alpha is dropped, palettes are applied, grey is repeated.
 
-    Colour becomes grey as Pillow does it (ITU-R 601-2 luma). Images of more than 8 bits a channel
-    are refused: Pillow would clip, not scale them.
+    Colour is converted to grey by Pillow (ITU-R 601-2 luma). Images with more than 8 bits per channel are an error,
+    because Pillow would clip instead of scaling them.
     """
     if channels not in (1, 3):
-        raise DataError(f"{where}: an image has 1 or 3 channels, the network takes {channels}.")
+        raise DataError(f"{where}: images have 1 or 3 channels, but the network expects {channels}.")
     if image.mode.startswith(("I", "F")):
-        raise DataError(f"{where}: mode {image.mode}, more than 8 bits a channel.", hint="Save it with 8 bits.")
+        raise DataError(f"{where}: mode {image.mode}, more than 8 bits per channel.", hint="Save it with 8 bits.")
     mode = "L" if channels == 1 else "RGB"
     if image.mode == mode:
         return image
@@ -90,5 +90,5 @@ def to_image(pixels: Tensor) -> Image.Image:
 def _unreadable(where: str, error: Exception) -> DataError:
     detail = str(error).split(" <_io")[0] or type(error).__name__
     if isinstance(error, UnidentifiedImageError):  # whatever its name says
-        return DataError(f"{where}: not an image: its content is none of {', '.join(_FORMATS)}.")
-    return DataError(f"{where}: not a readable image: {detail}", hint="The file may be truncated: fetch it again.")
+        return DataError(f"{where}: not an image: expected one of {', '.join(_FORMATS)}.")
+    return DataError(f"{where}: cannot be decoded: {detail}", hint="The file may be truncated: download it again.")

@@ -17,13 +17,13 @@ def folder() -> Path:
 
 
 def download(name: str) -> Path:
-    """Fetches ``mnist``, ``fashion_mnist`` or ``cifar10`` and returns the folder that now holds it.
+    """Downloads ``mnist``, ``fashion_mnist`` or ``cifar10`` and returns its folder.
 
-    Each file is checked against the md5 that its publisher names and moved into place whole. Raises
-    :class:`DataError` where the network is off or fails.
+    Each file is checked against the publisher's md5 and moved into place atomically. Raises :class:`DataError` if
+    network access is disabled or fails.
     """
     if switch := offline_switch():
-        raise DataError(f"the network is off ({switch}={os.environ[switch]})")
+        raise DataError(f"network access is disabled ({switch}={os.environ[switch]})")
     try:
         from torchvision.datasets import MNIST, FashionMNIST
         from torchvision.datasets.utils import download_url
@@ -36,7 +36,7 @@ def download(name: str) -> Path:
         "cifar10": ("", ["https://www.cs.toronto.edu/~kriz/"], [(cifar10.ARCHIVE, "c32a1d4ab5d03f1284b67883e8d87530")]),
     }
     if name not in files:
-        raise DataError("its publisher offers no file that a program can fetch")
+        raise DataError("its publisher offers no direct download")
     below, mirrors, resources = files[name]
     target = folder() / below
     target.mkdir(parents=True, exist_ok=True)

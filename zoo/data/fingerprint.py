@@ -1,4 +1,4 @@
-"""A data set's fingerprint: which pixels and labels, in which order.
+"""A data set's fingerprint: a hash of its pixels and labels, in order.
 
 The fingerprint is the sha256 over, image by image, its channels, height and width (three unsigned
 32-bit integers), its label (a signed 64-bit integer), all little-endian, and its uint8 pixels in
@@ -16,7 +16,7 @@ _HEADER = struct.Struct("<IIIq")
 
 
 class Fingerprint:
-    """Grows by :meth:`add`; ``str()`` gives ``sha256:<64 hex>``."""
+    """A running fingerprint: images are added by :meth:`add`; ``str()`` is ``sha256:<64 hex>``."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()

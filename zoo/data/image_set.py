@@ -1,4 +1,4 @@
-"""``ImageSet``: labelled images, resident as uint8 where they share one size."""
+"""``ImageSet``: labelled images, resident as uint8 if they share one size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +18,13 @@ MAX_RESIDENT_BYTES = 1 << 31
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A split of a data set.
+    """A split of a data set. ``labels`` is int64 N, each in [0, len(classes)).
 
-    ``labels`` is int64 N, each in [0, len(classes)). Either ``pixels`` is resident, uint8 N C H W,
-    or ``read(i)`` decodes image i in RGB or L, as ``channels`` says. ``origin`` is the file or
-    folder it came from. Of resident images that a data set draws at random, ``redraw(numbers,
-    generator)`` returns other draws of those numbered ``numbers``, int64 B, as uint8 B C H W; generators
-    in the same state give the same draw of an image, whichever others are asked for.
-
-    Raises :class:`DataError` where these do not fit one another.
+    Either ``pixels`` is resident, uint8 N C H W, or ``read(i)`` decodes image i in RGB or L, depending on ``channels``.
+    ``origin`` is the file or folder of the data. For resident images that are drawn at random, ``redraw(numbers,
+    generator)`` returns new draws of those numbered ``numbers``, int64 B, as uint8 B C H W; generators in the same
+    state give the same draw of an image, whichever others are requested. Raises :class:`DataError` if these are
+    inconsistent.
     """
 
     name: str
@@ -51,7 +49,7 @@ class ImageSet:
                 self._refuse(f"pixels are {self.pixels.dtype} of shape {shape}, expected uint8 ({len(self)}, C, H, W)")
             object.__setattr__(self, "channels", shape[1])
         elif self.read is None:
-            self._refuse("neither pixels nor a way to read images")
+            self._refuse("neither pixels nor a reader")
         if self.channels not in (1, 3):
             self._refuse(f"{self.channels} channels, expected 1 or 3")
 
@@ -62,7 +60,7 @@ class ImageSet:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        """Image ``index`` in RGB or L; raises :class:`DataError` where its file is damaged."""
+        """Image ``index`` in RGB or L; raises :class:`DataError` if its file is damaged."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         index %= len(self)
@@ -72,14 +70,14 @@ class ImageSet:
         return self.read(index)
 
     def encoded(self, index: int) -> bytes | None:
-        """The file of image ``index``, where ``read`` has a method ``encoded(i)`` that knows it; else None."""
+        """The encoded file of image ``index``, if ``read`` has a method ``encoded(i)``; otherwise None."""
         return _encoded(self.read, index)
 
     @cached_property
     def fingerprint(self) -> str:
         """``sha256:<64 hex>`` over shapes, pixels and labels in order: see ``zoo.data.fingerprint``.
 
-        Of a set that is not resident, every image is decoded.
+        If the set is not resident, this decodes every image.
         """
         fingerprint = Fingerprint()
         if self.pixels is not None:

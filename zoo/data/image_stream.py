@@ -25,7 +25,7 @@ READERS = 16
 
 
 class Sample(NamedTuple):
-    """An image as it lies in its shard: ``key`` names it there, ``encoded`` are the bytes of its file."""
+    """An image in a shard: ``key`` is its name, ``encoded`` are the bytes of its file."""
 
     key: str
     encoded: bytes
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """Its name and the number of its images."""
+    """A shard's name and number of images."""
 
     name: str
     size: int
@@ -41,11 +41,10 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageStream:
-    """A split of a data set in shards, each read from its beginning.
+    """A split of a data set in shards, each of which is read sequentially.
 
-    ``read(i)`` yields the samples of shard i, in an order that is always the same. ``buffer`` and
-    ``readers`` decide how well training shuffles: see ``zoo.training.streaming``. Raises
-    :class:`DataError` where these do not fit one another.
+    ``read(i)`` yields the samples of shard i, always in the same order. ``buffer`` and ``readers`` determine how well
+    training shuffles: see ``zoo.training.streaming``. Raises :class:`DataError` if these are inconsistent.
     """
 
     name: str
@@ -78,24 +77,24 @@ class ImageStream:
 
     @cached_property
     def ends(self) -> list[int]:
-        """Of each shard, the number of images in it and in those before it."""
+        """For each shard, the number of images in it and all shards before it."""
         return list(accumulate(shard.size for shard in self.shards))
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the names and counts of the shards and the names of the classes: no image is read for it."""
+        """sha256 over the names and counts of the shards and the class names; no image is read."""
         lines = [*(f"{shard.name} {shard.size}" for shard in self.shards), *self.classes]
         return f"shards sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
 
     def where(self, shard: int) -> str:
-        """How messages call shard number ``shard``."""
+        """The name of shard number ``shard`` in messages."""
         return f"{self.origin}/{self.shards[shard].name}" if self.origin else self.shards[shard].name
 
     def samples(self, shard: int, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
         """The samples ``start`` to ``stop``, by default all, of shard number ``shard``.
 
-        Raises :class:`DataError` naming shard and sample where a label is not among the classes, or
-        where the shard does not hold as many images as is said of it.
+        Raises :class:`DataError` naming shard and sample if a label is not among the classes, or
+        if the shard does not hold the stated number of images.
         """
         where, count = self.where(shard), self.shards[shard].size
         stop = count if stop is None else stop
@@ -103,8 +102,8 @@ class ImageStream:
         for sample in self.read(shard):
             if found == count:
                 raise DataError(
-                    f"{where}: more than the {count} images that are said to be in it; {sample.key} comes next.",
-                    hint="Count its images again: zoo.data.index_shards(FOLDER).",
+                    f"{where}: more than the {count} images stated in the index; {sample.key} is next.",
+                    hint="Count the images again: zoo.data.index_shards(FOLDER).",
                 )
             if found >= start:
                 if not 0 <= sample.label < len(self.classes):
@@ -116,17 +115,19 @@ class ImageStream:
             if found == stop < count:
                 return
         if found < count:
-            raise DataError(f"{where}: {found} images, expected {count}.", hint="It may be truncated: fetch it again.")
+            raise DataError(
+                f"{where}: {found} images, expected {count}.", hint="The file may be truncated: download it again."
+            )
 
     def decode(self, shard: int, sample: Sample) -> Image.Image:
-        """The image of a ``sample`` of shard number ``shard`` in RGB or L, as ``channels`` says."""
+        """The image of a ``sample`` of shard number ``shard`` in RGB or L, depending on ``channels``."""
         return read_image(sample.encoded, f"{self.where(shard)}: {sample.key}", self.channels)
 
     def as_set(self) -> ImageSet:
-        """The same images in any order: to score networks on them.
+        """The same images with random access, for scoring networks.
 
-        Reads all shards once, for the labels. What fits into ``MAX_RESIDENT_BYTES``, encoded, is kept;
-        of a larger set, two shards at a time: fast in order, slow at random.
+        Reads all shards once, for the labels. If they fit into ``MAX_RESIDENT_BYTES``, encoded, they are kept;
+        otherwise two shards at a time: fast in order, slow at random.
         """
         labels: list[int] = []
         kept: list[Sample] | None = []
@@ -150,7 +151,7 @@ class ImageStream:
 
 
 class _Images:
-    """Decodes image i of a stream, from all its samples or else from the two shards read last."""
+    """Decodes image i of a stream, from all its samples or from the last two shards."""
 
     def __init__(self, stream: ImageStream, kept: list[Sample] | None) -> None:
         self.stream = stream

@@ -1,4 +1,4 @@
-"""How an image becomes a network's input, exactly as timm's evaluation transforms do it.
+"""Preprocessing of images, equal to timm's evaluation transforms.
 
 Pillow resizes, torch does the rest; neither torchvision nor timm is imported.
 """
@@ -22,12 +22,12 @@ _FILTERS = {
 
 
 class Transform:
-    """The transform that ``preprocess`` describes.
+    """The transform described by ``preprocess``.
 
-    The shorter side is resized to ``floor(size / crop_pct)`` (for an input that is not square, the
-    side that is nearer to its target) and the centre is cut out, with black around where the image is
-    smaller, or what ``crop_mode`` says is done; values go to [0, 1], then ``(x - mean) / std``. Colour
-    becomes grey, and grey is repeated, as ``input_size`` asks. Whitening is the network's own affair.
+    The shorter side is resized to ``floor(size / crop_pct)`` (for a non-square input, the side that is nearer to its
+    target) and the centre is cropped, with black padding if the image is smaller, unless ``crop_mode`` selects another
+    way. Values are scaled to [0, 1], then ``(x - mean) / std``. Colour is converted to grey, or grey repeated, to match
+    ``input_size``. Whitening is part of the network.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
@@ -47,7 +47,7 @@ class Transform:
     def pixels(self, image: Image.Image, window: tuple[int, int, int, int] | None = None) -> Tensor:
         """uint8 C H W of ``image`` at the input's size, not yet normalised.
 
-        ``window`` (left, top, right, bottom) is resized to it in place of what is cut out of the centre.
+        ``window`` (left, top, right, bottom) is resized to it instead of the centre crop.
         """
         if window is None:
             return self._cut(self._resize(image))
@@ -109,7 +109,7 @@ class Transform:
             red, green, blue = pixels.to(torch.int32).unbind(1)
             luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # Pillow's integers
             return luma.to(torch.uint8)[:, None]
-        raise DataError(f"Images with {channels} channels for a network that takes {self.channels}.")
+        raise DataError(f"Images with {channels} channels, but the network expects {self.channels}.")
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """float32 of uint8 ... C H W. Three roundings, as ToTensor and Normalize have them."""

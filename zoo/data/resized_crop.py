@@ -1,4 +1,4 @@
-"""Random-resized crop: a window of random size, shape and place, brought to the network's input size.
+"""Random resized crop: a window of random size, shape and place, resized to the network's input size.
 
 Szegedy et al. 2015, "Going deeper with convolutions", section 6; the draws are torchvision's.
 """

@@ -1,4 +1,4 @@
-"""How many images the training splits of data sets hold, known without reading one."""
+"""The number of images in the training splits of data sets, without reading them."""
 
 from zoo import registry
 
@@ -6,9 +6,9 @@ _IMAGES = {"digits": 1437, "mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 
 
 
 def training_images(name: str) -> int:
-    """Of a well-known data set or one that a plugin brings; 0 where nobody says."""
+    """Of a well-known data set or one that a plugin brings; 0 if nobody says."""
     if name in _IMAGES:
         return _IMAGES[name]
-    plugins = [row.plugin for row in registry.load().plugins if row.plugin is not None]
+    plugins = [row.plugin for row in registry.current().plugins if row.plugin is not None]
     found = (spec.images for plugin in plugins for spec in plugin.datasets if spec.name == name)
     return next(found, 0)

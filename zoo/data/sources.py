@@ -1,4 +1,4 @@
-"""``load``: a name or a path to an ``ImageSet``."""
+"""``load``: an ``ImageSet`` from a name or a path."""
 
 import os
 from collections.abc import Iterator
@@ -17,24 +17,39 @@ from zoo.spec import DatasetSpec, Plugin
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10", caltech101.NAME)
 
 _LAYOUTS = {
-    "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and its three siblings",
-    "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and its three siblings",
+    "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and the other three files",
+    "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and the other three files",
     "cifar10": f"cifar10/train-*.parquet and test-*.parquet, or {cifar10.ARCHIVE}",
-    caltech101.NAME: "caltech101.tar, 101_ObjectCategories.tar.gz, or a folder of either name with a folder a class",
+    caltech101.NAME: "caltech101.tar, 101_ObjectCategories.tar.gz, or a folder of either name with class folders",
 }
 
 
 def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | None = None) -> ImageSet:
-    """The split ``split`` of a data set.
+    """Loads a split of a data set, by name or by path.
 
-    By name (``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``caltech101``, in full
-    ``caltech101:PER_CLASS:DRAW``, or one that a plugin brings, also as ``plugin/name``): from the folder
-    ``root``, then from the folder ZOO_DATA, then downloaded. By path (a ``Path``, or a text that is no
-    such name): a folder of images (``zoo.data.readers.folder``) or parquet, a file or a folder
-    (``zoo.data.readers.parquet``). What :func:`open_stream` opens is read once.
+    Names are ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``caltech101`` (in full
+    ``caltech101:PER_CLASS:DRAW``), and those that plugins bring. A data set with a name is looked for in ``root``,
+    then in the folder ``ZOO_DATA``, and then downloaded. A path is a folder of images (``zoo.data.readers.folder``)
+    or a parquet file or folder (``zoo.data.readers.parquet``). What :func:`open_stream` opens is read once.
 
-    Raises :class:`UnknownNameError`, and :class:`DataError` naming the file where it is missing,
-    damaged or not what was asked for.
+    Args:
+        name_or_path: The name or the path. A string that is not a name is a path.
+        split: The split.
+        root: The folder to look in first.
+
+    Returns:
+        The labelled images.
+
+    Raises:
+        UnknownNameError: There is no data set of this name; the nearest are suggested.
+        AmbiguousNameError: Several plugins have a data set of this name.
+        DataError: A file is missing or damaged, or there is no such split.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> len(digits), tuple(digits.pixels.shape)
+        (360, (360, 1, 8, 8))
     """
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
@@ -46,7 +61,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     path = Path(name_or_path).expanduser().absolute()
     if path.is_file():
         if path.suffix != ".parquet":
-            hint = "Give a folder of images, of .tar shards, or a .parquet file or folder."
+            hint = "Use a folder of images or of .tar shards, or a .parquet file or folder."
             raise DataError(f"{path}: not a data set.", hint=hint)
         return parquet.read([path], path.parent.name or path.stem, parquet.split_of(path))
     if path.is_dir():
@@ -56,12 +71,26 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
     known = [*BUILT_IN, *(spec.name for _, spec in _specs())]
-    hint = f"Names are {', '.join(known)}. Any other data set is given by its path, such as ./FOLDER, or as hf:NAME."
+    hint = f"Names are {', '.join(known)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
     raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
 
 
 def address(name_or_path: str | Path) -> str:
-    """What :func:`load` takes for the same set in any working directory: a path becomes absolute."""
+    """What :func:`load` accepts for the same data set in any working directory: a path becomes absolute.
+
+    Args:
+        name_or_path: The name or the path.
+
+    Returns:
+        The name as it is, or the absolute path.
+
+    Example:
+        >>> import zoo
+        >>> zoo.data.address("digits")
+        'digits'
+        >>> zoo.data.address("./photos").startswith("/")
+        True
+    """
     text = str(name_or_path)
     if isinstance(name_or_path, str):
         is_named = text in BUILT_IN or caltech101.is_name(text) or _find_spec(text) is not None
@@ -71,7 +100,19 @@ def address(name_or_path: str | Path) -> str:
 
 
 def splits(name_or_path: str | Path) -> list[str]:
-    """The splits of a data set, as far as its name or its folder tells; [] where it has none, or is elsewhere."""
+    """The splits of a data set, as far as its name or its folder says.
+
+    Args:
+        name_or_path: The name or the path.
+
+    Returns:
+        The splits; none if it has no splits or is not on this machine.
+
+    Example:
+        >>> import zoo
+        >>> zoo.data.splits("digits")
+        ['train', 'test']
+    """
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return ["train", "test"]
@@ -86,10 +127,27 @@ def splits(name_or_path: str | Path) -> list[str]:
 
 
 def open_stream(address: str | Path, split: str = "train") -> ImageStream | None:
-    """The split of a set that is read shard by shard; None where ``address`` names no such set.
+    """Opens a split of a data set that is read shard by shard.
 
-    ``hf:NAME`` or ``hf:NAME:CONFIG`` for Hugging Face `datasets` (``zoo.data.readers.huggingface``); a folder of
-    .tar shards, or their address (``https://``, ``s3://``, ``hf://``, ...; ``zoo.data.readers.webdataset``).
+    Args:
+        address: ``hf:NAME`` or ``hf:NAME:CONFIG`` for Hugging Face ``datasets``, a folder of .tar shards, or their
+            address (``https://``, ``s3://``, ``hf://``, ...).
+        split: The split.
+
+    Returns:
+        The stream; None if ``address`` is a data set of another kind.
+
+    Raises:
+        DataError: The shards cannot be read, or there is no such split.
+        MissingExtraError: A library is missing: ``pip install 'zoo-vision[stream]'``.
+
+    Example:
+        >>> import zoo
+        >>> shards = zoo.data.write_shards(zoo.data.load("digits", "test"), "shards").parent
+        >>> zoo.data.open_stream(shards, "test").channels
+        1
+        >>> zoo.data.open_stream("digits") is None
+        True
     """
     if isinstance(address, str):
         if "://" in address:
@@ -119,7 +177,7 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
         place = download(family)
     except DataError as error:
         looked = ", ".join(map(str, places))
-        hint = f"Put {_LAYOUTS[family]} into a folder and name it: ZOO_DATA=FOLDER, or root=FOLDER."
+        hint = f"Put {_LAYOUTS[family]} into a folder and set ZOO_DATA=FOLDER, or root=FOLDER."
         raise DataError(f"{name} is not in {looked}, and cannot be downloaded: {error.message}", hint=hint) from None
     found = _read(name, place, split)
     assert found is not None  # it was just put there
@@ -134,7 +192,7 @@ def _read(name: str, place: Path, split: str) -> ImageSet | None:
 
 def _specs() -> Iterator[tuple[Plugin, DatasetSpec]]:
     """The data sets that usable plugins bring."""
-    for row in registry.load().plugins:
+    for row in registry.current().plugins:
         if row.plugin is not None and row.status in ("ok", "slow"):
             for spec in row.plugin.datasets:
                 yield row.plugin, spec
@@ -144,7 +202,7 @@ def _find_spec(name: str) -> tuple[Plugin, DatasetSpec] | None:
     found = [(plugin, spec) for plugin, spec in _specs() if name in (spec.name, f"{plugin.name}/{spec.name}")]
     if len(found) > 1:
         full = " or ".join(f"{plugin.name}/{spec.name}" for plugin, spec in found)
-        raise AmbiguousNameError(f"Several plugins bring a data set {name!r}.", hint=f"Say {full}.")
+        raise AmbiguousNameError(f"Several plugins have a data set {name!r}.", hint=f"Use {full}.")
     return found[0] if found else None
 
 

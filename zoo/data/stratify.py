@@ -1,4 +1,4 @@
-"""Splits that keep the proportion of classes and that any machine draws alike."""
+"""Stratified splits that are the same on every machine."""
 
 import hashlib
 
@@ -10,10 +10,26 @@ from zoo.errors import DataError
 
 
 def hold_out(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """``images`` without ``count`` of them, and these as the split ``validation``.
+    """Holds out some of the images, in proportion to the classes.
 
-    Each class gives its share of ``count``, rounded so that the sum is exact. Which images depends
-    on the labels and on ``seed`` alone.
+    Which images are held out depends on the labels and on ``seed`` alone.
+
+    Args:
+        images: The images.
+        count: How many to hold out.
+        seed: Decides which.
+
+    Returns:
+        The other images, and those held out as the split ``validation``.
+
+    Raises:
+        DataError: ``count`` leaves no images on one side.
+
+    Example:
+        >>> import zoo
+        >>> rest, held_out = zoo.data.hold_out(zoo.data.load("digits"), 100, seed=0)
+        >>> len(rest), len(held_out)
+        (1337, 100)
     """
     rest, chosen = stratify(images.labels, count, f"hold out {seed}")
     return images.subset(rest, images.split), images.subset(chosen, "validation")
@@ -23,11 +39,11 @@ def stratify(labels: Tensor, count: int, salt: str) -> tuple[Tensor, Tensor]:
     """Indices (rest, chosen), each ascending, with ``count`` chosen in proportion to the classes.
 
     Within a class, those are chosen whose ``sha256("<salt> <index>")`` is least, so no library's
-    random generator has a say. Raises :class:`DataError` where ``count`` leaves nothing on a side.
+    random generator has a say. Raises :class:`DataError` if ``count`` leaves nothing on a side.
     """
     total = len(labels)
     if not 0 < count < total:
-        raise DataError(f"{count} of {total} images cannot be held out: at least one must be on each side.")
+        raise DataError(f"{count} of {total} images cannot be held out: at least one must remain on each side.")
     sizes = torch.bincount(labels).tolist()
     # Largest remainders: the floors first, then one more where the most was cut off.
     quotas = [size * count // total for size in sizes]

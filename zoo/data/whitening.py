@@ -32,7 +32,7 @@ class ZCA(nn.Module):
         """``images`` B C H W, whitened, in their own floating-point type."""
         if images.shape[1:] != self.mean.shape:
             got, expected = tuple(images.shape[1:]), tuple(self.mean.shape)
-            raise DataError(f"Whitening was fitted to images {expected}, got {got}.")
+            raise DataError(f"Whitening was fitted to images of shape {expected}, got {got}.")
         # Not in autocast's bfloat16: small eigenvalues make large entries.
         with torch.autocast(images.device.type, enabled=False):
             flat = (images.to(self.mean.dtype) - self.mean).flatten(1) @ self.matrix  # B CHW
@@ -44,8 +44,8 @@ class ZCA(nn.Module):
 
         With the covariance's eigenvectors U and eigenvalues l, the matrix is
         U diag(1 / sqrt(l + eps)) U'. ``eps`` is a variance, in the images' own squared units: it
-        bounds the gain at 1 / sqrt(eps), which matters where fewer images than pixels, or constant
-        pixels, leave eigenvalues at zero. Raises :class:`DataError` where there are no images.
+        bounds the gain at 1 / sqrt(eps), which matters if fewer images than pixels, or constant
+        pixels, leave eigenvalues at zero. Raises :class:`DataError` if there are no images.
         """
         batches = iter([images] if isinstance(images, Tensor) else images)
         first = next(batches, None)

@@ -1,10 +1,11 @@
-"""What is claimed of a network, compared with what was measured."""
+"""Compares measured scores with published ones."""
 
 import msgspec
 
 from zoo.data.image_set import ImageSet
 from zoo.evaluation.interval import wilson
-from zoo.evaluation.score import OF_LABELS, Report, fingerprint_of_labels
+from zoo.evaluation.measured import OF_LABELS, fingerprint_of_labels
+from zoo.evaluation.score import Report
 from zoo.manifest import Score
 
 
@@ -18,14 +19,14 @@ class Comparison(msgspec.Struct, frozen=True):
 def confirm(report: Report, data: ImageSet) -> Report:
     """``report``, which may be a plugin's word, with the numbers that follow from its counts, and from ``data``.
 
-    Raises :class:`ValueError` where its counts cannot be, or contradict what it says besides.
+    Raises :class:`ValueError` if its counts are impossible or contradict its other values.
     """
     n, correct = report.n, report.correct
     if n != len(data) or not 0 <= correct <= n:
-        raise ValueError(f"{correct} of {n} images right, where there are {len(data)}")
+        raise ValueError(f"{correct} of {n} images correct, but there are {len(data)}")
     top1 = 100 * correct / n
     if not abs(report.top1 - top1) < 0.01:
-        raise ValueError(f"top1 = {report.top1}, where {correct} of {n} images right are {top1:.3f}%")
+        raise ValueError(f"top1 = {report.top1}, but {correct} of {n} correct images are {top1:.3f}%")
     for name in ("mean_class", "top5"):
         value = getattr(report, name)
         if value is not None and not 0 <= value <= 100:
@@ -51,19 +52,19 @@ def check(report: Report, claim: Score, *, allow_other_images: bool = False) -> 
     low, high = report.interval
     measured = f"measured top-1 {report.top1:.3f}% ({report.correct} of {report.n}), 95% [{low:.3f}, {high:.3f}]"
     if claim.top1 is None:
-        return Comparison(False, f"{measured}; {claim.source} claims no top-1 to compare it with")
+        return Comparison(False, f"{measured}; {claim.source} states no top-1 to compare with")
     agrees = low <= claim.top1 <= high
     message = f"{measured}; claimed {claim.top1:.3f}% ({claim.source}): {'agrees' if agrees else 'does not agree'}"
     are_others = claim.n != report.n
     if are_others:
-        message += f"; the claim is about {claim.n:,} images, these are {report.n:,}"
+        message += f"; the published score is on {claim.n:,} images, this one on {report.n:,}"
     names_labels = [fingerprint.startswith(OF_LABELS) for fingerprint in (claim.fingerprint, report.fingerprint)]
     if claim.fingerprint and names_labels[0] != names_labels[1]:
-        message += "; whether the claim is about these images was not checked: only one of both names their pixels"
+        message += "; images were not compared, because only one of the fingerprints covers pixels"
     elif claim.fingerprint and claim.fingerprint != report.fingerprint:
-        message += f"; the claim is about other images ({claim.fingerprint[:19]}, here {report.fingerprint[:19]})"
+        message += f"; the published score is on other images ({claim.fingerprint[:19]}, got {report.fingerprint[:19]})"
         are_others = True
     if are_others and not allow_other_images:
-        message += ", which neither confirm nor refute it"
+        message += ", so it is neither confirmed nor refuted"
         agrees = False
     return Comparison(agrees, message)

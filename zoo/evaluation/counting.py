@@ -1,4 +1,4 @@
-"""The size of a network: its learnable parameters, and the multiply-adds that it really asks for."""
+"""The size of a network: learnable parameters, and the multiply-adds that it performs."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A plugin's own train and evaluate hooks, called, and what they return checked."""
+"""Calls a plugin's train and evaluate hooks and checks what they return."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from zoo.data import ImageSet
     from zoo.evaluation import Report
+    from zoo.loading import Network
 
 DEFAULT = Model("default", build="zoo.loading:build")
 """Whose hooks are Zoo's own."""
@@ -27,7 +28,7 @@ def evaluate(row: Model, model: "nn.Module", images: "ImageSet", **options: Any)
     hook = registry.hook(row.evaluate, row.requires)
     surplus = _not_taken(hook, options)
     if "dtype" in surplus and options["dtype"] is not None:
-        raise PluginError(f"{row.evaluate}, which scores {row.name}, takes no dtype.", hint="Leave it out.")
+        raise PluginError(f"{row.evaluate}, which scores {row.name}, has no argument dtype.", hint="Remove it.")
     options = {name: value for name, value in options.items() if name not in surplus}
     with _blaming(row.evaluate, row.name):
         report = hook(model, images, **options)
@@ -38,7 +39,7 @@ def evaluate(row: Model, model: "nn.Module", images: "ImageSet", **options: Any)
     try:
         return claims.confirm(report, images)
     except ValueError as error:
-        raise PluginError(f"{row.evaluate}'s report on {row.name} cannot be right: {error}.") from None
+        raise PluginError(f"{row.evaluate}'s report on {row.name} is inconsistent: {error}.") from None
 
 
 def _not_taken(hook: Callable[..., Any], options: Mapping[str, Any]) -> set[str]:
@@ -51,7 +52,7 @@ def _not_taken(hook: Callable[..., Any], options: Mapping[str, Any]) -> set[str]
     return set() if takes_all else options.keys() - taken.keys()
 
 
-def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "nn.Module":
+def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "Network":
     """What the model's train hook returns, seen to be a network."""
     from torch import nn
 
@@ -60,7 +61,7 @@ def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "nn.M
         trained = hook(module, *given, **options)
     if not isinstance(trained, nn.Module):
         raise PluginError(f"{row.train} returned {type(trained).__name__}, expected the trained network of {row.name}.")
-    return trained
+    return cast("Network", trained)
 
 
 @contextmanager
@@ -74,5 +75,5 @@ def _blaming(target: str, name: str) -> Iterator[None]:
         if target in (DEFAULT.train, DEFAULT.evaluate):
             raise
         raise PluginError(
-            f"{target} failed for {name}: {type(error).__name__}: {error}", hint="zoo --debug ... shows where."
+            f"{target} failed for {name}: {type(error).__name__}: {error}", hint="zoo --debug ... shows the traceback."
         ) from error

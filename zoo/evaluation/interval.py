@@ -1,4 +1,4 @@
-"""How far a share of right answers may be from what more images would give."""
+"""The confidence interval of an accuracy."""
 
 import math
 

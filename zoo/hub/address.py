@@ -1,4 +1,4 @@
-"""Hubs that lie at an address: a directory, a web server, whatever fsspec opens (``s3://``).
+"""Hubs at an address: a directory, a web server, or anything that fsspec opens (``s3://``).
 
 All have one layout, ``<address>/<repo>/<file>``, so each can be made by copying another.
 """
@@ -23,7 +23,7 @@ _EXTRAS = {"s3": "zoo-vision[s3]", "s3a": "zoo-vision[s3]"}
 
 
 def parse(address: str) -> Source:
-    """The source at ``address``: a path, ``file://``, ``http(s)://`` or what fsspec knows."""
+    """The source at ``address``: a path, ``file://``, ``http(s)://`` or an fsspec address."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", address)
     if scheme is None:
         return Directory(address)
@@ -50,7 +50,7 @@ class Directory(msgspec.Struct, frozen=True):
         file = Path(os.path.expanduser(self.folder)) / weights.path
         try:
             if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for its writer
-                raise HubError(f"{weights.path} is not a regular file there")
+                raise HubError(f"{weights.path} is not a regular file")
             opened = file.open("rb")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -60,7 +60,7 @@ class Directory(msgspec.Struct, frozen=True):
 
 
 class Website(msgspec.Struct, frozen=True):
-    """A web server; a user and password in its address go to that server only and are never shown."""
+    """A web server; user and password in its address are sent only to it and never shown."""
 
     address: str
     is_local: bool = False
@@ -77,7 +77,7 @@ class Website(msgspec.Struct, frozen=True):
 
 
 class Filesystem(msgspec.Struct, frozen=True):
-    """Anything else that fsspec opens; its settings come from fsspec's own configuration."""
+    """Any other fsspec file system; its settings come from fsspec's own configuration."""
 
     address: str
     is_local: bool = False
@@ -96,7 +96,7 @@ class Filesystem(msgspec.Struct, frozen=True):
             opened.close()
 
     def _open(self, path: str) -> tuple[Any, int]:
-        """The open file and its size in bytes, 0 where it is not known."""
+        """The open file and its size in bytes, 0 if it is not known."""
         from fsspec.core import url_to_fs
 
         settings: dict[str, Any] = {}
@@ -114,7 +114,7 @@ class Filesystem(msgspec.Struct, frozen=True):
         return re.split("::?/?/?", self.address, maxsplit=1)[0].lower()
 
     def _call(self, action: Any) -> Any:
-        """Runs ``action`` with the errors of any file system told as ours."""
+        """Runs ``action`` and converts the errors of any file system to ours."""
         try:
             return action()
         except ImportError as error:
@@ -129,7 +129,7 @@ class Filesystem(msgspec.Struct, frozen=True):
         except Exception as error:  # each file system raises its client's own errors
             kind, reason = type(error).__name__, web.without_user(str(error))
             if isinstance(error, PermissionError) or "Credentials" in kind:
-                raise HubError(f"refuses access ({kind}: {reason}); are its credentials in the environment?") from None
+                raise HubError(f"denies access ({kind}: {reason}); check the credentials in the environment") from None
             raise PassingError(f"fails with {kind}: {reason}", cost=2) from None
 
 

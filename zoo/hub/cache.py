@@ -1,4 +1,4 @@
-"""The cache: files named by their sha256, believed only while they are what was hashed.
+"""The cache: files named by their sha256, and hashed again when they change.
 
 ::
 
@@ -13,27 +13,25 @@
     └── unpinned/<identity>.json            which bytes an entry without a sha256 turned out to be
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing
-permission), never a source's: :func:`explained` turns it into a HubError that says what is needed.
+permission), never a source's: :func:`zoo.hub.guard.explained` turns it into a HubError that says what is needed.
 """
 
-import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO
 
 import msgspec
 
-from zoo.errors import HubError
+from zoo.errors import HubError, IntegrityError
 from zoo.manifest import Weights
 from zoo.system import storage
 
 CHUNK = 1 << 16
-"""Bytes read and written at a time. What is written in larger pieces lies in larger pages of the
-system's file cache, and touching one byte of a mapped file then counts as so much more memory."""
+"""Bytes read and written at a time. Larger writes use larger pages of the system's file
+cache, and touching one byte of a mapped file then counts as a whole page."""
 
 UNFINISHED = ".new"
 """The suffix of a small file that is being written beside its place."""
@@ -49,7 +47,7 @@ _CLOCK_TICK = 0.01
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """The sha256 of a file, and the stat it had when it was hashed."""
+    """The sha256 of a file, and its stat when it was hashed."""
 
     sha256: str
     size: int
@@ -59,7 +57,7 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What an entry without a sha256 was when it was fetched, from where, at which commit."""
+    """The hash of an unpinned entry when it was fetched, with its source and commit."""
 
     name: str
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -69,17 +67,17 @@ class Note(msgspec.Struct, frozen=True):
 
 
 def root() -> Path:
-    """The cache's folder, from the environment at every call."""
+    """The folder of the cache, read from the environment in every call."""
     return storage.cache_folder()
 
 
 def file_of(weights: Weights, sha256: str) -> Path:
-    """Where the cache keeps these bytes; the suffix stays, so that other programs know the format."""
+    """The path of these bytes in the cache; the suffix stays, so that other programs know the format."""
     return root() / "files" / (sha256 + PurePosixPath(weights.file).suffix)
 
 
 def key_of(weights: Weights) -> str:
-    """What parts and locks are named by: the sha256, or for an unpinned entry where it lies."""
+    """The name of parts and locks: the sha256, or a hash of the location for unpinned entries."""
     if weights.sha256:
         return weights.sha256
     place = "\n".join((weights.hub, weights.repo, weights.file, weights.revision))
@@ -92,8 +90,8 @@ def key_of(weights: Weights) -> str:
 def sha256_of(file: Path, *, deep: bool = False) -> str:
     """The sha256 of ``file``, as 64 hex digits.
 
-    Reads the stamp where the file's stat is still the one that was hashed, the file otherwise, and
-    always with ``deep``. Raises FileNotFoundError where there is no such file.
+    Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and
+    always with ``deep``. Raises FileNotFoundError if there is no such file.
     """
     stamp_file = stamp_of(file)
     if not deep:
@@ -111,7 +109,7 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
 
 
 def hash_of(opened: BinaryIO) -> "hashlib._Hash":
-    """The running sha256 of what is left to read in ``opened``."""
+    """The running sha256 of the rest of ``opened``."""
     hasher = hashlib.sha256()
     while chunk := opened.read(CHUNK):
         hasher.update(chunk)
@@ -151,7 +149,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def is_abandoned(file: Path) -> bool:
-    """Whether a small file was left beside its place by a process that was killed: nobody writes one for so long."""
+    """Whether a temporary file was left by a killed process, judged by its age."""
     try:
         return time.time() - file.lstat().st_mtime > _ABANDONED
     except FileNotFoundError:
@@ -159,7 +157,7 @@ def is_abandoned(file: Path) -> bool:
 
 
 def _small(file: Path) -> bytes:
-    """What one of the cache's own small files holds."""
+    """The contents of one of the cache's own small files."""
     with storage.open_regular(file) as opened:
         return opened.read(_LARGEST_SMALL)
 
@@ -168,7 +166,7 @@ def _small(file: Path) -> bytes:
 
 
 def admit(arrived: Path, weights: Weights, sha256: str) -> Path:
-    """Moves a verified file into place, in one step, and stamps it."""
+    """Moves a verified file into place atomically, and stamps it."""
     file = file_of(weights, sha256)
     file.parent.mkdir(parents=True, exist_ok=True)
     arrived.replace(file)
@@ -183,7 +181,7 @@ def admit(arrived: Path, weights: Weights, sha256: str) -> Path:
 
 
 def quarantine(file: Path, expected: str, got: str) -> Path:
-    """Moves ``file`` aside under a name that holds both hashes; returns where to."""
+    """Moves ``file`` to quarantine under a name with both hashes; returns its new path."""
     aside = root() / "quarantine" / f"expected-{expected or 'unknown'}-got-{got}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     file.replace(aside)
@@ -191,75 +189,76 @@ def quarantine(file: Path, expected: str, got: str) -> Path:
     return aside
 
 
-@contextmanager
-def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
-    """Held by one thread of one process at a time; the system frees it when the process dies.
-
-    It saves work: nothing may be wrong without it, since some file systems only pretend to lock. One that
-    cannot be had is done without. Yields whether it is held, which only those who do not ``wait`` need to ask.
-    """
-    from filelock import FileLock, Timeout
-
-    file = root() / "locks" / f"{key}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(file).acquire(blocking=wait)
-    except Timeout:
-        held = None
-    except (OSError, NotImplementedError):  # another user's, or a file system without locks
-        if not wait:
-            raise
-        yield True
-        return
-    if held is None:
-        yield False
-        return
-    with held:
-        yield True
-
-
 # ---- unpinned entries -----------------------------------------------------------------------------
 
 
 def remember(weights: Weights, note: Note) -> None:
-    """Keeps what an unpinned entry turned out to be."""
+    """Stores the hash of an unpinned entry."""
     _write(root() / "unpinned" / f"{key_of(weights)}.json", msgspec.json.encode(note))
 
 
 def recall(weights: Weights) -> Note | None:
-    """What an unpinned entry was when it was last fetched."""
+    """The stored hash of an unpinned entry."""
     try:
         return msgspec.json.decode(_small(root() / "unpinned" / f"{key_of(weights)}.json"), type=Note)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-# ---- the cache's own trouble ------------------------------------------------------------------------
+# ---- is it here ------------------------------------------------------------------------------------
 
 
-def require_space(wanted: int, what: str) -> None:
-    """Refuses at once what cannot fit: ``wanted`` bytes are still to come."""
-    from shutil import disk_usage
+def find(weights: Weights) -> Path | None:
+    """The verified file of ``weights`` in the cache, or None.
 
-    usage = disk_usage(root())
-    if usage.total and wanted > usage.free:
-        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} bytes more, {usage.free:,} are free")
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turns an OSError of the cache into a HubError that says what is needed."""
+    Reads the file only if its stat has changed since it was hashed. An unpinned entry means the file that was last
+    fetched for it.
+    """
     try:
-        yield
+        file, expected = place_of(weights)
+        return file if sha256_of(file) == expected else None
+    except (OSError, HubError):
+        return None
+
+
+def verify(weights: Weights, *, deep: bool = False) -> None:
+    """Raises IntegrityError if the cached file has another sha256, HubError if there is none.
+
+    ``deep`` reads the whole file, and so also finds damage that did not change its size and times.
+    """
+    file, expected = place_of(weights)
+    try:
+        got = sha256_of(file, deep=deep)
+    except FileNotFoundError:
+        raise _not_fetched(weights) from None
     except OSError as error:
-        move = "set ZOO_CACHE to a folder"
-        reason = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message, hint = "is full", f"Free some space there, or {move} on a larger disk."
-        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            message, hint = "cannot be written", f"Give yourself write permission there, or {move} that is yours."
-        elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            message, hint = "is not laid out as a cache", f"Move what is in the way, or {move} that is empty."
-        else:
-            message, hint = "cannot be used", f"Look at that disk, or {move} on another one."
-        raise HubError(f"The cache {root()} {message}: {reason}", hint=hint) from error
+        raise HubError(f"{file} cannot be read: {error.strerror or error}") from None
+    if got != expected:
+        raise IntegrityError(
+            f"{weights.name} is damaged in the cache: {file} has sha256 {got}, expected {expected}.",
+            hint=f"zoo fetch {weights.name} moves it to quarantine and fetches it again.",
+        )
+
+
+def place_of(weights: Weights) -> tuple[Path, str]:
+    """The path of ``weights`` in the cache, and the expected sha256."""
+    check_path(weights)
+    if weights.sha256:
+        return file_of(weights, weights.sha256), weights.sha256
+    note = recall(weights)
+    if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
+        raise _not_fetched(weights)
+    return file_of(weights, note.sha256), note.sha256
+
+
+def check_path(weights: Weights) -> None:
+    """Raises HubError for invalid file names, which entries that are not from a manifest may have."""
+    try:
+        (weights.hub + weights.path).encode()
+    except UnicodeEncodeError:
+        raise HubError(f"{weights.name}: {weights.path!a} at {weights.hub!a} is not a valid file name.") from None
+
+
+def _not_fetched(weights: Weights) -> HubError:
+    allow = "" if weights.sha256 else " --allow-unpinned"
+    return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}{allow}")

@@ -1,4 +1,4 @@
-"""The standard library's HTTP client with a deadline for an answer, and for each piece of its body.
+"""The standard library's HTTP client with a deadline for the response, and for each chunk of its body.
 
 A socket's own time limit begins anew with every byte: a server that drips headers, repeats ``100 Continue`` or
 never ends a chunk's size would hold its client for good.
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 def open(url: str, headers: dict[str, str], limit: float) -> "Response | None":
-    """The answer, once its headers are here; None for a scheme other than http and https.
+    """The response, once its headers have arrived; None for a scheme other than http and https.
 
-    Connecting, a proxy's consent, the handshake of TLS and the headers may take at most ``limit`` seconds each.
-    Raises what the standard library does; TimeoutError may be the reason of a URLError.
+    Connecting, a proxy's response, the TLS handshake and the headers may take at most ``limit`` seconds each. Raises
+    the standard library's errors; TimeoutError may be the reason of a URLError.
     """
     opener = OpenerDirector()  # build_opener would add file:, ftp: and its own redirects
     for handler in (ProxyHandler(), _Plain(), _Secure()):
@@ -31,9 +31,9 @@ def open(url: str, headers: dict[str, str], limit: float) -> "Response | None":
 
 
 def within(seconds: float, ask: Callable[[], T]) -> T:
-    """What ``ask``, a question put through another client, returns; raises TimeoutError after ``seconds``.
+    """The result of ``ask``, a request by another client; raises TimeoutError after ``seconds``.
 
-    Its thread is left to itself then: nothing ends a client that waits for a server.
+    Its thread then continues in the background, because a client that waits for a server cannot be interrupted.
     """
     answer: Future[T] = Future()
 
@@ -48,7 +48,7 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
 
 
 class Response(HTTPResponse):
-    """Whatever is read of it raises TimeoutError once the time that :meth:`allow` gave is over."""
+    """A response whose reads raise TimeoutError after the time set by :meth:`allow`."""
 
     def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -58,7 +58,7 @@ class Response(HTTPResponse):
         self.allow(sock.gettimeout() or 0.0)
 
     def allow(self, seconds: float) -> None:
-        """What is read from now on must be here in ``seconds``."""
+        """Sets the time limit in seconds for all further reads."""
         self._received.deadline = time.monotonic() + seconds
 
 

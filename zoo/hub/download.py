@@ -1,4 +1,4 @@
-"""The one path by which bytes enter the cache: streamed, hashed, bounded, resumed, verified.
+"""Downloads into the cache: streamed, hashed, limited in size, resumed, verified.
 
 A source only opens streams. Whatever it claims, its bytes are moved into place when their sha256
 and size are those of the manifest, and quarantined otherwise.
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache, parts
+from zoo.hub import cache, guard, parts
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
 from zoo.system import storage
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and the bytes of the whole file, 0 where that is unknown."""
+"""Called with the bytes that are here and the bytes of the whole file, 0 if that is unknown."""
 
 LARGEST = 1 << 40
-"""Bytes; no stream is read further where neither manifest nor source says how long the file is."""
+"""Bytes; no stream is read further if neither manifest nor source says how long the file is."""
 
 _PATIENCE = 3
 _ATTEMPTS = 20
@@ -33,9 +33,9 @@ _PAUSE = 0.1  # seconds before the second attempt; doubled before each further o
 class Stream(NamedTuple):
     """An open file of a source, from byte ``start`` on.
 
-    ``read(n)`` returns 1 to n bytes, or none at the end; ``size`` is that of the whole file, 0 where
-    the source does not say. ``sha256`` and ``revision`` are the source's word on what it serves.
-    ``read`` raises :class:`PassingError` or HubError, never OSError: that one is the cache's.
+    ``read(n)`` returns 1 to n bytes, or none at the end; ``size`` is that of the whole file, 0 if unknown. ``sha256``
+    and ``revision`` are those that the source reports. ``read`` raises :class:`PassingError` or HubError, never
+    OSError, which is reserved for the cache.
     """
 
     read: Callable[[int], bytes]
@@ -46,7 +46,7 @@ class Stream(NamedTuple):
 
 
 class Source(Protocol):
-    """A hub: somewhere that ``weights.path`` may be found."""
+    """A hub from which ``weights.path`` can be read."""
 
     @property
     def name(self) -> str:
@@ -55,18 +55,18 @@ class Source(Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether it answers without a network."""
+        """Whether it works without a network."""
         ...
 
     def open(self, weights: Weights, start: int) -> AbstractContextManager[Stream]:
-        """Opens the file at byte ``start``, or at 0 where it cannot; raises as ``Stream.read`` does."""
+        """Opens the file at byte ``start``, or at 0 if it cannot; raises as ``Stream.read`` does."""
         ...
 
 
 class PassingError(Exception):
-    """A source failed in a way that may pass.
+    """A temporary failure of a source.
 
-    ``cost`` is how much of our patience that takes, ``wait`` the seconds for which it asks to be left alone.
+    ``cost`` is the number of retries that it uses up, ``wait`` the seconds to wait that the source asked for.
     """
 
     def __init__(self, reason: str, *, cost: int = 1, wait: float = 0.0) -> None:
@@ -76,7 +76,7 @@ class PassingError(Exception):
 
 
 class Arrival(NamedTuple):
-    """Verified bytes, not yet in place."""
+    """A verified file that is not yet in place."""
 
     path: Path
     sha256: str
@@ -85,7 +85,7 @@ class Arrival(NamedTuple):
 
 
 def time_limit() -> float:
-    """Seconds that a source may leave us without a byte: ZOO_TIMEOUT, or 20."""
+    """The seconds to wait for a source: ZOO_TIMEOUT, or 20."""
     text = os.environ.get("ZOO_TIMEOUT", "20")
     with suppress(ValueError):
         if 0 < (seconds := float(text)) < 1e6:
@@ -94,10 +94,10 @@ def time_limit() -> float:
 
 
 def receive(source: Source, weights: Weights, progress: Progress | None = None) -> Arrival:
-    """Brings ``weights`` from ``source``, continuing what an earlier process or source began.
+    """Downloads ``weights`` from ``source``, continuing an earlier download if there is one.
 
-    Raises IntegrityError where the bytes are not those of the manifest, HubError where there are
-    none, OSError where the cache cannot take them.
+    Raises IntegrityError if the bytes are not those of the manifest, HubError if the source fails, OSError if the cache
+    cannot be written.
     """
     with Part(cache.key_of(weights)) as part:
         if not weights.sha256:
@@ -126,12 +126,11 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
 
 
 def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
-    """Takes over a local file that another program keeps, by a hard link where that is possible.
+    """Copies a local file of another program into the cache, by a hard link if possible.
 
-    A link costs neither time nor space, and our file stays when the other program removes its own.
-    Both programs replace files and never write into them; should one be changed all the same, its
-    stat changes with it and it is hashed again. The hash is taken through the link, so what was
-    hashed is what is moved into place.
+    A link costs neither time nor space, and our file remains when the other program removes its own. Both programs
+    replace files and never modify them; if a file were modified nevertheless, its stat changes and it is hashed again.
+    The hash is computed through the link, so the hashed file is the one that is moved into place.
     """
     from shutil import copyfileobj
 
@@ -145,7 +144,7 @@ def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
         try:
             os.link(file, link)
         except OSError:  # another file system, or one without links
-            cache.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
+            guard.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
             with link.open("xb") as ours:
                 copyfileobj(theirs, ours, cache.CHUNK)
                 ours.flush()
@@ -174,7 +173,7 @@ def stream_of(opened: BinaryIO, start: int) -> Stream:
 
 
 def _pull(source: Source, weights: Weights, part: Part, progress: Progress | None) -> Stream:
-    """Reads ``source`` to its end into ``part``, however often the connection is cut."""
+    """Reads ``source`` to its end into ``part``, with retries."""
     if weights.sha256 and part.sha256 == weights.sha256:  # a process died after the last byte
         return Stream(lambda _: b"", part.length, part.length)
     patience, longest = _PATIENCE, part.length
@@ -188,7 +187,9 @@ def _pull(source: Source, weights: Weights, part: Part, progress: Progress | Non
                 patience, longest = _PATIENCE, part.length
             patience -= error.cost
             if error.wait > time_limit():
-                raise HubError(f"{error} and asks for {error.wait:,.0f} s of rest: too long") from None
+                raise HubError(
+                    f"{error}; Retry-After of {error.wait:,.0f} s exceeds the timeout of {time_limit():g} s"
+                ) from None
             if patience <= 0 or attempt == _ATTEMPTS - 1:
                 raise HubError(str(error)) from None
             wait = max(error.wait, min(_PAUSE * 2 ** (_PATIENCE - patience), 2.0))
@@ -199,17 +200,17 @@ def _pull(source: Source, weights: Weights, part: Part, progress: Progress | Non
 
 
 def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | None) -> None:
-    """Appends ``stream`` to ``part``, bounded in bytes and, from below, in speed."""
+    """Appends ``stream`` to ``part``, with a limit on its size and a minimum speed."""
     if stream.start != part.length:
         part.restart()
         if stream.start:
-            raise HubError(f"sent bytes from {stream.start:,} on when asked for all")
+            raise HubError(f"returned a partial response, from byte {stream.start:,} on, to a full request")
     if weights.sha256 and stream.sha256 not in ("", weights.sha256):
-        raise IntegrityError(f"holds sha256 {stream.sha256} there, expected {weights.sha256}; nothing was read")
+        raise IntegrityError(f"has sha256 {stream.sha256}, expected {weights.sha256}; nothing was read")
     if weights.size and stream.size and stream.size != weights.size:
-        raise IntegrityError(f"holds {stream.size:,} bytes there, expected {weights.size:,}; nothing was read")
+        raise IntegrityError(f"has {stream.size:,} bytes, expected {weights.size:,}; nothing was read")
     size = weights.size or stream.size
-    cache.require_space(size - part.length, weights.name)
+    guard.require_space(size - part.length, weights.name)
     limit = time_limit()
     since, length_then = time.monotonic(), part.length
     if progress:
@@ -217,7 +218,7 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
     while chunk := stream.read(cache.CHUNK):
         if part.length + len(chunk) > (size or LARGEST):
             part.restart()
-            raise IntegrityError(f"sent more than the {size or LARGEST:,} bytes expected; none were kept")
+            raise IntegrityError(f"sent more than the {size or LARGEST:,} bytes expected; all were discarded")
         part.write(chunk)
         if progress:
             progress(part.length, size)
@@ -226,11 +227,11 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
                 raise HubError(f"sent {part.length - length_then:,} bytes in {now - since:.0f} s: too slow")
             since, length_then = now, part.length
     if part.length < size:
-        raise PassingError(f"the connection was cut after {part.length:,} of {size:,} bytes")
+        raise PassingError(f"the connection was lost after {part.length:,} of {size:,} bytes")
 
 
 def _complaint(weights: Weights, sha256: str, size: int, claimed: str) -> str:
-    """What is wrong with bytes of this sha256 and size; empty where they are the ones expected."""
+    """The difference between this sha256 and size and the expected ones, or an empty string."""
     if weights.sha256 and sha256 != weights.sha256:
         return f"has sha256 {sha256}, expected {weights.sha256}"
     if weights.size and size != weights.size:
@@ -238,5 +239,5 @@ def _complaint(weights: Weights, sha256: str, size: int, claimed: str) -> str:
     if not sha256.startswith(weights.sha256_prefix):
         return f"has sha256 {sha256}, expected one that begins with {weights.sha256_prefix}"
     if claimed and sha256 != claimed:
-        return f"has sha256 {sha256}, expected {claimed} as the source itself says"
+        return f"has sha256 {sha256}, expected {claimed} according to the source"
     return ""

@@ -1,4 +1,4 @@
-"""Files that travel inside a plugin's package: ``embedded:<package>``; finding them imports nothing."""
+"""Files inside a plugin's package, ``embedded:<package>``; finding them imports nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,15 +32,15 @@ class Embedded(msgspec.Struct, frozen=True):
 
 
 def _folder_of(package: str) -> Any:
-    """The folder of ``package``, perhaps within a zip; raises :class:`HubError` if no plugin brings it.
+    """The folder of ``package``, also within a zip; raises :class:`HubError` if no plugin contains it.
 
-    A manifest names the package, and must not be able to have just any module imported.
+    The package's name comes from a manifest, which must not be able to import arbitrary modules.
     """
     top, *below = package.split(".")
-    brought = {name for row in registry.load().plugins for name in row.packages}
+    brought = {name for row in registry.current().plugins for name in row.packages}
     spec = find_spec(top) if top in brought else None
     reader = getattr(spec and spec.loader, "get_resource_reader", None)
     found = reader(top) if reader else None  # None for a module that is not a package
     if found is None:
-        raise HubError(f"no installed plugin brings a package {package!r}")
+        raise HubError(f"no installed plugin contains a package {package!r}")
     return found.files().joinpath(*below)

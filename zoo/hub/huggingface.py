@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, or a server that speaks its language, and the cache its client keeps."""
+"""The Hugging Face Hub, or a server that has the same API, and its client's cache."""
 
 import os
 import re
@@ -17,17 +17,17 @@ from zoo.manifest import Weights
 
 
 def endpoint() -> str:
-    """HF_ENDPOINT, read at every call, or the public hub."""
+    """HF_ENDPOINT, read in every call, or the public hub."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def host() -> str:
-    """How messages call the endpoint: without a user and password."""
+    """The endpoint without user and password, for messages."""
     return web.without_user(endpoint())
 
 
 class HuggingFace(msgspec.Struct, frozen=True):
-    """``repo`` at ``revision``, or at main where the entry names none."""
+    """``repo`` at ``revision``, or at main if the entry has none."""
 
     is_local: bool = False
 
@@ -45,16 +45,16 @@ class HuggingFace(msgspec.Struct, frozen=True):
             if not (token and answer.status == 401):
                 yield _stream_of(answer, weights, start)
                 return
-        # An expired token is refused even where nobody needs one.
+        # An expired token is rejected even if no token is needed.
         with web.get(url, start=start, authorization=basic) as answer:
             if answer.status in (401, 403, 404):
-                raise HubError(f"refuses your token, and without one {_refusal(answer, weights) or 'refuses too'}")
+                raise HubError(f"rejects your token, and without one {_reason(answer, weights) or 'denies access'}")
             yield _stream_of(answer, weights, start)
 
 
 def _stream_of(answer: web.Answer, weights: Weights, start: int) -> Stream:
-    if answer.status in (401, 403, 404) and (refusal := _refusal(answer, weights)):
-        raise HubError(refusal)
+    if answer.status in (401, 403, 404) and (reason := _reason(answer, weights)):
+        raise HubError(reason)
     linked = answer.said.get("x-linked-etag", "").strip('"')
     return web.stream_of(answer, start)._replace(
         sha256=linked if re.fullmatch("[0-9a-f]{64}", linked) else "",
@@ -62,18 +62,18 @@ def _stream_of(answer: web.Answer, weights: Weights, start: int) -> Stream:
     )
 
 
-def _refusal(answer: web.Answer, weights: Weights) -> str:
-    """What the hub's error code means."""
+def _reason(answer: web.Answer, weights: Weights) -> str:
+    """The meaning of the hub's error code."""
     return {
-        "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN gives no access to it",
+        "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN has no access to it",
         "RevisionNotFound": f"has no revision {weights.revision or 'main'} of {weights.repo}",
         "EntryNotFound": f"has no file {weights.file} in {weights.repo} at {weights.revision or 'main'}",
-        "GatedRepo": f"asks you to accept the terms of {weights.repo} on its page, and then for your HF_TOKEN",
+        "GatedRepo": f"requires that you accept the terms of {weights.repo} on its page and set HF_TOKEN",
     }.get(answer.said.get("x-error-code", ""), "")
 
 
 def _token() -> str:
-    """The user's token, wherever the hub's client keeps it; empty where there is none."""
+    """The user's token as the hub's client finds it; empty if there is none."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
@@ -83,21 +83,21 @@ def _token() -> str:
     try:
         return get_token() or ""
     except Exception as error:  # short-lived tokens are fetched, in several ways
-        raise HubError(f"needs a token that cannot be had: {error}") from None
+        raise HubError(f"needs a token, which could not be obtained: {error}") from None
 
 
 class Cached(NamedTuple):
-    """A file of the client's cache; ``sha256`` is what its name claims, empty where that is no sha256."""
+    """A file of the client's cache; ``sha256`` is its name, empty if that is not a sha256."""
 
     path: Path
     sha256: str
 
 
 def find_cached(weights: Weights) -> Cached | None:
-    """The file in the cache that huggingface_hub keeps, and timm with it, or None.
+    """The file in the cache of huggingface_hub and timm, or None.
 
-    Blobs of large files are named by their sha256, whatever the commit; others are found through
-    the commit. It is only a name: whoever takes the file hashes it.
+    Blobs of large files are named by their sha256, whatever the commit; others are found through the commit. The caller
+    must verify the hash.
     """
     folder = _cache_root() / f"models--{weights.repo.replace('/', '--')}"
     blob = folder / "blobs" / weights.sha256
@@ -108,13 +108,13 @@ def find_cached(weights: Weights) -> Cached | None:
         if not re.fullmatch("[0-9a-f]{40}", commit):
             return None
         file = (folder / "snapshots" / commit / weights.file).resolve(strict=True)
-    except (OSError, ValueError):  # of what is no path, or not text
+    except (OSError, ValueError):  # not a path, or not text
         return None
     return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "")
 
 
 def _cache_root() -> Path:
-    """As huggingface_hub finds it, but at every call and without importing it."""
+    """The same folder as huggingface_hub's, but read in every call and without importing it."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(os.path.expanduser(os.path.expandvars(chosen)))
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

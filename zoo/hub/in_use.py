@@ -1,6 +1,6 @@
 """When a cached file was last used, and whether a running process uses it now.
 
-Beside a file lies an empty ``<file>.used``. Its modification time is when the file was last fetched or
+Each file has an empty ``<file>.used`` beside it. Its modification time is when the file was last fetched or
 loaded; a process that has loaded the file holds a shared lock (flock) on it until it ends, so that
 ``zoo cache prune`` can see that it is in use. The system releases the lock of a process that dies, however
 it dies. A forked child keeps its parent's locks.
@@ -30,7 +30,7 @@ def marker_of(file: Path) -> Path:
 
 
 def touch(file: Path) -> None:
-    """Says that ``file`` is used now. A cache that cannot be written is left as it is."""
+    """Marks ``file`` as used now. Does nothing if the cache is read-only."""
     with suppress(OSError):
         descriptor = _open(marker_of(file))
         try:
@@ -40,9 +40,9 @@ def touch(file: Path) -> None:
 
 
 def hold(file: Path) -> None:
-    """Says that this process uses ``file`` from now until it ends.
+    """Marks ``file`` as used by this process until it ends.
 
-    Whoever removes the file asks first; so the caller looks, once this has returned, whether it is still there.
+    Whoever removes files checks this mark first, so the caller must check afterwards that the file still exists.
     """
     touch(file)
     marker = marker_of(file)
@@ -59,7 +59,7 @@ def hold(file: Path) -> None:
 
 
 def last_used(file: Path) -> float:
-    """Seconds since the epoch when ``file`` was last fetched or loaded; where nobody noted it, when it was written."""
+    """Seconds since the epoch when ``file`` was last fetched or loaded; if unknown, when it was written."""
     try:
         return marker_of(file).stat().st_mtime
     except OSError:
@@ -67,7 +67,7 @@ def last_used(file: Path) -> float:
 
 
 def is_held(file: Path) -> bool:
-    """Whether a running process uses ``file``, this one included, as far as there are locks to tell."""
+    """Whether a running process uses ``file``, including this one, as far as locks can show."""
     with suppress(OSError):
         if marker_of(file).exists():
             with alone(file) as is_alone:
@@ -77,7 +77,7 @@ def is_held(file: Path) -> bool:
 
 @contextmanager
 def alone(file: Path) -> Iterator[bool]:
-    """Yields whether no process uses ``file``; none can begin to while the ``with`` block lasts."""
+    """Yields whether no process uses ``file``; none can start to use it within the ``with`` block."""
     try:
         import fcntl
     except ImportError:  # Windows: the removal itself fails
@@ -96,7 +96,7 @@ def alone(file: Path) -> Iterator[bool]:
 
 
 def _lock_shared(marker: Path) -> int | None:
-    """A descriptor that holds a shared lock on ``marker`` as it lies there, or None where there are no locks."""
+    """A descriptor that holds a shared lock on ``marker`` in its place, or None if there are no locks."""
     try:
         import fcntl
     except ImportError:

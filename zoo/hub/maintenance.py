@@ -1,4 +1,4 @@
-"""The cache looked after: what it holds, whether that is still sound, what may go.
+"""Maintenance of the cache: listing, verifying and removing files.
 
 Nothing that a running process fetches or has loaded is removed, nor any file that Zoo did not put there.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from zoo.hub import cache, in_use, parts
+from zoo.hub import cache, guard, in_use, parts
 from zoo.manifest import Weights
 
 _FILE = re.compile(r"(?P<whole>[0-9a-f]{64}(\.\w+)?)")
@@ -20,7 +20,7 @@ _BESIDE = re.compile(rf"{_FILE.pattern}\.(stamp|used)")
 
 
 class Held(NamedTuple):
-    """A whole file of the cache; ``names`` are those of the entries that mean it."""
+    """A complete file of the cache; ``names`` are its entries."""
 
     file: Path
     sha256: str
@@ -31,7 +31,7 @@ class Held(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """What is wrong with a file: it has sha256 ``got`` and now lies ``aside``, or it cannot be read or moved."""
+    """Damage of a file: it has sha256 ``got`` and was moved to ``aside``, or it cannot be read or moved."""
 
     reason: str
     got: str = ""
@@ -39,7 +39,7 @@ class Damage(NamedTuple):
 
 
 class Removal(NamedTuple):
-    """Something that goes, or stays because of ``kept``; ``freed`` counts bytes that no other link holds."""
+    """A file that is removed, or kept because of ``kept``; ``freed`` counts bytes without another hard link."""
 
     path: Path
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class Removal(NamedTuple):
 
 
 def contents(entries: Iterable[Weights]) -> list[Held]:
-    """All whole files of the cache, the last used first, named by those of ``entries`` that mean them."""
+    """All complete files of the cache, last used first, with the names of those in ``entries``."""
     names = _names(entries)
     found = []
     for file in _listed("files"):
@@ -63,14 +63,14 @@ def contents(entries: Iterable[Weights]) -> list[Held]:
 
 
 def verify(held: Held) -> Damage | None:
-    """Hashes the file again; moves it to quarantine where it is not what its name says.
+    """Hashes the file again; moves it to quarantine if the hash differs from its name.
 
-    A process that has loaded it keeps what it has: a file that is moved stays mapped.
+    A process that has loaded it is not affected, because a moved file stays mapped.
     """
     try:
         if cache.sha256_of(held.file, deep=True) == held.sha256:
             return None
-        with cache.lock(held.sha256):
+        with guard.lock(held.sha256):
             got = cache.sha256_of(held.file, deep=True)  # another process may have fetched it again
             if got == held.sha256:
                 return None
@@ -90,11 +90,11 @@ def prune(
     unreferenced: bool = False,
     dry_run: bool = False,
 ) -> list[Removal]:
-    """Removes what was left over, and those of ``held`` that any of the conditions names.
+    """Removes leftovers, and the files of ``held`` to which any of the conditions applies.
 
-    ``older_than`` are the seconds since a file was last used; ``keep_under`` the bytes that files may
-    take in all, the longest unused going first; ``unreferenced`` files are those without a name. With
-    ``dry_run`` nothing is removed, and the answer is the same.
+    ``older_than`` is in seconds since a file was last used; ``keep_under`` is the total size in bytes to reduce the
+    cache to, least recently used first; ``unreferenced`` files have no name. With ``dry_run`` nothing is removed, and
+    the result is the same.
     """
     done = [_remove(path, (), reason, dry_run) for path, reason in _left_over()]
     total, now = sum(one.size for one in held), time.time()
@@ -102,9 +102,9 @@ def prune(
         if older_than is not None and now - one.last_used > older_than:
             reason = f"not used since {time.strftime('%Y-%m-%d %H:%M', time.localtime(one.last_used))}"
         elif unreferenced and not one.names:
-            reason = "no manifest names it"
+            reason = "not in any manifest"
         elif keep_under is not None and total > keep_under:
-            reason = "the longest unused"
+            reason = "least recently used"
         else:
             continue
         removal = _remove(one.file, one.names, reason, dry_run)
@@ -115,7 +115,7 @@ def prune(
 
 
 def _names(entries: Iterable[Weights]) -> dict[str, list[str]]:
-    """The names of ``entries`` by sha256; of an unpinned one, by what it was when it was fetched."""
+    """The names of ``entries`` by sha256, or for unpinned ones by the stored hash."""
     notes = {file.stem for file in _listed("unpinned")}
     names: dict[str, list[str]] = {}
     for entry in entries:
@@ -145,23 +145,23 @@ def _remove(path: Path, names: tuple[str, ...], reason: str, dry_run: bool) -> R
 
 @contextmanager
 def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
-    """Yields who needs ``path``, or nothing: then nobody begins to fetch or load it while the block lasts."""
+    """Yields which process needs ``path``, or an empty string; then none can fetch or load it within the block."""
     with ExitStack() as stack:
         if path.parent.name in ("files", "parts"):
             key = path.name.partition(".")[0]
-            if parts.is_being_written(path) or not stack.enter_context(cache.lock(key, wait=False)):
-                yield "a running process fetches it"
+            if parts.is_being_written(path) or not stack.enter_context(guard.lock(key, wait=False)):
+                yield "being fetched by a running process"
                 return
         if whole := _whole_of(path):
             is_alone = not in_use.is_held(whole) if dry_run else stack.enter_context(in_use.alone(whole))
             if not is_alone:
-                yield "a running process uses it"
+                yield "in use by a running process"
                 return
         yield ""
 
 
 def _whole_of(path: Path) -> Path | None:
-    """The file of weights that ``path`` is, or lies beside."""
+    """The weights file that ``path`` is or belongs to."""
     match = _BESIDE.fullmatch(path.name) or _FILE.fullmatch(path.name)
     return path.with_name(match["whole"]) if match and path.parent.name == "files" else None
 
@@ -183,20 +183,20 @@ def _forget(sha256: str) -> None:
 
 
 def _left_over() -> Iterator[tuple[Path, str]]:
-    """What no entry can ever mean again: begun, damaged, or beside a file that is gone."""
+    """Files that no entry needs: unfinished, damaged, or belonging to a removed file."""
     for file in _listed("parts"):
         if file.suffix in (".part", ".link"):
-            yield file, "a fetch that was not finished"
+            yield file, "unfinished download"
     for file in _listed("quarantine"):
         if file.name.startswith("expected-"):
-            yield file, "quarantined: not the bytes that were expected"
+            yield file, "quarantined: wrong sha256"
     for folder in ("files", "unpinned"):
         for file in _listed(folder):
             whole = _whole_of(file)
             if whole and not whole.exists():
-                yield file, "belongs to a file that is gone"
+                yield file, "belongs to a removed file"
             elif file.name.endswith(cache.UNFINISHED) and cache.is_abandoned(file):
-                yield file, "was being written by a process that is gone"
+                yield file, "written by a process that has ended"
 
 
 def _listed(folder: str) -> list[Path]:

@@ -1,9 +1,9 @@
-"""Files in arrival: each is written by one process alone, under a name of its own.
+"""Unfinished downloads: each is written by one process only, under its own name.
 
 ``parts/<key>.<machine>-<process>-<random>.part`` is being written. Where its process ends it without success it
 becomes ``parts/<key>.part``, for the next fetch to continue; what a process that was killed left is continued as
 well. A part is taken over by renaming it, which only one process can do. So locks save work and no more: on a
-network mount where they do nothing, two processes fetch the same file twice, and both get it.
+network mount if they do nothing, two processes fetch the same file twice, and both get it.
 """
 
 import errno
@@ -27,17 +27,17 @@ _OWNED = re.compile(r"(?P<key>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})
 
 
 def released(key: str) -> Path:
-    """What an earlier fetch of ``key`` left, if it left anything."""
+    """The path of an unfinished download of ``key``."""
     return root() / "parts" / f"{key}.part"
 
 
 def own(key: str, suffix: str = "part") -> Path:
-    """A new name in the folder of parts, this process's own."""
+    """A new path in the folder of parts for this process."""
     return root() / "parts" / f"{key}.{machine()}-{os.getpid()}-{os.urandom(4).hex()}.{suffix}"
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a running process writes ``path``, as far as its name and its time tell."""
+    """Whether a running process writes ``path``, as far as its name and time show."""
     match = _OWNED.fullmatch(path.name)
     if match is None:
         return False
@@ -53,15 +53,15 @@ def is_being_written(path: Path) -> bool:
 
 
 def discard(key: str) -> None:
-    """Removes what earlier fetches of ``key`` left: the file is here."""
+    """Removes unfinished downloads of ``key`` after a complete one."""
     for path in _left(key):
         path.unlink(missing_ok=True)
 
 
 class Part:
-    """A file in arrival: what an earlier fetch left is hashed again and continued.
+    """An unfinished download; the part that an earlier process left is hashed again and continued.
 
-    What is here stays for the next one when the ``with`` block ends early.
+    If the ``with`` block ends early, the part is kept for the next process.
     """
 
     def __init__(self, key: str) -> None:
@@ -101,17 +101,17 @@ class Part:
 
     @property
     def sha256(self) -> str:
-        """Of what is here so far."""
+        """The sha256 of the bytes so far."""
         return self._hasher.hexdigest()
 
     def finish(self) -> None:
-        """Returns when everything is on the disk."""
+        """Waits until everything is on the disk."""
         os.fsync(self._opened.fileno())
         self._is_whole = True
 
 
 def _take_over(key: str, path: Path) -> BinaryIO | None:
-    """The longest of what earlier fetches left, as ``path`` from now on; None where there is nothing of use."""
+    """The longest part of an earlier process, renamed to ``path``; None if there is none."""
     for left in _left(key):
         try:
             if _is_ours(left.lstat()):
@@ -123,7 +123,7 @@ def _take_over(key: str, path: Path) -> BinaryIO | None:
 
 
 def _left(key: str) -> list[Path]:
-    """What earlier fetches of ``key`` left and no running one writes, the longest first."""
+    """The parts of earlier processes for ``key`` that no running one writes, longest first."""
     found = []
     for path in (root() / "parts").glob(f"{key}.*"):
         match = _OWNED.fullmatch(path.name)
@@ -134,7 +134,7 @@ def _left(key: str) -> list[Path]:
 
 
 def _checked(opened: BinaryIO) -> BinaryIO:
-    """As it was when its name was looked at: between the two, somebody may have put another file there."""
+    """``opened``, after checking again that it is our file, which may have been replaced since."""
     if not _is_ours(os.fstat(opened.fileno())):
         opened.close()
         raise PermissionError(errno.EPERM, "another user's file")
@@ -142,11 +142,11 @@ def _checked(opened: BinaryIO) -> BinaryIO:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    """A regular file of this user that has no other name, through which it could be written by others."""
+    """Whether it is a regular file of this user without another hard link, by which others could write to it."""
     is_own = os.name != "posix" or status.st_uid == os.geteuid()
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_own
 
 
 def machine() -> str:
-    """What this machine is called in the names of parts."""
+    """The name of this machine in the names of parts."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""HTTP as hubs need it: ranges, few redirects, secrets that stay with the origin they belong to.
+"""HTTP for hubs: range requests, few redirects, credentials only for their own origin.
 
 The standard library's client, because a fetch must cost no more than the copy it is: a body is read
 in pieces as large as they arrive, at twice the rate of the client that huggingface_hub brings, whose
@@ -24,7 +24,7 @@ _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class Answer(NamedTuple):
-    """A response, its body still unread; ``said`` holds the headers of all hops, names lowered."""
+    """A response whose body is not yet read; ``said`` holds the headers of all hops, with lower-case names."""
 
     status: int
     said: dict[str, str]
@@ -33,10 +33,10 @@ class Answer(NamedTuple):
 
 @contextmanager
 def get(url: str, *, start: int = 0, authorization: str = "") -> Iterator[Answer]:
-    """Asks for ``url`` from byte ``start`` on and follows redirects.
+    """Requests ``url`` from byte ``start`` on and follows redirects.
 
-    ``authorization`` goes to the origin of ``url`` and to no other. Raises :class:`PassingError`
-    where nobody answers, HubError where asking again is no use.
+    ``authorization`` is sent only to the origin of ``url``. Raises :class:`PassingError` for temporary failures,
+    HubError for permanent ones.
     """
     origin, said = _origin_of(url), dict[str, str]()
     for _ in range(_REDIRECTS + 1):
@@ -48,7 +48,7 @@ def get(url: str, *, start: int = 0, authorization: str = "") -> Iterator[Answer
         response = _open(url, headers)
         if response.status == 416 and start:
             _, size = _content_range(response.headers.get("Content-Range", ""))
-            if size != start:  # what we hold is not the beginning of what lies there
+            if size != start:  # our part does not match the server's file
                 response.close()
                 start = 0
                 continue
@@ -63,7 +63,7 @@ def get(url: str, *, start: int = 0, authorization: str = "") -> Iterator[Answer
 
 
 def stream_of(answer: Answer, start: int) -> Stream:
-    """The stream of an answer to a question for byte ``start`` on; raises as :func:`get` does."""
+    """The stream of a response to a request from byte ``start`` on; raises as :func:`get` does."""
     status, headers = answer.status, answer.body.headers
     if status == 200:
         return Stream(_reader(answer.body), 0, _number(headers.get("Content-Length", "")))
@@ -75,8 +75,8 @@ def stream_of(answer: Answer, start: int) -> Stream:
     phrase = f"{status} {answer.body.reason}".strip()
     if status in _MAY_PASS:
         # Seconds; a date, which it may also be, is taken for a short while.
-        raise PassingError(f"answers {phrase}", wait=_number(headers.get("Retry-After", "")))
-    raise HubError(f"answers {phrase}")
+        raise PassingError(f"returned {phrase}", wait=_number(headers.get("Retry-After", "")))
+    raise HubError(f"returned {phrase}")
 
 
 def _open(url: str, headers: dict[str, str]) -> "Response":
@@ -90,16 +90,16 @@ def _open(url: str, headers: dict[str, str]) -> "Response":
     try:
         response = deadline.open(url, headers, limit)
     except (ValueError, InvalidURL):  # whose message may quote a header, and so a token
-        raise HubError("is no valid address") from None
+        raise HubError("is not a valid address") from None
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise HubError(f"has no valid certificate: {reason.verify_message}") from None
         if isinstance(reason, TimeoutError):
-            raise PassingError(f"does not answer within {limit:g} s", cost=2) from None
+            raise PassingError(f"did not respond within {limit:g} s", cost=2) from None
         raise PassingError(f"cannot be reached: {reason}", cost=2) from None
     if response is None:
-        raise HubError("is no valid address")
+        raise HubError("is not a valid address")
     return response
 
 
@@ -115,18 +115,18 @@ def _reader(body: "Response") -> Callable[[int], bytes]:
         except TimeoutError:
             raise PassingError(f"sent nothing for {limit:g} s", cost=2) from None
         except (OSError, HTTPException) as error:
-            raise PassingError(f"the connection was cut: {type(error).__name__}") from None
+            raise PassingError(f"the connection was lost: {type(error).__name__}") from None
 
     return read
 
 
 def without_user(text: str) -> str:
-    """``text``, an address or a sentence with some, without users and passwords."""
+    """``text``, an address or a sentence with addresses, without users and passwords."""
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def basic(address: str) -> str:
-    """What a request says of the user and password in ``address``; empty where there are none."""
+    """The authorization header for the user and password in ``address``; empty if there are none."""
     from base64 import b64encode
 
     user = re.match(r"\w+://([^/]*)@", address)
@@ -137,7 +137,7 @@ def _redirected(url: str, location: str) -> str:
     try:
         target = urljoin(url, location)
     except ValueError:
-        raise HubError("redirects to no valid address") from None
+        raise HubError("redirects to an invalid address") from None
     scheme = _origin_of(target)[0]
     if scheme not in ("http", "https"):
         raise HubError(f"redirects to {scheme}:, which is not followed")
@@ -152,15 +152,15 @@ def _origin_of(url: str) -> tuple[str, str, int | None]:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
-        raise HubError("is no valid address") from None
+        raise HubError("is not a valid address") from None
 
 
 def _content_range(text: str) -> tuple[int, int]:
-    """``bytes 5-9/10`` to (5, 10); the first byte and the size, 0 where they are not given."""
+    """``bytes 5-9/10`` to (5, 10); the first byte and the size, 0 if they are not given."""
     span, _, size = text.removeprefix("bytes").strip().partition("/")
     return _number(span.partition("-")[0]), _number(size)
 
 
 def _number(text: str) -> int:
-    """What a header says, 0 where that is not a number in digits, of bytes or seconds that there could be."""
+    """A header's value as a number, 0 if it is not a plausible one."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else 0

@@ -1,4 +1,4 @@
-"""Safetensors files: read within bounds, written whole or not at all.
+"""Reads and writes safetensors files: with limits, and atomically.
 
 Nothing here unpickles: a file that is not safetensors is refused by its first bytes.
 """
@@ -27,9 +27,9 @@ METADATA_KEY = "zoo"
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, mapped copy-on-write: changing them leaves the file as it is.
+    """The tensors of a safetensors file, memory-mapped copy-on-write: changing them does not change the file.
 
-    Raises :class:`FileFormatError` for anything but a whole, well-formed safetensors file.
+    Raises :class:`FileFormatError` for anything but a complete, valid safetensors file.
     """
     _read_header(file)
     try:
@@ -39,7 +39,7 @@ def read(file: Path) -> dict[str, Tensor]:
 
 
 def metadata(file: Path) -> dict[str, Any]:
-    """What :func:`write` was told about the file, {} for a file of another origin."""
+    """The metadata that :func:`write` stored in the file, {} for files of another origin."""
     text = _read_header(file).get("__metadata__", {})
     text = text.get(METADATA_KEY, "{}") if isinstance(text, dict) else "{}"
     try:
@@ -50,7 +50,7 @@ def metadata(file: Path) -> dict[str, Any]:
 
 
 def write(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, Any]) -> str:
-    """Writes ``tensors`` and ``about`` (JSON-able) to ``file``, whole or not at all; returns the sha256.
+    """Writes ``tensors`` and ``about`` (JSON-able) to ``file`` atomically; returns the sha256.
 
     The same input gives the same bytes: ``about`` is one sorted JSON string. Raises :class:`StorageError`.
     """
@@ -76,12 +76,12 @@ def _read_header(file: Path) -> dict[str, Any]:
             # A header of 640 bytes begins as a pickle of protocol 2 does; no pickle reads as a length within bounds.
             if not is_whole and start.startswith(_PICKLES):
                 raise FileFormatError(
-                    f"{file}: this is a pickle, and pickles can run code: Zoo never loads one.",
-                    hint=f"zoo convert {file} MODEL -o OUT.safetensors reads its tensors alone.",
+                    f"{file}: this is a pickle. Pickles can run code, so Zoo does not load them.",
+                    hint=f"zoo convert {file} MODEL -o OUT.safetensors converts its tensors.",
                 )
             if not is_whole:
                 raise FileFormatError(
-                    f"{file}: not a whole safetensors file: its header claims {length:,} bytes, the file has {size:,}."
+                    f"{file}: incomplete safetensors file: its header states {length:,} bytes, the file has {size:,}."
                 )
             header = json.loads(stream.read(length))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Look inside: what a network has learned, one function for each question, for every network of the registry.
+"""Shows what a network has learned, with one function for each question, for every network of the registry.
 
 ::
 
@@ -20,7 +20,8 @@ from zoo.system import lazy
 if TYPE_CHECKING:
     from zoo.look.attribution import attribute
     from zoo.look.deconvnet import deconv, project
-    from zoo.look.first_layer import diagnose, filters
+    from zoo.look.diagnosis import diagnose
+    from zoo.look.first_layer import filters
     from zoo.look.invariance_curves import invariance
     from zoo.look.maps import before_and_after, features
     from zoo.look.maximization import maximize
@@ -33,7 +34,7 @@ _HOMES = {
     "attribute": "zoo.look.attribution",
     "before_and_after": "zoo.look.maps",
     "deconv": "zoo.look.deconvnet",
-    "diagnose": "zoo.look.first_layer",
+    "diagnose": "zoo.look.diagnosis",
     "features": "zoo.look.maps",
     "filters": "zoo.look.first_layer",
     "invariance": "zoo.look.invariance_curves",

@@ -1,4 +1,4 @@
-"""What activation maximisation changes of an image, and how that becomes a network's input."""
+"""The settings of activation maximisation, and how its parameters become an image."""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Ascent:
         if self.steps < 0 or self.jitter < 0 or self.blur < 0 or self.blur_every < 1 or not self.rate > 0:
             raise SpecError("steps, jitter and blur must not be negative, rate and blur_every must be positive.")
         if self.radius is not None and (self.clip or self.parametrisation != "pixels" or self.radius <= 0):
-            raise SpecError("A radius must be positive, and needs parametrisation='pixels' and clip=False.")
+            raise SpecError("radius must be positive, and needs parametrisation='pixels' and clip=False.")
 
 
 class Canvas:

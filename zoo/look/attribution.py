@@ -1,4 +1,4 @@
-"""Attribution: which pixels of an image speak for a class.
+"""Attribution: which pixels of an image support a class.
 
 Each method says what published checks found: Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018
 (arXiv:1810.03292), replaced a network's weights by random ones, layer by layer from the top, and looked whether
@@ -24,11 +24,11 @@ from zoo.look.units import check_channel
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PASSES = "passes: its maps change as soon as upper layers are random"
+_PASSES = "passes: its maps change when upper layers are random"
 _FAILS = "fails: its maps hardly change when upper layers are random, so they show the image's edges, not the class"
-_IMAGE = "mixed: its values change with random weights, but the factor of the input keeps the image's outlines in sight"
-_AVERAGED = "examined without a verdict of its own; it averages gradients, which pass"
-_UNTESTED = "not among the methods examined; it measures the network's own answers"
+_IMAGE = "mixed: its values change with random weights, but multiplying by the input keeps the image's outlines visible"
+_AVERAGED = "not tested by itself; it averages gradients, which pass"
+_UNTESTED = "not tested; it measures the network's outputs directly"
 
 METHODS = {
     "grad_cam": _PASSES,
@@ -40,7 +40,7 @@ METHODS = {
     "occlusion": _UNTESTED,
     "smooth_grad": _AVERAGED,
 }
-"""What there is, and what Adebayo et al. 2018 say of it."""
+"""The methods, and the result of Adebayo et al. 2018 for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Attribution(Look):
         }
 
     def figure(self) -> "Figure":
-        """A row an image: the image, the scores, both."""
+        """A row per image: the image, the scores, both."""
         figure = new_figure(5.4, 1.9 * len(self.images) + 0.6, f"{self.caption}\n{self.verdict}")
         axes = figure.subplots(len(self.images), 3, squeeze=False)
         for row, image, heat, name in zip(axes, self.images, self.heat(), self.classes, strict=True):
@@ -116,20 +116,44 @@ def attribute(
     progress: Progress | None = None,
     **args: Any,
 ) -> Attribution:
-    """Which pixels of ``image``, or of each of a batch, speak for ``target``, by default the class of highest logit.
+    """Which pixels of an image support a class.
 
-    ``method``: ``occlusion`` (Zeiler and Fergus 2013: a square of ``window`` pixels and value ``fill``, 0 is the mean
-    image, every ``stride`` pixels; ``batch_size`` covered images at a time), ``grad_cam`` (Selvaraju et al. 2016, at
-    ``layer``, the last default layer with maps), ``gradient`` (Simonyan et al. 2013), ``input_x_gradient``,
-    ``guided_backprop`` (Springenberg et al. 2014), ``guided_grad_cam``; with captum also ``integrated_gradients``
-    (``samples`` steps from the mean image) and ``smooth_grad`` (``samples`` draws of Gaussian ``noise`` in units of
-    the normalised input, by ``seed``).
+    The methods are ``occlusion`` (Zeiler and Fergus 2013), ``grad_cam`` (Selvaraju et al. 2016), ``gradient`` (Simonyan
+    et al. 2013), ``input_x_gradient``, ``guided_backprop`` (Springenberg et al. 2014) and ``guided_grad_cam``; with
+    captum also ``integrated_gradients`` (from the mean image) and ``smooth_grad``.
 
-    Raises :class:`zoo.UnknownNameError` for an unknown method, layer or class, :class:`zoo.WeightsError` where a
-    network has no classes, no maps or no gradient, :class:`zoo.MissingExtraError` without captum.
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        image: A file, a Pillow image, or the network's input as a tensor, C H W or B C H W.
+        method: The method.
+        target: The class, or one for each image. By default the class with the largest logit.
+        layer: The layer of Grad-CAM. By default the last default layer with maps.
+        window: Side in pixels of the square that ``occlusion`` covers.
+        stride: Pixels between two squares.
+        fill: Value of the square in the normalised input; 0 is the mean image.
+        samples: Steps of ``integrated_gradients``, or draws of ``smooth_grad``.
+        noise: Standard deviation of the noise of ``smooth_grad``, in units of the normalised input.
+        seed: Decides the noise.
+        batch_size: Covered images per forward pass.
+        progress: Called with (covered images done, in all).
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        A score for each pixel, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such method, layer or class.
+        WeightsError: The network has no classes, no maps or no gradient.
+        MissingExtraError: The method needs captum, which is not installed.
+
+    Example:
+        >>> import zoo
+        >>> image = zoo.data.load("digits", "test").image(0)
+        >>> zoo.look.attribute("resnet20.digits", image, "gradient").method
+        'gradient'
     """
     if method not in METHODS:
-        raise UnknownNameError.of("method", method, METHODS, hint=f"There are {', '.join(METHODS)}.")
+        raise UnknownNameError.of("method", method, METHODS, hint=f"Available: {', '.join(METHODS)}.")
     with opened(model, **args) as network:
         require_classes(network)
         inputs = as_input(network, image)
@@ -157,7 +181,7 @@ def attribute(
 
 
 def _map_layer(network: nn.Module, inputs: Tensor) -> str:
-    """The last default layer that puts out maps of more than one pixel."""
+    """The last default layer whose output maps have more than one pixel."""
     sizes: dict[str, tuple[int, ...]] = {}
     handles = []
     try:
@@ -174,7 +198,7 @@ def _map_layer(network: nn.Module, inputs: Tensor) -> str:
             handle.remove()
     names = [name for name, size in sizes.items() if len(size) == 4 and size[2] * size[3] > 1]
     if not names:
-        raise WeightsError(f"No default layer of {name_of(network)} puts out maps, which Grad-CAM weighs.")
+        raise WeightsError(f"No default layer of {name_of(network)} outputs maps, which Grad-CAM needs.")
     return names[-1]
 
 

@@ -1,4 +1,4 @@
-"""Deconvnet: what of an image makes a unit answer, projected back into pixels.
+"""Deconvnet: projects what drives a unit back into pixels.
 
 Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2013, sections 2.1 and 4. All activations
 of a layer but one are set to zero and sent down: through the filters, flipped (a convolution's gradient), into the
@@ -25,14 +25,13 @@ from zoo.look.network import Picture, as_input, as_pixels, blank, device_of, nam
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.rectifiers import Deconvolution, Rectifiers
 from zoo.look.result import Look, new_figure
-from zoo.look.top_patches import Progress, Strongest, cut, draw_blocks, strongest
+from zoo.look.top_patches import Progress, TopActivations, cut, draw_blocks, patches
 from zoo.look.units import (
     Run,
     check_channel,
     check_position,
     chosen_layer,
     downward,
-    images_of,
     maps_of,
     one_hot,
     reached,
@@ -45,7 +44,7 @@ log = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True, eq=False)
-class Projections(Strongest):
+class Projections(TopActivations):
     """The strongest images of each channel, and ``projections`` float32 U K C H W of the units that they drive.
 
     In units of the network's input. A projection starts with the unit's activation, and grows in proportion to it.
@@ -107,27 +106,56 @@ def deconv(
     progress: Progress | None = None,
     **args: Any,
 ) -> Projections:
-    """For each of ``channels``, the ``count`` strongest images of a data set, patches and projections of the unit.
+    """The images of :func:`zoo.look.patches`, and the projection of each unit back to pixels.
 
-    As :func:`zoo.look.patches`, and raises :class:`zoo.WeightsError` for a network without a ReLU: there the rule has
-    nothing to apply to. Warns of other activations below the layer, which pass on their gradient.
+    Warns of activations other than ReLU below the layer: they pass on their gradient.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        layer: The layer's name. By default the last default layer.
+        data: A data set's name, or its images. By default the data set whose classes the network knows.
+        split: The split to load, if ``data`` is not images.
+        channels: The channels. By default those with the largest activations.
+        units: How many channels to take by default.
+        count: How many images for each channel.
+        limit: Only the first images of the split, this many. By default all.
+        batch_size: Images per forward pass.
+        progress: Called with (images done, images in all).
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Patches and projections for each channel, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such layer or channel.
+        WeightsError: The network has no ReLU.
+        DataError: The network names no data set, and there is no ``data``.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> found = zoo.look.deconv("resnet20.digits", "layer1", digits, channels=[0], count=2, limit=50)
+        >>> found.channels
+        (0,)
     """
     with opened(model, **args) as network:
-        images = images_of(network, data, split)
         layer = chosen_layer(network, layer)
         check_rectifiers(network)
+        found = patches(
+            network, layer, data, split,
+            channels=channels, units=units, count=count, limit=limit, batch_size=batch_size, progress=progress,
+        )  # fmt: skip
+        inputs = found.inputs.flatten(0, 1)
+        each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
+        projected: list[Tensor] = []
         with reached(network, layer) as run:
             warn_of_strides(network, run, layer)
-            found = strongest(network, run, layer, images, channels, units, count, limit, batch_size, progress)
-            inputs = found.inputs.flatten(0, 1)
-            each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
-            projected: list[Tensor] = []
             for start in range(0, len(inputs), batch_size):
                 part = slice(start, start + batch_size)
                 batch, positions = inputs[part].to(device_of(network)), found.positions.flatten(0, 1)[part]
                 projected.append(project_units(run, batch, layer, each[part], positions)[0])
-        fields = {name: getattr(found, name) for name in Strongest.__dataclass_fields__}
-        fields["caption"] = f"{name_of(network)}, {layer}: projections, and the strongest of {found.data}"
+        fields = {name: getattr(found, name) for name in TopActivations.__dataclass_fields__}
+        fields["caption"] = f"{name_of(network)}, {layer}: projections, and the strongest patches of {found.data}"
         return Projections(**fields, projections=torch.cat(projected).cpu().view(found.inputs.shape))
 
 
@@ -139,9 +167,29 @@ def project(
     position: tuple[int, int] | None = None,
     **args: Any,
 ) -> Projection:
-    """One image's projection: of the unit of ``channel`` at ``position`` (row, column) of the map.
+    """The projection of one unit back to the pixels of an image.
 
-    Without a ``position`` the channel's most active unit, without a ``channel`` the layer's. Errors as :func:`deconv`.
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        image: A file, a Pillow image, or the network's input as a tensor.
+        layer: The layer's name. By default the last default layer.
+        channel: The unit's channel. By default the one with the largest activation.
+        position: The unit's (row, column). By default where the channel's activation is largest.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        The projection, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such layer, channel or position.
+        WeightsError: The network has no ReLU.
+        DataError: The image cannot be read.
+
+    Example:
+        >>> import zoo
+        >>> image = zoo.data.load("digits", "test").image(0)
+        >>> zoo.look.project("resnet20.digits", image, "layer1", channel=3).channel
+        3
     """
     with opened(model, **args) as network:
         layer = chosen_layer(network, layer)
@@ -193,15 +241,15 @@ def check_rectifiers(network: nn.Module) -> None:
     if not seen.relus:
         instead = f", but {others}" if others else ""
         raise WeightsError(
-            f"{name_of(network)} computes no ReLU{instead}: a deconvnet has nothing to change.",
+            f"{name_of(network)} has no ReLU{instead}, so a deconvnet would equal the gradient.",
             hint="zoo look attribute shows gradients.",
         )
     if seen.others:
-        log.warning("%s: a deconvnet knows ReLUs; %s passes on its gradient", name_of(network), others)
+        log.warning("%s: a deconvnet only changes ReLUs; %s uses its gradient", name_of(network), others)
 
 
 def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
-    """Warns where maps were made smaller, and by no max pool: the rule for its places has nothing to apply to."""
+    """Warns if maps were made smaller, and by no max pool: the rule for its places has nothing to apply to."""
     if any(isinstance(part, nn.MaxPool2d | nn.AdaptiveMaxPool2d) for part in network.modules()):
         return
     image = blank(network)
@@ -209,8 +257,8 @@ def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
         size = maps_of(run(image), layer).shape[-1]
     if 1 < size < image.shape[-1]:
         log.warning(
-            "%s has strides and no max pool that remembers places: a projection of %s is specks more than structure; "
-            "zoo look patches and maximize say more",
+            "%s has strides but no max pool with positions, so the projection of %s consists of isolated pixels; "
+            "try zoo look patches and zoo look maximize",
             name_of(network),
             layer,
         )

@@ -1,4 +1,4 @@
-"""The first layer: its filters as pictures, beside the nearest Gabor filters, and what their frequencies say."""
+"""The first layer: its filters as images, with the nearest Gabor filters."""
 
 import math
 from dataclasses import dataclass
@@ -26,9 +26,6 @@ _NOISE = 32
 
 _SMALLEST = 5
 """Pixels a side of the smallest kernel that is fitted: the nine of 3x3 fit nearly any Gabor filter."""
-
-_DEAD = 0.05
-"""A filter whose norm is less than this share of the layer's median has learnt nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +59,7 @@ class Filters(Look):
         """
         if self.nearest is None:
             raise SpecError(
-                f"Filters of {_size(self.weight)} say no direction: expected {_SMALLEST}x{_SMALLEST} or more."
+                f"Filters of {_size(self.weight)} have no direction: expected {_SMALLEST}x{_SMALLEST} or more."
             )
         width = math.pi / bins
         index = ((self.nearest.orientation / width + 0.5).floor() % bins).long()
@@ -121,7 +118,7 @@ class Filters(Look):
             both, bins=12, range=(0, 1), label=["the network's", "noise"], weights=[[1 / len(v)] * len(v) for v in both]
         )
         errors.set_ylabel("share of filters", fontsize=7)
-        errors.set_xlabel("what the nearest Gabor filter leaves (norm)", fontsize=7)
+        errors.set_xlabel("residual of the nearest Gabor filter (norm)", fontsize=7)
         errors.legend(fontsize=7, frameon=False)
         for axis in (turned, errors):
             axis.tick_params(labelsize=6)
@@ -135,66 +132,27 @@ class Filters(Look):
             axis.imshow(picture.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
-@dataclass(frozen=True, eq=False)
-class Diagnosis(Look):
-    """What is wrong with a first layer, measured: ``energy`` float64 N 3 is the share of each filter's energy
-    in low, middle and high frequencies, ``aliased`` N the share that the stride folds onto other frequencies,
-    ``norms`` N the filters' norms. White noise has 6, 19 and 75%, as the bands' areas are.
-
-    Bands go by the larger of the frequencies down and across, in cycles a pixel: low below 1/8, middle from
-    there to 1/4, high from there to 1/2, the highest that pixels hold. With stride s the map holds frequencies
-    up to 1 / (2 s) on each axis; the energy beyond is aliased. Zeiler and Fergus 2013, section 4.1, saw in
-    AlexNet's 11x11 filters of stride 4 "a mix of extremely high and low frequency information", and dead ones.
-    """
-
-    energy: Tensor
-    aliased: Tensor
-    norms: Tensor
-    stride: tuple[int, int]
-
-    @property
-    def dead(self) -> Tensor:
-        """bool N: filters that hardly answer, of less than a twentieth of the median norm."""
-        return self.norms < _DEAD * self.norms.median()
-
-    def facts(self) -> dict[str, Any]:
-        alive = ~self.dead
-        low, middle, high = self.energy[alive].mean(0).tolist()
-        return {
-            "filters": len(self.norms),
-            "stride": list(self.stride),
-            "low": low,
-            "middle": middle,
-            "high": high,
-            "extreme": low + high,
-            "aliased": float(self.aliased[alive].mean()),
-            "dead": int(self.dead.sum()),
-        }
-
-    def figure(self) -> "Figure":
-        """Filters sorted by their middle frequencies, the three bands of each; and the mean."""
-        figure = new_figure(6.5, 3.2, self.caption)
-        axis = figure.subplots()
-        alive = self.energy[~self.dead]
-        ordered = alive[alive[:, 1].argsort()]
-        places, floor = range(len(ordered)), torch.zeros(len(ordered), dtype=ordered.dtype)
-        for band, name in enumerate(("low", "middle", "high")):
-            mean = f"{name}: {float(alive[:, band].mean()):.0%}"
-            axis.bar(places, ordered[:, band].tolist(), 1.0, floor.tolist(), label=mean)
-            floor = floor + ordered[:, band]
-        axis.set_xlabel(f"filters alive, {int(self.dead.sum())} dead left out")
-        axis.set_ylabel("share of energy")
-        axis.legend(fontsize=7, loc="upper left")
-        return figure
-
-
 def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -> Filters:
-    """The first convolution's filters of ``model`` as it computes them, and the Gabor filters nearest to them.
+    """The filters of a network's first convolution, and the Gabor filters nearest to them.
 
-    Any number of input channels: three are shown in colour, others as their strongest pattern. ``scaling``
-    shows each filter on its own scale, or all on one (``shared``). Kernels below 5 x 5 are not fitted: any eight
-    parameters fit nine pixels, learned or not. Raises :class:`SpecError` for a network
-    without a convolution.
+    Filters of three channels are shown in colour, others as their strongest pattern. Kernels below 5 x 5 are not
+    fitted: the eight parameters of a Gabor filter fit almost any nine pixels.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        scaling: ``each`` shows each filter on its own scale, ``shared`` all on one.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Filters, patterns and fits, with a figure.
+
+    Raises:
+        SpecError: The network has no convolution with learnt filters.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.filters("resnet20.digits").weight.shape
+        torch.Size([16, 1, 3, 3])
     """
     with opened(model, **args) as network:
         weight = first_layer(network).weight
@@ -203,24 +161,8 @@ def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -
         if min(weight.shape[2:]) < _SMALLEST:
             return Filters(caption, weight, found, share, None, None, scaling)
         noise = torch.randn(min(len(weight), _NOISE), *weight.shape[1:], generator=torch.Generator().manual_seed(0))
-        caption += ", below each the nearest Gabor filter and what it leaves"
+        caption += ", below each the nearest Gabor filter and its residual"
         return Filters(caption, weight, found, share, fit(found), fit(patterns(noise)[0]).error, scaling)
-
-
-def diagnose(model: str | nn.Module, **args: Any) -> Diagnosis:
-    """How a first layer divides its energy among frequencies, what its stride folds, and which filters are dead.
-
-    Raises :class:`SpecError` for a network without a convolution.
-    """
-    with opened(model, **args) as network:
-        layer = first_layer(network)
-        energy, aliased = frequencies(layer)
-        height, width = layer.weight.shape[2:]
-        caption = (
-            f"{name_of(network)}, first layer: {height}x{width}, stride {layer.stride[0]}; "
-            f"{float(aliased.mean()):.0%} of the energy beyond what the stride keeps"
-        )
-        return Diagnosis(caption, energy, aliased, layer.weight.double().flatten(1).norm(dim=1), layer.stride)
 
 
 def first_layer(model: nn.Module) -> FirstLayer:
@@ -233,31 +175,14 @@ def first_layer(model: nn.Module) -> FirstLayer:
             model(blank(model))
     except _Found as found:
         return found.layer
-    raise SpecError(f"{name_of(model)} computes no convolution with learnt filters.")
-
-
-def frequencies(layer: FirstLayer) -> tuple[Tensor, Tensor]:
-    """Shares of each filter's energy, float64: N 3 in low, middle and high frequencies, N aliased by the stride.
-
-    The discrete Fourier transform of the kernel on 64 x 64 places, so that short kernels are resolved finely;
-    channels are summed. A filter of zeros has shares of zero.
-    """
-    power = torch.fft.fft2(layer.weight.double().cpu(), s=(64, 64)).abs().square().sum(1)  # N 64 64
-    axis = torch.fft.fftfreq(64, dtype=torch.float64).abs()  # cycles a pixel, 0 to 1/2
-    down, across = axis[:, None], axis[None, :]
-    radius = torch.maximum(down, across)
-    total = power.sum((1, 2)).clamp_min(torch.finfo(torch.float64).tiny)
-    bands = (radius < 1 / 8, (radius >= 1 / 8) & (radius < 1 / 4), radius >= 1 / 4)
-    energy = torch.stack([(power * band).sum((1, 2)) / total for band in bands], 1)
-    beyond = (down > 0.5 / layer.stride[0]) | (across > 0.5 / layer.stride[1])
-    return energy, (power * beyond).sum((1, 2)) / total
+    raise SpecError(f"{name_of(model)} has no convolution with learned filters.")
 
 
 def patterns(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Filters N C H W as one grey pattern each, N H W, and the share N of their energy that it holds.
 
     The nearest filter whose channels are all multiples of one pattern: the first singular vector, of the
-    filter's norm where all energy is in it. Its sign is that of the strongest channel.
+    filter's norm if all energy is in it. Its sign is that of the strongest channel.
     """
     matrices = weight.detach().double().cpu().flatten(2)  # N C H W -> N C HW
     colours, strengths, rows = torch.linalg.svd(matrices, full_matrices=False)

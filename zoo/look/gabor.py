@@ -39,7 +39,7 @@ def gabor(
     part: Part = "even",
     remove_dc: bool = False,
 ) -> Tensor:
-    """One filter, float64 ``size size`` (complex128 where ``part`` is complex).
+    """One filter, float64 ``size size`` (complex128 if ``part`` is complex).
 
     ``wavelength`` and ``sigma`` are in pixels, ``orientation`` and ``phase`` in radians. The orientation is
     that of the wave, across its stripes: 0 makes upright ones. ``gamma`` is the Gaussian's width over its
@@ -62,7 +62,7 @@ def gabor(
         raise SpecError(f"part = {part!r} is not one of {', '.join(map(repr, get_args(Part)))}.")
     size = 2 * math.ceil(3 * sigma / min(gamma, 1.0)) + 1 if size is None else size
     if size < 1:
-        raise SpecError(f"size = {size!r}: expected one pixel at least.")
+        raise SpecError(f"size = {size!r}: expected at least one pixel.")
     along, across = rotated(pixels(size), torch.tensor(orientation, dtype=torch.float64))
     envelope = torch.exp(-(along**2 + (gamma * across) ** 2) / (2 * sigma**2))
     angle = 2 * math.pi * along / wavelength + phase
@@ -80,7 +80,9 @@ def bank(wavelengths: Sequence[float], orientations: int, **options: Any) -> Ten
     ``options`` are those of :func:`gabor`. Raises :class:`SpecError`.
     """
     if not wavelengths or orientations < 1:
-        raise SpecError(f"wavelengths = {list(wavelengths)}, orientations = {orientations}: expected one of each.")
+        raise SpecError(
+            f"wavelengths = {list(wavelengths)}, orientations = {orientations}: expected at least one of each."
+        )
     if options.get("size") is None:
         options = {**options, "size": max(gabor(length, 0.0, **options).shape[0] for length in wavelengths)}
     angles = [math.pi * index / orientations for index in range(orientations)]

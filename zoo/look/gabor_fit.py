@@ -30,7 +30,7 @@ class Fit(NamedTuple):
 
     ``orientation`` lies in 0 to pi, ``phase`` in -pi to pi, ``x`` and ``y`` are the Gaussian's centre in pixels
     from the kernel's; wavelength and sigma are in pixels. ``amplitude`` is what the filter of
-    :func:`zoo.look.gabor.gabor` is multiplied by. ``error`` is the norm of what is left over the norm of the filter.
+    :func:`zoo.look.gabor.gabor` is multiplied by. ``error`` is the norm of the residual over the norm of the filter.
     """
 
     wavelength: Tensor

@@ -1,4 +1,4 @@
-"""Methods of attribution, each from a network, inputs B C H W and targets B to scores."""
+"""Attribution methods: each computes scores from a network, inputs B C H W and targets B."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ def guided_backprop(network: nn.Module, inputs: Tensor, targets: Tensor, layer: 
     with Rectifiers(Guided) as seen:
         found = gradient(network, inputs, targets)
     if not seen.relus:
-        raise WeightsError(f"{name_of(network)} computes no ReLU: guided backpropagation has nothing to change.")
+        raise WeightsError(f"{name_of(network)} has no ReLU, so guided backpropagation would equal the gradient.")
     return found
 
 
@@ -41,7 +41,7 @@ def grad_cam(network: nn.Module, inputs: Tensor, targets: Tensor, layer: str) ->
     with torch.inference_mode(False), torch.enable_grad(), _cut_off(network, layer) as kept:
         logits = network(inputs)
         if not kept or kept[-1].ndim != 4:
-            raise WeightsError(f"{layer} puts out no maps, which Grad-CAM weighs.")
+            raise WeightsError(f"{layer} does not output maps, which Grad-CAM needs.")
         maps = kept[-1]
         slope = downward(logits, maps, F.one_hot(targets, logits.shape[1]).to(logits), "")
         return (slope.mean((2, 3), keepdim=True) * maps.detach()).sum(1).relu()
@@ -101,7 +101,7 @@ def _cut_off(network: nn.Module, layer: str) -> Iterator[list[Tensor]]:
 
     def keep(module: nn.Module, _: object, output: object) -> object:
         if not isinstance(output, Tensor):
-            raise WeightsError(f"{layer} puts out {type(output).__name__}, not maps.")
+            raise WeightsError(f"{layer} outputs {type(output).__name__}, not maps.")
         kept.append(output.detach().clone().requires_grad_())
         return kept[-1].clone()  # what comes next may work in place
 

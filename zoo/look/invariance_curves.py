@@ -1,4 +1,4 @@
-"""Invariance, measured: how a network's answers and features change as its images are transformed."""
+"""Invariance: how a network's accuracy and features change as its images are transformed."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from zoo.data import ImageSet, Transform
 from zoo.errors import UnknownNameError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.interval import Z95, wilson
+from zoo.loading import Network
 from zoo.look.network import device_of, name_of, opened, statistics
 from zoo.look.result import Look, new_figure
 from zoo.look.transforms import STRENGTHS, UNITS, Edges, transform
@@ -118,16 +119,40 @@ def invariance(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Invariance:
-    """Curves of score and of feature similarity over transformations of the first ``limit`` images of a split.
+    """How score and features change as images are transformed.
 
-    ``strengths`` maps transformations (keys of :data:`STRENGTHS`, whose values are the default) to what is tried.
-    Images are transformed at the size of the network's input, in [0, 1], before they are normalised. ``edges``
-    says what lies beyond an image that is moved. Raises :class:`UnknownNameError` for another transformation.
+    Images are transformed in [0, 1] at the size of the network's input, before they are normalised.
+
+    Args:
+        models: Names, for which trained weights are used, or networks that :func:`zoo.create` returned.
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        strengths: What to try, by transformation. By default ``zoo.look.transforms.STRENGTHS``.
+        edges: What is beyond the edge of an image that is moved.
+        limit: Only the first images of the split, this many.
+        batch_size: Images per forward pass.
+        device: Where to run. By default where each network is.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        A point for each network, transformation and strength, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such model, data set or transformation.
+        WeightsError: A network has no classes.
+        DataError: A network knows none of the classes.
+
+    Example:
+        >>> import zoo
+        >>> digits, tried = zoo.data.load("digits", "test"), {"rotation": [0, 90]}
+        >>> found = zoo.look.invariance(["resnet20.digits"], digits, strengths=tried, limit=50)
+        >>> [point.strength for point in found.points]
+        [0.0, 90.0]
     """
     chosen = {name: tuple(values) for name, values in (strengths or STRENGTHS).items()}
     for name in chosen:
         if name not in STRENGTHS:
-            raise UnknownNameError.of("transformation", name, STRENGTHS, hint=f"There are {', '.join(STRENGTHS)}.")
+            raise UnknownNameError.of("transformation", name, STRENGTHS, hint=f"Available: {', '.join(STRENGTHS)}.")
     images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
     n = min(limit, len(images))
     cases = [(name, float(strength)) for name, values in chosen.items() for strength in values]
@@ -149,7 +174,7 @@ def invariance(
 
 
 def _measure(
-    network: nn.Module,
+    network: Network,
     images: ImageSet,
     n: int,
     cases: Sequence[tuple[str, float]],
@@ -178,13 +203,13 @@ def _measure(
     ]
 
 
-def _run(network: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _run(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """What the head is given, B D, and what it makes of it, B classes."""
     if info_of(network).preprocess.whitening == "zca":  # hangs before ``forward``, which is not called here
         inputs = network.get_submodule("whitening")(inputs)
-    maps = network.forward_features(inputs)  # type: ignore[operator]  # timm's interface
-    before = network.forward_head(maps, pre_logits=True)  # type: ignore[operator]  # timm's interface
-    return before.flatten(1).float(), network.forward_head(maps).float()  # type: ignore[operator]  # timm's interface
+    maps = network.forward_features(inputs)
+    before = network.forward_head(maps, pre_logits=True)
+    return before.flatten(1).float(), network.forward_head(maps).float()
 
 
 def _point(model: str, name: str, strength: float, correct: int, alike: Tensor) -> Point:

@@ -1,4 +1,4 @@
-"""Feature maps: what a layer makes of an image."""
+"""Feature maps: the outputs of a layer for an image."""
 
 import math
 from collections.abc import Sequence
@@ -71,10 +71,29 @@ class FeatureMaps(Look):
 
 
 def features(model: str | nn.Module, image: Picture, layer: str, **args: Any) -> FeatureMaps:
-    """What ``layer`` of ``model`` puts out for ``image``, before anything else is done with it.
+    """What a layer of a network returns for an image.
 
-    A vector has maps of one pixel, tokens lie in a row. Raises :class:`zoo.UnknownNameError` for a layer that
-    there is not, with the nearest name.
+    A vector is shown as maps of one pixel, and tokens as a row.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        image: A file, a Pillow image, or the network's input as a tensor.
+        layer: The layer's name; :func:`layers` lists them.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        The maps C H W, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such layer; the nearest names are suggested.
+        WeightsError: The layer does not return a tensor.
+        DataError: The image cannot be read.
+
+    Example:
+        >>> import zoo
+        >>> image = zoo.data.load("digits", "test").image(0)
+        >>> zoo.look.features("resnet20.digits", image, "layer1").maps.shape
+        torch.Size([16, 8, 8])
     """
     with opened(model, **args) as network, captured(network, [layer]) as outputs, torch.no_grad():
         inputs = as_input(network, image)[:1]
@@ -118,14 +137,28 @@ class BeforeAfter(Look):
 
 
 def before_and_after(model: str | nn.Module, images: Sequence[Picture], layer: str, **args: Any) -> BeforeAfter:
-    """``images`` beside what ``layer`` of ``model``, which puts out images itself, makes of them.
+    """Images beside what a layer that returns images makes of them, such as a spatial transformer.
 
-    For spatial transformers and their like. What the layer puts out is shown as the network's input is: mean and
-    standard deviation put back.
+    Both are shown with mean and standard deviation put back.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        images: Files, Pillow images, or the network's inputs as tensors.
+        layer: The layer's name.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        The images before and after, with a figure.
 
     Raises:
-        WeightsError: The layer puts out something of another shape than the network's input.
-        UnknownNameError: There is no such layer; the nearest name is suggested.
+        WeightsError: The layer's output has another shape than the network's input.
+        UnknownNameError: There is no such layer; the nearest names are suggested.
+
+    Example:
+        >>> import zoo
+        >>> image = zoo.data.load("digits", "test").image(0)
+        >>> zoo.look.before_and_after("stn_cnn_mnist.mnist_rts", [image], "transformer").after.shape
+        torch.Size([1, 1, 42, 42])
     """
     with opened(model, **args) as network, captured(network, [layer]) as outputs, torch.no_grad():
         inputs = torch.cat([as_input(network, image)[:1] for image in images])
@@ -134,11 +167,11 @@ def before_and_after(model: str | nn.Module, images: Sequence[Picture], layer: s
         if after.shape != inputs.shape:
             got, expected = (" x ".join(map(str, tensor.shape[1:])) for tensor in (after, inputs))
             raise WeightsError(
-                f"{layer} puts out {got}, not images of {expected}.",
-                hint="Give one image (one --index) to see its maps.",
+                f"{layer} outputs {got}, not images of {expected}.",
+                hint="Pass one image (one --index) to see its maps.",
             )
         return BeforeAfter(
-            f"{name_of(network)}: {len(images)} images, and below each what {layer} makes of it",
+            f"{name_of(network)}: {len(images)} images, and below each the output of {layer}",
             layer,
             as_pixels(network, inputs),
             as_pixels(network, after),

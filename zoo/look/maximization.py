@@ -1,4 +1,4 @@
-"""Activation maximisation: images that a channel, a unit or a class answers to most.
+"""Activation maximisation: images that maximise a channel, a unit or a class.
 
 Gradient ascent on the input: Erhan et al., "Visualizing higher-layer features of a deep network", 2009; on class
 logits with an L2 penalty, Simonyan et al. 2013 (arXiv:1312.6034); with blur, Yosinski et al. 2015 (arXiv:1506.06579);
@@ -99,20 +99,48 @@ def maximize(
     radius: float | None = None,
     **args: Any,
 ) -> Maxima:
-    """Images that drive ``channels`` of ``layer`` most: the mean of the map, or the unit at ``position`` (row, column).
+    """Images that maximise channels of a layer: the mean of the map, or one unit of it.
 
-    Without a ``layer``, the network's logits: ``channels`` are classes. Without ``channels``, the first ten. What a
-    ReLU put out is maximised before that ReLU, which would hide where to go. ``size`` (H, W) is the image's, the
-    network's own if left out; of a layer in front of what needs a fixed size, any. The best of ``restarts`` starts
-    from noise is kept. A start depends on ``seed``, channel and number alone. The other settings are those of
-    :class:`zoo.look.ascent.Ascent`; ``args`` go to :func:`zoo.create_trained`. ``progress`` is told (steps done, in
-    all).
-    Raises :class:`zoo.UnknownNameError` for a layer or channel that there is not, :class:`zoo.SpecError` for a setting
-    that is not possible.
+    The output of a ReLU is maximised before that ReLU, which would hide the direction. A start depends only on
+    ``seed``, its channel and its number.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        layer: The layer's name. By default the logits, whose channels are classes.
+        channels: The channels. By default the first ten.
+        position: The unit's (row, column). By default the mean of the map.
+        size: Height and width of the image. By default those of the network's input.
+        restarts: How many starts from noise; the best result is returned.
+        seed: Decides the noise.
+        batch_size: Images per forward and backward pass.
+        progress: Called with (steps done, steps in all).
+        steps: Steps of Adam.
+        rate: Adam learning rate.
+        parametrisation: ``fourier`` optimises Fourier coefficients scaled by one over frequency; ``pixels`` pixels.
+        clip: Whether pixels stay in [0, 1].
+        jitter: Largest shift in pixels before each step.
+        blur: Standard deviation in pixels of a Gaussian blur.
+        blur_every: Steps between two blurs.
+        l2: Weight of the sum of squares of the normalised input, which is subtracted.
+        tv: Weight of its total variation, which is subtracted.
+        radius: L2 norm of a ball that the normalised input stays in. Needs ``clip=False`` and ``pixels``.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        An image and its activation for each channel, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such layer or channel.
+        SpecError: A setting is not possible.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.maximize("resnet20.digits", channels=[3, 8], steps=2).images.shape
+        torch.Size([2, 1, 8, 8])
     """
     ascent = Ascent(steps, rate, parametrisation, clip, jitter, blur, blur_every, l2, tv, radius)
     if restarts < 1:
-        raise SpecError(f"restarts = {restarts} is not possible: it must be at least 1.")
+        raise SpecError(f"restarts = {restarts} is invalid: expected at least 1.")
     with opened(model, **args) as network, reached(network, layer) as run:
         image = blank(network, size)
         with torch.no_grad():
@@ -189,7 +217,7 @@ def _climb(
             moved = inputs.roll((down, right), (2, 3)) if down or right else inputs.clone()
             gain = values(moved).sum() - ascent.l2 * inputs.square().sum() - ascent.tv * total_variation(inputs)
             if not gain.requires_grad:
-                raise WeightsError(f"No gradient leads from {layer or 'the logits'} back to the image.")
+                raise WeightsError(f"There is no gradient from {layer or 'the logits'} to the image.")
             (gradient,) = torch.autograd.grad(gain, parameters)
             with torch.no_grad():
                 if ascent.radius is not None:

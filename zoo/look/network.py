@@ -1,4 +1,4 @@
-"""A network under examination: its layers by name, what they put out, and nothing left behind on it."""
+"""A network under examination: its layers by name and their outputs. It is left unchanged."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from zoo.creation import create_trained, info_of, preprocess
+from zoo.creation import as_network, info_of, preprocess
 from zoo.data.classes import class_names
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
+from zoo.loading import Network
 from zoo.system.malloc import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor
@@ -22,7 +23,7 @@ Picture = str | Path | Image.Image | Tensor
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """A submodule by ``name``, its ``kind``, the ``shape`` it puts out for one image (without the batch).
+    """A submodule by ``name``, its ``kind``, the ``shape`` of its output for one image (without the batch).
 
     ``calls`` counts how often it ran: a module that is used again has one name.
     """
@@ -34,13 +35,13 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[nn.Module]:
+def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[Network]:
     """``model``, trained if it is named, on ``device``, :func:`~zoo.evaluation.frozen` while it is looked at.
 
     ``args`` are those of :func:`zoo.creation.create_trained`.
     """
     keep_freed_memory()
-    network = create_trained(model, **args) if isinstance(model, str) else model
+    network = as_network(model, **args)
     if device is not None:
         network.to(device)
     with frozen(network):
@@ -64,7 +65,7 @@ def as_input(model: nn.Module, image: Picture) -> Tensor:
         if batch.ndim != 4 or not batch.is_floating_point() or not batch.isfinite().all():
             raise DataError(
                 f"An image is {image.dtype} of shape {tuple(image.shape)}: expected finite floating-point C H W "
-                "or B C H W, as the network takes it."
+                "or B C H W, the network's input."
             )
         return batch.to(device_of(model), torch.float32)
     if not isinstance(image, Image.Image):
@@ -99,9 +100,24 @@ def blank(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def layers(model: str | nn.Module, **args: Any) -> tuple[Layer, ...]:
-    """All submodules that put out one tensor, in the order in which they first finish.
+    """The submodules of a network that return one tensor, in the order in which they first finish.
 
-    Found by running the network once, so that only what takes part is listed.
+    The network is run once, and only what took part is listed.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Name, kind and output shape of each.
+
+    Raises:
+        UnknownNameError: There is no such model.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.layers("resnet20.digits")[0]
+        Layer(name='conv1', kind='Conv2d', shape=(16, 8, 8), calls=1)
     """
     found: dict[str, Layer] = {}
     with opened(model, **args) as network, ExitStack() as stack, torch.no_grad():
@@ -144,9 +160,9 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
 def captured(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """The outputs of the layers ``names``, by name, refreshed at every run of ``model``.
 
-    Copies, since what comes next may work in place; they belong to the graph where gradients are asked for.
+    Copies, since what comes next may work in place; they belong to the graph if gradients are asked for.
     Of a module that runs several times, the last output. Raises :class:`UnknownNameError`, and
-    :class:`WeightsError` for a layer that puts out something else than a tensor.
+    :class:`WeightsError` for a layer whose output is not a tensor.
     """
     outputs: dict[str, Tensor] = {}
     with ExitStack() as stack:
@@ -154,7 +170,9 @@ def captured(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tenso
 
             def keep(module: nn.Module, _: object, output: object, name: str = name) -> None:
                 if not isinstance(output, Tensor):
-                    raise WeightsError(f"{name} puts out {type(output).__name__}, not a tensor: look at a part of it.")
+                    raise WeightsError(
+                        f"{name} outputs {type(output).__name__}, not a tensor. Choose one of its submodules."
+                    )
                 outputs[name] = output.clone()
 
             stack.enter_context(submodule(model, name).register_forward_hook(keep))
@@ -162,7 +180,7 @@ def captured(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tenso
 
 
 def as_maps(output: Tensor, layer: str) -> Tensor:
-    """B C H W of what ``layer`` put out: a vector B C has one place, tokens B T C have T in a row.
+    """The output of ``layer`` as B C H W: a vector B C has one place, tokens B T C have T in a row.
 
     B A C H W, as filters of A sizes and C orientations give, are A C maps.
     """
@@ -174,4 +192,4 @@ def as_maps(output: Tensor, layer: str) -> Tensor:
         return output.mT[:, :, None, :]
     if output.ndim == 2:
         return output[:, :, None, None]
-    raise WeightsError(f"{layer} puts out shape {tuple(output.shape)}: neither maps, nor tokens, nor a vector.")
+    raise WeightsError(f"{layer} outputs shape {tuple(output.shape)}: neither maps, nor tokens, nor a vector.")

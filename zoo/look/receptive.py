@@ -1,4 +1,4 @@
-"""Receptive fields: which pixels a unit can see, found by following every operation of one forward pass.
+"""Receptive fields: the pixels that a unit can see, found by tracing the operations of one forward pass.
 
 Beside each tensor goes its reach: for every element the first and last row and column of the image that it depends on.
 Operations that move elements move their reach with them; those that combine elements take the union. So strides,
@@ -38,7 +38,7 @@ class Geometry(NamedTuple):
 class ReceptiveField:
     """``boxes`` int64 C h w 4 of the units of ``layer``: top, left, bottom and right (outside), within the image.
 
-    The smallest rectangles that hold what a unit depends on; zeros where it depends on nothing. ``coarse`` names
+    The smallest rectangles that hold what a unit depends on; zeros if it depends on nothing. ``coarse`` names
     operations that were taken to look everywhere: usually because they do, as attention and sampling grids.
     """
 
@@ -52,7 +52,7 @@ class ReceptiveField:
         return top, left, bottom, right
 
     def rows(self, channel: int) -> Geometry | None:
-        """Down a column of units; None where the image is too small to show it: look at a larger one."""
+        """Down a column of units; None if the image is too small to show it: look at a larger one."""
         middle = self.boxes[channel, :, self.boxes.shape[2] // 2]
         return _geometry(middle[:, 0].tolist(), middle[:, 2].tolist())
 
@@ -65,9 +65,24 @@ class ReceptiveField:
 def receptive_field(
     model: str | nn.Module, layer: str | None = None, *, size: tuple[int, int] | None = None, **args: Any
 ) -> ReceptiveField:
-    """What the units of ``layer`` (the last default layer) see of an image of ``size`` (H, W), or the network's own.
+    """Which pixels the units of a layer depend on.
 
-    Raises :class:`zoo.UnknownNameError` for a layer that there is not.
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        layer: The layer's name. By default the last default layer.
+        size: Height and width of the image. By default those of the network's input.
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        A box of pixels for each unit, and the operations for which it may be too large.
+
+    Raises:
+        UnknownNameError: There is no such layer.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.receptive_field("resnet20.digits", "conv1", size=(16, 16)).box(0, 8, 8)
+        (7, 7, 10, 10)
     """
     with opened(model, **args) as network:
         layer = chosen_layer(network, layer)

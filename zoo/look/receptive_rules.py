@@ -1,4 +1,4 @@
-"""How the operations of torch pass on what their inputs depend on; for :mod:`zoo.look.receptive`.
+"""Rules for torch's operations: which inputs their outputs depend on; for :mod:`zoo.look.receptive`.
 
 A rule takes a function that knows a tensor's reach, the arguments by name, and the shape of the output.
 """

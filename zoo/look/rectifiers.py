@@ -1,4 +1,4 @@
-"""ReLUs wherever a network has them: modules, functions, methods, in place or not, each as often as it is called.
+"""Finds the ReLUs of a network: modules, functions, methods, in place or not, every call of each.
 
 A hook on :class:`torch.nn.ReLU` misses those that a forward calls by name. A torch function mode sees them all, and
 nothing of the network is touched.

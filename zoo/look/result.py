@@ -1,4 +1,4 @@
-"""What looking gives: tensors, facts, a figure, and one way to keep each."""
+"""Results of ``zoo.look``: tensors, numbers, a figure, and their files."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
@@ -52,9 +52,7 @@ class Look(ABC):
         elif file.suffix in DRAWN:
             storage.replace(file, drawn(self.figure(), file.suffix))
         else:
-            raise DataError(
-                f"{file}: a result is kept as {', '.join(DRAWN)} (drawn), .json (facts) or .safetensors (tensors)."
-            )
+            raise DataError(f"{file}: unknown file type, expected {', '.join(DRAWN)}, .json or .safetensors.")
         return file
 
 

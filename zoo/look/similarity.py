@@ -1,4 +1,4 @@
-"""Representations: what whitening does to images, and how alike two networks' layers are."""
+"""Representations: whitening of images, and the similarity of two networks' layers."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -79,7 +79,7 @@ class Whitened(Look):
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 2.2)).flat
         axes = above.subplots(3, count, squeeze=False)
         for row, (title, images) in enumerate(
-            (("image", self.images), ("less the mean", self.centred), ("whitened", self.white))
+            (("image", self.images), ("mean subtracted", self.centred), ("whitened", self.white))
         ):
             for axis, image in zip(axes[row], images, strict=True):
                 show(axis, image if row == 0 else 0.5 + 0.5 * image / image.abs().max().clamp_min(1e-12))
@@ -105,19 +105,39 @@ def representations(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Representations:
-    """Centred kernel alignment between the layers of two networks on the same images.
+    """Centred kernel alignment (CKA) between the layers of two networks on the same images.
 
-    Linear CKA (Kornblith, Norouzi, Lee, Hinton 2019) of whole maps, each image prepared for either network as
-    its weights expect, by the unbiased estimate of HSIC (Song et al. 2012), which does not grow with the
-    number of features: unrelated layers are near 0, also below it. ``layers_of`` are names or patterns such as
-    ``layer*``; by default the parts that the networks are made of. ``limit`` is the number of images from
-    the beginning of the split. Raises :class:`UnknownNameError` where no layer matches, :class:`DataError` for
-    fewer than four images.
+    Linear CKA (Kornblith, Norouzi, Lee and Hinton 2019) of whole maps, with the unbiased estimate of HSIC (Song et al.
+    2012), which does not grow with the number of features: unrelated layers are near 0, and may be below it.
+
+    Args:
+        first: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        second: The other one.
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        layers_of: Names of layers, or patterns such as ``layer*``. By default the networks' main parts.
+        limit: Only the first images of the split, this many.
+        device: Where to run. By default where each network is.
+        progress: Called with (images done, images in all, for both).
+
+    Returns:
+        A table of similarities, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such model or data set, or no layer matches.
+        DataError: There are fewer than four images.
+
+    Example:
+        >>> import zoo
+        >>> model, digits = zoo.create("resnet20.digits"), zoo.data.load("digits", "test")
+        >>> found = zoo.look.representations(model, model, digits, layers_of=["layer*"], limit=50)
+        >>> [round(value, 3) for value in found.cka.diag().tolist()]
+        [1.0, 1.0, 1.0]
     """
     images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
     n = min(limit, len(images))
     if n < 4:
-        raise DataError(f"CKA of {n} images says nothing: it takes four at least.")
+        raise DataError(f"CKA of {n} images is meaningless: expected at least four.")
     names, tables = [], []
     for position, model in enumerate((first, second)):
         with opened(model, device=device) as network:
@@ -138,14 +158,30 @@ def representations(
 def whitening(
     data: str | Path | ImageSet, split: str = "test", *, eps: float = 1e-3, limit: int = 1000, shown: int = 8
 ) -> Whitened:
-    """Images before and after subtracting their mean and ZCA whitening, all fitted on the first ``limit``.
+    """Images before and after their mean is subtracted, and after ZCA whitening.
 
-    ``eps`` is a variance in units of (pixel in [0, 1])^2: it bounds what is made of directions that the images do not
-    vary in. Raises :class:`DataError` for images that are not of one size.
+    Args:
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        eps: Added to the variances, in units of [0, 1] squared: it limits how far directions with little variance are
+            amplified.
+        limit: Fit to the first images of the split, this many.
+        shown: How many images to return.
+
+    Returns:
+        The images at each stage and their spectra, with a figure.
+
+    Raises:
+        DataError: The images are not of one size.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.whitening("digits", shown=4).white.shape
+        torch.Size([4, 1, 8, 8])
     """
     images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
     if images.pixels is None:
-        raise DataError(f"{images.name} has images of several sizes: whitening is fitted to one.")
+        raise DataError(f"{images.name} has images of several sizes, but whitening needs one size.")
     pixels = images.pixels[:limit].float() / 255
     zca = ZCA.fit(pixels, eps)
     white = zca(pixels)
@@ -202,7 +238,7 @@ def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], 
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """As a shell's patterns, a star within one part of the name: ``layer*`` is no ``layer1.0``."""
+    """Like shell patterns, with a star within one part of the name: ``layer*`` does not match ``layer1.0``."""
     return name.count(".") == pattern.count(".") and fnmatchcase(name, pattern)
 
 

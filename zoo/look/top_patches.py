@@ -1,4 +1,4 @@
-"""The images that drive a channel most, and what of them its units see."""
+"""The images that drive a channel most, and the patches that its units see."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from zoo.look.maps import show
 from zoo.look.network import as_pixels, blank, device_of, name_of, opened
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.result import Look, new_figure
-from zoo.look.units import Run, check_channel, chosen_layer, images_of, maps_of, reached
+from zoo.look.units import check_channel, chosen_layer, images_of, maps_of, reached
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Strongest(Look):
+class TopActivations(Look):
     """Of each of U channels of ``layer``, the K images that drive one of its units most, the strongest first.
 
     One unit an image, as in Zeiler and Fergus 2013. ``activations`` float32 U K; ``images`` int64 U K numbers in
@@ -91,75 +91,80 @@ def patches(
     batch_size: int = 256,
     progress: Progress | None = None,
     **args: Any,
-) -> Strongest:
-    """The ``count`` image patches that drive each of ``channels`` of ``layer`` most, over a split of ``data``.
+) -> TopActivations:
+    """The image patches with the largest activations of a layer's channels, over a data set.
 
-    A patch is the receptive field of the unit, cut out exactly (:mod:`zoo.look.receptive`). Without ``layer``, the last
-    default layer; without ``channels``, the ``units`` with the strongest activation; without ``data``, the set whose
-    classes the network knows. ``limit`` takes the first images alone. ``progress`` is told (images done, in all).
-    Raises :class:`zoo.UnknownNameError` for a layer or channel that there is not.
+    A patch is the exact receptive field of the unit.
+
+    Args:
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        layer: The layer's name. By default the last default layer.
+        data: A data set's name, or its images. By default the data set whose classes the network knows.
+        split: The split to load, if ``data`` is not images.
+        channels: The channels. By default those with the largest activations.
+        units: How many channels to take by default.
+        count: How many images for each channel.
+        limit: Only the first images of the split, this many. By default all.
+        batch_size: Images per forward pass.
+        progress: Called with (images done, images in all).
+        args: ``device``, and, if ``model`` is a name, ``weights`` and arguments of the family's build function.
+
+    Returns:
+        Patches, activations and positions for each channel, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such layer or channel.
+        DataError: The network names no data set, and there is no ``data``.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> found = zoo.look.patches("resnet20.digits", "layer1", digits, channels=[0, 3], count=4, limit=100)
+        >>> found.activations.shape
+        torch.Size([2, 4])
     """
     with opened(model, **args) as network:
         images = images_of(network, data, split)
         layer = chosen_layer(network, layer)
-        with reached(network, layer) as run:
-            return strongest(network, run, layer, images, channels, units, count, limit, batch_size, progress)
-
-
-def strongest(
-    network: nn.Module,
-    run: Run,
-    layer: str,
-    data: ImageSet,
-    channels: Sequence[int] | None,
-    units: int,
-    count: int,
-    limit: int | None,
-    batch_size: int,
-    progress: Progress | None,
-) -> Strongest:
-    """As :func:`patches`, of an opened ``network`` that ``run`` runs up to ``layer``."""
-    images = range(min(limit or len(data), len(data)))
-    count = min(count, len(images))
-    best: Tensor | None = None
-    device, done = device_of(network), 0
-    transform = Transform(info_of(network).preprocess)
-    with torch.no_grad():
-        for batch, _ in batches(data, transform, batch_size, images=images):
-            maps = maps_of(run(batch.to(device)), layer)
-            peaks, places = (found.cpu() for found in maps.flatten(2).max(2))  # B C
-            numbers = torch.arange(done, done + len(batch))[:, None].expand_as(places)
-            found = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
-            joined = found if best is None else torch.cat([best, found], dim=1)
-            order = joined[0].sort(dim=0, descending=True, stable=True).indices[:count]
-            best = joined.gather(1, order.expand(3, -1, -1))
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(images))
-    assert best is not None  # a data set has an image
-    if channels is None:
-        channels = sorted(best[0, 0].topk(min(units, best.shape[2])).indices.tolist())
-    chosen = [check_channel(channel, best.shape[2], layer) for channel in channels]
-    activations, numbers, places = best[:, :, chosen].mT  # 3 U K
-    width = maps.shape[3]
-    positions = torch.stack([places.long() // width, places.long() % width], dim=-1)
-    fields, _ = boxes_of(run, blank(network), layer)
-    boxes = fields[torch.tensor(chosen)[:, None], positions[..., 0], positions[..., 1]]
-    inputs = {int(i): transform(data.image(int(i))) for i in numbers.unique()}
-    taken = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
-    where = f"{data.name}/{data.split}" + (f" (first {len(images):,})" if len(images) < len(data) else "")
-    return Strongest(
-        f"{name_of(network)}, {layer}: the strongest of {where}",
-        layer,
-        where,
-        tuple(chosen),
-        activations.float(),
-        numbers.long(),
-        positions,
-        boxes,
-        as_pixels(network, taken.flatten(0, 1)).view(taken.shape),
-        taken,
-    )
+        numbered = range(min(limit or len(images), len(images)))
+        transform = Transform(info_of(network).preprocess)
+        best: Tensor | None = None
+        done = 0
+        with reached(network, layer) as run, torch.no_grad():
+            for batch, _ in batches(images, transform, batch_size, images=numbered):
+                maps = maps_of(run(batch.to(device_of(network))), layer)
+                peaks, places = (found.cpu() for found in maps.flatten(2).max(2))  # B C
+                numbers = torch.arange(done, done + len(batch))[:, None].expand_as(places)
+                found = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
+                joined = found if best is None else torch.cat([best, found], dim=1)
+                order = joined[0].sort(dim=0, descending=True, stable=True).indices[:count]
+                best = joined.gather(1, order.expand(3, -1, -1))
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(numbered))
+            fields, _ = boxes_of(run, blank(network), layer)
+        assert best is not None  # a data set has an image
+        if channels is None:
+            channels = sorted(best[0, 0].topk(min(units, best.shape[2])).indices.tolist())
+        chosen = [check_channel(channel, best.shape[2], layer) for channel in channels]
+        activations, numbers, places = best[:, :, chosen].mT  # 3 U K
+        positions = torch.stack([places.long() // maps.shape[3], places.long() % maps.shape[3]], dim=-1)
+        inputs = {int(i): transform(images.image(int(i))) for i in numbers.unique()}
+        taken = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
+        first = f" (first {len(numbered):,})" if len(numbered) < len(images) else ""
+        where = f"{images.name}/{images.split}{first}"
+        return TopActivations(
+            f"{name_of(network)}, {layer}: the strongest patches of {where}",
+            layer,
+            where,
+            tuple(chosen),
+            activations.float(),
+            numbers.long(),
+            positions,
+            fields[torch.tensor(chosen)[:, None], positions[..., 0], positions[..., 1]],
+            as_pixels(network, taken.flatten(0, 1)).view(taken.shape),
+            taken,
+        )
 
 
 def cut(pixels: Tensor, box: Tensor | Box) -> Tensor:

@@ -1,4 +1,4 @@
-"""Transformations of images that a network might be invariant to, a number each."""
+"""Image transformations with one number as strength."""
 
 import math
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def transform(pixels: Tensor, name: str, strength: float, edges: Edges = "reflec
     middle half twice as large. Raises :class:`SpecError` for a strength that is none.
     """
     if not math.isfinite(strength):
-        raise SpecError(f"{name} of strength {strength} is no transformation.")
+        raise SpecError(f"{name} of strength {strength} is not a valid transformation.")
     if name == "brightness":
         return (pixels + strength).clamp(0, 1)
     if name == "contrast":
@@ -68,7 +68,7 @@ def _matrix(name: str, strength: float) -> Tensor:
         return torch.tensor([[1.0, math.tan(angle), 0.0], [0.0, 1.0, 0.0]])
     if name == "scale" and strength > 0:
         return torch.tensor([[1 / strength, 0.0, 0.0], [0.0, 1 / strength, 0.0]])
-    raise SpecError(f"{name} of strength {strength} is no transformation.")
+    raise SpecError(f"{name} of strength {strength} is not a valid transformation.")
 
 
 def _move(pixels: Tensor, matrix: Tensor, edges: Edges) -> Tensor:
@@ -91,7 +91,7 @@ def _move(pixels: Tensor, matrix: Tensor, edges: Edges) -> Tensor:
 
 def _blur(pixels: Tensor, sigma: float) -> Tensor:
     if sigma < 0:
-        raise SpecError(f"blur of sigma {sigma} is no transformation.")
+        raise SpecError(f"blur of sigma {sigma} is not a valid transformation.")
     if sigma == 0:
         return pixels
     reach = min(math.ceil(3 * sigma), min(pixels.shape[2:]) - 1)

@@ -1,4 +1,4 @@
-"""Units of a layer: reached without running what lies above, set apart, and followed back to the image."""
+"""Units of a layer: their values, computed without the layers above, and their gradient."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.look.network import as_maps, blank, name_of, submodule
 
 Run = Callable[[Tensor], Tensor]
-"""Inputs B C H W to what the layer puts out for them."""
+"""Inputs B C H W to the layer's output."""
 
 
 class _Reached(Exception):  # noqa: N818  # no error: it ends a forward pass early
@@ -24,7 +24,7 @@ class _Reached(Exception):  # noqa: N818  # no error: it ends a forward pass ear
 def reached(model: nn.Module, layer: str) -> Iterator[Run]:
     """A function that runs ``model`` up to ``layer`` and no further, so that an input of any size will do.
 
-    Its output is as the layer left it, save where more was done to it in place; of a module that runs several
+    Its output is as the layer left it, save if more was done to it in place; of a module that runs several
     times it is the last. The empty name is the network's own output.
     """
     if not layer:
@@ -38,7 +38,7 @@ def reached(model: nn.Module, layer: str) -> Iterator[Run]:
         nonlocal calls
         calls += 1
         if not isinstance(result, Tensor):
-            raise WeightsError(f"{layer} puts out {type(result).__name__}, not a tensor: look at a part of it.")
+            raise WeightsError(f"{layer} outputs {type(result).__name__}, not a tensor. Choose one of its submodules.")
         if calls == wanted:
             output[:] = [result]
             raise _Reached
@@ -50,7 +50,7 @@ def reached(model: nn.Module, layer: str) -> Iterator[Run]:
             model(inputs)
         except _Reached:
             return output.pop()
-        raise WeightsError(f"{layer} takes no part in what {name_of(model)} computes.")
+        raise WeightsError(f"{layer} is not used in the forward pass of {name_of(model)}.")
 
     handle = module.register_forward_hook(keep)
     try:
@@ -68,7 +68,7 @@ def chosen_layer(model: nn.Module, layer: str | None) -> str:
         return layer
     names: tuple[str, ...] = getattr(model, "default_layers", ())
     if not names:
-        raise WeightsError(f"{name_of(model)} has no default layer.", hint="zoo look layers lists what there is.")
+        raise WeightsError(f"{name_of(model)} has no default layer.", hint="zoo look layers lists all layers.")
     return names[-1]
 
 
@@ -93,10 +93,10 @@ def check_position(position: tuple[int, int], maps: Tensor, layer: str) -> tuple
 def downward(output: Tensor, inputs: Tensor, seed: Tensor, layer: str) -> Tensor:
     """``seed``, shaped as ``output``, followed back to ``inputs`` B C H W: by gradients, unless rules were changed.
 
-    Raises :class:`WeightsError` where nothing leads there.
+    Raises :class:`WeightsError` if nothing leads there.
     """
     if not output.requires_grad:
-        raise WeightsError(f"No gradient leads from {layer or 'the output'} back to the image.")
+        raise WeightsError(f"There is no gradient from {layer or 'the output'} to the image.")
     (found,) = torch.autograd.grad(output, inputs, seed, allow_unused=True)
     if found is None:
         raise WeightsError(f"{layer or 'The output'} does not depend on the image.")
@@ -116,7 +116,7 @@ def images_of(model: nn.Module, data: str | ImageSet | None, split: str) -> Imag
         return data
     name = data or info_of(model).classes
     if not name:
-        raise DataError(f"{name_of(model)} does not say which data set it knows.", hint="Name one (data=NAME).")
+        raise DataError(f"{name_of(model)} does not name a data set.", hint="Set one (data=NAME).")
     return load_data(name, split)
 
 

@@ -1,7 +1,7 @@
 """``weights_manifest/*.toml`` to ``Weights`` values, strictly typed.
 
-A manifest says of each trained file where it lies, which bytes it is (sha256), how its input is
-prepared, what it scores and on whose word, and what its first outputs are. One table an entry::
+A manifest describes each trained file: its location, sha256, preprocessing, scores and who reported them,
+and its first outputs. One table per entry::
 
     [resnet152.tv_in1k]
     repo = "timm/resnet152.tv_in1k"

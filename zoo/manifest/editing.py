@@ -1,4 +1,4 @@
-"""A manifest's text with one thing changed: comments, order and all other words stay as they are."""
+"""Edits one entry of a manifest's text; comments, order and all else stay the same."""
 
 import re
 
@@ -8,7 +8,7 @@ from zoo.manifest import Probe, Weights
 
 
 def with_entry(text: str, entry: Weights, file: str = "<manifest>") -> str:
-    """``text`` with the tables of ``entry``: in place of those it has under that name, or else at the end."""
+    """``text`` with the tables of ``entry``, which replace those of that name or are added at the end."""
     old = {other.name: other for other in manifest.parse(text, file)}
     if old.get(entry.name) == entry:
         return text
@@ -40,19 +40,19 @@ def with_probe(text: str, entry: Weights, probe: Probe, file: str = "<manifest>"
 
 
 def _headers(lines: list[str]) -> list[int]:
-    """Where tables begin; the rows of an array hold a comma."""
+    """The lines at which tables begin; rows of an array contain a comma."""
     return [number for number, line in enumerate(lines) if re.match(r"\[[^,=]*\]\s*(#.*)?$", line)]
 
 
 def _tables_of(lines: list[str], entry: Weights) -> tuple[list[int], int]:
-    """Where the tables of ``entry`` begin, and where the last of them ends."""
+    """The lines at which the tables of ``entry`` begin, and the line at which the last of them ends."""
     name = re.escape(manifest.table_name(entry))
     own = [number for number in _headers(lines) if re.match(rf"\[{name}[.\]]", lines[number])]
     return own, _end_of_table(lines, own[-1]) if own else len(lines)
 
 
 def _end_of_table(lines: list[str], start: int) -> int:
-    """The line after its last: comments and blank lines above the next table belong to that one."""
+    """The line after a table's last; comments and blank lines above the next table belong to that one."""
     end = next((number for number in _headers(lines) if number > start), len(lines))
     while not lines[end - 1].strip() or lines[end - 1].startswith("#"):
         end -= 1
@@ -78,6 +78,6 @@ def _check_rest(file: str, before: str, after: str, name: str, probe: Probe | No
     others = [{key: entry for key, entry in entries.items() if key != name} for entries in (old, new)]
     if others[0] != others[1] or name not in new or (probe is not None and new[name].probe != probe):
         raise ManifestError(
-            f"{file}: [{name}] is written in a form that cannot be edited in place; nothing was changed.",
+            f"{file}: [{name}] cannot be edited in place; nothing was changed.",
             hint="Give each entry its own [arch.tag] and [arch.tag.probe] headers, together.",
         )

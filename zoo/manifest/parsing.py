@@ -1,4 +1,4 @@
-"""A manifest's text to ``Weights`` values, errors with file and line."""
+"""Parses manifests to ``Weights`` values, with file and line in errors."""
 
 import re
 import stat
@@ -18,7 +18,7 @@ LARGEST = 1 << 24
 
 
 def read(file: Path) -> tuple[Weights, ...]:
-    """The entries of the manifest ``file``, in its order; raises :class:`ManifestError`."""
+    """The entries of the manifest ``file``, in order; raises :class:`ManifestError`."""
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
@@ -34,7 +34,7 @@ def read(file: Path) -> tuple[Weights, ...]:
 
 
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
-    """As :func:`read`, for a manifest's text; ``file`` is the name that errors use."""
+    """Like :func:`read`, for a manifest's text; ``file`` is the name in errors."""
     try:
         tables = toml.loads(text)
     except ValueError as error:
@@ -66,7 +66,7 @@ def _offence(error: str, table: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _refuse_unknown(table: dict[str, Any]) -> None:
-    """Of what the types let pass: the name is the table's own, and ``Preprocess`` takes what it does not know."""
+    """Rejects what the types accept: arch and tag as fields, and unknown fields of ``Preprocess``."""
     preprocess = table.get("preprocess")
     known = set(Preprocess.__struct_fields__)
     strange = sorted(preprocess.keys() - known) if isinstance(preprocess, dict) else []
@@ -85,7 +85,7 @@ def _is_valid(value: object, kind: type) -> bool:
 
 
 def _line_of(text: str, arch: str, tag: str, keys: list[str]) -> int:
-    """The line that holds the key, or the nearest table or key above it that the text shows."""
+    """The line of the key, or of the nearest table or key above it."""
     found, depth, header = 1, -1, ""
     target = [arch, tag, *keys]
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,4 +1,4 @@
-"""``Weights`` values to a manifest's text."""
+"""Writes ``Weights`` values as a manifest's text."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from zoo.manifest.schema import Probe, Weights
 
 
 def render(entry: Weights) -> str:
-    """The TOML table of ``entry``: what :func:`parse` reads back as the same value."""
+    """The TOML table of ``entry``, which :func:`parse` reads back as the same value."""
     table: dict[str, Any] = msgspec.to_builtins(entry)
     scores = table.pop("scores", {})
     for key in ("arch", "tag", "probe"):
@@ -24,7 +24,7 @@ def render(entry: Weights) -> str:
 
 
 def render_probe(entry: Weights, probe: Probe) -> str:
-    """The TOML table of ``probe`` as that of ``entry``: an image's logits a line, so that they can be read."""
+    """The TOML table of ``probe`` for ``entry``, with one line of logits per image."""
     table: dict[str, Any] = msgspec.to_builtins(probe)
     logits = "".join(f"    {_toml(row)},\n" for row in table.pop("logits"))
     return f"[{table_name(entry)}.probe]\nlogits = [\n{logits}]\n{_lines(table)}"
@@ -51,5 +51,5 @@ def _key(text: str) -> str:
 
 
 def _string(text: str) -> str:
-    """As JSON has it, but for what TOML reads otherwise: pairs of surrogates, and the control character DEL."""
+    """As JSON, except for what TOML reads differently: pairs of surrogates, and the control character DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""What a manifest says of each trained file: an entry and the values in it, checked on construction."""
+"""The entries of a manifest and their values, checked on construction."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,11 +24,11 @@ Commit = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{40})?$(?!\n)")]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of the tables of a manifest."""
+    """Base class of the tables of a manifest."""
 
 
 class License(Entry, frozen=True):
-    """SPDX identifiers, or words where there is none, of the code, the weights, the training data."""
+    """SPDX identifiers, or text if there is none, of the code, the weights and the training data."""
 
     code: str = "unknown"
     weights: str = "unknown"
@@ -36,10 +36,10 @@ class License(Entry, frozen=True):
 
 
 class Score(Entry, frozen=True):
-    """A result on one split of one data set; ``top1``, ``top5`` and ``mean_class``, over classes, in per cent.
+    """A result on one split of one data set; ``top1``, ``top5`` and ``mean_class`` (over classes) in per cent.
 
-    ``source`` says who claims it. Where this project measured it, ``command`` and ``fingerprint``
-    say how and on which pixels, ``correct`` of ``n`` images were right.
+    ``source`` is who reported it. If this project measured it, ``command`` and ``fingerprint`` identify how and on
+    which pixels, and ``correct`` of ``n`` images were classified correctly.
     """
 
     n: Count
@@ -54,10 +54,10 @@ class Score(Entry, frozen=True):
 
 
 class Tolerance(Entry, frozen=True):
-    """How far outputs may lie from the stated ones: ``atol`` plus ``rtol`` times the largest of their row.
+    """How much outputs may differ from the stated ones: ``atol`` plus ``rtol`` times the largest of their row.
 
-    ``share`` of the elements may lie further off. Sums err in proportion to their terms and not to what
-    is left of them, so a small output among large ones is granted as much as these.
+    A fraction ``share`` of the elements may differ by more. Rounding errors of sums are proportional to their
+    terms, so a small output has the same tolerance as large ones.
     """
 
     rtol: Amount = 0.0
@@ -70,7 +70,7 @@ class Tolerance(Entry, frozen=True):
 
 
 class ProbedImage(Entry, frozen=True):
-    """The first logits, and the norm of the features, that the picture which ships with Zoo gives."""
+    """The first logits and the norm of the features for the photograph that ships with Zoo."""
 
     logits: tuple[float, ...]
     norm: float | None = None
@@ -81,13 +81,13 @@ class ProbedImage(Entry, frozen=True):
 
 
 class Probe(Entry, frozen=True):
-    """Inputs that anyone can make again, and what the network gives them.
+    """Reproducible inputs, and the network's outputs for them.
 
-    The first are ``batch`` images of ``preprocess.input_size``: the bytes of SHAKE-256 over
-    ``zoo-probe-<seed>`` as uint8 pixels, B C H W, over 255, normalised by mean and std. The other is
-    ``image``, a photograph, prepared as ``preprocess`` says. ``logits`` holds the first values of each
-    image's output, ``norms`` the Euclidean norm of its features (``forward_features``).
-    ``tolerance`` overrides, by dtype or ``device/dtype``, what ``zoo.verify.probe`` allows; a number is an ``atol``.
+    The first are ``batch`` images of ``preprocess.input_size``: the bytes of SHAKE-256 over ``zoo-probe-<seed>`` as
+    uint8 pixels, B C H W, divided by 255 and normalised by mean and std. The other is ``image``, a photograph, prepared
+    by ``preprocess``. ``logits`` holds the first outputs for each image, ``norms`` the Euclidean norm of its features
+    (``forward_features``). ``tolerance`` overrides the tolerances of ``zoo.verify.probe`` by dtype or ``device/dtype``;
+    a number is an ``atol``.
     """
 
     logits: tuple[tuple[float, ...], ...]
@@ -111,14 +111,12 @@ class Probe(Entry, frozen=True):
 class Weights(Entry, frozen=True):
     """One trained file of one architecture: ``arch`` and ``tag`` make its name.
 
-    ``hub`` is where ``repo/file`` lies when no mirror has it: ``hf`` (the Hugging Face Hub),
-    ``embedded:<package>`` (inside an installed package), a directory or any fsspec address.
-    ``num_classes`` is None where nobody says, 0 where the file has no head and the network gives features.
-    ``params`` and ``macs`` are stated where the file's network has others than the model by default, as
-    ``args``, classes or input make it; ``epochs`` is how long it was trained. ``distribution`` is what to
-    install for a model that is not Zoo's own.
-    ``pinned = false`` marks an entry whose bytes are not known by their sha256. ``papers`` are about
-    how these weights were trained, beside the model's own.
+    ``hub`` is where ``repo/file`` is found if no mirror has it: ``hf`` (the Hugging Face Hub), ``embedded:<package>``
+    (inside an installed package), a directory or any fsspec address. ``num_classes`` is None if unknown, 0 if the file
+    has no head and the network computes features. ``params`` and ``macs`` are set if they differ from the model's
+    defaults because of ``args``, classes or input; ``epochs`` is the length of training. ``distribution`` is what to
+    install for a model that is not part of Zoo. ``pinned = false`` marks an entry without a sha256. ``papers`` describe
+    the training of these weights, in addition to the model's own paper.
     """
 
     file: Text
@@ -151,18 +149,18 @@ class Weights(Entry, frozen=True):
 
     @property
     def path(self) -> str:
-        """Where the file lies within a hub."""
+        """The path of the file within a hub."""
         return f"{self.repo}/{self.file}" if self.repo else self.file
 
     def __post_init__(self) -> None:
         if self.pinned and not self.sha256:
-            raise ValueError("pinned without sha256: say pinned = false where it is not known")
+            raise ValueError("pinned without sha256: set pinned = false if it is unknown")
         if not self.pinned and self.sha256:
-            raise ValueError("sha256 is known, so pinned = false says nothing: leave it out")
+            raise ValueError("sha256 is set, so remove pinned = false")
         if {"", ".", ".."} & set(self.path.split("/")) or "\\" in self.path:
             raise ValueError(f"{self.path!r} must stay inside the hub: no empty, . or .. parts")
         if not self.hub:
-            raise ValueError("hub must not be empty: leave it out for the Hugging Face Hub")
+            raise ValueError("hub must not be empty: remove it to use the Hugging Face Hub")
         if self.args:
             json.dumps(msgspec.to_builtins(self.args, builtin_types=(date, time)), allow_nan=False)
 

@@ -1,4 +1,4 @@
-"""From a run, or a file of weights, to a release on a hub that others fetch, verify and score alike."""
+"""Publishes a run or a weights file on a hub."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class PublishedFile(msgspec.Struct, frozen=True):
 
 
 class Publication(msgspec.Struct, frozen=True):
-    """What was published, or would be; ``is_new`` is False where the same bytes lay there already."""
+    """A release, or with a dry run its preview; ``is_new`` is False if the same bytes were already there."""
 
     weights: str
     to: str
@@ -62,7 +62,7 @@ def publish(
     ``manifest_file`` and, for a directory, into the ``manifest.toml`` that makes it a hub of its own.
     ``is_dry_run`` does everything but write and ask.
 
-    Raises :class:`HubError` where other bytes lie there under that name: a tag means one file for good.
+    Raises :class:`HubError` if the name is in use for other bytes, because a tag always means the same file.
     """
     from zoo.publishing import destination, release
 
@@ -72,7 +72,7 @@ def publish(
         raise SpecError(f"dtype is {dtype!r}, expected {' or '.join(DTYPES)}, or none.")
     place = destination.parse(to, name.rpartition("/")[2], private=private)
     if not (place.is_local or is_dry_run):
-        require_network(f"Nothing can be published to {place.name}")
+        require_network(f"Cannot publish to {place.name}")
     with tempfile.TemporaryDirectory(prefix="zoo-publish-") as folder:
         made = release.prepare(
             Path(source),
@@ -91,8 +91,8 @@ def publish(
         if held is not None and held.sha256 != entry.sha256:
             raise HubError(
                 f"{place.name} already holds other weights as {entry.path}: sha256 {held.sha256}, these have "
-                f"{entry.sha256}. Nothing was changed: a tag means one file for good.",
-                hint="Publish them under another tag: --as ARCH.TAG, and on the Hugging Face Hub another repository.",
+                f"{entry.sha256}. Nothing was changed, because a tag always means the same file.",
+                hint="Publish them under another tag: --as ARCH.TAG, and in another repository on Hugging Face.",
             )
         manifests = {} if manifest_file is None else {manifest_file: entry.hub}
         if isinstance(place, destination.Directory):
@@ -119,14 +119,14 @@ def publish(
 
 
 def _joined(entry: Weights, file: Path) -> Weights:
-    """``entry`` with what the manifest ``file`` says of the same bytes and nobody has said or measured now."""
+    """``entry``, completed by the fields of the manifest ``file`` for the same bytes."""
     old = next((other for other in manifest.read(file) if other.name == entry.name), None) if file.exists() else None
     if old is None:
         return entry
     if old.sha256 != entry.sha256:
         raise ManifestError(
             f"{file} has an entry {entry.name} of other bytes: sha256 {old.sha256 or 'not known'}, these have "
-            f"{entry.sha256}. Nothing was published: a tag means one file for good.",
+            f"{entry.sha256}. Nothing was published, because a tag always means the same file.",
             hint="Publish them under another tag: --as ARCH.TAG.",
         )
     said = {key: value for key, value in msgspec.structs.asdict(entry.license).items() if value != "unknown"}
@@ -138,7 +138,7 @@ def _joined(entry: Weights, file: Path) -> Weights:
 
 
 def _put(place: "Destination", weights: Path, files: dict[str, bytes], entry: Weights) -> str:
-    """The commit of what is there now, once it is seen to be there."""
+    """The commit of the published file, after checking that it is there."""
     revision = place.put(weights, files, f"{entry.name}: sha256 {entry.sha256}")
     held = place.held()
     if held is None or held.sha256 != entry.sha256:

@@ -1,4 +1,4 @@
-"""The model card: README.md with the front matter that hubs read, and what a person asks first."""
+"""The model card: README.md with the front matter that hubs read."""
 
 import re
 from typing import Any
@@ -32,10 +32,10 @@ def render(
 _OF = ("code", "weights", "data")
 
 _ABOUT_FILES = {
-    "model.safetensors": "the tensors, with their description in the header",
-    "weights.toml": "the entry for a manifest: hash, size, input, scores, probe",
-    "run.json": "the record of the training: recipe, data, versions, command",
-    "log.jsonl": "the training, a row an epoch",
+    "model.safetensors": "the tensors, with metadata in the header",
+    "weights.toml": "the manifest entry: hash, size, input, scores, probe",
+    "run.json": "the run record: recipe, data, versions, command",
+    "log.jsonl": "the training log, a row per epoch",
     "config.json": "timm's configuration: `timm.create_model('hf-hub:OWNER/REPO', pretrained=True)`",
     "README.md": "this card",
 }
@@ -85,7 +85,7 @@ def _opening(entry: Weights, model: Model) -> str:
 
 def _scores(entry: Weights) -> str:
     if not entry.scores:
-        return "Nobody has measured one."
+        return "None measured."
     rows = [
         (text_of(where), _percent(score), _interval(score), f"{score.n:,}") for where, score in entry.scores.items()
     ]
@@ -114,20 +114,20 @@ def _interval(score: Score) -> str:
 
 
 def _use(entry: Weights) -> str:
-    install = f"The model is of the distribution `{entry.distribution}`: `pip install {entry.distribution}`.\n\n"
+    install = f"The model is part of the distribution `{entry.distribution}`: `pip install {entry.distribution}`.\n\n"
     return (install if entry.distribution else "") + (
-        "The entry in `weights.toml` makes the name known: put it into `manifest.toml` of a folder that `ZOO_HUB`\n"
-        "names, or into your plugin's manifest. Every byte is then held against the hash above.\n\n"
+        "Copy the entry in `weights.toml` into `manifest.toml` in a folder of `ZOO_HUB`, or into your plugin's\n"
+        "manifest. Zoo then verifies the file by the hash above.\n\n"
         f"```python\nimport zoo\n\nmodel = zoo.create({entry.name!r}).eval()\n"
         f"logits = model(zoo.preprocess(model)(image)[None])  # image: a PIL image\n```\n\n"
-        f"`zoo verify {entry.name}` runs the probe that the entry holds."
+        f"`zoo verify {entry.name}` runs the probe in the entry."
     )
 
 
 def _input(entry: Weights) -> str:
     preprocess = entry.preprocess
     if preprocess is None:
-        return "As the architecture has it."
+        return "As for the architecture."
     size = " x ".join(map(str, preprocess.input_size))
     rows = [
         ("size", size),
@@ -160,12 +160,12 @@ def _files(files: list[str], notes: list[str]) -> str:
 
 
 def text_of(words: object) -> str:
-    """``words`` as they are, on one line: nothing in them is Markdown or HTML."""
+    """``words`` as text on one line, with Markdown and HTML escaped."""
     return re.sub(r"[\\`*\[\]<>#|~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(str(words).split()))
 
 
 def code_of(words: str) -> str:
-    """``words`` as code, on one line."""
+    """``words`` as code on one line."""
     fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
     space = " " if len(fence) > 1 else ""
     return f"{fence}{space}{' '.join(words.split())}{space}{fence}"
@@ -184,6 +184,6 @@ LICENSES = frozenset(
     cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-
     nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 gpl-2.0 gpl-3.0 lgpl-2.1 lgpl-3.0 agpl-3.0
     mpl-2.0 isc unlicense wtfpl zlib artistic-2.0 openrail unknown
-    """.split()  # noqa: SIM905  # a list of so many strings is a page
+    """.split()  # noqa: SIM905  # a list of strings would fill a page
 )
 """Those that the hub's front matter knows; another is ``other`` with its name."""

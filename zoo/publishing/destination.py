@@ -1,4 +1,4 @@
-"""Where weights are published: a directory, an installed package, whatever fsspec writes, the Hugging Face Hub.
+"""Destinations: a directory, an installed package, an fsspec address, the Hugging Face Hub.
 
 Each has the layout of the hubs that ``zoo fetch`` reads. Weights that are there already are never
 overwritten, and whoever sees them sees all of a release.
@@ -28,14 +28,14 @@ WEIGHTS = "model.safetensors"
 
 
 class Held(msgspec.Struct, frozen=True):
-    """Weights that lie at a destination; ``revision`` is the commit there, where it has commits."""
+    """Weights at a destination; ``revision`` is the commit there, if it has commits."""
 
     sha256: str
     revision: str = ""
 
 
 class Destination(Protocol):
-    """``hub``, ``repo`` and ``file`` are what the manifest's entry says of the place; no secret is in them."""
+    """``hub``, ``repo`` and ``file`` are the location in the manifest's entry; they contain no secret."""
 
     hub: str
     repo: str
@@ -45,24 +45,24 @@ class Destination(Protocol):
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """The name in messages."""
         ...
 
     def held(self) -> Held | None:
-        """The weights that lie there."""
+        """The weights at the destination."""
         ...
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
-        """Publishes all in one step; returns the commit, "" where there are none."""
+        """Publishes everything in one step; returns the commit, "" if there are no commits."""
         ...
 
 
 def parse(text: str, name: str, *, private: bool = False) -> Destination:
-    """The destination ``text`` for the weights ``name``; raises :class:`SpecError` where nothing can be written."""
+    """The destination ``text`` for the weights ``name``; raises :class:`SpecError` if it is not writable."""
     if text == "hf" or text.startswith(SCHEME):
         repo = text.removeprefix(SCHEME)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-            raise SpecError(f"{text!r} names no repository.", hint="Say --to hf://OWNER/REPO.")
+            raise SpecError(f"{text!r} is not a repository.", hint="Use --to hf://OWNER/REPO.")
         return HuggingFace(repo=repo, private=private)
     if text.startswith("embedded:"):
         return _embedded(text, name)
@@ -71,14 +71,14 @@ def parse(text: str, name: str, *, private: bool = False) -> Destination:
         return Directory(hub=str(Path(place.folder).expanduser().absolute()), repo=name)
     if isinstance(place, address.Website):
         raise SpecError(
-            f"{place.name} is a web server: it cannot be written to.",
-            hint="Publish to a directory and serve that.",
+            f"{place.name} is a web server, which is read-only.",
+            hint="Publish to a directory and serve it.",
         )
     return Filesystem(hub=place.name, repo=name, address=text)
 
 
 class Directory(msgspec.Struct):
-    """``<hub>/<repo>/``, moved into place whole."""
+    """``<hub>/<repo>/``, moved into place atomically."""
 
     hub: str
     repo: str
@@ -119,7 +119,7 @@ class Directory(msgspec.Struct):
 
 
 class Embedded(msgspec.Struct):
-    """A folder of an installed package, whose weights travel with it; the manifest is their card."""
+    """A folder of an installed package; the manifest serves as the card."""
 
     hub: str
     repo: str
@@ -141,7 +141,7 @@ class Embedded(msgspec.Struct):
 
 
 class Filesystem(msgspec.Struct):
-    """``<hub>/<repo>/`` on what fsspec writes; the weights come last, and only where none lie."""
+    """``<hub>/<repo>/`` on an fsspec address; the weights are written last, and only if none are there."""
 
     hub: str
     repo: str
@@ -196,13 +196,13 @@ class Filesystem(msgspec.Struct):
             raise _meanwhile(f"{self.name}/{self.repo}/{self.file}") from None
         except Exception as error:  # each file system raises its client's own errors
             kind = type(error).__name__
-            hint = "Are its credentials in the environment?" if "Credentials" in kind or "Permission" in kind else ""
+            hint = "Check the credentials in the environment." if "Credentials" in kind or "Permission" in kind else ""
             reason = web.without_user(str(error))
             raise HubError(f"{self.name} cannot be written: {kind}: {reason}", hint=hint) from None
 
 
 class HuggingFace(msgspec.Struct):
-    """A repository of the hub at HF_ENDPOINT; one commit holds the release. The token goes nowhere else."""
+    """A repository of the hub at HF_ENDPOINT; one commit per release. The token is sent only there."""
 
     repo: str
     private: bool = False
@@ -246,8 +246,8 @@ class HuggingFace(msgspec.Struct):
         token = get_token()
         if not token:
             raise HubError(
-                f"Publishing to {self.name} needs a token, and there is none.",
-                hint="Set HF_TOKEN, or run hf auth login, with a token that may write.",
+                f"Publishing to {self.name} needs a token, but none was found.",
+                hint="Set HF_TOKEN, or run hf auth login, with a token that has write access.",
             )
         return HfApi(endpoint=huggingface.endpoint(), token=token)
 
@@ -264,11 +264,11 @@ class HuggingFace(msgspec.Struct):
         if isinstance(error, HubError):
             return error
         status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = web.without_user(str(error).strip().partition("\n")[0]) or f"no answer within {time_limit():g} s"
+        reason = web.without_user(str(error).strip().partition("\n")[0]) or f"no response within {time_limit():g} s"
         hint = {
-            401: "Its token is not known there: HF_TOKEN, or hf auth login.",
-            403: "Its token may not write there.",
-            412: "Somebody has committed meanwhile: look at it, then publish again.",
+            401: "The token is invalid. Set HF_TOKEN, or run hf auth login.",
+            403: "The token has no write access.",
+            412: "There is a newer commit. Check it, then publish again.",
         }.get(status or 0, "")
         return HubError(f"{self.name} cannot be published to: {type(error).__name__}: {reason}", hint=hint)
 
@@ -279,15 +279,15 @@ def _embedded(text: str, name: str) -> Embedded:
     package, _, folder = text.removeprefix("embedded:").partition("/")
     spec = find_spec(package) if re.fullmatch(r"[A-Za-z_]\w*", package) else None
     if spec is None or spec.origin is None:
-        raise SpecError(f"There is no installed package {package!r}.", hint="Say --to embedded:PACKAGE/FOLDER.")
+        raise SpecError(f"No such installed package: {package!r}.", hint="Use --to embedded:PACKAGE/FOLDER.")
     home = Path(spec.origin).parent
     if {"", ".", ".."} & set(folder.split("/")):
-        raise SpecError(f"{text!r} names no folder of {package}.", hint="Say --to embedded:PACKAGE/FOLDER.")
+        raise SpecError(f"{text!r} is not a folder of {package}.", hint="Use --to embedded:PACKAGE/FOLDER.")
     return Embedded(f"embedded:{package}", folder, f"{name}.safetensors", home / folder)
 
 
 def _meanwhile(file: object) -> HubError:
-    return HubError(f"{file} has been published by somebody else meanwhile.")
+    return HubError(f"{file} was published by another process in the meantime.")
 
 
 def _held_file(file: Path) -> Held | None:

@@ -1,4 +1,4 @@
-"""What is published of one trained network: every file, made from the weights and from what was measured."""
+"""The files of a release, made from the weights and measurements."""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading, manifest, names, registry
-from zoo.errors import FileFormatError, ProbeError, SpecError, WeightsError, ZooError
+from zoo.errors import ProbeError, SpecError, WeightsError, ZooError
 from zoo.evaluation import Report, counting
+from zoo.evaluation.by_name import evaluate
 from zoo.loading import safetensors_file
 from zoo.manifest import License, Score, Weights
 from zoo.publishing import card, timm_form
@@ -19,14 +20,13 @@ from zoo.publishing.privacy import without_paths
 from zoo.publishing.source import WEIGHTS, Run, Source, held_out, read
 from zoo.registry import Found
 from zoo.spec import Model
-from zoo.training import by_name
 from zoo.verify import probe
 
 MEASURED = "measured by zoo evaluate"
 
 
 class Release(msgspec.Struct, frozen=True):
-    """``weights`` is the local file; ``files`` the small ones beside it; ``notes`` what was left out, and why."""
+    """``weights`` is the local file; ``files`` are small files beside it; ``notes`` explain what is missing."""
 
     entry: Weights
     weights: Path
@@ -55,22 +55,24 @@ def prepare(
     """
     parsed = names.parse(name)
     if not parsed.tag:
-        raise SpecError(f"{name!r} has no tag: weights are published as arch.tag.", hint=f"Say --as {name}.TAG")
-    found = registry.load().find(str(parsed._replace(tag="")))
+        raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
+    found = registry.current().find(str(parsed._replace(tag="")))
     given = read(source, found.model)
     weights = folder / WEIGHTS
     sha256 = safetensors_file.write(_stored(safetensors_file.read(given.file), dtype, given.file), weights, given.about)
     module, info = loading.build_from(weights, found.model)
-    module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
+    module.zoo_info = info
     scores = held_out(given) if dtype is None else {}  # what the run measured was in full precision
     for data, split in evaluate_on:
-        report = by_name.evaluate(module, data, split, progress=progress)
+        report = evaluate(module, data, split, progress=progress)
         dataset = str(without_paths(report.dataset))
         scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
     try:
         taken = probe.take(module, info.preprocess)
     except ValueError:
-        raise ProbeError(f"{given.file}: the network's outputs are not all numbers: nothing to publish.") from None
+        raise ProbeError(
+            f"{given.file}: the network's outputs contain NaN or infinity; nothing was published."
+        ) from None
     entry = Weights(
         file=file,
         arch=found.model.name,
@@ -87,31 +89,28 @@ def prepare(
         epochs=_epochs(given, found.model),
         preprocess=info.preprocess,
         args=given.about.get("args", {}),
-        distribution=registry.load().distribution_of(found.model),
+        distribution=registry.current().distribution_of(found.model),
         scores=scores,
         probe=taken,
     )
-    manifest.parse(manifest.render(entry), f"{given.file}, as it describes itself")  # or whoever reads it would fail
+    manifest.parse(manifest.render(entry), f"{given.file}, according to its metadata")  # or whoever reads it would fail
     files, notes = _beside(entry, module, found, given) if with_card else ({}, [])
     return Release(entry, weights, files, notes)
 
 
 def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[str, Tensor]:
-    bad = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise FileFormatError(f"{file}: {len(bad)} tensors hold what is no number: {', '.join(bad[:5])}.")
+    loading.require_finite(tensors, file)
     if dtype is None:
         return tensors
     kind = getattr(torch, dtype)
     stored = {key: value.to(kind) if _is_large(value) else value for key, value in tensors.items()}
-    lost = [key for key, tensor in stored.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if lost:
-        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Leave --dtype out.")
+    if lost := loading.not_finite(stored):
+        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Remove --dtype.")
     return stored
 
 
 def _is_large(tensor: Tensor) -> bool:
-    """Filters and matrices; biases and statistics are few and keep their bits (decision 0009)."""
+    """Whether it is a filter or matrix; biases and statistics are small and stay float32 (decision 0009)."""
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
@@ -131,14 +130,14 @@ def _score(name: str, dataset: str, report: Report) -> Score:
 
 
 def _epochs(given: Source, model: Model) -> int | None:
-    """How long a run trained; None without a run, and for a fit in closed form, whose recipe says 1."""
+    """The epochs of a run; None without a run, and for a closed-form fit, whose recipe has 1."""
     epochs = given.run.recipe.get("epochs") if given.run else None
     is_training = isinstance(epochs, int) and (epochs > 1 or model.train == "zoo.training:train")
     return epochs if is_training else None
 
 
 def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
-    """As stated; of the code, else what its distribution says; of the data, what the plugin that brings them does."""
+    """The stated licence; by default, that of the code is its distribution's, that of the data its plugin's."""
     from importlib.metadata import PackageNotFoundError, metadata
 
     code = data = "unknown"
@@ -147,7 +146,7 @@ def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
         code = next((about[key] for key in ("License-Expression", "License") if key in about), code)
     except (PackageNotFoundError, ValueError):
         pass  # run from a source tree that was never installed
-    for row in registry.load().plugins:
+    for row in registry.current().plugins:
         for spec in row.plugin.datasets if row.plugin is not None else ():
             data = spec.license or data if spec.name == classes else data
     return License(**{"code": code, "data": data, **stated})
@@ -157,7 +156,7 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
     files, notes = {}, []
     config = timm_form.describe(module, found.model, entry, entry.preprocess or found.model.preprocess)
     if isinstance(config, str):
-        notes.append(f"config.json is left out: {config}.")
+        notes.append(f"config.json was not written: {config}.")
     else:
         files["config.json"] = _json(config | timm_form.class_names(given.about))
     if given.run is not None:
@@ -165,7 +164,7 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
     if given.log is not None:
         files["log.jsonl"] = given.log
     if not entry.scores:
-        notes.append("No score: nothing was measured. --evaluate DATA measures one.")
+        notes.append("No score. Measure one with --evaluate DATA.")
     here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry
     files["weights.toml"] = manifest.render(here).encode()
     text = card.render(entry, found.model, given.run, [*files, WEIGHTS], notes, _base_model(given.run))
@@ -173,10 +172,10 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
 
 
 def _base_model(run: Run | None) -> str:
-    """The Hugging Face repository of the weights that the training started from, "" where there is none."""
+    """The Hugging Face repository of the weights that the training started from, "" if there is none."""
     start = run.init if run else {}
     try:
-        entry = registry.load().find(start.get("weights", "")).weights
+        entry = registry.current().find(start.get("weights", "")).weights
     except ZooError:  # a local file
         return ""
     is_there = entry is not None and entry.hub == "hf" and entry.sha256 == start.get("sha256")

@@ -1,4 +1,4 @@
-"""What is published from: a run's directory, or a file of weights that says what it is."""
+"""Sources of a release: a run directory, or a weights file with metadata."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from zoo.publishing.privacy import without_paths
 from zoo.spec import Model
 
 WEIGHTS = "model.safetensors"
-HELD_OUT = "held out from training, measured by zoo train after its last epoch, in bfloat16 where it trained in that"
+HELD_OUT = "held out from training, measured by zoo train after its last epoch, in bfloat16 if it trained in bfloat16"
 
 
 class Images(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ class Images(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run's record as far as it is told of; ``whole`` is all of it."""
+    """The published part of a run record; ``whole`` is the complete record."""
 
     data: dict[str, Images] = {}
     init: dict[str, str] = {}
@@ -35,14 +35,14 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class _Row(msgspec.Struct, frozen=True):
-    """The last of a run's log: what it scored on the images it held out, if it held any."""
+    """The last row of a run's log, with the score on held-out images, if any."""
 
     val_top1: float | None = None
     val_loss: float | None = None
 
 
 class Source(msgspec.Struct, frozen=True):
-    """``about`` is what the file says of itself, without local paths; ``log`` that of a run's directory."""
+    """``about`` is the file's own metadata, without local paths; ``log`` that of a run's directory."""
 
     file: Path
     about: dict[str, Any]
@@ -61,8 +61,8 @@ def read(path: Path, model: Model) -> Source:
         file, logged = path / WEIGHTS, path / "log.jsonl"
         if not file.exists():
             raise TrainingError(
-                f"{path} holds no finished run: {WEIGHTS} is missing.",
-                hint=f"zoo train ... --resume -o {path} finishes one.",
+                f"{path} is not a finished run: {WEIGHTS} is missing.",
+                hint=f"zoo train ... --resume -o {path} finishes it.",
             )
         log = logged.read_bytes() if logged.exists() else None
     elif not path.exists():
@@ -70,22 +70,22 @@ def read(path: Path, model: Model) -> Source:
     about = safetensors_file.metadata(file)
     if not isinstance(about.get("model"), str):
         raise WeightsError(
-            f"{file} does not say which network it holds: it was written neither by zoo train nor by zoo convert.",
-            hint=f"zoo convert {file} {model.name} -o OUT.safetensors describes it.",
+            f"{file} has no metadata about its network: it was not written by zoo train or zoo convert.",
+            hint=f"zoo convert {file} {model.name} -o OUT.safetensors adds the metadata.",
         )
     about = without_paths(about)
     return Source(file, about, _run(file, about), log)
 
 
 def held_out(source: Source) -> dict[str, Score]:
-    """What the run itself measured, on images that it did not learn from; {} where it held out none."""
+    """The run's score on its held-out images; {} if there are none."""
     images = source.run.data.get("validation") if source.run else None
     if source.run is None or images is None or not source.log:
         return {}
     try:
         row = msgspec.json.decode(source.log.splitlines()[-1], type=_Row)
     except msgspec.DecodeError as error:
-        raise TrainingError(f"{source.file.parent / 'log.jsonl'} is not a run's log: {error}.") from None
+        raise TrainingError(f"{source.file.parent / 'log.jsonl'} is not a training log: {error}.") from None
     if row.val_top1 is None:
         return {}
     score = Score(
@@ -106,4 +106,4 @@ def _run(file: Path, about: dict[str, Any]) -> Run | None:
     try:
         return msgspec.structs.replace(msgspec.convert(about["run"], Run), whole=json.loads(json.dumps(about["run"])))
     except msgspec.ValidationError as error:
-        raise WeightsError(f"{file}: its record of the training is not one that zoo train writes: {error}.") from None
+        raise WeightsError(f"{file}: its run record is invalid: {error}.") from None

@@ -1,4 +1,4 @@
-"""``config.json`` as timm reads it from a hub, where the weights really are in timm's form."""
+"""``config.json`` for timm, if timm can load the weights."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,14 @@ if TYPE_CHECKING:
 
 
 def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "Preprocess") -> dict[str, Any] | str:
-    """timm's configuration of ``module``, or why there is none.
+    """timm's configuration of ``module``, or the reason why there is none.
 
-    It is not enough that timm knows an architecture of that name: its own network must take every
-    tensor and compute the same from them.
+    timm must have an architecture of that name whose network loads every tensor and computes the same outputs.
     """
     try:
         import timm
     except ImportError:
-        return "timm is not installed, so nobody checked whether it could read them"
+        return "timm is not installed, so this was not checked"
     import torch
 
     from zoo.verify import probe
@@ -34,12 +33,12 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
         theirs = timm.create_model(name, num_classes=classes, in_chans=channels)
         theirs.load_state_dict(module.state_dict())
     except Exception as error:  # any of its thousand networks may raise anything
-        return f"timm's {name} does not take these tensors ({str(error).splitlines()[0]})"
+        return f"timm's {name} cannot load these tensors ({str(error).splitlines()[0]})"
     images = probe.picture_input(preprocess)
     with torch.inference_mode():
         ours, got = module.eval()(images), theirs.eval()(images)
     if got.shape != ours.shape or not torch.allclose(got, ours, rtol=1e-4, atol=1e-4 * float(ours.abs().max())):
-        return f"timm's {name} computes something else with these tensors"
+        return f"timm's {name} computes different outputs with these tensors"
     default = theirs.pretrained_cfg or {}
     if preprocess.whitening != "none":
         return "timm does not whiten its input"
@@ -68,6 +67,6 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
 
 
 def class_names(about: dict[str, Any]) -> dict[str, Any]:
-    """``label_names`` as timm's configuration has them."""
+    """``label_names`` as in timm's configuration."""
     names = msgspec.convert(about.get("class_names") or [], list[str])
     return {"label_names": names} if names else {}

@@ -1,8 +1,9 @@
-"""Entry points to plugins to models: what is installed, under which names."""
+"""The installed plugins and their models."""
 
 from zoo.registry.entry_points import GROUP
 from zoo.registry.plugin_row import DISTRIBUTION, PluginRow, hook, require, resource
-from zoo.registry.registry import Found, Listed, Registry, clear, load
+from zoo.registry.process import clear, current, register, unregister
+from zoo.registry.registry import Found, Listed, Registry
 
 __all__ = [
     "DISTRIBUTION",
@@ -12,8 +13,10 @@ __all__ = [
     "PluginRow",
     "Registry",
     "clear",
+    "current",
     "hook",
-    "load",
+    "register",
     "require",
     "resource",
+    "unregister",
 ]

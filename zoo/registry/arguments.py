@@ -1,8 +1,8 @@
-"""The arguments of build functions: which there are, and which of them a file of weights may set."""
+"""The arguments of build functions, and which of them a weights file may set."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin
 
 import msgspec
 
@@ -13,16 +13,16 @@ from zoo.spec import Model
 def of_file(
     model: Model, args: Mapping[str, Any], source: object, *, overridden: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Those of ``args``, as ``source`` describes itself, that count: the caller's own are ``overridden``.
+    """The valid build arguments in ``args`` of a file, except those that the caller has ``overridden``.
 
-    A file may come from anyone, so it may repeat what the row says and set what the row declares in
-    ``file_args``. Raises :class:`WeightsError` for any other argument or value.
+    A file may come from anyone, so it may only repeat the row's arguments and set those in ``file_args``. ``source`` is
+    its name in errors. Raises :class:`WeightsError` for any other argument or value.
     """
     taken = {key: value for key, value in args.items() if key not in overridden}
     for key in undeclared(model, taken):
         allowed = f"{key} may be {model.file_args[key]}" if key in model.file_args else _names(model)
         raise WeightsError(
-            f"{source} sets {key} = {taken[key]!r}, which a weights file of {model.name} may not set.",
+            f"{source} sets {key} = {taken[key]!r}, which weights files of {model.name} are not allowed to set.",
             hint=f"{allowed}. If you trust the file, set it yourself: --arg {key}=VALUE ({key}=VALUE). "
             "The plugin's author can allow it in Model.file_args.",
         )
@@ -40,24 +40,35 @@ def undeclared(model: Model, args: Mapping[str, Any]) -> list[str]:
 
 
 def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) -> None:
-    """Raises :class:`UnknownNameError` with the nearest for one of ``args`` that ``build`` does not take."""
+    """Raises :class:`UnknownNameError` with the nearest for one of ``args`` that ``build`` does not have."""
+    known = names_of(build)
+    for name in args:
+        if known is not None and name not in known:
+            near = UnknownNameError.of("argument", name, known, hint=f"Arguments: {', '.join(known)}.")
+            raise UnknownNameError(f"{model.name} has no argument {name!r}.", hint=near.hint)
+
+
+def names_of(build: Callable[..., Any]) -> list[str] | None:
+    """The arguments of ``build``, with those of ``**options: Unpack[TypedDict]``; None if it accepts any."""
+    names: list[str] = []
     try:
         parameters = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):  # of a callable without a signature
-        return
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters]
-    for name in args:
-        if name not in known:
-            near = UnknownNameError.of("argument", name, known, hint=f"It takes {', '.join(known)}.")
-            raise UnknownNameError(f"{model.name} takes no argument {name!r}.", hint=near.hint)
+        return None
+    for parameter in parameters:
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            names.append(parameter.name)
+        elif get_origin(parameter.annotation) is Unpack:
+            names += get_args(parameter.annotation)[0].__annotations__
+        else:
+            return None
+    return names
 
 
 def _as_json(value: Any) -> bytes:
-    """In a file, a tuple is a list."""
+    """Converts tuples to lists, as in a file."""
     return msgspec.json.encode(value, order="deterministic", enc_hook=repr)
 
 
 def _names(model: Model) -> str:
-    return f"A file may set {', '.join(model.file_args)}" if model.file_args else "A file may set no argument"
+    return f"A file may set {', '.join(model.file_args)}" if model.file_args else "A file cannot set any argument"

@@ -1,4 +1,4 @@
-"""The plugins that are installed, found one distribution at a time: a damaged one harms no other.
+"""Finds the installed plugins, one distribution at a time: a damaged one does not affect the others.
 
 Every plugin is found through the entry-point group ``zoo.plugins``, the built-in ones too. These are
 what the distribution of Zoo itself declares, whatever another one calls its own.
@@ -20,21 +20,21 @@ log = logging.getLogger("zoo")
 
 
 def discover() -> Iterator[PluginRow]:
-    """Every plugin of this environment, imported if it may be used."""
+    """All plugins of this environment, imported if they can be used."""
     only, without = _names_in(ONLY), _names_in(WITHOUT)
     rows = list(_announced())
     _warn_of_unknown({ONLY: only, WITHOUT: without}, {row.name for row in rows})
     for row in sorted(rows, key=lambda row: (names.natural(row.name), not row.is_builtin)):
         rivals = [other for other in rows if other.name == row.name and other is not row]
         if row.name in without:
-            row.refuse("disabled", f"{WITHOUT} names it")
+            row.refuse("disabled", f"listed in {WITHOUT}")
         elif only and row.name not in only:
-            row.refuse("disabled", f"{ONLY} does not name it")
+            row.refuse("disabled", f"not listed in {ONLY}")
         elif rivals and not row.is_builtin:
             of = ", ".join(sorted(other.distribution for other in rivals))
-            row.refuse("set aside", f"{of} has a plugin {row.name!r} too: uninstall one of them")
+            row.refuse("set aside", f"{of} also has a plugin {row.name!r}: uninstall one of them")
         elif row.status == "ok":
-            row.load()
+            row.resolve()
         yield row
 
 
@@ -50,7 +50,7 @@ def _announced() -> Iterator[PluginRow]:
             damage = ""
         except Exception as error:  # not UTF-8, or no entry points: the standard library raises what it runs into
             text = getattr(error, "object", GROUP.encode())
-            if GROUP.encode() not in text:  # nor does it speak of plugins
+            if GROUP.encode() not in text:  # it has no plugins
                 continue
             found, damage = [], f"its entry_points.txt cannot be read: {error}"
         # Its metadata says the name too, but is parsed as an e-mail: too slow for every command.
@@ -72,11 +72,11 @@ def _names_in(variable: str) -> set[str]:
 
 
 def _warn_of_unknown(asked: dict[str, set[str]], known: set[str]) -> None:
-    """A misspelt name in the environment would enable or disable nothing without a word."""
+    """Warns of unknown names in the environment variables, which would have no effect."""
     for variable, wanted in asked.items():
         for name in sorted(wanted - known):
             from difflib import get_close_matches
 
             near = get_close_matches(name, known, n=1)
             guess = f"; did you mean {near[0]}?" if near else ""
-            log.warning("%s names %r, but no plugin of that name is installed%s", variable, name, guess)
+            log.warning("%s names %r, but no such plugin is installed%s", variable, name, guess)

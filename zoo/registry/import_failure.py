@@ -1,4 +1,4 @@
-"""Why a plugin's module could not be imported, in words that help its author and its user."""
+"""Explains why a plugin's module could not be imported."""
 
 import ast
 import importlib.metadata
@@ -12,10 +12,10 @@ from zoo.spec.checked import Spec
 
 
 def asked_by(entry_point: importlib.metadata.EntryPoint) -> int | None:
-    """The version of the contract that a module which fails at import asks for, as its text says it.
+    """The contract version that the text of a module asks for, if its import failed.
 
-    What a newer contract has may be what it failed at, so that there is no plugin to ask. None where the
-    text holds no ``Plugin(..., api=NUMBER)``.
+    The import may have failed because of a newer contract, so there is no plugin to ask. None if the text has no
+    ``Plugin(..., api=NUMBER)``.
     """
     try:
         found = importlib.util.find_spec(entry_point.module)
@@ -32,7 +32,7 @@ def asked_by(entry_point: importlib.metadata.EntryPoint) -> int | None:
 
 
 def explain(target: str, error: BaseException) -> str:
-    """What importing ``target`` raised, and at which line of whose file."""
+    """The exception raised by importing ``target``, with its file and line."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _ZOO not in Path(frame.filename).parents]
     own = [frame for frame in frames if not frame.filename.startswith("<") and "importlib" not in frame.filename]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
@@ -43,7 +43,7 @@ _ZOO = Path(__file__).parents[1]
 
 
 def _nearest(message: str) -> str:
-    """For a misspelt field of a row: which was meant."""
+    """The nearest field for a misspelt one of a row."""
     unknown = re.search(r"Unexpected keyword argument '(\w+)'", message)
     if unknown is None:
         return ""

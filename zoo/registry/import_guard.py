@@ -1,4 +1,4 @@
-"""A third party's plugin, imported within a time, and not again after its import ended a process.
+"""Imports third-party plugins with a time limit, and skips those whose import ended a process.
 
 A plugin's import may hang, exit or crash; it runs in this process, so that all else would go with it. A
 note in the cache says which import is under way: what a process leaves behind is the name of what ended it.
@@ -28,7 +28,7 @@ PATIENCE = 30.0
 
 
 class TookTooLong(BaseException):
-    """No Exception: a plugin's own ``except Exception`` must not swallow it."""
+    """Not an Exception, so that a plugin's own ``except Exception`` cannot catch it."""
 
     def __str__(self) -> str:
         return f"it took longer than {PATIENCE:g} s"
@@ -36,10 +36,10 @@ class TookTooLong(BaseException):
 
 @contextlib.contextmanager
 def watched(name: str, identity: str) -> Iterator[None]:
-    """Within it, the plugin ``name`` is imported; ``identity`` says which state of it, and changes with it.
+    """A context for importing the plugin ``name``; ``identity`` identifies the state of its code.
 
-    Raises :class:`TookTooLong` after ``PATIENCE``, in the main thread. If the process ends within it,
-    or that is raised, :func:`failure` tells so from then on.
+    Raises :class:`TookTooLong` after ``PATIENCE``, in the main thread. If the process ends within the context, or this
+    is raised, :func:`failure` reports it from then on.
     """
     note = _take_note(name, identity)
     try:
@@ -55,19 +55,19 @@ def watched(name: str, identity: str) -> Iterator[None]:
 
 
 def failure(name: str, identity: str) -> str:
-    """How the last import of the plugin in this state ended without an answer; empty if it did not."""
+    """How the last import of the plugin in this state failed without an exception; empty if it did not."""
     for file in _notes(name):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError), file.open(encoding="utf-8") as stream:
             if fcntl is not None:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)  # BlockingIOError: it is being imported now
             said = json.load(stream)
             if said["identity"] == identity:
-                return str(said["reason"] or "the last process that imported it ended there: it exited or crashed")
+                return str(said["reason"] or "the last process that imported it exited or crashed during the import")
     return ""
 
 
 def forget(name: str) -> None:
-    """Has the plugin imported again, whatever came of it the last time."""
+    """Removes the record, so that the plugin is imported again."""
     for file in _notes(name):
         file.unlink(missing_ok=True)
 
@@ -82,7 +82,7 @@ def _key(name: str) -> str:
 
 
 def _take_note(name: str, identity: str) -> "tuple[int, Path] | None":
-    """An open, locked file in the cache, None if the cache takes none: then nothing is remembered."""
+    """An open, locked file in the cache, None if the cache is not writable: then nothing is recorded."""
     if fcntl is None:
         return None
     folder = storage.cache_folder() / "imports"
@@ -110,7 +110,7 @@ def _conclude(note: "tuple[int, Path] | None", identity: str, reason: str) -> No
 
 @contextlib.contextmanager
 def _limited() -> Iterator[None]:
-    """Raises :class:`TookTooLong` after ``PATIENCE``, where signals can; a timer of the caller's stays as it is."""
+    """Raises :class:`TookTooLong` after ``PATIENCE``, if signals allow it; the caller's own timer is kept."""
     before = signal.getitimer(signal.ITIMER_REAL)[0] if hasattr(signal, "setitimer") else 0.0
     is_possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if not is_possible or 0 < before <= PATIENCE:

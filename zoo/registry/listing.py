@@ -1,4 +1,4 @@
-"""What there is to create: answered without torch."""
+"""What can be created, listed without torch."""
 
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from zoo.spec import Model
 
 
 class Selected(NamedTuple):
-    """A line of the list: a model, or ``weights`` of it."""
+    """A row of the list: a model, or ``weights`` of it."""
 
     name: str
     entry: Listed
@@ -28,13 +28,29 @@ def list_models(
     max_params: int | None = None,
     pretrained: bool = False,
 ) -> list[str]:
-    """Names that match the shell ``pattern`` and all filters, sorted naturally.
+    """The names of architectures, or of weights, in natural order.
 
-    ``license`` is a shell pattern too, of the weights' own licence in either case: ``apache*``.
-    Architectures; with ``pretrained``, a ``dataset``, a ``license`` or a dot in the pattern, weights:
-    without a dot, all of the models that it matches.
-    Those of a collection are left out unless ``family`` or the part of the pattern before a slash
-    names it: ``list_models("plugin/*")``.
+    Lists weights if ``pretrained``, ``dataset`` or ``license`` is given or the pattern has a dot, and architectures
+    otherwise. Models of a collection are listed only if ``family``, or the pattern before a slash, names it
+    (``timm/*``).
+
+    Args:
+        pattern: A shell pattern of names.
+        family: Only models of this plugin.
+        dataset: Only weights that were trained or scored on this data set.
+        license: Only weights whose licence matches this shell pattern, in either case: ``apache*``.
+        max_params: Only networks of at most this many parameters.
+        pretrained: Whether to list weights.
+
+    Returns:
+        The names, which :func:`zoo.create` takes.
+
+    Example:
+        >>> import zoo
+        >>> zoo.list_models("resnet1*2")
+        ['resnet152', 'resnet1202']
+        >>> zoo.list_models("resnet20", dataset="digits")
+        ['resnet20.digits']
     """
     chosen = select(
         pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
@@ -51,10 +67,10 @@ def select(
     max_params: int | None,
     pretrained: bool,
 ) -> list[Selected]:
-    """As :func:`list_models`, with what stands behind each name."""
+    """Like :func:`list_models`, with the values behind each name."""
     tagged = pretrained or dataset is not None or license is not None or "." in pattern
     lines: list[Selected] = []
-    registered = registry.load()
+    registered = registry.current()
     asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
     if family is not None and "/" not in pattern and asked:
         pattern = f"{family}/{pattern}"
@@ -71,7 +87,7 @@ def select(
             and (dataset is None or dataset in trained_on(weights))
             and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
         ]
-    # A pattern without a tag is about models, also where their weights are what is listed.
+    # A pattern without a tag is about models, also if their weights are what is listed.
     names_models = "." not in pattern
     return [
         line
@@ -81,12 +97,12 @@ def select(
 
 
 def params_of(model: Model, weights: Weights | None = None) -> int:
-    """How many learnable elements the network has that ``weights`` make of ``model``; 0 if not stated."""
+    """The number of learnable elements of the network of ``model`` with ``weights``; 0 if unknown."""
     return model.params if weights is None or weights.params is None else weights.params
 
 
 def macs_of(model: Model, weights: Weights | None = None) -> int:
-    """Its multiply-adds for one image; 0 if not stated, also for weights that take input of another size."""
+    """The multiply-adds for one image; 0 if unknown, also for weights with another input size."""
     if weights is None or weights.macs is not None:
         return model.macs if weights is None else weights.macs or 0
     is_same = weights.preprocess is None or weights.preprocess.input_size == model.preprocess.input_size
@@ -99,19 +115,36 @@ def _addresses(pattern: str, plugin: str) -> bool:
 
 
 def left_out(pattern: str, family: str | None) -> list[str]:
-    """The collections that :func:`list_models` does not look into. Nothing is read of them."""
-    rows = registry.load().collections
+    """The collections that :func:`list_models` does not include. They are not read."""
+    rows = registry.current().collections
     return [row.name for row in rows if family is None and not _addresses(pattern, row.name)]
 
 
 def trained_on(weights: Weights) -> set[str]:
-    """The data sets that weights are about: that of their classes and those they are scored on."""
+    """The data sets of weights: that of their classes and those of their scores."""
     return {weights.classes} | {key.partition("/")[0] for key in weights.scores}
 
 
 def info(name: str) -> dict[str, Any]:
-    """All that the registry knows of ``name``, as JSON-able values. Imports no torch."""
-    registered = registry.load()
+    """All that the registry knows of a model or of weights. Imports no torch.
+
+    Args:
+        name: An architecture or weights.
+
+    Returns:
+        Values that JSON can hold: the fields of :class:`zoo.Model`, its ``family``, ``distribution`` and ``version``,
+        and a list ``weights`` of manifest entries.
+
+    Raises:
+        UnknownNameError: There is no such model or tag; the nearest names are suggested.
+
+    Example:
+        >>> import zoo
+        >>> about = zoo.info("resnet20.digits")
+        >>> about["paper"]["year"], about["weights"][0]["classes"]
+        (2015, 'digits')
+    """
+    registered = registry.current()
     found = registered.find(name)
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     model: dict[str, Any] = msgspec.to_builtins(found.model)

@@ -1,4 +1,4 @@
-"""One entry point and the state of its plugin; the hooks and resources that a plugin names."""
+"""A plugin with its state, and the hooks and resources that it names."""
 
 import contextlib
 import importlib
@@ -31,7 +31,7 @@ class PluginRow:
     def __init__(
         self,
         entry_point: importlib.metadata.EntryPoint,
-        distribution: importlib.metadata.Distribution,
+        distribution: importlib.metadata.Distribution | None,
         *,
         is_builtin: bool,
     ) -> None:
@@ -44,18 +44,25 @@ class PluginRow:
         self._entry_point = entry_point
         self._distribution = distribution
 
+    @classmethod
+    def of_value(cls, plugin: Plugin) -> "PluginRow":
+        """The row of a plugin added by :func:`zoo.register`."""
+        row = cls(importlib.metadata.EntryPoint(plugin.name, "__main__", ""), None, is_builtin=False)
+        row.plugin = plugin
+        return row
+
     def refuse(self, status: str, reason: str, error: BaseException | None = None) -> None:
         self.status, self.reason, self.error, self.plugin = status, reason, error, None
 
-    def load(self) -> None:
-        """Imports the plugin; whatever goes wrong there becomes the reason."""
+    def resolve(self) -> None:
+        """Imports the plugin; an error becomes the row's reason."""
         had_torch = "torch" in sys.modules
         try:
             value = self._import()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"while plugin {self.name!r} ({self._entry_point.value}, of {self.distribution}) was imported; "
-                f"ZOO_DISABLE_PLUGINS={self.name} leaves it out"
+                f"ZOO_DISABLE_PLUGINS={self.name} disables it"
             ) from None
         except BaseException as error:  # sys.exit at import is a BaseException too
             from zoo.registry import import_failure
@@ -71,11 +78,11 @@ class PluginRow:
         if value.api > API:
             return self._set_aside(value.api)
         if value.name != self.name:
-            return self.refuse("broken", f"its entry point is called {self.name!r}, the plugin {value.name!r}")
+            return self.refuse("broken", f"its entry point is named {self.name!r}, the plugin {value.name!r}")
         self.plugin = value
         if not had_torch and "torch" in sys.modules:
             self.status = "slow"
-            self.reason = f"importing {self._entry_point.module} imports torch, which every command waits for"
+            self.reason = f"importing {self._entry_point.module} imports torch, which slows down every command"
         return None
 
     def _import(self) -> Any:
@@ -86,12 +93,12 @@ class PluginRow:
 
             identity = self._identity()
             if failure := import_guard.failure(self.name, identity):
-                raise PluginError(f"{failure}; zoo plugins {self.name} tries it again")
+                raise PluginError(f"{failure}; zoo plugins {self.name} tries again")
             with import_guard.watched(self.name, identity):
                 return self._entry_point.load()
 
     def _identity(self) -> str:
-        """The code that an import would run, as far as that can be said without running it."""
+        """The code that an import would run, as far as it can be determined without running it."""
         target = self._entry_point.value
         package = re.split("[.:]", target)[0]
         try:
@@ -114,11 +121,11 @@ class PluginRow:
     # A distribution's metadata is parsed as an e-mail: too slow to do for a plugin nobody asks about.
     @cached_property
     def distribution(self) -> str:
-        return name_of(self._distribution)
+        return name_of(self._distribution) if self._distribution is not None else ""  # of the process
 
     @cached_property
     def version(self) -> str:
-        return version_of(self._distribution)
+        return version_of(self._distribution) if self._distribution is not None else ""
 
     @property
     def is_collection(self) -> bool:
@@ -126,7 +133,7 @@ class PluginRow:
 
     @property
     def packages(self) -> set[str]:
-        """The top-level packages that hold the plugin's code and its weights' manifests."""
+        """The top-level packages with the plugin's code and manifests."""
         addresses = [self._entry_point.value, *self.plugin.weights] if self.plugin else []
         return {re.split("[.:]", address)[0] for address in addresses}
 
@@ -141,7 +148,7 @@ class PluginRow:
     def weights(self) -> dict[str, tuple[Weights, ...]]:
         """The plugin's weights by architecture, its manifests' first; raises :class:`ManifestError`.
 
-        What a manifest says of weights of a collection replaces what the collection says.
+        A manifest entry for weights of a collection replaces the collection's own.
         """
         if self.plugin is None:
             return {}
@@ -152,7 +159,7 @@ class PluginRow:
                 if entry.arch not in found:
                     raise ManifestError(f"{file}: [{entry.name}]: plugin {self.name!r} has no model {entry.arch!r}")
                 if entry.tag in found[entry.arch]:
-                    raise ManifestError(f"{file}: [{entry.name}] is given twice")
+                    raise ManifestError(f"{file}: [{entry.name}] is defined twice")
                 found[entry.arch][entry.tag] = entry
         for entry in self._collected[1] if self.is_collection else ():
             found[entry.arch].setdefault(entry.tag, entry)
@@ -160,7 +167,7 @@ class PluginRow:
 
     @cached_property
     def _collected(self) -> tuple[dict[str, Model], tuple[Weights, ...]]:
-        """What the plugin's collection holds; where that cannot be had, the plugin is ``broken``."""
+        """The contents of the plugin's collection; if they cannot be read, the plugin is ``broken``."""
         assert self.plugin is not None
         target = self.plugin.collection
         try:
@@ -170,7 +177,7 @@ class PluginRow:
             strange = [name for name in models if not name.startswith(f"{self.name}/")]
             strange += [entry.name for entry in weights if entry.arch not in models]
             if strange:
-                raise ValueError(f"{strange[0]!r} is none of {self.name}/...")
+                raise ValueError(f"{strange[0]!r} does not begin with {self.name}/")
         except Exception as error:  # a plugin's code may raise anything
             reason = f"its collection {target} raised {type(error).__name__}: {error}"
             self.refuse("broken", reason)
@@ -179,7 +186,7 @@ class PluginRow:
 
 
 def name_of(distribution: importlib.metadata.Distribution) -> str:
-    """What pip calls it; by its folder's name where its metadata cannot be read."""
+    """The distribution's name, or its folder's name if its metadata cannot be read."""
     try:
         name = distribution.metadata["Name"]
     except Exception:  # missing or not UTF-8: the standard library raises what it runs into
@@ -195,13 +202,24 @@ def version_of(distribution: importlib.metadata.Distribution) -> str:
     return str(version or folder_of(distribution).partition("-")[2])
 
 
-def folder_of(distribution: importlib.metadata.Distribution) -> str:
-    """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: no public name says where a distribution lies."""
+def folder_of(distribution: importlib.metadata.Distribution | None) -> str:
+    """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: there is no public API for a distribution's path."""
     return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
 
 
 def require(model: Model) -> None:
-    """Raises :class:`MissingExtraError` for a model whose hooks import what is not installed."""
+    """Checks that what a model's hooks import is installed.
+
+    Args:
+        model: The model.
+
+    Raises:
+        MissingExtraError: A library is missing; the hint says how to install it.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
+    """
     for requirement in model.requires:
         if not _is_installed(requirement):
             raise MissingExtraError.of(model.name, requirement.module, requirement.install)
@@ -212,7 +230,24 @@ def _is_installed(requirement: Requirement) -> bool:
 
 
 def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
-    """Imports ``"package.module:function"``; says what to install where a requirement is missing."""
+    """Imports a hook.
+
+    Args:
+        target: ``"package.module:function"``.
+        requires: What the hook's module imports.
+
+    Returns:
+        The function.
+
+    Raises:
+        MissingExtraError: A requirement is missing; the hint says how to install it.
+        PluginError: There is no such module or function.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.hook("zoo.data:load") is zoo.data.load
+        True
+    """
     for requirement in requires:
         if not _is_installed(requirement):
             raise MissingExtraError.of(target, requirement.module, requirement.install)
@@ -225,7 +260,22 @@ def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., A
 
 
 def resource(address: str) -> Path:
-    """The file that ``"package:path"`` names; finding it imports no package."""
+    """The file that ``"package:path"`` names. Finding it imports no package.
+
+    Args:
+        address: The package and the path within it.
+
+    Returns:
+        The file, which may not exist.
+
+    Raises:
+        ManifestError: There is no such package.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.resource("weights_manifest:resnet.toml").name
+        'resnet.toml'
+    """
     package, _, path = address.partition(":")
     try:
         spec = importlib.util.find_spec(package)

@@ -1,4 +1,4 @@
-"""Entry points to plugins to models.
+"""Names to plugins and models.
 
 A plugin that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two
 models with one name never depend on the order of installation: the built-in distribution owns short
@@ -8,25 +8,19 @@ it until one of them is asked for.
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from zoo import manifest, names
+from zoo import names
 from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
-from zoo.registry import entry_points
 from zoo.registry.plugin_row import PluginRow
 from zoo.spec import Model, Plugin
 
 
 class Found(NamedTuple):
-    """What a name stands for; ``weights`` is None where the name has no tag."""
+    """The result of looking up a name; ``weights`` is None if the name has no tag."""
 
     row: PluginRow
     plugin: Plugin
@@ -35,7 +29,7 @@ class Found(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A model as the list shows it: under its short name, or ``plugin/arch`` where that is taken."""
+    """A model in a listing: with its short name, or ``plugin/arch`` if that is taken."""
 
     name: str
     row: PluginRow
@@ -44,7 +38,7 @@ class Listed(NamedTuple):
 
 
 class Described(NamedTuple):
-    """Weights, and the directory of ``ZOO_HUB`` whose manifest says what they are."""
+    """Weights, and the directory of ``ZOO_HUB`` whose manifest defines them."""
 
     folder: str
     weights: Weights
@@ -66,9 +60,9 @@ class Registry:
         return tuple(row for row in self.plugins if row.is_collection)
 
     def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
-        """Every usable model, sorted naturally; of collections, those of the given ones.
+        """Every usable model in natural order, and those of the given collections.
 
-        A plugin with a bad manifest or collection turns ``broken`` here.
+        A plugin with an invalid manifest or collection becomes ``broken``.
         """
         listed = []
         for row in collections:
@@ -81,10 +75,10 @@ class Registry:
         return sorted(listed, key=lambda entry: names.natural(entry.name))
 
     def find(self, text: str, *, distribution: str = "") -> Found:
-        """What ``text`` stands for; ``distribution`` is the one that a file or an entry says has it.
+        """The model and weights of the name ``text``; ``distribution`` is the one that a file or an entry names.
 
-        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` where
-        several third parties claim a short name.
+        Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` if several third parties
+        use a short name.
         """
         try:
             name = names.parse(text)
@@ -96,24 +90,26 @@ class Registry:
         except UnknownNameError as error:
             local = (one.weights.distribution for one in self._local.get(name.arch, ()))
             if of := distribution or next(filter(None, local), ""):
-                error.hint = f"It is said to be of the distribution {of!r}. If you trust that: pip install {of}"
+                error.hint = (
+                    f"It needs the distribution {of!r}, according to its manifest. If you trust that: pip install {of}"
+                )
             raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
         return self.tagged(found, name.tag) if name.tag else found
 
     def tagged(self, found: Found, tag: str) -> Found:
-        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the tags there are."""
+        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags."""
         arch = found.model.name
         tags = {weights.tag: weights for weights in self.weights_of(found.row, found.model)}
         if tag not in tags:
             known = [f"{arch}.{other}" for other in tags]
-            hint = f"It has {', '.join(known)}." if known else f"No weights are known for {arch}."
+            hint = f"Tags: {', '.join(known)}." if known else f"There are no weights for {arch}."
             raise UnknownNameError.of("weights", f"{arch}.{tag}", known, hint=hint)
         return found._replace(weights=tags[tag])
 
     def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
-        """The model's weights, those of the plugin's manifests first; the first is its default."""
+        """The model's weights, first those of the plugin's manifests; the first is its default."""
         try:
             own = row.weights.get(model.name, ())
         except ManifestError as error:
@@ -125,11 +121,11 @@ class Registry:
         return own + tuple(weights for weights in extra if weights.tag not in taken)
 
     def folder_of(self, weights: Weights) -> str:
-        """The directory of ``ZOO_HUB`` whose manifest says what ``weights`` are; empty where a plugin's does."""
+        """The directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
 
     def distribution_of(self, model: Model) -> str:
-        """What to install for ``model``; empty for a built-in one."""
+        """The distribution to install for ``model``; empty for a built-in one."""
         owners = (row for row, own in self._owners.get(model.name, ()) if own == model and not row.is_builtin)
         return next((row.distribution for row in owners), "")
 
@@ -158,7 +154,7 @@ class Registry:
             raise self._unknown(name.arch)
         if len(owners) > 1 and not owners[0][0].is_builtin:
             candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
-            raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Say {candidates}.")
+            raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Use {candidates}.")
         return owners[0]
 
     def _unknown(self, arch: str) -> UnknownNameError:
@@ -174,7 +170,7 @@ class Registry:
             error.hint = f"Plugin {own[0].name!r} is {own[0].status}: {own[0].reason}. zoo plugins shows all."
         elif unusable:
             said = ", ".join(f"{row.name} ({row.status})" for row in unusable)
-            error.hint += f" Plugins that cannot be used may have it: {said}; zoo plugins says why."
+            error.hint += f" It may be part of a plugin that cannot be used: {said}; zoo plugins says why."
         return error
 
     def _guess(self, text: str) -> None:
@@ -203,45 +199,3 @@ class Registry:
 
 def _letters(text: str) -> str:
     return re.sub("[^a-z0-9/]", "", text.lower())
-
-
-@cache
-def load() -> Registry:
-    """The registry of this process, read once."""
-    return Registry(list(entry_points.discover()), _local_weights())
-
-
-def clear() -> None:
-    """Forgets the registry, so that :func:`load` looks again."""
-    load.cache_clear()
-
-
-def _local_weights() -> dict[str, tuple[Described, ...]]:
-    """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
-
-    Their files lie in that directory, or else where the entry says. They add names and never replace any:
-    a mirror is not trusted to say what a known name means. Of two directories the first decides.
-    """
-    found: dict[str, dict[str, Described]] = {}
-    for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
-        folder = Path(os.path.expanduser(address))
-        file = folder / "manifest.toml"
-        if "://" not in address and file.is_file():
-            try:
-                entries = manifest.read(file)
-            except ManifestError as error:  # as of a plugin: it must not take the others along
-                _warn("%s is left out: %s", address, error)
-                continue
-            for entry in entries:
-                if (entry.hub == "hf" and not entry.revision) or (folder / entry.path).is_file():
-                    entry = msgspec.structs.replace(entry, hub=address)
-                first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
-                if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
-                    _warn("%s: %s is ignored, %s describes other bytes first", address, entry.name, first.folder)
-    return {arch: tuple(tags.values()) for arch, tags in found.items()}
-
-
-def _warn(message: str, *about: object) -> None:
-    import logging
-
-    logging.getLogger("zoo").warning(message, *about)

@@ -1,10 +1,16 @@
-"""What the author of a plugin writes."""
+"""The values that a plugin author writes."""
 
 from zoo.spec.checked import Spec
-from zoo.spec.rows import API, Argument, DatasetSpec, KeyMap, Model, Paper, Plugin, Preprocess, Requirement
+from zoo.spec.preprocess import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, MNIST, STD_255, Preprocess, unscaled
+from zoo.spec.rows import API, Argument, DatasetSpec, KeyMap, Model, Paper, Plugin, Requirement
 
 __all__ = [
     "API",
+    "CIFAR10",
+    "CIFAR10_IMAGE_STD",
+    "IMAGENET",
+    "MNIST",
+    "STD_255",
     "Argument",
     "DatasetSpec",
     "KeyMap",
@@ -14,4 +20,5 @@ __all__ = [
     "Preprocess",
     "Requirement",
     "Spec",
+    "unscaled",
 ]

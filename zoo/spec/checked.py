@@ -1,4 +1,4 @@
-"""The base of all that a plugin author writes: values that check their fields on construction."""
+"""Base class of what a plugin author writes: values are checked on construction."""
 
 from functools import cache
 from typing import Any, get_args

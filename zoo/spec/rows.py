@@ -1,4 +1,4 @@
-"""What the author of a plugin writes: values, frozen and checked on construction.
+"""The values that a plugin author writes, frozen and checked on construction.
 
 A plugin is a module-level ``Plugin`` that an entry point of the group ``zoo.plugins`` names. Its
 hooks are strings ``"package.module:function"``, imported on first use, so this module and every
@@ -7,66 +7,41 @@ plugin's top-level module stay free of torch.
 
 import re
 from collections.abc import Mapping
-from math import inf, isfinite
+from math import inf
 from typing import Any, Literal
 
 from msgspec.structs import force_setattr, replace
 
 from zoo.names import is_arch, is_part
 from zoo.spec.checked import Spec
+from zoo.spec.preprocess import Preprocess
 
 API = 1
 """The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
-
-MOST_CHANNELS, LONGEST_SIDE = 1024, 8192
-"""Of an input: a file that says more would have memory taken before it is seen not to fit."""
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
 
 
 class Paper(Spec, frozen=True):
-    """Where an architecture was published."""
+    """Where an architecture was published.
+
+    Args:
+        title: The paper's title.
+        authors: Its authors.
+        year: The year.
+        url: Its address.
+
+    Example:
+        >>> import zoo
+        >>> zoo.Paper("Deep Residual Learning for Image Recognition", "He, Zhang, Ren and Sun", 2015).year
+        2015
+    """
 
     title: str
     authors: str
     year: int
     url: str = ""
-
-
-class Preprocess(Spec, frozen=True):
-    """How an image becomes the network's input.
-
-    The shorter side is resized to ``floor(size / crop_pct)`` with ``interpolation``, the centre
-    ``size`` is cut out, with black around it where the image is smaller, values go to [0, 1], then
-    ``(x - mean) / std`` per channel. ``crop_mode``, as timm has it, resizes the longer side and fills up
-    with the mean colour (``border``), or both sides, whatever becomes of the proportions (``squash``).
-    ``whitening`` says that the network carries a whitening transform of its own (``zoo.data.whitening``).
-    """
-
-    input_size: tuple[int, int, int] = (3, 224, 224)
-    crop_pct: float = 0.875
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    whitening: Literal["none", "zca"] = "none"
-    crop_mode: Literal["center", "squash", "border"] = "center"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        channels, height, width = self.input_size
-        self.require(channels > 0 and height > 0 and width > 0, f"input_size {self.input_size} must be positive")
-        is_bounded = channels <= MOST_CHANNELS and max(height, width) <= LONGEST_SIDE
-        self.require(
-            is_bounded, f"input_size {self.input_size} is more than {MOST_CHANNELS} channels of {LONGEST_SIDE} pixels"
-        )
-        self.require(0 < self.crop_pct < 2, f"crop_pct {self.crop_pct} must lie in (0, 2): a fraction of the side")
-        self.require(
-            len(self.mean) == len(self.std) == channels,
-            f"{len(self.mean)} means and {len(self.std)} stds for {channels} channels",
-        )
-        self.require(all(map(isfinite, self.mean)), f"mean {self.mean} must be finite")
-        self.require(all(0 < s < inf for s in self.std), f"std {self.std} must be positive and finite")
 
 
 class Requirement(Spec, frozen=True):
@@ -115,16 +90,34 @@ class Argument(Spec, frozen=True):
 class Model(Spec, frozen=True):
     """One named architecture.
 
-    ``build`` takes ``args``, ``num_classes``, ``in_chans`` and what the caller adds, and returns a
-    module with timm's model interface. ``head`` and ``stem`` name the submodules that depend on
-    ``num_classes`` and ``in_chans``: the only ones whose tensors a weights file need not fit.
-    A weights file and its manifest entry may repeat ``args`` and set what ``file_args`` declares,
-    nothing else, since anyone may have written them.
-    ``params`` counts learnable elements as built by default; ``macs`` the multiply-adds of
-    convolutions and linear layers for one input of ``preprocess.input_size``, 0 where not stated.
-    ``stages`` names the submodules at which features are taken. Without classes (``num_classes`` 0)
-    the network gives features. ``translate`` is called with the tensors of a file that does not fit
-    as it is, and the module; it returns tensors that might, in a library's newer names and shapes.
+    Args:
+        name: The name: lower case letters, digits and ``_``.
+        build: The hook that returns the network, a torch module with timm's model interface. It is called with
+            ``args``, ``num_classes``, ``in_chans`` and the caller's arguments.
+        args: Arguments of the build function.
+        paper: Where the architecture was published.
+        preprocess: How its input is prepared, unless weights say otherwise.
+        params: Learnable elements of the network as built by default; 0 if not stated.
+        macs: Multiply-adds of convolutions and linear layers for one input; 0 if not stated.
+        num_classes: Classes by default. With 0, the network returns features.
+        head: Submodules that depend on ``num_classes``. A weights file need not fit them.
+        stem: Submodules that depend on ``in_chans``. A weights file need not fit them.
+        stages: Submodules at which features are taken.
+        translate: A hook for the tensors of a file that does not fit: takes them and the module, and returns tensors
+            in a library's newer names and shapes.
+        train: The hook that trains the network.
+        evaluate: The hook that scores it.
+        requires: What the hooks import and pip may have to install.
+        note: A remark for ``zoo info``.
+        file_args: Arguments that a weights file, which anyone may have written, may set. It may also repeat ``args``.
+
+    Raises:
+        SpecError: A value is not valid.
+
+    Example:
+        >>> import zoo
+        >>> zoo.Model("my_net", build="my_package.model:my_net", args={"depth": 20}, num_classes=10).train
+        'zoo.training:train'
     """
 
     name: str
@@ -147,9 +140,13 @@ class Model(Spec, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(is_arch(self.name), "a name is lower case letters, digits and _, beginning with a letter or digit")
+        self.require(
+            is_arch(self.name), "a name has lower case letters, digits and _, beginning with a letter or digit"
+        )
         for hook in (self.build, self.train, self.evaluate, *filter(None, [self.translate])):
-            self.require(_TARGET.fullmatch(hook) is not None, f"hook {hook!r} must read 'package.module:function'")
+            self.require(
+                _TARGET.fullmatch(hook) is not None, f"hook {hook!r} must have the form 'package.module:function'"
+            )
         self.require(self.params >= 0 and self.macs >= 0, "params and macs must not be negative")
         self.require(self.num_classes >= 0, "num_classes must not be negative")
 
@@ -158,7 +155,7 @@ class KeyMap(Spec, frozen=True):
     """How another lineage's checkpoint becomes this family's: for ``zoo convert``.
 
     ``rename`` holds (regular expression, replacement) pairs, applied to each key in order; ``drop``
-    regular expressions of keys that carry no weights. All that follows is said of the new keys:
+    regular expressions of keys that carry no weights. All other fields refer to the new keys:
 
     ``transpose`` holds (regular expression, shape, permutation): the tensor is viewed as ``shape``, as it
     is where that is empty, and its dimensions permuted. Keras's convolutions, H W I O, are ``(3, 2, 0, 1)``.
@@ -204,7 +201,7 @@ class KeyMap(Spec, frozen=True):
 class DatasetSpec(Spec, frozen=True):
     """A data set that a family brings: ``load(root, split)`` returns a ``zoo.data.ImageSet``.
 
-    ``images`` is how many its training split holds, 0 where not stated.
+    ``images`` is how many its training split holds, 0 if not stated.
     """
 
     name: str
@@ -216,20 +213,37 @@ class DatasetSpec(Spec, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.images >= 0, "images must not be negative")
         self.require(
-            _TARGET.fullmatch(self.load) is not None, f"hook {self.load!r} must read 'package.module:function'"
+            _TARGET.fullmatch(self.load) is not None, f"hook {self.load!r} must have the form 'package.module:function'"
         )
 
 
 class Plugin(Spec, frozen=True):
-    """A family: its models, and resources ``"package:path"`` with its weights and recipes.
+    """A family of models. Its resources are ``"package:path"``.
 
-    What it ``requires``, each of its models does, and its ``file_args`` hold for each of them. A plugin
-    that stands for another library has a ``collection`` in place of models: a hook, called on first
-    need and without torch, that returns them and their weights (``zoo.manifest.Weights``), each model
-    named in full, ``plugin/arch``. They have no short names, and are listed only where they are asked for.
+    Args:
+        name: The name, also that of its entry point.
+        api: The version of the contract it was written for, ``zoo.spec.API``.
+        models: Its models.
+        weights: Manifests of its weights.
+        recipes: Its training recipes.
+        key_maps: How checkpoints of others become its own.
+        datasets: Data sets that it brings.
+        requires: Requirements of all its models.
+        collection: For a plugin that stands for another library: a hook that returns models and their weights
+            (``zoo.manifest.Weights``), instead of ``models``. It is called on first need and must not import torch.
+            Each model is named in full, ``plugin/arch``, and is listed only if the plugin is asked for.
+        file_args: ``file_args`` of all its models.
+
+    Raises:
+        SpecError: A value is not valid, or two models have one name.
+
+    Example:
+        >>> import zoo
+        >>> zoo.Plugin("mine", api=1, models=(zoo.Model("my_net", build="my_package.model:my_net"),)).models[0].name
+        'my_net'
     """
 
     name: str
@@ -245,20 +259,24 @@ class Plugin(Spec, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(is_part(self.name), "a name is lower case letters, digits and _")
+        self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
         if self.collection:
             target = self.collection
-            self.require(_TARGET.fullmatch(target) is not None, f"hook {target!r} must read 'package.module:function'")
-            self.require(not self.models, "it has models or a collection, not both")
+            self.require(
+                _TARGET.fullmatch(target) is not None, f"hook {target!r} must have the form 'package.module:function'"
+            )
+            self.require(not self.models, "expected models or a collection, not both")
         if self.requires or self.file_args:
             force_setattr(self, "models", tuple(map(self._completed, self.models)))
         names = [model.name for model in self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
-        self.require(not twice, f"models named twice: {', '.join(twice)}")
-        self.require(all(map(is_part, names)), "only the models of a collection are named in full")
+        self.require(not twice, f"duplicate models: {', '.join(twice)}")
+        self.require(all(map(is_part, names)), "only models of a collection have full names")
         for resource in (*self.weights, *filter(None, [self.recipes])):
-            self.require(_RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must read 'package:path'")
+            self.require(
+                _RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must have the form 'package:path'"
+            )
 
     def _completed(self, model: Model) -> Model:
         requires, file_args = (*self.requires, *model.requires), {**self.file_args, **model.file_args}

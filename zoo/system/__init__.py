@@ -1,1 +1,1 @@
-"""What touches the machine: files, processes, memory, imports on first use."""
+"""Files, processes, memory, lazy imports."""

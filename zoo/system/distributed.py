@@ -1,7 +1,7 @@
-"""The processes that train or score one network together: one alone, or those that a launcher started.
+"""The processes that train or score one network together: a single one, or several from a launcher.
 
-``torchrun -m zoo train ...`` and ``accelerate launch -m zoo train ...`` start several, which say to
-each other what they have to through Accelerate. A process alone needs none of it.
+``torchrun -m zoo train ...`` and ``accelerate launch -m zoo train ...`` start several, which communicate
+through Accelerate. A single process does not need it.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Processes:
         return self.rank == 0
 
     def device(self, asked: "torch.device | str | None") -> "torch.device":
-        """Where this process computes: as ``asked``, else on a GPU where there is one."""
+        """Where this process computes: ``asked``, or else a GPU if there is one."""
         import torch
 
         return torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -47,7 +47,7 @@ class Processes:
         """``module``, whose gradients become the mean over processes; it starts everywhere as in the first."""
         return module
 
-    def hold_back(self, module: "nn.Module") -> AbstractContextManager[Any]:
+    def no_sync(self, module: "nn.Module") -> AbstractContextManager[Any]:
         """A context in which the gradients of the wrapped ``module`` stay this process's own sums."""
         return contextlib.nullcontext()
 
@@ -63,7 +63,7 @@ class Processes:
         return list(numbers)
 
     def average(self, tensors: "Iterable[Tensor]") -> None:
-        """Makes each of ``tensors``, floating-point, its mean over processes, exactly where they are equal."""
+        """Makes each of ``tensors``, floating-point, its mean over processes, exactly if they are equal."""
 
     def any(self, claim: bool) -> bool:
         """Whether ``claim`` holds in one of the processes."""
@@ -79,7 +79,7 @@ class Processes:
         self.totals(0)
 
     def leave(self) -> None:
-        """Parts from the other processes; what is left to do, each does alone."""
+        """Leaves the process group; each process continues alone."""
 
 
 ALONE = Processes()
@@ -107,7 +107,7 @@ class _Launched(Processes):
             wrapped: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
         return wrapped
 
-    def hold_back(self, module: "nn.Module") -> AbstractContextManager[Any]:
+    def no_sync(self, module: "nn.Module") -> AbstractContextManager[Any]:
         held: AbstractContextManager[Any] = self._accelerator.no_sync(module)
         return held
 
@@ -155,15 +155,15 @@ def _join(*, on_cpu: bool) -> Any:
         raise MissingExtraError.of("Several processes", "accelerate", "zoo-vision[train]") from None
     import atexit
 
-    # A network may leave out layers by lot. Of its buffers, zoo.training averages those that change.
+    # A network may skip layers at random. Of its buffers, zoo.training averages those that change.
     settings = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    # The recipe says in which precision; `accelerate config` has no say in the numbers.
+    # The recipe says in which precision; `accelerate config` must not change the results.
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", dynamo_backend="no", kwargs_handlers=[settings])
     kind = accelerator.distributed_type.value
     if not kind.startswith("MULTI_"):
         raise PluginError(
-            f"Accelerate gives these processes {kind}, expected MULTI_GPU or MULTI_CPU.",
-            hint="Choose data parallelism in accelerate config, or use torchrun; without a GPU, leave --device out.",
+            f"Accelerate's distributed type is {kind}, expected MULTI_GPU or MULTI_CPU.",
+            hint="Choose data parallelism in accelerate config, or use torchrun; without a GPU, do not set --device.",
         )
     if on_cpu:  # gloo's threads abort a process that ends without this
         atexit.register(_leave)

@@ -1,4 +1,4 @@
-"""Packages whose public names are bound on first use, so that importing them brings nothing heavy."""
+"""Packages whose public names are imported on first use, so that importing the package is fast."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def binder(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of ``package``, whose names live in the modules that ``homes`` says.
+    """The ``__getattr__`` of ``package``, with the modules of its names in ``homes``.
 
-    A name whose home is the module of that name itself is that module.
+    If a name's home is the module of that name, the name is that module.
     """
 
     def bind(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what to say where the disk will not take them; the cache's place."""
+"""Atomic writes, errors of the disk, and the folder of the cache."""
 
 import errno
 import os
@@ -16,10 +16,10 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 @contextmanager
 def beside(file: Path) -> Iterator[BinaryIO]:
-    """A new file in the folder of ``file``, moved into its place when the block ends and all is on the disk.
+    """A new file in the folder of ``file``, which replaces it when the block ends.
 
-    It is removed if the block raises; ``file`` stays as it was then. Its mode is the one that the umask allows,
-    and its name cannot be foreseen, so that nobody can have put a link there.
+    If the block raises, it is removed and ``file`` is unchanged. Its mode follows the umask, and its name is random, so
+    that nobody can have put a link there.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{_prefix(file)}{os.urandom(6).hex()}")
@@ -35,16 +35,16 @@ def beside(file: Path) -> Iterator[BinaryIO]:
 
 
 def replace(file: Path, data: bytes) -> None:
-    """Writes ``data`` beside ``file`` and moves it into place once it is on the disk.
+    """Replaces the contents of ``file`` by ``data`` atomically.
 
-    Raises :class:`StorageError` where that cannot be done; ``file`` stays as it was then.
+    Raises :class:`StorageError` if that fails; ``file`` is unchanged then.
     """
     with explained(file, len(data)), beside(file) as stream:
         stream.write(data)
 
 
 def append(file: Path, data: bytes) -> None:
-    """Writes ``data`` at the end of ``file``; raises :class:`StorageError`, having written a part of it or nothing."""
+    """Appends ``data`` to ``file``; raises :class:`StorageError`, possibly after writing a part of it."""
     with explained(file, len(data)), file.open("ab") as stream:
         stream.write(data)
 
@@ -52,7 +52,7 @@ def append(file: Path, data: bytes) -> None:
 def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> BinaryIO:
     """Opens a regular file, unbuffered if ``mode`` also writes; with ``follow=False`` not through a link.
 
-    Raises OSError for everything else, at once: opening a pipe waits for its other end, and a device may never end.
+    Raises OSError at once for everything else: opening a pipe would wait for its other end, and a device may never end.
     """
 
     def opener(path: str, flags: int) -> int:
@@ -69,18 +69,18 @@ def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> Binary
 def refuse_links(root: Path, path: Path) -> None:
     """Raises :class:`StorageError` if ``path``, or a folder between ``root`` and it, is a symbolic link.
 
-    Others who may write to a shared ``root`` could otherwise choose what is overwritten.
+    Otherwise, others who can write to a shared ``root`` could choose which file is overwritten.
     """
     for place in (path, *path.parents):
         if place == root:
             return
         if place.is_symlink():
-            hint = f"Remove it, or name the folder that it points to: {place.resolve()}."
-            raise StorageError(f"{place} is a symbolic link, which is not written through.", hint=hint)
+            hint = f"Remove it, or use the folder that it points to: {place.resolve()}."
+            raise StorageError(f"{place} is a symbolic link; Zoo does not write through links.", hint=hint)
 
 
 def discard_parts(file: Path) -> None:
-    """Removes what a process that was killed while it replaced ``file`` left beside it."""
+    """Removes the temporary files of a process that was killed while it replaced ``file``."""
     for part in file.parent.glob(f"{_prefix(file)}*"):
         part.unlink()
 
@@ -91,7 +91,7 @@ def _prefix(file: Path) -> str:
 
 @contextmanager
 def explained(file: Path, size: int) -> Iterator[None]:
-    """Turns an OSError while ``size`` bytes are written to ``file`` into a :class:`StorageError`."""
+    """Converts an OSError while writing ``size`` bytes to ``file`` to a :class:`StorageError`."""
     try:
         yield
     except OSError as error:
@@ -105,17 +105,17 @@ def _needed(file: Path, size: int, error: OSError) -> str:
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = next(folder for folder in file.absolute().parents if folder.exists())
-        return f"It takes {size:,} bytes, {disk_usage(place).free:,} are free there. Make room."
+        return f"It takes {size:,} bytes, but only {disk_usage(place).free:,} are free. Free some space."
     if error.errno == errno.EFBIG:
-        return f"It takes {size:,} bytes, more than a file may have here. Raise the limit (ulimit -f)."
+        return f"It takes {size:,} bytes, more than the file size limit. Raise the limit (ulimit -f)."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Give yourself write permission there, or choose another place."
+        return "Check the permissions, or choose another folder."
     return ""
 
 
 def cache_folder() -> Path:
-    """The folder of Zoo's cache, from the environment at every call."""
+    """The folder of Zoo's cache, read from the environment in every call."""
     if chosen := os.environ.get("ZOO_CACHE"):
-        return Path(os.path.expanduser(chosen))  # Path's own raises where there is no such user
+        return Path(os.path.expanduser(chosen))  # Path's own raises if there is no such user
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "zoo"

@@ -1,4 +1,4 @@
-"""TOML in a time that its length bounds: the standard library takes the cube of a key's dots."""
+"""Parses TOML in linear time: the standard library's time is cubic in the dots of a key."""
 
 import re
 import tomllib
@@ -10,11 +10,11 @@ _TOO_DEEP = re.compile(rf"(?<![\w\\-])(?:{_PART}){{{DEEPEST}}}")  # from where a
 
 
 def loads(text: str) -> dict[str, Any]:
-    """The table that ``text`` holds; raises ValueError where it holds none, or keys of more than 100 parts."""
+    """The table in ``text``; raises ValueError if it is invalid or has keys of more than 100 parts."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.count(".") >= DEEPEST and _TOO_DEEP.search(line):
-            raise ValueError(f"line {number} has {DEEPEST} dots in a row: no key is nested so deeply")
+            raise ValueError(f"line {number} has {DEEPEST} nested keys or more, expected fewer")
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("too deeply nested") from None

@@ -1,4 +1,4 @@
-"""The conformance kit: what every plugin promises, checked. Needs pytest.
+"""The conformance kit: checks of every plugin. Needs pytest.
 
 ::
 
@@ -16,7 +16,22 @@ code, of the smallest of its kind. The same tests of the others, and the costly 
 ``pytest -m "not slow"``, run everything with ``pytest``.
 """
 
-from zoo.testing.checks import Check, checks_of, conformance
-from zoo.testing.subject import GIANT_MACS, GIANT_PARAMS
+from typing import TYPE_CHECKING
+
+from zoo.system import lazy
+
+if TYPE_CHECKING:
+    from zoo.testing.checks import Check, checks_of, conformance
+    from zoo.testing.subject import GIANT_MACS, GIANT_PARAMS
+
+_HOMES = {
+    "GIANT_MACS": "zoo.testing.subject",
+    "GIANT_PARAMS": "zoo.testing.subject",
+    "Check": "zoo.testing.checks",
+    "checks_of": "zoo.testing.checks",
+    "conformance": "zoo.testing.checks",
+}
 
 __all__ = ["GIANT_MACS", "GIANT_PARAMS", "Check", "checks_of", "conformance"]
+
+__getattr__ = lazy.binder(__name__, _HOMES)

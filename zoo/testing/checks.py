@@ -1,4 +1,4 @@
-"""All checks of a plugin, and the decorator that makes tests of them."""
+"""All checks of a plugin, and the decorator that turns them into tests."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ COSTLY: tuple[Callable[[Subject], None], ...] = (
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one model, weights entry or plugin; calling it raises where it is broken."""
+    """One promise of one model, weights entry or plugin; calling it raises if it is broken."""
 
     name: str
     is_slow: bool
@@ -67,7 +67,7 @@ def checks_of(plugin: str) -> list[Check]:
 
     One that cannot be used has the single check ``plugin-usable``, which says why.
     """
-    rows = [row for row in registry.load().plugins if row.name == plugin]
+    rows = [row for row in registry.current().plugins if row.name == plugin]
     used = next((row for row in rows if row.plugin is not None), None)
     checks = [Check("plugin-usable", False, partial(families.usable, plugin, rows))]
     if used is None or used.plugin is None:

@@ -1,4 +1,4 @@
-"""What a plugin promises as a whole."""
+"""Checks of a plugin as a whole."""
 
 import os
 import subprocess
@@ -22,8 +22,8 @@ sys.meta_path.insert(0, Refuse)
 
 def usable(plugin: str, rows: list[PluginRow]) -> None:
     """A plugin of this name is installed, imports, and is the only one."""
-    known = ", ".join(row.name for row in registry.load().plugins)
-    assert rows, f"no plugin {plugin!r} is installed; there are {known}. A new entry point needs a new pip install."
+    known = ", ".join(row.name for row in registry.current().plugins)
+    assert rows, f"no plugin {plugin!r} is installed, only {known}. After adding an entry point, run pip install again."
     assert len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {', '.join(row.distribution for row in rows)}"
     assert rows[0].status == "ok", f"plugin {plugin!r} is {rows[0].status}: {rows[0].reason}"
 
@@ -37,7 +37,7 @@ def torch_free_import(row: PluginRow) -> None:
 
 
 def manifests(row: PluginRow) -> None:
-    """Every manifest of the plugin parses, and speaks of its models alone."""
+    """Every manifest of the plugin parses and names only its own models."""
     _ = row.weights
 
 
@@ -49,7 +49,7 @@ def recipes(row: PluginRow) -> None:
         choice.resolve(name, table)
         for pattern in table.get("models", ()):
             met = any(fnmatchcase(model, pattern) for model in names)
-            assert met, f"recipe {name!r} is meant for models {pattern!r}, which none of {', '.join(names)} is"
+            assert met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}"
 
 
 def datasets(row: PluginRow) -> None:

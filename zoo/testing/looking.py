@@ -1,4 +1,4 @@
-"""What a network promises to those who look inside it: the tools run or say why not, and leave nothing behind."""
+"""Checks of ``zoo.look``: its tools work or raise a documented error, and leave the network unchanged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +11,13 @@ from zoo.errors import WeightsError
 from zoo.loading import ModelInfo
 from zoo.testing.subject import Subject
 
-REFUSALS = {
-    "deconv": ("computes no ReLU", "No gradient leads", "does not depend on the image"),
-    "gradient": ("No gradient leads",),
-    "grad_cam": ("puts out no maps", "puts out maps, which", "No gradient leads", "does not depend on the image"),
+EXPECTED_ERRORS = {
+    "deconv": ("has no ReLU", "There is no gradient", "does not depend on the image"),
+    "gradient": ("There is no gradient",),
+    "grad_cam": ("does not output maps", "outputs maps, which", "There is no gradient", "does not depend on the image"),
     "features": ("neither maps, nor tokens, nor a vector",),
 }
-"""What a network may lack, as the errors have it."""
+"""Parts of the errors for networks that lack what a method needs."""
 
 
 def look(subject: Subject) -> None:
@@ -36,11 +36,11 @@ def look(subject: Subject) -> None:
     }
     try:
         for name, ask in asked.items():
-            found, refusal = _answer(ask)
+            found, error = _answer(ask)
             if found is None:
-                assert any(words in refusal for words in REFUSALS[name]), f"{name} refuses: {refusal}"
+                assert any(words in error for words in EXPECTED_ERRORS[name]), f"{name} raises: {error}"
             else:
-                assert found.isfinite().all(), f"{name} gives values that are not finite"
+                assert found.isfinite().all(), f"{name} returns NaN or infinity"
     finally:
         del module.zoo_info
     _expect_same(module, before)

@@ -1,4 +1,4 @@
-"""What a manifest promises of its weights."""
+"""Checks of the weights in a manifest."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from zoo.verify import probe
 
 
 class Shape(NamedTuple):
-    """What an entry says of the network that it needs, and of its input."""
+    """An entry's network and input."""
 
     args: Mapping[str, Any]
     num_classes: int
@@ -43,7 +43,7 @@ def weights(subject: Subject, entry: Weights) -> None:
         module = subject.build(num_classes=classes, in_chans=size[0], **args)
         logits = module(subject.images(device, size=size))
     counted = counting.params(module)
-    assert counted == stated, f"the list says {stated:_} params, the network has {counted:_}: state params = {counted}"
+    assert counted == stated, f"the listing has {stated:_} params, the network {counted:_}: set params = {counted}"
     assert logits.shape == (BATCH, classes), f"the output is {tuple(logits.shape)}, expected {(BATCH, classes)}"
     if not is_embedded(entry):
         return

@@ -1,4 +1,4 @@
-"""What a model promises of its form: counted and shown by shapes, mostly without arithmetic."""
+"""Checks of a model's interface, by counts and shapes, mostly without computing values."""
 
 import contextlib
 from functools import partial
@@ -21,12 +21,12 @@ def row(subject: Subject) -> None:
     for field in ("head", "stem", "stages"):
         for name in getattr(model, field):
             part = _submodule(module, name)
-            assert part is not None, f"{field} names {name!r}, which is no submodule of {type(module).__name__}"
+            assert part is not None, f"{field} names {name!r}, which is not a submodule of {type(module).__name__}"
             assert field == "stages" or part.state_dict(), f"{field} names {name!r}, which has no parameters"
 
 
 def interface(subject: Subject) -> None:
-    """The network has timm's model interface, and what it says of itself is so."""
+    """The network has timm's model interface, and its attributes are right."""
     module, model = subject.outline, subject.model
     expected = (
         ("num_classes", int),
@@ -45,7 +45,7 @@ def interface(subject: Subject) -> None:
         f"num_classes is {module.num_classes}, the row declares {model.num_classes}"
     )
     for name in module.default_layers:
-        assert _submodule(module, name) is not None, f"default_layers names {name!r}, which is no submodule"
+        assert _submodule(module, name) is not None, f"default_layers names {name!r}, which is not a submodule"
     with subject.on(subject.shape_device):
         features = module.forward_features(subject.images(subject.shape_device))
         logits = module.forward_head(features)
@@ -80,7 +80,7 @@ def num_classes(subject: Subject) -> None:
     module = _changed(subject, {"num_classes": classes}, subject.model.head, "head")
     logits = _forward(subject, module)
     _expect_shape(logits, (BATCH, classes), f"with num_classes={classes}, the output")
-    assert module.num_classes == classes, f"built with num_classes={classes}, it says num_classes={module.num_classes}"
+    assert module.num_classes == classes, f"built with num_classes={classes}, it has num_classes={module.num_classes}"
 
 
 def in_chans(subject: Subject) -> None:
@@ -122,7 +122,7 @@ def features(subject: Subject) -> None:
     for name, output in seen.items():
         assert isinstance(output, Tensor), f"{name!r} gives {type(output).__name__} in a forward, expected a tensor"
         if name not in about or output.ndim != 4:
-            continue  # nothing is said of it, or it is no map
+            continue  # unknown, or not a map
         channels, expected = about[name]["num_chs"], height / about[name]["reduction"]
         assert output.shape[1] == channels, (
             f"{name!r} gives {output.shape[1]} channels, feature_info says num_chs {channels}"
@@ -145,7 +145,7 @@ def _outputs_of(subject: Subject, module: nn.Module, names: set[str]) -> dict[st
     with contextlib.ExitStack() as hooks:
         for name in seen:
             part = _submodule(module, name)
-            assert part is not None, f"feature_info or stages name {name!r}, which is no submodule"
+            assert part is not None, f"feature_info or stages name {name!r}, which is not a submodule"
             hooks.callback(part.register_forward_hook(partial(keep, name)).remove)
         _forward(subject, module)
     return seen
@@ -180,7 +180,7 @@ def _changed(subject: Subject, change: dict[str, int], may_differ: tuple[str, ..
 
 
 def _head_width(module: Any) -> int:
-    """The classifier's inputs: timm's ``head_hidden_size`` where hidden layers stand before it."""
+    """The classifier's inputs: timm's ``head_hidden_size`` if hidden layers stand before it."""
     return int(getattr(module, "head_hidden_size", module.num_features))
 
 

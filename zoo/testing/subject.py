@@ -1,4 +1,4 @@
-"""A model under test: how it is built, and what it is given to see."""
+"""A model under test: how it is built, and its inputs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Subject:
 
     @property
     def outline(self) -> Any:
-        """As ``module``, where only shapes matter: the values of its tensors are arbitrary."""
+        """As ``module``, if only shapes matter: the values of its tensors are arbitrary."""
         return _outlined(self)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a model promises of its numbers."""
+"""Checks of a model's outputs and gradients."""
 
 import contextlib
 import tempfile
@@ -64,7 +64,7 @@ def round_trip(subject: Subject) -> None:
         safetensors_file.write(state, file, {"model": subject.model.name})
         loading.assign(other, safetensors_file.read(file), file)
         lost = [key for key, tensor in other.state_dict().items() if not torch.equal(tensor, state[key])]
-    assert not lost, f"these do not survive a safetensors file: {', '.join(lost)}"
+    assert not lost, f"these are lost in a safetensors file: {', '.join(lost)}"
 
 
 def gradients(subject: Subject) -> None:

@@ -1,4 +1,4 @@
-"""Training: recipes, the default way to carry them out, and what it leaves on the disk.
+"""Training: recipes, the default training hook, and run directories.
 
 Names are bound on first use, so that torch-free code can read ``zoo.training.recipe`` at no cost.
 """
@@ -10,12 +10,12 @@ from zoo.system import lazy
 if TYPE_CHECKING:
     from zoo.training.choice import change as change
     from zoo.training.choice import choose as choose
-    from zoo.training.engine import train as train
     from zoo.training.inputs import TrainingData as TrainingData
     from zoo.training.inputs import normalise as normalise
     from zoo.training.inputs import split as split
     from zoo.training.recipe import Recipe as Recipe
     from zoo.training.run import Run as Run
+    from zoo.training.supervised import train as train
 
 _HOMES = {
     "Recipe": "recipe",
@@ -25,7 +25,7 @@ _HOMES = {
     "choose": "choice",
     "normalise": "inputs",
     "split": "inputs",
-    "train": "engine",
+    "train": "supervised",
 }
 
 __all__ = list(_HOMES)

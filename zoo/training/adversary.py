@@ -1,4 +1,4 @@
-"""What a recipe may say about training on attacked images; free of torch."""
+"""The adversarial training settings of a recipe; does not import torch."""
 
 from typing import Annotated, Literal
 

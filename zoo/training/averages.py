@@ -1,4 +1,4 @@
-"""Averages of a network's weights over its training: one to keep, one to go on from."""
+"""Averages of a network's weights during training: an exponential moving average, and Lookahead."""
 
 import copy
 
@@ -26,7 +26,7 @@ class _Follower:
             average.copy_(value)
 
 
-class Average(_Follower):
+class EMA(_Follower):
     """An exponential moving average: average <- d * average + (1 - d) * model after every update.
 
     ``d`` rises as (1 + t) / (10 + t) to ``decay``, so that the first weights are soon forgotten.
@@ -43,8 +43,8 @@ class Average(_Follower):
         self._follow(min(self._decay, (1 + update) / (10 + update)))
 
 
-class SlowWeights(_Follower):
-    """Lookahead: weights that follow the network's slowly and are what it goes on from.
+class LookaheadWeights(_Follower):
+    """Lookahead: slow weights that follow the network's and replace them regularly.
 
     Every ``every`` updates slow <- d * slow + (1 - d) * model and model <- slow, where d rises as
     ``decay ** every * (t / updates) ** power``; after the last update model <- slow. Zhang et al.

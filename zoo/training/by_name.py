@@ -1,4 +1,4 @@
-"""A model's own train and evaluate hooks, run by name."""
+"""Training by name, by the model's own hook."""
 
 import logging
 import shlex
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
-from zoo.creation import create_trained, info_of, require_classes
-from zoo.errors import DataError, TrainingError, WeightsError
+from zoo.creation import info_of
+from zoo.errors import TrainingError, WeightsError
 from zoo.evaluation import hook
 from zoo.registry import arguments
 from zoo.spec import Model
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.data import ImageSet, ImageStream
-    from zoo.evaluation import Report
-    from zoo.loading import ModelInfo
+    from zoo.loading import Network
     from zoo.training import Recipe, Run, TrainingData
     from zoo.training.finetune import Source
 
@@ -29,39 +28,6 @@ log = logging.getLogger("zoo")
 
 TRAINED = "trained by zoo train"
 """How the origin of weights begins whose file holds the record of their training."""
-
-
-def evaluate(
-    model: "str | nn.Module",
-    data: "str | Path | ImageSet | None" = None,
-    split: str = "test",
-    *,
-    weights: str | Path | None = None,
-    device: "str | torch.device | None" = None,
-    **options: Any,
-) -> "Report":
-    """Scores a model on a data set, each by name or as a value.
-
-    A name without a tag means its default weights, unless ``weights`` is a local safetensors file;
-    without ``data``, the data set whose classes the weights know. Without ``device``, what is given by name
-    is scored on a GPU if there is one, and a network where it lies. ``options`` go to the model's
-    evaluate hook (``zoo.evaluation.evaluate``: ``batch_size``, ``dtype``, ``progress``).
-    """
-    from zoo import data as datasets
-    from zoo import evaluation
-
-    if isinstance(model, str):
-        model = create_trained(model, weights=weights)
-        device = distributed.current().device(device)
-    info = info_of(model)
-    require_classes(model)
-    data = data or info.classes
-    if not data:
-        raise DataError(f"{info.name} does not say which data set it knows.", hint="Name one: --data NAME (data=NAME).")
-    images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
-    evaluation.check_classes(model, images)
-    _warn_of_training_images(info, images)
-    return hook.evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
 
 
 def train(
@@ -76,18 +42,41 @@ def train(
     resume: bool = False,
     device: "str | torch.device | None" = None,
     **run_options: Any,
-) -> "nn.Module":
-    """Trains the architecture ``name`` on the training split of ``data`` and writes ``output``.
+) -> "Network":
+    """Trains an architecture, or resumes training, and writes a run's directory.
 
-    ``args`` go to the family's build function and are kept with the weights. ``init`` are trained
-    weights to start from, ``arch.tag`` or a local safetensors file: the head is newly initialised
-    unless they know the classes of ``data``, the stem adapted to its channels. ``recipe`` names one of
-    the family's recipes, by default its first for this model and data; ``settings`` change fields of
-    it. ``output`` is the run's directory; its ``model.safetensors`` holds the trained network and the
-    record of the run. ``run_options`` go to ``zoo.training.Run``.
+    ``output`` then holds the trained network, ``model.safetensors``, with the record of the run.
 
-    ``resume`` goes on with the run that ``output`` holds. The run knows all else: what is given besides must
-    be what it was started with, but for ``settings["epochs"]``, which makes it longer or shorter.
+    Args:
+        name: The architecture. A resumed run knows it.
+        data: A data set's name or path, or its images. Trains on the split ``train``. A resumed run knows it.
+        args: Arguments of the family's build function. They are written into the weights file.
+        init: Trained weights to start from: ``arch.tag`` or a safetensors file. The head is newly initialised unless
+            they know the classes of ``data``; the first convolution is adapted to its channels.
+        recipe: A recipe of the family. By default its first for this model and data.
+        settings: Fields of the recipe to change, such as ``{"epochs": 5, "augment.flip": False}``.
+        output: The run's directory.
+        resume: Whether to resume the run in ``output``. Other arguments must then be what the run was started with,
+            or be left out; ``settings["epochs"]`` may change.
+        device: Where to train. By default a GPU if there is one.
+        run_options: Passed to :class:`zoo.training.Run`.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        UnknownNameError: There is no such model, data set, recipe or setting.
+        RecipeError: The recipe is not valid, or none is meant for this model and data.
+        TrainingError: The directory holds another run, or the loss is not a finite number.
+        DataError: The images cannot be read.
+        WeightsError: ``name`` has a tag, or ``init`` does not fit the model.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits").subset(range(256), "train")
+        >>> model = zoo.train("resnet8", digits, settings={"epochs": 1}, output="runs/digits", device="cpu")
+        >>> model.zoo_info.classes
+        'digits'
     """
     from zoo import data as datasets
     from zoo import training
@@ -104,15 +93,15 @@ def train(
             f"Training needs a {'model' if name is None else 'data set'}.",
             hint="zoo train MODEL --data DATA -o DIR; with --resume, -o DIR is enough.",
         )
-    found = registry.load().find(name)
+    found = registry.current().find(name)
     if found.weights is not None:
         raise WeightsError(
-            f"Training {name} would start from new weights, not from these.",
-            hint=f"To start from them, say --init {name} (init={name!r}); otherwise train {found.model.name}.",
+            f"Training {name} would start from random weights, not from these.",
+            hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {found.model.name}.",
         )
     if undeclared := arguments.undeclared(found.model, args or {}):
         log.warning(
-            "%s: a file of its weights cannot set %s: give it again (--arg) whenever you load the trained network",
+            "%s: a weights file cannot set %s: pass it again (--arg) whenever you load the trained network",
             name,
             ", ".join(undeclared),
         )
@@ -140,7 +129,7 @@ def training_images(data: str | Path) -> "ImageSet | ImageStream":
 
 
 def validation_images(data: str | Path) -> "ImageSet | None":
-    """The images that ``data`` itself holds out to choose by: its validation split, never its test split."""
+    """The validation split of ``data``, never its test split."""
     from zoo import data as datasets
 
     known = datasets.splits(data)
@@ -151,7 +140,7 @@ def validation_images(data: str | Path) -> "ImageSet | None":
 def _own_recipe(
     model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
 ) -> dict[str, Any] | None:
-    """The recipe for images of one's own, if nobody knows them by name and ``model`` is trained as most are."""
+    """The recipe for the user's own images, if ``model`` uses the default training hook."""
     from zoo.data.sizes import training_images as known
     from zoo.training.choice import for_own_images
 
@@ -176,8 +165,8 @@ def carry_out(
     args: Mapping[str, Any],
     source: "Source | None" = None,
     device: "torch.device | str | None" = None,
-) -> "nn.Module":
-    """Trains a network of ``model``, a new one or that of ``source``, and keeps it in the directory of ``run``."""
+) -> "Network":
+    """Trains a new network of ``model``, or that of ``source``, and saves it in the directory of ``run``."""
     images = data.train
     import torch
 
@@ -193,7 +182,7 @@ def carry_out(
     preprocess = training.normalise(module, data, recipe, info.preprocess)
     finetune.check_whitening(module, preprocess, recipe)
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
-    module.zoo_info = info  # type: ignore[assignment]  # a plain value, not a submodule
+    module.zoo_info = info
     trained = hook.train(model, module, data, recipe, run, preprocess=preprocess, device=device)
     if not run.is_paused:
         group = distributed.current()
@@ -204,26 +193,10 @@ def carry_out(
     return trained
 
 
-def _warn_of_training_images(info: "ModelInfo", images: "ImageSet") -> None:
-    """Says so where the weights' own record names the split that they are to be scored on."""
-    from zoo.loading import safetensors_file
-
-    if info.file is None:
-        return
-    try:
-        learned = safetensors_file.metadata(info.file)["run"]["data"]["train"]
-        if (learned["name"], learned["split"]) != (images.name, images.split):
-            return
-    except (WeightsError, LookupError, TypeError):
-        return  # of another origin
-    where = f"{images.name}/{images.split}" if images.split != "all" else f"{images.name}, which has no splits"
-    log.warning("%s was trained on images of %s: the score says little of others", info.name, where)
-
-
 def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
-    """Writes the trained network with all that is needed to use it and to train it again.
+    """Writes the trained network with everything needed to use it and to train it again.
 
-    Its record is ``record``, save where the hook wrote something else into the run's configuration.
+    Its record is ``record``, except for values that the hook wrote into the run's configuration.
     """
     import json
 
@@ -247,13 +220,13 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
         "origin": f"{TRAINED} on {info.classes} with recipe {recipe}{start}",
         "run": record,
     }
-    if distribution := registry.load().distribution_of(info.model):
+    if distribution := registry.current().distribution_of(info.model):
         about["distribution"] = distribution
     safetensors_file.write(module.state_dict(), run.model, about)
 
 
 def command_line() -> str:
-    """The command line that this process was started with, as far as it is Zoo's."""
+    """The command line of this process, if it is Zoo's."""
     program = Path(sys.argv[0])
     is_zoo = program.name == "zoo" or program.parts[-2:] == ("zoo", "__main__.py")
     return shlex.join(["zoo", *sys.argv[1:]]) if is_zoo else ""

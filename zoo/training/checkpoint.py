@@ -1,4 +1,4 @@
-"""The state of a training in one safetensors file, replaced whole.
+"""The training state in one safetensors file, replaced atomically.
 
 Tensors are ``<module>.*`` of the network (``model``) and its averages, ``optimizer.<parameter>.<name>`` and
 ``group.<index>.<name>``;
@@ -13,6 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from zoo import loading
 from zoo.errors import TrainingError, WeightsError
 from zoo.loading import safetensors_file
 from zoo.training.meter import DIVERGED
@@ -23,7 +24,7 @@ Finite = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
 
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a :class:`zoo.training.meter.Meter` goes on from."""
+    """The state of a :class:`zoo.training.meter.Meter`."""
 
     loss: Finite
     correct: Natural
@@ -32,7 +33,7 @@ class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """``epoch`` epochs and ``step`` steps of the next are done; ``best`` tells of the network to keep, if one is."""
+    """``epoch`` epochs and ``step`` steps of the next are done; ``best`` describes the best network so far, if any."""
 
     epoch: Natural
     step: Natural
@@ -41,16 +42,16 @@ class Position(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.best and self.best.keys() != {"epoch", "top1", "loss"}:
-            raise ValueError(f"best holds {', '.join(self.best)}, expected epoch, top1 and loss")
+            raise ValueError(f"best has {', '.join(self.best)}, expected epoch, top1 and loss")
 
 
 def save(
     file: Path, position: dict[str, Any], modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Writes the checkpoint, whole or not at all.
+    """Writes the checkpoint atomically.
 
-    Raises :class:`StorageError`, and :class:`TrainingError` where a weight is no longer a number: what
-    goes on from such weights cannot come to anything. ``file`` stays as it was then.
+    Raises :class:`StorageError`, and :class:`TrainingError` if a weight is NaN or infinite, because training cannot
+    continue from it. ``file`` is unchanged then.
     """
     _check_finite(modules, position, optimizer.param_groups[0]["lr"])
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
@@ -75,9 +76,9 @@ def save(
 
 
 def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, steps: int) -> "Position":
-    """Puts the checkpoint's state into what was built anew; returns its position, in epochs of ``steps`` steps.
+    """Restores the state of the checkpoint; returns its position, in epochs of ``steps`` steps.
 
-    Raises :class:`TrainingError` where the file is damaged or is another network's.
+    Raises :class:`TrainingError` if the file is damaged or is another network's.
     """
     try:
         tensors, document = safetensors_file.read(file), safetensors_file.metadata(file)
@@ -85,26 +86,25 @@ def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
             raise TrainingError(f"{file} has checkpoint format {document['format']}, expected {FORMAT}.")
         position = msgspec.convert(document["position"], Position)
         if position.step >= steps:
-            raise ValueError(f"it stands after step {position.step} of an epoch of {steps}")
+            raise ValueError(f"it is at step {position.step} of an epoch with {steps} steps")
         _restore_optimizer(optimizer, tensors, document)
         for name, module in modules.items():
             _restore_module(module, tensors, f"{name}.")
         return position
     except (WeightsError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(
-            f"{file} cannot be resumed from: {error}", hint="Start again with another directory (-o DIR)."
+            f"{file} is not a valid checkpoint: {error}", hint="Start a new run in another directory (-o DIR)."
         ) from None
 
 
 def _check_finite(modules: Mapping[str, nn.Module], position: Mapping[str, Any], lr: float) -> None:
     for module in modules.values():
-        for name, parameter in module.named_parameters():
-            if not parameter.isfinite().all():
-                raise TrainingError(
-                    f"Weights became infinite or NaN ({name}) after {position['epoch']} epochs and "
-                    f"{position['step']} steps, learning rate {lr:g}.",
-                    hint=DIVERGED,
-                )
+        if bad := loading.not_finite(dict(module.named_parameters())):
+            raise TrainingError(
+                f"Weights became infinite or NaN ({bad[0]}) after {position['epoch']} epochs and "
+                f"{position['step']} steps, learning rate {lr:g}.",
+                hint=DIVERGED,
+            )
 
 
 def _restore_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""Which recipe: read from a family's tables, chosen for a model and a data set, changed by settings."""
+"""Selects a recipe for a model and a data set from a family's tables, and applies settings."""
 
 import logging
 import tomllib
@@ -19,7 +19,7 @@ from zoo.training.recipe import Expectation, Lookahead, Recipe
 log = logging.getLogger("zoo")
 
 DEFAULT = "default"
-"""The recipe that every plugin has: all fields at their defaults. It is used only where asked for by name."""
+"""The recipe that every plugin has: all fields at their defaults. It is used only if asked for by name."""
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "": Recipe,
@@ -35,14 +35,14 @@ OPEN = ("hook_args", "optimizer_args")
 """Tables whose keys are not a recipe's to know."""
 
 OUTSIDE = ("models", "data", "expected")
-"""What a table says about its recipe, which is no part of it."""
+"""Information about a recipe in its table that is not part of the recipe."""
 
 OWN = "own_images"
 """The recipe for images that no other is meant for."""
 
 
 def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
-    """The tables of the plugin's recipes by name, not yet validated; {} where it has none."""
+    """The tables of the plugin's recipes by name, not yet validated; {} if it has none."""
     if not plugin.recipes:
         return {}
     try:
@@ -51,7 +51,7 @@ def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
         raise RecipeError(f"Recipes {plugin.recipes!r} of plugin {plugin.name!r} cannot be read: {error}") from None
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise RecipeError(f"{plugin.recipes}: {name} = {table!r} stands outside a table: expected [recipe] tables.")
+            raise RecipeError(f"{plugin.recipes}: {name} = {table!r} is outside of a table, expected [recipe] tables.")
     return tables
 
 
@@ -64,12 +64,28 @@ def choose(
     *,
     own: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """The recipe called ``name``, or the plugin's first for this model and data set, with changes.
+    """A recipe of a plugin, by name or by default.
 
-    ``settings`` maps fields (``lr``, ``augment.flip``) to values; a string is read as a TOML value.
-    ``own`` is the table for images that no recipe is meant for, if they may be trained on all the same.
-    Raises :class:`UnknownNameError` for a name that no table has and :class:`RecipeError` for a
-    field or value that is not valid, or where no table is meant for the model and data.
+    Args:
+        plugin: The plugin.
+        model: The model, or its name.
+        data: The name of the data set.
+        name: The recipe's name. By default the plugin's first recipe for this model and data set.
+        settings: Fields to change, as in :func:`change`.
+        own: The recipe's fields to use if no recipe is meant for these images.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UnknownNameError: There is no recipe of this name.
+        RecipeError: No recipe is meant for this model and data set, or a field or value is not valid.
+
+    Example:
+        >>> import zoo
+        >>> plugin = zoo.registry.current().find("resnet20").plugin
+        >>> zoo.training.choose(plugin, "resnet20", "digits", settings={"epochs": 2}).epochs
+        2
     """
     model = model if isinstance(model, str) else model.name
     tables = {DEFAULT: {}, **read(plugin)}
@@ -80,8 +96,8 @@ def choose(
     name = name or default(tables, model, data) or (OWN if own is not None else None)
     if name is None:
         raise RecipeError(
-            f"No recipe of {plugin.name} is meant for {model} on {data!r}.",
-            hint=f"Choose one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
+            f"No recipe of {plugin.name} matches {model} on {data!r}.",
+            hint=f"Select one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
         )
     return resolve(name, tables[name], settings)
 
@@ -89,17 +105,17 @@ def choose(
 def for_own_images(
     count: int, *, is_small: bool, has_colour: bool, is_held_out: bool, is_trained: bool
 ) -> dict[str, Any]:
-    """A recipe for ``count`` images that nobody has tried one on.
+    """A recipe for ``count`` images of the user's own.
 
-    The rate suits the batch, and is lower for a network that ``is_trained``. Images as small as the network's
-    input are shifted, larger ones cut and resized; colour images, which are of things rather than signs, are
-    mirrored. A tenth is held out to choose the epoch by, unless images for it are ``is_held_out`` already.
+    The learning rate depends on the batch size, and is lower for a network that ``is_trained``. Images as small as the
+    network's input are shifted, larger ones cropped and resized; colour images are flipped. A tenth is held out to
+    select the best epoch, unless other images ``is_held_out``.
     """
     batch_size = 128 if count >= 5000 else 32 if count >= 500 else 16
     augment: dict[str, Any] = {"flip": has_colour}
     augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": [0.35, 1.0]}}
     return {
-        "note": "For images of one's own, which no recipe of the family is meant for.",
+        "note": "For your own images, if no recipe of the family matches them.",
         "epochs": 60,
         "batch_size": batch_size,
         "lr": 0.1 * batch_size / 128 * (0.1 if is_trained else 1),
@@ -111,24 +127,40 @@ def for_own_images(
 
 
 def change(recipe: Recipe, settings: Mapping[str, Any] | None) -> Recipe:
-    """``recipe`` with ``settings``, as :func:`choose` takes them; raises :class:`RecipeError`."""
+    """A recipe with other settings.
+
+    Args:
+        recipe: The recipe.
+        settings: Values by field (``lr``, ``augment.flip``). A string is read as a TOML value.
+
+    Returns:
+        The changed recipe.
+
+    Raises:
+        RecipeError: There is no such field, or the value is not valid.
+
+    Example:
+        >>> import zoo
+        >>> zoo.training.change(zoo.training.Recipe(), {"lr": "0.2", "augment.flip": True}).lr
+        0.2
+    """
     return resolve(recipe.name, msgspec.to_builtins(recipe), settings)
 
 
 def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> str | None:
-    """The name of the first of ``tables`` that is meant for this model and data set."""
+    """The name of the first of ``tables`` for this model and data set."""
     return next((name for name, table in tables.items() if suits(table, model, data)), None)
 
 
 def suits(table: Mapping[str, Any], model: str, data: str | None = None) -> bool:
-    """Whether a recipe's ``table`` is meant for ``model``, and for ``data`` where that is given."""
+    """Whether a recipe's ``table`` is for ``model``, and for ``data`` if given."""
     return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and (
         data is None or any(fnmatchcase(data, pattern) for pattern in table.get("data", ()))
     )
 
 
 def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
-    """What the recipe ``name`` gave, as its ``table`` says; raises :class:`RecipeError`."""
+    """The expected scores in the ``table`` of the recipe ``name``; raises :class:`RecipeError`."""
     try:
         return msgspec.convert(table.get("expected", []), list[Expectation])
     except msgspec.ValidationError as error:
@@ -136,7 +168,7 @@ def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
 
 
 def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe that a TOML ``table`` and ``settings`` make; raises :class:`RecipeError`."""
+    """The recipe of a TOML ``table`` with ``settings``; raises :class:`RecipeError`."""
     fields = {key: value for key, value in table.items() if key not in (*OUTSIDE, "name")}
     for key, value in (settings or {}).items():
         _set(fields, key, read_value(value))
@@ -152,15 +184,15 @@ def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | N
 
 
 def _shorten_warmup(name: str, fields: dict[str, Any]) -> None:
-    """Warm-up that would take all of the epochs asked for takes half of them."""
+    """Reduces a warm-up that is as long as training to half of the epochs."""
     epochs, warmup = fields["epochs"], fields.get("warmup_epochs", 0)
     if isinstance(epochs, int) and isinstance(warmup, int | float) and warmup >= epochs > 0:
         fields["warmup_epochs"] = epochs / 2
-        log.warning("Recipe %s: warmup_epochs = %g becomes %g for epochs = %d", name, warmup, epochs / 2, epochs)
+        log.warning("Recipe %s: warmup_epochs = %g reduced to %g for epochs = %d", name, warmup, epochs / 2, epochs)
 
 
 def read_value(text: Any) -> Any:
-    """What ``text`` means in TOML; a bare word is a string. Anything but a string stays."""
+    """``text`` as a TOML value; a bare word is a string. Other values than strings are returned unchanged."""
     if not isinstance(text, str):
         return text
     try:
@@ -170,7 +202,7 @@ def read_value(text: Any) -> Any:
 
 
 def _set(fields: dict[str, Any], key: str, value: Any) -> None:
-    """Sets the dotted ``key``, leaving tables that are shared with others as they are."""
+    """Sets the dotted ``key`` without changing tables that are shared with others."""
     *owners, leaf = key.split(".")
     for owner in owners:
         table = fields.get(owner) or {}

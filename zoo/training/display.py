@@ -1,4 +1,4 @@
-"""What a person sees while a network trains."""
+"""Progress output during training."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Display(Protocol):
-    """Told of every step; epochs and steps count from 1."""
+    """Progress output, called after every step; epochs and steps count from 1."""
 
     def announce(self, text: str) -> None: ...
 
@@ -48,7 +48,7 @@ EVERY = 30.0
 
 
 class Lines(Silent):
-    """A line an epoch on standard error, and one every half minute of a long one: for logs and pipes."""
+    """One line per epoch on standard error, and one every half minute during long epochs: for logs and pipes."""
 
     def __init__(self) -> None:
         self._epochs = self._steps = 0
@@ -73,7 +73,7 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A bar over the epoch in hand, with a line for each that is done: for terminals."""
+    """A progress bar for the current epoch, and a line for each finished one, for terminals."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -116,5 +116,5 @@ class Bar(Silent):
 
 
 def choose_display() -> Display:
-    """A bar where standard error is a terminal, lines elsewhere."""
+    """A bar if standard error is a terminal, lines otherwise."""
     return Bar() if sys.stderr.isatty() else Lines()

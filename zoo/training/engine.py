@@ -1,9 +1,9 @@
-"""The default way to train: supervised, by gradient descent, in one process or several."""
+"""Supervised training by gradient descent: the loop over epochs, batches and updates."""
 
 import logging
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -15,14 +15,13 @@ from zoo.evaluation import Report, evaluate
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.system import distributed
-from zoo.system.malloc import keep_freed_memory
-from zoo.training import checkpoint, groups, norms, record, schedule
-from zoo.training.averages import Average, SlowWeights
+from zoo.training import checkpoint, groups, norms, schedule
+from zoo.training.averages import EMA, LookaheadWeights
 from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
 from zoo.training.loss import CrossEntropy
 from zoo.training.meter import Meter
-from zoo.training.micro_batches import Lessons
+from zoo.training.micro_batches import MicroBatches
 from zoo.training.portion import Portion
 from zoo.training.randomness import derive_seed
 from zoo.training.recipe import Recipe
@@ -34,62 +33,7 @@ Criterion = Callable[[Any, Tensor], Tensor]
 ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
 
 
-def train(
-    model: nn.Module,
-    data: TrainingData,
-    recipe: Recipe,
-    run: Run,
-    *,
-    preprocess: Preprocess,
-    device: torch.device | str | None = None,
-    criterion: Criterion | None = None,
-    parameter_groups: ParameterGroups | None = None,
-    on_epoch: Callable[[int], None] | None = None,
-    hook_args: type[msgspec.Struct] = msgspec.Struct,
-) -> nn.Module:
-    """Trains ``model`` in place and returns it, holding the average of its weights where one is kept.
-
-    ``criterion(output, labels)`` returns the mean loss of a batch; by default cross-entropy with the
-    recipe's label smoothing. ``parameter_groups(model, recipe)`` returns the optimiser's groups, each
-    with an ``lr_scale`` and a ``weight_decay`` where it differs. ``on_epoch(number)`` is called before
-    an epoch (from 0), and again where one is resumed: what it changes may depend on the number alone.
-    ``hook_args`` is the struct that the caller reads from the recipe's ``hook_args``; by default they must be empty.
-    Runs on a GPU where there is one, unless ``device`` says otherwise; in all processes that a launcher
-    started, which call this alike, while the first one writes and shows. ``run.is_paused`` says that
-    epochs are left. Resuming continues bit by bit as if there had been no break, on the same machine
-    and number of threads and processes. On Ctrl-C or SIGTERM the step in hand is finished (on a GPU,
-    some twenty more) and a checkpoint written before KeyboardInterrupt leaves, in every process.
-
-    Raises :class:`TrainingError` where the run's directory does not suit or the loss stops being a
-    number; then the last checkpoint stays.
-    """
-    run.check()
-    recipe.read_hook_args(hook_args)
-    group = distributed.current()
-    device = group.device(device)
-    keep_freed_memory()
-    engine = _Engine(model, data, recipe, run, preprocess, device, criterion, parameter_groups, on_epoch)
-    described = record.describe(model, data, recipe, preprocess, run, device)
-    run.open(described)
-    run.display.announce(record.in_words(described, data, recipe, engine.batches.steps))
-    cuda = [device] if device.type == "cuda" else []
-    was_training = model.training
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=cuda))
-            interruption = stack.enter_context(Interruption(is_patient=group.count > 1))
-            if recipe.sync_norm and group.count > 1:
-                stack.enter_context(norms.over_all(model, group))
-            engine.resume()
-            engine.train(interruption)
-    finally:
-        engine.close()
-        run.close()
-        model.train(was_training)
-    return model
-
-
-class _Engine:
+class Engine:
     """The parts of one training and where it stands: ``epoch`` epochs and ``step`` steps are done."""
 
     def __init__(
@@ -117,33 +61,33 @@ class _Engine:
         self.on_epoch = on_epoch
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
         portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
-        self.lessons = Lessons(model, recipe, preprocess, portion)
+        self.micro_batches = MicroBatches(model, recipe, preprocess, portion)
         self.frozen = groups.freeze(model, recipe.freeze)
         self.optimizer = schedule.optimizer(model, recipe, (parameter_groups or groups.by_layer)(model, recipe))
         self.schedule = schedule.schedule(self.optimizer, recipe, self.batches.steps)
-        self.average = Average(model, recipe.ema) if recipe.ema else None
+        self.ema = EMA(model, recipe.ema) if recipe.ema else None
         updates = recipe.epochs * self.batches.steps
-        self.slow = SlowWeights(model, recipe.lookahead, updates) if recipe.lookahead else None
-        averages = {"ema": self.average, "slow": self.slow}
+        self.lookahead = LookaheadWeights(model, recipe.lookahead, updates) if recipe.lookahead else None
+        averages = {"ema": self.ema, "slow": self.lookahead}
         self.modules = {"model": model, **{name: kept.module for name, kept in averages.items() if kept}}
         self.network = self.processes.wrap(self.model)
         self.statistics = norms.running_statistics(model)
         self.meter = Meter(self.processes)
         self.epoch = self.step = 0
         self.best: dict[str, float] = {}
-        """Epoch and scores of the network that is the best so far, where that is the one to keep."""
+        """Epoch and scores of the network that is the best so far, if that is the one to keep."""
         self.settle_every = 1 if device.type == "cpu" else 20
 
     def resume(self) -> None:
-        """Puts everything where the run's checkpoint left it; at the beginning where there is none."""
+        """Restores everything from the run's checkpoint; starts at the beginning if there is none."""
         if self.run.resume and self.run.checkpoint.exists():
             position = checkpoint.restore(self.run.checkpoint, self.modules, self.optimizer, self.batches.steps)
             self.epoch, self.step, self.best = position.epoch, position.step, dict(position.best)
             self.meter = Meter(self.processes, **msgspec.structs.asdict(position.meter))
             if self.run.former_epochs is not None and self.processes.is_first:
                 log.warning(
-                    "Going on after epoch %d: %d epochs in place of %d, and from here the learning rate of a schedule "
-                    "of that length, %.3g next",
+                    "Extending the run after epoch %d: %d epochs instead of %d, with the learning rate of the longer "
+                    "schedule, %.3g next",
                     self.epoch,
                     self.recipe.epochs,
                     self.run.former_epochs,
@@ -151,9 +95,9 @@ class _Engine:
                 )
         if not self.processes.agree(self.epoch, self.step):
             raise TrainingError(
-                f"The processes see different checkpoints in {self.run.directory}: number {self.processes.rank} "
+                f"The processes read different checkpoints in {self.run.directory}: number {self.processes.rank} "
                 f"that of {self.epoch} epochs and {self.step} steps.",
-                hint="Put the run's directory where all machines see the same files.",
+                hint="Put the run directory on a file system that all machines share.",
             )
         self.run.rewind(self.epoch)
 
@@ -186,13 +130,13 @@ class _Engine:
             return
         if self.best:
             self.model.load_state_dict(safetensors_file.read(self.run.best))
-            said = f"The network of epoch {self.best['epoch']:g} is kept: validation {self.best['top1']:.2f}%"
+            said = f"The network of epoch {self.best['epoch']:g} is saved: validation {self.best['top1']:.2f}%"
             self.run.display.announce(said)
-        elif self.average is not None:
-            self.model.load_state_dict(self.average.module.state_dict())
+        elif self.ema is not None:
+            self.model.load_state_dict(self.ema.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """One update of the weights, computed in the recipe's number of pieces, attacked where it says so."""
+        """One update of the weights, computed in the recipe's number of pieces, attacked if it says so."""
         number = self.epoch * self.batches.steps + self.step
         others = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
         torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *others))
@@ -200,18 +144,18 @@ class _Engine:
         images = images.contiguous(memory_format=self.layout)
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for lesson in self.lessons.of(images, labels, number):
-            with nullcontext() if lesson.is_last else self.processes.hold_back(self.network):
-                part, right = self.learn(lesson.images, lesson.labels, lesson.weight)
+        for micro_batch in self.micro_batches.of(images, labels, number):
+            with nullcontext() if micro_batch.is_last else self.processes.no_sync(self.network):
+                part, right = self.forward_backward(micro_batch.images, micro_batch.labels, micro_batch.weight)
             loss += part
-            if lesson.is_counted:
+            if micro_batch.is_counted:
                 correct += right
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.processes.average(self.statistics)
-        for kept in (self.slow, self.average):
+        for kept in (self.lookahead, self.ema):
             if kept is not None:
                 kept.update(number)
         self.meter.add(self.step, lr, self.batches.size, loss, correct)
@@ -226,7 +170,7 @@ class _Engine:
         """Whether now is the time to look at numbers of the device and to hear the other processes."""
         return self.step % self.settle_every == 0 or self.step == self.batches.steps
 
-    def learn(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def forward_backward(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """Adds the gradient of ``share`` times the mean loss; returns that loss and the count of right answers.
 
         Several processes take the mean of their gradients, where the batch's is the sum of its shares'.
@@ -255,7 +199,7 @@ class _Engine:
             "seconds": meter.seconds,
         }
         if self.data.validation is not None:
-            network = self.average.module if self.average is not None else self.model
+            network = self.ema.module if self.ema is not None else self.model
             report = evaluate(
                 network,
                 self.data.validation,

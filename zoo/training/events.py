@@ -1,4 +1,4 @@
-"""The numbers of a log as TensorBoard reads them, where that is installed.
+"""The training log for TensorBoard, if that is installed.
 
 Written in the thread that trains: a disk that is full has to stop a training with one clear error,
 which TensorBoard's own writer, a thread in the background, does not do.
@@ -19,12 +19,12 @@ _number = itertools.count()
 
 
 class Events:
-    """A new file of events in ``directory``, which hides what earlier ones there say of steps from ``first`` on."""
+    """A new file of events in ``directory``, which hides the events of earlier files from step ``first`` on."""
 
     def __init__(self, directory: Path, first: int) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
-        # TensorBoard's own names hold the host's, which is nobody's business where a run is published.
+        # TensorBoard's own names hold the host's, which is nobody's business if a run is published.
         place = f"{int(time.time()):010}.{os.urandom(4).hex()}.{next(_number)}"
         self._file = directory / f"events.out.tfevents.{place}"
         self._append(step=first, file_version="brain.Event:2")
@@ -47,5 +47,5 @@ class Events:
 
 
 def start(directory: Path, first: int) -> Events | None:
-    """:class:`Events` where TensorBoard is installed."""
+    """:class:`Events` if TensorBoard is installed."""
     return Events(directory, first) if find_spec("tensorboard") else None

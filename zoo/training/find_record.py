@@ -1,4 +1,4 @@
-"""Trained weights that hold the record of their training."""
+"""Finds weights with their run record."""
 
 import json
 from collections.abc import Iterator
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo import hub, registry
-from zoo.creation import chosen_weights
 from zoo.errors import TrainingError, UnknownNameError, ZooError
+from zoo.hub import cache
 from zoo.hub.embedded import Embedded
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.spec import Model
 from zoo.training import by_name
 
@@ -17,7 +18,7 @@ _MAX_HEADER = 25_000_000
 
 
 class Original(NamedTuple):
-    """Their file, what it says of itself, and their manifest's entry where they have one."""
+    """Their file, its metadata, and their manifest entry if there is one."""
 
     name: str
     model: Model
@@ -28,9 +29,9 @@ class Original(NamedTuple):
 
 
 def find(name: str | Path) -> Original:
-    """The weights ``name`` that hold the record of their training; a model's name means its default ones.
+    """The weights ``name`` with their run record; a model's name means its default ones.
 
-    Raises :class:`TrainingError` where they hold none, without fetching them where they claim none.
+    Raises :class:`TrainingError` if they have none, without fetching them if their entry shows that.
     """
     from zoo.loading import safetensors_file
 
@@ -38,16 +39,16 @@ def find(name: str | Path) -> Original:
         file = path / "model.safetensors" if path.is_dir() else path
         if not file.exists():
             raise TrainingError(
-                f"{path} holds no finished run: model.safetensors is missing.",
-                hint=f"zoo train ... --resume -o {path} finishes one.",
+                f"{path} is not a finished run: model.safetensors is missing.",
+                hint=f"zoo train ... --resume -o {path} finishes it.",
             )
         about = safetensors_file.metadata(file)
         _check_has_record(str(name), about)
-        found = registry.load().find(about["model"], distribution=str(about.get("distribution", "")))
+        found = registry.current().find(about["model"], distribution=str(about.get("distribution", "")))
         return Original(str(name), found.model, file, hash_file(file), about, None)
-    found = registry.load().find(str(name))
-    entry = chosen_weights(found)
-    if hub.cached(entry) is None and not entry.origin.startswith(by_name.TRAINED):
+    found = registry.current().find(str(name))
+    entry = weights_for(found)
+    if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
         raise _no_record(entry.name)
     file = hub.use(entry)
     about = safetensors_file.metadata(file)
@@ -56,9 +57,9 @@ def find(name: str | Path) -> Original:
 
 
 def training_of(weights: Weights) -> dict[str, str]:
-    """What the file of ``weights`` says of its training, for people, if it is at hand. Imports no torch."""
+    """A readable summary of the training of ``weights``, if their file is cached. Does not import torch."""
     try:
-        file = hub.cached(weights)
+        file = cache.find(weights)
         kind, _, package = weights.hub.partition(":")
         if file is None and kind != "embedded":
             return {}
@@ -80,7 +81,7 @@ def training_of(weights: Weights) -> dict[str, str]:
 
 
 def _parts(stream: Any, count: int) -> Iterator[bytes]:
-    """The next ``count`` bytes of ``stream``, which may give fewer at a time, or have fewer."""
+    """The next ``count`` bytes of ``stream``, which may return fewer at a time or end earlier."""
     while count and (part := stream.read(min(count, 1 << 20))):
         yield part
         count -= len(part)
@@ -90,7 +91,7 @@ def _path(name: str | Path) -> Path | None:
     """``name`` as a path, unless it is a name of the registry."""
     if not isinstance(name, Path):
         try:
-            registry.load().find(name)
+            registry.current().find(name)
         except UnknownNameError:
             if not Path(name).exists():
                 raise
@@ -107,13 +108,13 @@ def _check_has_record(name: str, about: dict[str, Any]) -> None:
 def _no_record(name: str) -> TrainingError:
     own = [
         f"{entry.name}.{weights.tag}"
-        for entry in registry.load().models()
+        for entry in registry.current().models()
         for weights in entry.weights
         if weights.origin.startswith(by_name.TRAINED)
     ]
     return TrainingError(
-        f"{name} holds no record of its training: it was not trained by zoo train.",
-        hint=f"These can be reproduced: {', '.join(own)}." if own else "Files that zoo train writes hold one.",
+        f"{name} has no run record, because it was not trained by zoo train.",
+        hint=f"These can be reproduced: {', '.join(own)}." if own else "Files written by zoo train have one.",
     )
 
 

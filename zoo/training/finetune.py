@@ -1,4 +1,4 @@
-"""Trained weights as the start of another training."""
+"""Pretrained weights as the start of a training run."""
 
 import logging
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from zoo import hub, loading, names, registry
-from zoo.creation import chosen_weights
 from zoo.data import ImageSet, ImageStream
 from zoo.errors import RecipeError, WeightsError
 from zoo.hub.cache import hash_of
-from zoo.loading import ModelInfo, safetensors_file
+from zoo.loading import ModelInfo, Network, safetensors_file
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.spec import Model, Preprocess
 from zoo.training import Recipe
 
@@ -22,7 +22,7 @@ log = logging.getLogger("zoo")
 
 
 class Source(NamedTuple):
-    """Weights to start from: their file, and their manifest's entry where they have one."""
+    """Weights to start from: their file, and their manifest's entry if they have one."""
 
     name: str
     file: Path
@@ -30,48 +30,48 @@ class Source(NamedTuple):
 
     @property
     def record(self) -> dict[str, str]:
-        """What a run writes down of them."""
+        """The weights' part of the run record."""
         with self.file.open("rb") as stream:
             return {"weights": self.name, "sha256": hash_of(stream).hexdigest()}
 
 
 def architecture(weights: str | Path) -> str:
-    """The name of the network that ``weights`` (``arch.tag`` or a safetensors file) are of."""
+    """The name of the model of ``weights`` (``arch.tag`` or a safetensors file)."""
     if not _is_file(weights):
         return str(names.parse(str(weights))._replace(tag=""))
     named = safetensors_file.metadata(Path(weights)).get("model")
     if not isinstance(named, str):
         raise WeightsError(
-            f"{weights} does not say which network it is of.", hint=f"Name it: zoo train MODEL --init {weights}"
+            f"{weights} does not name its model.", hint=f"Name the model: zoo train MODEL --init {weights}"
         )
     return named
 
 
 def find(weights: str | Path, model: Model) -> Source:
-    """The local file of ``weights``, fetched where need be; an ``arch`` alone means its default ones.
+    """The local file of ``weights``, fetched if necessary; a bare ``arch`` means its default weights.
 
-    Raises :class:`WeightsError` where they are not of ``model``.
+    Raises :class:`WeightsError` if they are not of ``model``.
     """
     if _is_file(weights):
         safetensors_file.metadata(Path(weights))  # there, and safetensors
         return Source(str(weights), Path(weights), None)
-    found = registry.load().find(str(weights))
+    found = registry.current().find(str(weights))
     if found.model != model:
         raise WeightsError(
             f"{weights} are weights of {found.model.name}, not of {model.name}.",
             hint=f"zoo train {found.model.name} --init {weights}",
         )
-    entry = chosen_weights(found)
+    entry = weights_for(found)
     return Source(entry.name, hub.use(entry), entry)
 
 
 def build(
     source: Source, model: Model, images: ImageSet | ImageStream, args: Mapping[str, Any]
-) -> tuple[nn.Module, ModelInfo]:
-    """The network of ``model`` with these weights, and what there is to know of it once it is trained anew.
+) -> tuple[Network, ModelInfo]:
+    """The network of ``model`` with these weights, and its ``zoo_info`` after fine-tuning.
 
-    ``args`` change what it is built with. The stem is adapted to the channels of ``images``. The head
-    is kept where the weights know their classes, and newly initialised otherwise; a warning says so.
+    ``args`` change how it is built. The stem is adapted to the channels of ``images``. The head is kept if the weights
+    have the same classes, and newly initialised otherwise, with a warning.
     """
     seed = torch.initial_seed()
     module, info = loading.build_from(source.file, model, source.entry, in_chans=images.channels, **args)
@@ -79,22 +79,22 @@ def build(
     knows = info.class_names == images.classes if info.class_names else info.classes == images.name
     if not knows or loading.classes_in(module.state_dict(), model.head) != count:
         torch.manual_seed(seed)  # whatever building drew
-        module.reset_classifier(count)  # type: ignore[operator]  # timm's interface, not nn.Module's
+        module.reset_classifier(count)
         head = ", ".join(model.head)
         log.warning("%s: %s newly initialised for the %d classes of %s", source.name, head, count, images.name)
     return module, info._replace(name=model.name, weights=None, file=None)
 
 
 def check_whitening(module: nn.Module, preprocess: Preprocess, recipe: Recipe) -> None:
-    """Raises :class:`RecipeError` where the weights' own whitening does not suit what ``recipe`` makes of images."""
+    """Raises :class:`RecipeError` if the weights' own whitening does not match the normalisation of ``recipe``."""
     if preprocess.whitening == "none" or recipe.normalize == "zca":
         return
     mean = module.get_submodule("whitening").get_buffer("mean")
     if recipe.normalize != "model" or tuple(mean.shape) != preprocess.input_size:
         raise RecipeError(
-            f"The weights whiten images {tuple(mean.shape)} themselves; the recipe gives them "
+            f"The weights contain whitening for images {tuple(mean.shape)}, but the recipe has "
             f"{preprocess.input_size}, normalize = {recipe.normalize!r}.",
-            hint="Fit whitening anew (--set normalize=zca), or keep it: --set normalize=model, at its input size.",
+            hint="Fit whitening again (--set normalize=zca), or keep it: --set normalize=model, at its input size.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Which parameters learn, and how fast."""
+"""Parameter groups: which parameters are trained, and their learning rates."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -16,11 +16,11 @@ BACKBONE = "backbone"
 
 
 def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
-    """Takes what ``patterns`` name from learning; returns the submodules among it, to be kept in eval mode.
+    """Freezes the parts that match ``patterns``; returns the submodules among them, to keep them in eval mode.
 
-    A pattern is the name of a submodule or parameter, a shell pattern of such names, or ``backbone``
-    for all outside the model's declared head. Raises :class:`RecipeError` for a pattern that names
-    nothing, or where nothing is left to learn.
+    A pattern is the name of a submodule or parameter, a shell pattern of such names, or ``backbone`` for everything
+    outside the model's declared head. Raises :class:`RecipeError` for a pattern without match, or if all parameters
+    would be frozen.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -36,17 +36,17 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
         learned.requires_grad_(False)
     if patterns and not any(parameter.requires_grad for parameter in parameters.values()):
         raise RecipeError(
-            f"freeze = {list(patterns)} leaves nothing to learn.",
-            hint=f"--freeze {BACKBONE} leaves the head (freeze = [{BACKBONE!r}]).",
+            f"freeze = {list(patterns)} freezes all parameters.",
+            hint=f"--freeze {BACKBONE} freezes all but the head (freeze = [{BACKBONE!r}]).",
         )
     return frozen
 
 
 def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
-    """Groups whose learning rate falls by ``recipe.layer_decay`` a stage from the head down; None where it is 1.
+    """Groups whose learning rate falls by ``recipe.layer_decay`` per stage from the head down; None if it is 1.
 
-    The schedule multiplies its rate by a group's ``lr_scale``. As in timm, what a network names in
-    ``no_weight_decay()`` does not decay, nor do biases and norms where the recipe says so.
+    The schedule multiplies its rate by a group's ``lr_scale``. As in timm, parameters in the network's
+    ``no_weight_decay()`` do not decay, nor do biases and norms if the recipe excludes them.
     """
     if recipe.layer_decay == 1:
         return None
@@ -71,13 +71,13 @@ def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
 
 
 def _levels(model: nn.Module) -> dict[str, int]:
-    """The place of each parameter among the stages that have any: 0 for the stem's, the head's the highest.
+    """The stage of each parameter as a number: 0 for the stem, the highest for the head.
 
-    What lies in no stage goes with the one that is registered after it.
+    Parameters outside of all stages belong to the stage that is registered after them.
     """
     row = _row(model, "layer_decay")
     if not row.stages:
-        raise RecipeError(f"layer_decay: {row.name} declares no stages to decay by.", hint="Leave layer_decay at 1.")
+        raise RecipeError(f"layer_decay: {row.name} declares no stages.", hint="Set layer_decay to 1.")
     places: dict[str, int] = {}
     following = 0
     for owner, module in model.named_modules():
@@ -95,7 +95,7 @@ def _levels(model: nn.Module) -> dict[str, int]:
 
 
 def _outside_head(model: nn.Module) -> set[str]:
-    """Parameters outside the declared head, and submodules that have no part in it."""
+    """Parameters outside the declared head, and submodules that do not contain any of it."""
     head = _row(model, f"freeze = {BACKBONE!r}").head
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     modules = {name for name, _ in model.named_modules() if name}
@@ -108,12 +108,12 @@ def _lies_in(name: str, module: str) -> bool:
 
 
 def _row(model: nn.Module, wish: str) -> Model:
-    """What the plugin declares of ``model``."""
+    """The plugin's row of ``model``."""
     info = getattr(model, "zoo_info", None)
     if info is None:
         raise RecipeError(
-            f"{wish} needs to know head and stages, and this {type(model).__name__} was not made by Zoo.",
-            hint="Make it with zoo.create, or name its submodules (freeze) or its groups (parameter_groups).",
+            f"{wish} needs the head and stages of the model, but this {type(model).__name__} was not created by Zoo.",
+            hint="Create it with zoo.create, or name its submodules (freeze) or its groups (parameter_groups).",
         )
     row: Model = info.model
     return row
@@ -122,5 +122,5 @@ def _row(model: nn.Module, wish: str) -> Model:
 def _names_nothing(pattern: str, model: nn.Module, names: list[str]) -> RecipeError:
     near = get_close_matches(pattern, [BACKBONE, *names], n=3)
     parts = ", ".join([BACKBONE, *(name for name, _ in model.named_children())])
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {parts}, and what lies in them."
-    return RecipeError(f"freeze = {pattern!r} names no part of this {type(model).__name__}.", hint=hint)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Available: {parts} and their submodules."
+    return RecipeError(f"freeze = {pattern!r} does not match any part of this {type(model).__name__}.", hint=hint)

@@ -1,4 +1,4 @@
-"""Training images on their way to the network: split, normalisation, order, batches."""
+"""Training images: split, normalisation, order, batches."""
 
 import math
 from collections.abc import Iterator
@@ -21,35 +21,70 @@ from zoo.training.portion import portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 from zoo.training.streaming import StreamedBatches
-from zoo.training.train_transform import Variation, to_batch
+from zoo.training.train_transform import TrainTransform, to_batch
 
 
 class TrainingData(msgspec.Struct, frozen=True):
-    """The images to learn from, and those held out to score on after each epoch."""
+    """The images to train on, and those held out to score after each epoch."""
 
     train: ImageSet | ImageStream
     validation: ImageSet | None = None
 
 
 def split(images: ImageSet | ImageStream, recipe: Recipe, held_out: ImageSet | None = None) -> TrainingData:
-    """Holds out ``recipe.validation`` of the training images, the same share of each class.
+    """Divides images into those to train on and those held out to score after each epoch.
 
-    Where that is 0, ``held_out`` are the images of the data set itself to score on after each epoch, if any.
+    Args:
+        images: The training images.
+        recipe: Says how many are held out (``validation``), the same share of each class.
+        held_out: Images to score after each epoch if ``recipe.validation`` is 0.
+
+    Returns:
+        Both.
+
+    Raises:
+        RecipeError: ``recipe.validation`` is not 0 and the images are a stream.
+        DataError: ``recipe.validation`` leaves no images on one side.
+
+    Example:
+        >>> import zoo
+        >>> data = zoo.training.split(zoo.data.load("digits"), zoo.training.Recipe(validation=100))
+        >>> len(data.train), len(data.validation)
+        (1337, 100)
     """
     if recipe.validation == 0:
         return TrainingData(images, held_out)
     if isinstance(images, ImageStream):
         raise RecipeError(
-            f"validation = {recipe.validation}: no images can be held out of {images.name}, which is read as a stream.",
+            f"validation = {recipe.validation}: {images.name} is a stream, so images cannot be held out.",
             hint="Use validation=0, and score the network on another split: zoo evaluate --split.",
         )
     return TrainingData(*hold_out(images, recipe.validation, recipe.seed))
 
 
 def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Preprocess) -> Preprocess:
-    """How images are to be prepared for ``model``, from its ``declared`` way and the recipe.
+    """How images are prepared for a network that a recipe trains.
 
-    A whitening transform is fitted and attached to the model, so that it travels in its weights.
+    Args:
+        model: The network. A whitening transform that the recipe asks for is fitted and attached to it.
+        data: The images.
+        recipe: The recipe.
+        declared: How the model declares that images are prepared.
+
+    Returns:
+        How images are prepared, with the training images' channels, mean and standard deviation.
+
+    Raises:
+        DataError: The recipe's ``normalize`` needs images of one size in memory.
+
+    Example:
+        >>> import zoo
+        >>> recipe = zoo.training.Recipe(normalize="standardize")
+        >>> data = zoo.training.split(zoo.data.load("digits"), recipe)
+        >>> model = zoo.create("resnet20", in_chans=1)
+        >>> declared = zoo.Preprocess(input_size=(1, 8, 8), mean=(0.5,), std=(0.5,))
+        >>> round(zoo.training.normalise(model, data, recipe, declared).mean[0], 3)
+        0.306
     """
     images = data.train
     pixels = images.pixels
@@ -61,7 +96,7 @@ def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Pr
     if recipe.normalize != "model":
         if pixels is None:
             raise DataError(
-                f"normalize = {recipe.normalize!r} needs images of one size in memory; those of {images.name} are not.",
+                f"normalize = {recipe.normalize!r} needs images of one size in memory, unlike those of {images.name}.",
                 hint="Use normalize=model.",
             )
         zeros, ones = (0.0,) * images.channels, (1.0,) * images.channels
@@ -78,12 +113,12 @@ def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Pr
 
 
 class Batches:
-    """Batches of an epoch by number: order and augmentation follow from (seed, epoch, step) alone.
+    """Batches of an epoch by number; order and augmentation depend only on seed, epoch and step.
 
-    ``steps`` whole batches of ``size`` images make an epoch; the images left over sit that epoch out,
-    others the next. Of several ``processes`` each gets its share of every batch, the same images
-    varied in the same way however many there are. Images of one size lie on ``device`` as uint8 from
-    the start, at the network's input size; others are decoded on demand, a batch ahead, in threads.
+    An epoch has ``steps`` full batches of ``size`` images; the remaining images are skipped in that epoch. Each of
+    several ``processes`` gets its share of every batch, with the same images and augmentation for any number of
+    processes. Images of one size stay on ``device`` as uint8 at the network's input size; others are decoded on demand,
+    a batch ahead, in threads.
     """
 
     def __init__(
@@ -98,7 +133,7 @@ class Batches:
         self._images = images
         self._seed = recipe.seed
         self._device = device
-        self._variation = Variation(recipe, preprocess, len(images), self.share, self.size, device)
+        self._transform = TrainTransform(recipe, preprocess, len(images), self.share, self.size, device)
         has_windows = recipe.augment.resized_crop is not None
         self._redraw = images.redraw if recipe.augment.redraw else None
         self._preprocess = preprocess
@@ -112,10 +147,10 @@ class Batches:
         order = torch.randperm(len(self._images), generator=generator_at(self._seed, "order", epoch))
         parts = [whole[share.start : share.stop] for whole in _parts(order[: self.steps * self.size], self.size)]
         for step, (part, pixels) in enumerate(self._read(parts[start:], epoch), start):
-            yield self._variation.batch(pixels, part, epoch, step), self._labels.index_select(0, part)
+            yield self._transform.batch(pixels, part, epoch, step), self._labels.index_select(0, part)
 
     def _read(self, parts: list[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each part of the order on the device, int64 B, and its pixels, uint8 B C H W."""
+        """Numbers of the images on the device, int64 B, and their pixels, uint8 B C H W, in order."""
         if self._pixels is not None:
             for part in parts:
                 part = part.to(self._device)
@@ -136,7 +171,7 @@ class Batches:
 
     def _cut(self, index: int, epoch: int) -> Tensor:
         """Image ``index`` at the network's input size, uint8 C H W."""
-        return self._variation.cut(self._images.image(index), epoch, index)
+        return self._transform.cut(self._images.image(index), epoch, index)
 
 
 def batches(
@@ -146,11 +181,11 @@ def batches(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> Batches | StreamedBatches:
-    """The batches of ``images`` that this one of ``processes`` gets."""
+    """The batches of ``images`` for this one of ``processes``."""
     if recipe.augment.redraw and (isinstance(images, ImageStream) or images.redraw is None):
         raise RecipeError(
-            f"augment.redraw: {images.name} does not draw its images at random, so there are no others to draw.",
-            hint="Leave it out: --set augment.redraw=false.",
+            f"augment.redraw: {images.name} is not a data set of randomly distorted images.",
+            hint="Disable it: --set augment.redraw=false.",
         )
     if isinstance(images, ImageStream):
         return StreamedBatches(images, recipe, preprocess, device, processes)
@@ -158,14 +193,14 @@ def batches(
 
 
 def _resident(pixels: Tensor | None, preprocess: Preprocess, device: torch.device) -> Tensor | None:
-    """All ``pixels`` at the network's input size on the device; None where that is not to be had."""
+    """All ``pixels`` at the network's input size on the device; None if that is not possible."""
     if pixels is None or len(pixels) * math.prod(preprocess.input_size) > MAX_RESIDENT_BYTES:
         return None
     return _fitted(pixels, preprocess).to(device)
 
 
 def _fitted(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-    """``pixels`` uint8 B C H W at the network's input size: augmentation comes before they are normalised."""
+    """``pixels`` uint8 B C H W at the network's input size, before augmentation and normalisation."""
     size = preprocess.input_size
     if tuple(pixels.shape[1:]) == size:
         return pixels

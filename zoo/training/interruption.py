@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM while training: first the step in hand and the checkpoint, then the interrupt."""
+"""Ctrl-C or SIGTERM during training: finishes the step, writes a checkpoint, then stops."""
 
 import signal
 import threading
@@ -9,9 +9,8 @@ from typing import Any
 class Interruption:
     """A context in which the first SIGINT or SIGTERM only sets ``is_requested``; a second one interrupts at once.
 
-    With ``is_patient`` it never does: launchers pass on what they get, more than once perhaps, and kill
-    whom they have waited for too long. Outside the main thread, where Python allows no handlers, it
-    changes nothing.
+    With ``is_patient`` the second has no effect either, because launchers may forward a signal several times and kill
+    processes that take too long. Outside the main thread, where Python allows no handlers, the context does nothing.
     """
 
     def __init__(self, *, is_patient: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What recipes there are, what they gave, and what they cost. Nothing here imports torch."""
+"""Lists recipes with their scores and costs. Does not import torch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,11 +13,11 @@ from zoo.training.recipe import Expectation, Recipe
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A recipe for a model and a data set, and what it gave there, if that is known.
+    """A recipe for a model and a data set, with its score if known.
 
-    ``model`` and ``data`` are patterns where nothing is known of any one in particular. ``pflop`` is
-    10^15 operations of the whole training: three times those of a forward pass, two a multiply-add,
-    at the recipe's input size; None where the model or the data set does not say enough.
+    ``model`` and ``data`` are patterns if there is no score for a particular model and data set. ``pflop`` is 10^15
+    operations of the whole training: three times those of a forward pass, two per multiply-add, at the recipe's input
+    size; None if unknown.
     """
 
     family: str
@@ -31,7 +31,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
-    """The recipes of ``plugin``, or those of them that can serve ``model``; raises :class:`RecipeError`."""
+    """The recipes of ``plugin``, or those for ``model``; raises :class:`RecipeError`."""
     tables = recipes.read(plugin)
     known = {model.name for model in plugin.models}
     found: list[Row] = []
@@ -60,7 +60,7 @@ def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
 
 
 def _known(table: Mapping[str, Any], given: list[Expectation]) -> Iterator[tuple[str, str, Expectation | None]]:
-    """The models and data sets of what is expected; where nothing is, those that the table is meant for."""
+    """The models and data sets of the expected scores; if there are none, the patterns of the table."""
     for expected in given:
         yield expected.model, expected.data, expected
     if not given:
@@ -70,7 +70,7 @@ def _known(table: Mapping[str, Any], given: list[Expectation]) -> Iterator[tuple
 def _for_model(
     table: Mapping[str, Any], given: list[Expectation], model: str
 ) -> Iterator[tuple[str, str, Expectation | None]]:
-    """The data sets that the table is meant for or is known to have served, and what is expected of ``model`` there."""
+    """The data sets of the table for ``model``, with the expected scores."""
     for expected in given:
         yield model, expected.data, expected
     others = [data for data in table.get("data", ()) if all(data != expected.data for expected in given)]
@@ -91,4 +91,4 @@ def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None
 
 def plugins_with_recipes() -> list[Plugin]:
     """Every usable plugin that has recipes, in the registry's order."""
-    return [row.plugin for row in registry.load().plugins if row.plugin is not None and row.plugin.recipes]
+    return [row.plugin for row in registry.current().plugins if row.plugin is not None and row.plugin.recipes]

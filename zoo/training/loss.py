@@ -1,4 +1,4 @@
-"""The loss that is learnt from unless a family says otherwise."""
+"""The default loss."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from zoo.errors import TrainingError
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
-    """Of networks with one output."""
+    """Cross-entropy for networks with one output."""
 
     def __init__(self, label_smoothing: float) -> None:
         super().__init__(label_smoothing=label_smoothing)
@@ -16,7 +16,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
     def forward(self, output: Any, labels: Tensor) -> Tensor:
         if not isinstance(output, Tensor):
             raise TrainingError(
-                f"In training the network gives {len(output)} outputs, and cross-entropy is learnt from one.",
-                hint="Build it without auxiliary classifiers, or give zoo.training.train a criterion.",
+                f"In training the network has {len(output)} outputs, but cross-entropy expects one.",
+                hint="Build it without auxiliary classifiers, or pass a criterion to zoo.training.train.",
             )
         return super().forward(output, labels)

@@ -1,4 +1,4 @@
-"""Loss and accuracy of an epoch in progress, and the watch over losses that are not numbers."""
+"""Loss and accuracy of the current epoch, and the check for NaN and infinity."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from zoo.errors import TrainingError
 from zoo.system.distributed import Processes
 
 DIVERGED = (
-    "The last checkpoint, if there is one, is from before it. Start again with a lower lr, a longer warm-up "
+    "The last checkpoint, if any, is from before that. Start again with a lower lr, a longer warm-up "
     "(warmup_epochs) or clip_grad=1."
 )
-"""What to do where numbers stopped being numbers."""
+"""What to do if numbers stopped being numbers."""
 
 
 class Meter:
     """Sums over the images seen so far in an epoch.
 
-    Values stay on the device until :meth:`settle`, so that an accelerator is not made to wait; there
-    they become those of all ``processes``.
+    Values stay on the device until :meth:`settle`, so that an accelerator does not have to wait; then they are summed
+    over all ``processes``.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Meter:
         self._pending: list[tuple[int, float, int, Tensor, Tensor]] = []
 
     def add(self, step: int, lr: float, images: int, loss: Tensor, correct: Tensor) -> None:
-        """One step of ``images``: this process's parts of the mean ``loss`` and of the ``correct`` answers, scalars."""
+        """Adds one step of ``images``: this process's part of the mean ``loss`` and the ``correct`` count."""
         self._pending.append((step, lr, images, loss, correct))
 
     def settle(self, epoch: int) -> float:
-        """Takes in what is pending; returns the last loss; raises :class:`TrainingError` at NaN or infinity."""
+        """Adds pending values; returns the last loss; raises :class:`TrainingError` at NaN or infinity."""
         if not self._pending:
             return self.loss / max(self.seen, 1)
         parts = torch.stack([torch.stack([loss.double(), correct.double()]) for *_, loss, correct in self._pending])
@@ -58,5 +58,5 @@ class Meter:
         return float(losses[-1])
 
     def state(self) -> dict[str, float]:
-        """What the constructor takes to go on from here."""
+        """The constructor's argument to continue from here."""
         return {"loss": self.loss, "correct": self.correct, "seen": self.seen, "seconds": self.seconds}

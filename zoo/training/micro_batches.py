@@ -1,4 +1,4 @@
-"""What a batch is learnt from: its images as they are, attacked ones, or both, a piece at a time."""
+"""Micro-batches: the pieces of a batch, unchanged or attacked, whose gradients are accumulated."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,10 +14,10 @@ from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 
 
-class Lesson(NamedTuple):
-    """Images to learn from, ``weight`` of the whole batch's loss; whether ``is_last`` of this update.
+class MicroBatch(NamedTuple):
+    """Part of a batch. Its mean loss counts ``weight`` times; ``is_last`` is the last one of this update.
 
-    The right answers of those that are ``counted`` are the accuracy that the log tells.
+    The training accuracy in the log is that of micro-batches with ``is_counted``.
     """
 
     images: Tensor
@@ -27,11 +27,11 @@ class Lesson(NamedTuple):
     is_last: bool
 
 
-class Lessons:
-    """The lessons of each update: pieces of this process's share of a batch, attacked where the recipe says so.
+class MicroBatches:
+    """Splits this process's share of each batch, and attacks the images if the recipe says so.
 
-    What an attack leaves to chance follows from (seed, update) and the place in the batch alone, however
-    many processes there are.
+    The random numbers of an attack depend on (seed, update) and the place in the batch only, not on the number of
+    processes.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, preprocess: Preprocess, portion: Portion) -> None:
@@ -44,10 +44,10 @@ class Lessons:
         self._is_bfloat16 = recipe.precision == "bfloat16"
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
 
-    def of(self, images: Tensor, labels: Tensor, update: int) -> Iterator[Lesson]:
-        """The lessons of update ``update`` (from 0): ``images`` float B C H W, normalised, ``labels`` int64 B.
+    def of(self, images: Tensor, labels: Tensor, update: int) -> Iterator[MicroBatch]:
+        """The micro-batches of update ``update`` (from 0): ``images`` float B C H W, normalised, ``labels`` int64 B.
 
-        Each is made once the one before it has been learnt from: pieces bound the memory of attacks too.
+        Each is made after the gradient of the one before it, so that attacks need no more memory either.
         """
         noise = self._noise(images, update)
         pieces = [parts.tensor_split(self._pieces) for parts in (images, labels)]
@@ -56,12 +56,12 @@ class Lessons:
         for number, (piece, answers, drawn) in enumerate(zip(*pieces, draws, strict=True), start=1):
             share, is_last = len(answers) / self._portion.size, number == self._pieces
             if clean:
-                yield Lesson(piece, answers, clean * share, clean == 1, is_last and clean == 1)
+                yield MicroBatch(piece, answers, clean * share, clean == 1, is_last and clean == 1)
             if clean < 1:
-                yield Lesson(self._attack(piece, answers, drawn), answers, (1 - clean) * share, True, is_last)
+                yield MicroBatch(self._attack(piece, answers, drawn), answers, (1 - clean) * share, True, is_last)
 
     def _noise(self, images: Tensor, update: int) -> Tensor | None:
-        """What the attack of this update leaves to chance, for this process's share of the batch."""
+        """The random numbers of this update's attack, for this process's share of the batch."""
         if self._adversary is None:
             return None
         share = self._portion.share

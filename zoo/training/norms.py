@@ -1,4 +1,4 @@
-"""Batch normalisation in a network that several processes train."""
+"""Batch normalisation over several processes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,18 +21,18 @@ def running_statistics(model: nn.Module) -> list[Tensor]:
 
 
 @contextmanager
-def over_all(model: nn.Module, processes: Processes) -> Iterator[None]:
+def sync_batch_norm(model: nn.Module, processes: Processes) -> Iterator[None]:
     """Within it, batch normalisation in training takes the statistics of the images of all ``processes``.
 
     As torch's SyncBatchNorm, which needs a GPU. All processes must run the same layers. Raises
-    :class:`RecipeError` for a batch normalisation that computes something else besides.
+    :class:`RecipeError` for a batch normalisation with additional computation.
     """
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     for name, norm in norms.items():
         if type(norm).forward is not _BatchNorm.forward:
             raise RecipeError(
-                f"sync_norm: {name} is {type(norm).__name__}, which is not plain batch normalisation.",
-                hint="Leave sync_norm out: then each process takes the statistics of its own images.",
+                f"sync_norm: {name} is {type(norm).__name__}, expected standard batch normalisation.",
+                hint="Remove sync_norm; then each process uses the statistics of its own images.",
             )
     for norm in norms.values():
         norm.forward = partial(_normalise, norm, processes)  # type: ignore[method-assign]  # taken back below

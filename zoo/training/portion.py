@@ -1,4 +1,4 @@
-"""How images are dealt out to batches and processes."""
+"""The share of images for each batch and process."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from zoo.training.recipe import Recipe
 
 
 class Portion(NamedTuple):
-    """``steps`` whole batches of ``size`` images make an epoch; the places ``share`` of each are this process's."""
+    """An epoch has ``steps`` full batches of ``size`` images; ``share`` are this process's positions in each."""
 
     size: int
     steps: int
@@ -16,11 +16,11 @@ class Portion(NamedTuple):
 
 
 def portion(images: int, recipe: Recipe, processes: Processes) -> Portion:
-    """This process's portion of so many ``images``; raises :class:`RecipeError` where one is too small to train on."""
+    """This process's portion of ``images``; raises :class:`RecipeError` if it is too small to train on."""
     size = min(recipe.batch_size, images)
     if size // processes.count < recipe.accumulate:  # the smallest share, so that all processes refuse alike
         raise RecipeError(
-            f"A batch of {size} images cannot be shared by {processes.count} processes "
+            f"A batch of {size} images cannot be divided among {processes.count} processes "
             f"in {recipe.accumulate} pieces each.",
             hint="Raise batch_size, or start fewer processes.",
         )

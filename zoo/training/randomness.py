@@ -1,4 +1,4 @@
-"""Seeds derived from a place in training, so that resuming needs no stored generator."""
+"""Seeds derived from epoch and step, so that resuming needs no stored generator state."""
 
 from hashlib import blake2b
 
@@ -6,7 +6,7 @@ import torch
 
 
 def derive_seed(*place: int | str) -> int:
-    """A seed of 63 bits that depends on every part of ``place``: (seed, "order", epoch), say."""
+    """A seed of 63 bits that depends on every part of ``place``, such as (seed, "order", epoch)."""
     text = "/".join(map(str, place))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

@@ -1,6 +1,6 @@
-"""A recipe: everything that decides what training does to the numbers.
+"""A recipe: all settings that affect the result of training.
 
-A family's ``recipes.toml`` holds one table a recipe. Besides the fields below, a table says for
+A family's ``recipes.toml`` holds one table per recipe. In addition to the fields below, a table states for
 which ``models`` and ``data`` it is the default (shell patterns; ``[]`` for none), a ``note``, and
 what it gave (``expected``, see :class:`Expectation`)::
 
@@ -31,10 +31,10 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a recipe gave: ``top1`` per cent of the test images of ``data`` by ``model``.
+    """The result of a recipe: ``top1`` per cent of the test images of ``data`` by ``model``.
 
-    Either on the word of ``source``, or as measured: with the name of the ``weights`` that came out.
-    ``seconds`` is how long they took to train, ``on`` which machine.
+    Either reported by ``source``, or measured, with the name of the trained ``weights``. ``seconds`` is the training
+    time, ``on`` the machine.
     """
 
     model: str
@@ -47,13 +47,13 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if bool(self.source) == bool(self.weights):
-            raise ValueError("say where top1 is from: either source or weights")
+            raise ValueError("expected either source or weights with top1")
         if bool(self.seconds) != bool(self.on):
-            raise ValueError("seconds and on say together how long it took: give both or neither")
+            raise ValueError("set both seconds and on, or neither")
 
 
 class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Slow weights that lead the network's: see ``zoo.training.averages.SlowWeights``."""
+    """Lookahead: see ``zoo.training.averages``."""
 
     every: Positive = 5
     decay: Fraction = 0.95
@@ -61,7 +61,7 @@ class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a network is trained. A field left out has the default shown here."""
+    """How a network is trained. Omitted fields have the defaults shown here."""
 
     name: str = ""
     note: str = ""
@@ -134,13 +134,15 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the model's own train hook reads, by names that it defines; Zoo's default hook takes none."""
 
     def read_hook_args(self, kind: type[T]) -> T:
-        """``hook_args`` as the struct ``kind``; raises :class:`RecipeError` for one that it does not have."""
+        """``hook_args`` as the struct ``kind``; raises :class:`RecipeError` for an unknown one."""
         known = kind.__struct_fields__
         for key in self.hook_args:
             if key not in known:
                 near = get_close_matches(key, known, n=1)
-                hint = f"Did you mean hook_args.{near[0]}?" if near else f"It reads: {', '.join(known) or 'none'}."
-                raise RecipeError(f"{self.name}: the model's train hook reads no hook_args.{key}.", hint=hint)
+                hint = (
+                    f"Did you mean hook_args.{near[0]}?" if near else f"Known settings: {', '.join(known) or 'none'}."
+                )
+                raise RecipeError(f"{self.name}: the model's train hook has no setting hook_args.{key}.", hint=hint)
         try:
             return msgspec.convert(self.hook_args, kind)
         except msgspec.ValidationError as error:
@@ -153,12 +155,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 if isinstance(number, float) and not math.isfinite(number):
                     raise ValueError(f"{field} must be finite, got {number}")
         if self.accumulate > self.batch_size:
-            raise ValueError(f"accumulate = {self.accumulate} pieces of a batch of {self.batch_size}")
+            raise ValueError(f"accumulate = {self.accumulate} micro-batches of a batch of {self.batch_size}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be fewer than epochs = {self.epochs}")
         if self.schedule == "multistep" and not self.decay_epochs:
             raise ValueError("schedule multistep needs decay_epochs, such as [80, 120]")
         if self.schedule == "step" and (len(self.decay_epochs) != 1 or self.decay_epochs[0] <= 0):
-            raise ValueError("schedule step needs decay_epochs with the one interval, such as [30]")
+            raise ValueError("schedule step needs decay_epochs with one interval, such as [30]")
         if self.decay_epochs != tuple(sorted(self.decay_epochs)):
-            raise ValueError(f"decay_epochs {list(self.decay_epochs)} must rise")
+            raise ValueError(f"decay_epochs {list(self.decay_epochs)} must increase")

@@ -1,4 +1,4 @@
-"""What a run writes down of itself: enough to train the same network again, and to say what was different."""
+"""The run record: enough to train the same network again, and to find differences."""
 
 import json
 import platform
@@ -26,7 +26,7 @@ from zoo.training.run import Run
 
 
 class Images(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A part of a data set, and which images they were."""
+    """A part of a data set, with the fingerprint of its images."""
 
     name: str
     split: str
@@ -43,7 +43,7 @@ class Images(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A run's config.json as far as training again needs it; what it may lack has a default."""
+    """The fields of a run's config.json that are needed to train again; optional ones have a default."""
 
     model: str
     recipe: Recipe
@@ -57,14 +57,14 @@ class Record(msgspec.Struct, frozen=True):
     cpu: dict[str, str] = {}
     gpu: str = ""
     source: dict[str, str] = {}
-    """Where data and initial weights lie; only in a run's directory, since it names folders of this machine."""
+    """The paths of data and initial weights; only in a run directory, since they are paths of this machine."""
     code: str = ""
     earlier: list[dict[str, Any]] = []
     """How parts of the run were computed before it was resumed, if not as the rest: what was different there."""
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One thing that was not the same; "" where it was not recorded."""
+    """One difference between two runs; "" for an unknown value."""
 
     what: str
     then: str
@@ -74,7 +74,7 @@ class Difference(msgspec.Struct, frozen=True):
 def describe(
     model: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, run: Run, device: torch.device
 ) -> dict[str, Any]:
-    """The run's config.json: all that it takes to train this again, and where it was done."""
+    """The run's config.json: everything needed to train again, and the environment."""
     info = getattr(model, "zoo_info", None)
     return {
         "model": info.model.name if info is not None else type(model).__name__,
@@ -89,7 +89,7 @@ def describe(
 
 
 def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, steps: int) -> str:
-    """What is trained on what, as one line; ``steps`` are those of an epoch."""
+    """Model, images and epochs as one line; ``steps`` are those of an epoch."""
     images = f"{len(data.train):,} images of {data.train.name}"
     images += f", {len(data.validation):,} held out" if data.validation is not None else ""
     length = f"{recipe.epochs} epochs of {steps:,} steps on {described['device']}"
@@ -97,22 +97,22 @@ def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, s
 
 
 def read(document: Mapping[str, Any], where: object) -> Record:
-    """The record that ``document`` holds; ``where`` it stands is for the error.
+    """The record in ``document``; ``where`` is its location for errors.
 
-    Raises :class:`TrainingError` where it lacks the model, the recipe or the fingerprint of the training
-    images, or where this Zoo does not know what it says.
+    Raises :class:`TrainingError` if it lacks the model, the recipe or the fingerprint of the training images, or has
+    unknown values.
     """
     try:
         record = msgspec.convert(document, Record)
     except msgspec.ValidationError as error:
         raise _unusable(where, str(error)) from None
     if "train" not in record.data:
-        raise _unusable(where, "data: nothing about the training images")
+        raise _unusable(where, "data: missing, so the training images are unknown")
     return record
 
 
 def of_run(run: Run) -> Record:
-    """The record of the run that its directory holds; raises :class:`TrainingError`."""
+    """The record in a run directory; raises :class:`TrainingError`."""
     run.check()
     try:
         return read(json.loads(run.config.read_text(encoding="utf-8")), run.config)
@@ -121,7 +121,7 @@ def of_run(run: Run) -> Record:
 
 
 def images_of(data: TrainingData) -> dict[str, Images]:
-    """Which images are learnt from, and which held out, by role."""
+    """The training images and the held-out images, by role."""
     sets = {"train": data.train, "validation": data.validation}
     return {
         role: Images(
@@ -133,9 +133,9 @@ def images_of(data: TrainingData) -> dict[str, Images]:
 
 
 def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[str, Any]:
-    """Where and with what it is computed: the parts that ``zoo.training.run.PLACE`` names.
+    """The environment: the parts named in ``zoo.training.run.PLACE``.
 
-    ``requires`` are the libraries that the family uses besides.
+    ``requires`` are additional libraries of the family.
     """
     used = [library for requirement in requires for library in _distributions(requirement.module)]
     found = [_version_of(name) for name in ("timm", *used)]
@@ -151,7 +151,7 @@ def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[st
 
 
 def differences(then: Record, now: Record) -> list[Difference]:
-    """What two runs were not computed with, or on, alike; empty where a record does not say."""
+    """The differences between the environments of two runs; empty if a record lacks them."""
     pairs: list[tuple[str, Any, Any]] = []
     for name in dict.fromkeys([*then.versions, *now.versions]):
         pairs.append((name, then.versions.get(name, ""), now.versions.get(name, "")))
@@ -167,7 +167,7 @@ def differences(then: Record, now: Record) -> list[Difference]:
 
 
 def other_images(then: Mapping[str, Images], now: Mapping[str, Images]) -> list[Difference]:
-    """Where, by role, the images are not the same, or not in the same order."""
+    """The differences between the images or their order, by role."""
     pairs = [(role, then.get(role), now.get(role)) for role in sorted({*then, *now})]
     return [
         Difference(f"{role} images", _named(before), _named(after))
@@ -179,11 +179,11 @@ def other_images(then: Mapping[str, Images], now: Mapping[str, Images]) -> list[
 def _named(images: Images | None) -> str:
     if images is None:
         return "none"
-    return f"{images}, some of their files {images.files}" if images.files else str(images)
+    return f"{images}, some file hashes {images.files}" if images.files else str(images)
 
 
 def cpu_name(file: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's own name with family and model, which tell apart what is sold under one name."""
+    """The processor's name with family and model, which distinguish processors sold under one name."""
     try:
         lines = file.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     except OSError:  # not Linux
@@ -196,7 +196,7 @@ def cpu_name(file: Path = Path("/proc/cpuinfo")) -> str:
 
 @lru_cache
 def commit(folder: Path = Path(__file__).parents[1]) -> str:
-    """The commit of the checkout that Zoo's code is part of, ``-dirty`` if it was changed; "" of an installed Zoo."""
+    """The commit of the checkout that contains Zoo, with ``-dirty`` if it was changed; "" for an installed Zoo."""
     is_tracked = ("ls-files", "--error-unmatch", "__init__.py")  # and no environment within another project
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
@@ -209,7 +209,7 @@ def commit(folder: Path = Path(__file__).parents[1]) -> str:
 
 
 def _distributions(module: str) -> list[str]:
-    """Those that bring the top-level ``module``: scikit-learn of sklearn."""
+    """The distributions that contain the top-level ``module``: scikit-learn for sklearn."""
     return sorted(set(packages_distributions().get(module.partition(".")[0], [])))
 
 
@@ -227,7 +227,7 @@ def _stream(images: ImageSet | ImageStream) -> dict[str, int]:
 
 
 def _files(images: ImageSet | ImageStream) -> str:
-    """sha256 over the encoded bytes of 64 images at equal distances; "" of those that are resident or in a stream."""
+    """sha256 over the encoded bytes of 64 images at equal distances; "" for resident images and streams."""
     if images.pixels is not None or isinstance(images, ImageStream):
         return ""
     count = min(64, len(images))
@@ -241,8 +241,10 @@ def _files(images: ImageSet | ImageStream) -> str:
 
 
 def _fingerprint(images: ImageSet | ImageStream) -> str:
-    """Of resident images the whole; of streams their shards' names and sizes; of others, which would take a
-    decoding of all, their labels' alone.
+    """The fingerprint of the images.
+
+    It covers all pixels of resident images, the shards' names and sizes of a stream, and only the labels of images that
+    would have to be decoded.
     """
     if images.pixels is not None or isinstance(images, ImageStream):
         return images.fingerprint
@@ -251,6 +253,6 @@ def _fingerprint(images: ImageSet | ImageStream) -> str:
 
 def _unusable(where: object, why: str) -> TrainingError:
     return TrainingError(
-        f"{where} cannot be trained again from its run record: {why}.",
-        hint="A record needs model, recipe, and name, split, n and fingerprint of data.train.",
+        f"{where} cannot be reproduced from its run record: {why}.",
+        hint="A run record needs model, recipe, and name, split, n and fingerprint of data.train.",
     )

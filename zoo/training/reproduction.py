@@ -1,4 +1,4 @@
-"""Weights trained again from their run record, and what came of it."""
+"""Trains weights again from their run record and compares the results."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ import msgspec
 
 from zoo.creation import create
 from zoo.errors import DataError, TrainingError, UnknownNameError
+from zoo.evaluation.by_name import evaluate
 from zoo.manifest import Score
 from zoo.registry import arguments
 from zoo.spec import Model
@@ -35,14 +36,13 @@ Outcome = Literal["file", "tensors", "score", "different"]
 
 
 class Reproduction(msgspec.Struct, frozen=True):
-    """What became of weights that were trained again.
+    """The result of training weights again.
 
-    ``outcome`` is ``file`` (the new tensors with the original's record make the very same file),
-    ``tensors`` (they are the same to the bit, their file is not), ``score`` (the original's score lies
-    within the new one's 95% interval) or ``different``. ``sha256`` and ``expected`` are those of the
-    file made anew and of the original; ``unequal`` of ``tensors`` differ. ``report`` and ``comparison``
-    tell the new score, where it was needed and there are test images; ``differences``, what was not
-    the same around the training, as far as it was recorded.
+    ``outcome`` is ``file`` (the new tensors with the original's record give an identical file), ``tensors`` (all
+    tensors are bit-identical, the file is not), ``score`` (the original's score lies within the new one's 95% interval)
+    or ``different``. ``sha256`` and ``expected`` are those of the new file and of the original; ``unequal`` of
+    ``tensors`` differ. ``report`` and ``comparison`` hold the new score, if it was needed and there are test images;
+    ``differences`` are the recorded differences of the environment.
     """
 
     name: str
@@ -72,15 +72,34 @@ def reproduce(
     device: "torch.device | str | None" = None,
     **run_options: Any,
 ) -> Reproduction:
-    """Trains weights again, in the directory ``output``, from the record of the run that made them.
+    """Trains weights again from the record of the run that made them, and compares the two.
 
-    ``name`` is ``arch.tag``, a safetensors file, or a run's directory. ``data`` and ``init`` say where
-    the images, and the weights that it started from, lie now, if not where the record names them.
-    Takes as many threads as the run had, and its device unless ``device`` says otherwise; warns where
-    that cannot be. ``run_options`` go to ``zoo.training.Run``; ``resume`` goes on after an interruption.
+    Uses as many threads as that run did; warns if that is not possible.
 
-    Raises :class:`TrainingError` where there is no record to train from, and :class:`DataError` before
-    training where the images are not those of the record, unless ``allow_other_data``.
+    Args:
+        name: Weights (``arch.tag``), a safetensors file, or a run's directory.
+        output: The directory of the new run.
+        resume: Whether to resume a reproduction that was interrupted.
+        data: Where the images are, if not where the record says.
+        init: Where the weights are that the run started from, if not where the record says.
+        allow_other_data: Whether to train on images other than those of the record.
+        device: Where to train. By default as the record says.
+        run_options: Passed to :class:`zoo.training.Run`.
+
+    Returns:
+        Whether the file, the tensors or the score are the same, and what differed.
+
+    Raises:
+        TrainingError: There is no record, ``output`` is the run itself, or training is paused.
+        DataError: The images are not those of the record.
+        UnknownNameError: There is no such model or tag.
+
+    Example:
+        >>> import zoo
+        >>> settings = {"epochs": 1}
+        >>> model = zoo.train("resnet8", "digits", settings=settings, output="runs/first", device="cpu")
+        >>> zoo.reproduce("runs/first", output="runs/second").outcome
+        'file'
     """
     from zoo import training
     from zoo.loading import safetensors_file
@@ -88,7 +107,9 @@ def reproduce(
 
     held = find_record.find(name)
     if held.file.resolve().parent == Path(output).resolve():
-        raise TrainingError(f"{output} holds {held.file.name} itself.", hint="Choose another directory (-o DIR).")
+        raise TrainingError(
+            f"{output} is the directory of {held.file.name} itself.", hint="Choose another directory (-o DIR)."
+        )
     then = record.read(held.about["run"], held.name)
     prepared = _images(then, data, allow_other_data)
     args = arguments.of_file(held.model, then.args, held.name)
@@ -101,15 +122,15 @@ def reproduce(
         trained = by_name.carry_out(held.model, prepared, then.recipe, run, args=args, source=source, device=place)
     if run.is_paused:
         raise TrainingError(
-            f"{held.name} is trained in part: there is nothing to compare yet.",
-            hint=f"Go on with --resume -o {run.directory} (resume=True).",
+            f"{held.name} is an unfinished run, so there is nothing to compare yet.",
+            hint=f"Continue with --resume -o {run.directory} (resume=True).",
         )
     now = record.read(safetensors_file.metadata(run.model)["run"], run.model)
     return _judge(held, trained, run.model, record.differences(then, now), data or prepared.train.name)
 
 
 def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> "TrainingData":
-    """The images to train on and those held out, seen to be those of the record."""
+    """The training images and the held-out ones, checked against the record."""
     from zoo import training
     from zoo.training import record
 
@@ -119,23 +140,23 @@ def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> 
         held_out = by_name.validation_images(data or then.data["train"].name) if has_own else None
     except UnknownNameError as error:
         raise DataError(
-            f"It was trained on {then.data['train'].name}, which is no data set known here: {error.message}",
-            hint="Say where its images lie: --data PATH (data=PATH).",
+            f"It was trained on {then.data['train'].name}, which is not available here: {error.message}",
+            hint="Set the path of its images: --data PATH (data=PATH).",
         ) from None
     prepared = training.split(images, then.recipe, held_out)
     here = record.images_of(prepared)
     others = record.other_images(then.data, here)
     if others and not allow_other_data:
         raise DataError(
-            "The images are not those it was trained on."
+            "The images differ from the original training images."
             + "".join(f"\n  {found.what}: {found.then}, here {found.now}" for found in others),
-            hint="Say where the right ones lie (--data PATH), or go on all the same: --allow-other-data.",
+            hint="Set the path of the right images (--data PATH), or continue with --allow-other-data.",
         )
     return prepared
 
 
 def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | None":
-    """The weights that training starts from, if any."""
+    """The initial weights, if any."""
     if not then.init:
         return None
     from zoo.training import finetune
@@ -145,34 +166,34 @@ def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | N
         raise TrainingError(
             f"It was trained from {then.init['weights']} with sha256 {then.init['sha256']}; "
             f"{source.file} has {source.record['sha256']}.",
-            hint="Say where the right file lies: --init FILE (init=FILE).",
+            hint="Set the path of the right file: --init FILE (init=FILE).",
         )
     return source
 
 
 def _warn(then: "Record") -> None:
-    """Of what is known beforehand to stand in the way of the same bits."""
+    """Warns of known differences that prevent identical bits."""
     count = distributed.current().count
     if then.processes != count:
-        log.warning("Its processes were %d, these are %d: sums come out differently", then.processes, count)
+        log.warning("It used %d processes, this run uses %d: sums are rounded differently", then.processes, count)
     if any(set(place) - {"epochs"} for place in then.earlier):
-        log.warning("It was interrupted and resumed elsewhere, which cannot be done again in the same way")
+        log.warning("It was interrupted and resumed on another machine, which cannot be repeated exactly")
     if lengths := [str(place["epochs"]) for place in then.earlier if "epochs" in place]:
-        log.warning("It was begun with a schedule of %s epochs, which is not done again", ", then ".join(lengths))
+        log.warning("It started with a schedule of %s epochs, which is not repeated", ", then ".join(lengths))
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Within it, torch takes ``count`` threads, on which the order of sums depends; 0: as many as it would."""
+    """A context in which torch uses ``count`` threads, which affects the order of sums; 0 for the default."""
     import torch
 
     before, cores = torch.get_num_threads(), os.cpu_count() or 1
     if count:
         torch.set_num_threads(count)
     else:
-        log.warning("Its record does not say how many threads it took: going on with %d", before)
+        log.warning("Its record has no number of threads: using %d", before)
     if count > cores:
-        log.warning("It took %d threads, and there are %d cores: sums may be taken in another order", count, cores)
+        log.warning("It used %d threads, but there are %d cores: sums may be rounded differently", count, cores)
     try:
         yield
     finally:
@@ -180,7 +201,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _device(recorded: str, asked: "torch.device | str | None") -> "torch.device | str | None":
-    """As ``asked``, else the ``recorded`` one; where it is not to be had, any."""
+    """``asked``, or else the ``recorded`` device; if it is not available, any."""
     import torch
 
     if asked is not None or not recorded:
@@ -188,7 +209,7 @@ def _device(recorded: str, asked: "torch.device | str | None") -> "torch.device 
     try:
         torch.empty(0, device=recorded)
     except (RuntimeError, AssertionError, NotImplementedError):
-        log.warning("It was trained on %s, which is not to be had here", recorded)
+        log.warning("It was trained on %s, which is not available here", recorded)
         return None
     return recorded
 
@@ -223,13 +244,13 @@ def _judge(
 
 
 def _stored_as(value: "Tensor", before: "Tensor | None") -> "Tensor":
-    """``value`` in the type of the tensor that it should equal: files may hold float16 to be smaller."""
+    """``value`` in the dtype of the original tensor: files may hold float16 to be smaller."""
     is_shorter = before is not None and before.is_floating_point() and value.is_floating_point()
     return value.to(before.dtype) if before is not None and is_shorter else value
 
 
 def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
-    """Whether both are there and the same to the bit."""
+    """Whether both exist and are bit-identical."""
     import torch
 
     if left is None or right is None or left.shape != right.shape or left.dtype != right.dtype:
@@ -239,19 +260,19 @@ def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
 
 
 def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
-    """The score of ``trained`` on the test images, and how it compares with the original's; None without images."""
+    """The score of ``trained`` on the test images, and its comparison with the original's; None without images."""
     from zoo.evaluation import claims as claimed
 
     claims = held.entry.scores if held.entry is not None else {}
     name = held.about["run"]["data"]["train"]["name"]
     split = next((key.partition("/")[2] for key in claims if key.startswith(f"{name}/")), "test")
     try:
-        report = by_name.evaluate(trained, data, split)
+        report = evaluate(trained, data, split)
     except DataError as error:
-        log.warning("There are no test images to compare scores on: %s", error.message)
+        log.warning("Scores cannot be compared without test images: %s", error.message)
         return None, None
     claim = claims.get(f"{name}/{split}")
     if claim is None:
-        own = by_name.evaluate(create(held.model.name, weights=held.file), data, split)
+        own = evaluate(create(held.model.name, weights=held.file), data, split)
         claim = Score(n=own.n, source="the original's, measured now", top1=own.top1, fingerprint=own.fingerprint)
     return report, claimed.check(report, claim)

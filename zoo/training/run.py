@@ -1,11 +1,11 @@
-"""The directory of one training: what was asked, what happened, where it stands.
+"""The run directory.
 
 ``config.json``             model, recipe, data, versions, command
 ``log.jsonl``               one row an epoch
 ``checkpoint.safetensors``  the state to resume from
-``best.safetensors``        the network of the best epoch so far, where the recipe keeps that
+``best.safetensors``        the network of the best epoch so far, if the recipe keeps that
 ``model.safetensors``       the trained network, written at the end
-``events.*``                the log's numbers for TensorBoard, where that is installed
+``events.*``                the log's numbers for TensorBoard, if that is installed
 """
 
 import json
@@ -42,8 +42,8 @@ PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
 class Run:
     """A run's directory and how it is carried out.
 
-    ``resume`` goes on with the run that the directory holds; otherwise it must hold none.
-    ``checkpoint_every`` writes a checkpoint every so many steps besides the one after each epoch.
+    ``resume`` continues the run in the directory; otherwise the directory must not contain a run.
+    ``checkpoint_every`` writes a checkpoint every N steps in addition to the one after each epoch.
     ``stop_after`` pauses, ready to be resumed, when so many epochs are done. ``display`` shows
     progress; by default a bar on a terminal and lines elsewhere. ``init`` names the trained
     weights that the network starts from, ``{"weights": name, "sha256": ...}``. ``source`` says where the
@@ -79,7 +79,7 @@ class Run:
         self.source = source or {}
         self.is_paused = False
         self.former_epochs: int | None = None
-        """How many epochs a resumed run was to have until now, if that changes what is left of it."""
+        """The previous number of epochs of a resumed run, if it changes the rest of the schedule."""
         self._events: Events | None = None
         self._held: int | None = None
         """The descriptor that holds the lock of the directory."""
@@ -109,7 +109,7 @@ class Run:
         return self.config, self.log, self.checkpoint, self.model
 
     def check(self) -> None:
-        """Raises :class:`TrainingError` where the directory cannot be started in, or not be resumed."""
+        """Raises :class:`TrainingError` if a run cannot be started or resumed in the directory."""
         if not self._is_writer:
             return
         held = [file.name for file in self._files if file.exists()]
@@ -117,17 +117,17 @@ class Run:
             raise TrainingError(f"{self.directory} is a file, expected a directory for the run.")
         if held and not self.resume:
             raise TrainingError(
-                f"{self.directory} already holds a run ({', '.join(held)}).",
-                hint="Go on with it (--resume, resume=True) or choose another directory (-o DIR).",
+                f"{self.directory} already contains a run ({', '.join(held)}).",
+                hint="Resume it (--resume, resume=True) or choose another directory (-o DIR).",
             )
         if self.resume and not self.config.exists():
             raise TrainingError(
-                f"{self.directory} holds no run to resume: config.json is missing.",
-                hint="Leave --resume out to start one.",
+                f"{self.directory} contains no run to resume: config.json is missing.",
+                hint="Remove --resume to start one.",
             )
 
     def open(self, config: Mapping[str, Any]) -> None:
-        """Starts the run with ``config`` or checks that the one held here was started with the same."""
+        """Starts the run with ``config``, or checks that the existing run has the same."""
         if not self._is_writer:
             return
         self.check()
@@ -147,7 +147,7 @@ class Run:
             raise
 
     def rewind(self, epoch: int) -> None:
-        """Drops the log's rows of epochs later than ``epoch``: they will be written again."""
+        """Removes the log's rows of epochs later than ``epoch``, which will be written again."""
         if not self._is_writer:
             return
         self._events = events.start(self.directory, epoch + 1)
@@ -165,14 +165,14 @@ class Run:
         self.display.finish_epoch(row)
 
     def close(self) -> None:
-        """Ends what is shown, and lets other processes train here."""
+        """Ends the display, and releases the directory."""
         self.display.close()
         if self._held is not None:
             os.close(self._held)
             self._held = None
 
     def _hold(self) -> None:
-        """Keeps other processes from training here, for as long as this one does; raises :class:`TrainingError`."""
+        """Locks the directory against other processes; raises :class:`TrainingError`."""
         if fcntl is None or self._held is not None:
             return
         with storage.explained(self.config, 0):
@@ -183,7 +183,7 @@ class Run:
         except BlockingIOError:
             os.close(held)
             raise TrainingError(
-                f"{self.directory} is being trained in by another process.",
+                f"{self.directory} is in use by another training process.",
                 hint="Wait for it or stop it, or choose another directory (-o DIR).",
             ) from None
         except OSError:  # a file system without locks
@@ -192,11 +192,11 @@ class Run:
             self._held = held
 
     def _change_length(self, before: int, recipe: Mapping[str, Any]) -> None:
-        """Makes way for another number of epochs than the run was to have; refuses fewer than are done."""
+        """Changes the number of epochs of a run; raises an error if more are already done."""
         epochs = recipe["epochs"]
         done = max((_epoch_of(row) for row in self._rows() if _epoch_of(row) < inf), default=0)
         if epochs < done:
-            raise TrainingError(f"{self.directory} has done {done:g} epochs, so epochs = {epochs} is too few.")
+            raise TrainingError(f"{self.directory} has finished {done:g} epochs, so epochs = {epochs} is too small.")
         if epochs != before and looks_ahead(recipe):
             self.former_epochs = before
         if epochs > before and self.model.exists():
@@ -206,7 +206,7 @@ class Run:
         return self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
 
     def _check_same(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration held here, once it is seen to be that of the same run."""
+        """The existing configuration, after checking that it is that of the same run."""
         try:
             held: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
             recipe = msgspec.convert(held["recipe"], Recipe)  # fields that are newer than the run get their defaults
@@ -214,18 +214,18 @@ class Run:
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise TrainingError(f"{self.config} cannot be read: {error}") from None
         differences = [
-            f"{name}: the run has {before!r}, asked for {now!r}" for name, before, now in _differences(held, config)
+            f"{name}: the run has {before!r}, requested {now!r}" for name, before, now in _differences(held, config)
         ]
         if differences:
             raise TrainingError(
-                f"{self.directory} holds another run, so it cannot be resumed:\n  " + "\n  ".join(differences),
-                hint=f"zoo train --resume -o {self.directory} goes on as it was started; --set epochs=N may change.",
+                f"{self.directory} contains a different run, so it cannot be resumed:\n  " + "\n  ".join(differences),
+                hint=f"zoo train --resume -o {self.directory} resumes it unchanged; only --set epochs=N may change.",
             )
         return held
 
 
 def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted name, before, now) of the identity's values that differ; notes, mere names and length aside."""
+    """(dotted name, before, now) of values that differ, except for notes, names and length."""
     left, right = ({key: config.get(key) for key in IDENTITY} for config in (held, now))
     found: list[tuple[str, Any, Any]] = []
 
@@ -241,7 +241,7 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
 
 
 def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -> dict[str, list[dict[str, Any]]]:
-    """``earlier``: how parts of the run were computed before, if any were not as they would be now."""
+    """``earlier``: the environments in which parts of the run were computed, if they differ from the present one."""
     before = {key: held[key] for key in PLACE if key in held}
     is_elsewhere = any(now.get(key) != before[key] for key in before)
     epochs = held["recipe"]["epochs"]
@@ -252,7 +252,7 @@ def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -
 
 
 def looks_ahead(recipe: Mapping[str, Any]) -> bool:
-    """Whether what happens in an epoch depends on how many there are to be."""
+    """Whether an epoch depends on the total number of epochs."""
     return recipe["schedule"] not in ("constant", "multistep", "step") or bool(recipe["lookahead"])
 
 

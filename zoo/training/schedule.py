@@ -10,7 +10,7 @@ from zoo.training.recipe import Recipe
 
 
 class Schedule:
-    """The learning rate of each update: a function of its number, so there is no state to store."""
+    """The learning rate of each update, a function of its number, so that there is no state to store."""
 
     def __init__(self, scheduler: Any, optimizer: torch.optim.Optimizer) -> None:
         self._scheduler = scheduler
@@ -23,7 +23,7 @@ class Schedule:
 
 
 def optimizer(model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]] | None = None) -> torch.optim.Optimizer:
-    """The optimiser of ``recipe`` over ``groups``, by default the parameters of ``model`` that require a gradient."""
+    """The optimiser of ``recipe`` for ``groups``, by default the parameters of ``model`` that require a gradient."""
     try:
         from timm.optim import create_optimizer_v2
     except ImportError:
@@ -47,10 +47,10 @@ def optimizer(model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]] | N
 
 
 def _start_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Momentum that starts as zeros, which is what it starts as.
+    """Initialises momentum with zeros, which is its initial value anyway.
 
-    torch makes it with a parameter's first gradient, and its fused SGD fails where some parameters get
-    theirs later than others, as in networks that drop paths.
+    torch creates it with a parameter's first gradient, and its fused SGD fails if some parameters get theirs later than
+    others, as in networks with drop-path.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:

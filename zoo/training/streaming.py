@@ -1,12 +1,12 @@
-"""Batches from a stream of shards: an order that needs no more memory than its buffer.
+"""Batches from a stream of shards, with memory limited to its buffers.
 
 The order of an epoch. Its shards are permuted; laid end to end, they are a sequence of all images.
 Of it, each of the ``readers`` of the stream gets an unbroken part, as long as its places in a batch
 ask for: a shard across the border of two parts is read by both, each taking its own images. A reader
-lets its images out through a buffer, which is filled first and then gives one out by lot for each
+shuffles its images by a buffer, which is filled first and then returns a random one for each
 that comes in. The buffers of all readers hold ``stream.buffer`` images.
 
-All processes have equally many readers, of which there are more where they would not divide: among 1,
+All processes have equally many readers, of which there are more if they would not divide: among 1,
 2, 4, 8 and 16 processes, 16 readers make the same batches. Another number makes another order, with
 as many steps for every process; resumed with it in the middle of an epoch, the rest of that epoch may
 show images again and leave others out.
@@ -30,7 +30,7 @@ from zoo.system.distributed import ALONE, Processes
 from zoo.training.portion import portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
-from zoo.training.train_transform import Variation, to_batch
+from zoo.training.train_transform import TrainTransform, to_batch
 
 _AHEAD = 4
 """Batches that are read and decoded before they are asked for."""
@@ -45,7 +45,7 @@ class Span(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A sample on its way out: image ``number`` of the stream, from shard number ``shard``."""
+    """A sample from a buffer: image ``number`` of the stream, from shard number ``shard``."""
 
     number: int
     shard: int
@@ -53,11 +53,11 @@ class Drawn(NamedTuple):
 
 
 class StreamedBatches:
-    """Batches of an epoch by number, as ``zoo.training.inputs.Batches``, of images read shard by shard.
+    """Batches of an epoch by number, like ``zoo.training.inputs.Batches``, of images read shard by shard.
 
-    ``steps`` whole batches of ``size`` images make an epoch; the images left over, at the end of the
-    last shards, sit that epoch out. Undecoded files wait in the buffers, so that an epoch is entered
-    midway without decoding, nor opening shards, that nothing is needed from.
+    An epoch has ``steps`` full batches of ``size`` images; the remaining images, at the end of the last shards, are
+    skipped in that epoch. Buffers hold encoded files, so that an epoch can be entered at any step without decoding or
+    opening shards that are not needed.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class StreamedBatches:
         self._stream = stream
         self._seed = recipe.seed
         self._device = device
-        self._variation = Variation(recipe, preprocess, len(stream), self.share, self.size, device)
+        self._transform = TrainTransform(recipe, preprocess, len(stream), self.share, self.size, device)
         each = -(-stream.readers // processes.count)
         self._readers = each * processes.count
         self._own = range(each * processes.rank, each * (processes.rank + 1))
@@ -81,7 +81,7 @@ class StreamedBatches:
         """The batches of ``epoch`` from step ``start`` on: (float32 B C H W, int64 B) on the device."""
         for step, (pixels, numbers, labels) in enumerate(self._read(epoch, start), start):
             pixels, numbers = pixels.to(self._device), numbers.to(self._device)
-            yield self._variation.batch(pixels, numbers, epoch, step), labels.to(self._device)
+            yield self._transform.batch(pixels, numbers, epoch, step), labels.to(self._device)
 
     def _read(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Pixels uint8 B C H W, numbers and labels int64 B of each batch from ``start`` on."""
@@ -90,7 +90,7 @@ class StreamedBatches:
             stack.callback(decoders.shutdown, cancel_futures=True)
             readers = []
             for reader in self._own:
-                thread = ThreadPoolExecutor(1)  # a thread each: reading waits for disks and networks
+                thread = ThreadPoolExecutor(1)  # one thread per part: reading waits for disks and networks
                 stack.callback(thread.shutdown, cancel_futures=True)
                 places = self._places(reader)
                 readers.append((thread, len(places), self._let_out(epoch, reader, places, start)))
@@ -109,14 +109,14 @@ class StreamedBatches:
 
     def _decode(self, drawn: Drawn, epoch: int) -> Tensor:
         """uint8 C H W at the network's input size."""
-        return self._variation.cut(self._stream.decode(drawn.shard, drawn.sample), epoch, drawn.number)
+        return self._transform.cut(self._stream.decode(drawn.shard, drawn.sample), epoch, drawn.number)
 
     def _places(self, reader: int) -> range:
         """The places in a batch that ``reader`` fills."""
         return range(reader * self.size // self._readers, (reader + 1) * self.size // self._readers)
 
     def _let_out(self, epoch: int, reader: int, places: range, start: int) -> Iterator[Drawn]:
-        """The images of ``reader`` in the order in which its buffer lets them out, from step ``start`` on."""
+        """The images of ``reader`` in the order of its buffer, from step ``start`` on."""
         count = self.steps * len(places)
         buffer = max(1, self._stream.buffer // self._readers)
         order = shuffled(count, buffer, generator_at(self._seed, "buffer", epoch, reader))[start * len(places) :]
@@ -132,7 +132,7 @@ class StreamedBatches:
             yield held.pop(position)
 
     def _arrive(self, spans: list[Span], is_wanted: bytearray) -> Iterator[tuple[int, Drawn]]:
-        """The wanted images of ``spans`` as they lie there, each with its position among all of them."""
+        """The wanted images of ``spans`` in their stored order, each with its position among all of them."""
         position = 0
         for shard, start, stop in spans:
             first = self._stream.ends[shard] - self._stream.shards[shard].size
@@ -143,7 +143,7 @@ class StreamedBatches:
             position += stop - start
 
     def _spans(self, epoch: int, low: int, high: int) -> list[Span]:
-        """The parts of shards that lie from ``low`` to ``high`` in the sequence of the epoch's shards."""
+        """The parts of shards from ``low`` to ``high`` in the sequence of the epoch's shards."""
         order = torch.randperm(len(self._stream.shards), generator=generator_at(self._seed, "shards", epoch)).tolist()
         counts = [self._stream.shards[shard].size for shard in order]
         spans = []
@@ -155,7 +155,7 @@ class StreamedBatches:
 
 
 def shuffled(count: int, buffer: int, generator: torch.Generator) -> "array[int]":
-    """0 ... count - 1 in the order in which a buffer of so many places lets them out."""
+    """0 ... count - 1 in the order in which a buffer of that size returns them."""
     held = list(range(min(buffer, count)))
     order = array("q")
     draws = torch.rand(count, dtype=torch.float64, generator=generator).tolist()
@@ -171,6 +171,6 @@ def shuffled(count: int, buffer: int, generator: torch.Generator) -> "array[int]
 
 
 def _cores() -> int:
-    """How many cores are this process's, where a launcher started others beside it."""
+    """The number of cores for this process, if a launcher started several."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,4 +1,4 @@
-"""What happens to training images between their decoding and the network."""
+"""Transforms of training images between decoding and the network."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 
 
-class Variation:
+class TrainTransform:
     """Cut-out, augmentation and normalisation of ``count`` images as ``recipe`` and ``preprocess`` say.
 
     All follows from (seed, epoch, step) and from an image's number. Of each batch of ``size`` images,

@@ -1,1 +1,1 @@
-"""Which bytes a project accepts, and on whose signature."""
+"""Which files a project accepts: lock, policy, signatures."""

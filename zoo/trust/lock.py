@@ -1,4 +1,4 @@
-"""``zoo.lock``: which bytes a project's names mean, whatever a plugin's later version says.
+"""``zoo.lock``: fixes the weights that a project's names mean, whatever later plugin versions define.
 
 The lock only restricts: names that it holds are used with its bytes or not at all, defaults that it
 holds do not move, and an entry that its manifest does not pin is pinned by the lock. Names that it
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zoo import hub, registry
+from zoo import registry
 from zoo.errors import LockError, UnpinnedError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Commit, Count, Entry, Sha256, Text, Weights
@@ -26,10 +26,10 @@ VARIABLE = "ZOO_LOCK"
 
 
 class Locked(Entry, frozen=True):
-    """One name's bytes and input, and the distribution whose plugin had the name when it was locked.
+    """The bytes and input of one name, and the distribution whose plugin had it when it was locked.
 
-    ``num_classes`` and ``preprocess`` are what a network of these weights has, whoever states them, the entry
-    or the model; None in locks that an earlier Zoo has written.
+    ``num_classes`` and ``preprocess`` are those of a network with these weights, whether the entry or the model states
+    them; None in locks of earlier versions of Zoo.
     """
 
     distribution: Text
@@ -54,18 +54,18 @@ class Lock(Entry, frozen=True):
 
     def __post_init__(self) -> None:
         if self.version != 1:
-            raise ValueError(f"version {self.version} is not 1: another Zoo has written it")
+            raise ValueError(f"version {self.version} is not 1: it was written by another version of Zoo")
         for name in self.weights:
             arch, _, tag = name.rpartition(".")
             if not (is_arch(arch) and is_part(tag)):
-                raise ValueError(f"{name!r} is no name of weights: expected arch.tag")
+                raise ValueError(f"{name!r} is not a weights name: expected arch.tag")
         for arch, tag in self.defaults.items():
             if f"{arch}.{tag}" not in self.weights:
-                raise ValueError(f"defaults has {arch} = {tag!r}, but weights has no {arch}.{tag}")
+                raise ValueError(f"defaults has {arch} = {tag!r}, but weights does not contain {arch}.{tag}")
 
 
 class Difference(NamedTuple):
-    """What the lock holds of ``name`` and what there is now."""
+    """The locked and the present state of ``name``."""
 
     name: str
     field: str
@@ -89,30 +89,30 @@ def place() -> Path:
 
 def read(file: Path) -> Lock:
     """The lock in ``file``; raises :class:`LockError`."""
-    return project.read(file, Lock, LockError, f"zoo lock NAME... writes it; {VARIABLE} names another file.")
+    return project.read(file, Lock, LockError, f"zoo lock NAME... writes the file; {VARIABLE} sets another path.")
 
 
 def of_project() -> Lock | None:
-    """The lock that holds here: ``ZOO_LOCK``, or the project's ``zoo.lock``; None where there is none."""
+    """The lock that applies here: ``ZOO_LOCK``, or the project's ``zoo.lock``; None if there is none."""
     file = project.find(NAME, VARIABLE)
     return read(file) if file else None
 
 
 def full_name(found: Found, tag: str = "") -> str:
-    """The name of ``found`` that does not depend on what else is installed."""
+    """The name of ``found`` that is the same whatever else is installed."""
     arch = found.model.name
     short = found.row.is_builtin or "/" in arch
     return (arch if short else f"{found.row.name}/{arch}") + (f".{tag}" if tag else "")
 
 
 def default_of(lock: Lock, found: Found) -> Weights | None:
-    """The default weights that the lock holds for a model, or None where it holds none."""
+    """The locked default weights of a model, or None."""
     tag = lock.defaults.get(full_name(found))
-    return registry.load().find(f"{full_name(found)}.{tag}").weights if tag else None
+    return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
 
 
 def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
-    """``weights`` as the lock has them; raises :class:`LockError` where their bytes, input or classes are others."""
+    """``weights`` as they are locked; raises :class:`LockError` if bytes, input or classes differ."""
     name = full_name(found, weights.tag)
     held = lock.weights.get(name)
     if held is None:
@@ -121,9 +121,9 @@ def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
     changed = [line for line in _compare(name, held, found, weights) if line.field.partition(".")[0] in _HELD]
     if changed:
         raise LockError(
-            "\n  ".join([f"{name} is not what {place()} holds:", *map(str, changed)]),
-            hint=f"pip install '{held.distribution}=={held.version}' goes back, "
-            f"zoo lock {name} accepts what there is now.",
+            "\n  ".join([f"{name} differs from {place()}:", *map(str, changed)]),
+            hint=f"pip install '{held.distribution}=={held.version}' restores the locked "
+            f"version; zoo lock {name} accepts the present one.",
         )
     if weights.sha256:
         return weights
@@ -133,9 +133,9 @@ def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
 
 
 def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
-    """``old`` with the ``chosen`` weights as they are now; those of a name without tag become its default.
+    """``old`` with the present state of the ``chosen`` weights; names without a tag define the default.
 
-    Raises :class:`UnpinnedError` for weights whose bytes neither a manifest nor the cache knows.
+    Raises :class:`UnpinnedError` for weights whose sha256 is neither in a manifest nor in the cache.
     """
     weights, defaults = dict(old.weights), dict(old.defaults)
     for found, entry in chosen:
@@ -146,11 +146,11 @@ def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
 
 
 def differences(lock: Lock) -> list[Difference]:
-    """Everything in which the lock is not what is installed here, versions included."""
+    """All differences between the lock and what is installed, including versions."""
     lines = []
     for name, held in lock.weights.items():
         try:
-            found = registry.load().find(name)
+            found = registry.current().find(name)
         except ZooError as error:  # no such name any more, or a plugin that cannot be used
             lines.append(Difference(name, "name", f"{held.distribution} {held.version}", error.message))
             continue
@@ -160,7 +160,7 @@ def differences(lock: Lock) -> list[Difference]:
 
 
 def render(lock: Lock) -> str:
-    """The text of ``zoo.lock``, its names in order."""
+    """The text of ``zoo.lock``, with names in order."""
     lines = ["# Written by zoo lock; zoo lock --check compares it with what is installed.", "", "version = 1"]
     for name in sorted(lock.weights, key=natural):
         lines += ["", f"[weights.{json.dumps(name)}]"]
@@ -177,7 +177,7 @@ def render(lock: Lock) -> str:
 
 
 def names_in(lock: Lock) -> list[str]:
-    """What to lock again: every name with a tag, then those without, whose defaults may be others now."""
+    """The names to lock again: those with a tag, then those without, whose defaults may have changed."""
     return [*lock.weights, *lock.defaults]
 
 
@@ -190,11 +190,11 @@ def _lock(found: Found, entry: Weights) -> Locked:
     }
     if entry.sha256:
         return Locked(**about, sha256=entry.sha256, size=entry.size, revision=entry.revision)
-    note = cache.recall(entry) if hub.cached(entry) else None
+    note = cache.recall(entry) if cache.find(entry) else None
     if note is None:
         raise UnpinnedError(
-            f"{entry.name} cannot be locked: neither its manifest nor the cache says which bytes it is.",
-            hint=f"zoo fetch {entry.name} --allow-unpinned takes what its hub has now; zoo lock then holds you to it.",
+            f"{entry.name} cannot be locked: its sha256 is neither in the manifest nor in the cache.",
+            hint=f"zoo fetch {entry.name} --allow-unpinned fetches it without verification; then it can be locked.",
         )
     return Locked(**about, sha256=note.sha256, size=note.size, revision=note.revision)
 
@@ -208,7 +208,7 @@ def _preprocess(found: Found, entry: Weights) -> Preprocess:
 
 
 def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Difference]:
-    """Field by field; what one side does not state is no difference, but for the name's distribution."""
+    """Compares field by field; a value that one side lacks is not a difference, except for the distribution."""
     stated = {
         "distribution": found.row.distribution,
         "version": found.row.version,
@@ -236,4 +236,4 @@ def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Differ
 def _warn(name: str) -> None:
     import logging
 
-    logging.getLogger("zoo").warning("%s is not in %s: zoo lock %s adds it.", name, place(), name)
+    logging.getLogger("zoo").warning("%s is not in %s. Add it with: zoo lock %s", name, place(), name)

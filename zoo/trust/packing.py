@@ -1,4 +1,4 @@
-"""A folder that is a hub for a machine without a network: files, and the manifest that names them."""
+"""Packs: folders that serve weights to a machine without a network."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from zoo.hub import cache
 from zoo.manifest import Weights
 from zoo.system import storage
 
-HEAD = "# Written by zoo manifest pack: the weights that this folder holds. ZOO_HUB=FOLDER uses them, with no network."
+HEAD = "# Written by zoo manifest pack: the weights in this folder. Use them without a network by ZOO_HUB=FOLDER."
 
 
 class Damage(NamedTuple):
-    """What is wrong with a file of a pack."""
+    """A damaged file of a pack, with the reason."""
 
     name: str
     path: str
@@ -27,22 +27,22 @@ def manifest_in(folder: Path) -> Path:
 
 
 def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
-    """Copies each file of weights into ``folder``, where a hub has it, and enters it into its manifest.
+    """Copies each weights file into ``folder`` in the layout of a hub, and adds it to its manifest.
 
-    What the manifest holds already stays. Returns the manifest's file, which is written last.
-    Raises :class:`UnpinnedError`, IntegrityError where the copy is not what the manifest names,
-    StorageError where the folder cannot take it.
+    Existing entries of the manifest stay. Returns the manifest's file, which is written last. Raises
+    :class:`UnpinnedError`, IntegrityError if the copy is not what the manifest names, StorageError if the folder cannot
+    be written.
     """
     file = manifest_in(folder)
     entries = {entry.name: entry for entry in manifest.read(file)} if file.exists() else {}
     for entry, source in chosen:
         if not entry.sha256:
             raise UnpinnedError(
-                f"{entry.name} is not pinned: a pack of it would prove nothing.", hint=f"zoo manifest pin {entry.name}"
+                f"{entry.name} is not pinned, so a pack could not be verified.", hint=f"zoo manifest pin {entry.name}"
             )
         rival = next((one for one in entries.values() if one.path == entry.path and one.sha256 != entry.sha256), None)
         if rival and rival.name != entry.name:
-            raise ManifestError(f"{rival.name} and {entry.name} are different files that both lie at {entry.path}.")
+            raise ManifestError(f"{rival.name} and {entry.name} are different files with the same path {entry.path}.")
         storage.refuse_links(folder, folder / entry.path)
         _copy(source, folder / entry.path, entry)
         entries[entry.name] = entry
@@ -52,7 +52,7 @@ def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
 
 
 def damage(folder: Path) -> list[Damage]:
-    """The files that the manifest of ``folder`` names and that are not there as it says; reads them all."""
+    """The files in the manifest of ``folder`` that are missing or differ; reads all files."""
     found = []
     for entry in manifest.read(manifest_in(folder)):
         reason = ""
@@ -71,7 +71,7 @@ def damage(folder: Path) -> list[Damage]:
 
 
 def _copy(source: Path, target: Path, entry: Weights) -> None:
-    """Copies in pieces, hashing what is written; a target that holds the bytes already stays."""
+    """Copies in chunks and hashes what is written; a target with the same bytes is kept."""
     with storage.explained(target, source.stat().st_size):
         if target.is_file():
             with target.open("rb") as opened:

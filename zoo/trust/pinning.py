@@ -1,6 +1,6 @@
-"""Entries whose bytes nobody has written down, pinned: commit, size and sha256 asked of their hub.
+"""Pins entries: writes commit, size and sha256 from their hub into the manifest.
 
-What a hub says now is written into the manifest once, and believed from then on by its sha256 alone.
+The hub's present state is written into the manifest once; from then on the file is verified by its sha256.
 """
 
 import re
@@ -26,23 +26,22 @@ _PREFIX_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 def is_complete(entry: Weights) -> bool:
-    """Whether there is nothing left to pin."""
+    """Whether everything is pinned."""
     return bool(entry.sha256 and entry.size and (entry.revision or entry.hub != "hf"))
 
 
 def resolve(entry: Weights, *, download: bool = False, progress: "Progress | None" = None) -> Weights:
-    """``entry`` with what its own hub says of its file: commit, size and sha256.
+    """``entry`` with commit, size and sha256 from its own hub.
 
-    The Hugging Face Hub tells them. A web server tells the size, and the name of the file perhaps
-    the beginning of its sha256: such an entry stays unpinned, unless ``download`` fetches and
-    hashes it. Raises :class:`IntegrityError` where the hub holds other bytes than the entry says,
-    :class:`HubError` where it does not tell.
+    The Hugging Face Hub provides all three. A web server provides the size, and the file name may contain the beginning
+    of the sha256. Such an entry stays unpinned, unless ``download`` fetches and hashes it. Raises
+    :class:`IntegrityError` if the hub's file differs from the entry, :class:`HubError` if the hub provides no hash.
     """
     if entry.hub == "hf":
         asked = _ask_hugging_face(entry)
         if not (asked.sha256 or download):
             raise HubError(
-                f"{huggingface.host()} tells no sha256 of {entry.path}: it is not kept as a large file.",
+                f"{huggingface.host()} provides no sha256 for {entry.path}, because it is not stored as a large file.",
                 hint=f"zoo manifest pin {entry.name} --download fetches and hashes it.",
             )
     elif download:
@@ -55,22 +54,22 @@ def resolve(entry: Weights, *, download: bool = False, progress: "Progress | Non
 
 
 def manifest_of(found: Found) -> Path:
-    """The manifest that holds ``found.weights``, else the plugin's first, where it would go."""
+    """The manifest of ``found.weights``, or else the plugin's first, to which it would be added."""
     assert found.weights is not None
     files = [resource(text) for text in found.plugin.weights]
     for file in files:
         if any(entry.name == found.weights.name for entry in manifest.read(file)):
             return file
     if not files:
-        raise ManifestError(f"Plugin {found.plugin.name!r} has no manifest.", hint="Name one: --manifest FILE.")
+        raise ManifestError(f"Plugin {found.plugin.name!r} has no manifest.", hint="Set one with --manifest FILE.")
     return files[0]
 
 
 def write(entry: Weights, file: Path) -> None:
-    """Writes what is pinned of ``entry`` into its table in the manifest ``file``; all else stays as it is.
+    """Writes the pinned values of ``entry`` into its table in the manifest ``file``, and nothing else.
 
-    An entry that the manifest does not hold is added at its end. Raises :class:`MissingExtraError`
-    without tomlkit, StorageError where the file cannot be written.
+    A new entry is added at the end. Raises :class:`MissingExtraError` without tomlkit, StorageError if the file cannot
+    be written.
     """
     before = manifest.read(file) if file.exists() else ()
     if any(other.name == entry.name for other in before):
@@ -80,9 +79,7 @@ def write(entry: Weights, file: Path) -> None:
         after = (*before, entry)
         text = (file.read_bytes().decode().rstrip() + "\n\n" if file.exists() else "") + manifest.render(entry)
     if manifest.parse(text, str(file)) != after:  # never leave a manifest that says something else than was meant
-        raise ManifestError(
-            f"{file}: [{entry.name}] cannot be edited in place.", hint="Write it as a table of its own."
-        )
+        raise ManifestError(f"{file}: [{entry.name}] cannot be edited in place.", hint="Write it as a separate table.")
     storage.replace(file, text.encode())
 
 
@@ -105,7 +102,7 @@ def _edited(entry: Weights, file: Path) -> str:
 
 
 def _ask_hugging_face(entry: Weights) -> Weights:
-    """The commit first, then the file at that commit: the branch may move in between."""
+    """Asks for the commit first, then for the file at that commit, because the branch may move in between."""
     hub.require_network(f"{entry.name} cannot be pinned")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -114,14 +111,14 @@ def _ask_hugging_face(entry: Weights) -> Weights:
 
     host, limit = huggingface.host(), time_limit()
     last: Exception | None = None
-    for token in (None, False):  # an expired token is refused even where nobody needs one
+    for token in (None, False):  # an expired token is rejected even if no token is needed
         api = HfApi(endpoint=huggingface.endpoint(), token=token, library_name="zoo-vision")
         try:
             commit = within(limit, partial(api.model_info, entry.repo, revision=entry.revision or None)).sha
             rows = within(limit, partial(api.get_paths_info, entry.repo, [entry.file], revision=commit))
             break
         except TimeoutError:
-            raise HubError(f"{host} does not answer within {limit:g} s") from None
+            raise HubError(f"{host} did not respond within {limit:g} s") from None
         except RevisionNotFoundError:
             raise HubError(f"{host} has no revision {entry.revision or 'main'} of {entry.repo}") from None
         except RepositoryNotFoundError as error:
@@ -130,9 +127,9 @@ def _ask_hugging_face(entry: Weights) -> Weights:
             if getattr(getattr(error, "response", None), "status_code", None) == 401:
                 last = error
                 continue
-            raise HubError(f"{host} cannot be asked about {entry.repo}: {_first_line(error)}") from None
+            raise HubError(f"{host} returned an error for {entry.repo}: {_first_line(error)}") from None
     else:
-        raise HubError(f"{host} has no repository {entry.repo}, or gives no access to it: {_first_line(last)}")
+        raise HubError(f"{host} has no repository {entry.repo}, or denies access to it: {_first_line(last)}")
     row: Any = next((row for row in rows if row.path == entry.file), None)
     if row is None or not hasattr(row, "size"):
         raise HubError(f"{host} has no file {entry.file} in {entry.repo} at {commit}")
@@ -144,7 +141,9 @@ def _ask_hugging_face(entry: Weights) -> Weights:
 def _ask_website(entry: Weights) -> Weights:
     place = address.parse(entry.hub)
     if "://" not in entry.hub:
-        raise HubError(f"{place.name} does not tell hashes.", hint=f"zoo manifest pin {entry.name} --download does.")
+        raise HubError(
+            f"{place.name} does not provide hashes.", hint=f"zoo manifest pin {entry.name} --download hashes the file."
+        )
     hub.require_network(f"{entry.name} cannot be pinned")
     try:
         with place.open(entry, 0) as stream:  # the body is not read
@@ -154,34 +153,36 @@ def _ask_website(entry: Weights) -> Weights:
     named = _PREFIX_IN_NAME.search(entry.file)
     prefix = named[1] if named else ""
     if not (prefix.startswith(entry.sha256_prefix) or entry.sha256_prefix.startswith(prefix)):
-        raise IntegrityError(f"{entry.file} is named for sha256 {prefix}..., the entry says {entry.sha256_prefix}...")
+        raise IntegrityError(
+            f"{entry.file} has sha256 {prefix}... in its name, but the entry has {entry.sha256_prefix}..."
+        )
     _agree(entry, "", size, place.name)
     return _with(entry, size=size, sha256_prefix=max(prefix, entry.sha256_prefix, key=len))
 
 
 def _hash(entry: Weights, progress: "Progress | None") -> Weights:
-    """Fetches ``entry``; the cache then holds it as what it is pinned to."""
+    """Fetches ``entry``, so that the cache holds the file to which it is pinned."""
     file = hub.fetch(entry, source=entry.hub, allow_unpinned=True, progress=progress)
     return _with(entry, sha256=cache.sha256_of(file), size=file.stat().st_size)
 
 
 def _with(entry: Weights, **fields: Any) -> Weights:
-    """``entry`` with ``fields``; with a sha256 it is pinned, and the beginning of it says nothing more."""
+    """``entry`` with ``fields``; with a sha256 it is pinned and needs no prefix."""
     is_pinned = bool(fields.get("sha256", entry.sha256))
     return replace(entry, **{**fields, "pinned": is_pinned, **({"sha256_prefix": ""} if is_pinned else {})})
 
 
 def _agree(entry: Weights, sha256: str, size: int, host: str) -> None:
-    """Raises :class:`IntegrityError` where the hub has other bytes than what the entry says of them."""
+    """Raises :class:`IntegrityError` if the hub's bytes differ from the entry."""
     wrong = ""
     if sha256 and not sha256.startswith(entry.sha256 or entry.sha256_prefix):
-        wrong = f"sha256 {sha256}, the manifest says {entry.sha256 or entry.sha256_prefix + '...'}"
+        wrong = f"sha256 {sha256}, the manifest has {entry.sha256 or entry.sha256_prefix + '...'}"
     elif entry.size and size and size != entry.size:
-        wrong = f"{size:,} bytes, the manifest says {entry.size:,}"
+        wrong = f"{size:,} bytes, the manifest has {entry.size:,}"
     if wrong:
         raise IntegrityError(
             f"{entry.name}: {host} has {wrong}.",
-            hint="Find out which of them is meant. To take what the hub has, remove the other from the manifest.",
+            hint="Find out which is right. To use the hub's, remove the value from the manifest.",
         )
 
 

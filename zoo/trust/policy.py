@@ -1,4 +1,4 @@
-"""``zoo-policy.toml``: whose signatures a project accepts, for which names, from which hubs.
+"""``zoo-policy.toml``: the signatures that a project accepts, by names and hubs.
 
 Under a policy, weights are used only where its first rule that fits them accepts them; what no rule
 fits is refused. It is about who says what a name means, the manifest; that the bytes are those which
@@ -33,11 +33,10 @@ Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(min_length=1)]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """For weights whose name and hub fit: ``publishers`` of whom one must have signed, or ``unsigned``.
+    """A rule for weights whose name and hub match: ``publishers``, one of whom must have signed, or ``unsigned``.
 
-    ``names`` and ``hubs`` are shell patterns. A hub is a directory of ``ZOO_HUB`` that brings a
-    manifest, relative to the policy's folder, or ``plugin:<distribution>`` for what an installed
-    plugin's manifests say.
+    ``names`` and ``hubs`` are shell patterns. A hub is a directory of ``ZOO_HUB`` with a manifest, relative to the
+    policy's folder, or ``plugin:<distribution>`` for the manifests of an installed plugin.
     """
 
     names: Patterns = ("*",)
@@ -47,11 +46,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.unsigned and self.publishers:
-            raise ValueError("a rule that accepts what is unsigned needs no publishers: leave one of them out")
+            raise ValueError("a rule has either unsigned = true or publishers, not both")
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules, in order, and who the publishers are; after the day ``expires`` it accepts nothing."""
+    """The rules, in order, and the publishers; after the day ``expires`` nothing is accepted."""
 
     version: int
     publishers: dict[str, Publisher] = {}
@@ -60,22 +59,24 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.version != 1:
-            raise ValueError(f"version {self.version} is not 1: it is for another Zoo")
+            raise ValueError(f"version {self.version} is not 1: it needs another version of Zoo")
         for rule in self.rules:
             for name in rule.publishers:
                 if name not in self.publishers:
-                    raise ValueError(f"a rule names publisher {name!r}, which [publishers.{name}] does not describe")
+                    raise ValueError(f"a rule names publisher {name!r}, but there is no [publishers.{name}]")
 
 
 def read(file: Path) -> Policy:
     """The policy in ``file``; raises :class:`PolicyError`."""
-    return project.read(file, Policy, PolicyError, f"docs/security.md shows one; {VARIABLE} names another file.")
+    return project.read(
+        file, Policy, PolicyError, f"See docs/security.md for an example; {VARIABLE} sets another path."
+    )
 
 
 def check(found: Found, weights: Weights) -> str:
-    """How the project's policy comes to accept ``weights`` of ``found``; empty where there is no policy.
+    """Why the project's policy accepts ``weights`` of ``found``; empty if there is no policy.
 
-    Raises :class:`PolicyError` with the reason where it does not.
+    Raises :class:`PolicyError` with the reason if it does not.
     """
     file = project.find(NAME, VARIABLE)
     if file is None:
@@ -83,29 +84,31 @@ def check(found: Found, weights: Weights) -> str:
     policy = read(file)
     name = full_name(found, weights.tag)
     if policy.expires and datetime.now(UTC).date() > policy.expires:
-        raise _refusal(name, file, f"the policy expired on {policy.expires}", "Ask whoever keeps it for a new one.")
+        raise _rejected(name, file, f"the policy expired on {policy.expires}", "Ask its maintainer for a new one.")
     hub = hub_of(found, weights)
     rule = _rule_for(policy, name, hub, file.parent)
     if rule is None:
-        raise _refusal(name, file, f"no rule is about {name} from {hub}", "Add a rule that says who may sign it.")
+        raise _rejected(name, file, f"no rule matches {name} from {hub}", "Add a rule with its publishers.")
     if rule.unsigned:
         return f"accepted unsigned, from {hub}"
     if not rule.publishers:
-        raise _refusal(name, file, f"its rule accepts nobody for {name} from {hub}")
+        raise _rejected(name, file, f"its rule accepts no publisher for {name} from {hub}")
     if not weights.sha256:
-        raise _refusal(name, file, "unpinned, so a signature says nothing of its bytes", f"zoo manifest pin {name}")
+        raise _rejected(
+            name, file, "it is not pinned, so a signature does not cover its bytes", f"zoo manifest pin {name}"
+        )
     return _signed_by(policy, rule, found, weights, file)
 
 
 def hub_of(found: Found, weights: Weights) -> str:
-    """Who says what the weights are: ``plugin:<distribution>``, or the directory hub with their manifest."""
+    """The origin of the weights' entry: ``plugin:<distribution>``, or the directory hub with their manifest."""
     if weights in found.row.weights.get(found.model.name, ()):
         return f"{PLUGIN}{found.row.distribution}"
-    return registry.load().folder_of(weights)  # whatever hub the manifest there names
+    return registry.current().folder_of(weights)  # whatever hub the manifest there names
 
 
 def manifest_of(found: Found, weights: Weights) -> Path | None:
-    """The manifest that ``weights`` were read from, None where a plugin's code made them."""
+    """The manifest that ``weights`` were read from, None if they come from a plugin's code."""
     if not hub_of(found, weights).startswith(PLUGIN):
         return Path(hub_of(found, weights)).expanduser() / "manifest.toml"
     files = [resource(text) for text in found.plugin.weights]
@@ -126,31 +129,35 @@ def _rule_for(policy: Policy, name: str, hub: str, folder: Path) -> Rule | None:
 
 
 def _absolute(pattern: str, folder: Path) -> str:
-    """``pattern`` as one of absolute paths; the characters of ``folder``'s own name stand for themselves."""
+    """``pattern`` as a pattern of absolute paths; special characters in ``folder`` itself are escaped."""
     parts = Path(pattern).parts
     literal = [*takewhile(lambda part: not re.search(r"[*?\[]", part), parts)]
     try:
         base = (folder / Path(*literal).expanduser()).resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise PolicyError(f"{folder / NAME}: hubs has {pattern!r}, which is no path: {error}") from None
+        raise PolicyError(f"{folder / NAME}: hubs has {pattern!r}, which is not a path: {error}") from None
     return str(Path(escape(str(base)), *parts[len(literal) :]))
 
 
 def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file: Path) -> str:
-    """Which publisher has signed the manifest that says what ``weights`` are."""
+    """The publisher who signed the manifest of ``weights``."""
     name, wanted = full_name(found, weights.tag), " or ".join(rule.publishers)
     source = manifest_of(found, weights)
     if source is None:
-        raise _refusal(name, file, f"no manifest holds it that {wanted} could have signed")
+        raise _rejected(name, file, f"it is in no manifest that {wanted} could have signed")
     signature = signing.signature_of(source)
     if not signature.exists():
-        hint = f"zoo manifest sign {source} --key FILE"
-        raise _refusal(name, file, f"{source} is not signed, it must be by {wanted}", hint)
+        raise _rejected(
+            name,
+            file,
+            f"{source} is not signed, expected a signature by {wanted}",
+            f"zoo manifest sign {source} --key FILE",
+        )
     reasons = []
     try:
         content, mark = signing.read(source), signing.read(signature)
     except SignatureError as error:
-        raise _refusal(name, file, error.message) from None
+        raise _rejected(name, file, error.message) from None
     for publisher in rule.publishers:
         try:
             signing.verify(content, mark, policy.publishers[publisher].beside(file.parent), str(source))
@@ -158,12 +165,12 @@ def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
             reasons.append(f"{publisher}: {error.message}")
             continue
         signed = manifest.parse(content.decode(), str(source))
-        # The hub of a directory's entry is that directory where the file lies there, whatever its manifest says.
+        # The hub of a directory's entry is that directory if it has the file, whatever its manifest states.
         if not any(msgspec.structs.replace(one, hub=weights.hub) == weights for one in signed):
-            raise _refusal(name, file, f"{source} has changed since it was read", "Start again.")
+            raise _rejected(name, file, f"{source} has changed since it was read", "Try again.")
         return f"signed by {publisher}"
-    raise _refusal(name, file, "\n  ".join(["nobody whom its rule accepts has signed it:", *reasons]))
+    raise _rejected(name, file, "\n  ".join(["it is not signed by any accepted publisher:", *reasons]))
 
 
-def _refusal(name: str, file: Path, reason: str, hint: str = "") -> PolicyError:
-    return PolicyError(f"{name} is refused by {file}: {reason}.", hint=hint)
+def _rejected(name: str, file: Path, reason: str, hint: str = "") -> PolicyError:
+    return PolicyError(f"{name} is rejected by {file}: {reason}.", hint=hint)

@@ -1,4 +1,4 @@
-"""Files that a project keeps beside its code, ``zoo.lock`` and ``zoo-policy.toml``: found, read within bounds."""
+"""Finds and reads a project's ``zoo.lock`` and ``zoo-policy.toml``, with limits."""
 
 import os
 import stat
@@ -19,9 +19,8 @@ LARGEST = 1 << 20
 def find(name: str, variable: str) -> Path | None:
     """The project's file ``name``, or None.
 
-    Where the environment's ``variable`` names a file, it is that one, even where it does not exist.
-    Else the working directory is looked into and, within a repository, the folders above it up to
-    the one that holds ``.git``; further up lie other people's folders.
+    If the environment's ``variable`` is set, it is that file, even if it does not exist. Otherwise it is looked for in
+    the working directory and, within a repository, in its parent folders up to the one with ``.git``.
     """
     if chosen := os.environ.get(variable):
         return Path(chosen).expanduser()
@@ -36,7 +35,7 @@ def find(name: str, variable: str) -> Path | None:
 
 
 def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
-    """The value of type ``kind`` that the TOML ``file`` holds; raises ``error`` where it holds none."""
+    """The value of type ``kind`` in the TOML ``file``; raises ``error`` if it is invalid."""
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
@@ -51,7 +50,7 @@ def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
 
 
 def parse(content: bytes, kind: type[T], error: type[ZooError], file: str, hint: str = "") -> T:
-    """As :func:`read`, for what a file holds; ``file`` is the name that errors use."""
+    """Like :func:`read`, for the contents of a file; ``file`` is the name in errors."""
     try:
         return msgspec.convert(toml.loads(content.decode()), kind)
     except msgspec.ValidationError as problem:
@@ -61,5 +60,5 @@ def parse(content: bytes, kind: type[T], error: type[ZooError], file: str, hint:
 
 
 def _short(problem: Exception) -> str:
-    """A hostile file's keys may be as long as the file."""
+    """Shortens text from the file, since keys in a hostile file may be very long."""
     return str(problem)[:300]

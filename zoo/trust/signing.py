@@ -1,6 +1,6 @@
-"""Signatures of files in OpenSSF's model-signing form: by a key, offline, or by an identity, through Sigstore.
+"""Signatures in OpenSSF's model-signing format: by a key, offline, or by an identity, with Sigstore.
 
-What is signed is a manifest: it holds the sha256 of every file it names, so its signature speaks for
+What is signed is a manifest: it holds the sha256 of every file it names, so its signature covers
 all of their bytes, and checking it costs reading one small file.
 """
 
@@ -21,15 +21,15 @@ from zoo.system import storage
 
 SUFFIX = ".sig"
 LARGEST = 1 << 24
-"""Bytes of what is signed, of a signature, of a key."""
+"""The limit in bytes of signed files, signatures and keys."""
 
 
 class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Who signs: the owner of an elliptic-curve key, or an identity that an OpenID issuer vouches for.
+    """Who signs: the owner of an elliptic-curve key, or an identity confirmed by an OpenID issuer.
 
-    ``key`` is the file of the public key (PEM). ``identity`` is an e-mail address or a workflow,
-    ``issuer`` the address of who vouches for it. ``trust_root``, Sigstore's trust configuration as a
-    file, lets an identity be checked with no network.
+    ``key`` is the file of the public key (PEM). ``identity`` is an e-mail address or a workflow, ``issuer`` the address
+    of the OpenID issuer. With ``trust_root``, a file with Sigstore's trust configuration, identities are checked
+    without a network.
     """
 
     key: Text = ""
@@ -44,26 +44,26 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise ValueError("identity and issuer go together; trust_root belongs to them")
 
     def beside(self, folder: Path) -> "Publisher":
-        """With its files looked for in ``folder``."""
+        """The publisher with file names relative to ``folder``."""
         found = {name: str(folder / getattr(self, name)) for name in ("key", "trust_root") if getattr(self, name)}
         return msgspec.structs.replace(self, **found)
 
 
 def signature_of(file: Path) -> Path:
-    """Where the signature of ``file`` lies."""
+    """The path of the signature of ``file``."""
     return file.with_name(file.name + SUFFIX)
 
 
 def sign(file: Path, key: Path | None) -> Path:
-    """Signs ``file`` with the private ``key`` (PEM), or where there is none as who Sigstore says we are.
+    """Signs ``file`` with the private ``key`` (PEM), or without one by the user's Sigstore identity.
 
     An encrypted key is opened with ``ZOO_KEY_PASSWORD``. Returns the signature's file. Raises
-    :class:`SignatureError` where that fails, :class:`MissingExtraError` without model-signing.
+    :class:`SignatureError` if that fails, :class:`MissingExtraError` without model-signing.
     """
     signing, _ = _library()
     content = read(file)
     if key is None and (switch := hub.offline_switch()):
-        raise OfflineError(f"Signing without a key asks Sigstore, and the network is off ({switch}).")
+        raise OfflineError(f"Keyless signing needs Sigstore's servers, but network access is disabled ({switch}).")
     if key is not None:
         read(key)
     password = os.environ.get("ZOO_KEY_PASSWORD")
@@ -84,14 +84,14 @@ def sign(file: Path, key: Path | None) -> Path:
 def verify(content: bytes, signature: bytes, publisher: Publisher, what: str) -> None:
     """Raises :class:`SignatureError` unless ``signature`` is that of ``content`` by ``publisher``.
 
-    ``what`` is how the error calls them. The bytes are given, not their file, so that what was
-    checked is what the caller then reads.
+    ``what`` is their name in errors. The function takes bytes and not a file, so that the caller uses exactly the bytes
+    that were checked.
     """
     _, verifying = _library()
     if publisher.identity and not publisher.trust_root and (switch := hub.offline_switch()):
         raise OfflineError(
-            f"{what}: an identity is checked with Sigstore, and the network is off ({switch}).",
-            hint="Give the publisher a trust_root, Sigstore's trust configuration as a file, or a key.",
+            f"{what}: checking an identity needs Sigstore's servers, but network access is disabled ({switch}).",
+            hint="Add a trust_root (a file with Sigstore's trust configuration) or a key to the publisher.",
         )
     for needed in filter(None, (publisher.key, publisher.trust_root)):
         read(Path(needed))
@@ -118,7 +118,9 @@ def read(file: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise SignatureError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(content) > LARGEST:
-        raise SignatureError(f"{file} is larger than {LARGEST:,} bytes: no manifest, signature or key is.")
+        raise SignatureError(
+            f"{file} is larger than {LARGEST:,} bytes, which is too large for a manifest, signature or key."
+        )
     return content
 
 
@@ -128,14 +130,14 @@ def _called(publisher: Publisher) -> str:
 
 @contextlib.contextmanager
 def _told(problem: str) -> Iterator[None]:
-    """The library's errors as ours, and what it prints on standard error."""
+    """Converts the library's errors to ours, and captures what it prints on standard error."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except Exception as error:  # it and what stands below it raise errors of five libraries, KeyError among them
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if "Hash mismatch" in reason:
-            reason = "the signature is of other bytes"
+            reason = "the signature does not match the file"
         raise SignatureError(f"{problem}: {reason}") from None
 
 

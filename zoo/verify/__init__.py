@@ -1,1 +1,1 @@
-"""Weights checked from their bytes to the outputs of the network."""
+"""Verifies weights, from their bytes to the outputs of the network."""

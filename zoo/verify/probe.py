@@ -1,4 +1,4 @@
-"""Probes: proof in a second that a loaded network computes what its author's did.
+"""Probes: a quick check that a loaded network computes the same outputs as its author's.
 
 A probe is a few inputs that anyone can make again and what the network gave them. The hash of a file
 says that the bytes are right; the probe, that the code which reads them is. One input is noise, which
@@ -33,7 +33,7 @@ TOLERANCES = {
     "float16": Tolerance(rtol=1e-2, atol=1e-3),
     "bfloat16": Tolerance(rtol=1e-1, atol=1e-2),
 }
-"""What is allowed where an entry does not say otherwise, by dtype or ``device/dtype``.
+"""What is allowed if an entry does not say otherwise, by dtype or ``device/dtype``.
 
 Over the 24 weights that ship along, on a CPU, float64 lay within 4e-6 of float32, float16 within 4e-3,
 bfloat16 within 6e-2, but for a network of nearest prototypes, which that type does not suit. What a wrong
@@ -42,7 +42,7 @@ epsilon, a swapped channel or another version of a layer makes of logits is 1e-2
 
 
 class Finding(NamedTuple):
-    """One part of a probe against the network; tensors float32 of equal shape, ``difference`` the largest."""
+    """One part of a probe compared with the network; float32 tensors of equal shape, ``difference`` the largest."""
 
     what: str
     expected: Tensor
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
 
 def take(module: nn.Module, preprocess: Preprocess, *, seed: int = 0, batch: int = 2) -> Probe:
-    """The probe of ``module`` as it stands: for a manifest's entry."""
+    """The probe of ``module`` in its present state, for a manifest entry."""
     got = outputs(module, preprocess, seed, batch)
     norms = [_rounded(got[part])[0] for part in ("noise.norms", "image.norms") if part in got]
     return Probe(
@@ -65,32 +65,33 @@ def take(module: nn.Module, preprocess: Preprocess, *, seed: int = 0, batch: int
 
 
 def probe_input(preprocess: Preprocess, probe: Probe) -> Tensor:
-    """The noise of ``probe``, float32 B C H W."""
+    """The noise images of ``probe``, float32 B C H W."""
     return _noise(preprocess, probe.seed, probe.batch)
 
 
 def picture_input(preprocess: Preprocess) -> Tensor:
-    """The photograph as ``preprocess`` has it, float32 1 C H W."""
+    """The photograph, prepared by ``preprocess``, float32 1 C H W."""
     return Transform(preprocess)(_picture())[None]
 
 
 def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) -> dict[str, Tensor]:
-    """What ``module`` in eval mode gives the noise of ``seed`` and the photograph, float32 on the CPU.
+    """The outputs of ``module`` in eval mode for the noise of ``seed`` and the photograph, float32 on the CPU.
 
-    ``noise.logits`` and ``image.logits`` B K whole; ``noise.norms`` and ``image.norms`` 1 B, of features,
-    where the network has timm's ``forward_features`` and that returns one tensor.
+    ``noise.logits`` and ``image.logits`` are complete, B K; ``noise.norms`` and ``image.norms`` are norms of features,
+    1 B, if the network has timm's ``forward_features`` and that returns one tensor.
     """
     own = _own_tensor(module)
     inputs = {"noise": _noise(preprocess, seed, batch), "image": picture_input(preprocess)}
     training = [part for part in module.modules() if part.training]
     found: dict[str, Tensor] = {}
+    forward_features = getattr(module, "forward_features", None)
     module.eval()
     try:
         with torch.inference_mode():
             for name, images in inputs.items():
                 images = images.to(own.device, own.dtype)
                 found[f"{name}.logits"] = module(images).float().cpu()
-                features = module.forward_features(images) if hasattr(module, "forward_features") else None  # type: ignore[operator]  # timm's interface, not nn.Module's
+                features = forward_features(images) if forward_features is not None else None
                 if isinstance(features, Tensor):
                     found[f"{name}.norms"] = features.float().flatten(1).norm(dim=1)[None].cpu()
     finally:
@@ -100,14 +101,14 @@ def outputs(module: nn.Module, preprocess: Preprocess, seed: int, batch: int) ->
 
 
 def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[list[Finding], dict[str, Tensor]]:
-    """Each part of ``probe`` against what ``module`` gives, and all it gives (:func:`outputs`).
+    """Compares each part of ``probe`` with the outputs of ``module``, and returns all outputs (:func:`outputs`).
 
-    Raises :class:`ProbeError` where they cannot be compared.
+    Raises :class:`ProbeError` if they cannot be compared.
     """
     tolerance = tolerance_for(module, probe)
     lengths = {len(row) for row in probe.logits}
     if len(lengths) != 1 or 0 in lengths:
-        raise ProbeError(f"The probe has rows of {sorted(lengths)} logits, expected some, and as many in each.")
+        raise ProbeError(f"The probe has rows of {sorted(lengths)} logits, expected rows of equal length.")
     got = outputs(module, preprocess, probe.seed, probe.batch)
     expected = {"noise.logits": torch.tensor(probe.logits)}  # B K
     if probe.norms:
@@ -120,7 +121,7 @@ def measure(module: nn.Module, preprocess: Preprocess, probe: Probe) -> tuple[li
 
 
 def check(module: nn.Module, preprocess: Preprocess, probe: Probe) -> list[Finding]:
-    """All parts of ``probe``; raises :class:`ProbeError` where ``module`` does not give one of them."""
+    """All parts of ``probe``; raises :class:`ProbeError` if the outputs of ``module`` differ."""
     findings, _ = measure(module, preprocess, probe)
     require(findings)
     return findings
@@ -132,21 +133,20 @@ def require(findings: list[Finding]) -> None:
         if not found.passes:
             raise ProbeError(
                 f"The network's {found.what} differ from the probe's by {found.difference:.3g}, "
-                f"at most {found.allowed:.3g} is allowed: got {_show(found.got)}, expected {_show(found.expected)}.",
-                hint="The file is right, the network built for it is not: other arguments, or another version of "
-                "its code.",
+                f"more than the allowed {found.allowed:.3g}: got {_show(found.got)}, expected {_show(found.expected)}.",
+                hint="The file is correct, but the network is not: wrong arguments, or another version of its code.",
             )
 
 
 def tolerance_for(module: nn.Module, probe: Probe) -> Tolerance:
-    """The entry's word on this device and dtype, or ours."""
+    """The tolerance for this device and dtype, from the entry or the defaults."""
     own = _own_tensor(module)
     dtype = str(own.dtype).removeprefix("torch.")
     for stated in (probe.tolerance, TOLERANCES):
         for key in (f"{own.device.type}/{dtype}", dtype):
             if (found := stated.get(key)) is not None:
                 return found if isinstance(found, Tolerance) else Tolerance(atol=found)
-    raise ProbeError(f"Nothing says how far logits in {dtype} may lie from a probe's.")
+    raise ProbeError(f"There is no tolerance for logits in {dtype}.")
 
 
 def _find(name: str, expected: Tensor, got: Tensor | None, tolerance: Tolerance) -> Finding:
@@ -154,13 +154,13 @@ def _find(name: str, expected: Tensor, got: Tensor | None, tolerance: Tolerance)
         name, "features' norm of the photograph"
     )
     if got is None or (name.endswith("norms") and got.shape != expected.shape):
-        raise ProbeError(f"The probe states {what}, the network gives none.")
+        raise ProbeError(f"The probe has {what}, but the network does not compute them.")
     if got.ndim != 2 or len(got) != len(expected):
         raise ProbeError(f"The network's {what} have shape {tuple(got.shape)}, expected {tuple(expected.shape)}.")
     count = expected.shape[1]
     got = got[:, :count]
     if got.shape != expected.shape:
-        raise ProbeError(f"The network gives {got.shape[1]} logits, the probe has {count}.")
+        raise ProbeError(f"The network has {got.shape[1]} logits, the probe has {count}.")
     allowed = tolerance.atol + tolerance.rtol * expected.abs().amax(dim=1, keepdim=True)  # B 1
     beyond = ~((got - expected).abs() <= allowed)  # NaN must fail
     passes = bool(beyond.float().mean() <= tolerance.share) and bool(got.isfinite().all())
@@ -168,7 +168,7 @@ def _find(name: str, expected: Tensor, got: Tensor | None, tolerance: Tolerance)
 
 
 def _own_tensor(module: nn.Module) -> Tensor:
-    """A tensor that shows the device and the type in which ``module`` computes."""
+    """A tensor with the device and dtype of ``module``."""
     state = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in state if tensor.is_floating_point()), torch.empty(0))
 
@@ -188,7 +188,7 @@ def _picture() -> Image.Image:
 
 
 def _rounded(values: Tensor) -> list[tuple[float, ...]]:
-    """To six digits: fifty times finer than the finest tolerance, and readable."""
+    """Rounds to six digits: fifty times finer than the smallest tolerance, and readable."""
     return [tuple(float(f"{value:.6g}") for value in row) for row in values.tolist()]
 
 

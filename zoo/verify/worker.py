@@ -1,4 +1,4 @@
-"""Weights checked from their bytes to what the network computes, each in a process of its own.
+"""Verifies weights from their bytes to the network's outputs, each in its own process.
 
 A network that crashes, hangs or takes all memory then fails alone. ``python -P -m zoo.verify.worker`` is
 that process; :func:`verify` starts it.
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zoo import hub, registry
-from zoo.creation import chosen_weights, create, info_of
+from zoo.creation import create, info_of
 from zoo.errors import ProbeError, WeightsError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +33,7 @@ TIMEOUT = 600.0
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What was found sound. ``difference`` is the largest of any output from its probe, None without a probe."""
+    """Verified weights. ``difference`` is the largest difference from the probe, None without a probe."""
 
     weights: str
     file: str
@@ -44,11 +45,10 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeout: float = TIMEOUT) -> Verified:
-    """Checks the weights ``name`` in a process of their own: bytes, header, tensors, probe.
+    """Verifies the weights ``name`` in a separate process: bytes, header, tensors, probe.
 
-    ``deep`` hashes the whole file again. What a network gives in place of its probe is kept in
-    ``failures/<name>``, by default within the cache. Raises the first :class:`ZooError` that the process
-    met, or one that says how it ended.
+    ``deep`` hashes the whole file again. Wrong outputs are saved in ``failures/<name>``, by default within the cache.
+    Raises the first :class:`ZooError` of the process, or one that describes how it ended.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-verify-") as folder:
         answer = Path(folder, "answer.json")
@@ -66,11 +66,11 @@ def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeo
             )
         except subprocess.TimeoutExpired:
             raise WeightsError(
-                f"{name}: its check took more than {timeout:g} s and was ended.",
-                hint="Give it longer: --timeout SECONDS.",
+                f"{name}: verification took more than {timeout:g} s and was stopped.",
+                hint="Allow more time with --timeout SECONDS.",
             ) from None
         if not answer.exists():
-            raise WeightsError(f"{name}: its check ended without an answer: {_ending(done.returncode)}.")
+            raise WeightsError(f"{name}: verification process crashed: {_ending(done.returncode)}.")
         said = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in said:
         error = ZooError(said["error"], hint=said["hint"])
@@ -80,7 +80,7 @@ def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeo
 
 
 def names_in_reach() -> tuple[str, ...]:
-    """All pinned weights that need no network: those that ship with a plugin, and those in the cache."""
+    """All pinned weights that need no network: embedded and cached ones."""
     return _names(lambda weights: _ships(weights) or is_in_cache(weights))
 
 
@@ -89,23 +89,23 @@ def names_in_cache() -> tuple[str, ...]:
 
 
 def is_in_cache(weights: Weights) -> bool:
-    """Whether there is a file for it, sound or not."""
+    """Whether its file is in the cache, valid or not."""
     if weights.sha256:
         return cache.file_of(weights, weights.sha256).exists()
     return cache.recall(weights) is not None
 
 
 def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
-    """As :func:`verify`, in this process."""
-    found = registry.load().find(name)
-    entry = chosen_weights(found)
+    """Like :func:`verify`, in this process."""
+    found = registry.current().find(name)
+    entry = weights_for(found)
     if _ships(entry) and not is_in_cache(entry):
         hub.fetch(entry, source=entry.hub)
-    hub.verify(entry, deep=deep)
+    cache.verify(entry, deep=deep)
     module = create(name if found.weights else f"{name}.{entry.tag}")
     _require_finite(module, entry)
     findings = _probe(module, entry, failures / entry.name) if entry.probe else []
-    file = hub.cached(entry)
+    file = cache.find(entry)
     assert file is not None
     worst = max(findings, key=lambda finding: finding.difference / (finding.allowed or 1.0), default=None)
     return Verified(
@@ -120,7 +120,7 @@ def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
 
 
 def _names(wanted: Callable[[Weights], bool]) -> tuple[str, ...]:
-    registered = registry.load()
+    registered = registry.current()
     return tuple(
         f"{entry.name}.{weights.tag}"
         for entry in registered.models(registered.collections)
@@ -137,11 +137,11 @@ def _require_finite(module: "nn.Module", entry: Weights) -> None:
     state = module.state_dict()
     bad = [key for key, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
-        raise WeightsError(f"{entry.name}: {len(bad)} tensors hold what is no number: {', '.join(bad[:5])}.")
+        raise WeightsError(f"{entry.name}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
 
 
 def _probe(module: "nn.Module", entry: Weights, kept: Path) -> "list[Finding]":
-    """The probe's parts; where one fails, what the network gave is kept beside a report."""
+    """The parts of the probe; if one fails, the outputs are saved with a report."""
     from zoo.verify import probe
 
     preprocess = info_of(module).preprocess
@@ -151,7 +151,7 @@ def _probe(module: "nn.Module", entry: Weights, kept: Path) -> "list[Finding]":
         probe.require(findings)
     except ProbeError as error:
         _keep(kept, entry, got, findings)
-        raise ProbeError(f"{error.message}\nWhat it gives is kept in {kept}.", hint=error.hint) from None
+        raise ProbeError(f"{error.message}\nIts outputs are saved in {kept}.", hint=error.hint) from None
     return findings
 
 
@@ -162,14 +162,14 @@ def _keep(folder: Path, entry: Weights, got: "dict[str, Any]", findings: "list[F
 
     about = {"weights": entry.name, "sha256": entry.sha256, "versions": evaluation.versions()}
     safetensors_file.write(got, folder / "outputs.safetensors", about)
-    lines = [f"{entry.name} does not compute what its manifest says", f"sha256 {entry.sha256}", ""]
+    lines = [f"{entry.name} does not compute the outputs in its manifest", f"sha256 {entry.sha256}", ""]
     lines += [f"{name} {version}" for name, version in evaluation.versions().items()]
     for found in findings:
         verdict = "passes" if found.passes else "FAILS"
         lines += ["", f"{found.what}: {verdict}, off by {found.difference:.6g}, allowed {found.allowed:.6g}"]
         for what, values in (("expected", found.expected), ("got", found.got)):
             lines += [f"  {what:8s} {' '.join(f'{value:12.6g}' for value in row)}" for row in values.tolist()]
-    lines += ["", "outputs.safetensors holds all outputs whole."]
+    lines += ["", "outputs.safetensors has all outputs."]
     storage.replace(folder / "report.txt", ("\n".join(lines) + "\n").encode())
 
 
@@ -177,7 +177,7 @@ def _ending(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name if -code in {*signal.Signals} else str(-code)
-    return f"signal {name}" + (", as where memory runs out" if name == "SIGKILL" else "")
+    return f"signal {name}" + (", for example because memory ran out" if name == "SIGKILL" else "")
 
 
 def _main(name: str, answer: str, failures: str, deep: str) -> None:

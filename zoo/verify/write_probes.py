@@ -1,4 +1,4 @@
-"""Probes taken for the entries of a manifest, and written into it with nothing else changed."""
+"""Computes probes for the entries of a manifest and writes them into it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +12,12 @@ from zoo.system import storage
 
 
 def reprobe(file: Path, *, callback: Callable[[str, bool], None] | None = None) -> list[str]:
-    """Takes new probes of the weights that lie beside the manifest ``file``; returns their names.
+    """Computes probes of the weights beside the manifest ``file``; returns their names.
 
-    An entry's file lies at ``repo/file`` from the manifest's folder; entries whose file does not are left
-    alone, for a probe is of a network that was run. Comments, order and all other words stay as they are.
-    ``callback`` is called with each entry's name and whether it was probed.
-
-    Raises :class:`ManifestError` where the manifest's form is one that cannot be edited so,
-    :class:`IntegrityError` where a file is not the one that its entry names, and :class:`ProbeError` where
-    a network's outputs are no numbers.
+    An entry's file is at ``repo/file`` from the manifest's folder; entries without a file there are not changed.
+    Comments and order are preserved. ``callback`` is called with each entry's name and whether it was probed. Raises
+    :class:`ManifestError` if the manifest cannot be edited in place, :class:`IntegrityError` if a file is not the one
+    that its entry names, and :class:`ProbeError` if a network's outputs contain NaN or infinity.
     """
     entries = manifest.read(file)
     text, done = file.read_text(encoding="utf-8"), []
@@ -45,14 +42,14 @@ def _take(file: Path, entry: Weights) -> Probe:
     with file.open("rb") as stream:
         got = hash_of(stream).hexdigest()
     if got != entry.sha256:
-        raise IntegrityError(f"{file} has sha256 {got}, its entry {entry.name} says {entry.sha256}.")
-    found = registry.load().find(entry.arch)
+        raise IntegrityError(f"{file} has sha256 {got}, expected {entry.sha256} for {entry.name}.")
+    found = registry.current().find(entry.arch)
     module, info = loading.build_from(file, found.model, entry)
     try:
         taken = probe.take(module, info.preprocess)
     except ValueError as error:
-        raise ProbeError(f"{entry.name}: {error}: the network's outputs are not all numbers.") from None
-    # Plain numbers are what probes said of themselves before there were defaults.
+        raise ProbeError(f"{entry.name}: {error}: the network's outputs contain NaN or infinity.") from None
+    # Older probes have plain numbers.
     stated = entry.probe.tolerance if entry.probe else {}
     kept = {key: value for key, value in stated.items() if isinstance(value, Tolerance)}
     return msgspec.structs.replace(taken, tolerance=kept)

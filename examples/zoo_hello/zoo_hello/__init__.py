@@ -1,4 +1,4 @@
-"""A family of one small network. This module is all that listing reads: it imports no torch."""
+"""A family of one small network. `zoo list` imports this module, so it does not import torch."""
 
 from zoo.spec import Model, Plugin, Preprocess
 

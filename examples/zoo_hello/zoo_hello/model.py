@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class HelloNet(nn.Module):
-    """For small images: features at full and at half size."""
+    """A network for small images, with features at full and half resolution."""
 
     def __init__(self, *, num_classes: int, in_chans: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class HelloNet(nn.Module):
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replaces ``fc``; 0 classes leave it out."""
+        """Replaces ``fc``; with 0 classes there is none."""
         self.num_classes = num_classes
         self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
@@ -32,7 +32,7 @@ class HelloNet(nn.Module):
         return self.act(self.bn2(self.conv2(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features to logits B num_classes, or to B 32 where ``pre_logits``."""
+        """Features to logits B num_classes, or to B 32 if ``pre_logits``."""
         x = x.mean(dim=(2, 3))  # B 32 h w -> B 32
         return x if pre_logits else self.fc(x)
 
@@ -41,5 +41,5 @@ class HelloNet(nn.Module):
 
 
 def hello_net(*, num_classes: int = 10, in_chans: int = 1) -> HelloNet:
-    """The hook that the plugin's row names."""
+    """The build function that the plugin's row names."""
     return HelloNet(num_classes=num_classes, in_chans=in_chans)

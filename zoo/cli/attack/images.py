@@ -7,7 +7,6 @@ import click
 
 from zoo.cli import options
 from zoo.cli.attack.options import METHODS, check_epsilons, check_figure, figure_option, limit_option, method_options
-from zoo.cli.evaluate import class_names_of
 from zoo.cli.output import echo, note, print_facts, print_json, print_table, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def image(
         method = Method(kind, steps, step_size, not no_random_start, seed)
         model = create_trained(name, device=device)
         info = info_of(model)
+        from zoo.evaluation.predict import class_names_of
+
         classes = class_names_of(model)
         number = None if target is None else pictures.class_number(target, classes)
         pixels = read_image(picture, str(picture), channels=info.preprocess.input_size[0])

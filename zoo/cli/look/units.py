@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.cli.evaluate import class_names_of
 from zoo.cli.look.options import (
     Answer,
     channel_option,
@@ -144,6 +143,8 @@ def attribute(
 
     network = open_model(name, weights, args, device)
     picked = pick_image(network, image=image, data=data, split=split, indices=indices)
+    from zoo.evaluation.predict import class_names_of
+
     number = None if target is None else class_number(target, class_names_of(network))
     with show_progress(method) as progress:
         found = look.attribute(network, picked, method, number, layer=layer, progress=progress, **settings)

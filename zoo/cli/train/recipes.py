@@ -52,7 +52,7 @@ def recipes(model: str | None, as_json: bool) -> None:
 def _rows_for(name: str) -> "list[Row]":
     from zoo.training import listing
 
-    found = registry.load().find(name)
+    found = registry.current().find(name)
     return listing.rows(found.plugin, found.model)
 
 

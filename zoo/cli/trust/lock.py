@@ -8,9 +8,9 @@ import click
 from zoo import registry
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json
-from zoo.creation import default_weights
 from zoo.manifest import Weights
 from zoo.registry import Found
+from zoo.resolve import default_weights
 from zoo.system import storage
 from zoo.trust import lock as locks
 from zoo.trust import policy
@@ -64,7 +64,7 @@ def _rows(held: locks.Lock) -> dict[str, Any]:
 
 
 def _chosen(name: str) -> tuple[Found, Weights]:
-    found = registry.load().find(name)
+    found = registry.current().find(name)
     chosen = found.weights or default_weights(found)
     policy.check(found, chosen)
     return found, chosen

@@ -7,8 +7,8 @@ import click
 from zoo import hub, registry
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, show_progress, size
-from zoo.creation import chosen_weights
 from zoo.manifest import Weights
+from zoo.resolve import weights_for
 from zoo.trust import packing, signing
 
 
@@ -23,8 +23,8 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     The folder holds the files and a manifest with sha256, scores and probes; ZOO_HUB=DIR zoo fetch NAME fetches from
     it. Files already in DIR stay.
     """
-    found = [registry.load().find(name) for name in names]
-    chosen = [_fetched(chosen_weights(one)) for one in found]
+    found = [registry.current().find(name) for name in names]
+    chosen = [_fetched(weights_for(one)) for one in found]
     file = packing.pack(chosen, output)
     signature = signing.sign(file, key) if key else None
     is_stale = signature is None and signing.signature_of(file).exists()

@@ -69,9 +69,9 @@ def _entry(name: str, file: Path | None) -> tuple[Weights, Path]:
         for entry in manifest.read(file):
             if name == entry.name:
                 return entry, file
-    found = registry.load().find(name)
+    found = registry.current().find(name)
     if found.weights is None:
-        known = [entry.name for entry in registry.load().weights_of(found.row, found.model)]
+        known = [entry.name for entry in registry.current().weights_of(found.row, found.model)]
         raise UnknownNameError(f"{name} names no weights.", hint=f"Say which: {', '.join(known) or 'it has none'}.")
     return found.weights, file or pinning.manifest_of(found)
 
@@ -79,7 +79,7 @@ def _entry(name: str, file: Path | None) -> tuple[Weights, Path]:
 def _unpinned(file: Path | None) -> tuple[str, ...]:
     if file is not None:
         return tuple(entry.name for entry in manifest.read(file) if not entry.sha256)
-    listed = registry.load().models()
+    listed = registry.current().models()
     return tuple(f"{entry.name}.{one.tag}" for entry in listed for one in entry.weights if not one.sha256)
 
 

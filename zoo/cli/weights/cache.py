@@ -12,7 +12,8 @@ from zoo.cli.group import Commands
 from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import PluginError
 from zoo.hub import maintenance
-from zoo.hub.cache import explained, root
+from zoo.hub.cache import root
+from zoo.hub.guard import explained
 from zoo.manifest import Weights
 
 _PERIOD = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
@@ -147,7 +148,7 @@ def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, 
 
 def _entries(*, must_be_all: bool = False) -> list[Weights]:
     """Every entry of every manifest; raises :class:`PluginError` if one cannot be read and ``must_be_all``."""
-    registered = registry.load()
+    registered = registry.current()
     listed = registered.models(registered.collections)
     broken = [row for row in registered.plugins if row.status in ("broken", "set aside")]
     if must_be_all and broken:

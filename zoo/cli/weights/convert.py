@@ -83,7 +83,7 @@ def convert(
 
 def _score_on(data: str, split: str) -> "Score":
     from zoo.data import load
-    from zoo.training import by_name
+    from zoo.evaluation import by_name
 
     images = load(data, split)
     return lambda module: by_name.evaluate(module, images)

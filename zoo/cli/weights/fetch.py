@@ -9,10 +9,10 @@ from zoo import hub, registry
 from zoo.cli import options
 from zoo.cli.output import do_each, echo, note, outcomes, print_json, show_progress
 from zoo.cli.weights.concurrent import TotalProgress, start_each
-from zoo.creation import chosen_weights
 from zoo.errors import UnknownNameError, UnpinnedError
 from zoo.manifest import Weights
 from zoo.registry.listing import select
+from zoo.resolve import weights_for
 
 if TYPE_CHECKING:
     pass
@@ -62,14 +62,14 @@ def _arrival(entry: Weights, file: Path) -> dict[str, Any]:
 def _entries_of(name: str, allow_unpinned: bool) -> dict[str, Weights]:
     """The entries that ``name`` means, by name; for a pattern, those that may be fetched."""
     if not set(name) & set("*?["):
-        found = registry.load().find(name)
-        return {name: chosen_weights(found, allow_unpinned=allow_unpinned)}
+        found = registry.current().find(name)
+        return {name: weights_for(found, allow_unpinned=allow_unpinned)}
     lines = select(name, family=None, dataset=None, license=None, max_params=None, pretrained=True)
     known = {line.name: line.weights for line in lines if line.weights}
     if not known:
         raise UnknownNameError(f"No weights match {name!r}.", hint="zoo list PATTERN --pretrained shows names.")
     allowed = [name for name, entry in known.items() if entry.pinned or allow_unpinned]
-    chosen = {name: chosen_weights(registry.load().find(name), allow_unpinned=allow_unpinned) for name in allowed}
+    chosen = {name: weights_for(registry.current().find(name), allow_unpinned=allow_unpinned) for name in allowed}
     if not chosen:
         raise UnpinnedError(
             f"None of the {len(known)} weights that match {name!r} is pinned.",

@@ -34,11 +34,11 @@ def is_name(text: str) -> bool:
 
 
 def read(place: Path, name: str, split: str) -> ImageSet | None:
-    """The split of the draw that ``name`` means in the folder ``place``, None where Caltech-101 is not there.
+    """The split of the draw that ``name`` means in the folder ``place``, None if Caltech-101 is not there.
 
     ``train`` has so many images of each of the 102 classes (the background is one), 15 unless the name
     says otherwise, ``test`` all others. Images are in colour and decoded on demand. Looks for a folder
-    ``caltech101/`` or ``101_ObjectCategories/`` with a folder a class, then for a tar archive, gzipped or
+    ``caltech101/`` or ``101_ObjectCategories/`` with one folder per class, then for a tar archive, gzipped or
     not, whose name begins so. Raises :class:`DataError` for a damaged archive and a class that is too small.
     """
     found = _find(place)
@@ -74,8 +74,8 @@ def draw(files: list[tuple[str, ...]], per_class: int, number: int, split: str) 
     for class_name, indices in groups.items():
         if len(indices) <= per_class:
             raise DataError(
-                f"{NAME}: {per_class} training images of each class were asked for, {class_name} has {len(indices)}.",
-                hint=f"At least one must be left to test on. The field takes 15 or 30: {NAME}:30.",
+                f"{NAME}: {per_class} training images per class requested, but {class_name} has {len(indices)}.",
+                hint=f"At least one must remain for testing. Usual numbers are 15 and 30: {NAME}:30.",
             )
         indices = sorted(indices, key=lambda index: _rank(number, "/".join(files[index])))
         chosen += indices[:per_class] if split == "train" else indices[per_class:]
@@ -123,7 +123,7 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
                 if not member.isfile() or path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
                     continue
                 if member.size > _MAX_BYTES or len(path.parts) < 2:
-                    raise DataError(f"{archive}: {member.name} is no image of a class.")
+                    raise DataError(f"{archive}: {member.name} is not an image in a class folder.")
                 name = "/".join(path.parts[-2:])
                 if archive.suffix == ".gz":
                     stream = tar.extractfile(member)
@@ -133,9 +133,11 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
                 else:
                     files[name] = _Part(archive, member.offset_data, member.size)
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"{archive}: cannot be read: {error}", hint="It may be truncated: fetch it again.") from None
+        raise DataError(
+            f"{archive}: cannot be read: {error}", hint="The file may be truncated: download it again."
+        ) from None
     if not files:
-        raise DataError(f"{archive}: holds no images.")
+        raise DataError(f"{archive}: contains no images.")
     return files
 
 

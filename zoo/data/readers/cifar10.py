@@ -1,4 +1,4 @@
-"""CIFAR-10 (A. Krizhevsky, 2009) as parquet or in its binary form, never in its pickled one."""
+"""CIFAR-10 (A. Krizhevsky, 2009) as parquet or in its binary format, never from pickles."""
 
 import tarfile
 from pathlib import Path
@@ -17,7 +17,7 @@ _IMAGES, _RECORD = 10_000, 1 + 3 * 32 * 32  # in each file; a label, then red, g
 
 
 def read(place: Path, split: str) -> ImageSet | None:
-    """The split in the folder ``place``, None where it is not there.
+    """The split in the folder ``place``, None if it is not there.
 
     Looks for ``cifar10/<split>-*.parquet``, ``cifar-10-batches-bin/`` and its archive. Raises
     :class:`DataError` naming the file that is damaged or missing.
@@ -53,7 +53,9 @@ def _unpack(archive: Path, split: str) -> list[bytes]:
                     found[name] = stream.read(_IMAGES * _RECORD + 1)
         return [found[name] for name in _FILES[split]]
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"{archive}: cannot be read: {error}", hint="It may be truncated: fetch it again.") from None
+        raise DataError(
+            f"{archive}: cannot be read: {error}", hint="The file may be truncated: download it again."
+        ) from None
     except KeyError as error:
         raise DataError(f"{archive}: {error} is missing from the archive.") from None
 

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real 8 x 8 images, in the wheel, no download."""
+"""scikit-learn's handwritten digits: 1,797 real 8 x 8 images from its wheel, without download."""
 
 import torch
 

@@ -18,7 +18,7 @@ def read(folder: Path, split: str) -> ImageSet:
     """The images below ``folder``, by class, folder and file in the order of code points, as in torchvision.
 
     ``validation`` is also found as ``val``. A folder without splits is one set, whichever split is
-    asked for, and is named ``all``. The classes of ``train``, where it is there, number those of the
+    asked for, and is named ``all``. The classes of ``train``, if it is there, number those of the
     other splits. Files that are not images by their suffix, and hidden ones, are passed over. Raises
     :class:`DataError` for a missing split, an empty folder or class, and a damaged header.
     """
@@ -29,7 +29,7 @@ def read(folder: Path, split: str) -> ImageSet:
         if (folder / name).is_dir():
             break
     else:
-        raise DataError(f"{folder}: no split {split!r}.", hint=f"It holds: {', '.join(splits)}.")
+        raise DataError(f"{folder}: no split {split!r}.", hint=f"Splits: {', '.join(splits)}.")
     classes = _subfolders(folder / name)
     if "train" in splits and name != "train":
         known = _subfolders(folder / "train")
@@ -40,14 +40,14 @@ def read(folder: Path, split: str) -> ImageSet:
 
 
 def splits_of(folder: Path) -> list[str]:
-    """The splits that ``folder`` has folders of; [] where its folders are classes."""
+    """The splits that ``folder`` has folders of; [] if its folders are classes."""
     return [name for name in _SPLITS if (folder / name).is_dir()]
 
 
 def _subfolders(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
-        raise DataError(f"{folder}: no folders of images, expected one for each class.")
+        raise DataError(f"{folder}: no folders of images, expected one per class.")
     return names
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face `datasets` as streams: read shard by shard, nothing downloaded ahead or kept."""
+"""Hugging Face `datasets` as streams: read shard by shard, without downloading or storing files."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ def open_dataset(address: str, split: str = "train") -> ImageStream:
     library = _library()
     name, _, config = address.removeprefix(PREFIX).partition(":")
     if not Path(name).is_dir() and (switch := offline_switch()):
-        raise DataError(f"{address}: the network is off ({switch}={os.environ[switch]}).")
+        raise DataError(f"{address}: network access is disabled ({switch}={os.environ[switch]}).")
     try:
         builder = library.load_dataset_builder(name, config or None)
         dataset = builder.as_streaming_dataset(split=split)
@@ -64,10 +64,33 @@ def from_huggingface(
 ) -> ImageStream:
     """The stream of a ``datasets.IterableDataset`` with a column of images and one of labels.
 
-    ``counts`` says how many images each of its shards holds; without it they are read once to be
-    counted. ``classes`` names them where the column of labels does not; ``channels`` is 1 or 3, by
-    default what the first images say. ``shards`` are names for messages. ``root`` is the folder or address
-    that files must lie in which rows name in place of holding an image; without it, none may.
+    Args:
+        dataset: The data set, in streaming mode.
+        name: What to call it.
+        split: The name of its split.
+        counts: Images in each shard. By default they are counted, which reads all labels once.
+        classes: Names of the classes, if the column of labels has none.
+        channels: 1 or 3. By default what the first images have.
+        shards: Names of the shards, for messages.
+        origin: Where the data set is from, for messages.
+        root: The folder or address that must contain the files which rows name instead of holding an image. By default
+            rows must hold their images.
+
+    Returns:
+        The stream, which :func:`zoo.train` takes.
+
+    Raises:
+        DataError: A column is missing, the classes have no names, or the counts do not fit the shards.
+        MissingExtraError: ``datasets`` is not installed.
+
+    Example:
+        >>> import datasets, zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> rows = {"image": [digits.image(i) for i in range(8)], "label": digits.labels[:8].tolist()}
+        >>> dataset = datasets.Dataset.from_dict(rows).to_iterable_dataset()
+        >>> stream = zoo.data.from_huggingface(dataset, name="few", classes=digits.classes)
+        >>> len(stream)
+        8
     """
     library = _library()
     features = dict(dataset.features or {})
@@ -80,14 +103,14 @@ def from_huggingface(
     classes = tuple(classes) or tuple(getattr(features[label], "names", None) or ())
     if not classes:
         raise DataError(
-            f"{where}: nothing names the classes of its column {label!r}.",
-            hint="Name them: zoo.data.from_huggingface(dataset, name=..., classes=[...]).",
+            f"{where}: the column {label!r} has no class names.",
+            hint="Pass them: zoo.data.from_huggingface(dataset, name=..., classes=[...]).",
         )
     rows = _Rows(dataset.cast_column(image, library.Image(decode=False)), image, label, where, root)
     names = list(shards) or [f"shard {index}" for index in range(dataset.num_shards)]
     counts = _count(dataset, label, where) if counts is None else counts
     if not len(names) == len(counts) == dataset.num_shards:
-        raise DataError(f"{where}: {len(counts)} counts and {len(names)} names for {dataset.num_shards} shards.")
+        raise DataError(f"{where}: {len(counts)} counts and {len(names)} names, but {dataset.num_shards} shards.")
     return ImageStream(
         name,
         split,
@@ -122,7 +145,7 @@ class _Rows:
             except Exception as error:  # as above
                 raise DataError(
                     f"{self.where}: shard {shard}, {key} cannot be read: {type(error).__name__}: {error}",
-                    hint="The file may be truncated: fetch it again.",
+                    hint="The file may be truncated: download it again.",
                 ) from None
             if not isinstance(sample.label, int):
                 raise DataError(f"{self.where}: shard {shard}, {key} has label {sample.label!r}, expected an integer.")
@@ -130,7 +153,7 @@ class _Rows:
             number += 1
 
     def channels(self) -> int:
-        """3 where one of the first images has colour, else 1."""
+        """3 if one of the first images has colour, else 1."""
         for sample in islice(self(0), _LOOKED_AT):
             with open_image(sample.encoded, f"{self.where}: {sample.key}") as image:
                 if count_channels(image) == 3:
@@ -145,7 +168,7 @@ def _bytes(value: Any, root: str) -> bytes:
     if value["bytes"] is not None:
         return bytes(value["bytes"])
     if not _lies_in(str(value["path"]), root):
-        raise ValueError(f"it names {value['path']!r}, a file outside of {root or 'the data set'}")
+        raise ValueError(f"it refers to {value['path']!r}, a file outside of {root or 'the data set'}")
     import fsspec
 
     with fsspec.open(value["path"], "rb") as file:
@@ -171,7 +194,7 @@ def _library() -> Any:
 
 
 def _parquet_counts(files: Sequence[str]) -> list[int] | None:
-    """The rows of each file as its footer has them; None where there are files of another kind."""
+    """The rows of each file as its footer has them; None if there are files of another kind."""
     if not files or any(not file.endswith(".parquet") for file in files):
         return None
     import fsspec
@@ -186,7 +209,7 @@ def _parquet_counts(files: Sequence[str]) -> list[int] | None:
 
 def _count(dataset: Any, label: str, where: str) -> list[int]:
     """The rows of each shard, by reading all of them."""
-    log.warning("%s does not say how many images its shards hold: they are read once to be counted", where)
+    log.warning("%s does not state the number of images in its shards, so they are read once to count them", where)
     labels = dataset.select_columns([label])
     counts = []
     for shard in range(dataset.num_shards):

@@ -1,4 +1,4 @@
-"""MNIST and its kin: IDX files, gzipped or not, or one npz as Keras has it."""
+"""MNIST and similar data sets: IDX files, gzipped or not, or one npz like Keras's."""
 
 import gzip
 import math
@@ -22,7 +22,7 @@ _PREFIX = {"train": "train", "test": "t10k"}
 
 
 def read(name: str, place: Path, split: str) -> ImageSet | None:
-    """The split of ``mnist`` or ``fashion_mnist`` in the folder ``place``, None where it is not there.
+    """The split of ``mnist`` or ``fashion_mnist`` in the folder ``place``, None if it is not there.
 
     Looks for ``<name>/*-ubyte.gz`` (or unzipped), torchvision's ``MNIST/raw``, and ``<name>.npz``.
     Raises :class:`DataError` naming the file that is damaged or missing.
@@ -43,7 +43,7 @@ def _find(folder: Path, name: str) -> Path:
     for file in (folder / name, folder / f"{name}.gz"):
         if file.is_file():
             return file
-    raise DataError(f"{folder / name}.gz is missing, the rest of the data set is there.")
+    raise DataError(f"{folder / name}.gz is missing, but other files of the data set exist.")
 
 
 def _image_set(name: str, split: str, images: Any, labels: Any, images_file: Path, labels_file: Path) -> ImageSet:
@@ -67,10 +67,12 @@ def read_idx(file: Path, dimensions: int) -> Any:
             shape = tuple(int(side) for side in np.frombuffer(header[4:], ">u4"))
             size = math.prod(shape)
             if size > MAX_BYTES:
-                raise DataError(f"{file}: says that it holds {shape}, more than {MAX_BYTES:,} bytes.")
+                raise DataError(f"{file}: states the shape {shape}, more than {MAX_BYTES:,} bytes.")
             data = bytearray(stream.read(size + 1))
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: cannot be read: {error}", hint="It may be truncated: fetch it again.") from None
+        raise DataError(
+            f"{file}: cannot be read: {error}", hint="The file may be truncated: download it again."
+        ) from None
     if len(data) != size:
         raise DataError(f"{file}: {'more' if len(data) > size else 'fewer'} bytes than the {size:,} of {shape}.")
     return np.frombuffer(data, np.uint8).reshape(shape)
@@ -90,5 +92,7 @@ def read_npz(file: Path, names: list[str]) -> list[Any]:
                 with archive.open(f"{name}.npy") as member:
                     arrays.append(np.lib.format.read_array(member, allow_pickle=False))
     except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError, MemoryError) as error:
-        raise DataError(f"{file}: cannot be read: {error}", hint="It may be truncated: fetch it again.") from None
+        raise DataError(
+            f"{file}: cannot be read: {error}", hint="The file may be truncated: download it again."
+        ) from None
     return arrays

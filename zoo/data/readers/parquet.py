@@ -21,14 +21,14 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     """The files of ``split`` in ``folder``, in order: ``[data/]<split>-00000-of-00001.parquet``,
     ``[data/]<split>.parquet`` or ``<split>/*.parquet``.
 
-    Empty where the folder holds no parquet; :class:`DataError` where it holds only other splits, or
-    where a shard is missing.
+    Empty if the folder holds no parquet; :class:`DataError` if it holds only other splits, or
+    if a shard is missing.
     """
     every = _files(folder)
     found = [file for file in every if split_of(file, folder) == split]
     if every and not found:
         others = ", ".join(splits_of(folder))
-        raise DataError(f"{folder}: no split {split!r}.", hint=f"It holds: {others}.")
+        raise DataError(f"{folder}: no split {split!r}.", hint=f"Splits: {others}.")
     shards = [match for file in found if (match := _SHARD.fullmatch(file.name))]
     there = {int(match["index"]) for match in shards}
     missing = sorted(set(range(max((int(match["count"]) for match in shards), default=0))) - there)
@@ -38,7 +38,7 @@ def find_shards(folder: Path, split: str) -> list[Path]:
 
 
 def splits_of(folder: Path) -> list[str]:
-    """The splits of the parquet files in ``folder``; [] where it holds none."""
+    """The splits of the parquet files in ``folder``; [] if it holds none."""
     return sorted({split_of(file, folder) for file in _files(folder)})
 
 
@@ -55,9 +55,9 @@ def split_of(file: Path, folder: Path | None = None) -> str:
 
 
 def read(files: list[Path], name: str, split: str, classes: tuple[str, ...] = ()) -> ImageSet:
-    """The images of ``files``; ``classes`` are the names they must have, where these are known.
+    """The images of ``files``; ``classes`` are the names they must have, if these are known.
 
-    Resident where all images have one size and one mode; otherwise decoded on demand, a row group at
+    Resident if all images have one size and one mode; otherwise decoded on demand, a row group at
     a time: fast in order, slow at random. Raises :class:`DataError` naming file and row.
     """
     tables = [Table.open(file) for file in files]

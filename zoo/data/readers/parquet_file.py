@@ -1,4 +1,4 @@
-"""One parquet file of images: which columns, which classes, and its row groups."""
+"""One parquet file of images: its columns, classes and row groups."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LABEL_NAMES = ("label", "labels", "fine_label")
 class Table:
     """``image`` is a column of bytes, or of structs with a field ``bytes``; ``label`` one of integers.
 
-    ``classes`` is empty where the file's metadata do not name them.
+    ``classes`` is empty if the file's metadata do not name them.
     """
 
     file: Path
@@ -48,14 +48,16 @@ class Table:
                 names = [names[key] for key in sorted(names, key=int)]
             check_bytes(max((group.total_byte_size for group in groups), default=0), f"{file}: a row group")
             if any(group.num_rows < 0 for group in groups):
-                raise DataError(f"{file}: a row group says that it holds fewer than no rows.")
+                raise DataError(f"{file}: a row group states a negative number of rows.")
             return cls(file, image, label, tuple(map(str, names)), tuple(group.num_rows for group in groups))
 
     def read(self, group: int) -> tuple[list[bytes], list[int]]:
         """The encoded images and the labels of a row group; raises :class:`DataError` naming the row."""
         encoded, labels = self._unfold(group)
         if len(encoded) != self.group_rows[group] or len(labels) != len(encoded):
-            raise DataError(f"{self.file}: row group {group} does not hold the {self.group_rows[group]} rows it says.")
+            raise DataError(
+                f"{self.file}: row group {group} does not hold the {self.group_rows[group]} rows that it states."
+            )
         first = sum(self.group_rows[:group])
         for row, (image, label) in enumerate(zip(encoded, labels, strict=True), start=first):
             if not isinstance(image, bytes):
@@ -92,12 +94,12 @@ def _opened(file: Path) -> Iterator[Any]:
         with ParquetFile(file) as parquet:
             yield parquet
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
-        hint = "It may be truncated: fetch it again."
-        raise DataError(f"{file}: not readable as parquet: {error}", hint=hint) from None
+        hint = "The file may be truncated: download it again."
+        raise DataError(f"{file}: cannot be read as parquet: {error}", hint=hint) from None
 
 
 def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:
-    """What the hub's library wrote about each column; empty where it wrote nothing, or nonsense."""
+    """What the hub's library wrote about each column; empty if it wrote nothing, or nonsense."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -115,4 +117,4 @@ def find_column(where: object, what: str, usual: tuple[str, ...], there: list[st
     for name in (*declared, *usual):
         if name in there:
             return name
-    raise DataError(f"{where}: no {what} column, expected {' or '.join(usual)}; it has {', '.join(there)}.")
+    raise DataError(f"{where}: no {what} column, expected {' or '.join(usual)}; found {', '.join(there)}.")

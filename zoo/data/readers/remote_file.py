@@ -1,4 +1,4 @@
-"""Files at a place, local or not, read from their beginning and read on where a connection breaks."""
+"""Files of a folder or an address, read from the start and resumed if a connection breaks."""
 
 import os
 import time
@@ -31,14 +31,14 @@ class Place:
         return self.source.name
 
     def check(self, file: str) -> None:
-        """Raises :class:`DataError` where ``file`` would lie outside the place."""
+        """Raises :class:`DataError` if ``file`` would lie outside the place."""
         try:
             Weights(file=file, pinned=False)
         except ValueError as error:
-            raise DataError(f"{self.name}: a shard is named {file!r}: {error}.") from None
+            raise DataError(f"{self.name}: invalid shard name {file!r}: {error}.") from None
 
     def read(self, file: str) -> bytes:
-        """The bytes of a small file; raises :class:`DataError` where it cannot be read."""
+        """The bytes of a small file; raises :class:`DataError` if it cannot be read."""
         parts, size = [], 0
         with self.open(file) as stream:
             while part := stream.read(1 << 20):
@@ -53,7 +53,7 @@ class Place:
         """The file, of which :class:`DataError` says why it cannot be opened or read."""
         self.check(file)
         if not self.source.is_local and (switch := offline_switch()):
-            raise DataError(f"{self.name}/{file}: the network is off ({switch}={os.environ[switch]}).")
+            raise DataError(f"{self.name}/{file}: network access is disabled ({switch}={os.environ[switch]}).")
         steady = SteadyFile(self, file)
         try:
             yield steady
@@ -62,7 +62,7 @@ class Place:
 
 
 class SteadyFile:
-    """``read(n)`` gives 1 to n bytes, or none at the end, and goes on where a connection was cut.
+    """``read(n)`` gives 1 to n bytes, or none at the end, and resumes interrupted connections.
 
     ``failure`` is what made it give up, for callers through whose hands the error passes.
     """
@@ -98,11 +98,11 @@ class SteadyFile:
         stream = self._stream or self._open()
         chunk = stream.read(count)
         if not chunk and self._position < stream.size:
-            raise PassingError(f"the connection was cut after {self._position:,} of {stream.size:,} bytes")
+            raise PassingError(f"the connection was lost after {self._position:,} of {stream.size:,} bytes")
         if self._position == 0 and chunk.startswith(_COMPRESSED):
             self.failure = DataError(
-                f"{self._where}: is compressed, and shards are read as they lie.",
-                hint="Unpack it: gunzip, unxz, bunzip2.",
+                f"{self._where}: is compressed; shards must be uncompressed.",
+                hint="Decompress it: gunzip, unxz, bunzip2.",
             )
             raise self.failure
         self._position += len(chunk)
@@ -115,7 +115,7 @@ class SteadyFile:
         while behind > 0:
             chunk = stream.read(min(behind, 1 << 20))
             if not chunk:
-                raise HubError(f"is shorter than the {self._position:,} bytes that it had")
+                raise HubError(f"is shorter than the {self._position:,} bytes that it had before")
             behind -= len(chunk)
         self._stream = stream
         return stream

@@ -55,12 +55,12 @@ def is_there(folder: Path) -> bool:
 def open_shards(address: str | Path, split: str = "train") -> ImageStream:
     """The split of the shards at ``address``: a folder, ``https://``, ``s3://`` or what else fsspec opens.
 
-    Raises :class:`DataError` where there is no ``_info.json`` or no such split in it.
+    Raises :class:`DataError` if there is no ``_info.json`` or no such split in it.
     """
     place = place_at(address)
     info = read_info(place)
     if split not in info.splits:
-        raise DataError(f"{place.name}: no split {split!r}.", hint=f"It holds: {', '.join(info.splits) or 'nothing'}.")
+        raise DataError(f"{place.name}: no split {split!r}.", hint=f"Splits: {', '.join(info.splits) or 'nothing'}.")
     found = info.splits[split]
     if len(found.filenames) != len(found.shard_lengths):
         raise DataError(
@@ -85,7 +85,29 @@ def from_shards(
     name: str = "",
     split: str = "train",
 ) -> ImageStream:
-    """The stream of shards that no ``_info.json`` describes: ``counts`` maps their names at ``address`` to images."""
+    """The stream of WebDataset shards without an ``_info.json``.
+
+    Args:
+        address: The folder of the shards, or their address.
+        counts: Images in each shard, by file name.
+        classes: Names of the classes, in label order.
+        channels: 1 or 3.
+        name: What to call the data set. By default the name of its folder.
+        split: The name of its split.
+
+    Returns:
+        The stream, which :func:`zoo.train` takes.
+
+    Raises:
+        DataError: A file name leads out of the folder, or the counts are not possible.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> folder = zoo.data.write_shards(digits, "shards").parent
+        >>> len(zoo.data.from_shards(folder, {"test-000000.tar": 360}, classes=digits.classes, channels=1))
+        360
+    """
     place = place_at(address)
     shards = tuple(Shard(file, count) for file, count in counts.items())
     for shard in shards:
@@ -122,7 +144,7 @@ def samples(place: Place, file: str) -> Iterator[Sample]:
                     raise stream.failure from None
                 reason = str(error.args[0] if error.args else error).partition(" @ <")[0] or type(error).__name__
                 after = f" after {key}" if key else ""
-                hint = "It may be truncated: fetch it again."
+                hint = "The file may be truncated: download it again."
                 raise DataError(f"{where}: cannot be read{after}: {reason}", hint=hint) from None
             if group is None:
                 return
@@ -145,16 +167,16 @@ def _sample(where: str, key: str, group: Mapping[str, Any]) -> Sample | None:
 
 
 def read_info(place: Place) -> Info:
-    """What the description of the shards at ``place`` says; raises :class:`DataError` where there is none."""
+    """What the description of the shards at ``place`` says; raises :class:`DataError` if there is none."""
     failures = []
     for name in _INFO_NAMES:
         try:
             return msgspec.json.decode(place.read(name), type=Info)
         except msgspec.DecodeError as error:
-            raise DataError(f"{place.name}: {name} is not what was expected: {error}.") from None
+            raise DataError(f"{place.name}: {name} is invalid: {error}.") from None
         except DataError as error:
             failures.append(error)
-    hint = "Write it: zoo.data.index_shards(FOLDER), or zoo.data.write_shards for a set that has no shards yet."
+    hint = "Create it with zoo.data.index_shards(FOLDER), or write shards with zoo.data.write_shards."
     raise DataError(f"{place.name}: {failures[0].message}, so its shards cannot be counted.", hint=hint)
 
 
@@ -164,13 +186,13 @@ def _classes(place: Place, name: str) -> Sequence[str]:
     except DataError:
         pass
     except UnicodeDecodeError as error:
-        raise DataError(f"{place.name}: classes.txt is not text in UTF-8: {error}.") from None
+        raise DataError(f"{place.name}: classes.txt is not UTF-8 text: {error}.") from None
     try:
         return class_names(name)
     except ZooError:
         raise DataError(
-            f"{place.name}: nothing names the classes.",
-            hint='Put them into classes.txt, a name a line in label order, or under "classes" in _info.json.',
+            f"{place.name}: no class names found.",
+            hint='Put them into classes.txt, one name per line in label order, or under "classes" in _info.json.',
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Writing WebDataset shards, and counting those that others wrote."""
+"""Writes WebDataset shards, and counts existing ones."""
 
 import re
 from collections.abc import Sequence
@@ -20,12 +20,30 @@ _SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 def write_shards(images: ImageSet, folder: str | Path, *, per_shard: int = 1000, seed: int | None = 0) -> Path:
-    """Writes ``images`` into ``folder`` as shards of ``per_shard`` and returns its ``_info.json``.
+    """Writes images into a folder as WebDataset shards.
 
-    The order of a split ``train`` is drawn from ``seed``, so that each shard holds many classes; with
-    None, and in other splits, the order stays, and so the fingerprint. JPEG, PNG and WebP files go in as they
-    are, other images as PNG. The same images give the same bytes. Other splits in the folder stay;
-    raises :class:`DataError` where it holds this one already, or another set.
+    JPEG, PNG and WebP files are copied as they are; other images are written as PNG. The same images give the same
+    bytes. Other splits in the folder are not changed.
+
+    Args:
+        images: The images of a split.
+        folder: The folder.
+        per_shard: Images in a shard.
+        seed: Decides the order of a split ``train``, so that each shard has many classes. None, as for other splits,
+            leaves the order, and the fingerprint, as they are.
+
+    Returns:
+        The file ``_info.json``, which describes the shards.
+
+    Raises:
+        DataError: The folder has this split already, or another data set.
+        MissingExtraError: ``webdataset`` is not installed.
+
+    Example:
+        >>> import zoo
+        >>> info = zoo.data.write_shards(zoo.data.load("digits", "test"), "shards", per_shard=200)
+        >>> sorted(file.name for file in info.parent.iterdir())
+        ['_info.json', 'test-000000.tar', 'test-000001.tar']
     """
     try:
         from webdataset.writer import TarWriter
@@ -53,15 +71,36 @@ def write_shards(images: ImageSet, folder: str | Path, *, per_shard: int = 1000,
 
 
 def index_shards(folder: str | Path, classes: Sequence[str] = (), *, name: str = "", channels: int = 3) -> Path:
-    """Counts the images of the ``.tar`` files in ``folder`` and writes its ``_info.json``.
+    """Counts the images of the .tar files in a folder and writes its ``_info.json``.
 
-    The split is what stands before the number in a file's name (``train-000012.tar``), or the folder
-    within ``folder`` that holds it. ``classes`` names them in label order, if ``classes.txt`` does not.
+    The split of a file is the part of its name before the number (``train-000012.tar``), or the folder within
+    ``folder`` that contains it.
+
+    Args:
+        folder: The folder.
+        classes: Names of the classes, in label order, unless ``classes.txt`` has them.
+        name: What to call the data set. By default the name of its folder.
+        channels: 1 or 3.
+
+    Returns:
+        The file ``_info.json``.
+
+    Raises:
+        DataError: There are no .tar files, or one is damaged.
+        MissingExtraError: ``webdataset`` is not installed.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> folder = zoo.data.write_shards(digits, "shards").parent
+        >>> info = zoo.data.index_shards(folder, digits.classes, channels=1)
+        >>> zoo.data.splits(folder)
+        ['test']
     """
     folder = Path(folder).expanduser()
     files = sorted(file.relative_to(folder) for pattern in ("*.tar", "*/*.tar") for file in folder.glob(pattern))
     if not files:
-        raise DataError(f"{folder}: no .tar files to count.")
+        raise DataError(f"{folder}: no .tar files.")
     info = Info({}, name=name, classes=list(classes), channels=channels)
     for file in files:
         match = _NUMBERED.fullmatch(file.name)
@@ -79,7 +118,7 @@ def _info_for(images: ImageSet, folder: Path) -> Info:
         return fresh
     held = read_info(place_at(folder))
     if images.split in held.splits:
-        raise DataError(f"{folder} already holds the split {images.split!r}.", hint="Choose another folder.")
+        raise DataError(f"{folder} already contains the split {images.split!r}.", hint="Choose another folder.")
     if (held.name, held.classes, held.channels) != (fresh.name, fresh.classes, fresh.channels):
         raise DataError(
             f"{folder} holds {held.name!r} with {len(held.classes)} classes and {held.channels} channels; "

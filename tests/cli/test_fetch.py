@@ -1,0 +1,188 @@
+"""``zoo fetch``: several names and patterns at a time, what it shows where, how fast it says no."""
+
+import hashlib
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support.hub_entries import arrived
+from support.hub_server import HubServer
+
+from zoo import registry
+from zoo.cli import cli
+
+CONTENTS = {tag: hashlib.shake_256(tag.encode()).digest(400_000) for tag in ("a", "b", "c", "d")}
+SHA256S = {tag: hashlib.sha256(content).hexdigest() for tag, content in CONTENTS.items()}
+
+
+def ask(*words: object) -> Result:
+    registry.clear()
+    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
+
+
+@pytest.fixture
+def served(hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A server with resnet20.a to .d, .twin, which is .a, and .e, not pinned; a folder describes them all."""
+    hub_server.commit("zoo/four", {f"{tag}.safetensors": content for tag, content in CONTENTS.items()})
+    manifest = "".join(
+        f'[resnet20.{tag}]\nrepo = "zoo/four"\nfile = "{tag}.safetensors"\nsha256 = "{sha256}"\nsize = 400000\n'
+        for tag, sha256 in SHA256S.items()
+    )
+    manifest += f'[resnet20.twin]\nrepo = "zoo/four"\nfile = "a.safetensors"\nsha256 = "{SHA256S["a"]}"\n'
+    manifest += '[resnet20.e]\nrepo = "zoo/four"\nfile = "a.safetensors"\npinned = false\n'
+    folder = tmp_path / "described"
+    folder.mkdir()
+    (folder / "manifest.toml").write_text(manifest)
+    monkeypatch.setenv("ZOO_HUB", f"{folder},{hub_server.mirror_url}")
+    yield hub_server
+    registry.clear()
+
+
+def files(answer: Result) -> list[bytes]:
+    return [Path(line).read_bytes() for line in answer.stdout.splitlines()]
+
+
+def test_several_names_are_fetched_at_a_time_and_told_in_their_order(served: HubServer) -> None:
+    served.inject("slow", "/a.", seconds=0.05)
+    served.inject("slow", "/b.", seconds=0.02)
+    answer = ask("fetch", "resnet20.c", "resnet20.a", "resnet20.b")
+    assert answer.exit_code == 0
+    assert files(answer) == [CONTENTS["c"], CONTENTS["a"], CONTENTS["b"]]
+    assert answer.stderr == ""
+    assert served.most_at_once > 1
+
+
+def test_jobs_bounds_how_many_are_fetched_at_a_time(served: HubServer) -> None:
+    for _ in range(4):
+        served.inject("slow", "/mirror/", seconds=0.01)
+    assert ask("fetch", "resnet20.[a-d]", "--jobs", 2).exit_code == 0
+    assert served.most_at_once == 2
+    assert len(served.bodies()) == 4
+
+
+def test_two_names_of_one_file_are_one_download(served: HubServer) -> None:
+    served.inject("slow", "/a.", seconds=0.05)
+    answer = ask("fetch", "resnet20.a", "resnet20.twin")
+    assert answer.exit_code == 0
+    assert len(set(answer.stdout.splitlines())) == 1
+    assert files(answer) == [CONTENTS["a"]] * 2
+    assert len(served.bodies()) == 1
+
+
+def test_a_pattern_names_all_pinned_weights_that_match_it(served: HubServer) -> None:
+    answer = ask("fetch", "resnet20.[b-z]")
+    assert answer.exit_code == 0
+    assert files(answer) == [CONTENTS["b"], CONTENTS["c"], CONTENTS["d"]]
+    assert "1 of 4 weights that match 'resnet20.[b-z]' are left out: not pinned." in answer.stderr
+    with_it = ask("fetch", "resnet20.[b-z]", "--allow-unpinned", "--json")
+    rows = {row["name"]: row for row in json.loads(with_it.stdout)}
+    assert set(rows) == {"resnet20.b", "resnet20.c", "resnet20.d", "resnet20.e"}
+    assert rows["resnet20.e"]["pinned"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nothing_like_it.*"], 2, "error: No weights match 'nothing_like_it.*'."),
+        (["resnet20.e*"], 1, "error: None of the 1 weights that match 'resnet20.e*' is pinned."),
+        (["resnet20.a", "--jobs", "0"], 2, "0 is not in the range"),
+    ],
+)
+def test_what_cannot_be_meant_says_so(served: HubServer, words: list[str], code: int, said: str) -> None:
+    answer = ask("fetch", *words)
+    assert (answer.exit_code, answer.stdout) == (code, "")
+    assert said in answer.stderr
+    assert served.requests == []
+
+
+def test_one_that_fails_keeps_no_other_from_being_fetched(served: HubServer) -> None:
+    served.inject("flip", "/b.")
+    answer = ask("fetch", "resnet20.a", "resnet20.b", "resnet20.nope", "resnet20.d", "--json")
+    assert answer.exit_code == 1
+    rows = {row["name"]: row for row in json.loads(answer.stdout)}
+    assert {name: row["ok"] for name, row in rows.items()} == {
+        "resnet20.a": True,
+        "resnet20.d": True,
+        "resnet20.b": False,
+        "resnet20.nope": False,
+    }
+    assert SHA256S["b"] in rows["resnet20.b"]["error"]
+
+
+def test_a_source_that_is_named_is_the_only_one_asked(served: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    answer = ask("fetch", "resnet20.[a-d]", "--source", tmp_path / "empty")
+    assert answer.exit_code == 1
+    assert answer.stderr.count("No source served") == 4
+    assert served.requests == []
+    assert ask("fetch", "resnet20.[a-d]", "--source", served.mirror_url).exit_code == 0
+
+
+def zoo(*words: str) -> list[str]:
+    return [sys.executable, "-m", "zoo", *words]
+
+
+def test_a_terminal_shows_one_line_of_progress_and_a_pipe_none(served: HubServer) -> None:
+    for _ in range(8):
+        served.inject("slow", "/mirror/", seconds=0.05)
+    names = [f"resnet20.{tag}" for tag in CONTENTS]
+    piped = subprocess.run(zoo("fetch", names[0]), capture_output=True, text=True, check=True)
+    assert piped.stderr == ""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        zoo("fetch", *names),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 1 << 16)
+            except OSError:  # Linux's way to say that the other side is closed
+                break
+        assert process.stdout is not None
+        paths = process.stdout.read().splitlines()
+    os.close(ours)
+    assert [Path(path).read_bytes() for path in paths] == [*CONTENTS.values()]
+    assert b"4 files" in shown
+    assert b"1.6/1.6 MB" in shown
+    assert shown.count(b"\n") == shown.count(b"\x1b[1A") == 1, "one line, and at the end it is cleared"
+
+
+def test_ctrl_c_ends_a_fetch_at_once_and_what_arrived_is_continued(served: HubServer) -> None:
+    import signal
+
+    served.inject("hang", "/a.", after=200_000, seconds=120)
+    with subprocess.Popen(zoo("fetch", "resnet20.a"), stderr=subprocess.PIPE, text=True) as process:
+        while arrived(SHA256S["a"]) < 131_072:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)  # the server would be silent for longer
+    assert (process.returncode, said) == (130, "Interrupted.\n")
+    assert ask("fetch", "resnet20.a").exit_code == 0
+    assert served.bodies()[-1].range.startswith("bytes=")
+
+
+@pytest.mark.parametrize(
+    ("switch", "name", "mirrors"),
+    [("ZOO_OFFLINE", "resnet20.a", None), ("HF_HUB_OFFLINE", "resnet152.tv_in1k", "")],  # a mirror's, and the hub's own
+)
+def test_offline_the_answer_comes_without_asking_anybody(
+    served: HubServer, switch: str, name: str, mirrors: str | None
+) -> None:
+    environment = {switch: "1", "HF_TOKEN": "token-of-alice"} | ({"ZOO_HUB": ""} if mirrors == "" else {})
+    words = zoo("fetch", name, "--allow-unpinned")
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 1
+    assert f"network access is disabled ({switch}=1)" in done.stderr
+    assert served.requests == []

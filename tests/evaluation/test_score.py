@@ -1,0 +1,225 @@
+"""Scores: right counts, Wilson's interval, comparison with a claim."""
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+import zoo
+from zoo import look
+from zoo.attack import robustness
+from zoo.attack.patch_training import train_patch
+from zoo.data import ImageSet
+from zoo.errors import DataError, SpecError, WeightsError
+from zoo.evaluation import evaluate
+from zoo.evaluation.claims import check
+from zoo.evaluation.interval import wilson
+from zoo.manifest import Score
+from zoo.spec import Preprocess
+
+PREPROCESS = Preprocess(input_size=(1, 4, 4), crop_pct=1.0, mean=(0.0,), std=(1.0,))
+COUNT, CLASSES = 50, 10
+
+
+def images(*, is_resident: bool = True) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (COUNT, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(CLASSES, (COUNT,), generator=generator)
+    names = tuple("abcdefghij")
+    if is_resident:
+        return ImageSet("noise", "test", names, labels, pixels)
+    read = lambda index: Image.fromarray(pixels[index, 0].numpy())  # noqa: E731
+    return ImageSet("noise", "test", names, labels, read=read, channels=1)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(), nn.Linear(16, CLASSES))
+
+
+def test_counts_and_loss_are_those_of_a_plain_computation() -> None:
+    model, data = network(), images()
+    assert data.pixels is not None
+    with torch.no_grad():
+        logits = model.eval()(data.pixels / 255)
+    report = evaluate(model, data, preprocess=PREPROCESS, batch_size=7)
+    order = logits.argsort(dim=1, descending=True)
+    ranks = (order == data.labels[:, None]).nonzero()[:, 1]
+    assert report.n == COUNT
+    assert report.correct == int((ranks == 0).sum())
+    assert report.top1 == pytest.approx(2 * report.correct)
+    assert report.top5 == pytest.approx(2 * int((ranks < 5).sum()))
+    assert report.loss == pytest.approx(nn.functional.cross_entropy(logits, data.labels).item(), rel=1e-6)
+    assert report.fingerprint == data.fingerprint
+    assert (report.dataset, report.split, report.dtype) == ("noise", "test", "float32")
+    assert set(report.versions) == {"zoo", "torch", "python"}
+
+
+def test_mean_class_is_the_balanced_accuracy_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="needs zoo-vision[data]")
+    model, data = network(), images()
+    assert data.pixels is not None
+    uneven = data.subset((data.labels < 4).nonzero()[:, 0], "test")  # six classes have no image
+    with torch.no_grad():
+        predicted = model.eval()(uneven.pixels / 255).argmax(1)  # type: ignore[operator]  # resident
+    report = evaluate(model, uneven, preprocess=PREPROCESS, batch_size=7)
+    present = [metrics.recall_score(uneven.labels == label, predicted == label) for label in range(4)]
+    assert report.mean_class == pytest.approx(100 * sum(present) / 4)
+    assert report.mean_class != pytest.approx(report.top1)
+
+
+def test_batch_size_and_decoding_on_demand_change_nothing() -> None:
+    reports = [
+        evaluate(network(), images(is_resident=is_resident), preprocess=PREPROCESS, batch_size=size)
+        for is_resident in (True, False)
+        for size in (1, 7, 50, 64)
+    ]
+    assert len({(report.correct, report.top5, report.fingerprint) for report in reports}) == 1
+    assert [report.loss for report in reports] == pytest.approx([reports[0].loss] * 8, rel=1e-6)
+
+
+def test_every_module_gets_its_own_mode_back() -> None:
+    model = network().train()
+    model[1].eval()  # type: ignore[index]
+    before = [module.training for module in model.modules()]
+    evaluate(model, images(), preprocess=PREPROCESS)
+    assert [module.training for module in model.modules()] == before
+
+
+def test_progress_is_told_of_every_batch() -> None:
+    told: list[tuple[int, int]] = []
+    evaluate(network(), images(), preprocess=PREPROCESS, batch_size=20, progress=lambda *done: told.append(done))
+    assert told == [(20, 50), (40, 50), (50, 50)]
+
+
+def test_a_report_names_model_and_weights_as_zoo_create_left_them() -> None:
+    model = network()
+    model.zoo_info = SimpleNamespace(  # type: ignore[assignment]
+        model=SimpleNamespace(name="net"), weights=SimpleNamespace(name="net.tag"), file="x"
+    )
+    report = evaluate(model, images(), preprocess=PREPROCESS, command="zoo evaluate net.tag")
+    assert (report.model, report.weights, report.command) == ("net", "net.tag", "zoo evaluate net.tag")
+    assert msgspec.json.decode(msgspec.json.encode(report))["interval"] == list(report.interval)
+
+
+class Constant(nn.Module):
+    def __init__(self, row: list[float]) -> None:
+        super().__init__()
+        self.row = torch.tensor(row)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.row.expand(len(x), *self.row.shape)
+
+
+def test_outputs_that_are_not_numbers_are_not_scored() -> None:
+    with pytest.raises(WeightsError, match="NaN or infinity"):
+        evaluate(Constant([float("nan")] * CLASSES), images(), preprocess=PREPROCESS)
+
+
+def test_labels_beyond_the_networks_classes_are_refused() -> None:
+    with pytest.raises(DataError, match="labels up to 9, but the network has 3 classes"):
+        evaluate(Constant([0.0, 1.0, 2.0]), images(), preprocess=PREPROCESS)
+    with pytest.raises(DataError, match="labels up to 9, but the network has 9 classes"):
+        evaluate(Constant([0.0] * 9), images(), preprocess=PREPROCESS)
+
+
+def test_top5_of_five_classes_says_nothing() -> None:
+    data = images()
+    few = ImageSet("noise", "test", tuple("abcde"), data.labels % 5, data.pixels)
+    assert evaluate(Constant([0.0] * 5), few, preprocess=PREPROCESS).top5 is None
+
+
+@given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilsons_interval_is_scipys(counts: tuple[int, int]) -> None:
+    correct, n = counts
+    expected = binomtest(correct, n).proportion_ci(0.95, method="wilson")
+    assert wilson(correct, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilsons_interval_of_no_trials_or_of_more_right_than_trials_is_refused() -> None:
+    for correct, n in ((0, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="expected 0 <= correct"):
+            wilson(correct, n)
+
+
+def claim(**fields: Any) -> Score:
+    return Score(**{"n": COUNT, "source": "the paper", **fields})
+
+
+def test_a_claim_agrees_where_it_lies_in_the_interval() -> None:
+    report = evaluate(network(), images(), preprocess=PREPROCESS)
+    low, high = report.interval
+    assert check(report, claim(top1=report.top1)).agrees
+    assert check(report, claim(top1=low)).agrees
+    assert check(report, claim(top1=high)).agrees
+    assert not check(report, claim(top1=high + 0.001)).agrees
+    assert not check(report, claim(top1=max(0, low - 0.001))).agrees
+    assert "the paper" in check(report, claim(top1=50.0)).message
+
+
+def test_a_claim_without_top1_does_not_agree() -> None:
+    report = evaluate(network(), images(), preprocess=PREPROCESS)
+    assert not check(report, claim()).agrees
+
+
+def test_a_claim_that_names_no_images_agrees_by_its_numbers_alone() -> None:
+    report = evaluate(network(), images(), preprocess=PREPROCESS)
+    compared = check(report, claim(top1=report.top1))
+    assert (compared.agrees, "images (" in compared.message) == (True, False)
+
+
+@pytest.mark.parametrize("about", [{"fingerprint": "sha256:" + "0" * 64}, {"n": COUNT + 1}])
+def test_other_images_confirm_nothing_unless_they_are_said_to_do(about: dict[str, Any]) -> None:
+    report = evaluate(network(), images(), preprocess=PREPROCESS)
+    compared = check(report, claim(top1=report.top1, **about))
+    assert not compared.agrees
+    assert re.search("the published score is on .*, so it is neither confirmed nor refuted", compared.message)
+    assert check(report, claim(top1=report.top1, **about), allow_other_images=True).agrees
+    assert not check(report, claim(top1=report.interval[1] + 1, **about), allow_other_images=True).agrees
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16, "torch.bfloat16"])
+def test_bfloat16_is_what_is_asked_for_however_it_is_said(dtype: Any) -> None:
+    exact, rounded = (evaluate(network(), images(), preprocess=PREPROCESS, dtype=kind) for kind in (None, dtype))
+    assert (exact.dtype, rounded.dtype) == ("float32", "bfloat16")
+    assert exact.loss != rounded.loss
+    assert exact.loss == pytest.approx(rounded.loss, rel=0.05)
+    assert evaluate(network(), images(), preprocess=PREPROCESS, dtype=torch.float32).loss == exact.loss
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, "float64", "half"])
+def test_another_type_is_refused(dtype: Any) -> None:
+    with pytest.raises(SpecError, match="expected float32 or bfloat16"):
+        evaluate(network(), images(), preprocess=PREPROCESS, dtype=dtype)
+
+
+def others(classes: str) -> ImageSet:
+    return ImageSet("others", "test", tuple(classes), torch.arange(10), torch.zeros(10, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_a_score_on_a_data_set_of_some_other_classes_comes_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    zoo.evaluate("resnet20.digits", others("0123456abc"))
+    assert "resnet20.digits knows the classes of digits" in caplog.text
+    caplog.clear()
+    zoo.evaluate("resnet20.digits", others("0123456789"))
+    assert not caplog.text
+
+
+def test_images_of_other_classes_alone_are_not_measured_on() -> None:
+    letters = others("abcdefghij")
+    with pytest.raises(DataError, match=r"classes of digits \(0, 1, 2, ...\), none of which are in others"):
+        zoo.evaluate("resnet20.digits", letters)
+    with pytest.raises(DataError, match="none of which"):
+        robustness.curve("resnet20.digits", letters, "fgsm", [0.0])
+    with pytest.raises(DataError, match="none of which"):
+        look.invariance(["resnet20.digits"], letters)
+    with pytest.raises(DataError, match="none of which"):
+        train_patch("resnet20.digits", letters, target=1, steps=1)

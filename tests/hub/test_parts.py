@@ -1,0 +1,215 @@
+"""Files in arrival: one process writes each; links, pipes and locks that do nothing harm nothing."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.hub_entries import CONTENT, FILE, REPO, SHA256, directory, entry, unpinned
+
+from zoo import hub
+from zoo.hub import cache, guard, in_use, parts
+from zoo.hub.parts import Part
+from zoo.system import storage
+
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@needs_posix
+@pytest.mark.parametrize("mask", [0o077, 0o002, 0o022], ids=oct)
+def test_files_have_the_mode_that_the_umask_allows(mask: int, tmp_path: Path) -> None:
+    address = directory(tmp_path / "hub")
+    with umask(mask):
+        hub.use(entry(hub=address))
+        hub.fetch(unpinned(hub=address), allow_unpinned=True)
+        with Part("key") as part:
+            part.write(b"begun")
+        storage.replace(tmp_path / "out" / "weights", b"content")
+        storage.replace(tmp_path / "out" / "weights", b"other content")
+    written = [file for folder in (cache.root(), tmp_path / "out") for file in folder.rglob("*") if file.is_file()]
+    assert {file.parent.name for file in written} == {"files", "locks", "parts", "unpinned", "out"}
+    assert {oct(file.stat().st_mode & 0o777) for file in written} == {oct(0o666 & ~mask)}
+
+
+@needs_posix
+@pytest.mark.parametrize("link", ["symbolic", "hard", "dangling"])
+def test_a_link_at_the_place_of_a_part_is_not_written_through(link: str, tmp_path: Path) -> None:
+    victim, place = tmp_path / "victim", parts.released(SHA256)
+    place.parent.mkdir(parents=True)
+    if link != "dangling":
+        victim.write_bytes(b"precious")
+    (os.link if link == "hard" else os.symlink)(victim, place)
+    assert hub.fetch(entry(hub=directory(tmp_path / "hub"))).read_bytes() == CONTENT
+    assert (victim.read_bytes() if victim.exists() else None) == (None if link == "dangling" else b"precious")
+
+
+@needs_posix
+def test_a_link_at_the_place_of_a_marker_of_use_is_not_followed(tmp_path: Path) -> None:
+    weights = entry(hub=directory(tmp_path / "hub"))
+    file = hub.fetch(weights)
+    in_use.marker_of(file).unlink()
+    in_use.marker_of(file).symlink_to(tmp_path / "victim")
+    assert hub.use(weights) == file
+    assert not (tmp_path / "victim").exists()
+
+
+@needs_posix
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("where", ["file", "stamp", "used", "part", "lock", "note"])
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_a_pipe_or_a_device_in_the_cache_is_not_waited_for(where: str, what: str, tmp_path: Path) -> None:
+    weights = entry(hub=directory(tmp_path / "hub"))
+    file, key = cache.file_of(weights, SHA256), cache.key_of(unpinned(hub=weights.hub))
+    place = {
+        "file": file,
+        "stamp": cache.stamp_of(file),
+        "used": in_use.marker_of(file),
+        "part": parts.released(SHA256),
+        "lock": cache.root() / "locks" / f"{SHA256}.lock",
+        "note": cache.root() / "unpinned" / f"{key}.json",
+    }[where]
+    if where == "stamp":
+        hub.fetch(weights)
+        place.unlink()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if what == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("/dev/zero")
+    fetched = unpinned(hub=weights.hub) if where == "note" else weights
+    assert hub.fetch(fetched, allow_unpinned=True).read_bytes() == CONTENT
+
+
+@needs_posix
+@pytest.mark.timeout(20)
+def test_a_pipe_in_hugging_faces_cache_is_not_waited_for(tmp_path: Path) -> None:
+    commit = "0123456789" * 4
+    place = Path(os.environ["HF_HUB_CACHE"]) / "models--alice--tiny" / "snapshots" / commit / FILE
+    place.parent.mkdir(parents=True)
+    os.mkfifo(place)
+    with pytest.raises(hub.HubError, match="not a regular file"):
+        hub.fetch(entry(revision=commit))
+
+
+@needs_posix
+def test_a_second_user_of_a_shared_cache_fetches_though_the_first_ones_lock_is_not_his(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs the right to be another user")
+    weights = entry(hub=directory(tmp_path / "hub"))
+    with Part(SHA256) as part:
+        part.write(CONTENT[:1000])
+    with umask(0o022), guard.lock(SHA256):
+        pass
+    for folder in (cache.root(), *cache.root().iterdir()):
+        folder.chmod(0o777)
+    above = {*tmp_path.parents, *cache.root().parents} - {*Path(tempfile.gettempdir()).parents}
+    for folder in above - {Path(tempfile.gettempdir())}:  # pytest keeps its folders from other users
+        folder.chmod(0o711)
+    tmp_path.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        assert hub.fetch(weights).read_bytes() == CONTENT
+    finally:
+        os.seteuid(0)
+
+
+def test_of_two_fetches_at_once_without_a_lock_each_writes_a_file_of_its_own() -> None:
+    with Part("key") as first:
+        first.write(b"a" * 1000)
+        with Part("key") as second:
+            assert second.length == 0, "what the first one writes is not taken away from it"
+            second.write(b"b" * 10)
+        first.write(b"a" * 1000)
+    assert parts.released("key").read_bytes() == b"a" * 2000
+    with Part("key") as third:
+        assert third.length == 2000
+
+
+@needs_posix
+@pytest.mark.parametrize(
+    ("process", "continued"),
+    [(f"{parts.machine()}-4194305", True), (f"{parts.machine()}-1", False), ("00000000-9", False)],
+    ids=["ended", "running", "another machine's"],
+)
+def test_a_part_is_continued_once_its_process_has_ended(process: str, continued: bool) -> None:
+    left = cache.root() / "parts" / f"key.{process}-00.part"  # no process has a number above 4194304
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"begun")
+    with Part("key") as part:
+        assert part.length == (5 if continued else 0)
+
+
+def test_a_name_that_no_process_can_have_is_not_asked_about() -> None:
+    left = cache.root() / "parts" / f"key.{parts.machine()}-{'9' * 100}-00.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"begun")
+    with Part("key") as part:
+        assert part.length == 0
+
+
+def test_a_cache_that_is_emptied_during_a_fetch_ends_it_without_another_error(tmp_path: Path) -> None:
+    def empty(here: int, size: int) -> None:
+        if here:
+            shutil.rmtree(cache.root())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hub.fetch(entry(hub=directory(tmp_path / "hub")), progress=empty)
+
+
+def test_a_part_of_another_machine_is_continued_once_nobody_has_written_it_for_long() -> None:
+    left = cache.root() / "parts" / "key.00000000-9-00.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"begun")
+    os.utime(left, (0, 0))
+    with Part("key") as part:
+        assert part.length == 5
+
+
+WITHOUT_LOCKS = """
+import fcntl, filelock, sys, msgspec
+fcntl.flock = lambda *_: None
+filelock.FileLock.acquire = lambda self, **_: filelock.AcquireReturnProxy(self)
+filelock.FileLock.release = lambda self, **_: None
+from hashlib import sha256
+from zoo import hub
+from zoo.manifest import Weights
+for weights in msgspec.json.decode(sys.argv[1], type=list[Weights]):
+    file = hub.use(weights)
+    assert sha256(file.read_bytes()).hexdigest() == weights.sha256
+"""
+
+
+@needs_posix
+def test_processes_that_fetch_the_same_files_where_locks_do_nothing_all_get_them(tmp_path: Path) -> None:
+    wanted = []
+    for number in range(40):
+        content = hashlib.shake_256(b"%d" % number).digest(300_000)
+        file = tmp_path / REPO / f"{number}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        wanted.append(
+            entry(file=file.name, hub=str(tmp_path), sha256=hashlib.sha256(content).hexdigest(), size=300_000)
+        )
+    command = [sys.executable, "-c", WITHOUT_LOCKS, msgspec.json.encode(wanted).decode()]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    failures = [said for process in processes if (said := process.communicate()[1])]
+    assert failures == []
+    assert all(cache.find(weights) for weights in wanted)
+    assert [*(cache.root() / "parts").iterdir()] == []

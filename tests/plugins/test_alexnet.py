@@ -1,0 +1,493 @@
+"""The alexnet family against the papers' tables, torchvision, pytorchcv and closed forms."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from support.reference import assert_same_function, macs_of, params_of, photographs, randomise
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo import training
+from zoo.data import ImageSet, Transform
+from zoo.errors import SpecError
+from zoo.loading import safetensors_file
+from zoo.spec import Preprocess
+from zoo.testing import Check, conformance
+from zoo.training import Recipe, Run, TrainingData
+from zoo.training.display import Silent
+from zoo_alexnet import plugin
+from zoo_alexnet.model import AlexNet
+from zoo_alexnet.training import renormalise, renormalising, train
+
+MODELS = {model.name: model for model in plugin.models}
+
+
+@conformance("alexnet")
+def test_conformance(check: Check) -> None:
+    check()
+
+
+def on_meta(name: str, **args: Any) -> AlexNet:
+    """A row's network without memory, so that counting is free."""
+    with torch.device("meta"):
+        return AlexNet(num_classes=MODELS[name].num_classes, **{**MODELS[name].args, **args})
+
+
+outline = cache(on_meta)
+"""As ``on_meta``, built once: for counting alone."""
+
+
+# ---- Published parameter counts, multiply-adds and sizes of maps ----
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [
+        ("alexnet", 60_965_224, 724_406_816),
+        ("alexnet_owt", 61_100_840, 714_188_480),
+        ("zfnet", 62_357_608, 1_168_032_896),
+        ("zfnet_b", 107_627_624, 2_476_704_896),
+    ],
+)
+def test_each_network_has_the_published_size(name: str, params: int, macs: int) -> None:
+    assert params_of(outline(name)) == MODELS[name].params == params
+    assert macs_of(outline(name), MODELS[name].preprocess.input_size) == MODELS[name].macs == macs
+
+
+def test_joining_the_two_groups_gives_caffes_single_tower() -> None:
+    joined = on_meta("alexnet", groups=1)
+    assert (params_of(joined), macs_of(joined, (3, 227, 227))) == (62_378_344, 1_135_256_096)
+
+
+def test_the_small_form_has_the_size_of_the_closed_form() -> None:
+    network = outline("alexnet_small")
+    filters = [3 * 25 * 48, 48 * 25 * 128, 128 * 9 * 192, 192 * 9 * 192, 192 * 9 * 128]
+    hidden = [128 * 3 * 3 * 512, 512 * 512, 512 * 10]
+    biases = 48 + 128 + 192 + 192 + 128 + 512 + 512 + 10
+    macs = sum(count * side**2 for count, side in zip(filters, (32, 15, 7, 7, 7), strict=True)) + sum(hidden)
+    assert params_of(network) == MODELS["alexnet_small"].params == sum(filters + hidden) + biases
+    assert macs_of(network, (3, 32, 32)) == MODELS["alexnet_small"].macs == macs
+
+
+def test_each_layer_of_2012_has_the_parameters_of_its_table() -> None:
+    network = outline("alexnet")
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    convolutions = [34_944, 307_456, 885_120, 663_936, 442_624]
+    assert [params_of(layer) for layer in layers] == [*convolutions, 37_752_832, 16_781_312, 4_097_000]
+
+
+def sides(network: AlexNet, size: int) -> list[int]:
+    """How wide the maps are after each convolution and pool, from an image of ``size`` pixels."""
+    found, x = [], torch.empty(1, 3, size, size, device="meta")
+    for module in network.features:
+        x = module(x)
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+            found.append(x.shape[-1])
+    return found
+
+
+def test_55_maps_need_227_pixels_and_not_the_224_of_the_paper() -> None:
+    assert MODELS["alexnet"].preprocess.input_size == (3, 227, 227)
+    assert sides(outline("alexnet"), 227) == [55, 27, 27, 13, 13, 13, 13, 6]
+    assert sides(outline("alexnet"), 224)[0] == 54
+    assert sides(outline("alexnet_owt"), 224) == [55, 27, 27, 13, 13, 13, 13, 6]  # its first layer is padded
+
+
+def test_images_are_resized_to_256_before_227_are_cut_out() -> None:
+    size = Transform(MODELS["alexnet"].preprocess)._resized(400, 512)
+    assert size == (256, 327)
+
+
+def test_zfnets_maps_need_a_padding_of_1_and_pools_that_round_up() -> None:
+    network = on_meta("zfnet")
+    assert sides(network, 224) == [110, 55, 26, 13, 13, 13, 13, 6]
+    for module in network.features:
+        if isinstance(module, nn.MaxPool2d):
+            module.ceil_mode = False
+    assert sides(network, 224)[1] == 54
+    network.features[0].padding = (3, 3)
+    assert sides(network, 224)[0] == 112
+
+
+# ---- The same function as the reference implementations, with the same weights, on real images ----
+
+
+@pytest.fixture(scope="module")
+def hidden() -> list[Tensor]:
+    """The fully connected layers' weights, a quarter of a gigabyte, drawn once for all networks that share them."""
+    classifier = on_meta("alexnet").classifier
+    randomise(classifier)
+    return list(classifier.state_dict().values())
+
+
+def with_weights(name: str, hidden: list[Tensor], **args: Any) -> AlexNet:
+    network = on_meta(name, **args)
+    randomise(network.features)
+    network.classifier.load_state_dict(dict(zip(network.classifier.state_dict(), hidden, strict=True)), assign=True)
+    return network
+
+
+def in_255(count: int, size: int) -> Tensor:
+    """Photographs in about [-128, 128], where response normalisation matters."""
+    return photographs(count, size).contiguous() * 128
+
+
+def test_logits_equal_torchvisions(hidden: list[Tensor]) -> None:
+    ours = with_weights("alexnet_owt", hidden)
+    with torch.device("meta"):
+        theirs = torchvision.models.alexnet()
+    assert list(theirs.state_dict()) == list(ours.state_dict())
+    assert [type(module) for module in theirs.classifier] == [type(module) for module in ours.classifier]
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    assert_same_function(ours, theirs, photographs(2, 224))
+    assert_same_function(ours, theirs, photographs(2, 160))  # maps of 4 x 4, stretched to 6 x 6
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "reference", "size"),
+    [
+        ("alexnet", {"groups": 1}, "alexnet", 227),
+        ("alexnet_owt", {}, "alexnetb", 224),
+        ("zfnet", {"pool_first": False}, "zfnet", 224),
+    ],
+)
+def test_logits_equal_pytorchcvs_joined_and_normalised_first(
+    name: str, args: dict[str, Any], reference: str, size: int, hidden: list[Tensor]
+) -> None:
+    from pytorchcv.model_provider import get_model
+
+    ours = with_weights(name, hidden, **args)
+    with torch.device("meta"):
+        theirs = get_model(reference)
+    theirs.load_state_dict(
+        dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)), assign=True
+    )  # layer by layer, under other names
+    assert_same_function(ours, theirs, in_255(2, size))
+
+
+def test_the_wider_zfnets_features_equal_pytorchcvs_normalised_first() -> None:
+    from pytorchcv.model_provider import get_model
+
+    with torch.device("meta"):
+        ours, theirs = on_meta("zfnet_b", pool_first=False).features, get_model("zfnetb").features
+    randomise(ours)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)), assign=True)
+    assert_same_function(ours, theirs, in_255(2, 224))
+
+
+def test_two_groups_are_two_towers_that_meet_in_the_third_convolution_and_the_hidden_layers(
+    hidden: list[Tensor],
+) -> None:
+    network = with_weights("alexnet", hidden).eval()
+    weights = [(module.weight, module.bias) for module in network.features if isinstance(module, nn.Conv2d)]
+    images = in_255(2, 227)
+
+    def normalise_and_pool(x: Tensor) -> Tensor:
+        return F.max_pool2d(F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=2.0), 3, stride=2)
+
+    with torch.no_grad():
+        first = F.relu(F.conv2d(images, *weights[0], stride=4))
+        joined = normalise_and_pool(first)
+        towers = [
+            F.relu(F.conv2d(x, weight, bias, padding=2))
+            for x, weight, bias in zip(joined.chunk(2, 1), *(part.chunk(2) for part in weights[1]), strict=True)
+        ]
+        joined = F.relu(F.conv2d(normalise_and_pool(torch.cat(towers, 1)), *weights[2], padding=1))
+        towers = list(joined.chunk(2, 1))
+        for layer in (3, 4):
+            halves = zip(towers, *(part.chunk(2) for part in weights[layer]), strict=True)
+            towers = [F.relu(F.conv2d(x, weight, bias, padding=1)) for x, weight, bias in halves]
+        maps = F.max_pool2d(torch.cat(towers, 1), 3, stride=2)
+        expected = network.classifier(maps.flatten(1))
+        got = network(images)
+    assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+# ---- What people get wrong ----
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "order"),
+    [
+        ("alexnet", {}, ["ReLU", "ResponseNorm", "MaxPool2d"]),
+        ("alexnet", {"pool_first": True}, ["ReLU", "MaxPool2d", "ResponseNorm"]),
+        ("zfnet", {}, ["ReLU", "MaxPool2d", "ResponseNorm"]),
+    ],
+)
+def test_alexnet_normalises_before_pooling_and_zfnet_and_caffenet_after(
+    name: str, args: dict[str, Any], order: list[str]
+) -> None:
+    kinds = [type(module).__name__ for module in on_meta(name, **args).features]
+    assert kinds[:8] == ["Conv2d", *order, "Conv2d", *order]
+    assert kinds.count("ResponseNorm") == 2
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pools_overlap(name: str) -> None:
+    pools = [module for module in outline(name).features if isinstance(module, nn.MaxPool2d)]
+    assert [(pool.kernel_size, pool.stride) for pool in pools] == [(3, 2)] * 3
+
+
+@pytest.mark.parametrize(("name", "dropped"), [("alexnet", [2, 5]), ("zfnet", [2, 5]), ("alexnet_owt", [0, 3])])
+def test_dropout_follows_the_hidden_layers_and_precedes_them_in_torchvisions(name: str, dropped: list[int]) -> None:
+    classifier = outline(name).classifier
+    assert [index for index, module in enumerate(classifier) if isinstance(module, nn.Dropout)] == dropped
+    assert all(classifier[index].p == 0.5 for index in dropped)
+
+
+def test_2012_begins_with_small_weights_and_biases_of_one_where_the_paper_has_them() -> None:
+    network = AlexNet(design="2012", num_classes=10)
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert [layer.bias.unique().tolist() for layer in layers] == [[0], [1], [0], [1], [1], [1], [1], [0]]
+    for layer in layers:
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
+        assert layer.weight.mean().item() == pytest.approx(0, abs=2e-4)
+
+
+def test_zfnet_begins_with_small_weights_and_biases_of_zero() -> None:
+    network = AlexNet(design="zfnet", num_classes=10)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
+            assert layer.bias.abs().max() == 0
+
+
+def test_the_one_tower_network_begins_as_torch_draws_unless_asked_for_the_authors_file() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ours = AlexNet(**MODELS["alexnet_owt"].args, num_classes=10)
+        torch.manual_seed(0)
+        theirs = torchvision.models.alexnet(num_classes=10)
+    first, last = "features.0.weight", "classifier.6.weight"
+    assert torch.equal(ours.get_parameter(first), theirs.get_parameter(first))
+    assert ours.get_parameter(last).std().item() == pytest.approx(theirs.get_parameter(last).std().item(), rel=0.02)
+    network = AlexNet(design="owt", num_classes=10)
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    stds = [0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01]
+    assert [layer.weight.std().item() for layer in layers] == pytest.approx(stds, rel=0.02)
+    assert [layer.bias.unique().item() for layer in layers] == [0, 1, 0, 1, 1, 1, 1, -7]
+
+
+@pytest.mark.parametrize("name", ["alexnet", "zfnet", "zfnet_b"])
+def test_pixels_stay_in_255_less_their_mean(name: str) -> None:
+    transform = Transform(MODELS[name].preprocess)
+    black, white = (transform(Image.new("RGB", (300, 300), (value,) * 3)) for value in (0, 255))
+    torch.testing.assert_close(white - black, torch.full_like(white, 255))
+    assert -128 < black.min() < -100
+    assert 128 < white.max() < 155
+
+
+# ---- The first layer, before and after it was looked at ----
+
+
+def frequency_seen(name: str, frequency: float) -> float:
+    """Cycles a pixel that the first layer's maps show of a grating of ``frequency`` cycles a pixel."""
+    convolution = on_meta(name).features[0].to_empty(device="cpu")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        convolution.reset_parameters()
+    size = MODELS[name].preprocess.input_size[-1]
+    grating = torch.cos(2 * torch.pi * frequency * torch.arange(size)).expand(1, 3, size, size)
+    with torch.no_grad():
+        rows = convolution(grating)[0, :, 20, 1:-1]  # filters, places; what a border may have touched is cut off
+    spectrum = torch.fft.rfft(rows - rows.mean(dim=1, keepdim=True)).abs().sum(dim=0)
+    return float(spectrum.argmax()) / rows.shape[1] / convolution.stride[0]
+
+
+@pytest.mark.parametrize("frequency", [0.15, 0.2, 0.23])
+def test_a_stride_of_4_shows_a_fine_grating_as_a_coarse_one_and_a_stride_of_2_as_it_is(frequency: float) -> None:
+    for name in ("zfnet", "zfnet_b"):
+        assert frequency_seen(name, frequency) == pytest.approx(frequency, abs=0.005)
+    alias = 0.25 - frequency  # frequencies fold at an eighth of a cycle a pixel
+    assert frequency_seen("alexnet", frequency) == pytest.approx(alias, abs=0.005)
+    assert frequency_seen("alexnet", 0.1) == pytest.approx(0.1, abs=0.005)
+
+
+def test_zfnet_differs_from_a_joined_alexnet_in_its_first_two_layers_alone() -> None:
+    convolutions = [
+        [(m.weight.shape, m.stride) for m in network.features if isinstance(m, nn.Conv2d)]
+        for network in (outline("zfnet"), on_meta("alexnet", groups=1))
+    ]
+    assert [mine == other for mine, other in zip(*convolutions, strict=True)] == [False, False, True, True, True]
+    assert convolutions[0][0] == ((96, 3, 7, 7), (2, 2))
+    assert convolutions[1][0] == ((96, 3, 11, 11), (4, 4))
+    assert (convolutions[0][1][1], convolutions[1][1][1]) == ((2, 2), (1, 1))
+
+
+# ---- Filters renormalised ----
+
+SMALL = Preprocess(input_size=(3, 16, 16), crop_pct=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
+RECIPE = Recipe(epochs=4, batch_size=16, lr=0.05, schedule="constant", precision="float32", channels_last=True)
+RADIUS = 0.05
+"""Below what torch draws for the first layer, 0.067, and above the others."""
+
+
+def noise() -> ImageSet:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(256, (32, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    return ImageSet("noise", "train", ("a", "b"), torch.arange(32) % 2, pixels)
+
+
+def trained(
+    directory: Path, recipe: Recipe = RECIPE, *, radius: float = RADIUS, **options: Any
+) -> tuple[AlexNet, dict[str, Tensor]]:
+    """A small network trained on noise with the family's hook, and what it was before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = AlexNet(design="small", init="torch", num_classes=2, filter_radius=radius)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    run = Run(directory, **{"display": Silent(), **options})
+    train(network, TrainingData(noise()), recipe, run, preprocess=SMALL, device="cpu")
+    return network, before
+
+
+def root_mean_squares(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        key: value.double().square().mean(dim=(1, 2, 3)).sqrt() for key, value in tensors.items() if value.ndim == 4
+    }
+
+
+def test_an_update_ends_with_filters_beyond_the_radius_scaled_back_to_it_and_nothing_else_changed(
+    tmp_path: Path,
+) -> None:
+    recipe = Recipe(epochs=1, batch_size=32, lr=0.05, schedule="constant", precision="float32")
+    plain, before = trained(tmp_path / "plain", recipe, radius=0.0)
+    renormalised, _ = trained(tmp_path / "renormalised", recipe)
+    first = "features.0.weight"
+    rms = root_mean_squares(plain.state_dict())[first].float()
+    assert rms.min() > RADIUS  # all of its filters
+    expected = plain.state_dict()[first] * (RADIUS / rms)[:, None, None, None]
+    torch.testing.assert_close(renormalised.state_dict()[first], expected, rtol=1e-6, atol=0)
+    for key, value in plain.state_dict().items():
+        assert not torch.equal(value, before[key]), key
+        assert key == first or torch.equal(renormalised.state_dict()[key], value), key
+
+
+def test_no_checkpoint_holds_a_filter_beyond_the_radius_not_even_within_an_epoch(tmp_path: Path) -> None:
+    class Crash(Silent):
+        def step(self, epoch: int, step: int, loss: float, lr: float) -> None:
+            if (epoch, step) == (2, 2):
+                raise KeyboardInterrupt
+
+    recipe = Recipe(epochs=2, batch_size=8, lr=0.1, schedule="constant")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, recipe, checkpoint_every=1, display=Crash())
+    checkpoint = safetensors_file.read(tmp_path / "checkpoint.safetensors")
+    filters = {key: value for key, value in checkpoint.items() if key.startswith("model.") and value.ndim == 4}
+    assert len(filters) == 5
+    for key, rms in root_mean_squares(filters).items():
+        assert rms.max() <= RADIUS * (1 + 1e-6), key
+    assert root_mean_squares(filters)["model.features.0.weight"].min() > 0.99 * RADIUS
+
+
+def test_two_epochs_and_two_resumed_equal_four_with_renormalised_filters(tmp_path: Path) -> None:
+    whole, _ = trained(tmp_path / "whole")
+    trained(tmp_path / "halves", stop_after=2)
+    halves, _ = trained(tmp_path / "halves", resume=True)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(halves.state_dict()[key], value), key
+    rows = [json.loads(line)["loss"] for line in (tmp_path / "halves" / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == 4
+
+
+def test_after_training_other_optimisers_are_as_they_were(tmp_path: Path) -> None:
+    network, _ = trained(tmp_path, Recipe(epochs=1, batch_size=32, lr=0.01))
+    other = AlexNet(design="small", init="torch", num_classes=2)
+    with renormalising(network, RADIUS):
+        step(other)
+    step(network)
+    for left_alone in (network, other):
+        assert root_mean_squares(left_alone.state_dict())["features.0.weight"].max() > 2 * RADIUS
+
+
+def step(network: AlexNet) -> None:
+    """An update that doubles the weights and more."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    for parameter in network.parameters():
+        parameter.grad = -3 * parameter.detach()
+    optimizer.step()
+
+
+def test_frozen_filters_stay_as_they_are(tmp_path: Path) -> None:
+    network, before = trained(tmp_path, Recipe(epochs=1, batch_size=32, lr=0.01, freeze=("features.0",)))
+    assert torch.equal(network.state_dict()["features.0.weight"], before["features.0.weight"])
+    assert root_mean_squares(before)["features.0.weight"].max() > RADIUS
+
+
+def test_renormalising_keeps_a_filters_direction_and_the_layout_in_memory() -> None:
+    weight = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    weight[:3] *= 0.01
+    changed = weight.clone(memory_format=torch.channels_last)
+    renormalise(changed, 0.1)
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(changed[:3], weight[:3])
+    assert changed[3:].square().mean(dim=(1, 2, 3)).sqrt().tolist() == pytest.approx([0.1] * 3, rel=1e-6)
+    cosines = F.cosine_similarity(changed.flatten(1), weight.flatten(1))
+    assert cosines.tolist() == pytest.approx([1] * 6, abs=1e-6)
+
+
+def test_zfnets_rows_renormalise_to_a_tenth_and_alexnets_do_not() -> None:
+    radii = {name: outline(name).filter_radius for name in MODELS}
+    assert radii == {"alexnet": 0, "alexnet_owt": 0, "alexnet_small": 0, "zfnet": 0.1, "zfnet_b": 0.1}
+    assert {model.train for model in plugin.models} == {"zoo_alexnet.training:train"}
+
+
+# ---- Recipes ----
+
+
+def test_the_papers_recipes_state_their_optimisers() -> None:
+    recipe = training.choose(plugin, "alexnet", "imagenet-1k")
+    assert (recipe.batch_size, recipe.lr, recipe.momentum, recipe.nesterov) == (128, 0.01, 0.9, False)
+    assert (recipe.epochs, recipe.weight_decay, len(recipe.decay_epochs)) == (90, 5e-4, 3)
+    recipe = training.choose(plugin, "zfnet_b", "imagenet-1k")
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.weight_decay) == (70, 128, 0.01, 0.0)
+    assert training.choose(plugin, "alexnet_owt", "imagenet-1k").batch_size == 8 * 32
+    assert training.choose(plugin, "alexnet_small", "cifar10").name == "fast_c10"
+
+
+# ---- The interface ----
+
+
+def test_features_and_head_compose_to_the_logits() -> None:
+    network = AlexNet(design="small", init="torch", num_classes=10).eval()
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network.forward_features(images)
+        assert features.shape == (2, network.num_features, 3, 3)
+        given = network.forward_head(features, pre_logits=True)
+        assert given.shape == (2, network.head_hidden_size)
+        torch.testing.assert_close(network.get_classifier()(given), network(images))
+        network.reset_classifier(0)
+        assert torch.equal(network(images), given)
+        network.reset_classifier(7)
+        assert network(images).shape == (2, 7)
+        assert network.num_classes == 7
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stages_are_the_relus_of_all_seven_layers_before_the_head(name: str) -> None:
+    network = outline(name)
+    relus = [key for key, module in network.named_modules() if isinstance(module, nn.ReLU)]
+    assert list(MODELS[name].stages) == relus
+    assert network.default_layers == tuple(relus[:5])
+
+
+@pytest.mark.parametrize(
+    ("args", "got"),
+    [
+        ({"design": "2013"}, "design = '2013'"),
+        ({"design": "2012", "groups": 3}, "groups = 3"),
+        ({"design": "small", "init": "he"}, "init = 'he'"),
+        ({"design": "zfnet", "filter_radius": -0.1}, "filter_radius = -0.1"),
+        ({"design": "zfnet", "filter_radius": float("nan")}, "filter_radius = nan"),
+    ],
+)
+def test_an_argument_outside_the_papers_is_refused_by_name(args: dict[str, Any], got: str) -> None:
+    with pytest.raises(SpecError, match=got):
+        AlexNet(**args)

@@ -1,0 +1,464 @@
+"""The densenet family against the paper's tables, torchvision, timm and pytorchcv."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from support.reference import (
+    assert_same_function,
+    cifar10_test_images,
+    macs_of,
+    params_of,
+    photographs,
+    randomise,
+    renamed,
+)
+from torch import Tensor, nn
+
+import zoo
+from zoo import training
+from zoo.convert import Stated, convert
+from zoo.errors import SpecError
+from zoo.testing import Check, conformance
+from zoo_densenet import plugin
+from zoo_densenet.model import DenseBlock, DenseNet, Transition, cifar_densenet, densenet
+
+MODELS = {model.name: model for model in plugin.models}
+BC = {"bottleneck": True, "compression": 0.5}
+
+
+@conformance("densenet")
+def test_conformance(check: Check) -> None:
+    check()
+
+
+def on_meta(name: str, **args: Any) -> nn.Module:
+    """A row's network without memory, so that counting is free."""
+    module, _, function = MODELS[name].build.partition(":")
+    build = getattr(importlib.import_module(module), function)
+    with torch.device("meta"):
+        return build(**{**MODELS[name].args, **args})
+
+
+outline = cache(on_meta)
+"""As ``on_meta``, built once: for counting alone."""
+
+
+# ---- Published parameter counts and multiply-adds ----
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [
+        ("densenet121", 7_978_856, 2_834_161_664),
+        ("densenet161", 28_681_000, 7_727_907_072),
+        ("densenet169", 14_149_480, 3_359_843_328),
+        ("densenet201", 20_013_928, 4_291_365_888),
+        ("densenet264", 33_337_704, 5_751_653_376),
+        ("densenet_bc_100_12", 769_162, 287_929_692),
+        ("densenet_bc_250_24", 15_324_406, 5_418_785_724),
+        ("densenet_bc_190_40", 25_624_430, 9_301_945_740),
+    ],
+)
+def test_each_network_has_the_published_size(name: str, params: int, macs: int) -> None:
+    network = outline(name)
+    assert params_of(network) == MODELS[name].params == params
+    assert macs_of(network, MODELS[name].preprocess.input_size) == MODELS[name].macs == macs
+
+
+def closed_form(depth: int, k: int, *, init: int, is_bc: bool, classes: int = 10) -> tuple[int, int]:
+    """Parameters and multiply-adds of a network for 32x32 images, summed layer by layer."""
+    layers, chans = (depth - 4) // (6 if is_bc else 3), init
+    params, macs = 27 * init, 27 * init * 32**2
+    for block, side in enumerate((32, 16, 8)):
+        for _ in range(layers):
+            filters = chans * 4 * k + 9 * 4 * k * k if is_bc else 9 * chans * k
+            params += filters + 2 * chans + (2 * 4 * k if is_bc else 0)
+            macs += filters * side**2
+            chans += k
+        if block < 2:
+            kept = chans // 2 if is_bc else chans
+            params += chans * kept + 2 * chans
+            macs += chans * kept * side**2
+            chans = kept
+    return params + 2 * chans + chans * classes + classes, macs + chans * classes
+
+
+@pytest.mark.parametrize(
+    ("name", "init", "params"),
+    [
+        ("densenet_40_12", 16, 1_019_722),
+        ("densenet_100_12", 16, 6_979_642),
+        ("densenet_bc_40_12", 24, 176_122),
+        ("densenet_bc_100_12", 24, 769_162),
+    ],
+)
+def test_networks_for_small_images_have_the_size_of_the_closed_form(name: str, init: int, params: int) -> None:
+    row = MODELS[name]
+    expected = closed_form(row.args["depth"], row.args["growth_rate"], init=init, is_bc="_bc_" in name)
+    network = outline(name)
+    assert (row.params, row.macs) == (params_of(network), macs_of(network, (3, 32, 32))) == expected
+    assert expected[0] == params
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_number_of_weight_layers_is_in_the_name_save_that_the_papers_264_has_265(name: str) -> None:
+    layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in outline(name).modules())
+    assert layers == (265 if name == "densenet264" else int(re.findall(r"\d+", name)[0]))
+
+
+# ---- The same function as the reference implementations, with the same weights, on real images ----
+
+
+@pytest.mark.parametrize(("depth", "size"), [(121, 224), (161, 64), (169, 64), (201, 64)])
+def test_logits_equal_torchvisions_and_timms(depth: int, size: int) -> None:
+    images = photographs(2, size)
+    ours = on_meta(f"densenet{depth}")
+    with torch.device("meta"):
+        references = (torchvision.models.get_model(f"densenet{depth}"), timm.create_model(f"densenet{depth}"))
+    randomise(ours)
+    for theirs in references:
+        assert list(theirs.state_dict()) == list(ours.state_dict())
+        theirs.load_state_dict(ours.state_dict(), assign=True)
+        assert_same_function(ours, theirs, images)
+
+
+def test_264_equals_torchvisions_network_of_its_blocks() -> None:
+    ours = on_meta("densenet264")
+    with torch.device("meta"):
+        theirs = torchvision.models.DenseNet(32, (6, 12, 64, 48), 64)
+    randomise(ours)
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    assert_same_function(ours, theirs, photographs(2, 64))
+
+
+def test_stages_are_timms_after_the_activation() -> None:
+    ours = on_meta("densenet121")
+    with torch.device("meta"):
+        theirs = timm.create_model("densenet121")
+    randomise(ours)
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    pairs = list(zip(outputs_of(ours, 64), outputs_of(theirs, 64), strict=True))
+    for (ours_info, got), (theirs_info, expected) in pairs:
+        assert [ours_info[key] for key in ("num_chs", "reduction")] == [
+            theirs_info["num_chs"],
+            theirs_info["reduction"],
+        ]
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def outputs_of(network: Any, size: int) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Each entry of ``feature_info`` and what its module gives."""
+    seen: dict[str, Tensor] = {}
+    for entry in network.feature_info:
+
+        def keep(_m: nn.Module, _i: object, output: Tensor, name: str = entry["module"]) -> None:
+            seen[name] = output
+
+        network.get_submodule(entry["module"]).register_forward_hook(keep)
+    with torch.no_grad():
+        network.eval()(photographs(2, size))
+    return ((entry, seen[entry["module"]]) for entry in network.feature_info)
+
+
+_FROM_PYTORCHCV = (
+    (r"^output\.", "classifier."),
+    (r"^features\.init_block\.", "features.conv0."),
+    (r"^features\.post_activ\.bn\.", "features.norm5."),
+    *((rf"^features\.stage{block + 1}\.trans{block + 1}\.conv\.", f"features.transition{block}.") for block in (1, 2)),
+    (r"\.stage(\d)\.unit(\d+)\.", r".denseblock\1.denselayer\2."),
+    (r"(transition\d)\.bn\.", r"\1.norm."),
+    (r"\.conv(\d?)\.bn\.", lambda match: f".norm{match[1] or 1}."),
+    (r"(denselayer\d+)\.conv(\d?)\.conv\.", lambda match: f"{match[1]}.conv{match[2] or 1}."),
+)
+
+
+@pytest.mark.parametrize(
+    ("args", "reference"),
+    [
+        ({"depth": 40, "growth_rate": 12, **BC}, "densenet40_k12_bc_cifar10"),
+        ({"depth": 100, "growth_rate": 12, **BC}, "densenet100_k12_bc_cifar10"),
+        (
+            {"depth": 40, "growth_rate": 12, "compression": 0.5, "initial_width": "torch"},
+            "densenet40_k12_cifar10",
+        ),
+    ],
+)
+def test_logits_equal_pytorchcvs(args: dict[str, Any], reference: str) -> None:
+    from pytorchcv.model_provider import get_model
+
+    with torch.device("meta"):
+        ours, theirs = cifar_densenet(**args), get_model(reference)
+    randomise(theirs)
+    ours.load_state_dict(renamed(theirs.state_dict(), *_FROM_PYTORCHCV), assign=True)
+    assert_same_function(ours, theirs, cifar10_test_images(2)[0])
+
+
+# ---- What people get wrong ----
+
+
+@pytest.mark.parametrize(("initial_width", "chans", "params"), [("paper", 16, 1_019_722), ("torch", 24, 1_059_298)])
+def test_the_paper_begins_with_16_maps_and_the_authors_file_with_twice_the_growth_rate(
+    initial_width: str, chans: int, params: int
+) -> None:
+    network = on_meta("densenet_40_12", initial_width=initial_width)
+    assert network.features.conv0.out_channels == chans
+    assert params_of(network) == params
+
+
+def test_with_bottlenecks_and_compression_both_conventions_begin_with_twice_the_growth_rate() -> None:
+    for initial_width in ("paper", "torch"):
+        assert on_meta("densenet_bc_190_40", initial_width=initial_width).features.conv0.out_channels == 80
+    bottlenecks_alone = on_meta("densenet_bc_100_12", compression=1.0)
+    assert bottlenecks_alone.features.conv0.out_channels == 16
+
+
+@pytest.mark.parametrize(
+    ("depth", "k", "compressed", "paper"),
+    [(40, 12, 599_050, 1_019_722), (100, 12, 4_068_490, 6_979_642), (100, 24, 16_114_138, 27_249_082)],
+)
+def test_pytorchcvs_plain_networks_are_the_compressed_ones_and_not_the_papers(
+    depth: int, k: int, compressed: int, paper: int
+) -> None:
+    from pytorchcv.model_provider import get_model
+
+    with torch.device("meta"):
+        theirs = get_model(f"densenet{depth}_k{k}_cifar10")
+        ours = cifar_densenet(depth=depth, growth_rate=k, compression=0.5, initial_width="torch")
+        plain = cifar_densenet(depth=depth, growth_rate=k)
+    assert params_of(theirs) == params_of(ours) == compressed
+    assert params_of(plain) == paper
+
+
+def test_timms_264d_has_growth_rate_48_and_a_deep_stem_and_is_no_264() -> None:
+    with torch.device("meta"):
+        theirs = timm.create_model("densenet264d")
+    ours = on_meta("densenet264", growth_rate=48)
+    assert (params_of(ours), params_of(theirs)) == (72_686_632, 72_736_216)
+    of_blocks = [
+        {key: tensor.shape for key, tensor in network.state_dict().items() if "block" in key or "transition" in key}
+        for network in (ours, theirs)
+    ]
+    assert of_blocks[0] == of_blocks[1]
+    assert params_of(on_meta("densenet264")) == 33_337_704
+
+
+def test_a_block_gives_its_input_first_and_then_the_maps_of_each_layer_in_order() -> None:
+    block = DenseBlock(2, 5, 3, bottleneck=True, drop_rate=0.0, memory_efficient=False).eval()
+    x = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first = block["denselayer1"]([x])
+        second = block["denselayer2"]([x, first])
+        torch.testing.assert_close(block(x), torch.cat([x, first, second], dim=1))
+        torch.testing.assert_close(second, block["denselayer2"]([torch.cat([x, first], dim=1)]))
+
+
+def test_a_bottleneck_has_four_times_the_growth_rate() -> None:
+    layer = on_meta("densenet161").features.denseblock3.denselayer7
+    assert layer.conv1.weight.shape == (4 * 48, 384 + 6 * 48, 1, 1)
+    assert layer.conv2.weight.shape == (48, 4 * 48, 3, 3)
+
+
+def test_compression_rounds_down() -> None:
+    network = cifar_densenet(depth=10, growth_rate=3, bottleneck=True, compression=0.5)
+    assert isinstance(network.features.transition1, Transition)
+    assert network.features.transition1.conv.weight.shape[:2] == (4, 9)
+    assert network.features.transition2.conv.weight.shape[:2] == (3, 7)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "densenet_40_12", "densenet_bc_40_12"])
+def test_dropout_follows_each_convolution_but_the_first(name: str) -> None:
+    leaves = [module for module in on_meta(name, drop_rate=0.2).modules() if not list(module.children())]
+    after = [
+        isinstance(follower, nn.Dropout) and follower.p == 0.2
+        for module, follower in pairwise(leaves)
+        if isinstance(module, nn.Conv2d)
+    ]
+    assert after == [False] + [True] * (len(after) - 1)
+    assert sum(isinstance(module, nn.Dropout) for module in leaves) == len(after) - 1
+
+
+def test_convolutions_begin_with_hes_variance_by_the_fan_of_the_output() -> None:
+    network = densenet(depth=121)
+    weight = network.features.denseblock4.denselayer16.conv1.weight  # 128 of 992 maps
+    assert weight.std().item() == pytest.approx((2 / 128) ** 0.5, rel=0.02)
+    assert network.features.denseblock4.denselayer16.conv2.weight.std().item() == pytest.approx(
+        (2 / (9 * 32)) ** 0.5, rel=0.02
+    )
+    assert network.classifier.bias.abs().max() == 0
+
+
+# ---- Less memory ----
+
+
+def trained_once(is_efficient: bool, *, precision: torch.dtype | None, **args: Any) -> dict[str, Tensor]:
+    """Logits, gradients and buffers of a network after one forward and backward in training."""
+    torch.manual_seed(0)
+    network = cifar_densenet(depth=22, growth_rate=4, memory_efficient=is_efficient, **args).train()
+    images, labels = torch.randn(4, 3, 16, 16), torch.tensor([1, 2, 3, 4])
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision is not None):
+        logits = network(images)
+    nn.functional.cross_entropy(logits.float(), labels).backward()
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    return {"logits": logits, **gradients, **dict(network.named_buffers())}
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+@pytest.mark.parametrize("args", [BC, {}, {**BC, "drop_rate": 0.2}], ids=["bc", "plain", "dropout"])
+def test_checkpointing_changes_no_logit_gradient_or_running_statistic(
+    args: dict[str, Any], precision: torch.dtype | None
+) -> None:
+    kept, efficient = (trained_once(is_efficient, precision=precision, **args) for is_efficient in (False, True))
+    assert kept.keys() == efficient.keys()
+    assert kept["features.denseblock3.denselayer1.norm1.num_batches_tracked"] == 1
+    for name, value in kept.items():
+        assert torch.equal(value, efficient[name]), name
+
+
+def bytes_kept(layers: int, *, is_efficient: bool) -> int:
+    """What a block's forward keeps for its gradient, besides parameters."""
+    block = DenseBlock(layers, 8, 8, bottleneck=True, drop_rate=0.0, memory_efficient=is_efficient)
+    own = {parameter.data_ptr() for parameter in block.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = block(torch.randn(1, 8, 16, 16, requires_grad=True))
+    assert output.requires_grad
+    return sum(kept.values())
+
+
+def test_checkpointing_makes_memory_grow_linearly_with_the_layers_instead_of_quadratically() -> None:
+    for is_efficient in (False, True):
+        growth = [bytes_kept(layers, is_efficient=is_efficient) for layers in (8, 16, 24)]
+        second_difference = growth[2] - 2 * growth[1] + growth[0]
+        # Per layer, the joined maps and their normalised form: 2 * 8 more of them for each layer before.
+        joined = 2 * sum(8 * 8 for _ in range(8)) * 16 * 16 * 4
+        assert second_difference == pytest.approx(0 if is_efficient else joined, abs=0.05 * joined)
+
+
+def test_checkpointing_can_be_switched_on_in_a_network_as_it_is() -> None:
+    network = cifar_densenet(depth=10, growth_rate=4, **BC)
+    network.set_grad_checkpointing()
+    layers = [module for module in network.modules() if hasattr(module, "memory_efficient")]
+    assert [layer.memory_efficient for layer in layers] == [True] * 3
+    with torch.no_grad():
+        assert network.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 10)
+    network.set_grad_checkpointing(False)
+    assert not any(layer.memory_efficient for layer in layers)
+
+
+# ---- Public weights ----
+
+
+def test_torchvisions_old_files_are_converted_by_their_name_alone(tmp_path: Path) -> None:
+    ours = on_meta("densenet121")
+    randomise(ours)
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): tensor
+        for key, tensor in ours.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+
+    class Published:
+        """What torchvision's own loader is given."""
+
+        def get_state_dict(self, **_: Any) -> dict[str, Tensor]:
+            return dict(old)
+
+    theirs = torchvision.models.densenet121()
+    torchvision.models.densenet._load_state_dict(theirs, Published(), progress=False)
+    torch.save(old, tmp_path / "densenet121-old.pth")
+    report = convert(tmp_path / "densenet121-old.pth", "densenet121", tmp_path / "densenet121.old.safetensors")
+    assert report.key_map == "torchvision"
+    assert len(report.renamed) == 58 * (5 + 5)
+    converted = zoo.create("densenet121", weights=report.file)
+    assert_same_function(converted, theirs, photographs(2, 64))
+
+
+# ---- Recipes ----
+
+
+def test_the_papers_recipe_divides_the_rate_at_half_and_at_three_quarters() -> None:
+    recipe = training.choose(plugin, "densenet_40_12", "cifar10", "paper_c10")
+    assert recipe.decay_epochs == (recipe.epochs / 2, recipe.epochs * 3 / 4)
+    assert (recipe.batch_size, recipe.lr, recipe.weight_decay, recipe.nesterov) == (64, 0.1, 1e-4, True)
+    assert training.choose(plugin, "densenet_bc_100_12", "cifar10").name == "fast_c10"
+    recipe = training.choose(plugin, "densenet264", "imagenet-1k")
+    assert (recipe.epochs, recipe.batch_size, recipe.decay_epochs) == (90, 256, (30,))
+
+
+# ---- The interface ----
+
+
+def test_features_and_head_compose_to_the_logits() -> None:
+    network: DenseNet = cifar_densenet(depth=10, growth_rate=4, **BC).eval()
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network.forward_features(images)
+        assert features.shape == (2, network.num_features, 8, 8)
+        assert features.min() == 0  # a ReLU comes last
+        pooled = network.forward_head(features, pre_logits=True)
+        torch.testing.assert_close(network.get_classifier()(pooled), network(images))
+        network.reset_classifier(0)
+        assert torch.equal(network(images), pooled)
+        network.reset_classifier(0, global_pool="")
+        assert torch.equal(network(images), features)
+        network.reset_classifier(7, global_pool="max")
+        assert network(images).shape == (2, 7)
+        assert network.num_classes == 7
+
+
+@pytest.mark.parametrize(
+    ("build", "args", "got"),
+    [
+        (densenet, {"depth": 120}, "depth = 120"),
+        (cifar_densenet, {"depth": 41, "growth_rate": 12}, "depth = 41 is not 3n"),
+        (cifar_densenet, {"depth": 4, "growth_rate": 12}, "depth = 4 is not 3n"),
+        (cifar_densenet, {"depth": 43, "growth_rate": 12, **BC}, "depth = 43 is not 6n"),
+        (cifar_densenet, {"depth": 40, "growth_rate": 12, "initial_width": "16"}, "initial_width = '16'"),
+        (cifar_densenet, {"depth": 40, "growth_rate": 12, "compression": 0.0}, "compression = 0.0"),
+    ],
+)
+def test_an_argument_outside_the_paper_is_refused_by_name(build: Any, args: dict[str, Any], got: str) -> None:
+    with pytest.raises(SpecError, match=got):
+        build(**args)
+
+
+def test_a_classifier_without_a_pool_is_refused() -> None:
+    network = cifar_densenet(depth=10, growth_rate=4)
+    with pytest.raises(SpecError, match="needs a global pool"):
+        network.reset_classifier(10, global_pool="")
+    with pytest.raises(SpecError, match="'median'"):
+        network.reset_classifier(10, global_pool="median")
+    assert isinstance(network.classifier, nn.Linear)
+
+
+@pytest.mark.parametrize(("stem", "pool"), [("small", False), ("small_pool", True)])
+def test_torchvisions_network_changed_for_small_images_converts(stem: str, pool: bool, tmp_path: Path) -> None:
+    """As people do for CIFAR-10: a first convolution of 3x3 before torchvision's normalisation, and other blocks."""
+    blocks = (2, 3, 4, 1)
+    theirs = torchvision.models.DenseNet(growth_rate=32, block_config=blocks, num_init_features=64, num_classes=10)
+    theirs.features.conv0 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    if not pool:
+        theirs.features.pool0 = nn.Identity()
+    randomise(theirs)
+    torch.save(theirs.eval().state_dict(), tmp_path / "theirs.pth")
+    stated = Stated(args={"stem": stem, "blocks": list(blocks)}, preprocess={"input_size": (3, 32, 32)})
+    report = convert(tmp_path / "theirs.pth", "densenet121", tmp_path / "out.safetensors", stated=stated)
+    assert_same_function(zoo.create("densenet121", weights=report.file).eval(), theirs, photographs(2, 32))

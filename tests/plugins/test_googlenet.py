@@ -1,0 +1,614 @@
+"""GoogLeNet against the paper's table, torchvision and closed forms."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from support.reference import assert_same_function, macs_of, params_of, photographs, randomise
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import GoogLeNet_Weights
+from torchvision.models.googlenet import GoogLeNet as TorchvisionGoogLeNet
+from torchvision.models.googlenet import Inception as TorchvisionInception
+from torchvision.models.googlenet import InceptionAux as TorchvisionAux
+
+import zoo
+from zoo import data, registry, training
+from zoo.convert import convert
+from zoo.data import ImageSet
+from zoo.errors import SpecError
+from zoo.loading import safetensors_file
+from zoo.modules import ResponseNorm
+from zoo.spec import Preprocess
+from zoo.training import Run, TrainingData
+from zoo.training.display import Silent
+from zoo_inception import plugin
+from zoo_inception.blocks import concatenate
+from zoo_inception.designs import PAPER, Widths
+from zoo_inception.googlenet import AuxiliaryHead, GoogLeNet, Inception
+from zoo_inception.training import auxiliary_heads, criterion, train
+
+MODELS = {model.name: model for model in plugin.models}
+TABLE_1 = {
+    # module: maps in, 1x1, 3x3 reduced, 3x3, 5x5 reduced, 5x5, pool's projection, side
+    "3a": (192, 64, 96, 128, 16, 32, 32, 28),
+    "3b": (256, 128, 128, 192, 32, 96, 64, 28),
+    "4a": (480, 192, 96, 208, 16, 48, 64, 14),
+    "4b": (512, 160, 112, 224, 24, 64, 64, 14),
+    "4c": (512, 128, 128, 256, 24, 64, 64, 14),
+    "4d": (512, 112, 144, 288, 32, 64, 64, 14),
+    "4e": (528, 256, 160, 320, 32, 128, 128, 14),
+    "5a": (832, 256, 160, 320, 32, 128, 128, 7),
+    "5b": (832, 384, 192, 384, 48, 128, 128, 7),
+}
+SMALL_TABLE = {
+    "3a": (32, 16, 16, 24, 8, 8, 8, 32),
+    "3b": (56, 24, 16, 32, 8, 16, 16, 32),
+    "4a": (88, 40, 24, 40, 8, 16, 16, 16),
+    "4b": (112, 32, 24, 48, 8, 16, 16, 16),
+    "4c": (112, 32, 24, 48, 8, 16, 16, 16),
+    "4d": (112, 24, 32, 64, 8, 16, 16, 16),
+    "4e": (120, 48, 32, 64, 8, 24, 24, 16),
+    "5a": (160, 96, 56, 112, 16, 48, 48, 8),
+    "5b": (304, 128, 72, 144, 16, 56, 56, 8),
+}
+
+
+def on_meta(name: str, **args: Any) -> GoogLeNet:
+    """A row's network without memory, so that counting is free."""
+    with torch.device("meta"):
+        return GoogLeNet(num_classes=MODELS[name].num_classes, **{**MODELS[name].args, **args})
+
+
+outline = cache(on_meta)
+"""As ``on_meta``, built once: for counting alone."""
+
+
+# ---- Published sizes, and closed forms from the tables ----
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [
+        ("googlenet", 6_998_552, 1_582_671_872),
+        ("googlenet_tv", 6_624_904, 1_498_376_192),
+        ("googlenet_naive", 97_526_008, 12_568_061_056),
+        ("googlenet_small", 466_938, 72_822_528),
+        ("googlenet_small_naive", 451_210, 75_924_968),
+    ],
+)
+def test_each_network_has_the_expected_size(name: str, params: int, macs: int) -> None:
+    assert params_of(outline(name)) == MODELS[name].params == params
+    assert macs_of(outline(name), MODELS[name].preprocess.input_size) == MODELS[name].macs == macs
+
+
+def filters(row: tuple[int, ...]) -> int:
+    """The elements of a module's filters."""
+    chans, one, three_reduce, three, five_reduce, five, pool, _ = row
+    reduced = 9 * three_reduce * three + 25 * five_reduce * five
+    return chans * (one + three_reduce + five_reduce + pool) + reduced
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("3a", 163_696),
+        ("3b", 388_736),
+        ("4a", 376_176),
+        ("4b", 449_160),
+        ("4c", 510_104),
+        ("4d", 605_376),
+        ("4e", 868_352),
+        ("5a", 1_043_456),
+        ("5b", 1_444_080),
+    ],
+)
+def test_each_module_has_the_parameters_that_table_1_makes(name: str, params: int) -> None:
+    module = outline("googlenet").get_submodule(f"inception{name}")
+    assert params_of(module) == filters(TABLE_1[name]) + sum(TABLE_1[name][1:7]) == params
+
+
+def test_the_stem_has_9472_and_114944_parameters() -> None:
+    network = outline("googlenet")
+    assert params_of(network.conv1) == 9_472  # table 1 says 2.7K, which 7 * 7 * 3 * 64 is not
+    assert params_of(network.conv2) + params_of(network.conv3) == 114_944
+
+
+def test_the_small_network_is_what_its_table_counts() -> None:
+    stem, head = 27 * 32, 384 * 10
+    norms = sum(2 * sum(row[1:7]) for row in SMALL_TABLE.values()) + 2 * 32
+    filters_of_modules = sum(filters(row) for row in SMALL_TABLE.values())
+    assert stem + filters_of_modules + norms + head + 10 == 466_938
+    macs = sum(filters(row) * row[7] ** 2 for row in SMALL_TABLE.values())
+    assert stem * 32**2 + macs + head == 72_822_528
+    for (_, *before), (_, *after) in pairwise(SMALL_TABLE.items()):
+        assert before[0][1] + before[0][3] + before[0][5] + before[0][6] == after[0][0]
+    assert params_of(outline("googlenet_small")) == 466_938
+
+
+def test_tf_slims_count_of_the_network_with_3x3_and_batch_normalisation_is_ours() -> None:
+    """Its test counts 5,607,184 without the head: no scale, but a mean and a variance for each of our two."""
+    network = outline("googlenet_tv")
+    norms = sum(module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    assert params_of(network) - params_of(network.fc) + norms == 5_607_184
+
+
+# ---- The naive module of figure 2a ----
+
+
+def test_the_naive_module_3a_costs_387296_parameters_and_gives_416_maps() -> None:
+    with torch.device("meta"):
+        module = Inception(192, Widths(64, 0, 128, 0, 32, 0), five=5, norm=False, naive=True)
+    assert params_of(module) == 387_296
+    assert macs_of(module, (192, 28, 28)) == 303_464_448
+    assert module(torch.empty(1, 192, 28, 28, device="meta")).shape == (1, 416, 28, 28)
+
+
+def test_the_naive_network_is_what_the_published_widths_without_reductions_count() -> None:
+    """The pool passes on what it is given, so each module adds its own maps to all before."""
+    chans, params, macs = 192, 9_472 + 114_944, 147 * 64 * 112**2 + (64 * 64 + 9 * 64 * 192) * 56**2
+    for _, one, _, three, _, five, _, side in TABLE_1.values():
+        weights = chans * (one + 9 * three + 25 * five)
+        params, macs, chans = (
+            params + weights + one + three + five,
+            macs + weights * side**2,
+            chans + one + three + five,
+        )
+    assert chans == outline("googlenet_naive").num_features
+    assert params + chans * 1000 + 1000 == MODELS["googlenet_naive"].params
+    assert macs + chans * 1000 == MODELS["googlenet_naive"].macs
+
+
+def test_zoo_info_tells_the_cost_of_doing_without_reductions() -> None:
+    naive, reduced = zoo.info("googlenet_naive"), zoo.info("googlenet")
+    told = [float(number) for number in re.findall(r"\d+\.\d", str(naive["note"]))]
+    assert told == [round(naive[cost] / reduced[cost], 1) for cost in ("params", "macs")] == [13.9, 7.9]
+
+
+def test_a_naive_module_passes_the_pools_maps_on() -> None:
+    module = Inception(3, Widths(2, 0, 2, 0, 2, 0), five=5, norm=False, naive=True)
+    x = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(module(x)[:, -3:], F.max_pool2d(x, 3, stride=1, padding=1))
+
+
+def test_the_small_naive_network_costs_what_the_small_one_does() -> None:
+    small, naive = MODELS["googlenet_small"], MODELS["googlenet_small_naive"]
+    assert naive.params / small.params == pytest.approx(1, abs=0.05)
+    assert naive.macs / small.macs == pytest.approx(1, abs=0.05)
+    convolutions = [m for m in outline("googlenet_small_naive").modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 1 + 9 * 3
+
+
+# ---- The same function as torchvision's, with the same weights, on real images ----
+
+
+@pytest.fixture(scope="module")
+def torchvisions() -> tuple[GoogLeNet, nn.Module]:
+    """Ours and torchvision's with the same random weights, auxiliary heads included."""
+    with torch.device("meta"):
+        ours, theirs = on_meta("googlenet_tv", aux=True), TorchvisionGoogLeNet(init_weights=False)
+    randomise(ours)
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    return ours, theirs
+
+
+class Convolution(nn.Module):
+    """What torchvision's network takes as its unit to become the paper's: bias, no batch normalisation."""
+
+    def __init__(self, in_chans: int, out_chans: int, **how: Any) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, out_chans, **how)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).relu()
+
+
+class OfFive(TorchvisionInception):
+    """torchvision's module with the paper's 5x5 filters."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__(*widths, conv_block=Convolution)
+        self.branch3[1] = Convolution(widths[4], widths[5], kernel_size=5, padding=2)
+
+
+class AuxOfFive(TorchvisionAux):
+    """torchvision's auxiliary head behind the paper's pool, whose 4x4 its own then leaves as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.avg_pool2d(x, kernel_size=5, stride=3))
+
+
+def papers_network_from_torchvisions_parts() -> nn.Module:
+    lrn = partial(nn.LocalResponseNorm, 5, alpha=1e-4, beta=0.75, k=1.0)
+    blocks = [Convolution, OfFive, partial(AuxOfFive, conv_block=Convolution)]
+    network = TorchvisionGoogLeNet(blocks=blocks, init_weights=False)
+    network.maxpool1 = nn.Sequential(network.maxpool1, lrn())
+    network.maxpool2 = nn.Sequential(lrn(), network.maxpool2)
+    network.maxpool4 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    return network
+
+
+@pytest.fixture(scope="module")
+def papers() -> tuple[GoogLeNet, nn.Module]:
+    """Ours and the paper's network from torchvision's parts with the same random weights."""
+    with torch.device("meta"):
+        ours, theirs = on_meta("googlenet", aux=True), papers_network_from_torchvisions_parts()
+    randomise(ours)
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    return ours, theirs
+
+
+@pytest.fixture(params=["torchvisions", "papers"])
+def pair(request: pytest.FixtureRequest) -> tuple[GoogLeNet, nn.Module]:
+    both: tuple[GoogLeNet, nn.Module] = request.getfixturevalue(request.param)
+    return both
+
+
+def test_logits_equal_torchvisions(torchvisions: tuple[GoogLeNet, nn.Module]) -> None:
+    assert_same_function(*torchvisions, photographs(2, 224))
+
+
+def test_logits_of_the_published_form_equal_torchvisions_with_its_5x5_response_normalisation_and_pool(
+    papers: tuple[GoogLeNet, nn.Module],
+) -> None:
+    assert_same_function(*papers, 127.5 * photographs(2, 224))  # response normalisation acts on large values
+
+
+def test_an_image_of_another_size_gives_what_torchvision_gives(torchvisions: tuple[GoogLeNet, nn.Module]) -> None:
+    assert_same_function(*torchvisions, photographs(2, 75))
+
+
+def test_in_training_the_outputs_are_the_logits_and_those_of_both_heads(pair: tuple[GoogLeNet, nn.Module]) -> None:
+    outputs = []
+    for network in pair:
+        network.eval()
+        network.training = True  # its parts are in evaluation: no dropout, no statistics of two images
+        with torch.no_grad():
+            outputs.append(network(photographs(2, 224)))
+        network.eval()
+    (logits, first, second), theirs = outputs
+    for got, expected in ((logits, theirs.logits), (first, theirs.aux_logits1), (second, theirs.aux_logits2)):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    assert (first - second).abs().max() > 0.1 * first.abs().max()
+
+
+def test_keys_are_torchvisions_364_and_344_without_the_auxiliary_heads() -> None:
+    with torch.device("meta"):
+        theirs = TorchvisionGoogLeNet(init_weights=False)
+        without = TorchvisionGoogLeNet(aux_logits=False, init_weights=False)
+    assert set(outline("googlenet_tv", aux=True).state_dict()) == set(theirs.state_dict())
+    assert list(outline("googlenet_tv").state_dict()) == list(without.state_dict())
+    assert (len(theirs.state_dict()), len(without.state_dict())) == (364, 344)
+
+
+# ---- What people get wrong ----
+
+
+def test_pools_reach_over_the_border_so_that_112_becomes_56_28_14_and_7() -> None:
+    network = outline("googlenet")
+    x, sides = torch.empty(1, 3, 224, 224, device="meta"), {}
+    for name in network.layers:
+        x = network.get_submodule(name)(x)
+        sides[name] = x.shape[-1]
+    pools = {name: side for name, side in sides.items() if "pool" in name}
+    assert pools == {"maxpool1": 56, "maxpool2": 28, "maxpool3": 14, "maxpool4": 7}
+    assert (sides["conv1"], sides["inception5b"]) == (112, 7)
+
+
+def test_response_normalisation_follows_the_first_pool_and_precedes_the_second() -> None:
+    layers = outline("googlenet").layers
+    assert layers[:7] == ("conv1", "maxpool1", "norm1", "conv2", "conv3", "norm2", "maxpool2")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in outline("googlenet").modules())
+    assert not any(isinstance(module, ResponseNorm) for module in outline("googlenet_tv").modules())
+    assert {module.k for module in outline("googlenet").modules() if isinstance(module, ResponseNorm)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "five", "last_pool"), [("googlenet", 5, 3), ("googlenet_tv", 3, 2), ("googlenet_small", 5, 3)]
+)
+def test_filters_of_5x5_are_5x5_save_in_torchvisions_network(name: str, five: int, last_pool: int) -> None:
+    network = outline(name)
+    sides = {network.get_submodule(f"inception{module}").branch3[1].conv.kernel_size for module in PAPER}
+    assert sides == {(five, five)}
+    assert network.maxpool4.kernel_size == last_pool
+
+
+def test_branches_are_concatenated_in_the_order_1x1_3x3_5x5_pool_and_each_is_rectified() -> None:
+    torch.manual_seed(0)
+    module = Inception(6, Widths(2, 3, 4, 2, 3, 5), five=5, norm=False, naive=False).eval()
+    x = torch.rand(2, 6, 5, 5)
+
+    def convolved(x: Tensor, unit: Any) -> Tensor:
+        return F.conv2d(x, unit.conv.weight, unit.conv.bias, padding=unit.conv.kernel_size[0] // 2).relu()
+
+    with torch.no_grad():
+        expected = [
+            convolved(x, module.branch1),
+            convolved(convolved(x, module.branch2[0]), module.branch2[1]),
+            convolved(convolved(x, module.branch3[0]), module.branch3[1]),
+            convolved(F.max_pool2d(x, 3, stride=1, padding=1), module.branch4[1]),
+        ]
+        torch.testing.assert_close(module(x), torch.cat(expected, dim=1))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_a_concatenation_are_torchs_in_memory_of_their_own(layout: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, c, 4, 4, generator=generator).to(memory_format=layout).requires_grad_() for c in (3, 5)]
+    gradient = torch.randn(2, 8, 4, 4, generator=generator).to(memory_format=layout)
+    got = torch.autograd.grad(concatenate(parts), parts, gradient)
+    for part, grad, expected in zip(parts, got, gradient.split([3, 5], dim=1), strict=True):
+        assert torch.equal(grad, expected)
+        assert grad.is_contiguous(memory_format=layout)
+        assert grad.stride() == part.stride() != expected.stride()
+
+
+def test_torchvisions_convolutions_have_no_bias_and_batch_normalisation_of_epsilon_1e_3() -> None:
+    modules = list(outline("googlenet_tv", aux=True).modules())
+    assert {module.eps for module in modules if isinstance(module, nn.BatchNorm2d)} == {1e-3}
+    assert {module.bias for module in modules if isinstance(module, nn.Conv2d)} == {None}
+    assert all(module.bias is not None for module in outline("googlenet").modules() if isinstance(module, nn.Conv2d))
+
+
+def test_torchvisions_transform_input_is_our_preprocessing() -> None:
+    """With weights it takes ImageNet's normalisation and makes values in [-1, 1] of it; ours takes those at once."""
+    ours = on_meta("googlenet_tv")
+    with torch.device("meta"):
+        theirs = TorchvisionGoogLeNet(aux_logits=False, transform_input=True, init_weights=False)
+    randomise(ours)
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    pixels = (photographs(2, 96) + 1) / 2
+    transforms = GoogLeNet_Weights.IMAGENET1K_V1.transforms()
+    preprocess = MODELS["googlenet_tv"].preprocess
+
+    def normalised(mean: Any, std: Any) -> Tensor:
+        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+    with torch.no_grad():
+        expected = theirs.eval()(normalised(transforms.mean, transforms.std))
+        got = ours.eval()(normalised(preprocess.mean, preprocess.std))
+        other = ours(normalised(transforms.mean, transforms.std))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert (other - expected).abs().max() > 0.01 * expected.abs().max()
+    assert int(224 / preprocess.crop_pct) == transforms.resize_size[0]
+    assert preprocess.interpolation == transforms.interpolation.value
+
+
+def test_the_published_form_takes_pixels_to_255_less_their_mean() -> None:
+    preprocess = MODELS["googlenet"].preprocess
+    assert preprocess.std == (1 / 255,) * 3
+    assert [255 * mean for mean in preprocess.mean] == pytest.approx([123, 117, 104], abs=1)  # BVLC's, as RGB
+
+
+def test_dropout_is_0_4_before_the_head_and_0_7_in_the_auxiliary_heads() -> None:
+    network = outline("googlenet", aux=True)
+    assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.4, 0.7, 0.7]
+    assert [m.p for m in outline("googlenet_tv").modules() if isinstance(m, nn.Dropout)] == [0.2]
+
+
+def test_weights_begin_uniform_with_variance_1_over_fan_in_and_biases_at_0_2_as_in_bvlcs() -> None:
+    torch.manual_seed(0)
+    network = GoogLeNet()
+    weight = network.inception5b.branch2[1].conv.weight
+    assert weight.var().item() == pytest.approx(1 / (9 * 192), rel=0.01)
+    assert weight.abs().max().item() == pytest.approx((3 / (9 * 192)) ** 0.5, rel=0.001)
+    torch.testing.assert_close(network.conv1.conv.bias, torch.full((64,), 0.2))
+    assert network.fc.bias.abs().max() == 0
+
+
+# ---- The auxiliary heads ----
+
+
+def test_the_auxiliary_heads_have_3188840_and_3190888_parameters_and_cost_no_inference() -> None:
+    network = outline("googlenet", aux=True)
+    assert (params_of(network.aux1), params_of(network.aux2)) == (3_188_840, 3_190_888)
+    assert params_of(network) == 13_378_280
+    assert params_of(outline("googlenet_tv", aux=True)) == 13_004_888
+    assert macs_of(network, (3, 224, 224)) == 1_582_671_872
+
+
+def test_the_papers_heads_average_over_5x5_and_torchvisions_over_4x4() -> None:
+    maps = torch.randn(1, 512, 14, 14, generator=torch.Generator().manual_seed(0))
+    seen = {}
+    for is_adaptive in (False, True):
+        head = AuxiliaryHead(512, 10, norm=False, adaptive=is_adaptive).eval()
+        head.conv.register_forward_hook(lambda _m, inputs, _o, key=is_adaptive: seen.__setitem__(key, inputs[0]))
+        with torch.no_grad():
+            assert head(maps).shape == (1, 10)
+            assert head(maps[..., :8, :8]).shape == (1, 10)
+            head(maps)
+    assert seen[False][0, 3, 1, 2] == pytest.approx(maps[0, 3, 3:8, 6:11].mean().item(), rel=1e-5)
+    assert seen[True][0, 3, 1, 2] == pytest.approx(maps[0, 3, 3:7, 7:11].mean().item(), rel=1e-5)
+
+
+PIXELS = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+IMAGES = ImageSet("noise", "train", ("a", "b"), torch.arange(8) % 2, PIXELS)
+PREPROCESS = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def trained(directory: Path, network: GoogLeNet, *, settings: dict[str, Any], **options: Any) -> GoogLeNet:
+    """``network``, trained on noise by the family's hook."""
+    changes = {"augment.resized_crop": None, "augment.flip": False, "ema": 0.0, **settings}
+    recipe = training.choose(plugin, "googlenet", "noise", "paper_in1k", changes)
+    run = Run(directory, display=Silent(), **options)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)  # as zoo train does: the hook draws the auxiliary heads' weights
+        train(network, TrainingData(IMAGES), recipe, run, preprocess=PREPROCESS, device="cpu")
+    return network
+
+
+def new_network(**args: Any) -> GoogLeNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return GoogLeNet(design="small", init="he", num_classes=2, **args)
+
+
+def test_the_loss_that_training_lowers_counts_each_auxiliary_head_0_3(tmp_path: Path) -> None:
+    network = new_network(aux=True)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    images = PIXELS.float() / 127.5 - 1
+    with torch.no_grad():
+        losses = [F.cross_entropy(logits, IMAGES.labels).item() for logits in network.train()(images)]
+    assert min(losses) > 0.1
+    trained(tmp_path, network, settings={"epochs": 1, "batch_size": 8, "lr": 0.0})
+    logged = json.loads((tmp_path / "log.jsonl").read_text())["loss"]
+    assert logged == pytest.approx(losses[0] + 0.3 * (losses[1] + losses[2]), rel=1e-4)
+    assert network.has_auxiliary_heads  # it had them before
+
+
+def test_the_criterion_of_one_output_is_its_cross_entropy_and_of_three_adds_0_3_of_two() -> None:
+    logits = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 3, 1, 2, 0])
+    single = [-one.log_softmax(dim=1)[torch.arange(5), labels].mean() for one in logits]
+    loss = criterion(GoogLeNet.aux_weight, 0.0)
+    torch.testing.assert_close(loss(tuple(logits), labels), single[0] + 0.3 * (single[1] + single[2]))
+    torch.testing.assert_close(loss(logits[0], labels), single[0])
+
+
+def test_the_hook_adds_both_heads_for_the_time_of_training_and_drops_them_after_it() -> None:
+    network = on_meta("googlenet_naive")
+    keys = list(network.state_dict())
+    with auxiliary_heads(network):
+        assert params_of(network.aux1.fc2) == params_of(network.aux2.fc2) == 1024 * 1000 + 1000
+        assert network.aux2.conv.conv.in_channels == network.inception4d.out_chans
+    assert list(network.state_dict()) == keys
+
+
+@pytest.mark.slow
+def test_training_teaches_the_auxiliary_heads_resumes_bit_by_bit_and_leaves_none(tmp_path: Path) -> None:
+    settings = {"epochs": 2, "batch_size": 4}
+    whole = trained(tmp_path / "whole", new_network(), settings=settings)
+    trained(tmp_path / "halves", new_network(), settings=settings, stop_after=1)
+    checkpoint = safetensors_file.read(tmp_path / "halves" / "checkpoint.safetensors")
+    assert checkpoint["model.aux1.fc2.weight"].shape == checkpoint["model.aux2.fc2.weight"].shape == (2, 1024)
+    halves = trained(tmp_path / "halves", new_network(), settings=settings, resume=True)
+    assert list(whole.state_dict()) == list(halves.state_dict()) == list(outline("googlenet_small").state_dict())
+    for key, value in whole.state_dict().items():
+        assert value.isfinite().all(), key
+        assert torch.equal(halves.state_dict()[key], value), key
+    assert isinstance(whole.train()(torch.rand(2, 3, 32, 32)), Tensor)
+
+
+def test_another_number_of_classes_changes_all_three_classifiers() -> None:
+    network = on_meta("googlenet", aux=True)
+    network.reset_classifier(7)
+    assert [part.weight.shape for part in (network.fc, network.aux1.fc2, network.aux2.fc2)] == [
+        (7, 1024),
+        (7, 1024),
+        (7, 1024),
+    ]
+    network.reset_classifier(0)
+    assert not network.has_auxiliary_heads
+    assert isinstance(network.get_classifier(), nn.Identity)
+
+
+def test_the_row_is_trained_by_the_hook_that_adds_the_heads_and_the_small_ones_are_not() -> None:
+    hooks = {name: model.train for name, model in MODELS.items() if name.startswith("googlenet")}
+    assert {name for name, hook in hooks.items() if hook == "zoo_inception.training:train"} == {
+        "googlenet",
+        "googlenet_naive",
+        "googlenet_tv",
+    }
+
+
+def test_a_small_network_built_with_auxiliary_heads_is_trained_with_them_and_keeps_them(tmp_path: Path) -> None:
+    settings = {"epochs": 1, "batch_size": 64, "input_size": 32}
+    file = tmp_path / "run" / "model.safetensors"
+    images = data.load("digits", "train").subset(torch.arange(64), "train")
+    zoo.train("googlenet_small", images, args={"aux": True}, recipe="default", settings=settings, output=file.parent)
+    assert {key.partition(".")[0] for key in safetensors_file.read(file)} > {"aux1", "aux2"}
+    assert zoo.create("googlenet_small", weights=file).has_auxiliary_heads
+
+
+# ---- Public weights, recipes ----
+
+
+def test_torchvisions_364_tensors_are_converted_without_the_auxiliary_heads_20(
+    torchvisions: tuple[GoogLeNet, nn.Module], tmp_path: Path
+) -> None:
+    _, theirs = torchvisions
+    torch.save(theirs.state_dict(), tmp_path / "googlenet.pth")
+    report = convert(tmp_path / "googlenet.pth", "googlenet_tv", tmp_path / "googlenet_tv.tv.safetensors")
+    assert report.key_map == "torchvision_googlenet"
+    assert len(report.dropped) == 20
+    assert all(key.startswith("aux") for key in report.dropped)
+    converted = zoo.create("googlenet_tv", weights=report.file)
+    assert params_of(converted) == 6_624_904
+    assert_same_function(converted, theirs, photographs(2, 75))
+
+
+def test_the_manifest_has_torchvisions_score_and_preprocessing() -> None:
+    row = next(row for row in registry.current().plugins if row.name == "inception")
+    (entry,) = row.weights["googlenet_tv"]
+    theirs = GoogLeNet_Weights.IMAGENET1K_V1
+    score = entry.scores["imagenet-1k/validation"]
+    assert (score.top1, score.top5) == tuple(theirs.meta["_metrics"]["ImageNet-1K"].values())
+    assert theirs.url.endswith(f"/{entry.file}")
+    assert entry.preprocess == MODELS["googlenet_tv"].preprocess
+    assert "transform_input" in torchvision.models.GoogLeNet.__init__.__annotations__
+
+
+def test_recipes_are_the_papers_and_a_fast_one() -> None:
+    recipe = training.choose(plugin, "googlenet", "imagenet-1k")
+    assert (recipe.name, recipe.decay_epochs, recipe.decay_rate, recipe.momentum) == ("paper_in1k", (8,), 0.96, 0.9)
+    crop = recipe.augment.resized_crop
+    assert crop is not None
+    assert crop.scale == (0.08, 1.0)
+    assert crop.ratio == pytest.approx((3 / 4, 4 / 3))
+    for name in ("googlenet_small", "googlenet_small_naive"):
+        assert training.choose(plugin, name, "cifar10").name == "fast_c10"
+
+
+# ---- The interface ----
+
+
+def stage_outputs(network: GoogLeNet, images: Tensor) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    seen: dict[str, Tensor] = {}
+    for entry in network.feature_info:
+        name = str(entry["module"])
+        network.get_submodule(name).register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
+    network(images)
+    return ((entry, seen[str(entry["module"])]) for entry in network.feature_info)
+
+
+@pytest.mark.parametrize(("name", "sides"), [("googlenet", [112, 56, 28, 14, 7]), ("googlenet_small", [32, 32, 16, 8])])
+def test_stages_are_the_last_maps_of_each_size(name: str, sides: list[int]) -> None:
+    network = on_meta(name).eval()
+    images = torch.empty(1, *MODELS[name].preprocess.input_size, device="meta")
+    for (info, output), side in zip(stage_outputs(network, images), sides, strict=True):
+        assert output.shape[1:] == (info["num_chs"], side, side)
+        assert info["reduction"] == images.shape[-1] / side
+
+
+def test_features_and_head_compose_to_the_logits() -> None:
+    torch.manual_seed(0)
+    network = GoogLeNet(design="small", init="he", num_classes=10).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        features = network.forward_features(images)
+        assert features.shape == (2, network.num_features, 8, 8)
+        assert features.min() == 0  # a ReLU comes last
+        pooled = network.forward_head(features, pre_logits=True)
+        torch.testing.assert_close(network.get_classifier()(pooled), network(images))
+        network.reset_classifier(0, global_pool="")
+        assert torch.equal(network(images), features)
+        network.reset_classifier(7, global_pool="max")
+        assert network(images).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("args", "got"), [({"design": "2015"}, "design = '2015'"), ({"init": "xavier"}, "init = 'xavier'")]
+)
+def test_an_argument_that_there_is_not_is_refused_by_name(args: dict[str, Any], got: str) -> None:
+    with pytest.raises(SpecError, match=got):
+        GoogLeNet(**args)

@@ -1,0 +1,256 @@
+"""Installed plugins that are damaged, hang, crash, pretend or are misspelt: none takes the others along."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from support.distributions import HEAD, install, plugin, run
+
+import zoo
+from zoo import registry
+from zoo.cli import cli
+from zoo.registry import PluginRow, import_guard
+
+
+def rows() -> dict[str, PluginRow]:
+    registry.clear()
+    return {row.name: row for row in registry.current().plugins}
+
+
+def info_of(site: Path, distribution: str) -> Path:
+    return site / f"{distribution}-1.0.dist-info"
+
+
+def test_a_strangers_distribution_does_not_pass_for_the_built_in_one(site: Path) -> None:
+    install(site, "zoo-stranger", {"resnet": "zoo_resnet:plugin"}, {})
+    found = {row.distribution: row for row in registry.current().plugins if row.name == "resnet"}
+    assert found["zoo-vision"].is_builtin
+    assert not found["zoo-stranger"].is_builtin
+    assert (found["zoo-vision"].status, found["zoo-stranger"].status) == ("ok", "set aside")
+
+
+@pytest.mark.parametrize("is_disabled", [False, True])
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00\x80" * 20], ids=["missing", "binary"])
+def test_a_distribution_without_readable_metadata_is_a_row(
+    damage: bytes, is_disabled: bool, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
+    file = info_of(site, "zoo_pet") / "METADATA"
+    file.write_bytes(damage) if damage else file.unlink()
+    if is_disabled:
+        monkeypatch.setenv("ZOO_DISABLE_PLUGINS", "pet")
+    row = rows()["pet"]
+    assert row.status == ("disabled" if is_disabled else "ok")
+    assert (row.distribution, row.version) == ("zoo_pet", "1.0")
+    assert "resnet20" in zoo.list_models()
+    assert CliRunner().invoke(cli, ["plugins"]).exception is None or is_disabled
+
+
+@pytest.mark.parametrize("text", [b"[zoo.plugins]\npet = \xff:plugin\n", b"[zoo.plugins]\npet\n"])
+def test_entry_points_that_cannot_be_read_are_a_row_with_the_reason(text: bytes, site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {})
+    (info_of(site, "zoo_pet") / "entry_points.txt").write_bytes(text)
+    row = rows()["zoo-pet"]
+    assert row.status == "broken"
+    assert "its entry_points.txt cannot be read" in row.reason
+    assert "resnet20" in zoo.list_models()
+
+
+def test_damage_that_is_not_about_plugins_is_nobodys_business(site: Path) -> None:
+    before = len(rows())
+    install(site, "other", {}, {})
+    (info_of(site, "other") / "entry_points.txt").write_bytes(b"[console_scripts]\nx = \xff:main\n")
+    assert len(rows()) == before
+
+
+def test_the_first_distribution_of_a_name_on_the_path_is_the_one(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "old_net")})
+    install(tmp_path / "first", "zoo_pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "new_net")})
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    assert list(rows()["pet"].models) == ["new_net"]
+
+
+@pytest.mark.parametrize("variable", ["ZOO_PLUGINS", "ZOO_DISABLE_PLUGINS"])
+def test_a_name_in_the_environment_that_no_plugin_has_is_warned_of(
+    variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(variable, "vgg,resnt")
+    registry.clear()
+    with caplog.at_level(logging.WARNING, logger="zoo"):
+        registry.current()
+    (record,) = caplog.records
+    assert f"{variable} names 'resnt'" in record.getMessage()
+    assert "did you mean resnet?" in record.getMessage()
+
+
+NEWER = [
+    plugin("pet", "pet_net", api="2", colour="'red'"),
+    plugin("pet", "pet_net", api="2").replace("build=", "colour='red', build="),
+    f"from zoo.spec import NewThing\n{plugin('pet', 'pet_net', api='2')}",
+    f"{HEAD}plugin = Plugin('pet', 2, (), colour='red')",
+]
+
+
+@pytest.mark.parametrize("text", NEWER, ids=["a new field", "a row's new field", "a new name", "by position"])
+def test_a_plugin_for_a_newer_contract_is_told_so_whatever_it_fails_at(text: str, site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
+    row = rows()["pet"]
+    assert row.status == "set aside"
+    assert row.reason == "it needs plugin contract 2, this Zoo has 1: pip install -U zoo-vision"
+
+
+@pytest.mark.parametrize("api", ["0", "-1"])
+def test_a_contract_that_never_was_is_refused(api: str, site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net", api=api)})
+    assert f"api = {api}, expected" in rows()["pet"].reason
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (plugin("pet", "pet_net").replace("build=", "parmas=5, build="), "params"),
+        (plugin("pet", "pet_net", recipe="'x'"), "recipes"),
+    ],
+)
+def test_a_misspelt_field_is_answered_with_the_nearest_and_the_line(text: str, said: str, site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
+    assert f"did you mean {said}? (pet.py:2)" in rows()["pet"].reason
+
+
+def test_a_row_of_another_kind_is_named_with_what_was_expected(site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": f"{HEAD}plugin = Plugin('pet', 1, ('net',))"})
+    assert "Plugin 'pet': models = ('net',): Expected `Model`, got `str`" in rows()["pet"].reason
+
+
+def test_an_import_that_hangs_is_ended_and_not_begun_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_guard, "PATIENCE", 0.3)
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": "while True: pass"})
+    row = rows()["pet"]
+    assert row.status == "broken"
+    assert "it took longer than 0.3 s" in row.reason
+    assert "resnet20" in zoo.list_models()
+    (site / "pet.py").write_text(plugin("pet", "pet_net"))
+    os.utime(site / "pet.py", ns=(1, 1))
+    assert rows()["pet"].status == "ok", "another file is another state: it is tried"
+
+
+def test_a_hang_is_remembered_until_the_plugin_is_asked_for_by_name(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_guard, "PATIENCE", 0.3)
+    text = "with open(__file__ + '.tries', 'a') as tries: tries.write('x')\nwhile True: pass"
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
+    for _ in range(3):
+        assert rows()["pet"].status == "broken"
+    assert (site / "pet.py.tries").read_text() == "x"
+    assert "zoo plugins pet tries again" in rows()["pet"].reason
+    registry.clear()
+    CliRunner().invoke(cli, ["plugins", "pet"])
+    assert (site / "pet.py.tries").read_text() == "xx"
+
+
+def test_the_callers_alarm_rings_all_the_same(site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
+    before = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
+    rang = []
+    signal.signal(signal.SIGALRM, lambda *_: rang.append(True))
+    signal.setitimer(signal.ITIMER_REAL, 100)
+    try:
+        rows()
+        left = signal.getitimer(signal.ITIMER_REAL)[0]
+        os.kill(os.getpid(), signal.SIGALRM)
+    finally:
+        signal.signal(signal.SIGALRM, before[1])
+        signal.setitimer(signal.ITIMER_REAL, *before[0])
+    assert 0 < left <= 100
+    assert rang == [True]
+
+
+@pytest.mark.parametrize("end", ["import os; os._exit(7)", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"])
+def test_what_ended_the_process_is_named_by_the_next_one(end: str, site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": end})
+    assert run("list", "resnet20", site=site).returncode not in (0, 1, 2)
+    again = run("list", "resnet20", site=site)
+    assert again.returncode == 0
+    assert "resnet20" in again.stdout
+    assert "plugins that cannot be used (pet); zoo plugins says why" in again.stderr
+    assert "the last process that imported it exited or crashed during the import" in rows()["pet"].reason
+
+
+def test_an_import_that_is_under_way_elsewhere_is_no_failure(site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
+    identity = rows()["pet"]._identity()
+    code = (
+        "from zoo.registry import import_guard\n"
+        f"with import_guard.watched('pet', {identity!r}): print('in', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        assert rows()["pet"].status == "ok"
+        other.kill()
+    assert rows()["pet"].status == "broken"
+
+
+def test_interrupting_an_import_names_the_plugin(site: Path) -> None:
+    text = "import pathlib, time\npathlib.Path(__file__).with_name('begun').touch()\ntime.sleep(60)"
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "zoo", "list"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not (site / "begun").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "Interrupted while plugin 'pet' (pet:plugin, of zoo-pet) was imported" in said
+    assert "ZOO_DISABLE_PLUGINS=pet" in said
+    assert not [*Path(os.environ["ZOO_CACHE"]).glob("imports/*")], "an interrupt is not the plugin's failure"
+
+
+def test_a_cache_that_takes_nothing_keeps_no_plugin_from_being_used(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file" / "cache"))
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
+    assert rows()["pet"].status == "ok"
+
+
+def test_a_plugin_that_brings_torch_is_slow_and_usable(site: Path) -> None:
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": "import torch\n" + plugin("pet", "pet_net")})
+    shown = {row["name"]: row for row in json.loads(run("plugins", "--json", site=site).stdout)}
+    assert shown["pet"]["status"] == "slow"
+    assert "importing pet imports torch" in shown["pet"]["reason"]
+    assert shown["pet"]["models"] == 1
+
+
+def test_the_command_fails_for_a_broken_plugin_and_shows_one_by_name(site: Path) -> None:
+    install(site, "zoo-bad", {"bad": "bad:plugin"}, {"bad.py": "raise RuntimeError('spoilt')"})
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
+    ask = CliRunner().invoke
+    every, good = ask(cli, ["plugins"]), ask(cli, ["plugins", "pet"])
+    assert (every.exit_code, good.exit_code) == (1, 0)
+    assert {"bad", "pet", "resnet"} <= {line.split()[0] for line in every.stdout.splitlines()}
+    assert [line.split()[0] for line in good.stdout.splitlines()] == ["plugin", "pet"]
+    assert "Traceback" not in every.stderr
+    told = ask(cli, ["--debug", "plugins", "bad", "--json"])
+    assert (told.exit_code, json.loads(told.stdout)[0]["status"]) == (1, "broken")
+    assert "Traceback" in told.stderr
+    assert "RuntimeError: spoilt" in told.stderr
+    unknown = ask(cli, ["plugins", "resnt"])
+    assert unknown.exit_code == 2
+    assert "Did you mean resnet?" in unknown.stderr

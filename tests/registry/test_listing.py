@@ -1,0 +1,98 @@
+"""What the list and the info say of models and weights."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import zoo
+from zoo import registry
+from zoo.cli import cli
+from zoo.loading import safetensors_file
+from zoo.manifest import Weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def ask(*words: str) -> Result:
+    return CliRunner().invoke(cli, words, prog_name="zoo")
+
+
+def told(*words: str) -> Any:
+    answer = ask(*words, "--json")
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+def embedded() -> list[Weights]:
+    every = (weights for entry in registry.current().models() for weights in entry.weights)
+    return [weights for weights in every if weights.hub.startswith("embedded:")]
+
+
+SIZES = {
+    "hog_svm.c10": 10 * (324 + 1),
+    "resnet20.fmnist": 269_722 - 16 * 2 * 9,
+    "hmax.caltech101": 102 * (4 * 1000 + 1),
+}
+"""A linear SVM of 324 features; one input channel in place of three; four sizes of 1,000 prototypes."""
+
+
+@pytest.mark.parametrize(("name", "count"), SIZES.items())
+def test_the_size_of_weights_is_that_of_their_own_network(name: str, count: int) -> None:
+    [row] = told("list", name)
+    assert row["params"] == count
+    assert told("info", name)["weights"][0]["params"] == count
+    assert f"parameters  {count:,}" in re.sub(" +", "  ", ask("info", name).stdout)
+
+
+def test_a_filter_by_size_goes_by_the_network_of_the_weights() -> None:
+    small = zoo.list_models(pretrained=True, max_params=10_000)
+    assert "hog_svm.c10" in small
+    assert "sift_bovw_tree.caltech101" not in small
+    assert "hog_svm" not in zoo.list_models(max_params=10_000)
+
+
+def test_multiply_adds_are_not_those_of_another_input() -> None:
+    """A convolution's grow with the pixels: 8 x 8 takes a sixteenth of 32 x 32, nearly."""
+    whole, small = (told("info", name)["weights"][0]["macs"] for name in ("resnet20.c10", "resnet20.digits"))
+    assert whole == 40_551_040
+    assert small == pytest.approx(whole / 16, rel=0.01)
+
+
+@pytest.mark.parametrize("weights", embedded(), ids=lambda weights: weights.name)
+def test_epochs_are_those_of_the_record_in_the_file(weights: Weights) -> None:
+    run = safetensors_file.metadata(ROOT / "weights_manifest" / weights.path)["run"]
+    assert (weights.epochs or 1) == run["recipe"]["epochs"]
+
+
+def test_the_budget_of_a_models_default_weights_is_shown() -> None:
+    assert "c10 (8 epochs)" in ask("list", "resnet56").stdout
+    assert re.search(r"resnet56\.c10 .* 8  Apache", ask("info", "resnet56").stdout)
+    assert re.search(r"trained for +8 epochs", ask("info", "resnet56.c10").stdout)
+    assert told("list", "resnet20.*")[0]["epochs"] == 60
+
+
+def test_a_models_name_lists_its_weights_where_weights_are_listed() -> None:
+    assert zoo.list_models("resnet50", pretrained=True) == zoo.list_models("resnet50.*")
+    assert zoo.list_models("resnet?0", dataset="cifar10", max_params=300_000) == ["resnet20.c10", "resnet20.c10_short"]
+    assert zoo.list_models("*c10_short", pretrained=True) == ["resnet20.c10_short"]
+    assert "resnet50.a1_in1k" in ask("list", "resnet50", "--pretrained").stdout
+    assert zoo.list_models("resnet5", pretrained=True) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list", "--dataset", "imagenet"], "Did you mean imagenet-1k"),
+        (["list", "--dataset", "zzz"], "Data sets: caltech101"),
+        (["list", "ResNet50"], "Did you mean resnet50?"),
+        (["list", "resnt50"], "Did you mean resnet50"),
+        (["evaluate", "resnet20.c10", "--data", "imagenet"], "as a path"),
+        (["evaluate", "resnet20.c10", "--data", "cifar_10"], "Did you mean cifar10"),
+    ],
+)
+def test_what_matches_nothing_is_answered_with_what_was_meant(words: list[str], said: str) -> None:
+    assert said in ask(*words).stderr

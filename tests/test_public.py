@@ -1,0 +1,103 @@
+"""Public functions and values: what their docstrings promise, their examples, and what type checkers see of them."""
+
+import doctest
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zoo
+from zoo import errors
+from zoo.spec import Spec
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("zoo", "zoo.attack", "zoo.data", "zoo.evaluation", "zoo.look", "zoo.registry", "zoo.training")
+BEHIND = ("evaluation", "hub", "manifest", "registry", "spec", "testing", "training")
+"""Packages that ``import zoo`` is enough for, and that ``dir(zoo)`` does not list."""
+
+
+def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            value = getattr(module, name)
+            is_written_by_authors = inspect.isclass(value) and issubclass(value, Spec) and package == "zoo"
+            if inspect.isfunction(value) or is_written_by_authors:
+                yield f"{package}.{name}", value
+
+
+PUBLIC = dict(public_callables())
+
+
+def sections(function: Callable[..., Any]) -> dict[str, str]:
+    """The text below each heading of the docstring, without its indent; what comes first is under ``""``."""
+    parts = re.split(r"^(Args|Returns|Raises|Example):\n", inspect.getdoc(function) or "", flags=re.MULTILINE)
+    names = ["", *parts[1::2]]
+    assert len(names) == len(set(names))
+    return {name: re.sub(r"^    ", "", text, flags=re.MULTILINE) for name, text in zip(names, parts[::2], strict=True)}
+
+
+def entries(text: str) -> list[str]:
+    return re.findall(r"^(\w+):", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_docstring_names_every_parameter_and_every_exception_by_its_name(name: str) -> None:
+    function, found = PUBLIC[name], sections(PUBLIC[name])
+    signature = inspect.signature(function)
+    assert found[""].strip()
+    assert entries(found.get("Args", "")) == list(signature.parameters)
+    is_context = inspect.isgeneratorfunction(inspect.unwrap(function))
+    returns_something = not is_context and signature.return_annotation not in (None, "None", inspect.Signature.empty)
+    assert not returns_something or "Returns" in found
+    raised = entries(found.get("Raises", ""))
+    assert "Raises" not in found or raised
+    assert set(raised) <= set(errors.__all__)
+    assert ">>> " in found["Example"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_an_example_gives_what_it_shows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    test = doctest.DocTestParser().get_doctest(sections(PUBLIC[name])["Example"], {}, name, name, 0)
+    report: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
+    assert report == []
+
+
+def test_the_public_names_are_these() -> None:
+    functions = ["create", "evaluate", "features", "fetch", "info", "list_models", "predict", "preprocess"]
+    functions += ["register", "reproduce", "train"]
+    values = ["Model", "Network", "Paper", "Plugin", "Preprocess", "ZooError"]
+    assert dir(zoo) == sorted([*functions, *values, "attack", "data", "errors", "look"])
+
+
+def test_every_exception_says_when_it_is_raised() -> None:
+    for name in errors.__all__:
+        assert re.fullmatch(r"[^\n]+\.", getattr(errors, name).__dict__["__doc__"] or ""), name
+
+
+def test_import_zoo_is_enough_for_every_package_and_brings_no_torch() -> None:
+    packages = ", ".join(f"zoo.{name}.__name__" for name in ("attack", "data", "errors", "look", *BEHIND))
+    code = (
+        f"import sys, zoo; print({packages}, zoo.HubError.__name__, sorted({{'numpy', 'torch'}} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["HubError", "[]"]
+    assert zoo.classifiers.fit.__module__ == zoo.classifiers.__name__ == "zoo.classifiers"  # these bring torch
+    assert zoo.modules.__name__ == "zoo.modules"
+
+
+def test_a_users_program_passes_a_strict_type_check() -> None:
+    """After ``make lint`` mypy has read torch already; without it, that takes half a minute."""
+    program = Path(__file__).parent / "support" / "typed_program.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(program)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "Success: no issues found in 1 source file\n")

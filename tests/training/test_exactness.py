@@ -1,0 +1,495 @@
+"""Training is exact: the same to the bit, whatever happened on the way, or it says why it stopped."""
+
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+from safetensors.torch import load_file
+from support import lives
+from support.small_training import PREPROCESS, RECIPE, StopAt, assert_same, network, rows, run
+from torch import Tensor, nn
+
+from zoo.cli import cli
+from zoo.data import ImageSet
+from zoo.data.augmentation import Affine, Augmentation
+from zoo.errors import StorageError, TrainingError
+from zoo.loading import safetensors_file
+from zoo.system.distributed import Processes
+from zoo.training import Recipe, events
+from zoo.training.inputs import Batches
+from zoo.training.recipe import Lookahead
+
+pytest.importorskip("timm", reason="needs zoo-vision[train]")
+pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
+
+EVERYTHING = (
+    "epochs=2", "warmup_epochs=0.5", "ema=0.98", "lookahead.every=5", "validation=600", "label_smoothing=0.1",
+    "clip_grad=1", "accumulate=2",
+)  # fmt: skip
+"""All that has a state of its own or draws numbers, on a network with batch statistics and momentum."""
+
+
+def words(*settings: str, every: int = 1) -> list[str]:
+    changes = [word for setting in settings for word in ("--set", setting)]
+    return ["train", "resnet20", "--data", "digits", *changes, "--checkpoint-every", str(every), "-o", "run"]
+
+
+TRAIN = words(*EVERYTHING)
+
+
+def finish(process: "subprocess.Popen[str]") -> None:
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+
+
+def contents(directory: Path) -> set[str]:
+    """The names of a run's files, TensorBoard's aside."""
+    return {file.name for file in directory.iterdir() if not file.name.startswith("events.")}
+
+
+def losses(directory: Path) -> list[tuple[float, ...]]:
+    """All that the log says but for seconds."""
+    kept = [
+        [value for key, value in row.items() if "second" not in key and "per_s" not in key] for row in rows(directory)
+    ]
+    return [tuple(row) for row in kept]
+
+
+WHOLE = {"config.json", "log.jsonl", "checkpoint.safetensors", "model.safetensors"}
+
+
+def assert_same_run(directory: Path, unbroken: Path) -> None:
+    assert contents(directory) == WHOLE
+    for file in ("model.safetensors", "checkpoint.safetensors"):
+        assert_same(load_file(directory / file), load_file(unbroken / file))
+    assert losses(directory) == losses(unbroken)
+
+
+def assert_same_file(directory: Path, unbroken: Path) -> None:
+    """The network's, with the record of its run."""
+    assert (directory / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two runs, each of a process of its own, that nothing happened to."""
+    first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
+    for process in [lives.begin(folder, *TRAIN) for folder in (first, second)]:
+        finish(process)
+    return first / "run", second / "run"
+
+
+@pytest.fixture
+def unbroken(twins: tuple[Path, Path]) -> Path:
+    return twins[0]
+
+
+def test_two_processes_train_the_same_network_to_the_byte(twins: tuple[Path, Path]) -> None:
+    assert_same_run(*twins)
+    assert_same_file(*twins)
+
+
+def revive(folder: Path) -> list[str]:
+    """What to say to go on, or to start where nothing was written yet."""
+    return ["--resume"] if (folder / "run" / "config.json").exists() else []
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_three_times_ends_as_the_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
+    chance = random.Random(1)
+    for _ in range(3):
+        start = partial(lives.begin_quickly, tmp_path, *TRAIN, *revive(tmp_path))
+        assert lives.kill_at_random(start, tmp_path / "run", chance, most=4).was_killed
+    last = lives.begin_quickly(tmp_path, *TRAIN, "--resume")
+    last.join()
+    assert last.exitcode == 0, (tmp_path / "said.txt").read_text()
+    assert_same_run(tmp_path / "run", unbroken)
+    assert_same_file(tmp_path / "run", unbroken)
+
+
+def test_a_run_killed_while_it_writes_ends_as_the_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
+    deaths: list[tuple[lives.Stage, int]] = [("written", 1), ("half written", 6), ("written", 5), ("replaced", 4)]
+    for death in deaths:
+        process = lives.begin_quickly(tmp_path, *TRAIN, *revive(tmp_path), death=death)
+        process.join()
+        assert process.exitcode == -9, (tmp_path / "said.txt").read_text()
+        parts = [file.name for file in (tmp_path / "run").glob(".*")]
+        assert len(parts) == (0 if death[0] == "replaced" else 1)
+    last = lives.begin_quickly(tmp_path, *TRAIN, "--resume")
+    last.join()
+    assert last.exitcode == 0, (tmp_path / "said.txt").read_text()
+    assert_same_run(tmp_path / "run", unbroken)
+    assert_same_file(tmp_path / "run", unbroken)
+
+
+KILLS = 20
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_twenty_times_ends_as_the_unbroken_one(tmp_path: Path) -> None:
+    """Processes from their start; some write a checkpoint only every few steps, half are killed as they write one."""
+    small = [setting for setting in EVERYTHING if not setting.startswith("epochs")] + ["epochs=7", "batch_size=16"]
+    for folder in ("killed", "unbroken"):
+        (tmp_path / folder).mkdir()
+    finish(lives.begin(tmp_path / "unbroken", *words(*small)))
+    chance, killed, places, parts = random.Random(20), tmp_path / "killed", [], []
+    for kill in range(KILLS):
+        every = chance.choice([1, 1, 3]) if kill else 1
+        command = [*words(*small, every=every), *revive(killed)]
+        start = partial(lives.begin, killed, *command)
+        death = lives.kill_at_random(start, killed / "run", chance, most=12, while_it_writes=kill % 2 == 1)
+        assert death.was_killed, f"the run was over before kill {kill + 1}"
+        places.append(place_of(killed / "run"))
+        parts += death.parts
+    finish(lives.begin(killed, *words(*small), "--resume"))
+    print(f"{KILLS} kills, checkpoints of (epoch, step) {places}, {len(parts)} inside a write")
+    assert places == sorted(places)
+    assert_same_run(killed / "run", tmp_path / "unbroken" / "run")
+    assert_same_file(killed / "run", tmp_path / "unbroken" / "run")
+
+
+def test_the_record_says_where_more_epochs_changed_what_slow_weights_do(tmp_path: Path) -> None:
+    """How far they follow depends on the number of all updates."""
+    steady = structs.replace(RECIPE, schedule="constant", epochs=2, lookahead=Lookahead(every=2))
+    run(tmp_path, steady)
+    run(tmp_path, structs.replace(steady, epochs=4), resume=True)
+    assert json.loads((tmp_path / "config.json").read_text())["earlier"] == [{"epochs": 2}]
+
+
+# ---- a full disk --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def file_limits() -> Iterator[Callable[[int], None]]:
+    """Gives what forbids this process files of more than so many bytes, within the context alone."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+@pytest.mark.parametrize(
+    ("size", "file", "every", "place"),
+    [
+        (50, "log.jsonl", 0, (2, 0)),
+        (2000, "checkpoint.safetensors", 0, (2, 0)),
+        (2000, "checkpoint.safetensors", 2, (2, 2)),
+    ],
+)
+def test_a_file_that_cannot_be_written_stops_the_run_and_the_last_checkpoint_stays(
+    tmp_path: Path,
+    whole: tuple[Path, dict[str, Tensor]],
+    size: int,
+    file: str,
+    every: int,
+    place: tuple[int, int],
+) -> None:
+    with pytest.raises(StorageError) as caught, file_limits() as limit:
+        run(tmp_path, display=StopAt(3, 4, lambda: limit(size)), checkpoint_every=every)
+    assert caught.value.message == f"{tmp_path / file} cannot be written: File too large."
+    assert "bytes, more than a file may have here" in caught.value.hint
+    assert place_of(tmp_path) == place
+    assert contents(tmp_path) == WHOLE - {"model.safetensors"}
+    assert_same(run(tmp_path, resume=True), whole[1])
+    assert losses(tmp_path) == losses(whole[0])
+
+
+def test_numbers_for_tensorboard_that_cannot_be_written_are_told_in_the_same_way(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs zoo-vision[train]")
+    found = events.start(tmp_path, 1)
+    assert found is not None
+    with file_limits() as limit:
+        limit(100)
+        with pytest.raises(StorageError, match=r"events\.out\.tfevents\..* cannot be written: File too large"):
+            found.write(1, {"loss": 0.5})
+
+
+FILL = """
+import json, os, shutil, subprocess, sys
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from click.testing import CliRunner
+
+from zoo.cli import cli
+
+disk, copy = map(Path, sys.argv[1:3])
+words, short = map(json.loads, sys.argv[3:5])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)], check=True)
+os.chdir(disk)
+torch.set_num_threads(1)
+ballast, run = Path("ballast"), Path("run")
+
+
+def leave(room):
+    ballast.unlink(missing_ok=True)
+    disk_free = os.statvfs(".").f_bavail * os.statvfs(".").f_frsize
+    ballast.write_bytes(bytes(disk_free - room))
+
+
+def ask(*words):
+    sys.argv = ["zoo", *words]
+    answer = CliRunner().invoke(cli, words, prog_name="zoo")
+    files = sorted(file.name for file in run.iterdir()) if run.exists() else []
+    kept = sha256((run / "checkpoint.safetensors").read_bytes()).hexdigest() if files else ""
+    said.append({"code": answer.exit_code, "said": answer.stderr, "files": files, "checkpoint": kept})
+
+
+said = []
+ask(*words, "--stop-after", "1")
+for room in (1_000_000, 0):
+    leave(room)
+    ask(*words, "--resume")
+ballast.unlink()
+ask(*words, "--resume")
+shutil.copytree(run, copy)
+shutil.rmtree(run)
+leave(2_600_000)
+ask(*short)
+ballast.unlink()
+ask(*short, "--resume")
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroken: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*alone, "mount", "-t", "tmpfs", "none", disk], capture_output=True, check=False).returncode:
+        pytest.skip("needs to mount a file system of its own")
+    short = ["train", "resnet20", "--data", "digits", "--set", "epochs=1", "--set", "warmup_epochs=0", "-o", "run"]
+    done = subprocess.run(
+        [*alone, sys.executable, "-c", FILL, disk, tmp_path / "run", json.dumps(TRAIN), json.dumps(short)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **lives.ENVIRONMENT},
+    )
+    paused, no_checkpoint, nothing, resumed, no_model, finished = json.loads(done.stdout)
+    assert [answer["code"] for answer in (paused, no_checkpoint, nothing, resumed)] == [0, 1, 1, 0], done.stdout
+    complaint = "error: run/checkpoint.safetensors cannot be written: No space left on device.\nhint: It takes "
+    assert complaint in no_checkpoint["said"]
+    assert "bytes, 9" in no_checkpoint["said"]
+    advice = "are free. Free some space. Then go on with\n  zoo train --resume -o run --checkpoint-every 1\n"
+    assert no_checkpoint["said"].endswith(advice)
+    assert nothing["said"].startswith("error: run/config.json cannot be written: No space left on device.")
+    for answer in (no_checkpoint, nothing):
+        assert answer["checkpoint"] == paused["checkpoint"]
+        assert {file for file in answer["files"] if not file.startswith("events.")} == WHOLE - {"model.safetensors"}
+    assert_same_run(tmp_path / "run", unbroken)
+    assert (no_model["code"], finished["code"]) == (1, 0), done.stdout
+    assert "error: run/model.safetensors cannot be written: No space left on device." in no_model["said"]
+    assert "model.safetensors" not in no_model["files"]
+    assert "model.safetensors" in finished["files"]
+
+
+# ---- numbers that stop being numbers ------------------------------------------------------------------------------
+
+
+def place_of(directory: Path) -> tuple[int, int]:
+    """(epochs, steps) that the checkpoint has done."""
+    place = safetensors_file.metadata(directory / "checkpoint.safetensors")["position"]
+    return place["epoch"], place["step"]
+
+
+def ask(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_place_and_keeps_what_was_before(tmp_path: Path) -> None:
+    explode = ("epochs=3", "warmup_epochs=0", "schedule=multistep", "decay_epochs=[1]", "decay_rate=1e30")
+    command = [*words(*explode)[:-4], "-o", str(tmp_path / "run")]
+    answer = ask(*command)
+    assert answer.exit_code == 1
+    message = r"error: The loss became (nan|inf) at epoch 2, step [23], learning rate 1e\+29\."
+    assert re.search(message, answer.stderr), answer.stderr
+    assert "hint: The last checkpoint, if any, is from before that. Start again with a lower lr" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert place_of(tmp_path / "run") == (1, 0)
+    assert contents(tmp_path / "run") == WHOLE - {"model.safetensors"}
+    again = ask(*command, "--resume")
+    assert again.exit_code == 1
+    assert again.stderr[again.stderr.index("error:") :] == answer.stderr[answer.stderr.index("error:") :]
+
+
+def test_a_run_stopped_by_a_passing_fault_goes_on_as_the_unbroken_one(
+    tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]
+) -> None:
+    calls = iter(range(100))
+
+    def criterion(logits: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits, labels) * (float("inf") if next(calls) == 6 else 1)
+
+    with pytest.raises(TrainingError, match="The loss became inf at epoch 2, step 3"):
+        run(tmp_path, criterion=criterion, checkpoint_every=1)
+    assert place_of(tmp_path) == (1, 2)
+    assert_same(run(tmp_path, resume=True), whole[1])
+
+
+@pytest.mark.parametrize(("every", "place"), [(1, (1, 2)), (0, (1, 0))])
+def test_weights_that_are_not_finite_are_not_kept_however_good_the_loss(
+    tmp_path: Path, every: int, place: tuple[int, int]
+) -> None:
+    calls = iter(range(100))
+
+    def criterion(logits: Tensor, labels: Tensor) -> Tensor:
+        """At the seventh update 0, whose gradient is 0 times infinity, then 0 again."""
+        bad = next(calls) >= 6
+        return (logits.nan_to_num() * 0).sum().sqrt().nan_to_num() if bad else logits.square().mean()
+
+    with pytest.raises(TrainingError, match=r"Weights became infinite or NaN \(.*weight\) after \d epochs"):
+        run(tmp_path, criterion=criterion, checkpoint_every=every)
+    assert place_of(tmp_path) == place
+    stored = load_file(tmp_path / "checkpoint.safetensors")
+    assert all(value.isfinite().all() for value in stored.values())
+
+
+# ---- what was asked wrongly ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        (["--data", "no/such/folder"], 1, r"error: .*/no/such/folder: no such file or folder\."),
+        (["--data", "digit"], 2, r"error: Unknown data set 'digit'\.\nhint: Did you mean digits or five_digits\?"),
+        (
+            ["--set", "weight_dcay=0"],
+            2,
+            r"error: A recipe has no field 'weight_dcay'\.\nhint: Did you mean weight_decay\?",
+        ),
+        (["--set", "augment.fliip=true"], 2, r"no field 'augment\.fliip'\.\nhint: Did you mean augment\.flip\?"),
+        (["--set", "lr=high"], 2, r"error: Recipe 'digits': lr: Expected `float`, got `str`\."),
+        (["--recipe", "digts"], 2, r"error: Unknown recipe 'digts'\.\nhint: Did you mean digits\?"),
+        (["--checkpoint-every", "0"], 2, r"Invalid value for '--checkpoint-every'"),
+    ],
+)
+def test_what_is_asked_wrongly_is_named_with_what_was_meant_and_leaves_nothing(
+    tmp_path: Path, changes: list[str], code: int, said: str
+) -> None:
+    answer = ask("train", "resnet20", "--data", "digits", "-o", tmp_path / "run", *changes)
+    assert answer.exit_code == code
+    assert re.search(said, answer.stderr), answer.stderr
+    assert not (tmp_path / "run").exists()
+
+
+# ---- batches ------------------------------------------------------------------------------------------------------
+
+
+class One(Processes):
+    """Number ``rank`` of ``count``, which need not speak to each other here."""
+
+    def __init__(self, rank: int, count: int) -> None:
+        self.rank, self.count = rank, count
+
+
+VARIED = Augmentation(pad_crop=2, padding="reflect", flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), cutout=3)
+
+
+def numbered(count: int) -> ImageSet:
+    """Noise of which each image is a class of its own."""
+    pixels = torch.randint(256, (count, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
+    return ImageSet("numbered", "train", tuple(map(str, range(count))), torch.arange(count), pixels)
+
+
+def batches(data: ImageSet, recipe: Recipe, rank: int = 0, count: int = 1) -> Batches:
+    return Batches(data, recipe, PREPROCESS, torch.device("cpu"), One(rank, count))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 3), st.integers(0, 2**40), st.data())
+def test_an_epoch_shows_each_image_once_but_for_what_no_batch_holds(
+    count: int, size: int, epoch: int, seed: int, data: st.DataObject
+) -> None:
+    found = batches(numbered(count), Recipe(batch_size=size, seed=seed))
+    labels = [part.tolist() for _, part in found.epoch(epoch)]
+    size = min(size, count)
+    assert [len(part) for part in labels] == [size] * (count // size)
+    seen = [label for part in labels for label in part]
+    assert len(set(seen)) == len(seen)
+    start = data.draw(st.integers(0, len(labels)))
+    assert [part.tolist() for _, part in found.epoch(epoch, start)] == labels[start:]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 50), st.integers(1, 20), st.integers(1, 6), st.integers(0, 3),
+    st.sampled_from([VARIED, structs.replace(VARIED, flip="alternate"), Augmentation()]),
+)  # fmt: skip
+def test_the_shares_of_processes_are_the_batches_of_one_to_the_bit(
+    count: int, size: int, processes: int, epoch: int, augment: Augmentation
+) -> None:
+    data, recipe = numbered(count), Recipe(batch_size=size, augment=augment)
+    processes = min(processes, size, count)
+    parts = [list(batches(data, recipe, rank, processes).epoch(epoch)) for rank in range(processes)]
+    for step, (images, labels) in enumerate(batches(data, recipe).epoch(epoch)):
+        assert torch.equal(torch.cat([part[step][0] for part in parts]), images)
+        assert torch.equal(torch.cat([part[step][1] for part in parts]), labels)
+        lengths = [len(part[step][1]) for part in parts]
+        assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_an_alternating_flip_mirrors_half_at_first_and_the_others_every_other_epoch(processes: int) -> None:
+    data, recipe = numbered(1000), Recipe(batch_size=100, augment=Augmentation(flip="alternate"))
+    assert data.pixels is not None
+    plain = batches(data, recipe)._transform._normalise.batch(data.pixels)
+    mirrored = []
+    for epoch in range(4):
+        is_mirrored = torch.zeros(1000, dtype=torch.bool)
+        for rank in range(processes):
+            for images, labels in batches(data, recipe, rank, processes).epoch(epoch):
+                is_mirrored[labels] = (images == plain[labels].flip(-1)).flatten(1).all(dim=1)
+                assert torch.equal(images[~is_mirrored[labels]], plain[labels][~is_mirrored[labels]])
+        mirrored.append(is_mirrored)
+    assert abs(int(mirrored[0].sum()) - 500) < 4 * (1000 / 4) ** 0.5  # four standard deviations
+    assert torch.equal(mirrored[1], ~mirrored[0])
+    assert torch.equal(mirrored[2], mirrored[0])
+    assert torch.equal(mirrored[3], mirrored[1])
+
+
+# ---- accumulation -------------------------------------------------------------------------------------------------
+
+
+class Double(nn.Module):
+    """A network without batch statistics that computes in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network(has_norm=False).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.double())  # type: ignore[no-any-return]  # torch's stubs
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 5, 7, 32])
+def test_pieces_even_or_not_add_up_to_the_batch_in_float64(tmp_path: Path, pieces: int) -> None:
+    """With a loss whose gradient float32, in which the engine takes logits, holds exactly."""
+
+    def criterion(logits: Tensor, labels: Tensor) -> Tensor:
+        return (logits * torch.tensor([1.0, -2.0, 0.5, 4.0])).sum(dim=1).mean()
+
+    recipe = Recipe(epochs=2, batch_size=32, lr=0.01, precision="float32", clip_grad=0.5, schedule="constant")
+    expected = run(tmp_path / "batch", recipe, model=Double(), criterion=criterion)
+    recipe = structs.replace(recipe, accumulate=pieces)
+    got = run(tmp_path / "pieces", recipe, model=Double(), criterion=criterion)
+    for key, value in expected.items():
+        assert value.dtype == torch.float64
+        torch.testing.assert_close(got[key], value, rtol=1e-12, atol=1e-14)

@@ -1,0 +1,285 @@
+"""What families of networks share: checks of build arguments, pools and classifiers, timm's model interface.
+
+The names of layers are a family's own, since state-dict keys follow its public checkpoints.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import SpecError
+
+__all__ = [
+    "ImageClassifier",
+    "PooledClassifier",
+    "ResponseNorm",
+    "ZeroPadShortcut",
+    "check_choice",
+    "check_positive",
+    "count_units",
+    "create_classifier",
+    "create_linear",
+    "create_pool",
+    "he_initialise",
+    "luma_weights",
+    "make_shortcut",
+]
+
+_POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
+
+
+def check_choice(argument: str, value: object, choices: Iterable[object]) -> None:
+    """Checks that a build function's ``argument`` is one of its ``choices``.
+
+    Raises:
+        SpecError: It is not; the message lists the choices.
+    """
+    allowed = tuple(choices)
+    if value not in allowed:
+        raise SpecError(f"{argument} = {value!r} is not one of {', '.join(map(repr, allowed))}.")
+
+
+def check_positive(**arguments: float) -> None:
+    """Checks that each of a build function's ``arguments`` is at least 1.
+
+    Raises:
+        SpecError: One of them is not.
+    """
+    for name, value in arguments.items():
+        if not value >= 1:
+            raise SpecError(f"{name} = {value!r} must be at least 1.")
+
+
+def count_units(depth: int, *, layers: int, others: int, hint: str = "") -> int:
+    """Counts the units of a network of ``depth`` layers.
+
+    Args:
+        depth: Layers in all.
+        layers: Layers that one more unit adds.
+        others: Layers outside the units.
+        hint: What the error suggests.
+
+    Returns:
+        n in ``depth`` = ``layers`` n + ``others``, at least 1.
+
+    Raises:
+        SpecError: There is no such n.
+    """
+    units, rest = divmod(depth - others, layers)
+    if units < 1 or rest:
+        examples = ", ".join(str(layers * n + others) for n in (1, 2, 3))
+        raise SpecError(f"depth = {depth!r} is not {layers}n + {others}: {examples}, ...", hint=hint)
+    return units
+
+
+def create_pool(pool: str) -> nn.Module:
+    """A global pool, B C h w to B C: ``avg`` or ``max``; the empty string is none. Raises :class:`SpecError`."""
+    check_choice("global_pool", pool, (*_POOLS, ""))
+    return nn.Sequential(_POOLS[pool](1), nn.Flatten(1)) if pool else nn.Identity()
+
+
+def create_linear(
+    num_features: int, num_classes: int, *, bias: bool = True, like: Tensor | None = None
+) -> nn.Linear | nn.Identity:
+    """A linear layer on the device and of the type of ``like``; with 0 classes, the identity."""
+    if not num_classes:
+        return nn.Identity()
+    device, dtype = (None, None) if like is None else (like.device, like.dtype)
+    return nn.Linear(num_features, num_classes, bias=bias, device=device, dtype=dtype)
+
+
+def create_classifier(
+    num_features: int, num_classes: int, pool: str = "avg", *, bias: bool = True, like: Tensor | None = None
+) -> tuple[nn.Module, nn.Linear | nn.Identity]:
+    """Makes a global pool and a linear layer behind it, as timm's function of this name does.
+
+    Args:
+        num_features: Channels of the maps that are pooled.
+        num_classes: Outputs of the linear layer; 0 leaves it out.
+        pool: ``avg``, ``max``, or the empty string for none, which needs 0 classes.
+        bias: Whether the linear layer has one.
+        like: The linear layer gets its device and type.
+
+    Returns:
+        The pool, B C h w to B C, and the linear layer; each the identity if it is left out.
+
+    Raises:
+        SpecError: There is no such pool, or there are classes and no pool.
+    """
+    global_pool = create_pool(pool)
+    if num_classes and not pool:
+        raise SpecError(f"A classifier of {num_classes} classes needs a global pool: 'avg' or 'max'.")
+    return global_pool, create_linear(num_features, num_classes, bias=bias, like=like)
+
+
+class ImageClassifier(nn.Module):
+    """A network with timm's model interface that ends in a linear layer.
+
+    A subclass defines ``forward_features`` and, if something stands between the features and the classifier,
+    ``forward_head``. Its constructor sets ``num_features``, and ``head_hidden_size`` if the classifier sees
+    another number of features, notes its stages and calls ``reset_classifier``.
+    """
+
+    classifier_name: ClassVar[str] = "fc"
+    """Name of the linear layer in the state dict, with dots if it lies in a submodule."""
+    num_features: int
+    num_classes: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info: list[dict[str, object]] = []
+        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
+
+    def note_stage(self, module: str, num_chs: int, reduction: float) -> None:
+        """Adds a stage to ``feature_info``."""
+        self.feature_info.append({"num_chs": num_chs, "reduction": reduction, "module": module})
+
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        """Names of the modules that are worth looking at: by default, the stages."""
+        return tuple(str(stage["module"]) for stage in self.feature_info)
+
+    @property
+    def classifier_width(self) -> int:
+        """Inputs of the classifier."""
+        return int(getattr(self, "head_hidden_size", self.num_features))
+
+    def get_classifier(self) -> nn.Module:
+        return self.get_submodule(self.classifier_name)
+
+    def set_classifier(self, layer: nn.Module) -> None:
+        """Puts ``layer`` in the classifier's place."""
+        parent, _, name = self.classifier_name.rpartition(".")
+        setattr(self.get_submodule(parent), name, layer)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces the classifier by a new one; 0 classes leave it out."""
+        self.num_classes = num_classes
+        self.set_classifier(create_linear(self.classifier_width, num_classes, like=next(self.parameters(), None)))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B C H W to the last stage's features B num_features h w."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features to logits B num_classes, or with ``pre_logits`` to what the classifier sees."""
+        return x if pre_logits else self.get_classifier()(x)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Images B C H W to logits B num_classes; a network may add other outputs in training."""
+        return self.forward_head(self.forward_features(x))
+
+
+class PooledClassifier(ImageClassifier):
+    """An :class:`ImageClassifier` with a global pool before the linear layer."""
+
+    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+        """Replaces pool and classifier by new ones; 0 classes leave the classifier out.
+
+        ``global_pool`` is ``avg``, ``max``, or the empty string for none, which needs 0 classes.
+        Raises :class:`SpecError` for anything else.
+        """
+        self.global_pool, layer = create_classifier(
+            self.classifier_width, num_classes, global_pool, like=next(self.parameters(), None)
+        )
+        self.num_classes = num_classes
+        self.set_classifier(layer)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features B num_features h w to logits B num_classes, or with ``pre_logits`` to the pooled features."""
+        return super().forward_head(self.global_pool(x), pre_logits)
+
+
+def he_initialise(network: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:
+    """Draws He's normal weights for convolutions, by the ``fan``; their biases and linear layers' become 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class ZeroPadShortcut(nn.Module):
+    """Takes every ``stride``-th pixel, or with ``averages`` means, and fills new channels with zeros. No parameters.
+
+    ``zero_channels`` says where the zeros go: ``end`` appends them (fb.resnet.torch), ``split`` puts half in front
+    and half behind (akamaster/pytorch_resnet_cifar10). Weights trained with one are wrong with the other.
+    """
+
+    def __init__(
+        self, in_chans: int, out_chans: int, *, stride: int, zero_channels: str = "end", averages: bool = False
+    ) -> None:
+        super().__init__()
+        added = out_chans - in_chans
+        front = added // 2 if zero_channels == "split" else 0
+        self.stride = stride
+        self.padding = (0, 0, 0, 0, front, added - front)
+        self.average = nn.AvgPool2d(stride) if averages else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        # B C H W -> B C H/stride W/stride
+        x = x[:, :, :: self.stride, :: self.stride] if self.average is None else self.average(x)
+        return F.pad(x, self.padding)  # B C h w -> B C' h w
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, zeros_in_front={self.padding[4]}, zeros_behind={self.padding[5]}"
+
+
+def make_shortcut(
+    option: str, in_chans: int, out_chans: int, *, stride: int, norm: bool = True, zero_channels: str = "end"
+) -> nn.Module:
+    """Makes the shortcut of a residual unit (He et al. 2015, section 3.3).
+
+    Args:
+        option: If the shape changes, ``A`` pads with zeros, ``A_avg`` averages and pads (Huang et al. 2016), ``B``
+            projects; if it stays, all three are the identity. ``C`` always projects.
+        in_chans: Channels of the unit's input.
+        out_chans: Channels of its output.
+        stride: How much smaller its output is.
+        norm: Whether batch normalisation follows a projection.
+        zero_channels: Where ``A`` puts zeros (:class:`ZeroPadShortcut`).
+
+    Returns:
+        A module B in_chans H W to B out_chans H/stride W/stride.
+    """
+    if in_chans == out_chans and stride == 1 and option != "C":
+        return nn.Identity()
+    if option in ("A", "A_avg"):
+        averages = option == "A_avg"
+        return ZeroPadShortcut(in_chans, out_chans, stride=stride, zero_channels=zero_channels, averages=averages)
+    projection = nn.Conv2d(in_chans, out_chans, kernel_size=1, stride=stride, bias=False)
+    return nn.Sequential(projection, nn.BatchNorm2d(out_chans)) if norm else projection
+
+
+class ResponseNorm(nn.Module):
+    """Divides each value by (k + 1e-4 / 5 * the sum of squares over the five maps around its own) ** 0.75.
+
+    Krizhevsky et al. 2012, section 3.3, with the sum divided by the number of maps, as in Caffe. torch's own has
+    no bfloat16 on a CPU and takes twice the time; this one computes in float32, or in float64 if the maps are.
+    """
+
+    maps = 5
+    alpha = 1e-4
+    beta = 0.75
+
+    def __init__(self, k: float) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: Tensor) -> Tensor:
+        chans, reach = x.shape[1], self.maps // 2
+        values = x if x.dtype == torch.float64 else x.float()
+        squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
+        total = squares[:, :chans]
+        for shift in range(1, self.maps):
+            total = total + squares[:, shift : shift + chans]
+        return (values / (self.k + self.alpha / self.maps * total) ** self.beta).to(x.dtype)
+
+
+def luma_weights(in_chans: int) -> Tensor:
+    """Weights ``in_chans`` 1 1 that make an image grey: ITU-R 601-2 for three channels, else the mean."""
+    weights = torch.tensor((0.299, 0.587, 0.114)) if in_chans == 3 else torch.full((in_chans,), 1 / in_chans)
+    return weights[:, None, None]
