@@ -44,6 +44,7 @@ _SECTIONS = {
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli(debug: bool) -> None:
     """Plugin-based model zoo for PyTorch with verified pretrained weights.
+
     Exit codes: 0 done, 1 failed, 2 usage error.
     """
 
