@@ -394,7 +394,7 @@ def test_a_network_that_crashes_fails_alone(hub: Path, tmp_path: Path, monkeypat
     assert answer.exit_code == 1
     rows = {row["name"]: row for row in json.loads(answer.stdout)}
     assert rows["resnet20.tiny"]["ok"]
-    assert "ended without an answer: signal SIGABRT" in rows["bad_net.x"]["error"]
+    assert "verification process crashed: signal SIGABRT" in rows["bad_net.x"]["error"]
 
 
 @pytest.mark.parametrize("on_the_path", [False, True], ids=["as a program", "as in a notebook"])

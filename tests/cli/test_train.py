@@ -65,10 +65,10 @@ def test_a_run_knows_all_that_it_takes_to_go_on_from_any_folder(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["resnet32"], "model: the run has 'resnet20', asked for 'resnet32'"),
-        (["--data", "digits"], "data.train.name: the run has 'pictures', asked for 'digits'"),
-        (["--set", "lr=0.5"], "recipe.lr: the run has 0.1, asked for 0.5"),
-        (["--arg", "shortcut=A"], "args.shortcut: the run has 'B', asked for 'A'"),
+        (["resnet32"], "model: the run has 'resnet20', requested 'resnet32'"),
+        (["--data", "digits"], "data.train.name: the run has 'pictures', requested 'digits'"),
+        (["--set", "lr=0.5"], "recipe.lr: the run has 0.1, requested 0.5"),
+        (["--arg", "shortcut=A"], "args.shortcut: the run has 'B', requested 'A'"),
         (["--set", "epochs=1"], "has finished 2 epochs, so epochs = 1 is too small"),
     ],
 )
@@ -89,7 +89,7 @@ def test_training_says_what_it_lacks(tmp_path: Path) -> None:
     assert "Missing argument 'MODEL'" in ask("train", "--data", "digits", "-o", tmp_path / "run").stderr
     assert "Missing option '--data'" in ask("train", "resnet20", "-o", tmp_path / "run").stderr
     answer = ask("train", "--resume", "-o", tmp_path / "run")
-    assert (answer.exit_code, "holds no run to resume" in answer.stderr) == (1, True)
+    assert (answer.exit_code, "contains no run to resume" in answer.stderr) == (1, True)
 
 
 def test_the_command_that_scores_a_network_names_a_split_that_there_is(pictures: Path, tmp_path: Path) -> None:

@@ -254,10 +254,10 @@ def test_a_directory_without_a_run_is_not_resumed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"recipe": Recipe(**{**RECIPE_FIELDS, "lr": 0.1})}, r"recipe\.lr: the run has 0\.05, asked for 0\.1"),
+        ({"recipe": Recipe(**{**RECIPE_FIELDS, "lr": 0.1})}, r"recipe\.lr: the run has 0\.05, requested 0\.1"),
         ({"recipe": Recipe(**{**RECIPE_FIELDS, "augment": Augmentation(flip=True)})}, r"recipe\.augment\.pad_crop"),
         ({"data": images(71)}, r"data\.train\.fingerprint"),
-        ({"model": nn.Linear(2, 2)}, r"model: the run has 'Sequential', asked for 'Linear'"),
+        ({"model": nn.Linear(2, 2)}, r"model: the run has 'Sequential', requested 'Linear'"),
     ],
 )
 def test_a_run_started_with_something_else_is_not_resumed(
