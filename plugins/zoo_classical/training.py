@@ -57,9 +57,8 @@ def learn_features(
             model.reset_classifier(model.num_classes)
         return
     parts = []
-    drawn = torch.randperm(len(images), generator=generator)[:count].tolist()
-    for start in range(0, count, recipe.batch_size):
-        chosen = drawn[start : start + recipe.batch_size]
-        inputs = torch.stack([transform(images.image(index)) for index in chosen]).to(device)
+    drawn = torch.randperm(len(images), generator=generator)[:count]
+    for chosen in torch.split(drawn, recipe.batch_size):
+        inputs = transform.take(images, chosen).to(device)
         parts.append(model.sample(inputs, -(-model.samples // count), generator))
     model.learn_features(torch.cat(parts)[: model.samples], recipe.seed)

@@ -66,10 +66,7 @@ def drawn(images: ImageSet | ImageStream, preprocess: Preprocess, count: int, se
     if isinstance(images, ImageStream):
         raise DataError(f"{images.name} is read as a stream; growing planes needs its images in memory.")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
-    transform = Transform(preprocess)
-    if images.pixels is not None:
-        return transform.batch(images.pixels[order]), images.labels[order]
-    return torch.stack([transform(images.image(index)) for index in order.tolist()]), images.labels[order]
+    return Transform(preprocess).take(images, order), images.labels[order]
 
 
 def teach(model: Neocognitron, images: Tensor, labels: Tensor, *, seed: int, epochs: int) -> None:

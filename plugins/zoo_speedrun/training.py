@@ -53,10 +53,7 @@ def first_images(images: ImageSet | ImageStream, preprocess: Preprocess) -> Tens
     """The first ``WHITENED_IMAGES`` of the set as the network sees them, float32 N C H W."""
     if isinstance(images, ImageStream):
         raise DataError(f"{images.name} is read as a stream; whitening its images needs them in memory.")
-    count, transform = min(WHITENED_IMAGES, len(images)), Transform(preprocess)
-    if images.pixels is not None:
-        return transform.batch(images.pixels[:count])
-    return torch.stack([transform(images.image(index)) for index in range(count)])
+    return Transform(preprocess).take(images, torch.arange(min(WHITENED_IMAGES, len(images))))
 
 
 def set_whitening(model: Airbench, images: Tensor) -> None:

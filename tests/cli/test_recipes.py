@@ -101,7 +101,7 @@ def test_the_published_figures_are_the_papers() -> None:
     [
         ({}, "either source or weights"),
         ({"source": "a paper", "weights": "net.mine"}, "either source or weights"),
-        ({"source": "a paper", "seconds": 3}, "or neither"),
+        ({"source": "a paper", "seconds": 3}, "both seconds and on, or neither"),
         ({"source": "a paper", "top1": 101}, "top1"),
         ({"source": "a paper", "top5": 99}, "top5"),
     ],

@@ -122,6 +122,16 @@ def test_a_batch_equals_an_image_at_a_time(cifar10, input_size, crop_pct):
     assert torch.equal(transform.batch(cifar10.pixels[:8]), expected)
 
 
+def test_images_taken_from_memory_and_from_files_are_the_same() -> None:
+    digits = load("digits", "test")
+    decoded = ImageSet("digits", "test", digits.classes, digits.labels, read=digits.image, channels=1)
+    transform = Transform(Preprocess((1, 6, 6), mean=(0.5,), std=(0.25,)))
+    numbers = torch.tensor([5, 0, 5])
+    taken = transform.take(digits, numbers)
+    assert torch.equal(taken, transform.take(decoded, numbers))
+    assert torch.equal(taken[1], transform(digits.image(0)))
+
+
 def test_a_batch_of_grey_pixels_is_repeated_for_a_colour_network():
     transform = Transform(Preprocess(input_size=(3, 4, 4), crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3))
     pixels = torch.arange(32, dtype=torch.uint8).view(2, 1, 4, 4)

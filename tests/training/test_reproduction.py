@@ -245,7 +245,7 @@ def test_what_was_not_the_same_is_listed(run: Path, tmp_path: Path) -> None:
         threads=None,
     )
     answer = ask("reproduce", file, "-o", tmp_path / "again")
-    listed = answer.stdout.partition("what was not the same:\n")[2].splitlines()
+    listed = answer.stdout.partition("differences from the record:\n")[2].splitlines()
     assert [line.split("  ", 2)[1].strip() for line in listed] == ["torch", "threads", "CPU's name"]
     assert listed[0].endswith(f"1.0.0, here {versions['torch']}")
     assert listed[1].endswith(f"not recorded, here {torch.get_num_threads()}")
@@ -444,7 +444,7 @@ def test_the_command_says_which_holds(run: Path, tmp_path: Path, monkeypatch: py
     assert answer.exit_code == 0, answer.stderr
     assert answer.stdout.splitlines()[0] == f"{run}: bit-identical, the same file"
     assert (tmp_path / "reproduced" / run.name / "model.safetensors").exists()
-    assert "what was not the same" not in answer.stdout
+    assert "differences from the record" not in answer.stdout
 
 
 def test_an_interrupted_command_says_how_to_go_on(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def train_patch(
         for step in range(steps):
             chosen = others[torch.randint(len(others), (batch_size,), generator=generator)]
             placement = place(ranges, batch_size, (height, width), shape, generator)
-            batch = paste(pixels, mask.to(lies_on), _take(images, chosen, transform).to(lies_on), placement)
+            batch = paste(pixels, mask.to(lies_on), transform.take(images, chosen).to(lies_on), placement)
             loss = torch.stack([_loss(pixel_model, batch, target) for pixel_model in pixel_models]).mean()
             pixels.grad = gradient(loss, pixels)
             optimizer.step()
@@ -229,7 +229,7 @@ def success(
 def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, count: int) -> tuple[Tensor, list[str]]:
     """``count`` images of other classes with ``patch`` on them, B C H W, and the predictions of ``model``."""
     chosen = thin(images.subset(_of_other_classes(images, scored.target), images.split), count)
-    pixels = _take(chosen, torch.arange(len(chosen)), PixelTransform(info_of(model).preprocess))
+    pixels = PixelTransform(info_of(model).preprocess).take(chosen, torch.arange(len(chosen)))
     patched = apply(Patch(patch.pixels, patch.mask, scored.ranges), pixels, seed=scored.seed)
     with under_attack(model) as pixel_model:
         said = answers(pixel_model, patched.to(pixel_model.device)).tolist()
@@ -255,12 +255,6 @@ def _of_other_classes(images: ImageSet, target: int) -> Tensor:
     if not len(others):
         raise DataError(f"All images of {images.name}/{images.split} are of the target's class.")
     return others
-
-
-def _take(images: ImageSet, chosen: Tensor, transform: PixelTransform) -> Tensor:
-    if images.pixels is not None:
-        return transform.batch(images.pixels[chosen])
-    return torch.stack([transform(images.image(index)) for index in chosen.tolist()])
 
 
 def _loss(pixel_model: PixelModel, images: Tensor, target: int) -> Tensor:

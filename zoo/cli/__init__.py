@@ -39,11 +39,12 @@ _SECTIONS = {
 }
 
 
-@click.group(cls=Commands, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, sections=_SECTIONS)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli(debug: bool) -> None:
     """Plugin-based model zoo for PyTorch with verified pretrained weights.
+
     Exit codes: 0 done, 1 failed, 2 usage error.
     """
 

@@ -17,7 +17,8 @@ class Commands(click.Group):
     """A group that shows its commands in ``sections``, each under its heading, in the order given."""
 
     def __init__(self, *args: Any, sections: Mapping[str, Homes], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # Of each group, not of the root alone: click keeps a command's help option from its first use.
+        super().__init__(*args, context_settings={"help_option_names": ["-h", "--help"]}, **kwargs)
         self.sections = sections
         self.homes = {name: home for homes in sections.values() for name, home in homes.items()}
 

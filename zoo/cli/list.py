@@ -47,7 +47,7 @@ def list_models(pattern: str, as_json: bool, **filters: Any) -> None:
         note(f"Not listed: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' lists them.")
     unusable = [row.name for row in registry.current().plugins if row.status in ("broken", "set aside")]
     if unusable:
-        note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins says why.")
+        note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins shows why.")
     return None
 
 
@@ -226,29 +226,29 @@ def _trust(found: Found) -> dict[str, str]:
     """What the project's lock, signatures and policy say about weights; only those that exist."""
     from zoo.trust import lock, policy, signing
 
-    weights, said = found.weights, {"lock": "", "signature": "", "policy": ""}
+    weights, facts = found.weights, {"lock": "", "signature": "", "policy": ""}
     assert weights is not None
     try:
         locked = lock.of_project()
         held = locked.weights.get(lock.full_name(found, weights.tag)) if locked else None
         if locked:
             lock.follow(locked, found, weights)
-            said["lock"] = f"as locked, sha256 {held.sha256[:8]}" if held else "not in it"
+            facts["lock"] = f"as locked, sha256 {held.sha256[:8]}" if held else "not in it"
     except ZooError as error:
-        said["lock"] = error.message
+        facts["lock"] = error.message
     source = policy.manifest_of(found, weights)
     if source and signing.signature_of(source).exists():
-        said["signature"] = str(signing.signature_of(source))
+        facts["signature"] = str(signing.signature_of(source))
     try:
-        said["policy"] = policy.check(found, weights)
+        facts["policy"] = policy.check(found, weights)
     except ZooError as error:
-        said["policy"] = error.message
-    return {name: text for name, text in said.items() if text}
+        facts["policy"] = error.message
+    return {name: text for name, text in facts.items() if text}
 
 
 def _probe(probe: Probe) -> str:
-    said = f"{probe.batch} images of noise, seed {probe.seed}"
-    return f"{said}, and the photograph {probe.image.name!r}" if probe.image else said
+    text = f"{probe.batch} images of noise, seed {probe.seed}"
+    return f"{text}, and the photograph {probe.image.name!r}" if probe.image else text
 
 
 def _score(score: Score) -> str:

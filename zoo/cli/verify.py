@@ -44,9 +44,9 @@ def verify(
     def work(name: str) -> dict[str, Any]:
         found = worker.verify(name, deep=deep, failures=failures, timeout=timeout)
         if not as_json:
-            said = f"logits within {found.difference:.2g} of its probe" if found.allowed else "no probe"
+            outputs = f"logits within {found.difference:.2g} of its probe" if found.allowed else "no probe"
             known = "pinned" if found.pinned else "fetched"
-            echo(f"{found.weights}: {size(found.size)} as {known}, {found.tensors} tensors fit, {said}")
+            echo(f"{found.weights}: {size(found.size)} as {known}, {found.tensors} tensors fit, {outputs}")
         row: dict[str, Any] = msgspec.to_builtins(found)
         return row
 
@@ -77,13 +77,13 @@ def probe(context: click.Context, manifests: tuple[Path, ...], as_json: bool) ->
     def work(name: str) -> dict[str, Any]:
         left: list[str] = []
         with stdout_to_stderr():
-            taken = write_probes.reprobe(
-                Path(name), told=lambda entry, is_here: None if is_here else left.append(entry)
+            written = write_probes.reprobe(
+                Path(name), callback=lambda entry, is_here: None if is_here else left.append(entry)
             )
         if not as_json:
-            others = f"; {len(left)} whose file is not here keep what they have" if left else ""
-            echo(f"{name}: {len(taken)} probes taken{others}")
-        return {"probed": taken, "left": left}
+            unchanged = f", unchanged: {len(left)} without a file here" if left else ""
+            echo(f"{name}: probes written: {len(written)}{unchanged}")
+        return {"probed": written, "left": left}
 
     done, failed, code = do_each([str(manifest) for manifest in manifests], work)
     if as_json:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.decode import to_channels, to_image, to_pixels
+from zoo.data.image_set import ImageSet
 from zoo.data.limits import check_pixels
 from zoo.errors import DataError
 from zoo.spec import Preprocess
@@ -63,6 +64,12 @@ class Transform:
             return self._normalise(self._cut(self._adapt(pixels)))
         cut = torch.stack([self._cut(self._resize(to_image(image))) for image in pixels])
         return self._normalise(cut.to(pixels.device))
+
+    def take(self, images: ImageSet, numbers: Tensor) -> Tensor:
+        """float32 B C H W of those of ``images`` numbered ``numbers``, int64 B."""
+        if images.pixels is not None:
+            return self.batch(images.pixels[numbers])
+        return torch.stack([self(images.image(number)) for number in numbers.tolist()])
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """The size that an image of ``height`` x ``width`` is resized to."""

@@ -11,11 +11,11 @@ from zoo.manifest import Probe, Tolerance, Weights, editing
 from zoo.system import storage
 
 
-def reprobe(file: Path, *, told: Callable[[str, bool], None] | None = None) -> list[str]:
+def reprobe(file: Path, *, callback: Callable[[str, bool], None] | None = None) -> list[str]:
     """Computes probes of the weights beside the manifest ``file``; returns their names.
 
     An entry's file is at ``repo/file`` from the manifest's folder; entries without a file there are not changed.
-    Comments and order are preserved. ``told`` is called with each entry's name and whether it was probed. Raises
+    Comments and order are preserved. ``callback`` is called with each entry's name and whether it was probed. Raises
     :class:`ManifestError` if the manifest cannot be edited in place, :class:`IntegrityError` if a file is not the one
     that its entry names, and :class:`ProbeError` if a network's outputs contain NaN or infinity.
     """
@@ -27,8 +27,8 @@ def reprobe(file: Path, *, told: Callable[[str, bool], None] | None = None) -> l
         if is_here:
             text = editing.with_probe(text, entry, _take(weights, entry), str(file))
             done.append(entry.name)
-        if told is not None:
-            told(entry.name, is_here)
+        if callback is not None:
+            callback(entry.name, is_here)
     if done:
         storage.replace(file, text.encode())
     return done

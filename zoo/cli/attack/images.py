@@ -60,10 +60,12 @@ def image(
         found = pictures.attack_picture(model, pixels, method, epsilon[0], target=number, classes=classes)
         if output is not None:
             figure.draw_picture(found, output, caption=f"{info.name} on {picture.name}, pixels in [0, 1]")
-    said = {"before": found.before, "after": found.after, "stored": found.stored}
+    predictions = {"before": found.before, "after": found.after, "stored": found.stored}
     if as_json:
         about = {"model": info.model.name, "weights": info.name, "image": picture, "epsilon": epsilon[0]}
-        return print_json({**about, "method": method, "target": number, **said, "files": [output] if output else []})
+        return print_json(
+            {**about, "method": method, "target": number, **predictions, "files": [output] if output else []}
+        )
     print_facts([("before", str(found.before)), ("after", str(found.after)), ("as 8 bits", str(found.stored))])
     return echo(output) if output is not None else None
 

@@ -1,4 +1,4 @@
-"""``zoo attack patch``: pixels that make a network say one class, made, put onto images, scored."""
+"""``zoo attack patch``: pixels that make a network predict one class."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,9 +180,9 @@ def score(
         settings |= {"seed": seed, "command": by_name.command_line(), "progress": progress}
         found = patch_training.success(held, model, images, target=number, **settings)
         if output is not None:
-            patched, said = patch_training.examples(held, model, images, found, 6)
+            patched, predicted = patch_training.examples(held, model, images, found, 6)
             about = f"{name}, {found.dataset}/{found.split}; {found.rate:.1f}% of {found.n:,} images fooled"
-            figure.draw_patch(held, patched, said, output, caption=about)
+            figure.draw_patch(held, patched, predicted, output, caption=about)
     if as_json:
         return print_json(found)
     low, high = found.interval

@@ -10,7 +10,7 @@ from zoo.cli.output import show_progress
 
 
 @look_command(
-    "zoo look invariance resnet20.digits --data digits --transform rotation=0,45,90",
+    "zoo look invariance resnet20.digits --data digits",
     options.names,
     options.required_data,
     options.split,
@@ -33,7 +33,18 @@ def invariance(names: tuple[str, ...], data: str, split: str, chosen: tuple[str,
     strengths = dict(map(_read_strengths, chosen)) or None
     with show_progress("invariance") as progress:
         found = look.invariance(names, data, split, strengths=strengths, progress=progress, **keywords)
-    return found, found.facts()
+    points = [
+        {
+            "weights": point.model,
+            "transformation": point.transformation,
+            "strength": point.strength,
+            "top-1": f"{point.top1:.2f}",
+            "95% interval": f"{point.interval[0]:.2f} to {point.interval[1]:.2f}",
+            "similarity": f"{point.similarity:.3f}",
+        }
+        for point in found.points
+    ]
+    return found, {"data": found.data, "images": found.fingerprint, "edges": found.edges, "points": points}
 
 
 @look_command(

@@ -34,7 +34,11 @@ def layers(name: str, args: dict[str, str], as_json: bool) -> None:
 
     with stdout_to_stderr():
         rows = msgspec.to_builtins(look.layers(create(name, **options.read_args(args))))
-    shown = [row | {"shape": " x ".join(map(str, row["shape"]))} for row in rows]
+    shown = [
+        {"layer": row["name"], "kind": row["kind"], "output": " x ".join(map(str, row["shape"]))}
+        | {"runs": row["calls"] if row["calls"] > 1 else None}
+        for row in rows
+    ]
     present(f"Layers of {name}", {"layers": rows}, {"layers": shown}, [], as_json)
 
 

@@ -115,7 +115,7 @@ def maximize(
 
 
 @look_command(
-    "zoo look attribute resnet20.digits --image digit.png --method occlusion",
+    "zoo look attribute resnet20.digits --index 3 --method occlusion",
     *model_options,
     layer_option,
     *image_options,
