@@ -108,7 +108,7 @@ def test_the_log_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     key = json.dumps(HOSTILE).replace("\x9b", "\\u009b")
     (tmp_path / "manifest.toml").write_text(f'[resnet20.mine]\nfile = "x"\npinned = false\n{key} = 1\n')
     said = run("list", "resnet20", site=tmp_path / "site", ZOO_HUB=str(tmp_path)).stderr
-    assert "is left out" in said
+    assert "is skipped" in said
     assert SHOWN in said
     assert_harmless(said)
 

@@ -103,7 +103,7 @@ def test_settings_change_fields_and_nested_fields() -> None:
 def test_fewer_epochs_than_the_warm_up_takes_shorten_it_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
     changed = resolve("mine", {"epochs": 60, "warmup_epochs": 2}, {"epochs": "1"})
     assert (changed.epochs, changed.warmup_epochs) == (1, 0.5)
-    assert "mine: warmup_epochs = 2 becomes 0.5 for epochs = 1" in caplog.text
+    assert "mine: warmup_epochs = 2 reduced to 0.5 for epochs = 1" in caplog.text
     assert resolve("mine", {"epochs": 60, "warmup_epochs": 2}, {"epochs": "3"}).warmup_epochs == 2
     with pytest.raises(RecipeError, match=r"warmup_epochs = 2\.0 must be fewer than epochs = 1"):
         resolve("mine", {}, {"epochs": 1, "warmup_epochs": 2})
@@ -155,7 +155,7 @@ def test_an_unknown_field_gets_the_nearest(key: str, nearest: str) -> None:
     ],
 )
 def test_a_wrong_value_is_refused(key: str, value: str) -> None:
-    with pytest.raises(RecipeError, match=key.rpartition(".")[2] if key != "accumulate" else "pieces"):
+    with pytest.raises(RecipeError, match=key.rpartition(".")[2] if key != "accumulate" else "micro-batches"):
         resolve("x", {}, {key: value})
 
 

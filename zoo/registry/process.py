@@ -121,7 +121,7 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
             try:
                 entries = manifest.read(file)
             except ManifestError as error:  # as of a plugin: it must not take the others along
-                _warn("%s is left out: %s", address, error)
+                _warn("%s is skipped: %s", address, error)
                 continue
             for entry in entries:
                 if (entry.hub == "hf" and not entry.revision) or (folder / entry.path).is_file():
