@@ -183,7 +183,7 @@ def test_an_interrupted_reproduction_goes_on_to_the_same_file(run: Path, tmp_pat
 
 
 def test_a_paused_reproduction_says_how_to_go_on(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"in part(?s:.)*--resume"):
+    with pytest.raises(TrainingError, match=r"unfinished run(?s:.)*--resume"):
         zoo.reproduce(run, output=tmp_path / "again", stop_after=1)
 
 
@@ -224,7 +224,7 @@ def test_another_seed_gives_the_same_score_within_the_interval_or_is_different(
     assert answer.exit_code == 1
     assert answer.stdout.startswith("net.mine: different\n")
     assert "does not agree" in answer.stdout
-    assert "All that was recorded is the same" in answer.stderr
+    assert "Everything recorded is the same" in answer.stderr
 
 
 def test_weights_without_a_claim_are_compared_with_their_own_score(run: Path, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_a_directory_without_a_finished_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_is_not_compared_with_itself(run: Path) -> None:
-    with pytest.raises(TrainingError, match=r"holds model\.safetensors itself"):
+    with pytest.raises(TrainingError, match=r"directory of model\.safetensors itself"):
         zoo.reproduce(run, output=run, resume=True)
 
 
