@@ -10,7 +10,7 @@ from zoo.cli.output import show_progress
 
 
 @look_command(
-    "zoo look invariance resnet20.digits --data digits --transform rotation",
+    "zoo look invariance resnet20.digits --data digits",
     options.names,
     options.required_data,
     options.split,
