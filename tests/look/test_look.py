@@ -21,8 +21,8 @@ from zoo.cli import cli
 from zoo.cli.look import look as look_group
 from zoo.data import ImageSet
 from zoo.errors import DataError, UnknownNameError, WeightsError
+from zoo.look.alignment import cka
 from zoo.look.network import as_input, as_pixels, captured, opened
-from zoo.look.similarity import cka
 from zoo.look.transforms import STRENGTHS, transform
 
 

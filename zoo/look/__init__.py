@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from zoo.system import lazy
 
 if TYPE_CHECKING:
+    from zoo.look.alignment import representations
     from zoo.look.attribution import attribute
     from zoo.look.deconvnet import deconv, project
     from zoo.look.diagnosis import diagnose
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from zoo.look.maximization import maximize
     from zoo.look.network import layers
     from zoo.look.receptive import receptive_field
-    from zoo.look.similarity import representations, whitening
     from zoo.look.top_patches import patches
+    from zoo.look.whitened_images import whitening
 
 _HOMES = {
     "attribute": "zoo.look.attribution",
@@ -43,8 +44,8 @@ _HOMES = {
     "patches": "zoo.look.top_patches",
     "project": "zoo.look.deconvnet",
     "receptive_field": "zoo.look.receptive",
-    "representations": "zoo.look.similarity",
-    "whitening": "zoo.look.similarity",
+    "representations": "zoo.look.alignment",
+    "whitening": "zoo.look.whitened_images",
 }
 
 __all__ = [

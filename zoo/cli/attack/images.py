@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from zoo.attack.robustness import Curve
 
 
-@click.command(epilog="Example: zoo attack image resnet20.digits digit.png --epsilon 16/255 -o fooled.png")
+@click.command(epilog="Example: zoo attack image resnet20.digits digit.png --epsilon 16/255")
 @options.name
 @click.argument("picture", metavar="IMAGE", type=options.FILE)
 @options.choice("--attack", "kind", values=METHODS, help="Attack to run.")

@@ -54,7 +54,7 @@ _place_options = (
 )
 
 
-@click.command(epilog="Example: zoo attack patch train resnet20.c10 --data cifar10 --target ship -o ship.safetensors")
+@click.command(epilog="Example: zoo attack patch train resnet20 --data cifar10 --target ship -o ship")
 @options.several(options.names, options.required_data)
 @click.option("--target", required=True, metavar="CLASS", help="Class, by number or name.")
 @options.choice("--shape", values=["circle", "square"], help="Shape of the patch.")

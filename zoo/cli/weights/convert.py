@@ -23,7 +23,7 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
         raise click.BadParameter(f"{value!r} is not numbers such as 0.485,0.456,0.406.") from None
 
 
-@click.command(epilog="Example: zoo convert resnet20.th resnet20.theirs -o hub/resnet20.theirs.safetensors")
+@click.command(epilog="Example: zoo convert resnet20.th resnet20.theirs -o theirs.safetensors")
 @click.argument("source", metavar="FILE|URL")
 @click.argument("model", metavar="MODEL[.TAG]", shell_complete=options.complete_name)
 @options.output("Write the weights to FILE.safetensors.", click.Path(path_type=Path))
