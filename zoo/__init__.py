@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from zoo.creation import create, fetch, preprocess
     from zoo.errors import ZooError
     from zoo.evaluation.by_name import evaluate
-    from zoo.evaluation.predict import predict
+    from zoo.evaluation.prediction import predict
     from zoo.extraction import features
     from zoo.loading import Network
     from zoo.registry import register
@@ -65,7 +65,7 @@ _HOMES = {
     "look": "zoo.look",
     "manifest": "zoo.manifest",
     "modules": "zoo.modules",
-    "predict": "zoo.evaluation.predict",
+    "predict": "zoo.evaluation.prediction",
     "preprocess": "zoo.creation",
     "register": "zoo.registry",
     "registry": "zoo.registry",

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from torch import Tensor
 
-from zoo.data.stratify import stratify
+from zoo.data.stratify import stratified_split
 from zoo.errors import DataError, MissingExtraError, RecipeError, UnknownNameError
 from zoo.evaluation import versions
 from zoo.evaluation.interval import wilson
@@ -260,7 +260,7 @@ def _describe(part: Features) -> str:
 
 
 def _hold_out(features: Features) -> tuple[Features, Features]:
-    rest, chosen = stratify(features.labels, len(features) // 5, "hold out features")
+    rest, chosen = stratified_split(features.labels, len(features) // 5, "hold out features")
     origin = msgspec.structs.replace(features.origin, split=f"{features.origin.split}, held out")
     return (
         Features(features.features[rest], features.labels[rest], features.origin),

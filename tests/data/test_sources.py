@@ -24,7 +24,7 @@ import zoo.data
 from zoo import registry
 from zoo.data import ImageSet, class_names, hold_out, load, mean_and_std
 from zoo.data import decode as decoding
-from zoo.data.stratify import stratify
+from zoo.data.stratify import stratified_split
 from zoo.errors import AmbiguousNameError, DataError, MissingExtraError, PluginError, UnknownNameError
 from zoo.spec import DatasetSpec, Plugin, Preprocess
 
@@ -703,7 +703,7 @@ def test_an_empty_set_is_refused():
 @settings(max_examples=60, deadline=None)
 def test_a_stratified_choice_is_exact_and_proportional(labels, data):
     count = data.draw(st.integers(1, len(labels) - 1))
-    rest, chosen = stratify(torch.tensor(labels), count, "x")
+    rest, chosen = stratified_split(torch.tensor(labels), count, "x")
     assert sorted([*rest.tolist(), *chosen.tolist()]) == list(range(len(labels)))
     assert len(chosen) == count
     for label in set(labels):

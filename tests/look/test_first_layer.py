@@ -13,8 +13,8 @@ from zoo import look
 from zoo.cli import cli
 from zoo.errors import SpecError
 from zoo.look.diagnosis import frequencies
-from zoo.look.first_layer import FirstLayer, as_pictures, first_layer, patterns
-from zoo.look.gabor import gabor
+from zoo.look.first_layer import FirstLayer, as_pictures, find_first_layer, patterns
+from zoo.look.gabor import gabor_filter
 from zoo.look.gabor_fit import Fit, fit
 
 
@@ -35,7 +35,7 @@ FILTERS = [
 
 @pytest.fixture(scope="module")
 def recovered() -> tuple[Fit, Tensor]:
-    filters = torch.stack([3 * gabor(**args, size=13) for args in FILTERS])
+    filters = torch.stack([3 * gabor_filter(**args, size=13) for args in FILTERS])
     shifted = torch.roll(filters[1], (1, -2), dims=(0, 1))[2:-2, 2:-2]
     return fit(torch.stack([*(one[2:-2, 2:-2] for one in filters), shifted])), filters[:, 2:-2, 2:-2]
 
@@ -113,11 +113,11 @@ def resnet() -> nn.Module:
 
 def test_the_first_layer_is_what_convolves_first() -> None:
     network = resnet()
-    found = first_layer(network)
+    found = find_first_layer(network)
     assert torch.equal(found.weight, network.conv1.weight.detach())
     assert found.stride == (1, 1)
     network.conv1 = Modulated(3, 16, 3, 2)
-    changed = first_layer(network)
+    changed = find_first_layer(network)
     assert torch.equal(changed.weight, 2 * network.conv1.weight.detach())
     assert changed.stride == (2, 2)
 
@@ -130,7 +130,7 @@ def test_a_network_without_a_convolution_is_refused() -> None:
     network = Flat()
     network.zoo_info = zoo.create("resnet20").zoo_info
     with pytest.raises(SpecError, match="no convolution"):
-        first_layer(network)
+        find_first_layer(network)
 
 
 def test_learned_filters_resemble_gabor_filters_more_than_noise_does() -> None:
@@ -142,7 +142,7 @@ def test_learned_filters_resemble_gabor_filters_more_than_noise_does() -> None:
 
 def test_upright_stripes_have_the_first_of_the_orientations() -> None:
     angles = [0.0, math.pi / 2, math.pi / 4, math.pi - 0.05]
-    weight = torch.stack([gabor(5.0, angle, size=11) for angle in angles])[:, None]
+    weight = torch.stack([gabor_filter(5.0, angle, size=11) for angle in angles])[:, None]
     found = look.first_layer.Filters("", weight, weight[:, 0], torch.ones(4), fit(weight[:, 0]), torch.ones(4), "each")
     assert found.orientations(4).tolist() == [2, 1, 1, 0]
 

@@ -17,11 +17,11 @@ from zoo import data, loading, training
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
+from zoo.look.gabor import bank, gabor_filter, sigma_of
 from zoo.testing import Check, conformance
 from zoo.training import Run, TrainingData
 from zoo.training.display import Silent
 from zoo_gabor import plugin
-from zoo_gabor.bank import bank, gabor, sigma_of
 from zoo_gabor.model import cnn4, gcn4
 from zoo_gabor.modulation import GConv, modulators
 from zoo_gabor.resnet import GaborWideResNet
@@ -55,7 +55,7 @@ def test_a_filter_is_opencvs_whose_axes_run_the_other_way(args: dict[str, float]
     theirs = cv2.getGaborKernel(
         (21, 21), args["sigma"], args["orientation"], args["wavelength"], args["gamma"], -args["phase"], cv2.CV_64F
     )
-    np.testing.assert_allclose(gabor(**args, size=21).numpy(), theirs, atol=1e-12)
+    np.testing.assert_allclose(gabor_filter(**args, size=21).numpy(), theirs, atol=1e-12)
 
 
 @pytest.mark.parametrize("args", FILTERS)
@@ -67,7 +67,7 @@ def test_a_complex_filter_is_scikit_images_but_for_its_factor(args: dict[str, fl
     )
     theirs = theirs * (2 * math.pi * sigma_x * sigma_y)
     size = max(theirs.shape)
-    ours = gabor(**args, size=size, part="complex").numpy()
+    ours = gabor_filter(**args, size=size, part="complex").numpy()
     rows, columns = ((size - side) // 2 for side in theirs.shape)
     ours = ours[rows : size - rows, columns : size - columns]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
@@ -84,25 +84,25 @@ def test_one_octave_is_scikit_images_sigma() -> None:
 
 def test_even_and_odd_are_the_parts_of_the_complex_filter_and_its_energy_has_no_stripes() -> None:
     args: dict[str, Any] = {"phase": 0.4, "sigma": 3.0, "gamma": 1.0, "size": 15}
-    both = gabor(6.0, 0.5, part="complex", **args)
-    assert torch.equal(both.real, gabor(6.0, 0.5, **args))
-    assert torch.equal(both.imag, gabor(6.0, 0.5, part="odd", **args))
+    both = gabor_filter(6.0, 0.5, part="complex", **args)
+    assert torch.equal(both.real, gabor_filter(6.0, 0.5, **args))
+    assert torch.equal(both.imag, gabor_filter(6.0, 0.5, part="odd", **args))
     offset = torch.arange(15.0, dtype=torch.float64) - 7
     spread = offset.square().unsqueeze(0) + offset.square().unsqueeze(1)
     torch.testing.assert_close(both.abs(), torch.exp(-spread / 18))
 
 
 def test_orientation_is_the_waves_so_0_makes_upright_stripes() -> None:
-    upright = gabor(4.0, 0.0, gamma=1.0, size=9)
+    upright = gabor_filter(4.0, 0.0, gamma=1.0, size=9)
     assert upright[4].sign().tolist() != [1.0] * 9
     assert (upright[:, 4] > 0).all()  # along a stripe nothing changes sign
-    torch.testing.assert_close(gabor(4.0, math.pi / 2, gamma=1.0, size=9), upright.T)
+    torch.testing.assert_close(gabor_filter(4.0, math.pi / 2, gamma=1.0, size=9), upright.T)
 
 
 @pytest.mark.parametrize("part", ["even", "odd"])
 def test_without_dc_a_filter_is_blind_to_brightness_and_still_ends_in_nothing(part: Any) -> None:
     args: dict[str, Any] = {"phase": 0.3, "gamma": 0.8, "part": part}
-    plain, without = (gabor(8.0, 0.6, remove_dc=removed, **args) for removed in (False, True))
+    plain, without = (gabor_filter(8.0, 0.6, remove_dc=removed, **args) for removed in (False, True))
     assert abs(plain.sum()) > 1e-3
     assert abs(without.sum()) < 1e-12
     assert without[0].abs().max() < 0.02
@@ -110,17 +110,17 @@ def test_without_dc_a_filter_is_blind_to_brightness_and_still_ends_in_nothing(pa
 
 def test_the_dc_term_in_closed_form() -> None:
     k, sigma = 2 * math.pi / 6, 2.2
-    plain = gabor(6.0, 0.0, sigma=sigma, gamma=1.0, size=41)
-    without = gabor(6.0, 0.0, sigma=sigma, gamma=1.0, size=41, remove_dc=True)
-    envelope = gabor(1e12, 0.0, sigma=sigma, gamma=1.0, size=41)
+    plain = gabor_filter(6.0, 0.0, sigma=sigma, gamma=1.0, size=41)
+    without = gabor_filter(6.0, 0.0, sigma=sigma, gamma=1.0, size=41, remove_dc=True)
+    envelope = gabor_filter(1e12, 0.0, sigma=sigma, gamma=1.0, size=41)
     torch.testing.assert_close(plain - without, math.exp(-((k * sigma) ** 2) / 2) * envelope, atol=1e-9, rtol=1e-6)
 
 
 def test_a_bank_has_all_wavelengths_and_orientations_in_one_size() -> None:
     filters = bank([4.0, 8.0], 6, gamma=0.5)
     assert filters.shape == (2, 6, 55, 55)  # three standard deviations of 0.56 * 8 / 0.5 to every side
-    torch.testing.assert_close(filters[1, 2], gabor(8.0, math.pi / 3, gamma=0.5))
-    torch.testing.assert_close(filters[0, 4], gabor(4.0, 2 * math.pi / 3, gamma=0.5, size=55))
+    torch.testing.assert_close(filters[1, 2], gabor_filter(8.0, math.pi / 3, gamma=0.5))
+    torch.testing.assert_close(filters[0, 4], gabor_filter(4.0, 2 * math.pi / 3, gamma=0.5, size=55))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_bank_has_all_wavelengths_and_orientations_in_one_size() -> None:
 )
 def test_a_filter_that_there_is_not_is_refused_by_name(args: dict[str, Any], said: str) -> None:
     with pytest.raises(SpecError, match=said):
-        gabor(**{"wavelength": 4.0, "orientation": 0.0, **args})
+        gabor_filter(**{"wavelength": 4.0, "orientation": 0.0, **args})
     with pytest.raises(SpecError, match="expected at least one of each"):
         bank([], 4)
 
@@ -179,8 +179,8 @@ def test_the_real_part_only_scaled_by_minimum_and_maximum_of_each_orientation(
 def test_modulators_are_gabor_filters_of_the_general_bank() -> None:
     k = math.pi / 2 / math.sqrt(2)  # scale 2
     for u, one in enumerate(modulators(4, 2, 7)):
-        wavelet = gabor(2 * math.pi / k, u * math.pi / 4, sigma=math.pi / k, gamma=1.0, size=7)
-        envelope = gabor(1e12, 0.0, sigma=math.pi / k, gamma=1.0, size=7)
+        wavelet = gabor_filter(2 * math.pi / k, u * math.pi / 4, sigma=math.pi / k, gamma=1.0, size=7)
+        envelope = gabor_filter(1e12, 0.0, sigma=math.pi / k, gamma=1.0, size=7)
         torch.testing.assert_close(one, to_unit_range(wavelet - math.exp(-(math.pi**2) / 2) * envelope))
 
 
@@ -408,7 +408,7 @@ def test_papers_recipe_is_adadelta_that_halves_every_ten_epochs() -> None:
     assert isinstance(optimizer, torch.optim.Adadelta)
     settings = optimizer.param_groups[0]
     assert (settings["rho"], settings["eps"], settings["weight_decay"]) == (0.9, 1e-6, 3e-5)
-    rates = schedule.schedule(optimizer, recipe, 100)
+    rates = schedule.create_schedule(optimizer, recipe, 100)
     assert [rates.set(epoch * 100) for epoch in (0, 9, 10, 25, 49)] == [1.0, 1.0, 0.5, 0.25, 0.0625]
 
 

@@ -10,7 +10,7 @@ from zoo.attack.pixel_model import PixelModel
 from zoo.errors import AttackError, MissingExtraError
 
 
-def autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, seed: int) -> Tensor:
+def run_autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, seed: int) -> Tensor:
     """``images`` B C H W under the standard ensemble in L-inf: APGD-CE, targeted APGD-DLR, FAB and Square.
 
     Images that none of them fools are returned unchanged. The targeted attacks need at least ten classes. The state of

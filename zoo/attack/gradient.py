@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.attack.autoattack import autoattack
+from zoo.attack.autoattack import run_autoattack
 from zoo.attack.method import Method
 from zoo.attack.pixel_model import PixelModel, check_images, check_labels, gradient, require_gradient, under_attack
 from zoo.errors import AttackError, DataError, SpecError
@@ -214,7 +214,7 @@ def perturb_batch(
         if is_targeted:
             raise SpecError("AutoAttack does not support a target.", hint="Use pgd.")
         require_gradient(model, images)
-        return ball.project(autoattack(model, images, labels, epsilon, method.seed)).contiguous()
+        return ball.project(run_autoattack(model, images, labels, epsilon, method.seed)).contiguous()
     steps, size = (1, epsilon) if method.name == "fgsm" else (method.steps, epsilon * method.relative_step)
     if is_targeted:
         size = -size

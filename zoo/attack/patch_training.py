@@ -16,7 +16,7 @@ from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
 from zoo.evaluation.interval import wilson
-from zoo.evaluation.measured import Measured, measured, weights_name
+from zoo.evaluation.measured import Measured, provenance, weights_name
 from zoo.spec import Preprocess
 from zoo.system.malloc import keep_freed_memory
 
@@ -213,7 +213,7 @@ def success(
                 progress(done, len(images))
     low, high = wilson(fooled, done)
     return Success(
-        **measured(network, images, done, streamed, command),
+        **provenance(network, images, done, streamed, command),
         target=target,
         fooled=fooled,
         rate=100 * fooled / done,

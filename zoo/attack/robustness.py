@@ -18,7 +18,7 @@ from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.interval import wilson
-from zoo.evaluation.measured import Measured, measured
+from zoo.evaluation.measured import Measured, provenance
 from zoo.system.malloc import keep_freed_memory
 
 
@@ -128,7 +128,7 @@ def curve(
             if progress is not None:
                 progress(done, len(images))
     return Curve(
-        **measured(model, images, done, streamed, command),
+        **provenance(model, images, done, streamed, command),
         clean=clean,
         method=method,
         points=tuple(_point(epsilon, count, done) for epsilon, count in correct.items()),

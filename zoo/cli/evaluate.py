@@ -41,7 +41,7 @@ def predict(
     import msgspec
 
     from zoo.creation import create_trained, info_of, require_classes
-    from zoo.evaluation.predict import class_names_of, rank
+    from zoo.evaluation.prediction import class_names_of, rank
 
     with stdout_to_stderr():
         model = create_trained(name, weights=weights, device=device, **options.read_args(args)).eval()

@@ -39,10 +39,10 @@ def read_image(source: Path | bytes, where: str, channels: int) -> Image.Image:
     Only the first frame of an animation is read. EXIF orientation is ignored, as usual in this field.
     """
     with open_image(source, where) as image:
-        return decode(image, where, channels)
+        return decode_image(image, where, channels)
 
 
-def decode(image: Image.Image, where: str, channels: int) -> Image.Image:
+def decode_image(image: Image.Image, where: str, channels: int) -> Image.Image:
     """Like :func:`read_image`, for an image from :func:`open_image`."""
     try:
         image.load()

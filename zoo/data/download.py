@@ -16,7 +16,7 @@ def folder() -> Path:
     return cache.root() / "data"
 
 
-def download(name: str) -> Path:
+def download_set(name: str) -> Path:
     """Downloads ``mnist``, ``fashion_mnist`` or ``cifar10`` and returns its folder.
 
     Each file is checked against the publisher's md5 and moved into place atomically. Raises :class:`DataError` if

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo import registry
-from zoo.data.download import download
+from zoo.data.download import download_set
 from zoo.data.download import folder as download_folder
 from zoo.data.image_set import ImageSet
 from zoo.data.image_stream import ImageStream
@@ -174,7 +174,7 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
             return found
     family = name.partition(":")[0]
     try:
-        place = download(family)
+        place = download_set(family)
     except DataError as error:
         looked = ", ".join(map(str, places))
         hint = f"Put {_LAYOUTS[family]} into a folder and set ZOO_DATA=FOLDER, or root=FOLDER."

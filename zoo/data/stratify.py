@@ -31,11 +31,11 @@ def hold_out(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSe
         >>> len(rest), len(held_out)
         (1337, 100)
     """
-    rest, chosen = stratify(images.labels, count, f"hold out {seed}")
+    rest, chosen = stratified_split(images.labels, count, f"hold out {seed}")
     return images.subset(rest, images.split), images.subset(chosen, "validation")
 
 
-def stratify(labels: Tensor, count: int, salt: str) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, count: int, salt: str) -> tuple[Tensor, Tensor]:
     """Indices (rest, chosen), each ascending, with ``count`` chosen in proportion to the classes.
 
     Within a class, those are chosen whose ``sha256("<salt> <index>")`` is least, so no library's

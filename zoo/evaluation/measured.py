@@ -31,7 +31,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
 
 
-def measured(
+def provenance(
     model: nn.Module, data: ImageSet, n: int, streamed: Fingerprint | None = None, command: str = ""
 ) -> dict[str, Any]:
     """The fields of :class:`Measured`; ``streamed`` has seen the pixels of images that are not resident."""

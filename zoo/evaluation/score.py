@@ -14,7 +14,7 @@ from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation.batching import batches
 from zoo.evaluation.interval import wilson
-from zoo.evaluation.measured import Measured, measured
+from zoo.evaluation.measured import Measured, provenance
 from zoo.evaluation.modes import in_eval_mode
 from zoo.spec import Preprocess
 from zoo.system import distributed
@@ -115,7 +115,7 @@ def evaluate(
     seconds = time.perf_counter() - started
     low, high = wilson(right, done)
     return Report(
-        **measured(model, data, done, streamed, command),
+        **provenance(model, data, done, streamed, command),
         correct=right,
         top1=100 * right / done,
         mean_class=100 * float((right_of_class.double() / of_class)[of_class > 0].mean()),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo.look.first_layer import FirstLayer, first_layer
+from zoo.look.first_layer import FirstLayer, find_first_layer
 from zoo.look.network import name_of, opened
 from zoo.look.result import Look, new_figure
 
@@ -89,7 +89,7 @@ def diagnose(model: str | nn.Module, **args: Any) -> Diagnosis:
         torch.Size([16, 3])
     """
     with opened(model, **args) as network:
-        layer = first_layer(network)
+        layer = find_first_layer(network)
         energy, aliased = frequencies(layer)
         height, width = layer.weight.shape[2:]
         caption = (

@@ -155,7 +155,7 @@ def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -
         torch.Size([16, 1, 3, 3])
     """
     with opened(model, **args) as network:
-        weight = first_layer(network).weight
+        weight = find_first_layer(network).weight
         found, share = patterns(weight)
         caption = f"{name_of(network)}, first layer: {len(weight)} filters of {_size(weight)}"
         if min(weight.shape[2:]) < _SMALLEST:
@@ -165,7 +165,7 @@ def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -
         return Filters(caption, weight, found, share, fit(found), fit(patterns(noise)[0]).error, scaling)
 
 
-def first_layer(model: nn.Module) -> FirstLayer:
+def find_first_layer(model: nn.Module) -> FirstLayer:
     """The first two-dimensional convolution that ``model`` computes, with the weights that it is given then.
 
     Of filters that are modulated or standardised these are the results. Raises :class:`SpecError`.

@@ -28,7 +28,7 @@ def sigma_of(wavelength: float, bandwidth: float = 1.0) -> float:
     return wavelength / math.pi * math.sqrt(math.log(2) / 2) * (2**bandwidth + 1) / (2**bandwidth - 1)
 
 
-def gabor(
+def gabor_filter(
     wavelength: float,
     orientation: float,
     *,
@@ -84,9 +84,11 @@ def bank(wavelengths: Sequence[float], orientations: int, **options: Any) -> Ten
             f"wavelengths = {list(wavelengths)}, orientations = {orientations}: expected at least one of each."
         )
     if options.get("size") is None:
-        options = {**options, "size": max(gabor(length, 0.0, **options).shape[0] for length in wavelengths)}
+        options = {**options, "size": max(gabor_filter(length, 0.0, **options).shape[0] for length in wavelengths)}
     angles = [math.pi * index / orientations for index in range(orientations)]
-    return torch.stack([torch.stack([gabor(length, angle, **options) for angle in angles]) for length in wavelengths])
+    return torch.stack(
+        [torch.stack([gabor_filter(length, angle, **options) for angle in angles]) for length in wavelengths]
+    )
 
 
 def pixels(height: int, width: int | None = None) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,7 @@ class Engine:
         self.micro_batches = MicroBatches(model, recipe, preprocess, portion)
         self.frozen = groups.freeze(model, recipe.freeze)
         self.optimizer = schedule.optimizer(model, recipe, (parameter_groups or groups.by_layer)(model, recipe))
-        self.schedule = schedule.schedule(self.optimizer, recipe, self.batches.steps)
+        self.schedule = schedule.create_schedule(self.optimizer, recipe, self.batches.steps)
         self.ema = EMA(model, recipe.ema) if recipe.ema else None
         updates = recipe.epochs * self.batches.steps
         self.lookahead = LookaheadWeights(model, recipe.lookahead, updates) if recipe.lookahead else None

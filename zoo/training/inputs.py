@@ -17,7 +17,7 @@ from zoo.data.whitening import ZCA, attach
 from zoo.errors import DataError, RecipeError
 from zoo.spec import Preprocess
 from zoo.system.distributed import ALONE, Processes
-from zoo.training.portion import portion
+from zoo.training.portion import portion_of
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 from zoo.training.streaming import StreamedBatches
@@ -129,7 +129,7 @@ class Batches:
         device: torch.device,
         processes: Processes = ALONE,
     ) -> None:
-        self.size, self.steps, self.share = portion(len(images), recipe, processes)
+        self.size, self.steps, self.share = portion_of(len(images), recipe, processes)
         self._images = images
         self._seed = recipe.seed
         self._device = device

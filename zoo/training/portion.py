@@ -15,7 +15,7 @@ class Portion(NamedTuple):
     share: range
 
 
-def portion(images: int, recipe: Recipe, processes: Processes) -> Portion:
+def portion_of(images: int, recipe: Recipe, processes: Processes) -> Portion:
     """This process's portion of ``images``; raises :class:`RecipeError` if it is too small to train on."""
     size = min(recipe.batch_size, images)
     if size // processes.count < recipe.accumulate:  # the smallest share, so that all processes refuse alike

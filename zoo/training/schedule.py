@@ -57,7 +57,7 @@ def _start_momentum(optimizer: torch.optim.Optimizer) -> None:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
-def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> Schedule:
+def create_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> Schedule:
     """The schedule of ``recipe``, stepped after every update."""
     from timm.scheduler import create_scheduler_v2
 

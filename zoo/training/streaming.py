@@ -27,7 +27,7 @@ from torch import Tensor
 from zoo.data.image_stream import ImageStream, Sample
 from zoo.spec import Preprocess
 from zoo.system.distributed import ALONE, Processes
-from zoo.training.portion import portion
+from zoo.training.portion import portion_of
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
 from zoo.training.train_transform import TrainTransform, to_batch
@@ -68,7 +68,7 @@ class StreamedBatches:
         device: torch.device,
         processes: Processes = ALONE,
     ) -> None:
-        self.size, self.steps, self.share = portion(len(stream), recipe, processes)
+        self.size, self.steps, self.share = portion_of(len(stream), recipe, processes)
         self._stream = stream
         self._seed = recipe.seed
         self._device = device

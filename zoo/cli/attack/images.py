@@ -52,7 +52,7 @@ def image(
         method = Method(kind, steps, step_size, not no_random_start, seed)
         model = create_trained(name, device=device)
         info = info_of(model)
-        from zoo.evaluation.predict import class_names_of
+        from zoo.evaluation.prediction import class_names_of
 
         classes = class_names_of(model)
         number = None if target is None else pictures.class_number(target, classes)

@@ -143,7 +143,7 @@ def attribute(
 
     network = open_model(name, weights, args, device)
     picked = pick_image(network, image=image, data=data, split=split, indices=indices)
-    from zoo.evaluation.predict import class_names_of
+    from zoo.evaluation.prediction import class_names_of
 
     number = None if target is None else class_number(target, class_names_of(network))
     with show_progress(method) as progress:

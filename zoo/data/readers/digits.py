@@ -4,7 +4,7 @@ import torch
 
 from zoo.data.classes import class_names
 from zoo.data.image_set import ImageSet
-from zoo.data.stratify import stratify
+from zoo.data.stratify import stratified_split
 from zoo.errors import MissingExtraError
 
 TEST_IMAGES = 360
@@ -24,7 +24,7 @@ def read(split: str) -> ImageSet:
     bunch = load_digits()
     levels = torch.from_numpy(bunch.images).to(torch.int64)[:, None]  # N 8 8 -> N 1 8 8
     labels = torch.from_numpy(bunch.target).to(torch.int64)
-    train, test = stratify(labels, TEST_IMAGES, "digits")
+    train, test = stratified_split(labels, TEST_IMAGES, "digits")
     chosen = train if split == "train" else test
     pixels = ((255 * levels + 8) // 16).to(torch.uint8)
     return ImageSet("digits", split, class_names("digits"), labels[chosen], pixels[chosen], origin="scikit-learn")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.decode import count_channels, decode, open_image, read_image, to_pixels
+from zoo.data.decode import count_channels, decode_image, open_image, read_image, to_pixels
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet, check_labels
 from zoo.data.readers.parquet_file import Table
 from zoo.errors import DataError
@@ -123,7 +123,7 @@ class _Pixels:
         if shape != self.shape:
             self.resident = None
         if self.resident is not None:
-            self.resident[self.filled] = to_pixels(decode(image, where, shape[0]))
+            self.resident[self.filled] = to_pixels(decode_image(image, where, shape[0]))
         self.filled += 1
 
 
