@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -101,3 +102,19 @@ def test_a_users_program_passes_a_strict_type_check() -> None:
         [sys.executable, "-m", "mypy", "--strict", str(program)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "Success: no issues found in 1 source file\n")
+
+
+@pytest.mark.slow
+def test_pyright_finds_the_one_mistake_in_a_users_program() -> None:
+    """Installed by uv for this test alone: it takes 280 MB."""
+    program = ROOT / "tests" / "support" / "typed_program.py"
+    command = ["-m", "uv", "tool", "run", "--quiet", "basedpyright", "--outputjson", "--pythonpath", sys.executable]
+    done = subprocess.run(
+        [sys.executable, *command, str(program)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    lines = [one["range"]["start"]["line"] + 1 for one in found if one["severity"] == "error"]
+    misspelt = 1 + next(
+        number for number, line in enumerate(program.read_text().splitlines()) if "reset_classifer" in line
+    )
+    assert lines == [misspelt]
