@@ -17,7 +17,8 @@ from zoo import errors, registry
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-CORE = sorted((ROOT / "zoo").rglob("*.py"))
+STUBS = sorted((ROOT / "zoo").rglob("*.pyi"))
+CORE = sorted([*(ROOT / "zoo").rglob("*.py"), *STUBS])
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS = (
@@ -77,7 +78,7 @@ class Import(NamedTuple):
     module: str
     line: int
     is_lazy: bool
-    """Inside a function, or for type checkers alone."""
+    """Inside a function, in a stub, or for type checkers alone."""
 
 
 def imports(file: Path) -> Iterator[Import]:
@@ -100,7 +101,7 @@ def imports(file: Path) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child, is_lazy)
 
-    yield from walk(ast.parse(file.read_text(encoding="utf-8")), False)
+    yield from walk(ast.parse(file.read_text(encoding="utf-8")), file in STUBS)
 
 
 def parts_of(file: Path) -> tuple[str, ...]:
@@ -110,7 +111,7 @@ def parts_of(file: Path) -> tuple[str, ...]:
 
 
 def layer_of(file: Path) -> str:
-    return file.relative_to(ROOT / "zoo").parts[0].removesuffix(".py")
+    return file.relative_to(ROOT / "zoo").parts[0].partition(".")[0]
 
 
 def for_each(files: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
@@ -259,12 +260,17 @@ def test_the_public_names_are_complete() -> None:
         assert callable(getattr(zoo, name)) or inspect.ismodule(getattr(zoo, name))
     for name in errors.__all__:
         assert getattr(zoo, name) is getattr(errors, name)
-    tree = ast.parse((ROOT / "zoo" / "__init__.py").read_text(encoding="utf-8"))
-    typed = next(node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
-    shown = {alias.name for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    also = {alias.asname for node in typed.body if isinstance(node, ast.ImportFrom) for alias in node.names} - {None}
-    assert shown - also == set(zoo.__all__)
-    assert shown - {"ZooError"} == set(zoo._HOMES), "what type checkers see is what is bound at run time"
+
+
+@for_each(STUBS)
+def test_what_type_checkers_see_is_what_is_bound(stub: Path) -> None:
+    package = importlib.import_module(".".join(("zoo", *parts_of(stub))))
+    found = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: str(node.module) for node in found for alias in node.names if alias.name != "*"}
+    assert set(package.__all__) <= homes.keys()
+    for name, home in homes.items():
+        value = getattr(package, name)
+        assert value is (sys.modules[f"{home}.{name}"] if home == package.__name__ else vars(sys.modules[home])[name])
 
 
 @for_each(CORE)

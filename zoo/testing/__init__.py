@@ -16,22 +16,6 @@ code, of the smallest of its kind. The same tests of the others, and the costly 
 ``pytest -m "not slow"``, run everything with ``pytest``.
 """
 
-from typing import TYPE_CHECKING
-
 from zoo.system import lazy
 
-if TYPE_CHECKING:
-    from zoo.testing.checks import Check, checks_of, conformance
-    from zoo.testing.subject import GIANT_MACS, GIANT_PARAMS
-
-_HOMES = {
-    "GIANT_MACS": "zoo.testing.subject",
-    "GIANT_PARAMS": "zoo.testing.subject",
-    "Check": "zoo.testing.checks",
-    "checks_of": "zoo.testing.checks",
-    "conformance": "zoo.testing.checks",
-}
-
-__all__ = ["GIANT_MACS", "GIANT_PARAMS", "Check", "checks_of", "conformance"]
-
-__getattr__ = lazy.binder(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy.exports(__name__)

@@ -1,0 +1,34 @@
+from zoo import attack as attack
+from zoo import data as data
+from zoo import errors as errors
+from zoo import look as look
+from zoo.creation import create as create
+from zoo.creation import fetch as fetch
+from zoo.creation import preprocess as preprocess
+from zoo.errors import ZooError as ZooError
+from zoo.evaluation.by_name import evaluate as evaluate
+from zoo.evaluation.prediction import predict as predict
+from zoo.extraction import features as features
+from zoo.loading import Network as Network
+from zoo.registry import register as register
+from zoo.registry.listing import info as info
+from zoo.registry.listing import list_models as list_models
+from zoo.spec import Model as Model
+from zoo.spec import Paper as Paper
+from zoo.spec import Plugin as Plugin
+from zoo.spec import Preprocess as Preprocess
+from zoo.training.by_name import train as train
+from zoo.training.reproduction import reproduce as reproduce
+
+__version__: str
+
+from zoo import classifiers as classifiers
+from zoo import evaluation as evaluation
+from zoo import hub as hub
+from zoo import manifest as manifest
+from zoo import modules as modules
+from zoo import registry as registry
+from zoo import spec as spec
+from zoo import testing as testing
+from zoo import training as training
+from zoo.errors import *  # noqa: F403  # zoo.HubError is zoo.errors.HubError

@@ -1,0 +1,15 @@
+from zoo.attack.gradient import fgsm as fgsm
+from zoo.attack.gradient import pgd as pgd
+from zoo.attack.gradient import random_sign as random_sign
+from zoo.attack.method import Method as Method
+from zoo.attack.patch import Patch as Patch
+from zoo.attack.patch import Ranges as Ranges
+from zoo.attack.patch import apply as apply
+from zoo.attack.patch import read_patch as read_patch
+from zoo.attack.patch_training import success as success
+from zoo.attack.patch_training import train_patch as train_patch
+from zoo.attack.pixel_model import PixelModel as PixelModel
+from zoo.attack.pixel_model import PixelTransform as PixelTransform
+from zoo.attack.pixel_model import applicable as applicable
+from zoo.attack.pixel_model import under_attack as under_attack
+from zoo.attack.robustness import curve as curve

@@ -1,0 +1,14 @@
+from zoo.look.alignment import representations as representations
+from zoo.look.attribution import attribute as attribute
+from zoo.look.deconvnet import deconv as deconv
+from zoo.look.deconvnet import project as project
+from zoo.look.diagnosis import diagnose as diagnose
+from zoo.look.first_layer import filters as filters
+from zoo.look.invariance_curves import invariance as invariance
+from zoo.look.maps import before_and_after as before_and_after
+from zoo.look.maps import features as features
+from zoo.look.maximization import maximize as maximize
+from zoo.look.network import layers as layers
+from zoo.look.receptive import receptive_field as receptive_field
+from zoo.look.top_patches import patches as patches
+from zoo.look.whitened_images import whitening as whitening
