@@ -18,7 +18,7 @@ PROCESSES = {
     "zoo info": Process([PYTHON, "-m", "zoo", "info", "resnet152"]),
     "zoo plugins": Process([PYTHON, "-m", "zoo", "plugins"]),
     "zoo fetch, network off": Process(
-        [PYTHON, "-m", "zoo", "fetch", "resnet152.tv_in1k", "--allow-unpinned"], OFFLINE, exit_code=1
+        [PYTHON, "-m", "zoo", "fetch", "resnet152.tv_in1k"], OFFLINE, exit_code=1
     ),
     "timm.list_models": Process([PYTHON, "-c", "import timm; print(timm.list_models('*resnet*'))"]),
 }

@@ -38,7 +38,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty ZOO_CACHE, an empty Hugging Face home, and no hub or token from outside."""
+    """An empty ZOO_CACHE and ZOO_CONFIG, an empty Hugging Face home, and no hub or token from outside."""
     # In a folder of their own and without pytest's numbering, which reads all names each time.
     folder = tmp_path_factory.getbasetemp() / "caches" / str(next(_numbers))
     folder.mkdir(parents=True)
@@ -47,6 +47,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_PROXY", ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"])))
     monkeypatch.setenv("ZOO_CACHE", str(folder / "zoo"))
+    monkeypatch.setenv("ZOO_CONFIG", str(folder / "config"))
     monkeypatch.setenv("HF_HOME", str(folder / "huggingface"))
     monkeypatch.setenv("HF_HUB_CACHE", str(folder / "huggingface" / "hub"))
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -60,7 +61,8 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 def _surroundings() -> tuple[object, ...]:
     """What decides which plugins and hubs there are."""
-    settings = {name: value for name, value in os.environ.items() if name.startswith("ZOO_") and name != "ZOO_CACHE"}
+    own = ("ZOO_CACHE", "ZOO_CONFIG")
+    settings = {name: value for name, value in os.environ.items() if name.startswith("ZOO_") and name not in own}
     return *sys.path, os.environ.get("HOME"), *sorted(settings.items())
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 from support import distributions, specimen
 from support.hub_server import HubServer
@@ -18,7 +16,6 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.creation import info_of
 from zoo.errors import (
     DataError,
@@ -267,11 +264,14 @@ def test_pretrained_without_weights_lists_what_there_is(tmp_path: Path, monkeypa
     assert "net.remote" in caught.value.hint
 
 
-def test_pretrained_with_unpinned_weights_alone_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strict_pretrained_with_unpinned_weights_alone_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     specimen.install(tmp_path, monkeypatch)
-    with pytest.raises(UnpinnedError, match=r"the manifest has no sha256 for net\.remote") as caught:
+    monkeypatch.setenv("ZOO_STRICT", "1")
+    with pytest.raises(UnpinnedError, match=r"net\.remote is not pinned: its manifest has no sha256") as caught:
         zoo.create("net", pretrained=True)
-    assert "--allow-unpinned" in caught.value.hint
+    assert "zoo manifest pin specimen/net.remote" in caught.value.hint
 
 
 def test_an_unknown_name_or_tag_suggests_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,20 +346,12 @@ pinned = false
 
 
 @pytest.mark.parametrize("name", ["resnet110.own", "resnet110"])
-def test_the_hint_for_unpinned_weights_leads_to_them(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its first words are a command; after it, what it says to use works."""
+def test_unpinned_weights_are_created_in_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "manifest.toml").write_text(UNPINNED)
     monkeypatch.setenv("ZOO_HUB", str(tmp_path))
     registry.clear()
     content = safetensors_file.write(zoo.create("resnet110").state_dict(), tmp_path / "alice/net/model.safetensors", {})
-    with pytest.raises(UnpinnedError) as caught:
-        zoo.create(name, pretrained=True)
-    command = re.match(r"zoo (fetch \S+ --allow-unpinned)", caught.value.hint)
-    assert command is not None
-    assert CliRunner().invoke(cli, command[1].split()).exit_code == 0
-    file = zoo.create("resnet110.own").zoo_info.file
+    file = zoo.create(name, pretrained=True).zoo_info.file
     assert hashlib.sha256(file.read_bytes()).hexdigest() == content
 
 

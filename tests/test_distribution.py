@@ -47,7 +47,8 @@ def environment(folder: Path) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("ZOO_", "HF_", "PYTHON", "PYTEST"))
     }
-    return kept | {"ZOO_CACHE": str(folder / "cache"), "ZOO_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    own = {"ZOO_CACHE": str(folder / "cache"), "ZOO_CONFIG": str(folder / "config")}
+    return kept | own | {"ZOO_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def build(source: Path, folder: Path) -> Path:

@@ -359,7 +359,7 @@ def test_an_unpinned_file_is_kept_whole_or_not_at_all(
         hostile.answers = answers
         shutil.rmtree(cache.root(), ignore_errors=True)
         with suppress(ZooError):
-            file = hub.fetch(entry, allow_unpinned=True)
+            file = hub.fetch_unpinned(entry).path
             assert file.stem == hashlib.sha256(file.read_bytes()).hexdigest()
 
     hold_for_all(profile, st.lists(ANSWERS, min_size=1, max_size=2), check)
@@ -409,17 +409,15 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
 def test_what_lies_in_the_caches_is_believed_only_by_its_bytes(
     monkeypatch: pytest.MonkeyPatch, fast_cache: None, profile: str
 ) -> None:
-    """Any bytes as stamps, notes, parts, and as the refs and blobs of Hugging Face's cache."""
+    """Any bytes as stamps, parts, and as the refs and blobs of Hugging Face's cache."""
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     pinned = Weights(file="m.safetensors", repo="a/b", arch="a", tag="b", sha256=SHA256)
     unpinned = Weights(file="m.safetensors", repo="a/b", arch="a", tag="b", pinned=False)
     theirs = Path(os.environ["HF_HUB_CACHE"]) / "models--a--b"
-    key = cache.key_of(unpinned)
     places = {
         "file": cache.root() / "files" / f"{SHA256}.safetensors",
         "stamp": cache.root() / "files" / f"{SHA256}.safetensors.stamp",
         "part": cache.root() / "parts" / f"{SHA256}.part",
-        "note": cache.root() / "unpinned" / f"{key}.json",
         "ref": theirs / "refs" / "main",
         "blob": theirs / "blobs" / SHA256,
         "snapshot": theirs / "snapshots" / ("0" * 40) / "m.safetensors",
@@ -436,7 +434,7 @@ def test_what_lies_in_the_caches_is_believed_only_by_its_bytes(
             with suppress(ZooError):
                 cache.verify(entry)
             with suppress(ZooError):
-                file = hub.fetch(entry, allow_unpinned=True)
+                file = hub.fetch(entry) if entry is pinned else hub.fetch_unpinned(entry).path
                 got = hashlib.sha256(file.read_bytes()).hexdigest()
                 assert got == file.stem
                 assert entry is unpinned or got == SHA256
@@ -446,7 +444,4 @@ def test_what_lies_in_the_caches_is_believed_only_by_its_bytes(
     about |= {"mtime_ns": HUGE, "ctime_ns": HUGE, "inode": HUGE}
     values |= st.fixed_dictionaries({}, optional=about).map(lambda value: json.dumps(value).encode())
     values |= st.just(b"0" * 40)
-    strange = {"note": b'{"name": "", "sha256": "\\u0000", "size": 0, "source": ""}'}
-    hold_for_all(
-        profile, st.dictionaries(st.sampled_from([*places]), values, max_size=5), check, {"blob": CONTENT}, strange
-    )
+    hold_for_all(profile, st.dictionaries(st.sampled_from([*places]), values, max_size=5), check, {"blob": CONTENT})

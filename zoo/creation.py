@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo import hub, registry, resolve
+from zoo import registry, resolve
 from zoo.errors import SpecError, WeightsError
+from zoo.trust import first_use
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +50,9 @@ def create(
         SpecError: ``num_classes``, ``in_chans`` or ``pretrained`` is not possible.
         MissingExtraError: The family needs a library that is not installed.
         HubError: The weights cannot be fetched, or their bytes are not those of the manifest.
-        LockError: The weights are not those in ``zoo.lock``.
+        LockError: The weights are not those in the project's ``zoo.lock``, or in the user's.
         PolicyError: The project's policy does not accept the weights.
+        UnpinnedError: The weights have no known sha256, and first use is refused.
         WeightsError: Two arguments name weights, or the file does not fit the network.
 
     Example:
@@ -68,13 +70,14 @@ def create(
         said = f"pretrained={pretrained!r}" if pretrained else name
         raise WeightsError(f"{said} and weights={str(weights)!r} both name weights.", hint="Give one of them.")
     registry.require(found.model)  # before a file is fetched for a network that cannot be built
-    entry = resolve.weights_for(found) if found.weights or pretrained else None
+    used = resolve.use(found) if found.weights or pretrained else None
 
     from zoo import loading
 
     sizes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
-    if entry is not None:
-        module, info = loading.build_from(hub.use(entry), found.model, entry, **sizes, **args)
+    if used is not None:
+        entry, file = used
+        module, info = loading.build_from(file, found.model, entry, **sizes, **args)
     elif weights is not None:
         module, info = loading.build_from(Path(weights), found.model, **sizes, **args)
     else:
@@ -139,22 +142,23 @@ def preprocess(model: "nn.Module") -> "Transform":
     return Transform(info_of(model).preprocess)
 
 
-def fetch(name: str, *, source: str | None = None, allow_unpinned: bool = False) -> Path:
+def fetch(name: str, *, source: str | None = None) -> Path:
     """Downloads weights and verifies them. A file that is in the cache is not downloaded again.
+
+    Weights whose sha256 no manifest states are pinned on first use: from then on, other bytes are an error.
 
     Args:
         name: Weights (``resnet20.c10``), or an architecture for its default weights.
         source: The only hub to ask. By default all that the manifest and ``ZOO_HUB`` name, in order.
-        allow_unpinned: Whether to accept weights whose sha256 the manifest does not state.
 
     Returns:
         The local file.
 
     Raises:
         UnknownNameError: There is no such model or tag.
-        UnpinnedError: The manifest does not state a sha256.
+        UnpinnedError: The manifest does not state a sha256, and first use is refused.
         HubError: No source served the file; the message has each source's reason.
-        LockError: The weights are not those in ``zoo.lock``.
+        LockError: The weights are not those in the project's ``zoo.lock``, or in the user's.
         PolicyError: The project's policy does not accept the weights.
         WeightsError: The architecture has no weights.
 
@@ -164,5 +168,4 @@ def fetch(name: str, *, source: str | None = None, allow_unpinned: bool = False)
         '.safetensors'
     """
     found = registry.current().find(name)
-    entry = resolve.weights_for(found, allow_unpinned=allow_unpinned)
-    return hub.fetch(entry, source=source, allow_unpinned=allow_unpinned)
+    return first_use.fetch(found, resolve.weights_for(found), source=source).path

@@ -99,7 +99,7 @@ class IntegrityError(HubError):
 
 
 class UnpinnedError(HubError):
-    """The manifest does not state the sha256 of the weights."""
+    """The sha256 of the weights is unknown, and pinning them on first use is not possible or not allowed."""
 
 
 class OfflineError(HubError):
@@ -107,7 +107,7 @@ class OfflineError(HubError):
 
 
 class LockError(ZooError):
-    """``zoo.lock`` cannot be read, or the weights are not those that it names."""
+    """A ``zoo.lock``, the project's or the user's, cannot be read, or the weights are not those that it names."""
 
 
 class SignatureError(ZooError):

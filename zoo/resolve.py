@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from zoo import registry
-from zoo.errors import SpecError, UnknownNameError, UnpinnedError, WeightsError
+from zoo import hub, registry
+from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
-from zoo.trust import lock, policy, project
+from zoo.trust import first_use, lock, policy, project, user_lock
 
 
 def model_named(name: str, weights: str | Path | None) -> Found:
@@ -38,34 +38,37 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
     return registry.current().tagged(found, pretrained)
 
 
-def weights_for(found: Found, *, allow_unpinned: bool = False) -> Weights:
-    """The weights of a name in this project: by tag or default, according to its lock and policy.
+def use(found: Found) -> tuple[Weights, Path]:
+    """The weights of a name and their file, for a process that loads it: see :func:`zoo.hub.use`."""
+    weights = first_use.fetch(found, weights_for(found)).weights
+    return weights, hub.use(weights)
 
-    Raises :class:`zoo.LockError` if their bytes differ from the lock, :class:`zoo.PolicyError` if the project's policy
-    does not accept them.
+
+def weights_for(found: Found) -> Weights:
+    """The weights of a name in this project: by tag or default, as its lock, its policy and the user's lock allow.
+
+    Without a sha256 if none of them, nor the manifest, states one: :func:`zoo.trust.first_use.fetch` pins them. Raises
+    :class:`zoo.LockError` if the bytes of two of them differ, :class:`zoo.PolicyError` if the project's policy does not
+    accept them.
     """
     lock_file = project.find(lock.NAME, lock.VARIABLE)
     locked = lock.read(lock_file) if lock_file else None
     default = lock.default_of(locked, found) if locked and not found.weights else None
-    entry = found.weights or default or default_weights(found, allow_unpinned=allow_unpinned)
+    entry = found.weights or default or default_weights(found)
     if project.find(policy.NAME, policy.VARIABLE):
         policy.check(found, entry)
-    return lock.follow(locked, found, entry) if locked else entry
+    return user_lock.follow(found, lock.follow(locked, found, entry) if locked else entry)
 
 
-def default_weights(found: Found, *, allow_unpinned: bool = False) -> Weights:
-    """The first pinned weights of a model; raises an error that lists what exists instead."""
+def default_weights(found: Found) -> Weights:
+    """The first weights of a model: pinned ones come first, then files that can be loaded without a conversion.
+
+    Raises :class:`WeightsError` with the weights of its family if it has none.
+    """
     every = registry.current().weights_of(found.row, found.model)
-    for weights in every:
-        if weights.pinned or allow_unpinned:
-            return weights
-    arch = found.model.name
     if every:
-        raise UnpinnedError(
-            f"{arch} has no pinned weights: the manifest has no sha256 for {', '.join(w.name for w in every)}.",
-            hint=f"zoo fetch {every[0].name} --allow-unpinned fetches the hub's file without verification. "
-            f"After that, use {every[0].name} instead of {arch}.",
-        )
+        return min(every, key=lambda weights: (not weights.pinned, not weights.file.endswith(".safetensors")))
+    arch = found.model.name
     having = listing.list_models(pretrained=True, family=found.row.name)
     more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""
     raise WeightsError(f"{arch} has no weights.", hint=f"Its family has {', '.join(having[:10]) or 'none'}{more}.")

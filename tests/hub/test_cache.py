@@ -205,16 +205,6 @@ def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_gives_it_back() -> 
         pass
 
 
-@pytest.mark.parametrize("note", [b"", b"{}", b'{"name": "x", "sha256": 3, "size": 1, "source": ""}', b"\xff"])
-def test_a_damaged_note_of_an_unpinned_entry_is_no_note(note: bytes) -> None:
-    weights = Weights(file="a.safetensors", arch="tiny", tag="c10", repo="zoo/tiny", pinned=False)
-    cache.remember(weights, cache.Note("tiny.c10", SHA256, 1, "x"))
-    assert cache.recall(weights) is not None
-    (file,) = (cache.root() / "unpinned").iterdir()
-    file.write_bytes(note)
-    assert cache.recall(weights) is None
-
-
 def test_an_empty_file_is_a_file_and_an_empty_part_is_none() -> None:
     with Part("key") as part:
         pass

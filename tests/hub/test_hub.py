@@ -625,7 +625,7 @@ def test_a_damaged_blob_in_hugging_faces_cache_is_left_there_and_not_used(
 def test_an_unpinned_entry_is_found_in_hugging_faces_cache_by_its_commit(
     hugging_face_file: Path, hub_server: HubServer
 ) -> None:
-    assert hub.fetch(unpinned(), allow_unpinned=True).samefile(hugging_face_file)
+    assert hub.fetch_unpinned(unpinned()).path.samefile(hugging_face_file)
     assert hub_server.requests == []
 
 
@@ -659,7 +659,7 @@ def test_an_unpinned_entry_is_refused_with_what_to_do(hub_server: HubServer) -> 
     hub_server.commit(REPO, {FILE: CONTENT})
     with pytest.raises(UnpinnedError, match=r"tiny\.c10 is not pinned") as caught:
         hub.fetch(unpinned())
-    assert "--allow-unpinned" in caught.value.hint
+    assert "pins it on first use" in caught.value.hint
     assert hub_server.requests == []
 
 
@@ -668,41 +668,32 @@ def test_a_mirror_is_asked_for_an_unpinned_entry_only_where_its_own_hub_has_none
 ) -> None:
     own, mirror = directory(tmp_path / "own"), directory(tmp_path / "mirror", flipped(CONTENT))
     monkeypatch.setenv("ZOO_HUB", mirror)
-    assert hub.fetch(unpinned(hub=own), allow_unpinned=True).read_bytes() == CONTENT
+    assert hub.fetch_unpinned(unpinned(hub=own)).path.read_bytes() == CONTENT
     elsewhere = unpinned(hub=str(tmp_path / "empty"))
-    assert hub.fetch(elsewhere, allow_unpinned=True).read_bytes() == flipped(CONTENT)
+    assert hub.fetch_unpinned(elsewhere).path.read_bytes() == flipped(CONTENT)
 
 
-def test_an_unpinned_entry_that_is_allowed_is_kept_by_its_own_hash_and_found_again(hub_server: HubServer) -> None:
+def test_what_an_unpinned_entry_was_is_said_and_the_file_kept_by_its_hash(hub_server: HubServer) -> None:
     commit = hub_server.commit(REPO, {FILE: CONTENT})
+    received = hub.fetch_unpinned(unpinned())
+    assert received == (cache.file_of(entry(), SHA256), SHA256, len(CONTENT), hub_server.url, commit)
     assert cache.find(unpinned()) is None
-    file = hub.fetch(unpinned(), allow_unpinned=True)
-    assert file == cache.file_of(entry(), SHA256)
-    hub_server.commit(REPO, {FILE: flipped(CONTENT)})
-    assert cache.find(unpinned()) == file == hub.fetch(unpinned(), allow_unpinned=True)
-    assert len(hub_server.bodies()) == 1
-    note = cache.recall(unpinned())
-    assert note == cache.Note("tiny.c10", SHA256, len(CONTENT), hub_server.url, commit)
-    with pytest.raises(UnpinnedError):
-        hub.fetch(unpinned())
+    assert hub.fetch(entry()) == received.path
 
 
 def test_two_revisions_of_an_unpinned_entry_are_two_files(hub_server: HubServer) -> None:
     old = hub_server.commit(REPO, {FILE: b"old"})
     new = hub_server.commit(REPO, {FILE: b"new"})
-    for revision, content in ((old, b"old"), (new, b"new")):
-        assert hub.fetch(unpinned(revision=revision), allow_unpinned=True).read_bytes() == content
-    for revision, content in ((old, b"old"), (new, b"new")):
-        found = cache.find(unpinned(revision=revision))
-        assert found is not None
-        assert found.read_bytes() == content
+    received = [hub.fetch_unpinned(unpinned(revision=revision)) for revision in (old, new)]
+    assert [one.path.read_bytes() for one in received] == [b"old", b"new"]
+    assert [one.revision for one in received] == [old, new]
 
 
 def test_a_flipped_byte_of_an_unpinned_entry_is_found_by_what_the_hub_says_of_it(hub_server: HubServer) -> None:
     hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.inject("flip", SHA256)
     with pytest.raises(IntegrityError, match=f"{FLIPPED_SHA256}, expected {SHA256} according to the source"):
-        hub.fetch(unpinned(), allow_unpinned=True)
+        hub.fetch_unpinned(unpinned())
     assert cache.find(unpinned()) is None
 
 
@@ -710,7 +701,7 @@ def test_what_arrived_of_an_unpinned_entry_is_not_kept(hub_server: HubServer) ->
     hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.inject("cut", SHA256, times=100, after=1000)
     with pytest.raises(HubError, match="lost after 1,000 of 1,000,000 bytes"):
-        hub.fetch(unpinned(), allow_unpinned=True)
+        hub.fetch_unpinned(unpinned())
     assert parts() == []
 
 
@@ -722,24 +713,24 @@ def test_what_the_manifest_knows_of_an_unpinned_entry_is_checked(
 ) -> None:
     address = directory(tmp_path)
     with pytest.raises(IntegrityError, match=reason):
-        hub.fetch(unpinned(hub=address, **fields), allow_unpinned=True)
+        hub.fetch_unpinned(unpinned(hub=address, **fields))
     right = unpinned(hub=address, sha256_prefix=SHA256[:8], size=len(CONTENT))
-    assert hub.fetch(right, allow_unpinned=True).read_bytes() == CONTENT
+    assert hub.fetch_unpinned(right).path.read_bytes() == CONTENT
     assert cache.find(unpinned(hub=address, **fields)) is None
 
 
 def test_an_unpinned_entry_that_is_cut_begins_again_since_it_may_have_changed(hub_server: HubServer) -> None:
     hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.inject("cut", SHA256, after=300_000)
-    assert hub.fetch(unpinned(), allow_unpinned=True).read_bytes() == CONTENT
+    assert hub.fetch_unpinned(unpinned()).path.read_bytes() == CONTENT
     assert [request.range for request in hub_server.bodies()] == ["", ""]
 
 
-def test_an_unpinned_entry_is_fetched_again_from_a_source_that_is_named(tmp_path: Path) -> None:
+def test_an_unpinned_entry_is_fetched_from_the_source_that_is_named(tmp_path: Path) -> None:
     weights = unpinned(hub=directory(tmp_path / "one"))
-    assert hub.fetch(weights, allow_unpinned=True).read_bytes() == CONTENT
+    assert hub.fetch_unpinned(weights).path.read_bytes() == CONTENT
     other = directory(tmp_path / "two", flipped(CONTENT))
-    assert hub.fetch(weights, allow_unpinned=True, source=other).read_bytes() == flipped(CONTENT)
+    assert hub.fetch_unpinned(weights, source=other).path.read_bytes() == flipped(CONTENT)
 
 
 # ---- the cache's own trouble -----------------------------------------------------------------------------------

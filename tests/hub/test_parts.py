@@ -37,13 +37,13 @@ def test_files_have_the_mode_that_the_umask_allows(mask: int, tmp_path: Path) ->
     address = directory(tmp_path / "hub")
     with umask(mask):
         hub.use(entry(hub=address))
-        hub.fetch(unpinned(hub=address), allow_unpinned=True)
+        hub.fetch_unpinned(unpinned(hub=address))
         with Part("key") as part:
             part.write(b"begun")
         storage.replace(tmp_path / "out" / "weights", b"content")
         storage.replace(tmp_path / "out" / "weights", b"other content")
     written = [file for folder in (cache.root(), tmp_path / "out") for file in folder.rglob("*") if file.is_file()]
-    assert {file.parent.name for file in written} == {"files", "locks", "parts", "unpinned", "out"}
+    assert {file.parent.name for file in written} == {"files", "locks", "parts", "out"}
     assert {oct(file.stat().st_mode & 0o777) for file in written} == {oct(0o666 & ~mask)}
 
 
@@ -71,18 +71,17 @@ def test_a_link_at_the_place_of_a_marker_of_use_is_not_followed(tmp_path: Path) 
 
 @needs_posix
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("where", ["file", "stamp", "used", "part", "lock", "note"])
+@pytest.mark.parametrize("where", ["file", "stamp", "used", "part", "lock"])
 @pytest.mark.parametrize("what", ["pipe", "device"])
 def test_a_pipe_or_a_device_in_the_cache_is_not_waited_for(where: str, what: str, tmp_path: Path) -> None:
     weights = entry(hub=directory(tmp_path / "hub"))
-    file, key = cache.file_of(weights, SHA256), cache.key_of(unpinned(hub=weights.hub))
+    file = cache.file_of(weights, SHA256)
     place = {
         "file": file,
         "stamp": cache.stamp_of(file),
         "used": in_use.marker_of(file),
         "part": parts.released(SHA256),
         "lock": cache.root() / "locks" / f"{SHA256}.lock",
-        "note": cache.root() / "unpinned" / f"{key}.json",
     }[where]
     if where == "stamp":
         hub.fetch(weights)
@@ -92,8 +91,7 @@ def test_a_pipe_or_a_device_in_the_cache_is_not_waited_for(where: str, what: str
         os.mkfifo(place)
     else:
         place.symlink_to("/dev/zero")
-    fetched = unpinned(hub=weights.hub) if where == "note" else weights
-    assert hub.fetch(fetched, allow_unpinned=True).read_bytes() == CONTENT
+    assert hub.fetch(weights).read_bytes() == CONTENT
 
 
 @needs_posix

@@ -118,7 +118,7 @@ def publish(hub: Path, entry: Weights, tensors: dict[str, Tensor]) -> Path:
     save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, file, {"format": "pt"})
     if entry.pinned:  # the bytes are not those that were pinned: a pinned entry is given as a local file
         return file
-    zoo.fetch(entry.name, allow_unpinned=True)
+    zoo.fetch(entry.name)
     return file
 
 
@@ -489,7 +489,7 @@ def test_a_pickle_is_refused_and_conversion_named(hub: Path) -> None:
     assert entry is not None
     assert "zoo convert" in entry.origin
     torch.save({"weight": torch.zeros(1)}, hub / entry.file)
-    zoo.fetch(name, allow_unpinned=True)
+    zoo.fetch(name)
     with pytest.raises(FileFormatError, match=r"this is a pickle(.|\n)*zoo convert"):
         zoo.create(name)
 
@@ -550,12 +550,14 @@ def test_a_network_of_timm_is_trained_and_its_file_says_whose_it_is(tmp_path: Pa
     assert (report.model, report.n) == ("timm/test_resnet", 360)
 
 
-def test_weights_are_unpinned_until_they_are_pinned(hub: Path) -> None:
+def test_weights_are_pinned_on_first_use_or_refused(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = first_weights("test_resnet")
-    with pytest.raises(UnpinnedError, match=r"timm/test_resnet\.r160_in1k is not pinned"):
-        zoo.create(entry.name)
-    with pytest.raises(UnpinnedError, match="--allow-unpinned"):
-        zoo.create("timm/test_resnet", pretrained=True)
+    with monkeypatch.context() as strict:
+        strict.setenv("ZOO_STRICT", "1")
+        with pytest.raises(UnpinnedError, match=r"timm/test_resnet\.r160_in1k is not pinned"):
+            zoo.create(entry.name)
+        with pytest.raises(UnpinnedError, match="ZOO_STRICT=1 refuses first use"):
+            zoo.create("timm/test_resnet", pretrained=True)
     publish(hub, entry, trained(entry.name).state_dict())
     zoo.create(entry.name)
     pinned = registry.current().find("timm/resnet18.a1_in1k").weights
@@ -567,7 +569,7 @@ def test_weights_are_unpinned_until_they_are_pinned(hub: Path) -> None:
 
 def test_a_hub_without_safetensors_is_told_by_the_files_name(hub: Path) -> None:
     with pytest.raises(HubError, match=r"timm/test_vit\.r160_in1k/model\.safetensors"):
-        zoo.fetch("timm/test_vit", allow_unpinned=True)
+        zoo.fetch("timm/test_vit")
 
 
 def test_without_timm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,14 +9,13 @@ import pytest
 from support.distributions import HEAD, install, plugin
 
 import zoo
-from zoo import registry
+from zoo import registry, resolve
 from zoo.errors import (
     AmbiguousNameError,
     ManifestError,
     MissingExtraError,
     PluginError,
     UnknownNameError,
-    UnpinnedError,
     WeightsError,
 )
 from zoo.loading import safetensors_file
@@ -387,18 +386,17 @@ def test_pretrained_without_weights_says_what_exists(site: Path) -> None:
         zoo.create("pet_net", pretrained=True)
 
 
-def test_unpinned_weights_are_never_a_default(site: Path) -> None:
-    install(
-        site,
-        "zoo-pet",
-        {"pet": "pet:plugin"},
-        {
-            "pet/__init__.py": plugin("pet", "pet_net", weights='("pet:weights.toml",)'),
-            "pet/weights.toml": '[pet_net.c10]\nfile = "model.safetensors"\npinned = false\n',
-        },
-    )
-    with pytest.raises(UnpinnedError, match=r"pet_net has no pinned weights.*pet_net\.c10"):
-        zoo.create("pet_net", pretrained=True)
+def test_the_default_is_the_first_pinned_file_else_the_first_that_loads(site: Path) -> None:
+    def entry(tag: str, file: str, known: str = "pinned = false") -> str:
+        return f'[pet_net.{tag}]\nfile = "{file}"\n{known}\n'
+
+    unpinned = entry("a", "a-01234567.pth") + entry("b", "b.safetensors") + entry("c", "c.safetensors")
+    pinned = entry("d", "d.safetensors", f'sha256 = "{"d" * 64}"')
+    for text, expected in ((unpinned + pinned, "d"), (unpinned, "b"), (entry("a", "a-01234567.pth"), "a")):
+        files = {"pet/__init__.py": plugin("pet", "pet_net", weights='("pet:weights.toml",)'), "pet/weights.toml": text}
+        install(site, "zoo-pet", {"pet": "pet:plugin"}, files)
+        registry.clear()
+        assert resolve.default_weights(registry.current().find("pet_net")).tag == expected
 
 
 @pytest.mark.parametrize(

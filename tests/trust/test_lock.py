@@ -19,7 +19,7 @@ from support.toml_text import toml
 
 import zoo
 from zoo import registry
-from zoo.errors import LockError, UnpinnedError
+from zoo.errors import LockError
 from zoo.registry import Found
 from zoo.spec import Preprocess
 from zoo.trust import lock, project
@@ -144,10 +144,10 @@ def test_a_name_that_is_not_locked_is_used_and_told(inside: Path, caplog: pytest
 
 def test_the_lock_pins_what_the_manifest_does_not(hub_server: HubServer, inside: Path) -> None:
     commit = hub_server.commit("timm/resnet101.a1_in1k", {FILE: CONTENT})
-    assert ask("lock", "resnet101.a1_in1k").exit_code == 1
-    with pytest.raises(UnpinnedError):
-        zoo.fetch("resnet101.a1_in1k")
-    assert ask("fetch", "resnet101.a1_in1k", "--allow-unpinned").exit_code == 0
+    refused = ask("lock", "resnet101.a1_in1k")
+    assert refused.exit_code == 1
+    assert "neither in the manifest nor in your own lock" in refused.output
+    assert ask("fetch", "resnet101.a1_in1k").exit_code == 0
     assert ask("lock", "resnet101.a1_in1k").exit_code == 0
     held = lock.read(inside / "zoo.lock").weights["resnet101.a1_in1k"]
     assert (held.sha256, held.revision, held.size) == (SHA256, commit, len(CONTENT))
@@ -155,7 +155,10 @@ def test_the_lock_pins_what_the_manifest_does_not(hub_server: HubServer, inside:
     assert file.read_bytes() == CONTENT
     hub_server.commit("timm/resnet101.a1_in1k", {FILE: b"other weights"})
     file.unlink()
+    assert ask("lock", "--user", "--forget", "resnet101.a1_in1k").exit_code == 0
     assert zoo.fetch("resnet101.a1_in1k").read_bytes() == CONTENT
+    assert ask("lock").exit_code == 0  # its bytes are nowhere else: the lock keeps them
+    assert lock.read(inside / "zoo.lock").weights["resnet101.a1_in1k"] == held
     assert ask("lock", "--check").exit_code == 0
 
 

@@ -249,7 +249,7 @@ def test_unpinned_weights_are_refused_where_a_signature_is_asked_for(
 ) -> None:
     hub_server.commit("timm/resnet101.a1_in1k", {FILE: CONTENT})
     write_policy(inside, key, plugins=('hubs = ["plugin:zoo-vision"]\nunsigned = true', 'publishers = ["lab"]'))
-    answer = ask("fetch", "resnet101.a1_in1k", "--allow-unpinned")
+    answer = ask("fetch", "resnet101.a1_in1k")
     assert answer.exit_code == 1
     assert "a signature does not cover its bytes" in answer.output
 

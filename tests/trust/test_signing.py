@@ -211,12 +211,15 @@ def test_a_pack_holds_files_and_a_manifest_with_all_that_is_known(hub: Path, tmp
     assert len(manifest.read(folder / "manifest.toml")) == 3
 
 
-def test_unpinned_weights_are_not_packed(hub_server: HubServer, tmp_path: Path) -> None:
-    hub_server.commit("timm/resnet101.a1_in1k", {FILE: CONTENT})
-    ask("fetch", "resnet101.a1_in1k", "--allow-unpinned")
+def test_a_pack_states_the_sha256_of_what_was_pinned_on_first_use(hub_server: HubServer, tmp_path: Path) -> None:
+    commit = hub_server.commit("timm/resnet101.a1_in1k", {FILE: CONTENT})
     answer = ask("manifest", "pack", "resnet101.a1_in1k", "-o", tmp_path / "pack")
-    assert answer.exit_code == 1
-    assert not (tmp_path / "pack").exists()
+    assert answer.exit_code == 0, answer.output
+    (entry,) = manifest.read(tmp_path / "pack" / "manifest.toml")
+    assert (entry.sha256, entry.size, entry.revision) == (SHA256, len(CONTENT), commit)
+
+
+def test_unpinned_weights_are_not_packed(tmp_path: Path) -> None:
     with pytest.raises(UnpinnedError):
         packing.pack([(manifest.Weights(file="x", pinned=False), tmp_path)], tmp_path / "pack")
 

@@ -216,17 +216,17 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
         ("revision", weights.revision),
         ("sha256", weights.sha256 or (f"{weights.sha256_prefix}... (not pinned)" if weights.sha256_prefix else "")),
         ("size", f"{weights.size:,} bytes" if weights.size else ""),
-        ("pinned", "yes" if weights.pinned else "no: zoo fetch needs --allow-unpinned"),
+        ("pinned", "yes" if weights.pinned else "no: it is pinned on first use"),
         ("probe", _probe(weights.probe) if weights.probe else "none"),
     ]
     return facts + [(f"on {split}", _score(score)) for split, score in weights.scores.items()]
 
 
 def _trust(found: Found) -> dict[str, str]:
-    """What the project's lock, signatures and policy say about weights; only those that exist."""
-    from zoo.trust import lock, policy, signing
+    """What the project's lock, the user's lock, signatures and policy say about weights; only those that exist."""
+    from zoo.trust import lock, policy, signing, user_lock
 
-    weights, facts = found.weights, {"lock": "", "signature": "", "policy": ""}
+    weights, facts = found.weights, {"lock": "", "first use": "", "signature": "", "policy": ""}
     assert weights is not None
     try:
         locked = lock.of_project()
@@ -236,6 +236,12 @@ def _trust(found: Found) -> dict[str, str]:
             facts["lock"] = f"as locked, sha256 {held.sha256[:8]}" if held else "not in it"
     except ZooError as error:
         facts["lock"] = error.message
+    try:
+        own = user_lock.pins().get(lock.full_name(found, weights.tag))
+        user_lock.follow(found, weights)
+        facts["first use"] = f"{user_lock.since(own)}, sha256 {own.sha256[:8]}" if own else ""
+    except ZooError as error:
+        facts["first use"] = error.message
     source = policy.manifest_of(found, weights)
     if source and signing.signature_of(source).exists():
         facts["signature"] = str(signing.signature_of(source))

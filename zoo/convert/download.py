@@ -9,6 +9,7 @@ from zoo import hub
 from zoo.errors import SpecError, WeightsError
 from zoo.hub.download import Progress
 from zoo.manifest import Weights
+from zoo.trust import first_use, lock, user_lock
 
 
 class Source(NamedTuple):
@@ -24,7 +25,7 @@ def is_address(text: str) -> bool:
 
 
 def fetch(address: str, *, sha256: str = "", progress: Progress | None = None) -> Source:
-    """The checkpoint at ``address``, through the cache.
+    """The checkpoint at ``address``, through the cache; its sha256 is pinned on first use.
 
     torchvision's names end in the first digits of the file's sha256, ``resnet18-f37072fd.pth``; another
     needs ``sha256``, whole or its beginning. Raises :class:`SpecError` if neither says what to expect,
@@ -50,6 +51,14 @@ def fetch(address: str, *, sha256: str = "", progress: Progress | None = None) -
     )
     if parts.query:
         raise WeightsError(f"{name} has a query in its address: download it by other means, then convert the file.")
-    path = hub.fetch(entry, source=entry.hub, allow_unpinned=True, progress=progress)
+    held = None if entry.sha256 else user_lock.pins().get(entry.name)
+    if held and held.source == hub.name_of(entry.hub):  # another address may have other bytes that begin alike
+        entry = lock.pinned(entry, held)
+    if entry.sha256:
+        path = hub.fetch(entry, source=entry.hub, progress=progress)
+    else:
+        received = hub.fetch_unpinned(entry, source=entry.hub, progress=progress)
+        first_use.pin(entry.name, received)
+        path = received.path
     public = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return Source(path, name, public)

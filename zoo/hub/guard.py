@@ -6,33 +6,14 @@ from contextlib import contextmanager
 
 from zoo.errors import HubError
 from zoo.hub.cache import root
+from zoo.system import storage
 
 
 @contextmanager
 def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
-    """Held by one thread of one process at a time; the system frees it when the process dies.
-
-    It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
-    cannot be acquired, the block runs without it. Yields whether it is held, for callers that do not ``wait``.
-    """
-    from filelock import FileLock, Timeout
-
-    file = root() / "locks" / f"{key}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(file).acquire(blocking=wait)
-    except Timeout:
-        held = None
-    except (OSError, NotImplementedError):  # another user's, or a file system without locks
-        if not wait:
-            raise
-        yield True
-        return
-    if held is None:
-        yield False
-        return
-    with held:
-        yield True
+    """The lock of a file of the cache: :func:`zoo.system.storage.lock`."""
+    with storage.lock(root() / "locks" / f"{key}.lock", wait=wait) as is_held:
+        yield is_held
 
 
 def require_space(wanted: int, what: str) -> None:

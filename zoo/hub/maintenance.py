@@ -10,8 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from zoo.hub import cache, guard, in_use, parts
 from zoo.manifest import Weights
 
@@ -115,15 +113,11 @@ def prune(
 
 
 def _names(entries: Iterable[Weights]) -> dict[str, list[str]]:
-    """The names of ``entries`` by sha256, or for unpinned ones by the stored hash."""
-    notes = {file.stem for file in _listed("unpinned")}
+    """The names of ``entries`` by sha256."""
     names: dict[str, list[str]] = {}
     for entry in entries:
-        sha256 = entry.sha256
-        if not sha256 and cache.key_of(entry) in notes and (note := cache.recall(entry)):
-            sha256 = note.sha256
-        if sha256:
-            names.setdefault(sha256, []).append(entry.name)
+        if entry.sha256:
+            names.setdefault(entry.sha256, []).append(entry.name)
     return names
 
 
@@ -171,15 +165,6 @@ def _remove_beside(path: Path) -> None:
     if whole and not whole.exists():
         cache.stamp_of(whole).unlink(missing_ok=True)
         in_use.marker_of(whole).unlink(missing_ok=True)
-        _forget(whole.name.partition(".")[0])
-
-
-def _forget(sha256: str) -> None:
-    """Removes the notes of unpinned entries that were this file."""
-    for file in _listed("unpinned"):
-        with suppress(OSError, msgspec.DecodeError):
-            if msgspec.json.decode(file.read_bytes(), type=cache.Note).sha256 == sha256:
-                file.unlink()
 
 
 def _left_over() -> Iterator[tuple[Path, str]]:
@@ -190,13 +175,12 @@ def _left_over() -> Iterator[tuple[Path, str]]:
     for file in _listed("quarantine"):
         if file.name.startswith("expected-"):
             yield file, "quarantined: wrong sha256"
-    for folder in ("files", "unpinned"):
-        for file in _listed(folder):
-            whole = _whole_of(file)
-            if whole and not whole.exists():
-                yield file, "belongs to a removed file"
-            elif file.name.endswith(cache.UNFINISHED) and cache.is_abandoned(file):
-                yield file, "written by a process that has ended"
+    for file in _listed("files"):
+        whole = _whole_of(file)
+        if whole and not whole.exists():
+            yield file, "belongs to a removed file"
+        elif file.name.endswith(cache.UNFINISHED) and cache.is_abandoned(file):
+            yield file, "written by a process that has ended"
 
 
 def _listed(folder: str) -> list[Path]:

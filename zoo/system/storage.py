@@ -1,4 +1,4 @@
-"""Atomic writes, errors of the disk, and the folder of the cache."""
+"""Atomic writes, locks, errors of the disk, and the folders of the cache and the configuration."""
 
 import errno
 import os
@@ -79,6 +79,32 @@ def refuse_links(root: Path, path: Path) -> None:
             raise StorageError(f"{place} is a symbolic link; Zoo does not write through links.", hint=hint)
 
 
+@contextmanager
+def lock(file: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Held by one thread of one process at a time; the system frees it when the process dies.
+
+    It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
+    cannot be acquired, the block runs without it. Yields whether it is held, for callers that do not ``wait``.
+    """
+    from filelock import FileLock, Timeout
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(file).acquire(blocking=wait)
+    except Timeout:
+        held = None
+    except (OSError, NotImplementedError):  # another user's, or a file system without locks
+        if not wait:
+            raise
+        yield True
+        return
+    if held is None:
+        yield False
+        return
+    with held:
+        yield True
+
+
 def discard_parts(file: Path) -> None:
     """Removes the temporary files of a process that was killed while it replaced ``file``."""
     for part in file.parent.glob(f"{_prefix(file)}*"):
@@ -119,3 +145,11 @@ def cache_folder() -> Path:
         return Path(os.path.expanduser(chosen))  # Path's own raises if there is no such user
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "zoo"
+
+
+def config_folder() -> Path:
+    """The folder of the user's configuration, read from the environment in every call."""
+    if chosen := os.environ.get("ZOO_CONFIG"):
+        return Path(os.path.expanduser(chosen))
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "zoo"

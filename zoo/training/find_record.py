@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo import hub, registry
+from zoo import registry, resolve
 from zoo.errors import TrainingError, UnknownNameError, ZooError
 from zoo.hub import cache
 from zoo.hub.embedded import Embedded
 from zoo.manifest import Weights
-from zoo.resolve import weights_for
 from zoo.spec import Model
 from zoo.training import by_name
 
@@ -47,10 +46,10 @@ def find(name: str | Path) -> Original:
         found = registry.current().find(about["model"], distribution=str(about.get("distribution", "")))
         return Original(str(name), found.model, file, hash_file(file), about, None)
     found = registry.current().find(str(name))
-    entry = weights_for(found)
+    entry = resolve.weights_for(found)
     if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
         raise _no_record(entry.name)
-    file = hub.use(entry)
+    entry, file = resolve.use(found)
     about = safetensors_file.metadata(file)
     _check_has_record(entry.name, about)
     return Original(entry.name, found.model, file, hash_file(file), about, entry)

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from zoo import hub, loading, names, registry
+from zoo import loading, names, registry, resolve
 from zoo.data import ImageSet, ImageStream
 from zoo.errors import RecipeError, WeightsError
 from zoo.hub.cache import hash_of
 from zoo.loading import ModelInfo, Network, safetensors_file
 from zoo.manifest import Weights
-from zoo.resolve import weights_for
 from zoo.spec import Model, Preprocess
 from zoo.training import Recipe
 
@@ -61,8 +60,8 @@ def find(weights: str | Path, model: Model) -> Source:
             f"{weights} are weights of {found.model.name}, not of {model.name}.",
             hint=f"zoo train {found.model.name} --init {weights}",
         )
-    entry = weights_for(found)
-    return Source(entry.name, hub.use(entry), entry)
+    entry, file = resolve.use(found)
+    return Source(entry.name, file, entry)
 
 
 def build(

@@ -1,10 +1,12 @@
-"""``zoo.lock``: fixes the weights that a project's names mean, whatever later plugin versions define.
+"""``zoo.lock``: fixes the weights that names mean, whatever later plugin versions define.
 
 The lock only restricts: names that it holds are used with its bytes or not at all, defaults that it
 holds do not move, and an entry that its manifest does not pin is pinned by the lock. Names that it
-does not hold are used as without it.
+does not hold are used as without it. This module is about a project's lock and the format;
+a user's is in :mod:`zoo.trust.user_lock`.
 """
 
+import datetime
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,10 +16,9 @@ import msgspec
 
 from zoo import registry
 from zoo.errors import LockError, UnpinnedError, ZooError
-from zoo.hub import cache
 from zoo.manifest import Commit, Count, Entry, Sha256, Text, Weights
 from zoo.names import is_arch, is_part, natural
-from zoo.registry import Found
+from zoo.registry import Found, Listed
 from zoo.spec import Preprocess
 from zoo.trust import project
 
@@ -29,7 +30,8 @@ class Locked(Entry, frozen=True):
     """The bytes and input of one name, and the distribution whose plugin had it when it was locked.
 
     ``num_classes`` and ``preprocess`` are those of a network with these weights, whether the entry or the model states
-    them; None in locks of earlier versions of Zoo.
+    them; None in locks of earlier versions of Zoo and in a user's lock, which also has the ``source`` and the ``date``
+    of the first use.
     """
 
     distribution: Text
@@ -39,6 +41,8 @@ class Locked(Entry, frozen=True):
     revision: Commit = ""
     num_classes: Count | None = None
     preprocess: Preprocess | None = None
+    source: Text = ""
+    date: datetime.date | None = None
 
     def __post_init__(self) -> None:
         if not self.sha256:
@@ -78,6 +82,8 @@ class Difference(NamedTuple):
 
 EMPTY = Lock(version=1)
 
+_HEAD = "# Written by zoo lock; zoo lock --check compares it with what is installed."
+
 _HELD = ("sha256", "size", "num_classes", "preprocess")
 """The fields that make weights other weights."""
 
@@ -98,7 +104,7 @@ def of_project() -> Lock | None:
     return read(file) if file else None
 
 
-def full_name(found: Found, tag: str = "") -> str:
+def full_name(found: Found | Listed, tag: str = "") -> str:
     """The name of ``found`` that is the same whatever else is installed."""
     arch = found.model.name
     short = found.row.is_builtin or "/" in arch
@@ -118,28 +124,35 @@ def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
     if held is None:
         _warn(name)
         return weights
+    hint = f"pip install '{held.distribution}=={held.version}' restores the locked version; "
+    return hold(name, held, found, weights, place(), f"{hint}zoo lock {name} accepts the present one.")
+
+
+def hold(name: str, held: Locked, found: Found, weights: Weights, file: Path, hint: str) -> Weights:
+    """``weights`` as ``held`` in the lock ``file`` has them; raises :class:`LockError` with ``hint``."""
     changed = [line for line in _compare(name, held, found, weights) if line.field.partition(".")[0] in _HELD]
     if changed:
-        raise LockError(
-            "\n  ".join([f"{name} differs from {place()}:", *map(str, changed)]),
-            hint=f"pip install '{held.distribution}=={held.version}' restores the locked "
-            f"version; zoo lock {name} accepts the present one.",
-        )
-    if weights.sha256:
-        return weights
+        raise LockError("\n  ".join([f"{name} differs from {file}:", *map(str, changed)]), hint=hint)
+    return weights if weights.sha256 else pinned(weights, held)
+
+
+def pinned(weights: Weights, held: Locked) -> Weights:
+    """``weights``, which have no sha256, with the bytes of ``held``."""
+    revision = held.revision or weights.revision
     return msgspec.structs.replace(
-        weights, sha256=held.sha256, size=held.size, revision=held.revision or weights.revision, pinned=True
+        weights, sha256=held.sha256, sha256_prefix="", size=held.size, revision=revision, pinned=True
     )
 
 
 def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
     """``old`` with the present state of the ``chosen`` weights; names without a tag define the default.
 
-    Raises :class:`UnpinnedError` for weights whose sha256 is neither in a manifest nor in the cache.
+    Weights without a sha256 keep what ``old`` has; raises :class:`UnpinnedError` if it does not have them.
     """
     weights, defaults = dict(old.weights), dict(old.defaults)
     for found, entry in chosen:
-        weights[full_name(found, entry.tag)] = _lock(found, entry)
+        name = full_name(found, entry.tag)
+        weights[name] = _lock(found, entry if entry.sha256 or name not in weights else pinned(entry, weights[name]))
         if not found.weights:
             defaults[full_name(found)] = entry.tag
     return Lock(version=1, weights=weights, defaults=defaults)
@@ -159,9 +172,9 @@ def differences(lock: Lock) -> list[Difference]:
     return lines
 
 
-def render(lock: Lock) -> str:
+def render(lock: Lock, head: str = _HEAD) -> str:
     """The text of ``zoo.lock``, with names in order."""
-    lines = ["# Written by zoo lock; zoo lock --check compares it with what is installed.", "", "version = 1"]
+    lines = [head, "", "version = 1"]
     for name in sorted(lock.weights, key=natural):
         lines += ["", f"[weights.{json.dumps(name)}]"]
         held = msgspec.to_builtins(lock.weights[name])
@@ -188,15 +201,12 @@ def _lock(found: Found, entry: Weights) -> Locked:
         "num_classes": _num_classes(found, entry),
         "preprocess": _preprocess(found, entry),
     }
-    if entry.sha256:
-        return Locked(**about, sha256=entry.sha256, size=entry.size, revision=entry.revision)
-    note = cache.recall(entry) if cache.find(entry) else None
-    if note is None:
+    if not entry.sha256:
         raise UnpinnedError(
-            f"{entry.name} cannot be locked: its sha256 is neither in the manifest nor in the cache.",
-            hint=f"zoo fetch {entry.name} --allow-unpinned fetches it without verification; then it can be locked.",
+            f"{entry.name} cannot be locked: its sha256 is neither in the manifest nor in your own lock.",
+            hint=f"zoo fetch {entry.name} pins it on first use; then it can be locked.",
         )
-    return Locked(**about, sha256=note.sha256, size=note.size, revision=note.revision)
+    return Locked(**about, sha256=entry.sha256, size=entry.size, revision=entry.revision)
 
 
 def _num_classes(found: Found, entry: Weights) -> int:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from zoo import hub, manifest
 from zoo.errors import HubError, IntegrityError, ManifestError, MissingExtraError, ZooError
-from zoo.hub import address, cache, huggingface, web
+from zoo.hub import address, huggingface, web
 from zoo.hub.download import PassingError, time_limit
 from zoo.manifest import Weights
 from zoo.registry import Found
@@ -162,8 +162,8 @@ def _ask_website(entry: Weights) -> Weights:
 
 def _hash(entry: Weights, progress: "Progress | None") -> Weights:
     """Fetches ``entry``, so that the cache holds the file to which it is pinned."""
-    file = hub.fetch(entry, source=entry.hub, allow_unpinned=True, progress=progress)
-    return _with(entry, sha256=cache.sha256_of(file), size=file.stat().st_size)
+    received = hub.fetch_unpinned(entry, source=entry.hub, progress=progress)
+    return _with(entry, sha256=received.sha256, size=received.size)
 
 
 def _with(entry: Weights, **fields: Any) -> Weights:

@@ -5,17 +5,18 @@ fits is refused. It is about who says what a name means, the manifest; that the 
 the manifest names is checked in any case.
 """
 
+import os
 import re
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from glob import escape
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
-from zoo import manifest, registry
+from zoo import hub, manifest, registry
 from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.manifest import Text, Weights
 from zoo.registry import Found
@@ -26,6 +27,7 @@ from zoo.trust.signing import Publisher
 
 NAME = "zoo-policy.toml"
 VARIABLE = "ZOO_POLICY"
+STRICT = "ZOO_STRICT"
 PLUGIN = "plugin:"
 
 Pattern = Annotated[Text, msgspec.Meta(min_length=1, max_length=1000)]
@@ -50,12 +52,16 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules, in order, and the publishers; after the day ``expires`` nothing is accepted."""
+    """The rules, in order, and the publishers; after the day ``expires`` nothing is accepted.
+
+    ``unpinned`` says what happens to weights without a sha256.
+    """
 
     version: int
     publishers: dict[str, Publisher] = {}
     rules: tuple[Rule, ...] = ()
     expires: date | None = None
+    unpinned: Literal["first-use", "refuse"] = "first-use"
 
     def __post_init__(self) -> None:
         if self.version != 1:
@@ -85,19 +91,27 @@ def check(found: Found, weights: Weights) -> str:
     name = full_name(found, weights.tag)
     if policy.expires and datetime.now(UTC).date() > policy.expires:
         raise _rejected(name, file, f"the policy expired on {policy.expires}", "Ask its maintainer for a new one.")
-    hub = hub_of(found, weights)
-    rule = _rule_for(policy, name, hub, file.parent)
+    place = hub_of(found, weights)
+    rule = _rule_for(policy, name, place, file.parent)
     if rule is None:
-        raise _rejected(name, file, f"no rule matches {name} from {hub}", "Add a rule with its publishers.")
+        raise _rejected(name, file, f"no rule matches {name} from {place}", "Add a rule with its publishers.")
     if rule.unsigned:
-        return f"accepted unsigned, from {hub}"
+        return f"accepted unsigned, from {place}"
     if not rule.publishers:
-        raise _rejected(name, file, f"its rule accepts no publisher for {name} from {hub}")
+        raise _rejected(name, file, f"its rule accepts no publisher for {name} from {place}")
     if not weights.sha256:
         raise _rejected(
             name, file, "it is not pinned, so a signature does not cover its bytes", f"zoo manifest pin {name}"
         )
     return _signed_by(policy, rule, found, weights, file)
+
+
+def refuses_first_use() -> str:
+    """Why weights may not be pinned on first use; empty if they may."""
+    if hub.is_on(STRICT):
+        return f"{STRICT}={os.environ[STRICT]} refuses first use"
+    file = project.find(NAME, VARIABLE)
+    return f'{file} has unpinned = "refuse"' if file and read(file).unpinned == "refuse" else ""
 
 
 def hub_of(found: Found, weights: Weights) -> str:

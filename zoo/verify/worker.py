@@ -22,6 +22,7 @@ from zoo.errors import ProbeError, WeightsError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Weights
 from zoo.resolve import weights_for
+from zoo.trust import user_lock
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,9 +91,7 @@ def names_in_cache() -> tuple[str, ...]:
 
 def is_in_cache(weights: Weights) -> bool:
     """Whether its file is in the cache, valid or not."""
-    if weights.sha256:
-        return cache.file_of(weights, weights.sha256).exists()
-    return cache.recall(weights) is not None
+    return bool(weights.sha256) and cache.file_of(weights, weights.sha256).exists()
 
 
 def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
@@ -123,8 +122,7 @@ def _names(wanted: Callable[[Weights], bool]) -> tuple[str, ...]:
     registered = registry.current()
     return tuple(
         f"{entry.name}.{weights.tag}"
-        for entry in registered.models(registered.collections)
-        for weights in entry.weights
+        for entry, weights in user_lock.entries(registered.models(registered.collections))
         if wanted(weights)
     )
 

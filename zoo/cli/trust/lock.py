@@ -1,4 +1,4 @@
-"""``zoo lock``: records which bytes names mean in a project."""
+"""``zoo lock``: records which bytes names mean, in a project and for its user."""
 
 from pathlib import Path
 from typing import Any
@@ -7,26 +7,35 @@ import click
 
 from zoo import registry
 from zoo.cli import options
-from zoo.cli.output import echo, note, print_json
+from zoo.cli.output import echo, note, print_json, print_table, size
+from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.resolve import default_weights
 from zoo.system import storage
 from zoo.trust import lock as locks
-from zoo.trust import policy
+from zoo.trust import policy, user_lock
 
 
 @click.command(epilog="Example: zoo lock resnet20.digits")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the lock differs from what is installed.")
+@click.option("--user", is_flag=True, help="List your own lock: the names that were pinned on first use.")
+@click.option("--forget", is_flag=True, help="With --user: remove NAME, so that its next use pins it anew.")
 @options.json
 @click.pass_context
-def lock(context: click.Context, names: tuple[str, ...], check: bool, as_json: bool) -> None:
+def lock(context: click.Context, names: tuple[str, ...], check: bool, user: bool, forget: bool, as_json: bool) -> None:
     """Lock names to their bytes in zoo.lock.
 
     Without NAME, updates the names in the lock. NAME without a tag also locks which weights are its default. In a
-    folder with a lock, fetch and create follow it.
+    folder with a lock, fetch and create follow it. Names that were pinned on first use are locked to those bytes.
     """
+    if user or forget:
+        if check or not user or bool(names) != forget:
+            raise click.UsageError(
+                "zoo lock --user lists your own lock; zoo lock --user --forget NAME... removes names."
+            )
+        return _forget(names, as_json) if forget else _list(as_json)
     file = locks.place()
     old = locks.read(file) if file.exists() or check else locks.EMPTY
     if check:
@@ -59,6 +68,39 @@ def _report(context: click.Context, file: Path, held: locks.Lock, as_json: bool)
     context.exit(1 if found else 0)
 
 
+def _list(as_json: bool) -> None:
+    pins = user_lock.pins()
+    if as_json:
+        return print_json({"lock": user_lock.place(), "weights": pins})
+    rows = [
+        (name, held.sha256[:8], held.revision[:7], size(held.size), str(held.date or ""), held.source)
+        for name, held in pins.items()
+    ]
+    if rows:
+        print_table(("weights", "sha256", "commit", "size", "pinned", "source"), rows, right=("size",))
+    return note(f"{user_lock.place()}: names: {len(pins)}")
+
+
+def _forget(names: tuple[str, ...], as_json: bool) -> None:
+    pins = user_lock.pins()
+    forgotten = [name if name in pins else _full_name(name) for name in names]
+    user_lock.forget(forgotten)
+    if as_json:
+        return print_json({"lock": user_lock.place(), "forgotten": forgotten})
+    for name in forgotten:
+        echo(f"{name}: forgotten, was sha256 {pins[name].sha256[:8]}")
+    return None
+
+
+def _full_name(name: str) -> str:
+    """The name that a lock has for ``name``; unchanged if no installed plugin has it any more."""
+    try:
+        found = registry.current().find(name)
+    except UnknownNameError:
+        return name
+    return locks.full_name(found, found.weights.tag if found.weights else "")
+
+
 def _rows(held: locks.Lock) -> dict[str, Any]:
     return {"weights": held.weights, "defaults": held.defaults}
 
@@ -67,4 +109,4 @@ def _chosen(name: str) -> tuple[Found, Weights]:
     found = registry.current().find(name)
     chosen = found.weights or default_weights(found)
     policy.check(found, chosen)
-    return found, chosen
+    return found, user_lock.follow(found, chosen)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from zoo import hub, registry
+from zoo import registry
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, show_progress, size
 from zoo.manifest import Weights
+from zoo.registry import Found
 from zoo.resolve import weights_for
-from zoo.trust import packing, signing
+from zoo.trust import first_use, packing, signing
 
 
 @click.command(epilog="Example: zoo manifest pack resnet20.digits -o stick")
@@ -24,7 +25,7 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     it. Files already in DIR stay.
     """
     found = [registry.current().find(name) for name in names]
-    chosen = [_fetched(weights_for(one)) for one in found]
+    chosen = [_fetched(one) for one in found]
     file = packing.pack(chosen, output)
     signature = signing.sign(file, key) if key else None
     is_stale = signature is None and signing.signature_of(file).exists()
@@ -39,6 +40,7 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     return None
 
 
-def _fetched(entry: Weights) -> tuple[Weights, Path]:
+def _fetched(found: Found) -> tuple[Weights, Path]:
+    entry = weights_for(found)
     with show_progress(entry.name, bytes=True) as progress:
-        return entry, hub.fetch(entry, progress=progress)
+        return first_use.fetch(found, entry, progress=progress)
