@@ -25,8 +25,17 @@ import zoo
 from zoo import manifest, registry
 from zoo.cli import cli
 from zoo.convert import ConversionReport, Stated, convert, readers
-from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, TensorMismatchError, WeightsError
+from zoo.errors import (
+    FileFormatError,
+    HubError,
+    IntegrityError,
+    MissingExtraError,
+    SpecError,
+    TensorMismatchError,
+    WeightsError,
+)
 from zoo.spec import KeyMap
+from zoo.trust import user_lock
 
 h5py = pytest.importorskip("h5py", reason="needs zoo-vision[convert]")
 
@@ -593,6 +602,17 @@ def test_an_address_whose_bytes_are_not_those_of_its_name_is_refused(web: tuple[
     with pytest.raises(IntegrityError, match=f"has sha256 {digest}, expected one that begins with f37072fd"):
         convert(f"{web[0]}/{name}", "resnet18", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_checkpoint_known_by_eight_digits_is_pinned_on_first_use(web: tuple[str, Path], tmp_path: Path) -> None:
+    name, digest = serve(web[1], zoo.create("resnet20").state_dict())
+    convert(f"{web[0]}/{name}", "resnet20", tmp_path / "a.safetensors", key_map="as-is")
+    assert user_lock.pins()[f"checkpoint.{digest[:8]}"].sha256 == digest
+    (web[1] / name).unlink()  # it comes from the cache
+    convert(f"{web[0]}/{name}", "resnet20", tmp_path / "b.safetensors", key_map="as-is")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    with pytest.raises(HubError):  # another address is not held to have the same file
+        convert(f"{web[0]}/other/{name}", "resnet20", tmp_path / "c.safetensors", key_map="as-is")
 
 
 def test_an_address_without_a_hash_needs_one(web: tuple[str, Path], tmp_path: Path) -> None:

@@ -625,7 +625,9 @@ def test_a_damaged_blob_in_hugging_faces_cache_is_left_there_and_not_used(
 def test_an_unpinned_entry_is_found_in_hugging_faces_cache_by_its_commit(
     hugging_face_file: Path, hub_server: HubServer
 ) -> None:
-    assert hub.fetch_unpinned(unpinned()).path.samefile(hugging_face_file)
+    received = hub.fetch_unpinned(unpinned())
+    assert received.path.samefile(hugging_face_file)
+    assert received.revision == hub_server.repos[REPO].branches["main"]
     assert hub_server.requests == []
 
 

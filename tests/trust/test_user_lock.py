@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from support import specimen
 from support.distributions import install, plugin
 from support.hub_entries import flipped
@@ -368,6 +369,14 @@ def test_where_no_lock_can_be_written_the_error_names_the_variable(
     with pytest.raises(StorageError, match="cannot be written") as caught:
         zoo.fetch(NAME)
     assert "ZOO_CONFIG" in caught.value.hint
+
+
+def test_a_lock_never_grows_beyond_what_is_read() -> None:
+    user_lock.add("net.a", held(1))
+    before = user_lock.place().read_bytes()
+    with pytest.raises(LockError, match="at most 1,048,576 fit"):
+        user_lock.add("net.b", replace(held(2), source="x" * (1 << 20)))
+    assert user_lock.place().read_bytes() == before
 
 
 def test_a_lock_that_is_a_link_stays_one(served: HubServer, tmp_path: Path) -> None:

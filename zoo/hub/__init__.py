@@ -118,7 +118,7 @@ def _ways(
     from zoo.hub import download, huggingface
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
-        yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256)
+        yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256, held.revision)
     mirrors = [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
     # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
     ordered = [*mirrors, weights.hub] if weights.sha256 else [weights.hub, *mirrors]

@@ -125,7 +125,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
     return Arrival(part.path, part.sha256, part.length, last.revision)
 
 
-def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
+def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -> Arrival:
     """Copies a local file of another program into the cache, by a hard link if possible.
 
     A link costs neither time nor space, and our file remains when the other program removes its own. Both programs
@@ -155,7 +155,7 @@ def adopt(file: Path, weights: Weights, claimed: str = "") -> Arrival:
     if complaint := _complaint(weights, sha256, size, claimed):
         link.unlink()
         raise IntegrityError(f"{complaint}, in {file}")
-    return Arrival(link, sha256, size)
+    return Arrival(link, sha256, size, revision)
 
 
 def stream_of(opened: BinaryIO, start: int) -> Stream:

@@ -87,10 +87,11 @@ def _token() -> str:
 
 
 class Cached(NamedTuple):
-    """A file of the client's cache; ``sha256`` is its name, empty if that is not a sha256."""
+    """A file of the client's cache; ``sha256`` is its name, empty if that is not one. ``revision`` is its commit."""
 
     path: Path
     sha256: str
+    revision: str
 
 
 def find_cached(weights: Weights) -> Cached | None:
@@ -103,14 +104,14 @@ def find_cached(weights: Weights) -> Cached | None:
     blob = folder / "blobs" / weights.sha256
     try:
         if weights.sha256 and blob.is_file():
-            return Cached(blob, weights.sha256)
+            return Cached(blob, weights.sha256, weights.revision)
         commit = weights.revision or (folder / "refs" / "main").read_text().strip()
         if not re.fullmatch("[0-9a-f]{40}", commit):
             return None
         file = (folder / "snapshots" / commit / weights.file).resolve(strict=True)
     except (OSError, ValueError):  # not a path, or not text
         return None
-    return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "")
+    return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "", commit)
 
 
 def _cache_root() -> Path:

@@ -109,8 +109,14 @@ def _change(edit: Callable[[Pins], Pins]) -> None:
     try:
         with storage.explained(file, 0), storage.lock(file.with_name(f"{lock.NAME}.lock")):
             while (after := replace(before := _read(), weights=edit(before.weights))) != before:
+                content = lock.render(after, _HEAD).encode()
+                if len(content) > project.LARGEST:
+                    hint = f"Remove names that you do not use: {forgetting('NAME')}..."
+                    raise LockError(
+                        f"{file} would have {len(content):,} bytes, at most {project.LARGEST:,} fit.", hint=hint
+                    )
                 with suppress(_ChangedError), storage.beside(file) as stream:
-                    stream.write(lock.render(after, _HEAD).encode())
+                    stream.write(content)
                     if _read() != before:
                         raise _ChangedError
     except StorageError as error:
