@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from zoo.errors import LockError, StorageError, UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import Found, Listed
@@ -108,7 +106,7 @@ def _change(edit: Callable[[Pins], Pins]) -> None:
     file = place().resolve()  # which may be a link, as in a repository of configuration files
     try:
         with storage.explained(file, 0), storage.lock(file.with_name(f"{lock.NAME}.lock")):
-            while (after := replace(before := _read(), weights=edit(before.weights))) != before:
+            while (after := Lock(version=1, weights=edit((before := _read()).weights))) != before:  # without defaults
                 content = lock.render(after, _HEAD).encode()
                 if len(content) > project.LARGEST:
                     hint = f"Remove names that you do not use: {forgetting('NAME')}..."
