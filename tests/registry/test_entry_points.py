@@ -182,7 +182,7 @@ def test_what_ended_the_process_is_named_by_the_next_one(end: str, site: Path) -
     again = run("list", "resnet20", site=site)
     assert again.returncode == 0
     assert "resnet20" in again.stdout
-    assert "plugins that cannot be used (pet); zoo plugins says why" in again.stderr
+    assert "plugins that cannot be used (pet); zoo plugins shows why" in again.stderr
     assert "the last process that imported it exited or crashed during the import" in rows()["pet"].reason
 
 

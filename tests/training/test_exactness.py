@@ -378,7 +378,7 @@ def test_weights_that_are_not_finite_are_not_kept_however_good_the_loss(
         (["--set", "augment.fliip=true"], 2, r"no field 'augment\.fliip'\.\nhint: Did you mean augment\.flip\?"),
         (["--set", "lr=high"], 2, r"error: Recipe 'digits': lr: Expected `float`, got `str`\."),
         (["--recipe", "digts"], 2, r"error: Unknown recipe 'digts'\.\nhint: Did you mean digits\?"),
-        (["--checkpoint-every", "0"], 2, r"Invalid value for '--checkpoint-every'"),
+        (["--checkpoint-every", "-1"], 2, r"Invalid value for '--checkpoint-every'"),
     ],
 )
 def test_what_is_asked_wrongly_is_named_with_what_was_meant_and_leaves_nothing(

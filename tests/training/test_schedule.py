@@ -30,7 +30,7 @@ def rates(recipe: Recipe, steps: int) -> list[list[float]]:
     """What the optimiser has at each update: the rate of each group, of which the scales are SCALES."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in SCALES]
     optimizer = schedules.optimizer(nn.Module(), recipe, groups)
-    schedule = schedules.schedule(optimizer, recipe, steps)
+    schedule = schedules.create_schedule(optimizer, recipe, steps)
     found = []
     for update in range(recipe.epochs * steps):
         returned = schedule.set(update)
@@ -138,7 +138,7 @@ def test_one_epoch_of_one_step_is_taken_at_the_full_rate(schedule: str) -> None:
 def test_rates_do_not_depend_on_the_updates_before(schedule: str) -> None:
     recipe = Recipe(epochs=4, schedule=schedule, warmup_epochs=1, decay_epochs=(2,))  # type: ignore[arg-type]
     optimizer = schedules.optimizer(nn.Linear(1, 1), recipe)
-    schedule_again = schedules.schedule(optimizer, recipe, 5)
+    schedule_again = schedules.create_schedule(optimizer, recipe, 5)
     assert [schedule_again.set(update) for update in reversed(range(20))][::-1] == [row[0] for row in rates(recipe, 5)]
 
 

@@ -67,8 +67,8 @@ def build_from(
     about = _described(file, model, entry)
     args = {**model.args, **arguments.of_file(model, about.args, about.name, overridden=args), **args}
     tensors = safetensors_file.read(file)
-    told = safetensors_file.metadata(file).get("num_classes") if entry is None else entry.num_classes
-    stated = told if told == 0 or (entry is not None and told is not None) else model.num_classes
+    claimed = safetensors_file.metadata(file).get("num_classes") if entry is None else entry.num_classes
+    stated = claimed if claimed == 0 or (entry is not None and claimed is not None) else model.num_classes
     had_classes = classes_in(tensors, model.head) or stated
     had_channels = channels_in(tensors, model.stem) or about.preprocess.input_size[0]
     channels = had_channels if in_chans is None else in_chans

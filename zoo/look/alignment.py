@@ -98,11 +98,11 @@ def representations(
     for position, model in enumerate((first, second)):
         with opened(model, device=device) as network:
 
-            def tell(done: int, _: int, position: int = position) -> None:
+            def report(done: int, _: int, position: int = position) -> None:
                 if progress is not None:
                     progress(position * n + done, 2 * n)
 
-            table = _grams(network, images, n, layers_of, tell)
+            table = _grams(network, images, n, layers_of, report)
             names.append(name_of(network))
             tables.append(table)
     crossed = torch.tensor([[float(cka(a, b)) for b in tables[1].values()] for a in tables[0].values()])
@@ -127,7 +127,7 @@ def _hsic(first: Tensor, second: Tensor) -> Tensor:
     return crossed
 
 
-def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], tell: Progress) -> dict[str, Tensor]:
+def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], report: Progress) -> dict[str, Tensor]:
     """The Gram matrix N N of each layer's output for the first ``n`` images."""
     known = [layer.name for layer in layers(network)]
     patterns = wanted or [name for name in known if "." not in name]
@@ -144,7 +144,7 @@ def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], 
             for name in names:
                 rows[name].append(outputs[name].flatten(1).half().cpu())  # halves what waits for the products
             done += len(batch)
-            tell(done, n)
+            report(done, n)
     grams: dict[str, Tensor] = {}
     for name in names:
         flat = torch.cat(rows.pop(name)).float()

@@ -162,11 +162,11 @@ def invariance(
             require_classes(network)
             check_classes(network, images)
 
-            def tell(done: int, number: int = number) -> None:
+            def report(done: int, number: int = number) -> None:
                 if progress is not None:
                     progress(number * n + done, len(models) * n)
 
-            points += _measure(network, images, n, cases, edges, batch_size, tell)
+            points += _measure(network, images, n, cases, edges, batch_size, report)
     part = images.subset(range(n), images.split)
     names = ", ".join(dict.fromkeys(point.model for point in points))
     caption = f"{names} on {n:,} images of {images.name}/{images.split}, transformed (95% intervals)"
@@ -180,7 +180,7 @@ def _measure(
     cases: Sequence[tuple[str, float]],
     edges: Edges,
     batch_size: int,
-    tell: Callable[[int], None],
+    report: Callable[[int], None],
 ) -> list[Point]:
     preprocess = info_of(network).preprocess
     device = device_of(network)
@@ -196,7 +196,7 @@ def _measure(
             right[number] += int((logits.argmax(1).cpu() == labels).sum())
             alike[number].append(F.cosine_similarity(found, original, dim=1).cpu())
         done += len(batch)
-        tell(done)
+        report(done)
     return [
         _point(name_of(network), *case, int(correct), torch.cat(values).double())
         for case, correct, values in zip(cases, right, alike, strict=True)

@@ -154,8 +154,8 @@ def maximize(
         parts = [starts[first : first + batch_size] for first in range(0, len(starts), batch_size)]
         climbed: list[tuple[Tensor, Tensor, Tensor]] = []
         for part in parts:
-            tell = _after(progress, steps * len(climbed), steps * len(parts)) if progress is not None else None
-            climbed.append(_climb(network, run, layer, image, part, position, seed, ascent, tell))
+            report = _after(progress, steps * len(climbed), steps * len(parts)) if progress is not None else None
+            climbed.append(_climb(network, run, layer, image, part, position, seed, ascent, report))
     inputs, values, noise = (torch.cat(found) for found in zip(*climbed, strict=True))
     values, noise = values.view(len(wanted), restarts), noise.view(len(wanted), restarts)
     best = values.argmax(1)
@@ -189,7 +189,7 @@ def _climb(
     position: tuple[int, int] | None,
     seed: int,
     ascent: Ascent,
-    tell: Callable[[int], None] | None,
+    report: Callable[[int], None] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs B C H W, their values B, and the values B of the noise that they started from; on the CPU."""
     channels = torch.tensor([channel for channel, _ in starts], device=image.device)
@@ -226,8 +226,8 @@ def _climb(
                     parameters.grad = -gradient
                     optimizer.step()
                 canvas.settle(parameters, softened=ascent.blur > 0 and (step + 1) % ascent.blur_every == 0)
-            if tell is not None:
-                tell(step + 1)
+            if report is not None:
+                report(step + 1)
         with torch.no_grad():
             inputs = canvas.inputs(parameters)
             return inputs.detach().float().cpu(), values(inputs).cpu(), noise.cpu()

@@ -145,8 +145,8 @@ def _origin(entry: Weights, run: Run | None) -> str:
     if run is None:
         return text
     rows = [("recipe", text_of(run.recipe.get("name", ""))), ("command", code_of(run.command) if run.command else "")]
-    told = ("epochs", "batch_size", "optimizer", "lr", "seed")
-    rows += [(key, text_of(run.recipe[key])) for key in told if key in run.recipe]
+    shown = ("epochs", "batch_size", "optimizer", "lr", "seed")
+    rows += [(key, text_of(run.recipe[key])) for key in shown if key in run.recipe]
     for role, images in run.data.items():
         rows.append((f"{text_of(role)} images", f"{images.n:,} of {text_of(f'{images.name}/{images.split}')}"))
         rows.append(("", code_of(images.fingerprint)))
