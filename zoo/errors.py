@@ -95,7 +95,7 @@ class HubError(ZooError):
 
 
 class IntegrityError(HubError):
-    """The bytes are not those that the manifest names."""
+    """The bytes are not those that the manifest, a lock or their hub states."""
 
 
 class UnpinnedError(HubError):
