@@ -4,6 +4,7 @@ It lies in the folder of the configuration and not in the cache: an emptied cach
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ from zoo.trust import lock, project
 from zoo.trust.lock import Lock, Locked
 
 _HEAD = "# Weights that Zoo pinned on first use. zoo lock --user lists them; zoo lock --user --forget NAME removes one."
+
+_SETTLING = 0.02
+"""Seconds: longer than another process takes from its last look at the file to its replacement."""
 
 Pins = Mapping[str, Locked]
 
@@ -100,8 +104,8 @@ def _read() -> Lock:
 def _change(edit: Callable[[Pins], Pins]) -> None:
     """Applies ``edit`` to the pins of the file, until they are as it wants them.
 
-    A lock makes other processes wait. On file systems without locks, the file is read again before it is replaced, and
-    afterwards, since others may have replaced it meanwhile.
+    A lock makes other processes wait. On file systems without locks, the file is read again just before it is replaced,
+    and a moment later, since others may have replaced it meanwhile.
     """
     file = place().resolve()  # which may be a link, as in a repository of configuration files
     try:
@@ -115,8 +119,11 @@ def _change(edit: Callable[[Pins], Pins]) -> None:
                     )
                 with suppress(_ChangedError), storage.beside(file) as stream:
                     stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())  # it takes longest, so that it comes before the last look
                     if _read() != before:
                         raise _ChangedError
+                time.sleep(_SETTLING)
     except StorageError as error:
         raise StorageError(error.message, hint=f"{error.hint} ZOO_CONFIG sets the folder.".strip()) from error
 
