@@ -1,6 +1,6 @@
 """Whatever a manifest, a file, a name, a hub or a damaged cache may hold: a ZooError or the right answer.
 
-Each property is tried on a few hundred cases, and on ten thousand by ``make test-slow``; every case within
+Each property is tried on dozens of cases, and on ten thousand by ``make test-slow``; every case within
 seconds and all of them within a bounded memory.
 """
 
@@ -33,7 +33,7 @@ from zoo.registry import listing
 
 settings.register_profile(
     "quick",
-    max_examples=200,
+    max_examples=60,
     deadline=timedelta(seconds=30),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

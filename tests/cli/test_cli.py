@@ -397,7 +397,10 @@ def test_a_network_that_crashes_fails_alone(hub: Path, tmp_path: Path, monkeypat
     assert "verification process crashed: signal SIGABRT" in rows["bad_net.x"]["error"]
 
 
-@pytest.mark.parametrize("on_the_path", [False, True], ids=["as a program", "as in a notebook"])
+@pytest.mark.parametrize(
+    "on_the_path",
+    [pytest.param(False, id="as a program", marks=pytest.mark.slow), pytest.param(True, id="as in a notebook")],
+)
 def test_verify_imports_nothing_from_the_working_directory(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_the_path: bool
 ) -> None:

@@ -55,7 +55,7 @@ ONLY_RESIDUAL = pytest.mark.parametrize("pair", ["inception_resnet_v2"], indirec
     [
         ("inception_v4", 42_679_816, 12_253_974_624, 896),
         ("inception_resnet_v1", 23_995_624, 6_308_235_360, 716),
-        ("inception_resnet_v2", 55_843_464, 13_155_794_016, 1306),
+        pytest.param("inception_resnet_v2", 55_843_464, 13_155_794_016, 1306, marks=pytest.mark.slow),
     ],
 )
 def test_each_network_has_the_published_size(name: str, params: int, macs: int, tensors: int) -> None:

@@ -178,7 +178,7 @@ def test_a_multilayer_perceptron_starts_orthogonal_and_its_first_layer_sees_all_
     "rule", ["dtp", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("feedback_alignment", "backprop"))]
 )
 def test_each_rule_learns_digits_and_leaves_only_the_network(rule: str, tmp_path: Path) -> None:
-    train = {"epochs": 12, "input_size": 28, "lr": 0.002}
+    train = {"epochs": 4, "input_size": 28, "lr": 0.004}
     zoo.train("dtp_conv", "digits", args={"rule": rule}, recipe="fast_mnist", settings=train, output=tmp_path / "run")
     file = tmp_path / "run" / "model.safetensors"
     assert {key.partition(".")[0] for key in safetensors_file.read(file)} == {"layers", "fc"}
