@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,13 +58,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     return model.eval(), file
 
 
-@pytest.fixture
-def hub(trained: tuple[nn.Module, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that is a hub with ``resnet20.tiny``, probe included, made by ``zoo convert``; ZOO_HUB names it."""
-    folder = tmp_path / "hub"
+@pytest.fixture(scope="module")
+def converted(trained: tuple[nn.Module, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted") / "hub"
     answer = ask("convert", trained[1], "resnet20.tiny", "-o", folder / "resnet20.tiny.safetensors")
     assert answer.exit_code == 0, answer.output
+    return folder
+
+
+@pytest.fixture
+def hub(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is a hub with ``resnet20.tiny``, probe included, made by ``zoo convert``; ZOO_HUB names it."""
+    folder = shutil.copytree(converted, tmp_path / "hub")
     monkeypatch.setenv("ZOO_HUB", str(folder))
+    registry.clear()
     yield folder
     registry.clear()
 

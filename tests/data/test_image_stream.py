@@ -674,7 +674,7 @@ def network() -> nn.Module:
     )  # fmt: skip
 
 
-LEARNING = Recipe(epochs=3, batch_size=64, lr=0.05, precision="float32", augment=Augmentation(pad_crop=1), seed=1)
+LEARNING = Recipe(epochs=2, batch_size=64, lr=0.05, precision="float32", augment=Augmentation(pad_crop=1), seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ Their families have smaller networks that run the same code, and tests that comp
 import pytest
 
 LARGE_MACS = 1_000_000_000
-ALWAYS_QUICK = {"row", "interface", "parameters", "macs", "weights"}
+ALWAYS_QUICK = {"row", "parameters", "macs", "weights"}
 """Checks of what a row or an entry declares about one network."""
 
 
