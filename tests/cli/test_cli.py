@@ -331,7 +331,8 @@ def test_a_flipped_byte_in_the_hub_is_refused_with_both_hashes(hub: Path) -> Non
     assert hashlib.sha256(file.read_bytes()).hexdigest() in answer.stderr
 
 
-@pytest.mark.parametrize("names", [["resnet20.tiny"], pytest.param([], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [["resnet20.tiny"], []])
 def test_verify_finds_a_flipped_byte_in_the_cache(hub: Path, names: list[str]) -> None:
     file = Path(ask("fetch", "resnet20.tiny").stdout.strip())
     sound = ask("verify", *names)
@@ -433,6 +434,7 @@ def test_a_network_that_hangs_is_ended(hub: Path, tmp_path: Path, monkeypatch: p
     assert "took more than 2 s and was stopped" in answer.stderr
 
 
+@pytest.mark.slow
 def test_what_is_no_number_is_found_without_a_probe(hub: Path) -> None:
     file = hub / "resnet20.nan.safetensors"
     state = zoo.create("resnet20").state_dict()
@@ -447,6 +449,7 @@ def test_what_is_no_number_is_found_without_a_probe(hub: Path) -> None:
     assert "1 tensors contain NaN or infinity: fc.bias" in answer.stderr
 
 
+@pytest.mark.slow
 def test_verify_all_takes_in_what_ships_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_PLUGINS", "targetprop")
     registry.clear()
