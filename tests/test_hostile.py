@@ -378,10 +378,11 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
 ) -> None:
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
-    used = []
+    drawn_files, used = [], []
 
     def check(drawn: tuple[dict[str, str], str]) -> None:
         fields, mirror = drawn
+        drawn_files.append(fields["file"])
         with suppress(ValueError, OSError):  # what no environment can hold
             os.environ["ZOO_HUB"] = mirror
         try:
@@ -399,7 +400,7 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
     hold_for_all(
         profile, st.tuples(entries, ADDRESSES), check, ({"file": "a"}, "~nobody_at_all"), ({"file": "a"}, "file://[")
     )
-    assert len(used) > 20, "most entries were refused before they were used"
+    assert len(used) > len(drawn_files) / 10, "most entries were refused before they were used"
 
 
 # ---- what lies in caches -----------------------------------------------------------------------------------------
