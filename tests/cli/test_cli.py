@@ -606,6 +606,7 @@ def test_train_leaves_weights_that_the_other_commands_take(pictures: Path, tmp_p
     assert "already contains a run" in again.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="needs zoo-vision[train]")
     output = tmp_path / "run"

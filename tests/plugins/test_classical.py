@@ -484,8 +484,8 @@ def learn(name: str, images: ImageSet, output: Path, **options: Any) -> nn.Modul
     return by_name.train(name, images, settings=settings, output=output, device="cpu", display=Silent(), **options)
 
 
-QUICK = ("sift_fisher_svm", "sift_bovw_knn", "hog_svm", "kmeans_svm")
-"""A Fisher vector, a histogram of words with neighbours, HOG and k-means; the other combinations are slow."""
+QUICK = ("sift_bovw_knn", "hog_svm", "kmeans_svm")
+"""A histogram of words with neighbours, HOG and k-means; the other combinations are slow."""
 
 
 @pytest.mark.parametrize(
