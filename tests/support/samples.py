@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from support.reference import real_data
 
-TRAIN, TEST = 64, 32
+TRAIN, TEST = 256, 64
 
 
 def write(folder: Path) -> Path:
