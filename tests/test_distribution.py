@@ -148,6 +148,7 @@ def test_a_built_in_and_a_third_partys_network_are_created(installed: Environmen
     assert installed.run("python", "-W", "error", "-c", code).split() == ["10", "10"]
 
 
+@pytest.mark.slow
 def test_embedded_weights_score_what_their_manifest_claims(installed: Environment) -> None:
     report = json.loads(installed.run("zoo", "evaluate", "hello_net.digits", "--check", "--json"))
     claim = tomllib.loads((EXAMPLE / "zoo_hello" / "manifest.toml").read_text(encoding="utf-8"))
@@ -177,6 +178,7 @@ def test_the_examples_page_installs_what_it_needs_from_the_source() -> None:
     assert {name for name in needed if name.startswith("zoo")} <= brought == {"zoo-vision", "zoo-hello"}
 
 
+@pytest.mark.slow
 def test_a_third_party_runs_the_conformance_kit(installed: Environment) -> None:
     copy = installed.folder / "checkout"
     shutil.copytree(EXAMPLE / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,6 +1,6 @@
 """Whatever a manifest, a file, a name, a hub or a damaged cache may hold: a ZooError or the right answer.
 
-Each property is tried on a few hundred cases, and on ten thousand by ``make test-slow``; every case within
+Each property is tried on dozens of cases, and on ten thousand by ``make test-slow``; every case within
 seconds and all of them within a bounded memory.
 """
 
@@ -33,7 +33,7 @@ from zoo.registry import listing
 
 settings.register_profile(
     "quick",
-    max_examples=200,
+    max_examples=60,
     deadline=timedelta(seconds=30),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
@@ -378,10 +378,11 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
 ) -> None:
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
-    used = []
+    drawn_files, used = [], []
 
     def check(drawn: tuple[dict[str, str], str]) -> None:
         fields, mirror = drawn
+        drawn_files.append(fields["file"])
         with suppress(ValueError, OSError):  # what no environment can hold
             os.environ["ZOO_HUB"] = mirror
         try:
@@ -399,7 +400,7 @@ def test_an_entry_and_a_mirror_of_any_text_are_used_or_refused(
     hold_for_all(
         profile, st.tuples(entries, ADDRESSES), check, ({"file": "a"}, "~nobody_at_all"), ({"file": "a"}, "file://[")
     )
-    assert len(used) > 20, "most entries were refused before they were used"
+    assert len(used) > len(drawn_files) / 10, "most entries were refused before they were used"
 
 
 # ---- what lies in caches -----------------------------------------------------------------------------------------

@@ -73,7 +73,9 @@ def test_an_attack_on_a_linear_network_lowers_its_margin_by_epsilon_times_the_du
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize(("name", "data"), [(DIGITS, "digits"), ("alexnet_small.c10", "cifar10")])
+@pytest.mark.parametrize(
+    ("name", "data"), [(DIGITS, "digits"), pytest.param("alexnet_small.c10", "cifar10", marks=pytest.mark.slow)]
+)
 def test_attacks_equal_those_of_foolbox(name: str, data: str, norm: str, request: pytest.FixtureRequest) -> None:
     """In float64, where no rounding turns the sign of a small gradient."""
     foolbox = pytest.importorskip("foolbox", reason="needs zoo-vision[test]")
@@ -348,7 +350,7 @@ def test_digits_fall_to_attacks_in_the_expected_order(digits: ImageSet) -> None:
     expect_order(zoo.create(DIGITS), digits, [0.1, 0.2], 0.5, limit=60, steps=8)
 
 
-@pytest.mark.parametrize("name", ["resnet20.c10", "alexnet_small.c10"])
+@pytest.mark.parametrize("name", ["resnet20.c10", pytest.param("alexnet_small.c10", marks=pytest.mark.slow)])
 def test_trained_networks_fall_to_attacks_in_the_expected_order(cifar10: ImageSet, name: str) -> None:
     expect_order(zoo.create(name), cifar10, [1 / 255, 3 / 255], 32 / 255, limit=24, steps=4)
 

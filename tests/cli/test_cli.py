@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,13 +58,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     return model.eval(), file
 
 
-@pytest.fixture
-def hub(trained: tuple[nn.Module, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that is a hub with ``resnet20.tiny``, probe included, made by ``zoo convert``; ZOO_HUB names it."""
-    folder = tmp_path / "hub"
+@pytest.fixture(scope="module")
+def converted(trained: tuple[nn.Module, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted") / "hub"
     answer = ask("convert", trained[1], "resnet20.tiny", "-o", folder / "resnet20.tiny.safetensors")
     assert answer.exit_code == 0, answer.output
+    return folder
+
+
+@pytest.fixture
+def hub(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is a hub with ``resnet20.tiny``, probe included, made by ``zoo convert``; ZOO_HUB names it."""
+    folder = shutil.copytree(converted, tmp_path / "hub")
     monkeypatch.setenv("ZOO_HUB", str(folder))
+    registry.clear()
     yield folder
     registry.clear()
 
@@ -323,7 +331,8 @@ def test_a_flipped_byte_in_the_hub_is_refused_with_both_hashes(hub: Path) -> Non
     assert hashlib.sha256(file.read_bytes()).hexdigest() in answer.stderr
 
 
-@pytest.mark.parametrize("names", [["resnet20.tiny"], pytest.param([], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [["resnet20.tiny"], []])
 def test_verify_finds_a_flipped_byte_in_the_cache(hub: Path, names: list[str]) -> None:
     file = Path(ask("fetch", "resnet20.tiny").stdout.strip())
     sound = ask("verify", *names)
@@ -397,7 +406,10 @@ def test_a_network_that_crashes_fails_alone(hub: Path, tmp_path: Path, monkeypat
     assert "verification process crashed: signal SIGABRT" in rows["bad_net.x"]["error"]
 
 
-@pytest.mark.parametrize("on_the_path", [False, True], ids=["as a program", "as in a notebook"])
+@pytest.mark.parametrize(
+    "on_the_path",
+    [pytest.param(False, id="as a program", marks=pytest.mark.slow), pytest.param(True, id="as in a notebook")],
+)
 def test_verify_imports_nothing_from_the_working_directory(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_the_path: bool
 ) -> None:
@@ -422,6 +434,7 @@ def test_a_network_that_hangs_is_ended(hub: Path, tmp_path: Path, monkeypatch: p
     assert "took more than 2 s and was stopped" in answer.stderr
 
 
+@pytest.mark.slow
 def test_what_is_no_number_is_found_without_a_probe(hub: Path) -> None:
     file = hub / "resnet20.nan.safetensors"
     state = zoo.create("resnet20").state_dict()
@@ -436,6 +449,7 @@ def test_what_is_no_number_is_found_without_a_probe(hub: Path) -> None:
     assert "1 tensors contain NaN or infinity: fc.bias" in answer.stderr
 
 
+@pytest.mark.slow
 def test_verify_all_takes_in_what_ships_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_PLUGINS", "targetprop")
     registry.clear()
@@ -592,6 +606,7 @@ def test_train_leaves_weights_that_the_other_commands_take(pictures: Path, tmp_p
     assert "already contains a run" in again.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="needs zoo-vision[train]")
     output = tmp_path / "run"

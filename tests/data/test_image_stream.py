@@ -117,7 +117,7 @@ def assert_equal(left: list[tuple[Tensor, Tensor]], right: list[tuple[Tensor, Te
 # ---- order --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 16])
+@pytest.mark.parametrize("count", [1, 3, 16, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7))])
 def test_every_image_comes_once_an_epoch_whatever_the_number_of_processes(
     stream: ImageStream, pictures: ImageSet, count: int
 ) -> None:
@@ -146,7 +146,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(folder: Path) -> None:
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
 
 
-@pytest.mark.parametrize("count", [2, 8, 16])
+@pytest.mark.parametrize("count", [8, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 16))])
 def test_as_many_processes_as_divide_the_readers_make_the_batches_of_one(stream: ImageStream, count: int) -> None:
     parts = [read(streamed(stream, VARIED, OneOf(rank, count))) for rank in range(count)]
     together = [
@@ -674,7 +674,7 @@ def network() -> nn.Module:
     )  # fmt: skip
 
 
-LEARNING = Recipe(epochs=3, batch_size=64, lr=0.05, precision="float32", augment=Augmentation(pad_crop=1), seed=1)
+LEARNING = Recipe(epochs=2, batch_size=64, lr=0.05, precision="float32", augment=Augmentation(pad_crop=1), seed=1)
 
 
 @pytest.fixture(scope="module")

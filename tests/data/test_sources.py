@@ -122,7 +122,7 @@ def test_digits_grey_levels_are_rounded_half_up():
     [
         ("mnist", (60_000, 10_000), 1, (0.1307,)),
         ("fashion_mnist", (60_000, 10_000), 1, (0.2860,)),
-        ("cifar10", (50_000, 9_980), 3, (0.4914, 0.4822, 0.4465)),
+        pytest.param("cifar10", (50_000, 9_980), 3, (0.4914, 0.4822, 0.4465), marks=pytest.mark.slow),
     ],
 )
 def test_the_known_sets_have_their_published_counts_and_means(name, counts, channels, mean):

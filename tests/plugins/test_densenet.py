@@ -59,13 +59,13 @@ outline = cache(on_meta)
     ("name", "params", "macs"),
     [
         ("densenet121", 7_978_856, 2_834_161_664),
-        ("densenet161", 28_681_000, 7_727_907_072),
+        pytest.param("densenet161", 28_681_000, 7_727_907_072, marks=pytest.mark.slow),
         ("densenet169", 14_149_480, 3_359_843_328),
-        ("densenet201", 20_013_928, 4_291_365_888),
-        ("densenet264", 33_337_704, 5_751_653_376),
+        pytest.param("densenet201", 20_013_928, 4_291_365_888, marks=pytest.mark.slow),
+        pytest.param("densenet264", 33_337_704, 5_751_653_376, marks=pytest.mark.slow),
         ("densenet_bc_100_12", 769_162, 287_929_692),
-        ("densenet_bc_250_24", 15_324_406, 5_418_785_724),
-        ("densenet_bc_190_40", 25_624_430, 9_301_945_740),
+        pytest.param("densenet_bc_250_24", 15_324_406, 5_418_785_724, marks=pytest.mark.slow),
+        pytest.param("densenet_bc_190_40", 25_624_430, 9_301_945_740, marks=pytest.mark.slow),
     ],
 )
 def test_each_network_has_the_published_size(name: str, params: int, macs: int) -> None:
@@ -118,7 +118,10 @@ def test_the_number_of_weight_layers_is_in_the_name_save_that_the_papers_264_has
 # ---- The same function as the reference implementations, with the same weights, on real images ----
 
 
-@pytest.mark.parametrize(("depth", "size"), [(121, 224), (161, 64), (169, 64), (201, 64)])
+@pytest.mark.parametrize(
+    ("depth", "size"),
+    [(121, 224), *(pytest.param(depth, 64, marks=pytest.mark.slow) for depth in (161, 169, 201))],
+)
 def test_logits_equal_torchvisions_and_timms(depth: int, size: int) -> None:
     images = photographs(2, size)
     ours = on_meta(f"densenet{depth}")
@@ -131,6 +134,7 @@ def test_logits_equal_torchvisions_and_timms(depth: int, size: int) -> None:
         assert_same_function(ours, theirs, images)
 
 
+@pytest.mark.slow
 def test_264_equals_torchvisions_network_of_its_blocks() -> None:
     ours = on_meta("densenet264")
     with torch.device("meta"):
@@ -223,7 +227,11 @@ def test_with_bottlenecks_and_compression_both_conventions_begin_with_twice_the_
 
 @pytest.mark.parametrize(
     ("depth", "k", "compressed", "paper"),
-    [(40, 12, 599_050, 1_019_722), (100, 12, 4_068_490, 6_979_642), (100, 24, 16_114_138, 27_249_082)],
+    [
+        (40, 12, 599_050, 1_019_722),
+        pytest.param(100, 12, 4_068_490, 6_979_642, marks=pytest.mark.slow),
+        pytest.param(100, 24, 16_114_138, 27_249_082, marks=pytest.mark.slow),
+    ],
 )
 def test_pytorchcvs_plain_networks_are_the_compressed_ones_and_not_the_papers(
     depth: int, k: int, compressed: int, paper: int
@@ -238,6 +246,7 @@ def test_pytorchcvs_plain_networks_are_the_compressed_ones_and_not_the_papers(
     assert params_of(plain) == paper
 
 
+@pytest.mark.slow
 def test_timms_264d_has_growth_rate_48_and_a_deep_stem_and_is_no_264() -> None:
     with torch.device("meta"):
         theirs = timm.create_model("densenet264d")
@@ -365,6 +374,7 @@ def test_checkpointing_can_be_switched_on_in_a_network_as_it_is() -> None:
 # ---- Public weights ----
 
 
+@pytest.mark.slow
 def test_torchvisions_old_files_are_converted_by_their_name_alone(tmp_path: Path) -> None:
     ours = on_meta("densenet121")
     randomise(ours)

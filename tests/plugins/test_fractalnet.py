@@ -443,7 +443,7 @@ def test_it_learns_real_images_and_each_column_alone_does(tmp_path: Path) -> Non
     settings = {"epochs": 6, "warmup_epochs": 1, "batch_size": 64, "input_size": 8, "augment.pad_crop": 1}
     recipe = training.choose(plugin, "fractalnet20_narrow", "mnist", settings=settings)
     torch.manual_seed(0)
-    network, images = FractalNet(widths=[16, 32, 32], in_chans=1), TrainingData(digits)
+    network, images = FractalNet(widths=[12, 24, 24], in_chans=1), TrainingData(digits)
     preprocess = training.normalise(network, images, recipe, MODELS["fractalnet20"].preprocess)
     training.train(network, images, recipe, Run(tmp_path, display=Silent()), preprocess=preprocess, device="cpu")
     score = partial(evaluate, network, data.load("digits", "test"), preprocess=preprocess)

@@ -349,7 +349,7 @@ def wide_resnet_size(depth: int, maps: list[int], u: int, classes: int) -> int:
     return total + 2 * before * u + (before * u + 1) * classes
 
 
-@pytest.mark.parametrize("name", ["gcn16_narrow", "gcn40_1", "gcn40_2"])
+@pytest.mark.parametrize("name", ["gcn16_narrow", "gcn40_1", pytest.param("gcn40_2", marks=pytest.mark.slow)])
 def test_the_residual_networks_have_the_size_of_the_closed_form(name: str) -> None:
     args = MODELS[name].args
     with torch.device("meta"):

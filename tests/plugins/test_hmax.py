@@ -352,7 +352,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "hmax",
         images.subset(torch.arange(150), "train"),
         args={"prototypes": 15},
-        settings={"validation": 30, "seed": 3},
+        settings={"validation": 30, "seed": 3, "input_size": 80},
         output=output,
         device="cpu",
         display=Silent(),

@@ -291,6 +291,7 @@ def test_timms_copy_of_torchvisions_weights_has_the_auxiliary_classifier_and_the
     assert set(sizes.values()) == {23_834_568}
 
 
+@pytest.mark.slow
 def test_torchvisions_580_tensors_are_converted_without_the_auxiliary_classifiers_14(
     pair: tuple[InceptionV3, nn.Module], tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ outline = cache(on_meta)
 """As ``on_meta``, built once: for counting alone."""
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=[NAMES[0], pytest.param(NAMES[1], marks=pytest.mark.slow)])
 def pair(request: pytest.FixtureRequest) -> Pair:
     """Ours and timm's with the same random weights."""
     ours = on_meta(request.param)
@@ -55,7 +55,7 @@ ONLY_RESIDUAL = pytest.mark.parametrize("pair", ["inception_resnet_v2"], indirec
     [
         ("inception_v4", 42_679_816, 12_253_974_624, 896),
         ("inception_resnet_v1", 23_995_624, 6_308_235_360, 716),
-        ("inception_resnet_v2", 55_843_464, 13_155_794_016, 1306),
+        pytest.param("inception_resnet_v2", 55_843_464, 13_155_794_016, 1306, marks=pytest.mark.slow),
     ],
 )
 def test_each_network_has_the_published_size(name: str, params: int, macs: int, tensors: int) -> None:
@@ -88,9 +88,10 @@ def test_each_network_has_the_published_size(name: str, params: int, macs: int, 
             "inception_resnet_v1",  # figures 14 and 15
             {"conv2d_4b": (256, 35), "mixed_6a": (896, 17), "mixed_7a": (1792, 8), "block8": (1792, 8)},
         ),
-        (
+        pytest.param(
             "inception_resnet_v2",
             {"mixed_5b": (320, 35), "mixed_6a": (1088, 17), "mixed_7a": (2080, 8), "conv2d_7b": (1536, 8)},
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -57,8 +57,8 @@ def on_meta(name: str, **args: Any) -> nn.Module:
         ("resnet18", 11_515_688, 11_689_512, 12_043_816),
         ("resnet34", 21_623_848, 21_797_672, 22_716_840),
         ("resnet50", 22_780_456, 25_557_032, 40_128_552),
-        ("resnet101", 41_772_584, 44_549_160, 76_981_288),
-        ("resnet152", 57_416_232, 60_192_808, 107_335_720),
+        pytest.param("resnet101", 41_772_584, 44_549_160, 76_981_288, marks=pytest.mark.slow),
+        pytest.param("resnet152", 57_416_232, 60_192_808, 107_335_720, marks=pytest.mark.slow),
     ],
 )
 def test_each_shortcut_option_has_its_parameters(name: str, option_a: int, option_b: int, option_c: int) -> None:
@@ -75,7 +75,7 @@ def test_each_shortcut_option_has_its_parameters(name: str, option_a: int, optio
         (44, 658_586, 661_338),
         (56, 853_018, 855_770),
         (110, 1_727_962, 1_730_714),
-        (1202, 19_421_274, 19_424_026),
+        pytest.param(1202, 19_421_274, 19_424_026, marks=pytest.mark.slow),
     ],
 )
 def test_cifar_networks_have_the_papers_parameters(depth: int, option_a: int, option_b: int) -> None:
@@ -97,7 +97,9 @@ def test_resnet8_has_the_78_666_parameters_that_keras_counts_of_which_480_are_no
     assert sum(tensor.numel() for tensor in statistics) == 480
 
 
-@pytest.mark.parametrize(("depth", "params"), [(164, 1_703_258), (1001, 10_327_706)])
+@pytest.mark.parametrize(
+    ("depth", "params"), [(164, 1_703_258), pytest.param(1001, 10_327_706, marks=pytest.mark.slow)]
+)
 def test_pre_activation_has_the_authors_parameters(depth: int, params: int) -> None:
     assert params_of(on_meta(f"preact_resnet{depth}")) == params
 
@@ -109,19 +111,24 @@ def test_pre_activation_has_the_authors_parameters(depth: int, params: int) -> N
         ("resnet34", V1_5, 3_663_761_408),
         ("resnet50", V1, 3_857_973_248),
         ("resnet50", V1_5, 4_089_184_256),
-        ("resnet101", V1, 7_570_194_432),
-        ("resnet101", V1_5, 7_801_405_440),
-        ("resnet152", V1, 11_282_415_616),
-        ("resnet152", V1_5, 11_513_626_624),
+        pytest.param("resnet101", V1, 7_570_194_432, marks=pytest.mark.slow),
+        pytest.param("resnet101", V1_5, 7_801_405_440, marks=pytest.mark.slow),
+        pytest.param("resnet152", V1, 11_282_415_616, marks=pytest.mark.slow),
+        pytest.param("resnet152", V1_5, 11_513_626_624, marks=pytest.mark.slow),
         ("preact_resnet164", V1_5, 247_646_720),
-        ("preact_resnet1001", V1_5, 1_490_995_712),
+        pytest.param("preact_resnet1001", V1_5, 1_490_995_712, marks=pytest.mark.slow),
     ],
 )
 def test_the_placement_of_the_stride_decides_the_multiply_adds(name: str, stride_on: str, macs: int) -> None:
     assert macs_of(on_meta(name, stride_on=stride_on), MODELS[name].preprocess.input_size) == macs
 
 
-@pytest.mark.parametrize("name", MODELS)
+VERY_DEEP = ("preact_resnet164", "preact_resnet1001", "resnet1202")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in VERY_DEEP else []) for name in MODELS]
+)
 def test_each_row_states_its_parameters_and_multiply_adds(name: str) -> None:
     model = MODELS[name]
     network = on_meta(name)
@@ -132,7 +139,10 @@ def test_each_row_states_its_parameters_and_multiply_adds(name: str) -> None:
 # ---- The same function as the reference implementations, with the same weights, on real images ----
 
 
-@pytest.mark.parametrize(("depth", "size"), [(18, 224), (34, 96), (50, 224), (101, 96), (152, 96)])
+@pytest.mark.parametrize(
+    ("depth", "size"),
+    [(18, 224), (34, 96), (50, 224), *(pytest.param(depth, 96, marks=pytest.mark.slow) for depth in (101, 152))],
+)
 def test_logits_equal_torchvisions_and_timms(depth: int, size: int) -> None:
     import timm
 

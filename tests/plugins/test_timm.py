@@ -69,6 +69,18 @@ SAMPLE = (
 )
 """The smallest of as many of timm's modules as a test has time for, in no case chosen by chance."""
 
+QUICK = (
+    "lcnet_050",
+    "levit_128s",
+    "mobilevit_xxs",
+    "regnetx_002",
+    "resnet10t",
+    "test_vit",
+    "tinynet_e",
+    "xcit_nano_12_p16_224",
+)
+"""Of these, convolutional networks, transformers and mixtures of both; the others are slow."""
+
 needs_same_timm = pytest.mark.skipif(
     timm.__version__ != TAKEN.timm,
     reason=f"the snapshot is of timm {TAKEN.timm}, installed is {timm.__version__}: python -m zoo_timm.snapshot",
@@ -269,7 +281,9 @@ def test_pins_repeat_what_the_families_manifests_pin() -> None:
 
 
 @needs_same_timm
-@pytest.mark.parametrize("arch", SAMPLE)
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=[] if arch in QUICK else [pytest.mark.slow]) for arch in SAMPLE]
+)
 def test_a_network_counts_computes_and_loads_as_timms(arch: str, hub: Path) -> None:
     entry = first_weights(arch)
     theirs = trained(entry.name)

@@ -306,6 +306,7 @@ def test_accelerate_launches_the_command_line_which_speaks_once(pictures: Path, 
     assert config["command"].startswith("zoo train resnet20 --data")
 
 
+@pytest.mark.slow
 def test_an_error_of_all_processes_is_shown_once(pictures: Path, tmp_path: Path) -> None:
     code, out, err = finish(start(*torchrun(2), *zoo_train(pictures, tmp_path / "run", lrr=1)))
     assert code != 0

@@ -36,30 +36,30 @@ def small() -> nn.Module:
     )  # fmt: skip
 
 
-def test_a_few_epochs_on_digits_raise_robust_accuracy(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "adversary", [Adversary("fgsm", 0.1), pytest.param(Adversary("pgd", 0.1, steps=3), marks=pytest.mark.slow)]
+)
+def test_a_few_epochs_on_digits_raise_robust_accuracy(tmp_path: Path, adversary: Adversary) -> None:
     """Against the same budget of plain training; attacked afterwards by PGD of more steps, on test images."""
     pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
     learnt, held = load("digits", "train"), load("digits", "test")
     preprocess = Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.3,), std=(0.38,))
-    epsilon = 0.1
     assert held.pixels is not None
     images = attack.PixelTransform(preprocess).batch(held.pixels)
-    adversaries = {"plain": None, "fgsm": Adversary("fgsm", epsilon), "pgd": Adversary("pgd", epsilon, steps=3)}
     robust, clean = {}, {}
-    for name, adversary in adversaries.items():
+    for name, trained_against in {"plain": None, "adversarial": adversary}.items():
         model = small()
-        recipe = Recipe(epochs=6, batch_size=64, lr=0.1, warmup_epochs=1, adversarial=adversary)
+        recipe = Recipe(epochs=6, batch_size=64, lr=0.1, warmup_epochs=1, adversarial=trained_against)
         run = Run(tmp_path / name, display=Silent())
         train(model, TrainingData(learnt), recipe, run, preprocess=preprocess, device="cpu")
         pixel_model = attack.PixelModel(model, preprocess.mean, preprocess.std).eval()
-        attacked = attack.pgd(pixel_model, images, held.labels, epsilon, steps=10)
+        attacked = attack.pgd(pixel_model, images, held.labels, adversary.epsilon, steps=10)
         with torch.no_grad():
             clean[name], robust[name] = (
                 float((pixel_model(part).argmax(1) == held.labels).float().mean()) for part in (images, attacked)
             )
     assert min(clean.values()) > 0.9, clean
-    for name in ("fgsm", "pgd"):
-        assert robust[name] > robust["plain"] + 0.15, robust
+    assert robust["adversarial"] > robust["plain"] + 0.15, robust
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ t.run(t.Path(sys.argv[1]), display=t.StopAt(3, 2, lambda: os._exit(9)), checkpoi
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_in_another_one(tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]) -> None:
     tests = str(Path(__file__).parents[1])
     code = subprocess.run(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,11 @@ def finish(process: "subprocess.Popen[str]") -> None:
     assert process.returncode == 0, said
 
 
+def finish_quickly(process: BaseProcess, folder: Path) -> None:
+    process.join()
+    assert process.exitcode == 0, (folder / "said.txt").read_text()
+
+
 def contents(directory: Path) -> set[str]:
     """The names of a run's files, TensorBoard's aside."""
     return {file.name for file in directory.iterdir() if not file.name.startswith("events.")}
@@ -85,22 +91,24 @@ def assert_same_file(directory: Path, unbroken: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two runs, each of a process of its own, that nothing happened to."""
-    first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
-    for process in [lives.begin(folder, *TRAIN) for folder in (first, second)]:
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    finish_quickly(lives.begin_quickly(folder, *TRAIN), folder)
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_network_to_the_byte(tmp_path: Path) -> None:
+    """Each imports everything itself; the quick tests compare processes forked from one."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    for process in [lives.begin(folder, *TRAIN) for folder in folders]:
         finish(process)
-    return first / "run", second / "run"
-
-
-@pytest.fixture
-def unbroken(twins: tuple[Path, Path]) -> Path:
-    return twins[0]
-
-
-def test_two_processes_train_the_same_network_to_the_byte(twins: tuple[Path, Path]) -> None:
-    assert_same_run(*twins)
-    assert_same_file(*twins)
+    first, second = (folder / "run" for folder in folders)
+    assert_same_run(first, second)
+    assert_same_file(first, second)
 
 
 def revive(folder: Path) -> list[str]:
@@ -114,9 +122,7 @@ def test_a_run_killed_at_random_three_times_ends_as_the_unbroken_one(unbroken: P
     for _ in range(3):
         start = partial(lives.begin_quickly, tmp_path, *TRAIN, *revive(tmp_path))
         assert lives.kill_at_random(start, tmp_path / "run", chance, most=4).was_killed
-    last = lives.begin_quickly(tmp_path, *TRAIN, "--resume")
-    last.join()
-    assert last.exitcode == 0, (tmp_path / "said.txt").read_text()
+    finish_quickly(lives.begin_quickly(tmp_path, *TRAIN, "--resume"), tmp_path)
     assert_same_run(tmp_path / "run", unbroken)
     assert_same_file(tmp_path / "run", unbroken)
 
@@ -129,9 +135,7 @@ def test_a_run_killed_while_it_writes_ends_as_the_unbroken_one(unbroken: Path, t
         assert process.exitcode == -9, (tmp_path / "said.txt").read_text()
         parts = [file.name for file in (tmp_path / "run").glob(".*")]
         assert len(parts) == (0 if death[0] == "replaced" else 1)
-    last = lives.begin_quickly(tmp_path, *TRAIN, "--resume")
-    last.join()
-    assert last.exitcode == 0, (tmp_path / "said.txt").read_text()
+    finish_quickly(lives.begin_quickly(tmp_path, *TRAIN, "--resume"), tmp_path)
     assert_same_run(tmp_path / "run", unbroken)
     assert_same_file(tmp_path / "run", unbroken)
 

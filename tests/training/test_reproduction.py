@@ -116,6 +116,7 @@ def with_seed(run: Path, file: Path, seed: int) -> Path:
 # ---- the same to the bit ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_weights_are_trained_again_to_the_same_file_in_a_fresh_process(hub: Path, site: Path, tmp_path: Path) -> None:
     words = ["reproduce", "net.mine", "-o", str(tmp_path / "again"), "--json"]
     done = distributions.run(*words, site=site, OMP_NUM_THREADS="2")

@@ -286,6 +286,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_signed_pack_serves_a_machine_without_a_network_under_a_policy(hub: Path, key: Path, tmp_path: Path) -> None:
     pack, there = tmp_path / "pack", tmp_path / "another machine"
     assert ask("manifest", "pack", "resnet20.tiny", "-o", pack, "--key", key).exit_code == 0
