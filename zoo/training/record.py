@@ -208,6 +208,7 @@ def commit(folder: Path = Path(__file__).parents[1]) -> str:
     return asked.stdout.strip()
 
 
+@lru_cache  # it reads the files of all that is installed: a second
 def _distributions(module: str) -> list[str]:
     """The distributions that contain the top-level ``module``: scikit-learn for sklearn."""
     return sorted(set(packages_distributions().get(module.partition(".")[0], [])))
