@@ -17,9 +17,7 @@ PROCESSES = {
     "zoo list": Process([PYTHON, "-m", "zoo", "list"]),
     "zoo info": Process([PYTHON, "-m", "zoo", "info", "resnet152"]),
     "zoo plugins": Process([PYTHON, "-m", "zoo", "plugins"]),
-    "zoo fetch, network off": Process(
-        [PYTHON, "-m", "zoo", "fetch", "resnet152.tv_in1k"], OFFLINE, exit_code=1
-    ),
+    "zoo fetch, network off": Process([PYTHON, "-m", "zoo", "fetch", "resnet152.tv_in1k"], OFFLINE, exit_code=1),
     "timm.list_models": Process([PYTHON, "-c", "import timm; print(timm.list_models('*resnet*'))"]),
 }
 
