@@ -50,7 +50,7 @@ def list_models(
         >>> zoo.list_models("resnet1*2")
         ['resnet152', 'resnet1202']
         >>> zoo.list_models("resnet20", dataset="digits")
-        ['resnet20.digits']
+        ['resnet20.digits', 'resnet20.digits_robust']
     """
     chosen = select(
         pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
