@@ -292,7 +292,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroke
     complaint = "error: run/checkpoint.safetensors cannot be written: No space left on device.\nhint: It takes "
     assert complaint in no_checkpoint["said"]
     assert "bytes, but only 9" in no_checkpoint["said"]
-    advice = "are free. Free some space. Then go on with\n  zoo train --resume -o run --checkpoint-every 1\n"
+    advice = "are free. Free some space. Then continue with\n  zoo train --resume -o run --checkpoint-every 1\n"
     assert no_checkpoint["said"].endswith(advice)
     assert nothing["said"].startswith("error: run/config.json cannot be written: No space left on device.")
     for answer in (no_checkpoint, nothing):

@@ -130,14 +130,16 @@ def test_weights_are_trained_again_to_the_same_file_in_a_fresh_process(hub: Path
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_resnet20_digits_is_trained_again_to_the_same_file_in_a_fresh_process(tmp_path: Path) -> None:
+def test_resnet20_digits_is_trained_again_to_the_same_file_or_the_same_score_in_a_fresh_process(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "zoo", "reproduce", "resnet20.digits", "-o", str(tmp_path / "again"), "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     here = (torch.__version__, torch.backends.cpu.get_cpu_capability(), record.cpu_name())
     if here == ("2.13.0+cpu", "AVX512", "AMD EPYC (family 26, model 2)"):  # where it was trained
-        assert answer["outcome"] == "file"
+        assert (done.returncode, answer["outcome"]) == (0, "file")
+    else:  # other bits; a score that the 95% interval of the published one, 360 of 360, contains
+        assert answer["outcome"] in ("file", "tensors", "score", "different")
+        assert answer["report"]["top1"] > 98.94
 
 
 def test_a_run_directory_is_repeated_from_itself(run: Path, tmp_path: Path) -> None:
