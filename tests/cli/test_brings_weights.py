@@ -1,5 +1,7 @@
 """Every command brings the weights that it needs, says so in one line, and behaves alike without a network."""
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -95,3 +97,45 @@ def test_offline_a_command_uses_what_is_cached_and_says_how_to_bring_what_is_not
     zoo.fetch(NAME)
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     assert ask(*words).exit_code == 0
+
+
+def offline_of(name: str) -> dict[str, bool]:
+    """What ``zoo list --json`` says of the weights of ``name``: those that need no network."""
+    model = json.loads(ask("list", name, "--json").stdout)[0]
+    rows = json.loads(ask("list", f"{name}.*", "--json").stdout)
+    said = {row["name"]: row["offline"] for row in model["weights"]}
+    assert said == {row["name"]: row["offline"] for row in rows}, "models and weights agree"
+    return said
+
+
+def test_the_list_marks_what_works_offline_now(
+    served: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert offline_of("far_net") == {"far_net.digits": False}
+    assert ask("list", "far_net.*", "--offline").stderr.startswith("Nothing matches 'far_net.*' and the filters.\n")
+    assert "no: it is fetched on first use" in ask("info", NAME).stdout
+    zoo.fetch(NAME)
+    assert offline_of("far_net") == {"far_net.digits": True}
+    assert "far_net  distant (from zoo-distant)  digits+\n" in ask("list", "far_net").stdout
+    assert "+ works offline" in ask("list", "far_net").stderr
+    assert ask("list", "far_net.*", "--offline").stdout.startswith("weights")
+    assert "yes: the file is on this machine" in ask("info", NAME).stdout
+    file = shutil.copy(zoo.fetch(NAME), tmp_path / "copy")
+    shutil.rmtree(cache.root())
+    assert offline_of("far_net") == {"far_net.digits": False}
+    (tmp_path / "hub" / "alice" / "far").mkdir(parents=True)
+    shutil.move(file, tmp_path / "hub" / "alice" / "far" / "model.safetensors")
+    monkeypatch.setenv("ZOO_HUB", str(tmp_path / "hub"))
+    assert offline_of("far_net") == {"far_net.digits": True}, "a folder that is a mirror"
+
+
+def test_the_list_knows_embedded_weights_and_those_in_the_cache_of_huggingface_hub(served: HubServer) -> None:
+    from huggingface_hub import hf_hub_download
+
+    assert set(offline_of("resnet20").values()) == {True}
+    assert set(offline_of("resnet152").values()) == {False}
+    hf_hub_download("alice/far", "model.safetensors", endpoint=served.url, cache_dir=os.environ["HF_HUB_CACHE"])
+    assert offline_of("far_net") == {"far_net.digits": True}
+    served.requests.clear()
+    assert ask("fetch", NAME).exit_code == 0
+    assert served.requests == []

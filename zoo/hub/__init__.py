@@ -18,7 +18,17 @@ from zoo.manifest import Weights
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.download import Arrival, Progress, Source
 
-__all__ = ["fetch", "fetch_unpinned", "is_on", "name_of", "offline_switch", "require_network", "use"]
+__all__ = [
+    "fetch",
+    "fetch_unpinned",
+    "is_on",
+    "mirrors",
+    "name_of",
+    "offline_switch",
+    "require_network",
+    "source_at",
+    "use",
+]
 
 
 class Received(NamedTuple):
@@ -120,20 +130,25 @@ def _ways(
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
         yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256, held.revision)
-    mirrors = [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
     # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
-    ordered = [*mirrors, weights.hub] if weights.sha256 else [weights.hub, *mirrors]
+    ordered = [*mirrors(), weights.hub] if weights.sha256 else [weights.hub, *mirrors()]
     for text in dict.fromkeys([source] if source else ordered):
-        place = _source_at(text)
+        place = source_at(text)
         yield place.name, partial(_receive, place, weights, progress)
+
+
+def mirrors() -> list[str]:
+    """The addresses in ``ZOO_HUB``, in order."""
+    return [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
 
 
 def name_of(address: str) -> str:
     """How messages call the hub at ``address``; holds no secret."""
-    return _source_at(address).name
+    return source_at(address).name
 
 
-def _source_at(text: str) -> "Source":
+def source_at(text: str) -> "Source":
+    """The hub at an address."""
     from zoo.hub import address, huggingface
     from zoo.hub.embedded import Embedded
 
