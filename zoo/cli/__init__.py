@@ -12,6 +12,7 @@ _SECTIONS = {
         "fetch": "zoo.cli.weights.fetch:fetch",
         "predict": "zoo.cli.evaluate:predict",
         "evaluate": "zoo.cli.evaluate:evaluate",
+        "benchmark": "zoo.cli.benchmark:benchmark",
     },
     "Train:      zoo train resnet20 --data digits -o run": {
         "train": "zoo.cli.train.train:train",
