@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,8 +108,18 @@ def lock(file: Path, *, wait: bool = True) -> Iterator[bool]:
 
 def discard_parts(file: Path) -> None:
     """Removes the temporary files of a process that was killed while it replaced ``file``."""
-    for part in file.parent.glob(f"{_prefix(file)}*"):
+    for part in parts_of(file):
         part.unlink()
+
+
+def parts_of(file: Path) -> list[Path]:
+    """The temporary files of processes that replace ``file``, or were killed while they did."""
+    return [*file.parent.glob(f"{_prefix(file)}*")]
+
+
+def is_part(path: Path) -> bool:
+    """Whether ``path`` is such a temporary file, by its name."""
+    return re.fullmatch(r"\..+\.part-[0-9a-f]{12}", path.name) is not None
 
 
 def _prefix(file: Path) -> str:
