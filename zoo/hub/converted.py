@@ -23,7 +23,7 @@ import msgspec
 from zoo.hub import cache, guard, in_use
 from zoo.manifest import Weights
 from zoo.spec import KeyMap, Preprocess
-from zoo.system import process, storage
+from zoo.system import storage
 
 VERSION = 1
 """Of the converter. Raise it if :mod:`zoo.convert` writes other tensors for the same file than before: every
@@ -47,12 +47,11 @@ class Job(msgspec.Struct, frozen=True):
     args: Mapping[str, Any]
     is_trunk: bool
     maps: tuple[KeyMap, ...]
-    version: int = VERSION
 
     @property
     def key(self) -> str:
-        """The name of the conversion and of its lock, without a suffix."""
-        text = msgspec.json.encode(self, order="deterministic", enc_hook=_plain)
+        """The name of the conversion by this version of the converter, and of its lock, without a suffix."""
+        text = msgspec.json.encode((VERSION, self), order="deterministic", enc_hook=_plain)
         return f"{self.source}-{hashlib.sha256(text).hexdigest()[:16]}"
 
 
@@ -134,6 +133,8 @@ def use(job: Job, weights: Weights, bring: Callable[[], Path]) -> Converted:
 
 def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
     """Converts the file ``source`` of ``weights`` to ``out``; raises as :func:`zoo.system.process.ask`."""
+    from zoo.system import process
+
     arguments = {
         "name": weights.name,
         "model": job.model,
@@ -153,7 +154,7 @@ def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
         hint=f"zoo convert {source} {job.model} -o OUT.safetensors converts it without a limit on time.",
         has_network=False,
     )
-    return msgspec.convert({**said, "version": job.version, "source": job.source, "model": job.model}, Record)
+    return msgspec.convert({**said, "version": VERSION, "source": job.source, "model": job.model}, Record)
 
 
 def _make(job: Job, weights: Weights, source: Path) -> Converted:
