@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from support import distributions
+from support.children import is_running, wait_for
 from support.foreign import NAME, calls_here, flip_a_byte, has_state, offer, save_state
 
 import zoo
@@ -279,21 +279,6 @@ def test_after_a_process_was_killed_while_it_converted_the_next_one_converts(
     wait_for(lambda: not is_running(worker))
     mark.with_suffix(".hang").unlink()
     assert zoo.create("slow_net.x")[1].weight.sum() == 12_000
-
-
-def wait_for(claim: Any) -> None:
-    end = time.monotonic() + 60
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def is_running(process: int) -> bool:
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 # ---- pins and digests -----------------------------------------------------------------------------------------------

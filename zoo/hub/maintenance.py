@@ -193,6 +193,8 @@ def _left_over() -> Iterator[tuple[Path, str]]:
     for file in [file for folder in _FOLDERS for file in _listed(folder)]:
         whole = _whole_of(file)
         is_temporary = file.name.endswith(cache.UNFINISHED) or storage.is_part(file)
+        if not file.exists():  # removed together with the one before it
+            continue
         if whole and not whole.exists():
             yield file, "belongs to a removed file"
         elif whole == file and (reason := _uselessness(file)):
