@@ -98,9 +98,10 @@ def test_the_process_remains_the_same_users() -> None:
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="changes the user")
 def test_a_user_without_privileges_loses_the_network_as_well(listener: Listener) -> None:
     """Root leaves by another call."""
-    first = "import ctypes, os, zoo.system.isolation; os.setgid(1234); os.setuid(1234); ctypes.CDLL(None).prctl(4, 1)"
+    first = "import ctypes, os, socket, struct, zoo.system.isolation; os.setgid(1234); os.setuid(1234)"
+    first += "; ctypes.CDLL(None).prctl(4, 1)"  # PR_SET_DUMPABLE, as after a login
     code = f"{first}\n{RAW.replace('BEFORE', 'isolation.leave_network()')}\nprint(os.geteuid(), os.getegid())"
-    said = run(code, listener.port).splitlines()  # PR_SET_DUMPABLE, as a login would
+    said = run(code, listener.port).splitlines()
     assert said[0] in ("True -1", "False 0")
     assert said[1] == "1234 1234"
 
