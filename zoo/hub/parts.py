@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.hub.cache import CHUNK, root
+from zoo.hub.cache import root
+from zoo.hub.hashes import Hashes
 from zoo.system import storage
 
 _GONE = 3600
@@ -61,7 +62,7 @@ def discard(key: str) -> None:
 class Part:
     """An unfinished download; the part that an earlier process left is hashed again and continued.
 
-    ``algorithm`` is another one to hash with than sha256, empty for none.
+    ``algorithm`` is another one than sha256 to hash with, empty for none.
 
     If the ``with`` block ends early, the part is kept for the next process.
     """
@@ -73,9 +74,8 @@ class Part:
         self._is_whole = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._opened = _take_over(key, self.path) or storage.open_regular(self.path, "x+b", follow=False)
-        self._hashers = self._new_hashers()
-        while chunk := self._opened.read(CHUNK):
-            self._hash(chunk)
+        self._hashes = Hashes(algorithm)
+        self._hashes.read(self._opened)
         self.length = self._opened.tell()
 
     def __enter__(self) -> "Part":
@@ -95,36 +95,29 @@ class Part:
         rest = memoryview(chunk)
         while rest:
             rest = rest[self._opened.write(rest) :]
-        self._hash(chunk)
+        self._hashes.update(chunk)
         self.length += len(chunk)
 
     def restart(self) -> None:
         self._opened.seek(0)
         self._opened.truncate()
-        self._hashers = self._new_hashers()
+        self._hashes = Hashes(self._algorithm)
         self.length = 0
 
     @property
     def sha256(self) -> str:
         """The sha256 of the bytes so far."""
-        return self._hashers[0].hexdigest()
+        return self._hashes.sha256
 
     @property
     def digest(self) -> str:
-        """``algorithm:hex`` of the bytes so far, for the algorithm that the constructor got."""
-        return f"{self._algorithm}:{self._hashers[-1].hexdigest()}" if self._algorithm else ""
+        """Their hash by the other algorithm, ``algorithm:hex``, or an empty string."""
+        return self._hashes.digest
 
     def finish(self) -> None:
         """Waits until everything is on the disk."""
         os.fsync(self._opened.fileno())
         self._is_whole = True
-
-    def _new_hashers(self) -> "list[hashlib._Hash]":
-        return [hashlib.new(name, usedforsecurity=False) for name in filter(None, ("sha256", self._algorithm))]
-
-    def _hash(self, chunk: bytes) -> None:
-        for hasher in self._hashers:
-            hasher.update(chunk)
 
 
 def _take_over(key: str, path: Path) -> BinaryIO | None:
