@@ -29,9 +29,7 @@ from zoo.errors import HubError, IntegrityError
 from zoo.manifest import Weights
 from zoo.system import storage
 
-CHUNK = 1 << 16
-"""Bytes read and written at a time. Larger writes use larger pages of the system's file
-cache, and touching one byte of a mapped file then counts as a whole page."""
+CHUNK = storage.CHUNK
 
 UNFINISHED = ".new"
 """The suffix of a small file that is being written beside its place."""

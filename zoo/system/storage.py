@@ -11,6 +11,10 @@ from typing import BinaryIO, cast
 
 from zoo.errors import StorageError
 
+CHUNK = 1 << 16
+"""Bytes read and written at a time. Larger writes use larger pages of the system's file
+cache, and touching one byte of a mapped file then counts as a whole page."""
+
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
@@ -41,7 +45,8 @@ def replace(file: Path, data: bytes) -> None:
     Raises :class:`StorageError` if that fails; ``file`` is unchanged then.
     """
     with explained(file, len(data)), beside(file) as stream:
-        stream.write(data)
+        for start in range(0, len(data), CHUNK):
+            stream.write(memoryview(data)[start : start + CHUNK])
 
 
 def append(file: Path, data: bytes) -> None:
