@@ -14,7 +14,7 @@ from zoo.verify.worker import TIMEOUT, Verified
 @click.command(epilog="Example: zoo verify resnet20.digits --deep")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
 @click.option("--all", "is_all", is_flag=True, help="Check all embedded and cached weights.")
-@click.option("--deep", is_flag=True, help="Hash all files again, not only changed ones.")
+@click.option("--deep", is_flag=True, help="Hash all files again, not only changed ones; repeat conversions.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=TIMEOUT, show_default=True, help="Seconds per network."
 )
