@@ -82,6 +82,8 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
         ("path", weights.path),
         ("revision", weights.revision),
         ("sha256", weights.sha256 or (f"{weights.sha256_prefix}... (not pinned)" if weights.sha256_prefix else "")),
+        ("digest", weights.digest),
+        ("key map", weights.key_map),
         ("size", f"{weights.size:,} bytes" if weights.size else ""),
         ("pinned", "yes" if weights.pinned else "no: it is pinned on first use"),
         ("probe", _probe(weights.probe) if weights.probe else "none"),

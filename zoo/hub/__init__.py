@@ -69,7 +69,8 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
 def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Received:
     """What the first source that has ``weights``, an entry without a sha256, serves now.
 
-    Size and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as :func:`fetch`.
+    Size, ``digest`` and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as
+    :func:`fetch`.
     """
     cache.check_path(weights)
     with guard.explained(), guard.lock(cache.key_of(weights)):
@@ -131,7 +132,7 @@ def _ways(
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
         yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256, held.revision)
     # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
-    ordered = [*mirrors(), weights.hub] if weights.sha256 else [weights.hub, *mirrors()]
+    ordered = [*mirrors(), weights.hub] if weights.determines_bytes else [weights.hub, *mirrors()]
     for text in dict.fromkeys([source] if source else ordered):
         place = source_at(text)
         yield place.name, partial(_receive, place, weights, progress)
