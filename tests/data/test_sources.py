@@ -771,7 +771,7 @@ def test_imagenets_other_order_is_that_of_the_development_kit():
     assert {synset: synsets.index(synset) + 1 for synset in DEVKIT} == DEVKIT
     names = dict(zip(class_synsets(), class_names("imagenet-1k"), strict=True))
     assert class_names("imagenet-1k-devkit") == tuple(names[synset] for synset in synsets)
-    with pytest.raises(UnknownNameError, match="WordNet ids .cifar10."):
+    with pytest.raises(UnknownNameError, match=r"WordNet ids .cifar10."):
         class_synsets("cifar10")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zoo import hub
 from zoo.errors import ZooError
-from zoo.hub import cache, huggingface
+from zoo.hub import cache, converted, huggingface
 from zoo.manifest import Weights
 
 
@@ -15,10 +15,13 @@ class AtHand:
 
     def __init__(self) -> None:
         self._files = _names_in(cache.root() / "files")
+        self._converted = {name[:64] for name in _names_in(cache.root() / converted.FOLDER)}
         self._repos = _names_in(huggingface.cache_root())
 
     def has(self, weights: Weights) -> bool:
         """Whether ``weights`` are in a cache, a folder or an installed package."""
+        if weights.needs_conversion and weights.sha256 in self._converted:  # which needs its source no more
+            return True
         if weights.sha256 and cache.file_of(weights, weights.sha256).name in self._files:
             return True
         if weights.hub == "hf" and huggingface.folder_of(weights) in self._repos and huggingface.find_cached(weights):
