@@ -1,5 +1,6 @@
 """Finds the model and the weights of a name in this project."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,17 @@ def use(found: Found) -> tuple[Weights, Path]:
         weights = first_use.fetch(found, weights).weights
     if not weights.needs_conversion:
         return weights, hub.use(weights)
+    return as_safetensors(found, weights, lambda: hub.use(first_use.fetch(found, weights).weights))
+
+
+def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) -> tuple[Weights, Path]:
+    """``weights`` as their key map completes them, and their conversion; ``bring`` returns the source if it is needed.
+
+    Raises as :func:`zoo.hub.converted.use`.
+    """
     from zoo.hub import converted
 
-    made = converted.use(job_of(found, weights), weights, lambda: hub.use(first_use.fetch(found, weights).weights))
+    made = converted.use(job_of(found, weights), weights, bring)
     return made.record.describe(weights), made.path
 
 

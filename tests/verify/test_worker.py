@@ -100,3 +100,14 @@ def test_a_conversion_is_checked_for_finite_values_like_any_file() -> None:
     record = converted.record_of(file)
     record.write_text(json.dumps({**json.loads(record.read_text()), "sha256": sha256}))
     assert "1 tensors contain NaN or infinity: fc.bias" in verify(NAME).stderr
+
+
+def test_a_probe_is_measured_on_the_converted_network_and_checked_from_then_on(
+    tmp_path: Path, conversions: list[str]
+) -> None:
+    answer = CliRunner().invoke(cli, ["manifest", "probe", str(tmp_path / "hub" / "manifest.toml")], prog_name="zoo")
+    assert answer.exit_code == 0, answer.output
+    registry.clear()
+    zoo.create(NAME)
+    assert "logits within" in verify(NAME).stdout
+    assert conversions == ["net.pth"]
