@@ -83,7 +83,8 @@ def names_in_cache() -> tuple[str, ...]:
 
 def is_in_cache(weights: Weights) -> bool:
     """Whether its file, or a conversion of it, is in the cache, valid or not."""
-    return _has_source(weights) or bool(weights.sha256 and converted.of_source(weights.sha256))
+    may_be_converted = bool(weights.sha256) and weights.needs_conversion
+    return _has_source(weights) or (may_be_converted and bool(converted.of_source(weights.sha256)))
 
 
 def verify_here(name: str, *, deep: bool, failures: str) -> Verified:

@@ -78,7 +78,7 @@ def verify(context: click.Context, as_json: bool) -> None:
     else:
         echo(f"{_files(len(rows))}, {size(sum(row['size'] for row in rows)) or '0 B'} hashed, {damaged} damaged")
     if damaged and not as_json:
-        note("hint: zoo fetch NAME fetches it again; zoo cache prune empties the quarantine.")
+        note("hint: The next use fetches or converts it again; zoo cache prune empties the quarantine.")
     context.exit(1 if damaged else 0)
 
 
