@@ -79,16 +79,16 @@ def use(weights: Weights) -> Path:
 def _fetch_again(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
     """Moves a damaged file to quarantine, and tries the sources."""
     failures: list[tuple[str, ZooError]] = []
+    file, expected = cache.place_of(weights)
     try:
         cache.verify(weights)
     except IntegrityError as error:
-        file, expected = cache.place_of(weights)
-        if (got := cache.sha256_of(file)) == expected:  # another process has just fetched it again
+        if cache.is_right(file, expected):  # another process has just fetched it again
             return file
-        cache.quarantine(file, expected, got)
         failures.append(("the cache", error))
-    except HubError:
-        pass  # the ordinary case: it is not there
+    except HubError as error:
+        if isinstance(error.__cause__, PermissionError) and os.path.exists(file):
+            raise  # another user's
     return _obtain(weights, source, progress, failures).path
 
 
@@ -99,15 +99,20 @@ def _obtain(
     from zoo.hub import parts
 
     for name, bring in _ways(weights, source, progress):
-        try:
-            arrival = bring()
-        except (HubError, MissingExtraError) as error:
-            _log(weights, name, error)
-            failures.append((name, error))
-            continue
-        file = cache.admit(arrival.path, weights, arrival.sha256)
-        parts.discard(cache.key_of(weights))
-        return Received(file, arrival.sha256, arrival.size, name, arrival.revision)
+        for is_last in (False, False, True):
+            try:
+                arrival = bring()
+                file = cache.admit(arrival.path, weights, arrival.hashed)
+            except FileNotFoundError:  # somebody has just emptied the cache
+                if is_last:
+                    raise
+            except (HubError, MissingExtraError) as error:
+                _log(weights, name, error)
+                failures.append((name, error))
+                break
+            else:
+                parts.discard(cache.key_of(weights))
+                return Received(file, arrival.hashed.sha256, arrival.hashed.size, name, arrival.revision)
     raise _none_left(weights, failures)
 
 

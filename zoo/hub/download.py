@@ -76,11 +76,10 @@ class PassingError(Exception):
 
 
 class Arrival(NamedTuple):
-    """A verified file that is not yet in place."""
+    """A verified file that is not yet in place; ``hashed`` is its stamp."""
 
     path: Path
-    sha256: str
-    size: int
+    hashed: cache.Stamp
     revision: str = ""
 
 
@@ -110,7 +109,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
             if inherited and _complaint(weights, part.sha256, part.length, last.sha256):
                 part.restart()  # perhaps the bad bytes were those that somebody else left
                 last = _pull(source, weights, part, progress)
-            part.finish()
+            hashed = part.finish()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 part.restart()  # do not leave the disk full
@@ -120,9 +119,13 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
                 part.restart()
             raise
     if complaint := _complaint(weights, part.sha256, part.length, last.sha256):
-        aside = cache.quarantine(part.path, weights.sha256 or weights.sha256_prefix or last.sha256, part.sha256)
+        try:
+            aside = cache.quarantine(part.path, weights.sha256 or weights.sha256_prefix or last.sha256, part.sha256)
+        except IntegrityError:  # the quarantine is another user's
+            part.path.unlink()
+            raise IntegrityError(f"{complaint}; removed") from None
         raise IntegrityError(f"{complaint}; moved to {aside}")
-    return Arrival(part.path, part.sha256, part.length, last.revision)
+    return Arrival(part.path, hashed, last.revision)
 
 
 def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -> Arrival:
@@ -135,27 +138,30 @@ def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -
     from shutil import copyfileobj
 
     link = parts.own(cache.key_of(weights), "link")
-    link.parent.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(link.parent)
     try:
         theirs = storage.open_regular(file)
     except OSError as error:
         raise HubError(f"{file} cannot be opened: {error.strerror or error}") from None
     with theirs:
         try:
+            if not storage.is_shareable(file, link.parent):
+                raise PermissionError
             os.link(file, link)
         except OSError:  # another file system, or one without links
             guard.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
             with link.open("xb") as ours:
+                storage.share(ours.fileno(), link.parent)
                 copyfileobj(theirs, ours, cache.CHUNK)
                 ours.flush()
                 os.fsync(ours.fileno())
     with storage.open_regular(link) as opened:
         sha256 = cache.hash_of(opened).hexdigest()
-        size = opened.tell()
-    if complaint := _complaint(weights, sha256, size, claimed):
+        hashed = cache.stamp_for(sha256, os.fstat(opened.fileno()))
+    if complaint := _complaint(weights, sha256, hashed.size, claimed):
         link.unlink()
         raise IntegrityError(f"{complaint}, in {file}")
-    return Arrival(link, sha256, size, revision)
+    return Arrival(link, hashed, revision)
 
 
 def stream_of(opened: BinaryIO, start: int) -> Stream:
