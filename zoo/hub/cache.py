@@ -30,8 +30,7 @@ from zoo.manifest import Weights
 from zoo.system import storage
 
 CHUNK = 1 << 16
-"""Bytes read and written at a time. Larger writes use larger pages of the system's file
-cache, and touching one byte of a mapped file then counts as a whole page."""
+"""Bytes read and written at a time. Larger writes use larger pages of memory, and a touched byte counts as a page."""
 
 UNFINISHED = ".new"
 """The suffix of a small file that is being written beside its place."""
@@ -80,13 +79,12 @@ def key_of(weights: Weights) -> str:
 def sha256_of(file: Path, *, deep: bool = False) -> str:
     """The sha256 of ``file``, as 64 hex digits.
 
-    Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and
-    always with ``deep``. Raises FileNotFoundError if there is no such file.
+    Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and always with ``deep``.
     """
     stamp_file = stamp_of(file)
     if not deep:
         with suppress(OSError, msgspec.DecodeError):
-            stamp = msgspec.json.decode(_small(stamp_file), type=Stamp)
+            stamp = msgspec.json.decode(read_small(stamp_file), type=Stamp)
             if stamp == stamp_for(stamp.sha256, file.stat()):
                 return stamp.sha256
     with storage.open_regular(file) as opened:
@@ -96,7 +94,7 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
         digest = hash_of(opened).hexdigest()
         after = os.fstat(opened.fileno())
     if (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
-        _write_stamp(file, stamp)
+        write_stamp(file, stamp)
     return digest
 
 
@@ -117,22 +115,27 @@ def stamp_of(file: Path) -> Path:
     return file.with_name(file.name + ".stamp")
 
 
-def _write_stamp(file: Path, stamp: Stamp) -> None:
+def write_stamp(file: Path, stamp: Stamp) -> None:
     """Writes what was hashed, not what is at ``file`` now: another process may have replaced it since."""
     with suppress(OSError):  # a read-only or full cache is only slower
-        stamp_file = stamp_of(file)
-        for left in file.parent.glob(f"{stamp_file.name}.*{UNFINISHED}"):
-            if is_abandoned(left):
-                with suppress(OSError):  # another user's
-                    left.unlink()
-        beside = stamp_file.with_name(f"{stamp_file.name}.{os.urandom(4).hex()}{UNFINISHED}")
-        try:
-            with beside.open("xb") as opened:
-                storage.share(opened.fileno(), file.parent)
-                opened.write(msgspec.json.encode(stamp))
-            beside.replace(stamp_file)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_small(stamp_of(file), msgspec.json.encode(stamp))
+
+
+def write_small(file: Path, content: bytes) -> None:
+    """Replaces one of the cache's own small files atomically."""
+    storage.make_folder(file.parent)
+    for left in file.parent.glob(f"{file.name}.*{UNFINISHED}"):
+        if is_abandoned(left):
+            with suppress(OSError):  # another user's
+                left.unlink()
+    beside = file.with_name(f"{file.name}.{os.urandom(4).hex()}{UNFINISHED}")
+    try:
+        with beside.open("xb") as opened:
+            storage.share(opened.fileno(), file.parent)
+            opened.write(content)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _is_recent(time_ns: int) -> bool:
@@ -147,7 +150,7 @@ def is_abandoned(file: Path) -> bool:
         return False
 
 
-def _small(file: Path) -> bytes:
+def read_small(file: Path) -> bytes:
     """The contents of one of the cache's own small files."""
     with storage.open_regular(file) as opened:
         return opened.read(_LARGEST_SMALL)
@@ -173,7 +176,7 @@ def admit(arrived: Path, weights: Weights, hashed: Stamp) -> Path:
         if _is_recent(stamp.ctime_ns):
             time.sleep(_CLOCK_TICK)
         if stamp == stamp_for(hashed.sha256, file.stat()):
-            _write_stamp(file, stamp)
+            write_stamp(file, stamp)
     elif sha256_of(file) != hashed.sha256:  # another process has put something else there at this moment
         raise FileNotFoundError(errno.ENOENT, "replaced by another process", str(file))
     return file

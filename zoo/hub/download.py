@@ -178,6 +178,15 @@ def stream_of(opened: BinaryIO, start: int) -> Stream:
     return Stream(read, min(start, size), size)
 
 
+def too_long(wait: float, limit: float) -> str:
+    """What to say about a source that asks to wait longer than the time limit."""
+    then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + wait))
+    return (
+        f"asks to wait {wait:,.0f} s, longer than the timeout of {limit:g} s; try again after {then}, or set "
+        f"ZOO_TIMEOUT={wait + 1:.0f}"
+    )
+
+
 def _pull(source: Source, weights: Weights, part: Part, progress: Progress | None) -> Stream:
     """Reads ``source`` to its end into ``part``, with retries."""
     if weights.sha256 and part.sha256 == weights.sha256:  # a process died after the last byte
@@ -193,9 +202,7 @@ def _pull(source: Source, weights: Weights, part: Part, progress: Progress | Non
                 patience, longest = _PATIENCE, part.length
             patience -= error.cost
             if error.wait > time_limit():
-                raise HubError(
-                    f"{error}; Retry-After of {error.wait:,.0f} s exceeds the timeout of {time_limit():g} s"
-                ) from None
+                raise HubError(f"{error}, and {too_long(error.wait, time_limit())}") from None
             if patience <= 0 or attempt == _ATTEMPTS - 1:
                 raise HubError(str(error)) from None
             wait = max(error.wait, min(_PAUSE * 2 ** (_PATIENCE - patience), 2.0))
