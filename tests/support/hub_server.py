@@ -128,7 +128,11 @@ def is_large(path: str, size: int) -> bool:
 class Xet(Protocol):
     """A Xet store that a hub names in its responses: :class:`support.xet_server.XetStore`."""
 
+    url: str
+
     def headers(self, hub: "HubServer", name: str, revision: str, sha256: str) -> dict[str, str]: ...
+
+    def access(self) -> dict[str, Any]: ...
 
 
 class HubServer:
@@ -170,6 +174,14 @@ class HubServer:
         for server in self._servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
+
+    def add_xet(self, store: Xet, kind: type["Handler"]) -> None:
+        """Starts the origin of a Xet store, to which the hub refers from now on."""
+        server = self._listen(type("Cas", (kind,), {"store": store}), "xet", None)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._servers.append(server)
+        store.url = f"http://127.0.0.1:{server.server_port}"
+        self.xet = store
 
     def __exit__(self, *_: object) -> None:
         for server in self._servers:
@@ -396,6 +408,7 @@ class Hub(Handler):
             ("POST", rf"/api/models/{repo}/paths-info/(?P<revision>[^/]+)", self.paths),
             ("POST", rf"/api/models/{repo}/preupload/(?P<revision>[^/]+)", self.preupload),
             ("POST", rf"/api/models/{repo}/commit/(?P<branch>[^/]+)", self.take_commit),
+            ("GET", rf"/api/models/{repo}/xet-(?P<right>read|write)-token/(?P<revision>[^/]+)", self.lend_token),
         )
         method = "GET" if self.command == "HEAD" else self.command
         self.query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
@@ -594,6 +607,16 @@ class Hub(Handler):
                 row["actions"] = {"upload": {"href": f"{self.hub.content_url}/put/{item['oid']}"}}
             objects.append(row)
         return self.answer(200, {"transfer": "basic", "objects": objects}, kind="application/vnd.git-lfs+json")
+
+    def lend_token(self, name: str, right: str, revision: str) -> None:
+        """A token for the Xet store, in the headers and in the body."""
+        if self.repo(name, write=right == "write") is None:
+            return None
+        if self.hub.xet is None:
+            return self.refuse(404, message="Xet is not enabled")
+        lent = self.hub.xet.access()
+        names = {"X_Xet_Cas_Url": "casUrl", "X_Xet_Access_Token": "accessToken", "X_Xet_Token_Expiration": "exp"}
+        return self.answer(200, lent, **{header: str(lent[key]) for header, key in names.items()})
 
     def take_commit(self, name: str, branch: str) -> None:
         with self.hub.lock:
