@@ -147,7 +147,7 @@ def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -
         try:
             if not storage.is_shareable(file, link.parent):
                 raise PermissionError
-            os.link(file, link)
+            os.link(file.resolve(), link)  # a link to a symbolic link would lead nowhere from here
         except OSError:  # another file system, or one without links
             guard.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
             with link.open("xb") as ours:

@@ -131,10 +131,11 @@ def find_cached(weights: Weights) -> Cached | None:
         commit = weights.revision or (folder / "refs" / "main").read_text().strip()
         if not re.fullmatch("[0-9a-f]{40}", commit):
             return None
-        file = (folder / "snapshots" / commit / weights.file).resolve(strict=True)
+        file = folder / "snapshots" / commit / weights.file
+        name = Path(os.readlink(file)).name if file.is_symlink() else ""  # the blob may be a link too, to its Xet hash
+        return Cached(file.resolve(strict=True), name if re.fullmatch("[0-9a-f]{64}", name) else "", commit)
     except (OSError, ValueError):  # not a path, or not text
         return None
-    return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "", commit)
 
 
 def _cache_root() -> Path:
