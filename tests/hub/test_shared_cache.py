@@ -64,7 +64,7 @@ def held_up(report: cache_attack.Report) -> bool:
 
 @needs_posix
 def test_processes_without_locks_that_are_killed_never_get_a_wrong_byte(shared: Path) -> None:
-    report = cache_attack.attack(shared, runs=2, processes=4)
+    report = cache_attack.attack(shared, runs=4, processes=4)
     assert held_up(report), report
     assert report.fetched >= 4
 

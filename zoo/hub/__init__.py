@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # a file that is cached needs none of them
 __all__ = ["fetch", "fetch_unpinned", "is_on", "name_of", "offline_switch", "require_network", "use"]
 
 
+_REMOVALS = 10
+"""How often others may remove a file on its way into the cache, because they empty it or assume that we have ended."""
+
+
 class Received(NamedTuple):
     """A file of the cache, with the source that served it and its commit there, empty if unknown."""
 
@@ -99,21 +103,30 @@ def _obtain(
     from zoo.hub import parts
 
     for name, bring in _ways(weights, source, progress):
-        for is_last in (False, False, True):
-            try:
-                arrival = bring()
-                file = cache.admit(arrival.path, weights, arrival.hashed)
-            except FileNotFoundError:  # somebody has just emptied the cache
-                if is_last:
-                    raise
-            except (HubError, MissingExtraError) as error:
-                _log(weights, name, error)
-                failures.append((name, error))
-                break
-            else:
-                parts.discard(cache.key_of(weights))
-                return Received(file, arrival.hashed.sha256, arrival.hashed.size, name, arrival.revision)
+        try:
+            received = _receive_from(name, bring, weights)
+        except (HubError, MissingExtraError) as error:
+            _log(weights, name, error)
+            failures.append((name, error))
+            continue
+        parts.discard(cache.key_of(weights))
+        return received
     raise _none_left(weights, failures)
+
+
+def _receive_from(name: str, bring: Callable[[], "Arrival"], weights: Weights) -> Received:
+    """Moves what one source brings into place; begins again if another process removes it on the way."""
+    for attempt in range(_REMOVALS):
+        try:
+            arrival = bring()
+            file = cache.admit(arrival.path, weights, arrival.hashed)
+            return Received(file, arrival.hashed.sha256, arrival.hashed.size, name, arrival.revision)
+        except FileNotFoundError:
+            if there := cache.find(weights):  # because the other process has finished first
+                return Received(there, weights.sha256, there.stat().st_size, name, weights.revision)
+            if attempt == _REMOVALS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _ways(
