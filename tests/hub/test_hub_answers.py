@@ -85,17 +85,15 @@ def test_a_limit_that_ends_soon_is_waited_for(hub_server: HubServer, commit: str
     assert time.monotonic() - start >= 1
 
 
-def in_an_hour() -> str:
-    return formatdate(time.time() + 3600, usegmt=True)
-
-
 @pytest.mark.parametrize(
     "headers",
-    [{"RateLimit": '"api";r=0;t=3600'}, {"Retry-After": in_an_hour()}, {"Retry-After": "3600"}],
+    [{"RateLimit": '"api";r=0;t=3600'}, {"Retry-After": "in an hour"}, {"Retry-After": "3600"}],
     ids=["RateLimit", "a date", "seconds"],
 )
 def test_a_limit_that_lasts_says_when_to_try_again(hub_server: HubServer, commit: str, headers: dict[str, str]) -> None:
     says = r"429.*asks to wait 3,[56]\d\d s, longer than the timeout of 20 s; try again after 20\d\d-.*ZOO_TIMEOUT=3"
+    if headers.get("Retry-After") == "in an hour":
+        headers = {"Retry-After": formatdate(time.time() + 3600, usegmt=True)}
     hub_server.inject("429", "/resolve/", headers=headers)
     with pytest.raises(HubError, match=says):
         hub.fetch(entry(revision=commit))

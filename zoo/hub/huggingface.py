@@ -72,14 +72,14 @@ def _stream_of(answer: web.Answer, weights: Weights, start: int, has_token: bool
 def _reason(answer: web.Answer, weights: Weights, has_token: bool) -> str:
     """The meaning of the hub's error, or an empty string."""
     code, said = answer.body.headers.get("X-Error-Code", ""), web.explanation(answer.body.headers)
-    return refusal(code, said, weights, has_token) or {
+    return closed_because(code, said, weights, has_token) or {
         "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN has no access to it",
         "RevisionNotFound": f"has no revision {weights.revision or 'main'} of {weights.repo}",
         "EntryNotFound": f"has no file {weights.file} in {weights.repo} at {weights.revision or 'main'}",
     }.get(code, "")
 
 
-def refusal(code: str, said: str, weights: Weights, has_token: bool) -> str:
+def closed_because(code: str, said: str, weights: Weights, has_token: bool) -> str:
     """Why the hub closes a repository that exists, from its error code and message; empty if it does not."""
     quoted = f" (it says: {said})" if said else ""
     page = f"{host()}/{weights.repo}"

@@ -9,9 +9,9 @@ certificates come from the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE).
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
 
 from zoo.errors import HubError
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 _REDIRECTS = 5
 _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
+
+
+class Headers(Protocol):
+    """Headers of any client, found by their names whatever the case."""
+
+    def get(self, name: str, /) -> str | None: ...
 
 
 class Answer(NamedTuple):
@@ -84,7 +90,7 @@ def stream_of(answer: Answer, start: int) -> Stream:
     raise HubError(f"{phrase}: {said}" if said else phrase)
 
 
-def wait_of(headers: Mapping[str, str]) -> float:
+def wait_of(headers: Headers) -> float:
     """The seconds to wait that a response asks for, in RateLimit or Retry-After; 0 if it does not say."""
     from email.utils import parsedate_to_datetime
 
@@ -98,7 +104,7 @@ def wait_of(headers: Mapping[str, str]) -> float:
         return _number(text)
 
 
-def explanation(headers: Mapping[str, str]) -> str:
+def explanation(headers: Headers) -> str:
     """What a hub says about an error, as one line of bounded length."""
     return without_user(" ".join((headers.get("X-Error-Message") or "").split()))[:300]
 

@@ -5,7 +5,6 @@ The hub's present state is written into the manifest once; from then on the file
 
 import re
 import time
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +150,9 @@ def _stated(api: Any, entry: Weights) -> tuple[str, list[Any]]:
         except Exception as error:
             status, headers = _response_of(error)
             said = web.explanation(headers)
-            if reason := huggingface.refusal(headers.get("X-Error-Code", ""), said, entry, api.token is not False):
+            if reason := huggingface.closed_because(
+                headers.get("X-Error-Code") or "", said, entry, api.token is not False
+            ):
                 raise HubError(f"{host} {reason}") from None
             wait = web.wait_of(headers) if status in (429, 503) else 0.0
             if not wait:
@@ -161,7 +162,7 @@ def _stated(api: Any, entry: Weights) -> tuple[str, list[Any]]:
         time.sleep(wait)
 
 
-def _response_of(error: Exception) -> tuple[int, Mapping[str, str]]:
+def _response_of(error: Exception) -> tuple[int, web.Headers]:
     """Status and headers of the response for which the client raised ``error``; 0 and none if there was no response."""
     response = getattr(error, "response", None)
     return getattr(response, "status_code", 0), getattr(response, "headers", {})
