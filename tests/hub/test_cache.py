@@ -21,7 +21,7 @@ WEIGHTS = Weights(file="model.safetensors", arch="tiny", tag="c10", repo="zoo/ti
 
 
 def admit(arrived: Path, sha256: str = SHA256) -> Path:
-    return cache.admit(arrived, WEIGHTS, cache.stamp_for(sha256, arrived.stat()))
+    return cache.put(arrived, cache.file_of(WEIGHTS, sha256), cache.stamp_for(sha256, arrived.stat()))
 
 
 @pytest.fixture

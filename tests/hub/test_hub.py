@@ -501,7 +501,7 @@ def test_an_expired_token_does_not_close_public_repositories(
     [
         ("", f"has no repository {REPO}, or it is private"),
         ("token-of-bob", f"has no repository {REPO}, or it is private"),
-        ("expired", "rejects your token, and without one has no repository"),
+        ("expired", r"rejects your token \(log in again: hf auth login\), and without one has no repository"),
     ],
 )
 def test_a_private_repository_without_the_right_token_says_so_and_shows_no_token(

@@ -54,6 +54,10 @@ def share_among_group() -> None:
     cache.root().chmod(0o2775)
 
 
+def put(part: Part, hashed: cache.Stamp) -> Path:
+    return cache.put(part.path, cache.file_of(entry(), SHA256), hashed)
+
+
 # ---- the attack ------------------------------------------------------------------------------------------------
 
 
@@ -109,7 +113,7 @@ def test_two_processes_that_continue_the_same_part_never_write_to_one_file(blind
             first.write(b"other bytes")
             second.write(CONTENT[700_000:])
             hashed = second.finish()
-        file = cache.admit(second.path, entry(), hashed)
+        file = put(second, hashed)
         first.restart()
         first.write(b"still other bytes")
     assert file.read_bytes() == CONTENT
@@ -125,21 +129,21 @@ def test_a_process_that_was_wrongly_taken_for_dead_gets_its_file_all_the_same(bl
         hashed = first.finish()
     assert first.path.read_bytes() == CONTENT
     assert hashed.inode == first.path.stat().st_ino
-    assert cache.admit(first.path, entry(), hashed).read_bytes() == CONTENT
+    assert put(first, hashed).read_bytes() == CONTENT
 
 
 def test_a_fetch_whose_file_is_removed_before_it_is_in_place_fetches_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admit, removed = cache.admit, []
+    put, removed = cache.put, []
 
     def remove_first(arrived: Path, *rest: object) -> Path:
         if not removed:
             removed.append(arrived)
             arrived.unlink()
-        return admit(arrived, *rest)  # type: ignore[arg-type]
+        return put(arrived, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cache, "admit", remove_first)
+    monkeypatch.setattr(cache, "put", remove_first)
     assert hub.fetch(entry(hub=directory(tmp_path / "hub"))).read_bytes() == CONTENT
     assert removed
 
@@ -154,7 +158,7 @@ def test_a_right_file_that_is_in_place_is_not_replaced(tmp_path: Path) -> None:
     with Part(SHA256) as part:
         part.write(CONTENT)
         hashed = part.finish()
-    assert cache.admit(part.path, entry(), hashed) == file
+    assert put(part, hashed) == file
     assert file.stat().st_ino == inode
     assert not part.path.exists()
 
@@ -172,9 +176,9 @@ def test_of_two_that_move_a_file_into_place_the_second_finds_the_firsts(
         for part in (first, second):
             part.write(CONTENT)
         hashed = [part.finish() for part in (first, second)]
-    file = cache.admit(first.path, entry(), hashed[0])
+    file = put(first, hashed[0])
     inode = file.stat().st_ino
-    assert cache.admit(second.path, entry(), hashed[1]) == file
+    assert put(second, hashed[1]) == file
     assert (file.stat().st_ino, file.read_bytes()) == (inode, CONTENT)
     assert [*(cache.root() / "parts").iterdir()] == []
 
@@ -262,7 +266,7 @@ def test_a_folder_that_a_group_shares_is_shared_whatever_the_umask(umask: int, s
         in_use.touch(file)
         assert hub.fetch(entry(file="other.safetensors", hub=str(shared / "hub"))) == file
     assert file.stat().st_uid == ALICE
-    modes = {path.name: path.stat().st_mode for path in cache.root().rglob("*")}
+    modes = {path.name: path.stat().st_mode for path in cache.root().rglob("*") if path.suffix != ".part"}
     assert {name for name, mode in modes.items() if mode & 0o060 != 0o060} == set()
 
 

@@ -6,6 +6,7 @@
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
     │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
     │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.in_use`
+    ├── converted/<sha256>-<key>.safetensors    made from that file, which has another format: :mod:`zoo.hub.converted`
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
@@ -29,8 +30,7 @@ from zoo.errors import HubError, IntegrityError
 from zoo.manifest import Weights
 from zoo.system import storage
 
-CHUNK = 1 << 16
-"""Bytes read and written at a time. Larger writes use larger pages of memory, and a touched byte counts as a page."""
+CHUNK = storage.CHUNK
 
 UNFINISHED = ".new"
 """The suffix of a small file that is being written beside its place."""
@@ -107,7 +107,6 @@ def hash_of(opened: BinaryIO) -> "hashlib._Hash":
 
 
 def stamp_for(sha256: str, stat: os.stat_result) -> Stamp:
-    """The stamp of an open file that was hashed while it had this ``stat``."""
     return Stamp(sha256, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
@@ -159,13 +158,14 @@ def read_small(file: Path) -> bytes:
 # ---- into place, and aside ------------------------------------------------------------------------
 
 
-def admit(arrived: Path, weights: Weights, hashed: Stamp) -> Path:
-    """Moves the verified file ``hashed`` into place and stamps it; a right one that is there already stays.
+def put(arrived: Path, file: Path, hashed: Stamp) -> Path:
+    """Moves the verified file ``hashed`` to ``file`` and stamps it; a right one that is there already stays.
 
     Raises FileNotFoundError if another process removed it in the meantime.
     """
-    file = file_of(weights, hashed.sha256)
     storage.make_folder(file.parent)
+    with storage.open_regular(arrived) as opened:
+        storage.share(opened.fileno(), file.parent)
     while not _place(arrived, file):
         if is_right(file, hashed.sha256):
             arrived.unlink(missing_ok=True)
@@ -203,7 +203,7 @@ def is_right(file: Path, sha256: str) -> bool:
         if (got := sha256_of(file)) == sha256:
             return True
     except PermissionError as error:
-        raise unreadable(file, error) from error
+        raise _unreadable(file, error) from error
     except OSError:
         if file.is_file():
             raise
@@ -264,7 +264,7 @@ def verify(weights: Weights, *, deep: bool = False) -> None:
     except FileNotFoundError:
         raise _not_fetched(weights) from None
     except OSError as error:
-        raise unreadable(file, error) from error
+        raise _unreadable(file, error) from error
     if got != expected:
         raise IntegrityError(
             f"{weights.name} is damaged in the cache: {file} has sha256 {got}, expected {expected}.",
@@ -272,8 +272,7 @@ def verify(weights: Weights, *, deep: bool = False) -> None:
         )
 
 
-def unreadable(file: Path, error: OSError) -> HubError:
-    """The error for a file that is there and cannot be read."""
+def _unreadable(file: Path, error: OSError) -> HubError:
     return HubError(
         f"{file} cannot be read: {error.strerror or error}.",
         hint="If it is another user's, ask for the permission to read it, or set ZOO_CACHE to a folder that you own.",

@@ -19,7 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.hub.cache import CHUNK, Stamp, hash_of, root, stamp_for
+from zoo.hub.cache import CHUNK, Stamp, root, stamp_for
+from zoo.hub.hashes import Hashes
 from zoo.system import storage
 
 _GONE = 600
@@ -64,16 +65,20 @@ def discard(key: str) -> None:
 class Part:
     """An unfinished download; what an earlier process left is hashed again and continued.
 
+    ``algorithm`` is another one than sha256 to hash with, empty for none.
+
     If the ``with`` block ends early, the part is kept for the next process.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, algorithm: str = "") -> None:
         self._key = key
+        self._algorithm = algorithm
         self._is_whole = False
         self.path = own(key)
         storage.make_folder(self.path.parent)
         self._opened = _continued(key, self.path) or _new(self.path)
-        self._hasher = hash_of(self._opened)
+        self._hashes = Hashes(algorithm)
+        self._hashes.read(self._opened)
         self.length = self._opened.tell()
 
     def __enter__(self) -> "Part":
@@ -91,19 +96,24 @@ class Part:
 
     def write(self, chunk: bytes) -> None:
         _write_all(self._opened, chunk)
-        self._hasher.update(chunk)
+        self._hashes.update(chunk)
         self.length += len(chunk)
 
     def restart(self) -> None:
         self._opened.seek(0)
         self._opened.truncate()
-        self._hasher = hashlib.sha256()
+        self._hashes = Hashes(self._algorithm)
         self.length = 0
 
     @property
     def sha256(self) -> str:
         """The sha256 of the bytes so far."""
-        return self._hasher.hexdigest()
+        return self._hashes.sha256
+
+    @property
+    def digest(self) -> str:
+        """Their hash by the other algorithm, ``algorithm:hex``, or an empty string."""
+        return self._hashes.digest
 
     def finish(self) -> Stamp:
         """Waits until everything is on the disk; returns the stamp of the file that was written."""
@@ -137,9 +147,7 @@ def _continued(key: str, path: Path) -> BinaryIO | None:
 
 
 def _new(path: Path) -> BinaryIO:
-    opened = storage.open_regular(path, "x+b", follow=False)
-    storage.share(opened.fileno(), path.parent)
-    return opened
+    return storage.open_regular(path, "x+b", follow=False)
 
 
 def _copied(source: BinaryIO, path: Path) -> BinaryIO:
