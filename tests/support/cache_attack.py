@@ -149,7 +149,7 @@ def run_once(
         job = {"user": user, "group": GROUP, "umask": chance.choice(UMASKS), "blind": blind, "files": files}
         command = [sys.executable, "-c", CHILD, json.dumps(job | {"linger": linger})]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ | settings)
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=folder, env=os.environ | settings)
 
     alive = [start(0.2) for _ in range(processes)]
     victims = [time.monotonic() + chance.uniform(0.3, 2.5) for _ in range(processes // 2)]
