@@ -31,6 +31,10 @@ __all__ = [
 ]
 
 
+_REMOVALS = 10
+"""How often others may remove a file on its way into the cache, because they empty it or assume that we have ended."""
+
+
 class Received(NamedTuple):
     """A file of the cache, with the source that served it and its commit there, empty if unknown."""
 
@@ -91,16 +95,16 @@ def use(weights: Weights) -> Path:
 def _fetch_again(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
     """Moves a damaged file to quarantine, and tries the sources."""
     failures: list[tuple[str, ZooError]] = []
+    file, expected = cache.place_of(weights)
     try:
         cache.verify(weights)
     except IntegrityError as error:
-        file, expected = cache.place_of(weights)
-        if (got := cache.sha256_of(file)) == expected:  # another process has just fetched it again
+        if cache.is_right(file, expected):  # another process has just fetched it again
             return file
-        cache.quarantine(file, expected, got)
         failures.append(("the cache", error))
-    except HubError:
-        pass  # the ordinary case: it is not there
+    except HubError as error:
+        if isinstance(error.__cause__, PermissionError) and os.path.exists(file):
+            raise  # another user's
     return _obtain(weights, source, progress, failures).path
 
 
@@ -112,15 +116,30 @@ def _obtain(
 
     for name, bring in _ways(weights, source, progress):
         try:
-            arrival = bring()
+            received = _receive_from(name, bring, weights)
         except (HubError, MissingExtraError) as error:
             _log(weights, name, error)
             failures.append((name, error))
             continue
-        file = cache.admit(arrival.path, weights, arrival.sha256)
         parts.discard(cache.key_of(weights))
-        return Received(file, arrival.sha256, arrival.size, name, arrival.revision)
+        return received
     raise _none_left(weights, failures)
+
+
+def _receive_from(name: str, bring: Callable[[], "Arrival"], weights: Weights) -> Received:
+    """Moves what one source brings into place; begins again if another process removes it on the way."""
+    for attempt in range(_REMOVALS):
+        try:
+            arrival = bring()
+            place = cache.file_of(weights, arrival.hashed.sha256)
+            file = cache.put(arrival.path, place, arrival.hashed)
+            return Received(file, arrival.hashed.sha256, arrival.hashed.size, name, arrival.revision)
+        except FileNotFoundError:
+            if there := cache.find(weights):  # because the other process has finished first
+                return Received(there, weights.sha256, there.stat().st_size, name, weights.revision)
+            if attempt == _REMOVALS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _ways(

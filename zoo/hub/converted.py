@@ -163,12 +163,13 @@ def _make(job: Job, weights: Weights, source: Path) -> Converted:
         if found := find(job):  # another process was faster
             return found
         start = time.monotonic()
-        file.parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(file.parent)
         for part in storage.parts_of(file):  # of a process that was killed
             if cache.is_abandoned(part):
                 part.unlink(missing_ok=True)
-        record = make(job, weights, source, file)
-        cache.write_stamp(file, record.sha256)
+        made = storage.part_of(file)
+        record = make(job, weights, source, made)
+        cache.put(made, file, cache.stamp_for(record.sha256, made.stat()))
         cache.write_small(record_of(file), msgspec.json.encode(record))
     seconds = time.monotonic() - start
     logging.getLogger("zoo").info("%s: converted %s to safetensors (%.1f s)", weights.name, weights.file, seconds)

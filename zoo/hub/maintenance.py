@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from zoo.errors import IntegrityError
 from zoo.hub import cache, converted, guard, in_use, parts
 from zoo.manifest import Weights
 from zoo.system import storage
@@ -82,7 +83,9 @@ def verify(held: Held) -> Damage | None:
             if got == held.sha256:
                 return None
             aside = cache.quarantine(held.file, held.sha256, got)
-            return Damage(f"has sha256 {got}; moved to {aside}", got, aside)
+            return Damage(f"has sha256 {got}; moved to {aside}", got, aside) if aside else None
+    except IntegrityError as error:  # another user's
+        return Damage(error.message, got)
     except FileNotFoundError:  # removed meanwhile
         return None
     except OSError as error:
