@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from support import seeded
 from torch import Tensor, nn
 
 import zoo
@@ -52,20 +53,7 @@ def entry_of(name: str) -> Weights:
 
 def trained(arch: str, **args: Any) -> nn.Module:
     """torchvision's own network with seeded values in every tensor."""
-    module: nn.Module = models.get_model(arch, weights=None, **args).eval()
-    generator = torch.Generator().manual_seed(0)
-    for key, tensor in module.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        if key.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5, generator=generator)
-        elif tensor.ndim < 2:
-            centre = 1.0 if key.endswith("weight") else 0.0
-            tensor.uniform_(centre - 0.3, centre + 0.3, generator=generator)
-        else:
-            bound = (6 / tensor[0].numel()) ** 0.5  # He's
-            tensor.uniform_(-bound, bound, generator=generator)
-    return module
+    return seeded.fill(models.get_model(arch, weights=None, **args))
 
 
 def write(module: nn.Module, file: Path, about: dict[str, Any] | None = None) -> Path:

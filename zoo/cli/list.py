@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from zoo import registry
+from zoo import registry, resolve
 from zoo.cli import options
 from zoo.cli.output import count, echo, note, print_facts, print_json, print_table, size
 from zoo.errors import UnknownNameError, ZooError
@@ -74,12 +74,12 @@ def _guess(pattern: str, dataset: str | None) -> None:
 def info(name: str, as_json: bool) -> None:
     """Show a model or weights in detail."""
     registered = registry.current()
-    found = registered.find(name)
+    found = resolve.find(name)
     trust = _trust(found) if found.weights else {}
     training = find_record.training_of(found.weights) if found.weights else {}
     if as_json:
         parts = {"project": trust, "training": training}
-        return print_json(listing.info(name) | {part: facts for part, facts in parts.items() if facts})
+        return print_json(listing.about(found) | {part: facts for part, facts in parts.items() if facts})
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     echo(name)
     print_facts(_facts_of_model(found.model, found.row, found.weights))

@@ -102,8 +102,22 @@ def _edited(entry: Weights, file: Path) -> str:
 
 
 def _ask_hugging_face(entry: Weights) -> Weights:
-    """Asks for the commit first, then for the file at that commit, because the branch may move in between."""
     hub.require_network(f"{entry.name} cannot be pinned")
+    commit, rows = at_commit(entry.repo, entry.revision, [entry.file])
+    row, host = rows.get(entry.file), huggingface.host()
+    if row is None:
+        raise HubError(f"{host} has no file {entry.file} in {entry.repo} at {commit}")
+    sha256 = row.lfs.sha256 if row.lfs else ""
+    _agree(entry, sha256, row.size, host)
+    return _with(entry, revision=commit, sha256=sha256 or entry.sha256, size=row.size)
+
+
+def at_commit(repo: str, revision: str, files: list[str]) -> tuple[str, dict[str, Any]]:
+    """The commit of a repository's ``revision``, main if it is empty, and what the hub says about those ``files`` there.
+
+    Asks for the commit first, then for the files at that commit, because the branch may move in between. Raises
+    :class:`HubError` if there is no such repository or revision.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -114,28 +128,26 @@ def _ask_hugging_face(entry: Weights) -> Weights:
     for token in (None, False):  # an expired token is rejected even if no token is needed
         api = HfApi(endpoint=huggingface.endpoint(), token=token, library_name="zoo-vision")
         try:
-            commit = within(limit, partial(api.model_info, entry.repo, revision=entry.revision or None)).sha
-            rows = within(limit, partial(api.get_paths_info, entry.repo, [entry.file], revision=commit))
+            commit = str(within(limit, partial(api.model_info, repo, revision=revision or None)).sha)
+            rows = within(limit, partial(api.get_paths_info, repo, files, revision=commit))
             break
         except TimeoutError:
             raise HubError(f"{host} did not respond within {limit:g} s") from None
         except RevisionNotFoundError:
-            raise HubError(f"{host} has no revision {entry.revision or 'main'} of {entry.repo}") from None
+            raise HubError(f"{host} has no revision {revision or 'main'} of {repo}") from None
         except RepositoryNotFoundError as error:
             last = error
         except Exception as error:  # the client raises its own errors and those of two HTTP libraries
             if getattr(getattr(error, "response", None), "status_code", None) == 401:
                 last = error
                 continue
-            raise HubError(f"{host} returned an error for {entry.repo}: {_first_line(error)}") from None
+            raise HubError(f"{host} returned an error for {repo}: {_first_line(error)}") from None
     else:
-        raise HubError(f"{host} has no repository {entry.repo}, or denies access to it: {_first_line(last)}")
-    row: Any = next((row for row in rows if row.path == entry.file), None)
-    if row is None or not hasattr(row, "size"):
-        raise HubError(f"{host} has no file {entry.file} in {entry.repo} at {commit}")
-    sha256 = row.lfs.sha256 if row.lfs else ""
-    _agree(entry, sha256, row.size, host)
-    return _with(entry, revision=str(commit), sha256=sha256 or entry.sha256, size=row.size)
+        raise HubError(
+            f"{host} has no repository {repo}, or denies access to it: {_first_line(last)}",
+            hint="Check its name. Set HF_TOKEN if it is private.",
+        )
+    return commit, {row.path: row for row in rows if hasattr(row, "size")}
 
 
 def _ask_website(entry: Weights) -> Weights:

@@ -21,8 +21,8 @@ from zoo.creation import create, info_of
 from zoo.errors import ProbeError, WeightsError, ZooError
 from zoo.hub import cache
 from zoo.manifest import Weights
-from zoo.resolve import weights_for
-from zoo.trust import user_lock
+from zoo.resolve import find, weights_for
+from zoo.trust import repository, user_lock
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +96,7 @@ def is_in_cache(weights: Weights) -> bool:
 
 def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
     """Like :func:`verify`, in this process."""
-    found = registry.current().find(name)
+    found = find(name)
     entry = weights_for(found)
     if _ships(entry) and not is_in_cache(entry):
         hub.fetch(entry, source=entry.hub)
@@ -120,11 +120,10 @@ def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
 
 def _names(wanted: Callable[[Weights], bool]) -> tuple[str, ...]:
     registered = registry.current()
-    return tuple(
-        f"{entry.name}.{weights.tag}"
-        for entry, weights in user_lock.entries(registered.models(registered.collections))
-        if wanted(weights)
-    )
+    listed = user_lock.entries(registered.models(registered.collections))
+    named = [(f"{entry.name}.{weights.tag}", weights) for entry, weights in listed]
+    named += [(weights.name, weights) for _, weights in repository.entries()]
+    return tuple(name for name, weights in named if wanted(weights))
 
 
 def _ships(weights: Weights) -> bool:
