@@ -113,7 +113,7 @@ def _ask_hugging_face(entry: Weights) -> Weights:
 
 
 def at_commit(repo: str, revision: str, files: list[str]) -> tuple[str, dict[str, Any]]:
-    """The commit of a repository's ``revision``, main if it is empty, and what the hub says about those ``files`` there.
+    """The commit of a repository's ``revision``, main if it is empty, and what the hub says about ``files`` there.
 
     Asks for the commit first, then for the files at that commit, because the branch may move in between. Raises
     :class:`HubError` if there is no such repository or revision.
