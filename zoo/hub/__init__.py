@@ -18,7 +18,17 @@ from zoo.manifest import Weights
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.download import Arrival, Progress, Source
 
-__all__ = ["fetch", "fetch_unpinned", "is_on", "name_of", "offline_switch", "require_network", "use"]
+__all__ = [
+    "fetch",
+    "fetch_unpinned",
+    "is_on",
+    "mirrors",
+    "name_of",
+    "offline_switch",
+    "require_network",
+    "source_at",
+    "use",
+]
 
 
 class Received(NamedTuple):
@@ -35,7 +45,8 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
     """A local file with the bytes of ``weights``, from the cache or else from the first source that has them.
 
     ``source`` is the only address to use: a directory, ``s3://...``, ``https://...``, ``hf`` or ``embedded:<package>``.
-    ``progress`` is called with the number of bytes so far and in total (0 if unknown).
+    ``progress`` is called with the number of bytes so far and in total (0 if unknown); without one, a download from a
+    network is shown on standard error, unless HF_HUB_DISABLE_PROGRESS_BARS is on.
 
     Raises UnpinnedError if the entry has no sha256, IntegrityError if a source served wrong bytes and none the right
     ones, OfflineError if network access is disabled, MissingExtraError, and HubError with the reasons of all sources.
@@ -58,7 +69,8 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
 def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Received:
     """What the first source that has ``weights``, an entry without a sha256, serves now.
 
-    Size and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as :func:`fetch`.
+    Size, ``digest`` and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as
+    :func:`fetch`.
     """
     cache.check_path(weights)
     with guard.explained(), guard.lock(cache.key_of(weights)):
@@ -119,20 +131,25 @@ def _ways(
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
         yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256, held.revision)
-    mirrors = [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
     # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
-    ordered = [*mirrors, weights.hub] if weights.sha256 else [weights.hub, *mirrors]
+    ordered = [*mirrors(), weights.hub] if weights.determines_bytes else [weights.hub, *mirrors()]
     for text in dict.fromkeys([source] if source else ordered):
-        place = _source_at(text)
+        place = source_at(text)
         yield place.name, partial(_receive, place, weights, progress)
+
+
+def mirrors() -> list[str]:
+    """The addresses in ``ZOO_HUB``, in order."""
+    return [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
 
 
 def name_of(address: str) -> str:
     """How messages call the hub at ``address``; holds no secret."""
-    return _source_at(address).name
+    return source_at(address).name
 
 
-def _source_at(text: str) -> "Source":
+def source_at(text: str) -> "Source":
+    """The hub at an address."""
     from zoo.hub import address, huggingface
     from zoo.hub.embedded import Embedded
 
@@ -145,10 +162,14 @@ def _source_at(text: str) -> "Source":
 
 def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":
     from zoo.hub import download
+    from zoo.system.progress import of_download
 
     if not place.is_local and (switch := offline_switch()):
         raise OfflineError(f"not used, because network access is disabled ({switch}={os.environ[switch]})")
-    return download.receive(place, weights, progress)
+    if progress is not None or place.is_local or is_on("HF_HUB_DISABLE_PROGRESS_BARS"):
+        return download.receive(place, weights, progress)
+    with of_download(weights.name, place.name) as shown:
+        return download.receive(place, weights, shown)
 
 
 def offline_switch() -> str:

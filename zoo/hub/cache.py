@@ -6,6 +6,7 @@
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
     │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
     │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.in_use`
+    ├── converted/<sha256>-<key>.safetensors    made from that file, which has another format: :mod:`zoo.hub.converted`
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
@@ -28,9 +29,7 @@ from zoo.errors import HubError, IntegrityError
 from zoo.manifest import Weights
 from zoo.system import storage
 
-CHUNK = 1 << 16
-"""Bytes read and written at a time. Larger writes use larger pages of the system's file
-cache, and touching one byte of a mapped file then counts as a whole page."""
+CHUNK = storage.CHUNK
 
 UNFINISHED = ".new"
 """The suffix of a small file that is being written beside its place."""
@@ -85,7 +84,7 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
     stamp_file = stamp_of(file)
     if not deep:
         with suppress(OSError, msgspec.DecodeError):
-            stamp = msgspec.json.decode(_small(stamp_file), type=Stamp)
+            stamp = msgspec.json.decode(read_small(stamp_file), type=Stamp)
             if stamp == _stamp(stamp.sha256, file.stat()):
                 return stamp.sha256
     with storage.open_regular(file) as opened:
@@ -93,7 +92,7 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
         digest = hash_of(opened).hexdigest()
         after = os.fstat(opened.fileno())
     if _stamp(digest, before) == _stamp(digest, after):
-        _write_stamp(file, digest)
+        write_stamp(file, digest)
     return digest
 
 
@@ -113,17 +112,19 @@ def stamp_of(file: Path) -> Path:
     return file.with_name(file.name + ".stamp")
 
 
-def _write_stamp(file: Path, sha256: str) -> None:
+def write_stamp(file: Path, sha256: str) -> None:
+    """Records that ``file``, as it is now, has this sha256."""
     with suppress(OSError):  # a read-only or full cache is only slower
         stat = file.stat()
         if 0 <= time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK * 1e9:
             # A change within the tick that wrote the file would leave its times as they are.
             time.sleep(_CLOCK_TICK)
             stat = file.stat()
-        _write(stamp_of(file), msgspec.json.encode(_stamp(sha256, stat)))
+        write_small(stamp_of(file), msgspec.json.encode(_stamp(sha256, stat)))
 
 
-def _write(file: Path, content: bytes) -> None:
+def write_small(file: Path, content: bytes) -> None:
+    """Replaces one of the cache's own small files atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     for left in file.parent.glob(f"{file.name}.*{UNFINISHED}"):
         if is_abandoned(left):
@@ -145,7 +146,7 @@ def is_abandoned(file: Path) -> bool:
         return False
 
 
-def _small(file: Path) -> bytes:
+def read_small(file: Path) -> bytes:
     """The contents of one of the cache's own small files."""
     with storage.open_regular(file) as opened:
         return opened.read(_LARGEST_SMALL)
@@ -165,7 +166,7 @@ def admit(arrived: Path, weights: Weights, sha256: str) -> Path:
             os.fsync(folder)
         finally:
             os.close(folder)
-    _write_stamp(file, sha256)
+    write_stamp(file, sha256)
     return file
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from zoo.errors import HubError, IntegrityError
 from zoo.hub import cache, guard, parts
+from zoo.hub.hashes import Hashes
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
 from zoo.system import storage
@@ -99,7 +100,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
     Raises IntegrityError if the bytes are not those of the manifest, HubError if the source fails, OSError if the cache
     cannot be written.
     """
-    with Part(cache.key_of(weights)) as part:
+    with Part(cache.key_of(weights), _algorithm_of(weights)) as part:
         if not weights.sha256:
             part.restart()  # without a hash nothing says that the beginning is of the same file
         if weights.size and part.length > weights.size:
@@ -107,7 +108,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
         inherited = part.length
         try:
             last = _pull(source, weights, part, progress)
-            if inherited and _complaint(weights, part.sha256, part.length, last.sha256):
+            if inherited and _complaint(weights, part, part.length, last.sha256):
                 part.restart()  # perhaps the bad bytes were those that somebody else left
                 last = _pull(source, weights, part, progress)
             part.finish()
@@ -119,7 +120,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
             if not weights.sha256:
                 part.restart()
             raise
-    if complaint := _complaint(weights, part.sha256, part.length, last.sha256):
+    if complaint := _complaint(weights, part, part.length, last.sha256):
         aside = cache.quarantine(part.path, weights.sha256 or weights.sha256_prefix or last.sha256, part.sha256)
         raise IntegrityError(f"{complaint}; moved to {aside}")
     return Arrival(part.path, part.sha256, part.length, last.revision)
@@ -150,12 +151,13 @@ def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -
                 ours.flush()
                 os.fsync(ours.fileno())
     with storage.open_regular(link) as opened:
-        sha256 = cache.hash_of(opened).hexdigest()
+        hashes = Hashes(_algorithm_of(weights))
+        hashes.read(opened)
         size = opened.tell()
-    if complaint := _complaint(weights, sha256, size, claimed):
+    if complaint := _complaint(weights, hashes, size, claimed):
         link.unlink()
         raise IntegrityError(f"{complaint}, in {file}")
-    return Arrival(link, sha256, size, revision)
+    return Arrival(link, hashes.sha256, size, revision)
 
 
 def stream_of(opened: BinaryIO, start: int) -> Stream:
@@ -230,14 +232,20 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
         raise PassingError(f"the connection was lost after {part.length:,} of {size:,} bytes")
 
 
-def _complaint(weights: Weights, sha256: str, size: int, claimed: str) -> str:
-    """The difference between this sha256 and size and the expected ones, or an empty string."""
-    if weights.sha256 and sha256 != weights.sha256:
-        return f"has sha256 {sha256}, expected {weights.sha256}"
+def _algorithm_of(weights: Weights) -> str:
+    return weights.digest.partition(":")[0]
+
+
+def _complaint(weights: Weights, got: Hashes | Part, size: int, claimed: str) -> str:
+    """The difference between these hashes and this size and the expected ones, or an empty string."""
+    if weights.sha256 and got.sha256 != weights.sha256:
+        return f"has sha256 {got.sha256}, expected {weights.sha256}"
+    if got.digest != weights.digest:
+        return f"has {got.digest}, expected {weights.digest} (sha256 {got.sha256})"
     if weights.size and size != weights.size:
-        return f"has {size:,} bytes, expected {weights.size:,} (sha256 {sha256})"
-    if not sha256.startswith(weights.sha256_prefix):
-        return f"has sha256 {sha256}, expected one that begins with {weights.sha256_prefix}"
-    if claimed and sha256 != claimed:
-        return f"has sha256 {sha256}, expected {claimed} according to the source"
+        return f"has {size:,} bytes, expected {weights.size:,} (sha256 {got.sha256})"
+    if not got.sha256.startswith(weights.sha256_prefix):
+        return f"has sha256 {got.sha256}, expected one that begins with {weights.sha256_prefix}"
+    if claimed and got.sha256 != claimed:
+        return f"has sha256 {got.sha256}, expected {claimed} according to the source"
     return ""

@@ -100,7 +100,7 @@ def find_cached(weights: Weights) -> Cached | None:
     Blobs of large files are named by their sha256, whatever the commit; others are found through the commit. The caller
     must verify the hash.
     """
-    folder = _cache_root() / f"models--{weights.repo.replace('/', '--')}"
+    folder = cache_root() / folder_of(weights)
     blob = folder / "blobs" / weights.sha256
     try:
         if weights.sha256 and blob.is_file():
@@ -114,7 +114,12 @@ def find_cached(weights: Weights) -> Cached | None:
     return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "", commit)
 
 
-def _cache_root() -> Path:
+def folder_of(weights: Weights) -> str:
+    """The name of a repository's folder in the client's cache."""
+    return f"models--{weights.repo.replace('/', '--')}"
+
+
+def cache_root() -> Path:
     """The same folder as huggingface_hub's, but read in every call and without importing it."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(os.path.expanduser(os.path.expandvars(chosen)))

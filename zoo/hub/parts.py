@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.hub.cache import hash_of, root
+from zoo.hub.cache import root
+from zoo.hub.hashes import Hashes
 from zoo.system import storage
 
 _GONE = 3600
@@ -61,16 +62,20 @@ def discard(key: str) -> None:
 class Part:
     """An unfinished download; the part that an earlier process left is hashed again and continued.
 
+    ``algorithm`` is another one than sha256 to hash with, empty for none.
+
     If the ``with`` block ends early, the part is kept for the next process.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, algorithm: str = "") -> None:
         self.path = own(key)
         self._key = key
+        self._algorithm = algorithm
         self._is_whole = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._opened = _take_over(key, self.path) or storage.open_regular(self.path, "x+b", follow=False)
-        self._hasher = hash_of(self._opened)
+        self._hashes = Hashes(algorithm)
+        self._hashes.read(self._opened)
         self.length = self._opened.tell()
 
     def __enter__(self) -> "Part":
@@ -90,19 +95,24 @@ class Part:
         rest = memoryview(chunk)
         while rest:
             rest = rest[self._opened.write(rest) :]
-        self._hasher.update(chunk)
+        self._hashes.update(chunk)
         self.length += len(chunk)
 
     def restart(self) -> None:
         self._opened.seek(0)
         self._opened.truncate()
-        self._hasher = hashlib.sha256()
+        self._hashes = Hashes(self._algorithm)
         self.length = 0
 
     @property
     def sha256(self) -> str:
         """The sha256 of the bytes so far."""
-        return self._hasher.hexdigest()
+        return self._hashes.sha256
+
+    @property
+    def digest(self) -> str:
+        """Their hash by the other algorithm, ``algorithm:hex``, or an empty string."""
+        return self._hashes.digest
 
     def finish(self) -> None:
         """Waits until everything is on the disk."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from zoo.errors import StorageError
+
+CHUNK = 1 << 16
+"""Bytes read and written at a time. Larger writes use larger pages of the system's file
+cache, and touching one byte of a mapped file then counts as a whole page."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -40,7 +45,8 @@ def replace(file: Path, data: bytes) -> None:
     Raises :class:`StorageError` if that fails; ``file`` is unchanged then.
     """
     with explained(file, len(data)), beside(file) as stream:
-        stream.write(data)
+        for start in range(0, len(data), CHUNK):
+            stream.write(memoryview(data)[start : start + CHUNK])
 
 
 def append(file: Path, data: bytes) -> None:
@@ -107,8 +113,18 @@ def lock(file: Path, *, wait: bool = True) -> Iterator[bool]:
 
 def discard_parts(file: Path) -> None:
     """Removes the temporary files of a process that was killed while it replaced ``file``."""
-    for part in file.parent.glob(f"{_prefix(file)}*"):
+    for part in parts_of(file):
         part.unlink()
+
+
+def parts_of(file: Path) -> list[Path]:
+    """The temporary files of processes that replace ``file``, or were killed while they did."""
+    return [*file.parent.glob(f"{_prefix(file)}*")]
+
+
+def is_part(path: Path) -> bool:
+    """Whether ``path`` is such a temporary file, by its name."""
+    return re.fullmatch(r"\..+\.part-[0-9a-f]{12}", path.name) is not None
 
 
 def _prefix(file: Path) -> str:
