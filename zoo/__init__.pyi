@@ -4,6 +4,7 @@ from zoo import errors as errors
 from zoo import look as look
 from zoo.creation import create as create
 from zoo.creation import fetch as fetch
+from zoo.creation import info as info
 from zoo.creation import preprocess as preprocess
 from zoo.errors import ZooError as ZooError
 from zoo.evaluation.by_name import evaluate as evaluate
@@ -12,7 +13,6 @@ from zoo.evaluation.speed import benchmark as benchmark
 from zoo.extraction import features as features
 from zoo.loading import Network as Network
 from zoo.registry import register as register
-from zoo.registry.listing import info as info
 from zoo.registry.listing import list_models as list_models
 from zoo.spec import Model as Model
 from zoo.spec import Paper as Paper

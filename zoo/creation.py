@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry, resolve
 from zoo.errors import SpecError, WeightsError
+from zoo.registry import listing
 from zoo.trust import first_use
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def create(
     adapted. Both are logged as warnings. Anything else that does not fit is an error.
 
     Args:
-        name: An architecture (``resnet20``), or weights (``resnet20.c10``).
+        name: An architecture (``resnet20``), weights (``resnet20.c10``), or a repository of the Hugging Face Hub with
+            weights (``hf-hub:OWNER/NAME``, also ``@COMMIT``).
         pretrained: True for the model's default weights, or the tag of others (``"c10"``).
         weights: A local safetensors file with the weights to load.
         num_classes: Classes of the head. By default as many as the weights or the architecture have; 0 for no head.
@@ -148,7 +150,8 @@ def fetch(name: str, *, source: str | None = None) -> Path:
     Weights whose sha256 no manifest states are pinned on first use: from then on, other bytes are an error.
 
     Args:
-        name: Weights (``resnet20.c10``), or an architecture for its default weights.
+        name: Weights (``resnet20.c10``), a repository (``hf-hub:OWNER/NAME``), or an architecture for its default
+            weights.
         source: The only hub to ask. By default all that the manifest and ``ZOO_HUB`` name, in order.
 
     Returns:
@@ -167,5 +170,28 @@ def fetch(name: str, *, source: str | None = None) -> Path:
         >>> zoo.fetch("resnet20.digits").suffix
         '.safetensors'
     """
-    found = registry.current().find(name)
+    found = resolve.find(name)
     return first_use.fetch(found, resolve.weights_for(found), source=source).path
+
+
+def info(name: str) -> dict[str, Any]:
+    """All that is known of a model or of weights. Imports no torch.
+
+    Args:
+        name: An architecture, weights, or a repository (``hf-hub:OWNER/NAME``).
+
+    Returns:
+        Values that JSON can hold: the fields of :class:`zoo.Model`, its ``family``, ``distribution`` and ``version``,
+        and a list ``weights`` of manifest entries.
+
+    Raises:
+        UnknownNameError: There is no such model or tag; the nearest names are suggested.
+        HubError: There is no such repository, or its description cannot be fetched.
+
+    Example:
+        >>> import zoo
+        >>> about = zoo.info("resnet20.digits")
+        >>> about["paper"]["year"], about["weights"][0]["classes"]
+        (2015, 'digits')
+    """
+    return listing.about(resolve.find(name))

@@ -1,6 +1,7 @@
-"""The grammar of names: ``arch``, ``arch.tag``, ``plugin/arch``, ``plugin/arch.tag``.
+"""The grammar of names: ``arch``, ``arch.tag``, ``plugin/arch``, ``plugin/arch.tag``, ``hf-hub:OWNER/NAME``.
 
-An architecture is a row of a plugin, a tag is one set of trained weights for it.
+An architecture is a row of a plugin, a tag is one set of trained weights for it. A repository of the Hugging Face Hub
+holds trained weights of an architecture that it names itself.
 """
 
 import re
@@ -11,6 +12,11 @@ from zoo.errors import UnknownNameError
 _PART = r"[a-z0-9][a-z0-9_]*"
 _ARCH = re.compile(rf"(?:{_PART}/)?{_PART}")
 _NAME = re.compile(rf"(?:(?P<plugin>{_PART})/)?(?P<arch>{_PART})(?:\.(?P<tag>{_PART}))?")
+HUB = "hf-hub:"
+_OWNER_OR_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+_REPOSITORY = re.compile(
+    rf"{HUB}(?P<repo>{_OWNER_OR_NAME}/{_OWNER_OR_NAME})(?:@(?P<revision>[A-Za-z0-9_][A-Za-z0-9_./-]{{0,199}}))?"
+)
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -25,16 +31,48 @@ class Name(NamedTuple):
         return (f"{self.plugin}/" if self.plugin else "") + self.arch + (f".{self.tag}" if self.tag else "")
 
 
+class Repository(NamedTuple):
+    """The repository of a name, ``owner/name``, and the commit, branch or git tag after ``@``; empty without one."""
+
+    repo: str
+    revision: str
+
+
 def parse(text: str) -> Name:
     """Parses ``text``; raises :class:`UnknownNameError` if it is not a name, but a path, for example."""
     match = _NAME.fullmatch(text)
     if match is None:
+        if is_repository(text):
+            raise UnknownNameError(
+                f"{text!r} is a repository, expected a model of a plugin.", hint="zoo list shows the models of plugins."
+            )
         raise UnknownNameError(
             f"{text!r} is not a model name.",
             hint="Names look like resnet152, resnet152.tv_in1k or plugin/arch: lower case, digits and _. "
             "Pass a local weights file as weights=FILE (--weights FILE).",
         )
     return Name(match["plugin"] or "", match["arch"], match["tag"] or "")
+
+
+def is_repository(text: str) -> bool:
+    """Whether ``text`` is meant as the name of a repository: it begins with ``hf-hub:``."""
+    return text.startswith(HUB)
+
+
+def parse_repository(text: str) -> Repository:
+    """Parses the name of a repository; raises :class:`UnknownNameError` if it is not a valid one."""
+    match = _REPOSITORY.fullmatch(text)
+    if match is None or ".." in text or "--" in match["repo"]:
+        raise UnknownNameError(
+            f"{text[:200]!r} does not name a repository.",
+            hint="Expected hf-hub:OWNER/NAME, or hf-hub:OWNER/NAME@REVISION with a commit, a branch or a git tag.",
+        )
+    return Repository(match["repo"], match["revision"] or "")
+
+
+def of_weights(arch: str, tag: str) -> str:
+    """The name of weights: ``arch.tag``. The tag of a repository's weights is the repository's name."""
+    return tag if is_repository(tag) else f"{arch}.{tag}"
 
 
 def is_part(text: str) -> bool:

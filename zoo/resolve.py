@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import hub, registry
+from zoo import hub, names, registry
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
@@ -14,12 +14,24 @@ if TYPE_CHECKING:  # few weights need a conversion
     from zoo.hub.converted import Job
 
 
+def find(name: str, *, distribution: str = "") -> Found:
+    """The model and weights of ``name``, also of a repository: ``hf-hub:OWNER/NAME``.
+
+    Raises as :meth:`zoo.registry.Registry.find` and :func:`zoo.trust.repository.find`.
+    """
+    if not names.is_repository(name):
+        return registry.current().find(name, distribution=distribution)
+    from zoo.trust import repository
+
+    return repository.find(name)
+
+
 def model_named(name: str, weights: str | Path | None) -> Found:
     """The model ``name``; if it is unknown, the file ``weights`` may name the distribution that has it."""
     try:
-        return registry.current().find(name)
+        return find(name)
     except UnknownNameError as error:
-        if weights is None:
+        if weights is None or names.is_repository(name):
             raise
         from zoo.loading import safetensors_file
 
@@ -27,7 +39,7 @@ def model_named(name: str, weights: str | Path | None) -> Found:
             about = safetensors_file.metadata(Path(weights))
         except WeightsError:
             raise error from None
-        return registry.current().find(name, distribution=str(about.get("distribution", "")))
+        return find(name, distribution=str(about.get("distribution", "")))
 
 
 def with_tag(found: Found, pretrained: bool | str) -> Found:

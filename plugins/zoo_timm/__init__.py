@@ -17,5 +17,6 @@ plugin = Plugin(
     name="timm",
     api=1,
     collection="zoo_timm.collection:read",
+    repositories="zoo_timm.repository:describe",
     weights=("weights_manifest:timm.toml",),
 )

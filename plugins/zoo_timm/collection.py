@@ -18,7 +18,22 @@ FILE_ARGS = {
     "drop_rate": Argument(least=0.0, most=1.0),
     "drop_path_rate": Argument(least=0.0, most=1.0),
     "img_size": Argument(least=1, most=2048, longest=2),
-    "global_pool": Argument(("", "avg", "max", "avgmax")),
+    "global_pool": Argument(pattern="[a-z]*"),
+    "patch_size": Argument(least=1, most=64),
+    "reg_tokens": Argument(least=0, most=64),
+    "init_values": Argument((None,), least=0.0, most=1.0),
+    **dict.fromkeys(
+        (
+            "class_token",
+            "dynamic_img_pad",
+            "dynamic_img_size",
+            "fc_norm",
+            "no_embed_class",
+            "pre_norm",
+            "strict_img_size",
+        ),
+        Argument((True, False, None)),
+    ),
 }
 """What a file may say about how timm builds its network: neither which model nor where from."""
 

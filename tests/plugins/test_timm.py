@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import foreign
+from support import foreign, seeded
 from support.distributions import run
 from support.hub_server import HubServer
 from torch import Tensor, nn
@@ -104,21 +104,8 @@ def first_weights(arch: str) -> Weights:
 
 
 def trained(name: str, **args: Any) -> nn.Module:
-    """timm's own network with seeded values in every tensor: no scale so small that it hides what it scales."""
-    module: nn.Module = timm.create_model(name.removeprefix("timm/"), pretrained=False, **args).eval()
-    generator = torch.Generator().manual_seed(0)
-    for key, tensor in module.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        if key.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5, generator=generator)
-        elif tensor.ndim < 2:
-            centre = 1.0 if key.endswith(("weight", "gamma")) else 0.0
-            tensor.uniform_(centre - 0.3, centre + 0.3, generator=generator)
-        else:
-            bound = (6 / tensor[0].numel()) ** 0.5  # He's
-            tensor.uniform_(-bound, bound, generator=generator)
-    return module
+    """timm's own network with seeded values in every tensor."""
+    return seeded.fill(timm.create_model(name.removeprefix("timm/"), pretrained=False, **args))
 
 
 def publish(hub: Path, entry: Weights, tensors: dict[str, Tensor]) -> Path:

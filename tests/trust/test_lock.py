@@ -5,7 +5,6 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from support.pinned import CONTENT, FILE, SHA256, ask
 from support.toml_text import toml
 
 import zoo
-from zoo import registry
+from zoo import registry, resolve
 from zoo.errors import LockError
 from zoo.registry import Found
 from zoo.spec import Preprocess
@@ -202,35 +201,34 @@ def restated(found: Found, **fields: Any) -> Found:
     return found._replace(weights=msgspec.structs.replace(found.weights, **fields))
 
 
-def differences(held: lock.Locked, found: Found, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(registry, "current", lambda: SimpleNamespace(find=lambda name: found))
-    return [line.field for line in lock.differences(lock.Lock(version=1, weights={"resnet20.digits": held}))]
+def differences(held: lock.Locked, found: Found) -> list[str]:
+    whole = lock.Lock(version=1, weights={"resnet20.digits": held})
+    return [line.field for line in lock.differences(whole, lambda name: found)]
 
 
 def test_what_a_manifest_states_anew_is_no_difference_and_what_it_states_otherwise_is(
-    inside: Path, monkeypatch: pytest.MonkeyPatch
+    inside: Path,
 ) -> None:
     ask("lock", "resnet20.digits")
     held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
     found = registry.current().find("resnet20.digits")
     before = msgspec.structs.replace(held, size=0)
-    assert differences(before, found, monkeypatch) == []
-    assert differences(held, restated(found, size=7, revision="a" * 40), monkeypatch) == ["size"]
-    assert differences(
-        msgspec.structs.replace(held, revision="b" * 40), restated(found, revision="a" * 40), monkeypatch
-    ) == ["revision"]
+    assert differences(before, found) == []
+    assert differences(held, restated(found, size=7, revision="a" * 40)) == ["size"]
+    elsewhere = msgspec.structs.replace(held, revision="b" * 40)
+    assert differences(elsewhere, restated(found, revision="a" * 40)) == ["revision"]
 
 
 @pytest.mark.parametrize(("digits", "said"), [(4, []), (0, ["sha256"])], ids=["of the locked", "of others"])
 def test_the_beginning_of_a_hash_that_a_manifest_states_is_that_of_the_locked_bytes(
-    inside: Path, digits: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+    inside: Path, digits: int, said: list[str]
 ) -> None:
     ask("lock", "resnet20.digits")
     held = lock.read(inside / "zoo.lock").weights["resnet20.digits"]
     found = registry.current().find("resnet20.digits")
     prefix = held.sha256[:digits] or "0000"
     now = restated(found, sha256="", sha256_prefix=prefix, pinned=False)
-    assert differences(held, now, monkeypatch) == said
+    assert differences(held, now) == said
     with pytest.raises(LockError) if said else contextlib.nullcontext():
         followed = lock.follow(lock.Lock(version=1, weights={"resnet20.digits": held}), now, now.weights)
         assert followed.sha256 == held.sha256
@@ -376,7 +374,7 @@ def assert_a_lock_is_read_or_refused(content: bytes) -> None:
         return
     assert all(len(one.sha256) == 64 and one.size >= 0 for one in held.weights.values())
     assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
-    lock.differences(held)
+    lock.differences(held, resolve.find)
 
 
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]

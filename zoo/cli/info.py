@@ -2,7 +2,7 @@
 
 import click
 
-from zoo import registry
+from zoo import registry, resolve
 from zoo.cli import options
 from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
@@ -20,12 +20,12 @@ from zoo.training import find_record
 def info(name: str, as_json: bool) -> None:
     """Show a model or weights in detail."""
     registered = registry.current()
-    found = registered.find(name)
+    found = resolve.find(name)
     trust = _trust(found) if found.weights else {}
     training = find_record.training_of(found.weights) if found.weights else {}
     if as_json:
         parts = {"project": trust, "training": training}
-        return print_json(listing.info(name) | {part: facts for part, facts in parts.items() if facts})
+        return print_json(listing.about(found) | {part: facts for part, facts in parts.items() if facts})
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     echo(name)
     print_facts(_facts_of_model(found.model, found.row, found.weights))

@@ -72,26 +72,25 @@ def _stream_of(answer: web.Answer, weights: Weights, start: int, has_token: bool
 def _reason(answer: web.Answer, weights: Weights, has_token: bool) -> str:
     """The meaning of the hub's error, or an empty string."""
     code, said = answer.body.headers.get("X-Error-Code", ""), web.explanation(answer.body.headers)
-    return closed_because(code, said, weights, has_token) or {
+    return closed_because(code, said, weights.repo, has_token) or {
         "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN has no access to it",
         "RevisionNotFound": f"has no revision {weights.revision or 'main'} of {weights.repo}",
         "EntryNotFound": f"has no file {weights.file} in {weights.repo} at {weights.revision or 'main'}",
     }.get(code, "")
 
 
-def closed_because(code: str, said: str, weights: Weights, has_token: bool) -> str:
+def closed_because(code: str, said: str, repo: str, has_token: bool) -> str:
     """Why the hub closes a repository that exists, from its error code and message; empty if it does not."""
     quoted = f" (it says: {said})" if said else ""
-    page = f"{host()}/{weights.repo}"
+    page = f"{host()}/{repo}"
     if code == "GatedRepo" and has_token:
-        return f"requires approval for {weights.repo}{quoted}; ask for it at {page}, or wait for it, then try again"
+        return f"requires approval for {repo}{quoted}; ask for it at {page}, or wait for it, then try again"
     if code == "GatedRepo":
         return (
-            f"requires that you accept the terms of {weights.repo} at {page}{quoted} and log in: hf auth login, or set "
-            "HF_TOKEN"
+            f"requires that you accept the terms of {repo} at {page}{quoted} and log in: hf auth login, or set HF_TOKEN"
         )
     if code == "DisabledRepo" or said == _DISABLED:
-        return f"has disabled {weights.repo}{quoted}; see {page}, and use another source"
+        return f"has disabled {repo}{quoted}; see {page}, and use another source"
     return ""
 
 

@@ -121,12 +121,12 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
 def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
     """The description of the file in the manifest, or, for a local file, in its own metadata.
 
-    No manifest lists the classes by name: if it means the same ones as the file, they are the file's.
+    Few entries list the classes by name: if one means the same classes as the file, the names are the file's.
     """
     about = safetensors_file.metadata(file)
     if entry is not None:
         names = about.get("class_names") if about.get("classes") == entry.classes else None
-        names = names if isinstance(names, list) else ()
+        names = entry.class_names or (names if isinstance(names, list) else ())
         preprocess = entry.preprocess or model.preprocess
         return ModelInfo(
             entry.name, model, entry, file, preprocess, entry.classes, tuple(map(str, names)), dict(entry.args)

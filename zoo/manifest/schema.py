@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from zoo import names
 from zoo.spec import Preprocess
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -120,7 +121,8 @@ class Weights(Entry, frozen=True):
     has no head and the network computes features. ``params`` and ``macs`` are set if they differ from the model's
     defaults because of ``args``, classes or input; ``epochs`` is the length of training. ``distribution`` is what to
     install for a model that is not part of Zoo. ``pinned = false`` marks an entry without a sha256. ``papers`` describe
-    the training of these weights, in addition to the model's own paper.
+    the training of these weights, in addition to the model's own paper. ``class_names`` are needed only if the file
+    does not have them and ``classes`` is not a data set that Zoo knows.
 
     ``digest`` is another hash that the publisher states, ``sha512:<hex>`` for example; it is checked as well.
     ``key_map`` names the family's key map for a file of another format or with other keys; without it, all are tried.
@@ -141,6 +143,7 @@ class Weights(Entry, frozen=True):
     papers: tuple[Address, ...] = ()
     license: License = License()
     classes: str = ""
+    class_names: tuple[str, ...] = ()
     num_classes: Classes | None = None
     params: Count | None = None
     macs: Count | None = None
@@ -154,7 +157,7 @@ class Weights(Entry, frozen=True):
 
     @property
     def name(self) -> str:
-        return f"{self.arch}.{self.tag}"
+        return names.of_weights(self.arch, self.tag)
 
     @property
     def path(self) -> str:

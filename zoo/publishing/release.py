@@ -9,7 +9,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo import loading, manifest, names, registry
+from zoo import loading, manifest, names, registry, resolve
 from zoo.errors import ProbeError, SpecError, WeightsError, ZooError
 from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
@@ -175,11 +175,10 @@ def _base_model(run: Run | None) -> str:
     """The Hugging Face repository of the weights that the training started from, "" if there is none."""
     start = run.init if run else {}
     try:
-        entry = registry.current().find(start.get("weights", "")).weights
+        entry = resolve.weights_for(resolve.find(start.get("weights", "")))
     except ZooError:  # a local file
         return ""
-    is_there = entry is not None and entry.hub == "hf" and entry.sha256 == start.get("sha256")
-    return entry.repo if entry is not None and is_there else ""
+    return entry.repo if entry.hub == "hf" and entry.sha256 == start.get("sha256") else ""
 
 
 def _json(value: Any) -> bytes:

@@ -7,7 +7,7 @@ import msgspec
 
 from zoo import registry
 from zoo.manifest import Weights
-from zoo.registry import Listed
+from zoo.registry import Found, Listed
 from zoo.spec import Model
 
 
@@ -125,28 +125,9 @@ def trained_on(weights: Weights) -> set[str]:
     return {weights.classes} | {key.partition("/")[0] for key in weights.scores}
 
 
-def info(name: str) -> dict[str, Any]:
-    """All that the registry knows of a model or of weights. Imports no torch.
-
-    Args:
-        name: An architecture or weights.
-
-    Returns:
-        Values that JSON can hold: the fields of :class:`zoo.Model`, its ``family``, ``distribution`` and ``version``,
-        and a list ``weights`` of manifest entries.
-
-    Raises:
-        UnknownNameError: There is no such model or tag; the nearest names are suggested.
-
-    Example:
-        >>> import zoo
-        >>> about = zoo.info("resnet20.digits")
-        >>> about["paper"]["year"], about["weights"][0]["classes"]
-        (2015, 'digits')
-    """
-    registered = registry.current()
-    found = registered.find(name)
-    every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
+def about(found: Found) -> dict[str, Any]:
+    """All that is known of a model, or of weights, as values that JSON can hold: see :func:`zoo.info`."""
+    every = [found.weights] if found.weights else registry.current().weights_of(found.row, found.model)
     model: dict[str, Any] = msgspec.to_builtins(found.model)
     return model | {
         "family": found.row.name,

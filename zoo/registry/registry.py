@@ -20,12 +20,16 @@ from zoo.spec import Model, Plugin
 
 
 class Found(NamedTuple):
-    """The result of looking up a name; ``weights`` is None if the name has no tag."""
+    """The result of looking up a name; ``weights`` is None if the name has no tag.
+
+    ``description`` is the file of a repository that says which network its weights are of; None for other weights.
+    """
 
     row: PluginRow
     plugin: Plugin
     model: Model
     weights: Weights | None
+    description: Weights | None = None
 
 
 class Listed(NamedTuple):

@@ -1,6 +1,7 @@
 """The values that a plugin author writes."""
 
 from zoo.spec.checked import Spec
+from zoo.spec.described import Described
 from zoo.spec.preprocess import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, MNIST, STD_255, Preprocess, unscaled
 from zoo.spec.rows import API, Argument, DatasetSpec, KeyMap, Model, Paper, Plugin, Requirement
 
@@ -13,6 +14,7 @@ __all__ = [
     "STD_255",
     "Argument",
     "DatasetSpec",
+    "Described",
     "KeyMap",
     "Model",
     "Paper",

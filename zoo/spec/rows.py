@@ -236,6 +236,8 @@ class Plugin(Spec, frozen=True):
             (``zoo.manifest.Weights``), instead of ``models``. It is called on first need and must not import torch.
             Each model is named in full, ``plugin/arch``, and is listed only if the plugin is asked for.
         file_args: ``file_args`` of all its models.
+        repositories: A hook for ``hf-hub:OWNER/NAME``: takes the ``config.json`` of a repository as a dictionary, and
+            returns a :class:`Described`, or None if another library wrote it. It must not import torch.
 
     Raises:
         SpecError: A value is not valid, or two models have one name.
@@ -256,17 +258,17 @@ class Plugin(Spec, frozen=True):
     requires: tuple[Requirement, ...] = ()
     collection: str = ""
     file_args: Mapping[str, Argument] = {}
+    repositories: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
-        if self.collection:
-            target = self.collection
+        for target in filter(None, [self.collection, self.repositories]):
             self.require(
                 _TARGET.fullmatch(target) is not None, f"hook {target!r} must have the form 'package.module:function'"
             )
-            self.require(not self.models, "expected models or a collection, not both")
+        self.require(not (self.collection and self.models), "expected models or a collection, not both")
         if self.requires or self.file_args:
             force_setattr(self, "models", tuple(map(self._completed, self.models)))
         names = [model.name for model in self.models]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import registry
+from zoo import registry, resolve
 from zoo.creation import info_of
 from zoo.errors import TrainingError, WeightsError
 from zoo.evaluation import hook
@@ -93,7 +93,7 @@ def train(
             f"Training needs a {'model' if name is None else 'data set'}.",
             hint="zoo train MODEL --data DATA -o DIR; with --resume, -o DIR is enough.",
         )
-    found = registry.current().find(name)
+    found = resolve.find(name)
     if found.weights is not None:
         raise WeightsError(
             f"Training {name} would start from random weights, not from these.",

@@ -45,7 +45,7 @@ def find(name: str | Path) -> Original:
         _check_has_record(str(name), about)
         found = registry.current().find(about["model"], distribution=str(about.get("distribution", "")))
         return Original(str(name), found.model, file, hash_file(file), about, None)
-    found = registry.current().find(str(name))
+    found = resolve.find(str(name))
     entry = resolve.weights_for(found)
     if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
         raise _no_record(entry.name)
@@ -90,7 +90,7 @@ def _path(name: str | Path) -> Path | None:
     """``name`` as a path, unless it is a name of the registry."""
     if not isinstance(name, Path):
         try:
-            registry.current().find(name)
+            resolve.find(name)
         except UnknownNameError:
             if not Path(name).exists():
                 raise

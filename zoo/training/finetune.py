@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from zoo import loading, names, registry, resolve
+from zoo import loading, names, resolve
 from zoo.data import ImageSet, ImageStream
 from zoo.errors import RecipeError, WeightsError
 from zoo.hub.cache import hash_of
@@ -36,6 +36,8 @@ class Source(NamedTuple):
 
 def architecture(weights: str | Path) -> str:
     """The name of the model of ``weights`` (``arch.tag`` or a safetensors file)."""
+    if names.is_repository(str(weights)):
+        return resolve.find(str(weights)).model.name
     if not _is_file(weights):
         return str(names.parse(str(weights))._replace(tag=""))
     named = safetensors_file.metadata(Path(weights)).get("model")
@@ -54,7 +56,7 @@ def find(weights: str | Path, model: Model) -> Source:
     if _is_file(weights):
         safetensors_file.metadata(Path(weights))  # there, and safetensors
         return Source(str(weights), Path(weights), None)
-    found = registry.current().find(str(weights))
+    found = resolve.find(str(weights))
     if found.model != model:
         raise WeightsError(
             f"{weights} are weights of {found.model.name}, not of {model.name}.",

@@ -54,11 +54,19 @@ def fetch(found: Found, weights: Weights, *, source: str | None = None, progress
         )
     user_lock.pins()  # a damaged lock is an error before a long download
     got = _receive(weights, source, progress)
-    held = pin(name, got, found.row.distribution, found.row.version, weights.digest)
+    repository = lock.repository_of(found, weights)
+    held = pin(name, got, found.row.distribution, found.row.version, weights.digest, repository)
     return Fetched(lock.pinned(weights, held), got.path)
 
 
-def pin(name: str, got: Received, distribution: str = "", version: str = "", digest: str = "") -> lock.Locked:
+def pin(
+    name: str,
+    got: Received,
+    distribution: str = "",
+    version: str = "",
+    digest: str = "",
+    repository: lock.Repository | None = None,
+) -> lock.Locked:
     """Writes what was received into the user's lock; raises LockError if that has other bytes for ``name``."""
     held = lock.Locked(
         distribution=distribution,
@@ -69,6 +77,7 @@ def pin(name: str, got: Received, distribution: str = "", version: str = "", dig
         revision=got.revision if re.fullmatch("[0-9a-f]{40}", got.revision) else "",
         source="".join(letter if letter.isprintable() else "?" for letter in got.source),
         date=datetime.now(UTC).date(),
+        repository=repository,
     )
     if user_lock.add(name, held):
         commit = f", commit {held.revision[:7]}" if held.revision else ""

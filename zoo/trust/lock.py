@@ -8,7 +8,7 @@ a user's is in :mod:`zoo.trust.user_lock`.
 
 import datetime
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import msgspec
 from zoo import registry
 from zoo.errors import LockError, UnpinnedError, ZooError
 from zoo.manifest import Commit, Count, Digest, Entry, Sha256, Text, Weights
-from zoo.names import is_arch, is_part, natural
+from zoo.names import is_arch, is_part, is_repository, natural
 from zoo.registry import Found, Listed
 from zoo.spec import Preprocess
 from zoo.trust import project
@@ -26,12 +26,20 @@ NAME = "zoo.lock"
 VARIABLE = "ZOO_LOCK"
 
 
+class Repository(Entry, frozen=True):
+    """The files of a repository: its weights, and its description, which has this sha256."""
+
+    file: Text
+    description: Text
+    sha256: Sha256
+
+
 class Locked(Entry, frozen=True):
     """The bytes and input of one name, and the distribution whose plugin had it when it was locked.
 
     ``num_classes`` and ``preprocess`` are those of a network with these weights, whether the entry or the model states
     them; None in locks of earlier versions of Zoo and in a user's lock, which also has the ``source`` and the ``date``
-    of the first use.
+    of the first use. ``repository`` is set for weights of a repository.
     """
 
     distribution: Text
@@ -44,6 +52,7 @@ class Locked(Entry, frozen=True):
     preprocess: Preprocess | None = None
     source: Text = ""
     date: datetime.date | None = None
+    repository: Repository | None = None
 
     def __post_init__(self) -> None:
         if not self.sha256:
@@ -60,10 +69,12 @@ class Lock(Entry, frozen=True):
     def __post_init__(self) -> None:
         if self.version != 1:
             raise ValueError(f"version {self.version} is not 1: it was written by another version of Zoo")
-        for name in self.weights:
+        for name, held in self.weights.items():
             arch, _, tag = name.rpartition(".")
-            if not (is_arch(arch) and is_part(tag)):
-                raise ValueError(f"{name!r} is not a weights name: expected arch.tag")
+            if not (is_repository(name) or (is_arch(arch) and is_part(tag))):
+                raise ValueError(f"{name!r} is not a weights name: expected arch.tag or hf-hub:OWNER/NAME")
+            if is_repository(name) != bool(held.repository and held.revision):
+                raise ValueError(f"{name!r}: expected a revision and a repository for hf-hub:OWNER/NAME alone")
         for arch, tag in self.defaults.items():
             if f"{arch}.{tag}" not in self.weights:
                 raise ValueError(f"defaults has {arch} = {tag!r}, but weights does not contain {arch}.{tag}")
@@ -85,7 +96,7 @@ EMPTY = Lock(version=1)
 
 _HEAD = "# Written by zoo lock; zoo lock --check compares it with what is installed."
 
-_HELD = ("sha256", "digest", "size", "num_classes", "preprocess")
+_HELD = ("repository", "sha256", "digest", "size", "num_classes", "preprocess")
 """The fields that make weights other weights."""
 
 
@@ -107,6 +118,8 @@ def of_project() -> Lock | None:
 
 def full_name(found: Found | Listed, tag: str = "") -> str:
     """The name of ``found`` that is the same whatever else is installed."""
+    if is_repository(tag):
+        return tag
     arch = found.model.name
     short = found.row.is_builtin or "/" in arch
     return (arch if short else f"{found.row.name}/{arch}") + (f".{tag}" if tag else "")
@@ -127,6 +140,12 @@ def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
         return weights
     hint = f"pip install '{held.distribution}=={held.version}' restores the locked version; "
     return hold(name, held, found, weights, place(), f"{hint}zoo lock {name} accepts the present one.")
+
+
+def repository_of(found: Found, weights: Weights) -> Repository | None:
+    """The files of the repository that ``weights`` of ``found`` are in; None for weights of a manifest."""
+    about = found.description
+    return Repository(weights.file, about.file, about.sha256) if about else None
 
 
 def hold(name: str, held: Locked, found: Found, weights: Weights, file: Path, hint: str) -> Weights:
@@ -159,12 +178,12 @@ def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
     return Lock(version=1, weights=weights, defaults=defaults)
 
 
-def differences(lock: Lock) -> list[Difference]:
-    """All differences between the lock and what is installed, including versions."""
+def differences(lock: Lock, find: Callable[[str], Found]) -> list[Difference]:
+    """All differences between the lock and what ``find`` finds now, including versions."""
     lines = []
     for name, held in lock.weights.items():
         try:
-            found = registry.current().find(name)
+            found = find(name)
         except ZooError as error:  # no such name any more, or a plugin that cannot be used
             lines.append(Difference(name, "name", f"{held.distribution} {held.version}", error.message))
             continue
@@ -179,9 +198,9 @@ def render(lock: Lock, head: str = _HEAD) -> str:
     for name in sorted(lock.weights, key=natural):
         lines += ["", f"[weights.{json.dumps(name)}]"]
         held = msgspec.to_builtins(lock.weights[name])
-        preprocess = held.pop("preprocess", {})
+        tables = {key: held.pop(key) for key in ("preprocess", "repository") if key in held}
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in held.items()]
-        lines += [f"preprocess.{key} = {json.dumps(value)}" for key, value in preprocess.items()]
+        lines += [f"{key}.{own} = {json.dumps(value)}" for key, table in tables.items() for own, value in table.items()]
     if lock.defaults:
         lines += ["", "[defaults]"]
         lines += [
@@ -201,6 +220,7 @@ def _lock(found: Found, entry: Weights) -> Locked:
         "version": found.row.version,
         "num_classes": _num_classes(found, entry),
         "preprocess": _preprocess(found, entry),
+        "repository": repository_of(found, entry),
     }
     if not entry.sha256:
         raise UnpinnedError(
@@ -235,6 +255,8 @@ def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Differ
             lines.append(Difference(name, field, str(locked), str(value)))
     if not now.sha256 and not held.sha256.startswith(now.sha256_prefix):
         lines.append(Difference(name, "sha256", held.sha256, f"{now.sha256_prefix}..."))
+    if held.repository != (repository := repository_of(found, now)):
+        lines.append(Difference(name, "repository", str(held.repository), str(repository)))
     if held.num_classes not in (None, classes := _num_classes(found, now)):
         lines.append(Difference(name, "num_classes", str(held.num_classes), str(classes)))
     if held.preprocess is not None:

@@ -9,6 +9,7 @@ from zoo import manifest
 from zoo.errors import IntegrityError, ManifestError, UnpinnedError
 from zoo.hub import cache
 from zoo.manifest import Weights
+from zoo.names import is_repository
 from zoo.system import storage
 
 HEAD = "# Written by zoo manifest pack: the weights in this folder. Use them without a network by ZOO_HUB=FOLDER."
@@ -36,6 +37,11 @@ def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
     file = manifest_in(folder)
     entries = {entry.name: entry for entry in manifest.read(file)} if file.exists() else {}
     for entry, source in chosen:
+        if is_repository(entry.tag):
+            raise ManifestError(
+                f"{entry.name} is a repository, which the manifest of a pack cannot hold.",
+                hint="Copy the cache and the project's zoo.lock: with both, it works without a network.",
+            )
         if not entry.sha256:
             raise UnpinnedError(
                 f"{entry.name} is not pinned, so a pack could not be verified.", hint=f"zoo manifest pin {entry.name}"

@@ -103,8 +103,22 @@ def _edited(entry: Weights, file: Path) -> str:
 
 
 def _ask_hugging_face(entry: Weights) -> Weights:
-    """Asks for the commit first, then for the file at that commit, because the branch may move in between."""
     hub.require_network(f"{entry.name} cannot be pinned")
+    commit, rows = at_commit(entry.repo, entry.revision, [entry.file])
+    row, host = rows.get(entry.file), huggingface.host()
+    if row is None:
+        raise HubError(f"{host} has no file {entry.file} in {entry.repo} at {commit}")
+    sha256 = row.lfs.sha256 if row.lfs else ""
+    _agree(entry, sha256, row.size, host)
+    return _with(entry, revision=commit, sha256=sha256 or entry.sha256, size=row.size)
+
+
+def at_commit(repo: str, revision: str, files: list[str]) -> tuple[str, dict[str, Any]]:
+    """The commit of a repository's ``revision``, main if it is empty, and what the hub says about ``files`` there.
+
+    Asks for the commit first, then for the files at that commit, because the branch may move in between. Raises
+    :class:`HubError` if there is no such repository or revision.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -113,26 +127,24 @@ def _ask_hugging_face(entry: Weights) -> Weights:
     for token in (None, False):  # an expired token is rejected even if no token is needed
         api = HfApi(endpoint=huggingface.endpoint(), token=token, library_name="zoo-vision")
         try:
-            commit, rows = _stated(api, entry)
+            commit, rows = _stated(api, repo, revision, files)
             break
         except ZooError:
             raise
         except Exception as error:  # the client raises its own errors and those of two HTTP libraries
             last = error
             if not isinstance(error, RepositoryNotFoundError) and _response_of(error)[0] != 401:
-                raise HubError(f"{host} returned an error for {entry.repo}: {_first_line(error)}") from None
+                raise HubError(f"{host} returned an error for {repo}: {_first_line(error)}") from None
     else:
-        raise HubError(f"{host} has no repository {entry.repo}, or denies access to it: {_first_line(last)}")
-    row: Any = next((row for row in rows if row.path == entry.file), None)
-    if row is None or not hasattr(row, "size"):
-        raise HubError(f"{host} has no file {entry.file} in {entry.repo} at {commit}")
-    sha256 = row.lfs.sha256 if row.lfs else ""
-    _agree(entry, sha256, row.size, host)
-    return _with(entry, revision=str(commit), sha256=sha256 or entry.sha256, size=row.size)
+        raise HubError(
+            f"{host} has no repository {repo}, or denies access to it: {_first_line(last)}",
+            hint="Check its name. Set HF_TOKEN if it is private.",
+        )
+    return commit, {row.path: row for row in rows if hasattr(row, "size")}
 
 
-def _stated(api: Any, entry: Weights) -> tuple[str, list[Any]]:
-    """The commit and the file of ``entry`` there; waits if the hub asks to, within the time limit."""
+def _stated(api: Any, repo: str, revision: str, files: list[str]) -> tuple[str, list[Any]]:
+    """The commit of ``repo`` and ``files`` there; waits if the hub asks to, within the time limit."""
     from huggingface_hub.errors import RevisionNotFoundError
 
     from zoo.hub.deadline import within
@@ -141,24 +153,23 @@ def _stated(api: Any, entry: Weights) -> tuple[str, list[Any]]:
     end = time.monotonic() + limit
     while True:
         try:
-            commit = within(limit, partial(api.model_info, entry.repo, revision=entry.revision or None)).sha
-            return commit, within(limit, partial(api.get_paths_info, entry.repo, [entry.file], revision=commit))
+            commit = str(within(limit, partial(api.model_info, repo, revision=revision or None)).sha)
+            return commit, within(limit, partial(api.get_paths_info, repo, files, revision=commit))
         except TimeoutError:
             raise HubError(f"{host} did not respond within {limit:g} s") from None
         except RevisionNotFoundError:
-            raise HubError(f"{host} has no revision {entry.revision or 'main'} of {entry.repo}") from None
+            raise HubError(f"{host} has no revision {revision or 'main'} of {repo}") from None
         except Exception as error:
             status, headers = _response_of(error)
             said = web.explanation(headers)
-            if reason := huggingface.closed_because(
-                headers.get("X-Error-Code") or "", said, entry, api.token is not False
-            ):
+            code = headers.get("X-Error-Code") or ""
+            if reason := huggingface.closed_because(code, said, repo, api.token is not False):
                 raise HubError(f"{host} {reason}") from None
             wait = web.wait_of(headers) if status in (429, 503) else 0.0
             if not wait:
                 raise
             if time.monotonic() + wait > end:
-                raise HubError(f"{host} returned {status} for {entry.repo}, and {too_long(wait, limit)}") from None
+                raise HubError(f"{host} returned {status} for {repo}, and {too_long(wait, limit)}") from None
         time.sleep(wait)
 
 

@@ -19,6 +19,7 @@ import msgspec
 from zoo import hub, manifest, registry
 from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.manifest import Text, Weights
+from zoo.names import HUB
 from zoo.registry import Found
 from zoo.registry.plugin_row import resource
 from zoo.trust import project, signing
@@ -29,6 +30,7 @@ NAME = "zoo-policy.toml"
 VARIABLE = "ZOO_POLICY"
 STRICT = "ZOO_STRICT"
 PLUGIN = "plugin:"
+_NO_PATHS = (PLUGIN, HUB)
 
 Pattern = Annotated[Text, msgspec.Meta(min_length=1, max_length=1000)]
 Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(min_length=1)]
@@ -38,7 +40,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A rule for weights whose name and hub match: ``publishers``, one of whom must have signed, or ``unsigned``.
 
     ``names`` and ``hubs`` are shell patterns. A hub is a directory of ``ZOO_HUB`` with a manifest, relative to the
-    policy's folder, or ``plugin:<distribution>`` for the manifests of an installed plugin.
+    policy's folder, ``plugin:<distribution>`` for the manifests of an installed plugin, or ``hf-hub:OWNER/NAME`` for
+    what a repository says about itself.
     """
 
     names: Patterns = ("*",)
@@ -115,14 +118,18 @@ def refuses_first_use() -> str:
 
 
 def hub_of(found: Found, weights: Weights) -> str:
-    """The origin of the weights' entry: ``plugin:<distribution>``, or the directory hub with their manifest."""
+    """The origin of the weights' entry: ``plugin:<distribution>``, ``hf-hub:OWNER/NAME``, or a directory hub."""
+    if found.description:
+        return f"{HUB}{weights.repo}"
     if weights in found.row.weights.get(found.model.name, ()):
         return f"{PLUGIN}{found.row.distribution}"
     return registry.current().folder_of(weights)  # whatever hub the manifest there names
 
 
 def manifest_of(found: Found, weights: Weights) -> Path | None:
-    """The manifest that ``weights`` were read from, None if they come from a plugin's code."""
+    """The manifest that ``weights`` were read from, None if they come from a plugin's code or a repository."""
+    if found.description:
+        return None
     if not hub_of(found, weights).startswith(PLUGIN):
         return Path(hub_of(found, weights)).expanduser() / "manifest.toml"
     files = [resource(text) for text in found.plugin.weights]
@@ -130,10 +137,10 @@ def manifest_of(found: Found, weights: Weights) -> Path | None:
 
 
 def _rule_for(policy: Policy, name: str, hub: str, folder: Path) -> Rule | None:
-    place = hub if hub.startswith(PLUGIN) else str(Path(hub).expanduser().resolve())
+    place = hub if hub.startswith(_NO_PATHS) else str(Path(hub).expanduser().resolve())
 
     def is_at(pattern: str) -> bool:
-        is_path = pattern != "*" and not pattern.startswith(PLUGIN)
+        is_path = pattern != "*" and not pattern.startswith(_NO_PATHS)
         return fnmatchcase(place, _absolute(pattern, folder) if is_path else pattern)
 
     for rule in policy.rules:

@@ -64,15 +64,20 @@ def add(name: str, held: Locked) -> bool:
         if other is None:
             is_new = True
             return {**before, name: held}
-        if other.sha256 != held.sha256:
+        if (other.sha256, other.repository) != (held.sha256, held.repository):
             raise LockError(
-                f"{name} has sha256 {held.sha256} at {held.source}, but {place()} has {other.sha256}.",
+                f"{name} has {_bytes_of(held)} at {held.source}, but {place()} has {_bytes_of(other)}.",
                 hint=f"It was {since(other)}. {forgetting(name)} accepts other bytes.",
             )
         return before
 
     _change(with_it)
     return is_new
+
+
+def _bytes_of(held: Locked) -> str:
+    about = held.repository
+    return f"sha256 {held.sha256}" + (f" and {about.description} with sha256 {about.sha256}" if about else "")
 
 
 def forget(names: Iterable[str]) -> None:

@@ -16,9 +16,9 @@ from zoo.errors import IntegrityError, ProbeError, WeightsError
 from zoo.hub import cache, converted
 from zoo.hub.converted import Converted, Job
 from zoo.manifest import Weights
-from zoo.resolve import job_of, weights_for
+from zoo.resolve import find, job_of, weights_for
 from zoo.system import process
-from zoo.trust import user_lock
+from zoo.trust import repository, user_lock
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,7 +89,7 @@ def is_in_cache(weights: Weights) -> bool:
 
 def verify_here(name: str, *, deep: bool, failures: str) -> Verified:
     """Like :func:`verify`, in this process."""
-    found = registry.current().find(name)
+    found = find(name)
     entry = weights_for(found)
     if _ships(entry) and not is_in_cache(entry):
         hub.fetch(entry, source=entry.hub)
@@ -162,11 +162,10 @@ def _is_equal(left: "Tensor | None", right: "Tensor | None") -> bool:
 
 def _names(wanted: Callable[[Weights], bool]) -> tuple[str, ...]:
     registered = registry.current()
-    return tuple(
-        f"{entry.name}.{weights.tag}"
-        for entry, weights in user_lock.entries(registered.models(registered.collections))
-        if wanted(weights)
-    )
+    listed = user_lock.entries(registered.models(registered.collections))
+    named = [(f"{entry.name}.{weights.tag}", weights) for entry, weights in listed]
+    named += [(weights.name, weights) for _, weights in repository.entries()]
+    return tuple(name for name, weights in named if wanted(weights))
 
 
 def _ships(weights: Weights) -> bool:

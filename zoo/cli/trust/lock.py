@@ -5,13 +5,12 @@ from typing import Any
 
 import click
 
-from zoo import registry
+from zoo import resolve
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import Found
-from zoo.resolve import default_weights
 from zoo.system import storage
 from zoo.trust import lock as locks
 from zoo.trust import policy, user_lock
@@ -58,7 +57,7 @@ def lock(context: click.Context, names: tuple[str, ...], check: bool, user: bool
 
 
 def _report(context: click.Context, file: Path, held: locks.Lock, as_json: bool) -> None:
-    found = locks.differences(held)
+    found = locks.differences(held, resolve.find)
     if as_json:
         print_json({"lock": file, "ok": not found, "differences": [line._asdict() for line in found]})
     else:
@@ -95,7 +94,7 @@ def _forget(names: tuple[str, ...], as_json: bool) -> None:
 def _full_name(name: str) -> str:
     """The name that a lock has for ``name``; unchanged if no installed plugin has it any more."""
     try:
-        found = registry.current().find(name)
+        found = resolve.find(name)
     except UnknownNameError:
         return name
     return locks.full_name(found, found.weights.tag if found.weights else "")
@@ -106,7 +105,7 @@ def _rows(held: locks.Lock) -> dict[str, Any]:
 
 
 def _chosen(name: str) -> tuple[Found, Weights]:
-    found = registry.current().find(name)
-    chosen = found.weights or default_weights(found)
+    found = resolve.find(name)
+    chosen = found.weights or resolve.default_weights(found)
     policy.check(found, chosen)
     return found, user_lock.follow(found, chosen)

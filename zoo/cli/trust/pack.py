@@ -4,12 +4,11 @@ from pathlib import Path
 
 import click
 
-from zoo import registry
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, show_progress, size
 from zoo.manifest import Weights
 from zoo.registry import Found
-from zoo.resolve import weights_for
+from zoo.resolve import find, weights_for
 from zoo.trust import first_use, packing, signing
 
 
@@ -24,7 +23,7 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     The folder holds the files and a manifest with sha256, scores and probes; ZOO_HUB=DIR zoo fetch NAME fetches from
     it. Files already in DIR stay.
     """
-    found = [registry.current().find(name) for name in names]
+    found = [find(name) for name in names]
     chosen = [_fetched(one) for one in found]
     file = packing.pack(chosen, output)
     signature = signing.sign(file, key) if key else None

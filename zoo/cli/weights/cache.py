@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ from zoo.hub import maintenance
 from zoo.hub.cache import root
 from zoo.hub.guard import explained
 from zoo.manifest import Weights
-from zoo.trust import user_lock
+from zoo.trust import repository, user_lock
 
 _PERIOD = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -156,7 +157,7 @@ def _entries(*, must_be_all: bool = False) -> list[Weights]:
             f"{broken[0].reason}",
             hint=f"Repair it, or disable it: ZOO_DISABLE_PLUGINS={','.join(row.name for row in broken)}",
         )
-    return [weights for _, weights in user_lock.entries(listed)]
+    return [*(weights for _, weights in user_lock.entries(listed)), *chain(*repository.entries())]
 
 
 def _row(one: maintenance.Held) -> dict[str, Any]:

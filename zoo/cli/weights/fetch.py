@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from zoo import registry
 from zoo.cli import options
 from zoo.cli.output import do_each, echo, outcomes, print_json, show_progress
 from zoo.cli.weights.concurrent import TotalProgress, start_each
@@ -13,7 +12,7 @@ from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.registry.listing import select
-from zoo.resolve import weights_for
+from zoo.resolve import find, weights_for
 from zoo.trust import first_use
 
 
@@ -71,5 +70,5 @@ def _entries_of(name: str) -> dict[str, tuple[Found, Weights]]:
         names = [line.name for line in lines if line.weights]
     if not names:
         raise UnknownNameError(f"No weights match {name!r}.", hint="zoo list PATTERN --pretrained shows names.")
-    found = {name: registry.current().find(name) for name in names}
+    found = {name: find(name) for name in names}
     return {name: (one, weights_for(one)) for name, one in found.items()}
