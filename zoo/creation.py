@@ -31,7 +31,8 @@ def create(
 
     The network is in training mode, as torch leaves a new module: call ``eval()`` before you use it. If ``num_classes``
     differs from that of the weights, the head is newly initialised; if ``in_chans`` differs, the first convolution is
-    adapted. Both are logged as warnings. Anything else that does not fit is an error.
+    adapted. Both are logged as warnings. Anything else that does not fit is an error. Weights of another format than
+    safetensors are converted on their first use, in a process of its own.
 
     Args:
         name: An architecture (``resnet20``), weights (``resnet20.c10``), or a repository of the Hugging Face Hub with
@@ -55,7 +56,7 @@ def create(
         LockError: The weights are not those in the project's ``zoo.lock``, or in the user's.
         PolicyError: The project's policy does not accept the weights.
         UnpinnedError: The weights have no known sha256, and first use is refused.
-        WeightsError: Two arguments name weights, or the file does not fit the network.
+        WeightsError: Two arguments name weights, or the file does not fit the network or cannot be converted.
 
     Example:
         >>> import zoo
@@ -155,7 +156,7 @@ def fetch(name: str, *, source: str | None = None) -> Path:
         source: The only hub to ask. By default all that the manifest and ``ZOO_HUB`` name, in order.
 
     Returns:
-        The local file.
+        The local file, as it was published: not its conversion to safetensors, if it has another format.
 
     Raises:
         UnknownNameError: There is no such model or tag.
