@@ -65,7 +65,9 @@ def benchmark(
     def work(name: str) -> None:
         for kind, precision, size in product(MODES[mode], precisions, sizes):
             with stdout_to_stderr():
-                measured = speed.benchmark(name, mode=kind, precision=precision, batch_size=size, **settings)
+                measured = speed.benchmark(
+                    name, **{**settings, "mode": kind, "precision": precision, "batch_size": size}
+                )
             rows.append(measured)
             if not as_json:
                 note(f"{name}: {kind}, {precision}, batch {size}: {measured.images_per_s:,.1f} images/s")

@@ -118,7 +118,7 @@ def benchmark(
     dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network.to(place, dtype)
-    network.to(memory_format=layout)
+    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
     images = torch.randn(batch_size, *size, device=place, dtype=dtype).contiguous(memory_format=layout)
     ran: nn.Module = torch.compile(network) if compile else network  # type: ignore[assignment]  # a module as well
     step = _inference(ran, images, precision) if mode == "inference" else _training(ran, network, images, precision)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Hashable
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar, cast
@@ -51,15 +52,15 @@ def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
 
 
 @lru_cache(maxsize=8)
-def _parsed(content: bytes, kind: type) -> object:
+def _parsed(content: bytes, kind: Hashable) -> object:
     """Each name that is resolved reads its locks again: their bytes decide whether anything has changed."""
-    return msgspec.convert(toml.loads(content.decode()), kind)
+    return msgspec.convert(toml.loads(content.decode()), cast(type, kind))
 
 
 def parse(content: bytes, kind: type[T], error: type[ZooError], file: str, hint: str = "") -> T:
     """Like :func:`read`, for the contents of a file; ``file`` is the name in errors."""
     try:
-        return cast(T, _parsed(content, kind))
+        return cast(T, _parsed(content, cast(Hashable, kind)))
     except msgspec.ValidationError as problem:
         raise error(f"{file}: {_short(problem).replace('`', '')}", hint=hint) from None
     except ValueError as problem:
