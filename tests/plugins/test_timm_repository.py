@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from support import seeded
+from support import foreign, seeded
 from support.hub_server import HubServer
 from torch import nn
 
@@ -15,7 +15,7 @@ import zoo
 from zoo.cli import cli
 from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, WeightsError
 from zoo.registry import listing
-from zoo.trust import repository
+from zoo.trust import repository, user_lock
 from zoo_timm import snapshot
 from zoo_timm.repository import describe
 
@@ -104,6 +104,21 @@ def test_timms_older_form_is_read(timms_hub: HubServer, tmp_path: Path) -> None:
     older = {**config.pop("pretrained_cfg"), "architecture": "test_resnet", "num_classes": 1000}
     timms_hub.commit("alice/old", {"config.json": json.dumps(older).encode()})
     assert_as_timms(name)
+
+
+def test_a_repository_with_a_pickle_alone_is_converted(
+    timms_hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign.calls_here(monkeypatch)
+    name = publish(timms_hub, "alice/pickle", trained("test_resnet"), tmp_path)
+    head = timms_hub.repos["alice/pickle"].branches["main"]
+    del timms_hub.repos["alice/pickle"].commits[head].files["model.safetensors"]
+    torch.save(trained("test_resnet").state_dict(), tmp_path / "pytorch_model.bin")
+    timms_hub.commit("alice/pickle", {"pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes()})
+    assert_as_timms(name)
+    held = user_lock.pins()[name].repository
+    assert held is not None
+    assert held.file == "pytorch_model.bin"
 
 
 def test_the_command_line_takes_a_repository(timms_hub: HubServer, tmp_path: Path) -> None:

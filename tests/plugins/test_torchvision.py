@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from support import seeded
+from support import foreign, seeded
 from torch import Tensor, nn
 
 import zoo
@@ -209,6 +209,25 @@ def test_auxiliary_classifiers_are_left_out_and_the_input_is_transformed(arch: s
     theirs.aux1 = theirs.aux2 = theirs.AuxLogits = None
     assert_same_outputs(ours, theirs, 96)
     assert isinstance(ours.train()(images(96)), Tensor)
+
+
+@pytest.mark.parametrize("arch", ["mnasnet0_5", "googlenet"])
+def test_a_pickle_as_torchvision_publishes_it_is_converted_once_and_created(
+    arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_HUB", "")
+    converted = foreign.calls_here(monkeypatch)
+    is_old = arch == "googlenet"
+    theirs: Any = trained(
+        arch, **({"aux_logits": True, "init_weights": False, "transform_input": True} if is_old else {})
+    )
+    torch.save(theirs.state_dict(), tmp_path / f"{arch}.pth")
+    args = "{ transform_input = true }" if is_old else "{}"
+    foreign.offer(tmp_path / "hub", tmp_path / f"{arch}.pth", f'"torchvision/{arch}".own', args=args)
+    ours = [zoo.create(f"torchvision/{arch}.own") for _ in range(2)]
+    assert len(converted) == 1
+    theirs.aux_logits, theirs.aux1, theirs.aux2 = False, None, None
+    assert_same_outputs(ours[1], theirs, 96)
 
 
 def test_densenets_old_names_are_read(tmp_path: Path) -> None:

@@ -65,6 +65,12 @@ BROKEN = {
     "a manifest of another model": ("plugin-manifests", "[net.remote]", "[other.remote]", "no model 'other'"),
     "a recipe with a wrong key": ("plugin-recipes", "epochs", "epoch", "no field 'epoch'"),
     "a recipe for no model": ("plugin-recipes", 'models = ["net"]', 'models = ["nett*"]', "nett"),
+    "a hook that claims every repository": (
+        "plugin-repositories",
+        "datasets=(",
+        'repositories="builtins:dict", datasets=(',
+        "not of its form",
+    ),
     "a data set without loader": ("plugin-datasets", "model:load", "model:absent", "absent"),
     "a build hook that is not there": ("net-row", "model:build", "model:absent", "absent"),
     "a train hook that is not there": ("net-row", "num_classes=5,", 'num_classes=5, train="absent:train",', "absent"),

@@ -12,7 +12,7 @@ from support.hub_entries import flipped, quarantined
 from support.hub_server import HubServer
 
 import zoo
-from zoo import registry, resolve
+from zoo import manifest, registry, resolve
 from zoo.cli import cli
 from zoo.errors import (
     AmbiguousNameError,
@@ -48,6 +48,10 @@ def describe(config: dict[str, Any]) -> Described | None:
         return None
     names = tuple(config["classes"])
     return Described(config["net"], args=config.get("args", {}), num_classes=len(names), class_names=names)
+
+
+def echo(config: dict[str, Any]) -> Any:
+    return config
 
 
 PLUGIN = Plugin(
@@ -172,22 +176,19 @@ def test_offline_works_from_the_cache_alone(hub_server: HubServer, monkeypatch: 
         zoo.create("hf-hub:bob/other")
 
 
-def test_a_mirror_serves_both_files_of_a_pinned_repository(
-    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_pack_serves_both_files_to_a_machine_with_the_projects_lock(
+    hub_server: HubServer, inside: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import shutil
-
-    from zoo.hub import cache
-
-    commit = publish(hub_server)
+    publish(hub_server)
     before = value_of()
-    folder = tmp_path / "mirror" / REPO
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_bytes(hub_server.repos[REPO].commits[commit].files["config.json"].content)
-    shutil.copy(zoo.fetch(NAME), folder / "model.safetensors")
-    shutil.rmtree(cache.root())
+    assert zoo_command("lock", NAME).exit_code == 0
+    done = zoo_command("manifest", "pack", NAME, "-o", str(tmp_path / "pack"))
+    assert "also needs the project's zoo.lock" in done.stderr
+    assert sorted(file.name for file in (tmp_path / "pack" / REPO).iterdir()) == ["config.json", "model.safetensors"]
+    assert manifest.read(tmp_path / "pack" / "manifest.toml") == ()
+    for variable, value in {"ZOO_CACHE": "there", "ZOO_CONFIG": "other", "ZOO_HUB": "pack"}.items():
+        monkeypatch.setenv(variable, str(tmp_path / value))
     monkeypatch.setenv("ZOO_OFFLINE", "1")
-    monkeypatch.setenv("ZOO_HUB", str(tmp_path / "mirror"))
     assert value_of() == before
 
 
@@ -484,11 +485,13 @@ def test_two_plugins_that_claim_one_form_are_an_error(hub_server: HubServer) -> 
         zoo.create(NAME)
 
 
-def test_a_pack_has_no_place_for_a_repository(hub_server: HubServer, tmp_path: Path) -> None:
-    publish(hub_server)
-    done = zoo_command("manifest", "pack", NAME, "-o", str(tmp_path / "pack"))
-    assert done.exit_code == 1
-    assert "which the manifest of a pack cannot hold" in done.stderr
+def test_a_hook_that_returns_something_else_is_named(hub_server: HubServer) -> None:
+    publish(hub_server, {"other": 1})
+    with (
+        zoo.register(Plugin("odd", api=1, repositories=f"{__name__}:echo")),
+        pytest.raises(PluginError, match=r"echo returned a dict, expected a zoo\.spec\.Described or None"),
+    ):
+        zoo.create(NAME)
 
 
 def test_the_cache_knows_both_files(hub_server: HubServer) -> None:

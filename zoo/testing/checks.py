@@ -72,7 +72,13 @@ def checks_of(plugin: str) -> list[Check]:
     checks = [Check("plugin-usable", False, partial(families.usable, plugin, rows))]
     if used is None or used.plugin is None:
         return checks
-    for check in (families.torch_free_import, families.manifests, families.recipes, families.datasets):
+    for check in (
+        families.torch_free_import,
+        families.manifests,
+        families.recipes,
+        families.repositories,
+        families.datasets,
+    ):
         checks.append(Check(f"plugin-{check.__name__}", False, partial(check, used)))
     smallest = _smallest_of_kind(used.plugin.models)
     for model in used.plugin.models:

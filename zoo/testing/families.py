@@ -52,6 +52,15 @@ def recipes(row: PluginRow) -> None:
             assert met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}"
 
 
+def repositories(row: PluginRow) -> None:
+    """The hook for repositories, if there is one, leaves descriptions of another form to other plugins."""
+    assert row.plugin is not None
+    if target := row.plugin.repositories:
+        for foreign in ({}, {"model_type": "bert", "architectures": ["BertModel"]}):
+            said = registry.hook(target)(foreign)
+            assert said is None, f"{target} understands {foreign}, which is not of its form: {said}"
+
+
 def datasets(row: PluginRow) -> None:
     """The loaders of the plugin's data sets can be imported."""
     assert row.plugin is not None

@@ -30,18 +30,13 @@ def manifest_in(folder: Path) -> Path:
 def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
     """Copies each weights file into ``folder`` in the layout of a hub, and adds it to its manifest.
 
-    Existing entries of the manifest stay. Returns the manifest's file, which is written last. Raises
-    :class:`UnpinnedError`, IntegrityError if the copy is not what the manifest names, StorageError if the folder cannot
-    be written.
+    Files of a repository are only copied. Existing entries of the manifest stay. Returns the manifest's file, which is
+    written last. Raises :class:`UnpinnedError`, IntegrityError if the copy is not what the manifest names, StorageError
+    if the folder cannot be written.
     """
     file = manifest_in(folder)
     entries = {entry.name: entry for entry in manifest.read(file)} if file.exists() else {}
     for entry, source in chosen:
-        if is_repository(entry.tag):
-            raise ManifestError(
-                f"{entry.name} is a repository, which the manifest of a pack cannot hold.",
-                hint="Copy the cache and the project's zoo.lock: with both, it works without a network.",
-            )
         if not entry.sha256:
             raise UnpinnedError(
                 f"{entry.name} is not pinned, so a pack could not be verified.", hint=f"zoo manifest pin {entry.name}"
@@ -51,7 +46,8 @@ def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
             raise ManifestError(f"{rival.name} and {entry.name} are different files with the same path {entry.path}.")
         storage.refuse_links(folder, folder / entry.path)
         _copy(source, folder / entry.path, entry)
-        entries[entry.name] = entry
+        if not is_repository(entry.tag):  # whose name a lock defines
+            entries[entry.name] = entry
     text = "\n".join([HEAD, "", *map(manifest.render, entries.values())])
     storage.replace(file, text.encode())
     return file

@@ -184,12 +184,14 @@ def _described(row: PluginRow, text: str, config: dict[str, Any]) -> Described |
     assert row.plugin is not None
     target = row.plugin.repositories
     try:
-        said: Described | None = registry.hook(target)(config)
+        said = registry.hook(target)(config)
     except ZooError as error:
         raise WeightsError(f"{text}: {THEIRS}: {error.message}", hint=error.hint) from None
     except Exception as error:  # a plugin's code may raise anything
         raise PluginError(f"{text}: {target} raised {type(error).__name__}: {str(error)[:200]}") from error
-    return said
+    if said is None or isinstance(said, Described):
+        return said
+    raise PluginError(f"{text}: {target} returned a {type(said).__name__}, expected a zoo.spec.Described or None.")
 
 
 def _file_in(place: _Place) -> str:

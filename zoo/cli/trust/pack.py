@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
+from zoo import hub
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, show_progress, size
 from zoo.manifest import Weights
+from zoo.names import is_repository
 from zoo.registry import Found
 from zoo.resolve import find, weights_for
 from zoo.trust import first_use, packing, signing
@@ -25,6 +27,7 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     """
     found = [find(name) for name in names]
     chosen = [_fetched(one) for one in found]
+    chosen += [(one.description, hub.fetch(one.description)) for one in found if one.description]
     file = packing.pack(chosen, output)
     signature = signing.sign(file, key) if key else None
     is_stale = signature is None and signing.signature_of(file).exists()
@@ -36,6 +39,8 @@ def pack(names: tuple[str, ...], output: Path, key: Path | None, as_json: bool) 
     if is_stale:
         note(f"The signature in {output} is of an earlier manifest: zoo manifest sign {output} --key FILE")
     note(f"ZOO_HUB={output} zoo fetch {names[0]}")
+    for name in filter(is_repository, names):
+        note(f"{name} also needs the project's zoo.lock there: zoo lock {name}")
     return None
 
 
