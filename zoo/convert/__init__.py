@@ -17,6 +17,7 @@ from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted
+from zoo.convert.proof import Proof, choose_proven
 from zoo.errors import IntegrityError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
@@ -36,7 +37,7 @@ class ConversionReport(msgspec.Struct, frozen=True):
 
     ``readings`` are the key maps that were tried, ``reason`` is why ``key_map`` was used; ``assumed`` lists facts that
     neither the file nor the caller stated, ``unwrapped`` the part of the file with the tensors, ``check`` the requested
-    score.
+    score, ``proof`` the comparison with an ONNX file's own outputs.
     """
 
     model: str
@@ -57,6 +58,7 @@ class ConversionReport(msgspec.Struct, frozen=True):
     dropped: list[str]
     entry: str
     check: "Report | None" = None
+    proof: Proof | None = None
 
 
 _HEADER = "# Written by zoo convert. As a hub, this folder adds these weights.\n"
@@ -117,13 +119,18 @@ def convert(
         maps = [fitting.AS_IS]
     args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
     tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
-    choice = choose(tried, found, about, stated, place.name, score)
+    if checkpoint.graph is None:
+        choice = choose(tried, found, about, stated, place.name, score)
+    else:
+        choice = choose_proven(place, checkpoint, tried, maps, found, args, stated, score)
     fitted = choice.fitted
     loading.require_finite(fitted.tensors, place.name)
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **about, **_describe(choice)}
     arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
     digest = safetensors_file.write(fitted.tensors, out, about)
+    if (proof := fitted.proof) is not None:  # not in the file, whose bytes must not depend on the machine
+        about = {**about, "origin": f"{origin}; {proof}"}
     entry = _enter(out, found, tag, digest, about)
     return ConversionReport(
         model=found.model.name,
@@ -144,6 +151,7 @@ def convert(
         dropped=[*checkpoint.dropped, *fitted.dropped],
         entry=manifest.render(entry),
         check=choice.score,
+        proof=proof,
     )
 
 

@@ -112,6 +112,8 @@ def _print_report(report: "ConversionReport") -> None:
             echo(f"  {what} {line}")
         if len(lines) > 10:
             echo(f"  ... and {count(len(lines) - 10)} more; --json shows all")
+    if report.proof:
+        echo(str(report.proof))
     for line in report.assumed:
         echo(f"assumed: {line}")
     if report.assumed:
