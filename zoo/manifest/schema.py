@@ -139,6 +139,7 @@ class Weights(Entry, frozen=True):
     epochs: Count | None = None
     preprocess: Preprocess | None = None
     args: Mapping[str, Any] = {}
+    key_map: Text = ""
     distribution: Distribution = ""
     scores: Mapping[str, Score] = {}
     probe: Probe | None = None
