@@ -116,8 +116,7 @@ def test_the_identity_of_a_folded_normalisation_adds_the_bias_and_nothing_else(e
 
     bias, x = random_images(8), 100 * random_images(4, 8, 5, 5)
     ours = Layer(normalisation(8), (), "conv.weight", None, Norm("weight", "bias", "running_mean", "running_var", eps))
-    state: dict[str, Tensor] = {}
-    structure._assign(Layer(normalisation(8), (), torch.ones(8, 8, 1, 1), bias), ours, state, {}, [])
+    state = dict(structure._tensors(Layer(normalisation(8), (), torch.ones(8, 8, 1, 1), bias), ours, []))
     del state["conv.weight"]
     norm = nn.BatchNorm2d(8, eps=eps).eval()
     norm.load_state_dict(state, strict=False)
@@ -308,8 +307,9 @@ def test_a_trunk_is_taken_from_a_file_with_or_without_a_head(classes: int, tmp_p
 def test_a_file_of_features_is_refused_without_trunk(tmp_path: Path) -> None:
     module = settled(zoo.create("resnet20", num_classes=0), 32)
     file = export(module, tmp_path / "net.onnx", random_images(1, 3, 32, 32))
-    with pytest.raises(TensorMismatchError, match="By structure: The file has 19 layers and the network 20"):
+    with pytest.raises(TensorMismatchError, match="By structure: The file has 19 layers and the network 20") as caught:
         convert(file, "resnet20", tmp_path / "out.safetensors")
+    assert "--trunk" in caught.value.hint
 
 
 @pytest.mark.slow
@@ -630,10 +630,11 @@ def published(name: str, file: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("theirs", "model"), [("resnet50", "resnet50"), ("densenet121", "densenet121"), ("vgg19", "vgg19")]
+    ("theirs", "key_map"), [("resnet50", None), ("densenet121", None), ("densenet121", "caffe"), ("vgg19", None)]
 )
-def test_graphs_of_the_onnx_model_zoo_compute_the_same_here(theirs: str, model: str, tmp_path: Path) -> None:
-    report = convert(published(theirs, tmp_path / "net.onnx"), model, tmp_path / "out.safetensors")
+def test_graphs_of_the_onnx_model_zoo_compute_the_same_here(theirs: str, key_map: str | None, tmp_path: Path) -> None:
+    file = published(theirs, tmp_path / "net.onnx")
+    report = convert(file, theirs, tmp_path / "out.safetensors", key_map=key_map)
     assert report.proof is not None
     assert report.proof.difference < 1e-5
 

@@ -1,7 +1,8 @@
 """Converts checkpoints of other frameworks to safetensors: strictly, with a report.
 
 The only place that reads pickles, with torch's ``weights_only`` unpickler, and keeps nothing but
-the tensors. Keras's and ONNX's files are read by their own libraries, of which no code is run either.
+the tensors. Keras's and ONNX's files are read by their own libraries; neither runs code from the file. An ONNX file's
+graph is run, by onnxruntime, to compare its outputs with those of the converted network.
 """
 
 import hashlib
@@ -98,7 +99,8 @@ def convert(
         progress: Called with (bytes done, bytes in all) of a download.
 
     Raises:
-        TensorMismatchError: No key map accounts for every tensor.
+        TensorMismatchError: No key map accounts for every tensor, or an ONNX file computes something else.
+        MissingExtraError: An ONNX file must be matched by its graph, and onnxruntime is not installed.
         WeightsError: Key maps that compute different functions fit, or something would be overwritten.
         FileFormatError: ``source`` is damaged, hostile or of no known format.
     """

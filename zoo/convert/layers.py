@@ -132,7 +132,7 @@ def simplify(trace: Trace) -> tuple[list[Layer], Parts]:
         if layer.weight is not None or layer.follows is None or trace.uses.get(layer.follows) != 1:
             continue
         before = trace.layers[home[layer.follows]]
-        if before.norm is not None and not layer.is_affine:
+        if before.form.channels != layer.form.channels or (before.norm is not None and not layer.is_affine):
             continue
         before.norm = layer.norm if before.norm is None else _scaled(before.norm, layer.norm)
         home[number] = home[layer.follows]

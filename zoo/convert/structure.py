@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -58,16 +58,20 @@ def read(
     for known in maps:
         distinct.setdefault(str(known.args), known)
     for known in distinct.values():
-        named = _without_names(known, is_stated=len(maps) == 1)
+        key_map = _without_names(known, is_stated=len(maps) == 1)
         try:
             ours = _layers_of(found, {**known.args, **args}, theirs, classes)
             head = _head(theirs, ours, ends) if trunk else None
             kept = [layer for layer in theirs if layer is not head]
             for number, places in enumerate(islice(_arrangements(kept, ours), MOST), start=1):
-                called = msgspec.structs.replace(named, name=f"{named.name} {number}") if number > 1 else named
-                fitted = _fitted(called, [kept[place] for place in places], ours, names, found, args, trunk=trunk)
+                called = msgspec.structs.replace(key_map, name=f"{key_map.name}{f' {number}' if number > 1 else ''}")
+                state, changes = _state([kept[place] for place in places], ours, names)
+                fitted = fitting.read_by(called, state, found, args, "The file", trunk=trunk)
                 if fitted.problem is not None:
                     raise fitted.problem
+                fitted.is_structural = True
+                fitted.renamed = changes.renamed
+                fitted.folded += changes.folded
                 if head is not None:
                     fitted.features = head.source
                     fitted.dropped = [names[id(tensor)] for tensor in (head.weight, head.bias) if id(tensor) in names]
@@ -122,7 +126,10 @@ def _arrangements(theirs: list[Layer], ours: list[Layer]) -> Iterator[list[int]]
         lines = [f"only in the file     {count} x {form}" for form, count in (extra - missing).items()]
         lines += [f"only in the network  {count} x {form}" for form, count in (missing - extra).items()]
         raise TensorMismatchError(
-            f"The file has {len(theirs)} layers and the network {len(ours)}; they differ:\n  " + "\n  ".join(lines)
+            f"The file has {len(theirs)} layers and the network {len(ours)}; they differ:\n  " + "\n  ".join(lines),
+            hint="If the file has no head, --trunk (Stated(trunk=True)) converts to a network that computes features."
+            if not extra - missing and (missing - extra).total() == 1
+            else "",
         )
     sides = (theirs, ours)
     colours = tuple([hash(layer.form) for layer in side] for side in sides)
@@ -189,30 +196,30 @@ def _refined(sides: tuple[list[Layer], ...], colours: tuple[list[int], ...]) -> 
 # ---- their tensors as ours ------------------------------------------------------------------------------
 
 
-def _fitted(
-    key_map: KeyMap,
-    theirs: list[Layer],
-    ours: list[Layer],
-    names: Mapping[int, str],
-    found: Found,
-    args: Mapping[str, Any],
-    *,
-    trunk: bool,
-) -> Fitted:
+class _Changes(NamedTuple):
+    """``renamed`` pairs the file's names with keys, ``folded`` says what became a part of which tensor."""
+
+    renamed: list[tuple[str, str]]
+    folded: list[str]
+
+
+def _state(theirs: list[Layer], ours: list[Layer], names: Mapping[int, str]) -> tuple[dict[str, Tensor], _Changes]:
+    """The tensors of ``theirs`` under the keys of ``ours``; ``names`` are the file's, by the ids of tensors."""
     state: dict[str, Tensor] = {}
-    sources: dict[str, Tensor] = {}
-    folded: list[str] = []
-    for their, our in zip(theirs, ours, strict=True):
-        _assign(their, our, state, sources, folded)
-    fitted = fitting.read_by(key_map, state, found, args, "The file", trunk=trunk)
-    fitted.renamed = [(names[id(tensor)], key) for key, tensor in sources.items() if names.get(id(tensor), key) != key]
-    fitted.folded += folded
-    fitted.is_structural = True
-    return fitted
+    changes = _Changes([], [])
+    try:
+        for their, our in zip(theirs, ours, strict=True):
+            for key, tensor in _tensors(their, our, changes.folded):
+                state[key] = tensor
+                if (name := names.get(id(tensor), key)) != key:
+                    changes.renamed.append((name, key))
+    except RuntimeError as error:  # tensors of one layer that do not fit each other
+        raise TensorMismatchError(f"The tensors of a layer have shapes that do not fit: {error}") from None
+    return state, changes
 
 
-def _assign(their: Layer, our: Layer, state: dict[str, Tensor], sources: dict[str, Tensor], folded: list[str]) -> None:
-    """Puts the tensors of ``their`` layer into ``state`` under the keys of ``our`` layer."""
+def _tensors(their: Layer, our: Layer, folded: list[str]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of ``their`` layer under the keys of ``our`` layer."""
     weight, bias, norm = their.weight, their.bias, their.norm
     if our.norm is None and norm is not None:
         scale = norm.weight / (norm.var + norm.eps).sqrt()
@@ -226,11 +233,11 @@ def _assign(their: Layer, our: Layer, state: dict[str, Tensor], sources: dict[st
         elif bias is not None and our.bias is None:
             norm, bias = norm._replace(mean=norm.mean - bias), None
             folded.append(f"the bias before it into {our.norm.mean}")
-        _assign_norm(norm, our.norm, state, sources, folded)
+        yield from _tensors_of_norm(norm, our.norm, folded)
     if our.weight is not None:
-        state[our.weight] = sources[our.weight] = weight
+        yield our.weight, weight
         if our.bias is not None:
-            state[our.bias] = sources[our.bias] = torch.zeros(weight.shape[0]) if bias is None else bias
+            yield our.bias, torch.zeros(weight.shape[0]) if bias is None else bias
         elif bias is not None:
             raise TensorMismatchError(f"{our.weight} has a bias in the file, and none in the network")
 
@@ -240,9 +247,7 @@ def _identity(bias: Tensor | None, channels: int, *, is_held: bool) -> Norm:
     return Norm(ones, zeros if bias is None or is_held else bias, zeros, ones, 0.0)
 
 
-def _assign_norm(
-    theirs: Norm, ours: Norm, state: dict[str, Tensor], sources: dict[str, Tensor], folded: list[str]
-) -> None:
+def _tensors_of_norm(theirs: Norm, ours: Norm, folded: list[str]) -> Iterator[tuple[str, Tensor]]:
     """sqrt(variance + their epsilon) is sqrt((variance + their epsilon - ours) + ours)."""
     if ours.weight is None or ours.bias is None:
         raise TensorMismatchError(f"the normalisation of {ours.mean} has no scale or no shift in the network")
@@ -251,7 +256,4 @@ def _assign_norm(
         var = (var.double() + (theirs.eps - ours.eps)).float()
         if theirs.eps:
             folded.append(f"epsilon {theirs.eps:g}, here {ours.eps:g}, into {ours.var}")
-    for key, tensor in ((ours.weight, theirs.weight), (ours.bias, theirs.bias), (ours.mean, theirs.mean)):
-        state[key] = sources[key] = tensor
-    state[ours.var] = var
-    sources[ours.var] = theirs.var
+    yield from ((ours.weight, theirs.weight), (ours.bias, theirs.bias), (ours.mean, theirs.mean), (ours.var, var))
