@@ -1,7 +1,8 @@
 """Time and memory to create a network from a local file: ``zoo.create`` compared with ``timm.create_model``.
 
 Both read the same safetensors file of timm's tensors. Zoo loads it by name, through the registry, a directory
-hub and the verified cache. Measured in a process that has imported everything, and in fresh processes. Run with
+hub and the verified cache; also from a ``.pth`` file with the same tensors, after its conversion. Measured in a
+process that has imported everything, and in fresh processes. Run with
 ``make bench`` or ``python benchmarks/load.py [MODEL ...]``.
 """
 
@@ -17,16 +18,23 @@ MODELS = ("resnet152", "vgg16")
 PYTHON = sys.executable
 
 PREPARE = """
-import hashlib, sys, timm, safetensors.torch
+import hashlib, sys, timm, torch, safetensors.torch
 from pathlib import Path
 name, hub = sys.argv[1], Path(sys.argv[2])
-file = hub / f"{name}.safetensors"
-safetensors.torch.save_file(timm.create_model(name).state_dict(), file)
+state = timm.create_model(name).state_dict()
+safetensors.torch.save_file(state, hub / f"{name}.safetensors")
+torch.save(state, hub / f"{name}.pth")
 with (hub / "manifest.toml").open("a") as manifest:
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    manifest.write(f'[{name}.benchmark]\\nfile = "{file.name}"\\nsha256 = "{digest}"\\n')
-import zoo
-zoo.fetch(f"{name}.benchmark")
+    for tag, suffix in (("benchmark", "safetensors"), ("pth", "pth")):
+        file = hub / f"{name}.{suffix}"
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        manifest.write(f'[{name}.{tag}]\\nfile = "{file.name}"\\nsha256 = "{digest}"\\n')
+import time, zoo
+zoo.create(f"{name}.benchmark")
+zoo.fetch(f"{name}.pth")
+start = time.perf_counter()
+zoo.create(f"{name}.pth")
+print(f"{time.perf_counter() - start:.1f}")
 """
 
 # Prints the median milliseconds of several calls, then the peak MB that the first call added.
@@ -57,8 +65,11 @@ def main() -> None:
         hub.mkdir()
         os.environ |= {"ZOO_HUB": str(hub), "ZOO_CACHE": str(Path(folder, "cache"))}
         for name in names:
-            _python(PREPARE, name, str(hub))
-        head = ("in process", "zoo ms", "peak MB added", "timm ms", "peak MB added", "times faster")
+            print(
+                f"{name}: first use of the .pth file, conversion included: {_python(PREPARE, name, str(hub)).strip()} s"
+            )
+        head = ("in process", "zoo ms", "peak MB added", "from .pth ms", "peak MB added", "timm ms", "peak MB added")
+        head += ("times faster",)
         print(table(head, [measure_within(name, hub) for name in names]))
         head = ("fresh process", "way", "s", "peak MB", "relative to torch alone (s, MB)", "times faster than timm")
         print(table(head, [row for name in names for row in measure_fresh(name, hub)]))
@@ -67,12 +78,13 @@ def main() -> None:
 def calls(name: str, hub: Path) -> dict[str, str]:
     return {
         "zoo": f"zoo.create('{name}.benchmark')",
+        "zoo from .pth": f"zoo.create('{name}.pth')",
         "timm": f"timm.create_model('{name}', checkpoint_path='{hub}/{name}.safetensors')",
     }
 
 
 def measure_within(name: str, hub: Path) -> tuple[str, ...]:
-    imports = {"zoo": "zoo, zoo.creation, zoo.loading", "timm": "timm"}
+    imports = dict.fromkeys(("zoo", "zoo from .pth"), "zoo, zoo.creation, zoo.loading") | {"timm": "timm"}
     results = {}
     for way, create in calls(name, hub).items():
         printed = _python(WITHIN.format(imports=imports[way], create=create))
@@ -82,7 +94,7 @@ def measure_within(name: str, hub: Path) -> tuple[str, ...]:
 
 
 def measure_fresh(name: str, hub: Path) -> list[tuple[str, ...]]:
-    codes = {way: FRESH.format(imports=way, create=create) for way, create in calls(name, hub).items()}
+    codes = {way: FRESH.format(imports=way.split()[0], create=create) for way, create in calls(name, hub).items()}
     codes["import torch alone"] = "import torch"
     results = in_turns({way: Process([PYTHON, "-c", code]) for way, code in codes.items()}, 5)
     floor, peer = results["import torch alone"], results["timm"]

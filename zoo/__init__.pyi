@@ -8,6 +8,7 @@ from zoo.creation import preprocess as preprocess
 from zoo.errors import ZooError as ZooError
 from zoo.evaluation.by_name import evaluate as evaluate
 from zoo.evaluation.prediction import predict as predict
+from zoo.evaluation.speed import benchmark as benchmark
 from zoo.extraction import features as features
 from zoo.loading import Network as Network
 from zoo.registry import register as register

@@ -1,12 +1,17 @@
 """Finds the model and the weights of a name in this project."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo import hub, registry
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
 from zoo.trust import first_use, lock, policy, project, user_lock
+
+if TYPE_CHECKING:  # few weights need a conversion
+    from zoo.hub.converted import Job
 
 
 def model_named(name: str, weights: str | Path | None) -> Found:
@@ -39,9 +44,36 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
 
 
 def use(found: Found) -> tuple[Weights, Path]:
-    """The weights of a name and their file, for a process that loads it: see :func:`zoo.hub.use`."""
-    weights = first_use.fetch(found, weights_for(found)).weights
-    return weights, hub.use(weights)
+    """The weights of a name and a safetensors file with them, for a process that loads it: see :func:`zoo.hub.use`.
+
+    A file of another format is converted once (:mod:`zoo.hub.converted`); the weights then state what its key map does.
+    """
+    weights = weights_for(found)
+    if not (weights.sha256 and weights.needs_conversion):  # a conversion does not need its source
+        weights = first_use.fetch(found, weights).weights
+    if not weights.needs_conversion:
+        return weights, hub.use(weights)
+    return as_safetensors(found, weights, lambda: hub.use(first_use.fetch(found, weights).weights))
+
+
+def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) -> tuple[Weights, Path]:
+    """``weights`` as their key map completes them, and their conversion; ``bring`` returns the source if it is needed.
+
+    Raises as :func:`zoo.hub.converted.use`.
+    """
+    from zoo.hub import converted
+
+    made = converted.use(job_of(found, weights), weights, bring)
+    return made.record.describe(weights), made.path
+
+
+def job_of(found: Found, weights: Weights) -> "Job":
+    """The conversion of ``weights``, which have a sha256, to safetensors for the model ``found``."""
+    from zoo.hub import converted
+
+    is_trunk = weights.num_classes == 0
+    model, maps = lock.full_name(found), found.plugin.key_maps
+    return converted.Job(weights.sha256, model, weights.key_map, weights.args, is_trunk, maps)
 
 
 def weights_for(found: Found) -> Weights:
@@ -61,13 +93,13 @@ def weights_for(found: Found) -> Weights:
 
 
 def default_weights(found: Found) -> Weights:
-    """The first weights of a model: pinned ones come first, then files that can be loaded without a conversion.
+    """The first weights of a model: files that need no conversion come first, of these the pinned ones.
 
     Raises :class:`WeightsError` with the weights of its family if it has none.
     """
     every = registry.current().weights_of(found.row, found.model)
     if every:
-        return min(every, key=lambda weights: (not weights.pinned, not weights.file.endswith(".safetensors")))
+        return min(every, key=lambda weights: (weights.needs_conversion, not weights.pinned))
     arch = found.model.name
     having = listing.list_models(pretrained=True, family=found.row.name)
     more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""

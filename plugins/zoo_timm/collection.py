@@ -59,7 +59,7 @@ def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...]) -
         hub, _, file = about.url.rpartition("/")
         repo, prefix = "", _hash_in(file)
     if not file.endswith(".safetensors"):
-        origin = "a pickle, named by timm: zoo convert makes it a safetensors file"
+        origin = "a pickle, named by timm"
     return Weights(
         file=file,
         arch=f"timm/{arch}",

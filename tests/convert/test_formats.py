@@ -18,11 +18,11 @@ import numpy
 import pytest
 import torch
 from click.testing import CliRunner
-from support import distributions
+from support import distributions, foreign
 from torch import nn
 
 import zoo
-from zoo import manifest, registry
+from zoo import loading, manifest, registry
 from zoo.cli import cli
 from zoo.convert import ConversionReport, Stated, convert, readers
 from zoo.errors import (
@@ -136,7 +136,10 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def ours(report: ConversionReport, pixels: torch.Tensor) -> torch.Tensor:
     """The logits of the converted network, prepared as its entry says."""
-    module = zoo.create(report.model, weights=report.file).eval()
+    return on_pixels(zoo.create(report.model, weights=report.file).eval(), pixels)
+
+
+def on_pixels(module: loading.Network, pixels: torch.Tensor) -> torch.Tensor:
     preprocess = module.zoo_info.preprocess
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
     with torch.inference_mode():
@@ -171,6 +174,19 @@ def test_a_keras_network_computes_the_same_from_every_form_of_its_file(
     assert "range 0 to 255 into conv.weight" in folded
     assert dict(report.renamed)["first.kernel"] == "conv.weight"
     assert file in manifest.parse(report.entry)[0].origin
+
+
+def test_a_keras_file_that_a_manifest_names_is_created_like_any_other(
+    of_keras: tuple[Path, torch.Tensor, torch.Tensor], small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key map states the mean that the network takes off; the manifest states nothing."""
+    folder, pixels, theirs = of_keras
+    monkeypatch.setenv("ZOO_HUB", "")
+    foreign.calls_here(monkeypatch)
+    foreign.offer(tmp_path / "hub", folder / "whole.h5", f"{small}.x")
+    network = zoo.create(f"{small}.x").eval()
+    logits = on_pixels(network, pixels)
+    torch.testing.assert_close(logits, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
 
 
 @pytest.mark.slow
@@ -400,6 +416,17 @@ def test_an_onnx_file_gives_its_initialisers_and_the_same_logits(beside: str, sm
         numpy.testing.assert_allclose(converted(images).numpy(), theirs, rtol=1e-4, atol=1e-5)
     assert report.dropped == ["shape"]
     assert report.added == ["norm.num_batches_tracked"]
+
+
+def test_an_onnx_file_that_a_manifest_names_is_created_like_any_other(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, images = zoo.create(small, num_classes=5), random_images(2, 3, 8, 8) / 255
+    to_onnx(module, tmp_path / "net.onnx", images)
+    monkeypatch.setenv("ZOO_HUB", "")
+    foreign.calls_here(monkeypatch)
+    foreign.offer(tmp_path / "hub", tmp_path / "net.onnx", f"{small}.x")
+    assert foreign.has_state(zoo.create(f"{small}.x"), module.state_dict())
 
 
 TRAINED = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}

@@ -22,7 +22,7 @@ from PIL import Image
 
 import zoo.data
 from zoo import registry
-from zoo.data import ImageSet, class_names, hold_out, load, mean_and_std
+from zoo.data import ImageSet, class_names, class_synsets, hold_out, load, mean_and_std
 from zoo.data import decode as decoding
 from zoo.data.stratify import stratified_split
 from zoo.errors import AmbiguousNameError, DataError, MissingExtraError, PluginError, UnknownNameError
@@ -744,6 +744,35 @@ def test_class_names_are_torchvisions():
 def test_imagenets_class_names_are_torchvisions_in_its_order():
     meta = pytest.importorskip("torchvision.models._meta")
     assert class_names("imagenet-1k") == tuple(meta._IMAGENET_CATEGORIES)
+
+
+def test_imagenets_synsets_are_timms_in_its_order():
+    info = pytest.importorskip("timm.data")
+    folder = Path(info.__file__).with_name("_info")
+    assert list(class_synsets()) == (folder / "imagenet_synsets.txt").read_text().split()
+    lemmas = dict(line.split("\t") for line in (folder / "imagenet_synset_to_lemma.txt").read_text().splitlines())
+    pairs = zip(class_synsets(), class_names("imagenet-1k"), strict=True)
+    differing = [name for synset, name in pairs if name.lower().split(" (")[0] not in lemmas[synset].lower()]
+    assert len(differing) < 40, differing  # torchvision has shortened or corrected some, by hand
+
+
+# From the label map that TensorFlow's Inception graph of 2015 ships: ILSVRC2012_ID by WordNet id.
+DEVKIT = {
+    "n07697313": 993, "n07697537": 885, "n07711569": 734, "n07714571": 736, "n07714990": 737, "n07715103": 738,
+    "n07716358": 739, "n07716906": 740, "n07717410": 741, "n07717556": 742, "n07718472": 743, "n07718747": 744,
+    "n07720875": 735, "n07730033": 745, "n07734744": 746, "n07742313": 318, "n07745940": 229, "n07747607": 319,
+    "n07749582": 320, "n07753113": 321, "n02119789": 1, "n02100735": 2, "n01440764": 449, "n03255030": 1000,
+}  # fmt: skip
+
+
+def test_imagenets_other_order_is_that_of_the_development_kit():
+    synsets = class_synsets("imagenet-1k-devkit")
+    assert sorted(synsets) == list(class_synsets())
+    assert {synset: synsets.index(synset) + 1 for synset in DEVKIT} == DEVKIT
+    names = dict(zip(class_synsets(), class_names("imagenet-1k"), strict=True))
+    assert class_names("imagenet-1k-devkit") == tuple(names[synset] for synset in synsets)
+    with pytest.raises(UnknownNameError, match=r"WordNet ids .cifar10."):
+        class_synsets("cifar10")
 
 
 def test_imagenets_class_names_are_at_hand_without_timm_and_torchvision(monkeypatch):

@@ -20,12 +20,16 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 WEIGHTS = Weights(file="model.safetensors", arch="tiny", tag="c10", repo="zoo/tiny", hub="/nowhere", sha256=SHA256)
 
 
+def admit(arrived: Path, sha256: str = SHA256) -> Path:
+    return cache.put(arrived, cache.file_of(WEIGHTS, sha256), cache.stamp_for(sha256, arrived.stat()))
+
+
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     """The cached file of WEIGHTS."""
     arrived = tmp_path / "arrived"
     arrived.write_bytes(CONTENT)
-    return cache.admit(arrived, WEIGHTS, SHA256)
+    return admit(arrived)
 
 
 def flip(file: Path) -> str:
@@ -156,7 +160,7 @@ def test_a_change_at_once_after_the_move_into_place_shows_in_the_stat(tmp_path: 
     for _ in range(20):
         arrived = tmp_path / "arrived"
         arrived.write_bytes(CONTENT)
-        flip(cache.admit(arrived, WEIGHTS, SHA256))
+        flip(admit(arrived))
         assert cache.find(WEIGHTS) is None
 
 
@@ -212,4 +216,4 @@ def test_an_empty_file_is_a_file_and_an_empty_part_is_none() -> None:
     with Part("key") as part:
         part.finish()
     empty = hashlib.sha256().hexdigest()
-    assert cache.admit(part.path, WEIGHTS, empty).read_bytes() == b""
+    assert admit(part.path, empty).read_bytes() == b""

@@ -317,6 +317,34 @@ def test_a_cut_connection_goes_on_where_it_was_cut(hub_server: HubServer) -> Non
     assert sum(request.sent for request in bodies) == len(CONTENT)
 
 
+def test_a_digest_is_that_of_the_whole_file_however_it_arrived(hub_server: HubServer) -> None:
+    hub_server.commit(REPO, {FILE: CONTENT})
+    hub_server.inject("cut", SHA256, after=300_000)
+    digest = f"sha512:{hashlib.sha512(CONTENT).hexdigest()}"
+    with Part(SHA256) as part:
+        part.write(CONTENT[:10])
+    assert hub.fetch(entry(digest=digest)).read_bytes() == CONTENT
+    assert [request.range for request in hub_server.bodies()] == ["bytes=10-", "bytes=300010-"]
+
+
+def test_a_digest_that_disagrees_with_the_sha256_is_an_error(hub_server: HubServer) -> None:
+    hub_server.commit(REPO, {FILE: CONTENT})
+    with pytest.raises(IntegrityError, match=rf"has md5:[0-9a-f]{{32}}, expected md5:0{{32}} \(sha256 {SHA256}\)"):
+        hub.fetch(entry(digest=f"md5:{'0' * 32}"))
+    assert cache.find(entry()) is None
+
+
+def test_a_mirror_is_asked_first_if_a_strong_digest_determines_the_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_HUB", directory(tmp_path / "mirror"))
+    origin = directory(tmp_path / "origin")
+    for algorithm, first in (("sha384", "mirror"), ("sha1", "origin")):
+        digest = f"{algorithm}:{hashlib.new(algorithm, CONTENT).hexdigest()}"
+        received = hub.fetch_unpinned(unpinned(hub=origin, digest=digest))
+        assert received.source == str(tmp_path / first)
+
+
 def test_a_connection_may_be_cut_as_often_as_it_takes_while_the_file_grows(hub_server: HubServer) -> None:
     hub_server.commit(REPO, {FILE: CONTENT})
     hub_server.inject("cut", SHA256, times=6, after=2 * cache.CHUNK)
@@ -383,7 +411,7 @@ def test_a_server_that_asks_for_rest_gets_it_unless_that_is_too_long(
     assert time.monotonic() - start >= 1
     monkeypatch.setenv("ZOO_TIMEOUT", "5")
     hub_server.inject("429", "resolve", seconds=3600)
-    with pytest.raises(HubError, match=r"returned 429 .* Retry-After of 3,600 s exceeds the timeout of 5 s"):
+    with pytest.raises(HubError, match=r"returned 429 .* asks to wait 3,600 s, longer than the timeout of 5 s"):
         hub.fetch(entry(file="other.safetensors", sha256="0" * 64))
 
 
@@ -501,7 +529,7 @@ def test_an_expired_token_does_not_close_public_repositories(
     [
         ("", f"has no repository {REPO}, or it is private"),
         ("token-of-bob", f"has no repository {REPO}, or it is private"),
-        ("expired", "rejects your token, and without one has no repository"),
+        ("expired", r"rejects your token \(log in again: hf auth login\), and without one has no repository"),
     ],
 )
 def test_a_private_repository_without_the_right_token_says_so_and_shows_no_token(
@@ -620,6 +648,15 @@ def test_a_damaged_blob_in_hugging_faces_cache_is_left_there_and_not_used(
     assert len(hub_server.bodies()) == 1
     assert hugging_face_file.read_bytes() == flipped(CONTENT)
     assert parts() == []
+
+
+def test_what_hugging_faces_cache_holds_is_checked_against_a_digest(
+    hugging_face_file: Path, hub_server: HubServer
+) -> None:
+    with pytest.raises(IntegrityError, match=f"expected sha1:{'0' * 40}"):
+        hub.fetch_unpinned(unpinned(digest=f"sha1:{'0' * 40}"))
+    received = hub.fetch_unpinned(unpinned(digest=f"sha1:{hashlib.sha1(CONTENT).hexdigest()}"))
+    assert received.path.samefile(hugging_face_file)
 
 
 def test_an_unpinned_entry_is_found_in_hugging_faces_cache_by_its_commit(

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +18,9 @@ from support.toml_text import ENTRY, KEYS, VALUES, toml
 
 from zoo import registry
 from zoo.errors import ManifestError
-from zoo.manifest import Score, Weights, parse, read, render
+from zoo.manifest import Score, Weights, editing, parse, read, render
 from zoo.spec import Plugin
+from zoo.trust import pinning
 
 PLUGINS: tuple[Plugin, ...] = tuple(
     entry.load()
@@ -324,6 +326,41 @@ def assert_read_or_refused(text: str) -> None:
         assert entry.sha256 or not entry.pinned
         assert ".." not in entry.path.split("/")
         assert not entry.path.startswith("/")
+
+
+DIGESTS = ["sha512:" + "0a" * 64, "sha384:" + "0a" * 48, "sha1:" + "0a" * 20, "md5:" + "0a" * 16]
+
+
+@pytest.mark.parametrize("digest", DIGESTS)
+def test_a_digest_and_a_key_map_survive_rendering_editing_and_pinning(digest: str, tmp_path: Path) -> None:
+    pytest.importorskip("tomlkit", reason="needs zoo-vision[pin]")
+    text = f'[net.x]\nfile = "x.pth"\npinned = false\ndigest = "{digest}"\nkey_map = "keras"\n'
+    [entry] = parse(text)
+    assert (entry.digest, entry.key_map) == (digest, "keras")
+    assert parse(render(entry)) == (entry,)
+    assert editing.with_entry(text, entry) == text
+    file = tmp_path / "manifest.toml"
+    file.write_text(text)
+    pinning.write(msgspec.structs.replace(entry, sha256="1" * 64, pinned=True, size=5), file)
+    [after] = read(file)
+    assert (after.digest, after.key_map, after.sha256) == (digest, "keras", "1" * 64)
+
+
+@pytest.mark.parametrize(
+    "digest", [*(text[:-1] for text in DIGESTS), "sha256:" + "0" * 64, "0" * 128, "md5:" + "A" * 32]
+)
+def test_an_incomplete_or_unknown_digest_is_refused(digest: str) -> None:
+    with pytest.raises(ManifestError, match=r"manifest>:4: \[net\.x\] digest"):
+        parse(f'[net.x]\nfile = "x.pth"\npinned = false\ndigest = "{digest}"\n')
+
+
+def test_only_strong_hashes_determine_the_bytes() -> None:
+    def entry(**fields: Any) -> Weights:
+        return Weights(file="x.pth", arch="net", tag="x", **{"pinned": False, **fields})
+
+    assert [entry(digest=digest).determines_bytes for digest in DIGESTS] == [True, True, False, False]
+    assert entry(pinned=True, sha256="1" * 64).determines_bytes
+    assert not entry(sha256_prefix="1" * 63).determines_bytes
 
 
 @given(st.text())

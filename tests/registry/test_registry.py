@@ -386,13 +386,22 @@ def test_pretrained_without_weights_says_what_exists(site: Path) -> None:
         zoo.create("pet_net", pretrained=True)
 
 
-def test_the_default_is_the_first_pinned_file_else_the_first_that_loads(site: Path) -> None:
+def test_the_default_needs_no_conversion_if_one_does_not_and_is_pinned_if_one_is(site: Path) -> None:
     def entry(tag: str, file: str, known: str = "pinned = false") -> str:
         return f'[pet_net.{tag}]\nfile = "{file}"\n{known}\n'
 
     unpinned = entry("a", "a-01234567.pth") + entry("b", "b.safetensors") + entry("c", "c.safetensors")
     pinned = entry("d", "d.safetensors", f'sha256 = "{"d" * 64}"')
-    for text, expected in ((unpinned + pinned, "d"), (unpinned, "b"), (entry("a", "a-01234567.pth"), "a")):
+    other_format = entry("e", "e-01234567.pth") + entry("f", "f.pth", f'sha256 = "{"f" * 64}"')
+    mapped = entry("g", "g.safetensors", f'sha256 = "{"1" * 64}"\nkey_map = "other"')
+    cases = (
+        (unpinned + pinned, "d"),
+        (other_format + unpinned, "b"),
+        (mapped + unpinned, "b"),
+        (other_format, "f"),
+        (entry("a", "a-01234567.pth"), "a"),
+    )
+    for text, expected in cases:
         files = {"pet/__init__.py": plugin("pet", "pet_net", weights='("pet:weights.toml",)'), "pet/weights.toml": text}
         install(site, "zoo-pet", {"pet": "pet:plugin"}, files)
         registry.clear()
@@ -516,3 +525,11 @@ def test_a_directory_hub_adds_weights_to_a_collections_model(
     found = registry.current().find("library/other.own")
     assert found.weights is not None
     assert found.weights.hub == str(tmp_path)
+
+
+def test_no_model_that_has_safetensors_weights_gets_others_by_default() -> None:
+    held = registry.current()
+    for listed in held.models():
+        if any(weights.file.endswith(".safetensors") for weights in listed.weights):
+            found = held.find(listed.name)
+            assert resolve.default_weights(found).file.endswith(".safetensors"), listed.name

@@ -24,7 +24,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 CHUNK = 1 << 16
@@ -50,9 +50,9 @@ class Request:
 class Fault:
     """What goes wrong.
 
-    In place of an answer: a status (``429``, ``500``, ``503``; ``seconds`` is its Retry-After), or ``silent``
-    for some seconds. In the body: ``cut`` or ``hang`` after bytes, ``flip`` a byte, ``slow`` by seconds a
-    chunk, wrong ``size``.
+    In place of an answer: a status (``403``, ``429``, ``500``, ``503``; ``seconds`` is its Retry-After, ``headers`` are
+    further ones), or ``silent`` for some seconds. In the body: ``cut`` or ``hang`` after bytes, ``flip`` a byte,
+    ``slow`` by seconds a chunk, wrong ``size``.
     """
 
     kind: str
@@ -60,6 +60,7 @@ class Fault:
     times: int
     after: int = 0
     seconds: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,19 @@ class Commit:
 
 
 @dataclass
+class Gate:
+    accepted: set[str] = field(default_factory=set)
+    pending: set[str] = field(default_factory=set)
+
+
+@dataclass
 class Repo:
+    """``gate`` closes the files to all but the owner and those whose requests were ``accepted``."""
+
     owner: str
     is_private: bool = False
+    gate: Gate | None = None
+    is_disabled: bool = False
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
@@ -114,6 +125,16 @@ def is_large(path: str, size: int) -> bool:
     return path.endswith(LARGE_SUFFIXES) or size > LARGE_SIZE
 
 
+class Xet(Protocol):
+    """A Xet store that a hub names in its responses: :class:`support.xet_server.XetStore`."""
+
+    url: str
+
+    def headers(self, hub: "HubServer", name: str, revision: str, sha256: str) -> dict[str, str]: ...
+
+    def access(self) -> dict[str, Any]: ...
+
+
 class HubServer:
     """``tokens`` maps a token to (user, whether it may write)."""
 
@@ -125,6 +146,9 @@ class HubServer:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.redirects = True
+        self.links: set[str] = set()
+        self.renamed: dict[str, str] = {}
+        self.xet: Xet | None = None
         self.sending = self.most_at_once = 0
         self.page = page
         self.lock = threading.RLock()
@@ -150,6 +174,14 @@ class HubServer:
         for server in self._servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
+
+    def add_xet(self, store: Xet, kind: type["Handler"]) -> None:
+        """Starts the origin of a Xet store, to which the hub refers from now on."""
+        server = self._listen(type("Cas", (kind,), {"store": store}), "xet", None)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._servers.append(server)
+        store.url = f"http://127.0.0.1:{server.server_port}"
+        self.xet = store
 
     def __exit__(self, *_: object) -> None:
         for server in self._servers:
@@ -185,9 +217,27 @@ class HubServer:
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
         return File(git_sha1(pointer), b"", size, sha256)
 
-    def inject(self, kind: str, match: str = "", *, times: int = 1, after: int = 0, seconds: float = 0.0) -> None:
+    def sign(self, sha256: str) -> str:
+        """An address of stored content that works until :meth:`expire`."""
+        self.links.add(link := f"/{sha256}?X-Amz-Expires=3600&X-Amz-Signature=secret-{len(self.links)}")
+        return self.content_url + link
+
+    def expire(self) -> None:
+        """No address that was signed so far works any more."""
+        self.links = {"none"}
+
+    def inject(
+        self,
+        kind: str,
+        match: str = "",
+        *,
+        times: int = 1,
+        after: int = 0,
+        seconds: float = 0.0,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         """The next ``times`` answers whose path contains ``match`` go wrong."""
-        self.faults.append(Fault(kind, match, times, after, seconds))
+        self.faults.append(Fault(kind, match, times, after, seconds, headers or {}))
 
     def take(self, kind: str, path: str) -> Fault | None:
         with self.lock:
@@ -247,10 +297,10 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(silent.seconds)
             self.close_connection = True
             return True
-        for status in (429, 500, 503):
+        for status in (403, 429, 500, 503):
             if fault := self.hub.take(str(status), self.path):
                 wait = {"Retry_After": f"{fault.seconds:g}"} if fault.seconds else {}
-                self.refuse(status, message="injected", **wait)
+                self.refuse(status, message="injected", **wait, **fault.headers)
                 return True
         return False
 
@@ -314,6 +364,8 @@ class Content(Handler):
         stored = self.hub.store / path.strip("/")
         if not stored.is_file():
             return self.refuse(404)
+        if self.hub.links and self.path not in self.hub.links:
+            return self.answer(403, b"<Error><Code>AccessDenied</Code></Error>", kind="application/xml")
         return self.send_file(self.hub.stored(stored.name), self.path, ETag=f'"{stored.name}"')
 
     do_HEAD = do_GET  # noqa: N815
@@ -356,9 +408,13 @@ class Hub(Handler):
             ("POST", rf"/api/models/{repo}/paths-info/(?P<revision>[^/]+)", self.paths),
             ("POST", rf"/api/models/{repo}/preupload/(?P<revision>[^/]+)", self.preupload),
             ("POST", rf"/api/models/{repo}/commit/(?P<branch>[^/]+)", self.take_commit),
+            ("GET", rf"/api/models/{repo}/xet-(?P<right>read|write)-token/(?P<revision>[^/]+)", self.lend_token),
         )
         method = "GET" if self.command == "HEAD" else self.command
         self.query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
+        for old, new in self.hub.renamed.items():
+            if re.match(rf"(/api/models)?/{old}(/|$)", url.path):
+                return self.answer(307, kind="text/plain", Location=self.path.replace(old, new, 1))
         for wanted, pattern, handle in routes:
             if method == wanted and (match := re.fullmatch(pattern, url.path)):
                 return handle(**{key: unquote(value or "") for key, value in match.groupdict().items()})
@@ -398,12 +454,29 @@ class Hub(Handler):
             return None
         return oid, repo.commits[oid].files
 
+    def is_open(self, name: str) -> bool:
+        """Whether the user may read the files of a repository that he may see; or else the refusal was sent."""
+        repo, user = self.hub.repos[name], (self.user() or ("", False))[0]
+        if repo.is_disabled:
+            self.refuse(403, "DisabledRepo", "Access to this resource is disabled.")
+        elif repo.gate and not user:
+            self.refuse(401, "GatedRepo", f"Access to model {name} is restricted. You must log in to access it.")
+        elif repo.gate and user != repo.owner and user in repo.gate.pending:
+            self.refuse(403, "GatedRepo", f"Your request to access model {name} is awaiting a review.")
+        elif repo.gate and user != repo.owner and user not in repo.gate.accepted:
+            self.refuse(403, "GatedRepo", f"Access to model {name} is restricted and you are not authorized.")
+        else:
+            return True
+        return False
+
     # ---- reading
 
     def resolve(self, name: str, revision: str, path: str) -> None:
         if (found := self.files_at(name, revision)) is None:
             return None
         oid, files = found
+        if not self.is_open(name):
+            return None
         if path not in files:
             return self.refuse(404, "EntryNotFound", "Entry not found", X_Repo_Commit=oid)
         file = files[path]
@@ -412,8 +485,8 @@ class Hub(Handler):
             return self.send_file(file.content, self.path, **headers)
         headers |= {"X_Linked_Size": str(file.size), "X_Linked_Etag": file.etag}
         if self.hub.redirects:
-            location = f"{self.hub.content_url}/{file.sha256}?signature=secret"
-            return self.answer(302, kind="text/plain", Location=location, **headers)
+            headers |= self.hub.xet.headers(self.hub, name, oid, file.sha256) if self.hub.xet else {}
+            return self.answer(302, kind="text/plain", Location=self.hub.sign(file.sha256), **headers)
         return self.send_file(self.hub.stored(file.sha256), self.path, **headers)
 
     def describe(self, name: str, revision: str) -> None:
@@ -534,6 +607,16 @@ class Hub(Handler):
                 row["actions"] = {"upload": {"href": f"{self.hub.content_url}/put/{item['oid']}"}}
             objects.append(row)
         return self.answer(200, {"transfer": "basic", "objects": objects}, kind="application/vnd.git-lfs+json")
+
+    def lend_token(self, name: str, right: str, revision: str) -> None:
+        """A token for the Xet store, in the headers and in the body."""
+        if self.repo(name, write=right == "write") is None:
+            return None
+        if self.hub.xet is None:
+            return self.refuse(404, message="Xet is not enabled")
+        lent = self.hub.xet.access()
+        names = {"X_Xet_Cas_Url": "casUrl", "X_Xet_Access_Token": "accessToken", "X_Xet_Token_Expiration": "exp"}
+        return self.answer(200, lent, **{header: str(lent[key]) for header, key in names.items()})
 
     def take_commit(self, name: str, branch: str) -> None:
         with self.hub.lock:

@@ -1,8 +1,10 @@
 """Policies: whose word a project accepts, for which names and from where."""
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -252,6 +254,23 @@ def test_unpinned_weights_are_refused_where_a_signature_is_asked_for(
     answer = ask("fetch", "resnet101.a1_in1k")
     assert answer.exit_code == 1
     assert "a signature does not cover its bytes" in answer.output
+
+
+@pytest.mark.parametrize(("algorithm", "is_covered"), [("sha512", True), ("md5", False)])
+def test_a_signature_covers_the_bytes_of_a_strong_digest(
+    algorithm: str, is_covered: bool, inside: Path, hub: Path, key: Path
+) -> None:
+    listing = hub / "manifest.toml"
+    content = (hub / "resnet20.tiny.safetensors").read_bytes()
+    digest = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    known = f'pinned = false\ndigest = "{algorithm}:{digest}"'
+    listing.write_text(re.sub('sha256 = "[0-9a-f]{64}"', known, listing.read_text(), count=1))
+    signing.sign(listing, key)
+    write_policy(inside, key)
+    if is_covered:
+        assert_accepted()
+    else:
+        assert_refused("a signature does not cover its bytes")
 
 
 def test_a_policy_without_the_library_that_checks_refuses_and_says_what_to_install(

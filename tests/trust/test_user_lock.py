@@ -20,11 +20,11 @@ from support.hub_server import HubServer
 from support.pinned import CONTENT, FILE, REPO, SHA256, ask
 
 import zoo
-from zoo import registry
+from zoo import registry, resolve
 from zoo.errors import IntegrityError, LockError, OfflineError, StorageError, UnknownNameError, UnpinnedError
 from zoo.hub import cache
 from zoo.loading import safetensors_file
-from zoo.system import storage
+from zoo.system import storage, toml
 from zoo.trust import lock, user_lock
 from zoo.trust.lock import Locked
 
@@ -459,3 +459,18 @@ def test_offline_a_directory_that_has_the_file_is_a_first_use(
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     assert zoo.fetch(NAME).read_bytes() == CONTENT
     assert user_lock.pins()[NAME].source == str(tmp_path / "stick")
+
+
+def test_a_large_lock_is_parsed_once_however_many_names_are_resolved(
+    served: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Locked(distribution="zoo-pet", version="1.0", sha256=SHA256, size=len(CONTENT))
+    pins = {f"pet/net_{number}.own": held for number in range(500)} | {NAME: held}
+    storage.replace(user_lock.place(), lock.render(lock.Lock(version=1, weights=pins)).encode())
+    parsed = []
+    monkeypatch.setattr(toml, "loads", lambda text, loads=toml.loads: parsed.append(len(text)) or loads(text))
+    found = registry.current().find(NAME)
+    assert {resolve.weights_for(found).sha256 for _ in range(20)} == {SHA256}
+    assert len([length for length in parsed if length > 50_000]) <= 1
+    user_lock.forget([NAME])
+    assert resolve.weights_for(found).sha256 == "", "what is in the file now counts"

@@ -8,10 +8,11 @@ from zoo.cli.group import Commands
 _SECTIONS = {
     "Use:        zoo predict resnet20.digits digit.png": {
         "list": "zoo.cli.list:list_models",
-        "info": "zoo.cli.list:info",
+        "info": "zoo.cli.info:info",
         "fetch": "zoo.cli.weights.fetch:fetch",
         "predict": "zoo.cli.evaluate:predict",
         "evaluate": "zoo.cli.evaluate:evaluate",
+        "benchmark": "zoo.cli.benchmark:benchmark",
     },
     "Train:      zoo train resnet20 --data digits -o run": {
         "train": "zoo.cli.train.train:train",

@@ -10,6 +10,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ import click
 import msgspec
 
 from zoo.errors import ZooError
+from zoo.system import progress
 
 T = TypeVar("T")
 
@@ -164,20 +166,9 @@ def stdout_to_stderr() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def show_progress(label: str, *, bytes: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+def show_progress(label: str, *, bytes: bool = False) -> AbstractContextManager[Callable[[int, int], None] | None]:
     """A bar on standard error if that is a terminal; yields its callback (done, total)."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress
-
-    amount = (progress.DownloadColumn(), progress.TransferSpeedColumn()) if bytes else (progress.MofNCompleteColumn(),)
-    columns = (progress.TextColumn("{task.description}", markup=False), progress.BarColumn(), *amount)
-    bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=_console(stderr=True), transient=True)
-    with bar:
-        task = bar.add_task(one_line(label), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+    return progress.bar(one_line(label), bytes=bytes)
 
 
 def count(number: int) -> str:
@@ -196,6 +187,7 @@ def size(bytes: int) -> str:
 
 
 def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -205,10 +197,4 @@ def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Col
         )
     for row in rows:
         table.add_row(*row)
-    _console().print(table)
-
-
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
-
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    Console(markup=False, emoji=False, highlight=False).print(table)

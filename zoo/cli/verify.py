@@ -8,13 +8,13 @@ import msgspec
 
 from zoo.cli import options
 from zoo.cli.output import do_each, echo, note, outcomes, print_json, size, stdout_to_stderr
-from zoo.verify.worker import TIMEOUT
+from zoo.verify.worker import TIMEOUT, Verified
 
 
 @click.command(epilog="Example: zoo verify resnet20.digits --deep")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
 @click.option("--all", "is_all", is_flag=True, help="Check all embedded and cached weights.")
-@click.option("--deep", is_flag=True, help="Hash all files again, not only changed ones.")
+@click.option("--deep", is_flag=True, help="Hash all files again, not only changed ones; repeat conversions.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=TIMEOUT, show_default=True, help="Seconds per network."
 )
@@ -45,8 +45,7 @@ def verify(
         found = worker.verify(name, deep=deep, failures=failures, timeout=timeout)
         if not as_json:
             outputs = f"logits within {found.difference:.2g} of its probe" if found.allowed else "no probe"
-            known = "pinned" if found.pinned else "fetched"
-            echo(f"{found.weights}: {size(found.size)} as {known}, {found.tensors} tensors fit, {outputs}")
+            echo(f"{found.weights}: {_bytes(found)}, {found.tensors} tensors fit, {outputs}")
         row: dict[str, Any] = msgspec.to_builtins(found)
         return row
 
@@ -61,6 +60,17 @@ def verify(
     elif failed:
         note(f"{len(failed)} of {len(done) + len(failed)} failed: {', '.join(failed)}")
     context.exit(code)
+
+
+def _bytes(found: Verified) -> str:
+    """The files whose bytes were checked."""
+    known = "pinned" if found.pinned else "fetched"
+    whole = f"{size(found.size)} as {known}"
+    made = found.conversion
+    if made is None:
+        return whole
+    source = f"{whole} (sha256 {found.sha256[:8]})" if found.file else f"source {found.sha256[:8]} not in the cache"
+    return f"{source}, {size(made.size)} converted from it (sha256 {made.sha256[:8]})"
 
 
 @click.command(epilog="Example: zoo manifest probe mine.toml")

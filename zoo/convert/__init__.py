@@ -108,27 +108,16 @@ def convert(
     parsed = names.parse(name)
     found = registry.current().find(str(parsed._replace(tag="")))
     tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(out.stem)
-    maps = fitting.maps_of(found, key_map)
+    fitting.maps_of(found, key_map)  # an unknown one is an error before a long download
     _check_place(out, f"{found.model.name}.{tag}", overwrite)
     if isinstance(source, str) and download.is_address(source):
         place = download.fetch(source, sha256=sha256, progress=progress)
     else:
         place = Source(Path(source), Path(source).name)
-    checkpoint = readers.read(place.path, Path(place.name).suffix, state=state)
-    loading.require_finite(checkpoint.tensors, place.name)
-    about = checkpoint.about
-    if key_map is None and about.get("model"):
-        maps = [fitting.AS_IS]
-    args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
-    tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
-    if checkpoint.graph is None:
-        choice = choose(tried, found, about, stated, place.name, score)
-    else:
-        choice = choose_proven(place, checkpoint, tried, maps, found, args, stated, score)
+    checkpoint, choice = read(place, found, stated, key_map=key_map, state=state, score=score)
     fitted = choice.fitted
-    loading.require_finite(fitted.tensors, place.name)
     origin = _origin(place, choice, stated, sha256)
-    about = {"origin": origin, **about, **_describe(choice)}
+    about = {"origin": origin, **checkpoint.about, **describe(choice)}
     arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
     digest = safetensors_file.write(fitted.tensors, out, about)
     if (proof := fitted.proof) is not None:  # not in the file, whose bytes must not depend on the machine
@@ -157,6 +146,44 @@ def convert(
     )
 
 
+def read(
+    place: Source,
+    found: Found,
+    stated: Stated,
+    *,
+    key_map: str | None = None,
+    state: str = "",
+    score: Score | None = None,
+) -> tuple[readers.Checkpoint, Choice]:
+    """The checkpoint at ``place``, and how its tensors become those of a network of ``found``; raises as convert()."""
+    maps = fitting.maps_of(found, key_map)
+    checkpoint = readers.read(place.path, Path(place.name).suffix, state=state)
+    loading.require_finite(checkpoint.tensors, place.name)
+    about = checkpoint.about
+    if key_map is None and about.get("model"):
+        maps = [fitting.AS_IS]
+    args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
+    tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
+    if checkpoint.graph is None:
+        choice = choose(tried, found, about, stated, place.name, score)
+    else:
+        choice = choose_proven(place, checkpoint, tried, maps, found, args, stated, score)
+    loading.require_finite(choice.fitted.tensors, place.name)
+    return checkpoint, choice
+
+
+def describe(choice: Choice) -> dict[str, Any]:
+    """What a converted file says about its network."""
+    return {
+        "model": choice.info.model.name,
+        "args": choice.fitted.args,
+        "preprocess": msgspec.to_builtins(choice.info.preprocess),
+        "classes": choice.info.classes,
+        "num_classes": choice.num_classes,
+        "in_chans": choice.in_chans,
+    }
+
+
 def _read(
     tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str, trunk: bool
 ) -> list[Fitted]:
@@ -182,17 +209,6 @@ def _check_place(out: Path, name: str, overwrite: bool) -> None:
                 f"{listing} already has {name} as {entry.path}, not {out.name}.",
                 hint="Use another tag (MODEL.TAG), or --overwrite (overwrite=True) to replace the entry.",
             )
-
-
-def _describe(choice: Choice) -> dict[str, Any]:
-    return {
-        "model": choice.info.model.name,
-        "args": choice.fitted.args,
-        "preprocess": msgspec.to_builtins(choice.info.preprocess),
-        "classes": choice.info.classes,
-        "num_classes": choice.num_classes,
-        "in_chans": choice.in_chans,
-    }
 
 
 def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:

@@ -254,7 +254,7 @@ def _best(
         lines.append(f"  --from {fitted.key_map.name}  ({args}){right}{form}")
     raise WeightsError(
         f"{source} can be converted in {len(groups)} ways that compute different functions:\n" + "\n".join(lines),
-        hint="Select one with --from. "
+        hint="Select one with --from; in a manifest, with key_map. "
         + ("" if scores else "If you have its data set, --check DATA selects the one with the best score."),
     )
 

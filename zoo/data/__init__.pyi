@@ -3,6 +3,7 @@ from zoo.data.augmentation import Affine as Affine
 from zoo.data.augmentation import Augmentation as Augmentation
 from zoo.data.augmentation import ResizedCrop as ResizedCrop
 from zoo.data.classes import class_names as class_names
+from zoo.data.classes import class_synsets as class_synsets
 from zoo.data.fingerprint import Fingerprint as Fingerprint
 from zoo.data.image_set import ImageSet as ImageSet
 from zoo.data.image_stream import ImageStream as ImageStream

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from zoo.errors import UnknownNameError
 
@@ -26,14 +27,19 @@ _NAMES = {
 }
 
 
+_IMAGENET = ("imagenet-1k", "imagenet-1k-devkit")
+"""In the order of WordNet ids, which torchvision, timm and Caffe use; and in that of ILSVRC2012's development kit."""
+
+
 def class_names(name: str) -> tuple[str, ...]:
     """The class names of a well-known data set, in label order.
 
     Args:
-        name: ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10`` or ``imagenet-1k``.
+        name: ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10`` or ``imagenet-1k``. ``imagenet-1k-devkit`` is the
+            order of ILSVRC2012's development kit, in which its ground truth numbers the classes (from 1).
 
     Returns:
-        The names.
+        The names. ImageNet's are torchvision's.
 
     Raises:
         UnknownNameError: The class names of this data set are not known.
@@ -43,14 +49,47 @@ def class_names(name: str) -> tuple[str, ...]:
         >>> zoo.data.class_names("cifar10")[:3]
         ('airplane', 'automobile', 'bird')
     """
-    if name == "imagenet-1k":
-        return _imagenet()
+    if name in _IMAGENET:
+        return tuple(row.name for row in _imagenet(name))
     if name not in _NAMES:
-        raise UnknownNameError.of("data set", name, [*_NAMES, "imagenet-1k"])
+        raise UnknownNameError.of("data set", name, [*_NAMES, *_IMAGENET])
     return _NAMES[name]
 
 
+def class_synsets(name: str = "imagenet-1k") -> tuple[str, ...]:
+    """The WordNet ids of ImageNet's classes, in label order. ImageNet's folders of images have these names.
+
+    Args:
+        name: ``imagenet-1k``, or ``imagenet-1k-devkit`` for the order of ILSVRC2012's development kit.
+
+    Returns:
+        The ids: ``n`` and eight digits.
+
+    Raises:
+        UnknownNameError: The classes of this data set have no WordNet ids.
+
+    Example:
+        >>> import zoo
+        >>> synsets = zoo.data.class_synsets()
+        >>> synsets[0], zoo.data.class_names("imagenet-1k")[synsets.index("n02099601")]
+        ('n01440764', 'golden retriever')
+    """
+    if name not in _IMAGENET:
+        raise UnknownNameError.of(
+            "data set with WordNet ids", name, _IMAGENET, hint=f"These have them: {', '.join(_IMAGENET)}."
+        )
+    return tuple(row.synset for row in _imagenet(name))
+
+
+class _Class(NamedTuple):
+    synset: str
+    devkit: int
+    name: str
+
+
 @cache
-def _imagenet() -> tuple[str, ...]:
+def _imagenet(order: str) -> tuple[_Class, ...]:
     lines = Path(__file__).with_name("imagenet_1k.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line and not line.startswith("#"))
+    rows = [line.split(" ", 2) for line in lines if line and not line.startswith("#")]
+    classes = [_Class(synset, int(number), name) for synset, number, name in rows]
+    return tuple(sorted(classes, key=lambda row: row.devkit) if order == "imagenet-1k-devkit" else classes)

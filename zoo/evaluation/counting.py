@@ -18,7 +18,7 @@ _FLOPS: dict[object, Callable[..., int]] = {
 
 
 class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
-    """Within it, ``total`` grows by the multiply-adds of convolutions and linear layers.
+    """Within it, ``total`` grows by the multiply-adds of convolutions and linear layers, ``outputs`` by their elements.
 
     Counted below the modules, so that ``F.conv2d`` in a forward counts as much as ``nn.Conv2d``.
     """
@@ -26,12 +26,14 @@ class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not typed
         self.total = 0
+        self.outputs = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if count := _FLOPS.get(func.overloadpacket):
             self.total += count(*args, **kwargs, out_val=output) // 2
+            self.outputs += output.numel()
         return output
 
 
@@ -42,12 +44,17 @@ def params(module: nn.Module) -> int:
 
 def macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:
     """The multiply-adds of ``module`` for one image of ``input_size``, C H W."""
+    return work(module, input_size)[0]
+
+
+def work(module: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, int]:
+    """Multiply-adds and activations (outputs of convolutions and linear layers) for one image of ``input_size``."""
     was_training = module.training
     place = next(module.parameters(), torch.empty(0)).device
     with torch.no_grad(), MultiplyAdds() as counted:
         module.eval()(torch.zeros(1, *input_size, device=place))
     module.train(was_training)
-    return int(counted.total)
+    return counted.total, counted.outputs
 
 
 def differing(module: nn.Module, model: Model, input_size: tuple[int, int, int]) -> dict[str, Any]:

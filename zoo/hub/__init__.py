@@ -18,7 +18,21 @@ from zoo.manifest import Weights
 if TYPE_CHECKING:  # a file that is cached needs none of them
     from zoo.hub.download import Arrival, Progress, Source
 
-__all__ = ["fetch", "fetch_unpinned", "is_on", "name_of", "offline_switch", "require_network", "use"]
+__all__ = [
+    "fetch",
+    "fetch_unpinned",
+    "is_on",
+    "mirrors",
+    "name_of",
+    "offline_switch",
+    "require_network",
+    "source_at",
+    "use",
+]
+
+
+_REMOVALS = 10
+"""How often others may remove a file on its way into the cache, because they empty it or assume that we have ended."""
 
 
 class Received(NamedTuple):
@@ -35,7 +49,8 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
     """A local file with the bytes of ``weights``, from the cache or else from the first source that has them.
 
     ``source`` is the only address to use: a directory, ``s3://...``, ``https://...``, ``hf`` or ``embedded:<package>``.
-    ``progress`` is called with the number of bytes so far and in total (0 if unknown).
+    ``progress`` is called with the number of bytes so far and in total (0 if unknown); without one, a download from a
+    network is shown on standard error, unless HF_HUB_DISABLE_PROGRESS_BARS is on.
 
     Raises UnpinnedError if the entry has no sha256, IntegrityError if a source served wrong bytes and none the right
     ones, OfflineError if network access is disabled, MissingExtraError, and HubError with the reasons of all sources.
@@ -58,7 +73,8 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
 def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Received:
     """What the first source that has ``weights``, an entry without a sha256, serves now.
 
-    Size and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as :func:`fetch`.
+    Size, ``digest`` and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as
+    :func:`fetch`.
     """
     cache.check_path(weights)
     with guard.explained(), guard.lock(cache.key_of(weights)):
@@ -79,16 +95,16 @@ def use(weights: Weights) -> Path:
 def _fetch_again(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
     """Moves a damaged file to quarantine, and tries the sources."""
     failures: list[tuple[str, ZooError]] = []
+    file, expected = cache.place_of(weights)
     try:
         cache.verify(weights)
     except IntegrityError as error:
-        file, expected = cache.place_of(weights)
-        if (got := cache.sha256_of(file)) == expected:  # another process has just fetched it again
+        if cache.is_right(file, expected):  # another process has just fetched it again
             return file
-        cache.quarantine(file, expected, got)
         failures.append(("the cache", error))
-    except HubError:
-        pass  # the ordinary case: it is not there
+    except HubError as error:
+        if isinstance(error.__cause__, PermissionError) and os.path.exists(file):
+            raise  # another user's
     return _obtain(weights, source, progress, failures).path
 
 
@@ -100,15 +116,30 @@ def _obtain(
 
     for name, bring in _ways(weights, source, progress):
         try:
-            arrival = bring()
+            received = _receive_from(name, bring, weights)
         except (HubError, MissingExtraError) as error:
             _log(weights, name, error)
             failures.append((name, error))
             continue
-        file = cache.admit(arrival.path, weights, arrival.sha256)
         parts.discard(cache.key_of(weights))
-        return Received(file, arrival.sha256, arrival.size, name, arrival.revision)
+        return received
     raise _none_left(weights, failures)
+
+
+def _receive_from(name: str, bring: Callable[[], "Arrival"], weights: Weights) -> Received:
+    """Moves what one source brings into place; begins again if another process removes it on the way."""
+    for attempt in range(_REMOVALS):
+        try:
+            arrival = bring()
+            place = cache.file_of(weights, arrival.hashed.sha256)
+            file = cache.put(arrival.path, place, arrival.hashed)
+            return Received(file, arrival.hashed.sha256, arrival.hashed.size, name, arrival.revision)
+        except FileNotFoundError:
+            if there := cache.find(weights):  # because the other process has finished first
+                return Received(there, weights.sha256, there.stat().st_size, name, weights.revision)
+            if attempt == _REMOVALS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _ways(
@@ -119,20 +150,25 @@ def _ways(
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
         yield "Hugging Face's cache", partial(download.adopt, held.path, weights, held.sha256, held.revision)
-    mirrors = [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
     # Nothing says that a mirror has the right bytes of an unpinned entry: it is the last to be asked.
-    ordered = [*mirrors, weights.hub] if weights.sha256 else [weights.hub, *mirrors]
+    ordered = [*mirrors(), weights.hub] if weights.determines_bytes else [weights.hub, *mirrors()]
     for text in dict.fromkeys([source] if source else ordered):
-        place = _source_at(text)
+        place = source_at(text)
         yield place.name, partial(_receive, place, weights, progress)
+
+
+def mirrors() -> list[str]:
+    """The addresses in ``ZOO_HUB``, in order."""
+    return [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
 
 
 def name_of(address: str) -> str:
     """How messages call the hub at ``address``; holds no secret."""
-    return _source_at(address).name
+    return source_at(address).name
 
 
-def _source_at(text: str) -> "Source":
+def source_at(text: str) -> "Source":
+    """The hub at an address."""
     from zoo.hub import address, huggingface
     from zoo.hub.embedded import Embedded
 
@@ -145,10 +181,14 @@ def _source_at(text: str) -> "Source":
 
 def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":
     from zoo.hub import download
+    from zoo.system.progress import of_download
 
     if not place.is_local and (switch := offline_switch()):
         raise OfflineError(f"not used, because network access is disabled ({switch}={os.environ[switch]})")
-    return download.receive(place, weights, progress)
+    if progress is not None or place.is_local or is_on("HF_HUB_DISABLE_PROGRESS_BARS"):
+        return download.receive(place, weights, progress)
+    with of_download(weights.name, place.name) as shown:
+        return download.receive(place, weights, shown)
 
 
 def offline_switch() -> str:

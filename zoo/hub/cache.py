@@ -6,15 +6,17 @@
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
     │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
     │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.in_use`
+    ├── converted/<sha256>-<key>.safetensors    made from that file, which has another format: :mod:`zoo.hub.converted`
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
     └── imports/<plugin>-<random>           which plugin's import is under way: :mod:`zoo.registry.import_guard`
 
-A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing
-permission), never a source's: :func:`zoo.hub.guard.explained` turns it into a HubError that says what is needed.
+A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing permission), never a
+source's: :func:`zoo.hub.guard.explained` converts it. Finished files are never written to: they may be mapped.
 """
 
+import errno
 import hashlib
 import os
 import time
@@ -28,9 +30,7 @@ from zoo.errors import HubError, IntegrityError
 from zoo.manifest import Weights
 from zoo.system import storage
 
-CHUNK = 1 << 16
-"""Bytes read and written at a time. Larger writes use larger pages of the system's file
-cache, and touching one byte of a mapped file then counts as a whole page."""
+CHUNK = storage.CHUNK
 
 UNFINISHED = ".new"
 """The suffix of a small file that is being written beside its place."""
@@ -79,21 +79,22 @@ def key_of(weights: Weights) -> str:
 def sha256_of(file: Path, *, deep: bool = False) -> str:
     """The sha256 of ``file``, as 64 hex digits.
 
-    Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and
-    always with ``deep``. Raises FileNotFoundError if there is no such file.
+    Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and always with ``deep``.
     """
     stamp_file = stamp_of(file)
     if not deep:
         with suppress(OSError, msgspec.DecodeError):
-            stamp = msgspec.json.decode(_small(stamp_file), type=Stamp)
-            if stamp == _stamp(stamp.sha256, file.stat()):
+            stamp = msgspec.json.decode(read_small(stamp_file), type=Stamp)
+            if stamp == stamp_for(stamp.sha256, file.stat()):
                 return stamp.sha256
     with storage.open_regular(file) as opened:
+        if _is_recent(os.fstat(opened.fileno()).st_ctime_ns):
+            time.sleep(_CLOCK_TICK)  # a change within the tick that wrote the file would leave its times as they are
         before = os.fstat(opened.fileno())
         digest = hash_of(opened).hexdigest()
         after = os.fstat(opened.fileno())
-    if _stamp(digest, before) == _stamp(digest, after):
-        _write_stamp(file, digest)
+    if (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
+        write_stamp(file, stamp)
     return digest
 
 
@@ -105,7 +106,7 @@ def hash_of(opened: BinaryIO) -> "hashlib._Hash":
     return hasher
 
 
-def _stamp(sha256: str, stat: os.stat_result) -> Stamp:
+def stamp_for(sha256: str, stat: os.stat_result) -> Stamp:
     return Stamp(sha256, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
@@ -113,28 +114,31 @@ def stamp_of(file: Path) -> Path:
     return file.with_name(file.name + ".stamp")
 
 
-def _write_stamp(file: Path, sha256: str) -> None:
+def write_stamp(file: Path, stamp: Stamp) -> None:
+    """Writes what was hashed, not what is at ``file`` now: another process may have replaced it since."""
     with suppress(OSError):  # a read-only or full cache is only slower
-        stat = file.stat()
-        if 0 <= time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK * 1e9:
-            # A change within the tick that wrote the file would leave its times as they are.
-            time.sleep(_CLOCK_TICK)
-            stat = file.stat()
-        _write(stamp_of(file), msgspec.json.encode(_stamp(sha256, stat)))
+        write_small(stamp_of(file), msgspec.json.encode(stamp))
 
 
-def _write(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+def write_small(file: Path, content: bytes) -> None:
+    """Replaces one of the cache's own small files atomically."""
+    storage.make_folder(file.parent)
     for left in file.parent.glob(f"{file.name}.*{UNFINISHED}"):
         if is_abandoned(left):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's
+                left.unlink()
     beside = file.with_name(f"{file.name}.{os.urandom(4).hex()}{UNFINISHED}")
     try:
         with beside.open("xb") as opened:
+            storage.share(opened.fileno(), file.parent)
             opened.write(content)
         beside.replace(file)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _is_recent(time_ns: int) -> bool:
+    return 0 <= time.time_ns() - time_ns < _CLOCK_TICK * 1e9
 
 
 def is_abandoned(file: Path) -> bool:
@@ -145,7 +149,7 @@ def is_abandoned(file: Path) -> bool:
         return False
 
 
-def _small(file: Path) -> bytes:
+def read_small(file: Path) -> bytes:
     """The contents of one of the cache's own small files."""
     with storage.open_regular(file) as opened:
         return opened.read(_LARGEST_SMALL)
@@ -154,27 +158,83 @@ def _small(file: Path) -> bytes:
 # ---- into place, and aside ------------------------------------------------------------------------
 
 
-def admit(arrived: Path, weights: Weights, sha256: str) -> Path:
-    """Moves a verified file into place atomically, and stamps it."""
-    file = file_of(weights, sha256)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    arrived.replace(file)
-    if os.name == "posix":  # the move itself must survive a power cut; Windows cannot open folders
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    _write_stamp(file, sha256)
+def put(arrived: Path, file: Path, hashed: Stamp) -> Path:
+    """Moves the verified file ``hashed`` to ``file`` and stamps it; a right one that is there already stays.
+
+    Raises FileNotFoundError if another process removed it in the meantime.
+    """
+    storage.make_folder(file.parent)
+    with storage.open_regular(arrived) as opened:
+        storage.share(opened.fileno(), file.parent)
+    while not _place(arrived, file):
+        if is_right(file, hashed.sha256):
+            arrived.unlink(missing_ok=True)
+            return file
+    storage.sync_folder(file.parent)  # the move itself must survive a power cut
+    stamp = stamp_for(hashed.sha256, file.stat())
+    if (stamp.inode, stamp.size, stamp.mtime_ns) == (hashed.inode, hashed.size, hashed.mtime_ns):
+        if _is_recent(stamp.ctime_ns):
+            time.sleep(_CLOCK_TICK)
+        if stamp == stamp_for(hashed.sha256, file.stat()):
+            write_stamp(file, stamp)
+    elif sha256_of(file) != hashed.sha256:  # another process has put something else there at this moment
+        raise FileNotFoundError(errno.ENOENT, "replaced by another process", str(file))
     return file
 
 
-def quarantine(file: Path, expected: str, got: str) -> Path:
-    """Moves ``file`` to quarantine under a name with both hashes; returns its new path."""
+def _place(arrived: Path, file: Path) -> bool:
+    """Moves ``arrived`` to ``file``; False if there is one, which stays, also if two processes move at once."""
+    try:
+        os.link(arrived, file)
+    except FileNotFoundError:
+        raise
+    except (OSError, NotImplementedError):  # it exists, or the file system has no hard links
+        if os.path.lexists(file):
+            return False
+        arrived.rename(file)
+    else:
+        arrived.unlink(missing_ok=True)
+    return True
+
+
+def is_right(file: Path, sha256: str) -> bool:
+    """Whether ``file`` has this sha256; if not, it is moved out of the way."""
+    try:
+        if (got := sha256_of(file)) == sha256:
+            return True
+    except PermissionError as error:
+        raise _unreadable(file, error) from error
+    except OSError:
+        if file.is_file():
+            raise
+        file.unlink(missing_ok=True)  # a dangling link or a pipe, which nobody can have loaded
+        return False
+    return quarantine(file, sha256, got) is None
+
+
+def quarantine(file: Path, expected: str, got: str) -> Path | None:
+    """Moves ``file`` to quarantine under a name with both hashes; raises IntegrityError if that is not permitted.
+
+    Returns its new path, or None if another process has just repaired ``file``, which stays then.
+    """
     aside = root() / "quarantine" / f"expected-{expected or 'unknown'}-got-{got}"
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    file.replace(aside)
-    stamp_of(file).unlink(missing_ok=True)
+    try:
+        storage.make_folder(aside.parent)
+        file.replace(aside)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise IntegrityError(
+            f"{file} has sha256 {got}, expected {expected}, and cannot be moved to {aside.parent}: {error.strerror}.",
+            hint="Ask the owner of the cache to run zoo cache verify, or set ZOO_CACHE to a folder that you own.",
+        ) from None
+    with storage.open_regular(aside) as opened:
+        if hash_of(opened).hexdigest() == expected:
+            _place(aside, file)
+            aside.unlink(missing_ok=True)
+            return None
+    with suppress(OSError):
+        stamp_of(file).unlink()
     return aside
 
 
@@ -204,12 +264,19 @@ def verify(weights: Weights, *, deep: bool = False) -> None:
     except FileNotFoundError:
         raise _not_fetched(weights) from None
     except OSError as error:
-        raise HubError(f"{file} cannot be read: {error.strerror or error}") from None
+        raise _unreadable(file, error) from error
     if got != expected:
         raise IntegrityError(
             f"{weights.name} is damaged in the cache: {file} has sha256 {got}, expected {expected}.",
             hint=f"zoo fetch {weights.name} moves it to quarantine and fetches it again.",
         )
+
+
+def _unreadable(file: Path, error: OSError) -> HubError:
+    return HubError(
+        f"{file} cannot be read: {error.strerror or error}.",
+        hint="If it is another user's, ask for the permission to read it, or set ZOO_CACHE to a folder that you own.",
+    )
 
 
 def place_of(weights: Weights) -> tuple[Path, str]:

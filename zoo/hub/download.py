@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from zoo.errors import HubError, IntegrityError
 from zoo.hub import cache, guard, parts
+from zoo.hub.hashes import Hashes
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
 from zoo.system import storage
@@ -76,11 +77,10 @@ class PassingError(Exception):
 
 
 class Arrival(NamedTuple):
-    """A verified file that is not yet in place."""
+    """A verified file that is not yet in place; ``hashed`` is its stamp."""
 
     path: Path
-    sha256: str
-    size: int
+    hashed: cache.Stamp
     revision: str = ""
 
 
@@ -99,7 +99,7 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
     Raises IntegrityError if the bytes are not those of the manifest, HubError if the source fails, OSError if the cache
     cannot be written.
     """
-    with Part(cache.key_of(weights)) as part:
+    with Part(cache.key_of(weights), _algorithm_of(weights)) as part:
         if not weights.sha256:
             part.restart()  # without a hash nothing says that the beginning is of the same file
         if weights.size and part.length > weights.size:
@@ -107,10 +107,10 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
         inherited = part.length
         try:
             last = _pull(source, weights, part, progress)
-            if inherited and _complaint(weights, part.sha256, part.length, last.sha256):
+            if inherited and _complaint(weights, part, part.length, last.sha256):
                 part.restart()  # perhaps the bad bytes were those that somebody else left
                 last = _pull(source, weights, part, progress)
-            part.finish()
+            hashed = part.finish()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 part.restart()  # do not leave the disk full
@@ -119,10 +119,14 @@ def receive(source: Source, weights: Weights, progress: Progress | None = None) 
             if not weights.sha256:
                 part.restart()
             raise
-    if complaint := _complaint(weights, part.sha256, part.length, last.sha256):
-        aside = cache.quarantine(part.path, weights.sha256 or weights.sha256_prefix or last.sha256, part.sha256)
+    if complaint := _complaint(weights, part, part.length, last.sha256):
+        try:
+            aside = cache.quarantine(part.path, weights.sha256 or weights.sha256_prefix or last.sha256, part.sha256)
+        except IntegrityError:  # the quarantine is another user's
+            part.path.unlink()
+            raise IntegrityError(f"{complaint}; removed") from None
         raise IntegrityError(f"{complaint}; moved to {aside}")
-    return Arrival(part.path, part.sha256, part.length, last.revision)
+    return Arrival(part.path, hashed, last.revision)
 
 
 def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -> Arrival:
@@ -135,14 +139,16 @@ def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -
     from shutil import copyfileobj
 
     link = parts.own(cache.key_of(weights), "link")
-    link.parent.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(link.parent)
     try:
         theirs = storage.open_regular(file)
     except OSError as error:
         raise HubError(f"{file} cannot be opened: {error.strerror or error}") from None
     with theirs:
         try:
-            os.link(file, link)
+            if not storage.is_shareable(file, link.parent):
+                raise PermissionError
+            os.link(file.resolve(), link)  # a link to a symbolic link would lead nowhere from here
         except OSError:  # another file system, or one without links
             guard.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
             with link.open("xb") as ours:
@@ -150,12 +156,13 @@ def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -
                 ours.flush()
                 os.fsync(ours.fileno())
     with storage.open_regular(link) as opened:
-        sha256 = cache.hash_of(opened).hexdigest()
-        size = opened.tell()
-    if complaint := _complaint(weights, sha256, size, claimed):
+        hashes = Hashes(_algorithm_of(weights))
+        hashes.read(opened)
+        hashed = cache.stamp_for(hashes.sha256, os.fstat(opened.fileno()))
+    if complaint := _complaint(weights, hashes, hashed.size, claimed):
         link.unlink()
         raise IntegrityError(f"{complaint}, in {file}")
-    return Arrival(link, sha256, size, revision)
+    return Arrival(link, hashed, revision)
 
 
 def stream_of(opened: BinaryIO, start: int) -> Stream:
@@ -170,6 +177,15 @@ def stream_of(opened: BinaryIO, start: int) -> Stream:
             raise HubError(f"cannot be read: {error.strerror or error}") from None
 
     return Stream(read, min(start, size), size)
+
+
+def too_long(wait: float, limit: float) -> str:
+    """What to say about a source that asks to wait longer than the time limit."""
+    then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + wait))
+    return (
+        f"asks to wait {wait:,.0f} s, longer than the timeout of {limit:g} s; try again after {then}, or set "
+        f"ZOO_TIMEOUT={wait + 1:.0f}"
+    )
 
 
 def _pull(source: Source, weights: Weights, part: Part, progress: Progress | None) -> Stream:
@@ -187,9 +203,7 @@ def _pull(source: Source, weights: Weights, part: Part, progress: Progress | Non
                 patience, longest = _PATIENCE, part.length
             patience -= error.cost
             if error.wait > time_limit():
-                raise HubError(
-                    f"{error}; Retry-After of {error.wait:,.0f} s exceeds the timeout of {time_limit():g} s"
-                ) from None
+                raise HubError(f"{error}, and {too_long(error.wait, time_limit())}") from None
             if patience <= 0 or attempt == _ATTEMPTS - 1:
                 raise HubError(str(error)) from None
             wait = max(error.wait, min(_PAUSE * 2 ** (_PATIENCE - patience), 2.0))
@@ -230,14 +244,20 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
         raise PassingError(f"the connection was lost after {part.length:,} of {size:,} bytes")
 
 
-def _complaint(weights: Weights, sha256: str, size: int, claimed: str) -> str:
-    """The difference between this sha256 and size and the expected ones, or an empty string."""
-    if weights.sha256 and sha256 != weights.sha256:
-        return f"has sha256 {sha256}, expected {weights.sha256}"
+def _algorithm_of(weights: Weights) -> str:
+    return weights.digest.partition(":")[0]
+
+
+def _complaint(weights: Weights, got: Hashes | Part, size: int, claimed: str) -> str:
+    """The difference between these hashes and this size and the expected ones, or an empty string."""
+    if weights.sha256 and got.sha256 != weights.sha256:
+        return f"has sha256 {got.sha256}, expected {weights.sha256}"
+    if got.digest != weights.digest:
+        return f"has {got.digest}, expected {weights.digest} (sha256 {got.sha256})"
     if weights.size and size != weights.size:
-        return f"has {size:,} bytes, expected {weights.size:,} (sha256 {sha256})"
-    if not sha256.startswith(weights.sha256_prefix):
-        return f"has sha256 {sha256}, expected one that begins with {weights.sha256_prefix}"
-    if claimed and sha256 != claimed:
-        return f"has sha256 {sha256}, expected {claimed} according to the source"
+        return f"has {size:,} bytes, expected {weights.size:,} (sha256 {got.sha256})"
+    if not got.sha256.startswith(weights.sha256_prefix):
+        return f"has sha256 {got.sha256}, expected one that begins with {weights.sha256_prefix}"
+    if claimed and got.sha256 != claimed:
+        return f"has sha256 {got.sha256}, expected {claimed} according to the source"
     return ""

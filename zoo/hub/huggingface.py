@@ -12,7 +12,7 @@ import msgspec
 
 from zoo.errors import HubError
 from zoo.hub import web
-from zoo.hub.download import Stream
+from zoo.hub.download import PassingError, Stream
 from zoo.manifest import Weights
 
 
@@ -24,6 +24,10 @@ def endpoint() -> str:
 def host() -> str:
     """The endpoint without user and password, for messages."""
     return web.without_user(endpoint())
+
+
+_DISABLED = "Access to this resource is disabled."
+"""The message, not the code, by which the hub's own client recognises a disabled repository."""
 
 
 class HuggingFace(msgspec.Struct, frozen=True):
@@ -42,18 +46,21 @@ class HuggingFace(msgspec.Struct, frozen=True):
         url = f"{host()}/{weights.repo}/resolve/{weights.revision or 'main'}/{quote(weights.file)}"
         token, basic = _token(), web.basic(endpoint())
         with web.get(url, start=start, authorization=f"Bearer {token}" if token else basic) as answer:
-            if not (token and answer.status == 401):
-                yield _stream_of(answer, weights, start)
+            if not (token and answer.status == 401 and not answer.is_elsewhere):
+                yield _stream_of(answer, weights, start, bool(token))
                 return
         # An expired token is rejected even if no token is needed.
         with web.get(url, start=start, authorization=basic) as answer:
-            if answer.status in (401, 403, 404):
-                raise HubError(f"rejects your token, and without one {_reason(answer, weights) or 'denies access'}")
-            yield _stream_of(answer, weights, start)
+            if answer.status in (401, 403, 404) and not answer.is_elsewhere:
+                reason = _reason(answer, weights, False) or "denies access"
+                raise HubError(f"rejects your token (log in again: hf auth login), and without one {reason}")
+            yield _stream_of(answer, weights, start, False)
 
 
-def _stream_of(answer: web.Answer, weights: Weights, start: int) -> Stream:
-    if answer.status in (401, 403, 404) and (reason := _reason(answer, weights)):
+def _stream_of(answer: web.Answer, weights: Weights, start: int, has_token: bool) -> Stream:
+    if answer.is_elsewhere and answer.status in (401, 403):
+        raise PassingError(f"redirects to an address that has expired ({answer.status} {answer.body.reason})")
+    if answer.status in (401, 403, 404) and (reason := _reason(answer, weights, has_token)):
         raise HubError(reason)
     linked = answer.said.get("x-linked-etag", "").strip('"')
     return web.stream_of(answer, start)._replace(
@@ -62,14 +69,30 @@ def _stream_of(answer: web.Answer, weights: Weights, start: int) -> Stream:
     )
 
 
-def _reason(answer: web.Answer, weights: Weights) -> str:
-    """The meaning of the hub's error code."""
-    return {
+def _reason(answer: web.Answer, weights: Weights, has_token: bool) -> str:
+    """The meaning of the hub's error, or an empty string."""
+    code, said = answer.body.headers.get("X-Error-Code", ""), web.explanation(answer.body.headers)
+    return closed_because(code, said, weights, has_token) or {
         "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN has no access to it",
         "RevisionNotFound": f"has no revision {weights.revision or 'main'} of {weights.repo}",
         "EntryNotFound": f"has no file {weights.file} in {weights.repo} at {weights.revision or 'main'}",
-        "GatedRepo": f"requires that you accept the terms of {weights.repo} on its page and set HF_TOKEN",
-    }.get(answer.said.get("x-error-code", ""), "")
+    }.get(code, "")
+
+
+def closed_because(code: str, said: str, weights: Weights, has_token: bool) -> str:
+    """Why the hub closes a repository that exists, from its error code and message; empty if it does not."""
+    quoted = f" (it says: {said})" if said else ""
+    page = f"{host()}/{weights.repo}"
+    if code == "GatedRepo" and has_token:
+        return f"requires approval for {weights.repo}{quoted}; ask for it at {page}, or wait for it, then try again"
+    if code == "GatedRepo":
+        return (
+            f"requires that you accept the terms of {weights.repo} at {page}{quoted} and log in: hf auth login, or set "
+            "HF_TOKEN"
+        )
+    if code == "DisabledRepo" or said == _DISABLED:
+        return f"has disabled {weights.repo}{quoted}; see {page}, and use another source"
+    return ""
 
 
 def _token() -> str:
@@ -100,7 +123,7 @@ def find_cached(weights: Weights) -> Cached | None:
     Blobs of large files are named by their sha256, whatever the commit; others are found through the commit. The caller
     must verify the hash.
     """
-    folder = _cache_root() / f"models--{weights.repo.replace('/', '--')}"
+    folder = cache_root() / folder_of(weights)
     blob = folder / "blobs" / weights.sha256
     try:
         if weights.sha256 and blob.is_file():
@@ -108,13 +131,19 @@ def find_cached(weights: Weights) -> Cached | None:
         commit = weights.revision or (folder / "refs" / "main").read_text().strip()
         if not re.fullmatch("[0-9a-f]{40}", commit):
             return None
-        file = (folder / "snapshots" / commit / weights.file).resolve(strict=True)
+        file = folder / "snapshots" / commit / weights.file
+        name = Path(os.readlink(file)).name if file.is_symlink() else ""  # the blob may be a link too, to its Xet hash
+        return Cached(file.resolve(strict=True), name if re.fullmatch("[0-9a-f]{64}", name) else "", commit)
     except (OSError, ValueError):  # not a path, or not text
         return None
-    return Cached(file, file.name if re.fullmatch("[0-9a-f]{64}", file.name) else "", commit)
 
 
-def _cache_root() -> Path:
+def folder_of(weights: Weights) -> str:
+    """The name of a repository's folder in the client's cache."""
+    return f"models--{weights.repo.replace('/', '--')}"
+
+
+def cache_root() -> Path:
     """The same folder as huggingface_hub's, but read in every call and without importing it."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(os.path.expanduser(os.path.expandvars(chosen)))

@@ -6,9 +6,10 @@ loaded; a process that has loaded the file holds a shared lock (flock) on it unt
 it dies. A forked child keeps its parent's locks.
 
 What this does not see: programs that read a cached file without Zoo; more than the last ``MOST_HELD`` files
-of one process, whose open files are bounded; other machines, where a network file system keeps locks to
-itself. Removal is harmless even then, because a mapped file lives on until it is unmapped. Windows has no
-flock, and needs none: it refuses to remove a file that is mapped.
+of one process, whose open files are bounded; other machines, if a network file system does not share locks.
+On one machine, removal is harmless even then, because a mapped file remains until it is unmapped. A file that
+another machine removes from a network file system is gone for all. Windows has no flock, and needs none: it
+refuses to remove a file that is mapped.
 """
 
 import os
@@ -17,6 +18,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from zoo.system import storage
 
 MOST_HELD = 200
 """Files whose use a process announces at most: each takes a file descriptor."""
@@ -32,7 +35,7 @@ def marker_of(file: Path) -> Path:
 def touch(file: Path) -> None:
     """Marks ``file`` as used now. Does nothing if the cache is read-only."""
     with suppress(OSError):
-        descriptor = _open(marker_of(file))
+        descriptor = storage.open_marker(marker_of(file))
         try:
             os.utime(descriptor if os.utime in os.supports_fd else marker_of(file))
         finally:
@@ -48,7 +51,7 @@ def hold(file: Path) -> None:
     marker = marker_of(file)
     with _guard, suppress(OSError):
         if marker in _held:
-            if _is_at(_held[marker], marker):
+            if storage.is_at(_held[marker], marker):
                 _held.move_to_end(marker)
                 return
             os.close(_held.pop(marker))
@@ -84,13 +87,13 @@ def alone(file: Path) -> Iterator[bool]:
         yield True
         return
     marker = marker_of(file)
-    descriptor = _open(marker)
+    descriptor = storage.open_marker(marker)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         yield False
     else:
-        yield _is_at(descriptor, marker)  # or else another one has just removed both
+        yield storage.is_at(descriptor, marker)  # or else another one has just removed both
     finally:
         os.close(descriptor)
 
@@ -102,28 +105,12 @@ def _lock_shared(marker: Path) -> int | None:
     except ImportError:
         return None
     while True:
-        descriptor = _open(marker)
+        descriptor = storage.open_marker(marker)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         except OSError:
             os.close(descriptor)
             return None
-        if _is_at(descriptor, marker):
+        if storage.is_at(descriptor, marker):
             return descriptor
         os.close(descriptor)  # removed while we waited, with its file
-
-
-def _open(marker: Path) -> int:
-    # Not through a link that somebody put there, nor waiting as a pipe would let us.
-    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        return os.open(marker, os.O_RDWR | os.O_CREAT | flags, 0o666)
-    except OSError:  # somebody else's cache: what is there can be locked all the same
-        return os.open(marker, os.O_RDONLY | flags)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except OSError:
-        return False

@@ -10,15 +10,21 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from zoo.hub import cache, guard, in_use, parts
+from zoo.errors import IntegrityError
+from zoo.hub import cache, converted, guard, in_use, parts
 from zoo.manifest import Weights
+from zoo.system import storage
 
-_FILE = re.compile(r"(?P<whole>[0-9a-f]{64}(\.\w+)?)")
-_BESIDE = re.compile(rf"{_FILE.pattern}\.(stamp|used)")
+_FILE = re.compile(r"(?P<whole>[0-9a-f]{64}(-[0-9a-f]{16})?(\.\w+)?)")
+_BESIDE = re.compile(rf"{_FILE.pattern}\.(stamp|used|record)")
+_FOLDERS = ("files", converted.FOLDER)
 
 
 class Held(NamedTuple):
-    """A complete file of the cache; ``names`` are its entries."""
+    """A complete file of the cache; ``names`` are its entries.
+
+    ``source`` is the sha256 of the file of which it is a conversion, empty for others.
+    """
 
     file: Path
     sha256: str
@@ -26,6 +32,7 @@ class Held(NamedTuple):
     last_used: float
     names: tuple[str, ...]
     is_in_use: bool
+    source: str = ""
 
 
 class Damage(NamedTuple):
@@ -50,30 +57,35 @@ def contents(entries: Iterable[Weights]) -> list[Held]:
     """All complete files of the cache, last used first, with the names of those in ``entries``."""
     names = _names(entries)
     found = []
-    for file in _listed("files"):
-        if _FILE.fullmatch(file.name) and not file.name.endswith((".stamp", ".used")):
-            sha256 = file.name[:64]
-            with suppress(FileNotFoundError):  # removed meanwhile
-                known = tuple(names.get(sha256, ()))
-                size, last_used = file.stat().st_size, in_use.last_used(file)
-                found.append(Held(file, sha256, size, last_used, known, in_use.is_held(file)))
+    for file in [file for folder in _FOLDERS for file in _listed(folder)]:
+        if _whole_of(file) != file or _uselessness(file):
+            continue
+        sha256, source = file.name[:64], ""
+        known = tuple(names.get(sha256, ()))
+        if record := converted.read_record(file):
+            sha256, source = record.sha256, sha256
+        with suppress(FileNotFoundError):  # removed meanwhile
+            size, last_used = file.stat().st_size, in_use.last_used(file)
+            found.append(Held(file, sha256, size, last_used, known, in_use.is_held(file), source))
     return sorted(found, key=lambda held: -held.last_used)
 
 
 def verify(held: Held) -> Damage | None:
-    """Hashes the file again; moves it to quarantine if the hash differs from its name.
+    """Hashes the file again; moves it to quarantine if the hash differs from its name, or its record.
 
     A process that has loaded it is not affected, because a moved file stays mapped.
     """
     try:
         if cache.sha256_of(held.file, deep=True) == held.sha256:
             return None
-        with guard.lock(held.sha256):
+        with guard.lock(_key_of(held.file)):
             got = cache.sha256_of(held.file, deep=True)  # another process may have fetched it again
             if got == held.sha256:
                 return None
             aside = cache.quarantine(held.file, held.sha256, got)
-            return Damage(f"has sha256 {got}; moved to {aside}", got, aside)
+            return Damage(f"has sha256 {got}; moved to {aside}", got, aside) if aside else None
+    except IntegrityError as error:  # another user's
+        return Damage(error.message, got)
     except FileNotFoundError:  # removed meanwhile
         return None
     except OSError as error:
@@ -141,11 +153,11 @@ def _remove(path: Path, names: tuple[str, ...], reason: str, dry_run: bool) -> R
 def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
     """Yields which process needs ``path``, or an empty string; then none can fetch or load it within the block."""
     with ExitStack() as stack:
-        if path.parent.name in ("files", "parts"):
-            key = path.name.partition(".")[0]
-            if parts.is_being_written(path) or not stack.enter_context(guard.lock(key, wait=False)):
-                yield "being fetched by a running process"
-                return
+        if path.parent.name in (*_FOLDERS, "parts") and (
+            parts.is_being_written(path) or not stack.enter_context(guard.lock(_key_of(path), wait=False))
+        ):
+            yield "being fetched by a running process"
+            return
         if whole := _whole_of(path):
             is_alone = not in_use.is_held(whole) if dry_run else stack.enter_context(in_use.alone(whole))
             if not is_alone:
@@ -154,10 +166,15 @@ def _undisturbed(path: Path, dry_run: bool) -> Iterator[str]:
         yield ""
 
 
+def _key_of(path: Path) -> str:
+    """The name of the lock that a process holds while it makes the file to which ``path`` belongs."""
+    return path.name.lstrip(".").partition(".")[0]
+
+
 def _whole_of(path: Path) -> Path | None:
     """The weights file that ``path`` is or belongs to."""
     match = _BESIDE.fullmatch(path.name) or _FILE.fullmatch(path.name)
-    return path.with_name(match["whole"]) if match and path.parent.name == "files" else None
+    return path.with_name(match["whole"]) if match and path.parent.name in _FOLDERS else None
 
 
 def _remove_beside(path: Path) -> None:
@@ -165,6 +182,7 @@ def _remove_beside(path: Path) -> None:
     if whole and not whole.exists():
         cache.stamp_of(whole).unlink(missing_ok=True)
         in_use.marker_of(whole).unlink(missing_ok=True)
+        converted.record_of(whole).unlink(missing_ok=True)
 
 
 def _left_over() -> Iterator[tuple[Path, str]]:
@@ -175,12 +193,27 @@ def _left_over() -> Iterator[tuple[Path, str]]:
     for file in _listed("quarantine"):
         if file.name.startswith("expected-"):
             yield file, "quarantined: wrong sha256"
-    for file in _listed("files"):
+    for file in [file for folder in _FOLDERS for file in _listed(folder)]:
         whole = _whole_of(file)
+        is_temporary = file.name.endswith(cache.UNFINISHED) or storage.is_part(file)
+        if not file.exists():  # removed together with the one before it
+            continue
         if whole and not whole.exists():
             yield file, "belongs to a removed file"
-        elif file.name.endswith(cache.UNFINISHED) and cache.is_abandoned(file):
+        elif whole == file and (reason := _uselessness(file)):
+            yield file, reason
+        elif is_temporary and cache.is_abandoned(file):
             yield file, "written by a process that has ended"
+
+
+def _uselessness(file: Path) -> str:
+    """Why nobody uses the conversion ``file`` any more; empty if somebody may, and for other files."""
+    if file.parent.name != converted.FOLDER:
+        return ""
+    record = converted.read_record(file)
+    if record is None:
+        return "conversion without a record"
+    return "converted by an older version of Zoo" if record.version < converted.VERSION else ""
 
 
 def _listed(folder: str) -> list[Path]:

@@ -1,9 +1,11 @@
-"""Unfinished downloads: each is written by one process only, under its own name.
+"""Unfinished downloads: each is written by one process only, in a file of its own.
 
-``parts/<key>.<machine>-<process>-<random>.part`` is being written. Where its process ends it without success it
-becomes ``parts/<key>.part``, for the next fetch to continue; what a process that was killed left is continued as
-well. A part is taken over by renaming it, which only one process can do. So locks save work and no more: on a
-network mount if they do nothing, two processes fetch the same file twice, and both get it.
+``parts/<key>.<machine>-<process>-<random>.part`` is being written. If its process ends the download without success,
+it closes the file and renames it to ``parts/<key>.part``; the next process renames and continues it. The file of a
+process that was killed is copied instead: whether a process of another machine or container has ended can only be
+guessed, and a wrong guess must not let two processes write to one file. The process that was wrongly given up finds
+its file gone, and copies what it has. So locks only save work: without them, two processes fetch the same file
+twice, and both get it.
 """
 
 import errno
@@ -11,17 +13,18 @@ import hashlib
 import os
 import platform
 import re
-import stat
 import time
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.hub.cache import hash_of, root
+from zoo.hub.cache import CHUNK, Stamp, root, stamp_for
+from zoo.hub.hashes import Hashes
 from zoo.system import storage
 
-_GONE = 3600
-"""Seconds without a byte after which a process of another machine is taken to have ended."""
+_GONE = 600
+"""Seconds without a byte after which a process is assumed to have ended, if the system cannot tell."""
 
 _OWNED = re.compile(r"(?P<key>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-[0-9a-f]+\.(part|link)")
 
@@ -39,10 +42,10 @@ def own(key: str, suffix: str = "part") -> Path:
 def is_being_written(path: Path) -> bool:
     """Whether a running process writes ``path``, as far as its name and time show."""
     match = _OWNED.fullmatch(path.name)
-    if match is None:
+    if match is None or time.time() - path.lstat().st_mtime > _GONE:
         return False
     if match["machine"] != machine() or os.name != "posix":
-        return time.time() - path.lstat().st_mtime < _GONE
+        return True
     try:
         os.kill(int(match["process"]), 0)
     except ProcessLookupError:
@@ -55,22 +58,27 @@ def is_being_written(path: Path) -> bool:
 def discard(key: str) -> None:
     """Removes unfinished downloads of ``key`` after a complete one."""
     for path in _left(key):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # another user's
+            path.unlink()
 
 
 class Part:
-    """An unfinished download; the part that an earlier process left is hashed again and continued.
+    """An unfinished download; what an earlier process left is hashed again and continued.
+
+    ``algorithm`` is another one than sha256 to hash with, empty for none.
 
     If the ``with`` block ends early, the part is kept for the next process.
     """
 
-    def __init__(self, key: str) -> None:
-        self.path = own(key)
+    def __init__(self, key: str, algorithm: str = "") -> None:
         self._key = key
+        self._algorithm = algorithm
         self._is_whole = False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._opened = _take_over(key, self.path) or storage.open_regular(self.path, "x+b", follow=False)
-        self._hasher = hash_of(self._opened)
+        self.path = own(key)
+        storage.make_folder(self.path.parent)
+        self._opened = _continued(key, self.path) or _new(self.path)
+        self._hashes = Hashes(algorithm)
+        self._hashes.read(self._opened)
         self.length = self._opened.tell()
 
     def __enter__(self) -> "Part":
@@ -80,46 +88,85 @@ class Part:
         self._opened.close()
         if self._is_whole:
             return
-        with suppress(FileNotFoundError):  # somebody has emptied the cache
+        with suppress(OSError):  # somebody has emptied the cache, or another user's part is there
             if self.length:
                 self.path.replace(released(self._key))
             else:
                 self.path.unlink()
 
     def write(self, chunk: bytes) -> None:
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[self._opened.write(rest) :]
-        self._hasher.update(chunk)
+        _write_all(self._opened, chunk)
+        self._hashes.update(chunk)
         self.length += len(chunk)
 
     def restart(self) -> None:
         self._opened.seek(0)
         self._opened.truncate()
-        self._hasher = hashlib.sha256()
+        self._hashes = Hashes(self._algorithm)
         self.length = 0
 
     @property
     def sha256(self) -> str:
         """The sha256 of the bytes so far."""
-        return self._hasher.hexdigest()
+        return self._hashes.sha256
 
-    def finish(self) -> None:
-        """Waits until everything is on the disk."""
+    @property
+    def digest(self) -> str:
+        """Their hash by the other algorithm, ``algorithm:hex``, or an empty string."""
+        return self._hashes.digest
+
+    def finish(self) -> Stamp:
+        """Waits until everything is on the disk; returns the stamp of the file that was written."""
+        if not storage.is_at(self._opened.fileno(), self.path):  # another process wrongly assumed that we had ended
+            given_up, self.path = self._opened, own(self._key)
+            with given_up:
+                given_up.seek(0)
+                self._opened = _copied(given_up, self.path)
         os.fsync(self._opened.fileno())
         self._is_whole = True
+        return stamp_for(self.sha256, os.fstat(self._opened.fileno()))
 
 
-def _take_over(key: str, path: Path) -> BinaryIO | None:
-    """The longest part of an earlier process, renamed to ``path``; None if there is none."""
+def _continued(key: str, path: Path) -> BinaryIO | None:
+    """The longest part of an earlier process, opened at its start under the new name ``path``, or None."""
     for left in _left(key):
         try:
-            if _is_ours(left.lstat()):
+            if left == released(key):
                 left.rename(path)
-                return _checked(storage.open_regular(path, "r+b", follow=False))
-        except OSError:  # another process was faster, or somebody has put something else there
+                return _ours(storage.open_regular(path, "r+b", follow=False))
+            with _ours(storage.open_regular(left, follow=False)) as theirs:
+                opened = _copied(theirs, path)
+            left.unlink(missing_ok=True)
+            opened.seek(0)
+            return opened
+        except OSError as error:  # another process was faster, or somebody has put something else there
             path.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                left.unlink(missing_ok=True)  # it is fetched again, in the same space
     return None
+
+
+def _new(path: Path) -> BinaryIO:
+    return storage.open_regular(path, "x+b", follow=False)
+
+
+def _copied(source: BinaryIO, path: Path) -> BinaryIO:
+    """The rest of ``source`` in a new file, opened at its end."""
+    opened = _new(path)
+    try:
+        while chunk := source.read(CHUNK):
+            _write_all(opened, chunk)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _write_all(opened: BinaryIO, chunk: bytes) -> None:
+    """Writes ``chunk`` to an unbuffered file, which may take less of it at a time."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[opened.write(rest) :]
 
 
 def _left(key: str) -> list[Path]:
@@ -127,26 +174,29 @@ def _left(key: str) -> list[Path]:
     found = []
     for path in (root() / "parts").glob(f"{key}.*"):
         match = _OWNED.fullmatch(path.name)
-        with suppress(FileNotFoundError):  # another process was faster
+        with suppress(OSError):  # another process was faster
             if path == released(key) or (match and match["key"] == key and not is_being_written(path)):
                 found.append((path.lstat().st_size, path))
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def _checked(opened: BinaryIO) -> BinaryIO:
-    """``opened``, after checking again that it is our file, which may have been replaced since."""
-    if not _is_ours(os.fstat(opened.fileno())):
+def _ours(opened: BinaryIO) -> BinaryIO:
+    """``opened`` if it is a file of this user without another hard link, by which others could read or write it."""
+    status = os.fstat(opened.fileno())
+    if status.st_nlink != 1 or (os.name == "posix" and status.st_uid != os.geteuid()):
         opened.close()
         raise PermissionError(errno.EPERM, "another user's file")
     return opened
 
 
-def _is_ours(status: os.stat_result) -> bool:
-    """Whether it is a regular file of this user without another hard link, by which others could write to it."""
-    is_own = os.name != "posix" or status.st_uid == os.geteuid()
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_own
-
-
+@lru_cache
 def machine() -> str:
-    """The name of this machine in the names of parts."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """The name of this machine in the names of parts.
+
+    On Linux it includes boot and process namespace, because containers may share a host name but no process ids.
+    """
+    known = [platform.node()]
+    with suppress(OSError):
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        known.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:8]

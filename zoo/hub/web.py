@@ -8,9 +8,10 @@ certificates come from the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE).
 """
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
 
 from zoo.errors import HubError
@@ -23,12 +24,22 @@ _REDIRECTS = 5
 _MAY_PASS = {408, 425, 429, 500, 502, 503, 504}
 
 
+class Headers(Protocol):
+    """Headers of any client, found by their names whatever the case."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+
 class Answer(NamedTuple):
-    """A response whose body is not yet read; ``said`` holds the headers of all hops, with lower-case names."""
+    """A response whose body is not yet read; ``said`` holds the headers of all hops, with lower-case names.
+
+    ``is_elsewhere`` says whether it comes from another origin than was asked.
+    """
 
     status: int
     said: dict[str, str]
     body: "Response"
+    is_elsewhere: bool = False
 
 
 @contextmanager
@@ -55,7 +66,7 @@ def get(url: str, *, start: int = 0, authorization: str = "") -> Iterator[Answer
         said.update((name.lower(), value) for name, value in response.headers.items())
         if response.status not in (301, 302, 303, 307, 308):
             with response:
-                yield Answer(response.status, said, response)
+                yield Answer(response.status, said, response, _origin_of(url) != origin)
             return
         response.close()
         url = _redirected(url, response.headers.get("Location", ""))
@@ -72,11 +83,30 @@ def stream_of(answer: Answer, start: int) -> Stream:
         return Stream(_reader(answer.body), first, size)
     if status == 416 and size == start:  # we hold all of it
         return Stream(lambda _: b"", start, size)
-    phrase = f"{status} {answer.body.reason}".strip()
+    phrase = f"returned {status} {answer.body.reason}".strip()
     if status in _MAY_PASS:
-        # Seconds; a date, which it may also be, is taken for a short while.
-        raise PassingError(f"returned {phrase}", wait=_number(headers.get("Retry-After", "")))
-    raise HubError(f"returned {phrase}")
+        raise PassingError(phrase, wait=wait_of(headers))
+    said = explanation(headers)
+    raise HubError(f"{phrase}: {said}" if said else phrase)
+
+
+def wait_of(headers: Headers) -> float:
+    """The seconds to wait that a response asks for, in RateLimit or Retry-After; 0 if it does not say."""
+    from email.utils import parsedate_to_datetime
+
+    used_up = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})", headers.get("RateLimit") or "")
+    if used_up:
+        return float(used_up[1])
+    text = headers.get("Retry-After") or ""
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError):  # it is not a date, but seconds
+        return _number(text)
+
+
+def explanation(headers: Headers) -> str:
+    """What a hub says about an error, as one line of bounded length."""
+    return without_user(" ".join((headers.get("X-Error-Message") or "").split()))[:300]
 
 
 def _open(url: str, headers: dict[str, str]) -> "Response":

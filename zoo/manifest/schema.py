@@ -20,6 +20,10 @@ Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
 Address = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\x00-\x20\x7f]+$(?!\n)")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$(?!\n)")]
 Sha256Prefix = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,64}$(?!\n)")]
+Digest = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^(sha512:[0-9a-f]{128}|sha384:[0-9a-f]{96}|sha1:[0-9a-f]{40}|md5:[0-9a-f]{32})?$(?!\n)"),
+]
 Commit = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{40})?$(?!\n)")]
 
 
@@ -117,6 +121,9 @@ class Weights(Entry, frozen=True):
     defaults because of ``args``, classes or input; ``epochs`` is the length of training. ``distribution`` is what to
     install for a model that is not part of Zoo. ``pinned = false`` marks an entry without a sha256. ``papers`` describe
     the training of these weights, in addition to the model's own paper.
+
+    ``digest`` is another hash that the publisher states, ``sha512:<hex>`` for example; it is checked as well.
+    ``key_map`` names the family's key map for a file of another format or with other keys; without it, all are tried.
     """
 
     file: Text
@@ -127,6 +134,7 @@ class Weights(Entry, frozen=True):
     revision: Commit = ""
     sha256: Sha256 = ""
     sha256_prefix: Sha256Prefix = ""
+    digest: Digest = ""
     size: Count = 0
     pinned: bool = True
     origin: str = ""
@@ -152,6 +160,16 @@ class Weights(Entry, frozen=True):
     def path(self) -> str:
         """The path of the file within a hub."""
         return f"{self.repo}/{self.file}" if self.repo else self.file
+
+    @property
+    def determines_bytes(self) -> bool:
+        """Whether only one file can be the right one: no other with the same sha256, sha384 or sha512 can be made."""
+        return bool(self.sha256) or self.digest.startswith(("sha384:", "sha512:"))
+
+    @property
+    def needs_conversion(self) -> bool:
+        """Whether the file becomes safetensors with the keys of its family before it is loaded."""
+        return bool(self.key_map) or not self.file.endswith(".safetensors")
 
     def __post_init__(self) -> None:
         if self.pinned and not self.sha256:

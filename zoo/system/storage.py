@@ -2,13 +2,18 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from zoo.errors import StorageError
+
+CHUNK = 1 << 16
+"""Bytes read and written at a time. Larger writes use larger pages of the system's file
+cache, and touching one byte of a mapped file then counts as a whole page."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -22,7 +27,7 @@ def beside(file: Path) -> Iterator[BinaryIO]:
     that nobody can have put a link there.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{_prefix(file)}{os.urandom(6).hex()}")
+    part = part_of(file)
     with part.open("xb") as stream:
         try:
             yield stream
@@ -40,7 +45,8 @@ def replace(file: Path, data: bytes) -> None:
     Raises :class:`StorageError` if that fails; ``file`` is unchanged then.
     """
     with explained(file, len(data)), beside(file) as stream:
-        stream.write(data)
+        for start in range(0, len(data), CHUNK):
+            stream.write(memoryview(data)[start : start + CHUNK])
 
 
 def append(file: Path, data: bytes) -> None:
@@ -66,6 +72,16 @@ def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> Binary
     return opened
 
 
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in ``folder`` are on the disk."""
+    if os.name == "posix":  # Windows cannot open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def refuse_links(root: Path, path: Path) -> None:
     """Raises :class:`StorageError` if ``path``, or a folder between ``root`` and it, is a symbolic link.
 
@@ -86,29 +102,118 @@ def lock(file: Path, *, wait: bool = True) -> Iterator[bool]:
     It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
     cannot be acquired, the block runs without it. Yields whether it is held, for callers that do not ``wait``.
     """
-    from filelock import FileLock, Timeout
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(file).acquire(blocking=wait)
-    except Timeout:
-        held = None
-    except (OSError, NotImplementedError):  # another user's, or a file system without locks
-        if not wait:
+    with ExitStack() as held:
+        try:
+            make_folder(file.parent)
+            _acquire(file, wait, held)
+        except (BlockingIOError, TimeoutError):
+            is_held = False
+        except (FileExistsError, NotADirectoryError):  # a file in place of the folder
             raise
-        yield True
+        except (OSError, NotImplementedError):  # another user's, or a file system without locks
+            if not wait:
+                raise
+            is_held = True
+        else:
+            is_held = True
+        yield is_held
+
+
+def _acquire(file: Path, wait: bool, held: ExitStack) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        from filelock import FileLock
+
+        held.enter_context(FileLock(file).acquire(blocking=wait))
         return
-    if held is None:
-        yield False
+    # Not FileLock, which replaces a missing flock by a marker that outlives a killed process of another machine.
+    descriptor = open_marker(file)
+    held.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def open_marker(file: Path) -> int:
+    """The descriptor of an empty file to be locked or dated, made if it is missing."""
+    flags = _NOFOLLOW | _NONBLOCK  # not through a link that somebody put there, nor waiting as a pipe would let us
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o666)
+    except OSError:  # another user's can be locked all the same
+        return os.open(file, os.O_RDONLY | flags)
+    share(descriptor, file.parent)
+    return descriptor
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether ``path`` still names the file that is open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
+
+
+# ---- folders that a group shares: setgid, and writable by the group -----------------------------
+
+
+def make_folder(folder: Path) -> None:
+    """Makes ``folder`` and the folders above it; in a shared folder, its members may write to the new ones too."""
+    if folder.is_dir():
         return
-    with held:
-        yield True
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    if not (mode := _shared(folder.parent)):
+        folder.mkdir(exist_ok=True)
+        return
+    new = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")  # others may use it once it has its mode
+    new.mkdir()
+    try:
+        new.chmod(mode)
+        new.rename(folder)
+    except OSError:
+        new.rmdir()
+        if not folder.is_dir():
+            raise
+
+
+def share(descriptor: int, folder: Path) -> None:
+    """Gives a new file in a shared ``folder`` to the group, whatever the umask; does nothing elsewhere."""
+    if mode := _shared(folder):
+        with suppress(OSError):  # another user's
+            status = os.fstat(descriptor)
+            if (wanted := stat.S_IMODE(status.st_mode) | mode & 0o066) != stat.S_IMODE(status.st_mode):
+                os.fchmod(descriptor, wanted)
+
+
+def is_shareable(file: Path, folder: Path) -> bool:
+    """Whether everyone who may read files in ``folder`` may read ``file``, if ``folder`` is shared."""
+    return not _shared(folder) & 0o044 & ~file.stat().st_mode
+
+
+def _shared(folder: Path) -> int:
+    """The mode of ``folder`` if it is shared by a group, or 0."""
+    mode = folder.stat().st_mode
+    return stat.S_IMODE(mode) if os.name == "posix" and mode & stat.S_ISGID and mode & stat.S_IWGRP else 0
 
 
 def discard_parts(file: Path) -> None:
     """Removes the temporary files of a process that was killed while it replaced ``file``."""
-    for part in file.parent.glob(f"{_prefix(file)}*"):
+    for part in parts_of(file):
         part.unlink()
+
+
+def part_of(file: Path) -> Path:
+    """A new name beside ``file`` for what will be moved there."""
+    return file.with_name(f"{_prefix(file)}{os.urandom(6).hex()}")
+
+
+def parts_of(file: Path) -> list[Path]:
+    """The temporary files of processes that replace ``file``, or were killed while they did."""
+    return [*file.parent.glob(f"{_prefix(file)}*")]
+
+
+def is_part(path: Path) -> bool:
+    """Whether ``path`` is such a temporary file, by its name."""
+    return re.fullmatch(r"\..+\.part-[0-9a-f]{12}", path.name) is not None
 
 
 def _prefix(file: Path) -> str:

@@ -31,8 +31,9 @@ class Fetched(NamedTuple):
 def fetch(found: Found, weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Fetched:
     """The file of ``weights``, as :func:`zoo.resolve.weights_for` returned them; without a sha256 they are pinned.
 
-    Raises as :func:`zoo.hub.fetch`, UnpinnedError if the project or ``ZOO_STRICT`` refuses first use, LockError if
-    another process pinned other bytes meanwhile, StorageError if the user's lock cannot be written.
+    A strong digest in the manifest determines the bytes, so such an entry may always be fetched. Raises as
+    :func:`zoo.hub.fetch`, UnpinnedError if the project or ``ZOO_STRICT`` refuses first use, LockError if another
+    process pinned other bytes meanwhile, StorageError if the user's lock cannot be written.
     """
     if weights.sha256:
         try:
@@ -45,7 +46,7 @@ def fetch(found: Found, weights: Weights, *, source: str | None = None, progress
             hint = f"{name} was {user_lock.since(held)}; {user_lock.forgetting(name)} accepts other bytes. {error.hint}"
             raise IntegrityError(error.message, hint=hint) from None
     name = lock.full_name(found, weights.tag)
-    if reason := policy.refuses_first_use():
+    if not weights.determines_bytes and (reason := policy.refuses_first_use()):
         raise UnpinnedError(
             f"{name} is not pinned: its manifest has no sha256 for {weights.path}, and {reason}.",
             hint=f"zoo manifest pin {name} records its sha256 in the manifest; zoo fetch {name}, where first use is "
@@ -53,16 +54,17 @@ def fetch(found: Found, weights: Weights, *, source: str | None = None, progress
         )
     user_lock.pins()  # a damaged lock is an error before a long download
     got = _receive(weights, source, progress)
-    held = pin(name, got, found.row.distribution, found.row.version)
+    held = pin(name, got, found.row.distribution, found.row.version, weights.digest)
     return Fetched(lock.pinned(weights, held), got.path)
 
 
-def pin(name: str, got: Received, distribution: str = "", version: str = "") -> lock.Locked:
+def pin(name: str, got: Received, distribution: str = "", version: str = "", digest: str = "") -> lock.Locked:
     """Writes what was received into the user's lock; raises LockError if that has other bytes for ``name``."""
     held = lock.Locked(
         distribution=distribution,
         version=version,
         sha256=got.sha256,
+        digest=digest,
         size=got.size,
         revision=got.revision if re.fullmatch("[0-9a-f]{40}", got.revision) else "",
         source="".join(letter if letter.isprintable() else "?" for letter in got.source),

@@ -16,7 +16,7 @@ import msgspec
 
 from zoo import registry
 from zoo.errors import LockError, UnpinnedError, ZooError
-from zoo.manifest import Commit, Count, Entry, Sha256, Text, Weights
+from zoo.manifest import Commit, Count, Digest, Entry, Sha256, Text, Weights
 from zoo.names import is_arch, is_part, natural
 from zoo.registry import Found, Listed
 from zoo.spec import Preprocess
@@ -39,6 +39,7 @@ class Locked(Entry, frozen=True):
     sha256: Sha256
     size: Count = 0
     revision: Commit = ""
+    digest: Digest = ""
     num_classes: Count | None = None
     preprocess: Preprocess | None = None
     source: Text = ""
@@ -84,7 +85,7 @@ EMPTY = Lock(version=1)
 
 _HEAD = "# Written by zoo lock; zoo lock --check compares it with what is installed."
 
-_HELD = ("sha256", "size", "num_classes", "preprocess")
+_HELD = ("sha256", "digest", "size", "num_classes", "preprocess")
 """The fields that make weights other weights."""
 
 
@@ -206,7 +207,7 @@ def _lock(found: Found, entry: Weights) -> Locked:
             f"{entry.name} cannot be locked: its sha256 is neither in the manifest nor in your own lock.",
             hint=f"zoo fetch {entry.name} pins it on first use; then it can be locked.",
         )
-    return Locked(**about, sha256=entry.sha256, size=entry.size, revision=entry.revision)
+    return Locked(**about, sha256=entry.sha256, digest=entry.digest, size=entry.size, revision=entry.revision)
 
 
 def _num_classes(found: Found, entry: Weights) -> int:
@@ -224,6 +225,7 @@ def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Differ
         "version": found.row.version,
         "revision": now.revision,
         "sha256": now.sha256,
+        "digest": now.digest,
         "size": now.size,
     }
     lines = []

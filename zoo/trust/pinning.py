@@ -4,6 +4,7 @@ The hub's present state is written into the manifest once; from then on the file
 """
 
 import re
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from zoo import hub, manifest
 from zoo.errors import HubError, IntegrityError, ManifestError, MissingExtraError, ZooError
 from zoo.hub import address, huggingface, web
-from zoo.hub.download import PassingError, time_limit
+from zoo.hub.download import PassingError, time_limit, too_long
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.registry.plugin_row import resource
@@ -105,29 +106,21 @@ def _ask_hugging_face(entry: Weights) -> Weights:
     """Asks for the commit first, then for the file at that commit, because the branch may move in between."""
     hub.require_network(f"{entry.name} cannot be pinned")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
-    from zoo.hub.deadline import within
-
-    host, limit = huggingface.host(), time_limit()
+    host = huggingface.host()
     last: Exception | None = None
     for token in (None, False):  # an expired token is rejected even if no token is needed
         api = HfApi(endpoint=huggingface.endpoint(), token=token, library_name="zoo-vision")
         try:
-            commit = within(limit, partial(api.model_info, entry.repo, revision=entry.revision or None)).sha
-            rows = within(limit, partial(api.get_paths_info, entry.repo, [entry.file], revision=commit))
+            commit, rows = _stated(api, entry)
             break
-        except TimeoutError:
-            raise HubError(f"{host} did not respond within {limit:g} s") from None
-        except RevisionNotFoundError:
-            raise HubError(f"{host} has no revision {entry.revision or 'main'} of {entry.repo}") from None
-        except RepositoryNotFoundError as error:
-            last = error
+        except ZooError:
+            raise
         except Exception as error:  # the client raises its own errors and those of two HTTP libraries
-            if getattr(getattr(error, "response", None), "status_code", None) == 401:
-                last = error
-                continue
-            raise HubError(f"{host} returned an error for {entry.repo}: {_first_line(error)}") from None
+            last = error
+            if not isinstance(error, RepositoryNotFoundError) and _response_of(error)[0] != 401:
+                raise HubError(f"{host} returned an error for {entry.repo}: {_first_line(error)}") from None
     else:
         raise HubError(f"{host} has no repository {entry.repo}, or denies access to it: {_first_line(last)}")
     row: Any = next((row for row in rows if row.path == entry.file), None)
@@ -136,6 +129,43 @@ def _ask_hugging_face(entry: Weights) -> Weights:
     sha256 = row.lfs.sha256 if row.lfs else ""
     _agree(entry, sha256, row.size, host)
     return _with(entry, revision=str(commit), sha256=sha256 or entry.sha256, size=row.size)
+
+
+def _stated(api: Any, entry: Weights) -> tuple[str, list[Any]]:
+    """The commit and the file of ``entry`` there; waits if the hub asks to, within the time limit."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    from zoo.hub.deadline import within
+
+    host, limit = huggingface.host(), time_limit()
+    end = time.monotonic() + limit
+    while True:
+        try:
+            commit = within(limit, partial(api.model_info, entry.repo, revision=entry.revision or None)).sha
+            return commit, within(limit, partial(api.get_paths_info, entry.repo, [entry.file], revision=commit))
+        except TimeoutError:
+            raise HubError(f"{host} did not respond within {limit:g} s") from None
+        except RevisionNotFoundError:
+            raise HubError(f"{host} has no revision {entry.revision or 'main'} of {entry.repo}") from None
+        except Exception as error:
+            status, headers = _response_of(error)
+            said = web.explanation(headers)
+            if reason := huggingface.closed_because(
+                headers.get("X-Error-Code") or "", said, entry, api.token is not False
+            ):
+                raise HubError(f"{host} {reason}") from None
+            wait = web.wait_of(headers) if status in (429, 503) else 0.0
+            if not wait:
+                raise
+            if time.monotonic() + wait > end:
+                raise HubError(f"{host} returned {status} for {entry.repo}, and {too_long(wait, limit)}") from None
+        time.sleep(wait)
+
+
+def _response_of(error: Exception) -> tuple[int, web.Headers]:
+    """Status and headers of the response for which the client raised ``error``; 0 and none if there was no response."""
+    response = getattr(error, "response", None)
+    return getattr(response, "status_code", 0), getattr(response, "headers", {})
 
 
 def _ask_website(entry: Weights) -> Weights:

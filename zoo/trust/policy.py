@@ -99,7 +99,7 @@ def check(found: Found, weights: Weights) -> str:
         return f"accepted unsigned, from {place}"
     if not rule.publishers:
         raise _rejected(name, file, f"its rule accepts no publisher for {name} from {place}")
-    if not weights.sha256:
+    if not weights.determines_bytes:
         raise _rejected(
             name, file, "it is not pinned, so a signature does not cover its bytes", f"zoo manifest pin {name}"
         )

@@ -2,8 +2,9 @@
 
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -49,10 +50,16 @@ def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
     return parse(content, kind, error, str(file), hint)
 
 
+@lru_cache(maxsize=8)
+def _parsed(content: bytes, kind: type) -> object:
+    """Each name that is resolved reads its locks again: their bytes decide whether anything has changed."""
+    return msgspec.convert(toml.loads(content.decode()), kind)
+
+
 def parse(content: bytes, kind: type[T], error: type[ZooError], file: str, hint: str = "") -> T:
     """Like :func:`read`, for the contents of a file; ``file`` is the name in errors."""
     try:
-        return msgspec.convert(toml.loads(content.decode()), kind)
+        return cast(T, _parsed(content, kind))
     except msgspec.ValidationError as problem:
         raise error(f"{file}: {_short(problem).replace('`', '')}", hint=hint) from None
     except ValueError as problem:

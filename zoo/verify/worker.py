@@ -1,14 +1,8 @@
 """Verifies weights from their bytes to the network's outputs, each in its own process.
 
-A network that crashes, hangs or takes all memory then fails alone. ``python -P -m zoo.verify.worker`` is
-that process; :func:`verify` starts it.
+:func:`verify` calls :func:`verify_here` there. A network that crashes, hangs or takes all memory then fails alone.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +12,16 @@ import msgspec
 
 from zoo import hub, registry
 from zoo.creation import create, info_of
-from zoo.errors import ProbeError, WeightsError, ZooError
-from zoo.hub import cache
+from zoo.errors import IntegrityError, ProbeError, WeightsError
+from zoo.hub import cache, converted
+from zoo.hub.converted import Converted, Job
 from zoo.manifest import Weights
-from zoo.resolve import weights_for
+from zoo.resolve import job_of, weights_for
+from zoo.system import process
 from zoo.trust import user_lock
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from zoo.verify.probe import Finding
 
@@ -33,8 +29,21 @@ TIMEOUT = 600.0
 """Seconds that the check of one network may take."""
 
 
+class Conversion(msgspec.Struct, frozen=True):
+    """The safetensors file that was made from a file of another format."""
+
+    file: str
+    sha256: str
+    size: int
+    key_map: str
+
+
 class Verified(msgspec.Struct, frozen=True):
-    """Verified weights. ``difference`` is the largest difference from the probe, None without a probe."""
+    """Verified weights. ``difference`` is the largest difference from the probe, None without a probe.
+
+    ``file`` and ``size`` describe the published file, whose sha256 is ``sha256``: "" and 0 if the cache only has its
+    ``conversion``.
+    """
 
     weights: str
     file: str
@@ -43,40 +52,23 @@ class Verified(msgspec.Struct, frozen=True):
     tensors: int
     difference: float | None
     allowed: float | None
+    sha256: str = ""
+    conversion: Conversion | None = None
 
 
 def verify(name: str, *, deep: bool = False, failures: Path | None = None, timeout: float = TIMEOUT) -> Verified:
     """Verifies the weights ``name`` in a separate process: bytes, header, tensors, probe.
 
-    ``deep`` hashes the whole file again. Wrong outputs are saved in ``failures/<name>``, by default within the cache.
-    Raises the first :class:`ZooError` of the process, or one that describes how it ended.
+    ``deep`` hashes the whole file again, and repeats a conversion. Wrong outputs are saved in ``failures/<name>``, by
+    default within the cache. Raises the first :class:`ZooError` of the process, or one that describes how it ended.
     """
-    with tempfile.TemporaryDirectory(prefix="zoo-verify-") as folder:
-        answer = Path(folder, "answer.json")
-        words = [name, str(answer), str(failures or cache.root() / "failures"), "deep" if deep else ""]
-        # It finds the plugins that this process has found, and imports nothing from the working directory.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "zoo.verify.worker", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.__stderr__.fileno() if sys.__stderr__ is not None else subprocess.DEVNULL,
-                env=environment,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise WeightsError(
-                f"{name}: verification took more than {timeout:g} s and was stopped.",
-                hint="Allow more time with --timeout SECONDS.",
-            ) from None
-        if not answer.exists():
-            raise WeightsError(f"{name}: verification process crashed: {_ending(done.returncode)}.")
-        said = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in said:
-        error = ZooError(said["error"], hint=said["hint"])
-        error.exit_code = said["exit_code"]
-        raise error
+    said = process.ask(
+        "zoo.verify.worker:verify_here",
+        {"name": name, "deep": deep, "failures": str(failures or cache.root() / "failures")},
+        what=f"{name}: verification",
+        timeout=timeout,
+        hint="Allow more time with --timeout SECONDS.",
+    )
     return msgspec.convert(said, Verified)
 
 
@@ -90,32 +82,82 @@ def names_in_cache() -> tuple[str, ...]:
 
 
 def is_in_cache(weights: Weights) -> bool:
-    """Whether its file is in the cache, valid or not."""
-    return bool(weights.sha256) and cache.file_of(weights, weights.sha256).exists()
+    """Whether its file, or a conversion of it, is in the cache, valid or not."""
+    may_be_converted = bool(weights.sha256) and weights.needs_conversion
+    return _has_source(weights) or (may_be_converted and bool(converted.of_source(weights.sha256)))
 
 
-def verify_here(name: str, *, deep: bool, failures: Path) -> Verified:
+def verify_here(name: str, *, deep: bool, failures: str) -> Verified:
     """Like :func:`verify`, in this process."""
     found = registry.current().find(name)
     entry = weights_for(found)
     if _ships(entry) and not is_in_cache(entry):
         hub.fetch(entry, source=entry.hub)
-    cache.verify(entry, deep=deep)
+    job = job_of(found, entry) if entry.needs_conversion else None
+    is_converted = job is not None and converted.place_of(job).exists()
+    if deep or _has_source(entry) or not is_converted:
+        cache.verify(entry, deep=deep)
+    if job is not None and is_converted:
+        _verify_conversion(job, entry, deep)
     module = create(name if found.weights else f"{name}.{entry.tag}")
     _require_finite(module, entry)
-    findings = _probe(module, entry, failures / entry.name) if entry.probe else []
+    findings = _probe(module, entry, Path(failures, entry.name)) if entry.probe else []
     file = cache.find(entry)
-    assert file is not None
+    made = converted.find(job) if job is not None else None
     worst = max(findings, key=lambda finding: finding.difference / (finding.allowed or 1.0), default=None)
     return Verified(
         weights=entry.name,
-        file=str(file),
-        size=file.stat().st_size,
+        file=str(file or ""),
+        size=file.stat().st_size if file else 0,
         pinned=entry.pinned,
         tensors=len(module.state_dict()),
         difference=worst.difference if worst else None,
         allowed=worst.allowed if worst else None,
+        sha256=entry.sha256,
+        conversion=_described(made) if made else None,
     )
+
+
+def _has_source(weights: Weights) -> bool:
+    return bool(weights.sha256) and cache.file_of(weights, weights.sha256).exists()
+
+
+def _described(made: Converted) -> Conversion:
+    return Conversion(str(made.path), made.record.sha256, made.path.stat().st_size, made.record.key_map)
+
+
+def _verify_conversion(job: Job, entry: Weights, deep: bool) -> None:
+    """Raises :class:`IntegrityError` if the conversion has changed; with ``deep``, if another one has other tensors."""
+    file = converted.place_of(job)
+    record = converted.read_record(file)
+    got = cache.sha256_of(file, deep=deep)
+    hint = f"Remove {file}: the next use converts {entry.file} again."
+    if record is None or got != record.sha256:
+        expected = record.sha256 if record else "the one of a record, which is missing"
+        raise IntegrityError(
+            f"The conversion of {entry.name} is damaged: {file} has sha256 {got}, expected {expected}.", hint=hint
+        )
+    if not deep:
+        return
+    from zoo.loading import safetensors_file
+
+    with tempfile.TemporaryDirectory(prefix="zoo-verify-") as folder:
+        again = Path(folder, file.name)
+        converted.make(job, entry, cache.file_of(entry, entry.sha256), again)
+        ours, theirs = safetensors_file.read(file), safetensors_file.read(again)
+        differing = [key for key in sorted({*ours, *theirs}) if not _is_equal(ours.get(key), theirs.get(key))]
+    if differing:
+        raise IntegrityError(
+            f"The conversion of {entry.name} has other tensors than {entry.file}: {len(differing)} differ "
+            f"({', '.join(differing[:5])}).",
+            hint=hint,
+        )
+
+
+def _is_equal(left: "Tensor | None", right: "Tensor | None") -> bool:
+    if left is None or right is None or left.dtype != right.dtype:
+        return False
+    return left.equal(right)
 
 
 def _names(wanted: Callable[[Weights], bool]) -> tuple[str, ...]:
@@ -169,24 +211,3 @@ def _keep(folder: Path, entry: Weights, got: "dict[str, Any]", findings: "list[F
             lines += [f"  {what:8s} {' '.join(f'{value:12.6g}' for value in row)}" for row in values.tolist()]
     lines += ["", "outputs.safetensors has all outputs."]
     storage.replace(folder / "report.txt", ("\n".join(lines) + "\n").encode())
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    name = signal.Signals(-code).name if -code in {*signal.Signals} else str(-code)
-    return f"signal {name}" + (", for example because memory ran out" if name == "SIGKILL" else "")
-
-
-def _main(name: str, answer: str, failures: str, deep: str) -> None:
-    said: dict[str, Any]
-    try:
-        said = msgspec.to_builtins(verify_here(name, deep=bool(deep), failures=Path(failures)))
-    except (ZooError, OSError) as error:
-        hint, code = (error.hint, error.exit_code) if isinstance(error, ZooError) else ("", 1)
-        said = {"error": error.message if isinstance(error, ZooError) else str(error), "hint": hint, "exit_code": code}
-    Path(answer).write_text(json.dumps(said), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

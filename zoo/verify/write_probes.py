@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from zoo import manifest, registry
+from zoo import manifest, registry, resolve
 from zoo.errors import IntegrityError, ProbeError
 from zoo.manifest import Probe, Tolerance, Weights, editing
 from zoo.system import storage
@@ -44,6 +44,9 @@ def _take(file: Path, entry: Weights) -> Probe:
     if got != entry.sha256:
         raise IntegrityError(f"{file} has sha256 {got}, expected {entry.sha256} for {entry.name}.")
     found = registry.current().find(entry.arch)
+    if entry.needs_conversion:
+        source = file
+        entry, file = resolve.as_safetensors(found, entry, lambda: source)
     module, info = loading.build_from(file, found.model, entry)
     try:
         taken = probe.take(module, info.preprocess)

@@ -40,7 +40,8 @@ def cache() -> None:
 def list_files(as_json: bool) -> None:
     """List the cached files.
 
-    Prints the weights of each file, its size, its last use and its sha256.
+    Prints the weights of each file, its size, its last use and its sha256. A file of another format has a second row
+    after its first use, for its conversion to safetensors.
     """
     with explained():
         held = maintenance.contents(_entries())
@@ -49,10 +50,7 @@ def list_files(as_json: bool) -> None:
     if not held:
         return note(f"The cache {root()} holds no weights; zoo fetch NAME fetches some.")
     titles = ("weights", "size", "last used", "in use", "sha256")
-    rows = [
-        (", ".join(one.names) or "(none)", size(one.size), _date(one), "yes" if one.is_in_use else "", one.sha256)
-        for one in held
-    ]
+    rows = [(_called(one), size(one.size), _date(one), "yes" if one.is_in_use else "", one.sha256) for one in held]
     print_table(titles, rows, right=("size",))
     return note(f"{_files(len(held))}, {size(sum(one.size for one in held)) or '0 B'} in {root()}")
 
@@ -74,13 +72,13 @@ def verify(context: click.Context, as_json: bool) -> None:
             rows.append({**_row(one), "ok": damage is None})
             if damage:
                 rows[-1] |= {"error": damage.reason, "got": damage.got, "quarantine": damage.aside}
-                note(f"error: {one.file} ({', '.join(one.names) or 'of no entry'}) {damage.reason}")
+                note(f"error: {one.file} ({_called(one)}) {damage.reason}")
     if as_json:
         print_json(rows)
     else:
         echo(f"{_files(len(rows))}, {size(sum(row['size'] for row in rows)) or '0 B'} hashed, {damaged} damaged")
     if damaged and not as_json:
-        note("hint: zoo fetch NAME fetches it again; zoo cache prune empties the quarantine.")
+        note("hint: The next use fetches or converts it again; zoo cache prune empties the quarantine.")
     context.exit(1 if damaged else 0)
 
 
@@ -169,7 +167,12 @@ def _row(one: maintenance.Held) -> dict[str, Any]:
         "size": one.size,
         "last_used": datetime.fromtimestamp(one.last_used, UTC).isoformat(timespec="seconds"),
         "in_use": one.is_in_use,
+        "converted_from": one.source,
     }
+
+
+def _called(one: maintenance.Held) -> str:
+    return (", ".join(one.names) or "(none)") + (" (converted)" if one.source else "")
 
 
 def _date(one: maintenance.Held) -> str:

@@ -1,0 +1,22 @@
+"""Other processes, as tests watch them."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def wait_for(claim: Callable[[], bool]) -> None:
+    """Returns as soon as ``claim`` holds; fails after a minute."""
+    end = time.monotonic() + 60
+    while not claim():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number that is more than an entry in the system's table."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

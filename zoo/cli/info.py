@@ -1,0 +1,153 @@
+"""``zoo info``: all that is known of a model or of weights. Nothing here imports torch."""
+
+import click
+
+from zoo import registry
+from zoo.cli import options
+from zoo.cli.list import at_hand, epochs, print_weights
+from zoo.cli.output import echo, print_facts, print_json
+from zoo.errors import ZooError
+from zoo.evaluation.interval import wilson
+from zoo.manifest import Probe, Score, Weights
+from zoo.registry import Found, Listed, PluginRow, listing
+from zoo.spec import Model, Preprocess
+from zoo.training import find_record
+
+
+@click.command(epilog="Example: zoo info resnet20.digits")
+@options.name
+@options.json
+def info(name: str, as_json: bool) -> None:
+    """Show a model or weights in detail."""
+    registered = registry.current()
+    found = registered.find(name)
+    trust = _trust(found) if found.weights else {}
+    training = find_record.training_of(found.weights) if found.weights else {}
+    if as_json:
+        parts = {"project": trust, "training": training}
+        return print_json(listing.info(name) | {part: facts for part, facts in parts.items() if facts})
+    every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
+    echo(name)
+    print_facts(_facts_of_model(found.model, found.row, found.weights))
+    if found.weights:
+        echo("\nweights")
+        print_facts(
+            [*_facts_of_weights(found.weights), ("offline", _offline(found)), *training.items(), *trust.items()]
+        )
+    elif every:
+        entry = Listed(found.model.name, found.row, found.model, tuple(every))
+        echo()
+        print_weights([(entry, weights) for weights in every], at_hand([entry]))
+    return None
+
+
+def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> list[tuple[str, str]]:
+    """Facts of a network, as ``weights`` or its row build it."""
+    paper = model.paper
+    args = ", ".join(f"{name}={value!r}" for name, value in {**model.args, **(weights.args if weights else {})}.items())
+    classes = weights.num_classes if weights and weights.num_classes is not None else model.num_classes
+    params, macs = listing.params_of(model, weights), listing.macs_of(model, weights)
+    return [
+        ("family", f"{row.name}, from {row.distribution} {row.version}".strip()),
+        ("paper", f"{paper.title} ({paper.authors}, {paper.year})" if paper else ""),
+        ("", paper.url if paper else ""),
+        ("parameters", f"{params:,}" if params else ""),
+        ("multiply-adds", f"{macs:,} an image" if macs else ""),
+        ("classes", str(classes)),
+        ("input", _input((weights and weights.preprocess) or model.preprocess)),
+        ("stages", ", ".join(model.stages)),
+        ("build", f"{model.build}({args})"),
+        ("needs", ", ".join(requirement.module for requirement in model.requires)),
+        ("note", model.note),
+    ]
+
+
+def _offline(found: Found) -> str:
+    assert found.weights is not None
+    here = at_hand([Listed(found.model.name, found.row, found.model, (found.weights,))])
+    return "yes: the file is on this machine" if here else "no: it is fetched on first use"
+
+
+def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
+    license = weights.license
+    facts = [
+        ("classes", weights.classes),
+        ("origin", weights.origin),
+        ("trained for", epochs(weights)),
+        *((("paper" if i == 0 else ""), address) for i, address in enumerate(weights.papers)),
+        ("licence", f"weights {license.weights}"),
+        ("", f"code {license.code}"),
+        ("", f"training data {license.data}"),
+        ("hub", weights.hub),
+        ("path", weights.path),
+        ("revision", weights.revision),
+        ("sha256", weights.sha256 or (f"{weights.sha256_prefix}... (not pinned)" if weights.sha256_prefix else "")),
+        ("digest", weights.digest),
+        ("key map", weights.key_map),
+        ("size", f"{weights.size:,} bytes" if weights.size else ""),
+        ("pinned", "yes" if weights.pinned else "no: it is pinned on first use"),
+        ("probe", _probe(weights.probe) if weights.probe else "none"),
+    ]
+    return facts + [(f"on {split}", _score(score)) for split, score in weights.scores.items()]
+
+
+def _trust(found: Found) -> dict[str, str]:
+    """What the project's lock, the user's lock, signatures and policy say about weights; only those that exist."""
+    from zoo.trust import lock, policy, signing, user_lock
+
+    weights, facts = found.weights, {"lock": "", "first use": "", "signature": "", "policy": ""}
+    assert weights is not None
+    try:
+        locked = lock.of_project()
+        held = locked.weights.get(lock.full_name(found, weights.tag)) if locked else None
+        if locked:
+            lock.follow(locked, found, weights)
+            facts["lock"] = f"as locked, sha256 {held.sha256[:8]}" if held else "not in it"
+    except ZooError as error:
+        facts["lock"] = error.message
+    try:
+        own = user_lock.pins().get(lock.full_name(found, weights.tag))
+        user_lock.follow(found, weights)
+        facts["first use"] = f"{user_lock.since(own)}, sha256 {own.sha256[:8]}" if own else ""
+    except ZooError as error:
+        facts["first use"] = error.message
+    source = policy.manifest_of(found, weights)
+    if source and signing.signature_of(source).exists():
+        facts["signature"] = str(signing.signature_of(source))
+    try:
+        facts["policy"] = policy.check(found, weights)
+    except ZooError as error:
+        facts["policy"] = error.message
+    return {name: text for name, text in facts.items() if text}
+
+
+def _probe(probe: Probe) -> str:
+    text = f"{probe.batch} images of noise, seed {probe.seed}"
+    return f"{text}, and the photograph {probe.image.name!r}" if probe.image else text
+
+
+def _score(score: Score) -> str:
+    """Each share with its 95% interval, the number of images, and who reported the score."""
+    shares = {"top-1": score.top1, "top-5": score.top5}
+    parts = [f"{name} {share:g}%{_interval(share, score)}" for name, share in shares.items() if share is not None]
+    parts += [f"mean over classes {score.mean_class:g}%" if score.mean_class is not None else ""]
+    return ", ".join(filter(None, [*parts, f"{score.n:,} images", score.source]))
+
+
+def _interval(share: float, score: Score) -> str:
+    """Wilson's 95% interval of the right images, or of the number that the share implies."""
+    if not score.n:
+        return ""
+    counted = score.correct if score.correct is not None and share == score.top1 else None
+    right = min(round(share * score.n / 100) if counted is None else counted, score.n)
+    low, high = wilson(right, score.n)
+    return f" ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def _input(preprocess: Preprocess) -> str:
+    shape = " x ".join(map(str, preprocess.input_size))
+    return (
+        f"{shape}, crop {preprocess.crop_pct:g}, {preprocess.interpolation}, "
+        f"mean {list(preprocess.mean)}, std {list(preprocess.std)}"
+        + (f", {preprocess.whitening} whitening" if preprocess.whitening != "none" else "")
+    )

@@ -1,0 +1,180 @@
+"""Weights of other formats as safetensors: converted once, stored in the cache, and loaded from there ever after.
+
+::
+
+    $ZOO_CACHE/converted/<sha256 of the source>-<key>.safetensors
+                         <sha256 of the source>-<key>.safetensors.record    its own sha256, and how it was made
+
+The key is a hash of all else that decides the tensors (:class:`Job`). A conversion is used only if its bytes have the
+sha256 of its record; otherwise it is made again. It needs its source no more. Finding one imports no torch; making one
+runs :mod:`zoo.convert.worker` in a process of its own, without a network.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zoo.hub import cache, guard, in_use
+from zoo.manifest import Weights
+from zoo.spec import KeyMap, Preprocess
+from zoo.system import storage
+
+VERSION = 1
+"""Of the converter. Raise it if :mod:`zoo.convert` writes other tensors for the same file than before: every
+conversion is then made again, and ``zoo cache prune`` removes the old ones."""
+
+FOLDER = "converted"
+
+TIMEOUT = 600.0
+"""Seconds that one conversion may take."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What decides the tensors of a conversion: the ``source`` by its sha256, the model, and how the file is read.
+
+    ``maps`` are the family's key maps: if a later version of the plugin changes one, the file is converted again.
+    """
+
+    source: str
+    model: str
+    key_map: str
+    args: Mapping[str, Any]
+    is_trunk: bool
+    maps: tuple[KeyMap, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of the conversion by this version of the converter, and of its lock, without a suffix."""
+        text = msgspec.json.encode((VERSION, self), order="deterministic", enc_hook=_plain)
+        return f"{self.source}-{hashlib.sha256(text).hexdigest()[:16]}"
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a conversion was made, and what its network needs: the key map may state what the manifest does not.
+
+    ``preprocess`` is None if it is the model's.
+    """
+
+    version: int
+    source: str
+    file: str
+    model: str
+    sha256: str
+    key_map: str
+    args: dict[str, Any] = {}
+    preprocess: Preprocess | None = None
+    classes: str = ""
+
+    def describe(self, weights: Weights) -> Weights:
+        """``weights`` with what the manifest leaves open and the key map states."""
+        return msgspec.structs.replace(
+            weights,
+            args={**self.args, **weights.args},
+            preprocess=weights.preprocess or self.preprocess,
+            classes=weights.classes or self.classes,
+        )
+
+
+class Converted(NamedTuple):
+    """A conversion in the cache."""
+
+    path: Path
+    record: Record
+
+
+def place_of(job: Job) -> Path:
+    return cache.root() / FOLDER / f"{job.key}.safetensors"
+
+
+def of_source(sha256: str) -> list[Path]:
+    """All conversions of the file with this sha256."""
+    return sorted((cache.root() / FOLDER).glob(f"{sha256}-*.safetensors"))
+
+
+def record_of(file: Path) -> Path:
+    return file.with_name(file.name + ".record")
+
+
+def read_record(file: Path) -> Record | None:
+    """The record of the conversion ``file``; None if there is none, or none that can be read."""
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(cache.read_small(record_of(file)), type=Record)
+    return None
+
+
+def find(job: Job) -> Converted | None:
+    """The conversion if it is in the cache with the sha256 of its record; read only if its stat has changed."""
+    file = place_of(job)
+    record = read_record(file)
+    with suppress(OSError):
+        if record is not None and cache.sha256_of(file) == record.sha256:
+            return Converted(file, record)
+    return None
+
+
+def use(job: Job, weights: Weights, bring: Callable[[], Path]) -> Converted:
+    """The conversion, for a process that loads it; ``bring`` fetches the source if it has to be made.
+
+    ``zoo cache prune`` keeps it until this process ends. Raises as :func:`zoo.system.process.ask`, with the reason why
+    the file cannot be converted; HubError if the cache cannot be used.
+    """
+    while True:
+        found = find(job) or _make(job, weights, bring())
+        in_use.hold(found.path)
+        if found.path.exists():  # it was not removed between the two
+            return found
+
+
+def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
+    """Converts the file ``source`` of ``weights`` to ``out``; raises as :func:`zoo.system.process.ask`."""
+    from zoo.system import process
+
+    arguments = {
+        "name": weights.name,
+        "model": job.model,
+        "source": str(source),
+        "file": weights.file,
+        "sha256": job.source,
+        "key_map": job.key_map,
+        "args": job.args,
+        "is_trunk": job.is_trunk,
+        "out": str(out),
+    }
+    said = process.ask(
+        "zoo.convert.worker:convert_here",
+        arguments,
+        what=f"{weights.name}: conversion of {weights.file}",
+        timeout=TIMEOUT,
+        hint=f"zoo convert {source} {job.model} -o OUT.safetensors converts it without a limit on time.",
+        has_network=False,
+    )
+    return msgspec.convert({**said, "version": VERSION, "source": job.source, "model": job.model}, Record)
+
+
+def _make(job: Job, weights: Weights, source: Path) -> Converted:
+    file = place_of(job)
+    with guard.explained(), guard.lock(job.key):
+        if found := find(job):  # another process was faster
+            return found
+        start = time.monotonic()
+        storage.make_folder(file.parent)
+        for part in storage.parts_of(file):  # of a process that was killed
+            if cache.is_abandoned(part):
+                part.unlink(missing_ok=True)
+        made = storage.part_of(file)
+        record = make(job, weights, source, made)
+        cache.put(made, file, cache.stamp_for(record.sha256, made.stat()))
+        cache.write_small(record_of(file), msgspec.json.encode(record))
+    seconds = time.monotonic() - start
+    logging.getLogger("zoo").info("%s: converted %s to safetensors (%.1f s)", weights.name, weights.file, seconds)
+    return Converted(file, record)
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else repr(value)
