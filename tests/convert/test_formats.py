@@ -461,13 +461,6 @@ def test_a_trunk_that_torch_exported_to_onnx_gives_the_same_features(tmp_path: P
     assert [key for key in report.added if "num_batches" not in key] == []
 
 
-def test_an_onnx_file_exported_with_folded_normalisations_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    exported(zoo.create("resnet20"), tmp_path / "net.onnx", torch.zeros(1, 3, 32, 32))
-    with pytest.raises(FileFormatError, match="convolution tensors have no names") as caught:
-        readers.read(tmp_path / "net.onnx")
-    assert "do_constant_folding=False" in caught.value.hint
-
-
 @pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "link"])
 def test_an_onnx_file_that_points_elsewhere_is_refused(location: str, small: str, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")

@@ -71,8 +71,8 @@ def test_every_entry_says_where_it_comes_from_and_under_which_terms(entry: Weigh
 
 @pytest.mark.parametrize("entry", IMAGENET, ids=lambda entry: entry.name)
 def test_every_imagenet_score_is_a_claim_over_the_whole_validation_set(entry: Weights) -> None:
-    if entry.tag == "tv_pth_features_in1k":
-        assert not entry.scores  # its classifier is not trained
+    if entry.tag == "tv_pth_features_in1k" or entry.file.endswith(".onnx"):
+        assert not entry.scores  # its classifier is not trained, or nobody ran the converted network
         return
     score = entry.scores["imagenet-1k/validation"]
     assert score.n == 50_000

@@ -1,7 +1,8 @@
 """Converts checkpoints of other frameworks to safetensors: strictly, with a report.
 
 The only place that reads pickles, with torch's ``weights_only`` unpickler, and keeps nothing but
-the tensors. Keras's and ONNX's files are read by their own libraries, of which no code is run either.
+the tensors. Keras's and ONNX's files are read by their own libraries; neither runs code from the file. An ONNX file's
+graph is run, by onnxruntime, to compare its outputs with those of the converted network.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from zoo.convert import download, fitting, readers
 from zoo.convert.choice import Choice, Reading, Score, Stated, choose
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted
+from zoo.convert.proof import Proof, choose_proven
 from zoo.errors import IntegrityError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
@@ -36,7 +38,7 @@ class ConversionReport(msgspec.Struct, frozen=True):
 
     ``readings`` are the key maps that were tried, ``reason`` is why ``key_map`` was used; ``assumed`` lists facts that
     neither the file nor the caller stated, ``unwrapped`` the part of the file with the tensors, ``check`` the requested
-    score.
+    score, ``proof`` the comparison with an ONNX file's own outputs.
     """
 
     model: str
@@ -57,6 +59,7 @@ class ConversionReport(msgspec.Struct, frozen=True):
     dropped: list[str]
     entry: str
     check: "Report | None" = None
+    proof: Proof | None = None
 
 
 _HEADER = "# Written by zoo convert. As a hub, this folder adds these weights.\n"
@@ -96,7 +99,8 @@ def convert(
         progress: Called with (bytes done, bytes in all) of a download.
 
     Raises:
-        TensorMismatchError: No key map accounts for every tensor.
+        TensorMismatchError: No key map accounts for every tensor, or an ONNX file computes something else.
+        MissingExtraError: An ONNX file must be matched by its graph, and onnxruntime is not installed.
         WeightsError: Key maps that compute different functions fit, or something would be overwritten.
         FileFormatError: ``source`` is damaged, hostile or of no known format.
     """
@@ -116,6 +120,8 @@ def convert(
     about = {"origin": origin, **checkpoint.about, **describe(choice)}
     arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
     digest = safetensors_file.write(fitted.tensors, out, about)
+    if (proof := fitted.proof) is not None:  # not in the file, whose bytes must not depend on the machine
+        about = {**about, "origin": f"{origin}; {proof}"}
     entry = _enter(out, found, tag, digest, about)
     return ConversionReport(
         model=found.model.name,
@@ -136,6 +142,7 @@ def convert(
         dropped=[*checkpoint.dropped, *fitted.dropped],
         entry=manifest.render(entry),
         check=choice.score,
+        proof=proof,
     )
 
 
@@ -157,7 +164,10 @@ def read(
         maps = [fitting.AS_IS]
     args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
     tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
-    choice = choose(tried, found, about, stated, place.name, score)
+    if checkpoint.graph is None:
+        choice = choose(tried, found, about, stated, place.name, score)
+    else:
+        choice = choose_proven(place, checkpoint, tried, maps, found, args, stated, score)
     loading.require_finite(choice.fitted.tensors, place.name)
     return checkpoint, choice
 

@@ -14,17 +14,21 @@ from torch import Tensor, nn
 from zoo import loading
 from zoo.convert.fitting import AS_IS, Fitted, mismatch
 from zoo.data.classes import class_names
-from zoo.errors import SpecError, UnknownNameError, WeightsError
+from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, WeightsError
 from zoo.loading import ModelInfo, Network
 from zoo.registry import Found
 from zoo.spec import Preprocess
 from zoo.verify import probe
 
 if TYPE_CHECKING:
+    from zoo.convert.proof import Proof
     from zoo.evaluation import Report
 
 Score = Callable[[nn.Module], "Report"]
 """What a network with its ``zoo_info`` scores on local data."""
+
+Prove = Callable[[Network, Fitted, Preprocess], "Proof"]
+"""Compares a network with the file's own outputs; raises :class:`TensorMismatchError` if they differ."""
 
 
 class Stated(msgspec.Struct, frozen=True):
@@ -125,6 +129,13 @@ class _Candidate:
         module.zoo_info = self.info._replace(classes="")
         return module.eval()
 
+    def is_proven(self, prove: Prove) -> bool:
+        try:
+            self.fitted.proof = prove(self.network(), self.fitted, self.info.preprocess)
+        except TensorMismatchError as error:
+            self.fitted.problem = error
+        return self.fitted.problem is None
+
     def logits(self) -> Tensor:
         """The network's outputs for noise that is the same for every reading, B K."""
         return probe.outputs(self.network(), self._model_input(), seed=0, batch=2)["noise.logits"]
@@ -138,14 +149,23 @@ class _Candidate:
 
 
 def choose(
-    tried: list[Fitted], found: Found, about: Mapping[str, Any], stated: Stated, source: str, score: Score | None = None
+    tried: list[Fitted],
+    found: Found,
+    about: Mapping[str, Any],
+    stated: Stated,
+    source: str,
+    score: Score | None = None,
+    prove: Prove | None = None,
 ) -> Choice:
     """The reading to use of those ``tried``: of several that compute the same function, the first.
 
-    With ``score``, the one with the highest accuracy. Raises :class:`TensorMismatchError` if none fits, and
-    :class:`WeightsError` if those that fit compute different functions and there is no score to decide.
+    With ``prove``, only of those that pass. With ``score``, the one with the highest accuracy. Raises
+    :class:`TensorMismatchError` if none fits, and :class:`WeightsError` if those that fit compute different functions
+    and there is no score to decide.
     """
     candidates = [_Candidate(fitted, found, about, stated) for fitted in tried if fitted.problem is None]
+    if prove is not None:
+        candidates = [candidate for candidate in candidates if candidate.is_proven(prove)]
     if not candidates:
         raise mismatch(tried, found)
     groups = _alike(candidates)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
@@ -12,6 +12,9 @@ from zoo import loading
 from zoo.errors import MissingExtraError, PluginError, SpecError, TensorMismatchError, UnknownNameError
 from zoo.registry import Found
 from zoo.spec import KeyMap, Model
+
+if TYPE_CHECKING:
+    from zoo.convert.proof import Proof
 
 AS_IS = KeyMap("as-is")
 """Keys, shapes and arguments are the model's own."""
@@ -33,6 +36,11 @@ class Fitted(msgspec.Struct):
     added: list[str] = []
     dropped: list[str] = []
     problem: TensorMismatchError | None = None
+    proof: "Proof | None" = None
+    is_structural: bool = False
+    """Whether layers were matched by their order, whatever their tensors are called."""
+    features: str = ""
+    """What the head of an ONNX file takes, if that head was left out."""
     is_compared: bool = False
     """Whether it was compared with the network, so that the problem lists tensors."""
 

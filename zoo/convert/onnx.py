@@ -1,4 +1,4 @@
-"""The initialisers of an ONNX file, under their own names; of its graph only which of them share their values."""
+"""ONNX files: their initialisers under their own names, and their graph."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from torch import Tensor
 from zoo.errors import FileFormatError, MissingExtraError, WeightsError
 
 
-def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
-    """The tensors, nothing, and the names of whole numbers that are shapes rather than weights.
+def read(file: Path) -> tuple[dict[str, Tensor], list[str], Any]:
+    """The tensors, the names of whole numbers that are shapes rather than weights, and the ``onnx.ModelProto``.
 
     Raises :class:`FileFormatError`, :class:`MissingExtraError`.
     """
@@ -21,10 +21,10 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
     except ImportError:
         raise MissingExtraError.of(f"Reading {file.name}", "onnx", "zoo-vision[convert]") from None
     try:
-        graph = onnx.load(str(file), load_external_data=False).graph
+        model = onnx.load(str(file), load_external_data=False)
         tensors: dict[str, Tensor] = {}
         dropped = []
-        for initialiser in graph.initializer:
+        for initialiser in model.graph.initializer:
             if uses_external_data(initialiser):
                 _check_beside(file, initialiser)
                 load_external_data_for_tensor(initialiser, str(file.parent))
@@ -41,16 +41,30 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
         raise FileFormatError(f"{file}: not a usable ONNX file: {type(error).__name__}: {error}") from None
     if not tensors:
         raise FileFormatError(f"{file}: its graph has no initialisers, so it contains no weights.")
-    if folded := [name for name in tensors if name.startswith("onnx::Conv")]:
-        raise FileFormatError(
-            f"{file}: {len(folded)} convolution tensors have no names ({folded[0]}, ...): "
-            "it was exported with folded normalisation layers.",
-            hint="torch.onnx.export(..., training=TrainingMode.PRESERVE, do_constant_folding=False) exports them.",
-        )
-    for node in graph.node:  # torch's exporter stores equal tensors once, and the others as copies of that one
+    for node in model.graph.node:  # torch's exporter stores equal tensors once, and the others as copies of that one
         if node.op_type == "Identity" and node.input[0] in tensors:
             tensors[node.output[0]] = tensors[node.input[0]]
-    return tensors, {}, dropped
+    return tensors, dropped, model
+
+
+def input_size(model: Any) -> tuple[int, int, int] | None:
+    """Channels, height and width of the images that the graph takes, if it states them."""
+    shape = _input_shape(model)
+    sizes = shape[1:] if not is_channels_last(model) else [shape[3], *shape[1:3]]
+    return (sizes[0], sizes[1], sizes[2]) if len(shape) == 4 and all(sizes) else None
+
+
+def is_channels_last(model: Any) -> bool:
+    """Whether the graph takes images B H W C, as those converted from TensorFlow do."""
+    shape = _input_shape(model)
+    return len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
+
+
+def _input_shape(model: Any) -> list[int]:
+    """The sizes of the first input, 0 for one that the graph leaves open."""
+    held = {initialiser.name for initialiser in model.graph.initializer}  # old files list these as inputs too
+    images = next((value for value in model.graph.input if value.name not in held), None)
+    return [size.dim_value for size in images.type.tensor_type.shape.dim] if images is not None else []
 
 
 def _check_beside(file: Path, initialiser: Any) -> None:

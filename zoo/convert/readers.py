@@ -22,6 +22,8 @@ class Checkpoint(msgspec.Struct):
     about: dict[str, Any] = {}
     dropped: list[str] = []
     unwrapped: list[str] = []
+    graph: Any = None
+    """Of an ONNX file, the ``onnx.ModelProto``."""
 
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -54,7 +56,8 @@ def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
     if suffix == ".onnx":
         from zoo.convert import onnx
 
-        return Checkpoint(*onnx.read(file))
+        tensors, dropped, graph = onnx.read(file)
+        return Checkpoint(tensors, dropped=dropped, graph=graph)
     if suffix == ".keras":
         raise FileFormatError(
             f"{file}: a .keras file contains code as well as weights.",

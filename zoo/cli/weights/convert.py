@@ -37,7 +37,7 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
 @click.option("--origin", default="", metavar="TEXT", help="Author of the weights, for the manifest.")
 @click.option("--check", metavar="DATA", help="Score the weights on DATA; choose the key map with the best score.")
 @options.split
-@click.option("--trunk", is_flag=True, help="The checkpoint has no head: build a network without one.")
+@click.option("--trunk", is_flag=True, help="Build a network without a head: the checkpoint has none, or is ONNX.")
 @click.option("--state", default="", metavar="KEY", help="Key of the weights in a torch checkpoint.")
 @click.option(
     "--sha256", default="", metavar="HEX", help="Expected sha256 of the checkpoint, or its first 8 or more digits."
@@ -63,8 +63,8 @@ def convert(
 
     Reads torch's .pth, .pt and .th, safetensors, Keras's .h5 and ONNX: a file, or a URL whose name ends in a hash, as
     torchvision's do. Every tensor must find its place. If key maps that fit compute different functions, choose with
-    --from or --check. The manifest entry is printed and written beside FILE, so that the folder is a hub:
-    ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
+    --from or --check; an ONNX file's own outputs decide. The manifest entry is printed and written beside FILE, so
+    that the folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
     """
     from zoo.convert import Stated
     from zoo.convert import convert as run
@@ -112,6 +112,8 @@ def _print_report(report: "ConversionReport") -> None:
             echo(f"  {what} {line}")
         if len(lines) > 10:
             echo(f"  ... and {count(len(lines) - 10)} more; --json shows all")
+    if report.proof:
+        echo(str(report.proof))
     for line in report.assumed:
         echo(f"assumed: {line}")
     if report.assumed:

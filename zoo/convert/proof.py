@@ -1,0 +1,195 @@
+"""Whether a converted network computes what its ONNX file does: onnxruntime and torch on the same photographs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zoo.convert import onnx, structure, trace_graph
+from zoo.convert.choice import Choice, Score, Stated, choose
+from zoo.convert.download import Source
+from zoo.convert.fitting import Fitted
+from zoo.convert.readers import Checkpoint
+from zoo.data.preprocess import Transform
+from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError
+from zoo.loading import Network
+from zoo.registry import Found
+from zoo.spec import KeyMap, Preprocess
+from zoo.verify import probe
+
+TOLERANCE = 1e-4
+"""The largest difference, relative to the largest output: float32 differs by about 1e-6, a wrong layer by 1e-2."""
+
+SEEN = 10 * TOLERANCE
+"""How much outputs must differ from image to image, relative to the largest, so that equal ones prove anything."""
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What was compared, on how many images; ``difference`` is the largest, relative to the largest output.
+
+    With a ``problem``, nothing was.
+    """
+
+    compared: str = ""
+    images: int = 0
+    difference: float = 0.0
+    tolerance: float = TOLERANCE
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"not proven: {self.problem}"
+        return (
+            f"proven by outputs: {self.images} images have the same {self.compared} in onnxruntime and here, "
+            f"to {self.difference:.1e} of the largest (allowed: {self.tolerance:g})"
+        )
+
+
+LONGEST = 12
+"""Lines of the problems by name, if the graph does not fit either."""
+
+
+def choose_proven(
+    place: Source,
+    checkpoint: Checkpoint,
+    tried: list[Fitted],
+    maps: list[KeyMap],
+    found: Found,
+    args: Mapping[str, Any],
+    stated: Stated,
+    score: Score | None = None,
+) -> Choice:
+    """The reading of an ONNX file to use: of those ``tried`` by name, or else by its graph (:mod:`structure`).
+
+    Only readings that pass the proof are chosen from. A size that the file states for its input is that of the network.
+    Raises :class:`TensorMismatchError` if there is none, and the errors of :func:`zoo.convert.choice.choose`.
+    """
+    if (size := onnx.input_size(checkpoint.graph)) is not None:
+        stated = msgspec.structs.replace(stated, preprocess={"input_size": size, **stated.preprocess})
+    prove = Prover(place.path, checkpoint.graph).prove
+    arranged: list[Fitted] = []
+    try:
+        return choose(tried, found, {}, stated, place.name, score, prove)
+    except TensorMismatchError as error:
+        by_name = error
+    try:
+        arranged = structure.read(checkpoint.graph, checkpoint.tensors, maps, found, args, trunk=stated.trunk)
+        return choose([*tried, *arranged], found, {}, stated, place.name, score, prove)
+    except TensorMismatchError as error:
+        lines = by_name.message.splitlines()
+        more = [] if len(lines) <= LONGEST else [f"  ... and {len(lines) - LONGEST} more"]
+        several = f"{len(arranged)} arrangements of its layers fit: " if len(arranged) > 1 else ""
+        message = "\n".join([*lines[:LONGEST], *more, f"By structure: {several}{error.message}"])
+        raise TensorMismatchError(message, hint=by_name.hint or error.hint) from None
+
+
+class Prover:
+    """Compares networks with the ``onnx.ModelProto`` of ``file``, which runs once for every input and output.
+
+    A reading by names is also accepted without proof if onnxruntime is missing or cannot run the file.
+    """
+
+    def __init__(self, file: Path, model: Any) -> None:
+        self._file, self._model = file, model
+        self._output = trace_graph.output_of(model)
+        self._answers: dict[tuple[str, bytes], Tensor] = {}
+
+    def prove(self, network: Network, fitted: Fitted, preprocess: Preprocess) -> Proof:
+        """Raises :class:`TensorMismatchError` if the outputs differ, :class:`MissingExtraError`."""
+        images = _images(preprocess)
+        try:
+            theirs = self._answer(fitted, images)
+        except MissingExtraError:
+            if fitted.is_structural:
+                raise
+            return Proof(problem="onnxruntime is not installed")
+        except FileFormatError as error:
+            if fitted.is_structural:
+                raise
+            return Proof(problem=error.message)
+        with torch.inference_mode():
+            ours = torch.cat([network(image[None]) for image in images])
+            if ours.shape != theirs.shape and fitted.is_trunk:
+                ours = torch.cat([network.forward_features(image[None]) for image in images])
+        what = "features" if fitted.is_trunk else "logits"
+        if ours.shape != theirs.shape:
+            raise TensorMismatchError(
+                f"The network's {what} have shape {tuple(ours.shape[1:])}, those of the file {tuple(theirs.shape[1:])}"
+            )
+        largest = float(theirs.abs().max())
+        difference = float((ours - theirs).abs().max()) / (largest or 1.0)
+        if not difference <= TOLERANCE:  # NaN must fail
+            raise TensorMismatchError(
+                f"The network's {what} differ from those that onnxruntime computes from the file by {difference:.1e} "
+                f"of the largest on {len(images)} images, allowed {TOLERANCE:g}"
+            )
+        if not float((theirs - theirs[:1]).abs().max()) > SEEN * largest:
+            raise TensorMismatchError(f"The file's {what} hardly differ from image to image, so they prove nothing")
+        before = " before the file's softmax" if self._output.is_softmax and what == "logits" else ""
+        return Proof(what + before, len(images), difference)
+
+    def _answer(self, fitted: Fitted, images: Tensor) -> Tensor:
+        """The outputs of the file, float32 B ..., without sides of 1."""
+        key_map = fitted.key_map
+        images = (images.flip(1) if key_map.input_order == "bgr" else images) * key_map.input_scale
+        if onnx.is_channels_last(self._model):
+            images = images.permute(0, 2, 3, 1)
+        output = fitted.features or self._output.name
+        key = (output, images.numpy().tobytes())
+        if key not in self._answers:
+            self._answers[key] = self._run(output, images)
+        return self._answers[key]
+
+    def _run(self, output: str, images: Tensor) -> Tensor:
+        try:
+            import onnxruntime
+        except ImportError:
+            what = f"Matching {self._file.name} by the order of its layers"
+            raise MissingExtraError.of(what, "onnxruntime", "zoo-vision[convert]") from None
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            is_stated = output in {value.name for value in self._model.graph.output}
+            content = str(self._file) if is_stated else self._up_to(output)
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            given = session.get_inputs()[0]
+            batch = given.shape[0] if isinstance(given.shape[0], int) else 1
+            rows = []
+            for image in images:
+                [answer] = session.run(
+                    [output], {given.name: image[None].expand(batch, -1, -1, -1).contiguous().numpy()}
+                )
+                rows.append(torch.from_numpy(answer[:1]).float())
+        except Exception as error:  # onnxruntime raises many kinds
+            reason = str(error).partition("\n")[0]
+            raise FileFormatError(f"onnxruntime cannot run {self._file.name}: {reason}") from None
+        answers = torch.cat(rows)
+        return answers.flatten(1) if answers.shape[2:].numel() == 1 else answers
+
+    def _up_to(self, output: str) -> bytes:
+        """The model with the value ``output`` as its only output."""
+        import onnx as library
+
+        model = library.ModelProto()
+        model.CopyFrom(self._model)
+        del model.graph.output[:]
+        model.graph.output.append(library.ValueInfoProto(name=output))
+        content: bytes = model.SerializeToString()
+        return content
+
+
+def _images(preprocess: Preprocess) -> Tensor:
+    """The photograph, its mirror image and parts of both, prepared as the network takes them, float32 B C H W."""
+    with Image.open(probe.PICTURE) as opened:
+        whole = opened.convert("RGB")
+    mirrored = whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    width, height = whole.size
+    parts = [whole.crop((0, 0, width // 2, height // 2)), whole.crop((width // 3, height // 3, width, height))]
+    parts += [mirrored.crop((0, height // 2, width // 2, height)), whole.rotate(180)]
+    transform = Transform(preprocess)
+    return torch.stack([transform(image) for image in (whole, mirrored, *parts)])
