@@ -76,7 +76,7 @@ def _described_in_archive(file: Path) -> About:
     """The description in a file of torch's, which is a zip archive: read before torch runs what else is in it."""
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"extra/{KEY}")]
+            names = [name for name in archive.namelist() if name.endswith(f"/{KEY}")]
             text = archive.read(names[0]).decode() if names else None
     except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError) as error:
         raise FileFormatError(f"{file}: damaged: {error}") from None
