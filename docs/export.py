@@ -42,10 +42,11 @@ def measure(weights: Weights, precision: str, folder: Path) -> dict[str, Any]:
 
 
 def main(precision: str = "float32", *names: str) -> None:
-    for weights in embedded():
+    every = {weights.name: weights for weights in embedded()}
+    for weights in [every[name] for name in names or every]:
         done = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
         known = done.setdefault(precision, {}).get(weights.name, {})
-        if known.get("sha256") == weights.sha256 or (names and weights.name not in names):
+        if known.get("sha256") == weights.sha256:
             continue
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:

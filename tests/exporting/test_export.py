@@ -1,6 +1,7 @@
 """Exports: what is written, what is compared, and what is left if the comparison fails."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import zoo
 from zoo import data
 from zoo.cli import cli
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
-from zoo.exporting import agreement, int8, writers
+from zoo.exported.formats import Format
+from zoo.exporting import agreement, int8
+from zoo.system import process
 
 
 @pytest.fixture
@@ -24,35 +27,45 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.getbasetemp()
 
 
-def run(file: Path, images: Any) -> Tensor:
-    """What onnxruntime alone computes from ``file``."""
+def run(file: Path, images: Tensor) -> Tensor:
+    """What the runtime of ``file`` computes, without Zoo."""
+    if file.suffix == ".ts":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls its own format deprecated
+            module = torch.jit.load(file)  # type: ignore[no-untyped-call]  # torch's own
+        logits: Tensor = module(images)
+        return logits.detach()
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    [logits] = session.run(None, {"images": images})
-    return torch.from_numpy(logits)
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def unit(pixels: Tensor, normalised: Tensor) -> Tensor:
+    return pixels.float() / 255
 
 
 @pytest.mark.parametrize(
-    ("options", "prepare", "allowed"),
+    ("format", "options", "prepare", "allowed"),
     [
-        ({}, lambda pixels, _: pixels.float() / 255, 1e-5),
-        ({"preprocess": "beside"}, lambda _, normalised: normalised, 1e-5),
-        ({"precision": "float16", "input": "uint8"}, lambda pixels, _: pixels, 1e-2),
-        ({"precision": "int8"}, lambda pixels, _: pixels.float() / 255, 0.2),
+        ("onnx", {}, unit, 1e-5),
+        ("torchscript", {"preprocess": "beside"}, lambda pixels, normalised: normalised, 1e-5),
+        ("onnx", {"precision": "float16", "input": "uint8"}, lambda pixels, normalised: pixels, 1e-2),
+        ("onnx", {"precision": "int8"}, unit, 0.2),
     ],
     ids=["float32", "beside", "float16", "int8"],
 )
-def test_a_user_of_onnxruntime_prepares_images_as_the_description_says(
-    root: Path, options: dict[str, str], prepare: Callable[[Tensor, Tensor], Tensor], allowed: float
+def test_a_user_of_the_runtime_prepares_images_as_the_description_says(
+    root: Path, format: Format, options: dict[str, str], prepare: Callable[[Tensor, Tensor], Tensor], allowed: float
 ) -> None:
-    made = exports.made(root, "onnx", **options)
+    made = exports.made(root, format, **options)
     pixels, labels = (getattr(data.load("digits", "test"), name)[:40] for name in ("pixels", "labels"))
     model = zoo.create(NETWORK).eval()
     normalised = zoo.preprocess(model).batch(pixels)
     with torch.inference_mode():
         expected = model(normalised)
-    got = run(made.file, prepare(pixels, normalised).numpy())
+    got = run(made.file, prepare(pixels, normalised))
+    assert got.dtype == torch.float32
     assert (got - expected).abs().max() < allowed * expected.abs().max()
     assert got.argmax(1).equal(labels)
 
@@ -72,8 +85,8 @@ def test_the_description_beside_the_file_and_in_it_names_weights_and_preprocessi
     assert beside["agreement"]["difference"] < 1e-4
 
 
-def test_int8_calibrates_on_training_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exports.needs("onnx")
+def test_int8_calibrates_on_training_images_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = exports.made(root, "onnx", precision="int8")
     loaded = []
     load = data.load
 
@@ -82,15 +95,16 @@ def test_int8_calibrates_on_training_images_alone(tmp_path: Path, monkeypatch: p
         return load(name, split, **options)
 
     monkeypatch.setattr(data, "load", record)
-    made = exports.export(NETWORK, tmp_path / "digits.onnx", precision="int8")
+    images, found = int8.training_images(made.about, None)
+    agreement.pictures(made.about)
     assert set(loaded) == {("digits", "train")}
-    found = made.about.calibration
-    assert found is not None
-    assert (found.data, found.split, found.n, found.seed) == ("digits", "train", int8.IMAGES, int8.SEED)
-    numbers = torch.randperm(1437, generator=torch.Generator().manual_seed(0))[:300]
-    assert found.fingerprint == load("digits", "train").subset(numbers, "train").fingerprint
-    full = exports.made(tmp_path, "onnx")
-    assert made.size < full.size / 2
+    assert found == made.about.calibration
+    chosen = torch.randperm(1437, generator=torch.Generator().manual_seed(0))[:300]
+    training = load("digits", "train").subset(chosen, "train")
+    assert training.pixels is not None
+    assert found.fingerprint == training.fingerprint
+    assert (images - training.pixels.float() / 255).abs().max() < 1e-6
+    assert made.size < exports.made(root, "onnx").size / 2
 
 
 def test_int8_without_a_data_set_is_an_error(tmp_path: Path) -> None:
@@ -100,26 +114,23 @@ def test_int8_without_a_data_set_is_an_error(tmp_path: Path) -> None:
     assert "--calibrate" in found.value.hint
 
 
-def test_a_weight_changed_by_hand_is_found_and_no_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exports.needs("onnx")
+def test_a_weight_changed_by_hand_is_found(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = exports.made(root, "onnx")
     import onnx
     from onnx import numpy_helper
 
-    describe = writers.describe_onnx
-
-    def change(file: Path, text: str) -> None:
-        describe(file, text)
-        model = onnx.load(str(file))
-        weight = max(model.graph.initializer, key=lambda one: len(one.raw_data))
-        values = numpy_helper.to_array(weight).copy()
-        values.flat[0] += 0.5
-        weight.CopyFrom(numpy_helper.from_array(values, weight.name))
-        onnx.save(model, str(file))
-
-    monkeypatch.setattr(writers, "describe_onnx", change)
+    model = onnx.load(str(made.file))
+    weight = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[0] += 0.5
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    changed = tmp_path / "changed.onnx"
+    onnx.save(model, str(changed))
+    monkeypatch.setattr(process, "ask", exports.here)
+    network = zoo.create(NETWORK).eval()
+    assert agreement.check(network, made.file, made.about).difference < 1e-5
     with pytest.raises(ExportError, match="differ from the network's by"):
-        exports.export(NETWORK, tmp_path / "digits.onnx")
-    assert [*tmp_path.iterdir()] == []
+        agreement.check(network, changed, made.about)
 
 
 class CountsImages(nn.Module):
@@ -189,6 +200,7 @@ def test_a_network_of_any_size_stays_one_in_torch_export(root: Path) -> None:
         ({}, "No format"),
         ({"format": "onnx", "precision": "int4"}, "expected float32, float16 or int8"),
         ({"format": "torchscript", "precision": "int8"}, "int8 is not available"),
+        ({"format": "onnx", "calibrate": "digits"}, "has no effect on float32"),
         ({"format": "onnx", "preprocess": "outside"}, "expected inside or beside"),
         ({"format": "onnx", "input": "int8"}, "expected float32 or uint8"),
         ({"format": "onnx", "preprocess": "beside", "input": "uint8"}, "not normalised yet"),
@@ -219,12 +231,19 @@ def test_the_command_compares_in_a_process_of_its_own(inside: Path) -> None:
     assert {file.name for file in inside.iterdir()} == {"resnet20.digits.ts", "resnet20.digits.ts.json"}
 
 
-def test_the_command_prints_what_it_wrote(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exports.needs("onnx")
-    monkeypatch.setattr("zoo.system.process.ask", exports.here)
-    words = ["--precision", "int8", "--calibrate", "digits", "--input", "uint8", "-o", str(tmp_path / "small.onnx")]
-    done = CliRunner().invoke(cli, ["export", NETWORK, *words])
+def test_the_command_prints_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "ask", exports.here)
+    file = tmp_path / "small.ts"
+    done = CliRunner().invoke(cli, ["export", NETWORK, "--precision", "float16", "--input", "uint8", "-o", str(file)])
     assert done.exit_code == 0, done.output
-    assert "onnx, int8" in done.output
+    assert "torchscript, float16" in done.output
     assert "B x 1 x 8 x 8, uint8 pixels" in done.output
-    assert "on 300 images of digits/train, seed 0" in done.output
+    assert "have the same class" in done.output
+
+
+def test_the_images_to_calibrate_on_are_a_data_set_with_a_training_split(inside: Path) -> None:
+    words = ["export", NETWORK, "--format", "onnx", "--precision", "int8", "--calibrate", "no_such_data"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 2
+    assert "Unknown data set 'no_such_data'" in done.output
+    assert [*inside.iterdir()] == []

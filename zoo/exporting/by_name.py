@@ -96,6 +96,8 @@ def export(
         raise SpecError(f"precision = {precision!r}: expected float32, float16 or int8.")
     if precision == "int8" and chosen not in ("onnx", "openvino"):
         raise SpecError(f"int8 is not available in the format {chosen}.", hint="Use --format onnx or openvino.")
+    if calibrate is not None and precision != "int8":
+        raise SpecError(f"calibrate = {calibrate!r} has no effect on {precision}.", hint="Use --precision int8.")
     network = as_network(model, weights=weights, **args)
     info = info_of(network)
     about = About(
