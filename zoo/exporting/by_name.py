@@ -110,8 +110,8 @@ def export(
         classes=info.classes,
         class_names=class_names_of(network),
         zoo=version("zoo-vision"),
-        **_origin(network, info, isinstance(model, str)),
     )
+    about = msgspec.structs.replace(about, **_origin(network, info, isinstance(model, str)))
     target = Path(file) if file is not None else Path(formats.safe_stem(info.name) + formats.SUFFIXES[chosen])
     target.parent.mkdir(parents=True, exist_ok=True)
     with graph.on_cpu(network) as used, tempfile.TemporaryDirectory(dir=target.parent, prefix=".zoo-export-") as folder:

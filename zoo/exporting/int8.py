@@ -63,7 +63,7 @@ def quantise(source: Path, target: Path, inputs: Tensor) -> None:
 
 
 def _reader(base: Any, inputs: Tensor) -> Any:
-    batches = iter(inputs.split(_BATCH))
+    batches = (inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH))
 
     class Reader(base):  # type: ignore[misc]  # onnxruntime is not typed
         def get_next(self) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) ->
     with quiet():
         if about.format == "torchscript":
             traced = trace(graph, example)
-            torch.jit.save(traced, file, _extra_files={KEY: about.text()})  # type: ignore[no-untyped-call]  # torch's
+            torch.jit.save(traced, file, _extra_files={KEY: about.text()})
         elif about.format == "torch-export":
             exported = export_program(graph, example, graph.takes_any_size(about.preprocess.input_size))
             about = msgspec.structs.replace(about, any_size=has_any_size(exported))
@@ -52,7 +52,7 @@ def program(graph: Graph, example: Tensor, any_size: bool = False) -> Any:
     dim = torch.export.Dim
     sizes: dict[int, Any] = {0: dim("batch", min=1)}
     if any_size:
-        sizes |= {2: dim.AUTO, 3: dim.AUTO}  # type: ignore[attr-defined]  # torch binds it at run time
+        sizes |= {2: dim.AUTO, 3: dim.AUTO}
     return torch.export.export(graph, (example,), dynamic_shapes=(sizes,), strict=False)
 
 
