@@ -10,14 +10,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 from support import exports
-from support.exports import NETWORK
+from support.exports import FORMATS, NETWORK
 
 import zoo
 from zoo import registry
 from zoo.cli import cli
 from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, UnknownNameError, WeightsError
 from zoo.exported import formats, network
-from zoo.exported.formats import FORMATS, Format
+from zoo.exported.formats import Format
 
 DIGIT = str(Path(__file__).parents[2] / "examples" / "digit.png")
 

@@ -14,6 +14,7 @@ from zoo.exporting.by_name import Export
 from zoo.system import process
 
 NETWORK = "resnet20.digits"
+FORMATS = ["onnx", "torch-export", "torchscript", pytest.param("openvino", marks=pytest.mark.may_skip)]
 
 
 def here(function: str, arguments: dict[str, Any], **_: Any) -> Any:

@@ -112,7 +112,8 @@ def export(
         zoo=version("zoo-vision"),
     )
     about = msgspec.structs.replace(about, **_origin(network, info, isinstance(model, str)))
-    target = Path(file) if file is not None else Path(formats.safe_stem(info.name) + formats.SUFFIXES[chosen])
+    stem = info.file.stem if info.file is not None and info.weights is None else formats.safe_stem(info.name)
+    target = Path(file) if file is not None else Path(stem + formats.SUFFIXES[chosen])
     target.parent.mkdir(parents=True, exist_ok=True)
     with graph.on_cpu(network) as used, tempfile.TemporaryDirectory(dir=target.parent, prefix=".zoo-export-") as folder:
         file = Path(folder, target.name)
