@@ -1,5 +1,6 @@
 """Weights of repositories: ``hf-hub:OWNER/NAME``, from a real server, pinned with what describes them."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -258,6 +259,18 @@ def test_a_byte_that_changes_on_its_way_is_refused_on_first_use(hub_server: HubS
     with pytest.raises(IntegrityError):
         zoo.create(NAME)
     assert user_lock.pins() == {}
+
+
+def test_weights_of_another_source_are_pinned_with_the_descriptions_commit(
+    hub_server: HubServer, tmp_path: Path
+) -> None:
+    commit = publish(hub_server)
+    (tmp_path / "mirror" / REPO).mkdir(parents=True)
+    (tmp_path / "mirror" / REPO / "model.safetensors").write_bytes(weights(1))
+    zoo.fetch(NAME, source=str(tmp_path / "mirror"))
+    held = user_lock.pins()[NAME]
+    assert (held.revision, held.source) == (commit, str(tmp_path / "mirror"))
+    assert held.sha256 == hashlib.sha256(weights(1)).hexdigest()
 
 
 # ---- Locks and policy ----
