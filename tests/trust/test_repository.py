@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from support.hub_entries import flipped, quarantined
-from support.hub_server import HubServer
+from support.hub_server import Gate, HubServer
 
 import zoo
 from zoo import manifest, registry, resolve
@@ -447,6 +447,20 @@ def test_repositories_that_are_not_there_or_private_say_what_to_do(
         zoo.create("hf-hub:alice/secret")
     monkeypatch.setenv("HF_TOKEN", "token-of-alice")
     zoo.create("hf-hub:alice/secret")
+
+
+def test_a_gated_repository_says_whose_terms_to_accept_and_a_pinned_one_stays_usable(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub_server)
+    value_of()
+    hub_server.repos[REPO].gate = Gate()
+    value_of()
+    with pytest.raises(HubError, match=r"requires that you accept the terms of alice/digits at .*HF_TOKEN"):
+        zoo.create(f"{NAME}@main")
+    monkeypatch.setenv("HF_TOKEN", "token-of-bob")
+    with pytest.raises(HubError, match="requires approval for alice/digits"):
+        zoo.create(f"{NAME}@main")
 
 
 @pytest.mark.parametrize(
