@@ -13,7 +13,7 @@ import numpy
 import pytest
 import torch
 from click.testing import CliRunner
-from support import distributions
+from support import distributions, foreign
 from torch import Tensor, nn
 
 import zoo
@@ -284,6 +284,22 @@ def test_a_file_that_states_its_input_size_is_converted_for_that(tmp_path: Path)
     file = export(module, tmp_path / "net.onnx", random_images(1, 3, 48, 48))
     report = convert(file, "resnet20", tmp_path / "out.safetensors")
     assert zoo.create("resnet20", weights=report.file).zoo_info.preprocess.input_size == (3, 48, 48)
+
+
+@pytest.mark.parametrize("is_here", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_file_that_a_manifest_names_is_matched_when_it_is_first_used(
+    is_here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process without a network, in which onnxruntime runs as well."""
+    if is_here:
+        foreign.calls_here(monkeypatch)
+    monkeypatch.setenv("ZOO_HUB", "")
+    module, images = settled(zoo.create("resnet20"), 32), random_images(2, 3, 32, 32)
+    foreign.offer(tmp_path / "hub", export(module, tmp_path / "net.onnx", images), "resnet20.x")
+    created = zoo.create("resnet20.x").eval()
+    with torch.inference_mode():
+        expected = module(images)
+        torch.testing.assert_close(created(images), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 # ---- without a head -------------------------------------------------------------------------------------

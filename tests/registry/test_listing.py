@@ -69,7 +69,7 @@ def test_epochs_are_those_of_the_record_in_the_file(weights: Weights) -> None:
 
 
 def test_the_budget_of_a_models_default_weights_is_shown() -> None:
-    assert "c10 (8 epochs)" in ask("list", "resnet56").stdout
+    assert "c10+ (8 epochs)" in ask("list", "resnet56").stdout
     assert re.search(r"resnet56\.c10 .* 8  Apache", ask("info", "resnet56").stdout)
     assert re.search(r"trained for +8 epochs", ask("info", "resnet56.c10").stdout)
     assert told("list", "resnet20.*")[0]["epochs"] == 60
