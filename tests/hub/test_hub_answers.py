@@ -129,12 +129,12 @@ def test_a_cached_file_that_is_pinned_needs_no_request(
 
 
 def test_a_name_that_was_pinned_on_first_use_needs_no_request_either(hub_server: HubServer) -> None:
-    hub_server.commit("timm/resnet18.a1_in1k", {FILE: CONTENT})
-    file = zoo.fetch("resnet18.a1_in1k")
+    hub_server.commit("timm/test_resnet.r160_in1k", {FILE: CONTENT})
+    file = zoo.fetch("timm/test_resnet.r160_in1k")
     assert hub_server.requests
     hub_server.requests.clear()
     hub_server.inject("429", "", times=1000, headers={"RateLimit": '"api";r=0;t=3600'})
-    assert zoo.fetch("resnet18.a1_in1k") == file
+    assert zoo.fetch("timm/test_resnet.r160_in1k") == file
     assert hub_server.requests == []
 
 
