@@ -72,7 +72,8 @@ def predict(
 @click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if they disagree.")
 @click.option("--allow-other-images", is_flag=True, help="With --check: accept other images than the claim's.")
 @options.batch_size(256)
-@options.choice("--dtype", values=["float32", "bfloat16"], help="Precision.")
+@options.choice("--precision", "--dtype", "dtype", values=["float32", "bfloat16"], help="Arithmetic of the network.")
+@click.option("--compile", is_flag=True, help="Compile with torch.compile: pays for many images.")
 @options.several(options.device, options.json)
 @click.pass_context
 def evaluate(
@@ -146,7 +147,7 @@ def _command(context: click.Context) -> str:
     words = ["zoo", "evaluate", context.params["name"]]
     for option in ("data", "split", "weights", "dtype"):
         if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
-            words += [f"--{option}", str(context.params[option])]
+            words += [f"--{'precision' if option == 'dtype' else option}", str(context.params[option])]
     for key, value in context.params["args"].items():
         words += ["--arg", f"{key}={value}"]
     return shlex.join(words)
