@@ -208,7 +208,7 @@ def exports(models: list[Listed]) -> str:
 
 def in_a_cell(text: str) -> str:
     """``text`` as a cell of a table, in which a bar would end it."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split()).removesuffix(".").replace("|", "\\|")
 
 
 PAGES = {

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import SpecError
+from zoo.errors import SpecError, ZooError
 from zoo.exported.about import Input, Precision
 from zoo.spec import Preprocess
 
@@ -78,6 +78,8 @@ def first_line(error: Exception) -> str:
     """What an exporter says, in one line; of a chain of its exceptions, the first."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
+    if isinstance(error, ZooError):  # of the family, about what it computes outside torch
+        return error.message
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"
 
