@@ -18,7 +18,7 @@ from zoo import data
 from zoo.cli import cli
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
 from zoo.exported.formats import Format
-from zoo.exporting import agreement, int8
+from zoo.exporting import agreement, int8, writers
 from zoo.system import process
 
 
@@ -131,6 +131,41 @@ def test_a_weight_changed_by_hand_is_found(root: Path, tmp_path: Path, monkeypat
     assert agreement.check(network, made.file, made.about).difference < 1e-5
     with pytest.raises(ExportError, match="differ from the network's by"):
         agreement.check(network, changed, made.about)
+
+
+def test_without_torch_export_a_network_is_traced_and_the_reason_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports.needs("onnx")
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no rule for this operator\nand more")
+
+    monkeypatch.setattr(writers, "program", fail)
+    made = exports.export(NETWORK, tmp_path / "traced.onnx")
+    assert made.agreement.difference < 1e-5
+    [note] = made.notes
+    assert note.endswith("torch.export failed: RuntimeError: no rule for this operator")
+
+
+class OutsideTorch(nn.Module):
+    """A network of a family that computes features with another library, and says so when it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_classes, self.zoo_info = 10, zoo.create(NETWORK).zoo_info
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise zoo.ZooError("Computed outside torch.")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".ts"])
+def test_a_network_that_cannot_be_exported_says_why(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".onnx":
+        exports.needs("onnx")
+    with pytest.raises(ExportError, match=r"this network[\w ]*: Computed outside torch\.$"):
+        exports.export(OutsideTorch(), tmp_path / f"network{suffix}")
+    assert [*tmp_path.iterdir()] == []
 
 
 class CountsImages(nn.Module):

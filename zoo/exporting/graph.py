@@ -36,6 +36,7 @@ class Graph(nn.Module):
         self.input = input
         self.register_buffer("mean", torch.tensor(preprocess.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(preprocess.std)[:, None, None])
+        self.eval()  # exporters put back the mode of the whole, also in the network
 
     def forward(self, images: Tensor) -> Tensor:
         x = images

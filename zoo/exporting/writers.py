@@ -72,19 +72,13 @@ def write_onnx(graph: Graph, example: Tensor, file: Path) -> list[str]:
         return []
     except Exception as error:  # torch raises many kinds
         reason = first_line(error)
+    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}
     try:
-        torch.onnx.export(
-            graph,
-            (example,),
-            str(file),
-            dynamo=False,
-            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
-            **named,
-        )
+        torch.onnx.export(graph, (example,), str(file), dynamo=False, dynamic_axes=axes, **named)
     except Exception as error:
-        raise ExportError(
-            f"torch cannot export this network to ONNX: {reason}; tracing it: {first_line(error)}"
-        ) from None
+        traced = first_line(error)
+        more = f"; when traced: {traced}" if traced != reason else ""
+        raise ExportError(f"torch cannot export this network to ONNX: {reason}{more}") from None
     return [f"exported by tracing the network, because torch.export failed: {reason}"]
 
 
