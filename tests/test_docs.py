@@ -35,7 +35,8 @@ EXAMPLE = ROOT / "examples" / "zoo_hello" / "README.md"
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), EXAMPLE]
 SLOW = {"docs/training.md", "docs/transfer.md", "docs/attacks.md", "docs/looking.md", "docs/publishing.md"}
-"""Pages that train, or look at many images."""
+SLOW |= {"docs/export.md"}
+"""Pages that train, look at many images, or export."""
 
 NOT_RUN = ("pip", "pytest", "make")
 """test_distribution installs Zoo and the example, and runs the example's tests; ``make`` runs these tests."""

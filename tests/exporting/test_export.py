@@ -1,6 +1,7 @@
 """Exports: what is written, what is compared, and what is left if the comparison fails."""
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,12 @@ def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -
     changed = exports.export(network, tmp_path / "changed.ts").about
     assert (changed.weights, changed.sha256) == ("", "")
     assert network.training, "the mode is put back"
+
+
+def test_the_page_on_export_states_the_tolerances() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    stated = re.findall(r"^\| `(float32|float16|int8)` \|.*\| ([\d.]+) \|$", page, re.MULTILINE)
+    assert {precision: float(value) for precision, value in stated} == agreement.TOLERANCES
 
 
 def test_a_network_of_any_size_stays_one_in_torch_export(root: Path) -> None:

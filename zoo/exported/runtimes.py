@@ -50,6 +50,9 @@ def open_openvino(file: Path) -> tuple[About, Run]:
     return described, lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0].copy())
 
 
+LONGEST = 1 << 24
+"""Bytes of a description, at most: a thousand classes take 20 kB."""
+
 OPENERS: dict[Format, Callable[[Path], tuple[About, Run]]] = {
     "onnx": open_onnx,
     "torch-export": open_torch_export,
@@ -76,8 +79,9 @@ def _described_in_archive(file: Path) -> About:
     """The description in a file of torch's, which is a zip archive: read before torch runs what else is in it."""
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/{KEY}")]
-            text = archive.read(names[0]).decode() if names else None
+            found = [entry for entry in archive.infolist() if entry.filename.endswith(f"/{KEY}")]
+            is_small = bool(found) and found[0].file_size <= LONGEST
+            text = archive.read(found[0]).decode() if is_small else None
     except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError) as error:
         raise FileFormatError(f"{file}: damaged: {error}") from None
     return about.read(text, file)

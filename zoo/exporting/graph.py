@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError, ZooError
+from zoo.evaluation.modes import in_eval_mode
 from zoo.exported.about import Input, Precision
 from zoo.spec import Preprocess
 
@@ -15,6 +16,7 @@ INPUT, OUTPUT = "images", "logits"
 """The names of a graph's input and output."""
 
 EXTRA = "zoo-vision[export]"
+"""What installs the libraries that ONNX files need."""
 
 BATCH = 2
 """Images in the example that is traced: torch takes the size 1 for one that never changes."""
@@ -88,8 +90,6 @@ def first_line(error: Exception) -> str:
 @contextmanager
 def on_cpu(network: nn.Module) -> Iterator[nn.Module]:
     """A float32 copy on the CPU if ``network`` is elsewhere, else itself; in eval mode, which is put back."""
-    from zoo.evaluation.modes import in_eval_mode
-
     tensors = [*network.parameters(), *network.buffers()]
     is_elsewhere = any(t.device.type != "cpu" or t.dtype in (torch.float16, torch.bfloat16) for t in tensors)
     used = copy.deepcopy(network).to("cpu", torch.float32) if is_elsewhere else network
