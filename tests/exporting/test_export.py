@@ -218,6 +218,8 @@ def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -
     changed = exports.export(network, tmp_path / "changed.ts").about
     assert (changed.weights, changed.sha256) == ("", "")
     assert network.training, "the mode is put back"
+    another = exports.export(NETWORK, tmp_path / "another.ts", num_classes=5).about
+    assert (another.weights, another.num_classes, another.class_names) == ("", 5, ())
 
 
 def test_the_page_on_export_states_the_tolerances() -> None:
@@ -251,6 +253,12 @@ def test_a_network_of_any_size_stays_one_in_torch_export(root: Path) -> None:
 def test_a_value_that_is_not_possible_is_an_error(options: dict[str, str], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         zoo.export(NETWORK, **options)  # type: ignore[arg-type]  # texts all
+
+
+def test_an_exported_file_is_not_exported_again(root: Path, tmp_path: Path) -> None:
+    made = exports.made(root, "torchscript")
+    with pytest.raises(SpecError, match="is an exported file already"):
+        zoo.export(str(made.file), tmp_path / "again.ts")
 
 
 @pytest.mark.parametrize("library", ["onnx", "onnxscript"])

@@ -98,6 +98,8 @@ def export(
         raise SpecError(f"int8 is not available in the format {chosen}.", hint="Use --format onnx or openvino.")
     if calibrate is not None and precision != "int8":
         raise SpecError(f"calibrate = {calibrate!r} has no effect on {precision}.", hint="Use --precision int8.")
+    if isinstance(model, str) and formats.is_file(model):
+        raise SpecError(f"{model} is an exported file already.", hint="Export the weights that it was made from.")
     network = as_network(model, weights=weights, **args)
     info = info_of(network)
     about = About(
@@ -111,7 +113,7 @@ def export(
         class_names=class_names_of(network),
         zoo=version("zoo-vision"),
     )
-    about = msgspec.structs.replace(about, **_origin(network, info, isinstance(model, str)))
+    about = msgspec.structs.replace(about, **_origin(network, info, isinstance(model, str) and not args))
     stem = info.file.stem if info.file is not None and info.weights is None else formats.safe_stem(info.name)
     target = Path(file) if file is not None else Path(stem + formats.SUFFIXES[chosen])
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -141,9 +143,9 @@ def _move(file: Path, target: Path, about: About, found: Agreement) -> dict[str,
     return digests
 
 
-def _origin(network: "nn.Module", info: "ModelInfo", is_named: bool) -> dict[str, str]:
+def _origin(network: "nn.Module", info: "ModelInfo", is_unchanged: bool) -> dict[str, str]:
     """Name, sha256 and source of the weights; nothing if the network has been changed since it was loaded."""
-    if info.file is None or not (is_named or _is_as_loaded(network, info.file)):
+    if info.file is None or not (is_unchanged or _is_as_loaded(network, info.file)):
         return {}
     if info.weights is None:
         return {"weights": info.file.name, "sha256": hash_of(info.file)}
