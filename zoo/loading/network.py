@@ -97,7 +97,7 @@ def build_from(
         head = ", ".join(model.head)
         log.warning("%s: %s newly initialised for %d classes, had %d", about.name, head, num_classes, had_classes)
         about = about._replace(classes="", class_names=())
-    _set(module, model, args)  # without classes there may be no global pool
+    _set(module, model, args)  # after the head: an empty pool needs 0 classes
     about = about._replace(preprocess=for_channels(about.preprocess, channels), args=args)
     return _described_by(module, about), about
 

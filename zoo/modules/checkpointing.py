@@ -75,9 +75,9 @@ def set_recomputed(parts: list[nn.Module], enable: bool) -> None:
 
 
 def blocks_of(module: nn.Module, apart: tuple[nn.Module, ...] = ()) -> list[nn.Module]:
-    """The largest submodules with parameters that are made of several layers and are no mere containers.
+    """The largest submodules with parameters that consist of several layers and compute more than a chain of them.
 
-    None of them lies in one of ``apart``.
+    Those that lie in one of ``apart`` do not count.
     """
     found: list[nn.Module] = []
     for child in module.children():

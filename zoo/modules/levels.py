@@ -43,7 +43,7 @@ def lies_in(name: str, module: str) -> bool:
 
 
 def _block(model: nn.Module, stage: str, owner: str) -> int:
-    """The number of the part of ``stage`` that ``owner`` lies in; 0 if the stage is no container."""
+    """The number of the part of ``stage`` that ``owner`` lies in; 0 for a stage without parts."""
     module = model.get_submodule(stage)
     if owner == stage or not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         return 0
