@@ -77,13 +77,14 @@ def set_recomputed(parts: list[nn.Module], enable: bool) -> None:
 def blocks_of(module: nn.Module, apart: tuple[nn.Module, ...] = ()) -> list[nn.Module]:
     """The largest submodules with parameters that consist of several layers and compute more than a chain of them.
 
-    Those that lie in one of ``apart`` do not count.
+    Those that lie in one of ``apart`` or contain one do not count.
     """
     found: list[nn.Module] = []
     for child in module.children():
         if child in apart or not any(True for _ in child.parameters()):
             continue
         is_container = isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-        is_block = not is_container and any(True for _ in child.children())
+        is_split = is_container or any(module in apart for module in child.modules())
+        is_block = not is_split and any(True for _ in child.children())
         found += [child] if is_block else blocks_of(child, apart)
     return found
