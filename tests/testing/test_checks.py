@@ -349,9 +349,9 @@ def test_what_a_row_declares_is_checked_of_each_model_and_its_code_of_the_smalle
     of_each = {"row", "interface", "parameters", "macs", "methods", "groups"}
     assert {f"resnet32-{name}" for name in code} <= slow
     assert not slow & {f"{model}-{name}" for model in ("resnet20", "plain20") for name in code}
-    of_hook = {"checkpointing", "copies", "layouts"}
-    assert not slow & {f"resnet20-{name}" for name in of_hook}
-    assert {f"plain20-{name}" for name in of_hook} <= slow
+    for name in ("checkpointing", "copies", "layouts"):  # of the smallest with one build hook: these two are as large
+        assert f"resnet32-{name}" in slow
+        assert len(slow & {f"resnet20-{name}", f"plain20-{name}"}) == 1
     assert not slow & {f"{model}-{name}" for model in ("resnet32", "resnet1202", "resnet152") for name in of_each}
 
 
