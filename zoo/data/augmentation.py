@@ -9,6 +9,9 @@ from zoo.spec import Spec
 Count = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 
+OWN_SCALE = (0.35, 1.0)
+"""Range of the area of a random crop of the user's own images, as a share of the image."""
+
 
 class Affine(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Ranges of a random affine map around the image's centre, drawn for each image.
