@@ -1,6 +1,8 @@
 from zoo.data.augment import Augment as Augment
 from zoo.data.augmentation import Affine as Affine
 from zoo.data.augmentation import Augmentation as Augmentation
+from zoo.data.augmentation import ColorJitter as ColorJitter
+from zoo.data.augmentation import RandAugment as RandAugment
 from zoo.data.augmentation import ResizedCrop as ResizedCrop
 from zoo.data.classes import class_names as class_names
 from zoo.data.classes import class_synsets as class_synsets

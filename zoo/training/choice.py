@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from zoo.data.augmentation import OWN_SCALE, Affine, Augmentation, ResizedCrop
+from zoo.data.augmentation import OWN_SCALE, Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.errors import ManifestError, RecipeError, UnknownNameError
 from zoo.registry import resource
 from zoo.spec import Model, Plugin
@@ -26,6 +26,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "adversarial.": Adversary,
     "augment.": Augmentation,
     "augment.affine.": Affine,
+    "augment.color_jitter.": ColorJitter,
+    "augment.rand_augment.": RandAugment,
     "augment.resized_crop.": ResizedCrop,
     "lookahead.": Lookahead,
 }

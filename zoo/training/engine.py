@@ -184,7 +184,8 @@ class Engine:
             logits = output[0]
         loss = self.criterion(output, labels) * share
         (loss * self.processes.count).backward()
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        answers = labels.argmax(dim=1) if labels.is_floating_point() else labels  # of a mixed image, its larger part's
+        return loss.detach(), (logits.detach().argmax(dim=1) == answers).sum()
 
     def finish_epoch(self) -> None:
         """Scores the images held out, then logs the epoch and writes the checkpoint."""

@@ -158,6 +158,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"accumulate = {self.accumulate} micro-batches of a batch of {self.batch_size}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be fewer than epochs = {self.epochs}")
+        if self.augment.mixes and self.adversarial is not None:
+            raise ValueError("augment.mixup and augment.cutmix cannot be combined with adversarial")
         if self.schedule == "multistep" and not self.decay_epochs:
             raise ValueError("schedule multistep needs decay_epochs, such as [80, 120]")
         if self.schedule == "step" and (len(self.decay_epochs) != 1 or self.decay_epochs[0] <= 0):

@@ -76,6 +76,9 @@ def describe(
 ) -> dict[str, Any]:
     """The run's config.json: everything needed to train again, and the environment."""
     info = getattr(model, "zoo_info", None)
+    requires = info.model.requires if info is not None else ()
+    if recipe.augment.uses_torchvision:
+        requires = (*requires, Requirement("torchvision", "zoo-vision[data]"))
     return {
         "model": info.model.name if info is not None else type(model).__name__,
         "args": msgspec.to_builtins(getattr(info, "args", {})),
@@ -83,7 +86,7 @@ def describe(
         "recipe": msgspec.to_builtins(recipe),
         "data": msgspec.to_builtins(images_of(data)),
         "preprocess": msgspec.to_builtins(preprocess),
-        **place(device, info.model.requires if info is not None else ()),
+        **place(device, requires),
         "command": run.command,
     }
 
