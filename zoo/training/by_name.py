@@ -171,7 +171,7 @@ def carry_out(
     import torch
 
     from zoo import loading, training
-    from zoo.training import finetune, record
+    from zoo.training import finetune, mistakes, record
 
     run.check()
     torch.manual_seed(recipe.seed)
@@ -189,6 +189,8 @@ def carry_out(
         described = record.describe(module, data, recipe, preprocess, run, group.device(device))
         if group.is_first:
             _keep(trained, run, described)
+            if data.validation is not None and model.evaluate == hook.DEFAULT.evaluate:
+                mistakes.write(run, trained, data.validation, preprocess, recipe)
         group.wait()
     return trained
 

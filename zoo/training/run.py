@@ -5,6 +5,8 @@
 ``checkpoint.safetensors``  the state to resume from
 ``best.safetensors``        the network of the best epoch so far, if the recipe keeps that
 ``model.safetensors``       the trained network, written at the end
+``confusion.csv``           validation images by true and predicted class
+``mistakes.csv``            the validation images that the network gets wrong
 ``events.*``                the log's numbers for TensorBoard, if that is installed
 """
 
@@ -103,6 +105,14 @@ class Run:
     @property
     def best(self) -> Path:
         return self.directory / "best.safetensors"
+
+    @property
+    def confusion(self) -> Path:
+        return self.directory / "confusion.csv"
+
+    @property
+    def mistakes(self) -> Path:
+        return self.directory / "mistakes.csv"
 
     @property
     def _files(self) -> tuple[Path, ...]:

@@ -9,6 +9,7 @@ import click
 
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, stdout_to_stderr
+from zoo.cli.train import mistakes
 from zoo.errors import StorageError
 from zoo.system import distributed
 
@@ -79,6 +80,7 @@ def train(
         return print_json({"model": model, "data": data, "output": output, "weights": finished, "last": last})
     if weights.exists():
         echo(weights)
+        mistakes.show(output)
         note(_how_to_score(model, data, weights))
     else:
         note(f"Paused after epoch {last.get('epoch', 0)}. Continue with\n  {_resume_command(context.params)}")
