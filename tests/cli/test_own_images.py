@@ -44,18 +44,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     output = tmp_path_factory.mktemp("trained") / "run"
-    words = [
-        "train",
-        "resnet20",
-        "--init",
-        "resnet20.c10",
-        "--data",
-        str(photos),
-        "--set",
-        "epochs=6",
-        "--set",
-        "lr=0.02",
-    ]
+    words = ["train", "resnet20", "--init", "resnet20.c10", "--data", str(photos)]
+    words += ["--set", "epochs=6", "--set", "lr=0.02"]
     answer = CliRunner().invoke(cli, [*words, "-o", str(output), "--device", "cpu"], prog_name="zoo")
     assert answer.exit_code == 0, answer.stderr
     return output, answer

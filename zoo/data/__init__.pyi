@@ -11,6 +11,7 @@ from zoo.data.image_set import ImageSet as ImageSet
 from zoo.data.image_stream import ImageStream as ImageStream
 from zoo.data.preprocess import Transform as Transform
 from zoo.data.readers.huggingface import from_huggingface as from_huggingface
+from zoo.data.readers.torch_dataset import from_dataset as from_dataset
 from zoo.data.readers.webdataset import from_shards as from_shards
 from zoo.data.readers.webdataset_writer import index_shards as index_shards
 from zoo.data.readers.webdataset_writer import write_shards as write_shards

@@ -30,7 +30,7 @@ class EvaluationTransform:
 
     def __call__(self, image: Picture) -> Tensor:
         """float32 C H W, or B C H W of a batch."""
-        opened = _open(image, self._transform.channels)
+        opened = as_picture(image, self._transform.channels)
         if isinstance(opened, Image.Image):
             return self._transform(opened)
         pixels = opened.as_subclass(Tensor)  # of torchvision's tv_tensors
@@ -50,7 +50,7 @@ def training_transform(preprocess: Preprocess) -> Callable[[Picture], Tensor]:
     filters = {"interpolation": v2.InterpolationMode(preprocess.interpolation), "antialias": True}
     transform: Callable[[Picture], Tensor] = v2.Compose(
         [
-            v2.Lambda(lambda image: _open(image, channels), object),
+            v2.Lambda(lambda image: as_picture(image, channels), object),
             v2.RGB() if channels == 3 else v2.Grayscale(),
             v2.RandomResizedCrop(size, scale=OWN_SCALE, **filters),
             *([v2.RandomHorizontalFlip()] if channels == 3 else []),
@@ -63,8 +63,8 @@ def training_transform(preprocess: Preprocess) -> Callable[[Picture], Tensor]:
     return transform
 
 
-def _open(image: Picture, channels: int) -> Image.Image | Tensor:
-    """``image`` as Pillow's, or the uint8 tensor that it is; raises :class:`DataError`."""
+def as_picture(image: Picture, channels: int) -> Image.Image | Tensor:
+    """``image`` as Pillow's, a file with ``channels``, or the uint8 tensor that it is; raises :class:`DataError`."""
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, str | Path):

@@ -18,6 +18,7 @@ from zoo.system import distributed
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.utils.data import DataLoader, Dataset
 
     from zoo.data import ImageSet, ImageStream
     from zoo.loading import Network
@@ -32,7 +33,7 @@ TRAINED = "trained by zoo train"
 
 def train(
     name: str | None = None,
-    data: "str | Path | ImageSet | ImageStream | None" = None,
+    data: "str | Path | ImageSet | ImageStream | Dataset[Any] | DataLoader[Any] | None" = None,
     *,
     args: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
@@ -49,7 +50,8 @@ def train(
 
     Args:
         name: The architecture. A resumed run knows it.
-        data: A data set's name or path, or its images. Trains on the split ``train``. A resumed run knows it.
+        data: A data set's name or path, whose split ``train`` is trained on; its images; or a torch ``Dataset`` or
+            ``DataLoader``, as :func:`zoo.data.from_dataset` reads it. A resumed run knows a name or a path.
         args: Arguments of the family's build function. They are written into the weights file.
         init: Trained weights to start from: ``arch.tag`` or a safetensors file. The head is newly initialised unless
             they know the classes of ``data``; the first convolution is adapted to its channels.
@@ -105,7 +107,7 @@ def train(
             name,
             ", ".join(undeclared),
         )
-    images = training_images(data) if isinstance(data, str | Path) else data
+    images = training_images(data) if isinstance(data, str | Path) else _as_images(data)
     held_out = validation_images(data) if isinstance(data, str | Path) else None
     if held is not None and recipe in (None, held.recipe.name):
         chosen = training.change(held.recipe, settings)
@@ -119,6 +121,16 @@ def train(
     run = training.Run(output, resume=resume, init=start and start.record, source=source, **run_options)
     prepared = training.split(images, chosen, held_out)
     return carry_out(found.model, prepared, chosen, run, args=args or {}, source=start, device=device)
+
+
+def _as_images(data: "ImageSet | ImageStream | Dataset[Any] | DataLoader[Any]") -> "ImageSet | ImageStream":
+    from zoo import data as datasets
+    from zoo.data.readers import torch_dataset
+
+    if isinstance(data, datasets.ImageSet | datasets.ImageStream):
+        return data
+    torch_dataset.check(data)
+    return datasets.from_dataset(data)
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
