@@ -33,7 +33,7 @@ def test_counts_and_probabilities_are_those_of_scikit_learn_and_softmax(data: Im
     probabilities = (data.pixels[:, 0, 0, :3].float() / 255 * 4).softmax(1)
     predicted = probabilities.argmax(1)
     assert found.confusion.tolist() == metrics.confusion_matrix(data.labels, predicted).tolist()
-    assert {mistake.index for mistake in found.mistakes} == set((predicted != data.labels).nonzero()[:, 0].tolist())
+    assert {mistake.number for mistake in found.mistakes} == set((predicted != data.labels).nonzero()[:, 0].tolist())
     for index, true, answer, probability in found.mistakes:
         assert (true, answer) == (data.labels[index], predicted[index])
         assert probability == pytest.approx(float(probabilities[index].max()), rel=1e-5)

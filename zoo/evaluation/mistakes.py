@@ -13,9 +13,9 @@ from zoo.spec import Preprocess
 
 
 class Mistake(NamedTuple):
-    """Image number ``index``, its class, and the class that the network gives the highest ``probability``."""
+    """Image ``number``, its class, and the class that the network gives the highest ``probability``."""
 
-    index: int
+    number: int
     true: int
     predicted: int
     probability: float

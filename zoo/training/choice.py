@@ -14,6 +14,7 @@ from zoo.errors import ManifestError, RecipeError, UnknownNameError
 from zoo.registry import resource
 from zoo.spec import Model, Plugin
 from zoo.training.adversary import Adversary
+from zoo.training.distill import Distill
 from zoo.training.recipe import Expectation, Lookahead, Recipe
 
 log = logging.getLogger("zoo")
@@ -29,6 +30,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "augment.color_jitter.": ColorJitter,
     "augment.rand_augment.": RandAugment,
     "augment.resized_crop.": ResizedCrop,
+    "distill.": Distill,
     "lookahead.": Lookahead,
 }
 """What a recipe's tables may hold, by the prefix of their keys."""

@@ -22,8 +22,8 @@ def write(run: Run, model: nn.Module, images: ImageSet, preprocess: Preprocess, 
     counts = [[name, *row] for name, row in zip(names, found.confusion.tolist(), strict=True)]
     storage.replace(run.confusion, _table(["true", *names], counts))
     wrong = (
-        [images.where(index), names[true], names[predicted], f"{probability:.4f}"]
-        for index, true, predicted, probability in found.mistakes
+        [images.where(number), names[true], names[predicted], f"{probability:.4f}"]
+        for number, true, predicted, probability in found.mistakes
     )
     storage.replace(run.mistakes, _table(["file", "true", "predicted", "probability"], wrong))
 

@@ -22,6 +22,7 @@ import msgspec
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
 from zoo.training.adversary import Adversary
+from zoo.training.distill import Distill
 
 T = TypeVar("T", bound=msgspec.Struct)
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -130,6 +131,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Random changes of the training images."""
     adversarial: Adversary | None = None
     """Whether the images are attacked before they are learnt from."""
+    distill: Distill | None = None
+    """How the network learns from a teacher, if the run has one."""
     hook_args: dict[str, Any] = {}
     """What the model's own train hook reads, by names that it defines; Zoo's default hook takes none."""
 

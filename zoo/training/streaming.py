@@ -80,8 +80,8 @@ class StreamedBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
         for step, (pixels, numbers, labels) in enumerate(self._read(epoch, start), start):
-            parts = (part.to(self._device) for part in (pixels, numbers, labels))
-            yield self._transform.batch(*parts, epoch, step)
+            pixels, numbers, labels = (part.to(self._device) for part in (pixels, numbers, labels))
+            yield self._transform.batch(pixels, numbers, labels, epoch, step)
 
     def _read(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Pixels uint8 B C H W, numbers and labels int64 B of each batch from ``start`` on."""

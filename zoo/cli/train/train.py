@@ -21,6 +21,7 @@ from zoo.system import distributed
 @options.pairs("--set", "settings", help="Change a field of the recipe. Repeatable.")
 @options.args
 @click.option("--init", metavar="NAME.TAG|FILE", help="Start from these weights; MODEL may be left out.")
+@click.option("--teacher", metavar="NAME.TAG|FILE", help="Learn from these weights too, as distill.* says.")
 @click.option("--freeze", multiple=True, metavar="PART", help="Submodule to freeze; backbone is all but the head.")
 @click.option(
     "--adversarial", type=click.Choice(["fgsm", "pgd", "pgd_l2"]), help="Train on attacked images: adversarial.attack."

@@ -74,10 +74,8 @@ def from_dataset(
                 pictures = None
     items.channels = channels
     labels = torch.tensor(found, dtype=torch.int64)
-    pixels = None
-    if pictures:
-        pixels = torch.stack([picture.expand(channels, -1, -1) for picture in pictures])
-    return ImageSet(name, split, known or _numbers(labels), labels, pixels, read=items, channels=channels)
+    resident = torch.stack([picture.expand(channels, -1, -1) for picture in pictures]) if pictures else None
+    return ImageSet(name, split, known or _numbers(labels), labels, resident, read=items, channels=channels)
 
 
 def prepared(dataset: Source, *, split: str, classes: tuple[str, ...], channels: int) -> PreparedBatches | None:
@@ -151,7 +149,8 @@ def _peek(loader: DataLoader[Any], name: str) -> tuple[Iterator[Any], Tensor]:
 
 def _collect(loader: DataLoader[Any], name: str) -> tuple[Tensor, Tensor]:
     """All pixels, uint8 N C H W, and labels, int64 N."""
-    parts, size = [], 0
+    parts: list[tuple[Tensor, Tensor]] = []
+    size = 0
     batches, _ = _peek(loader, name)
     for batch in batches:
         images, labels = as_pair(batch, name)
