@@ -44,7 +44,8 @@ def parse(text: str) -> Name:
     if match is None:
         if is_repository(text):
             raise UnknownNameError(
-                f"{text!r} is a repository, expected a model of a plugin.", hint="zoo list shows the models of plugins."
+                f"{text!r} is a repository, expected a model of a plugin.",
+                hint=f"zoo info {text} shows it; zoo list shows the models of plugins.",
             )
         raise UnknownNameError(
             f"{text!r} is not a model name.",

@@ -139,3 +139,13 @@ def test_the_list_knows_embedded_weights_and_those_in_the_cache_of_huggingface_h
     served.requests.clear()
     assert ask("fetch", NAME).exit_code == 0
     assert served.requests == []
+
+
+def test_a_machine_without_a_network_says_how_to_bring_the_weights(
+    served: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    refused = ask("fetch", NAME)
+    assert refused.exit_code == 1
+    assert "cannot be reached" in refused.stderr
+    assert "zoo manifest pack far_net.digits -o DIR there, ZOO_HUB=DIR here" in refused.stderr

@@ -6,7 +6,8 @@ from email.utils import formatdate
 
 import pytest
 from support.hub_entries import CONTENT, FILE, REPO, SHA256, entry, unpinned
-from support.hub_server import Gate, HubServer
+from support.hub_repositories import Gate
+from support.hub_server import HubServer
 
 import zoo
 from zoo import hub
@@ -64,8 +65,11 @@ def test_a_request_for_access_that_is_pending_is_waited_for(
 
 def test_a_disabled_repository_is_an_error_of_fetching_and_of_pinning(hub_server: HubServer, commit: str) -> None:
     hub_server.repos[REPO].is_disabled = True
-    with pytest.raises(HubError, match=r"has disabled alice/tiny .*use another source"):
+    says = r"has disabled alice/tiny .*use another source"
+    with pytest.raises(HubError, match=says):
         hub.fetch(entry(revision=commit))
+    with pytest.raises(HubError, match=says):
+        pinning.resolve(unpinned())
 
 
 def test_an_error_without_a_code_is_shown_with_what_the_hub_says(hub_server: HubServer, commit: str) -> None:
@@ -121,6 +125,16 @@ def test_a_cached_file_that_is_pinned_needs_no_request(
     hub_server.requests.clear()
     hub_server.inject("429", "", times=1000, headers={"RateLimit": '"api";r=0;t=3600'})
     assert hub.fetch(entry(revision=commit)) == hub.use(entry(revision=commit)) == file
+    assert hub_server.requests == []
+
+
+def test_a_name_that_was_pinned_on_first_use_needs_no_request_either(hub_server: HubServer) -> None:
+    hub_server.commit("timm/test_resnet.r160_in1k", {FILE: CONTENT})
+    file = zoo.fetch("timm/test_resnet.r160_in1k")
+    assert hub_server.requests
+    hub_server.requests.clear()
+    hub_server.inject("429", "", times=1000, headers={"RateLimit": '"api";r=0;t=3600'})
+    assert zoo.fetch("timm/test_resnet.r160_in1k") == file
     assert hub_server.requests == []
 
 

@@ -1,8 +1,11 @@
 """A Xet store for tests: the content-addressed server to which huggingface_hub uploads large files with hf-xet.
 
 Derived from the published description of the protocol (huggingface.co/docs/xet) and the client's source; never
-compared with the public service. A file arrives as chunks, packed into xorbs; a shard says which chunks of which
-xorbs make up which file. The store puts the file together, checks its sha256, and gives it to the hub.
+compared with the public service. It has the first version of the API, to which the client falls back. Grants for
+uploads, streamed answers to shards, deduplication with files of others and the second reconstruction API are missing.
+
+A file arrives as chunks, packed into xorbs; a shard says which chunks of which xorbs make up which file. The store puts
+the file together, checks its sha256, and gives it to the hub.
 """
 
 import hashlib
@@ -13,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.hub_server import Handler, HubServer
+from support.hub_handlers import Handler
+from support.hub_server import HubServer
 
 TOKEN = "xet-token"
 END = "f" * 64

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hub_server import Hub, HubServer
+from support.hub_handlers import Hub
+from support.hub_server import HubServer
 from support.pinned import CONTENT, FILE, REPO, SHA256, ask
 
 import zoo

@@ -1,15 +1,17 @@
 """Weights of repositories: ``hf-hub:OWNER/NAME``, from a real server, pinned with what describes them."""
 
+import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from support.hub_entries import flipped, quarantined
-from support.hub_server import HubServer
+from support.hub_server import Gate, HubServer
 
 import zoo
 from zoo import manifest, registry, resolve
@@ -29,6 +31,7 @@ from zoo.errors import (
 from zoo.loading import safetensors_file
 from zoo.publishing import release
 from zoo.spec import Argument, Described, Model, Plugin, Preprocess
+from zoo.training import finetune
 from zoo.trust import lock, user_lock
 
 REPO = "alice/digits"
@@ -260,6 +263,18 @@ def test_a_byte_that_changes_on_its_way_is_refused_on_first_use(hub_server: HubS
     assert user_lock.pins() == {}
 
 
+def test_weights_of_another_source_are_pinned_with_the_descriptions_commit(
+    hub_server: HubServer, tmp_path: Path
+) -> None:
+    commit = publish(hub_server)
+    (tmp_path / "mirror" / REPO).mkdir(parents=True)
+    (tmp_path / "mirror" / REPO / "model.safetensors").write_bytes(weights(1))
+    zoo.fetch(NAME, source=str(tmp_path / "mirror"))
+    held = user_lock.pins()[NAME]
+    assert (held.revision, held.source) == (commit, str(tmp_path / "mirror"))
+    assert held.sha256 == hashlib.sha256(weights(1)).hexdigest()
+
+
 # ---- Locks and policy ----
 
 
@@ -369,6 +384,29 @@ def test_what_zoo_publishes_is_created_by_its_name(hub_server: HubServer, tmp_pa
     assert held.repository.description == "weights.toml"
 
 
+def test_a_network_of_zoo_is_measured_from_a_repository_as_from_its_manifest(hub_server: HubServer) -> None:
+    pytest.importorskip("sklearn", reason="digits need scikit-learn")
+    entry = registry.current().find("resnet20.digits").weights
+    assert entry is not None
+    toml = manifest.render(msgspec.structs.replace(entry, file="model.safetensors", hub="hf", repo="alice/resnet"))
+    content = zoo.fetch("resnet20.digits").read_bytes()
+    hub_server.commit("alice/resnet", {"weights.toml": toml.encode(), "model.safetensors": content})
+    name = "hf-hub:alice/resnet"
+    report, expected = zoo.evaluate(name, "digits"), zoo.evaluate("resnet20.digits", "digits")
+    assert (report.top1, report.loss, report.weights) == (expected.top1, expected.loss, name)
+    assert zoo.features(name, "digits", "test").features.shape[0] == 360
+    assert zoo_command("evaluate", name, "--data", "digits", "--check").exit_code == 0
+    done = zoo_command("attack", "curve", name, "--data", "digits", "--limit", "8", "--attack", "fgsm")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_training_starts_from_a_repository(hub_server: HubServer) -> None:
+    publish(hub_server)
+    assert finetune.architecture(NAME) == "small_net"
+    source = finetune.find(NAME, registry.current().find("small_net").model)
+    assert source.record == {"weights": NAME, "sha256": user_lock.pins()[NAME].sha256}
+
+
 def test_bytes_other_than_those_that_weights_toml_states_are_refused(hub_server: HubServer) -> None:
     toml = '[small_net.mine]\nfile = "model.safetensors"\nrepo = "x/y"\nsha256 = "{}"\n'
     hub_server.commit(REPO, {"weights.toml": toml.format("a" * 64).encode(), "model.safetensors": weights()})
@@ -434,6 +472,20 @@ def test_repositories_that_are_not_there_or_private_say_what_to_do(
         zoo.create("hf-hub:alice/secret")
     monkeypatch.setenv("HF_TOKEN", "token-of-alice")
     zoo.create("hf-hub:alice/secret")
+
+
+def test_a_gated_repository_says_whose_terms_to_accept_and_a_pinned_one_stays_usable(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub_server)
+    value_of()
+    hub_server.repos[REPO].gate = Gate()
+    value_of()
+    with pytest.raises(HubError, match=r"requires that you accept the terms of alice/digits at .*HF_TOKEN"):
+        zoo.create(f"{NAME}@main")
+    monkeypatch.setenv("HF_TOKEN", "token-of-bob")
+    with pytest.raises(HubError, match="requires approval for alice/digits"):
+        zoo.create(f"{NAME}@main")
 
 
 @pytest.mark.parametrize(
@@ -506,3 +558,4 @@ def test_zoo_list_does_not_list_repositories(hub_server: HubServer) -> None:
     value_of()
     assert not [name for name in zoo.list_models("*", pretrained=True) if "hf-hub" in name]
     assert registry.current().find("small_net").weights is None
+    assert f"zoo info {NAME} shows one" in zoo_command("list", NAME).stderr

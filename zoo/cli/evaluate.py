@@ -41,7 +41,7 @@ def predict(
     import msgspec
 
     from zoo.creation import create_trained, info_of, require_classes
-    from zoo.evaluation.prediction import class_names_of, rank
+    from zoo.evaluation.prediction import Prepared, class_names_of
 
     with stdout_to_stderr():
         model = create_trained(name, weights=weights, device=device, **options.read_args(args)).eval()
@@ -50,14 +50,15 @@ def predict(
 
     def work(file: str) -> list[dict[str, Any]]:
         with stdout_to_stderr():
-            ranked = rank(model, file, classes, top)
+            ranked = prepared.rank(file, classes, top)
         if not as_json:
             echo(file)
             for row in ranked:
                 echo(f"  {row.probability:7.2%}  {one_line(row.class_name)}")
         return [msgspec.to_builtins(row) for row in ranked]
 
-    done, failed, code = do_each(images, work)
+    with Prepared(model, list(dict.fromkeys(images))) as prepared:
+        done, failed, code = do_each(images, work)
     if as_json:
         rows = [{"image": file, "classes": ranked} for file, ranked in done.items()]
         rows += [{"image": file, "error": reason} for file, reason in failed.items()]
@@ -72,7 +73,8 @@ def predict(
 @click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if they disagree.")
 @click.option("--allow-other-images", is_flag=True, help="With --check: accept other images than the claim's.")
 @options.batch_size(256)
-@options.choice("--dtype", values=["float32", "bfloat16"], help="Precision.")
+@options.choice("--precision", "--dtype", "dtype", values=["float32", "bfloat16"], help="Arithmetic of the network.")
+@click.option("--compile", is_flag=True, help="Compile with torch.compile: pays for many images.")
 @options.several(options.device, options.json)
 @click.pass_context
 def evaluate(
@@ -146,7 +148,7 @@ def _command(context: click.Context) -> str:
     words = ["zoo", "evaluate", context.params["name"]]
     for option in ("data", "split", "weights", "dtype"):
         if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
-            words += [f"--{option}", str(context.params[option])]
+            words += [f"--{'precision' if option == 'dtype' else option}", str(context.params[option])]
     for key, value in context.params["args"].items():
         words += ["--arg", f"{key}={value}"]
     return shlex.join(words)

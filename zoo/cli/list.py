@@ -10,6 +10,7 @@ from zoo.cli import options
 from zoo.cli.output import count, note, print_json, print_table, size
 from zoo.errors import LockError, UnknownNameError, ZooError
 from zoo.manifest import Score, Weights
+from zoo.names import is_repository
 from zoo.registry import Listed, PluginRow, listing
 
 
@@ -76,8 +77,10 @@ def _guess(pattern: str, dataset: str | None) -> None:
     if dataset is not None and dataset not in known:
         every = f"Data sets: {', '.join(sorted(known - {''}))}."
         note(f"No weights are for a data set {dataset!r}. {UnknownNameError.of('', dataset, known, hint=every).hint}")
+    if is_repository(pattern):
+        return note(f"Repositories are not listed; zoo info {pattern} shows one.")
     if {"*", "?", "["} & set(pattern):
-        return
+        return None
     try:
         registry.current().find(pattern)
     except UnknownNameError as error:
@@ -85,6 +88,7 @@ def _guess(pattern: str, dataset: str | None) -> None:
         note(f"Try zoo list '{pattern}*'.")
     except ZooError:
         pass
+    return None
 
 
 def _print_models(entries: list[Listed], here: set[str]) -> None:

@@ -28,8 +28,8 @@ def evaluate(row: Model, model: "nn.Module", images: "ImageSet | PreparedBatches
 
     hook = registry.hook(row.evaluate, row.requires)
     surplus = _not_taken(hook, options)
-    if "dtype" in surplus and options["dtype"] is not None:
-        raise PluginError(f"{row.evaluate}, which scores {row.name}, has no argument dtype.", hint="Remove it.")
+    if given := [name for name in ("dtype", "compile") if name in surplus and options[name]]:
+        raise PluginError(f"{row.evaluate}, which scores {row.name}, has no argument {given[0]}.", hint="Remove it.")
     options = {name: value for name, value in options.items() if name not in surplus}
     with _blaming(row.evaluate, row.name):
         report = hook(model, images, **options)

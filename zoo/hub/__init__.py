@@ -218,13 +218,17 @@ def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooErr
     kind = next((kind for kind in kinds if any(isinstance(error, kind) for error in errors)), HubError)
     where = f"\n  the cache {cache.root()}: does not have it" if kind is OfflineError else ""
     message = f"No source served {weights.path} for {weights.name}.{where}{reasons}"
+    bring = (
+        f"bring it from another machine: zoo manifest pack {weights.name} -o DIR there, ZOO_HUB=DIR here. --source DIR "
+        f"uses a directory that has {weights.path}."
+    )
     hints: dict[type[HubError], str] = {
         IntegrityError: "Report it to the owner of that source, and use another one: --source ADDRESS, or ZOO_HUB.",
-        OfflineError: "Fetch it with network access, or bring it from another machine: zoo manifest pack "
-        f"{weights.name} -o DIR there, ZOO_HUB=DIR here. --source DIR uses a directory that has {weights.path}.",
+        OfflineError: f"Fetch it with network access, or {bring}",
+        HubError: f"Use another source (--source ADDRESS, or ZOO_HUB), or {bring}",
     }
     missing = next((error.hint for error in errors if isinstance(error, MissingExtraError)), "")
-    return kind(message, hint=missing or hints.get(kind, "Use another source: --source ADDRESS, or ZOO_HUB."))
+    return kind(message, hint=missing or hints[kind])
 
 
 def _log(weights: Weights, name: str, error: ZooError) -> None:

@@ -1,0 +1,110 @@
+"""Evaluation of photographs beside timm: decoding, preprocessing and the network, in turns.
+
+::
+
+    ZOO_DATA=... python benchmarks/evaluate.py [--model resnet50] [--runs 5] [--copies 4]
+
+The photographs are those of ``imagenet_val_128.tar``, ``--copies`` times. ``THEIRS`` is the loop of timm's
+``validate.py``: its data set, its loader with as many workers as cores, ``inference_mode``. timm runs as it comes, and
+with ``--amp bfloat16 --channels-last``; Zoo runs as it comes, and with ``--precision bfloat16``. Weights are random:
+speed does not depend on them.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from measure import table
+
+OURS = """
+import json, sys
+import zoo
+
+name, folder, precision, batch = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+report = zoo.evaluate(zoo.create(name), folder, "validation", batch_size=batch, dtype=precision)
+print(json.dumps([report.n, report.images_per_s]))
+"""
+
+THEIRS = """
+import json, os, sys, time
+import timm, torch
+from timm.data import create_loader, resolve_data_config
+from timm.data.dataset import ImageDataset
+
+name, folder, precision, batch = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+model = timm.create_model(name).eval()
+config = resolve_data_config({}, model=model)
+data = ImageDataset(folder + "/validation")
+loader = create_loader(data, input_size=config["input_size"], batch_size=batch, use_prefetcher=False,
+    interpolation=config["interpolation"], mean=config["mean"], std=config["std"], crop_pct=config["crop_pct"],
+    num_workers=os.cpu_count(), device=torch.device("cpu"))
+is_fast = precision == "bfloat16"
+if is_fast:
+    model = model.to(memory_format=torch.channels_last)
+done, right, started = 0, 0, time.perf_counter()
+with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=is_fast):
+    for images, labels in loader:
+        if is_fast:
+            images = images.contiguous(memory_format=torch.channels_last)
+        right += int((model(images).argmax(1) == labels).sum())
+        done += len(images)
+print(json.dumps([done, done / (time.perf_counter() - started)]))
+"""
+
+RUNS = {
+    "timm": (THEIRS, "float32"),
+    "zoo": (OURS, "float32"),
+    "timm, bfloat16, channels_last": (THEIRS, "bfloat16"),
+    "zoo, bfloat16": (OURS, "bfloat16"),
+}
+
+
+def unpack(archive: Path, folder: Path, copies: int) -> None:
+    """Writes ``copies`` of each photograph to ``folder/validation/<class>``, classes in label order."""
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder / "all", filter="data")
+    [listing] = (folder / "all").rglob("labels.csv")
+    for row in csv.reader(listing.read_text().splitlines()[1:]):
+        [photograph] = (folder / "all").rglob(row[0])
+        place = folder / "photographs" / "validation" / f"{int(row[1]):04d}"
+        place.mkdir(parents=True, exist_ok=True)
+        for copy in range(copies):
+            os.link(photograph, place / f"{copy}_{photograph.name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--copies", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=5)
+    given = parser.parse_args()
+    speeds: dict[str, list[float]] = {name: [] for name in RUNS}
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(Path(os.environ["ZOO_DATA"], "imagenet_val_128.tar"), Path(folder), given.copies)
+        for _ in range(given.runs):
+            for name, (code, precision) in RUNS.items():
+                words = [given.model, str(Path(folder, "photographs")), precision, str(given.batch_size)]
+                command = [sys.executable, "-c", code, *words]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                count, speed = json.loads(done.stdout)
+                assert count == 128 * given.copies, count
+                speeds[name].append(speed)
+    names = list(RUNS)
+    rows = []
+    for mine, other in ((names[1], names[0]), (names[3], names[2])):
+        ratios = [a / b for a, b in zip(speeds[mine], speeds[other], strict=True)]
+        medians = [f"{statistics.median(speeds[name]):.1f}" for name in (mine, other)]
+        rows.append((mine, *medians, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"))
+    print(table(("run", "zoo images/s", "timm images/s", "times faster", "range"), rows))
+
+
+if __name__ == "__main__":
+    main()
