@@ -75,7 +75,8 @@ def from_dataset(
     items.channels = channels
     labels = torch.tensor(found, dtype=torch.int64)
     resident = torch.stack([picture.expand(channels, -1, -1) for picture in pictures]) if pictures else None
-    return ImageSet(name, split, known or _numbers(labels), labels, resident, read=items, channels=channels)
+    read = items if resident is None else None
+    return ImageSet(name, split, known or _numbers(labels), labels, resident, read=read, channels=channels)
 
 
 def prepared(dataset: Source, *, split: str, classes: tuple[str, ...], channels: int) -> PreparedBatches | None:
