@@ -89,6 +89,21 @@ def test_the_teacher_sees_the_students_images_as_it_expects_them(digits: ImageSe
     assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
 
 
+def test_a_teacher_of_colour_sees_grey_images_as_grey_colours() -> None:
+    teacher = find("resnet20.c10")
+    pixels = torch.randint(256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    expected = teacher.network(zoo.preprocess(teacher.network).batch(pixels.expand(-1, 3, -1, -1)))
+    grey = Preprocess(input_size=(1, 32, 32), crop_pct=1.0, mean=(0.0,), std=(1.0,))
+    torch.testing.assert_close(teacher.logits(pixels / 255, grey), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["neocognitron_1980", "hmax"])
+def test_a_family_that_learns_without_gradients_rejects_a_teacher(tmp_path: Path, digits: ImageSet, model: str) -> None:
+    with pytest.raises(RecipeError, match=r"distill.* ha(s|ve) no effect"):
+        zoo.train(model, digits, recipe="default", teacher=TEACHER, output=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def test_with_alpha_0_a_teacher_changes_nothing(tmp_path: Path, digits: ImageSet) -> None:
     alone = train(tmp_path / "alone", digits)
     taught = train(tmp_path / "taught", digits, {"distill.alpha": 0}, teacher=TEACHER)
