@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from msgspec import structs
 from support.small_training import PREPROCESS, RECIPE, StopAt, assert_same, images, rows, run
 from torch.nn import functional as F
 
+import zoo
 from zoo.data.augmentation import Augmentation, ColorJitter, RandAugment
 from zoo.errors import RecipeError
 from zoo.system.distributed import Processes
@@ -32,9 +34,12 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("is_resident", [True, False])
-def test_a_run_resumed_in_the_middle_of_an_epoch_ends_as_the_unbroken_one(tmp_path: Path, is_resident: bool) -> None:
-    data = images(is_resident=is_resident)
+@pytest.mark.parametrize("form", ["memory", "files", "stream"])
+def test_a_run_resumed_in_the_middle_of_an_epoch_ends_as_the_unbroken_one(tmp_path: Path, form: str) -> None:
+    data: Any = images(is_resident=form != "files")
+    if form == "stream":
+        pytest.importorskip("webdataset", reason="needs zoo-vision[stream]")
+        data = zoo.data.open_stream(zoo.data.write_shards(data, tmp_path / "shards").parent)
     unbroken = run(tmp_path / "unbroken", MIXED, data)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "broken", MIXED, data, display=StopAt(2, 2, interrupt), checkpoint_every=1)
