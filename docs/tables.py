@@ -1,8 +1,9 @@
-"""Writes the model tables of README.md, docs/models.md and docs/lineage.md: ``python docs/tables.py``.
+"""Writes the tables of README.md, docs/models.md, docs/lineage.md and docs/export.md: ``python docs/tables.py``.
 
 A test checks that the pages are up to date.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -181,10 +182,40 @@ def lineage(models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
+def exports(models: list[Listed]) -> str:
+    """A row for each embedded weight in docs/export.json: its ONNX file beside torch, and its scores."""
+    found = json.loads((ROOT / "docs" / "export.json").read_text(encoding="utf-8"))
+    lines = [
+        "| weights | scored on | difference | correct in torch | ONNX, float32 | ONNX, int8 |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for entry in models:
+        for weights in entry.weights:
+            full, small = (found.get(precision, {}).get(weights.name) for precision in ("float32", "int8"))
+            if full is None:
+                continue
+            where, score = next(iter(weights.scores.items()))
+            facts = [f"`{weights.name}`", where]
+            if "error" in full:
+                facts += ["", f"{score.correct:,} of {score.n:,}", f"not possible: {in_a_cell(full['error'])}", ""]
+            else:
+                quantised = f"{small['correct']:,}" if small and "correct" in small else ""
+                facts += [f"{full['difference']:.1e}", f"{score.correct:,} of {score.n:,}", f"{full['correct']:,}"]
+                facts += [quantised]
+            lines.append(f"| {' | '.join(facts)} |")
+    return "\n".join(lines)
+
+
+def in_a_cell(text: str) -> str:
+    """``text`` as a cell of a table, in which a bar would end it."""
+    return " ".join(text.split()).removesuffix(".").replace("|", "\\|")
+
+
 PAGES = {
     ROOT / "README.md": {"summary": summary},
     ROOT / "docs" / "models.md": {"embedded weights": embedded_weights, "families": families},
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
+    ROOT / "docs" / "export.md": {"exports": exports},
 }
 
 

@@ -33,11 +33,13 @@ LAYERS = (
     "modules",
     "data",
     "loading",
+    "exported",
     "resolve",
     "creation",
     "evaluation",
     "verify",
     "convert",
+    "exporting",
     "attack",
     "extraction",
     "classifiers",
@@ -51,10 +53,11 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert", "attack", "extraction", "classifiers", "look"}
-WITH_TORCH |= {"modules", "training", "publishing", "testing"}
+WITH_TORCH |= {"exported", "exporting", "modules", "training", "publishing", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 WITHOUT = ("attack.method", "data.augmentation", "data.classes")
+WITHOUT += ("exported.about", "exported.formats")
 WITHOUT += ("evaluation.by_name", "evaluation.hook", "evaluation.interval")
 WITHOUT += ("training.by_name", "training.choice", "training.find_record", "training.recipe", "training.reproduction")
 WITHOUT += ("verify.worker", "verify.write_probes")
@@ -62,7 +65,7 @@ WITHOUT += ("verify.worker", "verify.write_probes")
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
 OPTIONAL |= {"accelerate", "datasets", "h5py", "kymatio", "model_signing", "onnx", "timm", "tomlkit", "torchvision"}
-OPTIONAL |= {"onnxruntime", "pyautoattack", "webdataset"}
+OPTIONAL |= {"onnxruntime", "onnxscript", "openvino", "pyautoattack", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}

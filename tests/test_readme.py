@@ -1,6 +1,7 @@
 """README.md and the pages that it links to are true: generated tables, commands, links."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +48,21 @@ def test_caltech_101_is_scored_as_its_literature_does_and_says_so() -> None:
     rows = [line for line in (MODELS + LINEAGE).splitlines() if "caltech101:15:0" in line and "%" in line]
     assert len(rows) > 8
     assert all("(mean of classes)" in row for row in rows)
+
+
+def test_exported_weights_score_as_their_manifests_claim() -> None:
+    """As measured by docs/export.py, for the weights that ship now."""
+    measured = json.loads((ROOT / "docs" / "export.json").read_text(encoding="utf-8"))
+    listed = {weights.name: weights for model in registry.current().models() for weights in model.weights}
+    assert len(measured["float32"]) > 5
+    for precision, allowed in (("float32", 0.0005), ("int8", 0.02)):
+        for name, found in measured.get(precision, {}).items():
+            assert found["sha256"] == listed[name].sha256, f"{name}: run python docs/export.py"
+            if "error" not in found:
+                claim = listed[name].scores[found["data"]]
+                assert claim.correct is not None
+                assert found["n"] == claim.n
+                assert abs(found["correct"] - claim.correct) <= allowed * claim.n, name
 
 
 def test_the_command_line_page_lists_every_command() -> None:

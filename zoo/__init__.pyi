@@ -11,6 +11,7 @@ from zoo.errors import ZooError as ZooError
 from zoo.evaluation.by_name import evaluate as evaluate
 from zoo.evaluation.prediction import predict as predict
 from zoo.evaluation.speed import benchmark as benchmark
+from zoo.exporting.by_name import export as export
 from zoo.extraction import features as features
 from zoo.loading import Network as Network
 from zoo.registry import register as register

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry, resolve
 from zoo.errors import SpecError, WeightsError
+from zoo.exported import formats
 from zoo.registry import listing
 from zoo.spec import Preprocess
 from zoo.trust import first_use
@@ -131,9 +132,22 @@ def _check_features(features_only: bool, out_indices: int | Sequence[int] | None
 def create_trained(
     name: str, *, weights: str | Path | None = None, device: "str | torch.device | None" = None, **args: Any
 ) -> "Network":
-    """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights."""
+    """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights.
+
+    ``name`` may also be a file that ``zoo export`` wrote.
+    """
+    if formats.is_file(name):
+        return _open_exported(Path(name), weights, args)
     is_tagged = resolve.model_named(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
+
+
+def _open_exported(file: Path, weights: object, args: dict[str, Any]) -> "Network":
+    if weights is not None or args:
+        raise SpecError(f"{file} is an exported network with its weights.", hint="Leave out weights and arguments.")
+    from zoo.exported import network
+
+    return cast("Network", network.open_file(file))
 
 
 def as_network(model: "str | nn.Module", **args: Any) -> "Network":

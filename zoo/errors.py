@@ -24,7 +24,8 @@
     ├── StorageError
     ├── RecipeError
     ├── TrainingError
-    └── AttackError
+    ├── AttackError
+    └── ExportError
 
 A message says what Zoo got and what it expected; ``hint`` says what to do next. The command line prints
 both without a traceback and exits with ``exit_code``.
@@ -156,10 +157,15 @@ class AttackError(ZooError):
     """An attack does not apply to the network."""
 
 
+class ExportError(ZooError):
+    """A network cannot be exported, or the exported file computes something else."""
+
+
 __all__ = [
     "AmbiguousNameError",
     "AttackError",
     "DataError",
+    "ExportError",
     "FileFormatError",
     "HubError",
     "IntegrityError",

@@ -118,7 +118,8 @@ class S2(nn.Module):
         """
         x = F.pad(x, (0, max(0, self.side - x.shape[-1]), 0, max(0, self.side - x.shape[-2])))
         norms = self.prototypes.square().sum(dim=(1, 2, 3))
-        energies = F.avg_pool2d(x.square().sum(dim=1, keepdim=True), self.side, stride=1, divisor_override=1)
+        # Not divisor_override=1, which torch's exporters to ONNX ignore.
+        energies = F.avg_pool2d(x.square().sum(dim=1, keepdim=True), self.side, stride=1) * self.side**2
         return (F.conv2d(x, -2 * self.prototypes, norms) + energies).clamp_min(0)  # |P|^2 - 2 P.X + |X|^2
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import exports
 from support.reference import assert_same_function, cifar10_test_images, macs_of, params_of, randomise, renamed
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +17,7 @@ from zoo import data, training
 from zoo.data import ImageSet
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate as evaluate_whole
+from zoo.exported import network as exported_network
 from zoo.testing import Check, conformance
 from zoo.training import Recipe, Run, TrainingData, schedule
 from zoo.training.display import Silent
@@ -374,6 +376,15 @@ def test_scoring_a_column_says_so_and_leaves_the_network_as_it_was() -> None:
     assert evaluate(network, images, preprocess=preprocess).loss == reports[3].loss
     assert evaluate(network, images, preprocess=preprocess, column=1).loss == reports[1].loss
     assert network.column == 3
+
+
+def test_an_exported_network_scores_alike_and_has_no_columns(tmp_path: Path) -> None:
+    network, images = zoo.create("fractalnet20_narrow", num_classes=2), labelled(8, 32)
+    made = exports.export(network, tmp_path / "network.ts")
+    exported = exported_network.open_file(made.file)
+    assert abs(zoo.evaluate(exported, images).loss - zoo.evaluate(network, images).loss) < 1e-5
+    with pytest.raises(SpecError, match="an exported network has no columns"):
+        zoo.evaluate(exported, images, column=1)
 
 
 def test_a_column_may_be_chosen_when_the_network_is_made() -> None:

@@ -32,6 +32,7 @@ _SECTIONS = {
     },
     "Share:      zoo publish run --as resnet20.mine --to ./hub": {
         "publish": "zoo.cli.weights.publish:publish",
+        "export": "zoo.cli.export:export",
         "convert": "zoo.cli.weights.convert:convert",
         "plugins": "zoo.cli.plugins:plugins",
         "manifest": "zoo.cli.trust:manifest",

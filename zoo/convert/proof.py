@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import torch
-from PIL import Image
 from torch import Tensor
 
 from zoo.convert import onnx, structure, trace_graph
@@ -16,16 +15,14 @@ from zoo.convert.fitting import Fitted
 from zoo.convert.readers import Checkpoint
 from zoo.data.preprocess import Transform
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError
+from zoo.exported import onnx_session
 from zoo.loading import Network
 from zoo.registry import Found
 from zoo.spec import KeyMap, Preprocess
-from zoo.verify import probe
+from zoo.verify import agreement
 
 TOLERANCE = 1e-4
 """The largest difference, relative to the largest output: float32 differs by about 1e-6, a wrong layer by 1e-2."""
-
-SEEN = 10 * TOLERANCE
-"""How much outputs must differ from image to image, relative to the largest, so that equal ones prove anything."""
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -100,7 +97,8 @@ class Prover:
 
     def prove(self, network: Network, fitted: Fitted, preprocess: Preprocess) -> Proof:
         """Raises :class:`TensorMismatchError` if the outputs differ, :class:`MissingExtraError`."""
-        images = _images(preprocess)
+        transform = Transform(preprocess)
+        images = torch.stack([transform(image) for image in agreement.photographs()])
         try:
             theirs = self._answer(fitted, images)
         except MissingExtraError:
@@ -120,14 +118,13 @@ class Prover:
             raise TensorMismatchError(
                 f"The network's {what} have shape {tuple(ours.shape[1:])}, those of the file {tuple(theirs.shape[1:])}"
             )
-        largest = float(theirs.abs().max())
-        difference = float((ours - theirs).abs().max()) / (largest or 1.0)
+        difference = agreement.difference(ours, theirs)
         if not difference <= TOLERANCE:  # NaN must fail
             raise TensorMismatchError(
                 f"The network's {what} differ from those that onnxruntime computes from the file by {difference:.1e} "
                 f"of the largest on {len(images)} images, allowed {TOLERANCE:g}"
             )
-        if not float((theirs - theirs[:1]).abs().max()) > SEEN * largest:
+        if not agreement.depends_on_image(theirs):
             raise TensorMismatchError(f"The file's {what} hardly differ from image to image, so they prove nothing")
         before = " before the file's softmax" if self._output.is_softmax and what == "logits" else ""
         return Proof(what + before, len(images), difference)
@@ -145,29 +142,16 @@ class Prover:
         return self._answers[key]
 
     def _run(self, output: str, images: Tensor) -> Tensor:
-        try:
-            import onnxruntime
-        except ImportError:
-            what = f"Matching {self._file.name} by the order of its layers"
-            raise MissingExtraError.of(what, "onnxruntime", "zoo-vision[convert]") from None
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            is_stated = output in {value.name for value in self._model.graph.output}
-            content = str(self._file) if is_stated else self._up_to(output)
-            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            given = session.get_inputs()[0]
-            batch = given.shape[0] if isinstance(given.shape[0], int) else 1
-            rows = []
-            for image in images:
-                [answer] = session.run(
-                    [output], {given.name: image[None].expand(batch, -1, -1, -1).contiguous().numpy()}
-                )
-                rows.append(torch.from_numpy(answer[:1]).float())
-        except Exception as error:  # onnxruntime raises many kinds
-            reason = str(error).partition("\n")[0]
-            raise FileFormatError(f"onnxruntime cannot run {self._file.name}: {reason}") from None
+        what = f"Matching {self._file.name} by the order of its layers"
+        is_stated = output in {value.name for value in self._model.graph.output}
+        model = self._file if is_stated else self._up_to(output)
+        session = onnx_session.start(model, self._file.name, what=what, extra="zoo-vision[convert]")
+        size = session.get_inputs()[0].shape[0]
+        batch = size if isinstance(size, int) else 1
+        rows = [
+            onnx_session.run(session, output, image[None].expand(batch, -1, -1, -1), self._file.name)[:1].float()
+            for image in images
+        ]
         answers = torch.cat(rows)
         return answers.flatten(1) if answers.shape[2:].numel() == 1 else answers
 
@@ -179,17 +163,8 @@ class Prover:
         model.CopyFrom(self._model)
         del model.graph.output[:]
         model.graph.output.append(library.ValueInfoProto(name=output))
-        content: bytes = model.SerializeToString()
+        try:
+            content: bytes = model.SerializeToString()
+        except Exception as error:  # protobuf has a limit of 2 GB
+            raise FileFormatError(f"onnxruntime cannot run {self._file.name}: {error}") from None
         return content
-
-
-def _images(preprocess: Preprocess) -> Tensor:
-    """The photograph, its mirror image and parts of both, prepared as the network takes them, float32 B C H W."""
-    with Image.open(probe.PICTURE) as opened:
-        whole = opened.convert("RGB")
-    mirrored = whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    width, height = whole.size
-    parts = [whole.crop((0, 0, width // 2, height // 2)), whole.crop((width // 3, height // 3, width, height))]
-    parts += [mirrored.crop((0, height // 2, width // 2, height)), whole.rotate(180)]
-    transform = Transform(preprocess)
-    return torch.stack([transform(image) for image in (whole, mirrored, *parts)])

@@ -52,8 +52,7 @@ def provenance(
 def weights_name(model: nn.Module) -> str:
     """The name of the manifest's entry, else the file, else nothing: such a network is not trained."""
     info = getattr(model, "zoo_info", None)
-    weights, file = getattr(info, "weights", None), getattr(info, "file", None)
-    return weights.name if weights is not None else str(file or "")
+    return info.name if info is not None and (info.weights is not None or info.file is not None) else ""
 
 
 def fingerprint_of_labels(data: ImageSet) -> str:

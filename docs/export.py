@@ -1,0 +1,60 @@
+"""Exports every embedded weight to ONNX and scores the file: ``python docs/export.py [PRECISION [NAME...]]``.
+
+Writes docs/export.json after each; what is there already, for the same weights, is not measured again. Needs the data
+sets (``ZOO_DATA``). ``python docs/tables.py`` makes the table of docs/export.md from it.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import zoo
+from zoo import registry
+from zoo.evaluation import claims
+from zoo.manifest import Weights
+
+FILE = Path(__file__).with_suffix(".json")
+
+
+def embedded() -> list[Weights]:
+    """The weights that ship with Zoo."""
+    models = registry.current().models()
+    return [weights for model in models for weights in model.weights if weights.hub.startswith("embedded:")]
+
+
+def measure(weights: Weights, precision: str, folder: Path) -> dict[str, Any]:
+    """How far the ONNX file of ``weights`` is from torch, and its score where the manifest has one."""
+    found: dict[str, Any] = {"sha256": weights.sha256}
+    try:
+        made = zoo.export(weights.name, folder / "network.onnx", precision=precision)
+    except zoo.ZooError as error:
+        return {**found, "error": error.message}
+    found |= {"difference": made.agreement.difference, "images": made.agreement.images, "size": made.size}
+    found |= {"runtime": made.agreement.runtime, "notes": list(made.notes)}
+    where, claim = next(iter(weights.scores.items()))
+    data, _, split = where.rpartition("/")
+    report = zoo.evaluate(str(made.file), data, split)
+    comparison = claims.check(report, claim)
+    return found | {"data": where, "n": report.n, "correct": report.correct, "agrees": comparison.agrees}
+
+
+def main(precision: str = "float32", *names: str) -> None:
+    every = {weights.name: weights for weights in embedded()}
+    for weights in [every[name] for name in names or every]:
+        done = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+        known = done.setdefault(precision, {}).get(weights.name, {})
+        if known.get("sha256") == weights.sha256:
+            continue
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            done[precision][weights.name] = found = measure(weights, precision, Path(folder))
+        done[precision] = dict(sorted(done[precision].items()))
+        FILE.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+        print(f"{weights.name}: {found} in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

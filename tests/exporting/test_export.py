@@ -1,0 +1,284 @@
+"""Exports: what is written, what is compared, and what is left if the comparison fails."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from support import exports
+from support.exports import NETWORK
+from torch import Tensor, nn
+
+import zoo
+from zoo import data
+from zoo.cli import cli
+from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
+from zoo.exported.formats import Format
+from zoo.exporting import agreement, int8, writers
+from zoo.system import process
+
+
+@pytest.fixture
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+def run(file: Path, images: Tensor) -> Tensor:
+    """What the runtime of ``file`` computes, without Zoo."""
+    if file.suffix == ".ts":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls its own format deprecated
+            module = torch.jit.load(file)  # type: ignore[no-untyped-call]  # torch's own
+        logits: Tensor = module(images)
+        return logits.detach()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def unit(pixels: Tensor, normalised: Tensor) -> Tensor:
+    return pixels.float() / 255
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "prepare", "allowed"),
+    [
+        ("onnx", {}, unit, 1e-5),
+        ("torchscript", {"preprocess": "beside"}, lambda pixels, normalised: normalised, 1e-5),
+        ("onnx", {"precision": "float16", "input": "uint8"}, lambda pixels, normalised: pixels, 1e-2),
+        ("onnx", {"precision": "int8"}, unit, 0.2),
+    ],
+    ids=["float32", "beside", "float16", "int8"],
+)
+def test_a_user_of_the_runtime_prepares_images_as_the_description_says(
+    root: Path, format: Format, options: dict[str, str], prepare: Callable[[Tensor, Tensor], Tensor], allowed: float
+) -> None:
+    made = exports.made(root, format, **options)
+    pixels, labels = (getattr(data.load("digits", "test"), name)[:40] for name in ("pixels", "labels"))
+    model = zoo.create(NETWORK).eval()
+    normalised = zoo.preprocess(model).batch(pixels)
+    with torch.inference_mode():
+        expected = model(normalised)
+    got = run(made.file, prepare(pixels, normalised))
+    assert got.dtype == torch.float32
+    assert (got - expected).abs().max() < allowed * expected.abs().max()
+    assert got.argmax(1).equal(labels)
+
+
+def test_the_description_beside_the_file_and_in_it_names_weights_and_preprocessing(root: Path) -> None:
+    import onnx
+
+    made = exports.made(root, "onnx")
+    beside = json.loads(made.file.with_name("network.onnx.json").read_text())
+    [prop] = onnx.load(str(made.file)).metadata_props
+    assert (prop.key, json.loads(prop.value)) == ("zoo.json", beside["about"])
+    entry = zoo.info(NETWORK)["weights"][0]
+    about = beside["about"]
+    assert (about["weights"], about["sha256"]) == (NETWORK, entry["sha256"])
+    assert about["preprocess"]["input_size"] == [1, 8, 8]
+    assert about["class_names"] == list("0123456789")
+    assert beside["agreement"]["difference"] < 1e-4
+
+
+def test_int8_calibrates_on_training_images_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = exports.made(root, "onnx", precision="int8")
+    loaded = []
+    load = data.load
+
+    def record(name: Any, split: str = "train", **options: Any) -> Any:
+        loaded.append((name, split))
+        return load(name, split, **options)
+
+    monkeypatch.setattr(data, "load", record)
+    images, found = int8.training_images(made.about, None)
+    agreement.pictures(made.about)
+    assert set(loaded) == {("digits", "train")}
+    assert found == made.about.calibration
+    chosen = torch.randperm(1437, generator=torch.Generator().manual_seed(0))[:300]
+    training = load("digits", "train").subset(chosen, "train")
+    assert training.pixels is not None
+    assert found.fingerprint == training.fingerprint
+    assert (images - training.pixels.float() / 255).abs().max() < 1e-6
+    assert made.size < exports.made(root, "onnx").size / 2
+
+
+def test_int8_without_a_data_set_is_an_error(tmp_path: Path) -> None:
+    network = zoo.create("resnet20", num_classes=10, in_chans=1)
+    with pytest.raises(DataError, match="int8 needs training images") as found:
+        zoo.export(network, tmp_path / "network.onnx", precision="int8")
+    assert "--calibrate" in found.value.hint
+
+
+def test_a_weight_changed_by_hand_is_found(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = exports.made(root, "onnx")
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(made.file))
+    weight = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[0] += 0.5
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    changed = tmp_path / "changed.onnx"
+    onnx.save(model, str(changed))
+    monkeypatch.setattr(process, "ask", exports.here)
+    network = zoo.create(NETWORK).eval()
+    assert agreement.check(network, made.file, made.about).difference < 1e-5
+    with pytest.raises(ExportError, match="differ from the network's by"):
+        agreement.check(network, changed, made.about)
+
+
+def test_without_torch_export_a_network_is_traced_and_the_reason_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports.needs("onnx")
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no rule for this operator\nand more")
+
+    monkeypatch.setattr(writers, "program", fail)
+    made = exports.export(NETWORK, tmp_path / "traced.onnx")
+    assert made.agreement.difference < 1e-5
+    [note] = made.notes
+    assert note.endswith("torch.export failed: RuntimeError: no rule for this operator")
+
+
+class OutsideTorch(nn.Module):
+    """A network of a family that computes features with another library, and says so when it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_classes, self.zoo_info = 10, zoo.create(NETWORK).zoo_info
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise zoo.ZooError("Computed outside torch.")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".ts"])
+def test_a_network_that_cannot_be_exported_says_why(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".onnx":
+        exports.needs("onnx")
+    with pytest.raises(ExportError, match=r"this network[\w ]*: Computed outside torch\.$"):
+        exports.export(OutsideTorch(), tmp_path / f"network{suffix}")
+    assert [*tmp_path.iterdir()] == []
+
+
+class CountsImages(nn.Module):
+    """A network whose Python code uses the number of images as a number: a trace repeats the one it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = zoo.create(NETWORK)
+        self.num_classes, self.zoo_info = 10, self.network.zoo_info
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        return logits * float(x.shape[0])
+
+
+def test_a_trace_that_holds_for_one_batch_size_alone_is_found(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="differ from the network's"):
+        exports.export(CountsImages(), tmp_path / "network.ts")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_outputs_of_another_shape_or_not_a_number_are_errors(root: Path) -> None:
+    about = exports.made(root, "torchscript").about
+    network = zoo.create(NETWORK).eval()
+    pixels = agreement.pictures(about)
+    with torch.inference_mode():
+        logits = network(zoo.preprocess(network).batch(pixels))
+    good = {"pixels": pixels, "alone": logits, "together": logits}
+    assert agreement.compare(network, about, good, "a runtime").difference == 0
+    with pytest.raises(ExportError, match="outputs have shape"):
+        agreement.compare(network, about, good | {"together": logits[:, :9]}, "a runtime")
+    with pytest.raises(ExportError, match="differ from the network's by nan"):
+        agreement.compare(network, about, good | {"alone": logits * float("nan")}, "a runtime")
+
+
+def test_a_network_that_ignores_its_input_proves_nothing(tmp_path: Path) -> None:
+    network = zoo.create(NETWORK)
+    with torch.no_grad():
+        network.fc.weight.zero_()  # type: ignore[union-attr]  # its head
+    with pytest.raises(ExportError, match="prove nothing"):
+        exports.export(network, tmp_path / "network.ts")
+
+
+def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -> None:
+    network = zoo.create(NETWORK)
+    assert exports.export(network, tmp_path / "same.ts").about.weights == NETWORK
+    with torch.no_grad():
+        network.fc.bias += 1  # type: ignore[operator, union-attr]  # its head
+    changed = exports.export(network, tmp_path / "changed.ts").about
+    assert (changed.weights, changed.sha256) == ("", "")
+    assert network.training, "the mode is put back"
+
+
+def test_a_network_of_any_size_stays_one_in_torch_export(root: Path) -> None:
+    made = exports.made(root, "torch-export")
+    assert made.about.any_size
+    module = torch.export.load(made.file).module()
+    assert module(torch.rand(3, 1, 24, 20)).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"file": "network.pth"}, "names no format"),
+        ({"file": "network.ts", "format": "onnx"}, "ends in .onnx"),
+        ({"format": "tflite"}, "expected one of onnx"),
+        ({}, "No format"),
+        ({"format": "onnx", "precision": "int4"}, "expected float32, float16 or int8"),
+        ({"format": "torchscript", "precision": "int8"}, "int8 is not available"),
+        ({"format": "onnx", "calibrate": "digits"}, "has no effect on float32"),
+        ({"format": "onnx", "preprocess": "outside"}, "expected inside or beside"),
+        ({"format": "onnx", "input": "int8"}, "expected float32 or uint8"),
+        ({"format": "onnx", "preprocess": "beside", "input": "uint8"}, "not normalised yet"),
+    ],
+)
+def test_a_value_that_is_not_possible_is_an_error(options: dict[str, str], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        zoo.export(NETWORK, **options)  # type: ignore[arg-type]  # texts all
+
+
+@pytest.mark.parametrize("library", ["onnx", "onnxscript"])
+def test_a_missing_exporter_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(MissingExtraError, match=f"needs {library}") as found:
+        zoo.export(NETWORK, tmp_path / "network.onnx")
+    assert found.value.hint == "pip install 'zoo-vision[export]'"
+
+
+def test_the_command_compares_in_a_process_of_its_own(inside: Path) -> None:
+    """By default the file is called as the weights are."""
+    words = ["export", NETWORK, "--format", "torchscript", "--preprocess", "beside", "--json"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["file"] == "resnet20.digits.ts"
+    assert found["about"]["input"] == "normalised"
+    assert found["agreement"]["batches"] == [1, found["agreement"]["images"]]
+    assert {file.name for file in inside.iterdir()} == {"resnet20.digits.ts", "resnet20.digits.ts.json"}
+
+
+def test_the_command_prints_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "ask", exports.here)
+    file = tmp_path / "small.ts"
+    done = CliRunner().invoke(cli, ["export", NETWORK, "--precision", "float16", "--input", "uint8", "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "torchscript, float16" in done.output
+    assert "B x 1 x 8 x 8, uint8 pixels" in done.output
+    assert "have the same class" in done.output
+
+
+def test_the_images_to_calibrate_on_are_a_data_set_with_a_training_split(inside: Path) -> None:
+    words = ["export", NETWORK, "--format", "onnx", "--precision", "int8", "--calibrate", "no_such_data"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 2
+    assert "Unknown data set 'no_such_data'" in done.output
+    assert [*inside.iterdir()] == []

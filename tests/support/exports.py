@@ -1,0 +1,45 @@
+"""Exports of small networks, made once for all tests of a process."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+import zoo
+from zoo.exported import formats
+from zoo.exporting.by_name import Export
+from zoo.system import process
+
+NETWORK = "resnet20.digits"
+FORMATS = ["onnx", "torch-export", "torchscript", pytest.param("openvino", marks=pytest.mark.may_skip)]
+
+
+def here(function: str, arguments: dict[str, Any], **_: Any) -> Any:
+    """As :func:`zoo.system.process.ask`, in this process: starting another takes seconds."""
+    from importlib import import_module
+
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)(**arguments)
+
+
+def export(model: Any, file: Path, **options: Any) -> Export:
+    """As :func:`zoo.export`, without a process of its own for the comparison."""
+    with patch.object(process, "ask", here):
+        return zoo.export(model, file, **options)
+
+
+def needs(format: str) -> None:
+    """Skips the test if a library for ``format`` is not installed."""
+    for library in {"onnx": ("onnxruntime", "onnxscript"), "openvino": ("openvino", "onnxscript")}.get(format, ()):
+        pytest.importorskip(library, reason=f"needs zoo-vision[{'openvino' if format == 'openvino' else 'export'}]")
+
+
+@cache
+def made(root: Path, format: formats.Format, **options: Any) -> Export:
+    """The export of :data:`NETWORK`, in a folder below ``root``."""
+    needs(format)
+    folder = Path(mkdtemp(dir=root))
+    return export(NETWORK, folder / f"network{formats.SUFFIXES[format]}", **options)

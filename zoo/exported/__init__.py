@@ -1,0 +1,1 @@
+"""Exported networks: files for other runtimes, what they say about themselves, and networks that run them."""

@@ -1,0 +1,95 @@
+"""Opens exported files, each format in its runtime."""
+
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import FileFormatError, MissingExtraError
+from zoo.exported import about, onnx_session
+from zoo.exported.about import About
+from zoo.exported.formats import KEY, Format
+
+Run = Callable[[Tensor], Tensor]
+"""Outputs for a batch of inputs, both on the CPU."""
+
+
+def open_onnx(file: Path) -> tuple[About, Run]:
+    session = onnx_session.start(file, str(file), what=f"Running {file.name}", extra="zoo-vision[export]")
+    described = about.read(session.get_modelmeta().custom_metadata_map.get(KEY), file)
+    output = session.get_outputs()[0].name
+    return described, lambda images: onnx_session.run(session, output, images, str(file))
+
+
+def open_torch_export(file: Path) -> tuple[About, Run]:
+    described = _described_in_archive(file)
+    with _blaming(file):
+        module = torch.export.load(file).module()
+    return described, module
+
+
+def open_torchscript(file: Path) -> tuple[About, Run]:
+    described = _described_in_archive(file)
+    with _blaming(file):
+        module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]  # torch's own is not typed
+    return described, module
+
+
+def open_openvino(file: Path) -> tuple[About, Run]:
+    openvino = import_openvino(f"Running {file.name}")
+    with _blaming(file):
+        model = openvino.Core().read_model(file)
+    described = about.read(model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None, file)
+    with _blaming(file):
+        compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return described, lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0].copy())
+
+
+OPENERS: dict[Format, Callable[[Path], tuple[About, Run]]] = {
+    "onnx": open_onnx,
+    "torch-export": open_torch_export,
+    "torchscript": open_torchscript,
+    "openvino": open_openvino,
+}
+"""By format: the description of a file and the function that it computes.
+
+Raise :class:`FileFormatError` for a damaged file and for one that does not describe itself, and
+:class:`MissingExtraError`.
+"""
+
+
+def import_openvino(what: str) -> Any:
+    """The library; raises :class:`MissingExtraError`, which says that ``what`` needs it."""
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError.of(what, "openvino", "zoo-vision[openvino]") from None
+    return openvino
+
+
+def _described_in_archive(file: Path) -> About:
+    """The description in a file of torch's, which is a zip archive: read before torch runs what else is in it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/{KEY}")]
+            text = archive.read(names[0]).decode() if names else None
+    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError) as error:
+        raise FileFormatError(f"{file}: damaged: {error}") from None
+    return about.read(text, file)
+
+
+@contextmanager
+def _blaming(file: Path) -> Iterator[None]:
+    """Within it, a runtime's exceptions become errors that name ``file``, and its warnings are not shown."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # the runtimes raise many kinds at damaged files
+        reason = str(error).strip().partition("\n")[0]
+        raise FileFormatError(f"{file}: damaged: {type(error).__name__}: {reason}") from None

@@ -1,0 +1,125 @@
+"""Runs an exported file, in a process of its own, and compares its outputs with those of the network."""
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from zoo import data
+from zoo.data.preprocess import Transform
+from zoo.errors import ExportError, ZooError
+from zoo.exported import network as exported
+from zoo.exported.about import About, Agreement, Precision
+from zoo.spec import Preprocess
+from zoo.system import process
+from zoo.verify import agreement
+
+TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "float16": 2e-2, "int8": 0.3}
+"""The largest difference that is accepted, relative to the largest output."""
+
+OF_DATA_SET = 10
+"""Images of the training split that are compared as well, if the data set is on this machine."""
+
+TIMEOUT = 1200.0
+
+
+def check(network: nn.Module, file: Path, about: About) -> Agreement:
+    """Compares ``file`` with ``network``, which is on the CPU in eval mode.
+
+    Raises :class:`ExportError` if the outputs differ by more than the tolerance of its precision, and the errors of
+    :func:`zoo.exported.network.open_file`.
+    """
+    with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
+        answers = Path(folder, "answers.safetensors")
+        said = process.ask(
+            f"{__name__}:answer",
+            {"file": str(file), "out": str(answers)},
+            what=f"Running {file.name}",
+            timeout=TIMEOUT,
+            hint="Export a smaller network.",
+            has_network=False,
+        )
+        found = safetensors.torch.load_file(answers)
+    return compare(network, about, found, said["runtime"])
+
+
+def compare(network: nn.Module, about: About, found: dict[str, Tensor], runtime: str) -> Agreement:
+    """Compares ``found``, the answers of a file, with ``network``: see :func:`check`."""
+    tolerance = TOLERANCES[about.precision]
+    worst, same, images = 0.0, 0, 0
+    sizes = sorted(name.removeprefix("pixels") for name in found if name.startswith("pixels"))
+    for size in sizes:
+        pixels = found[f"pixels{size}"]
+        with torch.inference_mode():
+            ours = network(as_input(about.preprocess, pixels)).float()
+        for name in ("alone", "together"):
+            theirs = found[f"{name}{size}"]
+            if theirs.shape != ours.shape:
+                raise ExportError(
+                    f"The file's outputs have shape {tuple(theirs.shape)}, those of the network {tuple(ours.shape)}."
+                )
+            difference = agreement.difference(theirs, ours)
+            if not difference <= tolerance:  # NaN must fail
+                raise ExportError(
+                    f"The file's outputs in {runtime} differ from the network's by {difference:.1e} of the largest, "
+                    f"on {len(pixels)} images {'one at a time' if name == 'alone' else 'in one batch'}; "
+                    f"{about.precision} allows {tolerance:g}.",
+                    hint="No file was written. Another --format or --precision may be exact enough.",
+                )
+            worst = max(worst, difference)
+        if not agreement.depends_on_image(ours):
+            raise ExportError("The network's outputs hardly differ from image to image, so they prove nothing.")
+        same += int((theirs.flatten(1).argmax(1) == ours.flatten(1).argmax(1)).sum())
+        images += len(pixels)
+    return Agreement(images, (1, len(found["pixels"])), worst, tolerance, same, runtime)
+
+
+def answer(*, file: str, out: str) -> dict[str, Any]:
+    """Runs ``file`` on photographs and on training images; writes pixels and outputs to ``out``."""
+    network = exported.open_file(Path(file))
+    about = network.about
+    found = _answers(network, about.preprocess, pictures(about), "")
+    if about.any_size:
+        channels, height, width = about.preprocess.input_size
+        larger = msgspec.structs.replace(about.preprocess, input_size=(channels, 2 * height, 2 * width))
+        transform = Transform(larger)
+        pixels = torch.stack([transform.pixels(image) for image in agreement.photographs()[:2]])
+        found |= _answers(network, larger, pixels, ".larger")
+    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in found.items()}, out)
+    return {"runtime": runtime_of(about)}
+
+
+def _answers(network: nn.Module, preprocess: Preprocess, pixels: Tensor, size: str) -> dict[str, Tensor]:
+    inputs = as_input(preprocess, pixels)
+    alone = torch.cat([network(image[None]) for image in inputs])
+    return {f"pixels{size}": pixels, f"alone{size}": alone, f"together{size}": network(inputs)}
+
+
+def pictures(about: About) -> Tensor:
+    """Photographs, and training images if they are on this machine: uint8 B C H W of the input's size."""
+    transform = Transform(about.preprocess)
+    images = agreement.photographs()
+    with suppress(ZooError, OSError):  # if the data set is not on this machine: this process has no network
+        training = data.load(about.classes, "train") if about.classes else None
+        images += [training.image(number) for number in range(min(OF_DATA_SET, len(training)))] if training else []
+    return torch.stack([transform.pixels(image) for image in images])
+
+
+def as_input(preprocess: Preprocess, pixels: Tensor) -> Tensor:
+    """Pixels uint8 B C H W that are cut already, as the network takes them."""
+    size = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+    whole = msgspec.structs.replace(preprocess, input_size=size, crop_pct=1.0, crop_mode="squash")
+    return Transform(whole).batch(pixels)
+
+
+def runtime_of(about: About) -> str:
+    """The runtime of a format, with its version."""
+    from importlib.metadata import version
+
+    name = {"onnx": "onnxruntime", "openvino": "openvino"}.get(about.format, "torch")
+    return f"{name} {version(name)}"

@@ -1,0 +1,97 @@
+"""What is exported: a network, with as much of its preprocessing as a graph can hold."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import SpecError, ZooError
+from zoo.exported.about import Input, Precision
+from zoo.spec import Preprocess
+
+INPUT, OUTPUT = "images", "logits"
+"""The names of a graph's input and output."""
+
+EXTRA = "zoo-vision[export]"
+
+BATCH = 2
+"""Images in the example that is traced: torch takes the size 1 for one that never changes."""
+
+
+class Graph(nn.Module):
+    """From images B C H W, as ``input`` states them, to float32 outputs.
+
+    In ``float16``, the network alone computes with half precision: preprocessing and both ends stay float32.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, input: Input, precision: Precision) -> None:
+        super().__init__()
+        self.is_half = precision == "float16"
+        self.network = copy.deepcopy(network).half() if self.is_half else network
+        self.input = input
+        self.register_buffer("mean", torch.tensor(preprocess.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(preprocess.std)[:, None, None])
+        self.eval()  # exporters put back the mode of the whole, also in the network
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images
+        if self.input == "uint8":
+            x = x.float() / 255
+        if self.input != "normalised":
+            x = (x - self.mean) / self.std
+        output: Tensor = self.network(x.half() if self.is_half else x)
+        return output.float()
+
+    def takes_any_size(self, size: tuple[int, int, int]) -> bool:
+        """Whether the network takes images of twice this height and width."""
+        channels, height, width = size
+        try:
+            with torch.inference_mode():
+                self(self.example((channels, 2 * height, 2 * width)))
+        except Exception:  # a plugin's code may raise anything
+            return False
+        return True
+
+    def example(self, size: tuple[int, int, int]) -> Tensor:
+        shape = (BATCH, *size)
+        return torch.full(shape, 128, dtype=torch.uint8) if self.input == "uint8" else torch.full(shape, 0.5)
+
+
+def input_of(preprocess: str, input: str) -> Input:
+    """What the graph takes; raises :class:`SpecError` for values that are not possible."""
+    if preprocess not in ("inside", "beside"):
+        raise SpecError(f"preprocess = {preprocess!r}: expected inside or beside.")
+    if input not in ("float32", "uint8"):
+        raise SpecError(f"input = {input!r}: expected float32 or uint8.")
+    if preprocess == "beside":
+        if input == "uint8":
+            raise SpecError("uint8 pixels are not normalised yet.", hint="Use --preprocess inside, or --input float32.")
+        return "normalised"
+    return "uint8" if input == "uint8" else "float32"
+
+
+def first_line(error: Exception) -> str:
+    """What an exporter says, in one line; of a chain of its exceptions, the first."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, ZooError):  # of the family, about what it computes outside torch
+        return error.message
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"
+
+
+@contextmanager
+def on_cpu(network: nn.Module) -> Iterator[nn.Module]:
+    """A float32 copy on the CPU if ``network`` is elsewhere, else itself; in eval mode, which is put back."""
+    from zoo.evaluation.modes import in_eval_mode
+
+    tensors = [*network.parameters(), *network.buffers()]
+    is_elsewhere = any(t.device.type != "cpu" or t.dtype in (torch.float16, torch.bfloat16) for t in tensors)
+    used = copy.deepcopy(network).to("cpu", torch.float32) if is_elsewhere else network
+    with in_eval_mode(used):
+        yield used

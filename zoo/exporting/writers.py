@@ -1,0 +1,142 @@
+"""Writes graphs, each format with its own exporter."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from zoo.errors import ExportError, MissingExtraError
+from zoo.exported.about import About
+from zoo.exported.formats import KEY
+from zoo.exported.runtimes import import_openvino
+from zoo.exporting import int8
+from zoo.exporting.graph import EXTRA, INPUT, OUTPUT, Graph, first_line
+
+
+def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) -> tuple[About, list[str]]:
+    """Writes ``graph`` to ``file``, in the format and with the description ``about``; ``calibration`` is for int8.
+
+    Returns the description as it turned out, and remarks. Raises :class:`ExportError`, :class:`MissingExtraError`.
+    """
+    example = graph.example(about.preprocess.input_size)
+    notes: list[str] = []
+    with quiet():
+        if about.format == "torchscript":
+            traced = trace(graph, example)
+            torch.jit.save(traced, file, _extra_files={KEY: about.text()})
+        elif about.format == "torch-export":
+            exported = export_program(graph, example, graph.takes_any_size(about.preprocess.input_size))
+            about = msgspec.structs.replace(about, any_size=has_any_size(exported))
+            torch.export.save(exported, file, extra_files={KEY: about.text()})
+        else:
+            onnx_file = file.with_suffix(".onnx")
+            notes += write_onnx(graph, example, onnx_file)
+            if calibration is not None:
+                int8.quantise(onnx_file, onnx_file, calibration)
+            if about.format == "onnx":
+                describe_onnx(onnx_file, about.text())
+            else:
+                write_openvino(onnx_file, file, about.text())
+    return about, notes
+
+
+def program(graph: Graph, example: Tensor, any_size: bool = False) -> Any:
+    """The ``torch.export.ExportedProgram`` for any number of images, and if possible of ``any_size``."""
+    dim = torch.export.Dim
+    sizes: dict[int, Any] = {0: dim("batch", min=1)}
+    if any_size:
+        sizes |= {2: dim.AUTO, 3: dim.AUTO}
+    return torch.export.export(graph, (example,), dynamic_shapes=(sizes,), strict=False)
+
+
+def has_any_size(exported: Any) -> bool:
+    [images] = [node for node in exported.graph.nodes if node.op == "placeholder" and node.name == INPUT]
+    return not any(isinstance(side, int) for side in images.meta["val"].shape[2:])
+
+
+def write_onnx(graph: Graph, example: Tensor, file: Path) -> list[str]:
+    """By ``torch.onnx.export`` on ``torch.export``, or else by its older exporter, which traces: then a remark."""
+    for library in ("onnx", "onnxscript"):
+        if not _is_installed(library):
+            raise MissingExtraError.of("Exporting to ONNX", library, EXTRA)
+    named: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "external_data": False}
+    try:
+        torch.onnx.export(program(graph, example), (example,), str(file), dynamo=True, verbose=False, **named)
+        return []
+    except Exception as error:  # torch raises many kinds
+        reason = first_line(error)
+    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}
+    try:
+        torch.onnx.export(graph, (example,), str(file), dynamo=False, dynamic_axes=axes, **named)
+    except Exception as error:
+        traced = first_line(error)
+        more = f"; when traced: {traced}" if traced != reason else ""
+        raise ExportError(f"torch cannot export this network to ONNX: {reason}{more}") from None
+    return [f"exported by tracing the network, because torch.export failed: {reason}"]
+
+
+def describe_onnx(file: Path, text: str) -> None:
+    import onnx
+
+    model = onnx.load(str(file))
+    onnx.helper.set_model_props(model, {KEY: text})
+    onnx.save(model, str(file))
+
+
+def export_program(graph: Graph, example: Tensor, any_size: bool) -> Any:
+    """As :func:`program`, but for images of one size if any size is not possible."""
+    try:
+        return program(graph, example, any_size)
+    except Exception as error:  # torch raises many kinds
+        if any_size:
+            return export_program(graph, example, any_size=False)
+        raise ExportError(f"torch.export cannot export this network: {first_line(error)}") from None
+
+
+def trace(graph: Graph, example: Tensor) -> Any:
+    try:
+        with torch.no_grad():
+            return torch.jit.trace(graph, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch's own
+    except Exception as error:
+        raise ExportError(f"torch.jit.trace cannot trace this network: {first_line(error)}") from None
+
+
+def write_openvino(onnx_file: Path, file: Path, text: str) -> None:
+    """By OpenVINO's converter, of the ONNX file: so int8 and float16 are those of ONNX."""
+    openvino = import_openvino("Exporting to OpenVINO")
+    try:
+        model = openvino.convert_model(onnx_file)
+    except Exception as error:
+        raise ExportError(f"OpenVINO cannot convert this network: {first_line(error)}") from None
+    model.set_rt_info(text, [KEY])
+    openvino.save_model(model, file, compress_to_fp16=False)
+
+
+def _is_installed(library: str) -> bool:
+    import importlib
+
+    try:
+        importlib.import_module(library)
+    except ImportError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what exporters print, log and warn of on the way: what fails raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
