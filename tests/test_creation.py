@@ -187,9 +187,9 @@ def test_weights_of_another_model_are_refused_by_name(file: Path) -> None:
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 def test_pickles_are_refused_with_how_to_convert_them(is_zip: bool, state: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save(state, tmp_path / "resnet20.pth", _use_new_zipfile_serialization=is_zip)
+    torch.save(state, tmp_path / "resnet20.safetensors", _use_new_zipfile_serialization=is_zip)
     with pytest.raises(FileFormatError, match="Zoo does not load them") as caught:
-        zoo.create("resnet20", weights=tmp_path / "resnet20.pth")
+        zoo.create("resnet20", weights=tmp_path / "resnet20.safetensors")
     assert "zoo convert" in caught.value.hint
 
 

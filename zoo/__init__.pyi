@@ -6,6 +6,7 @@ from zoo.creation import create as create
 from zoo.creation import fetch as fetch
 from zoo.creation import info as info
 from zoo.creation import preprocess as preprocess
+from zoo.creation import transforms as transforms
 from zoo.errors import ZooError as ZooError
 from zoo.evaluation.by_name import evaluate as evaluate
 from zoo.evaluation.prediction import predict as predict

@@ -1,5 +1,6 @@
 """Creates a network by name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -7,13 +8,17 @@ from zoo import registry, resolve
 from zoo.errors import SpecError, WeightsError
 from zoo.exported import formats
 from zoo.registry import listing
+from zoo.spec import Preprocess
 from zoo.trust import first_use
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import nn
 
     from zoo.data.preprocess import Transform
+    from zoo.data.transforms import Picture
     from zoo.loading import ModelInfo, Network
 
 
@@ -24,6 +29,12 @@ def create(
     weights: str | Path | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    global_pool: str | None = None,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    output_stride: int | None = None,
+    features_only: bool = False,
+    out_indices: int | Sequence[int] | None = None,
     device: "str | torch.device | None" = None,
     dtype: "torch.dtype | None" = None,
     **args: Any,
@@ -39,9 +50,18 @@ def create(
         name: An architecture (``resnet20``), weights (``resnet20.c10``), or a repository of the Hugging Face Hub with
             weights (``hf-hub:OWNER/NAME``, also ``@COMMIT``).
         pretrained: True for the model's default weights, or the tag of others (``"c10"``).
-        weights: A local safetensors file with the weights to load.
+        weights: The weights to load: a local safetensors, ``.pth``, ``.h5`` or ``.onnx`` file, or a repository
+            (``hf-hub:OWNER/NAME``).
         num_classes: Classes of the head. By default as many as the weights or the architecture have; 0 for no head.
         in_chans: Channels of the input. By default as many as the weights or the architecture have.
+        global_pool: How the features are pooled for the head: ``avg``, ``max``, or the empty string for not at
+            all, which needs 0 classes.
+        drop_rate: Dropout's rate before the head, or as the family defines an argument of this name.
+        drop_path_rate: The rate of stochastic depth in the last block; it rises linearly from block to block.
+        output_stride: How much smaller than the input the last features are: dilation takes the place of strides.
+        features_only: Whether the network returns a list of feature maps and has no head.
+        out_indices: The stages in ``feature_info`` whose maps these are: numbers, of which negative ones count from the
+            end, or how many of the last. By default all.
         device: Where the network is put.
         dtype: The type that floating-point tensors are cast to.
         args: Arguments of the family's build function.
@@ -50,8 +70,9 @@ def create(
         The network. ``zoo_info`` says what it is and how its input is prepared.
 
     Raises:
-        UnknownNameError: There is no such model, tag or argument; the nearest names are suggested.
-        SpecError: ``num_classes``, ``in_chans`` or ``pretrained`` is not possible.
+        UnknownNameError: There is no such model, tag or argument; the message lists the nearest or all. Few models have
+            ``drop_path_rate`` or ``output_stride``.
+        SpecError: The value of an argument is not possible.
         MissingExtraError: The family needs a library that is not installed.
         HubError: The weights cannot be fetched, or their bytes are not those of the manifest.
         LockError: The weights are not those in the project's ``zoo.lock``, or in the user's.
@@ -66,6 +87,14 @@ def create(
         10
         >>> model.reset_classifier(5)
     """
+    common = {
+        "global_pool": global_pool,
+        "drop_rate": drop_rate,
+        "drop_path_rate": drop_path_rate,
+        "output_stride": output_stride,
+    }
+    args = {**{key: value for key, value in common.items() if value is not None}, **args}
+    _check_features(features_only, out_indices, num_classes)
     for argument, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and value < least:
             raise SpecError(f"{argument} = {value} is invalid: expected at least {least}.")
@@ -81,13 +110,23 @@ def create(
     sizes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
     if used is not None:
         entry, file = used
-        module, info = loading.build_from(file, found.model, entry, **sizes, **args)
+        module, _ = loading.build_from(file, found.model, entry, **sizes, **args)
     elif weights is not None:
-        module, info = loading.build_from(Path(weights), found.model, **sizes, **args)
+        given, file = resolve.use_given(found, weights)
+        module, _ = loading.build_from(file, found.model, given, **sizes, **args)
     else:
-        module, info = loading.build(found.model, **sizes, **args)
-    module.zoo_info = info
+        module, _ = loading.build(found.model, **sizes, **args)
+    if features_only:
+        module = loading.as_features(module, out_indices)
     return module.to(device=device, dtype=dtype) if device is not None or dtype is not None else module
+
+
+def _check_features(features_only: bool, out_indices: int | Sequence[int] | None, num_classes: int | None) -> None:
+    """Raises :class:`SpecError` for arguments that have no effect with, or without, ``features_only``."""
+    if out_indices is not None and not features_only:
+        raise SpecError(f"out_indices = {out_indices!r} chooses feature maps.", hint="Set features_only=True.")
+    if features_only and num_classes:
+        raise SpecError(f"features_only=True leaves out the head, so num_classes = {num_classes} has no effect.")
 
 
 def create_trained(
@@ -157,6 +196,58 @@ def preprocess(model: "nn.Module") -> "Transform":
     from zoo.data.preprocess import Transform
 
     return Transform(info_of(model).preprocess)
+
+
+def transforms(
+    model: "str | nn.Module", *, train: bool = False, size: int | None = None
+) -> "Callable[[Picture], torch.Tensor]":
+    """The transform of images to the input of a network, for your own data set or data loader.
+
+    Works in torchvision's ``v2.Compose`` and as the ``transform`` of its data sets.
+
+    Args:
+        model: A network that :func:`create` returned, or a name. An architecture without a tag means the preprocessing
+            that it declares.
+        train: Random crops and flips like the recipe for your own images, instead of :func:`preprocess`. The random
+            numbers are those of torch's global generator.
+        size: Side of the input in pixels, instead of the network's.
+
+    Returns:
+        A callable. It takes a Pillow image, a path, a uint8 array H W C, or a uint8 tensor C H W, and returns a
+        tensor, float32 C H W; of a uint8 batch B C H W, float32 B C H W. For training it is a ``v2.Compose``, which
+        crops all images of a batch alike.
+
+    Raises:
+        UnknownNameError: There is no such model or tag.
+        WeightsError: ``zoo.create`` did not make this network.
+        SpecError: ``size`` is not possible.
+        MissingExtraError: ``train`` needs torchvision, which is not installed.
+
+    Example:
+        >>> import zoo
+        >>> photo = zoo.data.load("digits", "test").image(0)
+        >>> zoo.transforms("resnet20.c10")(photo).shape
+        torch.Size([3, 32, 32])
+        >>> zoo.transforms("resnet20.c10", train=True, size=64)(photo).shape
+        torch.Size([3, 64, 64])
+    """
+    import msgspec
+
+    from zoo.data.transforms import EvaluationTransform, training_transform
+
+    wanted = _preprocess_named(model) if isinstance(model, str) else info_of(model).preprocess
+    if size is not None:
+        wanted = msgspec.structs.replace(wanted, input_size=(wanted.input_size[0], size, size))
+    return training_transform(wanted) if train else EvaluationTransform(wanted)
+
+
+def _preprocess_named(name: str) -> Preprocess:
+    """The preprocessing of a name; weights are fetched only if a conversion states it."""
+    found = resolve.find(name)
+    entry = None if found.weights is None else resolve.weights_for(found)
+    if entry is not None and entry.preprocess is None and entry.needs_conversion:
+        entry, _ = resolve.use(found)
+    return (entry and entry.preprocess) or found.model.preprocess
 
 
 def fetch(name: str, *, source: str | None = None) -> Path:

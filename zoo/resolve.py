@@ -1,14 +1,20 @@
 """Finds the model and the weights of a name in this project."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from zoo import hub, names, registry
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
 from zoo.trust import first_use, lock, policy, project, user_lock
+
+OTHER_FORMATS = (".pth", ".pt", ".th", ".ckpt", ".bin", ".h5", ".hdf5", ".keras", ".onnx")
+"""Ends of the names of files that :mod:`zoo.convert` reads."""
 
 if TYPE_CHECKING:  # few weights need a conversion
     from zoo.hub.converted import Job
@@ -66,6 +72,32 @@ def use(found: Found) -> tuple[Weights, Path]:
     if not weights.needs_conversion:
         return weights, hub.use(weights)
     return as_safetensors(found, weights, lambda: hub.use(first_use.fetch(found, weights).weights))
+
+
+def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:
+    """The safetensors file that ``weights=given`` means for a model, and its entry if it is of a repository.
+
+    A file of another format is converted once, as those of manifests are. Raises :class:`WeightsError` if there is no
+    such file, or if the repository has another model; otherwise as :func:`use`.
+    """
+    if names.is_repository(str(given)):
+        there = find(str(given))
+        if names.parse(there.model.name).arch != names.parse(found.model.name).arch:
+            raise WeightsError(
+                f"{given} has weights of {there.model.name}, not of {found.model.name}.", hint=f"zoo.create({given!r})"
+            )
+        entry, file = use(there)
+        return (entry if there.model is found.model else replace(entry, args={})), file
+    file = Path(given)
+    if file.suffix not in OTHER_FORMATS:
+        return None, file
+    try:
+        with file.open("rb") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from None
+    weights = Weights(file.name, arch=found.model.name, tag=names.as_part(file.stem), sha256=sha256)
+    return None, as_safetensors(found, weights, lambda: file)[1]
 
 
 def as_safetensors(found: Found, weights: Weights, bring: Callable[[], Path]) -> tuple[Weights, Path]:

@@ -116,6 +116,7 @@ class AlexNet(ImageClassifier):
     """
 
     classifier_name = "classifier.6"
+    head_names = ("classifier",)
 
     def __init__(
         self,

@@ -1,5 +1,6 @@
 """Local descriptors, a code of them, a classifier: the pipeline as a network."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,13 +36,21 @@ class Pipeline(ImageClassifier):
     ) -> None:
         super().__init__()
         self.descriptors = descriptors
-        self.coding = coding
         self.classifier, self.held, self.samples, self.options = classifier, held, samples, options
-        self.reset_classifier(num_classes)
+        self.num_classes = num_classes
+        self.head: nn.Module
+        self.set_coding(coding)
 
     @property
     def num_features(self) -> int:  # type: ignore[override]  # the coding may change
         return self.coding.num_features
+
+    def set_coding(self, coding: Coding | Concatenation) -> None:
+        """Replaces the coding, and with it the head."""
+        self.coding = coding
+        self.feature_info.clear()
+        self.note_stage("coding", self.num_features, math.inf)  # of the whole image, whatever its size
+        self.reset_classifier(self.num_classes)
 
     @property
     def default_layers(self) -> tuple[str, ...]:
@@ -57,13 +66,11 @@ class Pipeline(ImageClassifier):
             found["held"] = self.held
         return found
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces ``head`` by a new one; 0 classes leave it out."""
-        self.num_classes = num_classes
-        self.head: nn.Module = nn.Identity()
-        if num_classes:
-            head = heads.build(self.classifier, self.num_features, num_classes, self.held, self.options)
-            self.head = head.to(self.descriptors.luma.device)
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        if not num_classes:
+            return nn.Identity()
+        head = heads.build(self.classifier, self.num_features, num_classes, self.held, self.options)
+        return head.to(self.descriptors.luma.device)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W in [0, 1] to codes B num_features."""

@@ -53,8 +53,7 @@ def learn_features(
     if isinstance(model, Pipeline) and isinstance(model.coding, Concatenation):
         (local,) = model.descriptors(transform(images.image(0))[None].to(device))
         if local.vectors.numel() != model.num_features:  # other images than it was declared for
-            model.coding = Concatenation(local.vectors.numel())
-            model.reset_classifier(model.num_classes)
+            model.set_coding(Concatenation(local.vectors.numel()))
         return
     parts = []
     drawn = torch.randperm(len(images), generator=generator)[:count]

@@ -5,17 +5,15 @@ ImageNet, section 3 for 32x32 images. Checkpointing is Pleiss et al. 2017, arXiv
 keys are torchvision's, which are timm's.
 """
 
-import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from zoo.errors import SpecError
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, recompute
 
 InitialWidth = Literal["paper", "torch"]
 Stem = Literal["imagenet", "small", "small_pool", "cifar"]
@@ -57,10 +55,8 @@ class DenseLayer(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """All maps so far, each B C h w, to B growth_rate h w."""
-        if self.memory_efficient and torch.is_grad_enabled():
-            x = checkpoint(
-                self._convolve, *maps, use_reentrant=False, preserve_rng_state=False, context_fn=self._contexts
-            )
+        if self.memory_efficient:
+            x = recompute(self._convolve, *maps, within=self.norm1, is_random=False)
         else:
             x = self._convolve(*maps)
         x = self.drop1(x)
@@ -72,23 +68,6 @@ class DenseLayer(nn.Module):
     def _convolve(self, *maps: Tensor) -> Tensor:
         out: Tensor = self.conv1(self.relu1(self.norm1(torch.cat(maps, dim=1))))
         return out
-
-    def _contexts(self) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-        """Of the first computation and of the second, which must not count the batch once more."""
-        return contextlib.nullcontext(), _statistics_set_aside(self.norm1)
-
-
-@contextlib.contextmanager
-def _statistics_set_aside(norm: nn.BatchNorm2d) -> Iterator[None]:
-    """Within it ``norm`` computes the same, and what it notes of the batch is thrown away."""
-    kept = dict(norm.named_buffers())
-    for name, value in kept.items():
-        setattr(norm, name, value.clone())
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(norm, name, value)
 
 
 class DenseBlock(nn.ModuleDict):

@@ -33,6 +33,7 @@ class DigitNet(ImageClassifier):
     """
 
     classifier_name = "fc2"
+    head_names = ("fc1",)
 
     def __init__(
         self,

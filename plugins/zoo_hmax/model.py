@@ -156,10 +156,8 @@ class HMAX(ImageClassifier):
         self.num_features = prototypes * len(SIDES)
         self.reset_classifier(num_classes)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces ``fc``; 0 classes leave it out."""
-        self.num_classes = num_classes
-        self.set_classifier(create_linear(self.num_features, num_classes, like=self.luma))  # there are no parameters
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        return create_linear(self.num_features, num_classes, like=self.luma)  # there are no parameters
 
     def forward_c1(self, x: Tensor) -> list[Tensor]:
         """Images B in_chans H W to a map B 4 h w for each band."""

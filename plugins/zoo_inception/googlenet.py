@@ -135,7 +135,7 @@ class GoogLeNet(Network):
     def has_auxiliary_heads(self) -> bool:
         return self.aux1 is not None
 
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """As in the base; the auxiliary heads, where there are any, are new too, and gone with 0 classes."""
         super().reset_classifier(num_classes, global_pool)
         if self.has_auxiliary_heads:

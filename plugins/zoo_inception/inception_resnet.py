@@ -121,6 +121,7 @@ class InceptionResNetV1(InceptionResNet):
     """Figure 14's stem, five residual modules at 35x35, ten at 17x17, six at 8x8, 512 features, linear layer."""
 
     classifier_name = "logits"
+    head_names = ("last_linear", "last_bn")
 
     def __init__(self, *, drop_rate: float = 0.2, num_classes: int = 1000, in_chans: int = 3) -> None:
         super().__init__(num_features=1792, drop_rate=drop_rate, in_chans=in_chans)
@@ -140,11 +141,6 @@ class InceptionResNetV1(InceptionResNet):
         self.reset_classifier(num_classes)
         self.initialise()
 
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """As in the base; without a global pool there are no 512 features either."""
-        super().reset_classifier(num_classes, global_pool)
-        self.is_pooled = bool(global_pool)
-
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W to features B 1792 h w; sizes are those of 299x299."""
         x = self.repeat_1(self.conv2d_4b(self.forward_stem(x)))  # B 256 35 35
@@ -155,7 +151,7 @@ class InceptionResNetV1(InceptionResNet):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features B 1792 h w to logits B num_classes, or with ``pre_logits`` to the 512 features."""
         x = self.head_drop(self.global_pool(x))
-        if self.is_pooled:
+        if self.pool:  # without one there are no 512 features either
             x = self.last_bn(self.last_linear(x))
         return x if pre_logits else self.get_classifier()(x)
 

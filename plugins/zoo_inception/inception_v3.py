@@ -237,7 +237,7 @@ class InceptionV3(Network):
     def has_auxiliary_heads(self) -> bool:
         return self.AuxLogits is not None
 
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """As in the base, for the auxiliary classifier too."""
         super().reset_classifier(num_classes, global_pool)
         if self.AuxLogits is not None:

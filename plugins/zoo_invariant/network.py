@@ -18,6 +18,7 @@ class Network(ImageClassifier):
     """
 
     classifier_name = "head.fc"
+    head_names = ("head",)
 
     def __init__(
         self,

@@ -66,6 +66,7 @@ class Neocognitron(ImageClassifier):
             self.add_module(name, cells)
         self.classifier, self.plan = classifier, plan
         self.input_size = input_size
+        self.head: nn.Module
         self.count_planes()
         self.reset_classifier(num_classes)
 
@@ -97,12 +98,10 @@ class Neocognitron(ImageClassifier):
         """How many planes each of these has, as the build function takes them."""
         return tuple(_planes(self.cells(name)) for name in self.learners)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """New labels for the last planes; 0 classes leave them out."""
-        self.num_classes = num_classes
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        """New labels for the last planes."""
         kind = InterpolatingVectors if self.classifier == "iv" else Labels
-        like = next(self.parameters(), None)
-        self.head: nn.Module = kind(self.num_features, num_classes, like) if num_classes else nn.Identity()
+        return kind(self.num_features, num_classes, next(self.parameters(), None)) if num_classes else nn.Identity()
 
     def before(self, name: str, x: Tensor) -> Tensor:
         """What the layer ``name`` sees of images B C H W."""

@@ -35,10 +35,11 @@ def train(
     """Trains ``model`` in place from nothing and returns it; its ``zoo_info`` learns the numbers of planes.
 
     Of ``recipe`` only ``seed``, ``epochs`` and ``validation`` apply. Raises :class:`DataError` for a stream
-    and :class:`RecipeError` for adversarial training.
+    and :class:`RecipeError` for adversarial training and distillation.
     """
-    if recipe.adversarial is not None:
-        raise RecipeError(f"{recipe.name}: adversarial has no effect: this family learns without gradients.")
+    for field in ("adversarial", "distill"):
+        if getattr(recipe, field) is not None:
+            raise RecipeError(f"{recipe.name}: {field} has no effect: this family learns without gradients.")
     device = torch.device(device or "cpu")
     run.open(record.describe(model, data, recipe, preprocess, run, device))
     run.rewind(0)

@@ -4,16 +4,30 @@ He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition": table 
 section 4.2 for CIFAR-10. State-dict keys are timm's, which are torchvision's.
 """
 
-from collections.abc import Sequence
-from typing import Literal, TypedDict, Unpack, get_args
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, TypedDict, Unpack, get_args
 
 from torch import Tensor, nn
 
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
+from zoo.errors import SpecError
+from zoo.modules import DropPath, PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
 
 Option = Literal["A", "B", "C", "none"]
 StrideOn = Literal["3x3", "1x1"]
 ZeroChannels = Literal["end", "split"]
+
+
+class Place(NamedTuple):
+    """What a block is given by its place in the network.
+
+    ``dilation`` is that of its 3x3 convolutions, ``first_dilation`` of the one that may have the stride.
+    """
+
+    stride: int
+    first_dilation: int
+    dilation: int
+    downsample: nn.Module | None
+    drop_path: nn.Module | None
 
 
 class BasicBlock(nn.Module):
@@ -21,21 +35,22 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(
-        self, in_chans: int, width: int, *, stride: int, stride_on: StrideOn, downsample: nn.Module | None
-    ) -> None:
+    def __init__(self, in_chans: int, width: int, *, place: Place, stride_on: StrideOn) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.conv1 = _conv3x3(in_chans, width, stride=place.stride, dilation=place.first_dilation)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False)
+        self.conv2 = _conv3x3(width, width, dilation=place.dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.act2 = nn.ReLU()
-        self.downsample = downsample
+        self.downsample = place.downsample
+        self.drop_path = place.drop_path
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.act1(self.bn1(self.conv1(x)))
         residual = self.bn2(self.conv2(residual))
+        if self.drop_path is not None:
+            residual = self.drop_path(residual)
         if self.downsample is not None:
             residual = residual + self.downsample(x)
         out: Tensor = self.act2(residual)
@@ -51,26 +66,27 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(
-        self, in_chans: int, width: int, *, stride: int, stride_on: StrideOn, downsample: nn.Module | None
-    ) -> None:
+    def __init__(self, in_chans: int, width: int, *, place: Place, stride_on: StrideOn) -> None:
         super().__init__()
-        first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
+        first, second = (place.stride, 1) if stride_on == "1x1" else (1, place.stride)
         self.conv1 = nn.Conv2d(in_chans, width, kernel_size=1, stride=first, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(width, width, kernel_size=3, stride=second, padding=1, bias=False)
+        self.conv2 = _conv3x3(width, width, stride=second, dilation=place.first_dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.act2 = nn.ReLU()
         self.conv3 = nn.Conv2d(width, width * self.expansion, kernel_size=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
         self.act3 = nn.ReLU()
-        self.downsample = downsample
+        self.downsample = place.downsample
+        self.drop_path = place.drop_path
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.act1(self.bn1(self.conv1(x)))
         residual = self.act2(self.bn2(self.conv2(residual)))
         residual = self.bn3(self.conv3(residual))
+        if self.drop_path is not None:
+            residual = self.drop_path(residual)
         if self.downsample is not None:
             residual = residual + self.downsample(x)
         out: Tensor = self.act3(residual)
@@ -82,6 +98,8 @@ class Options(TypedDict, total=False):
 
     shortcut: Option
     zero_channels: ZeroChannels
+    drop_path_rate: float
+    output_stride: int | None
     num_classes: int
     in_chans: int
 
@@ -91,7 +109,9 @@ class ResNet(PooledClassifier):
 
     Each stage has twice the channels of the one before, from ``width`` on, and halves the size,
     except the first. ``stem`` is ``imagenet`` (7x7 of stride 2, max pool of stride 2) or ``cifar``
-    (3x3). ``shortcut`` is A, B, C, or ``none`` for a plain network.
+    (3x3). ``shortcut`` is A, B, C, or ``none`` for a plain network. ``drop_path_rate`` is that of the last block in
+    stochastic depth, which rises linearly from 0. ``output_stride`` keeps the last maps larger: from there on,
+    dilation takes the place of strides, as in timm.
     """
 
     def __init__(
@@ -104,6 +124,8 @@ class ResNet(PooledClassifier):
         shortcut: Option = "B",
         stride_on: StrideOn = "3x3",
         zero_channels: ZeroChannels = "end",
+        drop_path_rate: float = 0.0,
+        output_stride: int | None = None,
         num_classes: int = 1000,
         in_chans: int = 3,
     ) -> None:
@@ -124,19 +146,30 @@ class ResNet(PooledClassifier):
         if stem == "imagenet":
             reduction *= 2
 
+        full = reduction * 2 ** (len(depths) - 1)
+        largest = full if output_stride is None else output_stride
+        check_choice("output_stride", largest, (full // 4, full // 2, full))
+        rates = _rising(drop_path_rate, sum(depths))
+
         self.stages: list[str] = []
-        chans = width
+        chans, dilation = width, 1
         for index, depth in enumerate(depths):
             stage_width = width * 2**index
             out_chans = stage_width * block.expansion
+            first_dilation, stride = dilation, 2 if index > 0 else 1
+            if reduction * stride > largest:
+                dilation, stride = dilation * stride, 1
             blocks: list[nn.Module] = []
             for position in range(depth):
-                stride = 2 if index > 0 and position == 0 else 1
+                if position:
+                    first_dilation, stride = dilation, 1
                 shape = {"in_chans": chans, "out_chans": out_chans, "stride": stride}
                 downsample = (
                     make_shortcut(shortcut, **shape, zero_channels=zero_channels) if shortcut != "none" else None
                 )
-                blocks.append(block(chans, stage_width, stride=stride, stride_on=stride_on, downsample=downsample))
+                rate = next(rates)
+                place = Place(stride, first_dilation, dilation, downsample, DropPath(rate) if rate else None)
+                blocks.append(block(chans, stage_width, place=place, stride_on=stride_on))
                 chans = out_chans
                 reduction *= stride
             name = f"layer{index + 1}"
@@ -152,6 +185,17 @@ class ResNet(PooledClassifier):
         for name in self.stages:
             x = self.get_submodule(name)(x)
         return x
+
+
+def _conv3x3(in_chans: int, out_chans: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_chans, out_chans, kernel_size=3, stride=stride, padding=dilation, dilation=dilation, bias=False)
+
+
+def _rising(last: float, blocks: int) -> Iterator[float]:
+    """A rate for each block: 0 for the first, ``last`` for the last, linear between. Raises :class:`SpecError`."""
+    if not 0 <= last <= 1:
+        raise SpecError(f"drop_path_rate = {last!r} must be in [0, 1].")
+    return (last * index / max(blocks - 1, 1) for index in range(blocks))
 
 
 _IMAGENET: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {

@@ -55,8 +55,8 @@ class RoR(PooledClassifier):
     ``shortcut`` is that of units, ``middle_shortcut`` and ``root_shortcut`` those of the levels above
     (``zoo.modules.make_shortcut``), with BN if ``level_norm``. Maps shrink by ``stride``, or by a 2x2 ``max_pool``
     between groups. ``survival`` is the last unit's in stochastic depth, ``drawn_per`` batch or sample
-    (``zoo_ror.depth``); ``drop_rate`` dropout's in front of a unit's second convolution.
-    Raises :class:`SpecError`.
+    (``zoo_ror.depth``); ``drop_path_rate`` is another way to give it, 1 - ``survival``. ``drop_rate`` is dropout's in
+    front of a unit's second convolution. Raises :class:`SpecError`.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class RoR(PooledClassifier):
         downsample: Downsample = "stride",
         survival: float = 1.0,
         drawn_per: DrawnPer = "batch",
+        drop_path_rate: float = 0.0,
         drop_rate: float = 0.0,
         num_classes: int = 10,
         in_chans: int = 3,
@@ -88,6 +89,8 @@ class RoR(PooledClassifier):
             raise SpecError(
                 f"levels = {levels}: expected 1 at least, and no more than halve {units} units down to one."
             )
+        if drop_path_rate and survival != 1:
+            raise SpecError(f"survival = {survival} and drop_path_rate = {drop_path_rate}: expected one of them.")
         super().__init__()
         self.conv1 = nn.Conv2d(in_chans, _STEM_WIDTH, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.Identity() if preact else nn.BatchNorm2d(_STEM_WIDTH)
@@ -98,7 +101,7 @@ class RoR(PooledClassifier):
             PreActUnit if preact else PostActUnit, shortcut=shortcut, drawn_per=drawn_per, drop_rate=drop_rate
         )
         bridge = partial(make_shortcut, middle_shortcut, norm=level_norm)
-        survivals = linear_survival(3 * units, survival)
+        survivals = linear_survival(3 * units, survival - drop_path_rate)
         chans = _STEM_WIDTH
         for group, base in enumerate(_WIDTHS):
             is_smaller, ends_network = group > 0, group == len(_WIDTHS) - 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import PooledClassifier, create_classifier
+from zoo.modules import PooledClassifier, create_linear
 
 PATCH = 2
 """Side of the patches that the first layer whitens."""
@@ -65,6 +65,7 @@ class Airbench(PooledClassifier):
     running statistics, torch's ``momentum``.
     """
 
+    pool = "max"
     scale = 1 / 9
 
     def __init__(
@@ -97,12 +98,8 @@ class Airbench(PooledClassifier):
     def default_layers(self) -> tuple[str, ...]:
         return "whiten", "group1", "group2", "group3"
 
-    def reset_classifier(self, num_classes: int, global_pool: str = "max") -> None:
-        """As in the base, without a bias."""
-        self.global_pool, self.fc = create_classifier(
-            self.num_features, num_classes, global_pool, bias=False, like=self.whiten.weight
-        )
-        self.num_classes = num_classes
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        return create_linear(self.num_features, num_classes, bias=False, like=self.whiten.weight)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C 32 32 to B num_features 3 3."""

@@ -12,6 +12,9 @@ from zoo.modules import ImageClassifier, check_choice, check_positive
 
 Rule = Literal["dtp", "backprop", "feedback_alignment"]
 
+_SIDE = 28
+"""Of an image, in pixels."""
+
 
 class Layer(nn.Module):
     """tanh of a convolution; a hidden layer is one whose filters are as large as its maps, ``kernel`` x ``kernel``."""
@@ -40,18 +43,13 @@ class Chain(ImageClassifier):
         self.rule = rule
         self.layers = nn.ModuleList(layers)
         self.num_features = layers[-1].linear.out_channels
-        reduction = 1
-        for index, layer in enumerate(layers[:-1]):
-            if layer.stride > 1:
-                reduction *= layer.stride
-                self.note_stage(f"layers.{index}", layer.linear.out_channels, reduction)
+        side = _SIDE
+        for index, layer in enumerate(layers):
+            side = (side + 2 * layer.padding - layer.kernel) // layer.stride + 1
+            self.note_stage(f"layers.{index}", layer.linear.out_channels, _SIDE // side)
         self.teacher: nn.Module | None = None
         self.reset_classifier(num_classes)
         self.initialise()
-
-    @property
-    def default_layers(self) -> tuple[str, ...]:
-        return tuple(f"layers.{index}" for index in range(len(self.layers)))
 
     def initialise(self) -> None:
         """Orthogonal weights, biases of 0: the authors' program."""

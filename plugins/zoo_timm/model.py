@@ -3,8 +3,9 @@
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import timm
@@ -12,7 +13,7 @@ import torch
 from timm.models import _builder
 from torch import Tensor, nn
 
-from zoo.errors import PluginError
+from zoo.errors import PluginError, SpecError
 
 Filter = Callable[..., dict[str, Tensor]]
 
@@ -31,7 +32,33 @@ def build(*, arch: str, tag: str = "", num_classes: int, in_chans: int, **args: 
     given = {"model_name": f"{arch}.{tag}" if tag else arch, "num_classes": num_classes, "in_chans": in_chans, **args}
     module: nn.Module = timm.create_model(**given, pretrained=False)
     module.timm_args = given  # type: ignore[assignment]  # a plain value, not a submodule
+    module.create_features = partial(create_features, module)  # type: ignore[assignment]  # a function
     return module
+
+
+def create_features(module: nn.Module, out_indices: int | Sequence[int] | None) -> nn.Module:
+    """timm's network of ``features_only=True`` with the tensors of ``module``; by default, of all its stages."""
+    stages = getattr(module, "feature_info", None)
+    if not stages:
+        raise SpecError(f"timm's {type(module).__name__} has no stages, so it has no feature maps.")
+    chosen = range(len(stages)) if out_indices is None else out_indices
+    given = {**module.timm_args, "num_classes": module.num_classes, "features_only": True}  # type: ignore[dict-item]  # ours
+    given["out_indices"] = chosen if isinstance(chosen, int) else tuple(chosen)
+
+    def load(network: nn.Module, **_: Any) -> None:
+        own = network.state_dict()  # some of timm's classes for features have no head
+        network.load_state_dict({key: tensor for key, tensor in module.state_dict().items() if key in own}, assign=True)
+
+    with _instead_of_loading(load):
+        try:
+            features: nn.Module = timm.create_model(**given, pretrained=True)
+        except (AssertionError, IndexError) as error:
+            raise SpecError(
+                f"out_indices = {chosen!r}: expected stages of {len(stages)}, 0 to {len(stages) - 1}, or negative ones."
+            ) from error
+        except RuntimeError as error:
+            raise SpecError(f"timm has no features of {given['model_name']}: {error}") from error
+    return features
 
 
 def translate(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
@@ -58,27 +85,24 @@ def _loading(given: dict[str, Any]) -> tuple[Filter | None, bool]:
 
     timm chooses both while it builds, family by family, and hands them to its loader: they are taken there.
     """
-    with _instead_of_loading() as said, torch.device("meta"):
+    said: dict[str, Any] = {}
+    with _instead_of_loading(lambda _, **about: said.update(about)), torch.device("meta"):
         timm.create_model(**given, pretrained=True)
     return said.get("filter_fn"), said.get("strict", True)
 
 
 @contextmanager
-def _instead_of_loading() -> Iterator[dict[str, Any]]:
-    """Within it, timm loads no weights in this thread; what it would have told its loader is in the mapping."""
-    said: dict[str, Any] = {}
+def _instead_of_loading(hook: Callable[..., None]) -> Iterator[None]:
+    """Within it, timm loads no weights in this thread: it calls ``hook`` with its loader's arguments."""
     thread = threading.get_ident()
 
-    def keep(model: nn.Module, **about: Any) -> None:
-        if threading.get_ident() == thread:
-            said.update(about)
-        else:
-            load(model, **about)
+    def choose(model: nn.Module, **about: Any) -> None:
+        (hook if threading.get_ident() == thread else load)(model, **about)
 
     with _lock:
         load = _builder.load_pretrained
-        _builder.load_pretrained = keep
+        _builder.load_pretrained = choose
         try:
-            yield said
+            yield
         finally:
             _builder.load_pretrained = load

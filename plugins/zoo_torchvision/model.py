@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from zoo.errors import SpecError
-from zoo.modules import ImageClassifier, create_linear
+from zoo.modules import FeatureInfo, ImageClassifier, create_linear
 from zoo_torchvision import snapshot
 
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
@@ -52,14 +52,14 @@ class Network(ImageClassifier):
 
     trunk: ClassVar[tuple[str, ...]] = ("features",)
     stem_name: ClassVar[str] = "features.0.0"
-    head_name: ClassVar[str] = "classifier"
+    head_names: ClassVar[tuple[str, ...]] = ("classifier",)
     classifier_name: ClassVar[str] = "classifier.1"
 
     def adopt(self, about: snapshot.Architecture, num_classes: int, in_chans: int) -> None:
         """Adds the attributes of the interface, and adapts the network to ``num_classes`` and ``in_chans``."""
         self.num_features, self.num_classes = about.features, num_classes
         self.head_hidden_size = getattr(self.get_classifier(), "in_features", about.features)
-        self.feature_info = []
+        self.feature_info = FeatureInfo()
         for stage in about.stages:
             self.note_stage(*stage)
         if num_classes == 0:
@@ -76,7 +76,7 @@ class Network(ImageClassifier):
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x, head, classifier = self.pool_features(x), self.get_submodule(self.head_name), self.get_classifier()
+        x, head, classifier = self.pool_features(x), self.get_submodule(self.head_names[0]), self.get_classifier()
         for part in head if isinstance(head, nn.Sequential) else (head,):
             x = x if pre_logits and part is classifier else part(x)
         return x.flatten(1)
@@ -101,7 +101,7 @@ class DenseNet(Network, models.DenseNet):
     stem_name, classifier_name = "features.conv0", "classifier"
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return F.relu(self.features(x), inplace=True)
+        return F.relu(self.features(x))
 
     def pool_features(self, x: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(x, (1, 1)).flatten(1)
@@ -117,7 +117,7 @@ class GoogLeNet(Network, models.GoogLeNet):
         *("inception4a", "inception4b", "inception4c", "inception4d", "inception4e", "maxpool4"),
         *("inception5a", "inception5b"),
     )
-    stem_name, head_name, classifier_name = "conv1.conv", "fc", "fc"
+    stem_name, head_names, classifier_name = "conv1.conv", ("fc",), "fc"
 
     def forward_features(self, x: Tensor) -> Tensor:
         return super().forward_features(self._transform_input(x))
@@ -132,7 +132,7 @@ class Inception3(Network, models.Inception3):
         *("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
         *("Mixed_7a", "Mixed_7b", "Mixed_7c"),
     )
-    stem_name, head_name, classifier_name = "Conv2d_1a_3x3.conv", "fc", "fc"
+    stem_name, head_names, classifier_name = "Conv2d_1a_3x3.conv", ("fc",), "fc"
 
     def forward_features(self, x: Tensor) -> Tensor:
         return super().forward_features(self._transform_input(x))
@@ -156,10 +156,8 @@ class MaxVit(Network, models.MaxVit):
     trunk = ("stem", "blocks")
     stem_name, classifier_name = "stem.0.0", "classifier.5"
 
-    def reset_classifier(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        like = next(self.parameters())
-        self.set_classifier(create_linear(self.classifier_width, num_classes, bias=False, like=like))
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        return create_linear(self.classifier_width, num_classes, bias=False, like=next(self.parameters()))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -182,17 +180,17 @@ class MobileNetV3(Network, models.MobileNetV3):
 
 class RegNet(Network, models.RegNet):
     trunk = ("stem", "trunk_output")
-    stem_name, head_name, classifier_name = "stem.0", "fc", "fc"
+    stem_name, head_names, classifier_name = "stem.0", ("fc",), "fc"
 
 
 class ResNet(Network, models.ResNet):
     trunk = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-    stem_name, head_name, classifier_name = "conv1", "fc", "fc"
+    stem_name, head_names, classifier_name = "conv1", ("fc",), "fc"
 
 
 class ShuffleNetV2(Network, models.ShuffleNetV2):
     trunk = ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5")
-    stem_name, head_name, classifier_name = "conv1.0", "fc", "fc"
+    stem_name, head_names, classifier_name = "conv1.0", ("fc",), "fc"
 
     def pool_features(self, x: Tensor) -> Tensor:
         return x.mean([2, 3])
@@ -201,13 +199,10 @@ class ShuffleNetV2(Network, models.ShuffleNetV2):
 class SqueezeNet(Network, models.SqueezeNet):
     stem_name = "features.0"
 
-    def reset_classifier(self, num_classes: int) -> None:
-        self.num_classes = num_classes
+    def make_classifier(self, num_classes: int) -> nn.Module:
         like = next(self.parameters())
-        conv = (
-            nn.Conv2d(self.num_features, num_classes, 1, device=like.device, dtype=like.dtype) if num_classes else None
-        )
-        self.set_classifier(conv or nn.Identity())
+        kind = {"device": like.device, "dtype": like.dtype}
+        return nn.Conv2d(self.num_features, num_classes, 1, **kind) if num_classes else nn.Identity()
 
     def pool_features(self, x: Tensor) -> Tensor:
         return x  # its head ends with the pool
@@ -215,7 +210,7 @@ class SqueezeNet(Network, models.SqueezeNet):
 
 class SwinTransformer(Network, models.SwinTransformer):
     trunk = ("features", "norm", "permute")  # B h w C until permute
-    head_name, classifier_name = "head", "head"
+    head_names, classifier_name = ("head",), "head"
 
 
 class VGG(Network, models.VGG):
@@ -224,7 +219,7 @@ class VGG(Network, models.VGG):
 
 class VisionTransformer(Network, models.VisionTransformer):
     trunk = ("encoder.layers",)
-    stem_name, head_name, classifier_name = "conv_proj", "heads", "heads.head"
+    stem_name, head_names, classifier_name = "conv_proj", ("heads",), "heads.head"
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images B C H W to tokens B N num_features, the class token first."""

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.modules import ImageClassifier, check_choice, create_classifier
+from zoo.modules import ImageClassifier, check_choice, create_classifier, create_pool
 
 Initialisation = Literal["he", "paper"]
 
@@ -59,11 +59,15 @@ class Head(nn.Module):
         super().__init__()
         self.num_features = num_features
         self.drop = nn.Dropout(drop_rate)
-        self.reset(num_classes, "avg")
+        self.pool = "avg"
+        self.reset(num_classes)
 
-    def reset(self, num_classes: int, global_pool: str, like: Tensor | None = None) -> None:
+    def reset(self, num_classes: int, global_pool: str | None = None, like: Tensor | None = None) -> None:
         """A new pool and ``fc``, on the device and of the type of ``like``; 0 classes leave ``fc`` out."""
-        self.global_pool, self.fc = create_classifier(self.num_features, num_classes, global_pool, like=like)
+        usual = (self.pool or "avg") if num_classes else self.pool
+        pool = usual if global_pool is None else global_pool
+        self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool, like=like)
+        self.pool = pool
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.global_pool(x))
@@ -80,6 +84,7 @@ class VGG(ImageClassifier):
     """
 
     classifier_name = "head.fc"
+    head_names = ("pre_logits",)
 
     def __init__(
         self,
@@ -142,14 +147,18 @@ class VGG(ImageClassifier):
         out: Tensor = self.head(self.pre_logits(x), pre_logits=pre_logits)
         return out
 
-    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replaces ``head.fc`` by a new one; 0 classes leave it out.
 
-        ``global_pool`` is ``avg``, ``max``, or the empty string for none, which needs 0 classes.
+        ``global_pool`` is ``avg``, ``max``, or the empty string for none, which needs 0 classes; by default as before.
         Raises :class:`SpecError` for anything else.
         """
         self.head.reset(num_classes, global_pool, like=next(self.parameters()))
         self.num_classes = num_classes
+
+    def set_global_pool(self, pool: str) -> None:
+        """Replaces the global pool alone. Raises :class:`SpecError`."""
+        self.head.global_pool, self.head.pool = create_pool(pool, self.num_classes), pool
 
 
 def _convolve(in_chans: int, out_chans: int, *, kernel: int, norm: bool) -> Sequence[nn.Module]:

@@ -710,6 +710,9 @@ def test_every_command_prints_one_json_document(
         "cache": lambda: ask("cache", "list", "--json"),
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
+        "benchmark": lambda: ask(
+            "benchmark", "resnet8", "--batch-size", "1", "--warmup", "1", "--steps", "5", "--json"
+        ),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),
         "manifest probe": lambda: ask("manifest", "probe", hub / "manifest.toml", "--json"),
         "publish": lambda: ask("publish", trained[1], "--as", "resnet20.x", "--to", tmp_path / "there", "--json"),

@@ -155,8 +155,9 @@ def test_an_evaluate_hook_need_not_know_every_option_of_the_command(own: Path) -
     zoo.train("own_net", "digits", recipe="default", output=own / "run")
     command = ["evaluate", "own_net", "--data", "digits", "--weights", own / "run" / "model.safetensors"]
     assert ask(*command).exit_code == 0
-    answer = ask(*command, "--dtype", "bfloat16")
-    assert (answer.exit_code, "which scores own_net, has no argument dtype" in answer.stderr) == (1, True)
+    for words, argument in ((["--precision", "bfloat16"], "dtype"), (["--compile"], "compile")):
+        answer = ask(*command, *words)
+        assert (answer.exit_code, f"which scores own_net, has no argument {argument}" in answer.stderr) == (1, True)
 
 
 def test_a_hook_that_fails_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

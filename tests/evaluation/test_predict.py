@@ -75,3 +75,20 @@ def test_what_is_no_image_no_classifier_or_no_number_is_an_error(tmp_path: Path)
     torch.nn.init.constant_(model.get_parameter("fc.bias"), torch.nan)
     with pytest.raises(WeightsError, match="an image: the network's outputs contain NaN or infinity"):
         zoo.predict(model, DIGITS.image(0))
+
+
+def test_many_images_are_each_classified_as_alone_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    digits = zoo.data.load("digits", "test")
+    files = [tmp_path / f"{number}.png" for number in range(40)]
+    for number, file in enumerate(files):
+        digits.image(number).save(file)
+    model = zoo.create("resnet20.digits")
+    expected = [zoo.predict(model, file, topk=1)[0][0] for file in files]
+    assert [ranked[0] for ranked in zoo.predict(model, files, topk=1)] == expected
+    files[20].write_bytes(b"no image")
+    done = CliRunner().invoke(cli, ["predict", NAME, *map(str, files), "--top", "1", "--json"])
+    rows = json.loads(done.stdout)["predictions"]
+    assert done.exit_code == 1
+    found = {row["image"]: row["classes"][0]["index"] for row in rows if "classes" in row}
+    assert found == {str(file): expected[i].index for i, file in enumerate(files) if i != 20}
+    assert [row["image"] for row in rows if "error" in row] == [str(files[20])]

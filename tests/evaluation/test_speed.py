@@ -107,6 +107,21 @@ def test_the_command_writes_rows_that_hold_no_score(tmp_path: Path) -> None:
     assert {"hardware", "backend", "precision", "threads", "torch"} <= set(rows[0])
     assert not {"top1", "top5", "accuracy"} & set(rows[0])
     assert done.stdout.startswith("model    mode")
+    assert {row["channels_last"] for row in rows} == {"True"}
+
+
+def test_the_command_passes_its_settings_on(tmp_path: Path) -> None:
+    words = ["benchmark", "resnet8", "--precision", "bfloat16", "--warmup", "1", "--steps", "9", "--seconds", "0.001"]
+    for layout, is_last in (("--channels-last", True), ("--contiguous", False)):
+        [row] = json.loads(ask(*words, "--batch-size", "1", layout, "--json").stdout)
+        assert (row["precision"], row["steps"], row["channels_last"]) == ("bfloat16", 5, is_last)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
+def test_a_compiled_network_says_so() -> None:
+    words = ["benchmark", "resnet8", "--batch-size", "1", "--warmup", "1", "--steps", "5", "--compile", "--json"]
+    assert json.loads(ask(*words).stdout)[0]["backend"] == "compiled"
 
 
 def test_a_name_that_fails_is_a_row_of_its_own() -> None:

@@ -37,9 +37,17 @@ MODEL = """
 import torch
 from torch import nn
 from torch.nn import functional as F
+from zoo.modules import ImageClassifier as Base
 
 
 class Net(nn.Module):
+    classifier_name, head_names = "fc", ()
+    forward_intermediates = Base.forward_intermediates
+    get_classifier = Base.get_classifier
+    set_grad_checkpointing = Base.set_grad_checkpointing
+    group_matcher = Base.group_matcher
+    no_weight_decay = Base.no_weight_decay
+
     def __init__(self, num_classes, in_chans):
         super().__init__()
         self.conv = nn.Conv2d(in_chans, 4, 3, padding=1, bias=False)

@@ -130,6 +130,38 @@ BROKEN = {
         "torch.relu(self.norm",
         "'act' gives NoneType",
     ),
+    "no intermediates": (
+        "net-methods",
+        "    forward_intermediates = Base.forward_intermediates\n",
+        "",
+        "no forward_intermediates. Derive it from zoo.modules.ImageClassifier",
+    ),
+    "parameters without a group": (
+        "net-groups",
+        "group_matcher = Base.group_matcher",
+        'group_matcher = lambda self, coarse=False: {"conv.weight": 0}.__getitem__',
+        r"no group for norm\.weight, norm\.bias, fc\.weight, fc\.bias",
+    ),
+    "intermediates of other channels": ("net-intermediates", '"num_chs": 4', '"num_chs": 5', r"says \[5\]"),
+    "feature maps of other channels": ("net-features_only", '"num_chs": 4', '"num_chs": 5', r"says \[5, 5\]"),
+    "checkpointing that changes the function": (
+        "net-checkpointing",
+        "set_grad_checkpointing = Base.set_grad_checkpointing",
+        'set_grad_checkpointing = lambda self, enable: setattr(self, "act", nn.Tanh())',
+        "with checkpointing, the output",
+    ),
+    "a copy that is not one": (
+        "net-copies",
+        "    def reset_classifier",
+        "    def __deepcopy__(self, memo):\n        return self\n\n    def reset_classifier",
+        r"a copy shares conv\.weight",
+    ),
+    "a function of the layout": (
+        "net-layouts",
+        "x = x.mean((2, 3))",
+        "x = x.mean((2, 3)) * x.stride(1)",
+        "in channels_last, the output",
+    ),
     "wrong channels": ("net-features", '"num_chs": 4', '"num_chs": 5', "num_chs 5"),
     "a wrong reduction": ("net-features", '"reduction": 1', '"reduction": 2', "reduction 2"),
     "a number of images that is fixed": (
@@ -305,6 +337,11 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
         "attack",
         "traced",
         "exported",
+        "checkpointing",
+        "copies",
+        "layouts",
+        "resized",
+        "compiled",
     }
     for check in checks_of("specimen"):
         check()
@@ -313,11 +350,14 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
 def test_what_a_row_declares_is_checked_of_each_model_and_its_code_of_the_smallest_of_a_kind() -> None:
     """resnet20 and resnet32 differ in depth alone; plain20 is built otherwise, by another shortcut."""
     slow = {check.name for check in checks_of("resnet") if check.is_slow}
-    code = {"num_classes", "in_chans", "reset_classifier", "features", "forward"}
-    code |= {"determinism", "skipped_initialisation", "round_trip", "gradients", "attack"}
-    of_each = {"row", "interface", "parameters", "macs"}
+    code = {"num_classes", "in_chans", "reset_classifier", "features", "forward", "intermediates"}
+    code |= {"features_only", "determinism", "skipped_initialisation", "round_trip", "gradients", "attack"}
+    of_each = {"row", "interface", "parameters", "macs", "methods", "groups"}
     assert {f"resnet32-{name}" for name in code} <= slow
     assert not slow & {f"{model}-{name}" for model in ("resnet20", "plain20") for name in code}
+    for name in ("checkpointing", "copies", "layouts"):  # of the smallest with one build hook: these two are as large
+        assert f"resnet32-{name}" in slow
+        assert len(slow & {f"resnet20-{name}", f"plain20-{name}"}) == 1
     assert not slow & {f"{model}-{name}" for model in ("resnet32", "resnet1202", "resnet152") for name in of_each}
 
 

@@ -22,10 +22,10 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
     return [*dict.fromkeys(map(int, parts))]
 
 
-@click.command(epilog="Example: zoo benchmark resnet50 timm/resnet50 --batch-size 1,32 --csv speed.csv")
+@click.command(epilog="Example: zoo benchmark resnet50 timm/resnet50 --csv out.csv")
 @options.names
-@click.option("--batch-size", "sizes", default="1,32", show_default=True, metavar="N,...", callback=_sizes,
-              help="Images per step; several are measured one by one.")  # fmt: skip
+@click.option("--batch-size", "sizes", default="1,32", show_default=True, metavar="SIZES", callback=_sizes,
+              help="Images per step, separated by commas.")  # fmt: skip
 @options.choice("--mode", values=[*MODES], help="What to time.")
 @click.option("--precision", "precisions", multiple=True, default=("float32",), show_default=True,
               type=click.Choice(["float32", "bfloat16", "float16", "amp"]),

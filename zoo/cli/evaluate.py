@@ -41,7 +41,7 @@ def predict(
     import msgspec
 
     from zoo.creation import create_trained, info_of, require_classes
-    from zoo.evaluation.prediction import class_names_of, rank
+    from zoo.evaluation.prediction import Prepared, class_names_of
 
     with stdout_to_stderr():
         model = create_trained(name, weights=weights, device=device, **options.read_args(args)).eval()
@@ -50,14 +50,15 @@ def predict(
 
     def work(file: str) -> list[dict[str, Any]]:
         with stdout_to_stderr():
-            ranked = rank(model, file, classes, top)
+            ranked = prepared.rank(file, classes, top)
         if not as_json:
             echo(file)
             for row in ranked:
                 echo(f"  {row.probability:7.2%}  {one_line(row.class_name)}")
         return [msgspec.to_builtins(row) for row in ranked]
 
-    done, failed, code = do_each(images, work)
+    with Prepared(model, list(dict.fromkeys(images))) as prepared:
+        done, failed, code = do_each(images, work)
     if as_json:
         rows = [{"image": file, "classes": ranked} for file, ranked in done.items()]
         rows += [{"image": file, "error": reason} for file, reason in failed.items()]

@@ -1,6 +1,8 @@
 from zoo.data.augment import Augment as Augment
 from zoo.data.augmentation import Affine as Affine
 from zoo.data.augmentation import Augmentation as Augmentation
+from zoo.data.augmentation import ColorJitter as ColorJitter
+from zoo.data.augmentation import RandAugment as RandAugment
 from zoo.data.augmentation import ResizedCrop as ResizedCrop
 from zoo.data.classes import class_names as class_names
 from zoo.data.classes import class_synsets as class_synsets
@@ -9,6 +11,7 @@ from zoo.data.image_set import ImageSet as ImageSet
 from zoo.data.image_stream import ImageStream as ImageStream
 from zoo.data.preprocess import Transform as Transform
 from zoo.data.readers.huggingface import from_huggingface as from_huggingface
+from zoo.data.readers.torch_dataset import from_dataset as from_dataset
 from zoo.data.readers.webdataset import from_shards as from_shards
 from zoo.data.readers.webdataset_writer import index_shards as index_shards
 from zoo.data.readers.webdataset_writer import write_shards as write_shards

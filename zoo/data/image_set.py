@@ -21,10 +21,10 @@ class ImageSet:
     """A split of a data set. ``labels`` is int64 N, each in [0, len(classes)).
 
     Either ``pixels`` is resident, uint8 N C H W, or ``read(i)`` decodes image i in RGB or L, depending on ``channels``.
-    ``origin`` is the file or folder of the data. For resident images that are drawn at random, ``redraw(numbers,
-    generator)`` returns new draws of those numbered ``numbers``, int64 B, as uint8 B C H W; generators in the same
-    state give the same draw of an image, whichever others are requested. Raises :class:`DataError` if these are
-    inconsistent.
+    ``origin`` is the file or folder of the data, ``files`` the file of each image if it has one. For resident images
+    that are drawn at random, ``redraw(numbers, generator)`` returns new draws of those numbered ``numbers``, int64 B,
+    as uint8 B C H W; generators in the same state give the same draw of an image, whichever others are requested.
+    Raises :class:`DataError` if these are inconsistent.
     """
 
     name: str
@@ -36,6 +36,7 @@ class ImageSet:
     channels: int = 0
     origin: str = ""
     redraw: Callable[[Tensor, torch.Generator], Tensor] | None = field(default=None, repr=False)
+    files: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
@@ -52,6 +53,8 @@ class ImageSet:
             self._refuse("neither pixels nor a reader")
         if self.channels not in (1, 3):
             self._refuse(f"{self.channels} channels, expected 1 or 3")
+        if len(self.files) not in (0, len(self)):
+            self._refuse(f"{len(self.files)} files of {len(self)} images")
 
     def _refuse(self, message: str) -> None:
         raise DataError(f"{self.origin or self.name} ({self.split}): {message}.")
@@ -68,6 +71,10 @@ class ImageSet:
             return to_image(self.pixels[index])
         assert self.read is not None  # as __post_init__ ensures
         return self.read(index)
+
+    def where(self, index: int) -> str:
+        """The file of image ``index``, or else its number."""
+        return self.files[index] if self.files else f"{self.name}/{self.split} {index}"
 
     def encoded(self, index: int) -> bytes | None:
         """The encoded file of image ``index``, if ``read`` has a method ``encoded(i)``; otherwise None."""
@@ -100,6 +107,7 @@ class ImageSet:
             channels=self.channels,
             origin=self.origin,
             redraw=None if self.redraw is None else _Redrawn(self.redraw, chosen),
+            files=tuple(self.files[index] for index in chosen.tolist()) if self.files else (),
         )
 
 

@@ -12,17 +12,19 @@ from zoo.system import distributed
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.utils.data import DataLoader, Dataset
 
     from zoo.data import ImageSet
+    from zoo.data.prepared import PreparedBatches
     from zoo.evaluation import Report
-    from zoo.loading import ModelInfo
+    from zoo.loading import ModelInfo, Network
 
 log = logging.getLogger("zoo")
 
 
 def evaluate(
     model: "str | nn.Module",
-    data: "str | Path | ImageSet | None" = None,
+    data: "str | Path | ImageSet | Dataset[Any] | DataLoader[Any] | None" = None,
     split: str = "test",
     *,
     weights: str | Path | None = None,
@@ -34,8 +36,10 @@ def evaluate(
     Args:
         model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
             weights.
-        data: A data set's name or path, or its images. By default the data set whose classes the weights know.
-        split: The split to load, if ``data`` is not images.
+        data: A data set's name or path, its images, or a torch ``Dataset`` or ``DataLoader`` with the network's labels.
+            By default the data set whose classes the weights know. Float tensors are scored as they are, prepared by
+            :func:`zoo.transforms`; other images are as in :func:`zoo.data.from_dataset`.
+        split: The split to load, if ``data`` is a name or a path.
         weights: A local safetensors file, instead of the weights that a name means.
         device: Where to run. By default a GPU if there is one for a name, and where it is for a network.
         options: Passed to the model's evaluate hook; :func:`zoo.evaluation.evaluate` takes ``batch_size``, ``dtype``
@@ -63,16 +67,40 @@ def evaluate(
     model = as_network(model, weights=weights)
     info = info_of(model)
     require_classes(model)
-    data = data or info.classes
-    if not data:
+    if data is None or data == "":
+        data = info.classes
+    if data == "":
         raise DataError(f"{info.name} does not name a data set.", hint="Set one with --data NAME (data=NAME).")
-    images = data if isinstance(data, datasets.ImageSet) else datasets.load(data, split)
+    if isinstance(data, str | Path):
+        images: ImageSet | PreparedBatches = datasets.load(data, split)
+    else:
+        images = data if isinstance(data, datasets.ImageSet) else _of_torch(data, split, model, info)
     evaluation.check_classes(model, images)
     _warn_of_training_images(info, images)
     return hook.evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
 
 
-def _warn_of_training_images(info: "ModelInfo", images: "ImageSet") -> None:
+def _of_torch(
+    data: "Dataset[Any] | DataLoader[Any]", split: str, model: "Network", info: "ModelInfo"
+) -> "ImageSet | PreparedBatches":
+    """The images of a torch data set or data loader, whose labels number the classes of ``model``."""
+    from zoo.data.readers import torch_dataset
+
+    torch_dataset.check(data)
+    classes = torch_dataset.classes_of(data) or info.class_names or tuple(map(str, range(model.num_classes)))
+    channels = info.preprocess.input_size[0]
+    ready = torch_dataset.prepared(data, split=split, classes=classes, channels=channels)
+    if ready is None:
+        return torch_dataset.from_dataset(data, split=split, classes=classes)
+    if info.model.evaluate != hook.DEFAULT.evaluate:
+        raise DataError(
+            f"{info.name} is scored by {info.model.evaluate}, which prepares images itself; got float tensors.",
+            hint="Pass a data set of Pillow images or uint8 tensors.",
+        )
+    return ready
+
+
+def _warn_of_training_images(info: "ModelInfo", images: "ImageSet | PreparedBatches") -> None:
     """Says so if the weights' own record names the split that they are to be scored on."""
     from zoo.loading import safetensors_file
 

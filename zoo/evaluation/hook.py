@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.data import ImageSet
+    from zoo.data.prepared import PreparedBatches
     from zoo.evaluation import Report
     from zoo.loading import Network
 
@@ -20,7 +21,7 @@ DEFAULT = Model("default", build="zoo.loading:build")
 """Whose hooks are Zoo's own."""
 
 
-def evaluate(row: Model, model: "nn.Module", images: "ImageSet", **options: Any) -> "Report":
+def evaluate(row: Model, model: "nn.Module", images: "ImageSet | PreparedBatches", **options: Any) -> "Report":
     """What the model's evaluate hook reports, seen to follow from its counts."""
     from zoo import evaluation
     from zoo.evaluation import claims
@@ -37,7 +38,7 @@ def evaluate(row: Model, model: "nn.Module", images: "ImageSet", **options: Any)
     if not isinstance(report, evaluation.Report):
         raise PluginError(f"{row.evaluate} returned {type(report).__name__}, expected zoo.evaluation.Report.")
     try:
-        return claims.confirm(report, images)
+        return claims.confirm(report, cast("ImageSet", images))  # prepared batches have Zoo's own hook
     except ValueError as error:
         raise PluginError(f"{row.evaluate}'s report on {row.name} is inconsistent: {error}.") from None
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.image_set import ImageSet
+from zoo.data.prepared import PreparedBatches
 
 OF_LABELS = "labels sha256:"
 """How the fingerprint of labels alone begins."""
@@ -32,7 +33,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def provenance(
-    model: nn.Module, data: ImageSet, n: int, streamed: Fingerprint | None = None, command: str = ""
+    model: nn.Module, data: ImageSet | PreparedBatches, n: int, streamed: Fingerprint | None = None, command: str = ""
 ) -> dict[str, Any]:
     """The fields of :class:`Measured`; ``streamed`` has seen the pixels of images that are not resident."""
     info = getattr(model, "zoo_info", None)
@@ -89,7 +90,9 @@ def versions() -> dict[str, str]:
     return {"zoo": version("zoo-vision"), "torch": str(torch.__version__), "python": platform.python_version()}
 
 
-def _fingerprint(data: ImageSet, streamed: Fingerprint | None) -> str:
+def _fingerprint(data: ImageSet | PreparedBatches, streamed: Fingerprint | None) -> str:
+    if isinstance(data, PreparedBatches):
+        return data.fingerprint
     if streamed is not None:
         return str(streamed)
     return data.fingerprint if data.pixels is not None else fingerprint_of_labels(data)

@@ -1,13 +1,16 @@
 """The most likely classes of images."""
 
 import logging
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 import torch
 from PIL.Image import Image
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.creation import as_network, info_of, preprocess, require_classes
 from zoo.data.classes import class_names
@@ -16,6 +19,9 @@ from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.evaluation.modes import in_eval_mode
 
 log = logging.getLogger("zoo")
+
+_AHEAD = 16
+"""Images that are decoded while the network computes."""
 
 
 class Prediction(msgspec.Struct, frozen=True, rename={"class_name": "class"}):
@@ -68,8 +74,8 @@ def predict(
         network.to(device)
     classes = class_names_of(network)
     several = [images] if isinstance(images, str | Path | Image) else images
-    with in_eval_mode(network):
-        return [rank(network, image, classes, topk) for image in several]
+    with in_eval_mode(network), Prepared(network, several) as prepared:
+        return [prepared.rank(image, classes, topk) for image in several]
 
 
 def class_names_of(model: nn.Module) -> tuple[str, ...]:
@@ -84,19 +90,45 @@ def class_names_of(model: nn.Module) -> tuple[str, ...]:
         return ()
 
 
-def rank(model: nn.Module, image: str | Path | Image, classes: Sequence[str], topk: int) -> list[Prediction]:
-    """The ``topk`` likeliest of ``classes`` for one image, by a network in eval mode."""
-    channels = info_of(model).preprocess.input_size[0]
-    source = "an image" if isinstance(image, Image) else str(image)
-    picture = to_channels(image, channels) if isinstance(image, Image) else read_image(Path(image), source, channels)
-    device = next(model.parameters(), torch.empty(0)).device
-    with torch.inference_mode():
-        logits = model(preprocess(model)(picture)[None].to(device))[0]  # C
-    if not logits.isfinite().all():
-        hint = "zoo verify checks a network's weights."
-        raise WeightsError(f"{source}: the network's outputs contain NaN or infinity.", hint=hint)
-    probabilities, indices = logits.float().softmax(0).topk(min(topk, len(logits)))
-    return [
-        Prediction(classes[i] if len(classes) == len(logits) else f"class {i}", i, probability)
-        for i, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
-    ]
+class Prepared:
+    """Images as a network's input, decoded in threads ahead of it; a context, which :meth:`rank` needs.
+
+    ``images`` are what it will be asked for, in this order.
+    """
+
+    def __init__(self, model: nn.Module, images: Sequence[str | Path | Image]) -> None:
+        self._model = model
+        self._transform = preprocess(model)
+        self._coming = iter(images)
+        self._ready: deque[Future[Tensor]] = deque()
+        self._pool = ThreadPoolExecutor()
+
+    def __enter__(self) -> "Prepared":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def rank(self, image: str | Path | Image, classes: Sequence[str], topk: int) -> list[Prediction]:
+        """The ``topk`` likeliest of ``classes`` for the next image, which is ``image``, by the network in eval mode."""
+        for waiting in islice(self._coming, _AHEAD - len(self._ready)):
+            self._ready.append(self._pool.submit(self._prepare, waiting))
+        prepared = self._ready.popleft().result()
+        device = next(self._model.parameters(), torch.empty(0)).device
+        with torch.inference_mode():
+            logits = self._model(prepared[None].to(device))[0]  # C
+        if not logits.isfinite().all():
+            source = "an image" if isinstance(image, Image) else str(image)
+            hint = "zoo verify checks a network's weights."
+            raise WeightsError(f"{source}: the network's outputs contain NaN or infinity.", hint=hint)
+        probabilities, indices = logits.float().softmax(0).topk(min(topk, len(logits)))
+        return [
+            Prediction(classes[i] if len(classes) == len(logits) else f"class {i}", i, probability)
+            for i, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
+        ]
+
+    def _prepare(self, image: str | Path | Image) -> Tensor:
+        channels = info_of(self._model).preprocess.input_size[0]
+        if isinstance(image, Image):
+            return self._transform(to_channels(image, channels))
+        return self._transform(read_image(Path(image), str(image), channels))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.image_set import ImageSet
+from zoo.data.prepared import PreparedBatches
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation.batching import batches
@@ -49,7 +50,7 @@ class Report(Measured, frozen=True, kw_only=True):
 
 def evaluate(
     model: nn.Module,
-    data: ImageSet,
+    data: ImageSet | PreparedBatches,
     *,
     preprocess: Preprocess,
     batch_size: int = 256,
@@ -68,7 +69,7 @@ def evaluate(
 
     Args:
         model: The network. Its modes are put back afterwards.
-        data: The images.
+        data: The images, or batches that are prepared already.
         preprocess: How images are prepared.
         batch_size: Images per forward pass.
         device: Where to run. By default where the network is.
@@ -97,17 +98,24 @@ def evaluate(
     group = distributed.current()
     device = group.device(device if device is not None else _device_of(model))
     model.to(device)
-    part = group.share(len(data))
+    if isinstance(data, PreparedBatches):
+        total, streamed, source = data.total, None, iter(data)
+        if group.count > 1:
+            raise DataError("A data loader is scored by one process.", hint="Pass the data set instead.")
+    else:
+        part = group.share(len(data))
+        total = len(part)
+        streamed = Fingerprint() if data.pixels is None and group.count == 1 else None
+        source = batches(data, Transform(preprocess), batch_size, streamed, part)
     right5 = classes = 0
     of_class, right_of_class = torch.zeros(2, len(data.classes), dtype=torch.int64)
     loss = 0.0
-    streamed = Fingerprint() if data.pixels is None and group.count == 1 else None
     ran: nn.Module | None = None
     started = time.perf_counter()
     with in_eval_mode(model), torch.inference_mode(), _autocast(device, precision):
-        for images, labels in batches(data, Transform(preprocess), batch_size, streamed, part):
+        for images, labels in source:
             images = images.to(device, memory_format=torch.channels_last)
-            ran = _for_inference(model, images[:2], len(part), compile) if ran is None else ran
+            ran = _for_inference(model, images[:2], total, compile) if ran is None else ran
             logits = ran(images).float().cpu()
             classes = _check_logits(logits, labels, data)
             ranked = logits.topk(min(5, classes), dim=1).indices == labels[:, None]  # B 5
@@ -116,7 +124,7 @@ def evaluate(
             right5 += int(ranked.sum())
             loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
             if progress is not None:
-                progress(int(of_class.sum()), len(part))
+                progress(int(of_class.sum()), total)
     loss, *totals = group.totals(loss, right5, *of_class.tolist(), *right_of_class.tolist())
     right5, *counts = map(int, totals)
     of_class, right_of_class = torch.tensor(counts).view(2, -1)
@@ -147,7 +155,7 @@ def _for_inference(model: nn.Module, images: Tensor, count: int, compile: bool) 
     return torch.compile(model) if compile else model  # type: ignore[return-value]  # a module as well
 
 
-def check_classes(model: nn.Module, data: ImageSet) -> None:
+def check_classes(model: nn.Module, data: ImageSet | PreparedBatches) -> None:
     """Checks that a network knows classes of a data set.
 
     Logs a warning if it knows only some of them, or may number them otherwise.
@@ -184,7 +192,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
 
 
-def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet) -> int:
+def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet | PreparedBatches) -> int:
     """The number of classes, once outputs and labels are seen to fit."""
     if logits.ndim != 2:
         raise WeightsError(f"The network returns shape {tuple(logits.shape)}, expected (images, classes).")
@@ -192,7 +200,7 @@ def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet) -> int:
         raise WeightsError("The network's outputs contain NaN or infinity.")
     if int(labels.max()) >= logits.shape[1]:
         raise DataError(
-            f"{data.name} has labels up to {int(data.labels.max())}, but the network has {logits.shape[1]} classes.",
+            f"{data.name} has labels up to {int(labels.max())}, but the network has {logits.shape[1]} classes.",
             hint="Use weights trained on this data set, or train with its number of classes.",
         )
     return logits.shape[1]

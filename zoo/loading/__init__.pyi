@@ -1,5 +1,6 @@
 from zoo.loading.interface import Network as Network
 from zoo.loading.network import ModelInfo as ModelInfo
+from zoo.loading.network import as_features as as_features
 from zoo.loading.network import build as build
 from zoo.loading.network import build_from as build_from
 from zoo.loading.network import channels_in as channels_in

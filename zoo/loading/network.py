@@ -2,21 +2,24 @@
 
 import contextlib
 import logging
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import torch
 from torch import Tensor, nn
 
 from zoo import registry
 from zoo.errors import PluginError, WeightsError, ZooError
-from zoo.loading import safetensors_file
+from zoo.loading import safetensors_file, timm_config
 from zoo.loading.interface import Network
 from zoo.loading.state import adapt_stem, assign, require_adapted, translate
 from zoo.manifest import Weights
+from zoo.modules.features import FeatureInfo, FeatureNet
 from zoo.registry import arguments
 from zoo.spec import Model, Preprocess
 
@@ -46,7 +49,9 @@ def build(
     classes = model.num_classes if num_classes is None else num_classes
     args = {**model.args, **args}
     module = _call_build(model, classes, channels, args)
-    return module, ModelInfo(model.name, model, None, None, for_channels(model.preprocess, channels), "", (), args)
+    _set(module, model, args)
+    info = ModelInfo(model.name, model, None, None, for_channels(model.preprocess, channels), "", (), args)
+    return _described_by(module, info), info
 
 
 def build_from(
@@ -92,7 +97,31 @@ def build_from(
         head = ", ".join(model.head)
         log.warning("%s: %s newly initialised for %d classes, had %d", about.name, head, num_classes, had_classes)
         about = about._replace(classes="", class_names=())
-    return module, about._replace(preprocess=for_channels(about.preprocess, channels), args=args)
+    _set(module, model, args)  # after the head: an empty pool needs 0 classes
+    about = about._replace(preprocess=for_channels(about.preprocess, channels), args=args)
+    return _described_by(module, about), about
+
+
+def as_features(module: Network, out_indices: int | Sequence[int] | None) -> Network:
+    """``module`` without its classifier, returning a list of feature maps: :class:`zoo.modules.FeatureNet`.
+
+    A network may have its own ``create_features``. Raises :class:`SpecError` for stages that do not exist.
+    """
+    create = getattr(module, "create_features", None) or partial(FeatureNet, module)
+    features: Network = create(out_indices)
+    features.zoo_info = module.zoo_info
+    features.pretrained_cfg = features.default_cfg = module.pretrained_cfg
+    return features
+
+
+def _described_by(module: Network, info: ModelInfo) -> Network:
+    """``module`` with the attributes that ``info`` gives it: those of Zoo and those of timm."""
+    module.zoo_info = info
+    theirs = getattr(module, "pretrained_cfg", None) or {}
+    module.pretrained_cfg = module.default_cfg = {**theirs, **timm_config.of_network(info, module.num_classes)}
+    if isinstance(getattr(module, "feature_info", None), list):
+        module.feature_info = FeatureInfo(module.feature_info)
+    return module
 
 
 def for_channels(preprocess: Preprocess, channels: int) -> Preprocess:
@@ -107,15 +136,40 @@ def for_channels(preprocess: Preprocess, channels: int) -> Preprocess:
 
 def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> Network:
     build = registry.hook(model.build, model.requires)
-    arguments.check_names(model, build, args)
+    own = {name: value for name, value in args.items() if name not in arguments.settings(build, args)}
+    arguments.check_names(model, build, own)
     try:
-        module: Network = build(num_classes=num_classes, in_chans=in_chans, **args)
+        module: Network = build(num_classes=num_classes, in_chans=in_chans, **own)
     except ZooError:
         raise
     except Exception as error:  # a plugin's code may raise anything
-        given = ", ".join(f"{key}={value!r}" for key, value in args.items())
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if isinstance(error, TypeError) and unknown and unknown[1] in own:
+            del own[unknown[1]]
+            known = _names_within(partial(build, num_classes=num_classes, in_chans=in_chans, **own))
+            raise arguments.unknown(model, unknown[1], known) from error
+        given = ", ".join(f"{key}={value!r}" for key, value in own.items())
         raise PluginError(f"{model.name}: {model.build}({given}) raised {type(error).__name__}: {error}") from error
     return module
+
+
+def _names_within(build: Callable[[], nn.Module]) -> list[str]:
+    """The arguments of a network whose build function takes any and hands them on to its class."""
+    with skip_init(), torch.device("meta"), contextlib.suppress(Exception):
+        kinds = type(build()).__mro__
+        named = [name for kind in kinds if kind is not nn.Module for name in arguments.names_of(kind.__init__) or ()]
+        return sorted(set(named) - {"self", "num_classes", "in_chans"})
+    return []
+
+
+def _set(module: Network, model: Model, args: Mapping[str, Any]) -> None:
+    """Hands the network what its build function leaves to ``set_global_pool`` and the like."""
+    build = registry.hook(model.build, model.requires)
+    for name, value in arguments.settings(build, args).items():
+        if not hasattr(module, f"set_{name}"):
+            settable = [other for other in arguments.SETTINGS if hasattr(module, f"set_{other}")]
+            raise arguments.unknown(model, name, [*(arguments.names_of(build) or ()), *settable])
+        getattr(module, f"set_{name}")(value)
 
 
 def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:

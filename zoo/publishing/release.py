@@ -61,7 +61,6 @@ def prepare(
     weights = folder / WEIGHTS
     sha256 = safetensors_file.write(_stored(safetensors_file.read(given.file), dtype, given.file), weights, given.about)
     module, info = loading.build_from(weights, found.model)
-    module.zoo_info = info
     scores = held_out(given) if dtype is None else {}  # what the run measured was in full precision
     for data, split in evaluate_on:
         report = evaluate(module, data, split, progress=progress)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zoo.loading import timm_config
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:
@@ -49,13 +50,8 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
         "pretrained_cfg": {
             "tag": entry.tag,
             "custom_load": False,
-            "input_size": list(preprocess.input_size),
+            **timm_config.of_input(preprocess),
             "fixed_input_size": bool(default.get("fixed_input_size", False)),
-            "interpolation": preprocess.interpolation,
-            "crop_pct": preprocess.crop_pct,
-            "crop_mode": preprocess.crop_mode,
-            "mean": list(preprocess.mean),
-            "std": list(preprocess.std),
             "num_classes": classes,
             "pool_size": default.get("pool_size"),
             "first_conv": default.get("first_conv"),

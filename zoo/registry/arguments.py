@@ -7,7 +7,29 @@ from typing import Any, Unpack, get_args, get_origin
 import msgspec
 
 from zoo.errors import UnknownNameError, WeightsError
-from zoo.spec import Model
+from zoo.spec import Argument, Model
+
+SETTINGS: Mapping[str, Argument] = {
+    "global_pool": Argument(("avg", "max", "")),
+    "drop_rate": Argument(least=0.0, most=1.0),
+}
+"""What a network may let be set after it is built, by ``set_global_pool`` and the like.
+
+An argument of the build function with that name comes first.
+"""
+
+SAFE: Mapping[str, Argument] = {
+    **SETTINGS,
+    "drop_path_rate": Argument(least=0.0, most=1.0),
+    "output_stride": Argument((1, 2, 4, 8, 16, 32)),
+}
+"""What any weights file may set, if the model has it."""
+
+
+def settings(build: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``args`` that ``build`` does not have and the network may have (``SETTINGS``)."""
+    known = names_of(build)
+    return {} if known is None else {key: args[key] for key in SETTINGS if key in args and key not in known}
 
 
 def of_file(
@@ -31,11 +53,12 @@ def of_file(
 
 def undeclared(model: Model, args: Mapping[str, Any]) -> list[str]:
     """The names of those ``args`` that a weights file of ``model`` may not set."""
+    allowed = {**SAFE, **model.file_args}
     return [
         key
         for key, value in args.items()
         if not (key in model.args and _as_json(value) == _as_json(model.args[key]))
-        and not (key in model.file_args and model.file_args[key].takes(value))
+        and not (key in allowed and allowed[key].takes(value))
     ]
 
 
@@ -44,8 +67,14 @@ def check_names(model: Model, build: Callable[..., Any], args: Collection[str]) 
     known = names_of(build)
     for name in args:
         if known is not None and name not in known:
-            near = UnknownNameError.of("argument", name, known, hint=f"Arguments: {', '.join(known)}.")
-            raise UnknownNameError(f"{model.name} has no argument {name!r}.", hint=near.hint)
+            raise unknown(model, name, known)
+
+
+def unknown(model: Model, name: str, known: list[str]) -> UnknownNameError:
+    """The error for an argument ``name`` that ``model`` does not have, with those that it has."""
+    near = UnknownNameError.of("argument", name, known).hint
+    every = f"Arguments: {', '.join(known)}."
+    return UnknownNameError(f"{model.name} has no argument {name!r}.", hint=f"{near} {every}" if near else every)
 
 
 def names_of(build: Callable[..., Any]) -> list[str] | None:

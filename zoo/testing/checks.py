@@ -10,7 +10,7 @@ from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
 from zoo.registry import PluginRow
 from zoo.spec import Model
-from zoo.testing import families, looking, published, shapes, values
+from zoo.testing import contract, families, looking, published, shapes, values
 from zoo.testing.subject import Subject
 
 # What a row declares about its own network: checked for every model at every commit.
@@ -19,6 +19,8 @@ OF_EACH: tuple[Callable[[Subject], None], ...] = (
     shapes.interface,
     shapes.parameters,
     shapes.macs,
+    contract.methods,
+    contract.groups,
 )
 # What follows from the code of a build hook: checked at every commit for one model a kind, for the others behind slow.
 OF_KIND: tuple[Callable[[Subject], None], ...] = (
@@ -26,6 +28,8 @@ OF_KIND: tuple[Callable[[Subject], None], ...] = (
     shapes.in_chans,
     shapes.reset_classifier,
     shapes.features,
+    contract.intermediates,
+    contract.features_only,
 )
 # The same, and it takes forwards with real numbers: behind slow for a giant, too.
 COSTLY: tuple[Callable[[Subject], None], ...] = (
@@ -35,6 +39,12 @@ COSTLY: tuple[Callable[[Subject], None], ...] = (
     values.round_trip,
     values.gradients,
     values.attack,
+)
+# What the models of one build hook share: behind slow for all but the smallest of them.
+OF_HOOK: tuple[Callable[[Subject], None], ...] = (
+    contract.checkpointing,
+    contract.copies,
+    contract.layouts,
 )
 
 
@@ -81,17 +91,25 @@ def checks_of(plugin: str) -> list[Check]:
     ):
         checks.append(Check(f"plugin-{check.__name__}", False, partial(check, used)))
     smallest = _smallest_of_kind(used.plugin.models)
+    of_hook = {model.build: model for model in sorted(used.plugin.models, key=lambda it: -it.params)}
     for model in used.plugin.models:
         checks += _checks_of_model(used, model, is_smallest=smallest[_kind(model)] is model)
+        subject, is_rest = Subject(plugin, model), of_hook[model.build] is not model
+        checks += [
+            Check(f"{model.name}-{check.__name__}", is_rest or subject.is_giant, partial(check, subject))
+            for check in OF_HOOK
+        ]
     for model in used.plugin.models:
         subject = Subject(plugin, model)
         is_smallest = model is min(used.plugin.models, key=lambda other: other.params)
         checks.append(Check(f"{model.name}-look", subject.is_giant or not is_smallest, partial(looking.look, subject)))
     # What fixes the number of images is code that the models of one build hook share: the smallest shows it.
-    for model in {model.build: model for model in sorted(used.plugin.models, key=lambda it: -it.params)}.values():
+    for model in of_hook.values():
         subject = Subject(plugin, model)
         checks.append(Check(f"{model.name}-traced", subject.is_giant, partial(values.traced, subject)))
         checks.append(Check(f"{model.name}-exported", True, partial(values.exported, subject)))
+        checks.append(Check(f"{model.name}-resized", True, partial(contract.resized, subject)))
+        checks.append(Check(f"{model.name}-compiled", True, partial(contract.compiled, subject)))
     return checks
 
 

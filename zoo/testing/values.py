@@ -38,7 +38,7 @@ def determinism(subject: Subject) -> None:
         first, second = module(images), module(images)
         halves = module.forward_head(module.forward_features(images))
     assert torch.equal(first, second), "in evaluation mode, two forwards of the same input differ"
-    _expect_close(halves, first, "forward_head(forward_features(x)) against forward(x)")
+    expect_close(halves, first, "forward_head(forward_features(x)) against forward(x)")
     changed = [key for key, tensor in module.state_dict().items() if not torch.equal(tensor, before[key])]
     assert not changed, f"a forward in evaluation mode changes {', '.join(changed)}"
 
@@ -51,7 +51,7 @@ def skipped_initialisation(subject: Subject) -> None:
     loading.assign(other, module.state_dict(), subject.model.name)
     images = subject.images()
     with torch.no_grad():
-        _expect_close(other(images), module(images), "built without initialisation, the output")
+        expect_close(other(images), module(images), "built without initialisation, the output")
 
 
 def round_trip(subject: Subject) -> None:
@@ -100,14 +100,14 @@ def attack(subject: Subject) -> None:
 def traced(subject: Subject) -> None:
     """Traced by ``torch.jit.trace`` with two images, the network takes three; or it says that it cannot be traced."""
     module, more = subject.module, subject.images(batch=BATCH + 1)
-    with torch.no_grad(), _quiet(), contextlib.suppress(ZooError):
+    with torch.no_grad(), quiet(), contextlib.suppress(ZooError):
         other = torch.jit.trace(module, subject.images(), check_trace=False)  # type: ignore[no-untyped-call]  # torch's
         try:
             got = other(more)
         except RuntimeError as error:
             reason = str(error).strip().rpartition("\n")[2]
             raise AssertionError(f"traced with {BATCH} images, it does not take {BATCH + 1}: {reason}") from None
-        _expect_close(got, module(more), f"traced with {BATCH} images, the output for {BATCH + 1}")
+        expect_close(got, module(more), f"traced with {BATCH} images, the output for {BATCH + 1}")
 
 
 def exported(subject: Subject) -> None:
@@ -115,18 +115,18 @@ def exported(subject: Subject) -> None:
     module, more = subject.module, subject.images(batch=BATCH + 1)
     sizes = ({0: torch.export.Dim("batch", min=1)},)
     fixed = ""
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         try:
             other = torch.export.export(module, (subject.images(),), dynamic_shapes=sizes, strict=False).module()
         except Exception as error:  # torch.export does not take every network, and says so in many ways
             fixed = str(error) if "Constraints violated" in str(error) else ""
             other = module
         assert not fixed, f"the number of images is fixed: {fixed}"
-        _expect_close(other(more), module(more), f"exported with {BATCH} images, the output for {BATCH + 1}")
+        expect_close(other(more), module(more), f"exported with {BATCH} images, the output for {BATCH + 1}")
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without torch's warnings of its own plans."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -159,7 +159,7 @@ def _nan_where_uninitialised() -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def _expect_close(got: Tensor, expected: Tensor, what: str) -> None:
+def expect_close(got: Tensor, expected: Tensor, what: str) -> None:
     # Kernels may differ by where a tensor lies in memory, and so by rounding.
     torch.testing.assert_close(
         got, expected, rtol=1e-4, atol=1e-5 * max(1.0, float(expected.abs().max())), msg=lambda text: f"{what}: {text}"

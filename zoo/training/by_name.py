@@ -18,6 +18,7 @@ from zoo.system import distributed
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.utils.data import DataLoader, Dataset
 
     from zoo.data import ImageSet, ImageStream
     from zoo.loading import Network
@@ -32,10 +33,11 @@ TRAINED = "trained by zoo train"
 
 def train(
     name: str | None = None,
-    data: "str | Path | ImageSet | ImageStream | None" = None,
+    data: "str | Path | ImageSet | ImageStream | Dataset[Any] | DataLoader[Any] | None" = None,
     *,
     args: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
+    teacher: str | Path | None = None,
     recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
     output: str | Path,
@@ -49,10 +51,13 @@ def train(
 
     Args:
         name: The architecture. A resumed run knows it.
-        data: A data set's name or path, or its images. Trains on the split ``train``. A resumed run knows it.
+        data: A data set's name or path, whose split ``train`` is trained on; its images; or a torch ``Dataset`` or
+            ``DataLoader``, as :func:`zoo.data.from_dataset` reads it. A resumed run knows a name or a path.
         args: Arguments of the family's build function. They are written into the weights file.
         init: Trained weights to start from: ``arch.tag`` or a safetensors file. The head is newly initialised unless
             they know the classes of ``data``; the first convolution is adapted to its channels.
+        teacher: Trained weights of the same classes to learn from, as ``settings["distill.alpha"]`` and
+            ``settings["distill.temperature"]`` say: ``arch.tag`` or a safetensors file.
         recipe: A recipe of the family. By default its first for this model and data.
         settings: Fields of the recipe to change, such as ``{"epochs": 5, "augment.flip": False}``.
         output: The run's directory.
@@ -69,7 +74,7 @@ def train(
         RecipeError: The recipe is not valid, or none is meant for this model and data.
         TrainingError: The directory holds another run, or the loss is not a finite number.
         DataError: The images cannot be read.
-        WeightsError: ``name`` has a tag, or ``init`` does not fit the model.
+        WeightsError: ``name`` has a tag, ``init`` does not fit the model, or ``teacher`` has other classes.
 
     Example:
         >>> import zoo
@@ -81,12 +86,14 @@ def train(
     from zoo import data as datasets
     from zoo import training
     from zoo.training import finetune, record
+    from zoo.training import teacher as teachers
 
     held = record.of_run(training.Run(output, resume=True)) if resume else None
     if held is not None:
         name = name or held.model
         data = held.source.get("data", held.data["train"].name) if data is None else data
         init = init or held.source.get("init") or held.init.get("weights")
+        teacher = teacher or held.source.get("teacher") or held.teacher.get("weights")
         args = {**held.args, **(args or {})}
     if name is None or data is None:
         raise TrainingError(
@@ -105,20 +112,37 @@ def train(
             name,
             ", ".join(undeclared),
         )
-    images = training_images(data) if isinstance(data, str | Path) else data
+    images = training_images(data) if isinstance(data, str | Path) else _as_images(data)
     held_out = validation_images(data) if isinstance(data, str | Path) else None
     if held is not None and recipe in (None, held.recipe.name):
         chosen = training.change(held.recipe, settings)
     else:
         own = _own_recipe(found.model, images, held_out is not None, init is not None)
         chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
+    guide = None if teacher is None else teachers.find(teacher)
+    if guide is not None:
+        guide.check(images)
+        if chosen.distill is None:
+            chosen = training.change(chosen, {"distill": {}})
     start = None if init is None else finetune.find(init, found.model)
     source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
     source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
+    source |= {} if guide is None else {"teacher": guide.address}
     run_options.setdefault("command", command_line())
-    run = training.Run(output, resume=resume, init=start and start.record, source=source, **run_options)
+    run_options |= {"init": start and start.record, "teacher": guide, "source": source}
+    run = training.Run(output, resume=resume, **run_options)
     prepared = training.split(images, chosen, held_out)
     return carry_out(found.model, prepared, chosen, run, args=args or {}, source=start, device=device)
+
+
+def _as_images(data: "ImageSet | ImageStream | Dataset[Any] | DataLoader[Any]") -> "ImageSet | ImageStream":
+    from zoo import data as datasets
+    from zoo.data.readers import torch_dataset
+
+    if isinstance(data, datasets.ImageSet | datasets.ImageStream):
+        return data
+    torch_dataset.check(data)
+    return datasets.from_dataset(data)
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
@@ -171,7 +195,7 @@ def carry_out(
     import torch
 
     from zoo import loading, training
-    from zoo.training import finetune, record
+    from zoo.training import finetune, mistakes, record
 
     run.check()
     torch.manual_seed(recipe.seed)
@@ -189,6 +213,8 @@ def carry_out(
         described = record.describe(module, data, recipe, preprocess, run, group.device(device))
         if group.is_first:
             _keep(trained, run, described)
+            if data.validation is not None and model.evaluate == hook.DEFAULT.evaluate:
+                mistakes.write(run, trained, data.validation, preprocess, recipe)
         group.wait()
     return trained
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from zoo.data.augmentation import Affine, Augmentation, ResizedCrop
+from zoo.data.augmentation import OWN_SCALE, Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.errors import ManifestError, RecipeError, UnknownNameError
 from zoo.registry import resource
 from zoo.spec import Model, Plugin
 from zoo.training.adversary import Adversary
+from zoo.training.distill import Distill
 from zoo.training.recipe import Expectation, Lookahead, Recipe
 
 log = logging.getLogger("zoo")
@@ -26,7 +27,10 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "adversarial.": Adversary,
     "augment.": Augmentation,
     "augment.affine.": Affine,
+    "augment.color_jitter.": ColorJitter,
+    "augment.rand_augment.": RandAugment,
     "augment.resized_crop.": ResizedCrop,
+    "distill.": Distill,
     "lookahead.": Lookahead,
 }
 """What a recipe's tables may hold, by the prefix of their keys."""
@@ -113,7 +117,7 @@ def for_own_images(
     """
     batch_size = 128 if count >= 5000 else 32 if count >= 500 else 16
     augment: dict[str, Any] = {"flip": has_colour}
-    augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": [0.35, 1.0]}}
+    augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": list(OWN_SCALE)}}
     return {
         "note": "For your own images, if no recipe of the family matches them.",
         "epochs": 60,

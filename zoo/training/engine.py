@@ -15,7 +15,7 @@ from zoo.evaluation import Report, evaluate
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.system import distributed
-from zoo.training import checkpoint, groups, norms, schedule
+from zoo.training import checkpoint, groups, norms, schedule, teacher
 from zoo.training.averages import EMA, LookaheadWeights
 from zoo.training.inputs import TrainingData, batches
 from zoo.training.interruption import Interruption
@@ -57,6 +57,9 @@ class Engine:
         self.preprocess = preprocess
         self.device = device
         self.layout = layout
+        teacher.check(recipe, run.teacher)
+        if run.teacher is not None:
+            run.teacher.to(device, layout)
         self.criterion = criterion or CrossEntropy(recipe.label_smoothing)
         self.on_epoch = on_epoch
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
@@ -177,14 +180,19 @@ class Engine:
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             output = self.network(images)
+            taught = None if self.run.teacher is None else self.run.teacher.logits(images, self.preprocess)
         if isinstance(output, Tensor):
             logits = output = output.float()
         else:  # a network with auxiliary heads: the main one comes first
             output = tuple(part.float() for part in output)
             logits = output[0]
-        loss = self.criterion(output, labels) * share
+        loss = self.criterion(output, labels)
+        if taught is not None and self.recipe.distill is not None:
+            loss = teacher.blend(self.recipe.distill, loss, logits, taught)
+        loss = loss * share
         (loss * self.processes.count).backward()
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        answers = labels.argmax(dim=1) if labels.is_floating_point() else labels  # of a mixed image, its larger part's
+        return loss.detach(), (logits.detach().argmax(dim=1) == answers).sum()
 
     def finish_epoch(self) -> None:
         """Scores the images held out, then logs the epoch and writes the checkpoint."""

@@ -38,7 +38,7 @@ def architecture(weights: str | Path) -> str:
     """The name of the model of ``weights`` (``arch.tag`` or a safetensors file)."""
     if names.is_repository(str(weights)):
         return resolve.find(str(weights)).model.name
-    if not _is_file(weights):
+    if not is_file(weights):
         return str(names.parse(str(weights))._replace(tag=""))
     named = safetensors_file.metadata(Path(weights)).get("model")
     if not isinstance(named, str):
@@ -53,7 +53,7 @@ def find(weights: str | Path, model: Model) -> Source:
 
     Raises :class:`WeightsError` if they are not of ``model``.
     """
-    if _is_file(weights):
+    if is_file(weights):
         safetensors_file.metadata(Path(weights))  # there, and safetensors
         return Source(str(weights), Path(weights), None)
     found = resolve.find(str(weights))
@@ -77,13 +77,17 @@ def build(
     seed = torch.initial_seed()
     module, info = loading.build_from(source.file, model, source.entry, in_chans=images.channels, **args)
     count = len(images.classes)
-    knows = info.class_names == images.classes if info.class_names else info.classes == images.name
-    if not knows or loading.classes_in(module.state_dict(), model.head) != count:
+    if not knows(info, images) or loading.classes_in(module.state_dict(), model.head) != count:
         torch.manual_seed(seed)  # whatever building drew
         module.reset_classifier(count)
         head = ", ".join(model.head)
         log.warning("%s: %s newly initialised for the %d classes of %s", source.name, head, count, images.name)
     return module, info._replace(name=model.name, weights=None, file=None)
+
+
+def knows(info: ModelInfo, images: ImageSet | ImageStream) -> bool:
+    """Whether weights have the classes of ``images``: by name, or as of the same data set if they state no names."""
+    return info.class_names == images.classes if info.class_names else info.classes == images.name
 
 
 def check_whitening(module: nn.Module, preprocess: Preprocess, recipe: Recipe) -> None:
@@ -99,5 +103,6 @@ def check_whitening(module: nn.Module, preprocess: Preprocess, recipe: Recipe) -
         )
 
 
-def _is_file(weights: str | Path) -> bool:
+def is_file(weights: str | Path) -> bool:
+    """Whether ``weights`` are a file rather than a name."""
     return isinstance(weights, Path) or weights.endswith(".safetensors") or Path(weights).is_file()

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from zoo.errors import RecipeError
+from zoo.modules.levels import lies_in, parameter_levels
 from zoo.spec import Model
 from zoo.training.recipe import Recipe
 
@@ -71,27 +72,12 @@ def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
 
 
 def _levels(model: nn.Module) -> dict[str, int]:
-    """The stage of each parameter as a number: 0 for the stem, the highest for the head.
-
-    Parameters outside of all stages belong to the stage that is registered after them.
-    """
+    """The stage of each parameter as a number: 0 for the stem, the highest for the head."""
     row = _row(model, "layer_decay")
     if not row.stages:
         raise RecipeError(f"layer_decay: {row.name} declares no stages.", hint="Set layer_decay to 1.")
-    places: dict[str, int] = {}
-    following = 0
-    for owner, module in model.named_modules():
-        stage = next((index for index, name in enumerate(row.stages) if _lies_in(owner, name)), None)
-        following = following if stage is None else max(following, stage + 1)
-        for name, _ in module.named_parameters(prefix=owner, recurse=False):
-            if any(_lies_in(owner, head) for head in row.head):
-                places[name] = len(row.stages) + 1
-            elif stage is not None:
-                places[name] = stage
-            else:
-                places[name] = 0 if any(_lies_in(owner, stem) for stem in row.stem) else following
-    used = sorted(set(places.values()))
-    return {name: used.index(place) for name, place in places.items()}
+    levels = parameter_levels(model, row.stages, stem=row.stem, head=row.head)
+    return {name: stage for name, (stage, _) in levels.items()}
 
 
 def _outside_head(model: nn.Module) -> set[str]:
@@ -99,12 +85,8 @@ def _outside_head(model: nn.Module) -> set[str]:
     head = _row(model, f"freeze = {BACKBONE!r}").head
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     modules = {name for name, _ in model.named_modules() if name}
-    modules -= {name for name in modules if any(_lies_in(part, name) for part in head)}
-    return {name for name in parameters | modules if not any(_lies_in(name, part) for part in head)}
-
-
-def _lies_in(name: str, module: str) -> bool:
-    return name == module or name.startswith(f"{module}.")
+    modules -= {name for name in modules if any(lies_in(part, name) for part in head)}
+    return {name for name in parameters | modules if not any(lies_in(name, part) for part in head)}
 
 
 def _row(model: nn.Module, wish: str) -> Model:

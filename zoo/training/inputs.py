@@ -133,7 +133,7 @@ class Batches:
         self._images = images
         self._seed = recipe.seed
         self._device = device
-        self._transform = TrainTransform(recipe, preprocess, len(images), self.share, self.size, device)
+        self._transform = TrainTransform(recipe, preprocess, images, self.share, self.size, device)
         has_windows = recipe.augment.resized_crop is not None
         self._redraw = images.redraw if recipe.augment.redraw else None
         self._preprocess = preprocess
@@ -142,12 +142,12 @@ class Batches:
         self._labels = images.labels.to(device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of ``epoch`` from step ``start`` on: (float32 B C H W, int64 B) on the device."""
+        """The batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
         share = self.share
         order = torch.randperm(len(self._images), generator=generator_at(self._seed, "order", epoch))
         parts = [whole[share.start : share.stop] for whole in _parts(order[: self.steps * self.size], self.size)]
         for step, (part, pixels) in enumerate(self._read(parts[start:], epoch), start):
-            yield self._transform.batch(pixels, part, epoch, step), self._labels.index_select(0, part)
+            yield self._transform.batch(pixels, part, self._labels.index_select(0, part), epoch, step)
 
     def _read(self, parts: list[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers of the images on the device, int64 B, and their pixels, uint8 B C H W, in order."""

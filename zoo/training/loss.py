@@ -8,7 +8,7 @@ from zoo.errors import TrainingError
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
-    """Cross-entropy for networks with one output."""
+    """Cross-entropy for networks with one output; labels are int64 B or shares of the classes, float B K."""
 
     def __init__(self, label_smoothing: float) -> None:
         super().__init__(label_smoothing=label_smoothing)

@@ -45,7 +45,7 @@ class MicroBatches:
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
 
     def of(self, images: Tensor, labels: Tensor, update: int) -> Iterator[MicroBatch]:
-        """The micro-batches of update ``update`` (from 0): ``images`` float B C H W, normalised, ``labels`` int64 B.
+        """The micro-batches of update ``update`` (from 0): ``images`` float B C H W, normalised.
 
         Each is made after the gradient of the one before it, so that attacks need no more memory either.
         """

@@ -22,6 +22,7 @@ import msgspec
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
 from zoo.training.adversary import Adversary
+from zoo.training.distill import Distill
 
 T = TypeVar("T", bound=msgspec.Struct)
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -130,6 +131,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Random changes of the training images."""
     adversarial: Adversary | None = None
     """Whether the images are attacked before they are learnt from."""
+    distill: Distill | None = None
+    """How the network learns from a teacher, if the run has one."""
     hook_args: dict[str, Any] = {}
     """What the model's own train hook reads, by names that it defines; Zoo's default hook takes none."""
 
@@ -158,6 +161,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"accumulate = {self.accumulate} micro-batches of a batch of {self.batch_size}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be fewer than epochs = {self.epochs}")
+        if self.augment.mixes and self.adversarial is not None:
+            raise ValueError("augment.mixup and augment.cutmix cannot be combined with adversarial")
         if self.schedule == "multistep" and not self.decay_epochs:
             raise ValueError("schedule multistep needs decay_epochs, such as [80, 120]")
         if self.schedule == "step" and (len(self.decay_epochs) != 1 or self.decay_epochs[0] <= 0):

@@ -24,6 +24,9 @@ from zoo.training.inputs import TrainingData
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 
+LATER = ("distill",)
+"""Fields of recipes that are recorded only if they are set, so that the records of other runs stay as they were."""
+
 
 class Images(msgspec.Struct, frozen=True, omit_defaults=True):
     """A part of a data set, with the fingerprint of its images."""
@@ -50,6 +53,7 @@ class Record(msgspec.Struct, frozen=True):
     data: dict[str, Images]
     args: dict[str, Any] = {}
     init: dict[str, str] = {}
+    teacher: dict[str, str] = {}
     versions: dict[str, str] = {}
     device: str = ""
     threads: int = 0
@@ -57,7 +61,7 @@ class Record(msgspec.Struct, frozen=True):
     cpu: dict[str, str] = {}
     gpu: str = ""
     source: dict[str, str] = {}
-    """The paths of data and initial weights; only in a run directory, since they are paths of this machine."""
+    """The paths of data, initial weights and teacher; only in a run directory, since they are paths of this machine."""
     code: str = ""
     earlier: list[dict[str, Any]] = []
     """How parts of the run were computed before it was resumed, if not as the rest: what was different there."""
@@ -76,14 +80,20 @@ def describe(
 ) -> dict[str, Any]:
     """The run's config.json: everything needed to train again, and the environment."""
     info = getattr(model, "zoo_info", None)
+    requires = info.model.requires if info is not None else ()
+    if recipe.augment.uses_torchvision:
+        requires = (*requires, Requirement("torchvision", "zoo-vision[data]"))
     return {
         "model": info.model.name if info is not None else type(model).__name__,
         "args": msgspec.to_builtins(getattr(info, "args", {})),
         **({"init": dict(run.init)} if run.init else {}),
-        "recipe": msgspec.to_builtins(recipe),
+        **({"teacher": run.teacher.record} if run.teacher else {}),
+        "recipe": {
+            name: value for name, value in msgspec.to_builtins(recipe).items() if value is not None or name not in LATER
+        },
         "data": msgspec.to_builtins(images_of(data)),
         "preprocess": msgspec.to_builtins(preprocess),
-        **place(device, info.model.requires if info is not None else ()),
+        **place(device, requires),
         "command": run.command,
     }
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.training import TrainingData
     from zoo.training.finetune import Source
     from zoo.training.record import Difference, Record
+    from zoo.training.teacher import Teacher
 
 log = logging.getLogger("zoo")
 
@@ -68,6 +69,7 @@ def reproduce(
     resume: bool = False,
     data: str | Path | None = None,
     init: str | Path | None = None,
+    teacher: str | Path | None = None,
     allow_other_data: bool = False,
     device: "torch.device | str | None" = None,
     **run_options: Any,
@@ -82,6 +84,7 @@ def reproduce(
         resume: Whether to resume a reproduction that was interrupted.
         data: Where the images are, if not where the record says.
         init: Where the weights are that the run started from, if not where the record says.
+        teacher: Where the teacher's weights are, if not where the record says.
         allow_other_data: Whether to train on images other than those of the record.
         device: Where to train. By default as the record says.
         run_options: Passed to :class:`zoo.training.Run`.
@@ -115,7 +118,8 @@ def reproduce(
     args = arguments.of_file(held.model, then.args, held.name)
     source = _start(then, held.model, init)
     run_options.setdefault("command", by_name.command_line())
-    run = training.Run(output, resume=resume, init=source and source.record, **run_options)
+    run_options |= {"init": source and source.record, "teacher": _teacher(then, teacher)}
+    run = training.Run(output, resume=resume, **run_options)
     _warn(then)
     with _threads(then.threads):
         place = _device(then.device, device)
@@ -162,13 +166,30 @@ def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | N
     from zoo.training import finetune
 
     source = finetune.find(init or then.init["weights"], model)
-    if source.record["sha256"] != then.init["sha256"]:
-        raise TrainingError(
-            f"It was trained from {then.init['weights']} with sha256 {then.init['sha256']}; "
-            f"{source.file} has {source.record['sha256']}.",
-            hint="Set the path of the right file: --init FILE (init=FILE).",
-        )
+    _require_same("init", then.init, source.record)
     return source
+
+
+def _teacher(then: "Record", given: str | Path | None) -> "Teacher | None":
+    """The network that it learned from, if any."""
+    if not then.teacher:
+        return None
+    from zoo.training import teacher
+
+    found = teacher.find(given or then.teacher["weights"])
+    _require_same("teacher", then.teacher, found.record)
+    return found
+
+
+def _require_same(role: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises :class:`TrainingError` if the weights in the ``role`` of the record are other ones ``now``."""
+    if before["sha256"] != now["sha256"]:
+        how = "from" if role == "init" else "with the teacher"
+        raise TrainingError(
+            f"It was trained {how} {before['weights']} with sha256 {before['sha256']}; "
+            f"{now['weights']} has {now['sha256']}.",
+            hint=f"Set the path of the right file: --{role} FILE ({role}=FILE).",
+        )
 
 
 def _warn(then: "Record") -> None:

@@ -5,6 +5,8 @@
 ``checkpoint.safetensors``  the state to resume from
 ``best.safetensors``        the network of the best epoch so far, if the recipe keeps that
 ``model.safetensors``       the trained network, written at the end
+``confusion.csv``           validation images by true and predicted class
+``mistakes.csv``            the validation images that the network gets wrong
 ``events.*``                the log's numbers for TensorBoard, if that is installed
 """
 
@@ -13,7 +15,7 @@ import os
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,15 +26,18 @@ from zoo.training.display import Display, Silent, choose_display
 from zoo.training.events import Events
 from zoo.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    from zoo.training.teacher import Teacher
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # asked before it is used
 
-IDENTITY = ("model", "args", "init", "recipe", "data", "preprocess")
+IDENTITY = ("model", "args", "init", "teacher", "recipe", "data", "preprocess")
 """The parts of config.json that have to be the same for a training to be resumed."""
 
-FREE = ("recipe.name", "recipe.note", "recipe.epochs", "init.weights")
+FREE = ("recipe.name", "recipe.note", "recipe.epochs", "init.weights", "teacher.weights")
 """What may change of them all the same."""
 
 PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
@@ -46,9 +51,10 @@ class Run:
     ``checkpoint_every`` writes a checkpoint every N steps in addition to the one after each epoch.
     ``stop_after`` pauses, ready to be resumed, when so many epochs are done. ``display`` shows
     progress; by default a bar on a terminal and lines elsewhere. ``init`` names the trained
-    weights that the network starts from, ``{"weights": name, "sha256": ...}``. ``source`` says where the
-    ``data`` and the weights ``init`` lie, so that a resumed run finds them. A train hook that leaves
-    the network unfinished says so by ``is_paused``; otherwise its weights are kept.
+    weights that the network starts from, ``{"weights": name, "sha256": ...}``; ``teacher`` is the network that it
+    learns from, if the recipe has ``distill``. ``source`` says where ``data``, ``init`` and ``teacher`` are, so that a
+    resumed run finds them. A train hook that leaves the network unfinished says so by ``is_paused``; otherwise its
+    weights are kept.
 
     A resumed run may have other ``epochs``: the schedule is then that of the new length, from where the run
     stands. A finished run that goes on keeps its network beside, as ``model-<epochs>.safetensors``.
@@ -66,6 +72,7 @@ class Run:
         command: str = "",
         display: Display | None = None,
         init: Mapping[str, str] | None = None,
+        teacher: "Teacher | None" = None,
         source: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = Path(directory)
@@ -76,6 +83,7 @@ class Run:
         self._is_writer = distributed.current().is_first
         self.display = (display or choose_display()) if self._is_writer else Silent()
         self.init = init
+        self.teacher = teacher
         self.source = source or {}
         self.is_paused = False
         self.former_epochs: int | None = None
@@ -103,6 +111,14 @@ class Run:
     @property
     def best(self) -> Path:
         return self.directory / "best.safetensors"
+
+    @property
+    def confusion(self) -> Path:
+        return self.directory / "confusion.csv"
+
+    @property
+    def mistakes(self) -> Path:
+        return self.directory / "mistakes.csv"
 
     @property
     def _files(self) -> tuple[Path, ...]:

@@ -72,16 +72,16 @@ class StreamedBatches:
         self._stream = stream
         self._seed = recipe.seed
         self._device = device
-        self._transform = TrainTransform(recipe, preprocess, len(stream), self.share, self.size, device)
+        self._transform = TrainTransform(recipe, preprocess, stream, self.share, self.size, device)
         each = -(-stream.readers // processes.count)
         self._readers = each * processes.count
         self._own = range(each * processes.rank, each * (processes.rank + 1))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of ``epoch`` from step ``start`` on: (float32 B C H W, int64 B) on the device."""
+        """The batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
         for step, (pixels, numbers, labels) in enumerate(self._read(epoch, start), start):
-            pixels, numbers = pixels.to(self._device), numbers.to(self._device)
-            yield self._transform.batch(pixels, numbers, epoch, step), labels.to(self._device)
+            pixels, numbers, labels = (part.to(self._device) for part in (pixels, numbers, labels))
+            yield self._transform.batch(pixels, numbers, labels, epoch, step)
 
     def _read(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Pixels uint8 B C H W, numbers and labels int64 B of each batch from ``start`` on."""

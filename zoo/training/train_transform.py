@@ -9,31 +9,41 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.augment import Augment
+from zoo.data.image_set import ImageSet
+from zoo.data.image_stream import ImageStream
+from zoo.data.policies import Policies
 from zoo.data.preprocess import Transform
 from zoo.data.resized_crop import draw_window
 from zoo.spec import Preprocess
-from zoo.training.randomness import generator_at
+from zoo.training.randomness import derive_seed, generator_at
 from zoo.training.recipe import Recipe
 
 
 class TrainTransform:
-    """Cut-out, augmentation and normalisation of ``count`` images as ``recipe`` and ``preprocess`` say.
+    """Cut-out, augmentation and normalisation of ``images`` as ``recipe`` and ``preprocess`` say.
 
     All follows from (seed, epoch, step) and from an image's number. Of each batch of ``size`` images,
     this process varies its ``share``, in the way that one process alone would.
     """
 
     def __init__(
-        self, recipe: Recipe, preprocess: Preprocess, count: int, share: range, size: int, device: torch.device
+        self,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        images: ImageSet | ImageStream,
+        share: range,
+        size: int,
+        device: torch.device,
     ) -> None:
         self._seed = recipe.seed
         self._settings = recipe.augment
         self._part = share, size
         self._cut = Transform(preprocess)
         self._normalise = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
+        self._policies = Policies(recipe.augment, len(images.classes)) if recipe.augment.uses_torchvision else None
         self._first_mirrored: Tensor | None = None
         if recipe.augment.flip == "alternate":
-            draw = torch.rand(count, generator=generator_at(recipe.seed, "flip"))
+            draw = torch.rand(len(images), generator=generator_at(recipe.seed, "flip"))
             self._first_mirrored = (draw < 0.5).to(device)
 
     def cut(self, image: Image.Image, epoch: int, number: int) -> Tensor:
@@ -44,11 +54,24 @@ class TrainTransform:
         window = draw_window(self._settings.resized_crop, image.height, image.width, generator)
         return self._cut.pixels(image, window)
 
-    def batch(self, pixels: Tensor, numbers: Tensor, epoch: int, step: int) -> Tensor:
-        """The network's input, float32 B C H W, of ``pixels`` uint8 B C H W of the images ``numbers``, int64 B."""
+    def batch(self, pixels: Tensor, numbers: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """The network's input, float32 B C H W, and its labels.
+
+        ``pixels`` are uint8 B C H W of the images ``numbers``, int64 B. If the recipe mixes images, their ``labels``,
+        int64 B, become shares of the classes, float32 B K.
+        """
         augment = Augment(self._settings, generator_at(self._seed, "augment", epoch, step), self._part)
         is_mirrored = None if self._first_mirrored is None else self._first_mirrored[numbers] ^ bool(epoch % 2)
-        return self._normalise.batch(augment(pixels, is_mirrored))
+        pixels = augment(pixels, is_mirrored)
+        if self._policies is None:
+            return self._normalise.batch(pixels), labels
+        vary, erase = (
+            [derive_seed(self._seed, purpose, epoch, number) for number in numbers.tolist()]
+            for purpose in ("vary", "erase")
+        )
+        images = self._policies.erase(self._normalise.batch(self._policies.vary(pixels, vary)), erase)
+        share, _ = self._part
+        return self._policies.mix(images, labels, derive_seed(self._seed, "mix", epoch, step, share.start))
 
 
 def to_batch(images: Iterable[Tensor]) -> Tensor:

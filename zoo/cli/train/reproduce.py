@@ -27,6 +27,7 @@ _SAID = {
 @options.checkpoint_every
 @click.option("--data", help="Name or path of the data set.  [default: the record's]")
 @click.option("--init", metavar="FILE", help="Weights that the training started from.  [default: the record's]")
+@click.option("--teacher", metavar="FILE", help="Weights that the training learned from.  [default: the record's]")
 @click.option("--allow-other-data", is_flag=True, help="Train even if the images differ from the record's.")
 @options.several(options.recorded_device, options.json)
 @click.pass_context
@@ -80,7 +81,7 @@ def _print_interrupted(given: dict[str, Any], output: Path) -> None:
     if not (output / "checkpoint.safetensors").exists():
         return note("Interrupted before the first checkpoint.")
     words = ["zoo", "reproduce", given["name"]]
-    for option in ("data", "init", "device"):
+    for option in ("data", "init", "teacher", "device"):
         words += [f"--{option}", given[option]] if given[option] else []
     words += ["--allow-other-data"] if given["allow_other_data"] else []
     return note(f"Interrupted. Continue with\n  {shlex.join([*words, '-o', str(output), '--resume'])}")

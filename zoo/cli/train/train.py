@@ -9,6 +9,7 @@ import click
 
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, stdout_to_stderr
+from zoo.cli.train import mistakes
 from zoo.errors import StorageError
 from zoo.system import distributed
 
@@ -20,6 +21,7 @@ from zoo.system import distributed
 @options.pairs("--set", "settings", help="Change a field of the recipe. Repeatable.")
 @options.args
 @click.option("--init", metavar="NAME.TAG|FILE", help="Start from these weights; MODEL may be left out.")
+@click.option("--teacher", metavar="NAME.TAG|FILE", help="Learn from these weights too, as distill.* says.")
 @click.option("--freeze", multiple=True, metavar="PART", help="Submodule to freeze; backbone is all but the head.")
 @click.option(
     "--adversarial", type=click.Choice(["fgsm", "pgd", "pgd_l2"]), help="Train on attacked images: adversarial.attack."
@@ -79,6 +81,7 @@ def train(
         return print_json({"model": model, "data": data, "output": output, "weights": finished, "last": last})
     if weights.exists():
         echo(weights)
+        mistakes.show(output)
         note(_how_to_score(model, data, weights))
     else:
         note(f"Paused after epoch {last.get('epoch', 0)}. Continue with\n  {_resume_command(context.params)}")

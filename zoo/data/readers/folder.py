@@ -84,6 +84,7 @@ def _read(folder: Path, name: str, split: str, classes: list[str]) -> ImageSet:
         read=None if pixels is not None else reader,
         channels=reader.channels,
         origin=str(folder),
+        files=tuple(map(str, files)),
     )
 
 

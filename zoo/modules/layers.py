@@ -1,0 +1,123 @@
+"""Layers and initialisations that several families use."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import SpecError
+
+
+def he_initialise(network: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:
+    """Draws He's normal weights for convolutions, by the ``fan``; their biases and linear layers' become 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class ZeroPadShortcut(nn.Module):
+    """Takes every ``stride``-th pixel, or with ``averages`` means, and fills new channels with zeros. No parameters.
+
+    ``zero_channels`` says where the zeros go: ``end`` appends them (fb.resnet.torch), ``split`` puts half in front
+    and half behind (akamaster/pytorch_resnet_cifar10). Weights trained with one are wrong with the other.
+    """
+
+    def __init__(
+        self, in_chans: int, out_chans: int, *, stride: int, zero_channels: str = "end", averages: bool = False
+    ) -> None:
+        super().__init__()
+        added = out_chans - in_chans
+        front = added // 2 if zero_channels == "split" else 0
+        self.stride = stride
+        self.padding = (0, 0, 0, 0, front, added - front)
+        self.average = nn.AvgPool2d(stride) if averages else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        # B C H W -> B C H/stride W/stride
+        x = x[:, :, :: self.stride, :: self.stride] if self.average is None else self.average(x)
+        return F.pad(x, self.padding)  # B C h w -> B C' h w
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, zeros_in_front={self.padding[4]}, zeros_behind={self.padding[5]}"
+
+
+def make_shortcut(
+    option: str, in_chans: int, out_chans: int, *, stride: int, norm: bool = True, zero_channels: str = "end"
+) -> nn.Module:
+    """Makes the shortcut of a residual unit (He et al. 2015, section 3.3).
+
+    Args:
+        option: If the shape changes, ``A`` pads with zeros, ``A_avg`` averages and pads (Huang et al. 2016), ``B``
+            projects; if it stays, all three are the identity. ``C`` always projects.
+        in_chans: Channels of the unit's input.
+        out_chans: Channels of its output.
+        stride: How much smaller its output is.
+        norm: Whether batch normalisation follows a projection.
+        zero_channels: Where ``A`` puts zeros (:class:`ZeroPadShortcut`).
+
+    Returns:
+        A module B in_chans H W to B out_chans H/stride W/stride.
+    """
+    if in_chans == out_chans and stride == 1 and option != "C":
+        return nn.Identity()
+    if option in ("A", "A_avg"):
+        averages = option == "A_avg"
+        return ZeroPadShortcut(in_chans, out_chans, stride=stride, zero_channels=zero_channels, averages=averages)
+    projection = nn.Conv2d(in_chans, out_chans, kernel_size=1, stride=stride, bias=False)
+    return nn.Sequential(projection, nn.BatchNorm2d(out_chans)) if norm else projection
+
+
+class ResponseNorm(nn.Module):
+    """Divides each value by (k + 1e-4 / 5 * the sum of squares over the five maps around its own) ** 0.75.
+
+    Krizhevsky et al. 2012, section 3.3, with the sum divided by the number of maps, as in Caffe. torch's own has
+    no bfloat16 on a CPU and takes twice the time; this one computes in float32, or in float64 if the maps are.
+    """
+
+    maps = 5
+    alpha = 1e-4
+    beta = 0.75
+
+    def __init__(self, k: float) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: Tensor) -> Tensor:
+        chans, reach = x.shape[1], self.maps // 2
+        values = x if x.dtype == torch.float64 else x.float()
+        squares = F.pad(values.square(), (0, 0, 0, 0, reach, reach))
+        total = squares[:, :chans]
+        for shift in range(1, self.maps):
+            total = total + squares[:, shift : shift + chans]
+        return (values / (self.k + self.alpha / self.maps * total) ** self.beta).to(x.dtype)
+
+
+def luma_weights(in_chans: int) -> Tensor:
+    """Weights ``in_chans`` 1 1 that make an image grey: ITU-R 601-2 for three channels, else the mean."""
+    weights = torch.tensor((0.299, 0.587, 0.114)) if in_chans == 3 else torch.full((in_chans,), 1 / in_chans)
+    return weights[:, None, None]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drops an image's residual with probability ``rate`` and scales the others.
+
+    Huang et al. 2016; drawn per image, as in timm and torchvision.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate <= 1:
+            raise SpecError(f"drop_path_rate = {rate!r} must be in [0, 1].")
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.rate or not self.training:
+            return x
+        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        return x * (kept / (1 - self.rate) if self.rate < 1 else kept)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:g}"

@@ -1,0 +1,199 @@
+"""timm's model interface, for networks that end in a classifier."""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import SpecError
+from zoo.modules import features
+from zoo.modules.checkpointing import blocks_of, set_recomputed
+from zoo.modules.features import FeatureInfo
+from zoo.modules.heads import create_linear, create_pool
+from zoo.modules.levels import parameter_levels
+
+
+class ImageClassifier(nn.Module):
+    """A network with timm's model interface that ends in a linear layer.
+
+    A subclass defines ``forward_features`` and, if something stands between the features and the classifier,
+    ``forward_head``. Its constructor sets ``num_features``, and ``head_hidden_size`` if the classifier sees
+    another number of features, notes its stages and calls ``reset_classifier``.
+    """
+
+    classifier_name: ClassVar[str] = "fc"
+    """Name of the linear layer in the state dict, with dots if it lies in a submodule."""
+    head_names: ClassVar[tuple[str, ...]] = ()
+    """Names of other submodules behind the features that have parameters or contain the classifier."""
+    num_features: int
+    num_classes: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info = FeatureInfo()
+        """Per stage: ``num_chs`` channels, ``reduction`` of the input's size, name of the ``module``."""
+
+    def note_stage(self, module: str, num_chs: int, reduction: float) -> None:
+        """Adds a stage to ``feature_info``."""
+        self.feature_info.append({"num_chs": num_chs, "reduction": reduction, "module": module})
+
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        """Names of the modules that are worth looking at: by default, the stages."""
+        return tuple(str(stage["module"]) for stage in self.feature_info)
+
+    # ---- The head --------------------------------------------------------------------------------------------
+
+    @property
+    def classifier_width(self) -> int:
+        """Inputs of the classifier."""
+        return int(getattr(self, "head_hidden_size", self.num_features))
+
+    def get_classifier(self) -> nn.Module:
+        """The linear layer; the identity if there are no classes."""
+        return self.get_submodule(self.classifier_name)
+
+    def set_classifier(self, layer: nn.Module) -> None:
+        """Puts ``layer`` in the classifier's place."""
+        self._replace(self.classifier_name, layer)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the classifier by a new one; 0 classes leave it out.
+
+        Raises :class:`SpecError` for a ``global_pool``, which this network does not have.
+        """
+        if global_pool is not None:
+            raise SpecError(f"{type(self).__name__} has no global pool to replace, got global_pool={global_pool!r}.")
+        self.num_classes = num_classes
+        self.set_classifier(self.make_classifier(num_classes))
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        """A new classifier on the network's device and of its type; the identity for 0 classes."""
+        return create_linear(self.classifier_width, num_classes, like=next(self.parameters(), None))
+
+    def remove_head(self) -> None:
+        """Leaves only what computes features."""
+        self.reset_classifier(0)
+        for name in self.head_names:
+            self._replace(name, nn.Identity())
+
+    def _replace(self, name: str, module: nn.Module) -> None:
+        parent, _, own = name.rpartition(".")
+        setattr(self.get_submodule(parent), own, module)
+
+    # ---- The forward -----------------------------------------------------------------------------------------
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images B C H W to the last stage's features B num_features h w."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features to logits B num_classes, or with ``pre_logits`` to what the classifier sees."""
+        return x if pre_logits else self.get_classifier()(x)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Images B C H W to logits B num_classes; a network may add other outputs in training."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The features of several stages, as timm's networks return them.
+
+        Args:
+            x: Images B C H W.
+            indices: Stages in ``feature_info``: numbers, where negative ones count from the end, or how many of the
+                last. By default all.
+            norm: For timm's interface: no network here normalises its features once more.
+            stop_early: Whether to compute no more than the last of these stages.
+            output_fmt: ``NCHW``.
+            intermediates_only: Whether to return the list alone.
+
+        Returns:
+            The last features that were computed, and a list of the stages' features, in order.
+
+        Raises:
+            SpecError: There is no such stage, or the format is another.
+        """
+        if output_fmt != "NCHW":
+            raise SpecError(f"output_fmt = {output_fmt!r}: expected 'NCHW'.")
+        final, intermediates = features.forward_intermediates(self, x, indices, stop=stop_early)
+        if intermediates_only:
+            return intermediates
+        return intermediates[-1] if final is None else final, intermediates
+
+    # ---- Training --------------------------------------------------------------------------------------------
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keeps only what blocks take, and computes the rest again for the gradient, which stays the same.
+
+        Raises:
+            SpecError: The network has no blocks, only single layers.
+        """
+        heads = tuple(self.get_submodule(name) for name in (self.classifier_name, *self.head_names))
+        blocks = blocks_of(self, heads)
+        if enable and not blocks:
+            raise SpecError(f"{type(self).__name__} has no blocks whose activations could be computed again.")
+        set_recomputed(blocks, enable)
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[int, int]]:
+        """Groups parameters by their distance from the input, for timm's ``group_parameters`` and layer decay.
+
+        Args:
+            coarse: Whether a group is a stage; otherwise it is a block of one.
+
+        Returns:
+            A function from a parameter's name to its group; groups sort from the stem to the head.
+        """
+        info = getattr(self, "zoo_info", None)
+        stages = info.model.stages if info is not None else self.feature_info.module_name()
+        stem = info.model.stem if info is not None else ()
+        head = info.model.head if info is not None else (self.classifier_name,)
+        return parameter_levels(self, stages, stem=stem, head=head, by_block=not coarse).__getitem__
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay should not touch: none, beside biases and normalisations."""
+        return set()
+
+
+class PooledClassifier(ImageClassifier):
+    """An :class:`ImageClassifier` with a global pool and dropout before the linear layer."""
+
+    pool: str = "avg"
+    """Name of the global pool: ``avg``, ``max``, or empty for none. A subclass may set another default."""
+    drop_rate: float = 0.0
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces pool and classifier by new ones; 0 classes leave the classifier out.
+
+        ``global_pool`` is ``avg``, ``max``, or the empty string for none, which needs 0 classes. By default it is that
+        of before, or with classes the network's usual one. Raises :class:`SpecError` for anything else.
+        """
+        usual = (self.pool or type(self).pool) if num_classes else self.pool
+        pool = usual if global_pool is None else global_pool
+        self.global_pool, self.pool = create_pool(pool, num_classes), pool
+        super().reset_classifier(num_classes)
+
+    def set_global_pool(self, pool: str) -> None:
+        """Replaces the global pool alone. Raises :class:`SpecError` for none in front of a classifier."""
+        self.global_pool, self.pool = create_pool(pool, self.num_classes), pool
+
+    def set_drop_rate(self, rate: float) -> None:
+        """Sets the share of pooled features that training drops. Raises :class:`SpecError` outside [0, 1]."""
+        if not 0 <= rate <= 1:
+            raise SpecError(f"drop_rate = {rate!r} must be in [0, 1].")
+        self.drop_rate = rate
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Features B num_features h w to logits B num_classes, or with ``pre_logits`` to the pooled features."""
+        x = self.global_pool(x)
+        if self.drop_rate:
+            x = F.dropout(x, self.drop_rate, self.training)
+        return super().forward_head(x, pre_logits)

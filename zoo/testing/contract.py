@@ -1,0 +1,176 @@
+"""Checks of what ``zoo.modules.ImageClassifier`` gives a network, whether it derives from that class or not."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo import loading
+from zoo.errors import SpecError, ZooError
+from zoo.testing.subject import BATCH, Subject
+from zoo.testing.values import expect_close, quiet
+
+METHODS = (
+    "forward_intermediates",
+    "get_classifier",
+    "set_grad_checkpointing",
+    "group_matcher",
+    "no_weight_decay",
+)
+CONFIG = ("architecture", "input_size", "interpolation", "crop_pct", "mean", "std", "num_classes", "classifier")
+
+
+def methods(subject: Subject) -> None:
+    """The network has the methods of timm's networks, and its configuration in timm's form."""
+    module = subject.outline
+    missing = [name for name in METHODS if not callable(getattr(module, name, None))]
+    assert not missing, (
+        f"{type(module).__name__} has no {', '.join(missing)}. "
+        "Derive it from zoo.modules.ImageClassifier or PooledClassifier, which have them."
+    )
+    config = module.pretrained_cfg
+    assert config is module.default_cfg, "default_cfg is not pretrained_cfg"
+    lacking = [key for key in CONFIG if key not in config]
+    assert not lacking, f"pretrained_cfg lacks {', '.join(lacking)}"
+    assert isinstance(module.get_classifier(), nn.Module), "get_classifier returns no module"
+    module.feature_info.channels(), module.feature_info.reduction(), module.feature_info.module_name()
+
+
+def groups(subject: Subject) -> None:
+    """``group_matcher`` has a group for every parameter, and ``no_weight_decay`` names parameters."""
+    module = subject.outline
+    names = [name for name, _ in module.named_parameters()]
+    for coarse in (True, False):
+        matcher = module.group_matcher(coarse=coarse)
+        if callable(matcher):
+            without = [name for name in names if not _has_group(matcher, name)]
+            assert not without, f"group_matcher(coarse={coarse}) has no group for {', '.join(without)}"
+    unknown = sorted(set(module.no_weight_decay()) - set(names))
+    assert not unknown, f"no_weight_decay names {', '.join(unknown)}, which are not parameters"
+
+
+def intermediates(subject: Subject) -> None:
+    """``forward_intermediates`` returns the last features and the maps that ``feature_info`` describes."""
+    module = subject.outline
+    device = subject.shape_device
+    images = subject.images(device)
+    with subject.on(device):
+        final, maps = module.forward_intermediates(images)
+        last = module.forward_intermediates(images, indices=[-1], stop_early=True, intermediates_only=True)
+        features = module.forward_features(images)
+    assert final.shape == features.shape, f"forward_intermediates ends with {tuple(final.shape)}, not its features"
+    _expect_channels(maps, module.feature_info.channels(), "forward_intermediates")
+    _expect_channels(last, module.feature_info.channels()[-1:], "forward_intermediates of the last stage")
+
+
+def features_only(subject: Subject) -> None:
+    """Without its head, the network returns the maps of the stages that are asked for."""
+    device = subject.shape_device
+    with subject.on(device):
+        module = subject.build()
+        channels = module.feature_info.channels()
+        network: Any = loading.as_features(module, (-1, 0))
+        maps = network(subject.images(device))
+    _expect_channels(maps, [channels[-1], channels[0]], "with features_only=True, out_indices=(-1, 0), the network")
+    assert network.feature_info.channels() == [channels[-1], channels[0]], "feature_info has other stages"
+
+
+def checkpointing(subject: Subject) -> None:
+    """Checkpointed blocks give the same outputs, gradients and statistics; or the network says that it has none."""
+    module = subject.build().train()
+    state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        return  # it learns in another way
+    expected = _step(module, subject.images())
+    try:
+        module.set_grad_checkpointing(True)
+    except SpecError:
+        return
+    module.load_state_dict(state)
+    got = _step(module, subject.images())
+    for name, tensor in expected.items():
+        expect_close(got[name], tensor, f"with checkpointing, {name}")
+
+
+def copies(subject: Subject) -> None:
+    """A deep copy and a pickled copy compute the same, on their own tensors."""
+    module, images = subject.module, subject.images(batch=1)
+    with torch.no_grad():
+        expected = module(images)
+        for name, other in (("copy", copy.deepcopy(module)), ("pickled copy", pickle.loads(pickle.dumps(module)))):
+            expect_close(other(images), expected, f"the output of a {name}")
+            own = {tensor.data_ptr() for tensor in module.state_dict().values() if tensor.numel()}
+            shared = [key for key, tensor in other.state_dict().items() if tensor.data_ptr() in own]
+            assert not shared, f"a {name} shares {', '.join(shared)}"
+
+
+def layouts(subject: Subject) -> None:
+    """In ``channels_last`` the network computes the same; with autocast to bfloat16, the output is finite."""
+    module, images = copy.deepcopy(subject.module), subject.images()
+    with torch.no_grad():
+        expected = module(images)
+        module.to(memory_format=torch.channels_last)
+        expect_close(module(images.to(memory_format=torch.channels_last)), expected, "in channels_last, the output")
+        with torch.autocast("cpu", torch.bfloat16):
+            low = module(images)
+    assert low.isfinite().all(), "with autocast to bfloat16, the output is not finite"
+
+
+def resized(subject: Subject) -> None:
+    """Exported by ``torch.export``, the network takes images of other sizes if it takes them itself."""
+    module = subject.module
+    channels, height, width = subject.model.preprocess.input_size
+    # Larger than usual: torch.export takes a map of one pixel for one of a fixed size.
+    large, larger = (
+        subject.images(size=(channels, height + more, width + more), batch=batch) for more, batch in ((32, 2), (64, 3))
+    )
+    auto = torch.export.Dim.AUTO
+    with torch.no_grad(), quiet():
+        try:
+            expected = module(larger)
+        except Exception:  # a network of one size may raise anything
+            return
+        try:
+            sizes = ({0: auto, 2: auto, 3: auto},)
+            exported = torch.export.export(module, (large,), dynamic_shapes=sizes, strict=False).module()
+        except ZooError:
+            return  # it says that it cannot be traced
+        expect_close(exported(larger), expected, f"exported with {height + 32} pixels, the output for {height + 64}")
+
+
+def compiled(subject: Subject) -> None:
+    """``torch.compile`` takes the whole network as one graph, which computes the same."""
+    module, images = subject.module, subject.images()
+    torch.compiler.reset()
+    with torch.no_grad():
+        other = torch.compile(module, backend="eager", fullgraph=True)
+        expect_close(other(images), module(images), "compiled, the output")
+
+
+def _step(module: Any, images: Tensor) -> dict[str, Tensor]:
+    """Output, gradients and statistics of one step, by name; random numbers are those of seed 0."""
+    module.zero_grad()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        output = module(images)
+        first = output[0] if isinstance(output, tuple) else output
+        first.square().mean().backward()
+    gradients = {name: part.grad for name, part in module.named_parameters() if part.grad is not None}
+    buffers = {name: part.clone() for name, part in module.named_buffers() if part.is_floating_point()}
+    return {"the output": first.detach(), **buffers, **gradients}
+
+
+def _has_group(matcher: Callable[[str], Any], name: str) -> bool:
+    try:
+        return matcher(name) is not None
+    except KeyError:
+        return False
+
+
+def _expect_channels(maps: list[Tensor], channels: list[int], what: str) -> None:
+    got = [part.shape[1] for part in maps]
+    assert got == channels, f"{what} returns maps of {got} channels, feature_info says {channels}"
+    assert all(part.shape[0] == BATCH for part in maps), f"{what} returns another number of images"
