@@ -169,6 +169,12 @@ def test_a_network_that_cannot_be_exported_says_why(tmp_path: Path, suffix: str)
     assert [*tmp_path.iterdir()] == []
 
 
+def test_a_network_that_returns_several_tensors_is_not_exported(tmp_path: Path) -> None:
+    network = zoo.create("resnet20", features_only=True)
+    with pytest.raises(ExportError, match="returns list, expected one tensor"):
+        exports.export(network, tmp_path / "network.ts")
+
+
 class CountsImages(nn.Module):
     """A network whose Python code uses the number of images as a number: a trace repeats the one it saw."""
 

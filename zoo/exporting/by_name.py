@@ -107,7 +107,7 @@ def export(
         precision=precision,  # type: ignore[arg-type]  # one of them, as was checked
         input=takes,
         model=info.model.name,
-        num_classes=network.num_classes,
+        num_classes=getattr(network, "num_classes", 0),  # feature maps have none
         preprocess=info.preprocess,
         classes=info.classes,
         class_names=class_names_of(network),

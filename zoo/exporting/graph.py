@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import SpecError, ZooError
+from zoo.errors import ExportError, SpecError, ZooError
 from zoo.evaluation.modes import in_eval_mode
 from zoo.exported.about import Input, Precision
 from zoo.spec import Preprocess
@@ -46,7 +46,9 @@ class Graph(nn.Module):
             x = x.float() / 255
         if self.input != "normalised":
             x = (x - self.mean) / self.std
-        output: Tensor = self.network(x.half() if self.is_half else x)
+        output = self.network(x.half() if self.is_half else x)
+        if not isinstance(output, Tensor):
+            raise ExportError(f"it returns {type(output).__name__}, expected one tensor.")
         return output.float()
 
     def takes_any_size(self, size: tuple[int, int, int]) -> bool:
