@@ -132,17 +132,11 @@ def create_trained(
     ``name`` may also be a file that ``zoo export`` wrote.
     """
     if formats.is_file(name):
-        return _open_exported(Path(name), weights, args)
+        from zoo.exported import network
+
+        return network.open_alone(Path(name), weights, args)
     is_tagged = resolve.model_named(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
-
-
-def _open_exported(file: Path, weights: object, args: dict[str, Any]) -> "Network":
-    if weights is not None or args:
-        raise SpecError(f"{file} is an exported network with its weights.", hint="Leave out weights and arguments.")
-    from zoo.exported import network
-
-    return cast("Network", network.open_file(file))
 
 
 def as_network(model: "str | nn.Module", **args: Any) -> "Network":

@@ -2,18 +2,20 @@
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from zoo import names, registry
-from zoo.errors import FileFormatError, IntegrityError, UnknownNameError, WeightsError
+from zoo.errors import FileFormatError, IntegrityError, SpecError, UnknownNameError, WeightsError
 from zoo.exported import formats
 from zoo.exported.about import About, Sidecar
 from zoo.exported.runtimes import OPENERS, Run
-from zoo.loading import ModelInfo
+from zoo.loading import ModelInfo, Network
 from zoo.manifest import Weights
 from zoo.spec import Model
 
@@ -60,6 +62,13 @@ def as_taken(about: About, x: Tensor) -> Tensor:
     mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (preprocess.mean, preprocess.std))
     values = x.double() * std + mean
     return values.float() if about.input == "float32" else values.mul(255).round().to(torch.uint8)
+
+
+def open_alone(file: Path, weights: object, args: Mapping[str, Any]) -> Network:
+    """As :func:`open_file`; raises :class:`SpecError` if the caller gives ``weights`` or build arguments as well."""
+    if weights is not None or args:
+        raise SpecError(f"{file} is an exported network with its weights.", hint="Leave out weights and arguments.")
+    return cast(Network, open_file(file))
 
 
 def open_file(file: Path) -> ExportedNetwork:
