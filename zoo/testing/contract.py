@@ -144,7 +144,7 @@ def resized(subject: Subject) -> None:
 def compiled(subject: Subject) -> None:
     """``torch.compile`` takes the whole network as one graph, which computes the same."""
     module, images = subject.module, subject.images()
-    torch.compiler.reset()  # type: ignore[no-untyped-call]  # torch's
+    torch.compiler.reset()
     with torch.no_grad():
         other: Any = torch.compile(module, backend="eager", fullgraph=True)
         got = other(images)
