@@ -120,8 +120,11 @@ def layouts(subject: Subject) -> None:
 
 
 def resized(subject: Subject) -> None:
-    """Exported by ``torch.export``, the network takes images of other sizes if it takes them itself."""
+    """Exported by ``torch.export``, a network of feature maps takes images of other sizes if it takes them itself."""
     module = subject.module
+    with torch.no_grad():
+        if module.forward_features(subject.images(batch=1)).ndim != 4:
+            return
     channels, height, width = subject.model.preprocess.input_size
     # Larger than usual: torch.export takes a map of one pixel for one of a fixed size.
     large, larger = (
