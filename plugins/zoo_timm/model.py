@@ -36,13 +36,13 @@ def build(*, arch: str, tag: str = "", num_classes: int, in_chans: int, **args: 
     return module
 
 
-def create_features(module: nn.Module, out_indices: int | Sequence[int] | None) -> nn.Module:
+def create_features(module: Any, out_indices: int | Sequence[int] | None) -> nn.Module:
     """timm's network of ``features_only=True`` with the tensors of ``module``; by default, of all its stages."""
     stages = getattr(module, "feature_info", None)
     if not stages:
         raise SpecError(f"timm's {type(module).__name__} has no stages, so it has no feature maps.")
     chosen = range(len(stages)) if out_indices is None else out_indices
-    given: dict[str, Any] = {**module.timm_args, "num_classes": module.num_classes, "features_only": True}  # type: ignore[dict-item]  # ours
+    given: dict[str, Any] = {**module.timm_args, "num_classes": module.num_classes, "features_only": True}
     given["out_indices"] = chosen if isinstance(chosen, int) else tuple(chosen)
 
     def load(network: nn.Module, **_: Any) -> None:

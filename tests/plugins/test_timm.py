@@ -456,7 +456,8 @@ def test_timm_loads_in_another_thread_while_its_filter_is_asked_for(hub: Path) -
     theirs = trained(entry.name)
     file = publish(hub, entry, theirs.state_dict())
     loaded: list[nn.Module] = []
-    with bridge._instead_of_loading() as said:
+    said: dict[str, Any] = {}
+    with bridge._instead_of_loading(lambda _, **about: said.update(about)):
         thread = threading.Thread(target=lambda: loaded.append(timms(entry, file)))
         thread.start()
         thread.join()
