@@ -36,6 +36,7 @@ LAYERS = (
     "exported",
     "resolve",
     "creation",
+    "preparation",
     "evaluation",
     "verify",
     "convert",

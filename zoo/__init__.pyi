@@ -5,8 +5,6 @@ from zoo import look as look
 from zoo.creation import create as create
 from zoo.creation import fetch as fetch
 from zoo.creation import info as info
-from zoo.creation import preprocess as preprocess
-from zoo.creation import transforms as transforms
 from zoo.errors import ZooError as ZooError
 from zoo.evaluation.by_name import evaluate as evaluate
 from zoo.evaluation.prediction import predict as predict
@@ -14,6 +12,8 @@ from zoo.evaluation.speed import benchmark as benchmark
 from zoo.exporting.by_name import export as export
 from zoo.extraction import features as features
 from zoo.loading import Network as Network
+from zoo.preparation import preprocess as preprocess
+from zoo.preparation import transforms as transforms
 from zoo.registry import register as register
 from zoo.registry.listing import list_models as list_models
 from zoo.spec import Model as Model

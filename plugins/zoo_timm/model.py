@@ -42,7 +42,7 @@ def create_features(module: nn.Module, out_indices: int | Sequence[int] | None) 
     if not stages:
         raise SpecError(f"timm's {type(module).__name__} has no stages, so it has no feature maps.")
     chosen = range(len(stages)) if out_indices is None else out_indices
-    given = {**module.timm_args, "num_classes": module.num_classes, "features_only": True}  # type: ignore[dict-item]  # ours
+    given: dict[str, Any] = {**module.timm_args, "num_classes": module.num_classes, "features_only": True}  # type: ignore[dict-item]  # ours
     given["out_indices"] = chosen if isinstance(chosen, int) else tuple(chosen)
 
     def load(network: nn.Module, **_: Any) -> None:

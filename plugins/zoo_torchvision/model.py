@@ -201,7 +201,7 @@ class SqueezeNet(Network, models.SqueezeNet):
 
     def make_classifier(self, num_classes: int) -> nn.Module:
         like = next(self.parameters())
-        kind = {"device": like.device, "dtype": like.dtype}
+        kind: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
         return nn.Conv2d(self.num_features, num_classes, 1, **kind) if num_classes else nn.Identity()
 
     def pool_features(self, x: Tensor) -> Tensor:

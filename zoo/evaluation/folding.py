@@ -50,7 +50,7 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     except Exception:  # a stranger's network may hold what cannot be copied
         return model
     for convolution, norm in pairs:
-        fused = fuse_conv_bn_eval(other.get_submodule(convolution), other.get_submodule(norm))  # type: ignore[arg-type, type-var]
+        fused = fuse_conv_bn_eval(other.get_submodule(convolution), other.get_submodule(norm))  # type: ignore[arg-type, type-var]  # known by type
         _put(other, convolution, fused)
         _put(other, norm, nn.Identity())
     with torch.inference_mode():

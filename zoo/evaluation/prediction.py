@@ -12,11 +12,12 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from zoo.creation import as_network, info_of, preprocess, require_classes
+from zoo.creation import as_network, info_of, require_classes
 from zoo.data.classes import class_names
 from zoo.data.decode import read_image, to_channels
 from zoo.errors import SpecError, UnknownNameError, WeightsError
 from zoo.evaluation.modes import in_eval_mode
+from zoo.preparation import preprocess
 
 log = logging.getLogger("zoo")
 

@@ -107,7 +107,7 @@ def as_features(module: Network, out_indices: int | Sequence[int] | None) -> Net
 
     A network may have its own ``create_features``. Raises :class:`SpecError` for stages that do not exist.
     """
-    create = getattr(module, "create_features", None) or partial(FeatureNet, module)
+    create: Callable[..., Any] = getattr(module, "create_features", partial(FeatureNet, module))
     features: Network = create(out_indices)
     features.zoo_info = module.zoo_info
     features.pretrained_cfg = features.default_cfg = module.pretrained_cfg
@@ -118,7 +118,8 @@ def _described_by(module: Network, info: ModelInfo) -> Network:
     """``module`` with the attributes that ``info`` gives it: those of Zoo and those of timm."""
     module.zoo_info = info
     theirs = getattr(module, "pretrained_cfg", None) or {}
-    module.pretrained_cfg = module.default_cfg = {**theirs, **timm_config.of_network(info, module.num_classes)}
+    classes = getattr(module, "num_classes", info.model.num_classes)
+    module.pretrained_cfg = module.default_cfg = {**theirs, **timm_config.of_network(info, classes)}
     if isinstance(getattr(module, "feature_info", None), list):
         module.feature_info = FeatureInfo(module.feature_info)
     return module
@@ -157,7 +158,7 @@ def _names_within(build: Callable[[], nn.Module]) -> list[str]:
     """The arguments of a network whose build function takes any and hands them on to its class."""
     with skip_init(), torch.device("meta"), contextlib.suppress(Exception):
         kinds = type(build()).__mro__
-        named = [name for kind in kinds if kind is not nn.Module for name in arguments.names_of(kind.__init__) or ()]
+        named = [name for kind in kinds for name in arguments.names_of(kind) or ()]
         return sorted(set(named) - {"self", "num_classes", "in_chans"})
     return []
 

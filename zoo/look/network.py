@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from zoo.creation import as_network, info_of, preprocess
+from zoo.creation import as_network, info_of
 from zoo.data.classes import class_names
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
 from zoo.loading import Network
+from zoo.preparation import preprocess
 from zoo.system.malloc import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor

@@ -147,7 +147,7 @@ def compiled(subject: Subject) -> None:
     torch.compiler.reset()
     with torch.no_grad():
         other = torch.compile(module, backend="eager", fullgraph=True)
-        expect_close(other(images), module(images), "compiled, the output")
+        expect_close(other(images), module(images), "compiled, the output")  # type: ignore[no-untyped-call]  # torch's
 
 
 def _step(module: Any, images: Tensor) -> dict[str, Tensor]:
@@ -156,7 +156,7 @@ def _step(module: Any, images: Tensor) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         output = module(images)
-        first = output[0] if isinstance(output, tuple) else output
+        first: Any = output[0] if isinstance(output, tuple) else output
         first.square().mean().backward()
     gradients = {name: part.grad for name, part in module.named_parameters() if part.grad is not None}
     buffers = {name: part.clone() for name, part in module.named_buffers() if part.is_floating_point()}
