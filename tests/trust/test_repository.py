@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from support.hub_entries import flipped, quarantined
-from support.hub_server import Gate, HubServer
+from support.hub_repositories import Gate
+from support.hub_server import HubServer
 
 import zoo
 from zoo import manifest, registry, resolve
@@ -559,3 +560,20 @@ def test_zoo_list_does_not_list_repositories(hub_server: HubServer) -> None:
     assert not [name for name in zoo.list_models("*", pretrained=True) if "hf-hub" in name]
     assert registry.current().find("small_net").weights is None
     assert f"zoo info {NAME} shows one" in zoo_command("list", NAME).stderr
+
+
+def test_a_repository_is_the_weights_of_a_model_that_is_named(hub_server: HubServer) -> None:
+    publish(hub_server)
+    there = zoo.create(NAME)
+    given = zoo.create("small_net", weights=NAME)
+    assert all(map(torch_equal, given.state_dict().values(), there.state_dict().values()))
+    assert given.zoo_info.class_names == ("cat", "dog")
+    assert NAME in user_lock.pins(), "pinned as by its own name"
+    with pytest.raises(WeightsError, match=rf"{NAME} has weights of small_net, not of resnet20"):
+        zoo.create("resnet20", weights=NAME)
+
+
+def torch_equal(left: Any, right: Any) -> bool:
+    import torch
+
+    return torch.equal(left, right)
