@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from PIL import Image
 from support.distributions import install, plugin, run
+from support.terminal import draw
 from torch import nn
 
 import zoo
@@ -147,27 +147,9 @@ def test_a_pipe_gets_whole_lines_and_a_terminal_a_table() -> None:
     piped = run("list", "resnet50", COLUMNS="20")
     assert "\x1b" not in piped.stdout
     assert len(piped.stdout.splitlines()) == 2
-    controller, terminal = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "zoo", "list", "resnet20"],
-        stdout=terminal,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
-    ) as process:
-        process.wait(60)
-    os.close(terminal)
-    drawn = b""
-    while chunk := _read(controller):
-        drawn += chunk
-    os.close(controller)
+    drawn = draw([sys.executable, "-m", "zoo", "list", "resnet20"], columns=80).terminal
     assert b"\x1b[1mmodel" in drawn
     assert b"resnet20" in drawn
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:  # what Linux says at a terminal's end
-        return b""
 
 
 def test_info_tells_all_that_is_known() -> None:

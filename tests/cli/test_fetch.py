@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from support.hub_entries import arrived
 from support.hub_server import HubServer
+from support.terminal import draw
 
 from zoo import registry
 from zoo.cli import cli
@@ -138,24 +138,8 @@ def test_a_terminal_shows_one_line_of_progress_and_a_pipe_has_one_line(
     names = [f"resnet20.{tag}" for tag in CONTENTS]
     piped = subprocess.run(zoo("fetch", names[0]), capture_output=True, text=True, check=True)
     assert re.fullmatch(r"resnet20.a: fetching 0.\d MB from http://\S+\n", piped.stderr)
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        zoo("fetch", *names),
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 1 << 16)
-            except OSError:  # Linux's way to say that the other side is closed
-                break
-        assert process.stdout is not None
-        paths = process.stdout.read().splitlines()
-    os.close(ours)
+    shown, stdout = draw(zoo("fetch", *names), on="stderr", columns=120)
+    paths = stdout.splitlines()
     assert [Path(path).read_bytes() for path in paths] == [*CONTENTS.values()]
     assert b"4 files" in shown
     assert b"of 1.6 MB" in shown

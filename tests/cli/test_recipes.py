@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from support import distributions, specimen
+from support.terminal import draw
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
@@ -180,28 +180,10 @@ def test_all_recipes_are_listed_with_their_families() -> None:
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_a_terminal_gets_lines_that_fit(columns: int) -> None:
-    controller, terminal = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "zoo", "recipes"],
-        stdout=terminal,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns)},
-    ) as process:
-        os.close(terminal)
-        drawn = b""
-        while chunk := read_terminal(controller):
-            drawn += chunk
-        assert process.wait(60) == 0
-    os.close(controller)
+    drawn = draw([sys.executable, "-m", "zoo", "recipes"], columns=columns).terminal
     text = re.sub(r"\x1b\[[\d;]*m", "", drawn.decode())
     assert max(len(line) for line in text.splitlines()) <= columns
     assert "100.00%" in text
-
-
-def read_terminal(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:  # what Linux says at a terminal's end
-        return b""
 
 
 def test_listing_imports_no_torch() -> None:

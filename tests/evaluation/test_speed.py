@@ -51,11 +51,11 @@ def sleeper(slow: int = 1) -> nn.Module:
 
 def test_times_are_those_of_the_steps() -> None:
     measured = zoo.benchmark(sleeper(), batch_size=4, warmup=1, steps=10)
-    assert 20 <= measured.latency_ms < 60
-    assert measured.images_per_s == pytest.approx(4 / (measured.latency_ms / 1000), rel=0.5)
+    assert 20 <= measured.latency_ms < 150
+    assert 4 / 0.3 < measured.images_per_s <= 4 / 0.02, "a busy machine is slower, none faster than the sleep"
     assert (measured.steps, measured.batch_size, measured.input_size) == (10, 4, "3x32x32")
     outliers = zoo.benchmark(sleeper(slow=10), warmup=1, steps=20)
-    assert 20 <= outliers.latency_ms < 60, "the median"
+    assert 20 <= outliers.latency_ms < 150, "the median"
     assert outliers.latency_p95_ms >= 200, "one step of ten took ten times as long"
 
 

@@ -1,12 +1,10 @@
 """Progress on standard error: bars on a terminal, one line for a download without one."""
 
-import os
-import pty
 import re
-import subprocess
 import sys
 
 import pytest
+from support.terminal import draw
 
 from zoo.system import progress
 
@@ -38,18 +36,7 @@ def test_other_work_without_a_terminal_shows_nothing(capsys: pytest.CaptureFixtu
 
 
 def test_a_download_within_other_work_is_a_line_below_it() -> None:
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen([sys.executable, "-c", TWO], stderr=theirs, env=environment) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 1 << 16)
-            except OSError:  # Linux's way to say that the other side is closed
-                break
-    os.close(ours)
-    assert process.returncode == 0
+    shown = draw([sys.executable, "-c", TWO], on="stderr").terminal
     lines = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).split(b"\r")
     assert any(b"outer" in line and b"1 of 4" in line for line in lines)
     assert any(b"inner.tag" in line and b"1.5 MB of 6.0 MB" in line for line in lines)
