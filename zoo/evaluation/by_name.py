@@ -42,8 +42,8 @@ def evaluate(
         split: The split to load, if ``data`` is a name or a path.
         weights: A local safetensors file, instead of the weights that a name means.
         device: Where to run. By default a GPU if there is one for a name, and where it is for a network.
-        options: Passed to the model's evaluate hook; :func:`zoo.evaluation.evaluate` takes ``batch_size``, ``dtype``
-            and ``progress``.
+        options: Passed to the model's evaluate hook; :func:`zoo.evaluation.evaluate` takes ``batch_size``, ``dtype``,
+            ``compile`` and ``progress``.
 
     Returns:
         Top-1 with its 95% interval, top-5, loss, and the fingerprint of the images.
