@@ -106,7 +106,7 @@ def check(command: str) -> None:
     except click.UsageError as error:
         raise AssertionError(f"{command}: {error.format_message()}") from error
     assert not left, f"{command}: too many arguments, {left}"
-    for parameter in ("name", "names", "model") if context.info_name != "plugins" else ():
+    for parameter in ("name", "names", "model") if "plugins" not in context.command_path else ():
         value = given.get(parameter)
         for name in [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else ():
             check_name(command, name)

@@ -152,9 +152,9 @@ def test_a_hang_is_remembered_until_the_plugin_is_asked_for_by_name(
     for _ in range(3):
         assert rows()["pet"].status == "broken"
     assert (site / "pet.py.tries").read_text() == "x"
-    assert "zoo plugins pet tries again" in rows()["pet"].reason
+    assert "zoo plugins show pet tries again" in rows()["pet"].reason
     registry.clear()
-    CliRunner().invoke(cli, ["plugins", "pet"])
+    CliRunner().invoke(cli, ["plugins", "show", "pet"])
     assert (site / "pet.py.tries").read_text() == "xx"
 
 
@@ -242,15 +242,15 @@ def test_the_command_fails_for_a_broken_plugin_and_shows_one_by_name(site: Path)
     install(site, "zoo-bad", {"bad": "bad:plugin"}, {"bad.py": "raise RuntimeError('spoilt')"})
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
     ask = CliRunner().invoke
-    every, good = ask(cli, ["plugins"]), ask(cli, ["plugins", "pet"])
+    every, good = ask(cli, ["plugins"]), ask(cli, ["plugins", "show", "pet"])
     assert (every.exit_code, good.exit_code) == (1, 0)
     assert {"bad", "pet", "resnet"} <= {line.split()[0] for line in every.stdout.splitlines()}
     assert [line.split()[0] for line in good.stdout.splitlines()] == ["plugin", "pet"]
     assert "Traceback" not in every.stderr
-    told = ask(cli, ["--debug", "plugins", "bad", "--json"])
+    told = ask(cli, ["--debug", "plugins", "show", "bad", "--json"])
     assert (told.exit_code, json.loads(told.stdout)[0]["status"]) == (1, "broken")
     assert "Traceback" in told.stderr
     assert "RuntimeError: spoilt" in told.stderr
-    unknown = ask(cli, ["plugins", "resnt"])
+    unknown = ask(cli, ["plugins", "show", "resnt"])
     assert unknown.exit_code == 2
     assert "Did you mean resnet?" in unknown.stderr

@@ -93,7 +93,7 @@ class PluginRow:
 
             identity = self._identity()
             if failure := import_guard.failure(self.name, identity):
-                raise PluginError(f"{failure}; zoo plugins {self.name} tries again")
+                raise PluginError(f"{failure}; zoo plugins show {self.name} tries again")
             with import_guard.watched(self.name, identity):
                 return self._entry_point.load()
 

@@ -1,4 +1,4 @@
-"""``zoo plugins``: what is installed, and why a plugin cannot be used. Nothing here imports torch."""
+"""``zoo plugins`` and ``zoo plugins show``: the state of the installed plugins."""
 
 from collections import Counter
 
@@ -10,25 +10,32 @@ from zoo.cli.output import print_json, print_table, show_traceback
 from zoo.registry import PluginRow, import_guard
 
 
-@click.command(epilog="Example: zoo plugins resnet")
-@click.argument("name", required=False, shell_complete=options.complete_family)
+@click.command(epilog="Example: zoo plugins show resnet")
+@click.argument("name", shell_complete=options.complete_family)
 @options.json
 @click.pass_context
-def plugins(context: click.Context, name: str | None, as_json: bool) -> None:
-    """List the installed plugins and their state.
+def show(context: click.Context, name: str, as_json: bool) -> None:
+    """Show the state of one plugin.
 
-    NAME shows one plugin: it is imported even if its last import ended the process, and zoo --debug shows the
-    traceback of its error. Exits 1 if a plugin shown is broken or set aside.
+    It is imported even if its last import ended the process, and zoo --debug shows the traceback of its error. Exits 1
+    if it is broken or set aside.
     """
-    if name is not None:
-        import_guard.forget(name)
-    registered = registry.current()
+    import_guard.forget(name)
     options.check_family(context, context.command.params[0], name)
+    _print(context, [row for row in registry.current().plugins if row.name == name], as_json=as_json)
+
+
+def print_all(context: click.Context, *, as_json: bool) -> None:
+    """Prints all plugins and exits with 1 if one cannot be used."""
+    _print(context, list(registry.current().plugins), as_json=as_json)
+
+
+def _print(context: click.Context, chosen: list[PluginRow], *, as_json: bool) -> None:
+    registered = registry.current()
     models, weights = Counter[PluginRow](), Counter[PluginRow]()
     for entry in registered.models(registered.collections):  # reads the manifests, so that a bad one shows
         models[entry.row] += 1
         weights[entry.row] += len(entry.weights)
-    chosen = [row for row in registered.plugins if name in (None, row.name)]
     if as_json:
         print_json(
             [
