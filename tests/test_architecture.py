@@ -47,6 +47,7 @@ LAYERS = (
     "look",
     "training",
     "publishing",
+    "scaffold",
     "testing",
     "cli",
     "__main__",
