@@ -9,7 +9,7 @@ from safetensors.torch import save
 from support import specimen
 
 from zoo import testing
-from zoo.testing import Check, checks_of, conformance, subject
+from zoo.testing import Check, CheckError, checks_of, conformance, subject
 
 
 def check_called(name: str, plugin: str = "specimen") -> Check:
@@ -287,12 +287,12 @@ PROBE = "probe = {tolerance = {float32 = 0.1}, logits = [[99.0, 0.0]]}"
 
 
 @pytest.mark.parametrize(
-    ("sha256", "probe", "error"),
-    [("", "", ""), ("0" * 64, "", "IntegrityError"), ("", PROBE, "ProbeError")],
+    ("sha256", "probe", "field"),
+    [("", "", ""), ("0" * 64, "", "sha256"), ("", PROBE, "probe")],
     ids=["right", "another hash", "another probe"],
 )
 def test_embedded_weights_are_loaded_and_probed(
-    sha256: str, probe: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sha256: str, probe: str, field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = {
         "conv.weight": torch.randn(4, 3, 3, 3),
@@ -308,12 +308,12 @@ def test_embedded_weights_are_loaded_and_probed(
     table = EMBEDDED.replace("SHA256", sha256 or hashlib.sha256(data).hexdigest()) + probe
     specimen.install(tmp_path, monkeypatch, ("[net.remote]", f"{table}\n[net.remote]"), more={"net.safetensors": data})
     check = check_called("net.embedded-weights")
-    if not error:
+    if not field:
         check()
     else:
-        with pytest.raises(Exception) as caught:  # noqa: PT011  # which one is the claim
+        with pytest.raises(CheckError, match=r"net\.embedded: ") as caught:
             check()
-        assert type(caught.value).__name__ == error
+        assert (caught.value.of, caught.value.field) == ("net.embedded", field)
 
 
 def test_an_attack_is_checked_where_softmax_is_saturated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,4 +391,5 @@ def test_the_decorator_makes_one_named_test_a_check_and_marks_the_slow_ones(
 
 
 def test_the_published_names_are_complete() -> None:
-    assert set(testing.__all__) == {"GIANT_MACS", "GIANT_PARAMS", "Check", "checks_of", "conformance"}
+    names = {"GIANT_MACS", "GIANT_PARAMS", "Check", "CheckError", "checks_of", "conformance"}
+    assert set(testing.__all__) == names

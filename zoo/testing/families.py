@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+import traceback
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from zoo import registry
 from zoo.registry import PluginRow
+from zoo.testing import source
+from zoo.testing.expectation import CheckError, expect
 from zoo.training import choice
 
 _REFUSE_TORCH = """
@@ -21,48 +25,81 @@ sys.meta_path.insert(0, Refuse)
 
 
 def usable(plugin: str, rows: list[PluginRow]) -> None:
-    """A plugin of this name is installed, imports, and is the only one."""
+    """A plugin of this name is installed, imports, and is the only one.
+
+    Fix: what the reason says; ``zoo --debug plugins show NAME`` prints the traceback.
+    """
     known = ", ".join(row.name for row in registry.current().plugins)
-    assert rows, f"no plugin {plugin!r} is installed, only {known}. After adding an entry point, run pip install again."
-    assert len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {', '.join(row.distribution for row in rows)}"
-    assert rows[0].status == "ok", f"plugin {plugin!r} is {rows[0].status}: {rows[0].reason}"
+    expect(
+        rows, f"no plugin {plugin!r} is installed, only {known}. After adding an entry point, run pip install again."
+    )
+    rivals = ", ".join(row.distribution for row in rows)
+    expect(len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {rivals}")
+    row = rows[0]
+    if row.status != "ok":
+        model, field = _written_at(row.error)
+        where = f"{model}: {field}: " if model else ""
+        raise CheckError(f"{where}plugin {plugin!r} is {row.status}: {row.reason}", field) from row.error
+
+
+def _written_at(error: BaseException | None) -> tuple[str, str]:
+    """The model and the field of the row in whose lines ``error`` was raised; empty if it was elsewhere."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__) if error else []):
+        if model := source.model_at(Path(frame.filename), frame.lineno or 0):
+            return model, source.field_at(Path(frame.filename), frame.lineno or 0) or "row"
+    return "", ""
 
 
 def torch_free_import(row: PluginRow) -> None:
-    """The module of the entry point imports no torch, so that listing stays instant."""
+    """The module of the entry point imports no torch, so that listing stays instant.
+
+    Fix: keep rows alone in ``__init__.py``; hooks are strings such as ``"zoo_hello.model:hello_net"``.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     code = f"{_REFUSE_TORCH}import {row.module}"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"importing {row.module} imports torch, or fails:\n{done.stderr}"
+    expect(done.returncode == 0, f"importing {row.module} imports torch, or fails:\n{done.stderr}")
 
 
 def manifests(row: PluginRow) -> None:
-    """Every manifest of the plugin parses and names only its own models."""
+    """Every manifest of the plugin parses and names only its own models.
+
+    Fix: the line of the manifest that the message names; ``zoo publish --manifest`` writes entries.
+    """
     _ = row.weights
 
 
 def recipes(row: PluginRow) -> None:
-    """Every recipe is valid, and is meant for models that there are."""
+    """Every recipe is valid, and is meant for models that there are.
+
+    Fix: the field or the pattern that the message names.
+    """
     assert row.plugin is not None
     names = [model.name for model in row.plugin.models]
     for name, table in choice.read(row.plugin).items():
         choice.resolve(name, table)
         for pattern in table.get("models", ()):
             met = any(fnmatchcase(model, pattern) for model in names)
-            assert met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}"
+            expect(met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}")
 
 
 def repositories(row: PluginRow) -> None:
-    """The hook for repositories, if there is one, leaves descriptions of another form to other plugins."""
+    """The hook for repositories, if there is one, leaves descriptions of another form to other plugins.
+
+    Fix: return None unless the description has a mark of your own library.
+    """
     assert row.plugin is not None
     if target := row.plugin.repositories:
         for foreign in ({}, {"model_type": "bert", "architectures": ["BertModel"]}):
             said = registry.hook(target)(foreign)
-            assert said is None, f"{target} understands {foreign}, which is not of its form: {said}"
+            expect(said is None, f"{target} understands {foreign}, which is not of its form: {said}")
 
 
 def datasets(row: PluginRow) -> None:
-    """The loaders of the plugin's data sets can be imported."""
+    """The loaders of the plugin's data sets can be imported.
+
+    Fix: name a function that exists, ``"package.module:function"``.
+    """
     assert row.plugin is not None
     for dataset in row.plugin.datasets:
         registry.hook(dataset.load, row.plugin.requires)

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import torch
 
 import zoo
+from zoo.errors import IntegrityError, ProbeError, ZooError
 from zoo.evaluation import counting
 from zoo.manifest import Weights
 from zoo.registry.listing import params_of
 from zoo.spec import Model
+from zoo.testing.expectation import CheckError, expect
 from zoo.testing.subject import BATCH, Subject
 from zoo.verify import probe
 
@@ -36,21 +38,50 @@ def weights(subject: Subject, entry: Weights) -> None:
     """The entry's arguments build a network of the size that is stated, which takes the input it declares.
 
     Embedded weights are loaded as well, and must pass their probe; others would need a network.
+
+    Fix: the field of the entry that the message names; ``zoo publish --manifest`` writes all of them.
     """
     args, classes, size, stated = shape(subject.model, entry)
     device = subject.shape_device
     with subject.on(device):
         module = subject.build(num_classes=classes, in_chans=size[0], **args)
-        logits = module(subject.images(device, size=size))
+        try:
+            logits = module(subject.images(device, size=size))
+        except Exception as error:  # a network may raise anything
+            raise CheckError(f"the network does not take input_size {list(size)}: {error}", "preprocess") from error
     counted = counting.params(module)
-    assert counted == stated, f"the listing has {stated:_} params, the network {counted:_}: set params = {counted}"
-    assert logits.shape == (BATCH, classes), f"the output is {tuple(logits.shape)}, expected {(BATCH, classes)}"
+    expect(
+        counted == stated,
+        f"the listing has {stated:_} params, the network {counted:_}: set params = {counted}",
+        field="params",
+    )
+    expect(
+        logits.shape == (BATCH, classes),
+        f"the output is {tuple(logits.shape)}, expected {(BATCH, classes)}",
+        field="num_classes",
+    )
     if not is_embedded(entry):
         return
-    trained = zoo.create(f"{subject.plugin}/{entry.name}").eval()
+    trained = _created(subject, entry).eval()
     with torch.no_grad():
         logits = trained(subject.images(size=size))
-    assert logits.shape == (BATCH, classes), f"trained for {classes} classes, it gives {tuple(logits.shape)}"
-    assert logits.isfinite().all(), "the trained network's logits are not finite"
+    expect(
+        logits.shape == (BATCH, classes),
+        f"trained for {classes} classes, it gives {tuple(logits.shape)}",
+        field="num_classes",
+    )
+    expect(logits.isfinite().all(), "the trained network's logits are not finite", field="file")
     if entry.probe is not None:
-        probe.check(trained, entry.preprocess or subject.model.preprocess, entry.probe)
+        try:
+            probe.check(trained, entry.preprocess or subject.model.preprocess, entry.probe)
+        except ProbeError as error:
+            raise CheckError(str(error), "probe") from error
+
+
+def _created(subject: Subject, entry: Weights) -> Any:
+    try:
+        return zoo.create(f"{subject.plugin}/{entry.name}")
+    except IntegrityError as error:
+        raise CheckError(str(error), "sha256") from error
+    except ZooError as error:
+        raise CheckError(str(error), "file") from error
