@@ -98,7 +98,7 @@ class Check:
             raise
         except CheckError as error:
             field = error.field or self.field
-            raise CheckError(error.reason, field, self.of, self.hint) from error.__cause__
+            raise CheckError(error.reason, field, error.of or self.of, self.hint) from error.__cause__
         except Exception as error:  # a plugin's code may raise anything
             kind = "" if isinstance(error, AssertionError) and str(error) else f"{type(error).__name__}: "
             raise CheckError(f"{kind}{error}", self.field, self.of, self.hint if not kind else RAISED) from error

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from zoo import registry
+from zoo.errors import MissingExtraError, PluginError
 from zoo.registry import PluginRow
 from zoo.testing import source
 from zoo.testing.expectation import CheckError, expect
@@ -38,8 +39,7 @@ def usable(plugin: str, rows: list[PluginRow]) -> None:
     row = rows[0]
     if row.status != "ok":
         model, field = _written_at(row.error)
-        where = f"{model}: {field}: " if model else ""
-        raise CheckError(f"{where}plugin {plugin!r} is {row.status}: {row.reason}", field) from row.error
+        raise CheckError(f"plugin {plugin!r} is {row.status}: {row.reason}", field, model) from row.error
 
 
 def _written_at(error: BaseException | None) -> tuple[str, str]:
@@ -102,4 +102,9 @@ def datasets(row: PluginRow) -> None:
     """
     assert row.plugin is not None
     for dataset in row.plugin.datasets:
-        registry.hook(dataset.load, row.plugin.requires)
+        try:
+            registry.hook(dataset.load, row.plugin.requires)
+        except MissingExtraError:
+            raise
+        except PluginError as error:
+            raise CheckError(f"datasets: load of {dataset.name!r}: {error}") from error

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from zoo import loading, registry
 from zoo.errors import MissingExtraError, PluginError
 from zoo.evaluation import counting
+from zoo.registry import arguments
 from zoo.testing.expectation import CheckError, expect
 from zoo.testing.subject import BATCH, Subject
 
@@ -23,6 +24,10 @@ def row(subject: Subject) -> None:
     for hook in ("build", "translate", "train", "evaluate"):
         if target := getattr(model, hook):
             _import(target, subject, hook)
+    known = arguments.names_of(registry.hook(model.build))
+    for field in ("args", "file_args"):
+        others = [name for name in getattr(model, field) if known is not None and name not in (*known, *arguments.SAFE)]
+        expect(not others, f"{field} has {', '.join(others)}, which {model.build} does not have", field=field)
     module = subject.outline
     for field in ("head", "stem", "stages"):
         for name in getattr(model, field):
@@ -73,14 +78,15 @@ def interface(subject: Subject) -> None:
         expect(is_right, f"default_layers names {name!r}, which is not a submodule", field="default_layers")
     with subject.on(subject.shape_device):
         features = module.forward_features(subject.images(subject.shape_device))
-        logits = module.forward_head(features)
-        pooled = module.forward_head(features, pre_logits=True)
-    _expect_shape(logits, (BATCH, model.num_classes), "forward_head(forward_features(x))", field="forward_head")
     expect(
         features.shape[1] == module.num_features,
         f"forward_features gives {features.shape[1]} channels, num_features says {module.num_features}",
         field="num_features",
     )
+    with subject.on(subject.shape_device):
+        logits = module.forward_head(features)
+        pooled = module.forward_head(features, pre_logits=True)
+    _expect_shape(logits, (BATCH, model.num_classes), "forward_head(forward_features(x))", field="forward_head")
     _expect_shape(pooled, (BATCH, _head_width(module)), "forward_head(..., pre_logits=True)", field="forward_head")
 
 
