@@ -120,7 +120,7 @@ def _score(name: str, dataset: str, report: Report) -> Score:
         top1=round(report.top1, 4),
         top5=None if report.top5 is None else round(report.top5, 4),
         mean_class=round(report.mean_class, 4),
-        loss=float(f"{report.loss:.6g}"),
+        loss=None if report.loss is None else float(f"{report.loss:.6g}"),
         correct=report.correct,
         command=f"zoo evaluate {name} --data {dataset}"
         + (f" --split {report.split}" if report.split != "test" else ""),

@@ -106,7 +106,8 @@ class Model(Spec, frozen=True):
         translate: A hook for the tensors of a file that does not fit: takes them and the module, and returns tensors
             in a library's newer names and shapes.
         train: The hook that trains the network.
-        evaluate: The hook that scores it.
+        evaluate: The hook that says what it answers: returns logits or classes of each image, or a
+            ``zoo.evaluation.Report``.
         requires: What the hooks import and pip may have to install.
         note: A remark for ``zoo info``.
         file_args: Arguments that a weights file, which anyone may have written, may set. It may also repeat ``args``.
