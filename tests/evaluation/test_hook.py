@@ -252,10 +252,6 @@ def test_a_hook_that_fails_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "Traceback" not in answer.stderr
     with pytest.raises(PluginError, match=said.format("evaluate")):
         zoo.evaluate(zoo.create("own_net"), "digits")
-    monkeypatch.setattr(own_model, "evaluate", len)
-    with pytest.raises(PluginError, match=r"own_model:evaluate failed for own_net: TypeError: len\(\)"):
-        zoo.evaluate(zoo.create("own_net"), "digits")
-    monkeypatch.setattr(own_model, "evaluate", lambda model, data, **options: len(data))
 
 
 def test_the_default_hooks_record_is_the_runs_configuration(tmp_path: Path) -> None:

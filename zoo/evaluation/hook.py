@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry
 from zoo.errors import PluginError, ZooError
+from zoo.registry import roles
 from zoo.spec import Model, Preprocess
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _accepted(row: Model, options: dict[str, Any], known: Collection[str]) -> di
 
 
 def _call(row: Model, model: "nn.Module", images: "ImageSet", options: Mapping[str, Any]) -> Any:
-    hook = registry.hook(row.evaluate, row.requires)
+    hook = registry.hook(row.evaluate, row.requires, role=roles.EVALUATE, of=row.name, more=options)
     with _blaming(row.evaluate, row.name):
         return hook(model, images, **options)
 
@@ -114,7 +115,7 @@ def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "Netw
     """What the model's train hook returns, seen to be a network."""
     from torch import nn
 
-    hook = registry.hook(row.train, row.requires)
+    hook = registry.hook(row.train, row.requires, role=roles.TRAIN, of=row.name)
     with _blaming(row.train, row.name):
         trained = hook(module, *given, **options)
     if not isinstance(trained, nn.Module):

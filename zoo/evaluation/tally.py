@@ -1,4 +1,4 @@
-"""Counts of what is right, from which every score follows."""
+"""Counts of right answers, from which every score follows."""
 
 from typing import Any
 

@@ -6,7 +6,7 @@ import sys
 from fnmatch import fnmatchcase
 
 from zoo import registry
-from zoo.registry import PluginRow
+from zoo.registry import PluginRow, roles
 from zoo.training import choice
 
 _REFUSE_TORCH = """
@@ -57,12 +57,12 @@ def repositories(row: PluginRow) -> None:
     assert row.plugin is not None
     if target := row.plugin.repositories:
         for foreign in ({}, {"model_type": "bert", "architectures": ["BertModel"]}):
-            said = registry.hook(target)(foreign)
+            said = registry.hook(target, role=roles.REPOSITORIES)(foreign)
             assert said is None, f"{target} understands {foreign}, which is not of its form: {said}"
 
 
 def datasets(row: PluginRow) -> None:
-    """The loaders of the plugin's data sets can be imported."""
+    """The loaders of the plugin's data sets can be imported and take what they are passed."""
     assert row.plugin is not None
     for dataset in row.plugin.datasets:
-        registry.hook(dataset.load, row.plugin.requires)
+        registry.hook(dataset.load, row.plugin.requires, role=roles.LOAD, of=dataset.name)

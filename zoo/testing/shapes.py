@@ -9,14 +9,17 @@ from torch import Tensor, nn
 
 from zoo import loading, registry
 from zoo.evaluation import counting
+from zoo.registry import roles
 from zoo.testing.subject import BATCH, Subject
 
 
 def row(subject: Subject) -> None:
-    """The hooks can be imported; head, stem and stages are submodules, the first two with parameters or buffers."""
+    """The hooks can be called; head, stem and stages are submodules, the first two with parameters or buffers."""
     model = subject.model
-    for target in (model.build, model.train, model.evaluate):
-        registry.hook(target, model.requires)
+    for role in (roles.BUILD, roles.TRANSLATE, roles.TRAIN, roles.EVALUATE):
+        if target := getattr(model, role.field):
+            more = model.args if role is roles.BUILD else ()
+            registry.hook(target, model.requires, role=role, of=model.name, more=more)
     module = subject.outline
     for field in ("head", "stem", "stages"):
         for name in getattr(model, field):
