@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from zoo.data.image_set import ImageSet
 from zoo.data.preprocess import Transform
 from zoo.evaluation.batching import batches
+from zoo.evaluation.forward import device_of
 from zoo.evaluation.modes import in_eval_mode
 from zoo.spec import Preprocess
 
@@ -32,7 +33,7 @@ def find_mistakes(
     model: nn.Module, data: ImageSet, *, preprocess: Preprocess, is_bfloat16: bool = False, batch_size: int = 256
 ) -> Answers:
     """The answers of ``model``, where it is, to all images of ``data``."""
-    device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+    device = device_of(model)
     predicted: list[Tensor] = []
     probabilities: list[Tensor] = []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16)

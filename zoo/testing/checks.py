@@ -47,6 +47,9 @@ OF_HOOK: tuple[Callable[[Subject], None], ...] = (
     contract.layouts,
 )
 
+# What does not apply to a network that is fitted.
+BY_GRADIENT = (values.gradients, contract.checkpointing)
+
 
 @dataclass(frozen=True)
 class Check:
@@ -55,8 +58,12 @@ class Check:
     name: str
     is_slow: bool
     run: Callable[[], None]
+    exempt: str = ""
+    """Why the promise does not apply; empty if it does."""
 
     def __call__(self) -> None:
+        if self.exempt:
+            pytest.skip(self.exempt)
         try:
             self.run()
         except MissingExtraError as error:
@@ -66,7 +73,14 @@ class Check:
 def conformance(plugin: str) -> pytest.MarkDecorator:
     """Decorates a test function or class that takes ``check``: it runs once for each check of ``plugin``."""
     marked = [
-        pytest.param(check, id=check.name, marks=[pytest.mark.slow] if check.is_slow else [])
+        pytest.param(
+            check,
+            id=check.name,
+            marks=[
+                *([pytest.mark.slow] if check.is_slow else []),
+                *([pytest.mark.skip(reason=check.exempt)] if check.exempt else []),
+            ],
+        )
         for check in checks_of(plugin)
     ]
     return pytest.mark.parametrize("check", marked)
@@ -95,10 +109,9 @@ def checks_of(plugin: str) -> list[Check]:
     for model in used.plugin.models:
         checks += _checks_of_model(used, model, is_smallest=smallest[_kind(model)] is model)
         subject, is_rest = Subject(plugin, model), of_hook[model.build] is not model
-        checks += [
-            Check(f"{model.name}-{check.__name__}", is_rest or subject.is_giant, partial(check, subject))
-            for check in OF_HOOK
-        ]
+        for check in OF_HOOK:
+            is_slow, exempt = is_rest or subject.is_giant, _exempt(model, check)
+            checks.append(Check(f"{model.name}-{check.__name__}", is_slow, partial(check, subject), exempt))
     for model in used.plugin.models:
         subject = Subject(plugin, model)
         is_smallest = model is min(used.plugin.models, key=lambda other: other.params)
@@ -111,6 +124,10 @@ def checks_of(plugin: str) -> list[Check]:
         checks.append(Check(f"{model.name}-resized", True, partial(contract.resized, subject)))
         checks.append(Check(f"{model.name}-compiled", True, partial(contract.compiled, subject)))
     return checks
+
+
+def _exempt(model: Model, check: Callable[[Subject], None]) -> str:
+    return f"{model.name} is fitted, without gradients" if model.fitted and check in BY_GRADIENT else ""
 
 
 def _kind(model: Model) -> tuple[object, ...]:
@@ -127,7 +144,7 @@ def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iter
     subject = Subject(row.name, model)
     for check in (*OF_EACH, *OF_KIND, *COSTLY):
         is_slow = check not in OF_EACH and (not is_smallest or (subject.is_giant and check in COSTLY))
-        yield Check(f"{model.name}-{check.__name__}", is_slow, partial(check, subject))
+        yield Check(f"{model.name}-{check.__name__}", is_slow, partial(check, subject), _exempt(model, check))
     try:
         entries = row.weights.get(model.name, ())
     except ManifestError:

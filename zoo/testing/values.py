@@ -70,10 +70,9 @@ def round_trip(subject: Subject) -> None:
 def gradients(subject: Subject) -> None:
     """A loss on the logits reaches every learnable parameter."""
     module = subject.build().train()
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        return  # it learns in another way
-    module(subject.images()).square().mean().backward()
     learnable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert learnable, "the network has no learnable parameters: set fitted=True in its row if it is fitted"
+    module(subject.images()).square().mean().backward()
     unreached = [name for name, parameter in learnable.items() if parameter.grad is None]
     assert not unreached, f"no gradient reaches {', '.join(unreached)}"
     wild = [name for name, parameter in learnable.items() if not parameter.grad.isfinite().all()]
