@@ -28,9 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With ``--fail-on-skip``, data or a library that is not there is a failure; ``may_skip`` exempts a test."""
+    """With ``--fail-on-skip``, data or a library that is not there is a failure; ``may_skip`` exempts a test.
+
+    So does the conformance kit's ``skip``, for checks that do not apply to a model.
+    """
     report = yield
-    if report.skipped and item.config.getoption("--fail-on-skip") and item.get_closest_marker("may_skip") is None:
+    is_exempt = any(item.get_closest_marker(name) for name in ("may_skip", "skip"))
+    if report.skipped and item.config.getoption("--fail-on-skip") and not is_exempt:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr[-1] if report.longrepr else ''}"
     return report

@@ -220,6 +220,16 @@ def test_a_data_set_of_a_family_says_how_many_images_it_trains_on(tmp_path: Path
     assert done.stdout.split() == ["100", "0"]
 
 
+def test_what_is_fitted_is_listed_without_epochs_and_cost() -> None:
+    found = {row["recipe"]: row for row in listed()}
+    assert (found["paper_svm"]["fitted"], found["paper_svm"]["pflop"]) == (True, None)
+    assert not found["paper_c10"]["fitted"]
+    answer = ask("recipes", "hmax").stdout
+    assert re.search(r"^paper_svm\* +caltech101\* +fitted$", answer, re.MULTILINE)
+    assert re.search(r"^  training +fitted, without gradients$", ask("info", "hmax").stdout, re.MULTILINE)
+    assert json.loads(ask("list", "hmax", "--json").stdout)[0]["fitted"]
+
+
 def test_a_row_without_operations_or_images_states_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specimen.install(tmp_path, monkeypatch)
     found = registry.current().find("net")

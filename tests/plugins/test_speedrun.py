@@ -199,8 +199,10 @@ def test_scoring_names_the_network_and_leaves_it_as_it_was() -> None:
     network, images = zoo.create("airbench94", num_classes=2), noise(8)
     network.train()
     preprocess = MODELS["airbench94"].preprocess
-    report = evaluate_views(network, images, preprocess=preprocess)
+    report = zoo.evaluate(network, images)
     assert (report.model, report.n) == ("airbench94", 8)
+    logits = evaluate_views(network, images, preprocess=preprocess)
+    assert report.loss == pytest.approx(float(F.cross_entropy(logits, images.labels)))
     assert network.training
     assert report.loss != evaluate(network, images, preprocess=preprocess).loss  # one view is another answer
 

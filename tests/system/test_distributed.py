@@ -155,6 +155,7 @@ def test_counts_of_a_score_are_those_of_one_process(together: Callable[[int], Pa
             expected = launched.scored(**given)
             for key in ("n", "correct", "top1", "top5", "interval"):
                 assert got[key] == pytest.approx(expected[key], rel=1e-15), (given, key)
+            assert got["classes"] == expected["classes"]
             # Another batch rounds otherwise in float32; of single images the same logits are summed.
             assert got["loss"] == pytest.approx(expected["loss"], rel=1e-12 if given["batch_size"] == 1 else 1e-6)
     assert 20 < expected["correct"] < 60  # of 72

@@ -41,14 +41,18 @@ def fixed(module):
         ("nn.Conv2d(in_chans, 4, 3, padding=1, bias=False)", "fixed(nn.Conv2d(in_chans, 4, 3, padding=1, bias=False))"),
         ("nn.BatchNorm2d(4)", "fixed(nn.BatchNorm2d(4))"),
         ("nn.Linear(4, num_classes) if", "fixed(nn.Linear(4, num_classes)) if"),
-        ("params=4 * 3 * 9 + 8 + 4 * 5 + 5", "params=0"),
+        ("params=4 * 3 * 9 + 8 + 4 * 5 + 5", 'params=0, fitted=True, train="PACKAGE.model:train"'),
+        ("def load(", "def train(model, data, recipe, run, *, preprocess, device):\n    return model\n\n\ndef load("),
         ("params = 151", "params = 0"),
     ]
     specimen.install(tmp_path, monkeypatch, *changes)
     checks = checks_of("specimen")
-    assert "net-gradients" in {check.name for check in checks}
+    exempt = {check.name: check.exempt for check in checks if check.exempt}
+    assert exempt == dict.fromkeys(("net-gradients", "net-checkpointing"), "net is fitted, without gradients")
     for check in checks:
-        check()
+        if not check.exempt:
+            check()
+    assert {mark.name for parameter in conformance("specimen").args[1] for mark in parameter.marks} == {"slow", "skip"}
 
 
 BROKEN = {
@@ -74,6 +78,12 @@ BROKEN = {
     "a data set without loader": ("plugin-datasets", "model:load", "model:absent", "absent"),
     "a build hook that is not there": ("net-row", "model:build", "model:absent", "absent"),
     "a train hook that is not there": ("net-row", "num_classes=5,", 'num_classes=5, train="absent:train",', "absent"),
+    "nothing to learn": (
+        "net-gradients",
+        "return Net(num_classes, in_chans)",
+        "return Net(num_classes, in_chans).requires_grad_(False)",
+        "no learnable parameters: set fitted=True",
+    ),
     "a head that is not there": ("net-row", '("fc",)', '("classifier",)', "head names 'classifier'"),
     "a stem without parameters": ("net-row", 'stem=("conv",)', 'stem=("act",)', "stem names 'act'"),
     "a stage that is not there": ("net-row", 'stages=("act",)', 'stages=("layer1",)', "stages names 'layer1'"),

@@ -12,6 +12,7 @@ from zoo.data.image_stream import ImageStream
 from zoo.data.readers import caltech101, cifar10, digits, folder, huggingface, mnist, parquet, webdataset
 from zoo.data.readers.remote_file import place_at
 from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
+from zoo.registry import roles
 from zoo.spec import DatasetSpec, Plugin
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10", caltech101.NAME)
@@ -210,7 +211,7 @@ def _load_spec(plugin: Plugin, spec: DatasetSpec, split: str, root: Path | str |
     if split not in spec.splits:
         raise DataError(f"{spec.name} has no split {split!r}.", hint=f"Its splits are {', '.join(spec.splits)}.")
     place = (*_places(root), download_folder())[0]
-    read = registry.hook(spec.load, plugin.requires)
+    read = registry.hook(spec.load, plugin.requires, role=roles.LOAD, of=spec.name)
     try:
         images = read(place, split)
     except ZooError:

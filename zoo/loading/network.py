@@ -20,7 +20,7 @@ from zoo.loading.interface import Network
 from zoo.loading.state import adapt_stem, assign, require_adapted, translate
 from zoo.manifest import Weights
 from zoo.modules.features import FeatureInfo, FeatureNet
-from zoo.registry import arguments
+from zoo.registry import arguments, roles
 from zoo.spec import Model, Preprocess
 
 log = logging.getLogger("zoo")
@@ -139,6 +139,7 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
     build = registry.hook(model.build, model.requires)
     own = {name: value for name, value in args.items() if name not in arguments.settings(build, args)}
     arguments.check_names(model, build, own)
+    roles.BUILD.check(build, model.build, model.name, own)
     try:
         module: Network = build(num_classes=num_classes, in_chans=in_chans, **own)
     except ZooError:

@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from zoo import manifest
 from zoo.errors import ManifestError, MissingExtraError, PluginError
 from zoo.manifest import Weights
+from zoo.registry.roles import COLLECTION, Role
 from zoo.spec import API, Model, Plugin, Requirement
 
 DISTRIBUTION = "zoo-vision"
@@ -172,7 +173,7 @@ class PluginRow:
         target = self.plugin.collection
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                given, weights = hook(target)()
+                given, weights = hook(target, role=COLLECTION)()
             models = {model.name: model for model in given}
             strange = [name for name in models if not name.startswith(f"{self.name}/")]
             strange += [entry.name for entry in weights if entry.arch not in models]
@@ -229,19 +230,29 @@ def _is_installed(requirement: Requirement) -> bool:
     return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None
 
 
-def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
+def hook(
+    target: str,
+    requires: tuple[Requirement, ...] = (),
+    *,
+    role: Role | None = None,
+    of: str = "",
+    more: Iterable[str] = (),
+) -> Callable[..., Any]:
     """Imports a hook.
 
     Args:
         target: ``"package.module:function"``.
         requires: What the hook's module imports.
+        role: What kind of hook it is. By default its arguments are not checked.
+        of: The name of the row, for messages.
+        more: Arguments that are passed by name in addition to those of the role.
 
     Returns:
         The function.
 
     Raises:
         MissingExtraError: A requirement is missing; the hint says how to install it.
-        PluginError: There is no such module or function.
+        PluginError: There is no such module or function, or it does not take the arguments of its role.
 
     Example:
         >>> import zoo
@@ -256,6 +267,8 @@ def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., A
         found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise PluginError(f"Hook {target!r} cannot be imported: {error}") from error
+    if role is not None:
+        role.check(found, target, of, more)
     return found
 
 

@@ -97,7 +97,8 @@ class Model(Spec, frozen=True):
         args: Arguments of the build function.
         paper: Where the architecture was published.
         preprocess: How its input is prepared, unless weights say otherwise.
-        params: Learnable elements of the network as built by default; 0 if not stated.
+        params: Learnable elements of the network as built by default; 0 if not stated, or if it is ``fitted`` and has
+            none.
         macs: Multiply-adds of convolutions and linear layers for one input; 0 if not stated.
         num_classes: Classes by default. With 0, the network returns features.
         head: Submodules that depend on ``num_classes``. A weights file need not fit them.
@@ -106,7 +107,10 @@ class Model(Spec, frozen=True):
         translate: A hook for the tensors of a file that does not fit: takes them and the module, and returns tensors
             in a library's newer names and shapes.
         train: The hook that trains the network.
-        evaluate: The hook that scores it.
+        fitted: Whether that hook fits the network without gradients, such as by clustering or in closed form. The
+            network then needs no learnable parameters.
+        evaluate: The hook that says what it answers: returns logits or classes of each image, or a
+            ``zoo.evaluation.Report``.
         requires: What the hooks import and pip may have to install.
         note: A remark for ``zoo info``.
         file_args: Arguments that a weights file, which anyone may have written, may set. It may also repeat ``args``.
@@ -137,6 +141,7 @@ class Model(Spec, frozen=True):
     requires: tuple[Requirement, ...] = ()
     note: str = ""
     file_args: Mapping[str, Argument] = {}
+    fitted: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -149,6 +154,8 @@ class Model(Spec, frozen=True):
             )
         self.require(self.params >= 0 and self.macs >= 0, "params and macs must not be negative")
         self.require(self.num_classes >= 0, "num_classes must not be negative")
+        is_by_gradient = self.train == "zoo.training:train"
+        self.require(not (self.fitted and is_by_gradient), f"fitted needs a train hook that fits; {self.train} trains")
 
 
 class KeyMap(Spec, frozen=True):

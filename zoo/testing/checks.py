@@ -19,6 +19,7 @@ OF_PLUGIN: Checks = {
     families.torch_free_import: "import",
     families.manifests: "weights",
     families.recipes: "recipes",
+    families.file_arguments: "file_args",
     families.repositories: "repositories",
     families.datasets: "datasets",
 }
@@ -62,6 +63,8 @@ EXPORTED: Checks = {
     contract.resized: "forward",
     contract.compiled: "forward",
 }
+# What does not apply to a network that is fitted.
+BY_GRADIENT = (values.gradients, contract.checkpointing)
 RAISED = "Fix: the code that raises this; zoo plugins check --traceback shows the calls."
 """The advice if a check runs into an exception that it does not expect."""
 
@@ -78,6 +81,8 @@ class Check:
     field: str = ""
     """What it is about: a field of the row or of the manifest, or a method of the network."""
     hint: str = ""
+    exempt: str = ""
+    """Why the promise does not apply; empty if it does."""
 
     def __call__(self) -> None:
         """Raises :class:`CheckError` if the promise is broken; skips the test if a library is missing."""
@@ -136,16 +141,25 @@ def checks_of(plugin: str) -> list[Check]:
 
 
 def _check(
-    prefix: str, of: str, promise: Callable[..., None], field: str, run: Callable[[], None], *, is_slow: bool = False
+    prefix: str,
+    of: str,
+    promise: Callable[..., None],
+    field: str,
+    run: Callable[[], None],
+    *,
+    is_slow: bool = False,
+    exempt: str = "",
 ) -> Check:
-    return Check(f"{prefix}-{promise.__name__}", is_slow, run, of, field, advice(promise))
+    return Check(f"{prefix}-{promise.__name__}", is_slow, run, of, field, advice(promise), exempt)
 
 
 def _of_subject(subject: Subject, checks: Checks, *, is_slow: bool) -> list[Check]:
-    name = subject.model.name
-    return [
-        _check(name, name, check, field, partial(check, subject), is_slow=is_slow) for check, field in checks.items()
-    ]
+    model, made = subject.model, []
+    for check, field in checks.items():
+        exempt = f"{model.name} is fitted, without gradients" if model.fitted and check in BY_GRADIENT else ""
+        run = partial(check, subject)
+        made.append(_check(model.name, model.name, check, field, run, is_slow=is_slow, exempt=exempt))
+    return made
 
 
 def advice(promise: Callable[..., None]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zoo import registry
 from zoo.errors import MissingExtraError, PluginError
-from zoo.registry import PluginRow
+from zoo.registry import PluginRow, arguments, roles
 from zoo.testing import source
 from zoo.testing.expectation import CheckError, expect
 from zoo.training import choice
@@ -83,6 +83,22 @@ def recipes(row: PluginRow) -> None:
             expect(met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}")
 
 
+def file_arguments(row: PluginRow) -> None:
+    """Every argument that a weights file may set is one that the build function of a model takes.
+
+    Fix: name an argument of the build function in ``file_args``, or remove it there.
+    """
+    assert row.plugin is not None
+    takers: dict[str, list[bool]] = {}  # rows may share what a plugin declares, so one that takes it is enough
+    for model in row.plugin.models:
+        known = arguments.names_of(registry.hook(model.build, model.requires)) if model.file_args else []
+        for name in model.file_args:
+            takers.setdefault(name, []).append(known is None or name in (*known, *arguments.SAFE))
+    for name, are in takers.items():
+        models = ", ".join(model.name for model in row.plugin.models if name in model.file_args)
+        expect(any(are), f"file_args has {name!r}, which the build function does not take: {models}")
+
+
 def repositories(row: PluginRow) -> None:
     """The hook for repositories, if there is one, leaves descriptions of another form to other plugins.
 
@@ -91,19 +107,19 @@ def repositories(row: PluginRow) -> None:
     assert row.plugin is not None
     if target := row.plugin.repositories:
         for foreign in ({}, {"model_type": "bert", "architectures": ["BertModel"]}):
-            said = registry.hook(target)(foreign)
+            said = registry.hook(target, role=roles.REPOSITORIES)(foreign)
             expect(said is None, f"{target} understands {foreign}, which is not of its form: {said}")
 
 
 def datasets(row: PluginRow) -> None:
-    """The loaders of the plugin's data sets can be imported.
+    """The loaders of the plugin's data sets can be imported and take what they are passed.
 
-    Fix: name a function that exists, ``"package.module:function"``.
+    Fix: name a function that exists, ``"package.module:function"``, with the arguments that the message lists.
     """
     assert row.plugin is not None
     for dataset in row.plugin.datasets:
         try:
-            registry.hook(dataset.load, row.plugin.requires)
+            registry.hook(dataset.load, row.plugin.requires, role=roles.LOAD, of=dataset.name)
         except MissingExtraError:
             raise
         except PluginError as error:

@@ -10,24 +10,25 @@ from torch import Tensor, nn
 from zoo import loading, registry
 from zoo.errors import MissingExtraError, PluginError
 from zoo.evaluation import counting
-from zoo.registry import arguments
+from zoo.registry import arguments, roles
+from zoo.registry.roles import Role
+from zoo.spec import Model
 from zoo.testing.expectation import CheckError, expect
 from zoo.testing.subject import BATCH, Subject
 
 
 def row(subject: Subject) -> None:
-    """The hooks can be imported; head, stem and stages are submodules, the first two with parameters or buffers.
+    """The hooks can be called; head, stem and stages are submodules, the first two with parameters or buffers.
 
-    Fix: name a function that exists, ``"package.module:function"``; name submodules as ``named_modules`` does.
+    Fix: name a function that exists, ``"package.module:function"``, with the arguments that the message lists; name
+    submodules as ``named_modules`` does.
     """
     model = subject.model
-    for hook in ("build", "translate", "train", "evaluate"):
-        if target := getattr(model, hook):
-            _import(target, subject, hook)
+    for role in (roles.BUILD, roles.TRANSLATE, roles.TRAIN, roles.EVALUATE):
+        _import(role, model)
     known = arguments.names_of(registry.hook(model.build))
-    for field in ("args", "file_args"):
-        others = [name for name in getattr(model, field) if known is not None and name not in (*known, *arguments.SAFE)]
-        expect(not others, f"{field} has {', '.join(others)}, which {model.build} does not have", field=field)
+    others = [name for name in model.args if known is not None and name not in (*known, *arguments.SETTINGS)]
+    expect(not others, f"args has {', '.join(others)}, which {model.build} does not take", field="args")
     module = subject.outline
     for field in ("head", "stem", "stages"):
         for name in getattr(model, field):
@@ -38,14 +39,18 @@ def row(subject: Subject) -> None:
             expect(is_right, f"{field} names {name!r}, which has no parameters", field=field)
 
 
-def _import(target: str, subject: Subject, field: str) -> None:
+def _import(role: Role, model: Model) -> None:
+    field, target = role.field, getattr(model, role.field)
+    if not target:
+        return
     try:
-        found = registry.hook(target, subject.model.requires)
+        found = registry.hook(target, model.requires)
+        expect(callable(found), f"{field} = {target!r} is a {type(found).__name__}, expected a function", field=field)
+        role.check(found, target, model.name, model.args if field == "build" else ())
     except MissingExtraError:
         raise
     except PluginError as error:
         raise CheckError(str(error), field) from error
-    expect(callable(found), f"{field} = {target!r} is a {type(found).__name__}, expected a function", field=field)
 
 
 def interface(subject: Subject) -> None:

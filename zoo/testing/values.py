@@ -86,10 +86,10 @@ def gradients(subject: Subject) -> None:
     Fix: remove layers that take no part, and calls of ``detach``; ``requires_grad_(False)`` marks what is not trained.
     """
     module = subject.build().train()
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        return  # it learns in another way
-    module(subject.images()).square().mean().backward()
     learnable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    advice = "set fitted=True in its row if it is fitted"
+    expect(learnable, f"the network has no learnable parameters: {advice}", field="fitted")
+    module(subject.images()).square().mean().backward()
     unreached = [name for name, parameter in learnable.items() if parameter.grad is None]
     expect(not unreached, f"no gradient reaches {', '.join(unreached)}")
     wild = [name for name, parameter in learnable.items() if not parameter.grad.isfinite().all()]

@@ -213,8 +213,12 @@ def carry_out(
         described = record.describe(module, data, recipe, preprocess, run, group.device(device))
         if group.is_first:
             _keep(trained, run, described)
-            if data.validation is not None and model.evaluate == hook.DEFAULT.evaluate:
-                mistakes.write(run, trained, data.validation, preprocess, recipe)
+        # A family's hook may share the images out to all processes; Zoo's own leaves them to the first.
+        if data.validation is not None and (group.is_first or model.evaluate != hook.DEFAULT.evaluate):
+            dtype = "bfloat16" if recipe.precision == "bfloat16" else None
+            found = hook.answers(model, trained, data.validation, preprocess=preprocess, dtype=dtype)
+            if group.is_first and found is not None:
+                mistakes.write(run, data.validation, found)
         group.wait()
     return trained
 

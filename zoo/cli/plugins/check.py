@@ -53,9 +53,11 @@ def check(
         for outcome in outcomes:
             is_first = not outcome.error or outcome.error not in {one.error for one in found}
             found.append(outcome)
-            if not as_json and is_first and (is_wheel or outcome.status != "passed"):
+            if not as_json and is_first and (is_wheel or outcome.status in ("failed", "skipped")):
                 _print(outcome, has_traceback=has_traceback)
-    counts = {status: sum(one.status == status for one in found) for status in ("passed", "failed", "skipped")}
+    counts = {
+        status: sum(one.status == status for one in found) for status in ("passed", "failed", "skipped", "exempt")
+    }
     if as_json:
         print_json({"plugin": plugin, **counts, "left_out": left_out, "changes": changes, "checks": found})
     else:
