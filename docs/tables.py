@@ -1,20 +1,38 @@
-"""Writes the tables of README.md, docs/models.md, docs/lineage.md and docs/export.md: ``python docs/tables.py``.
+"""Writes the tables of README.md, docs/models.md, docs/lineage.md, docs/export.md and docs/plugins.md: ``python docs/tables.py``.
 
 A test checks that the pages are up to date.
 """
 
+import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
 
 from zoo import registry
 from zoo.evaluation.interval import wilson
 from zoo.manifest import Score
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
-from zoo.spec import Paper
+from zoo.spec import Argument, DatasetSpec, Described, KeyMap, Model, Paper, Plugin, Preprocess, Requirement, Spec
+from zoo.testing import checks
 
 ROOT = Path(__file__).parents[1]
+
+ROWS: tuple[type[Spec], ...] = (
+    Plugin,
+    Model,
+    Preprocess,
+    Paper,
+    Requirement,
+    Argument,
+    DatasetSpec,
+    KeyMap,
+    Described,
+)
+"""What a plugin's author writes, in the order of docs/plugins.md."""
 
 STORY = (
     ("Gabor filters, max pooling, image patches", "hmax.caltech101"),
@@ -211,11 +229,56 @@ def in_a_cell(text: str) -> str:
     return " ".join(text.split()).removesuffix(".").replace("|", "\\|")
 
 
+def promises(_models: list[Listed]) -> str:
+    """A row for each check of the conformance kit."""
+    lines = ["| check | promise | if it fails |", "|---|---|---|"]
+    for promise in checks.every():
+        text, _, fix = (promise.__doc__ or "").partition("Fix:")
+        text, fix = (" ".join(part.split()).replace("``", "`").replace("|", "\\|") for part in (text, fix))
+        lines.append(f"| `{promise.__name__}` | {text} | {fix} |")
+    return "\n".join(lines)
+
+
+def fields(_models: list[Listed]) -> str:
+    """A table of the fields of each kind of row, with the words of their docstrings."""
+    return "\n".join(of_row(kind) for kind in ROWS)
+
+
+def of_row(kind: type[Spec]) -> str:
+    """A heading, what the kind is, and its fields with type, default and meaning."""
+    first, _, rest = (inspect.getdoc(kind) or "").partition("Args:\n")
+    rest = re.split(r"^(?:Raises|Example):", rest, flags=re.MULTILINE)[0]
+    meanings = {name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.M)}
+    lines = [f"### `{kind.__name__}`", "", plain(first), "", "| field | type | default | meaning |", "|---|---|---|---|"]
+    for field in msgspec.structs.fields(kind):
+        default = "" if field.required else f"`{shown_default(field)}`"
+        meaning = plain(meanings[field.name])
+        lines.append(f"| `{field.name}` | `{shown_type(field.type)}` | {default} | {meaning} |")
+    return "\n".join([*lines, ""])
+
+
+def plain(text: str) -> str:
+    """Text of a docstring as Markdown."""
+    return re.sub(r":class:`(\w+)`", r"`\1`", " ".join(text.split()).replace("``", "`")).replace("|", "\\|")
+
+
+def shown_type(annotation: Any) -> str:
+    """``tuple[str, ...]`` for an annotation, without the modules of its parts."""
+    text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text).replace("|", "\\|")
+
+
+def shown_default(field: msgspec.structs.FieldInfo) -> str:
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return f"{type(value).__name__}()" if isinstance(value, Spec) else repr(value)
+
+
 PAGES = {
     ROOT / "README.md": {"summary": summary},
     ROOT / "docs" / "models.md": {"embedded weights": embedded_weights, "families": families},
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
     ROOT / "docs" / "export.md": {"exports": exports},
+    ROOT / "docs" / "plugins.md": {"promises": promises, "fields": fields},
 }
 
 

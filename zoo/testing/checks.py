@@ -140,6 +140,12 @@ def checks_of(plugin: str) -> list[Check]:
     return checks
 
 
+def every() -> list[Callable[..., None]]:
+    """The functions of all checks, in the order in which they are run."""
+    tables = (OF_PLUGIN, OF_EACH, OF_KIND, COSTLY, OF_HOOK, {looking.look: ""}, EXPORTED)
+    return [families.usable, *(check for table in tables for check in table), published.weights]
+
+
 def _check(
     prefix: str,
     of: str,
