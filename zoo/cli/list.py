@@ -117,7 +117,7 @@ def _params(entry: Listed, weights: Weights | None = None) -> str:
 
 
 def _remark(model: Model) -> str:
-    return "fitted" if model.fitted else ""
+    return ", ".join(["fitted"] * model.fitted + ["deprecated"] * bool(model.deprecated))
 
 
 def _tag(weights: Weights, is_here: bool) -> str:
@@ -174,6 +174,8 @@ def _describe(entry: Listed, here: set[str]) -> dict[str, Any]:
         "params": entry.model.params,
         "macs": entry.model.macs,
         "fitted": entry.model.fitted,
+        "aliases": entry.model.aliases,
+        "deprecated": entry.model.deprecated,
         "num_classes": entry.model.num_classes,
         "year": entry.model.paper.year if entry.model.paper else None,
         "weights": [

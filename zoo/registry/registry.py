@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from zoo import names
 from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
@@ -53,11 +55,12 @@ class Registry:
 
     def __init__(self, rows: list[PluginRow], local: "dict[str, tuple[Described, ...]] | None" = None) -> None:
         self.plugins = tuple(rows)
-        self._local = local or {}
         self._owners: dict[str, list[tuple[PluginRow, Model]]] = {}
         for row in sorted(self.plugins, key=lambda row: not row.is_builtin):
             for model in row.plugin.models if row.plugin else ():
-                self._owners.setdefault(model.name, []).append((row, model))
+                for name in (model.name, *model.aliases):
+                    self._owners.setdefault(name, []).append((row, model))
+        self._local = self._by_present_name(local or {})
 
     @property
     def collections(self) -> tuple[PluginRow, ...]:
@@ -73,7 +76,7 @@ class Registry:
             with contextlib.suppress(ManifestError, PluginError):
                 listed += [Listed(name, row, model, self.weights_of(row, model)) for name, model in row.models.items()]
         for arch, owners in self._owners.items():
-            for row, model in owners:
+            for row, model in (owner for owner in owners if owner[1].name == arch):  # once, not by its aliases too
                 with contextlib.suppress(ManifestError):
                     listed.append(Listed(self._listed_name(arch, row), row, model, self.weights_of(row, model)))
         return sorted(listed, key=lambda entry: names.natural(entry.name))
@@ -132,6 +135,23 @@ class Registry:
         """The distribution to install for ``model``; empty for a built-in one."""
         owners = (row for row, own in self._owners.get(model.name, ()) if own == model and not row.is_builtin)
         return next((row.distribution for row in owners), "")
+
+    def present_name(self, arch: str) -> str:
+        """The name under which the model of the alias ``arch`` is listed; ``arch`` if it is not an alias."""
+        for row, model in self._owners.get(arch, [])[:1]:
+            return self._listed_name(model.name, row)
+        return arch
+
+    def _by_present_name(self, local: "dict[str, tuple[Described, ...]]") -> "dict[str, tuple[Described, ...]]":
+        """``local`` with weights of an alias as those of the model; its own entries come first."""
+        found: dict[str, tuple[Described, ...]] = {}
+        for is_alias in (False, True):
+            for arch, described in local.items():
+                name = self._owners[arch][0][1].name if arch in self._owners else arch
+                if (name != arch) is is_alias:
+                    renamed = (one._replace(weights=replace(one.weights, arch=name)) for one in described)
+                    found[name] = (*found.get(name, ()), *renamed)
+        return found
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = self._owners[arch]

@@ -1,5 +1,6 @@
 """Base class of what a plugin author writes: values are checked on construction."""
 
+import re
 from functools import cache
 from typing import Any, get_args
 
@@ -10,6 +11,8 @@ from zoo.errors import SpecError
 
 _fields_of = cache(msgspec.structs.fields)
 """Rows are many of few kinds, and working out a kind's annotations costs more than the checks."""
+
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -29,6 +32,11 @@ class Spec(msgspec.Struct, frozen=True):
     def require(self, claim: bool, message: str) -> None:
         if not claim:
             raise SpecError(f"{self._label()}: {message}")
+
+    def require_hooks(self, *targets: str) -> None:
+        for target in targets:
+            is_target = _TARGET.fullmatch(target) is not None
+            self.require(is_target, f"hook {target!r} must have the form 'package.module:function'")
 
     def _label(self) -> str:
         name = getattr(self, "name", None)
