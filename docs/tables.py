@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, docs/models.md, docs/lineage.md, docs/export.md and docs/plugins.md: ``python docs/tables.py``.
+"""Writes the tables of README.md and of models, lineage, export and plugins in docs: ``python docs/tables.py``.
 
 A test checks that the pages are up to date.
 """
@@ -235,7 +235,7 @@ def promises(_models: list[Listed]) -> str:
     for promise in checks.every():
         text, _, fix = (promise.__doc__ or "").partition("Fix:")
         text, fix = (" ".join(part.split()).replace("``", "`").replace("|", "\\|") for part in (text, fix))
-        lines.append(f"| `{promise.__name__}` | {text} | {fix} |")
+        lines.append(f"| `{promise.__name__}` | {text} | {fix[:1].upper()}{fix[1:]} |")
     return "\n".join(lines)
 
 
@@ -248,8 +248,17 @@ def of_row(kind: type[Spec]) -> str:
     """A heading, what the kind is, and its fields with type, default and meaning."""
     first, _, rest = (inspect.getdoc(kind) or "").partition("Args:\n")
     rest = re.split(r"^(?:Raises|Example):", rest, flags=re.MULTILINE)[0]
-    meanings = {name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.M)}
-    lines = [f"### `{kind.__name__}`", "", plain(first), "", "| field | type | default | meaning |", "|---|---|---|---|"]
+    meanings = {
+        name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.M)
+    }
+    lines = [
+        f"### `{kind.__name__}`",
+        "",
+        plain(first),
+        "",
+        "| field | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
     for field in msgspec.structs.fields(kind):
         default = "" if field.required else f"`{shown_default(field)}`"
         meaning = plain(meanings[field.name])

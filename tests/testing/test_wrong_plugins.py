@@ -52,7 +52,7 @@ FAULTS = {
     "a build hook in no module": Fault(ROW, "zoo_hello.model:hello_net", "zoo_hello.net:hello", NET, "build"),
     "a build hook that is misspelt": Fault(ROW, "model:hello_net", "model:helo_net", NET, "build"),
     "a build hook that is a string": Fault(ROW, "model:hello_net", "model:__doc__", NET, "build"),
-    "a hook without a colon": Fault(ROW, "model:hello_net", "model.hello_net", NET, "hook"),
+    "a hook without a colon": Fault(ROW, "model:hello_net", "model.hello_net", NET, "build"),
     "a train hook that is not there": Fault(ROW, NOTE, f'train="zoo_hello.training:train", {NOTE}', NET, "train"),
     "an evaluate hook that is not there": Fault(ROW, NOTE, f'evaluate="zoo_hello:score", {NOTE}', NET, "evaluate"),
     "arguments for files that build does not have": Fault(

@@ -33,10 +33,13 @@ class Spec(msgspec.Struct, frozen=True):
         if not claim:
             raise SpecError(f"{self._label()}: {message}")
 
-    def require_hooks(self, *targets: str) -> None:
-        for target in targets:
-            is_target = _TARGET.fullmatch(target) is not None
-            self.require(is_target, f"hook {target!r} must have the form 'package.module:function'")
+    def require_hooks(self, *fields: str) -> None:
+        """Raises :class:`SpecError` for a hook that is not an address; those whose default is empty may be empty."""
+        empty = {field.name for field in _fields_of(type(self)) if field.default == ""}
+        for field in fields:
+            target = getattr(self, field)
+            is_right = _TARGET.fullmatch(target) is not None or (not target and field in empty)
+            self.require(is_right, f"{field}: hook {target!r} must have the form 'package.module:function'")
 
     def _label(self) -> str:
         name = getattr(self, "name", None)

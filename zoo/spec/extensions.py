@@ -5,9 +5,15 @@ from zoo.spec.checked import Spec
 
 
 class DatasetSpec(Spec, frozen=True):
-    """A data set that a family brings: ``load(root, split)`` returns a ``zoo.data.ImageSet``.
+    """A data set that a family brings.
 
-    ``images`` is how many its training split holds, 0 if not stated.
+    Args:
+        name: The name, for ``--data``.
+        load: The hook ``load(root, split)``, which returns a ``zoo.data.ImageSet``.
+        splits: Names of its splits.
+        source: Where it is published.
+        license: Its licence, for the manifests of weights that are trained on it.
+        images: How many images its training split has; 0 if not stated.
     """
 
     name: str
@@ -21,4 +27,4 @@ class DatasetSpec(Spec, frozen=True):
         super().__post_init__()
         self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.images >= 0, "images must not be negative")
-        self.require_hooks(self.load)
+        self.require_hooks("load")

@@ -32,7 +32,12 @@ class Paper(Spec, frozen=True):
 
 
 class Requirement(Spec, frozen=True):
-    """A module that hooks import, and what pip is given to get it: ``Requirement("cv2", "zoo-vision[classical]")``."""
+    """A module that hooks import, such as ``Requirement("cv2", "zoo-vision[classical]")``.
+
+    Args:
+        module: The module.
+        install: The argument of pip that installs it, for the hint of an error.
+    """
 
     module: str
     install: str
@@ -41,8 +46,12 @@ class Requirement(Spec, frozen=True):
 class Argument(Spec, frozen=True):
     """The values that a weights file may give one argument of a build function.
 
-    One of ``choices``; a number from ``least`` to ``most``, a whole one unless ``least`` is a float; a
-    string that ``pattern`` matches from end to end. With ``longest``, also a list of at most as many.
+    Args:
+        choices: Values that are allowed.
+        least: The smallest number that is allowed. If it is a float, fractions are allowed too.
+        most: The largest number; by default there is none.
+        pattern: A regular expression; strings that it matches from end to end are allowed.
+        longest: The length of the longest list of such values that is allowed; 0 if lists are not.
     """
 
     choices: tuple[str | int | float | bool | None, ...] = ()
@@ -140,7 +149,7 @@ class Model(Spec, frozen=True):
         self.require(is_arch(self.name), grammar)
         for alias in self.aliases:
             self.require(is_part(alias), f"alias {alias!r}: {grammar}")
-        self.require_hooks(self.build, self.train, self.evaluate, *filter(None, [self.translate]))
+        self.require_hooks("build", "train", "evaluate", "translate")
         self.require(self.params >= 0 and self.macs >= 0, "params and macs must not be negative")
         self.require(self.num_classes >= 0, "num_classes must not be negative")
         is_by_gradient = self.train == "zoo.training:train"

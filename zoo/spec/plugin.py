@@ -66,7 +66,7 @@ class Plugin(Spec, frozen=True):
         super().__post_init__()
         self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
-        self.require_hooks(*filter(None, [self.collection, self.repositories]))
+        self.require_hooks("collection", "repositories")
         self.require(not (self.collection and self.models), "expected models or a collection, not both")
         if self.requires or self.file_args:
             force_setattr(self, "models", tuple(map(self._completed, self.models)))

@@ -64,7 +64,7 @@ def torch_free_import(row: PluginRow) -> None:
 def manifests(row: PluginRow) -> None:
     """Every manifest of the plugin parses and names only its own models.
 
-    Fix: the line of the manifest that the message names; ``zoo publish --manifest`` writes entries.
+    Fix: the line of the manifest that the message names; ``zoo publish --manifest FILE`` writes entries.
     """
     _ = row.weights
 

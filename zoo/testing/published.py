@@ -40,7 +40,7 @@ def weights(subject: Subject, entry: Weights) -> None:
 
     Embedded weights are loaded as well, and must pass their probe; others would need a network.
 
-    Fix: the field of the entry that the message names; ``zoo publish --manifest`` writes all of them.
+    Fix: the field of the entry that the message names; ``zoo publish --manifest FILE`` writes all of them.
     """
     if is_embedded(entry):
         _embedded(subject, entry)
