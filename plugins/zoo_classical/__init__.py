@@ -212,6 +212,7 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:classical.toml",),
     recipes="zoo_classical:recipes.toml",
+    hook_args="zoo_classical.constants:Constants",
     file_args={
         "descriptor": Argument(("sift", "surf", "hog")),
         "sampling": Argument(("grid", "keypoints")),

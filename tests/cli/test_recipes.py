@@ -201,7 +201,7 @@ def test_a_family_whose_recipes_cannot_be_read_hides_no_others(tmp_path: Path) -
     site = distributions.install(tmp_path / "site", "zoo-odd", {"odd": "odd:plugin"}, files)
     done = distributions.run("recipes", site=site)
     assert done.returncode == 0
-    assert "Not shown: odd: A recipe has no field 'epoch'." in done.stderr
+    assert "Not shown: odd: Recipe 'mine' has no field 'epoch'." in done.stderr
     assert "fast_c10" in done.stdout
     alone = distributions.run("recipes", "odd_net", site=site)
     assert alone.returncode == 2

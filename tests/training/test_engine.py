@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -382,12 +381,6 @@ def test_a_bad_optimiser_leaves_no_run_behind(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Optimiser"):
         run(tmp_path / "run", Recipe(optimizer="sgdd"))
     assert not (tmp_path / "run").exists()
-
-
-def test_arguments_of_a_hook_that_reads_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"has no setting hook_args.step_size"):
-        run(tmp_path, msgspec.structs.replace(RECIPE, hook_args={"step_size": 1}))
-    assert not list(tmp_path.iterdir())
 
 
 def test_arguments_of_the_optimiser_reach_it() -> None:

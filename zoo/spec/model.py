@@ -103,13 +103,13 @@ class Model(Spec, frozen=True):
         translate: A hook for the tensors of a file that does not fit: takes them and the module, and returns tensors
             in a library's newer names and shapes.
         train: The hook that trains the network.
-        fitted: Whether that hook fits the network without gradients, such as by clustering or in closed form. The
-            network then needs no learnable parameters.
         evaluate: The hook that says what it answers: returns logits or classes of each image, or a
             ``zoo.evaluation.Report``.
         requires: What the hooks import and pip may have to install.
         note: A remark for ``zoo info``.
         file_args: Arguments that a weights file, which anyone may have written, may set. It may also repeat ``args``.
+        fitted: Whether the train hook fits the network without gradients, such as by clustering or in closed form. The
+            network then needs no learnable parameters.
         aliases: Other names, such as former ones. Names of weights, manifests, locks and weights files may use them.
         deprecated: What to use instead, such as ``use my_net``; empty unless the model is deprecated.
 

@@ -40,6 +40,8 @@ class Plugin(Spec, frozen=True):
         file_args: ``file_args`` of all its models.
         repositories: A hook for ``hf-hub:OWNER/NAME``: takes the ``config.json`` of a repository as a dictionary, and
             returns a :class:`Described`, or None if another library wrote it. It must not import torch.
+        hook_args: The type of the table ``hook_args`` of its recipes, the family's own fields: a ``msgspec.Struct``,
+            ``"package.module:Name"``, whose module must not import torch. Without it, recipes have no such table.
 
     Raises:
         SpecError: A value is not valid, or two models have the same name or alias.
@@ -61,12 +63,13 @@ class Plugin(Spec, frozen=True):
     collection: str = ""
     file_args: Mapping[str, Argument] = {}
     repositories: str = ""
+    hook_args: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(is_part(self.name), "a name has lower case letters, digits and _")
         self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
-        self.require_hooks("collection", "repositories")
+        self.require_hooks("collection", "repositories", "hook_args")
         self.require(not (self.collection and self.models), "expected models or a collection, not both")
         if self.requires or self.file_args:
             force_setattr(self, "models", tuple(map(self._completed, self.models)))

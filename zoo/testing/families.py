@@ -51,14 +51,16 @@ def _written_at(error: BaseException | None) -> tuple[str, str]:
 
 
 def torch_free_import(row: PluginRow) -> None:
-    """The module of the entry point imports no torch, so that listing stays instant.
+    """The module of the entry point, and that of ``hook_args``, import no torch, so that listing stays instant.
 
     Fix: keep rows alone in ``__init__.py``; hooks are strings such as ``"zoo_hello.model:hello_net"``.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    code = f"{_REFUSE_TORCH}import {row.module}"
+    own = row.plugin.hook_args.partition(":")[0] if row.plugin is not None else ""
+    modules = ", ".join(filter(None, [row.module, own]))
+    code = f"{_REFUSE_TORCH}import {modules}"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    expect(done.returncode == 0, f"importing {row.module} imports torch, or fails:\n{done.stderr}")
+    expect(done.returncode == 0, f"importing {modules} imports torch, or fails:\n{done.stderr}")
 
 
 def manifests(row: PluginRow) -> None:
@@ -75,9 +77,9 @@ def recipes(row: PluginRow) -> None:
     Fix: the field or the pattern that the message names.
     """
     assert row.plugin is not None
-    names = [model.name for model in row.plugin.models]
+    names, own = [model.name for model in row.plugin.models], choice.own_fields(row.plugin)
     for name, table in choice.read(row.plugin).items():
-        choice.resolve(name, table)
+        choice.resolve(name, table, own=own)
         for pattern in table.get("models", ()):
             met = any(fnmatchcase(model, pattern) for model in names)
             expect(met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}")

@@ -115,7 +115,7 @@ def train(
     images = training_images(data) if isinstance(data, str | Path) else _as_images(data)
     held_out = validation_images(data) if isinstance(data, str | Path) else None
     if held is not None and recipe in (None, held.recipe.name):
-        chosen = training.change(held.recipe, settings)
+        chosen = training.change(held.recipe, settings, found.plugin)
     else:
         own = _own_recipe(found.model, images, held_out is not None, init is not None)
         chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)

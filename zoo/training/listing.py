@@ -13,7 +13,7 @@ from zoo.training.recipe import Expectation, Recipe
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A recipe for a model and a data set, with its score if known.
+    """A recipe for a model and a data set, with its score if known; ``own`` are the family's own fields.
 
     ``model`` and ``data`` are patterns if there is no score for a particular model and data set. ``is_fitted`` says
     that its models are fitted, without gradients. ``pflop`` is 10^15 operations of a training by gradients: three times
@@ -27,17 +27,18 @@ class Row(msgspec.Struct, frozen=True):
     is_default: bool
     is_fitted: bool
     settings: Recipe
+    own: dict[str, Any]
     expected: Expectation | None = None
     pflop: float | None = None
 
 
 def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
     """The recipes of ``plugin``, or those for ``model``; raises :class:`RecipeError`."""
-    tables = recipes.read(plugin)
+    tables, own = recipes.read(plugin), recipes.own_fields(plugin)
     known = {model.name for model in plugin.models}
     found: list[Row] = []
     for name, table in tables.items():
-        recipe, given = recipes.resolve(name, table), recipes.expectations(name, table)
+        recipe, given = recipes.resolve(name, table, own=own), recipes.expectations(name, table)
         meant = [one for one in (model and [model]) or plugin.models if recipes.suits(table, one.name)]
         if model is None:
             places = _known(table, given)
@@ -55,6 +56,7 @@ def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
                     is_default=arch in known and recipes.default(tables, arch, data) == name,
                     is_fitted=bool(meant) and all(one.fitted for one in meant),
                     settings=recipe,
+                    own=msgspec.to_builtins(recipe.read_hook_args(own)),
                     expected=expected,
                     pflop=_pflop(plugin, arch, data, recipe),
                 )

@@ -21,7 +21,7 @@ from zoo.training.inputs import TrainingData
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 
-USED = {"name", "note", "weight_decay", "seed", "validation", "batch_size", "input_size"}
+USED = {"name", "note", "weight_decay", "seed", "validation", "batch_size", "input_size", "hook_args"}
 
 
 def train(
