@@ -186,7 +186,7 @@ def test_the_tutorial_works_as_it_is_written(installed: Environment) -> None:
     """In a shell, in an empty folder; pip builds with what is here instead of a registry's files."""
     page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8").partition(TUTORIAL)[2].partition("\n## ")[0]
     commands = session(page)
-    assert commands
+    assert len(commands) == 14 + 1 + 7  # as the page says; between the plugins, cd
     folder = installed.folder / "empty"
     folder.mkdir()
     for name in ("pip", "pytest"):

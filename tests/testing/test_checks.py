@@ -1,6 +1,7 @@
 """The conformance kit lets a good plugin pass, and each broken promise fails the check that is named for it."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from support import specimen
 
 from zoo import testing
 from zoo.testing import Check, CheckError, checks_of, conformance, subject
+from zoo.testing.checks import advice, every
 
 
 def check_called(name: str, plugin: str = "specimen") -> Check:
@@ -398,6 +400,14 @@ def test_the_decorator_makes_one_named_test_a_check_and_marks_the_slow_ones(
     slow = {parameter.id for parameter in parameters if parameter.marks}
     assert "net-gradients" in slow
     assert "net-num_classes" not in slow
+
+
+def test_every_check_says_what_it_promises_and_what_to_do() -> None:
+    names = [check.__name__ for check in every()]
+    assert len(names) == len(set(names)) > 30
+    for check in every():
+        assert re.fullmatch(r"[^\n]+\.", (check.__doc__ or "").partition("\n")[0]), check
+        assert re.fullmatch(r"Fix: [^A-Z].*\.", advice(check)), check
 
 
 def test_the_published_names_are_complete() -> None:

@@ -40,7 +40,7 @@ def attempt(wheel: Path) -> Iterator[Outcome]:
         yield Outcome("installed", wheel.name, "entry points", "failed", reason, hint)
         return
     with tempfile.TemporaryDirectory(prefix="zoo-wheel-") as folder:
-        python = _environment(Path(folder))
+        python = environment(Path(folder))
         yield _installed(python, wheel)
         for plugin in plugins:
             yield from _tried(python, plugin, Path(folder))
@@ -63,7 +63,7 @@ def _announced(wheel: Path) -> list[str]:
     return list(parser[GROUP]) if parser.has_section(GROUP) else []
 
 
-def _environment(folder: Path) -> Path:
+def environment(folder: Path) -> Path:
     """A virtual environment in ``folder`` that sees all libraries of this one; returns its Python."""
     venv.create(folder / "venv", symlinks=os.name != "nt")
     variables = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
@@ -82,7 +82,7 @@ def _installed(python: Path, wheel: Path) -> Outcome:
         words += ["--offline"]
     else:
         raise PluginError("A wheel is installed by pip or uv, and this environment has neither.", hint="pip install uv")
-    done = subprocess.run([*words, str(wheel.absolute())], capture_output=True, text=True, env=_variables(python))
+    done = subprocess.run([*words, str(wheel.absolute())], capture_output=True, text=True, env=variables(python))
     if done.returncode:
         reason = f"{wheel.name}: cannot be installed: {done.stderr.strip()}"
         return Outcome("installed", wheel.name, "wheel", "failed", reason)
@@ -95,9 +95,7 @@ def _tried(python: Path, plugin: str, folder: Path) -> Iterator[Outcome]:
     words = [str(python), "-m", "zoo.testing.trial", plugin, str(answer)]
     said = ""
     try:
-        done = subprocess.run(
-            words, cwd=folder, capture_output=True, text=True, env=_variables(python), timeout=TIMEOUT
-        )
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=variables(python), timeout=TIMEOUT)
         said = f"its process ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
         is_whole = done.returncode == 0
     except subprocess.TimeoutExpired:
@@ -109,7 +107,7 @@ def _tried(python: Path, plugin: str, folder: Path) -> Iterator[Outcome]:
         yield Outcome("trial", plugin, "plugin", "failed", f"{plugin}: {said}")
 
 
-def _variables(python: Path) -> dict[str, str]:
+def variables(python: Path) -> dict[str, str]:
     """The variables of this process, less what chooses other plugins, hubs or paths; the cache is a new one."""
     foreign = ("ZOO_", "PYTHON", "PIP_", "UV_", "PYTEST_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
