@@ -158,8 +158,9 @@ def test_embedded_weights_score_what_their_manifest_claims(installed: Environmen
 @pytest.mark.slow
 def test_the_commands_of_the_examples_page_work(installed: Environment) -> None:
     page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
-    commands = [shlex.split(line, comments=True) for line in re.findall(r"^\$ (zoo .*)$", page, re.MULTILINE)]
-    printed = {words[1]: installed.run(*words) for words in commands if words[1] in ("info", "train", "evaluate")}
+    commands = [shlex.split(command, comments=True) for command, _ in session(page)]
+    run = [words for words in commands if words[:2] in (["zoo", name] for name in ("info", "train", "evaluate"))]
+    printed = {words[1]: installed.run(*words) for words in run}
     assert printed.keys() == {"info", "train", "evaluate"}
     assert "hello_net" in printed["info"]
     (score,) = re.findall(r"([\d.]+)%", printed["evaluate"])[:1]
