@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr, replace
 
 from zoo.names import is_part
 from zoo.spec.checked import Spec
-from zoo.spec.extensions import DatasetSpec
+from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, LookQuestion, Reader
 from zoo.spec.key_map import KeyMap
 from zoo.spec.model import Argument, Model, Requirement
 
@@ -33,6 +33,10 @@ class Plugin(Spec, frozen=True):
         recipes: Its training recipes.
         key_maps: How checkpoints of others become its own.
         datasets: Data sets that it brings.
+        attacks: Attack methods that it brings.
+        looks: Questions about networks that it brings.
+        exports: Export passes that it brings.
+        readers: Kinds of data sets that it reads.
         requires: Requirements of all its models.
         collection: For a plugin that stands for another library: a hook that returns models and their weights
             (``zoo.manifest.Weights``), instead of ``models``. It is called on first need and must not import torch.
@@ -64,6 +68,10 @@ class Plugin(Spec, frozen=True):
     file_args: Mapping[str, Argument] = {}
     repositories: str = ""
     hook_args: str = ""
+    attacks: tuple[AttackMethod, ...] = ()
+    looks: tuple[LookQuestion, ...] = ()
+    exports: tuple[ExportPass, ...] = ()
+    readers: tuple[Reader, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +85,9 @@ class Plugin(Spec, frozen=True):
         names = [name for model in self.models for name in (model.name, *model.aliases)]
         twice = sorted({name for name in names if names.count(name) > 1})
         self.require(not twice, f"duplicate models: {', '.join(twice)}")
+        for brought in (self.datasets, self.attacks, self.looks, self.exports, self.readers):
+            own = [extension.name for extension in brought]
+            self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
         for resource in (*self.weights, *filter(None, [self.recipes])):
             self.require(
                 _RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must have the form 'package:path'"

@@ -101,7 +101,7 @@ def checks_of(plugin: str) -> list[Check]:
         families.manifests,
         families.recipes,
         families.repositories,
-        families.datasets,
+        families.extensions,
     ):
         checks.append(Check(f"plugin-{check.__name__}", False, partial(check, used)))
     smallest = _smallest_of_kind(used.plugin.models)

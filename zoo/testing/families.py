@@ -19,6 +19,8 @@ class Refuse:
 sys.meta_path.insert(0, Refuse)
 """
 
+EXTENSIONS = {"attacks": roles.ATTACK, "looks": roles.LOOK, "exports": roles.EXPORT, "readers": roles.READ}
+
 
 def usable(plugin: str, rows: list[PluginRow]) -> None:
     """A plugin of this name is installed, imports, and is the only one."""
@@ -63,8 +65,11 @@ def repositories(row: PluginRow) -> None:
             assert said is None, f"{target} understands {foreign}, which is not of its form: {said}"
 
 
-def datasets(row: PluginRow) -> None:
-    """The loaders of the plugin's data sets can be imported and take what they are passed."""
+def extensions(row: PluginRow) -> None:
+    """The hooks of data sets, attacks, questions, passes and readers can be imported and take what they are passed."""
     assert row.plugin is not None
+    for field, role in EXTENSIONS.items():
+        for extension in getattr(row.plugin, field):
+            registry.hook(extension.run, extension.requires, role=role, of=extension.name)
     for dataset in row.plugin.datasets:
         registry.hook(dataset.load, row.plugin.requires, role=roles.LOAD, of=dataset.name)
