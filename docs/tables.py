@@ -16,7 +16,22 @@ from zoo.evaluation.interval import wilson
 from zoo.manifest import Score
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
-from zoo.spec import Argument, DatasetSpec, Described, KeyMap, Model, Paper, Plugin, Preprocess, Requirement, Spec
+from zoo.spec import (
+    Argument,
+    AttackMethod,
+    DatasetSpec,
+    Described,
+    ExportPass,
+    KeyMap,
+    LookQuestion,
+    Model,
+    Paper,
+    Plugin,
+    Preprocess,
+    Reader,
+    Requirement,
+    Spec,
+)
 from zoo.testing import checks
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +44,10 @@ ROWS: tuple[type[Spec], ...] = (
     Requirement,
     Argument,
     DatasetSpec,
+    AttackMethod,
+    LookQuestion,
+    ExportPass,
+    Reader,
     KeyMap,
     Described,
 )
@@ -246,11 +265,12 @@ def fields(_models: list[Listed]) -> str:
 
 def of_row(kind: type[Spec]) -> str:
     """A heading, what the kind is, and its fields with type, default and meaning."""
-    first, _, rest = (inspect.getdoc(kind) or "").partition("Args:\n")
-    rest = re.split(r"^(?:Raises|Example):", rest, flags=re.MULTILINE)[0]
-    meanings = {
-        name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.M)
-    }
+    first = ""
+    meanings: dict[str, str] = {}
+    for base in reversed([base for base in kind.__mro__ if issubclass(base, Spec)]):
+        first, _, rest = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")
+        rest = re.split(r"^(?:Raises|Example):", rest, flags=re.MULTILINE)[0]
+        meanings |= dict(re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE))
     lines = [
         f"### `{kind.__name__}`",
         "",
@@ -268,7 +288,7 @@ def of_row(kind: type[Spec]) -> str:
 
 def plain(text: str) -> str:
     """Text of a docstring as Markdown."""
-    return re.sub(r":class:`(\w+)`", r"`\1`", " ".join(text.split()).replace("``", "`")).replace("|", "\\|")
+    return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`")).replace("|", "\\|")
 
 
 def shown_type(annotation: Any) -> str:

@@ -77,7 +77,7 @@ BROKEN = {
         'repositories="builtins:dict", datasets=(',
         "not of its form",
     ),
-    "a data set without loader": ("plugin-datasets", "model:load", "model:absent", "absent"),
+    "a data set without loader": ("plugin-extensions", "model:load", "model:absent", "absent"),
     "a build hook that is not there": ("net-row", "model:build", "model:absent", "absent"),
     "a train hook that is not there": ("net-row", "num_classes=5,", 'num_classes=5, train="absent:train",', "absent"),
     "nothing to learn": (

@@ -2,7 +2,7 @@
 
 from zoo.spec.checked import Spec
 from zoo.spec.described import Described
-from zoo.spec.extensions import DatasetSpec
+from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, Extension, LookQuestion, Reader
 from zoo.spec.key_map import KeyMap
 from zoo.spec.model import Argument, Model, Paper, Requirement
 from zoo.spec.plugin import API, Plugin
@@ -16,13 +16,18 @@ __all__ = [
     "MNIST",
     "STD_255",
     "Argument",
+    "AttackMethod",
     "DatasetSpec",
     "Described",
+    "ExportPass",
+    "Extension",
     "KeyMap",
+    "LookQuestion",
     "Model",
     "Paper",
     "Plugin",
     "Preprocess",
+    "Reader",
     "Requirement",
     "Spec",
     "unscaled",

@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr, replace
 
 from zoo.names import is_part
 from zoo.spec.checked import Spec
-from zoo.spec.extensions import DatasetSpec
+from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, LookQuestion, Reader
 from zoo.spec.key_map import KeyMap
 from zoo.spec.model import Argument, Model, Requirement
 
@@ -42,6 +42,10 @@ class Plugin(Spec, frozen=True):
             returns a :class:`Described`, or None if another library wrote it. It must not import torch.
         hook_args: The type of the table ``hook_args`` of its recipes, the family's own fields: a ``msgspec.Struct``,
             ``"package.module:Name"``, whose module must not import torch. Without it, recipes have no such table.
+        attacks: Attack methods that it brings.
+        looks: Questions about networks that it brings.
+        exports: Export passes that it brings.
+        readers: Kinds of data sets that it reads.
 
     Raises:
         SpecError: A value is not valid, or two models have the same name or alias.
@@ -64,6 +68,10 @@ class Plugin(Spec, frozen=True):
     file_args: Mapping[str, Argument] = {}
     repositories: str = ""
     hook_args: str = ""
+    attacks: tuple[AttackMethod, ...] = ()
+    looks: tuple[LookQuestion, ...] = ()
+    exports: tuple[ExportPass, ...] = ()
+    readers: tuple[Reader, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +85,9 @@ class Plugin(Spec, frozen=True):
         names = [name for model in self.models for name in (model.name, *model.aliases)]
         twice = sorted({name for name in names if names.count(name) > 1})
         self.require(not twice, f"duplicate models: {', '.join(twice)}")
+        for brought in (self.datasets, self.attacks, self.looks, self.exports, self.readers):
+            own = [extension.name for extension in brought]
+            self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
         for resource in (*self.weights, *filter(None, [self.recipes])):
             self.require(
                 _RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must have the form 'package:path'"

@@ -21,7 +21,7 @@ OF_PLUGIN: Checks = {
     families.recipes: "recipes",
     families.file_arguments: "file_args",
     families.repositories: "repositories",
-    families.datasets: "datasets",
+    families.extensions: "extensions",
 }
 # What a row declares about its own network: checked for every model at every commit.
 OF_EACH: Checks = {

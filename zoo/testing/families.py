@@ -10,6 +10,8 @@ from pathlib import Path
 from zoo import registry
 from zoo.errors import MissingExtraError, PluginError
 from zoo.registry import PluginRow, arguments, roles
+from zoo.registry.roles import Role
+from zoo.spec import DatasetSpec, Extension
 from zoo.testing import source
 from zoo.testing.expectation import CheckError, expect
 from zoo.training import choice
@@ -23,6 +25,8 @@ class Refuse:
             raise SystemExit(1)
 sys.meta_path.insert(0, Refuse)
 """
+
+EXTENSIONS = {"attacks": roles.ATTACK, "looks": roles.LOOK, "exports": roles.EXPORT, "readers": roles.READ}
 
 
 def usable(plugin: str, rows: list[PluginRow]) -> None:
@@ -113,16 +117,22 @@ def repositories(row: PluginRow) -> None:
             expect(said is None, f"{target} understands {foreign}, which is not of its form: {said}")
 
 
-def datasets(row: PluginRow) -> None:
-    """The loaders of the plugin's data sets can be imported and take what they are passed.
+def extensions(row: PluginRow) -> None:
+    """The hooks of data sets, attacks, questions, passes and readers can be imported and take what they are passed.
 
     Fix: name a function that exists, ``"package.module:function"``, with the arguments that the message lists.
     """
-    assert row.plugin is not None
-    for dataset in row.plugin.datasets:
+    plugin = row.plugin
+    assert plugin is not None
+    brought: list[tuple[str, Role, DatasetSpec | Extension]] = [
+        ("datasets", roles.LOAD, dataset) for dataset in plugin.datasets
+    ]
+    brought += [(field, role, extension) for field, role in EXTENSIONS.items() for extension in getattr(plugin, field)]
+    for field, role, one in brought:
+        target, requires = (one.run, one.requires) if isinstance(one, Extension) else (one.load, plugin.requires)
         try:
-            registry.hook(dataset.load, row.plugin.requires, role=roles.LOAD, of=dataset.name)
+            registry.hook(target, requires, role=role, of=one.name)
         except MissingExtraError:
             raise
         except PluginError as error:
-            raise CheckError(f"datasets: load of {dataset.name!r}: {error}") from error
+            raise CheckError(f"{role.field} of {one.name!r}: {error}", field) from error
