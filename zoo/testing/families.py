@@ -1,11 +1,10 @@
 """Checks of a plugin as a whole."""
 
 import os
+import re
 import subprocess
 import sys
-import traceback
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from zoo import registry
 from zoo.errors import MissingExtraError, PluginError
@@ -42,15 +41,16 @@ def usable(plugin: str, rows: list[PluginRow]) -> None:
     expect(len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {rivals}")
     row = rows[0]
     if row.status != "ok":
-        model, field = _written_at(row.error)
+        model, field = _written_at(row)
         raise CheckError(f"plugin {plugin!r} is {row.status}: {row.reason}", field, model) from row.error
 
 
-def _written_at(error: BaseException | None) -> tuple[str, str]:
-    """The model and the field of the row in whose lines ``error`` was raised; empty if it was elsewhere."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__) if error else []):
-        if model := source.model_at(Path(frame.filename), frame.lineno or 0):
-            return model, source.field_at(Path(frame.filename), frame.lineno or 0) or "row"
+def _written_at(row: PluginRow) -> tuple[str, str]:
+    """The model and the field of the row in the line that the reason ends with; empty if it is no row's."""
+    found = re.search(r"\((\S+\.py):(\d+)\)$", row.reason)
+    for file in source.files_of(row) if found else ():
+        if found and file.name == found[1] and (model := source.model_at(file, int(found[2]))):
+            return model, source.field_at(file, int(found[2])) or "row"
     return "", ""
 
 
