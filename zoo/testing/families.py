@@ -46,7 +46,7 @@ def usable(plugin: str, rows: list[PluginRow]) -> None:
 
 
 def _written_at(row: PluginRow) -> tuple[str, str]:
-    """The model and the field of the row in the line that the reason ends with; empty if it is no row's."""
+    """The model and the field of the row in the line that the reason ends with; empty if no row has it."""
     found = re.search(r"\((\S+\.py):(\d+)\)$", row.reason)
     for file in source.files_of(row) if found else ():
         if found and file.name == found[1] and (model := source.model_at(file, int(found[2]))):
@@ -76,7 +76,7 @@ def manifests(row: PluginRow) -> None:
 
 
 def recipes(row: PluginRow) -> None:
-    """Every recipe is valid, and is meant for models that there are.
+    """Every recipe is valid, and its patterns match models of the plugin.
 
     Fix: the field or the pattern that the message names.
     """

@@ -162,7 +162,7 @@ def in_chans(subject: Subject) -> None:
 
 
 def reset_classifier(subject: Subject) -> None:
-    """``reset_classifier`` gives another head; with 0 classes the network returns its features.
+    """``reset_classifier`` replaces the head; with 0 classes the network returns its features.
 
     Fix: replace the classifier and set ``self.num_classes``, as ``ImageClassifier`` does.
     """
@@ -178,7 +178,7 @@ def reset_classifier(subject: Subject) -> None:
 
 
 def features(subject: Subject) -> None:
-    """Every declared stage gives features, with the channels and the size that ``feature_info`` says.
+    """Every declared stage outputs features, with the channels and the size in ``feature_info``.
 
     Fix: call ``note_stage`` with the channels of the output, and with the factor by which it is smaller than the input.
     """

@@ -21,7 +21,7 @@ EPSILON = 8 / 255
 
 
 def forward(subject: Subject) -> None:
-    """The declared input gives finite logits, one a class.
+    """The logits of the declared input are finite, one per class.
 
     Fix: check the forward for divisions by 0, roots and logarithms of values that may be negative.
     """
