@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,15 @@ def test_a_model_without_weights_in_the_wheel_predicts_with_random_ones(
         ("loaded", "net", "passed"),
         ("predicted", "net", "passed"),
     ]
+
+
+def test_a_wheel_that_cannot_be_installed_is_not_tried(tmp_path: Path) -> None:
+    """The environment around it may have the plugin already: that one must not answer."""
+    wheel = tmp_path / "zoo_targetprop-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:  # without METADATA and WHEEL
+        archive.writestr("zoo_targetprop-1.0.dist-info/entry_points.txt", "[zoo.plugins]\ntargetprop = x:plugin\n")
+    done = ask(wheel, "--json")
+    assert done.exit_code == 1
+    (only,) = json.loads(done.stdout)["checks"]
+    assert (only["check"], only["status"]) == ("installed", "failed")
+    assert "cannot be installed" in only["reason"]

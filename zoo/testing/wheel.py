@@ -22,15 +22,14 @@ from zoo.errors import FileFormatError, PluginError
 from zoo.registry import GROUP
 from zoo.testing.outcome import Outcome
 
-STEPS = ("installed", "listed", "loaded", "verified", "predicted")
 TIMEOUT = 600.0
-"""Seconds that a step may take."""
+"""Seconds that the steps of one plugin may take after its installation."""
 
 
 def attempt(wheel: Path) -> Iterator[Outcome]:
     """Installs the wheel, lists its plugins, creates its models, verifies its weights and predicts an image.
 
-    Yields the outcome of each step of each model; steps after a failure of the whole wheel are left out. Raises
+    Yields the outcome of each step for each model; if the wheel cannot be installed, there are no others. Raises
     :class:`FileFormatError` if the file is not a wheel, and :class:`PluginError` if nothing can install it.
     """
     plugins = _announced(wheel)
@@ -41,8 +40,8 @@ def attempt(wheel: Path) -> Iterator[Outcome]:
         return
     with tempfile.TemporaryDirectory(prefix="zoo-wheel-") as folder:
         python = environment(Path(folder))
-        yield _installed(python, wheel)
-        for plugin in plugins:
+        yield (installed := _installed(python, wheel))
+        for plugin in plugins if installed.status == "passed" else ():
             yield from _tried(python, plugin, Path(folder))
 
 
@@ -93,7 +92,6 @@ def _tried(python: Path, plugin: str, folder: Path) -> Iterator[Outcome]:
     """The outcomes that :mod:`zoo.testing.trial` writes, and another one if its process ended early."""
     answer = folder / f"{plugin}.jsonl"
     words = [str(python), "-m", "zoo.testing.trial", plugin, str(answer)]
-    said = ""
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=variables(python), timeout=TIMEOUT)
         said = f"its process ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
