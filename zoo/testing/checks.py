@@ -14,7 +14,7 @@ from zoo.testing import contract, families, looking, published, shapes, values
 from zoo.testing.subject import Subject
 
 # What a row declares about its own network: checked for every model at every commit.
-OF_EACH: tuple[Callable[[Subject], None], ...] = (
+OF_EACH: tuple[Callable[[Subject], str | None], ...] = (
     shapes.row,
     shapes.interface,
     shapes.parameters,
@@ -23,7 +23,7 @@ OF_EACH: tuple[Callable[[Subject], None], ...] = (
     contract.groups,
 )
 # What follows from the code of a build hook: checked at every commit for one model a kind, for the others behind slow.
-OF_KIND: tuple[Callable[[Subject], None], ...] = (
+OF_KIND: tuple[Callable[[Subject], str | None], ...] = (
     shapes.num_classes,
     shapes.in_chans,
     shapes.reset_classifier,
@@ -32,7 +32,7 @@ OF_KIND: tuple[Callable[[Subject], None], ...] = (
     contract.features_only,
 )
 # The same, and it takes forwards with real numbers: behind slow for a giant, too.
-COSTLY: tuple[Callable[[Subject], None], ...] = (
+COSTLY: tuple[Callable[[Subject], str | None], ...] = (
     values.forward,
     values.determinism,
     values.skipped_initialisation,
@@ -41,7 +41,7 @@ COSTLY: tuple[Callable[[Subject], None], ...] = (
     values.attack,
 )
 # What the models of one build hook share: behind slow for all but the smallest of them.
-OF_HOOK: tuple[Callable[[Subject], None], ...] = (
+OF_HOOK: tuple[Callable[[Subject], str | None], ...] = (
     contract.checkpointing,
     contract.copies,
     contract.layouts,
@@ -50,15 +50,18 @@ OF_HOOK: tuple[Callable[[Subject], None], ...] = (
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one model, weights entry or plugin; calling it raises if it is broken."""
+    """One promise of one model, weights entry or plugin; calling it raises if it is broken.
+
+    It returns why the promise does not apply to this model: empty if it does.
+    """
 
     name: str
     is_slow: bool
-    run: Callable[[], None]
+    run: Callable[[], str | None]
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
         try:
-            self.run()
+            return self.run() or ""
         except MissingExtraError as error:
             pytest.skip(str(error))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo import loading
 from zoo.errors import SpecError, ZooError
 from zoo.testing.subject import BATCH, Subject
-from zoo.testing.values import expect_close, quiet
+from zoo.testing.values import NOT_BY_GRADIENTS, expect_close, quiet
 
 METHODS = (
     "forward_intermediates",
@@ -78,21 +78,22 @@ def features_only(subject: Subject) -> None:
     assert network.feature_info.channels() == [channels[-1], channels[0]], "feature_info has other stages"
 
 
-def checkpointing(subject: Subject) -> None:
+def checkpointing(subject: Subject) -> str:
     """Checkpointed blocks give the same outputs, gradients and statistics; or the network says that it has none."""
     module = subject.build().train()
     state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        return  # it learns in another way
+        return NOT_BY_GRADIENTS
     expected = _step(module, subject.images())
     try:
         module.set_grad_checkpointing(True)
-    except SpecError:
-        return
+    except SpecError as error:
+        return str(error)
     module.load_state_dict(state)
     got = _step(module, subject.images())
     for name, tensor in expected.items():
         expect_close(got[name], tensor, f"with checkpointing, {name}")
+    return ""
 
 
 def copies(subject: Subject) -> None:
@@ -119,12 +120,12 @@ def layouts(subject: Subject) -> None:
     assert low.isfinite().all(), "with autocast to bfloat16, the output is not finite"
 
 
-def resized(subject: Subject) -> None:
+def resized(subject: Subject) -> str:
     """Exported by ``torch.export``, a network of feature maps takes images of other sizes if it takes them itself."""
     module = subject.module
     with torch.no_grad():
         if module.forward_features(subject.images(batch=1)).ndim != 4:
-            return
+            return "its features are not maps"
     channels, height, width = subject.model.preprocess.input_size
     # Larger than usual: torch.export takes a map of one pixel for one of a fixed size.
     large, larger = (
@@ -135,13 +136,14 @@ def resized(subject: Subject) -> None:
         try:
             expected = module(larger)
         except Exception:  # a network of one size may raise anything
-            return
+            return "it takes images of one size"
         try:
             sizes = ({0: auto, 2: auto, 3: auto},)
             exported = torch.export.export(module, (large,), dynamic_shapes=sizes, strict=False).module()
-        except ZooError:
-            return  # it says that it cannot be traced
+        except ZooError as error:
+            return str(error)
         expect_close(exported(larger), expected, f"exported with {height + 32} pixels, the output for {height + 64}")
+    return ""
 
 
 def compiled(subject: Subject) -> None:

@@ -18,6 +18,8 @@ from zoo.testing.subject import BATCH, Subject
 EPSILON = 8 / 255
 """Of the attack, in pixel units."""
 
+NOT_BY_GRADIENTS = "no parameter is learned by gradients"
+
 
 def forward(subject: Subject) -> None:
     """The declared input gives finite logits, one a class."""
@@ -67,62 +69,70 @@ def round_trip(subject: Subject) -> None:
     assert not lost, f"these are lost in a safetensors file: {', '.join(lost)}"
 
 
-def gradients(subject: Subject) -> None:
+def gradients(subject: Subject) -> str:
     """A loss on the logits reaches every learnable parameter."""
     module = subject.build().train()
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        return  # it learns in another way
+        return NOT_BY_GRADIENTS
     module(subject.images()).square().mean().backward()
     learnable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     unreached = [name for name, parameter in learnable.items() if parameter.grad is None]
     assert not unreached, f"no gradient reaches {', '.join(unreached)}"
     wild = [name for name, parameter in learnable.items() if not parameter.grad.isfinite().all()]
     assert not wild, f"the gradient is not finite at {', '.join(wild)}"
+    return ""
 
 
-def attack(subject: Subject) -> None:
+def attack(subject: Subject) -> str:
     """FGSM changes images within epsilon, or says that there is no gradient; the network stays as it was."""
     module, preprocess = subject.module, subject.model.preprocess
     noise = torch.rand((BATCH, *preprocess.input_size), generator=torch.Generator().manual_seed(0))
-    before = _trace(module)
-    with contextlib.suppress(AttackError), under_attack(module, preprocess) as pixel_model:
-        with torch.no_grad():  # of the least likely class the gradient is never 0, as it is where softmax is saturated
-            labels = pixel_model(noise).argmin(dim=1)
-        changed = fgsm(pixel_model, noise, labels, EPSILON)
-        largest = float((changed.double() - noise.double()).abs().max())
-        assert 0 < largest <= EPSILON, f"FGSM within {EPSILON:.5f} changes pixels by up to {largest:.5f}"
-        assert 0 <= changed.min() <= changed.max() <= 1, "FGSM leaves [0, 1]"
+    before, reason = _trace(module), ""
+    try:
+        with under_attack(module, preprocess) as pixel_model:
+            with torch.no_grad():  # of the least likely class the gradient is never 0, as where softmax is saturated
+                labels = pixel_model(noise).argmin(dim=1)
+            changed = fgsm(pixel_model, noise, labels, EPSILON)
+            largest = float((changed.double() - noise.double()).abs().max())
+            assert 0 < largest <= EPSILON, f"FGSM within {EPSILON:.5f} changes pixels by up to {largest:.5f}"
+            assert 0 <= changed.min() <= changed.max() <= 1, "FGSM leaves [0, 1]"
+    except AttackError as error:
+        reason = str(error)
     after = _trace(module)
     different = [key for key in {*before, *after} if not _is_same(before.get(key), after.get(key))]
     assert not different, f"an attack changes {', '.join(sorted(different))}"
+    return reason
 
 
-def traced(subject: Subject) -> None:
+def traced(subject: Subject) -> str:
     """Traced by ``torch.jit.trace`` with two images, the network takes three; or it says that it cannot be traced."""
     module, more = subject.module, subject.images(batch=BATCH + 1)
-    with torch.no_grad(), quiet(), contextlib.suppress(ZooError):
-        other = torch.jit.trace(module, subject.images(), check_trace=False)  # type: ignore[no-untyped-call]  # torch's
+    with torch.no_grad(), quiet():
+        try:
+            other = torch.jit.trace(module, subject.images(), check_trace=False)  # type: ignore[no-untyped-call]  # torch's
+        except ZooError as error:
+            return str(error)
         try:
             got = other(more)
         except RuntimeError as error:
             reason = str(error).strip().rpartition("\n")[2]
             raise AssertionError(f"traced with {BATCH} images, it does not take {BATCH + 1}: {reason}") from None
         expect_close(got, module(more), f"traced with {BATCH} images, the output for {BATCH + 1}")
+    return ""
 
 
-def exported(subject: Subject) -> None:
+def exported(subject: Subject) -> str:
     """Exported by ``torch.export`` with any number of images, it computes the same; if torch can export it at all."""
     module, more = subject.module, subject.images(batch=BATCH + 1)
     sizes = ({0: torch.export.Dim("batch", min=1)},)
-    fixed = ""
     with torch.no_grad(), quiet():
         try:
             other = torch.export.export(module, (subject.images(),), dynamic_shapes=sizes, strict=False).module()
         except Exception as error:  # torch.export does not take every network, and says so in many ways
-            fixed = str(error) if "Constraints violated" in str(error) else ""
-            other = module
-        assert not fixed, f"the number of images is fixed: {fixed}"
+            assert "Constraints violated" not in str(error), f"the number of images is fixed: {error}"
+            return f"torch.export: {str(error).strip().partition(chr(10))[0]}"
         expect_close(other(more), module(more), f"exported with {BATCH} images, the output for {BATCH + 1}")
+    return ""
 
 
 @contextlib.contextmanager
