@@ -1,6 +1,6 @@
 """Runs every check of the conformance kit, also the slow ones: ``python docs/conformance.py [FAMILY...]``.
 
-Writes docs/conformance.json after each family. ``python docs/tables.py`` makes the table of docs/conformance.md from it.
+Writes docs/conformance.json after each family. ``python docs/tables.py`` makes docs/conformance.md from it.
 """
 
 import json

@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,18 @@ settings.load_profile("zoo")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fail-on-skip", action="store_true", help="A test that would be skipped fails.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """``first(n)`` marks what comes after the first n cases of a test as slow."""
+    cases = Counter[str]()
+    for item in items:
+        if marker := item.get_closest_marker("first"):
+            function = item.nodeid.partition("[")[0]
+            cases[function] += item.get_closest_marker("slow") is None
+            if cases[function] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)

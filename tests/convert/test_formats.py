@@ -159,6 +159,7 @@ def of_keras(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tens
     return folder, pixels, keras_answer(script, folder, pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["older.h5", "whole.h5", "newer.weights.h5"])
 def test_a_keras_network_computes_the_same_from_every_form_of_its_file(
     file: str, of_keras: tuple[Path, torch.Tensor, torch.Tensor], small: str, tmp_path: Path

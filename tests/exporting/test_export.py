@@ -46,6 +46,7 @@ def unit(pixels: Tensor, normalised: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("format", "options", "prepare", "allowed"),
     [

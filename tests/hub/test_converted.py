@@ -365,6 +365,7 @@ def test_the_cache_lists_and_verifies_conversions(state: dict[str, torch.Tensor]
     assert made.read_bytes() == got
 
 
+@pytest.mark.slow
 def test_pruning_keeps_a_conversion_in_use_and_otherwise_removes_it_with_all_that_belongs_to_it(
     state: dict[str, torch.Tensor], conversions: list[str]
 ) -> None:

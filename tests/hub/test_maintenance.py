@@ -285,6 +285,7 @@ def loadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     registry.clear()
 
 
+@pytest.mark.slow
 def test_what_a_running_process_has_loaded_stays_until_that_process_ends_however_it_ends(loadable: Path) -> None:
     with program("import zoo; state = zoo.create('resnet20.real').state_dict()"):
         (row,) = rows(ask("cache", "list", "--json"))

@@ -360,6 +360,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_digits_are_learnt_and_the_record_says_how(trained: Path) -> None:
     row = json.loads((trained / "log.jsonl").read_text())
     assert row["train_top1"] > 95

@@ -50,6 +50,7 @@ ONLY_RESIDUAL = pytest.mark.parametrize("pair", ["inception_resnet_v2"], indirec
 # ---- Size ----
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "params", "macs", "tensors"),
     [
@@ -120,6 +121,7 @@ def outputs_of(network: nn.Module, names: Any, images: Tensor) -> dict[str, Tens
 # ---- The same function, with the same weights, on real images ----
 
 
+@pytest.mark.slow
 def test_logits_and_stages_equal_timms(pair: Pair) -> None:
     ours, theirs = pair
     images = photographs(2, 139)
@@ -251,6 +253,7 @@ def test_features_and_head_compose_to_the_logits(pair: Pair) -> None:
         torch.testing.assert_close(network.get_classifier()(pooled), network(images))
 
 
+@pytest.mark.slow
 def test_inception_resnet_v1_gives_512_features_before_the_classifier_and_its_maps_without_a_pool() -> None:
     network, images = on_meta("inception_resnet_v1"), torch.empty(2, 3, 75, 75, device="meta")
     features = network.forward_features(images)

@@ -104,6 +104,7 @@ def test_pre_activation_has_the_authors_parameters(depth: int, params: int) -> N
     assert params_of(on_meta(f"preact_resnet{depth}")) == params
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("name", "stride_on", "macs"),
     [
@@ -126,6 +127,7 @@ def test_the_placement_of_the_stride_decides_the_multiply_adds(name: str, stride
 VERY_DEEP = ("preact_resnet164", "preact_resnet1001", "resnet1202")
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in VERY_DEEP else []) for name in MODELS]
 )
@@ -139,6 +141,7 @@ def test_each_row_states_its_parameters_and_multiply_adds(name: str) -> None:
 # ---- The same function as the reference implementations, with the same weights, on real images ----
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("depth", "size"),
     [(18, 224), (34, 96), (50, 224), *(pytest.param(depth, 96, marks=pytest.mark.slow) for depth in (101, 152))],
@@ -173,6 +176,7 @@ _FROM_PYTORCHCV = (
 )
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("name", "args", "reference"),
     [

@@ -88,6 +88,7 @@ def test_other_ports_count_their_blocks_otherwise(depth: int, params: int) -> No
     assert params_of(on_meta(depth=depth, **KEY_MAPS["pytorchcv"].args)) == params
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("depth", "outside", "units"), [(56, 2, 9), (110, 2, 18), (164, 2, 27), (58, 4, 9), (56, 8, 8)]
 )
@@ -434,6 +435,7 @@ def test_every_draw_is_decided_by_torchs_seed(drawn_per: Any) -> None:
     assert not torch.equal(logits(1), logits(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn_per", ["batch", "sample"])
 def test_a_training_that_paused_ends_in_the_same_weights(drawn_per: Any, tmp_path: Path) -> None:
     pixels = torch.randint(256, (48, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -480,6 +482,7 @@ def test_convolutions_begin_with_hes_variance() -> None:
     assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
 
 
+@pytest.mark.slow
 def test_it_learns_real_images(tmp_path: Path) -> None:
     settings = {"epochs": 5, "warmup_epochs": 1, "batch_size": 64, "input_size": 8, "augment.pad_crop": 1}
     recipe = training.choose(plugin, "ror3_56_sd", "mnist", settings=settings)

@@ -267,6 +267,7 @@ def test_pins_repeat_what_the_families_manifests_pin() -> None:
 # ---- Networks ----
 
 
+@pytest.mark.first(3)
 @needs_same_timm
 @pytest.mark.parametrize(
     "arch", [pytest.param(arch, marks=[] if arch in QUICK else [pytest.mark.slow]) for arch in SAMPLE]
@@ -289,6 +290,7 @@ def test_a_network_counts_computes_and_loads_as_timms(arch: str, hub: Path) -> N
     assert zoo.creation.info_of(ours).model.name == f"timm/{arch}"
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("arch", "in_chans"),
     [
@@ -493,6 +495,7 @@ def test_a_pickle_that_timm_names_is_converted(hub: Path, monkeypatch: pytest.Mo
     assert_same_state(zoo.create("timm/test_vit.own"), theirs)
 
 
+@pytest.mark.slow
 def test_a_pickle_with_other_tensors_is_refused(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign.calls_here(monkeypatch)
     name = "timm/vit_huge_patch14_gap_224.in1k_ijepa"
