@@ -106,10 +106,11 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _fresh_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A plugin that a test wrote and imported is not what the next test's plugin of that name is."""
+    before = set(sys.modules)
     yield
     root = str(tmp_path_factory.getbasetemp())
-    for name, module in [*sys.modules.items()]:
-        if str(getattr(module, "__file__", None) or "").startswith(root):
+    for name in sys.modules.keys() - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(root):
             del sys.modules[name]
 
 

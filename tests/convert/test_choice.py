@@ -136,6 +136,7 @@ def test_a_map_for_the_classes_of_a_data_set_says_nothing_of_another_number_of_c
     assert any(line.startswith("classes unknown") for line in report.assumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["wrn40_2", "ror3_wrn40_2"])
 def test_a_map_that_another_network_of_the_family_cannot_take_is_passed_over(model: str, tmp_path: Path) -> None:
     file = tmp_path / "theirs.pth"

@@ -594,6 +594,7 @@ def serve(folder: Path, state: dict[str, Any], prefix: str = "") -> tuple[str, s
     return name, digest
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_fetched_by_address_and_held_against_its_name(web: tuple[str, Path], tmp_path: Path) -> None:
     torchvision = pytest.importorskip("torchvision", reason="the oracle is torchvision's own network")
     oracle = torchvision.models.resnet18(num_classes=7).eval()

@@ -236,6 +236,7 @@ def test_the_proof_is_in_the_report_the_entry_and_what_the_command_prints(tmp_pa
     assert 0 < told["difference"] < told["tolerance"]
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_names_are_enough_and_structure_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +308,7 @@ def test_a_file_that_a_manifest_names_is_matched_when_it_is_first_used(
 # ---- without a head -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.first(1)
 @pytest.mark.parametrize("classes", [0, 10])
 def test_a_trunk_is_taken_from_a_file_with_or_without_a_head(classes: int, tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_every_name_of_torchs_files_is_read(suffix: str, tmp_path: Path, convers
     assert has_state(zoo.create(NAME), state)
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_is_as_accurate_as_its_authors_say(tmp_path: Path, conversions: list[str]) -> None:
     """Its key map states arguments and preprocessing; of the first 500 images 91.7% would be 459."""
     file = public_weights("akamaster/resnet20-12fca82f.th")

@@ -117,6 +117,7 @@ def assert_equal(left: list[tuple[Tensor, Tensor]], right: list[tuple[Tensor, Te
 # ---- order --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.first(1)
 @pytest.mark.parametrize("count", [1, 3, 16, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7))])
 def test_every_image_comes_once_an_epoch_whatever_the_number_of_processes(
@@ -148,6 +149,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(folder: Path) -> None:
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [8, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 16))])
 def test_as_many_processes_as_divide_the_readers_make_the_batches_of_one(stream: ImageStream, count: int) -> None:
     parts = [read(streamed(stream, VARIED, OneOf(rank, count))) for rank in range(count)]
@@ -528,6 +530,7 @@ def test_a_dataset_is_streamed_from_its_parquet_files(parquet: Path, pictures: I
     assert load(f"hf:{parquet}", "train").fingerprint == pictures.fingerprint
 
 
+@pytest.mark.slow
 def test_a_dataset_that_does_not_say_its_counts_is_counted(parquet: Path, caplog: pytest.LogCaptureFixture) -> None:
     import datasets
 

@@ -134,6 +134,7 @@ def test_a_network_without_a_convolution_is_refused() -> None:
         find_first_layer(network)
 
 
+@pytest.mark.slow
 def test_learned_filters_resemble_gabor_filters_more_than_noise_does() -> None:
     found = look.filters("alexnet_small.c10")
     assert found.weight.shape == (48, 3, 5, 5)

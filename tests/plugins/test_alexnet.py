@@ -241,6 +241,7 @@ def test_dropout_follows_the_hidden_layers_and_precedes_them_in_torchvisions(nam
     assert all(classifier[index].p == 0.5 for index in dropped)
 
 
+@pytest.mark.slow
 def test_2012_begins_with_small_weights_and_biases_of_one_where_the_paper_has_them() -> None:
     network = AlexNet(design="2012", num_classes=10)
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
@@ -250,6 +251,7 @@ def test_2012_begins_with_small_weights_and_biases_of_one_where_the_paper_has_th
         assert layer.weight.mean().item() == pytest.approx(0, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_zfnet_begins_with_small_weights_and_biases_of_zero() -> None:
     network = AlexNet(design="zfnet", num_classes=10)
     for layer in network.modules():

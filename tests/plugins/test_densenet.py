@@ -222,6 +222,7 @@ def test_the_paper_begins_with_16_maps_and_the_authors_file_with_twice_the_growt
     assert params_of(network) == params
 
 
+@pytest.mark.slow
 def test_with_bottlenecks_and_compression_both_conventions_begin_with_twice_the_growth_rate() -> None:
     for initial_width in ("paper", "torch"):
         assert on_meta("densenet_bc_190_40", initial_width=initial_width).features.conv0.out_channels == 80
@@ -325,6 +326,7 @@ def trained_once(is_efficient: bool, *, precision: torch.dtype | None, **args: A
     return {"logits": logits, **gradients, **dict(network.named_buffers())}
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
 @pytest.mark.parametrize("args", [BC, {}, {**BC, "drop_rate": 0.2}], ids=["bc", "plain", "dropout"])
 def test_checkpointing_changes_no_logit_gradient_or_running_statistic(

@@ -523,6 +523,7 @@ def test_the_row_is_trained_by_the_hook_that_adds_the_heads_and_the_small_ones_a
     }
 
 
+@pytest.mark.slow
 def test_a_small_network_built_with_auxiliary_heads_is_trained_with_them_and_keeps_them(tmp_path: Path) -> None:
     settings = {"epochs": 1, "batch_size": 64, "input_size": 32}
     file = tmp_path / "run" / "model.safetensors"

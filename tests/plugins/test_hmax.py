@@ -111,6 +111,7 @@ def test_the_weights_file_stays_below_5_million_bytes() -> None:
 # ---- S1 and C1 ----
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: str(scale.size))
 def test_a_filter_is_the_papers_gabor_in_a_disc_of_mean_zero_and_norm_one(scale: Any) -> None:
     reach = scale.size // 2

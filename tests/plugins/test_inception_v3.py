@@ -98,6 +98,7 @@ def test_logits_equal_torchvisions_at_299(pair: tuple[InceptionV3, nn.Module]) -
     assert_same_function(*pair, photographs(4, 299))
 
 
+@pytest.mark.slow
 def test_logits_and_stages_equal_timms(pair: tuple[InceptionV3, nn.Module]) -> None:
     with torch.device("meta"):
         theirs = timm.create_model("inception_v3", aux_logits=False)

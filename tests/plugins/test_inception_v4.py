@@ -66,6 +66,7 @@ def test_each_network_has_the_published_size(name: str, params: int, macs: int, 
     assert len(network.state_dict()) == tensors
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
@@ -189,6 +190,7 @@ def test_ten_residuals_are_scaled_by_0_17_twenty_by_0_10_nine_by_0_20_and_the_la
     assert scales == [("repeat_1", 0.17)] * 5 + [("repeat_2", 0.1)] * 10 + [("repeat_3", 0.2)] * 5 + [("block8", 1.0)]
 
 
+@pytest.mark.slow
 @ONLY_RESIDUAL
 @pytest.mark.parametrize(("name", "scale"), [("repeat.0", 0.17), ("repeat_1.0", 0.1), ("repeat_2.0", 0.2)])
 def test_a_residual_is_relu_of_the_input_and_the_scaled_branches(pair: Pair, name: str, scale: float) -> None:

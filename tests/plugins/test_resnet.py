@@ -67,6 +67,7 @@ def test_each_shortcut_option_has_its_parameters(name: str, option_a: int, optio
         assert params_of(on_meta(name, shortcut=shortcut)) == params
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("depth", "option_a", "option_b"),
     [
@@ -274,6 +275,7 @@ def right_of(network: nn.Module, images: Tensor, labels: Tensor) -> int:
     return right
 
 
+@pytest.mark.slow
 def test_akamasters_weights_are_right_with_split_zeros_and_wrong_with_appended_ones() -> None:
     images, labels = cifar10_test_images(400)
     assert right_of(akamaster(20, "resnet20-12fca82f.th"), images, labels) >= 0.89 * 400
@@ -333,6 +335,7 @@ def test_features_and_head_compose_to_the_logits(build: Any) -> None:
         assert network.num_classes == 7
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", ["resnet18", "resnet8", "resnet20", "preact_resnet164"])
 def test_feature_info_tells_the_channels_and_the_reduction(name: str) -> None:
     network = on_meta(name).eval()

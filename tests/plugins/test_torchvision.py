@@ -212,6 +212,7 @@ def test_auxiliary_classifiers_are_left_out_and_the_input_is_transformed(arch: s
     assert isinstance(ours.train()(images(96)), Tensor)
 
 
+@pytest.mark.slow
 @pytest.mark.first(1)
 @pytest.mark.parametrize("arch", ["mnasnet0_5", "googlenet"])
 def test_a_pickle_as_torchvision_publishes_it_is_converted_once_and_created(

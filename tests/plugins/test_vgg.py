@@ -43,6 +43,7 @@ def on_meta(name: str, **args: Any) -> nn.Module:
 # ---- Published parameter counts and multiply-adds ----
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("name", "params", "macs"),
     [
@@ -120,6 +121,7 @@ def of_timm(name: str, ours: nn.Module) -> nn.Module:
     return theirs
 
 
+@pytest.mark.slow
 @pytest.mark.first(1)
 @pytest.mark.parametrize(
     "name",

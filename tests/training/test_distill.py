@@ -110,6 +110,7 @@ def test_with_alpha_0_a_teacher_changes_nothing(tmp_path: Path, digits: ImageSet
     assert is_same(alone, taught)
 
 
+@pytest.mark.slow
 def test_a_student_agrees_with_its_teacher_without_a_right_label(tmp_path: Path, digits: ImageSet) -> None:
     """With alpha 1 the labels are not used."""
     wrong = ImageSet("digits", "train", digits.classes, (digits.labels + 1) % 10, digits.pixels)
@@ -155,6 +156,7 @@ def test_another_teacher_cannot_resume_or_repeat_a_run(tmp_path: Path, digits: I
         zoo.reproduce(tmp_path / "run", data=folder, output=tmp_path / "again", teacher=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("teacher", "message"),
     [

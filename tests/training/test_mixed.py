@@ -97,6 +97,7 @@ def test_training_accuracy_counts_the_larger_share(tmp_path: Path) -> None:
     assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in expected], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_run_record_names_what_is_set_and_the_version_of_torchvision(tmp_path: Path) -> None:
     run(tmp_path / "mixed", structs.replace(RECIPE, epochs=2, augment=Augmentation(cutmix=1.0)))
     record = json.loads((tmp_path / "mixed" / "config.json").read_text())

@@ -1,6 +1,6 @@
 """All checks of a plugin, and the decorator that turns them into tests."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,8 +22,8 @@ OF_EACH: tuple[Callable[[Subject], str | None], ...] = (
     contract.methods,
     contract.groups,
 )
-# What follows from the code of a build hook: checked at every commit for one model a kind, for the others behind slow.
-OF_KIND: tuple[Callable[[Subject], str | None], ...] = (
+# What follows from the code of a build hook: at every commit for its smallest model, for the others behind slow.
+OF_HOOK: tuple[Callable[[Subject], str | None], ...] = (
     shapes.num_classes,
     shapes.in_chans,
     shapes.reset_classifier,
@@ -31,7 +31,7 @@ OF_KIND: tuple[Callable[[Subject], str | None], ...] = (
     contract.intermediates,
     contract.features_only,
 )
-# The same, and it takes forwards with real numbers: behind slow for a giant, too.
+# The same, with real numbers: behind slow for a giant, too.
 COSTLY: tuple[Callable[[Subject], str | None], ...] = (
     values.forward,
     values.determinism,
@@ -39,9 +39,6 @@ COSTLY: tuple[Callable[[Subject], str | None], ...] = (
     values.round_trip,
     values.gradients,
     values.attack,
-)
-# What the models of one build hook share: behind slow for all but the smallest of them.
-OF_HOOK: tuple[Callable[[Subject], str | None], ...] = (
     contract.checkpointing,
     contract.copies,
     contract.layouts,
@@ -93,21 +90,14 @@ def checks_of(plugin: str) -> list[Check]:
         families.datasets,
     ):
         checks.append(Check(f"plugin-{check.__name__}", False, partial(check, used)))
-    smallest = _smallest_of_kind(used.plugin.models)
-    of_hook = {model.build: model for model in sorted(used.plugin.models, key=lambda it: -it.params)}
+    smallest = {model.build: model for model in sorted(used.plugin.models, key=lambda it: -it.params)}
     for model in used.plugin.models:
-        checks += _checks_of_model(used, model, is_smallest=smallest[_kind(model)] is model)
-        subject, is_rest = Subject(plugin, model), of_hook[model.build] is not model
-        checks += [
-            Check(f"{model.name}-{check.__name__}", is_rest or subject.is_giant, partial(check, subject))
-            for check in OF_HOOK
-        ]
+        checks += _checks_of_model(used, model, is_smallest=smallest[model.build] is model)
     for model in used.plugin.models:
         subject = Subject(plugin, model)
         is_smallest = model is min(used.plugin.models, key=lambda other: other.params)
         checks.append(Check(f"{model.name}-look", subject.is_giant or not is_smallest, partial(looking.look, subject)))
-    # What fixes the number of images is code that the models of one build hook share: the smallest shows it.
-    for model in of_hook.values():
+    for model in smallest.values():
         subject = Subject(plugin, model)
         checks.append(Check(f"{model.name}-traced", subject.is_giant, partial(values.traced, subject)))
         checks.append(Check(f"{model.name}-exported", True, partial(values.exported, subject)))
@@ -116,19 +106,9 @@ def checks_of(plugin: str) -> list[Check]:
     return checks
 
 
-def _kind(model: Model) -> tuple[object, ...]:
-    """Models of one kind run the same code: one build hook, the same choices, other numbers."""
-    chosen = {name: value if isinstance(value, str | bool) else type(value) for name, value in model.args.items()}
-    return model.build, model.train, frozenset(chosen.items())
-
-
-def _smallest_of_kind(models: Sequence[Model]) -> dict[tuple[object, ...], Model]:
-    return {_kind(model): model for model in sorted(models, key=lambda model: model.params, reverse=True)}
-
-
 def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iterator[Check]:
     subject = Subject(row.name, model)
-    for check in (*OF_EACH, *OF_KIND, *COSTLY):
+    for check in (*OF_EACH, *OF_HOOK, *COSTLY):
         is_slow = check not in OF_EACH and (not is_smallest or (subject.is_giant and check in COSTLY))
         yield Check(f"{model.name}-{check.__name__}", is_slow, partial(check, subject))
     try:
