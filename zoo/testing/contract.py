@@ -114,7 +114,8 @@ def layouts(subject: Subject) -> None:
     with torch.no_grad():
         expected = module(images)
         module.to(memory_format=torch.channels_last)
-        expect_close(module(images.to(memory_format=torch.channels_last)), expected, "in channels_last, the output")
+        got = module(images.to(memory_format=torch.channels_last))  # other kernels, whose sums have another order
+        expect_close(got, expected, "in channels_last, the output", slack=10)
         with torch.autocast("cpu", torch.bfloat16):
             low = module(images)
     assert low.isfinite().all(), "with autocast to bfloat16, the output is not finite"
