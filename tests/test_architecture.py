@@ -24,6 +24,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors",
     "system",
+    "jobs",
     "names",
     "spec",
     "manifest",
