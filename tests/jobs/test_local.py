@@ -73,13 +73,16 @@ from zoo import jobs
 from zoo.jobs import Job, local
 local.PATIENCE = 0.5
 folder = Path(sys.argv[1])
-jobs.run([Job("one", f"support.job_functions:{sys.argv[2]}", {"folder": str(folder)}, folder / "log")])
+arguments = {"folder": str(folder)}
+jobs.run([Job("one", f"support.job_functions:{sys.argv[2]}", arguments, folder / "log")])
 """
 
 
 def start(folder: Path, function: str) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, "-c", PARENT, str(folder), function], env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(folder), function], env=environment, stderr=subprocess.DEVNULL
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
