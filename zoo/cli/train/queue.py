@@ -65,7 +65,7 @@ def run(
         print_table(_TITLES, [_row(state) for state in found], right=_RIGHT)
         note(_summary(found, at_once))
     if is_interrupted:
-        note("Interrupted. The same command goes on from the checkpoints.")
+        note("Interrupted. The same command continues from the checkpoints.")
         context.exit(130)
     context.exit(int(any(state.status == "failed" for state in found)))
 
