@@ -1,6 +1,6 @@
 """A list of trainings from a TOML file, run one after another or several at a time. Does not import torch.
 
-What there is to know about a training is in its directory: a queue that was killed continues from there.
+All state is in the directories of the trainings: a queue that was killed continues from there.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""``zoo train --queue``: several trainings, with a table of what is done, running and left."""
+"""``zoo train --queue``: several trainings, with a table of their states."""
 
 import contextlib
 import time
@@ -34,7 +34,7 @@ def run(
     only_show: bool,
     as_json: bool,
 ) -> None:
-    """Trains what is left of the queue, and prints the table. Exits 1 if a training failed."""
+    """Trains the rest of the queue, and prints the table. Exits 1 if a training failed."""
     trainings = queue.read(file)
     is_interrupted = False
     if not only_show:
@@ -71,7 +71,7 @@ def run(
 
 
 class _Watch:
-    """Shows what happens: in the table on a terminal, else a line each."""
+    """Shows what happens: in the table on a terminal, else as lines."""
 
     def __init__(self, trainings: "Sequence[Training]", folder: Path, at_once: int, live: "Live | None") -> None:
         self.trainings, self.folder, self.at_once, self.live = trainings, folder, at_once, live
