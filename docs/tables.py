@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and of models, lineage, export and plugins in docs: ``python docs/tables.py``.
+"""Writes the tables of README.md and of pages of docs/: ``python docs/tables.py``.
 
 A test checks that the pages are up to date.
 """
@@ -243,6 +243,55 @@ def exports(models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
+PROMISES = {
+    "what the row says": ("row", "parameters", "macs", "weights"),
+    "methods": ("interface", "methods", "groups"),
+    "head and stem": ("num_classes", "in_chans", "reset_classifier"),
+    "feature maps": ("features", "intermediates", "features_only"),
+    "values": ("forward", "determinism", "skipped_initialisation", "round_trip"),
+    "gradients": ("gradients", "attack"),
+    "checkpointing": ("checkpointing",),
+    "copy, pickle": ("copies",),
+    "channels_last, bf16": ("layouts",),
+    "jit.trace": ("traced",),
+    "export": ("exported",),
+    "any size": ("resized",),
+    "compile": ("compiled",),
+    "look": ("look",),
+}
+"""Checks of the conformance kit by the column that counts them."""
+
+
+def conformance(models: list[Listed]) -> str:
+    """A row for each family: how many checks passed, did not apply and failed. Then the reasons."""
+    found = json.loads((ROOT / "docs" / "conformance.json").read_text(encoding="utf-8"))
+    lines = [f"| family | models | {' | '.join(PROMISES)} |", "|---|---:|" + "---|" * len(PROMISES)]
+    reasons = []
+    for family, entries in by_family(models):
+        if family not in found:  # a collection
+            continue
+        cells = []
+        for names in PROMISES.values():
+            results = [found[family][check] for check in names if check in found[family]]
+            absent, failed = (sum(len(result[how]) for result in results) for how in ("inapplicable", "failed"))
+            cell = f"{sum(result['passed'] for result in results)}"
+            cells.append(cell + (f" ({absent} n/a)" if absent else "") + (f", {failed} failed" if failed else ""))
+        lines.append(f"| `{family}` | {len(entries)} | {' | '.join(cells)} |")
+        for check, result in found[family].items():
+            for how in ("failed", "inapplicable"):
+                for reason, names in grouped(result[how]).items():
+                    reasons.append(f"- `{family}`, {check}, {how}: {', '.join(names)}. {reason}")
+    return "\n".join([*lines, "", *reasons])
+
+
+def grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
+    """The networks of each reason."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(" ".join(reason.split()), []).append(f"`{name}`")
+    return groups
+
+
 def in_a_cell(text: str) -> str:
     """``text`` as a cell of a table, in which a bar would end it."""
     return " ".join(text.split()).removesuffix(".").replace("|", "\\|")
@@ -307,6 +356,7 @@ PAGES = {
     ROOT / "docs" / "models.md": {"embedded weights": embedded_weights, "families": families},
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
     ROOT / "docs" / "export.md": {"exports": exports},
+    ROOT / "docs" / "conformance.md": {"conformance": conformance},
     ROOT / "docs" / "plugins.md": {"promises": promises, "fields": fields},
 }
 

@@ -24,6 +24,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors",
     "system",
+    "jobs",
     "names",
     "spec",
     "manifest",
@@ -61,7 +62,8 @@ WITH_TORCH |= {"exported", "exporting", "modules", "training", "publishing", "te
 WITHOUT = ("attack.method", "data.augmentation", "data.classes")
 WITHOUT += ("exported.about", "exported.formats")
 WITHOUT += ("evaluation.by_name", "evaluation.hook", "evaluation.interval")
-WITHOUT += ("training.by_name", "training.choice", "training.find_record", "training.recipe", "training.reproduction")
+WITHOUT += ("training.by_name", "training.choice", "training.find_record", "training.queue", "training.recipe")
+WITHOUT += ("training.reproduction",)
 WITHOUT += ("verify.worker", "verify.write_probes")
 """Modules of those that import none, for what answers without torch."""
 

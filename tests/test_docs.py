@@ -35,7 +35,7 @@ EXAMPLE = ROOT / "examples" / "zoo_hello" / "README.md"
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), EXAMPLE]
 SLOW = {"docs/training.md", "docs/transfer.md", "docs/attacks.md", "docs/looking.md", "docs/publishing.md"}
-SLOW |= {"docs/export.md"}
+SLOW |= {"docs/export.md", "docs/index.md"}
 """Pages that train, look at many images, or export."""
 
 TUTORIAL = "Tutorial: from an empty folder to published weights"

@@ -621,6 +621,7 @@ def test_the_completion_script_is_for_its_shell(shell: str) -> None:
     assert f"_ZOO_COMPLETE={shell}_complete" in answer.stdout
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

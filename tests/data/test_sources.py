@@ -212,6 +212,7 @@ def _write_cifar_binary(folder: Path) -> None:
         (folder / name).write_bytes(record * 10_000)
 
 
+@pytest.mark.slow
 def test_cifar10_is_read_from_its_binary_form_and_archive(tmp_path):
     _write_cifar_binary(tmp_path / "a" / "cifar-10-batches-bin")
     (tmp_path / "b").mkdir()
@@ -287,6 +288,7 @@ def test_caltech101_that_is_not_there_or_damaged_is_said(tmp_path, monkeypatch):
         load("caltech101", root=tmp_path)
 
 
+@pytest.mark.slow
 @NEEDS
 def test_caltech101_has_its_9144_photographs_of_102_classes():
     if not any(Path(os.environ["ZOO_DATA"]).glob("caltech101*")):

@@ -24,6 +24,7 @@ def norms(module: nn.Module) -> int:
     return sum(isinstance(part, NORMS) for part in module.modules())
 
 
+@pytest.mark.first(2)
 # How many normalisations stay: those before a convolution, as in networks that normalise first.
 @pytest.mark.parametrize(
     ("name", "left"),

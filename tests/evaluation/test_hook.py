@@ -254,6 +254,7 @@ def test_a_hook_that_fails_is_named(own: Path, monkeypatch: pytest.MonkeyPatch) 
         zoo.evaluate(zoo.create("own_net"), "digits")
 
 
+@pytest.mark.slow
 def test_the_default_hooks_record_is_the_runs_configuration(tmp_path: Path) -> None:
     settings = {"epochs": 1, "warmup_epochs": 0}
     zoo.train("resnet20", "digits", recipe="digits", settings=settings, output=tmp_path / "run", device="cpu")

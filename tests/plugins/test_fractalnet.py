@@ -321,6 +321,7 @@ def test_every_draw_is_decided_by_torchs_seed() -> None:
     assert not torch.equal(logits(1), logits(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn_per", ["sample", "batch"])
 def test_a_training_that_paused_ends_in_the_same_weights(drawn_per: Any, tmp_path: Path) -> None:
     images, recipe = labelled(48), Recipe(epochs=2, batch_size=16, lr=0.05)
@@ -377,6 +378,7 @@ def test_scoring_a_column_says_so_and_leaves_the_network_as_it_was() -> None:
     assert network.column == 3
 
 
+@pytest.mark.slow
 def test_an_exported_network_scores_alike_and_has_no_columns(tmp_path: Path) -> None:
     network, images = zoo.create("fractalnet20_narrow", num_classes=2), labelled(8, 32)
     made = exports.export(network, tmp_path / "network.ts")
@@ -448,6 +450,7 @@ def test_weights_begin_with_variance_one_over_fan_in() -> None:
     assert weight.abs().max().item() <= (3 / (9 * 128)) ** 0.5
 
 
+@pytest.mark.slow
 def test_it_learns_real_images_and_each_column_alone_does(tmp_path: Path) -> None:
     digits = data.load("digits", "train")
     settings = {"epochs": 6, "warmup_epochs": 1, "batch_size": 64, "input_size": 8, "augment.pad_crop": 1}

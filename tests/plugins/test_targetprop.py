@@ -174,6 +174,7 @@ def test_a_multilayer_perceptron_starts_orthogonal_and_its_first_layer_sees_all_
     torch.testing.assert_close(network.layers[0].linear(torch.ones(1, 1, 28, 28)).flatten(1), flat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule", ["dtp", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("feedback_alignment", "backprop"))]
 )
@@ -186,6 +187,7 @@ def test_each_rule_learns_digits_and_leaves_only_the_network(rule: str, tmp_path
     assert zoo.evaluate("dtp_conv", "digits", weights=file).top1 > 85
 
 
+@pytest.mark.slow
 def test_a_training_that_paused_ends_in_the_same_weights(tmp_path: Path) -> None:
     settings = {"epochs": 2, "input_size": 28}
     options: dict[str, Any] = {"recipe": "fast_mnist", "settings": settings}

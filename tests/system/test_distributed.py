@@ -99,6 +99,7 @@ def seen(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in sorted(folder.glob("seen.*.json"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("case", ["plain", "uneven", "pieces", "averaged", "together", "attacked"])
 def test_several_processes_train_the_network_of_one(

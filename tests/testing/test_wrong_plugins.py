@@ -162,4 +162,4 @@ def test_without_a_fault_no_check_fails(site: Path) -> None:
     install(site, Fault(ROW, "plugin", "plugin", "", ""))
     checks = [check for check in checks_of("hello") if not check.is_slow]
     assert [check.name for check in checks if check.name == "hello_net.digits-weights"]
-    assert [one.reason for one in outcome.run(checks, None) if one.status != "passed"] == []
+    assert [one.reason for one in outcome.run(checks, None) if one.status in ("failed", "skipped")] == []

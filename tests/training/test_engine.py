@@ -27,6 +27,7 @@ from zoo.training.display import Silent
 from zoo.training.inputs import Batches
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
 def test_two_epochs_and_two_resumed_equal_four(tmp_path: Path, optimizer: str) -> None:
     recipe = Recipe(**{**RECIPE_FIELDS, "optimizer": optimizer})

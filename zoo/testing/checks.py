@@ -1,6 +1,6 @@
 """All checks of a plugin."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from zoo.testing import contract, families, looking, published, shapes, values
 from zoo.testing.expectation import CheckError
 from zoo.testing.subject import Subject
 
-Checks = Mapping[Callable[..., None], str]
+Checks = Mapping[Callable[..., str | None], str]
 """Checks, and the field or method that each is about."""
 
 OF_PLUGIN: Checks = {
@@ -32,8 +32,8 @@ OF_EACH: Checks = {
     contract.methods: "feature_info",
     contract.groups: "group_matcher",
 }
-# What follows from the code of a build hook: checked at every commit for one model a kind, for the others behind slow.
-OF_KIND: Checks = {
+# What follows from the code of a build hook: at every commit for its smallest model, for the others behind slow.
+OF_HOOK: Checks = {
     shapes.num_classes: "num_classes",
     shapes.in_chans: "in_chans",
     shapes.reset_classifier: "reset_classifier",
@@ -41,7 +41,7 @@ OF_KIND: Checks = {
     contract.intermediates: "forward_intermediates",
     contract.features_only: "feature_info",
 }
-# The same, and it takes forwards with real numbers: behind slow for a giant, too.
+# The same, with real numbers: behind slow for a giant, too.
 COSTLY: Checks = {
     values.forward: "forward",
     values.determinism: "forward",
@@ -49,9 +49,6 @@ COSTLY: Checks = {
     values.round_trip: "state_dict",
     values.gradients: "forward",
     values.attack: "forward",
-}
-# What the models of one build hook share: behind slow for all but the smallest of them.
-OF_HOOK: Checks = {
     contract.checkpointing: "set_grad_checkpointing",
     contract.copies: "state_dict",
     contract.layouts: "forward",
@@ -63,42 +60,44 @@ EXPORTED: Checks = {
     contract.resized: "forward",
     contract.compiled: "forward",
 }
-# What does not apply to a network that is fitted.
-BY_GRADIENT = (values.gradients, contract.checkpointing)
 RAISED = "Fix: the code that raises this; zoo plugins check --traceback shows the calls."
 """The advice if a check runs into an exception that it does not expect."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one model, weights entry or plugin; calling it raises if it is broken."""
+    """One promise of one model, weights entry or plugin; calling it raises if it is broken.
+
+    It returns why the promise does not apply to this model: empty if it does.
+    """
 
     name: str
     is_slow: bool
-    run: Callable[[], None]
+    run: Callable[[], str | None]
     of: str = ""
     """The model, the weights or the plugin."""
     field: str = ""
     """What it is about: a field of the row or of the manifest, or a method of the network."""
     hint: str = ""
-    exempt: str = ""
-    """Why the promise does not apply; empty if it does."""
 
-    def __call__(self) -> None:
-        """Raises :class:`CheckError` if the promise is broken; skips the test if a library is missing."""
+    def __call__(self) -> str:
+        """As :meth:`verify`; skips the test if a library is missing."""
         __tracebackhide__ = True  # pytest shows the frames of the plugin
         try:
-            self.verify()
+            return self.verify()
         except MissingExtraError as error:
             import pytest
 
             pytest.skip(str(error))
 
-    def verify(self) -> None:
-        """Raises :class:`CheckError` if the promise is broken, and :class:`zoo.errors.MissingExtraError`."""
+    def verify(self) -> str:
+        """Why the promise does not apply; empty if it does and is kept.
+
+        Raises :class:`CheckError` if it is broken, and :class:`zoo.errors.MissingExtraError`.
+        """
         __tracebackhide__ = True
         try:
-            self.run()
+            return self.run() or ""
         except MissingExtraError:
             raise
         except CheckError as error:
@@ -122,17 +121,14 @@ def checks_of(plugin: str) -> list[Check]:
     checks = [usable]
     checks += [_check("plugin", plugin, check, field, partial(check, used)) for check, field in OF_PLUGIN.items()]
     models = used.plugin.models
-    smallest = _smallest_of_kind(models)
-    of_hook = {model.build: model for model in sorted(models, key=lambda it: -it.params)}
+    smallest = {model.build: model for model in sorted(models, key=lambda it: -it.params)}
     for model in models:
-        checks += _checks_of_model(used, model, is_smallest=smallest[_kind(model)] is model)
-        subject, is_rest = Subject(plugin, model), of_hook[model.build] is not model
-        checks += _of_subject(subject, OF_HOOK, is_slow=is_rest or subject.is_giant)
+        checks += _checks_of_model(used, model, is_smallest=smallest[model.build] is model)
     for model in models:
         subject = Subject(plugin, model)
         is_smallest = model is min(models, key=lambda other: other.params)
         checks += _of_subject(subject, {looking.look: "forward"}, is_slow=subject.is_giant or not is_smallest)
-    for model in of_hook.values():
+    for model in smallest.values():
         subject = Subject(plugin, model)
         for check, field in EXPORTED.items():
             is_slow = subject.is_giant or check is not values.traced
@@ -140,53 +136,40 @@ def checks_of(plugin: str) -> list[Check]:
     return checks
 
 
-def every() -> list[Callable[..., None]]:
+def every() -> list[Callable[..., str | None]]:
     """The functions of all checks, in the order in which they are run."""
-    tables = (OF_PLUGIN, OF_EACH, OF_KIND, COSTLY, OF_HOOK, {looking.look: ""}, EXPORTED)
+    tables = (OF_PLUGIN, OF_EACH, OF_HOOK, COSTLY, {looking.look: ""}, EXPORTED)
     return [families.usable, *(check for table in tables for check in table), published.weights]
 
 
 def _check(
     prefix: str,
     of: str,
-    promise: Callable[..., None],
+    promise: Callable[..., str | None],
     field: str,
-    run: Callable[[], None],
+    run: Callable[[], str | None],
     *,
     is_slow: bool = False,
-    exempt: str = "",
 ) -> Check:
-    return Check(f"{prefix}-{promise.__name__}", is_slow, run, of, field, advice(promise), exempt)
+    return Check(f"{prefix}-{promise.__name__}", is_slow, run, of, field, advice(promise))
 
 
 def _of_subject(subject: Subject, checks: Checks, *, is_slow: bool) -> list[Check]:
-    model, made = subject.model, []
-    for check, field in checks.items():
-        exempt = f"{model.name} is fitted, without gradients" if model.fitted and check in BY_GRADIENT else ""
-        run = partial(check, subject)
-        made.append(_check(model.name, model.name, check, field, run, is_slow=is_slow, exempt=exempt))
-    return made
+    name = subject.model.name
+    return [
+        _check(name, name, check, field, partial(check, subject), is_slow=is_slow) for check, field in checks.items()
+    ]
 
 
-def advice(promise: Callable[..., None]) -> str:
+def advice(promise: Callable[..., str | None]) -> str:
     """What a check's docstring says after ``Fix:``, with that word."""
     return " ".join("".join((promise.__doc__ or "").partition("Fix:")[1:]).split()).replace("``", "")
-
-
-def _kind(model: Model) -> tuple[object, ...]:
-    """Models of one kind run the same code: one build hook, the same choices, other numbers."""
-    chosen = {name: value if isinstance(value, str | bool) else type(value) for name, value in model.args.items()}
-    return model.build, model.train, frozenset(chosen.items())
-
-
-def _smallest_of_kind(models: Sequence[Model]) -> dict[tuple[object, ...], Model]:
-    return {_kind(model): model for model in sorted(models, key=lambda model: model.params, reverse=True)}
 
 
 def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iterator[Check]:
     subject = Subject(row.name, model)
     yield from _of_subject(subject, OF_EACH, is_slow=False)
-    yield from _of_subject(subject, OF_KIND, is_slow=not is_smallest)
+    yield from _of_subject(subject, OF_HOOK, is_slow=not is_smallest)
     yield from _of_subject(subject, COSTLY, is_slow=not is_smallest or subject.is_giant)
     try:
         entries = row.weights.get(model.name, ())

@@ -16,6 +16,9 @@ from zoo.testing import source
 from zoo.testing.checks import Check
 from zoo.testing.expectation import CheckError
 
+Status = Literal["passed", "failed", "skipped", "inapplicable"]
+"""``skipped`` if a library is missing; ``inapplicable`` if the network does not have what the promise is about."""
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """What a check found.
@@ -27,7 +30,7 @@ class Outcome(msgspec.Struct, frozen=True):
     check: str
     of: str
     field: str
-    status: Literal["passed", "failed", "skipped", "exempt"]
+    status: Status
     reason: str = ""
     hint: str = ""
     place: str = ""
@@ -41,13 +44,10 @@ def run(checks: Iterable[Check], row: PluginRow | None) -> Iterator[Outcome]:
     files = source.files_of(row) if row is not None else []
     folder = files[0].parent if files else None
     for check in checks:
-        if check.exempt:
-            yield Outcome(check.name, check.of, check.field, "exempt", check.exempt)
-            continue
         started = time.perf_counter()
         try:
             with _without_advice():
-                check.verify()
+                inapplicable = check.verify()
         except MissingExtraError as error:
             yield Outcome(check.name, check.of, check.field, "skipped", f"{check.of}: {error.message}", error.hint)
         except CheckError as error:
@@ -66,7 +66,8 @@ def run(checks: Iterable[Check], row: PluginRow | None) -> Iterator[Outcome]:
             )
         else:
             seconds = time.perf_counter() - started
-            yield Outcome(check.name, check.of, check.field, "passed", seconds=seconds)
+            status: Status = "inapplicable" if inapplicable else "passed"
+            yield Outcome(check.name, check.of, check.field, status, inapplicable, seconds=seconds)
 
 
 @contextlib.contextmanager

@@ -19,13 +19,11 @@ def conformance(plugin: str) -> pytest.MarkDecorator:
     """Decorates a test function or class that takes ``check``: it runs once for each check of ``plugin``."""
     from zoo.testing.checks import checks_of
 
-    marked = [pytest.param(check, id=check.name, marks=_marks(check)) for check in checks_of(plugin)]
+    marked = [
+        pytest.param(check, id=check.name, marks=[pytest.mark.slow] if check.is_slow else [])
+        for check in checks_of(plugin)
+    ]
     return pytest.mark.parametrize("check", marked)
-
-
-def _marks(check: "Check") -> list[pytest.MarkDecorator]:
-    slow = [pytest.mark.slow] if check.is_slow else []
-    return [*slow, pytest.mark.skip(reason=check.exempt)] if check.exempt else slow
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,8 +68,8 @@ class _Item(pytest.Item):
     def __init__(self, *, check: "Check", **keywords: object) -> None:
         super().__init__(**keywords)  # type: ignore[arg-type]  # pytest's own
         self.check = check
-        for mark in _marks(check):
-            self.add_marker(mark)
+        if check.is_slow:
+            self.add_marker(pytest.mark.slow)
 
     def runtest(self) -> None:
         self.check()

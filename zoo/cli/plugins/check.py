@@ -56,7 +56,7 @@ def check(
             if not as_json and is_first and (is_wheel or outcome.status in ("failed", "skipped")):
                 _print(outcome, has_traceback=has_traceback)
     counts = {
-        status: sum(one.status == status for one in found) for status in ("passed", "failed", "skipped", "exempt")
+        status: sum(one.status == status for one in found) for status in ("passed", "failed", "skipped", "inapplicable")
     }
     if as_json:
         print_json({"plugin": plugin, **counts, "left_out": left_out, "changes": changes, "checks": found})
