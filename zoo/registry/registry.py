@@ -10,7 +10,7 @@ it until one of them is asked for.
 import contextlib
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -132,7 +132,7 @@ class Registry:
         """The directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
 
-    def distribution_of(self, model: Model) -> dict[str, str]:
+    def distribution_of(self, model: Model) -> dict[str, Any]:
         """What to install for ``model``, for files: ``distribution`` and ``distribution_version``.
 
         Empty for a model of this process alone.

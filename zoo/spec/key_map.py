@@ -11,21 +11,26 @@ from zoo.spec.checked import Spec
 class KeyMap(Spec, frozen=True):
     """How another lineage's checkpoint becomes this family's: for ``zoo convert``.
 
-    ``rename`` holds (regular expression, replacement) pairs, applied to each key in order; ``drop``
-    regular expressions of keys that carry no weights. All other fields refer to the new keys:
+    Patterns are regular expressions of keys. All fields but ``rename`` and ``drop`` refer to the new keys.
 
-    ``transpose`` holds (regular expression, shape, permutation): the tensor is viewed as ``shape``, as it
-    is where that is empty, and its dimensions permuted. Keras's convolutions, H W I O, are ``(3, 2, 0, 1)``.
-    ``fold_bias`` holds (regular expression of a convolution's bias, replacement that gives the running mean
-    behind it): ours have no bias there, so it is taken off that mean. ``norm_eps`` is the epsilon of the
-    lineage's batch normalisation and ours: the difference is added to the variances.
-    ``ones`` holds regular expressions of keys that the lineage lacks because it multiplies by 1: Keras's
-    normalisations with ``scale=False``.
-    ``input_order`` and ``input_scale`` are what the lineage's first layer, the model's ``stem``, takes; it is
-    made to take RGB in [0, 1] instead, less the mean that ``preprocess`` gives.
-
-    ``args`` and ``preprocess`` are what the lineage assumes of the build and of the input, ``classes`` the
-    data set whose classes it knows.
+    Args:
+        name: The name, for ``zoo convert --from NAME``.
+        rename: (pattern, replacement) pairs, applied to each key in order.
+        drop: Patterns of keys that carry no weights.
+        transpose: (pattern, shape, permutation): the tensor is viewed as ``shape``, as it is if that is empty, and its
+            dimensions are permuted. Keras's convolutions, H W I O, are ``(3, 2, 0, 1)``.
+        fold_bias: (pattern of a convolution's bias, replacement that gives the running mean behind it). Ours have no
+            bias there, so it is subtracted from that mean.
+        norm_eps: The epsilon of the lineage's batch normalisation and ours. The difference is added to the variances.
+        ones: Patterns of keys that the lineage lacks because it multiplies by 1: Keras's normalisations with
+            ``scale=False``.
+        input_order: The order of channels that the lineage's first layer, the model's ``stem``, takes. It is made to
+            take RGB in [0, 1], less the mean that ``preprocess`` states.
+        input_scale: The largest value of a pixel that it takes.
+        args: What the lineage assumes of the build function's arguments.
+        preprocess: What it assumes of the preprocessing.
+        classes: The data set whose classes it knows.
+        origin: Where such checkpoints are from.
     """
 
     name: str

@@ -32,17 +32,27 @@ class Paper(Spec, frozen=True):
 
 
 class Requirement(Spec, frozen=True):
-    """A module that hooks import, and what pip is given to get it: ``Requirement("cv2", "zoo-vision[classical]")``."""
+    """A library that hooks import.
+
+    Args:
+        module: The module, such as ``cv2``.
+        install: What pip installs for it, such as ``zoo-vision[classical]``.
+    """
 
     module: str
     install: str
 
 
 class Argument(Spec, frozen=True):
-    """The values that a weights file may give one argument of a build function.
+    """The values that a weights file may set for one argument of a build function.
 
-    One of ``choices``; a number from ``least`` to ``most``, a whole one unless ``least`` is a float; a
-    string that ``pattern`` matches from end to end. With ``longest``, also a list of at most as many.
+    Args:
+        choices: Values that are allowed.
+        least: The least number that is allowed. Numbers must be whole unless it is a float. Without it, no number is
+            allowed.
+        most: The largest number that is allowed; None for any.
+        pattern: A regular expression that a string must match from end to end; without it, no string is allowed.
+        longest: The length of lists of such values; 0 if lists are not allowed.
     """
 
     choices: tuple[str | int | float | bool | None, ...] = ()
@@ -94,13 +104,13 @@ class Model(Spec, frozen=True):
         translate: A hook for the tensors of a file that does not fit: takes them and the module, and returns tensors
             in a library's newer names and shapes.
         train: The hook that trains the network.
-        fitted: Whether that hook fits the network without gradients, such as by clustering or in closed form. The
-            network then needs no learnable parameters.
         evaluate: The hook that says what it answers: returns logits or classes of each image, or a
             ``zoo.evaluation.Report``.
         requires: What the hooks import and pip may have to install.
         note: A remark for ``zoo info``.
         file_args: Arguments that a weights file, which anyone may have written, may set. It may also repeat ``args``.
+        fitted: Whether the train hook fits the network without gradients, such as by clustering or in closed form. The
+            network then needs no learnable parameters.
         aliases: Other names, such as former ones. Names of weights, manifests, locks and weights files may use them.
         deprecated: What to use instead, such as ``use my_net``; empty unless the model is deprecated.
 

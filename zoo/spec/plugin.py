@@ -33,19 +33,19 @@ class Plugin(Spec, frozen=True):
         recipes: Its training recipes.
         key_maps: How checkpoints of others become its own.
         datasets: Data sets that it brings.
-        attacks: Attack methods that it brings.
-        looks: Questions about networks that it brings.
-        exports: Export passes that it brings.
-        readers: Kinds of data sets that it reads.
         requires: Requirements of all its models.
         collection: For a plugin that stands for another library: a hook that returns models and their weights
             (``zoo.manifest.Weights``), instead of ``models``. It is called on first need and must not import torch.
             Each model is named in full, ``plugin/arch``, and is listed only if the plugin is asked for.
         file_args: ``file_args`` of all its models.
-        hook_args: The type of the table ``hook_args`` of its recipes, the family's own fields: a ``msgspec.Struct``,
-            ``"package.module:Name"``, whose module must not import torch. Without it, recipes have no such table.
         repositories: A hook for ``hf-hub:OWNER/NAME``: takes the ``config.json`` of a repository as a dictionary, and
             returns a :class:`Described`, or None if another library wrote it. It must not import torch.
+        hook_args: The type of the table ``hook_args`` of its recipes, the family's own fields: a ``msgspec.Struct``,
+            ``"package.module:Name"``, whose module must not import torch. Without it, recipes have no such table.
+        attacks: Attack methods that it brings.
+        looks: Questions about networks that it brings.
+        exports: Export passes that it brings.
+        readers: Kinds of data sets that it reads.
 
     Raises:
         SpecError: A value is not valid, or two models have the same name or alias.

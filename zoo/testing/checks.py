@@ -109,9 +109,9 @@ def checks_of(plugin: str) -> list[Check]:
     for model in used.plugin.models:
         checks += _checks_of_model(used, model, is_smallest=smallest[_kind(model)] is model)
         subject, is_rest = Subject(plugin, model), of_hook[model.build] is not model
-        for check in OF_HOOK:
-            is_slow, exempt = is_rest or subject.is_giant, _exempt(model, check)
-            checks.append(Check(f"{model.name}-{check.__name__}", is_slow, partial(check, subject), exempt))
+        for promise in OF_HOOK:
+            is_slow, exempt = is_rest or subject.is_giant, _exempt(model, promise)
+            checks.append(Check(f"{model.name}-{promise.__name__}", is_slow, partial(promise, subject), exempt))
     for model in used.plugin.models:
         subject = Subject(plugin, model)
         is_smallest = model is min(used.plugin.models, key=lambda other: other.params)
