@@ -90,7 +90,7 @@ def read_args(pairs: dict[str, str]) -> dict[str, Any]:
     return {key: read_value(value) for key, value in pairs.items()}
 
 
-class Named(click.ParamType):
+class Named(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
     """One of Zoo's own names, or that of an extension that a plugin brings: those in this field of its row."""
 
     name = "name"

@@ -52,7 +52,7 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     ``float32`` in [0, 1], or values that are already ``normalised`` by mean and std. Resizing and cropping, as
     ``preprocess`` states them, are always up to the caller. ``any_size`` says that height and width may be others.
     ``weights`` and ``sha256`` name the weights that were exported, ``source`` says where they are from. ``passes`` are
-    the export passes that changed the network.
+    the export passes that changed the network. ``distribution`` and ``distribution_version`` say what has the model.
     """
 
     format: Format
@@ -69,6 +69,8 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     any_size: bool = False
     calibration: Calibration | None = None
     passes: tuple[str, ...] = ()
+    distribution: str = ""
+    distribution_version: str = ""
     zoo: str = ""
 
     def text(self) -> str:

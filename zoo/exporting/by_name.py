@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zoo import registry
 from zoo.creation import as_network, info_of
 from zoo.errors import SpecError
 from zoo.exported import formats
@@ -118,6 +119,7 @@ def export(
         classes=info.classes,
         class_names=class_names_of(network),
         passes=tuple(passes),
+        **registry.current().distribution_of(info.model),
         zoo=version("zoo-vision"),
     )
     about = msgspec.structs.replace(about, **_origin(network, info, isinstance(model, str) and not args))

@@ -48,7 +48,7 @@ def ask(
         >>> zoo.look.ask("no_such_question", "resnet20.digits")
         Traceback (most recent call last):
         ...
-        zoo.errors.UnknownNameError: Unknown look question 'no_such_question'.
+        zoo.errors.UnknownNameError: ...
     """
     row: LookQuestion = extensions.require(FIELD, question).spec
     given = {"image": image, "layer": layer, **(options or {})}

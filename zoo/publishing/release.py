@@ -88,7 +88,7 @@ def prepare(
         epochs=_epochs(given, found.model),
         preprocess=info.preprocess,
         args=given.about.get("args", {}),
-        distribution=registry.current().distribution_of(found.model),
+        **registry.current().distribution_of(found.model),
         scores=scores,
         probe=taken,
     )

@@ -11,12 +11,12 @@ class DatasetSpec(Spec, frozen=True):
     """A data set that a family brings.
 
     Args:
-        name: The name, for ``--data``.
-        load: The hook ``load(root, split)``, which returns a ``zoo.data.ImageSet``.
-        splits: Names of its splits.
-        source: Where it is published.
-        license: Its licence, for the manifests of weights that are trained on it.
-        images: How many images its training split has; 0 if not stated.
+        name: The name. If another plugin has it as well, it is addressed as ``plugin/name``.
+        load: The hook: ``load(root, split)`` returns a ``zoo.data.ImageSet``. ``root`` is the folder for its files.
+        splits: Its splits.
+        source: Where the images are from.
+        license: The licence of the images.
+        images: The number of training images; 0 if not stated.
     """
 
     name: str
@@ -71,6 +71,10 @@ class AttackMethod(Extension, frozen=True):
     with steps, step size and seed. The result is projected onto the ball of radius ``epsilon`` and onto [0, 1].
 
     Args:
+        name: The name. If Zoo or another plugin has it as well, it is addressed as ``plugin/name``.
+        run: The hook.
+        note: A line that says what it does.
+        requires: What the hook imports and pip may have to install.
         norm: The norm of the ball: ``linf`` or ``l2``.
     """
 
@@ -83,6 +87,12 @@ class LookQuestion(Extension, frozen=True):
     ``run(network, *, image, layer)`` returns a :class:`zoo.look.Look`. The network is in eval mode and needs no
     gradients. ``image`` is a file, a Pillow image or a tensor, None if none was given; ``layer`` is empty if none was.
     Further arguments are set by ``zoo look NAME --set KEY=VALUE``.
+
+    Args:
+        name: The name. If Zoo or another plugin has it as well, it is addressed as ``plugin/name``.
+        run: The hook.
+        note: A line that says what it does.
+        requires: What the hook imports and pip may have to install.
     """
 
 
@@ -91,6 +101,12 @@ class ExportPass(Extension, frozen=True):
 
     ``run(network)`` returns a network that computes the same, such as one with fused layers. It gets a copy in eval
     mode. The exported file is compared with the original network.
+
+    Args:
+        name: The name. If Zoo or another plugin has it as well, it is addressed as ``plugin/name``.
+        run: The hook.
+        note: A line that says what it does.
+        requires: What the hook imports and pip may have to install.
     """
 
 
@@ -100,6 +116,10 @@ class Reader(Extension, frozen=True):
     ``run(address, split)`` returns a ``zoo.data.ImageSet``.
 
     Args:
+        name: The name. If Zoo or another plugin has it as well, it is addressed as ``plugin/name``.
+        run: The hook.
+        note: A line that says what it does.
+        requires: What the hook imports and pip may have to install.
         suffixes: Ends of the names of files that it reads, such as ``.npz``.
         prefix: How the addresses begin that it reads, such as ``lmdb:``.
         splits: The splits that an address has.

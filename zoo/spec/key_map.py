@@ -11,27 +11,26 @@ from zoo.spec.checked import Spec
 class KeyMap(Spec, frozen=True):
     """How another lineage's checkpoint becomes this family's: for ``zoo convert``.
 
+    Patterns are regular expressions of keys. All fields but ``rename`` and ``drop`` refer to the new keys.
+
     Args:
-        name: The name of the lineage, such as ``keras``.
-        rename: Pairs of a regular expression and its replacement, applied to each key in order. All fields below refer
-            to the new keys.
-        drop: Regular expressions of keys that are not weights.
-        transpose: A regular expression, a shape and a permutation: the tensor is viewed as that shape, unless it is
-            empty, and its dimensions are permuted. Keras's convolutions, H W I O, have ``(3, 2, 0, 1)``.
-        fold_bias: The regular expression of a convolution's bias, and a replacement with the name of the running mean
-            behind it. The convolutions of this family have no bias, so it is subtracted from that mean.
-        norm_eps: The epsilon of the lineage's batch normalisation and that of this family: the difference is added to
-            the variances.
-        ones: Regular expressions of keys that the lineage lacks because it multiplies by 1, such as Keras's
-            normalisations with ``scale=False``.
-        input_order: The order of colours that the lineage's first layer takes, the model's ``stem``. It is made to take
-            RGB instead.
-        input_scale: The largest value of a pixel that this layer takes. It is made to take [0, 1] instead, less the
-            mean in ``preprocess``.
-        args: Arguments of the build function that the lineage assumes.
-        preprocess: Fields of ``Preprocess`` that the lineage assumes.
+        name: The name, for ``zoo convert --from NAME``.
+        rename: (pattern, replacement) pairs, applied to each key in order.
+        drop: Patterns of keys that carry no weights.
+        transpose: (pattern, shape, permutation): the tensor is viewed as ``shape``, as it is if that is empty, and its
+            dimensions are permuted. Keras's convolutions, H W I O, are ``(3, 2, 0, 1)``.
+        fold_bias: (pattern of a convolution's bias, replacement that gives the running mean behind it). Ours have no
+            bias there, so it is subtracted from that mean.
+        norm_eps: The epsilon of the lineage's batch normalisation and ours. The difference is added to the variances.
+        ones: Patterns of keys that the lineage lacks because it multiplies by 1: Keras's normalisations with
+            ``scale=False``.
+        input_order: The order of channels that the lineage's first layer, the model's ``stem``, takes. It is made to
+            take RGB in [0, 1], less the mean that ``preprocess`` states.
+        input_scale: The largest value of a pixel that it takes.
+        args: What the lineage assumes of the build function's arguments.
+        preprocess: What it assumes of the preprocessing.
         classes: The data set whose classes it knows.
-        origin: Where its weights come from, for their manifest.
+        origin: Where such checkpoints are from.
     """
 
     name: str

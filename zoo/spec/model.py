@@ -32,11 +32,11 @@ class Paper(Spec, frozen=True):
 
 
 class Requirement(Spec, frozen=True):
-    """A module that hooks import, such as ``Requirement("cv2", "zoo-vision[classical]")``.
+    """A library that hooks import.
 
     Args:
-        module: The module.
-        install: The argument of pip that installs it, for the hint of an error.
+        module: The module, such as ``cv2``.
+        install: What pip installs for it, such as ``zoo-vision[classical]``.
     """
 
     module: str
@@ -44,14 +44,15 @@ class Requirement(Spec, frozen=True):
 
 
 class Argument(Spec, frozen=True):
-    """The values that a weights file may give one argument of a build function.
+    """The values that a weights file may set for one argument of a build function.
 
     Args:
         choices: Values that are allowed.
-        least: The smallest number that is allowed. If it is a float, fractions are allowed too.
-        most: The largest number; by default there is none.
-        pattern: A regular expression; strings that it matches from end to end are allowed.
-        longest: The length of the longest list of such values that is allowed; 0 if lists are not.
+        least: The least number that is allowed. Numbers must be whole unless it is a float. Without it, no number is
+            allowed.
+        most: The largest number that is allowed; None for any.
+        pattern: A regular expression that a string must match from end to end; without it, no string is allowed.
+        longest: The length of lists of such values; 0 if lists are not allowed.
     """
 
     choices: tuple[str | int | float | bool | None, ...] = ()

@@ -248,10 +248,9 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
         "num_classes": len(info.class_names),
         "in_chans": info.preprocess.input_size[0],
         "origin": f"{TRAINED} on {info.classes} with recipe {recipe}{start}",
+        **registry.current().distribution_of(info.model),
         "run": record,
     }
-    if distribution := registry.current().distribution_of(info.model):
-        about["distribution"] = distribution
     safetensors_file.write(module.state_dict(), run.model, about)
 
 

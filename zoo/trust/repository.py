@@ -114,7 +114,9 @@ def _ours(place: _Place, content: bytes) -> Found:
         (entry,) = manifest.parse(content.decode(), f"{place.text}: {OURS}")
     except ValueError:  # not one entry, or not UTF-8
         raise WeightsError(f"{place.text}: {OURS} does not describe one weights file.") from None
-    found = registry.current().find(entry.arch, distribution=entry.distribution)
+    found = registry.current().find(
+        entry.arch, distribution=names.requirement(entry.distribution, entry.distribution_version)
+    )
     weights = replace(
         entry,
         arch=found.model.name,
