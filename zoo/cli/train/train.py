@@ -65,8 +65,7 @@ def train(
         from zoo.cli.train import queue as queued
 
         _check_alone(context, "queue", {"output", "at_once", "threads", "status", "as_json"})
-        how = {"at_once": at_once, "threads": threads, "only_show": status}
-        return queued.run(context, queue, output, **how, as_json=as_json)
+        return queued.run(context, queue, output, at_once=at_once, threads=threads, only_show=status, as_json=as_json)
     if alone := [name for name in ("at_once", "threads", "status") if _is_given(context, name)]:
         raise click.UsageError(f"--{alone[0].replace('_', '-')} needs --queue.")
     from zoo.training import by_name
