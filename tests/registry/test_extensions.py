@@ -19,7 +19,7 @@ from zoo.cli import cli
 from zoo.errors import AmbiguousNameError, DataError, ExportError, PluginError, SpecError, UnknownNameError
 from zoo.exported import network as exported
 from zoo.spec import AttackMethod, ExportPass, Plugin, Reader
-from zoo.testing import checks_of
+from zoo.testing import CheckError, checks_of
 
 
 def ask(*words: object) -> Result:
@@ -225,5 +225,5 @@ def test_the_conformance_kit_calls_no_hook_that_does_not_fit(tmp_path: Path, mon
     check()
     extended.install(tmp_path / "other", monkeypatch, ("def same(network)", "def same(network, model)"), names=("cat",))
     [check] = [check for check in checks_of("cat") if check.name == "plugin-extensions"]
-    with pytest.raises(PluginError, match="cat_hooks:same of same needs an argument 'model', which is not passed"):
+    with pytest.raises(CheckError, match="cat_hooks:same of same needs an argument 'model', which is not passed"):
         check()
