@@ -37,7 +37,7 @@ def test_a_failure_names_model_field_line_and_remedy(tmp_path: Path, monkeypatch
     package = specimen.install(tmp_path, monkeypatch, ("nn.BatchNorm2d(4)", "nn.BatchNorm3d(4)"))
     done = ask("specimen")
     assert done.exit_code == 1
-    assert "net: forward_features: ValueError: expected 5D input (got 4D input)" in done.output
+    assert "net: forward_features: ValueError: expected 5D input (got 4D input)" in done.stdout
     assert f"at {package}/model.py:" in done.output
     assert "more checks fail." in done.output
     assert "Traceback" not in done.output

@@ -64,7 +64,7 @@ class Extension(Spec, frozen=True):
 
 
 class AttackMethod(Extension, frozen=True):
-    """An adversarial attack, for :func:`zoo.attack.curve` and ``zoo attack --attack NAME``.
+    """An adversarial attack, for :func:`zoo.attack.curve` and ``zoo attack curve --attack NAME``.
 
     ``run(model, images, labels, epsilon, *, method, is_targeted)`` returns the attacked images. ``model`` is a
     :class:`zoo.attack.PixelModel`, ``images`` are float B C H W in [0, 1], ``method`` is a :class:`zoo.attack.Method`

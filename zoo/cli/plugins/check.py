@@ -49,12 +49,12 @@ def check(
         else:
             changes = _fixed(plugin, as_json=as_json) if fix else []
             outcomes, left_out = _of_plugin(plugin, has_slow=has_slow)
-        has_traceback |= context.find_root().params["debug"]
-        for outcome in outcomes:
-            is_first = not outcome.error or outcome.error not in {one.error for one in found}
-            found.append(outcome)
-            if not as_json and is_first and (is_wheel or outcome.status in ("failed", "skipped")):
-                _print(outcome, has_traceback=has_traceback)
+    has_traceback |= context.find_root().params["debug"]
+    for outcome in _apart(outcomes):
+        is_first = not outcome.error or outcome.error not in {one.error for one in found}
+        found.append(outcome)
+        if not as_json and is_first and (is_wheel or outcome.status in ("failed", "skipped")):
+            _print(outcome, has_traceback=has_traceback)
     counts = {
         status: sum(one.status == status for one in found) for status in ("passed", "failed", "skipped", "inapplicable")
     }
@@ -64,7 +64,7 @@ def check(
         for error, number in Counter(one.error for one in found if one.error).items():
             if number > 1:
                 first = next(one.check for one in found if one.error == error)
-                note(f"As {first}, {number - 1} more checks fail.")
+                echo(f"As {first}, {number - 1} more checks fail.")
         more = f" ({left_out} costly ones were left out: --slow)" if left_out else ""
         parts = [f"{number} {status}" for status, number in counts.items() if number or status == "passed"]
         echo(f"{plugin}: {', '.join(parts)}{more}")
@@ -101,6 +101,16 @@ def _of_wheel(wheel: Path) -> "Iterator[Outcome]":
     if not wheel.is_file():
         raise click.UsageError(f"There is no file {wheel}.")
     return attempt(wheel)
+
+
+def _apart(outcomes: "Iterator[Outcome]") -> "Iterator[Outcome]":
+    """The same outcomes; what the plugin prints meanwhile goes to standard error."""
+    while True:
+        with stdout_to_stderr():
+            outcome = next(outcomes, None)
+        if outcome is None:
+            return
+        yield outcome
 
 
 def _fixed(plugin: str, *, as_json: bool) -> "list[Change]":
