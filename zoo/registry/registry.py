@@ -7,13 +7,12 @@ themselves has to be spelled out. The models of a collection have no short names
 it until one of them is asked for.
 """
 
-import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from zoo import names
-from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
+from zoo.errors import AmbiguousNameError, PluginError, UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry.plugin_row import PluginRow
 from zoo.spec import Model, Plugin
@@ -41,6 +40,15 @@ class Listed(NamedTuple):
     weights: tuple[Weights, ...]
 
 
+class Named(NamedTuple):
+    """The names of a model in a listing and of its weights, ``name.tag``; ``arch`` is the model's own name."""
+
+    name: str
+    row: PluginRow
+    arch: str
+    tags: tuple[str, ...]
+
+
 class Described(NamedTuple):
     """Weights, and the directory of ``ZOO_HUB`` whose manifest defines them."""
 
@@ -54,29 +62,37 @@ class Registry:
     def __init__(self, rows: list[PluginRow], local: "dict[str, tuple[Described, ...]] | None" = None) -> None:
         self.plugins = tuple(rows)
         self._local = local or {}
-        self._owners: dict[str, list[tuple[PluginRow, Model]]] = {}
+        self._owners: dict[str, tuple[PluginRow, ...]] = {}
         for row in sorted(self.plugins, key=lambda row: not row.is_builtin):
-            for model in row.plugin.models if row.plugin else ():
-                self._owners.setdefault(model.name, []).append((row, model))
+            alone = (row,)
+            for arch in () if row.is_collection else row.models:
+                before = self._owners.setdefault(arch, alone)
+                if before is not alone:
+                    self._owners[arch] = before + alone
 
     @property
     def collections(self) -> tuple[PluginRow, ...]:
         return tuple(row for row in self.plugins if row.is_collection)
 
-    def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
-        """Every usable model in natural order, and those of the given collections.
-
-        A plugin with an invalid manifest or collection becomes ``broken``.
-        """
-        listed = []
+    def named(self, collections: Iterable[PluginRow] = ()) -> Iterator[Named]:
+        """The names of all usable models, and of those of the given collections, in no order. No row is decoded."""
+        for row in self.plugins:
+            if not row.is_collection and row.status != "broken":
+                for arch, tags in row.tags.items():
+                    yield Named(self._listed_name(arch, row), row, arch, self._tags(row, arch, tags))
         for row in collections:
-            with contextlib.suppress(ManifestError, PluginError):
-                listed += [Listed(name, row, model, self.weights_of(row, model)) for name, model in row.models.items()]
-        for arch, owners in self._owners.items():
-            for row, model in owners:
-                with contextlib.suppress(ManifestError):
-                    listed.append(Listed(self._listed_name(arch, row), row, model, self.weights_of(row, model)))
-        return sorted(listed, key=lambda entry: names.natural(entry.name))
+            if row.status != "broken":
+                yield from (Named(arch, row, arch, self._tags(row, arch, tags)) for arch, tags in row.tags.items())
+
+    def listed(self, named: Named) -> Listed:
+        """The model and the weights of a name."""
+        model = named.row.models[named.arch]
+        return Listed(named.name, named.row, model, self.weights_of(named.row, model))
+
+    def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
+        """Every usable model in natural order, and those of the given collections."""
+        every = sorted(self.named(collections), key=lambda named: names.natural(named.name))
+        return [self.listed(named) for named in every]
 
     def find(self, text: str, *, distribution: str = "") -> Found:
         """The model and weights of the name ``text``; ``distribution`` is the one that a file or an entry names.
@@ -114,14 +130,11 @@ class Registry:
 
     def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
         """The model's weights, first those of the plugin's manifests; the first is its default."""
-        try:
-            own = row.weights.get(model.name, ())
-        except ManifestError as error:
-            row.status, row.reason = "broken", str(error)
-            raise
+        own = row.weights.get(model.name, ())
+        extra = self._local_weights(row, model.name)
+        if not extra:
+            return own
         taken = {weights.tag for weights in own}
-        is_short = row.is_collection or self._owners[model.name][0][0] is row
-        extra = tuple(one.weights for one in self._local.get(model.name, ())) if is_short else ()
         return own + tuple(weights for weights in extra if weights.tag not in taken)
 
     def folder_of(self, weights: Weights) -> str:
@@ -130,46 +143,54 @@ class Registry:
 
     def distribution_of(self, model: Model) -> str:
         """The distribution to install for ``model``; empty for a built-in one."""
-        owners = (row for row, own in self._owners.get(model.name, ()) if own == model and not row.is_builtin)
-        return next((row.distribution for row in owners), "")
+        rows = (row for row in self._owners.get(model.name, ()) if not row.is_builtin)
+        return next((row.distribution for row in rows if row.models[model.name] == model), "")
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = self._owners[arch]
-        is_short = len(owners) == 1 or (row.is_builtin and owners[0][0] is row)
+        is_short = len(owners) == 1 or (row.is_builtin and owners[0] is row)
         return arch if is_short else f"{row.name}/{arch}"
 
+    def _local_weights(self, row: PluginRow, arch: str) -> tuple[Weights, ...]:
+        """The weights that directories of ``ZOO_HUB`` add to the model that owns its short name."""
+        is_short = row.is_collection or self._owners[arch][0] is row
+        return tuple(one.weights for one in self._local.get(arch, ())) if is_short else ()
+
+    def _tags(self, row: PluginRow, arch: str, own: Sequence[str]) -> tuple[str, ...]:
+        extra = (weights.tag for weights in self._local_weights(row, arch)) if self._local else ()
+        return tuple(dict.fromkeys((*own, *extra)))
+
     def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
-        owners = self._owners.get(name.arch, [])
+        owners = self._owners.get(name.arch, ())
         if name.plugin:
-            for row, model in owners:
+            full = f"{name.plugin}/{name.arch}"
+            for row in owners:
                 if row.name == name.plugin:
-                    return row, model
+                    return row, row.models[name.arch]
             for row in self.collections:
-                full = f"{name.plugin}/{name.arch}"
                 if row.name == name.plugin:
                     if full not in row.models:
                         hint = f"zoo list '{row.name}/*' shows its models."
                         raise UnknownNameError.of("model", full, row.models, hint=hint)
                     return row, row.models[full]
             self._explain_plugin(name.plugin)
-            known = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row, _ in owners]
-            raise UnknownNameError.of("model", f"{name.plugin}/{name.arch}", known, hint="zoo list shows all models.")
+            known = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row in owners]
+            raise UnknownNameError.of("model", full, known, hint="zoo list shows all models.")
         if not owners:
             raise self._unknown(name.arch)
-        if len(owners) > 1 and not owners[0][0].is_builtin:
-            candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
+        if len(owners) > 1 and not owners[0].is_builtin:
+            candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row in owners))
             raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Use {candidates}.")
-        return owners[0]
+        return owners[0], owners[0].models[name.arch]
 
     def _unknown(self, arch: str) -> UnknownNameError:
         """The error for a short name that nobody has; what a collection calls so is what was meant."""
         for row in self.collections:
-            with contextlib.suppress(PluginError):
-                if (full := f"{row.name}/{arch}") in row.models:
-                    return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
+            if (full := f"{row.name}/{arch}") in row.models:
+                return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
         error = UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
         # What a plugin that cannot be used would have is not known: a name like its own is likely one of its.
-        unusable = [row for row in self.plugins if row.plugin is None]
+        unusable = [row for row in self.plugins if not row.is_usable]
         if own := [row for row in unusable if arch.startswith(row.name)]:
             error.hint = f"Plugin {own[0].name!r} is {own[0].status}: {own[0].reason}. zoo plugins shows all."
         elif unusable:
@@ -185,8 +206,9 @@ class Registry:
         for row in self.plugins if slash else ():
             if row.name == plugin:
                 known = [name if "/" in name else f"{row.name}/{name}" for name in row.models]
+        wanted = _letters(arch)
         for name in known:
-            if _letters(name) == _letters(arch):
+            if name.replace("_", "") == wanted:
                 raise UnknownNameError(
                     f"Unknown model {text!r}.", hint=f"Did you mean {name}{f'.{tag}'.lower() if tag else ''}?"
                 )
@@ -197,7 +219,7 @@ class Registry:
             raise UnknownNameError.of(
                 "plugin", plugin, (row.name for row in self.plugins), hint="zoo plugins shows all plugins."
             )
-        if all(row.plugin is None for row in rows):
+        if not any(row.is_usable for row in rows):
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
 
 
