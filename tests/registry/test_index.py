@@ -312,8 +312,9 @@ def test_after_changes_the_index_says_what_a_fresh_discovery_says(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @SEQUENCES
-@settings(max_examples=60, suppress_health_check=ANY_FIXTURE)
+@settings(max_examples=25, suppress_health_check=ANY_FIXTURE)
 def test_after_any_changes_the_index_says_what_a_fresh_discovery_says(
     operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, index: Path
 ) -> None:

@@ -7,29 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ManifestError, MissingExtraError, PluginError
-from zoo.spec import Model, Requirement
-
-
-def require(model: Model) -> None:
-    """Checks that what a model's hooks import is installed.
-
-    Args:
-        model: The model.
-
-    Raises:
-        MissingExtraError: A library is missing; the hint says how to install it.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
-    """
-    for requirement in model.requires:
-        if not _is_installed(requirement):
-            raise MissingExtraError.of(model.name, requirement.module, requirement.install)
-
-
-def _is_installed(requirement: Requirement) -> bool:
-    return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None
+from zoo.spec import Requirement
 
 
 def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
@@ -52,7 +30,7 @@ def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., A
         True
     """
     for requirement in requires:
-        if not _is_installed(requirement):
+        if not is_installed(requirement):
             raise MissingExtraError.of(target, requirement.module, requirement.install)
     module, _, function = target.partition(":")
     try:
@@ -87,3 +65,8 @@ def resource(address: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ManifestError(f"{address}: there is no package {package!r}")
     return Path(next(iter(spec.submodule_search_locations)), path)
+
+
+def is_installed(requirement: Requirement) -> bool:
+    """Whether what a hook needs can be imported; nothing is."""
+    return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None

@@ -10,9 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import islice
-from types import TracebackType
+from queue import SimpleQueue
 from typing import Self
 
 import msgspec
@@ -32,6 +33,7 @@ _MANY = 8
 """Imports that take long enough for a bar."""
 
 _MOST_FILES = 1000
+_MOST_PROCESSES = 4
 _START = "import sys; sys.path[:] = sys.argv[1:]; from zoo.registry import nursery; nursery.serve()"
 
 
@@ -51,32 +53,64 @@ def import_own(row: PluginRow, path: SearchPath) -> Imported:
 
 
 def import_others(rows: Sequence[PluginRow], path: SearchPath) -> Iterator[Imported]:
-    """Imports each of ``rows`` in a process of its own, in order."""
+    """Imports each of ``rows`` in a process of its own; yields what that showed, in order."""
     with ExitStack() as held:
         show = held.enter_context(progress.bar("Importing plugins")) if len(rows) > _MANY else None
-        process: _Process | None = None
-        for place, row in enumerate(rows):
+        workers = held.enter_context(_Workers(min(os.cpu_count() or 1, _MOST_PROCESSES, 1 + len(rows) // _MANY), path))
+        answers = [workers.submit(row) for row in rows]
+        for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
             if show:
                 show(place, len(rows))
             try:
-                if process is None or process.has_ended:
-                    process = held.enter_context(_Process())
-                started = time.time_ns()
-                answer = process.ask(row)
-            except OSError as error:
-                yield Imported(Entry("broken", f"no process can be started to import {row.target}: {error}"), ())
-                continue
+                yield answer.result()
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
                     f"while plugin {row.name!r} ({row.target}, of {row.distribution}) was imported; "
                     f"zoo plugins disable {row.name} disables it"
                 ) from None
-            if notes := answer.notes:
-                seen = look_at(path, notes.modules, notes.files, notes.variables)
-            else:  # it did not live to say what it had read
-                package = contents.top_of(row.target)
-                seen = look_at(path, [package], _files_of(path, package))
-            yield Imported(answer.entry, answer.rows, seen if seen.is_older_than(started) else None)
+
+
+class _Workers:
+    """Some processes that import plugins at the same time."""
+
+    def __init__(self, count: int, path: SearchPath) -> None:
+        self._path = path
+        self._pool = ThreadPoolExecutor(count)
+        self._idle: SimpleQueue[_Process | None] = SimpleQueue()
+        self._started: list[_Process] = []
+        for _ in range(count):
+            self._idle.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in self._started:
+            process.end()
+        self._pool.shutdown()
+
+    def submit(self, row: PluginRow) -> "Future[Imported]":
+        return self._pool.submit(self._import, row)
+
+    def _import(self, row: PluginRow) -> Imported:
+        process = self._idle.get()
+        try:
+            if process is None or process.has_ended:
+                process = _Process()
+                self._started.append(process)
+            started = time.time_ns()
+            answer = process.ask(row)
+        except OSError as error:
+            return Imported(Entry("broken", f"no process can be started to import {row.target}: {error}"), ())
+        finally:
+            self._idle.put(process)
+        if notes := answer.notes:
+            seen = look_at(self._path, notes.modules, notes.files, notes.variables)
+        else:  # it did not live to say what it had read
+            package = contents.top_of(row.target)
+            seen = look_at(self._path, [package], _files_of(self._path, package))
+        return Imported(answer.entry, answer.rows, seen if seen.is_older_than(started) else None)
 
 
 class _Process:
@@ -95,14 +129,8 @@ class _Process:
             if not self._receive():
                 raise OSError(f"it ended with exit code {self._child.wait()}")
         except BaseException:
-            self._end()
+            self.end()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._end()
 
     def ask(self, row: PluginRow) -> Answer:
         """What importing the plugin of ``row`` shows. Afterwards the process may have ended."""
@@ -112,7 +140,7 @@ class _Process:
         message = self._receive()
         if message and CAN_FORK:
             return msgspec.msgpack.decode(message, type=Answer)
-        self._end()
+        self.end()
         if message:
             return msgspec.msgpack.decode(message, type=Answer)
         return Answer(Entry("broken", f"importing {row.target} takes longer than {PATIENCE:g} s"))
@@ -134,7 +162,8 @@ class _Process:
             else:
                 self._child.kill()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Ends it and what it started."""
         self.has_ended = True
         self._kill()
         self._child.wait()

@@ -4,7 +4,6 @@ It only saves work: every entry names what it was made from, and is used only if
 missing, damaged, made by another Zoo or written by another user is an empty index.
 """
 
-import mmap
 import os
 import stat
 import sys
@@ -54,7 +53,7 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Slices(Sequence[bytes]):
-    """The rows of a record in the file, read when they are asked for."""
+    """The rows of a record, cut out of the file when they are asked for."""
 
     def __init__(self, data: memoryview, start: int, ends: list[int]) -> None:
         self._data, self._start, self._ends = data, start, ends
@@ -79,7 +78,7 @@ def read() -> Index:
         with storage.open_regular(place(), follow=False) as file:
             if not _is_own(file.fileno()):
                 return Index({}, {})
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            data = memoryview(file.read())  # not mapped: others replace it, also on file systems of networks
         length = int.from_bytes(data[len(_MAGIC) : _START], "little")
         head = _decoder.decode(data[_START : _START + length]) if data[: len(_MAGIC)] == _MAGIC else None
     except (OSError, ValueError):  # msgspec's errors are ValueErrors

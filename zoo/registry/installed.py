@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,8 +33,7 @@ class Distribution(msgspec.Struct, frozen=True, array_like=True):
     @property
     def key(self) -> str:
         """The name as pip compares names. Other distributions cannot take it, whatever their metadata states."""
-        name = PurePath(self.folder).name.rpartition(".")[0].partition("-")[0] or self.name
-        return re.sub(r"[-_.]+", "-", name).lower()
+        return re.sub(r"[-_.]+", "-", _in_name(self.folder)[0] or self.name).lower()
 
     @property
     def is_builtin(self) -> bool:
@@ -102,7 +100,7 @@ def _read(
         if GROUP.encode() not in text:  # it has no plugins
             return Distribution(folder, entry_points)
         points, damage = (), f"its entry_points.txt cannot be read: {error}"
-    stem, _, version = PurePath(folder).name.rpartition(".")[0].partition("-")
+    stem, version = _in_name(folder)
     return Distribution(
         folder,
         entry_points,
@@ -112,6 +110,12 @@ def _read(
         points,
         damage,
     )
+
+
+def _in_name(folder: str) -> tuple[str, str]:
+    """The name and the version in the name of a folder, ``zoo_pet-1.0.dist-info``."""
+    name, _, version = folder.rpartition("/")[2].rpartition(".")[0].partition("-")
+    return name, version
 
 
 def _stated(about: "importlib.metadata.Distribution", field: str) -> str:

@@ -4,6 +4,8 @@ It has no network. It imports no plugin itself: each is imported in a child fork
 another one did. If processes cannot be forked, it imports one plugin and ends.
 """
 
+import gc
+import importlib.util
 import os
 import signal
 import sys
@@ -42,7 +44,10 @@ def serve() -> None:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     isolation.leave_network()
-    before = witness.callables()
+    before = witness.Namespaces()
+    importlib.util.find_spec("no_such_module")  # reads the folders of the path once, for all children
+    gc.disable()  # they are short-lived
+    gc.freeze()
     send(answers, msgspec.msgpack.encode(READY))
     while message := receive(questions):
         name, target = msgspec.msgpack.decode(message, type=tuple[str, str])
@@ -63,7 +68,7 @@ def receive(stream: BinaryIO) -> bytes:
     return message if len(message) == size else b""
 
 
-def _of_child(name: str, target: str, before: dict[str, object]) -> bytes:
+def _of_child(name: str, target: str, before: witness.Namespaces) -> bytes:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -81,7 +86,7 @@ def _of_child(name: str, target: str, before: dict[str, object]) -> bytes:
     return answer or msgspec.msgpack.encode(Answer(Entry("broken", f"importing {target} {_ending(code)}")))
 
 
-def _answer(name: str, target: str, before: dict[str, object]) -> bytes:
+def _answer(name: str, target: str, before: witness.Namespaces) -> bytes:
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
         watch = witness.Witness()
@@ -94,10 +99,10 @@ def _answer(name: str, target: str, before: dict[str, object]) -> bytes:
 
 
 def _judged(
-    imported: Imported, target: str, watch: witness.Witness, before: dict[str, object], output: BinaryIO
+    imported: Imported, target: str, watch: witness.Witness, before: witness.Namespaces, output: BinaryIO
 ) -> Imported:
     """``imported``, or what the import did that it should not do."""
-    if other := witness.replaced(before):
+    if other := before.replaced():
         return Imported(Entry("broken", f"importing {target} replaces {other}, which other code uses"), ())
     if imported.entry.status != "ok":
         return imported

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from zoo.errors import ManifestError, PluginError
+from zoo.errors import ManifestError, MissingExtraError, PluginError
 from zoo.manifest import Weights
 from zoo.registry.contents import Architecture, contents_of, packages_of
+from zoo.registry.hooks import is_installed
 from zoo.registry.imported import Entry, Imported, Key, Rows
 from zoo.registry.installed import Distribution
 from zoo.spec import Model, Plugin
@@ -99,6 +100,24 @@ class PluginRow:
         if self._rows.entry.fault:
             raise ManifestError(self._rows.entry.fault)
         return _Part(self._rows, lambda row: row.weights)
+
+
+def require(model: Model) -> None:
+    """Checks that what a model's hooks import is installed.
+
+    Args:
+        model: The model.
+
+    Raises:
+        MissingExtraError: A library is missing; the hint says how to install it.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
+    """
+    for requirement in model.requires:
+        if not is_installed(requirement):
+            raise MissingExtraError.of(model.name, requirement.module, requirement.install)
 
 
 class _Part(Mapping[str, T]):

@@ -46,7 +46,7 @@ class Named(NamedTuple):
     name: str
     row: PluginRow
     arch: str
-    tags: tuple[str, ...]
+    tags: Sequence[str]
 
 
 class Described(NamedTuple):
@@ -156,9 +156,9 @@ class Registry:
         is_short = row.is_collection or self._owners[arch][0] is row
         return tuple(one.weights for one in self._local.get(arch, ())) if is_short else ()
 
-    def _tags(self, row: PluginRow, arch: str, own: Sequence[str]) -> tuple[str, ...]:
-        extra = (weights.tag for weights in self._local_weights(row, arch)) if self._local else ()
-        return tuple(dict.fromkeys((*own, *extra)))
+    def _tags(self, row: PluginRow, arch: str, own: Sequence[str]) -> Sequence[str]:
+        extra = [weights.tag for weights in self._local_weights(row, arch)] if self._local else []
+        return [*dict.fromkeys((*own, *extra))] if extra else own
 
     def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
         owners = self._owners.get(name.arch, ())

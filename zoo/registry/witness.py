@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -57,37 +58,42 @@ class Witness:
             self._files.update({_absolute(args[0])} - self._folders)  # in those, modules are looked up by name
 
 
-def callables() -> dict[str, object]:
-    """The functions and classes of all loaded modules, and the methods of these classes, by their full names."""
-    found: dict[str, object] = {}
-    for module_name, module in [*sys.modules.items()]:
-        if not isinstance(module, ModuleType) or module_name == "__main__":
-            continue
-        for name, value in [*vars(module).items()]:
-            if not callable(value):
-                continue
-            found[f"{module_name}.{name}"] = value
-            if isinstance(value, type) and value.__module__ == module_name:
-                methods = [(f"{module_name}.{name}.{method}", is_now) for method, is_now in [*vars(value).items()]]
-                found.update((method, is_now) for method, is_now in methods if _is_method(is_now))
-    return found
+class Namespaces:
+    """The functions and classes of all modules that are loaded now, and the methods of these classes."""
 
+    def __init__(self) -> None:
+        self._modules = {name: module for name, module in sys.modules.items() if name != "__main__"}
+        self._known: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = []
+        for name, module in self._modules.items():
+            if isinstance(module, ModuleType):
+                self._add(name, vars(module))
+                for kind in [value for value in vars(module).values() if isinstance(value, type)]:
+                    if kind.__module__ == name:
+                        self._add(f"{name}.{kind.__qualname__}", vars(kind))
 
-def replaced(before: dict[str, object]) -> str:
-    """The first of the callables in ``before`` that is another one now, or is gone; empty if none is.
+    def replaced(self) -> str:
+        """The name of one that is another one now, or is gone; empty if none is.
 
-    What torch itself replaces when it is imported is not counted.
-    """
-    after = callables()
-    changed = (name for name, value in before.items() if after.get(name) is not value)
-    return min((name for name in changed if not _is_of_torch(after.get(name))), default="")
+        What torch itself replaces when it is imported is not counted.
+        """
+        if not self._modules.items() <= sys.modules.items():
+            return next(name for name, module in self._modules.items() if sys.modules.get(name) is not module)
+        for prefix, now, before in self._known:
+            if not before.items() <= now.items():  # which looks at each of them, but fast
+                for name, value in before.items():
+                    if now.get(name) is not value and not _is_of_torch(now.get(name)):
+                        return f"{prefix}.{name}"
+        return ""
+
+    def _add(self, prefix: str, values: Mapping[str, Any]) -> None:
+        self._known.append((prefix, values, {name: value for name, value in values.items() if _is_function(value)}))
 
 
 def _is_of_torch(value: object) -> bool:
     return str(getattr(value, "__module__", "")).partition(".")[0] == "torch"
 
 
-def _is_method(value: object) -> bool:
+def _is_function(value: object) -> bool:
     return callable(value) or isinstance(value, classmethod | staticmethod | property)
 
 
