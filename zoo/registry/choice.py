@@ -24,7 +24,7 @@ class Choice(msgspec.Struct, frozen=True):
     without: frozenset[str]
     disabled: frozenset[str]
 
-    def refusal(self, name: str) -> str:
+    def why_disabled(self, name: str) -> str:
         """Why the plugin ``name`` is disabled; empty if it is not."""
         if name in self.without:
             return f"listed in {WITHOUT}"

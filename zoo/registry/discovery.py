@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from zoo import names
 from zoo.registry import choice, index
-from zoo.registry.imported import Imported
-from zoo.registry.index import Index, Key
+from zoo.registry.imported import Imported, Key
+from zoo.registry.index import Index
 from zoo.registry.installed import Distribution, distributions, with_plugins
 from zoo.registry.plugin_row import PluginRow
 from zoo.registry.search_path import SearchPath
@@ -71,7 +71,7 @@ def _rows(installed: Iterable[Distribution]) -> list[PluginRow]:
     chosen.warn_of_unknown(by_name)
     for row in rows:
         rivals = [other for other in by_name[row.name] if other is not row]
-        if reason := chosen.refusal(row.name):
+        if reason := chosen.why_disabled(row.name):
             row.refuse("disabled", reason)
         elif rivals and not row.is_builtin:
             of = ", ".join(sorted(other.distribution for other in rivals))

@@ -32,7 +32,7 @@ def examine(name: str, target: str) -> Imported:
 
 
 def refused_by_contract(target: str) -> Imported | None:
-    """The refusal of a plugin whose text asks for a newer contract: importing it would fail at what is new there."""
+    """The state of a plugin whose text asks for a newer contract: its import would fail at what is new there."""
     asked = import_failure.contract_of(target)
     return _refused("set aside", _needs(asked)) if asked is not None and asked > API else None
 

@@ -52,7 +52,7 @@ class Imported(NamedTuple):
 
 
 def encode(plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> Imported:
-    """``plugin`` as data; raises TypeError for a value that is no data, such as a function among arguments."""
+    """``plugin`` as data; raises TypeError for a value that is not data, such as a function among arguments."""
     bare = replace(plugin, models=(), key_maps=tuple(map(_marked_map, plugin.key_maps)))
     entry = replace(_entry(plugin, contents, packages), plugin=_encoder.encode(bare))
     rows = [_encoder.encode(_marked_architecture(one)) for one in contents.architectures.values()]

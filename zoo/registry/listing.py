@@ -55,7 +55,7 @@ def list_models(
         >>> zoo.list_models("resnet20", dataset="digits")
         ['resnet20.digits', 'resnet20.digits_robust']
     """
-    if dataset is license is max_params is None:  # names alone say what is meant
+    if dataset is None and license is None and max_params is None:  # names alone say what is meant
         found = _matching(pattern, family, is_tagged=pretrained or "." in pattern)
         return [name for named, tags in found for name in _names(named, tags)]
     chosen = select(

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from contextlib import suppress
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import msgspec
 
@@ -56,12 +56,12 @@ def serve() -> None:
             break
 
 
-def send(stream: BinaryIO, message: bytes) -> None:
+def send(stream: IO[bytes], message: bytes) -> None:
     stream.write(len(message).to_bytes(8, "little") + message)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> bytes:
+def receive(stream: IO[bytes]) -> bytes:
     """The next message; empty if the other end was closed."""
     size = int.from_bytes(stream.read(8), "little")
     message = stream.read(size)

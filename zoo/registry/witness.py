@@ -30,7 +30,7 @@ class Witness:
         self._folders = {os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)}
         self._is_watching = True
         sys.addaudithook(self._note)
-        os.environ.__class__ = _watching(type(os.environ), self._variables)  # type: ignore[assignment]  # a subclass
+        os.environ.__class__ = _watching(type(os.environ), self._variables)
 
     def notes(self) -> Notes:
         """What was looked for and read until now."""
@@ -111,7 +111,7 @@ def _absolute(path: Any) -> str:
 def _watching(kind: type, noted: set[str]) -> type:
     """A kind of ``os.environ`` that notes the variables that are read."""
 
-    class Watching(kind):  # type: ignore[misc, valid-type]  # a class of the standard library without a public name
+    class Watching(kind):  # type: ignore[misc]  # a class of the standard library without a public name
         def __getitem__(self, name: str) -> str:
             noted.add(name)
             value: str = super().__getitem__(name)

@@ -37,7 +37,7 @@ def _check(name: str, known: set[str]) -> None:
 
 
 def _print(name: str, *, as_json: bool) -> None:
-    reason = choice.read().refusal(name)
+    reason = choice.read().why_disabled(name)
     if as_json:
         return print_json({"name": name, "disabled": bool(reason), "reason": reason, "file": str(choice.place())})
     return note(f"{name} is disabled: {reason}." if reason else f"{name} is enabled.")
