@@ -49,6 +49,8 @@ ABUSES = {
     "it ends as if all were well": ("import os; os._exit(0)", "importing pet:plugin ends the process with exit code 0"),
     "it crashes": ("import ctypes; ctypes.string_at(0)", "importing pet:plugin crashes the process (SIGSEGV)"),
     "it aborts": ("import os; os.abort()", "importing pet:plugin crashes the process (SIGABRT)"),
+    "it forks": ("import os; os.fork()\n" + GOOD, "importing pet:plugin leaves more than one process"),
+    "it closes files": ("import os; os.closerange(0, 100)\n" + GOOD, "ends the process with exit code 0"),
     "it patches a function": ("import json\njson.loads = print\n" + GOOD, "importing pet:plugin replaces json.loads"),
     "it patches a class": (
         "import pathlib\npathlib.Path.read_text = lambda self: ''\n" + GOOD,

@@ -220,11 +220,13 @@ def test_values_of_any_kind_come_back_as_they_were(site: Path) -> None:
         assert len(found.models[0].requires) == 1
 
 
-def test_a_value_that_is_no_data_is_the_plugins_error(site: Path) -> None:
-    put(site, f"{HEAD}plugin = Plugin('pet', api=1, models=(Model('pet_net', build='a:b', args={{'act': print}}),))")
-    assert row().reason.startswith(
-        "pet:plugin holds a value that is not data: Encoding objects of type builtin_function"
-    )
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("print", "Encoding objects of type builtin_function"), ("[{1}]", "a set, expected a list"), ("2**70", "")],
+)
+def test_a_value_that_is_not_data_is_the_plugins_error(value: str, said: str, site: Path) -> None:
+    put(site, f"{HEAD}plugin = Plugin('pet', api=1, models=(Model('pet_net', build='a:b', args={{'x': {value}}}),))")
+    assert row().reason.startswith(f"pet:plugin holds a value that is not data: {said}")
 
 
 def test_the_index_holds_what_the_built_in_plugins_state(index: Path) -> None:

@@ -139,6 +139,8 @@ def _marked(value: Any) -> Any:
     if kind in (list, tuple):
         items = [*map(_marked, value)]
         return Ext(_CODES[tuple], msgspec.msgpack.encode(items)) if kind is tuple else items
+    if kind in (set, frozenset):
+        raise TypeError(f"a {kind.__name__}, expected a list or a tuple")  # it would come back as a list
     return Ext(_CODES[kind], value.isoformat().encode()) if kind in _CODES else value
 
 

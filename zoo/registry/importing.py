@@ -78,6 +78,7 @@ class _Workers:
         self._pool = ThreadPoolExecutor(count)
         self._idle: SimpleQueue[_Process | None] = SimpleQueue()
         self._started: list[_Process] = []
+        self._is_over = False
         for _ in range(count):
             self._idle.put(None)
 
@@ -85,6 +86,7 @@ class _Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_over = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in self._started:
             process.end()
@@ -99,6 +101,8 @@ class _Workers:
             if process is None or process.has_ended:
                 process = _Process()
                 self._started.append(process)
+                if self._is_over:  # which it was perhaps too late to be ended for
+                    process.end()
             started = time.time_ns()
             answer = process.ask(row)
         except OSError as error:
@@ -138,12 +142,14 @@ class _Process:
         with suppress(BrokenPipeError):
             send(self._child.stdin, msgspec.msgpack.encode((row.name, row.target)))
         message = self._receive()
-        if message and CAN_FORK:
+        if not (message and CAN_FORK):
+            self.end()
+        if not message:
+            return Answer(Entry("broken", f"importing {row.target} takes longer than {PATIENCE:g} s"))
+        try:
             return msgspec.msgpack.decode(message, type=Answer)
-        self.end()
-        if message:
-            return msgspec.msgpack.decode(message, type=Answer)
-        return Answer(Entry("broken", f"importing {row.target} takes longer than {PATIENCE:g} s"))
+        except msgspec.DecodeError:  # two answers, if the import forked
+            return Answer(Entry("broken", f"importing {row.target} leaves more than one process"))
 
     def _receive(self) -> bytes:
         """The next message; empty if it does not come in time, or the process ends."""
