@@ -1,7 +1,7 @@
 """Start-up with many plugins: 1,000 distributions with 100 weights each, made in a temporary folder.
 
 Run with ``python benchmarks/scale.py [PLUGINS [RUNS]]``. The first command makes the index; the others read it, in
-turns. The table shows medians, minima and maxima in milliseconds, and the peak memory.
+turns. The table shows medians, minima and maxima in milliseconds, the least time of processors and the peak memory.
 """
 
 import os
@@ -67,10 +67,10 @@ def main() -> None:
         def zoo(*words: str, exit_code: int = 0) -> Process:
             return Process([sys.executable, "-m", "zoo", *words], environment, exit_code)
 
-        seconds, megabytes = run(zoo("list", "family0007*"))
+        made = run(zoo("list", "family0007*"))
         (index,) = Path(folder, "cache", "index").iterdir()
         print(f"{count:,} plugins, {count * WEIGHTS:,} weights, index of {index.stat().st_size / 1e6:.1f} MB")
-        print(f"made in {seconds:.1f} s, {megabytes:.0f} MB\n")
+        print(f"made in {made.seconds:.1f} s, {made.cpu:.1f} s of processors, {made.megabytes:.0f} MB\n")
         results = in_turns(
             {
                 "zoo list 'family0007*'": zoo("list", "family0007*"),
@@ -89,11 +89,12 @@ def main() -> None:
             f"`{name}`",
             f"{1e3 * result.seconds:,.0f}",
             f"{1e3 * result.fastest:,.0f} to {1e3 * result.slowest:,.0f}",
+            f"{1e3 * result.cpu:,.0f}",
             f"{result.megabytes:.0f}",
         )
         for name, result in results.items()
     ]
-    print(table(("command", "ms", "range", "peak MB"), rows))
+    print(table(("command", "ms", "range", "CPU ms", "peak MB"), rows))
 
 
 if __name__ == "__main__":

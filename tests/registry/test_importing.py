@@ -32,8 +32,8 @@ def row() -> PluginRow:
     return next(row for row in registry.current().plugins if row.name == "pet")
 
 
-def tries(site: Path) -> int:
-    return len((site / "pet.py.tries").read_text())
+def tries(site: Path, name: str = "pet") -> int:
+    return len((site / f"{name}.py.tries").read_text())
 
 
 def plugins(site: Path) -> dict[str, Any]:
@@ -145,6 +145,7 @@ def test_a_plugin_that_asks_for_the_plugins_is_answered_with_an_error(site: Path
 
 
 def test_interrupting_an_import_names_the_plugin(site: Path) -> None:
+    install(site, "zoo-ape", {"ape": "ape:plugin"}, {"ape.py": TRIES + plugin("ape", "ape_net")})
     put(site, "import pathlib, time\npathlib.Path(__file__).with_name('begun').touch()\ntime.sleep(60)")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "zoo", "list"]
@@ -158,8 +159,10 @@ def test_interrupting_an_import_names_the_plugin(site: Path) -> None:
     assert process.returncode == 130
     assert "Interrupted while plugin 'pet' (pet:plugin, of zoo-pet) was imported" in said
     assert "zoo plugins disable pet disables it" in said
+    assert tries(site, "ape") == 1
     put(site, GOOD)
     assert row().status == "ok", "an interrupt is not the plugin's failure"
+    assert tries(site, "ape") == 1, "what was imported before the interrupt is recorded"
 
 
 def test_a_failure_is_remembered_until_the_plugin_is_asked_for_by_name(site: Path) -> None:

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.distributions import HEAD, install, plugin, run
 
+import zoo
 from zoo import registry
-from zoo.errors import ManifestError
+from zoo.errors import ManifestError, StorageError
 from zoo.registry import PluginRow, discovery, importing
 from zoo.registry import index as written
 
@@ -166,6 +167,18 @@ def test_an_index_that_cannot_be_trusted_is_made_anew(damage: str, site: Path, t
         file.chmod(0o666)
     assert list(row().models) == ["pet_net"]
     assert tries(site) == 2
+
+
+def test_a_damaged_row_is_an_error_that_says_what_to_do(site: Path) -> None:
+    put(site)
+    row()
+    file = written.place()
+    content = file.read_bytes()
+    start = content.rindex(b"pet_model:build")
+    file.write_bytes(content[:start] + b"\xff" * 15 + content[start + 15 :])
+    registry.clear()
+    with pytest.raises(StorageError, match="The index of the plugins is damaged at pet_net"):
+        zoo.info("pet_net")
 
 
 def test_only_its_user_can_write_the_index(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ Every plugin is found through the entry-point group ``zoo.plugins``, the built-i
 what the distribution of Zoo itself declares, whatever another one calls its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from zoo import names
 from zoo.registry import choice, index
@@ -34,11 +34,16 @@ def discover() -> list[PluginRow]:
             row.fill(held)
         else:
             missing.append(row)
-    imported = _import(missing, path)
     now = {distribution.folder: distribution for distribution in installed}
-    is_new = any(held.seen is not None for held in imported.values())
-    if is_new or now != {folder: known.distributions.get(folder) for folder in now}:
-        index.write(_updated(known, now, imported))
+    imported: dict[Key, Imported] = {}
+    try:
+        for row, found in _imported(missing, path):
+            imported[row.key] = found
+            row.fill(found)
+    finally:  # what was learned before an interrupt is worth keeping
+        is_new = any(found.seen is not None for found in imported.values())
+        if is_new or now != {folder: known.distributions.get(folder) for folder in now}:
+            index.write(_updated(known, now, imported))
     return rows
 
 
@@ -79,21 +84,16 @@ def _rows(installed: Iterable[Distribution]) -> list[PluginRow]:
     return sorted(rows, key=lambda row: (names.natural(row.name), not row.is_builtin))
 
 
-def _import(rows: list[PluginRow], path: SearchPath) -> dict[Key, Imported]:
+def _imported(rows: list[PluginRow], path: SearchPath) -> Iterator[tuple[PluginRow, Imported]]:
     if not rows:
-        return {}
+        return
     from zoo.registry import importing
 
-    found: dict[Key, Imported] = {}
     for row in rows:
         if row.is_builtin:
-            found[row.key] = importing.import_own(row, path)
+            yield row, importing.import_own(row, path)
     others = [row for row in rows if not row.is_builtin]
-    for row, imported in zip(others, importing.import_others(others, path), strict=True):
-        found[row.key] = imported
-    for row in rows:
-        row.fill(found[row.key])
-    return found
+    yield from zip(others, importing.import_others(others, path), strict=True)
 
 
 def _updated(known: Index, now: dict[str, Distribution], imported: dict[Key, Imported]) -> Index:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.msgpack import Ext
 from msgspec.structs import force_setattr, replace
 
+from zoo.errors import StorageError
 from zoo.manifest import Weights
 from zoo.registry.contents import Architecture, Contents
 from zoo.registry.seen import Seen
@@ -112,8 +113,12 @@ class Rows(Mapping[str, Architecture]):
     def __getitem__(self, name: str) -> Architecture:
         if name not in self._decoded:
             place = self._places[name]
-            with trusted():
-                self._decoded[name] = Architecture(*_decoder.decode(self._rows[place]))
+            try:
+                with trusted():
+                    self._decoded[name] = Architecture(*_decoder.decode(self._rows[place]))
+            except msgspec.DecodeError as error:
+                hint = "Remove the folder 'index' of the cache: it is made again."
+                raise StorageError(f"The index of the plugins is damaged at {name}: {error}.", hint=hint) from None
         return self._decoded[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -3,8 +3,8 @@
 A plugin that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two
 models with one name never depend on the order of installation: the built-in distribution owns short
 names, a third party's same name is reached as ``plugin/arch``, and what third parties contest among
-themselves has to be spelled out. The models of a collection have no short names: nothing is read of
-it until one of them is asked for.
+themselves has to be spelled out. The models of a collection have no short names. No row is decoded
+until its model is asked for.
 """
 
 import re
