@@ -116,7 +116,7 @@ class Rows(Mapping[str, Architecture]):
             try:
                 with trusted():
                     self._decoded[name] = Architecture(*_decoder.decode(self._rows[place]))
-            except msgspec.DecodeError as error:
+            except ValueError as error:  # of text that is not UTF-8, too
                 hint = "Remove the folder 'index' of the cache: it is made again."
                 raise StorageError(f"The index of the plugins is damaged at {name}: {error}.", hint=hint) from None
         return self._decoded[name]
