@@ -148,7 +148,7 @@ class _Process:
             return Answer(Entry("broken", f"importing {row.target} takes longer than {PATIENCE:g} s"))
         try:
             return msgspec.msgpack.decode(message, type=Answer)
-        except msgspec.DecodeError:  # two answers, if the import forked
+        except ValueError:  # two answers, if the import forked
             return Answer(Entry("broken", f"importing {row.target} leaves more than one process"))
 
     def _receive(self) -> bytes:
