@@ -44,6 +44,7 @@ docs: $(VENV)/test-ready
 
 bench: $(VENV)/test-ready
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/train.py

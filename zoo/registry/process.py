@@ -9,7 +9,7 @@ import msgspec
 
 from zoo import manifest
 from zoo.errors import ManifestError, PluginError, UnknownNameError
-from zoo.registry import entry_points
+from zoo.registry import discovery
 from zoo.registry.plugin_row import PluginRow
 from zoo.registry.registry import Described, Registry
 from zoo.spec import API, Plugin
@@ -24,12 +24,17 @@ def current() -> Registry:
     Returns:
         The registry.
 
+    Raises:
+        PluginError: A plugin called this while it was imported, or the list of disabled plugins cannot be read.
+
     Example:
         >>> import zoo
         >>> zoo.registry.current().find("resnet20.digits").row.name
         'resnet'
     """
-    rows = [*entry_points.discover(), *map(PluginRow.of_value, _registered.values())]
+    if discovery.UNDER_WAY in os.environ:  # it would import itself
+        raise PluginError("A plugin asked for the installed plugins while it was imported.", hint="Ask in its hooks.")
+    rows = [*discovery.discover(), *map(PluginRow.of_value, _registered.values())]
     return Registry(rows, _local_weights())
 
 
