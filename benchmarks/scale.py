@@ -80,7 +80,6 @@ def main() -> None:
                 "zoo info famly0007_3": zoo("info", "famly0007_3", exit_code=2),
                 "zoo list famly0007_3": zoo("list", "famly0007_3"),
                 "zoo plugins": zoo("plugins"),
-                "zoo list": zoo("list"),
             },
             runs,
         )

@@ -84,6 +84,28 @@ def test_an_abuse_is_a_row_with_the_reason_once(text: str, reason: str, site: Pa
     assert tries(site) == 2
 
 
+BINARY = b"\xff\xfe\x00\x80" * 20
+DAMAGES = {
+    "no metadata": ("METADATA", None, "pet", "ok"),
+    "binary metadata": ("METADATA", BINARY, "pet", "ok"),
+    "entry points that are not UTF-8": ("entry_points.txt", b"[zoo.plugins]\npet = \xff:plugin\n", "zoo-pet", "broken"),
+    "entry points without a value": ("entry_points.txt", b"[zoo.plugins]\npet\n", "zoo-pet", "broken"),
+}
+
+
+@pytest.mark.parametrize(("file", "content", "name", "status"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_distribution_is_a_row(file: str, content: bytes | None, name: str, status: str, site: Path) -> None:
+    put(site, GOOD)
+    damaged = site / "zoo_pet-1.0.dist-info" / file
+    damaged.unlink() if content is None else damaged.write_bytes(content)
+    for _ in range(2):
+        shown = plugins(site)
+        assert (shown[name]["status"], shown[name]["version"]) == (status, "1.0")
+        assert {row["status"] for other, row in shown.items() if other != name} == {"ok"}
+    if status == "broken":
+        assert "its entry_points.txt cannot be read" in shown[name]["reason"]
+
+
 @pytest.mark.parametrize(
     "text", ["import time; time.sleep(60)", "while True: pass", "import re; re.match('(a+)+b', 'a' * 60)"]
 )

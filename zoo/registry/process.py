@@ -1,7 +1,9 @@
 """The registry of this process: what is installed, and what this process registers as well."""
 
+import gc
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -34,8 +36,9 @@ def current() -> Registry:
     """
     if discovery.UNDER_WAY in os.environ:  # it would import itself
         raise PluginError("A plugin asked for the installed plugins while it was imported.", hint="Ask in its hooks.")
-    rows = [*discovery.discover(), *map(PluginRow.of_value, _registered.values())]
-    return Registry(rows, _local_weights())
+    with _uncollected():
+        rows = [*discovery.discover(), *map(PluginRow.of_value, _registered.values())]
+        return Registry(rows, _local_weights())
 
 
 def clear() -> None:
@@ -110,6 +113,18 @@ def unregister(name: str) -> None:
         raise UnknownNameError.of("registered plugin", name, _registered)
     del _registered[name]
     clear()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: what is made here stays, and looking through it takes longer than making it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _local_weights() -> dict[str, tuple[Described, ...]]:
