@@ -107,10 +107,10 @@ def _linked(point: Point, x: float, y_of: Callable[[float], float]) -> Markup:
 
 
 def _logarithmic(values: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
-    """Places of values, and marks at 1, 2 and 5 times powers of ten, or at the powers if these are many."""
+    """Places of values, and marks at round ones: at more of them the fewer powers of ten there are."""
     low, high = log10(min(values)) - 0.08, log10(max(values)) + 0.08
     powers = range(floor(low), ceil(high) + 1)
-    steps = (1, 2, 5) if high - low < 2 else (1,)
+    steps = (1, 2, 3, 5, 7) if high - low < 1 else (1, 2, 5) if high - low < 2 else (1,)
     marks = [step * 10.0**power for power in powers for step in steps]
     inner = [mark for mark in marks if low <= log10(mark) <= high]
     return lambda value: _LEFT + (log10(value) - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT), inner

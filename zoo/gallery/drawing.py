@@ -89,7 +89,11 @@ def _box(box: Box, number: int, largest: float) -> Markup:
         for face, points in corners.items()
     ]
     middle = number * _CELL + _CELL / 2
-    words = [(_short(box.title), "name"), (_short(box.contents), ""), (_short(in_words(box.shape)), "")]
+    words = [
+        (_short(box.blocks[0].name, len(box.blocks) > 1), "name"),
+        (_short(box.contents), ""),
+        (_short(in_words(box.shape)), ""),
+    ]
     lines = [
         element("text", text, x=middle, y=bottom + 18 + 15 * line, text_anchor="middle", class_=kind or None)
         for line, (text, kind) in enumerate(words)
@@ -114,5 +118,5 @@ def _size(shape: tuple[int, ...] | None) -> tuple[float, float]:
     return float(prod(shape[:-2])), max(sqrt(shape[-2] * shape[-1]), 1.0)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 15 else f"{text[:14]}…"
+def _short(text: str, is_cut: bool = False) -> str:
+    return f"{text[:13]}…" if is_cut or len(text) > 14 else text

@@ -151,4 +151,4 @@ def _quoted(plugin: Plugin | None) -> list[Expectation]:
         given = [one for name, table in tables.items() for one in choice.expectations(name, table)]
     except RecipeError:
         return []
-    return [one for one in given if one.source]
+    return [one for one in given if one.source and not one.on]  # those with a machine are this project's own

@@ -129,7 +129,7 @@ class Pages:
         scored = [row for row in self.rows if row.trained.main and row.y is not None and row.trained.params]
         ordered = sorted(scored, key=lambda row: row.trained.main.split if row.trained.main else "")
         splits = [(split, [*rows]) for split, rows in groupby(ordered, key=lambda row: row.trained.main.split)]
-        for split, rows in sorted(splits, key=lambda item: (not any(map(_is_measured, item[1])), -len(item[1]))):
+        for split, rows in sorted(splits, key=lambda item: -len(item[1])):
             if len(rows) >= _LEAST:
                 yield self._chart(split, rows)
 
@@ -183,21 +183,22 @@ class Pages:
             trim_blocks=True, lstrip_blocks=True, finalize=finish,
         )  # fmt: skip
         made.filters |= {
-            "amount": count, "bytes": size, "web": web_address, "shape": drawing.in_words, "percent": _percent,
+            "amount": count, "bytes": size, "web": web_address, "shape": drawing.in_words,
+            "percent": _percent, "numbers": _numbers,
         }  # fmt: skip
         totals = {"models_total": len(self.pages), "weights_total": len(self.rows)}
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, **totals}
         return made
 
 
-def _is_measured(row: Row) -> bool:
-    return row.trained.main is not None and row.trained.main.is_measured
-
-
 def _amount(value: float) -> str:
     """``500 k``, without the zeros of a round number."""
     number, _, unit = count(round(value)).partition(" ")
     return f"{float(number):g} {unit}".strip()
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
 
 
 def _percent(value: float | None) -> str:

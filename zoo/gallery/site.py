@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from zoo import registry
+from zoo import __version__, registry
 from zoo.errors import ManifestError, StorageError, UnknownNameError
 from zoo.gallery import facts, latencies, outline
 from zoo.gallery.facts import Page
@@ -120,7 +120,7 @@ def _update(folder: Path, site: Pages, entry: Listed, page: Page) -> int:
     """Writes the files of a page unless they are there already; returns how many it wrote."""
     html, data = (folder / "models" / f"{page.slug}.{kind}" for kind in ("html", "json"))
     before = _read(data)
-    code = _digest(entry.model, _code(entry.model), site.version)
+    code = _digest(entry.model, _code(entry.model))
     blocks = before.outline if before is not None and before.code == code else outline.of_model(entry.model)
     inputs = _digest(page, blocks, site.version)
     if before is not None and before.inputs == inputs and html.is_file():
@@ -163,10 +163,10 @@ def _digest(*values: Any) -> str:
 def _code(model: Model) -> list[str]:
     """What a drawing depends on: the sources of the package that builds the network, and the libraries' versions."""
     package = model.build.partition(":")[0].partition(".")[0]
-    found = []
+    files = [Path(outline.__file__)]
     with suppress(ManifestError):
-        root = registry.resource(f"{package}:")
-        found = [_file_digest(file) for file in sorted(root.rglob("*.py"))]
+        files += sorted(registry.resource(f"{package}:").rglob("*.py"))
+    found = [__version__, *map(_file_digest, files)]
     for name in ("torch", *(requirement.module for requirement in model.requires)):
         with suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")

@@ -13,13 +13,17 @@ from zoo.spec import Paper
 
 
 class Winner(msgspec.Struct, frozen=True):
-    """An entry of ILSVRC's classification task. ``layers`` is 0 if it was not one network."""
+    """An entry of ILSVRC's classification task. ``layers`` is 0 if it was not one network.
+
+    ``is_designed`` says that its features were designed by hand.
+    """
 
     year: int
     entry: str
     what: str
     top5_error: float
     layers: int = 0
+    is_designed: bool = False
     paper: str = ""
 
 
@@ -67,11 +71,12 @@ def years(pages: Iterable[Page]) -> list[Year]:
 def depth() -> Markup:
     """The error of ILSVRC's winners by year, with their layers."""
     rows = [
-        (f"{one.year} {one.entry}", one.top5_error, _in_words(one), "deep" if one.layers else "shallow")
+        (f"{one.year} {one.entry}", one.top5_error, _in_words(one), "designed" if one.is_designed else "learned")
         for one in winners()
     ]
     return bars(rows, label="Top-5 error of the best entries of ILSVRC by year. The table below has the numbers.")
 
 
 def _in_words(winner: Winner) -> str:
-    return f"{winner.top5_error:g}%" + (f", {winner.layers} layers" if winner.layers else "")
+    how = f"{winner.layers} layers" if winner.layers else "designed features" if winner.is_designed else ""
+    return f"{winner.top5_error:g}%" + (f", {how}" if how else "")
