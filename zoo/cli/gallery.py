@@ -1,5 +1,6 @@
 """``zoo gallery``: a site about the models."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -56,4 +57,5 @@ def serve(folder: Path, port: int, as_json: bool) -> None:
             print_json({"address": address})
         else:
             echo(address)
-        listening.serve_forever()
+        with suppress(KeyboardInterrupt):
+            listening.serve_forever()

@@ -84,6 +84,8 @@ def _shapes(network: "nn.Module", model: Model, device: str) -> Shapes:
                 found.setdefault(name, tuple(output.shape[1:]))
 
         hooks.append(module.register_forward_hook(keep))
+        if isinstance(module, torch.nn.ReLU | torch.nn.modules.batchnorm._BatchNorm):
+            module.forward = torch.nn.Identity().forward  # they change no shape, and take longest without memory
     with torch.no_grad():
         network(torch.zeros(1, *model.preprocess.input_size, device=device))
     for hook in hooks:

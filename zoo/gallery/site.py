@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from zoo import __version__, registry
-from zoo.errors import ManifestError, StorageError, UnknownNameError
+from zoo import __version__
+from zoo.errors import StorageError, UnknownNameError
 from zoo.gallery import facts, latencies, outline
 from zoo.gallery.facts import Page
 from zoo.gallery.outline import Outline
@@ -161,16 +162,24 @@ def _digest(*values: Any) -> str:
 
 
 def _code(model: Model) -> list[str]:
-    """What a drawing depends on: the sources of the package that builds the network, and the libraries' versions."""
+    """What a drawing depends on: the sources that build the network, and the libraries' versions."""
     package = model.build.partition(":")[0].partition(".")[0]
-    files = [Path(outline.__file__)]
-    with suppress(ManifestError):
-        files += sorted(registry.resource(f"{package}:").rglob("*.py"))
-    found = [__version__, *map(_file_digest, files)]
+    found = [__version__, *map(_file_digest, [Path(outline.__file__), *_sources(package)])]
     for name in ("torch", *(requirement.module for requirement in model.requires)):
         with suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
     return found
+
+
+def _sources(package: str) -> list[Path]:
+    """The files of a package, or that of a module; nothing for one that has none, such as ``__main__``."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return []
+    if spec is None or not spec.submodule_search_locations:
+        return [Path(spec.origin)] if spec is not None and spec.has_location and spec.origin else []
+    return [file for root in spec.submodule_search_locations for file in sorted(Path(root).rglob("*.py"))]
 
 
 def _file_digest(file: Path) -> str:
