@@ -47,6 +47,7 @@ LAYERS = (
     "look",
     "training",
     "publishing",
+    "gallery",
     "testing",
     "cli",
     "__main__",
