@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zoo.gallery.markup import Markup, element
 from zoo.gallery.outline import Block
 
-_CELL, _TALLEST, _LABELS = 96.0, 120.0, 58.0
+_CELL, _TALLEST, _LABELS = 104.0, 120.0, 58.0
 _SLANT = 0.3
 """How far a box reaches back, as a share of its height."""
 _SINGLE = 14
@@ -28,14 +28,23 @@ class Box(NamedTuple):
         return first if first == last else f"{first} to {last}"
 
     @property
-    def contents(self) -> str:
-        """``3 x BasicBlock``, with the sign; of several kinds, the one that occurs most."""
+    def kinds(self) -> dict[str, int]:
+        """How often each kind occurs, the most frequent first."""
         counts: dict[str, int] = {}
         for block in self.blocks:
             counts[block.kind] = counts.get(block.kind, 0) + block.count
-        kind = max(counts, key=lambda key: counts[key])
-        more = f" +{len(counts) - 1}" if len(counts) > 1 else ""
-        return (f"{counts[kind]}{_TIMES}{kind}" if counts[kind] > 1 else kind) + more
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    @property
+    def label(self) -> str:
+        """The name of the first block of the most frequent kind."""
+        return next(block.name for block in self.blocks if block.kind in [*self.kinds][:1])
+
+    @property
+    def contents(self) -> str:
+        """``3 x BasicBlock``, with the sign; of several kinds, the most frequent."""
+        (kind, count), *others = self.kinds.items()
+        return (f"{count}{_TIMES}{kind}" if count > 1 else kind) + (f" +{len(others)}" if others else "")
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -90,7 +99,7 @@ def _box(box: Box, number: int, largest: float) -> Markup:
     ]
     middle = number * _CELL + _CELL / 2
     words = [
-        (_short(box.blocks[0].name, len(box.blocks) > 1), "name"),
+        (_short(box.label, len(box.blocks) > 1), "name"),
         (_short(box.contents), ""),
         (_short(in_words(box.shape)), ""),
     ]
@@ -119,4 +128,4 @@ def _size(shape: tuple[int, ...] | None) -> tuple[float, float]:
 
 
 def _short(text: str, is_cut: bool = False) -> str:
-    return f"{text[:13]}…" if is_cut or len(text) > 14 else text
+    return f"{text[:14]}…" if is_cut or len(text) > 15 else text
