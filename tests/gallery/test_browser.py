@@ -1,53 +1,17 @@
 """The pages in headless Chromium: what it requests, keyboard, sorting, accessibility."""
 
-import shutil
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import browser
 
-from zoo.gallery import server
 from zoo.gallery import site as gallery
 
 pytestmark = pytest.mark.may_skip  # the browser is a package of the system
 
 KINDS = ("index.html", "models.html", "models/resnet20.html", "models/hog_svm.html")
 PHONE = {"width": 390, "height": 800}
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None: ...
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.opened() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def address(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The site below a path, as a static host may have it."""
-    root = tmp_path_factory.mktemp("host")
-    shutil.copytree(site, root / "some" / "path")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/some/path/"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    yield context.new_page()
-    context.close()
 
 
 def names(page: Any, table: str = "#table-weights") -> list[str]:
@@ -96,22 +60,14 @@ def test_no_page_is_wider_than_a_phone(chromium: Any, address: str, kind: str) -
 
 def test_texts_of_third_parties_run_no_script(page: Any, tmp_path: Path, pet: None) -> None:
     gallery.build(tmp_path / "site", ["pet_*"])
-    with server.listening(tmp_path / "site") as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        try:
-            said: list[str] = []
-            page.on("dialog", lambda dialog: said.append(dialog.message))
-            for name in ("index.html", "models/pet_net.html", "models/pet_fails.html"):
-                page.goto(server.address_of(listening) + name, wait_until="networkidle")
-                for link in page.locator("main a:visible").all()[:20]:
-                    link.hover()
-                assert page.title() != "owned"
-                assert page.locator("img").count() == 0
-            assert said == []
-        finally:
-            listening.shutdown()
-            thread.join()
+    said: list[str] = []
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    with browser.served(tmp_path / "site") as address:
+        for name in ("index.html", "models/pet_net.html", "models/pet_fails.html"):
+            page.goto(address + name, wait_until="networkidle")
+            assert page.title() != "owned"
+            assert page.locator("img").count() == 0
+    assert said == []
 
 
 def test_a_column_sorts_by_number_in_both_directions_with_empty_cells_last(page: Any, address: str) -> None:

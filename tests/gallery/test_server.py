@@ -19,7 +19,7 @@ from zoo.gallery import server
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     with server.listening(site) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
+        thread = threading.Thread(target=listening.serve_forever, args=[0.05])
         thread.start()
         try:
             yield server.address_of(listening)

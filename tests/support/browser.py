@@ -1,9 +1,13 @@
-"""Headless Chromium for tests of pages. Playwright drives the system's browser and downloads none."""
+"""Headless Chromium for tests of pages, and a host for them. Playwright drives the system's browser."""
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,3 +31,22 @@ def opened() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript", ".js": "text/javascript"}
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    """The address of a plain static host of ``root``."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -2,12 +2,13 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
 from zoo.cli import options
 from zoo.cli.group import Commands
-from zoo.cli.output import echo, note, print_json, show_progress, size
+from zoo.cli.output import echo, note, print_json, show_progress, size, stdout_to_stderr
 
 _SECTIONS = {
     "The site:": {
@@ -26,8 +27,11 @@ def gallery() -> None:
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=options.complete_name)
 @options.output("Folder of the site: new, or an earlier site.", kind=options.NEW_FOLDER)
 @click.option("--latency", type=options.FILE, metavar="FILE", help="Show the latencies that zoo benchmark --csv wrote.")
+@click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME in the page. Repeatable.")
+@click.option("--runtime", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+              help="For --try: the folder dist of the package onnxruntime-web.")  # fmt: skip
 @options.json
-def build(patterns: tuple[str, ...], output: Path, latency: Path | None, as_json: bool) -> None:
+def build(patterns: tuple[str, ...], output: Path, as_json: bool, **keywords: Any) -> None:
     """Write a static site: a table, charts, a timeline, a page for each model.
 
     PATTERN is one of zoo list; by default all models but those of collections. In a folder with an earlier site, only
@@ -35,8 +39,8 @@ def build(patterns: tuple[str, ...], output: Path, latency: Path | None, as_json
     """
     from zoo.gallery import site
 
-    with show_progress("pages") as progress:
-        built = site.build(output, patterns, latency=latency, progress=progress)
+    with show_progress("pages") as progress, stdout_to_stderr():
+        built = site.build(output, patterns, progress=progress, **keywords)
     if as_json:
         return print_json(built)
     echo(f"{built.folder}: {built.pages:,} models, {size(built.size)}; {built.written:,} files written")

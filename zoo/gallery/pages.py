@@ -57,8 +57,8 @@ class Chart(NamedTuple):
 class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
-    def __init__(self, pages: Sequence[Page]) -> None:
-        self.pages = pages
+    def __init__(self, pages: Sequence[Page], *, has_trial: bool = False) -> None:
+        self.pages, self.has_trial = pages, has_trial
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
             page.family for page in sorted(pages, key=lambda page: (page.year or 9999, page.family))
@@ -68,7 +68,11 @@ class Pages:
     @cached_property
     def version(self) -> str:
         """Of the code and the templates."""
-        files = [file for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.svg") for file in _HERE.rglob(kind)]
+        files = [
+            file
+            for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg")
+            for file in _HERE.rglob(kind)
+        ]
         parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
         return hashlib.sha256("\n".join([__version__, *parts]).encode()).hexdigest()
 
@@ -95,6 +99,9 @@ class Pages:
 
     def models(self) -> bytes:
         return self._render("models.html", root="", pages=self.pages)
+
+    def trial(self) -> bytes:
+        return self._render("try.html", root="")
 
     def model(self, page: Page, outline: Outline) -> bytes:
         return self._render(
@@ -186,7 +193,7 @@ class Pages:
             "amount": count, "bytes": size, "web": web_address, "shape": drawing.in_words,
             "percent": _percent, "numbers": _numbers,
         }  # fmt: skip
-        totals = {"models_total": len(self.pages), "weights_total": len(self.rows)}
+        totals = {"has_trial": self.has_trial, "models_total": len(self.pages), "weights_total": len(self.rows)}
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, **totals}
         return made
 

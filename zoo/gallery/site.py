@@ -12,7 +12,7 @@ import msgspec
 
 from zoo import __version__
 from zoo.errors import StorageError, UnknownNameError
-from zoo.gallery import facts, latencies, outline
+from zoo.gallery import facts, latencies, outline, trial
 from zoo.gallery.facts import Page
 from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
@@ -50,6 +50,8 @@ def build(
     patterns: Sequence[str] = (),
     *,
     latency: str | Path | None = None,
+    tried: Sequence[str] = (),
+    runtime: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Built:
     """Writes a static site about models and their weights.
@@ -62,6 +64,8 @@ def build(
         patterns: Shell patterns of names, as ``zoo list`` takes them: ``timm/resnet*``. By default all models but
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
+        tried: Names of networks that the reader can try in the page: they are exported to ONNX.
+        runtime: The folder ``dist`` of the package onnxruntime-web, which runs them.
         progress: Called with the number of pages done and the number of all.
 
     Returns:
@@ -70,17 +74,26 @@ def build(
     Raises:
         UnknownNameError: A pattern matches nothing.
         StorageError: The folder holds something else, or cannot be written.
-        DataError: ``latency`` is not such a file.
+        SpecError: Only one of ``tried`` and ``runtime`` is given.
+        DataError: ``latency`` is not such a file, or ``runtime`` not such a folder.
+        ExportError: A network cannot be exported.
         MissingExtraError: Jinja2 is not installed.
     """
     folder = Path(folder)
     _check(folder)
+    trial.check(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
     pages = facts.pages(chosen, measured)
-    site = Pages(pages)
+    site = Pages(pages, has_trial=runtime is not None)
     files = {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models(), INDEX: site.index()}
+    if runtime is not None:
+        networks = trial.write(folder, tried, Path(runtime))
+        files |= {f"assets/{name}": site.asset(name) for name in ("preprocess.mjs", "try.mjs")}
+        files |= {"try.html": site.trial(), "try/models.json": _encode(networks)}
+    else:
+        trial.remove(folder)
     written = sum(_write(folder / name, data) for name, data in files.items())
     for number, (entry, page) in enumerate(zip(chosen, pages, strict=True)):
         if progress is not None:
