@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support import small_site
+from support import distributions, small_site
 
 import zoo
 from zoo import registry
@@ -146,6 +146,19 @@ def test_the_whole_site_is_below_40_megabytes_and_draws_every_built_in_network(t
     assert built.size < 40e6
     records = [json.loads(file.read_bytes()) for file in (tmp_path / "site" / "models").glob("*.json")]
     assert [record["page"]["name"] for record in records if not record["outline"]["blocks"]] == []
+
+
+def test_a_plugin_that_cannot_be_used_is_named_when_the_site_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = distributions.install(tmp_path, "zoo-bad", {"bad": "bad:plugin"}, {"bad.py": "raise RuntimeError('no')"})
+    monkeypatch.syspath_prepend(site)
+    registry.clear()
+    done = CliRunner().invoke(cli, ["gallery", "build", "zfnet", "-o", str(tmp_path / "site")])
+    monkeypatch.undo()
+    registry.clear()
+    assert done.exit_code == 0, done.output
+    assert "plugins that cannot be used (bad)" in done.stderr
 
 
 # ---- when pages are written -----------------------------------------------------------------------------

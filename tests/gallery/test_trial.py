@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,14 @@ PREPARE = """async ([bytes, preprocesses]) => {
     return btoa(letters);
   };
   return preprocesses.map((preprocess) => text(prepare(image, preprocess)));
+}"""
+
+LOGITS = """async (bytes) => {
+  const { decode } = await import(new URL("assets/preprocess.mjs", document.baseURI).href);
+  const { logits } = await import(new URL("assets/try.mjs", document.baseURI).href);
+  const [model] = await (await fetch("try/models.json")).json();
+  const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+  return (await logits(model, await decode(new Blob([raw])))).values;
 }"""
 
 
@@ -148,6 +157,15 @@ def test_images_are_decoded_resized_and_cropped_as_in_python(
         assert pixels.equal(expected(image, preprocess)), preprocess
 
 
+@pytest.mark.may_skip
+def test_squashed_images_differ_by_one_level_at_most(page: Any, trial_address: str) -> None:
+    page.goto(f"{trial_address}try.html")
+    image = encoded("RGB", (100, 333), "PNG")
+    squash = Preprocess(input_size=(3, 64, 64), crop_mode="squash")
+    (pixels,) = prepared(page, image, (squash,))
+    assert (pixels.int() - expected(image, squash).int()).abs().max() <= 1
+
+
 @pytest.mark.slow
 @pytest.mark.may_skip
 def test_logits_of_a_hundred_photographs_are_those_of_torch(
@@ -166,6 +184,24 @@ def test_logits_of_a_hundred_photographs_are_those_of_torch(
         with torch.no_grad():
             theirs = model(zoo.preprocess(model)(read_image(image, "image", 3))[None])
         assert np.abs(ours - theirs.numpy()).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_pages_own_logits_of_a_hundred_photographs_are_those_of_torch(page: Any, tmp_path: Path) -> None:
+    """With onnxruntime-web itself, in the page."""
+    if "ONNXRUNTIME_WEB" not in os.environ:
+        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
+    gallery.build(tmp_path / "site", ["resnet20"], tried=["resnet20.c10"], runtime=os.environ["ONNXRUNTIME_WEB"])
+    model = zoo.create("resnet20.c10").eval()
+    with browser.served(tmp_path / "site") as address:
+        page.goto(f"{address}try.html")
+        page.locator("#controls").wait_for()
+        for image in photographs(100):
+            ours = torch.tensor(page.evaluate(LOGITS, base64.b64encode(image).decode()))
+            with torch.no_grad():
+                theirs = model(zoo.preprocess(model)(read_image(image, "image", 3))[None])
+            assert (ours - theirs).abs().max() < 1e-3
 
 
 @pytest.mark.may_skip
@@ -252,12 +288,12 @@ def test_networks_are_exported_once_and_described(with_trial: Path, runtime: Pat
     assert file.stat().st_mtime_ns == before
 
 
-def test_a_later_build_without_networks_removes_the_page(runtime: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript", reason="needs onnxscript")
-    gallery.build(tmp_path / "site", ["zfnet"], tried=[NETWORK], runtime=runtime)
-    gallery.build(tmp_path / "site", ["zfnet"])
+def test_a_later_build_without_networks_removes_the_page(with_trial: Path, tmp_path: Path) -> None:
+    shutil.copytree(with_trial, tmp_path / "site")
+    gallery.build(tmp_path / "site", ["resnet20"])
     assert not (tmp_path / "site" / "try.html").exists()
     assert not (tmp_path / "site" / "try").exists()
+    assert "try.html" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
 def test_networks_need_a_runtime_and_a_runtime_its_files(runtime: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import click
 
 from zoo.cli import options
 from zoo.cli.group import Commands
+from zoo.cli.list import note_unusable
 from zoo.cli.output import echo, note, print_json, show_progress, size, stdout_to_stderr
 
 _SECTIONS = {
@@ -44,6 +45,7 @@ def build(patterns: tuple[str, ...], output: Path, as_json: bool, **keywords: An
     if as_json:
         return print_json(built)
     echo(f"{built.folder}: {built.pages:,} models, {size(built.size)}; {built.written:,} files written")
+    note_unusable()
     return note(f"zoo gallery serve {built.folder} shows it.")
 
 

@@ -51,10 +51,15 @@ def list_models(pattern: str, as_json: bool, offline: bool, **filters: Any) -> N
         _guess(pattern, filters["dataset"])
     for name in listing.left_out(pattern, filters["family"]):
         note(f"Not listed: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' lists them.")
+    note_unusable()
+    return None
+
+
+def note_unusable() -> None:
+    """Says which plugins' models are missing."""
     unusable = [row.name for row in registry.current().plugins if row.status in ("broken", "set aside")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins shows why.")
-    return None
 
 
 def at_hand(listed: Iterable[Listed]) -> set[str]:

@@ -85,7 +85,8 @@ def _shapes(network: "nn.Module", model: Model, device: str) -> Shapes:
 
         hooks.append(module.register_forward_hook(keep))
         if isinstance(module, torch.nn.ReLU | torch.nn.modules.batchnorm._BatchNorm):
-            module.forward = torch.nn.Identity().forward  # they change no shape, and take longest without memory
+            # They change no shape, and take longest without memory.
+            module.forward = torch.nn.Identity().forward  # type: ignore[method-assign]  # of this network alone
     with torch.no_grad():
         network(torch.zeros(1, *model.preprocess.input_size, device=device))
     for hook in hooks:

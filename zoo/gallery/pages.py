@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +13,7 @@ from zoo import __version__
 from zoo.errors import MissingExtraError
 from zoo.gallery import charts, drawing, timeline
 from zoo.gallery.charts import Point
-from zoo.gallery.facts import Claim, Page, Trained
+from zoo.gallery.facts import Page, Trained
 from zoo.gallery.markup import Markup, finish, web_address
 from zoo.gallery.outline import Outline
 from zoo.registry import DISTRIBUTION
@@ -37,10 +36,6 @@ class Row(NamedTuple):
     @property
     def link(self) -> str:
         return f"models/{self.page.slug}.html#{self.trained.weights.tag}"
-
-    @property
-    def y(self) -> float | None:
-        return self.trained.main.score.top1 if self.trained.main else None
 
 
 class Chart(NamedTuple):
@@ -133,10 +128,12 @@ class Pages:
 
     def _charts(self) -> Iterable[Chart]:
         """A chart for each split with enough scores, those with most first."""
-        scored = [row for row in self.rows if row.trained.main and row.y is not None and row.trained.params]
-        ordered = sorted(scored, key=lambda row: row.trained.main.split if row.trained.main else "")
-        splits = [(split, [*rows]) for split, rows in groupby(ordered, key=lambda row: row.trained.main.split)]
-        for split, rows in sorted(splits, key=lambda item: -len(item[1])):
+        splits: dict[str, list[Row]] = {}
+        for row in self.rows:
+            main = row.trained.main
+            if main is not None and main.score.top1 is not None and row.trained.params:
+                splits.setdefault(main.split, []).append(row)
+        for split, rows in sorted(splits.items(), key=lambda item: (-len(item[1]), item[0])):
             if len(rows) >= _LEAST:
                 yield self._chart(split, rows)
 
@@ -210,6 +207,3 @@ def _numbers(values: Iterable[float]) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}%"
-
-
-__all__ = ["Chart", "Claim", "Pages", "Row"]

@@ -86,8 +86,9 @@ def build(
     measured = latencies.read(Path(latency)) if latency is not None else {}
     pages = facts.pages(chosen, measured)
     site = Pages(pages, has_trial=runtime is not None)
-    files = {f"assets/{name}": site.asset(name) for name in _ASSETS}
-    files |= {"index.html": site.front(), "models.html": site.models(), INDEX: site.index()}
+    files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
+    files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
+    files |= {"index.html": site.front(), "models.html": site.models()}
     if runtime is not None:
         networks = trial.write(folder, tried, Path(runtime))
         files |= {f"assets/{name}": site.asset(name) for name in ("preprocess.mjs", "try.mjs")}

@@ -1,4 +1,5 @@
-// Images as a network's input, equal to zoo.data.preprocess bit for bit: Pillow's resampling, then the crop.
+// Images as a network's input, equal to zoo.data.preprocess: Pillow's resampling, then the crop. Pixels are equal, except
+// with crop_mode squash: there Pillow may resample columns before rows, and they differ by 1 at most.
 
 // The pixels of an image file as RGBA. Like zoo, it ignores colour profiles and EXIF orientation.
 export async function decode(blob) {
@@ -11,10 +12,15 @@ export async function decode(blob) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
+const MOST_PIXELS = 67_108_864; // zoo's limit
+
 // uint8 C H W of an image (width, height, data as RGBA), as `preprocess` of a model states it.
 export function prepare(image, preprocess) {
   const [channels, height, width] = preprocess.input_size;
   const [tall, wide] = resizedTo(image.height, image.width, preprocess);
+  if (!(tall * wide > 0 && tall * wide <= MOST_PIXELS)) {
+    throw new Error(`an image of ${image.width} x ${image.height} would be resized to one of ${wide} x ${tall}`);
+  }
   const planes = split(image, channels).map((plane) =>
     resize(plane, image.width, image.height, wide, tall, preprocess.interpolation),
   );

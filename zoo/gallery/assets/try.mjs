@@ -117,7 +117,7 @@ document.addEventListener("drop", (event) => {
 const pad = document.getElementById("pad");
 const pen = pad.getContext("2d", { willReadFrequently: true });
 const clear = () => pen.fillRect(0, 0, pad.width, pad.height);
-Object.assign(pen, { lineWidth: 22, lineCap: "round", lineJoin: "round", strokeStyle: "#fff", fillStyle: "#000" });
+Object.assign(pen, { lineWidth: 34, lineCap: "round", lineJoin: "round", strokeStyle: "#fff", fillStyle: "#000" });
 clear();
 const at = (event) => {
   const frame = pad.getBoundingClientRect();
