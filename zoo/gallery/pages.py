@@ -79,6 +79,7 @@ class Pages:
         return self._render(
             "index.html",
             root="",
+            pages=self.pages,
             rows=self.rows,
             charts=[*self._charts()],
             setting=next((row.trained.latency.setting for row in self.rows if row.trained.latency), ""),
