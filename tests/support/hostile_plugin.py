@@ -16,7 +16,7 @@ HOSTILE = "\"><script>document.title='owned'</script><img src=x onerror=alert(1)
 TOML = json.dumps(HOSTILE)
 
 MANIFEST = f"""
-[pet_net.evil]
+[pet_net.main]
 file = "a b<c>.safetensors"
 repo = "owner/name"
 sha256 = "{"ab" * 32}"
@@ -25,7 +25,7 @@ license = {{ code = {TOML}, weights = {TOML}, data = {TOML} }}
 classes = {TOML}
 papers = ["https://example.org/'\\"><script>document.title='owned'</script>"]
 
-[pet_net.evil.scores.{TOML}]
+[pet_net.main.scores.{TOML}]
 top1 = 50.0
 n = 100
 correct = 50

@@ -35,6 +35,7 @@ class Row(NamedTuple):
 
     @property
     def link(self) -> str:
+        # A tag is an id of its page; the page's own ids have a hyphen, which no tag has.
         return f"models/{self.page.slug}.html#{self.trained.weights.tag}"
 
 
