@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import isfinite
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -21,6 +21,9 @@ from zoo.errors import ZooError
 from zoo.system import progress
 from zoo.system.amounts import count as count
 from zoo.system.amounts import size as size
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -173,8 +176,8 @@ def show_progress(label: str, *, bytes: bool = False) -> AbstractContextManager[
     return progress.bar(one_line(label), bytes=bytes)
 
 
-def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
-    from rich.console import Console
+def drawn_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> "Table":
+    """The table as rich draws it."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -183,5 +186,11 @@ def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Col
             title, justify="right" if title in right else "left", overflow="fold", no_wrap=title in (titles[0], *right)
         )
     for row in rows:
-        table.add_row(*row)
-    Console(markup=False, emoji=False, highlight=False).print(table)
+        table.add_row(*map(one_line, row))
+    return table
+
+
+def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    from rich.console import Console
+
+    Console(markup=False, emoji=False, highlight=False).print(drawn_table(titles, rows, right))

@@ -72,6 +72,8 @@ def select(
     lines: list[Selected] = []
     registered = registry.current()
     asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
+    arch, dot, tag = pattern.partition(".")
+    pattern = registered.present_name(arch) + dot + tag
     if family is not None and "/" not in pattern and asked:
         pattern = f"{family}/{pattern}"
     for entry in registered.models(asked):

@@ -1,20 +1,22 @@
-"""A plugin with its state, and the hooks and resources that it names."""
+"""A plugin with its state."""
 
 import contextlib
-import importlib
 import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from zoo import manifest
-from zoo.errors import ManifestError, MissingExtraError, PluginError
+from zoo.errors import ManifestError, PluginError
 from zoo.manifest import Weights
-from zoo.spec import API, Model, Plugin, Requirement
+from zoo.registry.hooks import hook, resource
+from zoo.registry.roles import COLLECTION
+from zoo.spec import API, Model, Plugin
 
 DISTRIBUTION = "zoo-vision"
 
@@ -153,9 +155,12 @@ class PluginRow:
         if self.plugin is None:
             return {}
         found: dict[str, dict[str, Weights]] = {name: {} for name in self.models}
+        present = {alias: model.name for model in self.models.values() for alias in model.aliases}
         for address in self.plugin.weights:
             file = resource(address)
             for entry in manifest.read(file):
+                if entry.arch in present:
+                    entry = replace(entry, arch=present[entry.arch])
                 if entry.arch not in found:
                     raise ManifestError(f"{file}: [{entry.name}]: plugin {self.name!r} has no model {entry.arch!r}")
                 if entry.tag in found[entry.arch]:
@@ -172,7 +177,7 @@ class PluginRow:
         target = self.plugin.collection
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                given, weights = hook(target)()
+                given, weights = hook(target, role=COLLECTION)()
             models = {model.name: model for model in given}
             strange = [name for name in models if not name.startswith(f"{self.name}/")]
             strange += [entry.name for entry in weights if entry.arch not in models]
@@ -205,82 +210,3 @@ def version_of(distribution: importlib.metadata.Distribution) -> str:
 def folder_of(distribution: importlib.metadata.Distribution | None) -> str:
     """``zoo_pet-1.0`` of ``zoo_pet-1.0.dist-info``: there is no public API for a distribution's path."""
     return Path(str(getattr(distribution, "_path", ""))).name.rpartition(".")[0]
-
-
-def require(model: Model) -> None:
-    """Checks that what a model's hooks import is installed.
-
-    Args:
-        model: The model.
-
-    Raises:
-        MissingExtraError: A library is missing; the hint says how to install it.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
-    """
-    for requirement in model.requires:
-        if not _is_installed(requirement):
-            raise MissingExtraError.of(model.name, requirement.module, requirement.install)
-
-
-def _is_installed(requirement: Requirement) -> bool:
-    return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None
-
-
-def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
-    """Imports a hook.
-
-    Args:
-        target: ``"package.module:function"``.
-        requires: What the hook's module imports.
-
-    Returns:
-        The function.
-
-    Raises:
-        MissingExtraError: A requirement is missing; the hint says how to install it.
-        PluginError: There is no such module or function.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.hook("zoo.data:load") is zoo.data.load
-        True
-    """
-    for requirement in requires:
-        if not _is_installed(requirement):
-            raise MissingExtraError.of(target, requirement.module, requirement.install)
-    module, _, function = target.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"Hook {target!r} cannot be imported: {error}") from error
-    return found
-
-
-def resource(address: str) -> Path:
-    """The file that ``"package:path"`` names. Finding it imports no package.
-
-    Args:
-        address: The package and the path within it.
-
-    Returns:
-        The file, which may not exist.
-
-    Raises:
-        ManifestError: There is no such package.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.resource("weights_manifest:resnet.toml").name
-        'resnet.toml'
-    """
-    package, _, path = address.partition(":")
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ModuleNotFoundError, ValueError):  # of a package within a package, or of no name at all
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise ManifestError(f"{address}: there is no package {package!r}")
-    return Path(next(iter(spec.submodule_search_locations)), path)

@@ -21,7 +21,7 @@ from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.manifest import Text, Weights
 from zoo.names import HUB
 from zoo.registry import Found
-from zoo.registry.plugin_row import resource
+from zoo.registry.hooks import resource
 from zoo.trust import project, signing
 from zoo.trust.lock import full_name
 from zoo.trust.signing import Publisher

@@ -9,6 +9,10 @@ _SECTIONS = {
     "Installed plugins:": {
         "show": "zoo.cli.plugins.status:show",
     },
+    "Your own plugin:": {
+        "new": "zoo.cli.plugins.new:new",
+        "check": "zoo.cli.plugins.check:check",
+    },
 }
 
 
