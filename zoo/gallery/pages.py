@@ -101,10 +101,8 @@ class Pages:
         return self._render("try.html", root="")
 
     def model(self, page: Page, outline: Outline) -> bytes:
-        return self._render(
-            "model.html", root="../", page=page, outline=outline, picture=drawing.draw(outline.blocks),
-            own=[row for row in self.rows if row.page is page],
-        )  # fmt: skip
+        picture = drawing.draw(outline.blocks)
+        return self._render("model.html", root="../", page=page, outline=outline, picture=picture)
 
     def index(self) -> bytes:
         """The rows of the table of weights as JSON."""
