@@ -52,6 +52,19 @@ def test_folders_are_not_listed_and_nothing_outside_is_served(address: str, path
     caught.value.close()
 
 
+def test_a_browser_that_closes_its_connection_early_is_no_error(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with server.listening(site) as listening:
+        for error in (BrokenPipeError(), ConnectionResetError(), ValueError("something else")):
+            try:
+                raise error
+            except (OSError, ValueError):
+                listening.handle_error(None, ("127.0.0.1", 1))  # type: ignore[arg-type]  # what it prints matters
+    printed = capsys.readouterr().err
+    assert "something else" in printed
+    assert "BrokenPipeError" not in printed
+    assert "ConnectionResetError" not in printed
+
+
 def test_it_listens_on_this_machine_alone(site: Path) -> None:
     with server.listening(site) as listening:
         assert listening.server_address[0] == "127.0.0.1"

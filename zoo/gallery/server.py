@@ -1,5 +1,6 @@
 """Shows a site on this machine."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +30,13 @@ class _Handler(SimpleHTTPRequestHandler):
         """Nothing: the terminal shows the address alone."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Reports an error, unless the browser closed its connection early."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def listening(folder: str | Path, port: int = 0) -> Iterator[ThreadingHTTPServer]:
     """A server of ``folder`` on 127.0.0.1, closed when the block ends; ``port`` 0 means a free one.
@@ -38,7 +46,7 @@ def listening(folder: str | Path, port: int = 0) -> Iterator[ThreadingHTTPServer
     if not (Path(folder) / INDEX).is_file():
         raise StorageError(f"{folder} holds no site: it has no {INDEX}.", hint=f"zoo gallery build -o {folder}")
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+        server = _Server(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
     except OSError as error:
         raise StorageError(
             f"Port {port} of 127.0.0.1 cannot be used: {error}", hint="--port 0 finds a free one."
