@@ -48,6 +48,7 @@ LAYERS = (
     "look",
     "training",
     "publishing",
+    "gallery",
     "scaffold",
     "testing",
     "cli",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zoo import names, registry
-from zoo.manifest import Weights
+from zoo.manifest import Score, Weights
 from zoo.registry import Found, Listed
 from zoo.registry.registry import Named
 from zoo.spec import Model
@@ -144,6 +144,12 @@ def left_out(pattern: str, family: str | None) -> list[str]:
 def trained_on(weights: Weights) -> set[str]:
     """The data sets of weights: that of their classes and those of their scores."""
     return {weights.classes} | {key.partition("/")[0] for key in weights.scores}
+
+
+def main_score(weights: Weights) -> tuple[str, Score | None]:
+    """The score on the data set of the weights' classes, or the first score, with its split."""
+    ranked = sorted(weights.scores.items(), key=lambda item: item[0].partition("/")[0] != weights.classes)
+    return ranked[0] if ranked else (weights.classes, None)
 
 
 def about(found: Found) -> dict[str, Any]:
