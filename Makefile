@@ -15,7 +15,7 @@ endif
 # One worker with one thread per core is faster than one worker with several threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations 10
 
-.PHONY: demo test test-slow test-random test-versions lint bench clean
+.PHONY: demo test test-slow test-random test-versions lint docs bench clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -38,6 +38,10 @@ lint: $(VENV)/test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site in site/docs: python -m http.server --directory site/docs shows it.
+docs: $(VENV)/test-ready
+	$(BIN)/zensical build --strict
+
 bench: $(VENV)/test-ready
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/scale.py
@@ -59,4 +63,4 @@ $(VENV)/test-ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site .mypy_cache .pytest_cache .ruff_cache .hypothesis

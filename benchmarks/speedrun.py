@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainings import Training, carry_out, log_of, score_of
 
 import zoo
-from zoo_speedrun.training import BIAS_EPOCHS
+from zoo_speedrun.constants import Constants
 
 MODEL = "airbench94"
 RECORD = {"operations": 0.36e15, "top1": 94.01}
@@ -56,7 +56,7 @@ def results(runs: list[Path]) -> str:
 
 def operations(epochs: int, *, steps: int, batch_size: int = 1024) -> int:
     """Floating-point operations of a training run, two per multiply-add."""
-    first = min(epochs, BIAS_EPOCHS)
+    first = min(epochs, Constants().bias_epochs)
     return steps * batch_size * (first * _of_an_image(learns=True) + (epochs - first) * _of_an_image(learns=False))
 
 

@@ -1,20 +1,57 @@
-"""Writes the tables of README.md, docs/models.md, docs/lineage.md and docs/export.md: ``python docs/tables.py``.
+"""Writes the tables of README.md and of pages of docs/: ``python docs/tables.py``.
 
 A test checks that the pages are up to date.
 """
 
+import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
 
 from zoo import registry
 from zoo.evaluation.interval import wilson
 from zoo.manifest import Score
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
-from zoo.spec import Paper
+from zoo.spec import (
+    Argument,
+    AttackMethod,
+    DatasetSpec,
+    Described,
+    ExportPass,
+    KeyMap,
+    LookQuestion,
+    Model,
+    Paper,
+    Plugin,
+    Preprocess,
+    Reader,
+    Requirement,
+    Spec,
+)
+from zoo.testing import checks
 
 ROOT = Path(__file__).parents[1]
+
+ROWS: tuple[type[Spec], ...] = (
+    Plugin,
+    Model,
+    Preprocess,
+    Paper,
+    Requirement,
+    Argument,
+    DatasetSpec,
+    AttackMethod,
+    LookQuestion,
+    ExportPass,
+    Reader,
+    KeyMap,
+    Described,
+)
+"""What a plugin's author writes, in the order of docs/plugins.md."""
 
 STORY = (
     ("Gabor filters, max pooling, image patches", "hmax.caltech101"),
@@ -206,9 +243,112 @@ def exports(models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
+PROMISES = {
+    "what the row says": ("row", "parameters", "macs", "weights"),
+    "methods": ("interface", "methods", "groups"),
+    "head and stem": ("num_classes", "in_chans", "reset_classifier"),
+    "feature maps": ("features", "intermediates", "features_only"),
+    "values": ("forward", "determinism", "skipped_initialisation", "round_trip"),
+    "gradients": ("gradients", "attack"),
+    "checkpointing": ("checkpointing",),
+    "copy, pickle": ("copies",),
+    "channels_last, bf16": ("layouts",),
+    "jit.trace": ("traced",),
+    "export": ("exported",),
+    "any size": ("resized",),
+    "compile": ("compiled",),
+    "look": ("look",),
+}
+"""Checks of the conformance kit by the column that counts them."""
+
+
+def conformance(models: list[Listed]) -> str:
+    """A row for each family: how many checks passed, did not apply and failed. Then the reasons."""
+    found = json.loads((ROOT / "docs" / "conformance.json").read_text(encoding="utf-8"))
+    lines = [f"| family | models | {' | '.join(PROMISES)} |", "|---|---:|" + "---|" * len(PROMISES)]
+    reasons = []
+    for family, entries in by_family(models):
+        if family not in found:  # a collection
+            continue
+        cells = []
+        for names in PROMISES.values():
+            results = [found[family][check] for check in names if check in found[family]]
+            absent, failed = (sum(len(result[how]) for result in results) for how in ("inapplicable", "failed"))
+            cell = f"{sum(result['passed'] for result in results)}"
+            cells.append(cell + (f" ({absent} n/a)" if absent else "") + (f", {failed} failed" if failed else ""))
+        lines.append(f"| `{family}` | {len(entries)} | {' | '.join(cells)} |")
+        for check, result in found[family].items():
+            for how in ("failed", "inapplicable"):
+                for reason, names in grouped(result[how]).items():
+                    reasons.append(f"- `{family}`, {check}, {how}: {', '.join(names)}. {reason}")
+    return "\n".join([*lines, "", *reasons])
+
+
+def grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
+    """The networks of each reason."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(" ".join(reason.split()), []).append(f"`{name}`")
+    return groups
+
+
 def in_a_cell(text: str) -> str:
     """``text`` as a cell of a table, in which a bar would end it."""
     return " ".join(text.split()).removesuffix(".").replace("|", "\\|")
+
+
+def promises(_models: list[Listed]) -> str:
+    """A row for each check of the conformance kit."""
+    lines = ["| check | promise | if it fails |", "|---|---|---|"]
+    for promise in checks.every():
+        text, _, fix = (promise.__doc__ or "").partition("Fix:")
+        text, fix = (" ".join(part.split()).replace("``", "`").replace("|", "\\|") for part in (text, fix))
+        lines.append(f"| `{promise.__name__}` | {text} | {fix[:1].upper()}{fix[1:]} |")
+    return "\n".join(lines)
+
+
+def fields(_models: list[Listed]) -> str:
+    """A table of the fields of each kind of row, with the words of their docstrings."""
+    return "\n".join(of_row(kind) for kind in ROWS)
+
+
+def of_row(kind: type[Spec]) -> str:
+    """A heading, what the kind is, and its fields with type, default and meaning."""
+    first = ""
+    meanings: dict[str, str] = {}
+    for base in reversed([base for base in kind.__mro__ if issubclass(base, Spec)]):
+        first, _, rest = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")
+        rest = re.split(r"^(?:Raises|Example):", rest, flags=re.MULTILINE)[0]
+        meanings |= dict(re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE))
+    lines = [
+        f"### `{kind.__name__}`",
+        "",
+        plain(first),
+        "",
+        "| field | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for field in msgspec.structs.fields(kind):
+        default = "" if field.required else f"`{shown_default(field)}`"
+        meaning = plain(meanings[field.name])
+        lines.append(f"| `{field.name}` | `{shown_type(field.type)}` | {default} | {meaning} |")
+    return "\n".join([*lines, ""])
+
+
+def plain(text: str) -> str:
+    """Text of a docstring as Markdown."""
+    return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`")).replace("|", "\\|")
+
+
+def shown_type(annotation: Any) -> str:
+    """``tuple[str, ...]`` for an annotation, without the modules of its parts."""
+    text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text).replace("|", "\\|")
+
+
+def shown_default(field: msgspec.structs.FieldInfo) -> str:
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return f"{type(value).__name__}()" if isinstance(value, Spec) else repr(value)
 
 
 PAGES = {
@@ -216,6 +356,8 @@ PAGES = {
     ROOT / "docs" / "models.md": {"embedded weights": embedded_weights, "families": families},
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
     ROOT / "docs" / "export.md": {"exports": exports},
+    ROOT / "docs" / "conformance.md": {"conformance": conformance},
+    ROOT / "docs" / "plugins.md": {"promises": promises, "fields": fields},
 }
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -26,6 +27,18 @@ settings.load_profile("zoo")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fail-on-skip", action="store_true", help="A test that would be skipped fails.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """``first(n)`` marks what comes after the first n cases of a test as slow."""
+    cases = Counter[str]()
+    for item in items:
+        if marker := item.get_closest_marker("first"):
+            function = item.nodeid.partition("[")[0]
+            cases[function] += item.get_closest_marker("slow") is None
+            if cases[function] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -95,10 +108,11 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _fresh_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A plugin that a test wrote and imported is not what the next test's plugin of that name is."""
+    before = set(sys.modules)
     yield
     root = str(tmp_path_factory.getbasetemp())
-    for name, module in [*sys.modules.items()]:
-        if str(getattr(module, "__file__", None) or "").startswith(root):
+    for name in sys.modules.keys() - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(root):
             del sys.modules[name]
 
 

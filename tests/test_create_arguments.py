@@ -143,6 +143,7 @@ def test_features_of_weights_are_the_networks_intermediates(out_indices: Any) ->
     assert not any(key.startswith("body.fc") for key in network.state_dict())
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
 def test_features_of_timms_networks_are_timms(arch: str) -> None:
     torch.manual_seed(0)

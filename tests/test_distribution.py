@@ -158,24 +158,58 @@ def test_embedded_weights_score_what_their_manifest_claims(installed: Environmen
 @pytest.mark.slow
 def test_the_commands_of_the_examples_page_work(installed: Environment) -> None:
     page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
-    commands = [shlex.split(line, comments=True) for line in re.findall(r"^\$ (zoo .*)$", page, re.MULTILINE)]
-    printed = {words[1]: installed.run(*words) for words in commands}
-    assert printed.keys() == {"plugins", "train", "evaluate"}
-    assert re.search(r"hello +.*ok", printed["plugins"])
+    commands = [shlex.split(command, comments=True) for command, _ in session(page)]
+    run = [words for words in commands if words[:2] in (["zoo", name] for name in ("info", "train", "evaluate"))]
+    printed = {words[1]: installed.run(*words) for words in run}
+    assert printed.keys() == {"info", "train", "evaluate"}
+    assert "hello_net" in printed["info"]
     (score,) = re.findall(r"([\d.]+)%", printed["evaluate"])[:1]
     assert float(score) > 80  # the page's own recipe, on ten digits
 
 
-def test_the_examples_page_installs_what_it_needs_from_the_source() -> None:
-    """No registry has Zoo: the first command brings every distribution of this repository that the example needs."""
-    page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
-    words = shlex.split(re.findall(r"^\$ pip install (.*)$", page, re.MULTILINE)[0])
-    assert words[::2] == ["-e"] * (len(words) // 2)
-    folders = [EXAMPLE / word.partition("[")[0] for word in words[1::2]]
-    projects = [tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"] for folder in folders]
-    brought = {project["name"] for project in projects}
-    needed = {re.split(r"[^\w-]", word)[0] for project in projects for word in project["dependencies"]}
-    assert {name for name in needed if name.startswith("zoo")} <= brought == {"zoo-vision", "zoo-hello"}
+TUTORIAL = "## Tutorial: from an empty folder to published weights"
+
+
+def session(page: str) -> list[tuple[str, list[str]]]:
+    """The commands of a page's console blocks, each with the lines that it is shown to print."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("$ "):
+                found.append((line.removeprefix("$ "), []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+@pytest.mark.slow
+def test_the_tutorial_works_as_it_is_written(installed: Environment) -> None:
+    """In a shell, in an empty folder; pip builds with what is here instead of a registry's files."""
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8").partition(TUTORIAL)[2].partition("\n## ")[0]
+    commands = session(page)
+    assert len(commands) == 14 + 1 + 7  # as the page says; between the plugins, cd
+    folder = installed.folder / "empty"
+    folder.mkdir()
+    for name in ("pip", "pytest"):
+        (installed.bin / name).write_text(f'#!/bin/sh\nexec "{installed.bin}/python" -m {name} "$@"\n')
+        (installed.bin / name).chmod(0o755)
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    path = os.pathsep.join([str(installed.bin), os.environ["PATH"]])
+    script = "\n".join(f"echo '$ {number}'; {command}" for number, (command, _) in enumerate(commands))
+    done = subprocess.run(
+        ["sh", "-e", "-c", f"exec 2>&1\n{script}"],
+        cwd=folder,
+        env=environment(installed.folder) | offline | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    parts = re.split(r"^\$ \d+\n", done.stdout, flags=re.MULTILINE)[1:]
+    for (command, shown), printed in zip(commands, parts, strict=True):
+        lines = [" ".join(line.split()) for line in printed.splitlines()]
+        assert [line for line in shown if " ".join(line.split()) not in lines] == [], f"{command}\n{printed}"
+    manifest = tomllib.loads((folder / "zoo_tiny" / "zoo_tiny" / "manifest.toml").read_text(encoding="utf-8"))
+    assert manifest["tiny_net"]["digits"]["scores"]["digits/test"]["top1"] > 90
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ TEXTS = (
     "plugins/*/recipes.toml",
     "weights_manifest/*.toml",
     "zoo/**/*.py",
+    "zoo/scaffold/templates/**/*.txt",
 )
 """Patterns of files, relative to the repository."""
 

@@ -16,6 +16,7 @@ from zoo.data import Fingerprint, ImageSet, Transform
 from zoo.data.image_set import check_labels
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import batches, in_eval_mode, versions
+from zoo.evaluation.forward import device_of
 from zoo.loading import ModelInfo, Network, safetensors_file
 from zoo.system import distributed
 from zoo.system.malloc import keep_freed_memory
@@ -100,7 +101,7 @@ def features(
     info = info_of(network)
     images = data if isinstance(data, ImageSet) else datasets.load(data, split)
     keep_freed_memory()
-    device = torch.device(device or next(network.parameters(), torch.empty(0)).device)
+    device = torch.device(device or device_of(network))
     network.to(device)
     streamed = Fingerprint() if images.pixels is None else None
     parts: list[Tensor] = []

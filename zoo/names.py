@@ -18,6 +18,9 @@ _REPOSITORY = re.compile(
     rf"{HUB}(?P<repo>{_OWNER_OR_NAME}/{_OWNER_OR_NAME})(?:@(?P<revision>[A-Za-z0-9_][A-Za-z0-9_./-]{{0,199}}))?"
 )
 _DIGITS = re.compile(r"([0-9]+)")
+DISTRIBUTION = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+VERSION = r"[0-9][A-Za-z0-9.!+_-]{0,63}"
+"""Patterns of what pip installs."""
 
 
 class Name(NamedTuple):
@@ -94,6 +97,14 @@ def natural(text: str) -> list[tuple[int, str]]:
         number = part.lstrip("0")
         key.append((len(number), number) if i % 2 else (-1, part))
     return key
+
+
+def requirement(distribution: object, version: object = "") -> str:
+    """What pip installs: ``zoo-pet>=1.0``; empty if the texts, which anyone may have written, are not names of it."""
+    name, number = str(distribution), str(version).partition("+")[0]
+    if not re.fullmatch(DISTRIBUTION, name):
+        return ""
+    return f"{name}>={number}" if re.fullmatch(VERSION, number) else name
 
 
 def as_part(text: str) -> str:

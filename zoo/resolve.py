@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from zoo import hub, names, registry
-from zoo.errors import SpecError, UnknownNameError, WeightsError
+from zoo.errors import LockError, SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
 from zoo.trust import first_use, lock, policy, project, user_lock
@@ -23,13 +23,34 @@ if TYPE_CHECKING:  # few weights need a conversion
 def find(name: str, *, distribution: str = "") -> Found:
     """The model and weights of ``name``, also of a repository: ``hf-hub:OWNER/NAME``.
 
-    Raises as :meth:`zoo.registry.Registry.find` and :func:`zoo.trust.repository.find`.
+    Raises as :meth:`zoo.registry.Registry.find` and :func:`zoo.trust.repository.find`. The error for an unknown name
+    says which distribution had it when it was locked.
     """
-    if not names.is_repository(name):
-        return registry.current().find(name, distribution=distribution)
-    from zoo.trust import repository
+    if names.is_repository(name):
+        from zoo.trust import repository
 
-    return repository.find(name)
+        return repository.find(name)
+    try:
+        return registry.current().find(name, distribution=distribution)
+    except UnknownNameError:
+        if distribution or not (locked := _locked_of(name)):
+            raise
+        return registry.current().find(name, distribution=locked)
+
+
+def _locked_of(name: str) -> str:
+    """The distribution that had the model ``name`` when the project's or the user's lock was written."""
+    try:
+        found = lock.of_project()
+        held = {**(found.weights if found else {}), **user_lock.pins()}
+    except LockError:
+        return ""
+    known = (of for full, of in held.items() if _arch_of(full) == _arch_of(name))
+    return next((names.requirement(of.distribution, of.version) for of in known), "")
+
+
+def _arch_of(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 def model_named(name: str, weights: str | Path | None) -> Found:
@@ -45,7 +66,8 @@ def model_named(name: str, weights: str | Path | None) -> Found:
             about = safetensors_file.metadata(Path(weights))
         except WeightsError:
             raise error from None
-        return find(name, distribution=str(about.get("distribution", "")))
+        of = names.requirement(about.get("distribution", ""), about.get("distribution_version", ""))
+        return find(name, distribution=of)
 
 
 def with_tag(found: Found, pretrained: bool | str) -> Found:

@@ -91,6 +91,7 @@ def _row(name: str, *, paper: Paper, params: int, note: str, **args: Any) -> Mod
         head=("head",),
         stages=("coding",),
         train="zoo_classical.training:train",
+        fitted=True,
         requires=(Requirement(library, EXTRA), Requirement("sklearn", EXTRA)),
         note=note,
     )
@@ -204,12 +205,14 @@ plugin = Plugin(
             stem=("triangle",),
             stages=("triangle",),
             train="zoo_classical.training:train",
+            fitted=True,
             requires=(Requirement("sklearn", EXTRA),),
             note="1,600 k-means features of 6x6 patches, linear SVM",
         ),
     ),
     weights=("weights_manifest:classical.toml",),
     recipes="zoo_classical:recipes.toml",
+    hook_args="zoo_classical.constants:Constants",
     file_args={
         "descriptor": Argument(("sift", "surf", "hog")),
         "sampling": Argument(("grid", "keypoints")),

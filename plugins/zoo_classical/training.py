@@ -11,11 +11,9 @@ from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, one_pass
 from zoo.training.randomness import generator_at
 from zoo_classical.codings import Concatenation
+from zoo_classical.constants import Constants
 from zoo_classical.kmeans import KMeansNet
 from zoo_classical.model import Pipeline
-
-AN_IMAGE = 20
-"""Patches or descriptors drawn from an image to learn features from; more where images are few."""
 
 
 def train(
@@ -49,7 +47,7 @@ def learn_features(
 ) -> None:
     """What ``model`` learns without labels, from ``model.samples`` patches of images drawn with the recipe's seed."""
     generator, transform = generator_at(recipe.seed, "samples"), Transform(preprocess)
-    count = min(len(images), -(-model.samples // AN_IMAGE))
+    count = min(len(images), -(-model.samples // recipe.read_hook_args(Constants).per_image))
     if isinstance(model, Pipeline) and isinstance(model.coding, Concatenation):
         (local,) = model.descriptors(transform(images.image(0))[None].to(device))
         if local.vectors.numel() != model.num_features:  # other images than it was declared for

@@ -2,31 +2,30 @@
 
 from typing import Any
 
+from torch import Tensor
+
 import zoo.evaluation as default
 from zoo.data import ImageSet
 from zoo.errors import SpecError
-from zoo.evaluation import Report
 from zoo.spec import Preprocess
 from zoo_fractalnet.model import FractalNet
 
 
 def evaluate(
     model: FractalNet, data: ImageSet, *, preprocess: Preprocess, column: int | None = None, **options: Any
-) -> Report:
-    """Scores ``model`` on ``data``; ``options`` as ``zoo.evaluation.evaluate`` has them.
+) -> Tensor:
+    """The logits N K of ``model`` for ``data``; ``options`` are those of ``zoo.evaluation.logits``.
 
-    ``column``, from 1 for the shallowest on, scores that column alone, by default what ``model.column``
-    says; the report names it behind the model. Raises :class:`SpecError` for a column that does not exist.
+    ``column``, from 1 for the shallowest on, is the one that answers, by default what ``model.column`` says. Raises
+    :class:`SpecError` for a column that does not exist.
     """
     if not hasattr(model, "column"):  # a file that zoo export wrote
         if column is not None:
             raise SpecError(f"column = {column}: an exported network has no columns.", hint="Score the network itself.")
-        return default.evaluate(model, data, preprocess=preprocess, **options)
+        return default.logits(model, data, preprocess=preprocess, **options)
     before = model.column
     model.column = before if column is None else column
     try:
-        report = default.evaluate(model, data, preprocess=preprocess, **options)
-        name = report.model if model.column is None else f"{report.model}, column {model.column}"
+        return default.logits(model, data, preprocess=preprocess, **options)
     finally:
         model.column = before
-    return Report(**{field: getattr(report, field) for field in Report.__struct_fields__} | {"model": name})

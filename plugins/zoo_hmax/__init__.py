@@ -42,6 +42,7 @@ plugin = Plugin(
             head=("fc",),
             stages=tuple(f"c1.{band}" for band in range(8)),
             train="zoo_hmax.training:train",
+            fitted=True,
             requires=(Requirement("sklearn", "zoo-vision[data]"),),
             note="for Caltech-101; learns by cutting out prototypes and fitting a linear SVM",
         ),

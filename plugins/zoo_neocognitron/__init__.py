@@ -53,6 +53,7 @@ def _row(name: str, build: str, side: int, **fields: Any) -> Model:
         head=("head",),
         stages=("c1", "c2", "c3"),
         train="zoo_neocognitron.training:train",
+        fitted=True,
         **fields,
     )
 

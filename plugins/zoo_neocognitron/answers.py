@@ -34,13 +34,12 @@ class InterpolatingVectors(Labels):
     """
 
     def nearness(self, x: Tensor, references: Tensor) -> Tensor:
-        """Cosines B K with the ``references``, unit vectors K D, to classes B N."""
-        classes = []
-        for weight in self.weight:
-            own = weight.nonzero()[:, 0]
-            gram = references[own] @ references[own].T
-            classes.append(nearest_segment(x[:, own] * weight[own], gram) if len(own) else x.new_zeros(x.shape[0]))
-        return torch.stack(classes, dim=1)
+        """Cosines B K with the ``references``, unit vectors K D, to classes B N; 0 for a class without any."""
+        gram = references @ references.T
+        # Of other classes' references the cosine is -2, below all others: shapes depend on no label, as tracing needs.
+        classes = [nearest_segment(torch.where(own != 0, x * own, x.new_tensor(-2.0)), gram) for own in self.weight]
+        nearest = torch.stack(classes, dim=1)
+        return torch.where(nearest < -1.5, nearest.new_zeros(()), nearest)
 
 
 def nearest_segment(s: Tensor, gram: Tensor) -> Tensor:
@@ -48,16 +47,17 @@ def nearest_segment(s: Tensor, gram: Tensor) -> Tensor:
 
     Within a segment the nearest point is the input's projection on the plane of the two, where its cosine is
     ``sqrt((si^2 - 2 si sj g + sj^2) / (1 - g^2))``; beyond it, its nearer end. Of many vectors the ``AMONG``
-    nearest alone are joined to pairs.
+    nearest alone are joined to pairs. A cosine below -1 marks a vector that does not count.
     """
     if s.shape[1] > AMONG:
         s, chosen = s.topk(AMONG, dim=1)
         gram = gram[chosen[:, :, None], chosen[:, None, :]]
     si, sj = s[:, :, None], s[:, None, :]
-    is_between = (si > gram * sj) & (sj > gram * si) & (gram < 1 - 1e-6)
+    counts = (si >= -1.5) & (sj >= -1.5)
+    is_between = counts & (si > gram * sj) & (sj > gram * si) & (gram < 1 - 1e-6)
     square = (si.square() - 2 * si * sj * gram + sj.square()) / (1 - gram.square()).clamp_min(1e-6)
     within = torch.where(is_between, square, s.new_ones(())).clamp_min(1e-12).sqrt()
-    inner = torch.where(is_between, within, -s.new_ones(())).amax(dim=(1, 2))
+    inner = torch.where(is_between, within, torch.full_like(within, -2.0)).amax(dim=(1, 2))
     return torch.maximum(inner, s.amax(dim=1))
 
 

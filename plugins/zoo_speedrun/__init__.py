@@ -51,6 +51,7 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:speedrun.toml",),
     recipes="zoo_speedrun:recipes.toml",
+    hook_args="zoo_speedrun.constants:Constants",
     file_args={
         "norm_momentum": Argument(least=0.0, most=1.0),
     },

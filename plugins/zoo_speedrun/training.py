@@ -12,13 +12,8 @@ from zoo.data.image_stream import ImageStream
 from zoo.errors import DataError, RecipeError
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData
+from zoo_speedrun.constants import Constants
 from zoo_speedrun.model import PATCH, Airbench
-
-WHITENED_IMAGES = 5000
-BIAS_EPOCHS = 3
-"""How long the whitening layer's bias learns."""
-NORM_BIAS_SCALE = 64.0
-"""Learning rate of normalisation's biases over that of all else; they decay no faster."""
 
 
 def train(
@@ -30,11 +25,12 @@ def train(
             f"{recipe.name}: this family's own groups of parameters leave no room for freeze and layer_decay.",
             hint="Leave both out.",
         )
+    own = recipe.read_hook_args(Constants)
     if run.init is None:  # weights to start from bring a first layer of their own
-        set_whitening(model, first_images(data.train, preprocess))
+        set_whitening(model, first_images(data.train, own.whitened_images, preprocess))
 
     def on_epoch(epoch: int) -> None:
-        model.whiten.bias.requires_grad_(epoch < BIAS_EPOCHS)  # type: ignore[union-attr]  # it has one
+        model.whiten.bias.requires_grad_(epoch < own.bias_epochs)  # type: ignore[union-attr]  # it has one
 
     options |= {"parameter_groups": parameter_groups, "on_epoch": on_epoch}
     return default.train(model, data, recipe, run, preprocess=preprocess, **options)
@@ -45,15 +41,16 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     learning = {name: value for name, value in model.named_parameters() if value.requires_grad}
     biases = [value for name, value in learning.items() if ".norm" in name]
     others = [value for name, value in learning.items() if ".norm" not in name]
-    scaled = {"lr_scale": NORM_BIAS_SCALE, "weight_decay": recipe.weight_decay / NORM_BIAS_SCALE}
+    scale = recipe.read_hook_args(Constants).norm_bias_scale
+    scaled = {"lr_scale": scale, "weight_decay": recipe.weight_decay / scale}
     return [{"params": others, "weight_decay": recipe.weight_decay}, {"params": biases, **scaled}]
 
 
-def first_images(images: ImageSet | ImageStream, preprocess: Preprocess) -> Tensor:
-    """The first ``WHITENED_IMAGES`` of the set as the network sees them, float32 N C H W."""
+def first_images(images: ImageSet | ImageStream, count: int, preprocess: Preprocess) -> Tensor:
+    """The first ``count`` of the set as the network sees them, float32 N C H W."""
     if isinstance(images, ImageStream):
         raise DataError(f"{images.name} is read as a stream; whitening its images needs them in memory.")
-    return Transform(preprocess).take(images, torch.arange(min(WHITENED_IMAGES, len(images))))
+    return Transform(preprocess).take(images, torch.arange(min(count, len(images))))
 
 
 def set_whitening(model: Airbench, images: Tensor) -> None:

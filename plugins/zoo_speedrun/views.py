@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 import zoo.evaluation as default
 from zoo.data import ImageSet
-from zoo.evaluation import Report
 from zoo.spec import Preprocess
 
 
@@ -34,9 +33,6 @@ class Views(nn.Module):
         return logits
 
 
-def evaluate(model: nn.Module, data: ImageSet, *, preprocess: Preprocess, **options: Any) -> Report:
-    """Scores ``model`` on six views of each image of ``data``; ``options`` as ``zoo.evaluation.evaluate`` has them."""
-    views = Views(model)
-    if (info := getattr(model, "zoo_info", None)) is not None:
-        views.zoo_info = info
-    return default.evaluate(views, data, preprocess=preprocess, **options)
+def evaluate(model: nn.Module, data: ImageSet, *, preprocess: Preprocess, **options: Any) -> Tensor:
+    """The logits N K for six views of each image of ``data``; ``options`` are those of ``zoo.evaluation.logits``."""
+    return default.logits(Views(model), data, preprocess=preprocess, **options)

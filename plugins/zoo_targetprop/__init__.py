@@ -66,6 +66,7 @@ plugin = Plugin(
     ),
     weights=("weights_manifest:targetprop.toml",),
     recipes="zoo_targetprop:recipes.toml",
+    hook_args="zoo_targetprop.constants:Constants",
     file_args={
         "hidden": Argument(least=1, most=4096),
         "depth": Argument(least=1, most=32),

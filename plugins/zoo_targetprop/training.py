@@ -2,28 +2,14 @@
 
 from typing import Any
 
-import msgspec
 from torch import nn
 
 import zoo.training as default
 from zoo.errors import RecipeError
 from zoo.training import Recipe, Run, TrainingData
+from zoo_targetprop.constants import Constants
 from zoo_targetprop.model import Chain
 from zoo_targetprop.rules import FeedbackAlignment, TargetPropagation
-
-
-class Constants(msgspec.Struct, frozen=True):
-    """What a recipe's ``hook_args`` may say; the constants of the authors' program (donghyunlee/dtp) by default."""
-
-    step_size: float = 0.3277
-    """Step of the last hidden layer's target down the gradient of an image's own loss.
-
-    The authors' is down the gradient of the mean over a batch of 100: 0.003277 here.
-    """
-    noise: float = 0.360
-    """Standard deviation of the noise that inverses learn to undo."""
-    inverse_lr: float = 0.00501 / 0.01489
-    """Learning rate of the inverses over that of the layers."""
 
 
 def train(model: Chain, data: TrainingData, recipe: Recipe, run: Run, **options: Any) -> nn.Module:
@@ -33,7 +19,6 @@ def train(model: Chain, data: TrainingData, recipe: Recipe, run: Run, **options:
     as this takes.
     """
     constants = recipe.read_hook_args(Constants)
-    options["hook_args"] = Constants
     if model.rule == "backprop":
         return default.train(model, data, recipe, run, **options)
     if recipe.precision != "float32" or recipe.freeze or recipe.layer_decay != 1:

@@ -178,6 +178,7 @@ def rates(made: Patch, name: str, train: ImageSet, test: ImageSet, target: int, 
     return found | {"other target": success(made, name, test, target=(target + 1) % 10, limit=limit)}
 
 
+@pytest.mark.slow
 def test_a_patch_on_digits_beats_noise_a_picture_and_other_targets(training_digits: ImageSet, digits: ImageSet) -> None:
     """The median over targets; images of the test split, which the patch has not seen."""
     found = []

@@ -189,7 +189,7 @@ def test_info_tells_all_that_is_known() -> None:
         (
             ["train", "resnet20", "--data", "digits", "-o", "x", "--set", "weight_deca=1e-4"],
             2,
-            "error: A recipe has no field 'weight_deca'.\nhint: Did you mean weight_decay?",
+            "error: Recipe 'digits' has no field 'weight_deca'.\nhint: Did you mean weight_decay?",
         ),
         (["train", "resnet20", "--data", "digits", "-o", "x", "--recipe", "digit"], 2, "hint: Did you mean digits?"),
         (["reproduce", "resnet20.digit"], 2, "error: Unknown weights 'resnet20.digit'.\nhint: Did you mean"),
@@ -621,6 +621,7 @@ def test_the_completion_script_is_for_its_shell(shell: str) -> None:
     assert f"_ZOO_COMPLETE={shell}_complete" in answer.stdout
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

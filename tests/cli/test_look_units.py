@@ -22,6 +22,7 @@ def answer(*words: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_deconv_keeps_the_strongest_units_in_every_form(tmp_path: Path) -> None:
     files = [str(tmp_path / f"units.{kind}") for kind in ("png", "svg", "json", "safetensors")]
     outputs = [word for file in files for word in ("-o", file)]

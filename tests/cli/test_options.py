@@ -287,6 +287,7 @@ def test_pgd_without_a_random_start_does_not_depend_on_the_seed() -> None:
     assert point("--no-random-start", "--seed", 1) == point("--no-random-start", "--seed", 2)
 
 
+@pytest.mark.slow
 def test_the_batch_size_of_a_curve_changes_no_score() -> None:
     assert right("--batch-size", 3) == right("--batch-size", 40)
 

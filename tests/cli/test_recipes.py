@@ -201,7 +201,7 @@ def test_a_family_whose_recipes_cannot_be_read_hides_no_others(tmp_path: Path) -
     site = distributions.install(tmp_path / "site", "zoo-odd", {"odd": "odd:plugin"}, files)
     done = distributions.run("recipes", site=site)
     assert done.returncode == 0
-    assert "Not shown: odd: A recipe has no field 'epoch'." in done.stderr
+    assert "Not shown: odd: Recipe 'mine' has no field 'epoch'." in done.stderr
     assert "fast_c10" in done.stdout
     alone = distributions.run("recipes", "odd_net", site=site)
     assert alone.returncode == 2
@@ -218,6 +218,16 @@ def test_a_data_set_of_a_family_says_how_many_images_it_trains_on(tmp_path: Path
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
     )
     assert done.stdout.split() == ["100", "0"]
+
+
+def test_what_is_fitted_is_listed_without_epochs_and_cost() -> None:
+    found = {row["recipe"]: row for row in listed()}
+    assert (found["paper_svm"]["fitted"], found["paper_svm"]["pflop"]) == (True, None)
+    assert not found["paper_c10"]["fitted"]
+    answer = ask("recipes", "hmax").stdout
+    assert re.search(r"^paper_svm\* +caltech101\* +fitted$", answer, re.MULTILINE)
+    assert re.search(r"^  training +fitted, without gradients$", ask("info", "hmax").stdout, re.MULTILINE)
+    assert json.loads(ask("list", "hmax", "--json").stdout)[0]["fitted"]
 
 
 def test_a_row_without_operations_or_images_states_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

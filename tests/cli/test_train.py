@@ -161,6 +161,7 @@ def test_a_folder_of_ones_own_is_trained_on_without_a_word_and_its_best_epoch_on
     assert scored["top1"] == pytest.approx(best["val_top1"], abs=10)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_over_a_break_and_made_again_from_the_record(tmp_path: Path) -> None:
     data = stripes(tmp_path / "stripes", {"train": 20, "val": 10})
     words = ["train", "resnet20", "--data", data, "--set", "epochs=5", "--set", "precision=float32"]

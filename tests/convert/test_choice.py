@@ -136,6 +136,7 @@ def test_a_map_for_the_classes_of_a_data_set_says_nothing_of_another_number_of_c
     assert any(line.startswith("classes unknown") for line in report.assumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["wrn40_2", "ror3_wrn40_2"])
 def test_a_map_that_another_network_of_the_family_cannot_take_is_passed_over(model: str, tmp_path: Path) -> None:
     file = tmp_path / "theirs.pth"
@@ -155,6 +156,7 @@ def test_a_pytorchcv_checkpoint_of_a_wide_network_converts(tmp_path: Path) -> No
         torch.testing.assert_close(got, oracle(image), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_choice_is_explained_where_other_readings_fit_too(tmp_path: Path) -> None:
     file = tmp_path / "theirs.pth"
     torch.save(zoo.create("resnet18", num_classes=3).state_dict(), file)
@@ -202,6 +204,7 @@ def test_arguments_that_no_reading_can_take_are_reported(tmp_path: Path, digits:
         convert(digits, "resnet20", tmp_path / "out.safetensors", stated=Stated(args={"depth": 21}))
 
 
+@pytest.mark.slow
 def test_a_trunk_becomes_a_network_that_gives_features(tmp_path: Path) -> None:
     whole = zoo.create("resnet18", num_classes=4).eval()
     state = {key: tensor for key, tensor in whole.state_dict().items() if not key.startswith("fc.")}

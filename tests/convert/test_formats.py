@@ -159,6 +159,7 @@ def of_keras(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tens
     return folder, pixels, keras_answer(script, folder, pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["older.h5", "whole.h5", "newer.weights.h5"])
 def test_a_keras_network_computes_the_same_from_every_form_of_its_file(
     file: str, of_keras: tuple[Path, torch.Tensor, torch.Tensor], small: str, tmp_path: Path
@@ -593,6 +594,7 @@ def serve(folder: Path, state: dict[str, Any], prefix: str = "") -> tuple[str, s
     return name, digest
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_fetched_by_address_and_held_against_its_name(web: tuple[str, Path], tmp_path: Path) -> None:
     torchvision = pytest.importorskip("torchvision", reason="the oracle is torchvision's own network")
     oracle = torchvision.models.resnet18(num_classes=7).eval()

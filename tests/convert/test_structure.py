@@ -135,6 +135,7 @@ def test_unfolded_normalisations_keep_their_tensors(tmp_path: Path) -> None:
     assert {new for _, new in report.renamed} == {key for key in converted if "num_batches" not in key}
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "model",
     ["googlenet_small", "densenet_bc_40_12", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
@@ -235,6 +236,7 @@ def test_the_proof_is_in_the_report_the_entry_and_what_the_command_prints(tmp_pa
     assert 0 < told["difference"] < told["tolerance"]
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_names_are_enough_and_structure_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +272,7 @@ def test_a_softmax_at_the_end_is_left_out_of_the_comparison(tmp_path: Path) -> N
     assert report.proof.compared == "logits before the file's softmax"
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("batch", [1, 3, None])
 def test_any_batch_that_the_file_takes_will_do(batch: int | None, tmp_path: Path) -> None:
     module = settled(zoo.create("resnet20"), 32)
@@ -305,6 +308,8 @@ def test_a_file_that_a_manifest_names_is_matched_when_it_is_first_used(
 # ---- without a head -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.first(1)
 @pytest.mark.parametrize("classes", [0, 10])
 def test_a_trunk_is_taken_from_a_file_with_or_without_a_head(classes: int, tmp_path: Path) -> None:
     module, images = settled(zoo.create("resnet20", num_classes=classes), 32), random_images(2, 3, 32, 32)
@@ -364,6 +369,7 @@ def test_a_damaged_graph_is_refused(spoil: Callable[[Any], Any], small: str, tmp
         convert(rewritten(file, spoil), small, tmp_path / "out.safetensors")
 
 
+@pytest.mark.slow
 def test_another_network_is_refused_with_the_layers_that_differ(tmp_path: Path) -> None:
     file = export(settled(zoo.create("resnet20"), 32), tmp_path / "net.onnx", random_images(1, 3, 32, 32))
     with pytest.raises(TensorMismatchError) as caught:
@@ -375,6 +381,7 @@ def test_another_network_is_refused_with_the_layers_that_differ(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
+@pytest.mark.slow
 def test_a_file_that_onnxruntime_cannot_run_is_no_match(tmp_path: Path) -> None:
     file = export(settled(zoo.create("resnet20"), 32), tmp_path / "net.onnx", random_images(1, 3, 32, 32))
 

@@ -41,6 +41,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # ---- the same outputs ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_torchvision_computes_what_torchvision_computes(tmp_path: Path) -> None:
     """In a process of its own, like every conversion."""
     torchvision = pytest.importorskip("torchvision", reason="the oracle is torchvision")
@@ -89,6 +90,7 @@ def test_every_name_of_torchs_files_is_read(suffix: str, tmp_path: Path, convers
     assert has_state(zoo.create(NAME), state)
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_is_as_accurate_as_its_authors_say(tmp_path: Path, conversions: list[str]) -> None:
     """Its key map states arguments and preprocessing; of the first 500 images 91.7% would be 459."""
     file = public_weights("akamaster/resnet20-12fca82f.th")
@@ -293,6 +295,7 @@ def test_a_conversion_that_takes_too_long_is_stopped_with_the_way_out(
     assert "zoo convert " in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_plugin_that_only_this_process_knows_is_named(tmp_path: Path) -> None:
     mine = zoo.Plugin("mine", api=1, models=(zoo.Model("my_net", build=f"{__name__}:build"),))
     torch.save({"1.weight": torch.ones(1000, 12), "1.bias": torch.zeros(1000)}, tmp_path / "net.pth")

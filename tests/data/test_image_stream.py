@@ -117,6 +117,8 @@ def assert_equal(left: list[tuple[Tensor, Tensor]], right: list[tuple[Tensor, Te
 # ---- order --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.first(1)
 @pytest.mark.parametrize("count", [1, 3, 16, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7))])
 def test_every_image_comes_once_an_epoch_whatever_the_number_of_processes(
     stream: ImageStream, pictures: ImageSet, count: int
@@ -137,6 +139,7 @@ def test_whole_batches_make_an_epoch_and_other_images_sit_out_the_next(stream: I
     assert set(seen[0]) != set(seen[1])
 
 
+@pytest.mark.slow
 def test_the_order_follows_from_seed_and_epoch_alone(folder: Path) -> None:
     first, second = (read(streamed(opened(folder), VARIED), 1) for _ in range(2))
     assert_equal(first, second)
@@ -146,6 +149,7 @@ def test_the_order_follows_from_seed_and_epoch_alone(folder: Path) -> None:
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [8, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 16))])
 def test_as_many_processes_as_divide_the_readers_make_the_batches_of_one(stream: ImageStream, count: int) -> None:
     parts = [read(streamed(stream, VARIED, OneOf(rank, count))) for rank in range(count)]
@@ -156,6 +160,7 @@ def test_as_many_processes_as_divide_the_readers_make_the_batches_of_one(stream:
     assert_equal(together, read(streamed(stream, VARIED)))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("processes", [ALONE, OneOf(1, 3)])
 @pytest.mark.parametrize("start", [1, 7, 11])
 def test_an_epoch_entered_midway_goes_on_bit_by_bit(stream: ImageStream, processes: Processes, start: int) -> None:
@@ -393,6 +398,7 @@ def _cut(size: int) -> Callable[[Path], None]:
     return lambda file: file.write_bytes(file.read_bytes()[:size])
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -455,6 +461,7 @@ def test_without_webdataset_the_error_says_what_to_install(folder: Path, monkeyp
 # ---- from elsewhere ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_web_server_serves_shards_and_cut_connections_are_taken_up_where_they_broke(
     folder: Path, stream: ImageStream, hub_server: HubServer
 ) -> None:
@@ -487,6 +494,7 @@ def test_offline_a_hugging_face_data_set_is_not_asked_for_and_a_folder_still_rea
         opened("hf:uoft-cs/cifar10")
 
 
+@pytest.mark.slow
 def test_a_bucket_serves_shards(folder: Path, stream: ImageStream, s3_server: str) -> None:
     import s3fs
 
@@ -510,6 +518,7 @@ def parquet(pictures: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.slow
 def test_a_dataset_is_streamed_from_its_parquet_files(parquet: Path, pictures: ImageSet) -> None:
     stream = opened(f"hf:{parquet}")
     assert (stream.name, stream.classes, stream.channels) == ("birds", pictures.classes, pictures.channels)
@@ -521,6 +530,7 @@ def test_a_dataset_is_streamed_from_its_parquet_files(parquet: Path, pictures: I
     assert load(f"hf:{parquet}", "train").fingerprint == pictures.fingerprint
 
 
+@pytest.mark.slow
 def test_a_dataset_that_does_not_say_its_counts_is_counted(parquet: Path, caplog: pytest.LogCaptureFixture) -> None:
     import datasets
 
@@ -700,6 +710,7 @@ def learn(directory: Path, stream: ImageStream, recipe: Recipe = LEARNING, **opt
     return train(network(), split(stream, recipe), recipe, run, preprocess=preprocess, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_a_stream_and_a_break_in_mid_epoch_changes_no_bit(digits: Path, tmp_path: Path) -> None:
     whole = learn(tmp_path / "whole", opened(digits))
     test = load("digits", "test")

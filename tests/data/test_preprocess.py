@@ -106,6 +106,7 @@ def test_grey_preprocessing_equals_timm_on_grey_images(photographs):
         assert torch.equal(Transform(preprocess)(image), _timm(preprocess)(image.convert("L")))
 
 
+@pytest.mark.slow
 def test_cifar_pixels_become_the_tensors_that_timm_makes_alone_and_in_a_batch(cifar10):
     preprocess = Preprocess((3, 32, 32), 1.0, "bilinear", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
     ours, timms = Transform(preprocess), _timm(preprocess)

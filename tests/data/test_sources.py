@@ -1,5 +1,6 @@
 """Data by name and by path: what is found, how it is counted, and what bad data gets."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -9,7 +10,7 @@ import shutil
 import struct
 import sys
 import tarfile
-import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import URLError
 
@@ -211,6 +212,7 @@ def _write_cifar_binary(folder: Path) -> None:
         (folder / name).write_bytes(record * 10_000)
 
 
+@pytest.mark.slow
 def test_cifar10_is_read_from_its_binary_form_and_archive(tmp_path):
     _write_cifar_binary(tmp_path / "a" / "cifar-10-batches-bin")
     (tmp_path / "b").mkdir()
@@ -286,6 +288,7 @@ def test_caltech101_that_is_not_there_or_damaged_is_said(tmp_path, monkeypatch):
         load("caltech101", root=tmp_path)
 
 
+@pytest.mark.slow
 @NEEDS
 def test_caltech101_has_its_9144_photographs_of_102_classes():
     if not any(Path(os.environ["ZOO_DATA"]).glob("caltech101*")):
@@ -299,12 +302,16 @@ def test_caltech101_has_its_9144_photographs_of_102_classes():
 # Data sets that plugins bring
 
 
-def _bring(monkeypatch: pytest.MonkeyPatch, **plugins: DatasetSpec) -> None:
-    rows = [
-        types.SimpleNamespace(name=name, status="ok", plugin=Plugin(name, 1, (), datasets=(spec,)))
-        for name, spec in plugins.items()
-    ]
-    monkeypatch.setattr(registry, "current", lambda: types.SimpleNamespace(plugins=tuple(rows)))
+@pytest.fixture
+def bring() -> Iterator[Callable[..., None]]:
+    """Registers a plugin for each data set, by the plugin's name."""
+    with contextlib.ExitStack() as stack:
+
+        def register(**plugins: DatasetSpec) -> None:
+            for name, spec in plugins.items():
+                stack.enter_context(registry.register(Plugin(name, 1, datasets=(spec,))))
+
+        yield register
 
 
 def load_two_squares(root: Path, split: str) -> ImageSet:
@@ -320,8 +327,8 @@ def load_badly(root: Path, split: str) -> None:
     raise KeyError("square")
 
 
-def test_a_plugins_data_set_is_loaded_by_its_name(monkeypatch, tmp_path):
-    _bring(monkeypatch, shapes=DatasetSpec("squares", f"{__name__}:load_two_squares"))
+def test_a_plugins_data_set_is_loaded_by_its_name(bring, tmp_path):
+    bring(shapes=DatasetSpec("squares", f"{__name__}:load_two_squares"))
     images = load("squares", "test", root=tmp_path)
     assert (images.split, images.origin, len(images)) == ("test", str(tmp_path), 2)
     assert len(load("shapes/squares")) == 2
@@ -329,17 +336,17 @@ def test_a_plugins_data_set_is_loaded_by_its_name(monkeypatch, tmp_path):
         load("squares", "validation")
 
 
-def test_two_plugins_with_one_data_set_are_told_apart(monkeypatch):
+def test_two_plugins_with_one_data_set_are_told_apart(bring):
     spec = DatasetSpec("squares", f"{__name__}:load_two_squares")
-    _bring(monkeypatch, a=spec, b=spec)
+    bring(a=spec, b=spec)
     with pytest.raises(AmbiguousNameError, match="a/squares or b/squares"):
         load("squares")
     assert len(load("a/squares")) == 2
 
 
 @pytest.mark.parametrize(("hook", "message"), [("load_nothing", "NoneType"), ("load_badly", "KeyError: 'square'")])
-def test_a_plugins_loader_that_fails_is_named(monkeypatch, hook, message):
-    _bring(monkeypatch, shapes=DatasetSpec("squares", f"{__name__}:{hook}"))
+def test_a_plugins_loader_that_fails_is_named(bring, hook, message):
+    bring(shapes=DatasetSpec("squares", f"{__name__}:{hook}"))
     with pytest.raises(PluginError, match=message):
         load("squares")
 

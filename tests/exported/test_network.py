@@ -34,6 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.getbasetemp()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_computes_what_its_network_does_for_any_number_of_images(root: Path, format: Format) -> None:
     made = exports.made(root, format)

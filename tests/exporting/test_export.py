@@ -46,6 +46,7 @@ def unit(pixels: Tensor, normalised: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("format", "options", "prepare", "allowed"),
     [
@@ -234,6 +235,7 @@ def test_the_page_on_export_states_the_tolerances() -> None:
     assert {precision: float(value) for precision, value in stated} == agreement.TOLERANCES
 
 
+@pytest.mark.slow
 def test_a_network_of_any_size_stays_one_in_torch_export(root: Path) -> None:
     made = exports.made(root, "torch-export")
     assert made.about.any_size

@@ -178,6 +178,7 @@ def test_a_conversion_whose_bytes_changed_is_made_again_and_never_loaded(
     assert conversions == ["net.pth"] * 2
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])
 def test_a_conversion_without_a_valid_record_is_made_again(
     content: bytes, state: dict[str, torch.Tensor], conversions: list[str]
@@ -345,6 +346,7 @@ def test_a_lock_records_the_digest_and_refuses_another(tmp_path: Path, inside: P
 # ---- the cache's commands ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_cache_lists_and_verifies_conversions(state: dict[str, torch.Tensor], conversions: list[str]) -> None:
     zoo.create(NAME)
     source, made = zoo.fetch(NAME), conversion()
@@ -365,6 +367,7 @@ def test_the_cache_lists_and_verifies_conversions(state: dict[str, torch.Tensor]
     assert made.read_bytes() == got
 
 
+@pytest.mark.slow
 def test_pruning_keeps_a_conversion_in_use_and_otherwise_removes_it_with_all_that_belongs_to_it(
     state: dict[str, torch.Tensor], conversions: list[str]
 ) -> None:

@@ -206,6 +206,7 @@ def test_a_killed_fetch_from_a_bucket_is_continued_by_the_next_process(bucket: s
     assert parts() == []
 
 
+@pytest.mark.slow
 def test_wrong_bytes_in_a_bucket_are_refused(bucket: str, tmp_path: Path) -> None:
     put(flipped(CONTENT))
     with pytest.raises(IntegrityError, match=FLIPPED_SHA256):

@@ -113,6 +113,7 @@ def test_a_hugging_face_hub_serves_small_files_itself(hub_server: HubServer) -> 
     assert hub.fetch(weights).read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_bucket_is_a_hub_and_is_read_on_from_a_part(s3_server: str) -> None:
     import s3fs
 
@@ -720,6 +721,7 @@ def test_what_an_unpinned_entry_was_is_said_and_the_file_kept_by_its_hash(hub_se
     assert hub.fetch(entry()) == received.path
 
 
+@pytest.mark.slow
 def test_two_revisions_of_an_unpinned_entry_are_two_files(hub_server: HubServer) -> None:
     old = hub_server.commit(REPO, {FILE: b"old"})
     new = hub_server.commit(REPO, {FILE: b"new"})

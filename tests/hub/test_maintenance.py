@@ -208,6 +208,7 @@ def test_prune_of_what_no_manifest_names(described: Path) -> None:
     assert {tag for tag, file in files.items() if file.exists()} == {"b"}
 
 
+@pytest.mark.slow
 def test_nothing_is_unreferenced_while_a_plugin_is_broken(described: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     install(site, "zoo-broken", {"broken": "broken_plugin:plugin"}, {"broken_plugin.py": "raise ValueError('no')"})
@@ -286,6 +287,7 @@ def loadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     registry.clear()
 
 
+@pytest.mark.slow
 def test_what_a_running_process_has_loaded_stays_until_that_process_ends_however_it_ends(loadable: Path) -> None:
     with program("import zoo; state = zoo.create('resnet20.real').state_dict()"):
         (row,) = rows(ask("cache", "list", "--json"))
@@ -299,6 +301,7 @@ def test_what_a_running_process_has_loaded_stays_until_that_process_ends_however
     assert left() == set()
 
 
+@pytest.mark.slow
 def test_a_forked_child_keeps_what_its_parent_loaded(loadable: Path) -> None:
     code = (
         "import os\nfrom zoo import hub, registry\n"

@@ -194,6 +194,7 @@ for weights in msgspec.json.decode(sys.argv[1], type=list[Weights]):
 """
 
 
+@pytest.mark.slow
 @needs_posix
 def test_processes_that_fetch_the_same_files_where_locks_do_nothing_all_get_them(tmp_path: Path) -> None:
     wanted = []

@@ -66,6 +66,7 @@ def held_up(report: cache_attack.Report) -> bool:
     return not (report.wrong or report.lost or report.crashes or report.refused)
 
 
+@pytest.mark.slow
 @needs_posix
 def test_processes_without_locks_that_are_killed_never_get_a_wrong_byte(shared: Path) -> None:
     report = cache_attack.attack(shared, runs=4, processes=4)

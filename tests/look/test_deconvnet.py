@@ -271,6 +271,7 @@ def test_a_network_without_max_pools_is_told_to_give_specks(
     assert ("no max pool" in caplog.text) == is_told
 
 
+@pytest.mark.slow
 def test_results_are_drawn_and_kept_the_same_each_time(tmp_path: Any) -> None:
     found = look.deconv("resnet20.digits", "layer2", eight_digits(), count=9, units=2)
     assert isinstance(found, TopActivations)

@@ -91,6 +91,7 @@ def test_a_pattern_is_the_nearest_filter_of_one_colour() -> None:
     assert patterns(half)[1].item() == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_fits_do_not_depend_on_what_is_fitted_with_them() -> None:
     filters = noise(40, 3, 3)
     together, alone = fit(filters).error, torch.cat([fit(one[None]).error for one in filters[30:34]])
@@ -133,6 +134,7 @@ def test_a_network_without_a_convolution_is_refused() -> None:
         find_first_layer(network)
 
 
+@pytest.mark.slow
 def test_learned_filters_resemble_gabor_filters_more_than_noise_does() -> None:
     found = look.filters("alexnet_small.c10")
     assert found.weight.shape == (48, 3, 5, 5)
@@ -192,6 +194,7 @@ def test_a_filter_that_learnt_nothing_is_dead() -> None:
 # ---- From the command line ----
 
 
+@pytest.mark.slow
 def test_filters_are_told_and_drawn(tmp_path: Path) -> None:
     kept = [tmp_path / name for name in ("f.svg", "f.json", "f.safetensors")]
     words = ["look", "filters", "alexnet_small.c10", *(word for file in kept for word in ("-o", str(file)))]
@@ -202,6 +205,7 @@ def test_filters_are_told_and_drawn(tmp_path: Path) -> None:
     assert all(file.exists() for file in kept)
 
 
+@pytest.mark.slow
 def test_kernels_that_any_gabor_filter_fits_are_not_fitted(tmp_path: Path) -> None:
     """Eight parameters to nine pixels: real Gabor filters are fitted no better than others."""
     file = tmp_path / "f.svg"
@@ -217,6 +221,7 @@ def test_kernels_that_any_gabor_filter_fits_are_not_fitted(tmp_path: Path) -> No
         found.orientations()
 
 
+@pytest.mark.slow
 def test_a_result_is_drawn_the_same_each_time(tmp_path: Path) -> None:
     found = look.filters("resnet20.c10")
     for name in ("a.svg", "a.png", "a.pdf"):

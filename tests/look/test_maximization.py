@@ -55,6 +55,7 @@ def test_the_best_image_for_a_first_layer_unit_is_its_filter(how: str) -> None:
         torch.testing.assert_close(found.values, norms.detach(), rtol=1e-3, atol=0)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["resnet20.digits", "dtp_mlp.mnist", "gcn4_3x3.mnist"])
 def test_images_that_maximise_a_logit_are_of_that_class(name: str) -> None:
     """Grey images of 8 and of 28 pixels a side, and a network without convolutions."""

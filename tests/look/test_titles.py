@@ -57,6 +57,7 @@ def test_a_part_that_changes_nothing_is_no_column_of_its_own() -> None:
     assert both.layers[0] == ("features", "avgpool"), "asked for, they are shown"
 
 
+@pytest.mark.slow
 def test_an_image_made_at_the_defaults_is_smooth_and_still_what_the_network_is_sure_of() -> None:
     """Neighbouring pixels of noise do not correlate; those of photographs do, at 0.9 and more."""
     found = look.maximize("airbench94.c10", channels=[0, 3, 8])

@@ -63,6 +63,7 @@ def as_theirs(key: str, keys: set[str]) -> str:
     return key if key in keys else key.replace(".", "_", 1)
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("name", SHARED)
 def test_features_equal_timms_bit_for_bit(name: str) -> None:
     with skip_init():

@@ -241,6 +241,7 @@ def test_dropout_follows_the_hidden_layers_and_precedes_them_in_torchvisions(nam
     assert all(classifier[index].p == 0.5 for index in dropped)
 
 
+@pytest.mark.slow
 def test_2012_begins_with_small_weights_and_biases_of_one_where_the_paper_has_them() -> None:
     network = AlexNet(design="2012", num_classes=10)
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
@@ -250,6 +251,7 @@ def test_2012_begins_with_small_weights_and_biases_of_one_where_the_paper_has_th
         assert layer.weight.mean().item() == pytest.approx(0, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_zfnet_begins_with_small_weights_and_biases_of_zero() -> None:
     network = AlexNet(design="zfnet", num_classes=10)
     for layer in network.modules():
@@ -258,6 +260,7 @@ def test_zfnet_begins_with_small_weights_and_biases_of_zero() -> None:
             assert layer.bias.abs().max() == 0
 
 
+@pytest.mark.slow
 def test_the_one_tower_network_begins_as_torch_draws_unless_asked_for_the_authors_file() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -386,6 +389,7 @@ def test_no_checkpoint_holds_a_filter_beyond_the_radius_not_even_within_an_epoch
     assert root_mean_squares(filters)["model.features.0.weight"].min() > 0.99 * RADIUS
 
 
+@pytest.mark.slow
 def test_two_epochs_and_two_resumed_equal_four_with_renormalised_filters(tmp_path: Path) -> None:
     whole, _ = trained(tmp_path / "whole")
     trained(tmp_path / "halves", stop_after=2)

@@ -125,6 +125,7 @@ def test_logits_equal_pytorchcvs(pair: tuple[BNInception, nn.Module]) -> None:
     assert_same_function(*pair, photographs(2, 224))
 
 
+@pytest.mark.slow
 def test_the_row_turns_rgb_round_for_caffes_weights_which_take_bgr_less_its_mean(
     pair: tuple[BNInception, nn.Module],
 ) -> None:
@@ -258,6 +259,7 @@ def caffes_name(key: str) -> str:
     return f"{there}{'_bn' if part == 'bn' else ''}.{field}"
 
 
+@pytest.mark.slow
 def test_cadenes_file_of_caffes_layers_is_converted_by_its_names(
     pair: tuple[BNInception, nn.Module], tmp_path: Path
 ) -> None:

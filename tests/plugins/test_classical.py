@@ -488,6 +488,7 @@ QUICK = ("sift_bovw_knn", "hog_svm", "kmeans_svm")
 """A histogram of words with neighbours, HOG and k-means; the other combinations are slow."""
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in SMALL]
 )

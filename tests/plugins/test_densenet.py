@@ -55,6 +55,7 @@ outline = cache(on_meta)
 # ---- Published parameter counts and multiply-adds ----
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "params", "macs"),
     [
@@ -92,6 +93,7 @@ def closed_form(depth: int, k: int, *, init: int, is_bc: bool, classes: int = 10
     return params + 2 * chans + chans * classes + classes, macs + chans * classes
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("name", "init", "params"),
     [
@@ -109,6 +111,7 @@ def test_networks_for_small_images_have_the_size_of_the_closed_form(name: str, i
     assert expected[0] == params
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_number_of_weight_layers_is_in_the_name_save_that_the_papers_264_has_265(name: str) -> None:
     layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in outline(name).modules())
@@ -185,6 +188,7 @@ _FROM_PYTORCHCV = (
 )
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("args", "reference"),
     [
@@ -218,6 +222,7 @@ def test_the_paper_begins_with_16_maps_and_the_authors_file_with_twice_the_growt
     assert params_of(network) == params
 
 
+@pytest.mark.slow
 def test_with_bottlenecks_and_compression_both_conventions_begin_with_twice_the_growth_rate() -> None:
     for initial_width in ("paper", "torch"):
         assert on_meta("densenet_bc_190_40", initial_width=initial_width).features.conv0.out_channels == 80
@@ -321,6 +326,7 @@ def trained_once(is_efficient: bool, *, precision: torch.dtype | None, **args: A
     return {"logits": logits, **gradients, **dict(network.named_buffers())}
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
 @pytest.mark.parametrize("args", [BC, {}, {**BC, "drop_rate": 0.2}], ids=["bc", "plain", "dropout"])
 def test_checkpointing_changes_no_logit_gradient_or_running_statistic(

@@ -74,6 +74,7 @@ outline = cache(on_meta)
 # ---- Published sizes, and closed forms from the tables ----
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("name", "params", "macs"),
     [
@@ -262,6 +263,7 @@ def test_logits_of_the_published_form_equal_torchvisions_with_its_5x5_response_n
     assert_same_function(*papers, 127.5 * photographs(2, 224))  # response normalisation acts on large values
 
 
+@pytest.mark.slow
 def test_an_image_of_another_size_gives_what_torchvision_gives(torchvisions: tuple[GoogLeNet, nn.Module]) -> None:
     assert_same_function(*torchvisions, photographs(2, 75))
 
@@ -521,6 +523,7 @@ def test_the_row_is_trained_by_the_hook_that_adds_the_heads_and_the_small_ones_a
     }
 
 
+@pytest.mark.slow
 def test_a_small_network_built_with_auxiliary_heads_is_trained_with_them_and_keeps_them(tmp_path: Path) -> None:
     settings = {"epochs": 1, "batch_size": 64, "input_size": 32}
     file = tmp_path / "run" / "model.safetensors"
@@ -533,6 +536,7 @@ def test_a_small_network_built_with_auxiliary_heads_is_trained_with_them_and_kee
 # ---- Public weights, recipes ----
 
 
+@pytest.mark.slow
 def test_torchvisions_364_tensors_are_converted_without_the_auxiliary_heads_20(
     torchvisions: tuple[GoogLeNet, nn.Module], tmp_path: Path
 ) -> None:

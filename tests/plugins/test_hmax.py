@@ -111,6 +111,7 @@ def test_the_weights_file_stays_below_5_million_bytes() -> None:
 # ---- S1 and C1 ----
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: str(scale.size))
 def test_a_filter_is_the_papers_gabor_in_a_disc_of_mean_zero_and_norm_one(scale: Any) -> None:
     reach = scale.size // 2
@@ -360,6 +361,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_digits_are_learnt_and_the_record_says_how(trained: Path) -> None:
     row = json.loads((trained / "log.jsonl").read_text())
     assert row["train_top1"] > 95

@@ -98,6 +98,7 @@ def test_logits_equal_torchvisions_at_299(pair: tuple[InceptionV3, nn.Module]) -
     assert_same_function(*pair, photographs(4, 299))
 
 
+@pytest.mark.slow
 def test_logits_and_stages_equal_timms(pair: tuple[InceptionV3, nn.Module]) -> None:
     with torch.device("meta"):
         theirs = timm.create_model("inception_v3", aux_logits=False)
@@ -177,6 +178,7 @@ def test_average_pools_of_tensorflow_and_keras_leave_the_padding_out() -> None:
         torch.testing.assert_close(pool(torch.ones(1, 1, 5, 5)), torch.ones(1, 1, 5, 5))
 
 
+@pytest.mark.slow
 def test_the_filters_begin_cut_off_at_two_standard_deviations(fresh: InceptionV3) -> None:
     """torchvision's bounds of -2 and 2 are twenty of them, and cut off nothing."""
     kept = 0.87963  # standard deviation of N(0, 1) within [-2, 2]

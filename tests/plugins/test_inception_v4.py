@@ -50,6 +50,7 @@ ONLY_RESIDUAL = pytest.mark.parametrize("pair", ["inception_resnet_v2"], indirec
 # ---- Size ----
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "params", "macs", "tensors"),
     [
@@ -65,6 +66,7 @@ def test_each_network_has_the_published_size(name: str, params: int, macs: int, 
     assert len(network.state_dict()) == tensors
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
@@ -120,6 +122,7 @@ def outputs_of(network: nn.Module, names: Any, images: Tensor) -> dict[str, Tens
 # ---- The same function, with the same weights, on real images ----
 
 
+@pytest.mark.slow
 def test_logits_and_stages_equal_timms(pair: Pair) -> None:
     ours, theirs = pair
     images = photographs(2, 139)
@@ -187,6 +190,7 @@ def test_ten_residuals_are_scaled_by_0_17_twenty_by_0_10_nine_by_0_20_and_the_la
     assert scales == [("repeat_1", 0.17)] * 5 + [("repeat_2", 0.1)] * 10 + [("repeat_3", 0.2)] * 5 + [("block8", 1.0)]
 
 
+@pytest.mark.slow
 @ONLY_RESIDUAL
 @pytest.mark.parametrize(("name", "scale"), [("repeat.0", 0.17), ("repeat_1.0", 0.1), ("repeat_2.0", 0.2)])
 def test_a_residual_is_relu_of_the_input_and_the_scaled_branches(pair: Pair, name: str, scale: float) -> None:
@@ -251,6 +255,7 @@ def test_features_and_head_compose_to_the_logits(pair: Pair) -> None:
         torch.testing.assert_close(network.get_classifier()(pooled), network(images))
 
 
+@pytest.mark.slow
 def test_inception_resnet_v1_gives_512_features_before_the_classifier_and_its_maps_without_a_pool() -> None:
     network, images = on_meta("inception_resnet_v1"), torch.empty(2, 3, 75, 75, device="meta")
     features = network.forward_features(images)

@@ -108,6 +108,7 @@ def kymatios(scale: int, side: int) -> Any:
     return ScatteringTorch2D(scale, (side, side))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("scale", "side", "coefficients", "places"), [(1, 32, 9, 16), (2, 32, 81, 8), (3, 32, 217, 4), (2, 28, 81, 7)]
 )

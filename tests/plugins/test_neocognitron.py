@@ -331,6 +331,7 @@ def test_training_is_the_same_for_the_same_seed(trained: tuple[torch.nn.Module, 
         assert torch.equal(value, network.state_dict()[key]), key
 
 
+@pytest.mark.slow
 def test_a_grown_network_is_rebuilt_from_its_file_to_the_last_tensor(tmp_path: Path) -> None:
     """Its numbers of planes are known only once it has been trained; a shifted digit keeps its label."""
     pytest.importorskip("sklearn")

@@ -67,6 +67,7 @@ def test_each_shortcut_option_has_its_parameters(name: str, option_a: int, optio
         assert params_of(on_meta(name, shortcut=shortcut)) == params
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("depth", "option_a", "option_b"),
     [
@@ -104,6 +105,7 @@ def test_pre_activation_has_the_authors_parameters(depth: int, params: int) -> N
     assert params_of(on_meta(f"preact_resnet{depth}")) == params
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("name", "stride_on", "macs"),
     [
@@ -126,6 +128,7 @@ def test_the_placement_of_the_stride_decides_the_multiply_adds(name: str, stride
 VERY_DEEP = ("preact_resnet164", "preact_resnet1001", "resnet1202")
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in VERY_DEEP else []) for name in MODELS]
 )
@@ -139,6 +142,7 @@ def test_each_row_states_its_parameters_and_multiply_adds(name: str) -> None:
 # ---- The same function as the reference implementations, with the same weights, on real images ----
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("depth", "size"),
     [(18, 224), (34, 96), (50, 224), *(pytest.param(depth, 96, marks=pytest.mark.slow) for depth in (101, 152))],
@@ -173,6 +177,7 @@ _FROM_PYTORCHCV = (
 )
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("name", "args", "reference"),
     [
@@ -270,6 +275,7 @@ def right_of(network: nn.Module, images: Tensor, labels: Tensor) -> int:
     return right
 
 
+@pytest.mark.slow
 def test_akamasters_weights_are_right_with_split_zeros_and_wrong_with_appended_ones() -> None:
     images, labels = cifar10_test_images(400)
     assert right_of(akamaster(20, "resnet20-12fca82f.th"), images, labels) >= 0.89 * 400
@@ -329,6 +335,7 @@ def test_features_and_head_compose_to_the_logits(build: Any) -> None:
         assert network.num_classes == 7
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", ["resnet18", "resnet8", "resnet20", "preact_resnet164"])
 def test_feature_info_tells_the_channels_and_the_reduction(name: str) -> None:
     network = on_meta(name).eval()

@@ -55,6 +55,7 @@ def noise(count: int, side: int = 8) -> Tensor:
 # ---- Sizes ----
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("name", "params"),
     [
@@ -83,11 +84,13 @@ def test_wrn_28_10_and_resnet110_ask_for_the_published_multiply_adds() -> None:
     assert macs_of(on_meta(**MODELS["resnet110_sd"].args), (3, 32, 32)) == 252_887_680
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("depth", "params"), [(56, 762_746), (110, 1_637_690), (164, 2_512_634)])
 def test_other_ports_count_their_blocks_otherwise(depth: int, params: int) -> None:
     assert params_of(on_meta(depth=depth, **KEY_MAPS["pytorchcv"].args)) == params
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("depth", "outside", "units"), [(56, 2, 9), (110, 2, 18), (164, 2, 27), (58, 4, 9), (56, 8, 8)]
 )
@@ -332,6 +335,7 @@ def test_survival_falls_linearly_to_a_half_over_all_units() -> None:
     assert linear_survival(4, 1.0) == [1.0] * 4
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["ror3_110", "ror3_wrn40_2", "pre_ror3_164"])
 def test_the_levels_above_units_never_drop(name: str) -> None:
     with_sd, without = (on_meta(**MODELS[row].args) for row in (f"{name}_sd", name))
@@ -379,6 +383,7 @@ def test_drawn_per_sample_each_image_keeps_or_drops_its_branch_as_timms_drop_pat
     torch.testing.assert_close(depth.eval()(x, branch, x), x + theirs.eval()(x * 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preact", "drawn_per"), [(False, "batch"), (True, "batch"), (False, "sample")])
 def test_evaluation_is_the_expectation_of_training(preact: bool, drawn_per: Any) -> None:
     make = PreActUnit if preact else PostActUnit
@@ -434,6 +439,7 @@ def test_every_draw_is_decided_by_torchs_seed(drawn_per: Any) -> None:
     assert not torch.equal(logits(1), logits(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn_per", ["batch", "sample"])
 def test_a_training_that_paused_ends_in_the_same_weights(drawn_per: Any, tmp_path: Path) -> None:
     pixels = torch.randint(256, (48, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -480,6 +486,7 @@ def test_convolutions_begin_with_hes_variance() -> None:
     assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
 
 
+@pytest.mark.slow
 def test_it_learns_real_images(tmp_path: Path) -> None:
     settings = {"epochs": 5, "warmup_epochs": 1, "batch_size": 64, "input_size": 8, "augment.pad_crop": 1}
     recipe = training.choose(plugin, "ror3_56_sd", "mnist", settings=settings)

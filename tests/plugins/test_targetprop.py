@@ -17,9 +17,9 @@ from zoo.errors import RecipeError, SpecError
 from zoo.loading import safetensors_file
 from zoo.testing import conformance
 from zoo.training import choose
+from zoo_targetprop.constants import Constants
 from zoo_targetprop.model import Chain, Layer, dtp_mlp
 from zoo_targetprop.rules import FeedbackAlignment, TargetPropagation
-from zoo_targetprop.training import Constants
 
 
 @conformance("targetprop")
@@ -174,6 +174,7 @@ def test_a_multilayer_perceptron_starts_orthogonal_and_its_first_layer_sees_all_
     torch.testing.assert_close(network.layers[0].linear(torch.ones(1, 1, 28, 28)).flatten(1), flat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule", ["dtp", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("feedback_alignment", "backprop"))]
 )
@@ -186,6 +187,7 @@ def test_each_rule_learns_digits_and_leaves_only_the_network(rule: str, tmp_path
     assert zoo.evaluate("dtp_conv", "digits", weights=file).top1 > 85
 
 
+@pytest.mark.slow
 def test_a_training_that_paused_ends_in_the_same_weights(tmp_path: Path) -> None:
     settings = {"epochs": 2, "input_size": 28}
     options: dict[str, Any] = {"recipe": "fast_mnist", "settings": settings}
@@ -226,7 +228,13 @@ def test_the_papers_recipe_has_the_constants_of_the_authors_program() -> None:
 
 @pytest.mark.parametrize(
     ("key", "message"),
-    [("hook_args.step_sise", "hook_args.step_size"), ("hook_args.x", "step_size, noise, inverse_lr")],
+    [
+        (
+            "hook_args.step_sise",
+            r"Recipe 'paper_mnist' has no field 'hook_args.step_sise'.(.|\n)*mean hook_args.step_size",
+        ),
+        ("hook_args.x", "hook_args.step_size, hook_args.noise, hook_args.inverse_lr"),
+    ],
 )
 def test_a_constant_that_the_rule_does_not_have_is_refused(key: str, message: str, tmp_path: Path) -> None:
     settings = {key: 1.0, "input_size": 28}

@@ -267,6 +267,7 @@ def test_pins_repeat_what_the_families_manifests_pin() -> None:
 # ---- Networks ----
 
 
+@pytest.mark.first(3)
 @needs_same_timm
 @pytest.mark.parametrize(
     "arch", [pytest.param(arch, marks=[] if arch in QUICK else [pytest.mark.slow]) for arch in SAMPLE]
@@ -289,6 +290,7 @@ def test_a_network_counts_computes_and_loads_as_timms(arch: str, hub: Path) -> N
     assert zoo.creation.info_of(ours).model.name == f"timm/{arch}"
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("arch", "in_chans"),
     [
@@ -306,6 +308,7 @@ def test_other_channels_adapt_the_stem_as_timm_does(arch: str, in_chans: int, hu
     assert_same_state(create(entry, file, in_chans=in_chans), timms(entry, file, in_chans=in_chans))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("arch", ["deit_tiny_distilled_patch16_224", "test_efficientnet", "convnext_atto"])
 def test_other_classes_give_a_new_head_and_leave_the_rest_as_timm_does(
     arch: str, hub: Path, caplog: pytest.LogCaptureFixture
@@ -390,6 +393,7 @@ def test_a_file_of_another_input_size_goes_through_timms_filter(hub: Path) -> No
     assert_same_state(ours, timms(entry, file))
 
 
+@pytest.mark.slow
 def test_a_file_with_older_names_goes_through_timms_filter(hub: Path) -> None:
     """CrossViT's authors write pos_embed.0 where timm has pos_embed_0; that filter takes no module."""
     entry = first_weights("crossvit_tiny_240")
@@ -465,6 +469,7 @@ def test_timm_loads_in_another_thread_while_its_filter_is_asked_for(hub: Path) -
     assert_same_state(loaded[0], theirs)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("arch", ["test_resnet", "test_vit", "crossvit_tiny_240", "convnext_atto"])
 def test_a_missing_tensor_is_an_error_that_names_it(arch: str, hub: Path) -> None:
     entry = first_weights(arch)
@@ -493,6 +498,7 @@ def test_a_pickle_that_timm_names_is_converted(hub: Path, monkeypatch: pytest.Mo
     assert_same_state(zoo.create("timm/test_vit.own"), theirs)
 
 
+@pytest.mark.slow
 def test_a_pickle_with_other_tensors_is_refused(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign.calls_here(monkeypatch)
     name = "timm/vit_huge_patch14_gap_224.in1k_ijepa"
@@ -591,6 +597,7 @@ def test_without_timm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
         zoo.create("timm/resnet18")
 
 
+@pytest.mark.slow
 def test_the_list_says_what_it_left_out_to_people_alone() -> None:
     done = run("list", "resnet2*")
     assert "timm/" not in done.stdout

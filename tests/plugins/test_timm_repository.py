@@ -78,6 +78,7 @@ def assert_as_timms(name: str, **args: Any) -> Any:
     return ours
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", EVERY)
 def test_a_repository_gives_timms_network(name: str, timms_hub: HubServer, tmp_path: Path) -> None:
     ours = assert_as_timms(publish(timms_hub, f"timm/{name}", trained(name), tmp_path))
@@ -237,6 +238,7 @@ def test_impossible_values_are_an_error(changes: dict[str, Any]) -> None:
         describe(config_of(**changes))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     "args",
     [

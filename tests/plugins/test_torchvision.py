@@ -186,6 +186,7 @@ def test_without_torchvision_the_error_says_what_to_install(monkeypatch: pytest.
 # ---- Networks ----
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("arch", EVERY_KIND)
 def test_a_network_loads_torchvisions_tensors_and_computes_its_outputs(arch: str, tmp_path: Path) -> None:
     args = {"aux_logits": False, "init_weights": False} if arch in ("googlenet", "inception_v3") else {}
@@ -211,6 +212,8 @@ def test_auxiliary_classifiers_are_left_out_and_the_input_is_transformed(arch: s
     assert isinstance(ours.train()(images(96)), Tensor)
 
 
+@pytest.mark.slow
+@pytest.mark.first(1)
 @pytest.mark.parametrize("arch", ["mnasnet0_5", "googlenet"])
 def test_a_pickle_as_torchvision_publishes_it_is_converted_once_and_created(
     arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -43,6 +43,7 @@ def on_meta(name: str, **args: Any) -> nn.Module:
 # ---- Published parameter counts and multiply-adds ----
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("name", "params", "macs"),
     [
@@ -120,6 +121,8 @@ def of_timm(name: str, ours: nn.Module) -> nn.Module:
     return theirs
 
 
+@pytest.mark.slow
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "name",
     [
@@ -137,6 +140,7 @@ def test_logits_equal_torchvisions_and_timms(name: str, hidden: dict[str, Tensor
     assert (ours.num_features, ours.head_hidden_size) == (theirs.num_features, theirs.head_hidden_size)
 
 
+@pytest.mark.slow
 def test_a_larger_image_is_evaluated_densely_as_in_timm_and_the_paper(hidden: dict[str, Tensor]) -> None:
     ours = with_weights("vgg11", hidden)
     images = photographs(1, 256)[:, :, :224]

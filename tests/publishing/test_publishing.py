@@ -86,6 +86,7 @@ def describe(module: nn.Module, model: str, file: Path, **more: Any) -> Path:
     return file
 
 
+@pytest.mark.first(1)
 def test_what_is_published_is_fetched_verified_and_scored_alike(place: str, catalogue: Path, cache_dir: Path) -> None:
     said = ["--license", "weights=CC-BY-4.0", "--manifest", catalogue]
     done = told("publish", DIGITS, "--as", "resnet20.mine", "--to", place, "--evaluate", "digits", *said)
@@ -456,6 +457,7 @@ def test_the_weights_that_a_training_started_from_are_its_base_model(tmp_path: P
 # ---- timm's form
 
 
+@pytest.mark.slow
 def test_timm_reads_what_is_in_its_form_and_computes_the_same(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="the reader is timm")
     module = zoo.create("resnet18", num_classes=3)
@@ -573,6 +575,7 @@ def test_what_ships_along_is_published_as_the_bytes_it_is(name: str, tmp_path: P
     assert msgspec.structs.replace(written, preprocess=held.preprocess) == held
 
 
+@pytest.mark.slow
 def test_embedded_weights_go_into_the_package_and_its_manifest(
     net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def run(*command: Any) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_publish_uploads_through_xet_and_fetch_reads_it_by_http(
     hub_server: HubServer, store: XetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,8 +195,10 @@ def test_a_file_and_an_entry_say_which_distribution_has_their_model(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "net.safetensors"
-    safetensors_file.write({}, file, {"model": "pet_net", "distribution": "zoo-pet", "run": {}})
-    entry = MANIFEST.format(arch="pet_net", tag="c10", sha256="0" * 64) + 'distribution = "zoo-pet"\n'
+    about = {"model": "pet_net", "distribution": "zoo-pet", "distribution_version": "1.2", "run": {}}
+    safetensors_file.write({}, file, about)
+    entry = MANIFEST.format(arch="pet_net", tag="c10", sha256="0" * 64)
+    entry += 'distribution = "zoo-pet"\ndistribution_version = "1.2"\n'
     found = with_hub(tmp_path / "hub", entry, monkeypatch)
     for ask in (
         lambda: zoo.create("pet_net", weights=file),
@@ -206,7 +208,79 @@ def test_a_file_and_an_entry_say_which_distribution_has_their_model(
     ):
         with pytest.raises(UnknownNameError) as caught:
             ask()
-        assert "pip install zoo-pet" in caught.value.hint
+        assert caught.value.hint == (
+            "It is in the distribution zoo-pet, which is not installed. If you trust it: pip install 'zoo-pet>=1.2'"
+        )
+
+
+@pytest.mark.parametrize(
+    ("about", "hint"),
+    [
+        ({"distribution": "zoo-pet", "distribution_version": "1.2+local"}, "pip install 'zoo-pet>=1.2'"),
+        ({"distribution": "zoo-pet"}, "pip install 'zoo-pet'"),
+        ({"distribution": "zoo-pet", "distribution_version": "1' && rm -rf ~"}, "pip install 'zoo-pet'"),
+        ({"distribution": "zoo-pet; rm -rf ~"}, ""),
+        ({"distribution": ["zoo-pet"]}, ""),
+    ],
+)
+def test_what_a_file_says_to_install_is_a_name_and_a_version_or_nothing(
+    site: Path, tmp_path: Path, about: dict[str, object], hint: str
+) -> None:
+    file = tmp_path / "net.safetensors"
+    safetensors_file.write({}, file, {"model": "pet_net", **about})
+    with pytest.raises(UnknownNameError) as caught:
+        zoo.create("pet_net", weights=file)
+    assert caught.value.hint.endswith(hint)
+    assert ("pip install" in caught.value.hint) == bool(hint)
+
+
+def test_a_distribution_that_is_installed_is_not_to_be_installed_again(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "net.safetensors"
+    safetensors_file.write({}, file, {"model": "cat_net", "distribution": "zoo-pet", "distribution_version": "1.2"})
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
+    with pytest.raises(UnknownNameError) as caught:
+        zoo.create("cat_net", weights=file)
+    assert "It is in zoo-pet>=1.2, but not in the installed zoo-pet 1.0: pip install -U" in caught.value.hint
+    monkeypatch.setenv("ZOO_DISABLE_PLUGINS", "pet")
+    registry.clear()
+    with pytest.raises(UnknownNameError) as caught:
+        zoo.create("cat_net", weights=file)
+    assert "It is in zoo-pet. Plugin 'pet' is disabled: listed in ZOO_DISABLE_PLUGINS" in caught.value.hint
+
+
+@pytest.mark.parametrize("place", ["pet.py", "pet/__init__.py", "pet/rows.py", "pet/weights.toml"])
+def test_a_plugin_that_cannot_be_used_is_known_by_the_names_in_its_text(
+    site: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    text = "[tabby.c10]\n" if place.endswith(".toml") else 'names = ["tabby"]\n'
+    files = {place: text} | ({} if place == "pet.py" else {"pet/__init__.py": ""})
+    files = {file: ("raise RuntimeError('spoilt')\n" if file in ("pet.py", "pet/__init__.py") else "") + text
+             for file, text in {**files, place: text}.items()}  # fmt: skip
+    install(site, "zoo-pet", {"pet": "pet:plugin"}, files)
+    with pytest.raises(UnknownNameError) as caught:
+        registry.current().find("tabby")
+    assert caught.value.hint.startswith("It is in zoo-pet 1.0. Plugin 'pet' is broken: importing pet:plugin raised")
+    with pytest.raises(UnknownNameError) as caught:
+        registry.current().find("siamese")
+    assert "It is in" not in caught.value.hint
+
+
+def test_a_lock_knows_which_distribution_had_a_model(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = {"distribution": "zoo-pet", "version": "1.2", "sha256": "0" * 64, "size": 1}
+    lines = [f"{key} = {value!r}".replace("'", '"') for key, value in locked.items()]
+    (tmp_path / "zoo.lock").write_text("\n".join(["version = 1", '[weights."pet/tabby.c10"]', *lines, ""]))
+    monkeypatch.setenv("ZOO_LOCK", str(tmp_path / "zoo.lock"))
+    for name in ("tabby", "tabby.c10", "pet/tabby.c10"):
+        with pytest.raises(UnknownNameError) as caught:
+            zoo.create(name)
+        assert caught.value.hint.endswith("If you trust it: pip install 'zoo-pet>=1.2'")
+    (tmp_path / "zoo.lock").write_text("not a lock")
+    with pytest.raises(UnknownNameError, match="Unknown model 'tabby'"):
+        zoo.create("tabby")
 
 
 def test_a_corrupt_manifest_breaks_its_plugin_alone_and_names_the_line(site: Path) -> None:

@@ -48,6 +48,12 @@ def test_only_a_model_may_be_named_in_full_and_only_in_a_collection() -> None:
         Plugin("family", 1, (model,))
 
 
+def test_a_fitted_model_has_a_train_hook_of_its_own() -> None:
+    assert Model("net", build=BUILD, train="family.training:train", fitted=True).params == 0
+    with pytest.raises(SpecError, match=r"fitted needs a train hook that fits; zoo\.training:train trains"):
+        Model("net", build=BUILD, fitted=True)
+
+
 def test_a_plugin_has_models_or_a_collection() -> None:
     with pytest.raises(SpecError, match="not both"):
         Plugin("family", 1, (Model("net", build=BUILD),), collection="family.all:read")

@@ -1,6 +1,7 @@
 """The conformance kit lets a good plugin pass, and each broken promise fails the check that is named for it."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from safetensors.torch import save
 from support import specimen
 
 from zoo import testing
-from zoo.testing import Check, checks_of, conformance, subject
+from zoo.testing import Check, CheckError, checks_of, conformance, subject
+from zoo.testing.checks import advice, every
 
 
 def check_called(name: str, plugin: str = "specimen") -> Check:
@@ -41,14 +43,14 @@ def fixed(module):
         ("nn.Conv2d(in_chans, 4, 3, padding=1, bias=False)", "fixed(nn.Conv2d(in_chans, 4, 3, padding=1, bias=False))"),
         ("nn.BatchNorm2d(4)", "fixed(nn.BatchNorm2d(4))"),
         ("nn.Linear(4, num_classes) if", "fixed(nn.Linear(4, num_classes)) if"),
-        ("params=4 * 3 * 9 + 8 + 4 * 5 + 5", "params=0"),
+        ("params=4 * 3 * 9 + 8 + 4 * 5 + 5", 'params=0, fitted=True, train="PACKAGE.model:train"'),
+        ("def load(", "def train(model, data, recipe, run, *, preprocess, device):\n    return model\n\n\ndef load("),
         ("params = 151", "params = 0"),
     ]
     specimen.install(tmp_path, monkeypatch, *changes)
     checks = checks_of("specimen")
-    assert "net-gradients" in {check.name for check in checks}
-    for check in checks:
-        check()
+    fitted = {check.name for check in checks if check() == "net is fitted, without gradients"}
+    assert fitted == {"net-gradients", "net-checkpointing"}
 
 
 BROKEN = {
@@ -71,9 +73,15 @@ BROKEN = {
         'repositories="builtins:dict", datasets=(',
         "not of its form",
     ),
-    "a data set without loader": ("plugin-datasets", "model:load", "model:absent", "absent"),
+    "a data set without loader": ("plugin-extensions", "model:load", "model:absent", "absent"),
     "a build hook that is not there": ("net-row", "model:build", "model:absent", "absent"),
     "a train hook that is not there": ("net-row", "num_classes=5,", 'num_classes=5, train="absent:train",', "absent"),
+    "nothing to learn": (
+        "net-gradients",
+        "return Net(num_classes, in_chans)",
+        "return Net(num_classes, in_chans).requires_grad_(False)",
+        "no learnable parameters: set fitted=True",
+    ),
     "a head that is not there": ("net-row", '("fc",)', '("classifier",)', "head names 'classifier'"),
     "a stem without parameters": ("net-row", 'stem=("conv",)', 'stem=("act",)', "stem names 'act'"),
     "a stage that is not there": ("net-row", 'stages=("act",)', 'stages=("layer1",)', "stages names 'layer1'"),
@@ -287,12 +295,12 @@ PROBE = "probe = {tolerance = {float32 = 0.1}, logits = [[99.0, 0.0]]}"
 
 
 @pytest.mark.parametrize(
-    ("sha256", "probe", "error"),
-    [("", "", ""), ("0" * 64, "", "IntegrityError"), ("", PROBE, "ProbeError")],
+    ("sha256", "probe", "field"),
+    [("", "", ""), ("0" * 64, "", "sha256"), ("", PROBE, "probe")],
     ids=["right", "another hash", "another probe"],
 )
 def test_embedded_weights_are_loaded_and_probed(
-    sha256: str, probe: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sha256: str, probe: str, field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = {
         "conv.weight": torch.randn(4, 3, 3, 3),
@@ -308,12 +316,12 @@ def test_embedded_weights_are_loaded_and_probed(
     table = EMBEDDED.replace("SHA256", sha256 or hashlib.sha256(data).hexdigest()) + probe
     specimen.install(tmp_path, monkeypatch, ("[net.remote]", f"{table}\n[net.remote]"), more={"net.safetensors": data})
     check = check_called("net.embedded-weights")
-    if not error:
+    if not field:
         check()
     else:
-        with pytest.raises(Exception) as caught:  # noqa: PT011  # which one is the claim
+        with pytest.raises(CheckError, match=r"net\.embedded: ") as caught:
             check()
-        assert type(caught.value).__name__ == error
+        assert (caught.value.of, caught.value.field) == ("net.embedded", field)
 
 
 def test_an_attack_is_checked_where_softmax_is_saturated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,16 +355,15 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
         check()
 
 
-def test_what_a_row_declares_is_checked_of_each_model_and_its_code_of_the_smallest_of_a_kind() -> None:
-    """resnet20 and resnet32 differ in depth alone; plain20 is built otherwise, by another shortcut."""
+def test_what_a_row_declares_is_checked_of_each_model_and_its_code_of_the_smallest_of_a_hook() -> None:
+    """resnet20 and plain20 are the smallest of their hook, and as large."""
     slow = {check.name for check in checks_of("resnet") if check.is_slow}
     code = {"num_classes", "in_chans", "reset_classifier", "features", "forward", "intermediates"}
     code |= {"features_only", "determinism", "skipped_initialisation", "round_trip", "gradients", "attack"}
+    code |= {"checkpointing", "copies", "layouts"}
     of_each = {"row", "interface", "parameters", "macs", "methods", "groups"}
     assert {f"resnet32-{name}" for name in code} <= slow
-    assert not slow & {f"{model}-{name}" for model in ("resnet20", "plain20") for name in code}
-    for name in ("checkpointing", "copies", "layouts"):  # of the smallest with one build hook: these two are as large
-        assert f"resnet32-{name}" in slow
+    for name in code:
         assert len(slow & {f"resnet20-{name}", f"plain20-{name}"}) == 1
     assert not slow & {f"{model}-{name}" for model in ("resnet32", "resnet1202", "resnet152") for name in of_each}
 
@@ -390,5 +397,14 @@ def test_the_decorator_makes_one_named_test_a_check_and_marks_the_slow_ones(
     assert "net-num_classes" not in slow
 
 
+def test_every_check_says_what_it_promises_and_what_to_do() -> None:
+    names = [check.__name__ for check in every()]
+    assert len(names) == len(set(names)) > 30
+    for check in every():
+        assert re.fullmatch(r"[^\n]+\.", (check.__doc__ or "").partition("\n")[0]), check
+        assert re.fullmatch(r"Fix: [^A-Z].*\.", advice(check)), check
+
+
 def test_the_published_names_are_complete() -> None:
-    assert set(testing.__all__) == {"GIANT_MACS", "GIANT_PARAMS", "Check", "checks_of", "conformance"}
+    names = {"GIANT_MACS", "GIANT_PARAMS", "Check", "CheckError", "checks_of", "conformance"}
+    assert set(testing.__all__) == names

@@ -36,6 +36,7 @@ def small() -> nn.Module:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "adversary", [Adversary("fgsm", 0.1), pytest.param(Adversary("pgd", 0.1, steps=3), marks=pytest.mark.slow)]
 )
@@ -62,6 +63,7 @@ def test_a_few_epochs_on_digits_raise_robust_accuracy(tmp_path: Path, adversary:
     assert robust["adversarial"] > robust["plain"] + 0.15, robust
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "adversary", [Adversary("fgsm", 0.1), Adversary("pgd", 0.1, 2), Adversary("pgd_l2", 0.5, 2, clean=0.3)]
 )

@@ -110,6 +110,7 @@ def test_with_alpha_0_a_teacher_changes_nothing(tmp_path: Path, digits: ImageSet
     assert is_same(alone, taught)
 
 
+@pytest.mark.slow
 def test_a_student_agrees_with_its_teacher_without_a_right_label(tmp_path: Path, digits: ImageSet) -> None:
     """With alpha 1 the labels are not used."""
     wrong = ImageSet("digits", "train", digits.classes, (digits.labels + 1) % 10, digits.pixels)
@@ -120,6 +121,7 @@ def test_a_student_agrees_with_its_teacher_without_a_right_label(tmp_path: Path,
     assert rows(tmp_path / "wrong")[-1]["train_top1"] < 20
 
 
+@pytest.mark.slow
 def test_a_run_is_recorded_resumed_and_repeated_with_its_teacher(tmp_path: Path, folder: Path) -> None:
     settings = {**SETTINGS, "augment.mixup": 0.2, "augment.flip": True}
     options: dict[str, Any] = {"recipe": "default", "device": "cpu", "settings": settings, "teacher": TEACHER}
@@ -142,6 +144,7 @@ def test_a_run_without_a_teacher_has_the_record_that_it_had(tmp_path: Path, digi
     assert "distill" not in record["recipe"]
 
 
+@pytest.mark.slow
 def test_another_teacher_cannot_resume_or_repeat_a_run(tmp_path: Path, digits: ImageSet, folder: Path) -> None:
     train(tmp_path / "other", digits)
     other = tmp_path / "other" / "model.safetensors"
@@ -153,6 +156,7 @@ def test_another_teacher_cannot_resume_or_repeat_a_run(tmp_path: Path, digits: I
         zoo.reproduce(tmp_path / "run", data=folder, output=tmp_path / "again", teacher=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("teacher", "message"),
     [

@@ -377,7 +377,7 @@ def test_weights_that_are_not_finite_are_not_kept_however_good_the_loss(
         (
             ["--set", "weight_dcay=0"],
             2,
-            r"error: A recipe has no field 'weight_dcay'\.\nhint: Did you mean weight_decay\?",
+            r"error: Recipe 'digits' has no field 'weight_dcay'\.\nhint: Did you mean weight_decay\?",
         ),
         (["--set", "augment.fliip=true"], 2, r"no field 'augment\.fliip'\.\nhint: Did you mean augment\.flip\?"),
         (["--set", "lr=high"], 2, r"error: Recipe 'digits': lr: Expected `float`, got `str`\."),

@@ -34,6 +34,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("form", ["memory", "files", "stream"])
 def test_a_run_resumed_in_the_middle_of_an_epoch_ends_as_the_unbroken_one(tmp_path: Path, form: str) -> None:
     data: Any = images(is_resident=form != "files")
@@ -96,6 +97,7 @@ def test_training_accuracy_counts_the_larger_share(tmp_path: Path) -> None:
     assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in expected], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_run_record_names_what_is_set_and_the_version_of_torchvision(tmp_path: Path) -> None:
     run(tmp_path / "mixed", structs.replace(RECIPE, epochs=2, augment=Augmentation(cutmix=1.0)))
     record = json.loads((tmp_path / "mixed" / "config.json").read_text())

@@ -378,7 +378,7 @@ def test_the_record_says_where_it_was_done(run: Path) -> None:
     config = recorded(run)
     assert set(PLACE) < config.keys()
     assert config["threads"] == 1
-    assert config["versions"].keys() == {"zoo", "torch", "python", "timm"}
+    assert config["versions"].keys() == {"zoo", "torch", "python", "timm", config["distribution"]}
     assert config["cpu"]["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert record.read(config, "it").recipe.seed == 0
 

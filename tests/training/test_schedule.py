@@ -228,6 +228,7 @@ def smallest_of_each_build_hook() -> list[str]:
     return sorted({model.build: model.name for model in models}.values())
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize("name", smallest_of_each_build_hook())
 def test_weight_decay_spares_biases_and_norms_alone_and_only_where_asked_to(name: str) -> None:
     with torch.device("meta"):

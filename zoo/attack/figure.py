@@ -26,7 +26,7 @@ LABELS = {
 
 def draw_curves(curves: Sequence[Curve], file: Path) -> None:
     """Robust accuracy over epsilon: one colour per network, one line style per attack, bars of 95% intervals."""
-    units = 1 if any(curve.method.name == "pgd_l2" for curve in curves) else 255
+    units = 1 if any(curve.method.norm == "l2" for curve in curves) else 255
     with _figure(file, (7, 4.6)) as figure:
         panel = figure.subplots()
         names = list(dict.fromkeys(curve.weights or curve.model for curve in curves))
@@ -47,7 +47,7 @@ def draw_curves(curves: Sequence[Curve], file: Path) -> None:
                 lw=1.4,
                 elinewidth=0.8,
                 capsize=2,
-                label=f"{name}, {LABELS[method]}{_steps(curve)}",
+                label=f"{name}, {LABELS.get(method, method)}{_steps(curve)}",
             )
         unit = "L2 norm, pixels in [0, 1]" if units == 1 else "of 255"
         panel.set(xlabel=f"epsilon ({unit})", ylabel="right, %", ylim=(0, 100))
@@ -61,7 +61,7 @@ def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
     """The image, what was added to it, and their sum, each with the network's prediction."""
     with _figure(file, (8, 3.2)) as figure:
         panels = figure.subplots(1, 3)
-        added = f"{LABELS[picture.method.name]}, {255 * picture.epsilon:.3g}/255 (scaled)"
+        added = f"{LABELS.get(picture.method.name, picture.method.name)}, {255 * picture.epsilon:.3g}/255 (scaled)"
         titles = (str(picture.before), added, str(picture.after))
         pixels = (picture.image, picture.change, picture.attacked)
         for panel, title, image in zip(panels, titles, pixels, strict=True):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from zoo.attack.autoattack import run_autoattack
 from zoo.attack.method import Method
+from zoo.attack.own import run_own
 from zoo.attack.pixel_model import PixelModel, check_images, check_labels, gradient, require_gradient, under_attack
 from zoo.errors import AttackError, DataError, SpecError
 from zoo.system.malloc import keep_freed_memory
@@ -183,7 +184,7 @@ def draw(method: Method, shape: torch.Size, generator: torch.Generator) -> Tenso
     """
     if method.name == "random_sign":
         return (torch.rand(shape, generator=generator) < 0.5) * 2.0 - 1
-    if method.name in ("fgsm", "autoattack") or not method.random_start:
+    if method.name not in ("pgd", "pgd_l2") or not method.random_start:
         return None
     if method.name == "pgd":
         return torch.rand(shape, generator=generator) * 2 - 1
@@ -204,12 +205,14 @@ def perturb_batch(
     """One batch, within :func:`zoo.attack.under_attack`; ``noise`` is the result of :func:`draw`."""
     if not epsilon:
         return images.clone()
-    is_l2 = method.name == "pgd_l2"
+    is_l2 = method.norm == "l2"
     images = images.contiguous(memory_format=torch.channels_last)
     ball = _Ball(images, epsilon, is_l2)
     changed = images if noise is None else ball.project(images + epsilon * noise.to(images.device))
     if method.name == "random_sign":
         return changed.contiguous()
+    if method.own is not None:
+        return ball.within(ball.project(run_own(method, model, images, labels, epsilon, is_targeted))).contiguous()
     if method.name == "autoattack":
         if is_targeted:
             raise SpecError("AutoAttack does not support a target.", hint="Use pgd.")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from zoo.attack.method import METHODS, MethodName
+from zoo.attack.method import METHODS
 from zoo.creation import info_of, require_classes
 from zoo.data.preprocess import Transform
 from zoo.errors import AttackError, DataError
@@ -121,7 +121,7 @@ def require_gradient(model: PixelModel, images: Tensor) -> None:
         raise _no_gradient("it is zero everywhere")
 
 
-def applicable(model: nn.Module, preprocess: Preprocess | None = None) -> tuple[MethodName, ...]:
+def applicable(model: nn.Module, preprocess: Preprocess | None = None) -> tuple[str, ...]:
     """The attacks that apply to a network: all, or only ``random_sign`` if it passes no gradient to its input.
 
     A gradient that exists need not be the true one: a network may replace it on purpose.

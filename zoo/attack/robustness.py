@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zoo import data as datasets
 from zoo.attack.gradient import draw, perturb_batch
-from zoo.attack.method import Method, MethodName
+from zoo.attack.method import Method
 from zoo.attack.pixel_model import PixelModel, PixelTransform, check_labels, under_attack
 from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet
@@ -48,7 +48,7 @@ class Curve(Measured, frozen=True, kw_only=True):
 def curve(
     model: str | nn.Module,
     data: str | Path | ImageSet,
-    method: MethodName | Method,
+    method: str | Method,
     epsilons: Iterable[float],
     *,
     split: str = "test",

@@ -161,7 +161,7 @@ def _print_report(report: "Report", comparison: "Comparison | None") -> None:
         ("top-1", f"{report.top1:.3f}%  ({report.correct:,} of {report.n:,}; 95% interval {low:.3f} to {high:.3f})"),
         ("mean class", f"{report.mean_class:.3f}%"),
         ("top-5", f"{report.top5:.3f}%" if report.top5 is not None else ""),
-        ("loss", f"{report.loss:.4f}"),
+        ("loss", f"{report.loss:.4f}" if report.loss is not None else ""),
         ("speed", f"{report.images_per_s:,.0f} images/s on {report.device}, {report.dtype}"),
         ("images", report.fingerprint),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),

@@ -20,6 +20,10 @@ from zoo.exported.formats import FORMATS
 @click.option(
     "--calibrate", metavar="DATA", help="For int8: use DATA's training split.  [default: the one of the weights]"
 )
+@click.option(
+    "--pass", "passes", multiple=True, type=options.Named("exports", ()),
+    help="Change the network by this export pass first. Repeatable.",
+)  # fmt: skip
 @options.several(options.weights, options.args, options.json)
 def export(
     name: str, output: Path | None, format: str | None, args: dict[str, str], as_json: bool, **keywords: Any
@@ -47,6 +51,7 @@ def export(
         ("input", _input(made)),
         ("calibrated", f"on {calibration.n} images of {calibration.data}/{calibration.split}, seed {calibration.seed}"
          if calibration else ""),
+        ("passes", ", ".join(about.passes)),
         ("checked", str(made.agreement)),
     ]  # fmt: skip
     return print_facts(facts)

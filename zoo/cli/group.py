@@ -22,12 +22,16 @@ class Commands(click.Group):
         self.sections = sections
         self.homes = {name: home for homes in sections.values() for name, home in homes.items()}
 
+    def brought(self) -> dict[str, click.Command]:
+        """Commands that plugins bring to this group, by name."""
+        return {}
+
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.homes)
+        return [*self.homes, *self.brought()]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in self.homes:
-            return None
+            return self.brought().get(name)
         module, _, function = self.homes[name].partition(":")
         command: click.Command = getattr(import_module(module), function)
         return command
@@ -45,22 +49,24 @@ class Commands(click.Group):
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in self.homes and not name.startswith("-") and not context.resilient_parsing:
+        is_known = name in self.homes or name in self.brought()
+        if not is_known and not name.startswith("-") and not context.resilient_parsing:
             from difflib import get_close_matches
 
-            known = self.paths(context)
+            known = self.paths(context) | {name: name for name in self.brought()}
             near = [f" Did you mean '{context.command_path} {known[key]}'?" for key in get_close_matches(name, known)]
             context.fail(f"No such command {name!r}.{''.join(near[:1])}")
         return super().resolve_command(context, args)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands, then the options. click cuts long descriptions; these are shown whole."""
-        width = max(map(len, self.homes))
+        brought = self.brought()
+        width = max(map(len, [*self.homes, *brought]))
         formatter.write_paragraph()
-        for heading, homes in self.sections.items():
+        for heading, names in {**self.sections, **({"From plugins:": brought} if brought else {})}.items():
             formatter.write(f"{heading}\n")
             with formatter.indentation():
-                shown = {name.ljust(width): self.get_command(context, name) for name in homes}
+                shown = {name.ljust(width): self.get_command(context, name) for name in names}
                 formatter.write_dl([(name, part.get_short_help_str(limit=200)) for name, part in shown.items() if part])
         click.Command.format_options(self, context, formatter)
 

@@ -48,10 +48,13 @@ def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> li
     classes = weights.num_classes if weights and weights.num_classes is not None else model.num_classes
     params, macs = listing.params_of(model, weights), listing.macs_of(model, weights)
     return [
+        ("deprecated", model.deprecated),
+        ("aliases", ", ".join(model.aliases)),
         ("family", f"{row.name}, from {row.distribution} {row.version}".strip()),
         ("paper", f"{paper.title} ({paper.authors}, {paper.year})" if paper else ""),
         ("", paper.url if paper else ""),
-        ("parameters", f"{params:,}" if params else ""),
+        ("parameters", f"{params:,}" if params or model.fitted else ""),
+        ("training", "fitted, without gradients" if model.fitted else ""),
         ("multiply-adds", f"{macs:,} an image" if macs else ""),
         ("classes", str(classes)),
         ("input", _input((weights and weights.preprocess) or model.preprocess)),
@@ -99,14 +102,15 @@ def _trust(found: Found) -> dict[str, str]:
     assert weights is not None
     try:
         locked = lock.of_project()
-        held = locked.weights.get(lock.full_name(found, weights.tag)) if locked else None
+        held = locked.weights.get(lock.name_in(locked.weights, found, weights.tag)) if locked else None
         if locked:
             lock.follow(locked, found, weights)
             facts["lock"] = f"as locked, sha256 {held.sha256[:8]}" if held else "not in it"
     except ZooError as error:
         facts["lock"] = error.message
     try:
-        own = user_lock.pins().get(lock.full_name(found, weights.tag))
+        pins = user_lock.pins()
+        own = pins.get(lock.name_in(pins, found, weights.tag))
         user_lock.follow(found, weights)
         facts["first use"] = f"{user_lock.since(own)}, sha256 {own.sha256[:8]}" if own else ""
     except ZooError as error:

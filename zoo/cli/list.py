@@ -12,6 +12,7 @@ from zoo.errors import LockError, UnknownNameError, ZooError
 from zoo.manifest import Score, Weights
 from zoo.names import is_repository
 from zoo.registry import Listed, PluginRow, listing
+from zoo.spec import Model
 
 
 @click.command("list", epilog="Example: zoo list 'resnet*' --pretrained --dataset cifar10")
@@ -99,17 +100,27 @@ def _print_models(entries: list[Listed], here: set[str]) -> None:
         (
             entry.name,
             _family(entry.row),
-            count(entry.model.params),
+            _params(entry),
             str(entry.model.paper.year) if entry.model.paper else "",
+            _remark(entry.model),
             ", ".join(_tag(weights, f"{entry.name}.{weights.tag}" in here) for weights in entry.weights),
         )
         for entry in entries
     ]
-    print_table(("model", "family", "params", "year", "weights"), rows, right=("params", "year"))
+    print_table(("model", "family", "params", "year", "remark", "weights"), rows, right=("params", "year"))
     if any(not weights.pinned for entry in entries for weights in entry.weights):
         note("* not pinned: no sha256 is recorded.")
     if here:
         note("+ works offline: the file is on this machine.")
+
+
+def _params(entry: Listed, weights: Weights | None = None) -> str:
+    number = listing.params_of(entry.model, weights)
+    return "0" if entry.model.fitted and not number else count(number)
+
+
+def _remark(model: Model) -> str:
+    return ", ".join(["fitted"] * model.fitted + ["deprecated"] * bool(model.deprecated))
 
 
 def _tag(weights: Weights, is_here: bool) -> str:
@@ -132,10 +143,10 @@ def print_weights(found: list[tuple[Listed, Weights]], here: set[str]) -> None:
             (
                 f"{entry.name}.{weights.tag}",
                 "" if entry.row.is_builtin else entry.row.distribution,
-                count(listing.params_of(entry.model, weights)),
+                _params(entry, weights),
                 f"{score.top1:.2f}%" if score and score.top1 is not None else "",
                 split,
-                "" if weights.epochs is None else str(weights.epochs),
+                ("fitted" if entry.model.fitted else "") if weights.epochs is None else str(weights.epochs),
                 weights.license.weights,
                 size(weights.size),
                 weights.sha256[:8] if weights.pinned else "not pinned",
@@ -165,6 +176,9 @@ def _describe(entry: Listed, here: set[str]) -> dict[str, Any]:
         "builtin": entry.row.is_builtin,
         "params": entry.model.params,
         "macs": entry.model.macs,
+        "fitted": entry.model.fitted,
+        "aliases": entry.model.aliases,
+        "deprecated": entry.model.deprecated,
         "num_classes": entry.model.num_classes,
         "year": entry.model.paper.year if entry.model.paper else None,
         "weights": [

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from zoo import registry
 from zoo.errors import UnknownNameError
@@ -87,6 +88,35 @@ def read_args(pairs: dict[str, str]) -> dict[str, Any]:
         raise click.BadParameter(f"{key} is set by other options.", param_hint="'--arg'")
 
     return {key: read_value(value) for key, value in pairs.items()}
+
+
+class Named(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
+    """One of Zoo's own names, or that of an extension that a plugin brings: those in this field of its row."""
+
+    name = "name"
+
+    def __init__(self, field: str, core: Sequence[str]) -> None:
+        self.field, self.core = field, core
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        from zoo.registry import extensions
+
+        if value not in self.core:
+            extensions.require(self.field, value, self.core)
+        return str(value)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(self._known())}]" if self._known() else "NAME"
+
+    def shell_complete(
+        self, context: click.Context, parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in self._known() if name.startswith(incomplete)]
+
+    def _known(self) -> list[str]:
+        from zoo.registry import extensions
+
+        return extensions.names(self.field, self.core)
 
 
 Option = Callable[[Any], Any]

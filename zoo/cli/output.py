@@ -12,13 +12,16 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import isfinite
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 
 from zoo.errors import ZooError
 from zoo.system import progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -186,8 +189,8 @@ def size(bytes: int) -> str:
     return f"{text}{'' if text[-1:].isalpha() else ' '}B" if text else ""
 
 
-def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
-    from rich.console import Console
+def drawn_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> "Table":
+    """The table as rich draws it."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -196,5 +199,11 @@ def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Col
             title, justify="right" if title in right else "left", overflow="fold", no_wrap=title in (titles[0], *right)
         )
     for row in rows:
-        table.add_row(*row)
-    Console(markup=False, emoji=False, highlight=False).print(table)
+        table.add_row(*map(one_line, row))
+    return table
+
+
+def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    from rich.console import Console
+
+    Console(markup=False, emoji=False, highlight=False).print(drawn_table(titles, rows, right))

@@ -118,6 +118,8 @@ def convert(
     fitted = choice.fitted
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **checkpoint.about, **describe(choice)}
+    if not found.row.is_builtin:  # whose files must not change with the version of Zoo
+        about |= registry.current().distribution_of(found.model)
     arguments.of_file(found.model, fitted.args, out.name)  # or nobody could load what is written
     digest = safetensors_file.write(fitted.tensors, out, about)
     if (proof := fitted.proof) is not None:  # not in the file, whose bytes must not depend on the machine
@@ -248,6 +250,7 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
         preprocess=info.preprocess,
         args=about["args"],
         probe=probe.take(module, info.preprocess),
+        **registry.current().distribution_of(found.model),
     )
     file = out.parent / "manifest.toml"
     text = file.read_text(encoding="utf-8") if file.exists() else _HEADER

@@ -1,18 +1,17 @@
 """``load``: an ``ImageSet`` from a name or a path."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from zoo import registry
+from zoo.data import brought
 from zoo.data.download import download_set
 from zoo.data.download import folder as download_folder
 from zoo.data.image_set import ImageSet
 from zoo.data.image_stream import ImageStream
 from zoo.data.readers import caltech101, cifar10, digits, folder, huggingface, mnist, parquet, webdataset
 from zoo.data.readers.remote_file import place_at
-from zoo.errors import AmbiguousNameError, DataError, PluginError, UnknownNameError, ZooError
-from zoo.spec import DatasetSpec, Plugin
+from zoo.errors import DataError, UnknownNameError
+from zoo.registry import extensions
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10", caltech101.NAME)
 
@@ -30,7 +29,8 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     Names are ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``caltech101`` (in full
     ``caltech101:PER_CLASS:DRAW``), and those that plugins bring. A data set with a name is looked for in ``root``,
     then in the folder ``ZOO_DATA``, and then downloaded. A path is a folder of images (``zoo.data.readers.folder``)
-    or a parquet file or folder (``zoo.data.readers.parquet``). What :func:`open_stream` opens is read once.
+    or a parquet file or folder (``zoo.data.readers.parquet``). What :func:`open_stream` opens is read once. Plugins
+    may bring readers of other files and addresses (:class:`zoo.spec.Reader`).
 
     Args:
         name_or_path: The name or the path. A string that is not a name is a path.
@@ -54,12 +54,16 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return _load_built_in(name_or_path, split, root)
-        if (found := _find_spec(name_or_path)) is not None:
-            return _load_spec(*found, split, root)
+        if (found := brought.find_set(name_or_path)) is not None:
+            return brought.load_set(found, split, (*_places(root), download_folder())[0])
+        if (reader := brought.by_prefix(name_or_path)) is not None:
+            return brought.read(reader, name_or_path, split)
     if (stream := open_stream(name_or_path, split)) is not None:
         return stream.as_set()
     path = Path(name_or_path).expanduser().absolute()
     if path.is_file():
+        if path.suffix != ".parquet" and (reader := brought.by_suffix(path)) is not None:
+            return brought.read(reader, path, split)
         if path.suffix != ".parquet":
             hint = "Use a folder of images or of .tar shards, or a .parquet file or folder."
             raise DataError(f"{path}: not a data set.", hint=hint)
@@ -67,10 +71,12 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if path.is_dir():
         if shards := parquet.find_shards(path, split):
             return parquet.read(shards, path.name, split)
+        if (reader := brought.by_suffix(path)) is not None:
+            return brought.read(reader, path, split)
         return folder.read(path, split)
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
-    known = [*BUILT_IN, *(spec.name for _, spec in _specs())]
+    known = extensions.names("datasets", BUILT_IN)
     hint = f"Names are {', '.join(known)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
     raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
 
@@ -93,8 +99,8 @@ def address(name_or_path: str | Path) -> str:
     """
     text = str(name_or_path)
     if isinstance(name_or_path, str):
-        is_named = text in BUILT_IN or caltech101.is_name(text) or _find_spec(text) is not None
-        if is_named or "://" in text or text.startswith(huggingface.PREFIX):
+        is_named = text in BUILT_IN or caltech101.is_name(text) or brought.find_set(text) is not None
+        if is_named or brought.by_prefix(text) or "://" in text or text.startswith(huggingface.PREFIX):
             return text
     return str(Path(text).expanduser().absolute())
 
@@ -116,9 +122,13 @@ def splits(name_or_path: str | Path) -> list[str]:
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return ["train", "test"]
-        if (found := _find_spec(name_or_path)) is not None:
-            return list(found[1].splits)
+        if (found := brought.find_set(name_or_path)) is not None:
+            return list(found.spec.splits)
+        if (reader := brought.by_prefix(name_or_path)) is not None:
+            return list(reader.splits)
     path = Path(name_or_path).expanduser()
+    if path.exists() and path.suffix != ".parquet" and (reader := brought.by_suffix(path)) is not None:
+        return list(reader.splits)
     if not path.is_dir():
         return []
     if webdataset.is_there(path):
@@ -188,35 +198,3 @@ def _read(name: str, place: Path, split: str) -> ImageSet | None:
     if caltech101.is_name(name):
         return caltech101.read(place, name, split)
     return cifar10.read(place, split) if name == "cifar10" else mnist.read(name, place, split)
-
-
-def _specs() -> Iterator[tuple[Plugin, DatasetSpec]]:
-    """The data sets that usable plugins bring."""
-    for row in registry.current().plugins:
-        if row.plugin is not None and row.status != "broken":
-            for spec in row.plugin.datasets:
-                yield row.plugin, spec
-
-
-def _find_spec(name: str) -> tuple[Plugin, DatasetSpec] | None:
-    found = [(plugin, spec) for plugin, spec in _specs() if name in (spec.name, f"{plugin.name}/{spec.name}")]
-    if len(found) > 1:
-        full = " or ".join(f"{plugin.name}/{spec.name}" for plugin, spec in found)
-        raise AmbiguousNameError(f"Several plugins have a data set {name!r}.", hint=f"Use {full}.")
-    return found[0] if found else None
-
-
-def _load_spec(plugin: Plugin, spec: DatasetSpec, split: str, root: Path | str | None) -> ImageSet:
-    if split not in spec.splits:
-        raise DataError(f"{spec.name} has no split {split!r}.", hint=f"Its splits are {', '.join(spec.splits)}.")
-    place = (*_places(root), download_folder())[0]
-    read = registry.hook(spec.load, plugin.requires)
-    try:
-        images = read(place, split)
-    except ZooError:
-        raise
-    except Exception as error:  # a plugin's code may raise anything
-        raise PluginError(f"{spec.load} failed for {spec.name}/{split}: {type(error).__name__}: {error}") from error
-    if not isinstance(images, ImageSet):
-        raise PluginError(f"{spec.load} returned {type(images).__name__}, expected zoo.data.ImageSet.")
-    return images

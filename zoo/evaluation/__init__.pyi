@@ -1,4 +1,5 @@
 from zoo.evaluation.batching import batches as batches
+from zoo.evaluation.forward import logits as logits
 from zoo.evaluation.measured import fingerprint_of_labels as fingerprint_of_labels
 from zoo.evaluation.measured import versions as versions
 from zoo.evaluation.modes import frozen as frozen

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import addmm_flop, conv_flop, mm_flop
 
+from zoo.evaluation.forward import device_of
 from zoo.spec import Model
 
 _FLOPS: dict[object, Callable[..., int]] = {
@@ -50,7 +51,7 @@ def macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:
 def work(module: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, int]:
     """Multiply-adds and activations (outputs of convolutions and linear layers) for one image of ``input_size``."""
     was_training = module.training
-    place = next(module.parameters(), torch.empty(0)).device
+    place = device_of(module)
     with torch.no_grad(), MultiplyAdds() as counted:
         module.eval()(torch.zeros(1, *input_size, device=place))
     module.train(was_training)

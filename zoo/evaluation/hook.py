@@ -1,13 +1,15 @@
 """Calls a plugin's train and evaluate hooks and checks what they return."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry
 from zoo.errors import PluginError, ZooError
-from zoo.spec import Model
+from zoo.registry import roles
+from zoo.spec import Model, Preprocess
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,32 +17,88 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet
     from zoo.data.prepared import PreparedBatches
     from zoo.evaluation import Report
+    from zoo.evaluation.mistakes import Answers
+    from zoo.evaluation.outputs import Outputs
     from zoo.loading import Network
 
 DEFAULT = Model("default", build="zoo.loading:build")
 """Whose hooks are Zoo's own."""
 
 
-def evaluate(row: Model, model: "nn.Module", images: "ImageSet | PreparedBatches", **options: Any) -> "Report":
-    """What the model's evaluate hook reports, seen to follow from its counts."""
-    from zoo import evaluation
-    from zoo.evaluation import claims
+def evaluate(
+    row: Model, model: "nn.Module", images: "ImageSet | PreparedBatches", *, command: str = "", **options: Any
+) -> "Report":
+    """The score of a network by the model's evaluate hook, as far as it can be checked.
 
-    hook = registry.hook(row.evaluate, row.requires)
-    surplus = _not_taken(hook, options)
-    if given := [name for name in ("dtype", "compile") if name in surplus and options[name]]:
-        raise PluginError(f"{row.evaluate}, which scores {row.name}, has no argument {given[0]}.", hint="Remove it.")
-    options = {name: value for name, value in options.items() if name not in surplus}
-    with _blaming(row.evaluate, row.name):
-        report = hook(model, images, **options)
+    Of logits or classes that the hook returns, the score is computed here. A report is seen to follow from its counts.
+    """
+    import msgspec
+
+    from zoo import evaluation
+    from zoo.evaluation import claims, score
+
+    known = inspect.signature(score.evaluate).parameters
+    taken = _accepted(row, options, known)
     if row.evaluate == DEFAULT.evaluate:
-        return cast("Report", report)
-    if not isinstance(report, evaluation.Report):
-        raise PluginError(f"{row.evaluate} returned {type(report).__name__}, expected zoo.evaluation.Report.")
+        return score.evaluate(model, images, command=command, **taken)
+    data = cast("ImageSet", images)  # prepared batches have Zoo's own hook
+    started = time.perf_counter()
+    returned = _call(row, model, data, taken)
+    if isinstance(returned, evaluation.Report):
+        try:
+            report = claims.confirm(returned, data)
+        except ValueError as error:
+            raise PluginError(f"{row.evaluate}'s report on {row.name} is inconsistent: {error}.") from None
+    else:
+        report = _outputs(row, returned, data).report(model, data, time.perf_counter() - started, options)
+    own = [f"{name} {value}" for name, value in taken.items() if name not in known and value is not None]
+    return msgspec.structs.replace(report, model=", ".join([report.model, *own]), command=command)
+
+
+def answers(
+    row: Model, model: "nn.Module", images: "ImageSet", *, preprocess: Preprocess, dtype: str | None
+) -> "Answers | None":
+    """The confusion matrix and the mistakes of a network, by the model's evaluate hook; None if that only reports."""
+    from zoo import evaluation
+    from zoo.evaluation.mistakes import find_mistakes
+
+    if row.evaluate == DEFAULT.evaluate:
+        return find_mistakes(model, images, preprocess=preprocess, is_bfloat16=dtype is not None)
+    options = {"preprocess": preprocess, "dtype": dtype}
+    surplus = _not_taken(registry.hook(row.evaluate, row.requires), options)
+    returned = _call(row, model, images, {name: options[name] for name in options.keys() - surplus})
+    if isinstance(returned, evaluation.Report):
+        return None
+    outputs = _outputs(row, returned, images)
+    with _blaming(row.evaluate, row.name):
+        return outputs.mistakes(images)
+
+
+def _accepted(row: Model, options: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """``options`` without those that the hook need not take: they do not change the score.
+
+    ``known`` are the options of Zoo's own hook. Raises :class:`PluginError` for others that the hook does not take.
+    """
+    surplus = _not_taken(registry.hook(row.evaluate, row.requires), options)
+    for name in sorted(surplus):
+        if name not in known or (name in ("dtype", "compile") and options[name]):
+            raise PluginError(f"{row.evaluate}, which scores {row.name}, has no argument {name}.", hint="Remove it.")
+    return {name: value for name, value in options.items() if name not in surplus}
+
+
+def _call(row: Model, model: "nn.Module", images: "ImageSet", options: Mapping[str, Any]) -> Any:
+    hook = registry.hook(row.evaluate, row.requires, role=roles.EVALUATE, of=row.name, more=options)
+    with _blaming(row.evaluate, row.name):
+        return hook(model, images, **options)
+
+
+def _outputs(row: Model, returned: object, images: "ImageSet") -> "Outputs":
+    from zoo.evaluation import outputs
+
     try:
-        return claims.confirm(report, cast("ImageSet", images))  # prepared batches have Zoo's own hook
+        return outputs.read(returned, images)
     except ValueError as error:
-        raise PluginError(f"{row.evaluate}'s report on {row.name} is inconsistent: {error}.") from None
+        raise PluginError(f"{row.evaluate}, which scores {row.name}, {error}.") from None
 
 
 def _not_taken(hook: Callable[..., Any], options: Mapping[str, Any]) -> set[str]:
@@ -57,7 +115,7 @@ def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "Netw
     """What the model's train hook returns, seen to be a network."""
     from torch import nn
 
-    hook = registry.hook(row.train, row.requires)
+    hook = registry.hook(row.train, row.requires, role=roles.TRAIN, of=row.name)
     with _blaming(row.train, row.name):
         trained = hook(module, *given, **options)
     if not isinstance(trained, nn.Module):

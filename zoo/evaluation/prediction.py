@@ -16,6 +16,7 @@ from zoo.creation import as_network, info_of, require_classes
 from zoo.data.classes import class_names
 from zoo.data.decode import read_image, to_channels
 from zoo.errors import SpecError, UnknownNameError, WeightsError
+from zoo.evaluation.forward import device_of
 from zoo.evaluation.modes import in_eval_mode
 from zoo.preparation import preprocess
 
@@ -115,7 +116,7 @@ class Prepared:
         for waiting in islice(self._coming, _AHEAD - len(self._ready)):
             self._ready.append(self._pool.submit(self._prepare, waiting))
         prepared = self._ready.popleft().result()
-        device = next(self._model.parameters(), torch.empty(0)).device
+        device = device_of(self._model)
         with torch.inference_mode():
             logits = self._model(prepared[None].to(device))[0]  # C
         if not logits.isfinite().all():

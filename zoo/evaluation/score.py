@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +11,15 @@ from zoo.data.fingerprint import Fingerprint
 from zoo.data.image_set import ImageSet
 from zoo.data.prepared import PreparedBatches
 from zoo.data.preprocess import Transform
-from zoo.errors import DataError, SpecError, WeightsError
+from zoo.errors import DataError
 from zoo.evaluation.batching import batches
-from zoo.evaluation.folding import folded
-from zoo.evaluation.interval import wilson
+from zoo.evaluation.forward import device_of, precision_of, require_logits, run
 from zoo.evaluation.measured import Measured, provenance
-from zoo.evaluation.modes import in_eval_mode
+from zoo.evaluation.tally import Tally
 from zoo.spec import Preprocess
 from zoo.system import distributed
-from zoo.system.malloc import keep_freed_memory
 
 log = logging.getLogger("zoo")
-
-_MANY = 64
-"""Images for which it pays to fold a network."""
 
 
 class Report(Measured, frozen=True, kw_only=True):
@@ -33,7 +27,7 @@ class Report(Measured, frozen=True, kw_only=True):
 
     ``interval`` is Wilson's 95% interval of top-1; ``mean_class`` the mean over classes of the share of
     each that is right, of those that have images; ``top5`` is None for fewer than six classes, where it
-    says nothing; ``loss`` is the mean cross-entropy in nats.
+    says nothing; ``loss`` is the mean cross-entropy in nats, None if an evaluate hook returned classes alone.
     """
 
     correct: int
@@ -41,7 +35,7 @@ class Report(Measured, frozen=True, kw_only=True):
     mean_class: float
     top5: float | None
     interval: tuple[float, float]
-    loss: float
+    loss: float | None
     images_per_s: float
     seconds: float
     device: str
@@ -93,11 +87,9 @@ def evaluate(
         >>> report.top1 > 95
         True
     """
-    precision = _precision(dtype)
-    keep_freed_memory()
+    precision = precision_of(dtype)
     group = distributed.current()
-    device = group.device(device if device is not None else _device_of(model))
-    model.to(device)
+    device = group.device(device if device is not None else device_of(model))
     if isinstance(data, PreparedBatches):
         total, streamed, source = data.total, None, iter(data)
         if group.count > 1:
@@ -107,52 +99,26 @@ def evaluate(
         total = len(part)
         streamed = Fingerprint() if data.pixels is None and group.count == 1 else None
         source = batches(data, Transform(preprocess), batch_size, streamed, part)
-    right5 = classes = 0
-    of_class, right_of_class = torch.zeros(2, len(data.classes), dtype=torch.int64)
-    loss = 0.0
-    ran: nn.Module | None = None
+    tally = Tally(len(data.classes))
+
+    def count(logits: Tensor, labels: Tensor) -> None:
+        require_logits(logits, labels, data)
+        tally.add_logits(logits, labels)
+        if progress is not None:
+            progress(tally.done, total)
+
     started = time.perf_counter()
-    with in_eval_mode(model), torch.inference_mode(), _autocast(device, precision):
-        for images, labels in source:
-            images = images.to(device, memory_format=torch.channels_last)
-            ran = _for_inference(model, images[:2], total, compile) if ran is None else ran
-            logits = ran(images).float().cpu()
-            classes = _check_logits(logits, labels, data)
-            ranked = logits.topk(min(5, classes), dim=1).indices == labels[:, None]  # B 5
-            of_class += labels.bincount(minlength=len(data.classes))
-            right_of_class += labels[ranked[:, 0]].bincount(minlength=len(data.classes))
-            right5 += int(ranked.sum())
-            loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
-            if progress is not None:
-                progress(int(of_class.sum()), total)
-    loss, *totals = group.totals(loss, right5, *of_class.tolist(), *right_of_class.tolist())
-    right5, *counts = map(int, totals)
-    of_class, right_of_class = torch.tensor(counts).view(2, -1)
-    done, right = int(of_class.sum()), int(right_of_class.sum())
-    has_top5 = group.any(classes > 5)  # a process may have got no image
-    seconds = time.perf_counter() - started
-    low, high = wilson(right, done)
+    run(model, source, total, device, precision, compile, count)
+    tally.share(group)
+    scores, seconds = tally.scores(), time.perf_counter() - started
     return Report(
-        **provenance(model, data, done, streamed, command),
-        correct=right,
-        top1=100 * right / done,
-        mean_class=100 * float((right_of_class.double() / of_class)[of_class > 0].mean()),
-        top5=100 * right5 / done if has_top5 else None,
-        interval=(100 * low, 100 * high),
-        loss=loss / done,
-        images_per_s=done / seconds,
+        **provenance(model, data, tally.done, streamed, command),
+        **scores,
+        images_per_s=tally.done / seconds,
         seconds=seconds,
         device=str(device),
         dtype=precision,
     )
-
-
-def _for_inference(model: nn.Module, images: Tensor, count: int, compile: bool) -> nn.Module:
-    """``model`` as it computes the same outputs for ``count`` images in less time; ``images`` are some of them."""
-    if count >= _MANY:
-        with torch.autocast(images.device.type, enabled=False):
-            model = folded(model, images)
-    return torch.compile(model) if compile else model  # type: ignore[return-value]  # a module as well
 
 
 def check_classes(model: nn.Module, data: ImageSet | PreparedBatches) -> None:
@@ -190,34 +156,3 @@ def check_classes(model: nn.Module, data: ImageSet | PreparedBatches) -> None:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
-
-
-def _check_logits(logits: Tensor, labels: Tensor, data: ImageSet | PreparedBatches) -> int:
-    """The number of classes, once outputs and labels are seen to fit."""
-    if logits.ndim != 2:
-        raise WeightsError(f"The network returns shape {tuple(logits.shape)}, expected (images, classes).")
-    if not torch.isfinite(logits).all():
-        raise WeightsError("The network's outputs contain NaN or infinity.")
-    if int(labels.max()) >= logits.shape[1]:
-        raise DataError(
-            f"{data.name} has labels up to {int(labels.max())}, but the network has {logits.shape[1]} classes.",
-            hint="Use weights trained on this data set, or train with its number of classes.",
-        )
-    return logits.shape[1]
-
-
-def _precision(dtype: torch.dtype | str | None) -> Literal["bfloat16", "float32"]:
-    match str(dtype or "float32").removeprefix("torch."):
-        case "float32":
-            return "float32"
-        case "bfloat16":
-            return "bfloat16"
-    raise SpecError(f"dtype = {dtype!r}: expected float32 or bfloat16.")
-
-
-def _autocast(device: torch.device, precision: str) -> Any:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))

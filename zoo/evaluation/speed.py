@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from zoo.creation import as_network, create, info_of
 from zoo.errors import SpecError
 from zoo.evaluation import counting
+from zoo.evaluation.forward import device_of
 from zoo.evaluation.modes import in_eval_mode
 from zoo.system import distributed
 from zoo.system.malloc import keep_freed_memory
@@ -175,7 +176,7 @@ def _default_device() -> torch.device:
 def _place(network: nn.Module, device: "str | torch.device | None") -> torch.device:
     if device is not None:
         return torch.device(device)
-    return next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
+    return device_of(network)
 
 
 def _autocast(device: torch.device, precision: str) -> Any:

@@ -51,7 +51,8 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     ``input`` is what the file takes, B C H W of ``preprocess.input_size``: ``uint8`` pixels, their values as
     ``float32`` in [0, 1], or values that are already ``normalised`` by mean and std. Resizing and cropping, as
     ``preprocess`` states them, are always up to the caller. ``any_size`` says that height and width may be others.
-    ``weights`` and ``sha256`` name the weights that were exported, ``source`` says where they are from.
+    ``weights`` and ``sha256`` name the weights that were exported, ``source`` says where they are from. ``passes`` are
+    the export passes that changed the network. ``distribution`` and ``distribution_version`` say what has the model.
     """
 
     format: Format
@@ -67,6 +68,9 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     class_names: tuple[str, ...] = ()
     any_size: bool = False
     calibration: Calibration | None = None
+    passes: tuple[str, ...] = ()
+    distribution: str = ""
+    distribution_version: str = ""
     zoo: str = ""
 
     def text(self) -> str:

@@ -2,12 +2,14 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zoo import registry
 from zoo.creation import as_network, info_of
 from zoo.errors import SpecError
 from zoo.exported import formats
@@ -44,6 +46,7 @@ def export(
     preprocess: str = "inside",
     input: str = "float32",
     calibrate: str | None = None,
+    passes: Sequence[str] = (),
     weights: str | Path | None = None,
     **args: Any,
 ) -> Export:
@@ -66,6 +69,8 @@ def export(
         input: What a file that normalises takes: ``float32`` in [0, 1], or ``uint8`` pixels.
         calibrate: For ``int8``, the data set whose training split calibrates the network. By default that whose classes
             the weights know.
+        passes: Export passes that plugins bring (:class:`zoo.spec.ExportPass`), in the order in which they are run on a
+            copy of the network.
         weights: A local safetensors file, instead of the weights that a name means.
         args: Arguments of the family's build function, for a name.
 
@@ -73,7 +78,7 @@ def export(
         The file, its description, and how far its outputs are from the network's.
 
     Raises:
-        UnknownNameError: There is no such model or data set.
+        UnknownNameError: There is no such model, data set or export pass.
         SpecError: A value is not valid.
         ExportError: The exporter does not support the network, or the file computes something else.
         MissingExtraError: The exporter or the runtime is not installed.
@@ -89,6 +94,7 @@ def export(
     """
     from zoo.evaluation.prediction import class_names_of
     from zoo.exporting import agreement, graph, int8, writers
+    from zoo.exporting import passes as brought
 
     chosen = formats.of(format, None if file is None else Path(file))
     takes = graph.input_of(preprocess, input)
@@ -100,6 +106,7 @@ def export(
         raise SpecError(f"calibrate = {calibrate!r} has no effect on {precision}.", hint="Use --precision int8.")
     if isinstance(model, str) and formats.is_file(model):
         raise SpecError(f"{model} is an exported file already.", hint="Export the weights that it was made from.")
+    brought.check(passes)
     network = as_network(model, weights=weights, **args)
     info = info_of(network)
     about = About(
@@ -111,6 +118,8 @@ def export(
         preprocess=info.preprocess,
         classes=info.classes,
         class_names=class_names_of(network),
+        passes=tuple(passes),
+        **registry.current().distribution_of(info.model),
         zoo=version("zoo-vision"),
     )
     about = msgspec.structs.replace(about, **_origin(network, info, isinstance(model, str) and not args))
@@ -123,7 +132,7 @@ def export(
         if precision == "int8":
             calibration, images = int8.training_images(about, calibrate)
             about = msgspec.structs.replace(about, calibration=images)
-        exported = graph.Graph(used, about.preprocess, about.input, about.precision)
+        exported = graph.Graph(brought.run(used, passes), about.preprocess, about.input, about.precision)
         about, notes = writers.write(exported, about, file, calibration)
         found = agreement.check(used, file, about)
         digests = _move(file, target, about, found)

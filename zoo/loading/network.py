@@ -5,7 +5,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from zoo.loading.interface import Network
 from zoo.loading.state import adapt_stem, assign, require_adapted, translate
 from zoo.manifest import Weights
 from zoo.modules.features import FeatureInfo, FeatureNet
-from zoo.registry import arguments
+from zoo.registry import arguments, roles
 from zoo.spec import Model, Preprocess
 
 log = logging.getLogger("zoo")
@@ -136,9 +136,12 @@ def for_channels(preprocess: Preprocess, channels: int) -> Preprocess:
 
 
 def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str, Any]) -> Network:
+    if model.deprecated:
+        _warn_of_deprecation(model.name, model.deprecated)
     build = registry.hook(model.build, model.requires)
     own = {name: value for name, value in args.items() if name not in arguments.settings(build, args)}
     arguments.check_names(model, build, own)
+    roles.BUILD.check(build, model.build, model.name, own)
     try:
         module: Network = build(num_classes=num_classes, in_chans=in_chans, **own)
     except ZooError:
@@ -152,6 +155,12 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
         given = ", ".join(f"{key}={value!r}" for key, value in own.items())
         raise PluginError(f"{model.name}: {model.build}({given}) raised {type(error).__name__}: {error}") from error
     return module
+
+
+@cache
+def _warn_of_deprecation(name: str, advice: str) -> None:
+    """Logs a warning, once."""
+    log.warning("%s is deprecated: %s", name, advice)
 
 
 def _names_within(build: Callable[[], nn.Module]) -> list[str]:
@@ -187,7 +196,7 @@ def _described(file: Path, model: Model, entry: Weights | None) -> ModelInfo:
             entry.name, model, entry, file, preprocess, entry.classes, tuple(map(str, names)), dict(entry.args)
         )
     named = about.get("model", model.name)
-    if named != model.name:
+    if named not in (model.name, *model.aliases):
         raise WeightsError(f"{file} has weights of {named}, not of {model.name}.", hint=f"zoo.create({named!r}, ...)")
     try:
         preprocess = msgspec.convert(about.get("preprocess", model.preprocess), Preprocess)

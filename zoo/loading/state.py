@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from zoo import registry
 from zoo.errors import FileFormatError, PluginError, TensorMismatchError, WeightsError, ZooError
+from zoo.registry import roles
 from zoo.spec import Model
 
 
@@ -14,7 +15,7 @@ def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], sourc
     """``tensors``, or their translation by the model if more than the stem does not fit."""
     if not model.translate or _fits(module.state_dict(), tensors, model.stem):
         return tensors
-    hook = registry.hook(model.translate, model.requires)
+    hook = registry.hook(model.translate, model.requires, role=roles.TRANSLATE, of=model.name)
     try:
         with torch.no_grad():
             translated: dict[str, Tensor] = hook(dict(tensors), module)

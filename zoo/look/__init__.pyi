@@ -9,6 +9,9 @@ from zoo.look.maps import before_and_after as before_and_after
 from zoo.look.maps import features as features
 from zoo.look.maximization import maximize as maximize
 from zoo.look.network import layers as layers
+from zoo.look.own import ask as ask
 from zoo.look.receptive import receptive_field as receptive_field
+from zoo.look.result import Look as Look
+from zoo.look.result import new_figure as new_figure
 from zoo.look.top_patches import patches as patches
 from zoo.look.whitened_images import whitening as whitening

@@ -15,7 +15,8 @@ from zoo.creation import info_of
 from zoo.data import ImageSet, Transform
 from zoo.errors import DataError, UnknownNameError
 from zoo.evaluation import batches
-from zoo.look.network import captured, device_of, layers, name_of, opened
+from zoo.evaluation.forward import device_of
+from zoo.look.network import captured, layers, name_of, opened
 from zoo.look.result import Look, new_figure
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from zoo.data import ImageSet
 from zoo.errors import WeightsError
+from zoo.evaluation.forward import device_of
 from zoo.look.maps import show
-from zoo.look.network import Picture, as_input, as_pixels, blank, device_of, name_of, opened
+from zoo.look.network import Picture, as_input, as_pixels, blank, name_of, opened
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.rectifiers import Deconvolution, Rectifiers
 from zoo.look.result import Look, new_figure

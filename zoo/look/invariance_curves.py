@@ -16,9 +16,10 @@ from zoo.creation import info_of, require_classes
 from zoo.data import ImageSet, Transform
 from zoo.errors import UnknownNameError
 from zoo.evaluation import batches, check_classes
+from zoo.evaluation.forward import device_of
 from zoo.evaluation.interval import Z95, wilson
 from zoo.loading import Network
-from zoo.look.network import device_of, name_of, opened, statistics
+from zoo.look.network import name_of, opened, statistics
 from zoo.look.result import Look, new_figure
 from zoo.look.transforms import STRENGTHS, UNITS, Edges, transform
 

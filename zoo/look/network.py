@@ -15,6 +15,7 @@ from zoo.data.classes import class_names
 from zoo.data.decode import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
+from zoo.evaluation.forward import device_of
 from zoo.loading import Network
 from zoo.preparation import preprocess
 from zoo.system.malloc import keep_freed_memory
@@ -53,10 +54,6 @@ def name_of(model: nn.Module) -> str:
     """``arch.tag``, or what is known: for captions."""
     info = getattr(model, "zoo_info", None)
     return info.name if info is not None else type(model).__name__
-
-
-def device_of(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
 
 
 def as_input(model: nn.Module, image: Picture) -> Tensor:

@@ -57,7 +57,24 @@ class Look(ABC):
 
 
 def new_figure(width: float, height: float, caption: str) -> "Figure":
-    """An empty figure of ``width`` x ``height`` inches; raises :class:`MissingExtraError` without matplotlib."""
+    """An empty figure for :meth:`Look.figure`.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        caption: The text above it.
+
+    Returns:
+        The figure, of matplotlib.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.new_figure(4, 3, "resnet20.digits").get_size_inches().tolist()
+        [4.0, 3.0]
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from zoo.creation import info_of
 from zoo.data import ImageSet, Transform
 from zoo.evaluation import batches
+from zoo.evaluation.forward import device_of
 from zoo.look.maps import show
-from zoo.look.network import as_pixels, blank, device_of, name_of, opened
+from zoo.look.network import as_pixels, blank, name_of, opened
 from zoo.look.receptive import Box, boxes_of
 from zoo.look.result import Look, new_figure
 from zoo.look.units import check_channel, chosen_layer, images_of, maps_of, reached

@@ -15,7 +15,8 @@ Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 Classes = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
-Distribution = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$(?!\n)")]
+Distribution = Annotated[str, msgspec.Meta(pattern=rf"^({names.DISTRIBUTION})?$(?!\n)")]
+Version = Annotated[str, msgspec.Meta(pattern=rf"^({names.VERSION})?$(?!\n)")]
 # Alone, $ would let a line feed pass, and \Z is not known to JSON Schema.
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
 Address = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\x00-\x20\x7f]+$(?!\n)")]
@@ -120,9 +121,9 @@ class Weights(Entry, frozen=True):
     (inside an installed package), a directory or any fsspec address. ``num_classes`` is None if unknown, 0 if the file
     has no head and the network computes features. ``params`` and ``macs`` are set if they differ from the model's
     defaults because of ``args``, classes or input; ``epochs`` is the length of training. ``distribution`` is what to
-    install for a model that is not part of Zoo. ``pinned = false`` marks an entry without a sha256. ``papers`` describe
-    the training of these weights, in addition to the model's own paper. ``class_names`` are needed only if the file
-    does not have them and ``classes`` is not a data set that Zoo knows.
+    install for the model, ``distribution_version`` what these weights were made with. ``pinned = false`` marks an entry
+    without a sha256. ``papers`` describe the training of these weights, in addition to the model's own paper.
+    ``class_names`` are needed only if the file does not have them and ``classes`` is not a data set that Zoo knows.
 
     ``digest`` is another hash that the publisher states, ``sha512:<hex>`` for example; it is checked as well.
     ``key_map`` names the family's key map for a file of another format or with other keys; without it, all are tried.
@@ -152,6 +153,7 @@ class Weights(Entry, frozen=True):
     args: Mapping[str, Any] = {}
     key_map: Text = ""
     distribution: Distribution = ""
+    distribution_version: Version = ""
     scores: Mapping[str, Score] = {}
     probe: Probe | None = None
 

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from zoo import names
 from zoo.evaluation.interval import wilson
 from zoo.manifest import Score, Weights
 from zoo.publishing.source import Run
@@ -114,8 +115,10 @@ def _interval(score: Score) -> str:
 
 
 def _use(entry: Weights) -> str:
-    install = f"The model is part of the distribution `{entry.distribution}`: `pip install {entry.distribution}`.\n\n"
-    return (install if entry.distribution else "") + (
+    needed = names.requirement(entry.distribution, entry.distribution_version)
+    made = f"`{entry.distribution}` {entry.distribution_version}".rstrip()
+    install = f"The model is part of the distribution {made}: `pip install '{needed}'`.\n\n"
+    return (install if needed else "") + (
         "Copy the entry in `weights.toml` into `manifest.toml` in a folder of `ZOO_HUB`, or into your plugin's\n"
         "manifest. Zoo then verifies the file by the hash above.\n\n"
         f"```python\nimport zoo\n\nmodel = zoo.create({entry.name!r}).eval()\n"

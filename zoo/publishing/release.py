@@ -88,7 +88,7 @@ def prepare(
         epochs=_epochs(given, found.model),
         preprocess=info.preprocess,
         args=given.about.get("args", {}),
-        distribution=registry.current().distribution_of(found.model),
+        **registry.current().distribution_of(found.model),
         scores=scores,
         probe=taken,
     )
@@ -120,7 +120,7 @@ def _score(name: str, dataset: str, report: Report) -> Score:
         top1=round(report.top1, 4),
         top5=None if report.top5 is None else round(report.top5, 4),
         mean_class=round(report.mean_class, 4),
-        loss=float(f"{report.loss:.6g}"),
+        loss=None if report.loss is None else float(f"{report.loss:.6g}"),
         correct=report.correct,
         command=f"zoo evaluate {name} --data {dataset}"
         + (f" --split {report.split}" if report.split != "test" else ""),
@@ -129,10 +129,9 @@ def _score(name: str, dataset: str, report: Report) -> Score:
 
 
 def _epochs(given: Source, model: Model) -> int | None:
-    """The epochs of a run; None without a run, and for a closed-form fit, whose recipe has 1."""
-    epochs = given.run.recipe.get("epochs") if given.run else None
-    is_training = isinstance(epochs, int) and (epochs > 1 or model.train == "zoo.training:train")
-    return epochs if is_training else None
+    """The epochs of a run; None without a run, and for a network that is fitted."""
+    epochs = given.run.recipe.get("epochs") if given.run and not model.fitted else None
+    return epochs if isinstance(epochs, int) else None
 
 
 def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:

@@ -4,10 +4,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from zoo import manifest
 from zoo.errors import ManifestError, PluginError
 from zoo.manifest import Weights
 from zoo.registry.hooks import hook, resource
+from zoo.registry.roles import COLLECTION
 from zoo.spec import Model, Plugin
 
 
@@ -51,9 +54,12 @@ def top_of(address: str) -> str:
 
 def _weights(plugin: Plugin, models: Sequence[Model], collected: Sequence[Weights]) -> dict[str, dict[str, Weights]]:
     found: dict[str, dict[str, Weights]] = {model.name: {} for model in models}
+    present = {alias: model.name for model in models for alias in model.aliases}
     for address in plugin.weights:
         file = resource(address)
         for entry in manifest.read(file):
+            if entry.arch in present:
+                entry = replace(entry, arch=present[entry.arch])
             if entry.arch not in found:
                 raise ManifestError(f"{file}: [{entry.name}]: plugin {plugin.name!r} has no model {entry.arch!r}")
             if entry.tag in found[entry.arch]:
@@ -67,7 +73,7 @@ def _weights(plugin: Plugin, models: Sequence[Model], collected: Sequence[Weight
 def _collected(plugin: Plugin) -> tuple[Sequence[Model], Sequence[Weights]]:
     target = plugin.collection
     try:
-        given, weights = hook(target)()
+        given, weights = hook(target, role=COLLECTION)()
         models = {model.name: model for model in given}
         strange = [name for name in models if not name.startswith(f"{plugin.name}/")]
         strange += [entry.name for entry in weights if entry.arch not in models]

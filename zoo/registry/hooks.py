@@ -2,27 +2,60 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ManifestError, MissingExtraError, PluginError
-from zoo.spec import Requirement
+from zoo.registry.roles import Role
+from zoo.spec import Model, Requirement
 
 
-def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., Any]:
+def require(model: Model) -> None:
+    """Checks that what a model's hooks import is installed.
+
+    Args:
+        model: The model.
+
+    Raises:
+        MissingExtraError: A library is missing; the hint says how to install it.
+
+    Example:
+        >>> import zoo
+        >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
+    """
+    for requirement in model.requires:
+        if not _is_installed(requirement):
+            raise MissingExtraError.of(model.name, requirement.module, requirement.install)
+
+
+def _is_installed(requirement: Requirement) -> bool:
+    return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None
+
+
+def hook(
+    target: str,
+    requires: tuple[Requirement, ...] = (),
+    *,
+    role: Role | None = None,
+    of: str = "",
+    more: Iterable[str] = (),
+) -> Callable[..., Any]:
     """Imports a hook.
 
     Args:
         target: ``"package.module:function"``.
         requires: What the hook's module imports.
+        role: What kind of hook it is. By default its arguments are not checked.
+        of: The name of the row, for messages.
+        more: Arguments that are passed by name in addition to those of the role.
 
     Returns:
         The function.
 
     Raises:
         MissingExtraError: A requirement is missing; the hint says how to install it.
-        PluginError: There is no such module or function.
+        PluginError: There is no such module or function, or it does not take the arguments of its role.
 
     Example:
         >>> import zoo
@@ -30,13 +63,15 @@ def hook(target: str, requires: tuple[Requirement, ...] = ()) -> Callable[..., A
         True
     """
     for requirement in requires:
-        if not is_installed(requirement):
+        if not _is_installed(requirement):
             raise MissingExtraError.of(target, requirement.module, requirement.install)
     module, _, function = target.partition(":")
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise PluginError(f"Hook {target!r} cannot be imported: {error}") from error
+    if role is not None:
+        role.check(found, target, of, more)
     return found
 
 
@@ -65,8 +100,3 @@ def resource(address: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ManifestError(f"{address}: there is no package {package!r}")
     return Path(next(iter(spec.submodule_search_locations)), path)
-
-
-def is_installed(requirement: Requirement) -> bool:
-    """Whether what a hook needs can be imported; nothing is."""
-    return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None

@@ -30,7 +30,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     ``status`` and ``reason`` are those of :class:`zoo.registry.PluginRow`, ``traceback`` is that of the error. If the
     plugin can be used, ``plugin`` is its value without models, ``names`` are those of its models, and ``tags`` those of
-    each model's weights, separated by spaces. ``fault`` says why its manifests cannot be read.
+    each model's weights, separated by spaces. ``aliases`` has models by other names. ``fault`` says why its manifests
+    cannot be read.
     """
 
     status: str = "ok"
@@ -42,6 +43,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     fault: str = ""
     names: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    aliases: dict[str, str] = {}
 
 
 class Imported(NamedTuple):
@@ -69,6 +71,7 @@ def _entry(plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> Ent
         fault=contents.fault,
         names=tuple(contents.architectures),
         tags=tuple(" ".join(one.tag for one in row.weights) for row in contents.architectures.values()),
+        aliases={alias: name for name, row in contents.architectures.items() for alias in row.model.aliases},
     )
 
 

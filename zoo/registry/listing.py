@@ -97,6 +97,8 @@ def _matching(pattern: str, family: str | None, *, is_tagged: bool) -> list[tupl
     """The models that ``pattern`` means, or with ``is_tagged`` their tags that it means, in natural order."""
     registered = registry.current()
     asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
+    arch, dot, tag = pattern.partition(".")
+    pattern = registered.present_name(arch) + dot + tag
     if family is not None and "/" not in pattern and asked:
         pattern = f"{family}/{pattern}"
     matches = re.compile(translate(pattern)).match

@@ -5,10 +5,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from zoo.errors import ManifestError, MissingExtraError, PluginError
+from zoo.errors import ManifestError, PluginError
 from zoo.manifest import Weights
 from zoo.registry.contents import Architecture, contents_of, packages_of
-from zoo.registry.hooks import is_installed
 from zoo.registry.imported import Entry, Imported, Key, Rows
 from zoo.registry.installed import Distribution
 from zoo.spec import Model, Plugin
@@ -90,6 +89,11 @@ class PluginRow:
         return self._rows.tags
 
     @property
+    def aliases(self) -> Mapping[str, str]:
+        """The names of models by their other names."""
+        return self._rows.entry.aliases
+
+    @property
     def models(self) -> Mapping[str, Model]:
         """The plugin's models by name, decoded on first use."""
         return _Part(self._rows, lambda row: row.model)
@@ -100,24 +104,6 @@ class PluginRow:
         if self._rows.entry.fault:
             raise ManifestError(self._rows.entry.fault)
         return _Part(self._rows, lambda row: row.weights)
-
-
-def require(model: Model) -> None:
-    """Checks that what a model's hooks import is installed.
-
-    Args:
-        model: The model.
-
-    Raises:
-        MissingExtraError: A library is missing; the hint says how to install it.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
-    """
-    for requirement in model.requires:
-        if not is_installed(requirement):
-            raise MissingExtraError.of(model.name, requirement.module, requirement.install)
 
 
 class _Part(Mapping[str, T]):

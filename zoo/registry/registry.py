@@ -9,11 +9,14 @@ until its model is asked for.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from zoo import names
 from zoo.errors import AmbiguousNameError, PluginError, UnknownNameError
 from zoo.manifest import Weights
+from zoo.registry import absent
 from zoo.registry.plugin_row import PluginRow
 from zoo.spec import Model, Plugin
 
@@ -61,14 +64,14 @@ class Registry:
 
     def __init__(self, rows: list[PluginRow], local: "dict[str, tuple[Described, ...]] | None" = None) -> None:
         self.plugins = tuple(rows)
-        self._local = local or {}
         self._owners: dict[str, tuple[PluginRow, ...]] = {}
         for row in sorted(self.plugins, key=lambda row: not row.is_builtin):
             alone = (row,)
-            for arch in () if row.is_collection else row.models:
+            for arch in () if row.is_collection else (*row.models, *row.aliases):
                 before = self._owners.setdefault(arch, alone)
                 if before is not alone:
                     self._owners[arch] = before + alone
+        self._local = self._by_present_name(local or {})
 
     @property
     def collections(self) -> tuple[PluginRow, ...]:
@@ -95,7 +98,8 @@ class Registry:
         return [self.listed(named) for named in every]
 
     def find(self, text: str, *, distribution: str = "") -> Found:
-        """The model and weights of the name ``text``; ``distribution`` is the one that a file or an entry names.
+        """The model and weights of the name ``text``; ``distribution`` is the one that a file or an entry names:
+        :func:`zoo.names.requirement`.
 
         Raises :class:`UnknownNameError` with the nearest names, :class:`AmbiguousNameError` if several third parties
         use a short name.
@@ -108,11 +112,10 @@ class Registry:
         try:
             row, model = self._find_model(name)
         except UnknownNameError as error:
-            local = (one.weights.distribution for one in self._local.get(name.arch, ()))
+            entries = [one.weights for one in self._local.get(name.arch, ())]
+            local = (names.requirement(entry.distribution, entry.distribution_version) for entry in entries)
             if of := distribution or next(filter(None, local), ""):
-                error.hint = (
-                    f"It needs the distribution {of!r}, according to its manifest. If you trust that: pip install {of}"
-                )
+                error.hint = absent.to_install(of, self.plugins)
             raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
@@ -141,10 +144,32 @@ class Registry:
         """The directory of ``ZOO_HUB`` whose manifest defines ``weights``; empty if a plugin does."""
         return next((one.folder for one in self._local.get(weights.arch, ()) if one.weights == weights), "")
 
-    def distribution_of(self, model: Model) -> str:
-        """The distribution to install for ``model``; empty for a built-in one."""
-        rows = (row for row in self._owners.get(model.name, ()) if not row.is_builtin)
-        return next((row.distribution for row in rows if row.models[model.name] == model), "")
+    def distribution_of(self, model: Model) -> dict[str, Any]:
+        """What to install for ``model``, for files: ``distribution`` and ``distribution_version``.
+
+        Empty for a model of this process alone.
+        """
+        owners = [row for row in self._owners.get(model.name, ()) if row.models.get(model.name) == model]
+        owners += [row for row in self.collections if model.name.startswith(f"{row.name}/")]
+        rows = [row for row in owners if row.distribution]
+        return {"distribution": rows[0].distribution, "distribution_version": rows[0].version} if rows else {}
+
+    def present_name(self, arch: str) -> str:
+        """The name under which the model of the alias ``arch`` is listed; ``arch`` if it is not an alias."""
+        for row in self._owners.get(arch, ())[:1]:
+            return self._listed_name(row.aliases.get(arch, arch), row)
+        return arch
+
+    def _by_present_name(self, local: "dict[str, tuple[Described, ...]]") -> "dict[str, tuple[Described, ...]]":
+        """``local`` with weights of an alias as those of the model; its own entries come first."""
+        found: dict[str, tuple[Described, ...]] = {}
+        for is_alias in (False, True):
+            for arch, described in local.items():
+                name = self._owners[arch][0].aliases.get(arch, arch) if arch in self._owners else arch
+                if (name != arch) is is_alias:
+                    renamed = (one._replace(weights=replace(one.weights, arch=name)) for one in described)
+                    found[name] = (*found.get(name, ()), *renamed)
+        return found
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
         owners = self._owners[arch]
@@ -166,7 +191,7 @@ class Registry:
             full = f"{name.plugin}/{name.arch}"
             for row in owners:
                 if row.name == name.plugin:
-                    return row, row.models[name.arch]
+                    return row, row.models[row.aliases.get(name.arch, name.arch)]
             for row in self.collections:
                 if row.name == name.plugin:
                     if full not in row.models:
@@ -181,7 +206,7 @@ class Registry:
         if len(owners) > 1 and not owners[0].is_builtin:
             candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row in owners))
             raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Use {candidates}.")
-        return owners[0], owners[0].models[name.arch]
+        return owners[0], owners[0].models[owners[0].aliases.get(name.arch, name.arch)]
 
     def _unknown(self, arch: str) -> UnknownNameError:
         """The error for a short name that nobody has; what a collection calls so is what was meant."""
@@ -189,10 +214,9 @@ class Registry:
             if (full := f"{row.name}/{arch}") in row.models:
                 return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
         error = UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
-        # What a plugin that cannot be used would have is not known: a name like its own is likely one of its.
         unusable = [row for row in self.plugins if not row.is_usable]
-        if own := [row for row in unusable if arch.startswith(row.name)]:
-            error.hint = f"Plugin {own[0].name!r} is {own[0].status}: {own[0].reason}. zoo plugins shows all."
+        if said := absent.explanation(arch, unusable):
+            error.hint = said
         elif unusable:
             said = ", ".join(f"{row.name} ({row.status})" for row in unusable)
             error.hint += f" It may be part of a plugin that cannot be used: {said}; zoo plugins says why."

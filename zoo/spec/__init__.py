@@ -2,8 +2,11 @@
 
 from zoo.spec.checked import Spec
 from zoo.spec.described import Described
+from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, Extension, LookQuestion, Reader
+from zoo.spec.key_map import KeyMap
+from zoo.spec.model import Argument, Model, Paper, Requirement
+from zoo.spec.plugin import API, Plugin
 from zoo.spec.preprocess import CIFAR10, CIFAR10_IMAGE_STD, IMAGENET, MNIST, STD_255, Preprocess, unscaled
-from zoo.spec.rows import API, Argument, DatasetSpec, KeyMap, Model, Paper, Plugin, Requirement
 
 __all__ = [
     "API",
@@ -13,13 +16,18 @@ __all__ = [
     "MNIST",
     "STD_255",
     "Argument",
+    "AttackMethod",
     "DatasetSpec",
     "Described",
+    "ExportPass",
+    "Extension",
     "KeyMap",
+    "LookQuestion",
     "Model",
     "Paper",
     "Plugin",
     "Preprocess",
+    "Reader",
     "Requirement",
     "Spec",
     "unscaled",

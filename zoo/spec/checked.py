@@ -1,5 +1,6 @@
 """Base class of what a plugin author writes: values are checked on construction."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,8 @@ from zoo.errors import SpecError
 
 _fields_of = cache(msgspec.structs.fields)
 """Rows are many of few kinds, and working out a kind's annotations costs more than the checks."""
+
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 _is_trusted = ContextVar("is_trusted", default=False)
@@ -52,6 +55,14 @@ class Spec(msgspec.Struct, frozen=True):
     def require(self, claim: bool, message: str) -> None:
         if not claim:
             raise SpecError(f"{self._label()}: {message}")
+
+    def require_hooks(self, *fields: str) -> None:
+        """Raises :class:`SpecError` for a hook that is not an address; those whose default is empty may be empty."""
+        empty = {field.name for field in _fields_of(type(self)) if field.default == ""}
+        for field in fields:
+            target = getattr(self, field)
+            is_right = _TARGET.fullmatch(target) is not None or (not target and field in empty)
+            self.require(is_right, f"{field}: hook {target!r} must have the form 'package.module:function'")
 
     def _label(self) -> str:
         name = getattr(self, "name", None)

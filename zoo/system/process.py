@@ -63,7 +63,7 @@ def ask(
             finally:
                 child.kill()
         if not answer.exists():
-            raise WeightsError(f"{what} process crashed: {_ending(code)}.")
+            raise WeightsError(f"{what} process crashed: {ending(code)}.")
         said = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in said:
         raise _error(**said)
@@ -76,7 +76,8 @@ def _error(error: str, message: str, hint: str, exit_code: int) -> ZooError:
     return found
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """How a process with exit code ``code`` ended, in words."""
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name if -code in {*signal.Signals} else str(-code)

@@ -1,4 +1,4 @@
-"""The conformance kit: checks of every plugin. Needs pytest.
+"""The conformance kit: checks of every plugin.
 
 ::
 
@@ -8,12 +8,12 @@
     def test_conformance(check):
         check()
 
-runs one test a promise and model, called ``test_conformance[hello_net-num_classes]`` and the like.
-Models of one kind have the same build hook and the same choices (strings and booleans among ``args``)
-with other numbers, such as a depth. What a row declares is tested of each model; what follows from the
-code, of the smallest of its kind. The same tests of the others, and the costly ones of giants
-(``GIANT_PARAMS``, ``GIANT_MACS``), are marked ``slow``: register that marker, leave them out with
-``pytest -m "not slow"``, run everything with ``pytest``.
+runs one test a promise and model, called ``test_conformance[hello_net-num_classes]`` and the like;
+``pytest --zoo-plugin hello`` does so without a file, ``zoo plugins check hello`` without pytest.
+What a row declares is tested of each model; what follows from the code, of the smallest model of its
+build hook. The same tests of the others, and the costly ones of giants (``GIANT_PARAMS``,
+``GIANT_MACS``), are marked ``slow``: leave them out with ``pytest -m "not slow"``, run everything with
+``pytest``.
 """
 
 from zoo.system import lazy

@@ -1,75 +1,111 @@
-"""All checks of a plugin, and the decorator that turns them into tests."""
+"""All checks of a plugin."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-
-import pytest
 
 from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
 from zoo.registry import PluginRow
 from zoo.spec import Model
 from zoo.testing import contract, families, looking, published, shapes, values
+from zoo.testing.expectation import CheckError
 from zoo.testing.subject import Subject
 
+Checks = Mapping[Callable[..., str | None], str]
+"""Checks, and the field or method that each is about."""
+
+OF_PLUGIN: Checks = {
+    families.torch_free_import: "import",
+    families.manifests: "weights",
+    families.recipes: "recipes",
+    families.file_arguments: "file_args",
+    families.repositories: "repositories",
+    families.extensions: "extensions",
+}
 # What a row declares about its own network: checked for every model at every commit.
-OF_EACH: tuple[Callable[[Subject], None], ...] = (
-    shapes.row,
-    shapes.interface,
-    shapes.parameters,
-    shapes.macs,
-    contract.methods,
-    contract.groups,
-)
-# What follows from the code of a build hook: checked at every commit for one model a kind, for the others behind slow.
-OF_KIND: tuple[Callable[[Subject], None], ...] = (
-    shapes.num_classes,
-    shapes.in_chans,
-    shapes.reset_classifier,
-    shapes.features,
-    contract.intermediates,
-    contract.features_only,
-)
-# The same, and it takes forwards with real numbers: behind slow for a giant, too.
-COSTLY: tuple[Callable[[Subject], None], ...] = (
-    values.forward,
-    values.determinism,
-    values.skipped_initialisation,
-    values.round_trip,
-    values.gradients,
-    values.attack,
-)
-# What the models of one build hook share: behind slow for all but the smallest of them.
-OF_HOOK: tuple[Callable[[Subject], None], ...] = (
-    contract.checkpointing,
-    contract.copies,
-    contract.layouts,
-)
+OF_EACH: Checks = {
+    shapes.row: "build",
+    shapes.interface: "forward_features",
+    shapes.parameters: "params",
+    shapes.macs: "macs",
+    contract.methods: "feature_info",
+    contract.groups: "group_matcher",
+}
+# What follows from the code of a build hook: at every commit for its smallest model, for the others behind slow.
+OF_HOOK: Checks = {
+    shapes.num_classes: "num_classes",
+    shapes.in_chans: "in_chans",
+    shapes.reset_classifier: "reset_classifier",
+    shapes.features: "feature_info",
+    contract.intermediates: "forward_intermediates",
+    contract.features_only: "feature_info",
+}
+# The same, with real numbers: behind slow for a giant, too.
+COSTLY: Checks = {
+    values.forward: "forward",
+    values.determinism: "forward",
+    values.skipped_initialisation: "state_dict",
+    values.round_trip: "state_dict",
+    values.gradients: "forward",
+    values.attack: "forward",
+    contract.checkpointing: "set_grad_checkpointing",
+    contract.copies: "state_dict",
+    contract.layouts: "forward",
+}
+# What fixes the number of images, or the size of an image: of the smallest model of one build hook.
+EXPORTED: Checks = {
+    values.traced: "forward",
+    values.exported: "forward",
+    contract.resized: "forward",
+    contract.compiled: "forward",
+}
+RAISED = "Fix: the code that raises this; zoo plugins check --traceback shows the calls."
+"""The advice if a check runs into an exception that it does not expect."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one model, weights entry or plugin; calling it raises if it is broken."""
+    """One promise of one model, weights entry or plugin; calling it raises if it is broken.
+
+    It returns why the promise does not apply to this model: empty if it does.
+    """
 
     name: str
     is_slow: bool
-    run: Callable[[], None]
+    run: Callable[[], str | None]
+    of: str = ""
+    """The model, the weights or the plugin."""
+    field: str = ""
+    """What it is about: a field of the row or of the manifest, or a method of the network."""
+    hint: str = ""
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
+        """As :meth:`verify`; skips the test if a library is missing."""
+        __tracebackhide__ = True  # pytest shows the frames of the plugin
         try:
-            self.run()
+            return self.verify()
         except MissingExtraError as error:
+            import pytest
+
             pytest.skip(str(error))
 
+    def verify(self) -> str:
+        """Why the promise does not apply; empty if it does and is kept.
 
-def conformance(plugin: str) -> pytest.MarkDecorator:
-    """Decorates a test function or class that takes ``check``: it runs once for each check of ``plugin``."""
-    marked = [
-        pytest.param(check, id=check.name, marks=[pytest.mark.slow] if check.is_slow else [])
-        for check in checks_of(plugin)
-    ]
-    return pytest.mark.parametrize("check", marked)
+        Raises :class:`CheckError` if it is broken, and :class:`zoo.errors.MissingExtraError`.
+        """
+        __tracebackhide__ = True
+        try:
+            return self.run() or ""
+        except MissingExtraError:
+            raise
+        except CheckError as error:
+            field = error.field or self.field
+            raise CheckError(error.reason, field, error.of or self.of, self.hint) from error.__cause__
+        except Exception as error:  # a plugin's code may raise anything
+            kind = "" if isinstance(error, AssertionError) and str(error) else f"{type(error).__name__}: "
+            raise CheckError(f"{kind}{error}", self.field, self.of, self.hint if not kind else RAISED) from error
 
 
 def checks_of(plugin: str) -> list[Check]:
@@ -79,55 +115,62 @@ def checks_of(plugin: str) -> list[Check]:
     """
     rows = [row for row in registry.current().plugins if row.name == plugin]
     used = next((row for row in rows if row.plugin is not None), None)
-    checks = [Check("plugin-usable", False, partial(families.usable, plugin, rows))]
+    usable = _check("plugin", plugin, families.usable, "entry point", partial(families.usable, plugin, rows))
     if used is None or used.plugin is None:
-        return checks
-    for check in (
-        families.torch_free_import,
-        families.manifests,
-        families.recipes,
-        families.repositories,
-        families.datasets,
-    ):
-        checks.append(Check(f"plugin-{check.__name__}", False, partial(check, used)))
-    smallest = _smallest_of_kind(used.plugin.models)
-    of_hook = {model.build: model for model in sorted(used.plugin.models, key=lambda it: -it.params)}
-    for model in used.plugin.models:
-        checks += _checks_of_model(used, model, is_smallest=smallest[_kind(model)] is model)
-        subject, is_rest = Subject(plugin, model), of_hook[model.build] is not model
-        checks += [
-            Check(f"{model.name}-{check.__name__}", is_rest or subject.is_giant, partial(check, subject))
-            for check in OF_HOOK
-        ]
-    for model in used.plugin.models:
+        return [usable]
+    checks = [usable]
+    checks += [_check("plugin", plugin, check, field, partial(check, used)) for check, field in OF_PLUGIN.items()]
+    models = used.plugin.models
+    smallest = {model.build: model for model in sorted(models, key=lambda it: -it.params)}
+    for model in models:
+        checks += _checks_of_model(used, model, is_smallest=smallest[model.build] is model)
+    for model in models:
         subject = Subject(plugin, model)
-        is_smallest = model is min(used.plugin.models, key=lambda other: other.params)
-        checks.append(Check(f"{model.name}-look", subject.is_giant or not is_smallest, partial(looking.look, subject)))
-    # What fixes the number of images is code that the models of one build hook share: the smallest shows it.
-    for model in of_hook.values():
+        is_smallest = model is min(models, key=lambda other: other.params)
+        checks += _of_subject(subject, {looking.look: "forward"}, is_slow=subject.is_giant or not is_smallest)
+    for model in smallest.values():
         subject = Subject(plugin, model)
-        checks.append(Check(f"{model.name}-traced", subject.is_giant, partial(values.traced, subject)))
-        checks.append(Check(f"{model.name}-exported", True, partial(values.exported, subject)))
-        checks.append(Check(f"{model.name}-resized", True, partial(contract.resized, subject)))
-        checks.append(Check(f"{model.name}-compiled", True, partial(contract.compiled, subject)))
+        for check, field in EXPORTED.items():
+            is_slow = subject.is_giant or check is not values.traced
+            checks += _of_subject(subject, {check: field}, is_slow=is_slow)
     return checks
 
 
-def _kind(model: Model) -> tuple[object, ...]:
-    """Models of one kind run the same code: one build hook, the same choices, other numbers."""
-    chosen = {name: value if isinstance(value, str | bool) else type(value) for name, value in model.args.items()}
-    return model.build, model.train, frozenset(chosen.items())
+def every() -> list[Callable[..., str | None]]:
+    """The functions of all checks, in the order in which they are run."""
+    tables = (OF_PLUGIN, OF_EACH, OF_HOOK, COSTLY, {looking.look: ""}, EXPORTED)
+    return [families.usable, *(check for table in tables for check in table), published.weights]
 
 
-def _smallest_of_kind(models: Sequence[Model]) -> dict[tuple[object, ...], Model]:
-    return {_kind(model): model for model in sorted(models, key=lambda model: model.params, reverse=True)}
+def _check(
+    prefix: str,
+    of: str,
+    promise: Callable[..., str | None],
+    field: str,
+    run: Callable[[], str | None],
+    *,
+    is_slow: bool = False,
+) -> Check:
+    return Check(f"{prefix}-{promise.__name__}", is_slow, run, of, field, advice(promise))
+
+
+def _of_subject(subject: Subject, checks: Checks, *, is_slow: bool) -> list[Check]:
+    name = subject.model.name
+    return [
+        _check(name, name, check, field, partial(check, subject), is_slow=is_slow) for check, field in checks.items()
+    ]
+
+
+def advice(promise: Callable[..., str | None]) -> str:
+    """What a check's docstring says after ``Fix:``, with that word."""
+    return " ".join("".join((promise.__doc__ or "").partition("Fix:")[1:]).split()).replace("``", "")
 
 
 def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iterator[Check]:
     subject = Subject(row.name, model)
-    for check in (*OF_EACH, *OF_KIND, *COSTLY):
-        is_slow = check not in OF_EACH and (not is_smallest or (subject.is_giant and check in COSTLY))
-        yield Check(f"{model.name}-{check.__name__}", is_slow, partial(check, subject))
+    yield from _of_subject(subject, OF_EACH, is_slow=False)
+    yield from _of_subject(subject, OF_HOOK, is_slow=not is_smallest)
+    yield from _of_subject(subject, COSTLY, is_slow=not is_smallest or subject.is_giant)
     try:
         entries = row.weights.get(model.name, ())
     except ManifestError:
@@ -137,4 +180,5 @@ def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iter
         # Entries that differ in bytes alone build one network.
         is_slow = not published.is_embedded(entry) and published.shape(model, entry) in built
         built.append(published.shape(model, entry))
-        yield Check(f"{entry.name}-weights", is_slow, partial(published.weights, subject, entry))
+        run = partial(published.weights, subject, entry)
+        yield _check(entry.name, entry.name, published.weights, "args", run, is_slow=is_slow)

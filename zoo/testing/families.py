@@ -1,12 +1,18 @@
 """Checks of a plugin as a whole."""
 
 import os
+import re
 import subprocess
 import sys
 from fnmatch import fnmatchcase
 
 from zoo import registry
-from zoo.registry import PluginRow
+from zoo.errors import MissingExtraError, PluginError
+from zoo.registry import PluginRow, arguments, roles
+from zoo.registry.roles import Role
+from zoo.spec import DatasetSpec, Extension
+from zoo.testing import source
+from zoo.testing.expectation import CheckError, expect
 from zoo.training import choice
 
 _REFUSE_TORCH = """
@@ -19,50 +25,115 @@ class Refuse:
 sys.meta_path.insert(0, Refuse)
 """
 
+EXTENSIONS = {"attacks": roles.ATTACK, "looks": roles.LOOK, "exports": roles.EXPORT, "readers": roles.READ}
+
 
 def usable(plugin: str, rows: list[PluginRow]) -> None:
-    """A plugin of this name is installed, imports, and is the only one."""
+    """A plugin of this name is installed, imports, and is the only one.
+
+    Fix: what the reason says; ``zoo --debug plugins show NAME`` prints the traceback.
+    """
     known = ", ".join(row.name for row in registry.current().plugins)
-    assert rows, f"no plugin {plugin!r} is installed, only {known}. After adding an entry point, run pip install again."
-    assert len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {', '.join(row.distribution for row in rows)}"
-    assert rows[0].status == "ok", f"plugin {plugin!r} is {rows[0].status}: {rows[0].reason}"
+    expect(
+        rows, f"no plugin {plugin!r} is installed, only {known}. After adding an entry point, run pip install again."
+    )
+    rivals = ", ".join(row.distribution for row in rows)
+    expect(len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {rivals}")
+    row = rows[0]
+    if row.status != "ok":
+        model, field = _written_at(row)
+        cause = PluginError(row.traceback) if row.traceback else None  # it was raised in another process
+        raise CheckError(f"plugin {plugin!r} is {row.status}: {row.reason}", field, model) from cause
+
+
+def _written_at(row: PluginRow) -> tuple[str, str]:
+    """The model and the field of the row in the line that the reason ends with; empty if no row has it."""
+    found = re.search(r"\((\S+\.py):(\d+)\)$", row.reason)
+    for file in source.files_of(row) if found else ():
+        if found and file.name == found[1] and (model := source.model_at(file, int(found[2]))):
+            return model, source.field_at(file, int(found[2])) or "row"
+    return "", ""
 
 
 def torch_free_import(row: PluginRow) -> None:
-    """The module of the entry point imports no torch, so that listing stays instant."""
+    """The module of the entry point, and that of ``hook_args``, import no torch, so that listing stays instant.
+
+    Fix: keep rows alone in ``__init__.py``; hooks are strings such as ``"zoo_hello.model:hello_net"``.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    code = f"{_REFUSE_TORCH}import {row.module}"
+    own = row.plugin.hook_args.partition(":")[0] if row.plugin is not None else ""
+    modules = ", ".join(filter(None, [row.module, own]))
+    code = f"{_REFUSE_TORCH}import {modules}"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"importing {row.module} imports torch, or fails:\n{done.stderr}"
+    expect(done.returncode == 0, f"importing {modules} imports torch, or fails:\n{done.stderr}")
 
 
 def manifests(row: PluginRow) -> None:
-    """Every manifest of the plugin parses and names only its own models."""
+    """Every manifest of the plugin parses and names only its own models.
+
+    Fix: the line of the manifest that the message names; ``zoo publish --manifest FILE`` writes entries.
+    """
     _ = row.weights
 
 
 def recipes(row: PluginRow) -> None:
-    """Every recipe is valid, and is meant for models that there are."""
+    """Every recipe is valid, and its patterns match models of the plugin.
+
+    Fix: the field or the pattern that the message names.
+    """
     assert row.plugin is not None
-    names = [model.name for model in row.plugin.models]
+    names, own = [model.name for model in row.plugin.models], choice.own_fields(row.plugin)
     for name, table in choice.read(row.plugin).items():
-        choice.resolve(name, table)
+        choice.resolve(name, table, own=own)
         for pattern in table.get("models", ()):
             met = any(fnmatchcase(model, pattern) for model in names)
-            assert met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}"
+            expect(met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}")
+
+
+def file_arguments(row: PluginRow) -> None:
+    """Every argument that a weights file may set is one that the build function of a model takes.
+
+    Fix: name an argument of the build function in ``file_args``, or remove it there.
+    """
+    assert row.plugin is not None
+    takers: dict[str, list[bool]] = {}  # rows may share what a plugin declares, so one that takes it is enough
+    for model in row.plugin.models:
+        known = arguments.names_of(registry.hook(model.build, model.requires)) if model.file_args else []
+        for name in model.file_args:
+            takers.setdefault(name, []).append(known is None or name in (*known, *arguments.SAFE))
+    for name, are in takers.items():
+        models = ", ".join(model.name for model in row.plugin.models if name in model.file_args)
+        expect(any(are), f"file_args has {name!r}, which the build function does not take: {models}")
 
 
 def repositories(row: PluginRow) -> None:
-    """The hook for repositories, if there is one, leaves descriptions of another form to other plugins."""
+    """The hook for repositories, if there is one, leaves descriptions of another form to other plugins.
+
+    Fix: return None unless the description has a mark of your own library.
+    """
     assert row.plugin is not None
     if target := row.plugin.repositories:
         for foreign in ({}, {"model_type": "bert", "architectures": ["BertModel"]}):
-            said = registry.hook(target)(foreign)
-            assert said is None, f"{target} understands {foreign}, which is not of its form: {said}"
+            said = registry.hook(target, role=roles.REPOSITORIES)(foreign)
+            expect(said is None, f"{target} understands {foreign}, which is not of its form: {said}")
 
 
-def datasets(row: PluginRow) -> None:
-    """The loaders of the plugin's data sets can be imported."""
-    assert row.plugin is not None
-    for dataset in row.plugin.datasets:
-        registry.hook(dataset.load, row.plugin.requires)
+def extensions(row: PluginRow) -> None:
+    """The hooks of data sets, attacks, questions, passes and readers can be imported and take what they are passed.
+
+    Fix: name a function that exists, ``"package.module:function"``, with the arguments that the message lists.
+    """
+    plugin = row.plugin
+    assert plugin is not None
+    brought: list[tuple[str, Role, DatasetSpec | Extension]] = [
+        ("datasets", roles.LOAD, dataset) for dataset in plugin.datasets
+    ]
+    brought += [(field, role, extension) for field, role in EXTENSIONS.items() for extension in getattr(plugin, field)]
+    for field, role, one in brought:
+        target, requires = (one.run, one.requires) if isinstance(one, Extension) else (one.load, plugin.requires)
+        try:
+            registry.hook(target, requires, role=role, of=one.name)
+        except MissingExtraError:
+            raise
+        except PluginError as error:
+            raise CheckError(f"{role.field} of {one.name!r}: {error}", field) from error

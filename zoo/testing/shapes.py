@@ -8,25 +8,57 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading, registry
+from zoo.errors import MissingExtraError, PluginError
 from zoo.evaluation import counting
+from zoo.registry import arguments, roles
+from zoo.registry.roles import Role
+from zoo.spec import Model
+from zoo.testing.expectation import CheckError, expect
 from zoo.testing.subject import BATCH, Subject
 
 
 def row(subject: Subject) -> None:
-    """The hooks can be imported; head, stem and stages are submodules, the first two with parameters or buffers."""
+    """The hooks can be called; head, stem and stages are submodules, the first two with parameters or buffers.
+
+    Fix: name a function that exists, ``"package.module:function"``, with the arguments that the message lists; name
+    submodules as ``named_modules`` does.
+    """
     model = subject.model
-    for target in (model.build, model.train, model.evaluate):
-        registry.hook(target, model.requires)
+    for role in (roles.BUILD, roles.TRANSLATE, roles.TRAIN, roles.EVALUATE):
+        _import(role, model)
+    known = arguments.names_of(registry.hook(model.build))
+    others = [name for name in model.args if known is not None and name not in (*known, *arguments.SETTINGS)]
+    expect(not others, f"args has {', '.join(others)}, which {model.build} does not take", field="args")
     module = subject.outline
     for field in ("head", "stem", "stages"):
         for name in getattr(model, field):
             part = _submodule(module, name)
-            assert part is not None, f"{field} names {name!r}, which is not a submodule of {type(module).__name__}"
-            assert field == "stages" or part.state_dict(), f"{field} names {name!r}, which has no parameters"
+            if part is None:
+                raise CheckError(f"{field} names {name!r}, which is not a submodule of {type(module).__name__}", field)
+            is_right = field == "stages" or part.state_dict()
+            expect(is_right, f"{field} names {name!r}, which has no parameters", field=field)
+
+
+def _import(role: Role, model: Model) -> None:
+    field, target = role.field, getattr(model, role.field)
+    if not target:
+        return
+    try:
+        found = registry.hook(target, model.requires)
+        expect(callable(found), f"{field} = {target!r} is a {type(found).__name__}, expected a function", field=field)
+        role.check(found, target, model.name, model.args if field == "build" else ())
+    except MissingExtraError:
+        raise
+    except PluginError as error:
+        raise CheckError(str(error), field) from error
 
 
 def interface(subject: Subject) -> None:
-    """The network has timm's model interface, and its attributes are right."""
+    """The network has timm's model interface, and its attributes are right.
+
+    Fix: derive the network from ``zoo.modules.ImageClassifier`` and set ``num_features`` to the channels of
+    ``forward_features``.
+    """
     module, model = subject.outline, subject.model
     expected = (
         ("num_classes", int),
@@ -38,55 +70,80 @@ def interface(subject: Subject) -> None:
         ("reset_classifier", object),
     )
     for name, kind in expected:
-        assert hasattr(module, name), f"{type(module).__name__} has no {name}"
+        expect(hasattr(module, name), f"{type(module).__name__} has no {name}", field=name)
         value = getattr(module, name)
-        assert isinstance(value, kind), f"{name} is a {type(value).__name__}, expected {kind.__name__}"
-    assert module.num_classes == model.num_classes, (
-        f"num_classes is {module.num_classes}, the row declares {model.num_classes}"
+        expect(isinstance(value, kind), f"{name} is a {type(value).__name__}, expected {kind.__name__}", field=name)
+    expect(
+        module.num_classes == model.num_classes,
+        f"num_classes is {module.num_classes}, the row declares {model.num_classes}",
+        field="num_classes",
     )
     for name in module.default_layers:
-        assert _submodule(module, name) is not None, f"default_layers names {name!r}, which is not a submodule"
+        is_right = _submodule(module, name) is not None
+        expect(is_right, f"default_layers names {name!r}, which is not a submodule", field="default_layers")
     with subject.on(subject.shape_device):
         features = module.forward_features(subject.images(subject.shape_device))
+    expect(
+        features.shape[1] == module.num_features,
+        f"forward_features gives {features.shape[1]} channels, num_features says {module.num_features}",
+        field="num_features",
+    )
+    with subject.on(subject.shape_device):
         logits = module.forward_head(features)
         pooled = module.forward_head(features, pre_logits=True)
-    _expect_shape(logits, (BATCH, model.num_classes), "forward_head(forward_features(x))")
-    assert features.shape[1] == module.num_features, (
-        f"forward_features gives {features.shape[1]} channels, num_features says {module.num_features}"
-    )
-    _expect_shape(pooled, (BATCH, _head_width(module)), "forward_head(..., pre_logits=True)")
+    _expect_shape(logits, (BATCH, model.num_classes), "forward_head(forward_features(x))", field="forward_head")
+    _expect_shape(pooled, (BATCH, _head_width(module)), "forward_head(..., pre_logits=True)", field="forward_head")
 
 
 def parameters(subject: Subject) -> None:
-    """The declared count of learnable elements is right to the unit."""
-    counted = counting.params(subject.outline)
-    declared = subject.model.params
-    assert counted == declared, f"params = {declared:_} is declared, the network has {counted:_}"
+    """The declared count of learnable elements is right to the unit.
+
+    Fix: ``zoo plugins check --fix`` counts them and writes the row.
+    """
+    counted, declared = count_params(subject), subject.model.params
+    expect(counted == declared, f"params = {declared:_} is declared, the network has {counted:_}")
 
 
 def macs(subject: Subject) -> None:
-    """The declared multiply-adds of convolutions and linear layers, if any, are right to the unit."""
-    declared = subject.model.macs
-    if not declared:
-        return
+    """The declared multiply-adds of convolutions and linear layers, if any, are right to the unit.
+
+    Fix: ``zoo plugins check --fix`` counts them and writes the row.
+    """
+    if declared := subject.model.macs:
+        counted = count_macs(subject)
+        expect(counted == declared, f"macs = {declared:_} is declared, one image takes {counted:_}")
+
+
+def count_params(subject: Subject) -> int:
+    """Learnable elements of the network."""
+    return counting.params(subject.outline)
+
+
+def count_macs(subject: Subject) -> int:
+    """Multiply-adds of convolutions and linear layers for one image."""
     with subject.on(subject.shape_device), counting.MultiplyAdds() as counted:
         subject.outline(subject.images(subject.shape_device, batch=1))
-    assert counted.total == declared, f"macs = {declared:_} is declared, one image takes {counted.total:_}"
+    return int(counted.total)
 
 
 def num_classes(subject: Subject) -> None:
-    """Another ``num_classes`` changes the logits and the head, and nothing else."""
+    """Another ``num_classes`` changes the logits and the head, and nothing else.
+
+    Fix: pass ``num_classes`` to ``reset_classifier``, and name in ``head`` each submodule that depends on it.
+    """
     classes = subject.model.num_classes + 3
     module = _changed(subject, {"num_classes": classes}, subject.model.head, "head")
     logits = _forward(subject, module)
     _expect_shape(logits, (BATCH, classes), f"with num_classes={classes}, the output")
-    assert module.num_classes == classes, f"built with num_classes={classes}, it has num_classes={module.num_classes}"
+    expect(module.num_classes == classes, f"built with num_classes={classes}, it has num_classes={module.num_classes}")
 
 
 def in_chans(subject: Subject) -> None:
     """Another ``in_chans`` changes the stem and the images it takes, and nothing else.
 
     Trained convolutions that take the image are adapted, so the row's stem names each itself.
+
+    Fix: build the first layer for ``in_chans``, and name it in ``stem``.
     """
     declared, height, width = subject.model.preprocess.input_size
     channels = 3 if declared == 1 else 1
@@ -97,41 +154,55 @@ def in_chans(subject: Subject) -> None:
     loading.adapt_stem(tensors, subject.model.stem, channels)
     differing = [key for key, tensor in tensors.items() if key in expected and tensor.shape != expected[key].shape]
     missed = [key for key in differing if tensors[key].ndim == 4 and tensors[key].shape[1] == declared]
-    assert not missed, f"in_chans changes {', '.join(missed)}; the row's stem should name the convolution itself"
+    expect(
+        not missed,
+        f"in_chans changes {', '.join(missed)}; the row's stem should name the convolution itself",
+        field="stem",
+    )
 
 
 def reset_classifier(subject: Subject) -> None:
-    """``reset_classifier`` gives another head; with 0 classes the network returns its features."""
+    """``reset_classifier`` replaces the head; with 0 classes the network returns its features.
+
+    Fix: replace the classifier and set ``self.num_classes``, as ``ImageClassifier`` does.
+    """
     module = _build(subject)
     for classes, width in ((7, 7), (0, _head_width(module))):
         with subject.on(subject.shape_device):
             module.reset_classifier(classes)
         logits = _forward(subject, module)
         _expect_shape(logits, (BATCH, width), f"after reset_classifier({classes}), the output")
-        assert module.num_classes == classes, (
-            f"after reset_classifier({classes}), num_classes says {module.num_classes}"
+        expect(
+            module.num_classes == classes, f"after reset_classifier({classes}), num_classes says {module.num_classes}"
         )
 
 
 def features(subject: Subject) -> None:
-    """Every declared stage gives features, with the channels and the size that ``feature_info`` says."""
+    """Every declared stage outputs features, with the channels and the size in ``feature_info``.
+
+    Fix: call ``note_stage`` with the channels of the output, and with the factor by which it is smaller than the input.
+    """
     module = subject.outline
     about = {str(entry["module"]): entry for entry in module.feature_info}
     seen = _outputs_of(subject, module, {*about, *subject.model.stages})
     height = subject.model.preprocess.input_size[1]
     for name, output in seen.items():
-        assert isinstance(output, Tensor), f"{name!r} gives {type(output).__name__} in a forward, expected a tensor"
+        if not isinstance(output, Tensor):
+            field = "feature_info" if name in about else "stages"
+            raise CheckError(f"{field}: {name!r} gives {type(output).__name__} in a forward, expected a tensor", field)
         if name not in about or output.ndim != 4:
             continue  # unknown, or not a map
         channels, expected = about[name]["num_chs"], height / about[name]["reduction"]
-        assert output.shape[1] == channels, (
-            f"{name!r} gives {output.shape[1]} channels, feature_info says num_chs {channels}"
+        expect(
+            output.shape[1] == channels,
+            f"{name!r} gives {output.shape[1]} channels, feature_info says num_chs {channels}",
         )
         # Unpadded convolutions cost up to four pixels; a stage taken for its neighbour would be off by a factor of two.
         is_near = abs(output.shape[2] - expected) <= 4 and expected < 1.5 * output.shape[2] < 2.25 * expected
-        assert is_near, (
+        expect(
+            is_near,
             f"{name!r} gives maps {output.shape[2]} high, feature_info says reduction {about[name]['reduction']} "
-            f"of {height}: {expected:g}"
+            f"of {height}: {expected:g}",
         )
 
 
@@ -145,7 +216,8 @@ def _outputs_of(subject: Subject, module: nn.Module, names: set[str]) -> dict[st
     with contextlib.ExitStack() as hooks:
         for name in seen:
             part = _submodule(module, name)
-            assert part is not None, f"feature_info or stages name {name!r}, which is not a submodule"
+            if part is None:
+                raise CheckError(f"feature_info or stages name {name!r}, which is not a submodule", "feature_info")
             hooks.callback(part.register_forward_hook(partial(keep, name)).remove)
         _forward(subject, module)
     return seen
@@ -173,8 +245,10 @@ def _changed(subject: Subject, change: dict[str, int], may_differ: tuple[str, ..
     }
     others = sorted(key for key in differing if not key.startswith(tuple(f"{name}." for name in may_differ)))
     said = ", ".join(f"{key}={value}" for key, value in change.items())
-    assert not others, (
-        f"{said} changes {', '.join(others)}; the row's {field} names {', '.join(may_differ) or 'nothing'}"
+    expect(
+        not others,
+        f"{said} changes {', '.join(others)}; the row's {field} names {', '.join(may_differ) or 'nothing'}",
+        field=field,
     )
     return module
 
@@ -191,6 +265,6 @@ def _submodule(module: nn.Module, name: str) -> nn.Module | None:
         return None
 
 
-def _expect_shape(tensor: object, expected: tuple[int, ...], what: str) -> None:
+def _expect_shape(tensor: object, expected: tuple[int, ...], what: str, field: str = "") -> None:
     got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-    assert got == expected, f"{what} is {got}, expected {expected}"
+    expect(got == expected, f"{what} is {got}, expected {expected}", field=field)

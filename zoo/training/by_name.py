@@ -115,7 +115,7 @@ def train(
     images = training_images(data) if isinstance(data, str | Path) else _as_images(data)
     held_out = validation_images(data) if isinstance(data, str | Path) else None
     if held is not None and recipe in (None, held.recipe.name):
-        chosen = training.change(held.recipe, settings)
+        chosen = training.change(held.recipe, settings, found.plugin)
     else:
         own = _own_recipe(found.model, images, held_out is not None, init is not None)
         chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
@@ -213,8 +213,12 @@ def carry_out(
         described = record.describe(module, data, recipe, preprocess, run, group.device(device))
         if group.is_first:
             _keep(trained, run, described)
-            if data.validation is not None and model.evaluate == hook.DEFAULT.evaluate:
-                mistakes.write(run, trained, data.validation, preprocess, recipe)
+        # A family's hook may share the images out to all processes; Zoo's own leaves them to the first.
+        if data.validation is not None and (group.is_first or model.evaluate != hook.DEFAULT.evaluate):
+            dtype = "bfloat16" if recipe.precision == "bfloat16" else None
+            found = hook.answers(model, trained, data.validation, preprocess=preprocess, dtype=dtype)
+            if group.is_first and found is not None:
+                mistakes.write(run, data.validation, found)
         group.wait()
     return trained
 
@@ -244,10 +248,9 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
         "num_classes": len(info.class_names),
         "in_chans": info.preprocess.input_size[0],
         "origin": f"{TRAINED} on {info.classes} with recipe {recipe}{start}",
+        **registry.current().distribution_of(info.model),
         "run": record,
     }
-    if distribution := registry.current().distribution_of(info.model):
-        about["distribution"] = distribution
     safetensors_file.write(module.state_dict(), run.model, about)
 
 

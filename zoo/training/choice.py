@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from zoo.data.augmentation import OWN_SCALE, Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
-from zoo.errors import ManifestError, RecipeError, UnknownNameError
-from zoo.registry import resource
+from zoo.errors import ManifestError, PluginError, RecipeError, UnknownNameError
+from zoo.registry import hook, resource
 from zoo.spec import Model, Plugin
 from zoo.training.adversary import Adversary
 from zoo.training.distill import Distill
@@ -35,8 +35,11 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 }
 """What a recipe's tables may hold, by the prefix of their keys."""
 
-OPEN = ("hook_args", "optimizer_args")
+OPEN = ("optimizer_args",)
 """Tables whose keys are not a recipe's to know."""
+
+OWN_FIELDS = "hook_args."
+"""The table of a family's own fields; its plugin names their type."""
 
 OUTSIDE = ("models", "data", "expected")
 """Information about a recipe in its table that is not part of the recipe."""
@@ -103,7 +106,15 @@ def choose(
             f"No recipe of {plugin.name} matches {model} on {data!r}.",
             hint=f"Select one with --recipe NAME (recipe=NAME): {', '.join(tables)}.",
         )
-    return resolve(name, tables[name], settings)
+    return resolve(name, tables[name], settings, own_fields(plugin))
+
+
+def own_fields(plugin: Plugin) -> type[msgspec.Struct]:
+    """The type of the plugin's own fields of recipes; raises :class:`PluginError`."""
+    kind: Any = hook(plugin.hook_args) if plugin.hook_args else msgspec.Struct
+    if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
+        raise PluginError(f"hook_args of plugin {plugin.name!r} is {plugin.hook_args}, expected a msgspec.Struct.")
+    return kind
 
 
 def for_own_images(
@@ -130,12 +141,13 @@ def for_own_images(
     }
 
 
-def change(recipe: Recipe, settings: Mapping[str, Any] | None) -> Recipe:
+def change(recipe: Recipe, settings: Mapping[str, Any] | None, plugin: Plugin | None = None) -> Recipe:
     """A recipe with other settings.
 
     Args:
         recipe: The recipe.
         settings: Values by field (``lr``, ``augment.flip``). A string is read as a TOML value.
+        plugin: The plugin of the recipe, which knows its own fields (``hook_args.*``).
 
     Returns:
         The changed recipe.
@@ -148,7 +160,8 @@ def change(recipe: Recipe, settings: Mapping[str, Any] | None) -> Recipe:
         >>> zoo.training.change(zoo.training.Recipe(), {"lr": "0.2", "augment.flip": True}).lr
         0.2
     """
-    return resolve(recipe.name, msgspec.to_builtins(recipe), settings)
+    kind = None if plugin is None else own_fields(plugin)
+    return resolve(recipe.name, msgspec.to_builtins(recipe), settings, kind)
 
 
 def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> str | None:
@@ -171,20 +184,32 @@ def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
         raise RecipeError(f"Recipe {name!r}: expected: {error}.") from None
 
 
-def resolve(name: str, table: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of a TOML ``table`` with ``settings``; raises :class:`RecipeError`."""
+def resolve(
+    name: str,
+    table: Mapping[str, Any],
+    settings: Mapping[str, Any] | None = None,
+    own: type[msgspec.Struct] | None = msgspec.Struct,
+) -> Recipe:
+    """The recipe of a TOML ``table`` with ``settings``; raises :class:`RecipeError`.
+
+    ``own`` is the type of the family's own fields, by default without any; None does not check them.
+    """
     fields = {key: value for key, value in table.items() if key not in (*OUTSIDE, "name")}
+    known = {**TABLES, **({OWN_FIELDS: own} if own is not None else {})}
     for key, value in (settings or {}).items():
-        _set(fields, key, read_value(value))
-    _check_keys(fields)
+        _set(name, fields, key, read_value(value), known)
+    _check_keys(name, fields, known)
     if settings and "epochs" in settings and "warmup_epochs" not in settings:
         _shorten_warmup(name, fields)
     try:
-        return msgspec.convert({**fields, "name": name}, Recipe)
+        recipe = msgspec.convert({**fields, "name": name}, Recipe)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
         where = path.rstrip("`") or "recipe"
         raise RecipeError(f"Recipe {name!r}: {where}: {message}.") from None
+    if own is not None:
+        recipe.read_hook_args(own)
+    return recipe
 
 
 def _shorten_warmup(name: str, fields: dict[str, Any]) -> None:
@@ -205,29 +230,38 @@ def read_value(text: Any) -> Any:
         return text
 
 
-def _set(fields: dict[str, Any], key: str, value: Any) -> None:
+def _set(name: str, fields: dict[str, Any], key: str, value: Any, tables: Mapping[str, type[msgspec.Struct]]) -> None:
     """Sets the dotted ``key`` without changing tables that are shared with others."""
     *owners, leaf = key.split(".")
     for owner in owners:
         table = fields.get(owner) or {}
         if not isinstance(table, Mapping):
-            raise _unknown(key)
+            raise _unknown(name, key, tables)
         fields[owner] = fields = dict(table)
     fields[leaf] = value
 
 
-def _check_keys(fields: Mapping[str, Any], prefix: str = "") -> None:
+def _check_keys(
+    name: str, fields: Mapping[str, Any], tables: Mapping[str, type[msgspec.Struct]], prefix: str = ""
+) -> None:
     """Finds misspelt keys before msgspec does, to suggest the nearest."""
-    kind = TABLES.get(prefix)
+    kind = tables.get(prefix)
     for key, value in fields.items():
         if kind is None or key not in kind.__struct_fields__:
-            raise _unknown(prefix + key)
-        if isinstance(value, Mapping) and prefix + key not in OPEN:
-            _check_keys(value, f"{prefix}{key}.")
+            raise _unknown(name, prefix + key, tables)
+        nested = f"{prefix}{key}."
+        is_open = prefix + key in OPEN or (nested == OWN_FIELDS and nested not in tables) or prefix == OWN_FIELDS
+        if isinstance(value, Mapping) and not is_open:
+            _check_keys(name, value, tables, nested)
 
 
-def _unknown(key: str) -> RecipeError:
-    known = [prefix + leaf for prefix, kind in TABLES.items() for leaf in kind.__struct_fields__]
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Fields: {', '.join(known)}."
-    return RecipeError(f"A recipe has no field {key!r}.", hint=hint)
+def _unknown(name: str, key: str, tables: Mapping[str, type[msgspec.Struct]]) -> RecipeError:
+    prefix = OWN_FIELDS if key.startswith(OWN_FIELDS) else ""  # its fields resemble each other by the prefix alone
+    known = [table + leaf for table, kind in tables.items() for leaf in kind.__struct_fields__]
+    known = [field for field in known if field.startswith(prefix)]
+    ends = [field.removeprefix(prefix) for field in known]
+    near = [field for field in known if field.endswith(f".{key}")]
+    near += [prefix + end for end in get_close_matches(key.removeprefix(prefix), ends, n=1, cutoff=0.5)]
+    every = f"Fields: {', '.join(known)}." if known else "Its family has no fields of its own (Plugin.hook_args)."
+    hint = f"Did you mean {near[0]}?" if near else every
+    return RecipeError(f"Recipe {name!r} has no field {key!r}.", hint=hint)

@@ -224,6 +224,7 @@ class Engine:
 
     def keep_best(self, network: nn.Module, report: Report) -> None:
         """Writes ``network`` down if none of an earlier epoch was as often right; of equals, the lower loss."""
+        assert report.loss is not None  # of logits
         rank = (report.top1, -report.loss)
         if self.best and rank <= (self.best["top1"], -self.best["loss"]):
             return

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo import registry, resolve
+from zoo import names, registry, resolve
 from zoo.errors import TrainingError, UnknownNameError, ZooError
 from zoo.hub import cache
 from zoo.hub.embedded import Embedded
@@ -43,7 +43,8 @@ def find(name: str | Path) -> Original:
             )
         about = safetensors_file.metadata(file)
         _check_has_record(str(name), about)
-        found = registry.current().find(about["model"], distribution=str(about.get("distribution", "")))
+        of = names.requirement(about.get("distribution", ""), about.get("distribution_version", ""))
+        found = registry.current().find(about["model"], distribution=of)
         return Original(str(name), found.model, file, hash_file(file), about, None)
     found = resolve.find(str(name))
     entry = resolve.weights_for(found)

@@ -13,11 +13,11 @@ from zoo.training.recipe import Expectation, Recipe
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A recipe for a model and a data set, with its score if known.
+    """A recipe for a model and a data set, with its score if known; ``own`` are the family's own fields.
 
-    ``model`` and ``data`` are patterns if there is no score for a particular model and data set. ``pflop`` is 10^15
-    operations of the whole training: three times those of a forward pass, two per multiply-add, at the recipe's input
-    size; None if unknown.
+    ``model`` and ``data`` are patterns if there is no score for a particular model and data set. ``is_fitted`` says
+    that its models are fitted, without gradients. ``pflop`` is 10^15 operations of a training by gradients: three times
+    those of a forward pass, two per multiply-add, at the recipe's input size; None if unknown.
     """
 
     family: str
@@ -25,18 +25,21 @@ class Row(msgspec.Struct, frozen=True):
     model: str
     data: str
     is_default: bool
+    is_fitted: bool
     settings: Recipe
+    own: dict[str, Any]
     expected: Expectation | None = None
     pflop: float | None = None
 
 
 def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
     """The recipes of ``plugin``, or those for ``model``; raises :class:`RecipeError`."""
-    tables = recipes.read(plugin)
+    tables, own = recipes.read(plugin), recipes.own_fields(plugin)
     known = {model.name for model in plugin.models}
     found: list[Row] = []
     for name, table in tables.items():
-        recipe, given = recipes.resolve(name, table), recipes.expectations(name, table)
+        recipe, given = recipes.resolve(name, table, own=own), recipes.expectations(name, table)
+        meant = [one for one in (model and [model]) or plugin.models if recipes.suits(table, one.name)]
         if model is None:
             places = _known(table, given)
         elif not table.get("models") or recipes.suits(table, model.name):
@@ -51,7 +54,9 @@ def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
                     model=arch,
                     data=data,
                     is_default=arch in known and recipes.default(tables, arch, data) == name,
+                    is_fitted=bool(meant) and all(one.fitted for one in meant),
                     settings=recipe,
+                    own=msgspec.to_builtins(recipe.read_hook_args(own)),
                     expected=expected,
                     pflop=_pflop(plugin, arch, data, recipe),
                 )
@@ -81,7 +86,7 @@ def _for_model(
 def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None:
     model = next((model for model in plugin.models if model.name == arch), None)
     images = training_images(data) - recipe.validation
-    if model is None or not model.macs or images <= 0:
+    if model is None or model.fitted or not model.macs or images <= 0:
         return None
     _, height, width = model.preprocess.input_size
     macs = model.macs * (recipe.input_size**2 / (height * width) if recipe.input_size else 1)

@@ -21,7 +21,7 @@ from zoo.training.inputs import TrainingData
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 
-USED = {"name", "note", "weight_decay", "seed", "validation", "batch_size", "input_size"}
+USED = {"name", "note", "weight_decay", "seed", "validation", "batch_size", "input_size", "hook_args"}
 
 
 def train(
@@ -70,6 +70,7 @@ def train(
         logged = _score(model, features, images.labels, device) | {"seconds": time.perf_counter() - started}
         if data.validation is not None:
             report = evaluate(model, data.validation, preprocess=preprocess, batch_size=recipe.batch_size)
+            assert report.loss is not None  # of logits
             logged |= {"val_top1": report.top1, "val_mean_class": report.mean_class, "val_loss": report.loss}
         run.write(logged | {"images_per_s": len(images) / logged["seconds"]})
     finally:

@@ -14,7 +14,6 @@ what it gave (``expected``, see :class:`Expectation`)::
 """
 
 import math
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -134,22 +133,16 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     distill: Distill | None = None
     """How the network learns from a teacher, if the run has one."""
     hook_args: dict[str, Any] = {}
-    """What the model's own train hook reads, by names that it defines; Zoo's default hook takes none."""
+    """The family's own fields, which its train hook reads; its plugin names their type (``Plugin.hook_args``)."""
 
     def read_hook_args(self, kind: type[T]) -> T:
-        """``hook_args`` as the struct ``kind``; raises :class:`RecipeError` for an unknown one."""
-        known = kind.__struct_fields__
-        for key in self.hook_args:
-            if key not in known:
-                near = get_close_matches(key, known, n=1)
-                hint = (
-                    f"Did you mean hook_args.{near[0]}?" if near else f"Known settings: {', '.join(known) or 'none'}."
-                )
-                raise RecipeError(f"{self.name}: the model's train hook has no setting hook_args.{key}.", hint=hint)
+        """The family's own fields as ``kind``, with its defaults; raises :class:`RecipeError` for a wrong value."""
         try:
             return msgspec.convert(self.hook_args, kind)
         except msgspec.ValidationError as error:
-            raise RecipeError(f"{self.name}: hook_args: {error}.") from None
+            message, _, path = str(error).partition(" - at `$.")
+            where = f"hook_args.{path.rstrip('`')}" if path else "hook_args"
+            raise RecipeError(f"Recipe {self.name!r}: {where}: {message}.") from None
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:

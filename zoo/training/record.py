@@ -14,6 +14,7 @@ import msgspec
 import torch
 from torch import nn
 
+from zoo import registry
 from zoo.data.image_set import ImageSet
 from zoo.data.image_stream import ImageStream
 from zoo.errors import TrainingError
@@ -81,10 +82,15 @@ def describe(
     """The run's config.json: everything needed to train again, and the environment."""
     info = getattr(model, "zoo_info", None)
     requires = info.model.requires if info is not None else ()
+    of = registry.current().distribution_of(info.model) if info is not None else {}
     if recipe.augment.uses_torchvision:
         requires = (*requires, Requirement("torchvision", "zoo-vision[data]"))
+    environment = place(device, requires)
+    if of and of["distribution"] != registry.DISTRIBUTION:
+        environment["versions"][of["distribution"]] = of["distribution_version"]
     return {
         "model": info.model.name if info is not None else type(model).__name__,
+        **of,
         "args": msgspec.to_builtins(getattr(info, "args", {})),
         **({"init": dict(run.init)} if run.init else {}),
         **({"teacher": run.teacher.record} if run.teacher else {}),
@@ -93,7 +99,7 @@ def describe(
         },
         "data": msgspec.to_builtins(images_of(data)),
         "preprocess": msgspec.to_builtins(preprocess),
-        **place(device, requires),
+        **environment,
         "command": run.command,
     }
 

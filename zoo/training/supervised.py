@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 
-import msgspec
 import torch
 from torch import nn
 
@@ -29,7 +28,6 @@ def train(
     criterion: Criterion | None = None,
     parameter_groups: ParameterGroups | None = None,
     on_epoch: Callable[[int], None] | None = None,
-    hook_args: type[msgspec.Struct] = msgspec.Struct,
 ) -> nn.Module:
     """Trains a network in place: the default train hook.
 
@@ -48,14 +46,13 @@ def train(
         parameter_groups: Returns the optimiser's groups for (model, recipe). A group may have an ``lr_scale`` and a
             ``weight_decay``.
         on_epoch: Called with an epoch's number, from 0, before it, and again if it is resumed.
-        hook_args: The struct that ``recipe.hook_args`` are read as. By default they must be empty.
 
     Returns:
         The network, with the average of its weights if the recipe asks for one.
 
     Raises:
         TrainingError: The directory holds another run, or the loss is not a finite number; the last checkpoint stays.
-        RecipeError: ``recipe.hook_args`` are not valid.
+        RecipeError: The optimiser is unknown, or settings cannot be combined.
 
     Example:
         >>> import zoo
@@ -67,7 +64,6 @@ def train(
         False
     """
     run.check()
-    recipe.read_hook_args(hook_args)
     group = distributed.current()
     device = group.device(device)
     keep_freed_memory()

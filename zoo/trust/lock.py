@@ -8,7 +8,7 @@ a user's is in :mod:`zoo.trust.user_lock`.
 
 import datetime
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,24 +116,30 @@ def of_project() -> Lock | None:
     return read(file) if file else None
 
 
-def full_name(found: Found | Listed, tag: str = "") -> str:
-    """The name of ``found`` that is the same whatever else is installed."""
+def full_name(found: Found | Listed, tag: str = "", alias: str = "") -> str:
+    """The name of ``found`` that is the same whatever else is installed, or that of its ``alias``."""
     if is_repository(tag):
         return tag
-    arch = found.model.name
+    arch = alias or found.model.name
     short = found.row.is_builtin or "/" in arch
     return (arch if short else f"{found.row.name}/{arch}") + (f".{tag}" if tag else "")
 
 
+def name_in(held: Collection[str], found: Found | Listed, tag: str = "") -> str:
+    """The full name under which ``held`` has ``found``, which may be an alias; if it has none, the present one."""
+    known = [full_name(found, tag, alias) for alias in ("", *found.model.aliases)]
+    return next((name for name in known if name in held), known[0])
+
+
 def default_of(lock: Lock, found: Found) -> Weights | None:
     """The locked default weights of a model, or None."""
-    tag = lock.defaults.get(full_name(found))
+    tag = lock.defaults.get(name_in(lock.defaults, found))
     return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
 
 
 def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
     """``weights`` as they are locked; raises :class:`LockError` if bytes, input or classes differ."""
-    name = full_name(found, weights.tag)
+    name = name_in(lock.weights, found, weights.tag)
     held = lock.weights.get(name)
     if held is None:
         _warn(name)

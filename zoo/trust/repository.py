@@ -22,7 +22,7 @@ from zoo.errors import (
     ZooError,
 )
 from zoo.manifest import License, Weights
-from zoo.registry import Found, PluginRow
+from zoo.registry import Found, PluginRow, roles
 from zoo.spec import Described
 from zoo.trust import lock, pinning, policy, user_lock
 from zoo.trust.lock import Locked
@@ -114,7 +114,9 @@ def _ours(place: _Place, content: bytes) -> Found:
         (entry,) = manifest.parse(content.decode(), f"{place.text}: {OURS}")
     except ValueError:  # not one entry, or not UTF-8
         raise WeightsError(f"{place.text}: {OURS} does not describe one weights file.") from None
-    found = registry.current().find(entry.arch, distribution=entry.distribution)
+    found = registry.current().find(
+        entry.arch, distribution=names.requirement(entry.distribution, entry.distribution_version)
+    )
     weights = replace(
         entry,
         arch=found.model.name,
@@ -183,8 +185,9 @@ def _described(row: PluginRow, text: str, config: dict[str, Any]) -> Described |
     """What the plugin of ``row`` says about ``config``; None if it is not of its form."""
     assert row.plugin is not None
     target = row.plugin.repositories
+    hook = registry.hook(target, role=roles.REPOSITORIES)
     try:
-        said = registry.hook(target)(config)
+        said = hook(config)
     except ZooError as error:
         raise WeightsError(f"{text}: {THEIRS}: {error.message}", hint=error.hint) from None
     except Exception as error:  # a plugin's code may raise anything

@@ -37,7 +37,7 @@ def pins() -> Pins:
 def follow(found: Found, weights: Weights) -> Weights:
     """``weights`` as the user's lock has them; raises :class:`LockError` if their manifest now has other bytes."""
     known = pins()
-    name = lock.full_name(found, weights.tag) if known else ""
+    name = lock.name_in(known, found, weights.tag) if known else ""
     held = known.get(name)
     if held is None:
         return weights
@@ -50,7 +50,7 @@ def entries(listed: Iterable[Listed]) -> Iterator[tuple[Listed, Weights]]:
     held = pins()
     for entry in listed:
         for weights in entry.weights:
-            own = None if weights.sha256 else held.get(lock.full_name(entry, weights.tag))
+            own = None if weights.sha256 else held.get(lock.name_in(held, entry, weights.tag))
             yield entry, lock.pinned(weights, own) if own else weights
 
 

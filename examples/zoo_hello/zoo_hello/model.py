@@ -1,7 +1,6 @@
 """Two convolutions, a global average and a linear layer."""
 
 from torch import Tensor, nn
-
 from zoo.modules import PooledClassifier
 
 

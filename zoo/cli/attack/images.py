@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.cli.attack.options import METHODS, check_epsilons, check_figure, figure_option, limit_option, method_options
+from zoo.cli.attack.options import (
+    ATTACK,
+    METHODS,
+    check_epsilons,
+    check_figure,
+    figure_option,
+    limit_option,
+    method_options,
+)
 from zoo.cli.output import echo, note, print_facts, print_json, print_table, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: zoo attack image resnet20.digits digit.png --epsilon 16/255")
 @options.name
 @click.argument("picture", metavar="IMAGE", type=options.FILE)
-@options.choice("--attack", "kind", values=METHODS, help="Attack to run.")
+@click.option("--attack", "kind", type=ATTACK, default=METHODS[0], show_default=True, help="Attack to run.")
 @click.option(
     "--epsilon", default="8/255", show_default=True, callback=check_epsilons, help="Bound of the change of a pixel."
 )
@@ -73,7 +81,7 @@ def image(
 @click.command(epilog="Example: zoo attack curve resnet20.digits --data digits -o curve.svg")
 @options.several(options.names, options.required_data, options.split)
 @click.option(
-    "--attack", "kinds", multiple=True, type=click.Choice(METHODS), default=("pgd",), show_default=True,
+    "--attack", "kinds", multiple=True, type=ATTACK, default=("pgd",), show_default=True,
     help="Attack to run. Repeatable.",
 )  # fmt: skip
 @click.option(
@@ -105,13 +113,17 @@ def curve(
     the figure, or only JSON to FILE.json; finished curves stay there after an interruption. NAME without a tag means
     the model's default weights.
     """
-    if "pgd_l2" in kinds and len(set(kinds)) > 1:
-        raise click.UsageError("pgd_l2 measures epsilon in another norm than the other attacks: run it on its own.")
     with stdout_to_stderr():
         from zoo.attack import Method, figure, robustness
         from zoo.creation import create_trained
         from zoo.training import by_name
 
+        methods = [Method(kind, steps, step_size, not no_random_start, seed) for kind in dict.fromkeys(kinds)]
+        if len({method.norm for method in methods}) > 1:
+            [first, *_] = [method.name for method in methods if method.norm == "l2"]
+            raise click.UsageError(
+                f"{first} measures epsilon in another norm than the other attacks: run it on its own."
+            )
         is_drawn = output is not None and output.suffix != ".json"
         check_figure(output if is_drawn else None)
         settings: dict[str, Any] = {"split": split, "limit": limit, "batch_size": batch_size}
@@ -119,9 +131,8 @@ def curve(
         curves = []
         for name in names:
             model = create_trained(name, device=device)
-            for kind in dict.fromkeys(kinds):
-                method = Method(kind, steps, step_size, not no_random_start, seed)
-                with show_progress(f"{kind} on {name}") as progress:
+            for method in methods:
+                with show_progress(f"{method.name} on {name}") as progress:
                     curves.append(robustness.curve(model, data, method, epsilons, progress=progress, **settings))
                 if output is not None:
                     robustness.write(curves, output.with_suffix(".json"))
@@ -138,7 +149,7 @@ def _print(curves: "list[Curve]") -> None:
         (
             found.weights or found.model,
             found.method.name,
-            f"{255 * point.epsilon:.4g}/255" if found.method.name != "pgd_l2" else f"{point.epsilon:.4g}",
+            f"{255 * point.epsilon:.4g}/255" if found.method.norm != "l2" else f"{point.epsilon:.4g}",
             f"{point.accuracy:.2f}%",
             f"{point.interval[0]:.2f} to {point.interval[1]:.2f}",
             f"{point.correct:,} of {found.n:,}",

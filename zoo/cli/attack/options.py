@@ -10,6 +10,9 @@ from zoo.errors import ZooError
 METHODS = ("fgsm", "pgd", "pgd_l2", "autoattack", "random_sign")
 """Those of ``zoo.attack.method``, which may be imported only once a command runs."""
 
+ATTACK = options.Named("attacks", METHODS)
+"""The type of ``--attack``."""
+
 
 def check_epsilons(context: click.Context, parameter: click.Parameter, value: str) -> list[float]:
     """Numbers separated by commas, such as ``0,1/255,2/255``."""

@@ -25,7 +25,21 @@ _SECTIONS = {
 }
 
 
-@click.group(cls=Commands, sections=_SECTIONS, epilog="Example: zoo look filters alexnet_small.c10 -o filters.png")
+class Questions(Commands):
+    """With the questions that plugins bring."""
+
+    def brought(self) -> dict[str, click.Command]:
+        from zoo.registry import extensions
+
+        offered = extensions.offered("looks", self.homes)
+        if not offered:
+            return {}
+        from zoo.cli.look.own import command
+
+        return {one.name: command(one.name, one.spec) for one in offered}
+
+
+@click.group(cls=Questions, sections=_SECTIONS, epilog="Example: zoo look filters alexnet_small.c10 -o filters.png")
 def look() -> None:
     """Show what a network has learned.
 

@@ -11,6 +11,10 @@ _SECTIONS = {
         "disable": "zoo.cli.plugins.switch:disable",
         "enable": "zoo.cli.plugins.switch:enable",
     },
+    "Your own plugin:": {
+        "new": "zoo.cli.plugins.new:new",
+        "check": "zoo.cli.plugins.check:check",
+    },
 }
 
 

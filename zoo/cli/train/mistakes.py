@@ -23,9 +23,10 @@ def show(output: Path) -> None:
         note("Rows are the true classes, columns the predicted ones:")
         _print_columns([["", *titles[1:]], *counts])
     if wrong:
-        note("The most confident mistakes:")
+        note("The most confident mistakes:" if wrong[0][3] else "The first mistakes:")
         for file, true, predicted, probability in wrong[:SHOWN]:
-            note(one_line(f"  {file}: {true}, predicted {predicted} ({float(probability):.1%})"))
+            share = f" ({float(probability):.1%})" if probability else ""
+            note(one_line(f"  {file}: {true}, predicted {predicted}{share}"))
 
 
 def _read(file: Path) -> list[list[str]]:

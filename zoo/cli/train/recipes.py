@@ -19,25 +19,27 @@ if TYPE_CHECKING:
 def recipes(model: str | None, as_json: bool) -> None:
     """List training recipes with their scores and costs.
 
-    With MODEL, lists those that fit it. PFLOP counts 10^15 operations; times were measured on the machine named.
+    With MODEL, lists those that fit it, with the fields that only its family has (--set hook_args.FIELD=VALUE). PFLOP
+    counts 10^15 operations; times were measured on the machine named.
     """
     rows = _rows_for(model) if model else _all_rows()
     if as_json:
         return print_json([_describe(row) for row in rows])
     if not rows:
         return note(f"No recipes{f' for {model}' if model else ''}; --recipe default uses the default of every field.")
-    titles = ("recipe", "family", "model", "data", "epochs", "top-1", "from", "PFLOP", "time")
+    titles = ("recipe", "family", "model", "data", "epochs", "top-1", "from", "PFLOP", "time", "own fields")
     table = [
         (
             row.recipe + "*" * row.is_default,
             "" if model else row.family,
             "" if model else row.model,
             row.data,
-            str(row.settings.epochs),
+            "fitted" if row.is_fitted else str(row.settings.epochs),
             f"{row.expected.top1:.2f}%" if row.expected else "",
             (row.expected.weights or row.expected.source) if row.expected else "",
             _amount(row.pflop) if row.pflop else "",
             _duration(row.expected.seconds) if row.expected else "",
+            ", ".join(f"{key}={value}" for key, value in row.own.items()) if model else "",
         )
         for row in rows
     ]
@@ -76,9 +78,11 @@ def _describe(row: "Row") -> dict[str, Any]:
         "model": row.model,
         "data": row.data,
         "default": row.is_default,
+        "fitted": row.is_fitted,
         "expected": row.expected,
         "pflop": row.pflop,
         "settings": row.settings,
+        "hook_args": row.own,
     }
 
 

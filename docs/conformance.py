@@ -1,0 +1,58 @@
+"""Runs every check of the conformance kit, also the slow ones: ``python docs/conformance.py [FAMILY...]``.
+
+Writes docs/conformance.json after each family. ``python docs/tables.py`` makes docs/conformance.md from it.
+"""
+
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo import registry
+from zoo.testing.checks import checks_of
+
+FILE = Path(__file__).with_suffix(".json")
+
+
+def families() -> list[str]:
+    """The built-in plugins with models of their own: those of a collection are another library's."""
+    return [row.name for row in registry.current().plugins if row.is_builtin and not row.is_collection]
+
+
+def measure(family: str) -> dict[str, dict[str, Any]]:
+    """For each promise how many networks keep it; those to which it does not apply, with the reason; and the rest."""
+    found: dict[str, dict[str, Any]] = defaultdict(lambda: {"passed": 0, "inapplicable": {}, "failed": {}})
+    for check in checks_of(family):
+        name, _, promise = check.name.rpartition("-")
+        result = found[f"plugin-{promise}" if name == "plugin" else promise]
+        try:
+            reason = check()
+        except pytest.skip.Exception as skipped:
+            reason = str(skipped)
+        except Exception as error:
+            result["failed"][name] = f"{type(error).__name__}: {error}"
+            continue
+        if reason:
+            result["inapplicable"][name] = reason
+        else:
+            result["passed"] += 1
+    return dict(found)
+
+
+def main(*names: str) -> None:
+    for family in names or families():
+        started = time.perf_counter()
+        result = measure(family)
+        done = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+        done[family] = result
+        FILE.write_text(json.dumps(dict(sorted(done.items())), indent=1) + "\n", encoding="utf-8")
+        failed = {promise: part["failed"] for promise, part in result.items() if part["failed"]}
+        print(f"{family}: {failed or 'all kept'}, {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,126 @@
+"""``zoo plugins new``: a distribution that passes the conformance kit as it is, trained or fitted."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from support import distributions
+
+import zoo
+from zoo import registry, scaffold
+from zoo.cli import cli
+from zoo.errors import PluginError, SpecError, StorageError
+from zoo.testing import checks_of
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "zoo_hello"
+KINDS = pytest.mark.parametrize("is_fitted", [False, True], ids=["trained", "fitted"])
+
+
+def install(name: str, site: Path, folder: Path, *, is_fitted: bool) -> Path:
+    """Writes a distribution to ``folder`` and puts its package on the path ``site``, as an editable install would."""
+    scaffold.write(name, folder, is_fitted=is_fitted)
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    distributions.install(site, project["name"], project["entry-points"]["zoo.plugins"], {})
+    (site / f"zoo_{name}").symlink_to(folder / f"zoo_{name}")
+    registry.clear()
+    return folder
+
+
+@KINDS
+def test_a_new_plugin_passes_the_quick_checks(site: Path, tmp_path: Path, is_fitted: bool) -> None:
+    install("pet", site, tmp_path / "pet", is_fitted=is_fitted)
+    checks = [check for check in checks_of("pet") if not check.is_slow]
+    assert len(checks) > 25
+    for check in checks:
+        check()
+
+
+@pytest.mark.slow
+@KINDS
+def test_a_new_plugin_passes_the_slow_checks(site: Path, tmp_path: Path, is_fitted: bool) -> None:
+    install("pet", site, tmp_path / "pet", is_fitted=is_fitted)
+    for check in checks_of("pet"):
+        if check.is_slow:
+            check()
+
+
+@KINDS
+def test_a_new_plugins_code_passes_ruff(tmp_path: Path, is_fitted: bool) -> None:
+    scaffold.write("zebra_pet", tmp_path, is_fitted=is_fitted)
+    for words in (("check",), ("format", "--check")):
+        done = subprocess.run([sys.executable, "-m", "ruff", *words, "."], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@KINDS
+def test_a_new_plugins_code_passes_a_strict_type_check(tmp_path: Path, is_fitted: bool) -> None:
+    scaffold.write("zebra_pet", tmp_path, is_fitted=is_fitted)
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@KINDS
+def test_its_own_recipe_trains_it(site: Path, tmp_path: Path, is_fitted: bool) -> None:
+    install("pet", site, tmp_path / "pet", is_fitted=is_fitted)
+    name = "pet_ridge" if is_fitted else "pet_net"
+    settings = {} if is_fitted else {"epochs": 2}
+    zoo.train(name, "digits", output=tmp_path / "run", settings=settings)
+    top1 = zoo.evaluate(name, "digits", weights=tmp_path / "run" / "model.safetensors").top1
+    assert top1 > (95 if is_fitted else 40)  # of ten classes
+
+
+@KINDS
+def test_no_placeholder_is_left_and_every_name_is_the_plugins(tmp_path: Path, is_fitted: bool) -> None:
+    for file in scaffold.write("zebra", tmp_path, is_fitted=is_fitted):
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        assert not any(f"${word}" in text for word in scaffold.words_of("zebra", is_fitted=is_fitted)), file
+        assert "PACKAGE" not in str(file)
+        assert "hello" not in text
+
+
+def test_the_example_is_what_the_command_writes(tmp_path: Path) -> None:
+    """Its weights were published into it, so its manifest has entries after the comment."""
+    published = EXAMPLE / "zoo_hello" / "manifest.toml"
+    for file in scaffold.write("hello", tmp_path):
+        made, kept = ((folder / file).read_text(encoding="utf-8") for folder in (tmp_path, EXAMPLE))
+        assert kept == made or (EXAMPLE / file == published and kept.startswith(made)), file
+    weights = {path.name for path in (EXAMPLE / "zoo_hello" / "weights").iterdir()}
+    assert weights == {"hello_net.digits.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("my-net", "my_net"), ("My Net", "my_net"), ("2pets", "my_net"), ("../pet", "pet")],
+)
+def test_a_name_that_no_plugin_can_have_is_an_error_with_one_that_it_can(name: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        scaffold.write(name, tmp_path / "new")
+    assert hint in caught.value.hint
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_name_of_an_installed_plugin_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="There is already a plugin 'resnet', from zoo-vision"):
+        scaffold.write("resnet", tmp_path / "new")
+
+
+def test_files_that_are_there_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match="not empty"):
+        scaffold.write("pet", tmp_path)
+    assert [*tmp_path.iterdir()] == [tmp_path / "notes.txt"]
+
+
+def test_the_command_prints_what_to_do_next(inside: Path) -> None:
+    done = CliRunner().invoke(cli, ["plugins", "new", "pet", "--fit"], prog_name="zoo")
+    assert done.exit_code == 0, done.output
+    assert (inside / "zoo_pet" / "zoo_pet" / "training.py").exists()
+    assert "zoo plugins check pet" in done.stdout
+    again = CliRunner().invoke(cli, ["plugins", "new", "pet", "-o", "zoo_pet"], prog_name="zoo")
+    assert again.exit_code == 1
+    assert "zoo_pet already exists and is not empty." in again.stderr

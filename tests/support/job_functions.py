@@ -1,0 +1,46 @@
+"""Functions that tests run as jobs."""
+
+import ctypes
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import DataError
+
+
+def square(number: int) -> dict[str, int]:
+    print(f"squaring {number}")
+    return {"square": number * number, "process": os.getpid(), "threads": int(os.environ["OMP_NUM_THREADS"])}
+
+
+def fail(how: str) -> None:
+    if how == "crash":
+        ctypes.string_at(0)
+    if how == "exit":
+        os._exit(3)
+    if how == "error":
+        raise DataError("no such images")
+    raise RuntimeError("a mistake")
+
+
+def keep_going(folder: str) -> Any:
+    """Counts in a file until it is interrupted, then says so in another."""
+    place, count = Path(folder), 0
+    try:
+        while True:
+            count += 1
+            (place / "count").write_text(str(count))
+            time.sleep(0.02)
+    except KeyboardInterrupt:
+        (place / "kept").write_text(str(count))
+        raise
+
+
+def never_stop(folder: str) -> None:
+    Path(folder, "count").write_text("0")
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            continue

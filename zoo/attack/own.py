@@ -1,0 +1,32 @@
+"""Attack methods that plugins bring."""
+
+import torch
+from torch import Tensor
+
+from zoo import registry
+from zoo.attack.method import Method
+from zoo.attack.pixel_model import PixelModel
+from zoo.errors import PluginError, ZooError
+from zoo.registry import roles
+
+
+def run_own(
+    method: Method, model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, is_targeted: bool
+) -> Tensor:
+    """``images`` B C H W as the hook of ``method`` changed them; raises :class:`PluginError` for anything else."""
+    own = method.own
+    assert own is not None
+    hook = registry.hook(own.run, own.requires, role=roles.ATTACK, of=method.name)
+    try:
+        with torch.enable_grad():
+            changed = hook(model, images.clone(), labels, epsilon, method=method, is_targeted=is_targeted)
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code may raise anything
+        raise PluginError(f"{own.run} failed for {method.name}: {type(error).__name__}: {error}") from error
+    if not isinstance(changed, Tensor) or changed.shape != images.shape or not changed.is_floating_point():
+        got = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
+        raise PluginError(f"{own.run} returned {got}, expected the images {images.dtype} {tuple(images.shape)}.")
+    if not changed.isfinite().all():
+        raise PluginError(f"{own.run} returned images that contain NaN or infinity.")
+    return changed.detach().to(images)

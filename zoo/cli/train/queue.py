@@ -1,0 +1,150 @@
+"""``zoo train --queue``: several trainings, with a table of their states."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from zoo.cli.output import drawn_table, note, one_line, print_json, print_table
+from zoo.training import queue
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from zoo.jobs import Outcome
+    from zoo.training.queue import State, Training
+
+_TITLES = ("training", "state", "epochs", "validation", "train", "left", "reason")
+_RIGHT = ("epochs", "validation", "train", "left")
+_REFRESH = 5.0
+"""Seconds between two looks at the directories, for the table on a terminal."""
+
+
+def run(
+    context: click.Context,
+    file: Path,
+    folder: Path,
+    *,
+    at_once: int,
+    threads: int | None,
+    only_show: bool,
+    as_json: bool,
+) -> None:
+    """Trains the rest of the queue, and prints the table. Exits 1 if a training failed."""
+    trainings = queue.read(file)
+    is_interrupted = False
+    if not only_show:
+        with _shown(trainings, folder, at_once) as live:
+            watch = _Watch(trainings, folder, at_once, live)
+            try:
+                queue.run(
+                    trainings,
+                    folder,
+                    at_once=at_once,
+                    threads=threads,
+                    started=watch.started,
+                    ended=watch.ended,
+                    tick=watch.tick,
+                )
+            except KeyboardInterrupt:
+                is_interrupted = True
+    found = queue.states(trainings, folder)
+    if as_json:
+        print_json(
+            {
+                **queue.counts(found),
+                "seconds_left": queue.seconds_left(found, at_once),
+                "trainings": [msgspec.to_builtins(state) for state in found],
+            }
+        )
+    else:
+        print_table(_TITLES, [_row(state) for state in found], right=_RIGHT)
+        note(_summary(found, at_once))
+    if is_interrupted:
+        note("Interrupted. The same command continues from the checkpoints.")
+        context.exit(130)
+    context.exit(int(any(state.status == "failed" for state in found)))
+
+
+class _Watch:
+    """Shows what happens: in the table on a terminal, else as lines."""
+
+    def __init__(self, trainings: "Sequence[Training]", folder: Path, at_once: int, live: "Live | None") -> None:
+        self.trainings, self.folder, self.at_once, self.live = trainings, folder, at_once, live
+        self._last = time.monotonic()
+
+    def started(self, name: str) -> None:
+        self._say(f"{name}: started; its output is in {self.folder / name}.log")
+
+    def ended(self, name: str, outcome: "Outcome") -> None:
+        self._say(f"{name}: {outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
+
+    def tick(self) -> None:
+        if self.live is not None and time.monotonic() - self._last > _REFRESH:
+            self._refresh()
+
+    def _say(self, text: str) -> None:
+        if self.live is None:
+            note(one_line(text))
+        else:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        assert self.live is not None
+        self._last = time.monotonic()
+        self.live.update(_drawn(queue.states(self.trainings, self.folder), self.at_once), refresh=True)
+
+
+@contextlib.contextmanager
+def _shown(trainings: "Sequence[Training]", folder: Path, at_once: int) -> "Iterator[Live | None]":
+    """The table on standard error while the trainings run, if that is a terminal."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    found = queue.states(trainings, folder)
+    with Live(_drawn(found, at_once), console=console, auto_refresh=False, transient=True) as live:
+        yield live
+
+
+def _drawn(found: "Sequence[State]", at_once: int) -> Any:
+    from rich.console import Group
+
+    return Group(drawn_table(_TITLES, [_row(state) for state in found], _RIGHT), _summary(found, at_once))
+
+
+def _row(state: "State") -> tuple[str, ...]:
+    epochs = f"{state.epoch:g} of {state.epochs}" if state.epochs else f"{state.epoch:g}" if state.epoch else ""
+    left = "" if state.status == "done" or state.seconds_left is None else _duration(state.seconds_left)
+    return state.name, state.status, epochs, _per_cent(state.val_top1), _per_cent(state.train_top1), left, state.reason
+
+
+def _per_cent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}%"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _summary(found: "Sequence[State]", at_once: int) -> str:
+    """``2 of 5 done, 1 running, 1 failed; expected to end at 14:05 on Friday``."""
+    counted = queue.counts(found)
+    parts = [f"{counted['done']} of {len(found)} done"]
+    parts += [f"{counted[status]} {status}" for status in ("running", "failed") if counted[status]]
+    text = ", ".join(parts)
+    left = queue.seconds_left(found, at_once)
+    if left:
+        end = time.strftime("%H:%M on %A", time.localtime(time.time() + left))
+        text += f"; {_duration(left)} left, which would end at {end}"
+    return f"{text}."

@@ -1,0 +1,147 @@
+"""A network's logits for the images of a data set, batch by batch."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from zoo.data.image_set import ImageSet
+from zoo.data.prepared import PreparedBatches
+from zoo.data.preprocess import Transform
+from zoo.errors import DataError, SpecError, WeightsError
+from zoo.evaluation.batching import batches
+from zoo.evaluation.folding import folded
+from zoo.evaluation.modes import in_eval_mode
+from zoo.spec import Preprocess
+from zoo.system import distributed
+from zoo.system.malloc import keep_freed_memory
+
+Precision = Literal["bfloat16", "float32"]
+
+_MANY = 64
+"""Images for which it pays to fold a network."""
+
+
+def logits(
+    model: nn.Module,
+    data: ImageSet,
+    *,
+    preprocess: Preprocess,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    compile: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """The logits of all images of a data set, in order: what an evaluate hook may return.
+
+    The network runs as in :func:`zoo.evaluation.evaluate`. In processes that a launcher started, each computes a part
+    of the images, and all get the logits of the whole.
+
+    Args:
+        model: The network. Its modes are put back afterwards.
+        data: The images.
+        preprocess: How images are prepared.
+        batch_size: Images per forward pass.
+        device: Where to run. By default where the network is.
+        dtype: ``"float32"`` or ``"bfloat16"``, or torch's types of these names. By default float32.
+        compile: Compile the network with ``torch.compile``.
+        progress: Called with (images done, images in all), of this process.
+
+    Returns:
+        float32 N K on the CPU: one row for each image, one column for each class.
+
+    Raises:
+        DataError: A label is not among the network's classes.
+        WeightsError: Outputs are not B C, or contain NaN or infinity.
+        SpecError: Another ``dtype``.
+
+    Example:
+        >>> import zoo
+        >>> model, digits = zoo.create("resnet20.digits"), zoo.data.load("digits", "test")
+        >>> zoo.evaluation.logits(model, digits, preprocess=model.zoo_info.preprocess).shape
+        torch.Size([360, 10])
+    """
+    group = distributed.current()
+    device = group.device(device if device is not None else device_of(model))
+    part = group.share(len(data))
+    source = batches(data, Transform(preprocess), batch_size, images=part)
+    found: list[Tensor] = []
+
+    def keep(output: Tensor, labels: Tensor) -> None:
+        require_logits(output, labels, data)
+        found.append(output)
+        if progress is not None:
+            progress(min(len(found) * batch_size, len(part)), len(part))
+
+    run(model, source, len(part), device, precision_of(dtype), compile, keep)
+    own = torch.cat(found) if found else torch.empty(0, 0)
+    if group.count == 1:
+        return own
+    classes, sharers = group.totals(own.shape[1], bool(found))
+    whole = torch.zeros(len(data), int(classes / sharers), device=device)
+    whole[part.start : part.stop] = own.to(device) if found else 0
+    return group.sum(whole).cpu()
+
+
+def run(
+    model: nn.Module,
+    source: Iterable[tuple[Tensor, Tensor]],
+    total: int,
+    device: torch.device,
+    precision: Precision,
+    compile: bool,
+    take: Callable[[Tensor, Tensor], None],
+) -> None:
+    """Calls ``take`` with (outputs float32 on the CPU, labels) of each of the batches ``source`` of ``total`` images.
+
+    The network is in eval mode and on ``device``.
+    """
+    keep_freed_memory()
+    model.to(device)
+    ran: nn.Module | None = None
+    with in_eval_mode(model), torch.inference_mode(), _autocast(device, precision):
+        for images, labels in source:
+            images = images.to(device, memory_format=torch.channels_last)
+            ran = _for_inference(model, images[:2], total, compile) if ran is None else ran
+            take(ran(images).float().cpu(), labels)
+
+
+def require_logits(found: Tensor, labels: Tensor, data: ImageSet | PreparedBatches) -> None:
+    """Raises :class:`WeightsError` or :class:`DataError` unless ``found`` are logits that suit ``labels``."""
+    if found.ndim != 2:
+        raise WeightsError(f"The network returns shape {tuple(found.shape)}, expected (images, classes).")
+    if not torch.isfinite(found).all():
+        raise WeightsError("The network's outputs contain NaN or infinity.")
+    if int(labels.max()) >= found.shape[1]:
+        raise DataError(
+            f"{data.name} has labels up to {int(labels.max())}, but the network has {found.shape[1]} classes.",
+            hint="Use weights trained on this data set, or train with its number of classes.",
+        )
+
+
+def precision_of(dtype: torch.dtype | str | None) -> Precision:
+    """The precision that ``dtype`` names; raises :class:`SpecError` for another."""
+    match str(dtype or "float32").removeprefix("torch."):
+        case "float32":
+            return "float32"
+        case "bfloat16":
+            return "bfloat16"
+    raise SpecError(f"dtype = {dtype!r}: expected float32 or bfloat16.")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+
+
+def _for_inference(model: nn.Module, images: Tensor, count: int, compile: bool) -> nn.Module:
+    """``model`` as it computes the same outputs for ``count`` images in less time; ``images`` are some of them."""
+    if count >= _MANY:
+        with torch.autocast(images.device.type, enabled=False):
+            model = folded(model, images)
+    return torch.compile(model) if compile else model  # type: ignore[return-value]  # a module as well
+
+
+def _autocast(device: torch.device, precision: str) -> Any:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,0 +1,91 @@
+"""Writes the files of a new plugin's distribution, for ``zoo plugins new``.
+
+``templates/common`` has the files of every distribution, ``trained`` and ``fitted`` those of one kind. Names of files
+end in ``.txt``, so that no tool takes them for code of Zoo; ``$name`` and others are replaced.
+"""
+
+import importlib.metadata
+import keyword
+from pathlib import Path
+from string import Template
+
+from zoo import registry
+from zoo.errors import PluginError, SpecError, StorageError
+from zoo.names import as_part, is_part
+from zoo.registry import DISTRIBUTION
+from zoo.system import storage
+
+TEMPLATES = Path(__file__).with_name("templates")
+_PACKAGE = "PACKAGE"
+"""The folder of the import package among the templates."""
+_LICENCE = "Licensed under the Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+"""If the distribution of Zoo does not have the whole text."""
+
+
+def write(name: str, folder: Path, *, is_fitted: bool = False) -> list[Path]:
+    """Writes the distribution ``zoo-NAME`` with one plugin and one model.
+
+    Args:
+        name: The plugin's name.
+        folder: A folder that does not exist, or is empty.
+        is_fitted: Whether the model is fitted in closed form; otherwise it is trained along a gradient.
+
+    Returns:
+        The files, relative to ``folder``.
+
+    Raises:
+        SpecError: The name is not valid.
+        PluginError: There is a plugin of this name.
+        StorageError: The folder has files.
+    """
+    _check(name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StorageError(f"{folder} already exists and is not empty.", hint="Choose another folder with -o DIR.")
+    words = words_of(name, is_fitted=is_fitted)
+    files = {Path("LICENSE"): _licence()}
+    for part in ("common", "fitted" if is_fitted else "trained"):
+        for template in sorted((TEMPLATES / part).rglob("*.txt")):
+            file = template.relative_to(TEMPLATES / part).with_suffix("")
+            file = Path(*(words["package"] if step == _PACKAGE else step for step in file.parts))
+            files[file] = Template(template.read_text(encoding="utf-8")).substitute(words)
+    for file, text in files.items():
+        storage.replace(folder / file, text.encode())
+    return sorted(files)
+
+
+def words_of(name: str, *, is_fitted: bool) -> dict[str, str]:
+    """What is put in place of ``$name`` and the like."""
+    camel = "".join(part.capitalize() for part in name.split("_"))
+    package = f"zoo_{name}"
+    training = f"| `{package}/training.py` | the train hook, which fits it |\n"
+    return {
+        "name": name,
+        "package": package,
+        "distribution": package.replace("_", "-"),
+        "model": f"{name}_ridge" if is_fitted else f"{name}_net",
+        "network": f"{camel}Ridge" if is_fitted else f"{camel}Net",
+        "description": "A ridge regression on image patches" if is_fitted else "A small convolutional network",
+        "extra_file": training if is_fitted else "",
+    }
+
+
+def _check(name: str) -> None:
+    if not (is_part(name) and name[0].isalpha()) or name.endswith("_") or keyword.iskeyword(name):
+        near = as_part(name)
+        hint = f"Did you mean {near}?" if near != name and near[0].isalpha() else "For example: my_net."
+        raise SpecError(
+            f"{name!r} is not a name for a plugin: expected lower case letters, digits and _, beginning with a letter.",
+            hint=hint,
+        )
+    if rivals := [row for row in registry.current().plugins if row.name == name]:
+        raise PluginError(
+            f"There is already a plugin {name!r}, from {rivals[0].distribution}.", hint="Choose another name."
+        )
+
+
+def _licence() -> str:
+    try:
+        text = importlib.metadata.distribution(DISTRIBUTION).read_text("licenses/LICENSE")
+    except importlib.metadata.PackageNotFoundError:
+        text = None
+    return text or _LICENCE

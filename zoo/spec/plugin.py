@@ -1,0 +1,98 @@
+"""A plugin: a family of models with their weights, recipes and data sets.
+
+A plugin is a module-level ``Plugin`` that an entry point of the group ``zoo.plugins`` names. Its
+hooks are strings ``"package.module:function"``, imported on first use, so this module and every
+plugin's top-level module stay free of torch.
+"""
+
+import re
+from collections.abc import Mapping
+
+from msgspec.structs import force_setattr, replace
+
+from zoo.names import is_part
+from zoo.spec.checked import Spec
+from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, LookQuestion, Reader
+from zoo.spec.key_map import KeyMap
+from zoo.spec.model import Argument, Model, Requirement
+
+API = 1
+"""The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
+
+_RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
+
+
+class Plugin(Spec, frozen=True):
+    """A family of models. Its resources are ``"package:path"``.
+
+    Args:
+        name: The name, also that of its entry point.
+        api: The version of the contract it was written for, ``zoo.spec.API``.
+        models: Its models.
+        weights: Manifests of its weights.
+        recipes: Its training recipes.
+        key_maps: How checkpoints of others become its own.
+        datasets: Data sets that it brings.
+        requires: Requirements of all its models.
+        collection: For a plugin that stands for another library: a hook that returns models and their weights
+            (``zoo.manifest.Weights``), instead of ``models``. It is called on first need and must not import torch.
+            Each model is named in full, ``plugin/arch``, and is listed only if the plugin is asked for.
+        file_args: ``file_args`` of all its models.
+        repositories: A hook for ``hf-hub:OWNER/NAME``: takes the ``config.json`` of a repository as a dictionary, and
+            returns a :class:`Described`, or None if another library wrote it. It must not import torch.
+        hook_args: The type of the table ``hook_args`` of its recipes, the family's own fields: a ``msgspec.Struct``,
+            ``"package.module:Name"``, whose module must not import torch. Without it, recipes have no such table.
+        attacks: Attack methods that it brings.
+        looks: Questions about networks that it brings.
+        exports: Export passes that it brings.
+        readers: Kinds of data sets that it reads.
+
+    Raises:
+        SpecError: A value is not valid, or two models have the same name or alias.
+
+    Example:
+        >>> import zoo
+        >>> zoo.Plugin("mine", api=1, models=(zoo.Model("my_net", build="my_package.model:my_net"),)).models[0].name
+        'my_net'
+    """
+
+    name: str
+    api: int
+    models: tuple[Model, ...] = ()
+    weights: tuple[str, ...] = ()
+    recipes: str = ""
+    key_maps: tuple[KeyMap, ...] = ()
+    datasets: tuple[DatasetSpec, ...] = ()
+    requires: tuple[Requirement, ...] = ()
+    collection: str = ""
+    file_args: Mapping[str, Argument] = {}
+    repositories: str = ""
+    hook_args: str = ""
+    attacks: tuple[AttackMethod, ...] = ()
+    looks: tuple[LookQuestion, ...] = ()
+    exports: tuple[ExportPass, ...] = ()
+    readers: tuple[Reader, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(is_part(self.name), "a name has lower case letters, digits and _")
+        self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
+        self.require_hooks("collection", "repositories", "hook_args")
+        self.require(not (self.collection and self.models), "expected models or a collection, not both")
+        if self.requires or self.file_args:
+            force_setattr(self, "models", tuple(map(self._completed, self.models)))
+        self.require(all(is_part(model.name) for model in self.models), "only models of a collection have full names")
+        names = [name for model in self.models for name in (model.name, *model.aliases)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        self.require(not twice, f"duplicate models: {', '.join(twice)}")
+        for brought in (self.datasets, self.attacks, self.looks, self.exports, self.readers):
+            own = [extension.name for extension in brought]
+            self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
+        for resource in (*self.weights, *filter(None, [self.recipes])):
+            self.require(
+                _RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must have the form 'package:path'"
+            )
+
+    def _completed(self, model: Model) -> Model:
+        requires, file_args = (*self.requires, *model.requires), {**self.file_args, **model.file_args}
+        return replace(model, requires=requires, file_args=file_args)

@@ -1,0 +1,114 @@
+"""Tries a plugin's wheel in a temporary environment: what a user gets who installs it.
+
+The environment has the wheel, and this environment's Zoo and libraries behind it. Each step runs in a process there.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+import zipfile
+from collections.abc import Iterator
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from pathlib import Path
+
+import zoo
+from zoo.errors import FileFormatError, PluginError
+from zoo.registry import GROUP
+from zoo.testing.outcome import Outcome
+
+TIMEOUT = 600.0
+"""Seconds that the steps of one plugin may take after its installation."""
+
+
+def attempt(wheel: Path) -> Iterator[Outcome]:
+    """Installs the wheel, lists its plugins, creates its models, verifies its weights and predicts an image.
+
+    Yields the outcome of each step for each model; if the wheel cannot be installed, there are no others. Raises
+    :class:`FileFormatError` if the file is not a wheel, and :class:`PluginError` if nothing can install it.
+    """
+    plugins = _announced(wheel)
+    if not plugins:
+        reason = f"{wheel.name}: entry points: none in the group {GROUP}"
+        hint = f'Add [project.entry-points."{GROUP}"] to pyproject.toml and build the wheel again.'
+        yield Outcome("installed", wheel.name, "entry points", "failed", reason, hint)
+        return
+    with tempfile.TemporaryDirectory(prefix="zoo-wheel-") as folder:
+        python = environment(Path(folder))
+        yield (installed := _installed(python, wheel))
+        for plugin in plugins if installed.status == "passed" else ():
+            yield from _tried(python, plugin, Path(folder))
+
+
+def _announced(wheel: Path) -> list[str]:
+    """The names of the wheel's entry points in the group of plugins."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
+            text = "\n".join(archive.read(name).decode() for name in names)
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{wheel} is not a wheel: {error}", hint="pip wheel --no-deps . builds one.") from None
+    parser = ConfigParser(delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    try:
+        parser.read_string(text)
+    except ConfigError as error:
+        raise FileFormatError(f"{wheel}: entry_points.txt cannot be read: {error}") from None
+    return list(parser[GROUP]) if parser.has_section(GROUP) else []
+
+
+def environment(folder: Path) -> Path:
+    """A virtual environment in ``folder`` that sees all libraries of this one; returns its Python."""
+    venv.create(folder / "venv", symlinks=os.name != "nt")
+    variables = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
+    own = Path(sysconfig.get_path("purelib", "venv", vars=variables))
+    outside = [path for path in sys.path if Path(path).is_dir()] + [str(Path(zoo.__file__).parents[1])]
+    (own / "outside.pth").write_text("".join(f"{path}\n" for path in dict.fromkeys(outside)), encoding="utf-8")
+    return Path(sysconfig.get_path("scripts", "venv", vars=variables)) / ("python.exe" if os.name == "nt" else "python")
+
+
+def _installed(python: Path, wheel: Path) -> Outcome:
+    if importlib.util.find_spec("pip"):
+        words = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
+        words += ["--force-reinstall", "--disable-pip-version-check"]
+    elif importlib.util.find_spec("uv"):
+        words = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "--no-deps"]
+        words += ["--offline"]
+    else:
+        raise PluginError("A wheel is installed by pip or uv, and this environment has neither.", hint="pip install uv")
+    done = subprocess.run([*words, str(wheel.absolute())], capture_output=True, text=True, env=variables(python))
+    if done.returncode:
+        reason = f"{wheel.name}: cannot be installed: {done.stderr.strip()}"
+        return Outcome("installed", wheel.name, "wheel", "failed", reason)
+    return Outcome("installed", wheel.name, "wheel", "passed")
+
+
+def _tried(python: Path, plugin: str, folder: Path) -> Iterator[Outcome]:
+    """The outcomes that :mod:`zoo.testing.trial` writes, and another one if its process ended early."""
+    answer = folder / f"{plugin}.jsonl"
+    words = [str(python), "-m", "zoo.testing.trial", plugin, str(answer)]
+    try:
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=variables(python), timeout=TIMEOUT)
+        said = f"its process ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
+        is_whole = done.returncode == 0
+    except subprocess.TimeoutExpired:
+        said, is_whole = f"it took more than {TIMEOUT:g} s", False
+    lines = answer.read_text(encoding="utf-8").splitlines() if answer.exists() else []
+    for line in lines:
+        yield Outcome(**json.loads(line))
+    if not is_whole:
+        yield Outcome("trial", plugin, "plugin", "failed", f"{plugin}: {said}")
+
+
+def variables(python: Path) -> dict[str, str]:
+    """The variables of this process, less what chooses other plugins, hubs or paths; the cache is a new one."""
+    foreign = ("ZOO_", "PYTHON", "PIP_", "UV_", "PYTEST_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    top = python.parents[2]
+    own = {"ZOO_CACHE": str(top / "cache"), "ZOO_CONFIG": str(top / "config"), "ZOO_OFFLINE": "1"}
+    return kept | own | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}

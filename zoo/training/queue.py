@@ -1,0 +1,246 @@
+"""A list of trainings from a TOML file, run one after another or several at a time. Does not import torch.
+
+All state is in the directories of the trainings: a queue that was killed continues from there.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from zoo import jobs, resolve
+from zoo.errors import RecipeError, ZooError
+from zoo.jobs import Job, Outcome
+from zoo.system import storage, toml
+from zoo.training import choice
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # None says that there is no such module
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One training: the arguments of :func:`zoo.train`, and the name of its directory."""
+
+    name: Text
+    data: Text
+    model: str | None = None
+    recipe: str | None = None
+    settings: dict[str, Any] = {}
+    args: dict[str, Any] = {}
+    init: str | None = None
+    teacher: str | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"[\w][\w.-]*", self.name) is None:
+            raise ValueError(f"name = {self.name!r}: expected a directory's name of letters, digits, _, - and .")
+        if self.model is None and self.init is None:
+            raise ValueError(f"{self.name}: expected a model, or init with the weights to start from")
+
+
+class State(msgspec.Struct, frozen=True):
+    """How far a training is. ``seconds_left`` is None if it is not known."""
+
+    name: str
+    status: Literal["done", "running", "paused", "failed", "waiting"]
+    epoch: float = 0
+    epochs: int | None = None
+    val_top1: float | None = None
+    train_top1: float | None = None
+    seconds_left: float | None = None
+    reason: str = ""
+
+
+def read(file: Path) -> list[Training]:
+    """The trainings of the file, tables ``[[train]]``; raises :class:`RecipeError` if it is not valid."""
+    try:
+        table = toml.loads(file.read_text(encoding="utf-8"))
+        unknown = table.keys() - {"train"}
+        if unknown or not table:
+            raise ValueError(f"expected tables [[train]], got {', '.join(sorted(unknown)) or 'none'}")
+        found = msgspec.convert(table["train"], list[Training])
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{file} is not a queue of trainings: {error}") from None
+    names = [training.name for training in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RecipeError(f"{file} has two trainings of one name: {', '.join(twice)}.")
+    return found
+
+
+def states(trainings: Sequence[Training], folder: Path) -> list[State]:
+    """How far each is."""
+    return [_state(training, folder / training.name) for training in trainings]
+
+
+def run(
+    trainings: Sequence[Training],
+    folder: Path,
+    *,
+    at_once: int = 1,
+    threads: int | None = None,
+    started: Callable[[str], None] = lambda name: None,
+    ended: Callable[[str, Outcome], None] = lambda name, outcome: None,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Trains all that is not done, in the order given; what was interrupted is resumed.
+
+    A training that fails does not stop the others, and is tried again by the next call. Raises KeyboardInterrupt after
+    Ctrl-C, when the checkpoints are written.
+    """
+    # One that runs belongs to another process.
+    left = [state.name for state in states(trainings, folder) if state.status not in ("done", "running")]
+    with storage.explained(folder, 0):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def end(outcome: Outcome) -> None:
+        _note_failure(folder / outcome.job.name, outcome.reason if outcome.status == "failed" else "")
+        ended(outcome.job.name, outcome)
+
+    todo = [_job(training, folder) for training in trainings if training.name in left]
+    jobs.run(
+        todo,
+        at_once=at_once,
+        threads=threads,
+        keep=False,
+        started=lambda job: started(job.name),
+        ended=end,
+        tick=tick,
+    )
+
+
+def train(training: dict[str, Any], output: str) -> None:
+    """The job: begins the training, or resumes it."""
+    from zoo.training import by_name
+
+    asked = msgspec.convert(training, Training)
+    by_name.train(
+        asked.model,
+        asked.data,
+        args=asked.args,
+        init=asked.init,
+        teacher=asked.teacher,
+        recipe=asked.recipe,
+        settings=asked.settings,
+        device=asked.device,
+        output=output,
+        resume=Path(output, "config.json").exists(),
+    )
+
+
+def _job(training: Training, folder: Path) -> Job:
+    arguments = {"training": msgspec.to_builtins(training), "output": str(folder / training.name)}
+    return Job(training.name, f"{__name__}:train", arguments, folder / f"{training.name}.log")
+
+
+def _state(training: Training, run: Path) -> State:
+    epochs = training.settings.get("epochs") or _recorded(run).get("epochs") or _usual_epochs(training)
+    row = _last_row(run)
+    known = {
+        "epoch": row.get("epoch", 0),
+        "epochs": epochs,
+        "val_top1": row.get("val_top1"),
+        "train_top1": row.get("train_top1"),
+    }
+    reason = _failure(run)
+    if (run / "model.safetensors").exists() and known["epoch"] >= (epochs or 0):
+        return State(training.name, "done", **known)
+    left = (epochs - known["epoch"]) * row["seconds"] if epochs and "seconds" in row else _expected(training, epochs)
+    status: Literal["running", "paused", "failed", "waiting"] = (
+        "running" if _is_held(run) else "failed" if reason else "paused" if row else "waiting"
+    )
+    return State(training.name, status, **known, seconds_left=left, reason=reason if status == "failed" else "")
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    """The recipe of the run's record; {} if it has not begun."""
+    try:
+        return dict(json.loads((run / "config.json").read_text(encoding="utf-8"))["recipe"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def _usual_epochs(training: Training) -> int | None:
+    """The epochs of its recipe; None if there is none, which its training will report."""
+    try:
+        found = resolve.find(training.model or training.init or "")
+        return choice.choose(found.plugin, found.model, training.data, training.recipe).epochs
+    except ZooError:
+        return None
+
+
+def _expected(training: Training, epochs: int | None) -> float | None:
+    """The seconds that the recipe took where it was measured, for ``epochs``; None if it was not."""
+    from zoo.training import listing
+
+    try:
+        found = resolve.find(training.model or training.init or "")
+        rows = listing.rows(found.plugin, found.model)
+    except ZooError:
+        return None
+    for row in rows:
+        is_it = row.recipe == training.recipe or (training.recipe is None and row.is_default)
+        if is_it and row.data == training.data and row.expected and row.expected.seconds:
+            return row.expected.seconds * (epochs or row.settings.epochs) / row.settings.epochs
+    return None
+
+
+def _last_row(run: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((run / "log.jsonl").read_bytes().splitlines()[-1]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def _is_held(run: Path) -> bool:
+    """Whether a process trains in the directory: it holds the directory's lock."""
+    if fcntl is None:
+        return False
+    try:
+        handle = os.open(run, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
+def _failure(run: Path) -> str:
+    try:
+        return run.with_name(f"{run.name}.failed").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _note_failure(run: Path, reason: str) -> None:
+    """Keeps the reason beside the directory, or removes it."""
+    file = run.with_name(f"{run.name}.failed")
+    if reason:
+        storage.replace(file, reason.encode())
+    else:
+        file.unlink(missing_ok=True)
+
+
+def seconds_left(found: Sequence[State], at_once: int = 1) -> float | None:
+    """The seconds until all are done, if each takes as long as it did so far; None if that is not known of one."""
+    left = [state.seconds_left for state in found if state.status != "done"]
+    known = [seconds for seconds in left if seconds is not None]
+    return None if len(known) < len(left) else max(sum(known) / at_once, max(known, default=0.0))
+
+
+def counts(found: Sequence[State]) -> Mapping[str, int]:
+    """How many have each status."""
+    return {status: sum(state.status == status for state in found) for status in ("done", "running", "failed")}
