@@ -47,6 +47,8 @@ def list_models(pattern: str, as_json: bool, offline: bool, **filters: Any) -> N
         _print_models(models, here)
     if weights:
         print_weights(weights, here)
+    for entry in {line.entry.name: line.entry for line in lines if line.entry.model.deprecated}.values():
+        note(f"{entry.name} is deprecated: {entry.model.deprecated}.")
     if not lines:
         note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
         _guess(pattern, filters["dataset"])

@@ -29,9 +29,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     """The state of a plugin after its import.
 
     ``status`` and ``reason`` are those of :class:`zoo.registry.PluginRow`, ``traceback`` is that of the error. If the
-    plugin can be used, ``plugin`` is its value without models, ``names`` are those of its models, and ``tags`` those of
-    each model's weights, separated by spaces. ``aliases`` has models by other names. ``fault`` says why its manifests
-    cannot be read.
+    plugin can be used, ``plugin`` is its value without models, ``names`` are those of its models, ``tags`` those of
+    each model's weights and ``aliases`` its other names, separated by spaces. ``fault`` says why its manifests cannot
+    be read.
     """
 
     status: str = "ok"
@@ -43,7 +43,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     fault: str = ""
     names: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    aliases: dict[str, str] = {}
+    aliases: tuple[str, ...] = ()
 
 
 class Imported(NamedTuple):
@@ -71,7 +71,7 @@ def _entry(plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> Ent
         fault=contents.fault,
         names=tuple(contents.architectures),
         tags=tuple(" ".join(one.tag for one in row.weights) for row in contents.architectures.values()),
-        aliases={alias: name for name, row in contents.architectures.items() for alias in row.model.aliases},
+        aliases=tuple(" ".join(row.model.aliases) for row in contents.architectures.values()),
     )
 
 
@@ -108,6 +108,12 @@ class Rows(Mapping[str, Architecture]):
     def tags(self) -> dict[str, list[str]]:
         """The tags of each model's weights; no row is decoded for them."""
         return {name: tags.split() for name, tags in zip(self.entry.names, self.entry.tags, strict=True)}
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """The present names of models by their other names."""
+        pairs = zip(self.entry.names, self.entry.aliases, strict=True)
+        return {alias: name for name, aliases in pairs if aliases for alias in aliases.split()}
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -90,8 +90,8 @@ class PluginRow:
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """The names of models by their other names."""
-        return self._rows.entry.aliases
+        """The present names of models by their other names; nothing is decoded for them."""
+        return self._rows.aliases
 
     @property
     def models(self) -> Mapping[str, Model]:

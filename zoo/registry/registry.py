@@ -65,12 +65,15 @@ class Registry:
     def __init__(self, rows: list[PluginRow], local: "dict[str, tuple[Described, ...]] | None" = None) -> None:
         self.plugins = tuple(rows)
         self._owners: dict[str, tuple[PluginRow, ...]] = {}
+        self._aliases: dict[str, list[tuple[PluginRow, str]]] = {}
         for row in sorted(self.plugins, key=lambda row: not row.is_builtin):
             alone = (row,)
-            for arch in () if row.is_collection else (*row.models, *row.aliases):
+            for arch in () if row.is_collection else row.models:
                 before = self._owners.setdefault(arch, alone)
                 if before is not alone:
                     self._owners[arch] = before + alone
+            for alias, arch in row.aliases.items():
+                self._aliases.setdefault(alias, []).append((row, arch))
         self._local = self._by_present_name(local or {})
 
     @property
@@ -149,30 +152,35 @@ class Registry:
 
         Empty for a model of this process alone.
         """
-        owners = [row for row in self._owners.get(model.name, ()) if row.models.get(model.name) == model]
+        owners = [row for row in self._owners.get(model.name, ()) if row.models[model.name] == model]
         owners += [row for row in self.collections if model.name.startswith(f"{row.name}/")]
         rows = [row for row in owners if row.distribution]
         return {"distribution": rows[0].distribution, "distribution_version": rows[0].version} if rows else {}
 
     def present_name(self, arch: str) -> str:
         """The name under which the model of the alias ``arch`` is listed; ``arch`` if it is not an alias."""
-        for row in self._owners.get(arch, ())[:1]:
-            return self._listed_name(row.aliases.get(arch, arch), row)
+        for row, name in self._having(arch)[:1] if arch in self._aliases else ():
+            return self._listed_name(name, row)
         return arch
+
+    def _having(self, name: str) -> list[tuple[PluginRow, str]]:
+        """Who has a model of this name or alias, with its present name; built-in families come first."""
+        found = [(row, name) for row in self._owners.get(name, ())] + self._aliases.get(name, [])
+        return sorted(found, key=lambda owner: not owner[0].is_builtin)
 
     def _by_present_name(self, local: "dict[str, tuple[Described, ...]]") -> "dict[str, tuple[Described, ...]]":
         """``local`` with weights of an alias as those of the model; its own entries come first."""
         found: dict[str, tuple[Described, ...]] = {}
         for is_alias in (False, True):
             for arch, described in local.items():
-                name = self._owners[arch][0].aliases.get(arch, arch) if arch in self._owners else arch
+                name = next((name for _, name in self._having(arch)), arch)
                 if (name != arch) is is_alias:
                     renamed = (one._replace(weights=replace(one.weights, arch=name)) for one in described)
                     found[name] = (*found.get(name, ()), *renamed)
         return found
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
-        owners = self._owners[arch]
+        owners = [owner for owner, _ in self._having(arch)] if arch in self._aliases else self._owners[arch]
         is_short = len(owners) == 1 or (row.is_builtin and owners[0] is row)
         return arch if is_short else f"{row.name}/{arch}"
 
@@ -186,12 +194,12 @@ class Registry:
         return [*dict.fromkeys((*own, *extra))] if extra else own
 
     def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
-        owners = self._owners.get(name.arch, ())
+        owners = self._having(name.arch)
         if name.plugin:
             full = f"{name.plugin}/{name.arch}"
-            for row in owners:
+            for row, arch in owners:
                 if row.name == name.plugin:
-                    return row, row.models[row.aliases.get(name.arch, name.arch)]
+                    return row, row.models[arch]
             for row in self.collections:
                 if row.name == name.plugin:
                     if full not in row.models:
@@ -203,17 +211,19 @@ class Registry:
             raise UnknownNameError.of("model", full, known, hint="zoo list shows all models.")
         if not owners:
             raise self._unknown(name.arch)
-        if len(owners) > 1 and not owners[0].is_builtin:
-            candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row in owners))
+        if len(owners) > 1 and not owners[0][0].is_builtin:
+            candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
             raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Use {candidates}.")
-        return owners[0], owners[0].models[owners[0].aliases.get(name.arch, name.arch)]
+        row, arch = owners[0]
+        return row, row.models[arch]
 
     def _unknown(self, arch: str) -> UnknownNameError:
         """The error for a short name that nobody has; what a collection calls so is what was meant."""
         for row in self.collections:
             if (full := f"{row.name}/{arch}") in row.models:
                 return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
-        error = UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
+        known = {**self._owners, **self._aliases}
+        error = UnknownNameError.of("model", arch, known, hint="zoo list shows all models.")
         unusable = [row for row in self.plugins if not row.is_usable]
         if said := absent.explanation(arch, unusable):
             error.hint = said
@@ -226,7 +236,7 @@ class Registry:
         """Raises :class:`UnknownNameError` for a text that is a name but for case and signs: ``ResNet-50``."""
         plugin, slash, _ = text.lower().rpartition("/")
         arch, _, tag = text.partition(".")
-        known: Iterable[str] = self._owners
+        known: Iterable[str] = {**self._owners, **self._aliases}
         for row in self.plugins if slash else ():
             if row.name == plugin:
                 known = [name if "/" in name else f"{row.name}/{name}" for name in row.models]

@@ -42,7 +42,7 @@ def usable(plugin: str, rows: list[PluginRow]) -> None:
     row = rows[0]
     if row.status != "ok":
         model, field = _written_at(row)
-        cause = PluginError(row.traceback) if row.traceback else None  # it was raised in another process
+        cause = PluginError(row.traceback) if row.traceback else None
         raise CheckError(f"plugin {plugin!r} is {row.status}: {row.reason}", field, model) from cause
 
 
