@@ -65,7 +65,7 @@ def build(
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
-        runtime: The folder ``dist`` of the package onnxruntime-web, which runs them.
+        runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
         progress: Called with the number of pages done and the number of all.
 
     Returns:
@@ -92,6 +92,7 @@ def build(
     if runtime is not None:
         networks = trial.write(folder, tried, Path(runtime))
         files |= {f"assets/{name}": site.asset(name) for name in ("preprocess.mjs", "try.mjs")}
+        files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
         files |= {"try.html": site.trial(), "try/models.json": _encode(networks)}
     else:
         trial.remove(folder)

@@ -12,10 +12,10 @@ from zoo.exported import formats
 from zoo.exported.about import Sidecar
 from zoo.system import storage
 
-RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-"""The files of onnxruntime-web that the page loads."""
+RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+"""The files of onnxruntime-web that the page loads: its smallest build, and the WebAssembly it finds beside itself."""
 
-_FOLDER = "dist of the package onnxruntime-web"
+_FOLDER = "dist of the npm package onnxruntime-web"
 
 
 def check(names: Sequence[str], runtime: Path | None) -> None:

@@ -1,10 +1,9 @@
 // Classifies the reader's image with the site's own networks. Nothing leaves the browser.
 
-import * as ort from "./runtime/ort.wasm.min.mjs";
+import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
 import { decode, prepare } from "./preprocess.mjs";
 
 ort.env.wasm.numThreads = 1; // more would need headers that static hosts do not send
-ort.env.wasm.wasmPaths = new URL("./runtime/", import.meta.url).href;
 
 const place = new URL("../try/", import.meta.url);
 const models = await (await fetch(new URL("models.json", place))).json();
