@@ -25,6 +25,9 @@ _SECTIONS = {
         "look": "zoo.cli.look:look",
         "attack": "zoo.cli.attack:attack",
     },
+    "Learn:      zoo course check vgg 27/49": {
+        "course": "zoo.cli.course:course",
+    },
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",
