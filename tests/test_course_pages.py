@@ -20,7 +20,7 @@ COURSE = Path(__file__).parents[1] / "docs" / "course"
 notebooks: ModuleType = load(COURSE / "notebooks.py")
 
 CHAPTERS: list[Path] = notebooks.chapters()
-IN_A_SECOND = {"05-vgg", "08-resnet"}
+IN_A_SECOND = {"04-zfnet", "05-vgg", "08-resnet", "10-fractalnet", "13-targetprop"}
 """Chapters whose notebooks run that fast."""
 
 
