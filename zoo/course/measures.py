@@ -90,7 +90,9 @@ def receptive_field(weights: str, layer: str) -> float:
     """The side, in pixels, of what one unit of ``layer`` sees."""
     from zoo import look
 
-    return float(look.receptive_field(weights, layer).rows(0).size)
+    geometry = look.receptive_field(weights, layer).rows(0)
+    assert geometry is not None, "an exercise asks for a layer whose units see equally many pixels"
+    return float(geometry.size)
 
 
 def halving_epsilon(weights: str, data: str) -> float:
