@@ -38,7 +38,7 @@ lint: $(VENV)/test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The site in site/docs: python -m http.server --directory site/docs shows it.
+# The site in build/docs: python -m http.server --directory build/docs shows it.
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict
 

@@ -49,6 +49,7 @@ LAYERS = (
     "course",
     "training",
     "publishing",
+    "gallery",
     "scaffold",
     "testing",
     "cli",

@@ -707,6 +707,7 @@ def test_every_command_prints_one_json_document(
         "classify": lambda: ask("classify", tmp_path / "f", "--classifier", "knn", "--json"),
         "look": lambda: ask("look", "layers", "resnet20", "--json"),
         "course": lambda: ask("course", "--json"),
+        "gallery": lambda: ask("gallery", "build", "resnet20", "-o", tmp_path / "site", "--json"),
         "reproduce": lambda: ask("reproduce", tmp_path / "run", "--data", pictures, "-o", tmp_path / "again", "--json"),
     }
     assert {command.partition(" ")[0] for command in answers} == set(cli.list_commands(None))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from support.distributions import install, plugin, run
 import zoo
 from zoo import registry
 from zoo.cli import cli
-from zoo.registry import PluginRow, importing
+from zoo.registry import PluginRow, extensions, importing
 
 GOOD = plugin("pet", "pet_net")
 TRIES = "with open(__file__ + '.tries', 'a') as tries: tries.write('x')\n"
@@ -153,6 +153,14 @@ def test_a_plugin_that_writes_to_standard_output_is_noisy_and_usable(talk: str, 
     shown = plugins(site)["pet"]  # whose JSON is whole
     assert (shown["status"], shown["models"]) == ("noisy", 1)
     assert shown["reason"] == "importing pet:plugin writes to standard output: 'loading the pet'"
+
+
+def test_what_a_noisy_plugin_brings_is_used(site: Path) -> None:
+    brought = '(DatasetSpec("pets", load="pet_data:load"),)'
+    put(site, "print('loading')\nfrom zoo.spec import DatasetSpec\n" + plugin("pet", "pet_net", datasets=brought))
+    assert row().status == "noisy"
+    assert "pets" in extensions.names("datasets")
+    assert zoo.list_models("pet*") == ["pet_net"]
 
 
 def test_a_plugin_for_a_newer_contract_is_not_imported(site: Path) -> None:

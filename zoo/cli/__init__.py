@@ -24,9 +24,8 @@ _SECTIONS = {
     "Look:       zoo look features resnet20.digits --layer layer1 --image digit.png": {
         "look": "zoo.cli.look:look",
         "attack": "zoo.cli.attack:attack",
-    },
-    "Learn:      zoo course check vgg 27/49": {
         "course": "zoo.cli.course:course",
+        "gallery": "zoo.cli.gallery:gallery",
     },
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",

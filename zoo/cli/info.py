@@ -7,7 +7,7 @@ from zoo.cli import options
 from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
-from zoo.evaluation.interval import wilson
+from zoo.evaluation import interval
 from zoo.manifest import Probe, Score, Weights
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
@@ -139,13 +139,8 @@ def _score(score: Score) -> str:
 
 
 def _interval(share: float, score: Score) -> str:
-    """Wilson's 95% interval of the right images, or of the number that the share implies."""
-    if not score.n:
-        return ""
-    counted = score.correct if score.correct is not None and share == score.top1 else None
-    right = min(round(share * score.n / 100) if counted is None else counted, score.n)
-    low, high = wilson(right, score.n)
-    return f" ({100 * low:.2f} to {100 * high:.2f})"
+    found = interval.of_percent(share, score.n, score.correct if share == score.top1 else None)
+    return f" ({found[0]:.2f} to {found[1]:.2f})" if found else ""
 
 
 def _input(preprocess: Preprocess) -> str:

@@ -9,7 +9,7 @@ from zoo import registry
 from zoo.cli import options
 from zoo.cli.output import count, note, print_json, print_table, size
 from zoo.errors import LockError, UnknownNameError, ZooError
-from zoo.manifest import Score, Weights
+from zoo.manifest import Weights
 from zoo.names import is_repository
 from zoo.registry import Listed, PluginRow, listing
 from zoo.spec import Model
@@ -54,10 +54,15 @@ def list_models(pattern: str, as_json: bool, offline: bool, **filters: Any) -> N
         _guess(pattern, filters["dataset"])
     for name in listing.left_out(pattern, filters["family"]):
         note(f"Not listed: {name}'s models; zoo list '{name}/{pattern.rpartition('/')[2]}' lists them.")
+    note_unusable()
+    return None
+
+
+def note_unusable() -> None:
+    """Says which plugins' models are missing."""
     unusable = [row.name for row in registry.current().plugins if row.status in ("broken", "set aside")]
     if unusable:
         note(f"Not shown: plugins that cannot be used ({', '.join(unusable)}); zoo plugins shows why.")
-    return None
 
 
 def at_hand(listed: Iterable[Listed]) -> set[str]:
@@ -140,7 +145,7 @@ def print_weights(found: list[tuple[Listed, Weights]], here: set[str]) -> None:
     """Prints weights with their scores; ``here`` names those that need no network."""
     rows = []
     for entry, weights in found:
-        split, score = _main_score(weights)
+        split, score = listing.main_score(weights)
         rows.append(
             (
                 f"{entry.name}.{weights.tag}",
@@ -158,12 +163,6 @@ def print_weights(found: list[tuple[Listed, Weights]], here: set[str]) -> None:
     titles = ("weights", "from", "params", "top-1", "on", "epochs", "licence", "size", "sha256", "offline")
     if rows:
         print_table(titles, rows, right=("params", "top-1", "epochs", "size"))
-
-
-def _main_score(weights: Weights) -> tuple[str, Score | None]:
-    """The score on the data set of the weights' classes, or the first score."""
-    ranked = sorted(weights.scores.items(), key=lambda item: item[0].partition("/")[0] != weights.classes)
-    return ranked[0] if ranked else (weights.classes, None)
 
 
 def _family(row: PluginRow) -> str:

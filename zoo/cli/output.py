@@ -19,6 +19,8 @@ import msgspec
 
 from zoo.errors import ZooError
 from zoo.system import progress
+from zoo.system.amounts import count as count
+from zoo.system.amounts import size as size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -172,21 +174,6 @@ def stdout_to_stderr() -> Iterator[None]:
 def show_progress(label: str, *, bytes: bool = False) -> AbstractContextManager[Callable[[int, int], None] | None]:
     """A bar on standard error if that is a terminal; yields its callback (done, total)."""
     return progress.bar(one_line(label), bytes=bytes)
-
-
-def count(number: int) -> str:
-    """``60.2 M`` for 60,192,808."""
-    for unit, symbol in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if number >= 0.9995 * unit:  # so that 999,600 is 1.00 M, not 1e+03 k
-            digits = f"{number / unit:#.3g}".rstrip(".")
-            return f"{digits}{symbol}"
-    return str(number) if number else ""
-
-
-def size(bytes: int) -> str:
-    """``1.1 MB`` for 1,102,340 bytes."""
-    text = count(bytes)
-    return f"{text}{'' if text[-1:].isalpha() else ' '}B" if text else ""
 
 
 def drawn_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> "Table":

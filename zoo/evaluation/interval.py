@@ -20,3 +20,14 @@ def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
     low = 0.0 if correct == 0 else (centre - reach) / scale
     high = 1.0 if correct == n else (centre + reach) / scale
     return low, high
+
+
+def of_percent(percent: float, n: int, correct: int | None = None) -> tuple[float, float] | None:
+    """Wilson's 95% interval in per cent: of ``correct`` images, or of the number that ``percent`` implies.
+
+    None if the number of images is unknown.
+    """
+    if not n:
+        return None
+    low, high = wilson(min(round(percent * n / 100) if correct is None else correct, n), n)
+    return 100 * low, 100 * high

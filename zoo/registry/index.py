@@ -107,9 +107,7 @@ def write(index: Index) -> None:
     file = place()
     with suppress(OSError, StorageError):
         storage.make_folder(file.parent)
-        with storage.beside(file) as stream:
-            if os.name == "posix":
-                os.fchmod(stream.fileno(), 0o600)  # what it names is imported: nobody else may write it
+        with storage.beside(file, 0o600) as stream:  # what it names is imported: nobody else may write it
             stream.write(_MAGIC + len(head).to_bytes(8, "little") + head)
             for imported in plugins.values():
                 stream.writelines(imported.rows)

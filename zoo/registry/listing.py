@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zoo import names, registry
-from zoo.manifest import Weights
+from zoo.manifest import Score, Weights
 from zoo.registry import Found, Listed
 from zoo.registry.registry import Named
 from zoo.spec import Model
@@ -102,13 +102,20 @@ def _matching(pattern: str, family: str | None, *, is_tagged: bool) -> list[tupl
     if family is not None and "/" not in pattern and asked:
         pattern = f"{family}/{pattern}"
     matches = re.compile(translate(pattern)).match
+    # A name has one dot: if the pattern has one, what is before it is about models. A bracket may hold the dot.
+    is_split = pattern.count(".") == 1 and "[" not in pattern
+    may_have = re.compile(translate(pattern.partition(".")[0] if is_split else "*")).match
     found: list[tuple[Named, Sequence[str] | None]] = []
     for named in registered.named(asked):
         if family not in (None, named.row.name):
             continue
         if "." not in pattern and matches(named.name):  # it is about models, also if their weights are listed
             found.append((named, named.tags if is_tagged else None))
-        elif is_tagged and (tags := [tag for tag in named.tags if matches(f"{named.name}.{tag}")]):
+        elif (
+            is_tagged
+            and may_have(named.name)
+            and (tags := [tag for tag in named.tags if matches(f"{named.name}.{tag}")])
+        ):
             found.append((named, tags))
     return sorted(found, key=lambda match: names.natural(match[0].name))
 
@@ -144,6 +151,12 @@ def left_out(pattern: str, family: str | None) -> list[str]:
 def trained_on(weights: Weights) -> set[str]:
     """The data sets of weights: that of their classes and those of their scores."""
     return {weights.classes} | {key.partition("/")[0] for key in weights.scores}
+
+
+def main_score(weights: Weights) -> tuple[str, Score | None]:
+    """The score on the data set of the weights' classes, or the first score, with its split."""
+    ranked = sorted(weights.scores.items(), key=lambda item: item[0].partition("/")[0] != weights.classes)
+    return ranked[0] if ranked else (weights.classes, None)
 
 
 def about(found: Found) -> dict[str, Any]:

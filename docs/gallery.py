@@ -1,0 +1,93 @@
+"""Takes the pictures of docs/gallery.md: ``python docs/gallery.py [NAME...]``, with Chromium and Playwright installed.
+
+It builds the site of all built-in models in a temporary folder, and prints how large the first view is. The picture of
+the page to try networks needs onnxruntime-web: ``ONNXRUNTIME_WEB`` is its folder ``dist``.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from zoo.gallery import server, site
+
+FOLDER = Path(__file__).with_name("gallery")
+DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 780}
+PICTURES = (
+    ("front", "index.html", DESK, "light"),
+    ("weights", "index.html#weights", DESK, "light"),
+    ("charts", "index.html#charts", DESK, "light"),
+    ("timeline", "index.html#timeline", DESK, "light"),
+    ("model", "models/googlenet.html", DESK, "light"),
+    ("models", "models.html", DESK, "dark"),
+    ("phone", "models/resnet20.html", PHONE, "dark"),
+    ("try", "try.html", DESK, "light"),
+)
+"""Name, address, size of the window, colours."""
+
+
+def _try(page: Page) -> None:
+    page.get_by_label("resnet20.c10").check()
+    page.get_by_label("Image file").set_input_files(FOLDER.parents[1] / "examples" / "digit.png")
+    page.get_by_text("Classified by 2 of 2 networks.").wait_for()
+
+
+BEFORE: dict[str, Callable[[Page], None]] = {"try": _try}
+"""What the reader did before the picture."""
+
+
+def take(browser: Browser, address: str, names: set[str]) -> None:
+    for name, path, window, colours in PICTURES:
+        if name not in names:
+            continue
+        context = browser.new_context(viewport=window, color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]  # literals
+        page = context.new_page()
+        page.goto(address + path, wait_until="networkidle")
+        BEFORE.get(name, lambda page: None)(page)
+        file = FOLDER / f"{name}.png"
+        page.screenshot(path=file)
+        Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(file, optimize=True)
+        context.close()
+
+
+def first_view(browser: Browser, address: str) -> int:
+    """The bytes that the front page loads."""
+    page, sizes = browser.new_page(), []
+    page.on("response", lambda response: sizes.append(len(response.body())))
+    page.goto(address, wait_until="networkidle")
+    page.close()
+    return sum(sizes)
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    runtime = os.environ.get("ONNXRUNTIME_WEB")
+    tried = ["resnet20.digits", "resnet20.c10"] if runtime else []
+    names = set(sys.argv[1:]) or {name for name, *_ in PICTURES}
+    if not runtime:
+        names -= {"try"}
+    binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        built = site.build(Path(folder, "site"), tried=tried, runtime=runtime)
+        browser = driver.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
+        with server.listening(built.folder) as listening:
+            thread = threading.Thread(target=listening.serve_forever)
+            thread.start()
+            try:
+                take(browser, server.address_of(listening), names)
+                view = first_view(browser, server.address_of(listening))
+            finally:
+                listening.shutdown()
+                thread.join()
+                browser.close()
+        print(f"{built.pages} models, {built.size:,} bytes; first view {view:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The pages in headless Chromium: what it requests, keyboard, sorting, accessibility."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import browser
+
+from zoo.gallery import site as gallery
+
+pytestmark = pytest.mark.may_skip  # the browser is a package of the system
+
+KINDS = ("index.html", "models.html", "models/resnet20.html", "models/hog_svm.html")
+PHONE = {"width": 390, "height": 800}
+
+
+def names(page: Any, table: str = "#table-weights") -> list[str]:
+    """The first cells of the rows that are shown."""
+    found: list[str] = page.locator(f"{table} tbody tr:visible th").all_inner_texts()
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_requests_nothing_from_elsewhere_and_logs_no_error(page: Any, address: str, kind: str) -> None:
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("response", lambda response: said.extend([response.url] if response.status >= 400 else []))
+    page.goto(address + kind, wait_until="networkidle")
+    assert len(asked) >= 3
+    assert [url for url in asked if not url.startswith(address)] == []
+    assert said == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_axe_finds_no_violation(chromium: Any, address: str, kind: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    for viewport in ({"width": 1280, "height": 900}, PHONE):
+        # The policy of the page keeps axe's own script out.
+        context = chromium.new_context(color_scheme=scheme, viewport=viewport, bypass_csp=True)
+        page = context.new_page()
+        page.goto(address + kind)
+        page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+        found = axe.Axe().run(page).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        context.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_page_is_wider_than_a_phone(chromium: Any, address: str, kind: str) -> None:
+    context = chromium.new_context(viewport=PHONE)
+    page = context.new_page()
+    page.goto(address + kind)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    context.close()
+
+
+def test_texts_of_third_parties_run_no_script(page: Any, tmp_path: Path, pet: None) -> None:
+    gallery.build(tmp_path / "site", ["pet_*"])
+    said: list[str] = []
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    with browser.served(tmp_path / "site") as address:
+        for name in ("index.html", "models/pet_net.html", "models/pet_fails.html"):
+            page.goto(address + name, wait_until="networkidle")
+            assert page.title() != "owned"
+            assert page.locator("img").count() == 0
+    assert said == []
+
+
+def test_a_column_sorts_by_number_in_both_directions_with_empty_cells_last(page: Any, address: str) -> None:
+    page.goto(address)
+    head = page.locator("#table-weights th", has_text="Top-1, measured here")
+
+    def values() -> list[float | None]:
+        cells = page.locator("#table-weights tbody tr td:nth-child(3)").all_inner_texts()
+        return [float(text.rstrip("%")) if text else None for text in cells]
+
+    head.get_by_role("button").click()
+    falling = [value for value in values() if value is not None]
+    assert head.get_attribute("aria-sort") == "descending"
+    assert falling == sorted(falling, reverse=True)
+    head.get_by_role("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    rising = values()
+    assert rising[: len(falling)] == sorted(falling)
+    assert rising[len(falling) :] == [None] * (len(rising) - len(falling))
+
+
+def test_filters_narrow_the_table_together_and_say_how_many_are_left(page: Any, address: str) -> None:
+    page.goto(address)
+    every = names(page)
+    page.get_by_label("Data set").select_option("cifar10")
+    page.get_by_label("Name").fill("PLAIN")
+    assert names(page) == ["plain20.c10"]
+    assert page.get_by_role("status").inner_text() == f"1 of {len(every)} weights"
+    page.get_by_role("button", name="Show all").click()
+    page.wait_for_function(f"document.querySelector('[role=status]').textContent.startsWith('{len(every)} ')")
+    page.get_by_label("To year").fill("2010")
+    assert names(page) == ["hog_svm.c10"]
+
+
+def test_points_of_a_chart_are_one_stop_of_the_tab_key_and_arrows_move_between_them(page: Any, address: str) -> None:
+    page.goto(address)
+    points = page.locator("figure").first.locator(".points a")
+    assert points.count() >= 4
+    assert page.locator("figure").first.locator(".points a[tabindex='0']").count() == 1
+    points.first.focus()
+    page.keyboard.press("ArrowRight")
+    readout = page.locator("figure .readout").first
+    assert readout.inner_text() == points.nth(1).get_attribute("aria-label")
+    page.keyboard.press("End")
+    target = points.last.get_attribute("href")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{target}")
+
+
+def test_the_tab_key_reaches_every_control_and_shows_where_it_is(page: Any, address: str) -> None:
+    page.goto(address)
+    controls = """[...document.querySelectorAll("a, button, input, select, summary, [tabindex='0']")]
+        .filter((one) => one.tabIndex >= 0 && one.checkVisibility())"""
+    expected = page.evaluate(f"{controls}.length")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    reached = 1
+    while True:
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body") or reached > expected:
+            break
+        reached += 1
+        assert page.evaluate("document.activeElement.matches(':focus-visible')")
+    assert reached == expected
+
+
+def test_code_is_copied(chromium: Any, address: str) -> None:
+    context = chromium.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{address}models/resnet20.html")
+    page.get_by_role("button", name="Copy: Python").click()
+    page.get_by_text("Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert 'zoo.create("resnet20.c10").eval()' in copied
+    assert "Copy" not in copied
+    context.close()
+
+
+def test_without_scripts_everything_is_readable_and_no_control_is_shown(chromium: Any, address: str) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator("#table-weights tbody tr").count() > 5
+    assert page.locator("form.filters").first.is_hidden()
+    assert page.get_by_role("button").count() == 0
+    context.close()

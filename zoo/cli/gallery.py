@@ -1,0 +1,67 @@
+"""``zoo gallery``: a site about the models."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli import options
+from zoo.cli.group import Commands
+from zoo.cli.list import note_unusable
+from zoo.cli.output import echo, note, print_json, show_progress, size, stdout_to_stderr
+
+_SECTIONS = {
+    "The site:": {
+        "build": "zoo.cli.gallery:build",
+        "serve": "zoo.cli.gallery:serve",
+    },
+}
+
+
+@click.group(cls=Commands, sections=_SECTIONS, epilog="Example: zoo gallery build -o site")
+def gallery() -> None:
+    """Build and show a static site about the models."""
+
+
+@click.command(epilog="Example: zoo gallery build 'resnet*' 'timm/resnet*' -o site")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=options.complete_name)
+@options.output("Folder of the site: new, or an earlier site.", kind=options.NEW_FOLDER)
+@click.option("--latency", type=options.FILE, metavar="FILE", help="Show the latencies that zoo benchmark --csv wrote.")
+@click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME in the page. Repeatable.")
+@click.option("--runtime", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+              help="For --try: the folder dist of the npm package onnxruntime-web.")  # fmt: skip
+@options.json
+def build(patterns: tuple[str, ...], output: Path, as_json: bool, **keywords: Any) -> None:
+    """Write a static site: a table, charts, a timeline, a page for each model.
+
+    PATTERN is one of zoo list; by default all models but those of collections. In a folder with an earlier site, only
+    pages whose inputs changed are written.
+    """
+    from zoo.gallery import site
+
+    with show_progress("pages") as progress, stdout_to_stderr():
+        built = site.build(output, patterns, progress=progress, **keywords)
+    if as_json:
+        return print_json(built)
+    echo(f"{built.folder}: {built.pages:,} models, {size(built.size)}; {built.written:,} files written")
+    note_unusable()
+    return note(f"zoo gallery serve {built.folder} shows it.")
+
+
+@click.command(epilog="Example: zoo gallery serve site")
+@click.argument("folder", default="site", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 for a free one.")
+@options.json
+def serve(folder: Path, port: int, as_json: bool) -> None:
+    """Show a site on 127.0.0.1, until Ctrl-C."""
+    from zoo.gallery import server
+
+    with server.listening(folder, port) as listening:
+        address = server.address_of(listening)
+        if as_json:
+            print_json({"address": address})
+        else:
+            echo(address)
+        with suppress(KeyboardInterrupt):
+            listening.serve_forever()

@@ -1,0 +1,1 @@
+"""A static site over the registry: ``zoo gallery build`` writes it, ``zoo gallery serve`` shows it."""

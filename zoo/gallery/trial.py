@@ -1,0 +1,86 @@
+"""The networks that run in the page, with the runtime that runs them."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zoo.errors import DataError, SpecError, UnknownNameError
+from zoo.exported import formats
+from zoo.exported.about import Sidecar
+from zoo.system import storage
+
+RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+"""The files of onnxruntime-web that the page loads: its smallest build, and the WebAssembly it finds beside itself."""
+
+_FOLDER = "dist of the npm package onnxruntime-web"
+
+
+def check(names: Sequence[str], runtime: Path | None) -> None:
+    """Raises :class:`SpecError` if only one of the two is given, :class:`DataError` for an incomplete runtime."""
+    if bool(names) != (runtime is not None):
+        raise SpecError(
+            f"Got {'a runtime without networks' if runtime else 'networks to try without a runtime'}, expected both.",
+            hint=f"--try NAME --runtime DIR; DIR is the folder {_FOLDER}.",
+        )
+    missing = [name for name in RUNTIME if runtime is not None and not (runtime / name).is_file()]
+    if missing:
+        raise DataError(f"{runtime} has no {missing[0]}.", hint=f"--runtime expects the folder {_FOLDER}.")
+
+
+def write(folder: Path, names: Sequence[str], runtime: Path) -> list[dict[str, Any]]:
+    """Exports the networks ``names`` into ``folder``/try, unless they are there, and copies the runtime.
+
+    Returns what the page needs to know of each.
+    """
+    for name in RUNTIME:
+        target, data = folder / "assets" / "runtime" / name, (runtime / name).read_bytes()
+        if not target.is_file() or target.read_bytes() != data:
+            storage.replace(target, data)
+    return [_network(folder / "try", name) for name in dict.fromkeys(names)]
+
+
+def remove(folder: Path) -> None:
+    """Removes the page and its files from the site in ``folder``, if an earlier build wrote them."""
+    (folder / "try.html").unlink(missing_ok=True)
+    for part in ("try", "assets/runtime"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def _network(folder: Path, name: str) -> dict[str, Any]:
+    from zoo import __version__
+    from zoo.creation import info
+    from zoo.exporting import by_name
+
+    file = folder / f"{name.replace('/', '.')}.onnx"
+    weights = info(name)["weights"][:1]
+    about = _about(file)
+    if about is None or about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256"):
+        about = by_name.export(name, file, format="onnx", input="uint8").about
+    return {
+        "name": name,
+        "file": file.name,
+        "preprocess": about.preprocess,
+        "classes": about.class_names or _class_names(about.classes),
+    }
+
+
+def _about(file: Path) -> Any:
+    sidecar = formats.sidecar(file)
+    if not (file.is_file() and sidecar.is_file()):
+        return None
+    try:
+        return msgspec.json.decode(sidecar.read_bytes(), type=Sidecar).about
+    except msgspec.MsgspecError:
+        return None
+
+
+def _class_names(classes: str) -> tuple[str, ...]:
+    from zoo.data.classes import class_names
+
+    try:
+        return tuple(class_names(classes))
+    except UnknownNameError:
+        return ()

@@ -1,0 +1,16 @@
+"""Amounts as people read them."""
+
+
+def count(number: int) -> str:
+    """``60.2 M`` for 60,192,808."""
+    for unit, symbol in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if number >= 0.9995 * unit:  # so that 999,600 is 1.00 M, not 1e+03 k
+            digits = f"{number / unit:#.3g}".rstrip(".")
+            return f"{digits}{symbol}"
+    return str(number) if number else ""
+
+
+def size(bytes: int) -> str:
+    """``1.1 MB`` for 1,102,340 bytes."""
+    text = count(bytes)
+    return f"{text}{'' if text[-1:].isalpha() else ' '}B" if text else ""
