@@ -46,6 +46,7 @@ LAYERS = (
     "extraction",
     "classifiers",
     "look",
+    "course",
     "training",
     "publishing",
     "gallery",

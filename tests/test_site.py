@@ -1,6 +1,5 @@
 """The documentation site: complete, without broken links, and without requests to other hosts."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.loaded import load
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -30,15 +30,12 @@ def test_every_page_is_in_the_navigation() -> None:
     settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
     listed = [*places(settings["project"]["nav"])]
     assert len(listed) == len(set(listed))
-    assert set(listed) == {file.name for file in DOCS.glob("*.md")} | {"decisions/README.md"}
+    own = [*DOCS.glob("*.md"), *(DOCS / "course").rglob("*.md"), DOCS / "decisions" / "README.md"]
+    assert set(listed) == {file.relative_to(DOCS).as_posix() for file in own}
 
 
 def test_the_page_on_python_names_every_public_function() -> None:
-    specification = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
-    assert specification is not None
-    assert specification.loader is not None
-    reference = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(reference)
+    reference = load(DOCS / "reference.py")
     assert reference.PAGE.read_text(encoding="utf-8") == reference.render(), "run python docs/reference.py"
     assert "::: zoo.creation.create\n" in reference.render()
 

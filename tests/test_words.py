@@ -18,6 +18,8 @@ TEXTS = (
     "pyproject.toml",
     "docs/*.md",
     "docs/*.py",
+    "docs/course/*.md",
+    "docs/course/*.py",
     "docs/decisions/*.md",
     "docs/looking/*.sh",
     "examples/**/*.md",
@@ -29,6 +31,7 @@ TEXTS = (
     "plugins/*/recipes.toml",
     "weights_manifest/*.toml",
     "zoo/**/*.py",
+    "zoo/course/*.toml",
     "zoo/scaffold/templates/**/*.txt",
 )
 """Patterns of files, relative to the repository."""

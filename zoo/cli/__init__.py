@@ -24,6 +24,7 @@ _SECTIONS = {
     "Look:       zoo look features resnet20.digits --layer layer1 --image digit.png": {
         "look": "zoo.cli.look:look",
         "attack": "zoo.cli.attack:attack",
+        "course": "zoo.cli.course:course",
         "gallery": "zoo.cli.gallery:gallery",
     },
     "Trust:      zoo lock resnet20.digits": {

@@ -1,0 +1,144 @@
+"""The course: the same chapters in both languages, exercises as ``zoo course`` asks them, notebooks that run."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support import samples
+from support.loaded import load
+
+from zoo import registry
+from zoo.cli import cli
+from zoo.course import exercises
+
+COURSE = Path(__file__).parents[1] / "docs" / "course"
+notebooks: ModuleType = load(COURSE / "notebooks.py")
+
+CHAPTERS: list[Path] = notebooks.chapters()
+IN_A_SECOND = {"04-zfnet", "05-vgg", "08-resnet", "10-fractalnet", "13-targetprop"}
+"""Chapters whose notebooks run that fast."""
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"^```\w+\n.*?^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def figures(page: Path) -> list[Path]:
+    found = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    return [(page.parent / name).resolve() for name in found]
+
+
+def commands(text: str) -> set[str]:
+    """Those in the prose of a page."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return {" ".join(found.split()) for found in re.findall(r"`(zoo [^`]+)`", prose)}
+
+
+def test_there_is_a_chapter_for_every_exercise_in_both_languages() -> None:
+    for language in notebooks.LANGUAGES:
+        assert [page.stem.partition("-")[2] for page in notebooks.chapters(language)] == [*exercises()]
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_both_languages_have_the_same_code_figures_and_commands(page: Path) -> None:
+    other = page.parent / "ja" / page.name
+    english, japanese = (file.read_text(encoding="utf-8") for file in (page, other))
+    assert blocks(english)
+    assert blocks(english) == blocks(japanese)
+    assert figures(page)
+    assert figures(page) == figures(other)
+    assert commands(english) == commands(japanese)
+    assert len(re.findall(r"[ぁ-んァ-ヶ一-龠]", japanese)) > 400
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_a_chapter_asks_the_question_that_the_command_checks(page: Path) -> None:
+    name = page.stem.partition("-")[2]
+    section = page.read_text(encoding="utf-8").partition("## Exercise")[2]
+    assert exercises()[name].question in " ".join(section.replace("`", "").split())
+    assert f"```console\n$ zoo course check {name}\n```" in section
+    assert commands(section) >= {f"zoo course check {name} ANSWER"}
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+def test_figures_are_small_and_made_by_the_chapter(page: Path) -> None:
+    code = "".join(blocks(page.read_text(encoding="utf-8")))
+    for figure in figures(page):
+        assert figure.name in code
+        assert figure.stat().st_size < 100_000
+
+
+def test_the_notebooks_are_up_to_date() -> None:
+    written = {*(COURSE / "notebooks").rglob("*.ipynb")}
+    expected = {
+        notebooks.place(page, language): notebooks.notebook(page, language)
+        for language in notebooks.LANGUAGES
+        for page in notebooks.chapters(language)
+    }
+    assert written == expected.keys()
+    for file, text in expected.items():
+        assert file.read_text(encoding="utf-8") == text, "run python docs/course/notebooks.py"
+
+
+CLAIMS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "02-features": lambda names: len(names["numbers"]) == 15 * 15 * 4 * 9,  # blocks, cells, directions
+    "06-googlenet": lambda names: max(names["sizes"]) < 2,  # with reductions, which come last
+    "07-normalisation": lambda names: names["losses"][0] > 2.2 and names["losses"][-1] < 0.2,
+    "09-densenet": lambda names: max(layer.in_channels for layer in names["layers"]) == 120,
+    "11-ror": lambda names: all(layer.weight.grad.norm() < 10 for layer in names["layers"]),
+}
+"""What chapters say about their figures, in terms of the values that their code leaves behind."""
+
+
+def run(line: str) -> None:
+    words = shlex.split(line.removeprefix("!"))
+    assert words[0] == "zoo"
+    registry.clear()
+    done = CliRunner().invoke(cli, words[1:], prog_name="zoo")
+    assert done.exit_code == 0, f"{line}\n{done.output}"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[] if page.stem in IN_A_SECOND else [pytest.mark.slow])
+        for page in CHAPTERS
+    ],
+)
+def test_a_notebook_runs_from_its_first_cell_to_its_last(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_DATA", str(samples.write(tmp_path / "sample")))
+    monkeypatch.chdir(tmp_path)
+    document = json.loads(notebooks.place(page, "en").read_text(encoding="utf-8"))
+    code = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
+    assert "%pip install" in code[0]
+    names: dict[str, Any] = {}
+    for text in code[1:]:
+        if text.startswith("!"):
+            for line in text.splitlines():
+                run(line)
+        else:
+            exec(compile(text, page.name, "exec"), names)
+    assert page.stem not in CLAIMS or CLAIMS[page.stem](names)
+
+
+@pytest.mark.parametrize("folder", notebooks.LANGUAGES.values(), ids=notebooks.LANGUAGES)
+def test_the_teachers_page_plans_every_chapter(folder: Path) -> None:
+    text = (folder / "teaching.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[\d+\]\((\d\d-\w+)\.md\) \|[^|]*\| (\d+) \|", text, re.MULTILINE)
+    assert [name for name, _ in rows] == [page.stem for page in CHAPTERS]
+    assert re.search(rf"(?<!\d){sum(int(minutes) for _, minutes in rows)}(?: minutes|分)", text)
+
+
+def test_the_other_pages_have_the_same_code_in_both_languages() -> None:
+    for name in ("index.md", "teaching.md"):
+        english, japanese = ((folder / name).read_text(encoding="utf-8") for folder in notebooks.LANGUAGES.values())
+        assert blocks(english) == blocks(japanese)
+        assert commands(english) == commands(japanese)
