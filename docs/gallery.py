@@ -28,6 +28,7 @@ PICTURES = (
     ("models", "models.html", DESK, "dark"),
     ("phone", "models/resnet20.html", PHONE, "dark"),
     ("try", "try.html", DESK, "light"),
+    ("train", "train.html", {"width": 1280, "height": 1300}, "light"),
 )
 """Name, address, size of the window, colours."""
 
@@ -38,7 +39,13 @@ def _try(page: Page) -> None:
     page.get_by_text("Classified by 2 of 2 networks.").wait_for()
 
 
-BEFORE: dict[str, Callable[[Page], None]] = {"try": _try}
+def _train(page: Page) -> None:
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("Epoch 20:").wait_for()
+    page.get_by_role("button", name="Pause").click()
+
+
+BEFORE: dict[str, Callable[[Page], None]] = {"try": _try, "train": _train}
 """What the reader did before the picture."""
 
 

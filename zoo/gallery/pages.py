@@ -66,7 +66,7 @@ class Pages:
         """Of the code and the templates."""
         files = [
             file
-            for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg")
+            for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg", "*.bin")
             for file in _HERE.rglob(kind)
         ]
         parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
@@ -97,8 +97,9 @@ class Pages:
     def models(self) -> bytes:
         return self._render("models.html", root="", pages=self.pages)
 
-    def trial(self) -> bytes:
-        return self._render("try.html", root="")
+    def live(self, name: str) -> bytes:
+        """A page that computes in the browser, by its own script."""
+        return self._render(f"{name}.html", root="")
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = drawing.draw(outline.blocks)

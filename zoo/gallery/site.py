@@ -23,7 +23,7 @@ from zoo.system import storage
 INDEX = "gallery.json"
 """The file by which a folder is known to hold a site."""
 
-_ASSETS = ("gallery.css", "gallery.js", "icon.svg")
+_ASSETS = ("gallery.css", "gallery.js", "icon.svg", "train.mjs", "network.mjs", "digits.bin")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -88,12 +88,12 @@ def build(
     site = Pages(pages, has_trial=runtime is not None)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
-    files |= {"index.html": site.front(), "models.html": site.models()}
+    files |= {"index.html": site.front(), "models.html": site.models(), "train.html": site.live("train")}
     if runtime is not None:
         networks = trial.write(folder, tried, Path(runtime))
         files |= {f"assets/{name}": site.asset(name) for name in ("preprocess.mjs", "try.mjs")}
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
-        files |= {"try.html": site.trial(), "try/models.json": _encode(networks)}
+        files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
     else:
         trial.remove(folder)
     written = sum(_write(folder / name, data) for name, data in files.items())
