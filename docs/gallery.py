@@ -29,6 +29,7 @@ PICTURES = (
     ("phone", "models/resnet20.html", PHONE, "dark"),
     ("try", "try.html", DESK, "light"),
     ("train", "train.html", {"width": 1280, "height": 1300}, "light"),
+    ("gabor", "gabor.html", {"width": 1280, "height": 1000}, "light"),
 )
 """Name, address, size of the window, colours."""
 

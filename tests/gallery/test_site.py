@@ -35,7 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(site: Path) -> None:
     pages = small_site.pages(site)
-    assert len(pages) == 3 + len(small_site.MODELS)
+    assert len(pages) == 4 + len(small_site.MODELS)
     for file, page in pages.items():
         assert len(page.ids) == len(set(page.ids)), file
         for link in (*page.links, *page.loads):

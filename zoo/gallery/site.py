@@ -23,7 +23,10 @@ from zoo.system import storage
 INDEX = "gallery.json"
 """The file by which a folder is known to hold a site."""
 
-_ASSETS = ("gallery.css", "gallery.js", "icon.svg", "train.mjs", "network.mjs", "digits.bin")
+_ASSETS = (
+    "gallery.css", "gallery.js", "icon.svg", "train.mjs", "network.mjs", "digits.bin",
+    "gabor.mjs", "cells.mjs", "preprocess.mjs",
+)  # fmt: skip
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -88,10 +91,11 @@ def build(
     site = Pages(pages, has_trial=runtime is not None)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
-    files |= {"index.html": site.front(), "models.html": site.models(), "train.html": site.live("train")}
+    files |= {"index.html": site.front(), "models.html": site.models()}
+    files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
         networks = trial.write(folder, tried, Path(runtime))
-        files |= {f"assets/{name}": site.asset(name) for name in ("preprocess.mjs", "try.mjs")}
+        files["assets/try.mjs"] = site.asset("try.mjs")
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
         files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
     else:
