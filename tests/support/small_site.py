@@ -9,8 +9,11 @@ MODELS = ("resnet20", "resnet32", "plain20", "hog_svm", "zfnet", "neocognitron_1
 """Some with weights, of which four are scored on CIFAR-10, and some without."""
 
 
+ROBUSTNESS = Path(__file__).parents[2] / "docs" / "robustness.json"
+
+
 def build(folder: Path, **options: object) -> site.Built:
-    return site.build(folder, MODELS, **options)  # type: ignore[arg-type]  # the caller's
+    return site.build(folder, MODELS, failures=[ROBUSTNESS], **options)  # type: ignore[arg-type]  # the caller's
 
 
 class Page(HTMLParser):

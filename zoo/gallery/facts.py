@@ -56,6 +56,27 @@ class Latency(msgspec.Struct, frozen=True):
         return ", ".join(parts)
 
 
+class Scored(msgspec.Struct, frozen=True):
+    """The top-1 on images that were changed by ``strength``, in per cent with its 95% interval."""
+
+    strength: float
+    top1: float
+    interval: tuple[float, float]
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """How the score falls as images are attacked or transformed: ``kind`` is ``attack`` or ``transformation``."""
+
+    kind: str
+    name: str
+    unit: str
+    data: str
+    n: int
+    fingerprint: str
+    points: tuple[Scored, ...]
+    command: str = ""
+
+
 class Trained(msgspec.Struct, frozen=True):
     """Weights of a model."""
 
@@ -67,6 +88,7 @@ class Trained(msgspec.Struct, frozen=True):
     training: dict[str, str]
     published: Published | None
     latency: Latency | None
+    curves: tuple[Curve, ...]
 
     @property
     def main(self) -> Claim | None:
@@ -97,18 +119,25 @@ class Page(msgspec.Struct, frozen=True):
         return self.model.paper.year if self.model.paper else None
 
 
-def pages(models: Iterable[Listed], latencies: Mapping[str, Latency]) -> list[Page]:
-    """A page for each of ``models``, in their order."""
+def pages(
+    models: Iterable[Listed], latencies: Mapping[str, Latency], curves: Mapping[str, tuple[Curve, ...]]
+) -> list[Page]:
+    """A page for each of ``models``, in their order; latencies and curves are by name."""
     quoted: dict[str, list[Expectation]] = {}
     found = []
     for entry in models:
         if entry.row.name not in quoted:
             quoted[entry.row.name] = _quoted(entry.row.plugin)
-        found.append(_page(entry, quoted[entry.row.name], latencies))
+        found.append(_page(entry, quoted[entry.row.name], latencies, curves))
     return found
 
 
-def _page(entry: Listed, quoted: list[Expectation], latencies: Mapping[str, Latency]) -> Page:
+def _page(
+    entry: Listed,
+    quoted: list[Expectation],
+    latencies: Mapping[str, Latency],
+    curves: Mapping[str, tuple[Curve, ...]],
+) -> Page:
     own = (one for one in quoted if one.model == entry.model.name)
     published = tuple(Published(one.data, one.top1, one.source) for one in own)
     return Page(
@@ -118,13 +147,17 @@ def _page(entry: Listed, quoted: list[Expectation], latencies: Mapping[str, Late
         version=entry.row.version,
         is_builtin=entry.row.is_builtin,
         model=entry.model,
-        trained=tuple(_trained(entry, weights, published, latencies) for weights in entry.weights),
+        trained=tuple(_trained(entry, weights, published, latencies, curves) for weights in entry.weights),
         published=published,
     )
 
 
 def _trained(
-    entry: Listed, weights: Weights, published: tuple[Published, ...], latencies: Mapping[str, Latency]
+    entry: Listed,
+    weights: Weights,
+    published: tuple[Published, ...],
+    latencies: Mapping[str, Latency],
+    curves: Mapping[str, tuple[Curve, ...]],
 ) -> Trained:
     name = f"{entry.name}.{weights.tag}"
     return Trained(
@@ -136,6 +169,7 @@ def _trained(
         training=find_record.training_of(weights),
         published=next((one for one in published if one.data == weights.classes), None),
         latency=latencies.get(name) or latencies.get(entry.name),
+        curves=curves.get(name, ()),
     )
 
 

@@ -13,7 +13,7 @@ from zoo import __version__
 from zoo.errors import MissingExtraError
 from zoo.gallery import charts, drawing, timeline
 from zoo.gallery.charts import Point
-from zoo.gallery.facts import Page, Trained
+from zoo.gallery.facts import Curve, Page, Trained
 from zoo.gallery.markup import Markup, finish, web_address
 from zoo.gallery.outline import Outline
 from zoo.registry import DISTRIBUTION
@@ -48,6 +48,15 @@ class Chart(NamedTuple):
     """The names on the Pareto line, by quantity."""
     drawings: list[tuple[str, Markup]]
     groups: list[tuple[str, Markup]]
+
+
+class Failure(NamedTuple):
+    """Curves in one drawing, with the markers that tell them apart if there are several."""
+
+    title: str
+    curves: list[Curve]
+    drawing: Markup
+    legend: list[tuple[str, Markup]]
 
 
 class Pages:
@@ -103,7 +112,7 @@ class Pages:
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = drawing.draw(outline.blocks)
-        return self._render("model.html", root="../", page=page, outline=outline, picture=picture)
+        return self._render("model.html", root="../", page=page, outline=outline, picture=picture, failures=_failures)
 
     def index(self) -> bytes:
         """The rows of the table of weights as JSON."""
@@ -194,6 +203,22 @@ class Pages:
         totals = {"has_trial": self.has_trial, "models_total": len(self.pages), "weights_total": len(self.rows)}
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, **totals}
         return made
+
+
+def _failures(trained: Trained) -> list[Failure]:
+    """The attacks on each split in one drawing, and each transformation in its own."""
+    together: dict[tuple[str, str], list[Curve]] = {}
+    for curve in trained.curves:
+        title = "attack" if curve.kind == "attack" else curve.name
+        together.setdefault((title, curve.data), []).append(curve)
+    found = []
+    for (title, data), curves in together.items():
+        words = f"Top-1 of {trained.name} on {data} by {title}. The table below has the numbers."
+        series = [[(point.strength, point.top1, point.interval) for point in curve.points] for curve in curves]
+        drawing = charts.lines(series, x_title=f"{title}: {curves[0].unit}", label=words)
+        legend = [(curve.name, charts.key(number)) for number, curve in enumerate(curves)] if len(curves) > 1 else []
+        found.append(Failure(title, curves, drawing, legend))
+    return found
 
 
 def _amount(value: float) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from zoo import __version__
 from zoo.errors import StorageError, UnknownNameError
-from zoo.gallery import facts, latencies, outline, trial
+from zoo.gallery import facts, latencies, outline, results, trial
 from zoo.gallery.facts import Page
 from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
@@ -53,6 +53,7 @@ def build(
     patterns: Sequence[str] = (),
     *,
     latency: str | Path | None = None,
+    failures: Sequence[str | Path] = (),
     tried: Sequence[str] = (),
     runtime: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -67,6 +68,7 @@ def build(
         patterns: Shell patterns of names, as ``zoo list`` takes them: ``timm/resnet*``. By default all models but
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
+        failures: JSON files that ``zoo attack curve`` and ``zoo look invariance`` wrote.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
         progress: Called with the number of pages done and the number of all.
@@ -78,7 +80,7 @@ def build(
         UnknownNameError: A pattern matches nothing.
         StorageError: The folder holds something else, or cannot be written.
         SpecError: Only one of ``tried`` and ``runtime`` is given.
-        DataError: ``latency`` is not such a file, or ``runtime`` not such a folder.
+        DataError: ``latency`` or one of ``failures`` is not such a file, or ``runtime`` not such a folder.
         ExportError: A network cannot be exported.
         MissingExtraError: Jinja2 is not installed.
     """
@@ -87,7 +89,7 @@ def build(
     trial.check(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
-    pages = facts.pages(chosen, measured)
+    pages = facts.pages(chosen, measured, results.read(map(Path, failures)))
     site = Pages(pages, has_trial=runtime is not None)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
