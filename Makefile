@@ -38,12 +38,13 @@ lint: $(VENV)/test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The site in site/docs: python -m http.server --directory site/docs shows it.
+# The site in build/docs: python -m http.server --directory build/docs shows it.
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict
 
 bench: $(VENV)/test-ready
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/fetch.py
 	$(BIN)/python benchmarks/train.py

@@ -17,17 +17,26 @@ class Process(NamedTuple):
     exit_code: int = 0
 
 
+class Run(NamedTuple):
+    """One run: wall seconds, seconds of all processors, and the peak resident size."""
+
+    seconds: float
+    cpu: float
+    megabytes: float
+
+
 class Result(NamedTuple):
-    """Medians of several runs; ``megabytes`` is the peak resident size."""
+    """Medians of several runs; ``cpu`` is the least, which other programs disturb least."""
 
     seconds: float
     fastest: float
     slowest: float
+    cpu: float
     megabytes: float
 
 
-def run(process: Process) -> tuple[float, float]:
-    """Wall seconds and peak MB of one run. Raises for an unexpected exit code."""
+def run(process: Process) -> Run:
+    """Runs ``process``. Raises for an unexpected exit code."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
@@ -39,12 +48,12 @@ def run(process: Process) -> tuple[float, float]:
         if child.returncode != process.exit_code:
             errors.seek(0)
             raise SystemExit(f"{' '.join(process.command)} failed:\n{errors.read().decode()}")
-    return seconds, usage.ru_maxrss / 1024
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def in_turns(processes: Mapping[str, Process], runs: int) -> dict[str, Result]:
     """Runs each process ``runs`` times, alternating, after one warm-up run."""
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
+    taken: dict[str, list[Run]] = {name: [] for name in processes}
     for round_ in range(runs + 1):
         for name, process in processes.items():
             result = run(process)
@@ -53,9 +62,10 @@ def in_turns(processes: Mapping[str, Process], runs: int) -> dict[str, Result]:
     return {name: summarise(results) for name, results in taken.items()}
 
 
-def summarise(results: Sequence[tuple[float, float]]) -> Result:
-    seconds = [taken for taken, _ in results]
-    return Result(statistics.median(seconds), min(seconds), max(seconds), statistics.median(mb for _, mb in results))
+def summarise(results: Sequence[Run]) -> Result:
+    seconds = [result.seconds for result in results]
+    cpu, megabytes = min(result.cpu for result in results), statistics.median(result.megabytes for result in results)
+    return Result(statistics.median(seconds), min(seconds), max(seconds), cpu, megabytes)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

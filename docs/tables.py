@@ -277,19 +277,23 @@ def conformance(models: list[Listed]) -> str:
             cell = f"{sum(result['passed'] for result in results)}"
             cells.append(cell + (f" ({absent} n/a)" if absent else "") + (f", {failed} failed" if failed else ""))
         lines.append(f"| `{family}` | {len(entries)} | {' | '.join(cells)} |")
-        for check, result in found[family].items():
-            for how in ("failed", "inapplicable"):
-                for reason, names in grouped(result[how]).items():
-                    reasons.append(f"- `{family}`, {check}, {how}: {', '.join(names)}. {reason}")
+        reasons += [f"- `{family}`: {reason}" for reason in reasons_of(found[family])]
     return "\n".join([*lines, "", *reasons])
 
 
-def grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
-    """The networks of each reason."""
-    groups: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        groups.setdefault(" ".join(reason.split()), []).append(f"`{name}`")
-    return groups
+def reasons_of(checks: dict[str, dict[str, Any]]) -> list[str]:
+    """Why checks do not apply or fail, each reason once, with the checks and the networks."""
+    groups: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
+    for check, result in checks.items():
+        for how, label in (("failed", "**failed**"), ("inapplicable", "n/a")):
+            for name, reason in result[how].items():
+                plain = " ".join(reason.split()).removeprefix(f"{name} is ").removesuffix(".")
+                kinds, names = groups.setdefault((label, plain), ({}, {}))
+                kinds[check] = names[f"`{name}`"] = None
+    return [
+        f"{', '.join(kinds)} {label} to {', '.join(names)}: {reason}."
+        for (label, reason), (kinds, names) in groups.items()
+    ]
 
 
 def in_a_cell(text: str) -> str:

@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -87,16 +89,16 @@ _numbers = itertools.count()
 def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test changed about plugins is not what the next one sees; a registry of the usual ones is kept."""
     from zoo import registry
-    from zoo.registry import entry_points
+    from zoo.registry import discovery
 
     read_under = []
-    discover, current = entry_points.discover, registry.current
+    discover, current = discovery.discover, registry.current
 
-    def recorded() -> Iterator[object]:
+    def recorded() -> list[object]:
         read_under.append(_surroundings())
         return discover()
 
-    monkeypatch.setattr(entry_points, "discover", recorded)
+    monkeypatch.setattr(discovery, "discover", recorded)
     yield
     is_usual = all(conditions == _usual for conditions in read_under)
     if not is_usual or (current.cache_info().currsize and any(row.status != "ok" for row in current().plugins)):
@@ -114,8 +116,27 @@ def _fresh_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             del sys.modules[name]
 
 
+@pytest.fixture(scope="session")
+def _index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the index of the usual plugins: this process cannot make one, its plugins are loaded."""
+    folder = tmp_path_factory.mktemp("index")
+    subprocess.run(
+        [sys.executable, "-c", "from zoo import registry; registry.current()"],
+        env={**os.environ, "ZOO_CACHE": str(folder)},
+        check=True,
+    )
+    return folder / "index"
+
+
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def index(_index: Path, cache_dir: Path) -> Path:
+    """The folder with the index in the cache, filled as after a first use."""
+    shutil.copytree(_index, cache_dir / "index")
+    return cache_dir / "index"
+
+
+@pytest.fixture
+def site(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on the path that tests fill with distributions."""
     folder = tmp_path / "site"
     folder.mkdir()
@@ -192,10 +213,8 @@ def _converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def converted_hub(_converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def converted_hub(_converted: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that ZOO_HUB names, with ``resnet20.tiny``, probe included, as zoo convert makes it."""
-    import shutil
-
     from zoo import registry
 
     folder = tmp_path / "hub"

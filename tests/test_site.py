@@ -54,7 +54,7 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Pa
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    pages = [*(tmp_path / "site" / "docs").rglob("*.html")]
+    pages = [*(tmp_path / "build" / "docs").rglob("*.html")]
     assert len(pages) > 20
     for page in pages:
         text = page.read_text(encoding="utf-8")
@@ -63,6 +63,6 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Pa
         fetched += re.findall(r"<link\b[^>]*\brel=\"?(?:stylesheet|preload|icon)[^>]*\bhref=\"?([^\">\s]+)", text)
         assert fetched
         assert [address for address in fetched if re.match(r"(https?:)?//", address)] == [], page.name
-    text = (tmp_path / "site" / "docs" / "python.html").read_text(encoding="utf-8")
+    text = (tmp_path / "build" / "docs" / "python.html").read_text(encoding="utf-8")
     assert 'id="zoo.creation.create"' in text
     assert ":class:`" not in text

@@ -58,10 +58,24 @@ class UnknownNameError(ZooError):
         """The error for a ``name`` that is not in ``known``; it suggests the nearest names."""
         from difflib import get_close_matches
 
-        near = get_close_matches(name, known, n=3, cutoff=0.6)
+        near = get_close_matches(name, _likely(name, known), n=3, cutoff=0.6)
         if near:
             hint = f"Did you mean {' or '.join(near)}?"
         return cls(f"Unknown {kind} {name!r}.", hint=hint)
+
+
+_MANY, _FEW = 3000, 300
+
+
+def _likely(name: str, known: Iterable[str]) -> Iterable[str]:
+    """Of many names, those that share most pairs of letters with ``name``: comparing all of them takes seconds."""
+    known = [*known]
+    if len(known) <= _MANY:
+        return known
+    from heapq import nlargest
+
+    pairs = {name[i : i + 2] for i in range(len(name) - 1)}
+    return nlargest(_FEW, known, key=lambda other: (sum(map(other.__contains__, pairs)), -abs(len(other) - len(name))))
 
 
 class AmbiguousNameError(ZooError):

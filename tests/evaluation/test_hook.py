@@ -14,7 +14,7 @@ from support import distributions
 import zoo
 from zoo import registry
 from zoo.cli import cli
-from zoo.errors import PluginError
+from zoo.errors import PluginError, UnknownNameError
 from zoo.loading import safetensors_file
 
 MODEL = '''
@@ -231,8 +231,9 @@ def test_an_evaluate_hook_need_not_know_every_option_of_the_command(own: Path) -
     zoo.train("own_net", "digits", recipe="default", output=own / "run")
     command = ["evaluate", "own_net", "--data", "digits", "--weights", own / "run" / "model.safetensors"]
     assert ask(*command).exit_code == 0
-    with pytest.raises(PluginError, match=r"which scores own_net, has no argument size"):
-        zoo.evaluate(zoo.create("own_net"), "digits", size=8)
+    with pytest.raises(UnknownNameError, match=r"which scores own_net, has no argument batchsize") as raised:
+        zoo.evaluate(zoo.create("own_net"), "digits", batchsize=8)
+    assert raised.value.hint == "Did you mean batch_size?"
     for words, argument in ((["--precision", "bfloat16"], "dtype"), (["--compile"], "compile")):
         answer = ask(*command, *words)
         assert (answer.exit_code, f"which scores own_net, has no argument {argument}" in answer.stderr) == (1, True)

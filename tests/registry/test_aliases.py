@@ -125,6 +125,7 @@ def test_a_deprecated_model_says_what_to_use_instead_once(pets: Path, caplog: py
             zoo.create(name)
     assert [record.getMessage() for record in caplog.records] == ["pet_net is deprecated: use other_net"]
     assert "pet_net  pet (from zoo-pet)  deprecated" in ask("list", "pet_net").stdout
+    assert "pet_net is deprecated: use other_net." in ask("list", "old_pet.*").stderr
     [listed] = json.loads(ask("list", "pet_net", "--json").stdout)
     assert (listed["deprecated"], listed["aliases"]) == ("use other_net", ["old_pet", "resnet20"])
     about = ask("info", "old_pet").stdout

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from support import extended
+from support import distributions, extended
 
 import zoo
 from zoo.cli import cli
@@ -217,6 +217,12 @@ def test_they_are_listed_without_torch(site: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['darken', 'pgd'] False"
+
+
+def test_the_program_knows_them(site: Path, tmp_path: Path) -> None:
+    done = distributions.run("look", "norms", "resnet20.digits", "-o", str(tmp_path / "norms.json"), site=site)
+    assert (done.returncode, "Norms of order 2" in done.stdout) == (0, True), done.stderr
+    assert json.loads((tmp_path / "norms.json").read_text())["layers"] > 20
 
 
 def test_the_conformance_kit_calls_no_hook_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

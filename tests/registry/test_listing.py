@@ -2,6 +2,7 @@
 
 import json
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,18 @@ def test_a_models_name_lists_its_weights_where_weights_are_listed() -> None:
 )
 def test_what_matches_nothing_is_answered_with_what_was_meant(words: list[str], said: str) -> None:
     assert said in ask(*words).stderr
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["resnet20.*", "*.c10*", "r?snet[0-9]*.c10", "*[.]c10", "*", "*net*", "*c10", "resnet20?c10", "*.*.*", "."],
+)
+def test_a_pattern_lists_what_the_standard_library_matches(pattern: str) -> None:
+    every = zoo.list_models(pretrained=True)
+    is_of_models = "." not in pattern  # then all weights of a model that it matches are meant
+    expected = [
+        name
+        for name in every
+        if fnmatchcase(name, pattern) or (is_of_models and fnmatchcase(name.partition(".")[0], pattern))
+    ]
+    assert zoo.list_models(pattern, pretrained=True) == expected

@@ -467,9 +467,9 @@ def test_a_large_lock_is_parsed_once_however_many_names_are_resolved(
     held = Locked(distribution="zoo-pet", version="1.0", sha256=SHA256, size=len(CONTENT))
     pins = {f"pet/net_{number}.own": held for number in range(500)} | {NAME: held}
     storage.replace(user_lock.place(), lock.render(lock.Lock(version=1, weights=pins)).encode())
+    found = registry.current().find(NAME)
     parsed = []
     monkeypatch.setattr(toml, "loads", lambda text, loads=toml.loads: parsed.append(len(text)) or loads(text))
-    found = registry.current().find(NAME)
     assert {resolve.weights_for(found).sha256 for _ in range(20)} == {SHA256}
     assert len([length for length in parsed if length > 50_000]) <= 1
     user_lock.forget([NAME])

@@ -85,7 +85,8 @@ def curve(
         SpecError: No radii, or one that is not a finite number of at least 0.
         AttackError: The attack does not apply to the network.
         DataError: The labels are not among the network's classes.
-        UnknownNameError: There is no such model or data set.
+        UnknownNameError: There is no such model, data set or attack.
+        PluginError: A plugin's attack fails, or returns something else than images.
 
     Example:
         >>> import zoo

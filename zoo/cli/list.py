@@ -47,6 +47,8 @@ def list_models(pattern: str, as_json: bool, offline: bool, **filters: Any) -> N
         _print_models(models, here)
     if weights:
         print_weights(weights, here)
+    for entry in {line.entry.name: line.entry for line in lines if line.entry.model.deprecated}.values():
+        note(f"{entry.name} is deprecated: {entry.model.deprecated}.")
     if not lines:
         note(f"Nothing matches {pattern!r}{' and the filters' if any(filters.values()) else ''}.")
         _guess(pattern, filters["dataset"])
@@ -79,10 +81,13 @@ def at_hand(listed: Iterable[Listed]) -> set[str]:
 
 def _guess(pattern: str, dataset: str | None) -> None:
     """Prints suggestions if nothing matches."""
-    known = {data for entry in registry.current().models() for one in entry.weights for data in listing.trained_on(one)}
-    if dataset is not None and dataset not in known:
+    if dataset is not None:
+        listed = registry.current().models()
+        known = {data for entry in listed for one in entry.weights for data in listing.trained_on(one)}
         every = f"Data sets: {', '.join(sorted(known - {''}))}."
-        note(f"No weights are for a data set {dataset!r}. {UnknownNameError.of('', dataset, known, hint=every).hint}")
+        if dataset not in known:
+            near = UnknownNameError.of("", dataset, known, hint=every).hint
+            note(f"No weights are for a data set {dataset!r}. {near}")
     if is_repository(pattern):
         return note(f"Repositories are not listed; zoo info {pattern} shows one.")
     if {"*", "?", "["} & set(pattern):

@@ -49,7 +49,7 @@ def evaluate(
         Top-1 with its 95% interval, top-5, loss, and the fingerprint of the images.
 
     Raises:
-        UnknownNameError: There is no such model or data set.
+        UnknownNameError: There is no such model or data set, or the hook has no such option.
         DataError: The weights name no data set, or the images have classes that they do not know.
         WeightsError: The network has no classes, or its outputs contain NaN or infinity.
 

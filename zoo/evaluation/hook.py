@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry
-from zoo.errors import PluginError, ZooError
-from zoo.registry import roles
+from zoo.errors import PluginError, UnknownNameError, ZooError
+from zoo.registry import arguments, roles
 from zoo.spec import Model, Preprocess
 
 if TYPE_CHECKING:
@@ -77,12 +77,18 @@ def answers(
 def _accepted(row: Model, options: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
     """``options`` without those that the hook need not take: they do not change the score.
 
-    ``known`` are the options of Zoo's own hook. Raises :class:`PluginError` for others that the hook does not take.
+    ``known`` are the options of Zoo's own hook. Raises :class:`UnknownNameError` for others that the hook does not
+    take, :class:`PluginError` for those that would change the score.
     """
-    surplus = _not_taken(registry.hook(row.evaluate, row.requires), options)
+    hook = registry.hook(row.evaluate, row.requires)
+    surplus = _not_taken(hook, options)
     for name in sorted(surplus):
-        if name not in known or (name in ("dtype", "compile") and options[name]):
-            raise PluginError(f"{row.evaluate}, which scores {row.name}, has no argument {name}.", hint="Remove it.")
+        said = f"{row.evaluate}, which scores {row.name}, has no argument {name}."
+        if name not in known:
+            near = UnknownNameError.of("argument", name, {*known, *(arguments.names_of(hook) or ())}).hint
+            raise UnknownNameError(said, hint=near or "Remove it.")
+        if name in ("dtype", "compile") and options[name]:
+            raise PluginError(said, hint="Remove it.")
     return {name: value for name, value in options.items() if name not in surplus}
 
 

@@ -11,7 +11,6 @@ from zoo.errors import ManifestError
 from zoo.manifest.schema import Score, Weights
 from zoo.names import is_arch, is_part
 from zoo.spec import Preprocess
-from zoo.system import toml
 
 LARGEST = 1 << 24
 """Bytes: room for 30,000 entries with their probes. Values take many times the memory of their text."""
@@ -35,6 +34,8 @@ def read(file: Path) -> tuple[Weights, ...]:
 
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     """Like :func:`read`, for a manifest's text; ``file`` is the name in errors."""
+    from zoo.system import toml  # asking for what the index has parses nothing
+
     try:
         tables = toml.loads(text)
     except ValueError as error:

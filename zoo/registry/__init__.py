@@ -1,8 +1,8 @@
 """The installed plugins and their models."""
 
-from zoo.registry.entry_points import GROUP
 from zoo.registry.hooks import hook, require, resource
-from zoo.registry.plugin_row import DISTRIBUTION, PluginRow
+from zoo.registry.installed import DISTRIBUTION, GROUP
+from zoo.registry.plugin_row import PluginRow
 from zoo.registry.process import clear, current, register, unregister
 from zoo.registry.registry import Found, Listed, Registry
 

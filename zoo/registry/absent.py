@@ -29,7 +29,7 @@ def to_install(requirement: str, rows: Iterable[PluginRow]) -> str:
     name = requirement.partition(">")[0]
     for row in rows:
         if _key(row.distribution) == _key(name):
-            if row.plugin is None:
+            if not row.is_usable:
                 return f"It is in {name}. Plugin {row.name!r} is {row.status}: {row.reason}. zoo plugins shows all."
             there = f"{row.distribution} {row.version}"
             return f"It is in {requirement}, but not in the installed {there}: pip install -U '{requirement}'"

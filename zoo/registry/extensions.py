@@ -73,7 +73,7 @@ def names(field: str, core: Collection[str] = ()) -> list[str]:
 
 
 def _usable() -> list[PluginRow]:
-    rows = [row for row in registry.current().plugins if row.plugin is not None and row.status in ("ok", "slow")]
+    rows = [row for row in registry.current().plugins if row.plugin is not None and row.status != "broken"]
     return sorted(rows, key=lambda row: not row.is_builtin)
 
 

@@ -25,11 +25,12 @@ def require(model: Model) -> None:
         >>> zoo.registry.require(zoo.registry.current().find("resnet20").model)
     """
     for requirement in model.requires:
-        if not _is_installed(requirement):
+        if not is_installed(requirement):
             raise MissingExtraError.of(model.name, requirement.module, requirement.install)
 
 
-def _is_installed(requirement: Requirement) -> bool:
+def is_installed(requirement: Requirement) -> bool:
+    """Whether what a hook needs can be imported; nothing is."""
     return importlib.util.find_spec(requirement.module.partition(".")[0]) is not None
 
 
@@ -63,7 +64,7 @@ def hook(
         True
     """
     for requirement in requires:
-        if not _is_installed(requirement):
+        if not is_installed(requirement):
             raise MissingExtraError.of(target, requirement.module, requirement.install)
     module, _, function = target.partition(":")
     try:

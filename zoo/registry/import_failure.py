@@ -1,7 +1,7 @@
-"""Explains why a plugin's module could not be imported."""
+"""Explains why a plugin's module could not be imported, or should not be."""
 
 import ast
-import importlib.metadata
+import importlib.machinery
 import importlib.util
 import re
 import traceback
@@ -11,16 +11,15 @@ from zoo import spec
 from zoo.spec.checked import Spec
 
 
-def asked_by(entry_point: importlib.metadata.EntryPoint) -> int | None:
-    """The contract version that the text of a module asks for, if its import failed.
+def contract_of(target: str) -> int | None:
+    """The contract version that the text of a plugin's module asks for; nothing is imported.
 
-    The import may have failed because of a newer contract, so there is no plugin to ask. None if the text has no
-    ``Plugin(..., api=NUMBER)``.
+    None if the text has no ``Plugin(..., api=NUMBER)``.
     """
     try:
-        found = importlib.util.find_spec(entry_point.module)
-        tree = ast.parse(Path(str(found and found.origin)).read_text(encoding="utf-8"))
-    except (ImportError, AttributeError, OSError, ValueError, SyntaxError, RecursionError):
+        source = _source_of(target.partition(":")[0].strip())
+        tree = ast.parse(Path(str(source)).read_text(encoding="utf-8"))
+    except (ImportError, AttributeError, OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return None
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Plugin":
@@ -29,6 +28,17 @@ def asked_by(entry_point: importlib.metadata.EntryPoint) -> int | None:
                 if isinstance(value, ast.Constant) and type(value.value) is int:
                     return value.value
     return None
+
+
+def _source_of(module: str) -> str | None:
+    """The file of ``module``. Unlike :func:`importlib.util.find_spec`, does not import the packages around it."""
+    top, *below = module.split(".")
+    found = importlib.util.find_spec(top)
+    for part in below:
+        if found is None:
+            return None
+        found = importlib.machinery.PathFinder.find_spec(f"{found.name}.{part}", found.submodule_search_locations)
+    return found.origin if found else None
 
 
 def explain(target: str, error: BaseException) -> str:

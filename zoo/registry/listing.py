@@ -1,13 +1,16 @@
 """What can be created, listed without torch."""
 
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase, translate
 from typing import Any, NamedTuple
 
 import msgspec
 
-from zoo import registry
+from zoo import names, registry
 from zoo.manifest import Score, Weights
 from zoo.registry import Found, Listed
+from zoo.registry.registry import Named
 from zoo.spec import Model
 
 
@@ -52,6 +55,9 @@ def list_models(
         >>> zoo.list_models("resnet20", dataset="digits")
         ['resnet20.digits', 'resnet20.digits_robust']
     """
+    if dataset is None and license is None and max_params is None:  # names alone say what is meant
+        found = _matching(pattern, family, is_tagged=pretrained or "." in pattern)
+        return [name for named, tags in found for name in _names(named, tags)]
     chosen = select(
         pattern, family=family, dataset=dataset, license=license, max_params=max_params, pretrained=pretrained
     )
@@ -68,34 +74,54 @@ def select(
     pretrained: bool,
 ) -> list[Selected]:
     """Like :func:`list_models`, with the values behind each name."""
-    tagged = pretrained or dataset is not None or license is not None or "." in pattern
+    is_tagged = pretrained or dataset is not None or license is not None or "." in pattern
     lines: list[Selected] = []
+    registered = registry.current()
+    for named, tags in _matching(pattern, family, is_tagged=is_tagged):
+        entry = registered.listed(named)
+        if tags is None and (max_params is None or params_of(entry.model) <= max_params):
+            lines.append(Selected(entry.name, entry, None))
+        lines += [
+            Selected(f"{entry.name}.{weights.tag}", entry, weights)
+            for weights in entry.weights
+            if tags is not None
+            and weights.tag in tags
+            and (max_params is None or params_of(entry.model, weights) <= max_params)
+            and (dataset is None or dataset in trained_on(weights))
+            and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
+        ]
+    return lines
+
+
+def _matching(pattern: str, family: str | None, *, is_tagged: bool) -> list[tuple[Named, Sequence[str] | None]]:
+    """The models that ``pattern`` means, or with ``is_tagged`` their tags that it means, in natural order."""
     registered = registry.current()
     asked = [row for row in registered.collections if row.name == family or _addresses(pattern, row.name)]
     arch, dot, tag = pattern.partition(".")
     pattern = registered.present_name(arch) + dot + tag
     if family is not None and "/" not in pattern and asked:
         pattern = f"{family}/{pattern}"
-    for entry in registered.models(asked):
-        if family not in (None, entry.row.name):
+    matches = re.compile(translate(pattern)).match
+    # A name has one dot: if the pattern has one, what is before it is about models. A bracket may hold the dot.
+    is_split = pattern.count(".") == 1 and "[" not in pattern
+    may_have = re.compile(translate(pattern.partition(".")[0] if is_split else "*")).match
+    found: list[tuple[Named, Sequence[str] | None]] = []
+    for named in registered.named(asked):
+        if family not in (None, named.row.name):
             continue
-        if not tagged and (max_params is None or params_of(entry.model) <= max_params):
-            lines.append(Selected(entry.name, entry, None))
-        lines += [
-            Selected(f"{entry.name}.{weights.tag}", entry, weights)
-            for weights in entry.weights
-            if tagged
-            and (max_params is None or params_of(entry.model, weights) <= max_params)
-            and (dataset is None or dataset in trained_on(weights))
-            and (license is None or fnmatchcase(weights.license.weights.casefold(), license.casefold()))
-        ]
-    # A pattern without a tag is about models, also if their weights are what is listed.
-    names_models = "." not in pattern
-    return [
-        line
-        for line in lines
-        if fnmatchcase(line.name, pattern) or (names_models and fnmatchcase(line.entry.name, pattern))
-    ]
+        if "." not in pattern and matches(named.name):  # it is about models, also if their weights are listed
+            found.append((named, named.tags if is_tagged else None))
+        elif (
+            is_tagged
+            and may_have(named.name)
+            and (tags := [tag for tag in named.tags if matches(f"{named.name}.{tag}")])
+        ):
+            found.append((named, tags))
+    return sorted(found, key=lambda match: names.natural(match[0].name))
+
+
+def _names(named: Named, tags: Sequence[str] | None) -> list[str]:
+    return [named.name] if tags is None else [f"{named.name}.{tag}" for tag in tags]
 
 
 def params_of(model: Model, weights: Weights | None = None) -> int:

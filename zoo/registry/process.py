@@ -1,7 +1,9 @@
 """The registry of this process: what is installed, and what this process registers as well."""
 
+import gc
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import msgspec
 
 from zoo import manifest
 from zoo.errors import ManifestError, PluginError, UnknownNameError
-from zoo.registry import entry_points
+from zoo.registry import discovery
 from zoo.registry.plugin_row import PluginRow
 from zoo.registry.registry import Described, Registry
 from zoo.spec import API, Plugin
@@ -24,13 +26,19 @@ def current() -> Registry:
     Returns:
         The registry.
 
+    Raises:
+        PluginError: A plugin called this while it was imported, or the list of disabled plugins cannot be read.
+
     Example:
         >>> import zoo
         >>> zoo.registry.current().find("resnet20.digits").row.name
         'resnet'
     """
-    rows = [*entry_points.discover(), *map(PluginRow.of_value, _registered.values())]
-    return Registry(rows, _local_weights())
+    if discovery.UNDER_WAY in os.environ:  # it would import itself
+        raise PluginError("A plugin asked for the installed plugins while it was imported.", hint="Ask in its hooks.")
+    with _uncollected():
+        rows = [*discovery.discover(), *map(PluginRow.of_value, _registered.values())]
+        return Registry(rows, _local_weights())
 
 
 def clear() -> None:
@@ -105,6 +113,18 @@ def unregister(name: str) -> None:
         raise UnknownNameError.of("registered plugin", name, _registered)
     del _registered[name]
     clear()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: what is made here stays, and looking through it takes longer than making it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _local_weights() -> dict[str, tuple[Described, ...]]:

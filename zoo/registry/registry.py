@@ -3,19 +3,18 @@
 A plugin that cannot be used becomes a row with the reason and harms nothing else. Two plugins or two
 models with one name never depend on the order of installation: the built-in distribution owns short
 names, a third party's same name is reached as ``plugin/arch``, and what third parties contest among
-themselves has to be spelled out. The models of a collection have no short names: nothing is read of
-it until one of them is asked for.
+themselves has to be spelled out. The models of a collection have no short names. No row is decoded
+until its model is asked for.
 """
 
-import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from zoo import names
-from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
+from zoo.errors import AmbiguousNameError, PluginError, UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import absent
 from zoo.registry.plugin_row import PluginRow
@@ -44,6 +43,15 @@ class Listed(NamedTuple):
     weights: tuple[Weights, ...]
 
 
+class Named(NamedTuple):
+    """The names of a model in a listing and of its weights, ``name.tag``; ``arch`` is the model's own name."""
+
+    name: str
+    row: PluginRow
+    arch: str
+    tags: Sequence[str]
+
+
 class Described(NamedTuple):
     """Weights, and the directory of ``ZOO_HUB`` whose manifest defines them."""
 
@@ -56,31 +64,41 @@ class Registry:
 
     def __init__(self, rows: list[PluginRow], local: "dict[str, tuple[Described, ...]] | None" = None) -> None:
         self.plugins = tuple(rows)
-        self._owners: dict[str, list[tuple[PluginRow, Model]]] = {}
+        self._owners: dict[str, tuple[PluginRow, ...]] = {}
+        self._aliases: dict[str, list[tuple[PluginRow, str]]] = {}
         for row in sorted(self.plugins, key=lambda row: not row.is_builtin):
-            for model in row.plugin.models if row.plugin else ():
-                for name in (model.name, *model.aliases):
-                    self._owners.setdefault(name, []).append((row, model))
+            alone = (row,)
+            for arch in () if row.is_collection else row.models:
+                before = self._owners.setdefault(arch, alone)
+                if before is not alone:
+                    self._owners[arch] = before + alone
+            for alias, arch in row.aliases.items():
+                self._aliases.setdefault(alias, []).append((row, arch))
         self._local = self._by_present_name(local or {})
 
     @property
     def collections(self) -> tuple[PluginRow, ...]:
         return tuple(row for row in self.plugins if row.is_collection)
 
-    def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
-        """Every usable model in natural order, and those of the given collections.
-
-        A plugin with an invalid manifest or collection becomes ``broken``.
-        """
-        listed = []
+    def named(self, collections: Iterable[PluginRow] = ()) -> Iterator[Named]:
+        """The names of all usable models, and of those of the given collections, in no order. No row is decoded."""
+        for row in self.plugins:
+            if not row.is_collection and row.status != "broken":
+                for arch, tags in row.tags.items():
+                    yield Named(self._listed_name(arch, row), row, arch, self._tags(row, arch, tags))
         for row in collections:
-            with contextlib.suppress(ManifestError, PluginError):
-                listed += [Listed(name, row, model, self.weights_of(row, model)) for name, model in row.models.items()]
-        for arch, owners in self._owners.items():
-            for row, model in (owner for owner in owners if owner[1].name == arch):  # once, not by its aliases too
-                with contextlib.suppress(ManifestError):
-                    listed.append(Listed(self._listed_name(arch, row), row, model, self.weights_of(row, model)))
-        return sorted(listed, key=lambda entry: names.natural(entry.name))
+            if row.status != "broken":
+                yield from (Named(arch, row, arch, self._tags(row, arch, tags)) for arch, tags in row.tags.items())
+
+    def listed(self, named: Named) -> Listed:
+        """The model and the weights of a name."""
+        model = named.row.models[named.arch]
+        return Listed(named.name, named.row, model, self.weights_of(named.row, model))
+
+    def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
+        """Every usable model in natural order, and those of the given collections."""
+        every = sorted(self.named(collections), key=lambda named: names.natural(named.name))
+        return [self.listed(named) for named in every]
 
     def find(self, text: str, *, distribution: str = "") -> Found:
         """The model and weights of the name ``text``; ``distribution`` is the one that a file or an entry names:
@@ -118,14 +136,11 @@ class Registry:
 
     def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
         """The model's weights, first those of the plugin's manifests; the first is its default."""
-        try:
-            own = row.weights.get(model.name, ())
-        except ManifestError as error:
-            row.status, row.reason = "broken", str(error)
-            raise
+        own = row.weights.get(model.name, ())
+        extra = self._local_weights(row, model.name)
+        if not extra:
+            return own
         taken = {weights.tag for weights in own}
-        is_short = row.is_collection or self._owners[model.name][0][0] is row
-        extra = tuple(one.weights for one in self._local.get(model.name, ())) if is_short else ()
         return own + tuple(weights for weights in extra if weights.tag not in taken)
 
     def folder_of(self, weights: Weights) -> str:
@@ -137,64 +152,79 @@ class Registry:
 
         Empty for a model of this process alone.
         """
-        owners = [row for row, own in self._owners.get(model.name, ()) if own == model]
+        owners = [row for row in self._owners.get(model.name, ()) if row.models[model.name] == model]
         owners += [row for row in self.collections if model.name.startswith(f"{row.name}/")]
         rows = [row for row in owners if row.distribution]
         return {"distribution": rows[0].distribution, "distribution_version": rows[0].version} if rows else {}
 
     def present_name(self, arch: str) -> str:
         """The name under which the model of the alias ``arch`` is listed; ``arch`` if it is not an alias."""
-        for row, model in self._owners.get(arch, [])[:1]:
-            return self._listed_name(model.name, row)
+        for row, name in self._having(arch)[:1] if arch in self._aliases else ():
+            return self._listed_name(name, row)
         return arch
+
+    def _having(self, name: str) -> list[tuple[PluginRow, str]]:
+        """Who has a model of this name or alias, with its present name; built-in families come first."""
+        found = [(row, name) for row in self._owners.get(name, ())] + self._aliases.get(name, [])
+        return sorted(found, key=lambda owner: not owner[0].is_builtin)
 
     def _by_present_name(self, local: "dict[str, tuple[Described, ...]]") -> "dict[str, tuple[Described, ...]]":
         """``local`` with weights of an alias as those of the model; its own entries come first."""
         found: dict[str, tuple[Described, ...]] = {}
         for is_alias in (False, True):
             for arch, described in local.items():
-                name = self._owners[arch][0][1].name if arch in self._owners else arch
+                name = next((name for _, name in self._having(arch)), arch)
                 if (name != arch) is is_alias:
                     renamed = (one._replace(weights=replace(one.weights, arch=name)) for one in described)
                     found[name] = (*found.get(name, ()), *renamed)
         return found
 
     def _listed_name(self, arch: str, row: PluginRow) -> str:
-        owners = self._owners[arch]
-        is_short = len(owners) == 1 or (row.is_builtin and owners[0][0] is row)
+        owners = [owner for owner, _ in self._having(arch)] if arch in self._aliases else self._owners[arch]
+        is_short = len(owners) == 1 or (row.is_builtin and owners[0] is row)
         return arch if is_short else f"{row.name}/{arch}"
 
+    def _local_weights(self, row: PluginRow, arch: str) -> tuple[Weights, ...]:
+        """The weights that directories of ``ZOO_HUB`` add to the model that owns its short name."""
+        is_short = row.is_collection or self._owners[arch][0] is row
+        return tuple(one.weights for one in self._local.get(arch, ())) if is_short else ()
+
+    def _tags(self, row: PluginRow, arch: str, own: Sequence[str]) -> Sequence[str]:
+        extra = [weights.tag for weights in self._local_weights(row, arch)] if self._local else []
+        return [*dict.fromkeys((*own, *extra))] if extra else own
+
     def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
-        owners = self._owners.get(name.arch, [])
+        owners = self._having(name.arch)
         if name.plugin:
-            for row, model in owners:
+            full = f"{name.plugin}/{name.arch}"
+            for row, arch in owners:
                 if row.name == name.plugin:
-                    return row, model
+                    return row, row.models[arch]
             for row in self.collections:
-                full = f"{name.plugin}/{name.arch}"
                 if row.name == name.plugin:
                     if full not in row.models:
                         hint = f"zoo list '{row.name}/*' shows its models."
                         raise UnknownNameError.of("model", full, row.models, hint=hint)
                     return row, row.models[full]
             self._explain_plugin(name.plugin)
-            known = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row, _ in owners]
-            raise UnknownNameError.of("model", f"{name.plugin}/{name.arch}", known, hint="zoo list shows all models.")
+            known = [f"{row.name}/{arch}" for arch, owners in self._owners.items() for row in owners]
+            raise UnknownNameError.of("model", full, known, hint="zoo list shows all models.")
         if not owners:
             raise self._unknown(name.arch)
         if len(owners) > 1 and not owners[0][0].is_builtin:
             candidates = " or ".join(sorted(f"{row.name}/{name.arch}" for row, _ in owners))
             raise AmbiguousNameError(f"Several plugins have a model {name.arch!r}.", hint=f"Use {candidates}.")
-        return owners[0]
+        row, arch = owners[0]
+        return row, row.models[arch]
 
     def _unknown(self, arch: str) -> UnknownNameError:
         """The error for a short name that nobody has; what a collection calls so is what was meant."""
         for row in self.collections:
-            with contextlib.suppress(PluginError):
-                if (full := f"{row.name}/{arch}") in row.models:
-                    return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
-        error = UnknownNameError.of("model", arch, self._owners, hint="zoo list shows all models.")
-        unusable = [row for row in self.plugins if row.plugin is None]
+            if (full := f"{row.name}/{arch}") in row.models:
+                return UnknownNameError(f"Unknown model {arch!r}.", hint=f"Did you mean {full}?")
+        known = {**self._owners, **self._aliases}
+        error = UnknownNameError.of("model", arch, known, hint="zoo list shows all models.")
+        unusable = [row for row in self.plugins if not row.is_usable]
         if said := absent.explanation(arch, unusable):
             error.hint = said
         elif unusable:
@@ -206,12 +236,13 @@ class Registry:
         """Raises :class:`UnknownNameError` for a text that is a name but for case and signs: ``ResNet-50``."""
         plugin, slash, _ = text.lower().rpartition("/")
         arch, _, tag = text.partition(".")
-        known: Iterable[str] = self._owners
+        known: Iterable[str] = {**self._owners, **self._aliases}
         for row in self.plugins if slash else ():
             if row.name == plugin:
                 known = [name if "/" in name else f"{row.name}/{name}" for name in row.models]
+        wanted = _letters(arch)
         for name in known:
-            if _letters(name) == _letters(arch):
+            if name.replace("_", "") == wanted:
                 raise UnknownNameError(
                     f"Unknown model {text!r}.", hint=f"Did you mean {name}{f'.{tag}'.lower() if tag else ''}?"
                 )
@@ -222,7 +253,7 @@ class Registry:
             raise UnknownNameError.of(
                 "plugin", plugin, (row.name for row in self.plugins), hint="zoo plugins shows all plugins."
             )
-        if all(row.plugin is None for row in rows):
+        if not any(row.is_usable for row in rows):
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
 
 

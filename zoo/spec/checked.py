@@ -1,6 +1,9 @@
 """Base class of what a plugin author writes: values are checked on construction."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, get_args
 
@@ -15,10 +18,30 @@ _fields_of = cache(msgspec.structs.fields)
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
+_is_trusted = ContextVar("is_trusted", default=False)
+
+
+@contextmanager
+def trusted() -> Iterator[None]:
+    """Within it, the types of fields are not checked again: for values that were checked before they were stored."""
+    token = _is_trusted.set(True)
+    try:
+        yield
+    finally:
+        _is_trusted.reset(token)
+
+
+def is_trusted() -> bool:
+    """Whether the values that are made now were checked before."""
+    return _is_trusted.get()
+
+
 class Spec(msgspec.Struct, frozen=True):
     """Checks the type of every field on construction."""
 
     def __post_init__(self) -> None:
+        if is_trusted():
+            return
         for field in _fields_of(type(self)):
             value = getattr(self, field.name)
             try:

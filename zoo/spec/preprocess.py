@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import inf, isfinite
 from typing import Any, Literal
 
-from zoo.spec.checked import Spec
+from zoo.spec.checked import Spec, is_trusted
 
 MOST_CHANNELS, LONGEST_SIDE = 1024, 8192
 """Of an input: a file that says more would have memory taken before it is seen not to fit."""
@@ -43,6 +43,8 @@ class Preprocess(Spec, frozen=True):
     crop_mode: Literal["center", "squash", "border"] = "center"
 
     def __post_init__(self) -> None:
+        if is_trusted():  # there are many
+            return
         super().__post_init__()
         channels, height, width = self.input_size
         self.require(channels > 0 and height > 0 and width > 0, f"input_size {self.input_size} must be positive")

@@ -20,15 +20,15 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
 @contextmanager
-def beside(file: Path) -> Iterator[BinaryIO]:
+def beside(file: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A new file in the folder of ``file``, which replaces it when the block ends.
 
-    If the block raises, it is removed and ``file`` is unchanged. Its mode follows the umask, and its name is random, so
-    that nobody can have put a link there.
+    If the block raises, it is removed and ``file`` is unchanged. It has those bits of ``mode`` that the umask leaves,
+    and its name is random, so that nobody can have put a link there.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(file)
-    with part.open("xb") as stream:
+    with open(part, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as stream:
         try:
             yield stream
             stream.flush()

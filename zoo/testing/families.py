@@ -42,7 +42,8 @@ def usable(plugin: str, rows: list[PluginRow]) -> None:
     row = rows[0]
     if row.status != "ok":
         model, field = _written_at(row)
-        raise CheckError(f"plugin {plugin!r} is {row.status}: {row.reason}", field, model) from row.error
+        cause = PluginError(row.traceback) if row.traceback else None
+        raise CheckError(f"plugin {plugin!r} is {row.status}: {row.reason}", field, model) from cause
 
 
 def _written_at(row: PluginRow) -> tuple[str, str]:

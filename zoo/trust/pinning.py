@@ -16,8 +16,7 @@ from zoo.errors import HubError, IntegrityError, ManifestError, MissingExtraErro
 from zoo.hub import address, huggingface, web
 from zoo.hub.download import PassingError, time_limit, too_long
 from zoo.manifest import Weights
-from zoo.registry import Found
-from zoo.registry.hooks import resource
+from zoo.registry import Found, resource
 from zoo.system import storage
 
 if TYPE_CHECKING:

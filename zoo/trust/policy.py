@@ -20,8 +20,7 @@ from zoo import hub, manifest, registry
 from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.manifest import Text, Weights
 from zoo.names import HUB
-from zoo.registry import Found
-from zoo.registry.hooks import resource
+from zoo.registry import Found, resource
 from zoo.trust import project, signing
 from zoo.trust.lock import full_name
 from zoo.trust.signing import Publisher

@@ -8,6 +8,8 @@ from zoo.cli.group import Commands
 _SECTIONS = {
     "Installed plugins:": {
         "show": "zoo.cli.plugins.status:show",
+        "disable": "zoo.cli.plugins.switch:disable",
+        "enable": "zoo.cli.plugins.switch:enable",
     },
     "Your own plugin:": {
         "new": "zoo.cli.plugins.new:new",

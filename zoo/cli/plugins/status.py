@@ -6,8 +6,8 @@ import click
 
 from zoo import registry
 from zoo.cli import options
-from zoo.cli.output import print_json, print_table, show_traceback
-from zoo.registry import PluginRow, import_guard
+from zoo.cli.output import echo, print_json, print_table
+from zoo.registry import PluginRow, discovery
 
 
 @click.command(epilog="Example: zoo plugins show resnet")
@@ -17,10 +17,10 @@ from zoo.registry import PluginRow, import_guard
 def show(context: click.Context, name: str, as_json: bool) -> None:
     """Show the state of one plugin.
 
-    It is imported even if its last import ended the process, and zoo --debug shows the traceback of its error. Exits 1
-    if it is broken or set aside.
+    If it is broken, it is imported again, and zoo --debug shows the traceback of its error. Exits 1 if it is broken or
+    set aside.
     """
-    import_guard.forget(name)
+    discovery.forget(name)
     options.check_family(context, context.command.params[0], name)
     _print(context, [row for row in registry.current().plugins if row.name == name], as_json=as_json)
 
@@ -33,9 +33,9 @@ def print_all(context: click.Context, *, as_json: bool) -> None:
 def _print(context: click.Context, chosen: list[PluginRow], *, as_json: bool) -> None:
     registered = registry.current()
     models, weights = Counter[PluginRow](), Counter[PluginRow]()
-    for entry in registered.models(registered.collections):  # reads the manifests, so that a bad one shows
-        models[entry.row] += 1
-        weights[entry.row] += len(entry.weights)
+    for named in registered.named(registered.collections):
+        models[named.row] += 1
+        weights[named.row] += len(named.tags)
     if as_json:
         print_json(
             [
@@ -60,6 +60,6 @@ def _print(context: click.Context, chosen: list[PluginRow], *, as_json: bool) ->
         titles = ("plugin", "distribution", "version", "status", "models", "weights", "reason")
         print_table(titles, rows, right=("models", "weights"))
     failed = [row for row in chosen if row.status in ("broken", "set aside")]
-    for row in failed:
-        show_traceback(row.error)
+    for row in failed if context.find_root().params.get("debug") else ():
+        echo(row.traceback.rstrip(), err=True)
     context.exit(int(bool(failed)))

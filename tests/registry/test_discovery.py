@@ -1,22 +1,17 @@
-"""Installed plugins that are damaged, hang, crash, pretend or are misspelt: none takes the others along."""
+"""Installed plugins that are damaged, pretend or are misspelt: none takes the others along."""
 
 import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support.distributions import HEAD, install, plugin, run
+from support.distributions import HEAD, install, plugin
 
 import zoo
 from zoo import registry
 from zoo.cli import cli
-from zoo.registry import PluginRow, import_guard
+from zoo.registry import PluginRow
 
 
 def rows() -> dict[str, PluginRow]:
@@ -131,96 +126,6 @@ def test_a_row_of_another_kind_is_named_with_what_was_expected(site: Path) -> No
     assert "Plugin 'pet': models = ('net',): Expected `Model`, got `str`" in rows()["pet"].reason
 
 
-def test_an_import_that_hangs_is_ended_and_not_begun_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_guard, "PATIENCE", 0.3)
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": "while True: pass"})
-    row = rows()["pet"]
-    assert row.status == "broken"
-    assert "it took longer than 0.3 s" in row.reason
-    assert "resnet20" in zoo.list_models()
-    (site / "pet.py").write_text(plugin("pet", "pet_net"))
-    os.utime(site / "pet.py", ns=(1, 1))
-    assert rows()["pet"].status == "ok", "another file is another state: it is tried"
-
-
-def test_a_hang_is_remembered_until_the_plugin_is_asked_for_by_name(
-    site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(import_guard, "PATIENCE", 0.3)
-    text = "with open(__file__ + '.tries', 'a') as tries: tries.write('x')\nwhile True: pass"
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
-    for _ in range(3):
-        assert rows()["pet"].status == "broken"
-    assert (site / "pet.py.tries").read_text() == "x"
-    assert "zoo plugins show pet tries again" in rows()["pet"].reason
-    registry.clear()
-    CliRunner().invoke(cli, ["plugins", "show", "pet"])
-    assert (site / "pet.py.tries").read_text() == "xx"
-
-
-def test_the_callers_alarm_rings_all_the_same(site: Path) -> None:
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
-    before = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
-    rang = []
-    signal.signal(signal.SIGALRM, lambda *_: rang.append(True))
-    signal.setitimer(signal.ITIMER_REAL, 100)
-    try:
-        rows()
-        left = signal.getitimer(signal.ITIMER_REAL)[0]
-        os.kill(os.getpid(), signal.SIGALRM)
-    finally:
-        signal.signal(signal.SIGALRM, before[1])
-        signal.setitimer(signal.ITIMER_REAL, *before[0])
-    assert 0 < left <= 100
-    assert rang == [True]
-
-
-@pytest.mark.parametrize("end", ["import os; os._exit(7)", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"])
-def test_what_ended_the_process_is_named_by_the_next_one(end: str, site: Path) -> None:
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": end})
-    assert run("list", "resnet20", site=site).returncode not in (0, 1, 2)
-    again = run("list", "resnet20", site=site)
-    assert again.returncode == 0
-    assert "resnet20" in again.stdout
-    assert "plugins that cannot be used (pet); zoo plugins shows why" in again.stderr
-    assert "the last process that imported it exited or crashed during the import" in rows()["pet"].reason
-
-
-def test_an_import_that_is_under_way_elsewhere_is_no_failure(site: Path) -> None:
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
-    identity = rows()["pet"]._identity()
-    code = (
-        "from zoo.registry import import_guard\n"
-        f"with import_guard.watched('pet', {identity!r}): print('in', flush=True); input()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "in\n"
-        assert rows()["pet"].status == "ok"
-        other.kill()
-    assert rows()["pet"].status == "broken"
-
-
-def test_interrupting_an_import_names_the_plugin(site: Path) -> None:
-    text = "import pathlib, time\npathlib.Path(__file__).with_name('begun').touch()\ntime.sleep(60)"
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "zoo", "list"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        while not (site / "begun").exists():
-            assert process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        said = process.stderr.read()
-    assert process.returncode == 130
-    assert "Interrupted while plugin 'pet' (pet:plugin, of zoo-pet) was imported" in said
-    assert "ZOO_DISABLE_PLUGINS=pet" in said
-    assert not [*Path(os.environ["ZOO_CACHE"]).glob("imports/*")], "an interrupt is not the plugin's failure"
-
-
 def test_a_cache_that_takes_nothing_keeps_no_plugin_from_being_used(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,14 +133,6 @@ def test_a_cache_that_takes_nothing_keeps_no_plugin_from_being_used(
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file" / "cache"))
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": plugin("pet", "pet_net")})
     assert rows()["pet"].status == "ok"
-
-
-def test_a_plugin_that_brings_torch_is_slow_and_usable(site: Path) -> None:
-    install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": "import torch\n" + plugin("pet", "pet_net")})
-    shown = {row["name"]: row for row in json.loads(run("plugins", "--json", site=site).stdout)}
-    assert shown["pet"]["status"] == "slow"
-    assert "importing pet imports torch" in shown["pet"]["reason"]
-    assert shown["pet"]["models"] == 1
 
 
 def test_the_command_fails_for_a_broken_plugin_and_shows_one_by_name(site: Path) -> None:

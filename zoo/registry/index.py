@@ -1,0 +1,142 @@
+"""The index: what is installed and what importing it showed, in one file of the cache that is replaced as a whole.
+
+It only saves work: every entry names what it was made from, and is used only if that is unchanged. A file that is
+missing, damaged, made by another Zoo or written by another user is an empty index.
+"""
+
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from zoo.errors import StorageError
+from zoo.registry.imported import Entry, Imported, Key
+from zoo.registry.installed import Distribution
+from zoo.registry.seen import Seen, stamp_of
+from zoo.spec import API
+from zoo.system import storage
+
+_MAGIC = b"zoo index 1\n"
+_START = len(_MAGIC) + 8
+
+
+class Index(NamedTuple):
+    """Distributions by their folders, and plugins by their entry points."""
+
+    distributions: Mapping[str, Distribution]
+    plugins: Mapping[Key, Imported]
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True):
+    """A plugin in the file; ``ends`` are those of its rows, counted from the end of the head."""
+
+    folder: str
+    name: str
+    target: str
+    entry: Entry
+    seen: Seen
+    start: int
+    ends: list[int]
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    maker: str
+    size: int
+    distributions: list[Distribution]
+    records: list[_Record]
+
+
+class _Slices(Sequence[bytes]):
+    """The rows of a record, cut out of the file when they are asked for."""
+
+    def __init__(self, data: memoryview, start: int, ends: list[int]) -> None:
+        self._data, self._start, self._ends = data, start, ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, place: int) -> bytes:  # type: ignore[override]  # nobody asks for a slice of slices
+        start = self._ends[place - 1] if place else self._start
+        return self._data[start : self._ends[place]].tobytes()
+
+
+def place() -> Path:
+    """The file of this user, environment and Python."""
+    whose = f"{_user()} {sys.prefix} {sys.implementation.cache_tag}"
+    return storage.cache_folder() / "index" / f"{zlib.crc32(os.fsencode(whose)):08x}"
+
+
+def read() -> Index:
+    """The index of the file, an empty one if there is none that can be used."""
+    try:
+        with storage.open_regular(place(), follow=False) as file:
+            if not _is_own(file.fileno()):
+                return Index({}, {})
+            data = memoryview(file.read())  # not mapped: others replace it, also on file systems of networks
+        length = int.from_bytes(data[len(_MAGIC) : _START], "little")
+        head = _decoder.decode(data[_START : _START + length]) if data[: len(_MAGIC)] == _MAGIC else None
+    except (OSError, ValueError):  # msgspec's errors are ValueErrors
+        return Index({}, {})
+    if head is None or head.maker != _MAKER or _START + length + head.size != len(data):
+        return Index({}, {})
+    body = data[_START + length :]
+    return Index(
+        {known.folder: known for known in head.distributions},
+        {
+            Key(one.folder, one.name, one.target): Imported(one.entry, _Slices(body, one.start, one.ends), one.seen)
+            for one in head.records
+        },
+    )
+
+
+def write(index: Index) -> None:
+    """Replaces the file, if the cache can be written to."""
+    records, size = [], 0
+    plugins = {key: imported for key, imported in index.plugins.items() if imported.seen is not None}
+    for key, imported in plugins.items():
+        assert imported.seen is not None
+        start, ends = size, [size := size + len(row) for row in imported.rows]
+        records.append(_Record(*key, imported.entry, imported.seen, start, ends))
+    head = msgspec.msgpack.encode(_Head(_MAKER, size, [*index.distributions.values()], records))
+    file = place()
+    with suppress(OSError, StorageError):
+        storage.make_folder(file.parent)
+        with storage.beside(file, 0o600) as stream:  # what it names is imported: nobody else may write it
+            stream.write(_MAGIC + len(head).to_bytes(8, "little") + head)
+            for imported in plugins.values():
+                stream.writelines(imported.rows)
+
+
+def _is_own(descriptor: int) -> bool:
+    """Whether nobody but this user can have written the file: hooks in it are imported and called."""
+    if os.name != "posix":
+        return True
+    status = os.fstat(descriptor)
+    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022
+
+
+def _user() -> int:
+    return os.geteuid() if os.name == "posix" else 0
+
+
+def _maker() -> str:
+    """The code that made an index: its values, and how they are read."""
+    root = Path(__file__).parents[1]
+    files = [root / "names.py", *(file for part in ("spec", "manifest", "registry") for file in _code_of(root / part))]
+    stamps = [stamp_of(str(file)) for file in files]
+    return f"{API} {sys.version} {msgspec.__version__} {stamps}"
+
+
+def _code_of(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):  # Zoo may lie in an archive
+        yield from sorted(folder.glob("*.py"))
+
+
+_decoder = msgspec.msgpack.Decoder(_Head)
+_MAKER = _maker()  # at import, when that code is what is loaded
