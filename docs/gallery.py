@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from zoo.gallery import server, site
 
 FOLDER = Path(__file__).with_name("gallery")
-FAILURES = [FOLDER.with_name("robustness.json"), FOLDER.with_name("looking") / "invariance.json"]
+FAILURES = [FOLDER.parent / name for name in ("robustness.json", "looking/invariance.json", "looking/confusion.json")]
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 780}
 PICTURES = (
     ("front", "index.html", DESK, "light"),
@@ -28,7 +28,7 @@ PICTURES = (
     ("model", "models/googlenet.html", DESK, "light"),
     ("models", "models.html", DESK, "dark"),
     ("phone", "models/resnet20.html", PHONE, "dark"),
-    ("failures", "models/resnet20.html#c10-failures", DESK, "light"),
+    ("failures", "models/resnet20.html#c10-failures", {"width": 1280, "height": 1120}, "light"),
     ("try", "try.html", DESK, "light"),
     ("train", "train.html", {"width": 1280, "height": 1300}, "light"),
     ("gabor", "gabor.html", {"width": 1280, "height": 1000}, "light"),

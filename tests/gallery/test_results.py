@@ -31,7 +31,7 @@ def invariance(tmp_path: Path) -> Path:
 def rows(file: Path) -> list[list[str]]:
     """The cells of the tables of failures on a page."""
     text = file.read_text(encoding="utf-8")
-    tables = [part.partition("</table>")[0] for part in text.split('aria-label="Table of how ')[1:]]
+    tables = [part.partition("</table>")[0] for part in text.split(' on changed images"')[1:]]
     found = [row for table in tables for row in table.partition("<tbody>")[2].split("<tr>")[1:]]
     return [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in found]
 
@@ -93,5 +93,48 @@ def test_a_unit_that_is_missing_is_an_error(tmp_path: Path, invariance: Path) ->
 
 
 def test_two_files_with_one_curve_are_refused() -> None:
-    with pytest.raises(DataError, match=r"second curve of resnet20\.c10 for random_sign on cifar10/test"):
+    with pytest.raises(DataError, match=r"second result of resnet20\.c10, random_sign on cifar10/test"):
         results.read([small_site.ROBUSTNESS, small_site.ROBUSTNESS])
+
+
+# ---- confusion ------------------------------------------------------------------------------------------
+
+
+def confused(classes: list[str], counts: list[list[int]]) -> dict[str, Any]:
+    """What ``zoo look confusion`` writes."""
+    return {
+        "caption": "", "weights": "resnet20.digits", "data": "digits/test", "fingerprint": "sha256:0", "n": 100,
+        "correct": 57, "classes": classes, "counts": counts,
+    }  # fmt: skip
+
+
+def test_a_confusion_matrix_is_that_of_zoo_look_confusion(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    file = tmp_path / "confusion.json"
+    done = CliRunner().invoke(cli, ["look", "confusion", "resnet20.digits", "--limit", "50", "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    gallery.build(tmp_path / "site", ["resnet20"], failures=[file])
+    text = (tmp_path / "site" / "models" / "resnet20.html").read_text(encoding="utf-8")
+    table = text.partition('aria-label="Confusion matrix of resnet20.digits on digits/test"')[2].partition("</table>")[
+        0
+    ]
+    shown = [re.findall(r"<td[^>]*>(\d+)</td>", row) for row in table.partition("<tbody>")[2].split("<tr>")[1:]]
+    assert [[int(count) for count in row] for row in shown] == json.loads(file.read_bytes())["counts"]
+    assert "50 images of digits/test" in table
+
+
+def test_of_many_classes_the_pairs_that_are_confused_most_are_listed(tmp_path: Path) -> None:
+    names = [f"<b>{number}" for number in range(30)]
+    counts = [[0] * 30 for _ in names]
+    counts[4][5], counts[6][7], counts[8][8] = 3, 40, 57
+    (tmp_path / "many.json").write_text(json.dumps(confused(names, counts)))
+    gallery.build(tmp_path / "site", ["resnet20"], failures=[tmp_path / "many.json"])
+    page = (tmp_path / "site" / "models" / "resnet20.html").read_text(encoding="utf-8")
+    table = page.partition('aria-label="Classes that resnet20.digits confuses')[2].partition("</table>")[0]
+    assert re.findall(r">&lt;b&gt;(\d+)</td>|>(\d+)</td>", table) == [("7", ""), ("", "40"), ("5", ""), ("", "3")]
+
+
+def test_counts_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "wrong.json").write_text(json.dumps(confused(["a", "b"], [[1, 2], [3]])))
+    with pytest.raises(DataError, match="2 classes have counts of 1, 2"):
+        results.read([tmp_path / "wrong.json"])

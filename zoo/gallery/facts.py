@@ -77,6 +77,35 @@ class Curve(msgspec.Struct, frozen=True):
     command: str = ""
 
 
+class Confusion(msgspec.Struct, frozen=True):
+    """The number of images by true and by predicted class."""
+
+    data: str
+    fingerprint: str
+    n: int
+    correct: int
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+    @property
+    def pairs(self) -> list[tuple[str, str, int]]:
+        """The classes that are confused, true and predicted, the most frequent pair first."""
+        found = [
+            (self.classes[true], self.classes[predicted], count)
+            for true, row in enumerate(self.counts)
+            for predicted, count in enumerate(row)
+            if true != predicted and count
+        ]
+        return sorted(found, key=lambda pair: -pair[2])
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """How weights fail, as far as it was measured."""
+
+    curves: tuple[Curve, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+
+
 class Trained(msgspec.Struct, frozen=True):
     """Weights of a model."""
 
@@ -88,7 +117,7 @@ class Trained(msgspec.Struct, frozen=True):
     training: dict[str, str]
     published: Published | None
     latency: Latency | None
-    curves: tuple[Curve, ...]
+    failures: Failures
 
     @property
     def main(self) -> Claim | None:
@@ -119,16 +148,14 @@ class Page(msgspec.Struct, frozen=True):
         return self.model.paper.year if self.model.paper else None
 
 
-def pages(
-    models: Iterable[Listed], latencies: Mapping[str, Latency], curves: Mapping[str, tuple[Curve, ...]]
-) -> list[Page]:
-    """A page for each of ``models``, in their order; latencies and curves are by name."""
+def pages(models: Iterable[Listed], latencies: Mapping[str, Latency], failures: Mapping[str, Failures]) -> list[Page]:
+    """A page for each of ``models``, in their order; latencies and failures are by name."""
     quoted: dict[str, list[Expectation]] = {}
     found = []
     for entry in models:
         if entry.row.name not in quoted:
             quoted[entry.row.name] = _quoted(entry.row.plugin)
-        found.append(_page(entry, quoted[entry.row.name], latencies, curves))
+        found.append(_page(entry, quoted[entry.row.name], latencies, failures))
     return found
 
 
@@ -136,7 +163,7 @@ def _page(
     entry: Listed,
     quoted: list[Expectation],
     latencies: Mapping[str, Latency],
-    curves: Mapping[str, tuple[Curve, ...]],
+    failures: Mapping[str, Failures],
 ) -> Page:
     own = (one for one in quoted if one.model == entry.model.name)
     published = tuple(Published(one.data, one.top1, one.source) for one in own)
@@ -147,7 +174,7 @@ def _page(
         version=entry.row.version,
         is_builtin=entry.row.is_builtin,
         model=entry.model,
-        trained=tuple(_trained(entry, weights, published, latencies, curves) for weights in entry.weights),
+        trained=tuple(_trained(entry, weights, published, latencies, failures) for weights in entry.weights),
         published=published,
     )
 
@@ -157,7 +184,7 @@ def _trained(
     weights: Weights,
     published: tuple[Published, ...],
     latencies: Mapping[str, Latency],
-    curves: Mapping[str, tuple[Curve, ...]],
+    failures: Mapping[str, Failures],
 ) -> Trained:
     name = f"{entry.name}.{weights.tag}"
     return Trained(
@@ -169,7 +196,7 @@ def _trained(
         training=find_record.training_of(weights),
         published=next((one for one in published if one.data == weights.classes), None),
         latency=latencies.get(name) or latencies.get(entry.name),
-        curves=curves.get(name, ()),
+        failures=failures.get(name, Failures()),
     )
 
 

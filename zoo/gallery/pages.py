@@ -50,7 +50,7 @@ class Chart(NamedTuple):
     groups: list[tuple[str, Markup]]
 
 
-class Failure(NamedTuple):
+class Fall(NamedTuple):
     """Curves in one drawing, with the markers that tell them apart if there are several."""
 
     title: str
@@ -112,7 +112,7 @@ class Pages:
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = drawing.draw(outline.blocks)
-        return self._render("model.html", root="../", page=page, outline=outline, picture=picture, failures=_failures)
+        return self._render("model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls)
 
     def index(self) -> bytes:
         """The rows of the table of weights as JSON."""
@@ -205,10 +205,10 @@ class Pages:
         return made
 
 
-def _failures(trained: Trained) -> list[Failure]:
+def _falls(trained: Trained) -> list[Fall]:
     """The attacks on each split in one drawing, and each transformation in its own."""
     together: dict[tuple[str, str], list[Curve]] = {}
-    for curve in trained.curves:
+    for curve in trained.failures.curves:
         title = "attack" if curve.kind == "attack" else curve.name
         together.setdefault((title, curve.data), []).append(curve)
     found = []
@@ -217,7 +217,7 @@ def _failures(trained: Trained) -> list[Failure]:
         series = [[(point.strength, point.top1, point.interval) for point in curve.points] for curve in curves]
         drawing = charts.lines(series, x_title=f"{title}: {curves[0].unit}", label=words)
         legend = [(curve.name, charts.key(number)) for number, curve in enumerate(curves)] if len(curves) > 1 else []
-        found.append(Failure(title, curves, drawing, legend))
+        found.append(Fall(title, curves, drawing, legend))
     return found
 
 

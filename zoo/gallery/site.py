@@ -68,7 +68,7 @@ def build(
         patterns: Shell patterns of names, as ``zoo list`` takes them: ``timm/resnet*``. By default all models but
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
-        failures: JSON files that ``zoo attack curve`` and ``zoo look invariance`` wrote.
+        failures: JSON files of ``zoo attack curve``, ``zoo look invariance`` and ``zoo look confusion``.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
         progress: Called with the number of pages done and the number of all.
