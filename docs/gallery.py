@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from zoo.gallery import server, site
 
 FOLDER = Path(__file__).with_name("gallery")
+FAILURES = [FOLDER.parent / name for name in ("robustness.json", "looking/invariance.json", "looking/confusion.json")]
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 780}
 PICTURES = (
     ("front", "index.html", DESK, "light"),
@@ -27,7 +28,10 @@ PICTURES = (
     ("model", "models/googlenet.html", DESK, "light"),
     ("models", "models.html", DESK, "dark"),
     ("phone", "models/resnet20.html", PHONE, "dark"),
+    ("failures", "models/resnet20.html#c10-failures", {"width": 1280, "height": 1120}, "light"),
     ("try", "try.html", DESK, "light"),
+    ("train", "train.html", {"width": 1280, "height": 1300}, "light"),
+    ("gabor", "gabor.html", {"width": 1280, "height": 1000}, "light"),
 )
 """Name, address, size of the window, colours."""
 
@@ -38,7 +42,13 @@ def _try(page: Page) -> None:
     page.get_by_text("Classified by 2 of 2 networks.").wait_for()
 
 
-BEFORE: dict[str, Callable[[Page], None]] = {"try": _try}
+def _train(page: Page) -> None:
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("Epoch 20:").wait_for()
+    page.get_by_role("button", name="Pause").click()
+
+
+BEFORE: dict[str, Callable[[Page], None]] = {"try": _try, "train": _train}
 """What the reader did before the picture."""
 
 
@@ -74,7 +84,7 @@ def main() -> None:
         names -= {"try"}
     binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        built = site.build(Path(folder, "site"), tried=tried, runtime=runtime)
+        built = site.build(Path(folder, "site"), failures=FAILURES, tried=tried, runtime=runtime)
         browser = driver.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
         with server.listening(built.folder) as listening:
             thread = threading.Thread(target=listening.serve_forever)

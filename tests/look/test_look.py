@@ -334,6 +334,7 @@ QUESTIONS = {
     "patches": ["resnet20.digits", "--layer", "layer1", "--units", "1", "--count", "2", *SOME],
     "maximize": ["resnet20.digits", "--channel", "3", "--steps", "0"],
     "attribute": ["resnet20.digits", "--index", "3", "--method", "gradient", "--target", "8"],
+    "confusion": ["resnet20.digits", *DIGITS, *SOME],
     "invariance": ["resnet20.digits", *DIGITS, *SOME, "--transform", "rotation=0,90"],
     "representations": ["resnet20.digits", "resnet20.digits", *DIGITS, *SOME, "--layers", "layer*", "--layers", "fc"],
     "whitening": [*DIGITS, *SOME],

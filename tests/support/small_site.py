@@ -9,8 +9,12 @@ MODELS = ("resnet20", "resnet32", "plain20", "hog_svm", "zfnet", "neocognitron_1
 """Some with weights, of which four are scored on CIFAR-10, and some without."""
 
 
+_DOCS = Path(__file__).parents[2] / "docs"
+ROBUSTNESS, CONFUSION = _DOCS / "robustness.json", _DOCS / "looking" / "confusion.json"
+
+
 def build(folder: Path, **options: object) -> site.Built:
-    return site.build(folder, MODELS, **options)  # type: ignore[arg-type]  # the caller's
+    return site.build(folder, MODELS, failures=[ROBUSTNESS, CONFUSION], **options)  # type: ignore[arg-type]  # the caller's
 
 
 class Page(HTMLParser):

@@ -10,6 +10,8 @@ _WIDTH, _HEIGHT = 620.0, 400.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 16.0, 14.0, 50.0
 COLOURS = 8
 """Classes ``c0``, ``c1``, ... of the stylesheet."""
+_BETWEEN_MARKS = 30.0
+"""The least distance of two marks of an axis at measured values."""
 
 _SHAPES: tuple[Callable[[float, float], str], ...] = (
     lambda x, y: f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",  # circle
@@ -76,6 +78,42 @@ def scatter(points: Sequence[Point], *, x_title: str, y_title: str, x_unit: Call
         element("polyline", points=line, class_="pareto"),
         element("g", *drawn, class_="points"), *titles,
         viewBox=f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}", role="group", aria_label=label, class_="chart",
+    )  # fmt: skip
+
+
+def lines(series: Sequence[Sequence[tuple[float, float, tuple[float, float]]]], *, x_title: str, label: str) -> Markup:
+    """Percentages from 0 to 100 over numbers: a line for each series, whose points have their 95% intervals."""
+    places = sorted({x for line in series for x, _, _ in line})
+    low, reach = places[0], (places[-1] - places[0]) or 1.0
+    wide, tall = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _BOTTOM - _TOP
+
+    def x_of(value: float) -> float:
+        return _LEFT + 8 + (value - low) / reach * (wide - 16)
+
+    def y_of(value: float) -> float:
+        return _HEIGHT - _BOTTOM - value / 100 * tall
+
+    marked = places[:1]
+    for place in places[1:]:
+        marked += [place] if x_of(place) - x_of(marked[-1]) > _BETWEEN_MARKS else []
+    grid = [_vertical(x_of(place), f"{place:.3g}") for place in marked]
+    grid += [_horizontal(y_of(value), str(value)) for value in range(0, 101, 20)]
+    drawn = []
+    for group, line in enumerate(series):
+        path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y, _ in line)
+        drawn.append(element("polyline", points=path, class_=f"line c{group % COLOURS}"))
+        for x, y, (least, most) in line:
+            whisker = f"M{x_of(x):.1f} {y_of(least):.1f}V{y_of(most):.1f}"
+            drawn.append(element("path", d=whisker, class_=f"whisker c{group % COLOURS}"))
+            drawn.append(marker(group, x_of(x), y_of(y)))
+    titles = [
+        element("text", x_title, x=_LEFT + wide / 2, y=_HEIGHT - 8, text_anchor="middle", class_="axis"),
+        element("text", "top-1, %", x=14.0, y=_TOP + tall / 2, text_anchor="middle",
+                transform=f"rotate(-90 14 {_TOP + tall / 2:.0f})", class_="axis"),
+    ]  # fmt: skip
+    return element(
+        "svg", element("g", *grid, class_="grid"), *drawn, *titles,
+        viewBox=f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}", role="img", aria_label=label, class_="chart",
     )  # fmt: skip
 
 

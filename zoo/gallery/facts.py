@@ -56,6 +56,56 @@ class Latency(msgspec.Struct, frozen=True):
         return ", ".join(parts)
 
 
+class Scored(msgspec.Struct, frozen=True):
+    """The top-1 on images that were changed by ``strength``, in per cent with its 95% interval."""
+
+    strength: float
+    top1: float
+    interval: tuple[float, float]
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """How the score falls as images are attacked or transformed: ``kind`` is ``attack`` or ``transformation``."""
+
+    kind: str
+    name: str
+    unit: str
+    data: str
+    n: int
+    fingerprint: str
+    points: tuple[Scored, ...]
+    command: str = ""
+
+
+class Confusion(msgspec.Struct, frozen=True):
+    """The number of images by true and by predicted class."""
+
+    data: str
+    fingerprint: str
+    n: int
+    correct: int
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+    @property
+    def pairs(self) -> list[tuple[str, str, int]]:
+        """The classes that are confused, true and predicted, the most frequent pair first."""
+        found = [
+            (self.classes[true], self.classes[predicted], count)
+            for true, row in enumerate(self.counts)
+            for predicted, count in enumerate(row)
+            if true != predicted and count
+        ]
+        return sorted(found, key=lambda pair: -pair[2])
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """How weights fail, as far as it was measured."""
+
+    curves: tuple[Curve, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+
+
 class Trained(msgspec.Struct, frozen=True):
     """Weights of a model."""
 
@@ -67,6 +117,7 @@ class Trained(msgspec.Struct, frozen=True):
     training: dict[str, str]
     published: Published | None
     latency: Latency | None
+    failures: Failures
 
     @property
     def main(self) -> Claim | None:
@@ -97,18 +148,23 @@ class Page(msgspec.Struct, frozen=True):
         return self.model.paper.year if self.model.paper else None
 
 
-def pages(models: Iterable[Listed], latencies: Mapping[str, Latency]) -> list[Page]:
-    """A page for each of ``models``, in their order."""
+def pages(models: Iterable[Listed], latencies: Mapping[str, Latency], failures: Mapping[str, Failures]) -> list[Page]:
+    """A page for each of ``models``, in their order; latencies and failures are by name."""
     quoted: dict[str, list[Expectation]] = {}
     found = []
     for entry in models:
         if entry.row.name not in quoted:
             quoted[entry.row.name] = _quoted(entry.row.plugin)
-        found.append(_page(entry, quoted[entry.row.name], latencies))
+        found.append(_page(entry, quoted[entry.row.name], latencies, failures))
     return found
 
 
-def _page(entry: Listed, quoted: list[Expectation], latencies: Mapping[str, Latency]) -> Page:
+def _page(
+    entry: Listed,
+    quoted: list[Expectation],
+    latencies: Mapping[str, Latency],
+    failures: Mapping[str, Failures],
+) -> Page:
     own = (one for one in quoted if one.model == entry.model.name)
     published = tuple(Published(one.data, one.top1, one.source) for one in own)
     return Page(
@@ -118,13 +174,17 @@ def _page(entry: Listed, quoted: list[Expectation], latencies: Mapping[str, Late
         version=entry.row.version,
         is_builtin=entry.row.is_builtin,
         model=entry.model,
-        trained=tuple(_trained(entry, weights, published, latencies) for weights in entry.weights),
+        trained=tuple(_trained(entry, weights, published, latencies, failures) for weights in entry.weights),
         published=published,
     )
 
 
 def _trained(
-    entry: Listed, weights: Weights, published: tuple[Published, ...], latencies: Mapping[str, Latency]
+    entry: Listed,
+    weights: Weights,
+    published: tuple[Published, ...],
+    latencies: Mapping[str, Latency],
+    failures: Mapping[str, Failures],
 ) -> Trained:
     name = f"{entry.name}.{weights.tag}"
     return Trained(
@@ -136,6 +196,7 @@ def _trained(
         training=find_record.training_of(weights),
         published=next((one for one in published if one.data == weights.classes), None),
         latency=latencies.get(name) or latencies.get(entry.name),
+        failures=failures.get(name, Failures()),
     )
 
 

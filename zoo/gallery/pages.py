@@ -13,7 +13,7 @@ from zoo import __version__
 from zoo.errors import MissingExtraError
 from zoo.gallery import charts, drawing, timeline
 from zoo.gallery.charts import Point
-from zoo.gallery.facts import Page, Trained
+from zoo.gallery.facts import Curve, Page, Trained
 from zoo.gallery.markup import Markup, finish, web_address
 from zoo.gallery.outline import Outline
 from zoo.registry import DISTRIBUTION
@@ -50,6 +50,15 @@ class Chart(NamedTuple):
     groups: list[tuple[str, Markup]]
 
 
+class Fall(NamedTuple):
+    """Curves in one drawing, with the markers that tell them apart if there are several."""
+
+    title: str
+    curves: list[Curve]
+    drawing: Markup
+    legend: list[tuple[str, Markup]]
+
+
 class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
@@ -66,7 +75,7 @@ class Pages:
         """Of the code and the templates."""
         files = [
             file
-            for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg")
+            for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg", "*.bin")
             for file in _HERE.rglob(kind)
         ]
         parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
@@ -97,12 +106,13 @@ class Pages:
     def models(self) -> bytes:
         return self._render("models.html", root="", pages=self.pages)
 
-    def trial(self) -> bytes:
-        return self._render("try.html", root="")
+    def live(self, name: str) -> bytes:
+        """A page that computes in the browser, by its own script."""
+        return self._render(f"{name}.html", root="")
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = drawing.draw(outline.blocks)
-        return self._render("model.html", root="../", page=page, outline=outline, picture=picture)
+        return self._render("model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls)
 
     def index(self) -> bytes:
         """The rows of the table of weights as JSON."""
@@ -193,6 +203,22 @@ class Pages:
         totals = {"has_trial": self.has_trial, "models_total": len(self.pages), "weights_total": len(self.rows)}
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, **totals}
         return made
+
+
+def _falls(trained: Trained) -> list[Fall]:
+    """The attacks on each split in one drawing, and each transformation in its own."""
+    together: dict[tuple[str, str], list[Curve]] = {}
+    for curve in trained.failures.curves:
+        title = "attack" if curve.kind == "attack" else curve.name
+        together.setdefault((title, curve.data), []).append(curve)
+    found = []
+    for (title, data), curves in together.items():
+        words = f"Top-1 of {trained.name} on {data} by {title}. The table below has the numbers."
+        series = [[(point.strength, point.top1, point.interval) for point in curve.points] for curve in curves]
+        drawing = charts.lines(series, x_title=f"{title}: {curves[0].unit}", label=words)
+        legend = [(curve.name, charts.key(number)) for number, curve in enumerate(curves)] if len(curves) > 1 else []
+        found.append(Fall(title, curves, drawing, legend))
+    return found
 
 
 def _amount(value: float) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from zoo import __version__
 from zoo.errors import StorageError, UnknownNameError
-from zoo.gallery import facts, latencies, outline, trial
+from zoo.gallery import facts, latencies, outline, results, trial
 from zoo.gallery.facts import Page
 from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
@@ -23,7 +23,10 @@ from zoo.system import storage
 INDEX = "gallery.json"
 """The file by which a folder is known to hold a site."""
 
-_ASSETS = ("gallery.css", "gallery.js", "icon.svg")
+_ASSETS = (
+    "gallery.css", "gallery.js", "icon.svg", "train.mjs", "network.mjs", "digits.bin",
+    "gabor.mjs", "cells.mjs", "preprocess.mjs",
+)  # fmt: skip
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -50,6 +53,7 @@ def build(
     patterns: Sequence[str] = (),
     *,
     latency: str | Path | None = None,
+    failures: Sequence[str | Path] = (),
     tried: Sequence[str] = (),
     runtime: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -64,6 +68,7 @@ def build(
         patterns: Shell patterns of names, as ``zoo list`` takes them: ``timm/resnet*``. By default all models but
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
+        failures: JSON files of ``zoo attack curve``, ``zoo look invariance`` and ``zoo look confusion``.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
         progress: Called with the number of pages done and the number of all.
@@ -75,7 +80,7 @@ def build(
         UnknownNameError: A pattern matches nothing.
         StorageError: The folder holds something else, or cannot be written.
         SpecError: Only one of ``tried`` and ``runtime`` is given.
-        DataError: ``latency`` is not such a file, or ``runtime`` not such a folder.
+        DataError: ``latency`` or one of ``failures`` is not such a file, or ``runtime`` not such a folder.
         ExportError: A network cannot be exported.
         MissingExtraError: Jinja2 is not installed.
     """
@@ -84,16 +89,17 @@ def build(
     trial.check(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
-    pages = facts.pages(chosen, measured)
+    pages = facts.pages(chosen, measured, results.read(map(Path, failures)))
     site = Pages(pages, has_trial=runtime is not None)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}
+    files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
         networks = trial.write(folder, tried, Path(runtime))
-        files |= {f"assets/{name}": site.asset(name) for name in ("preprocess.mjs", "try.mjs")}
+        files["assets/try.mjs"] = site.asset("try.mjs")
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
-        files |= {"try.html": site.trial(), "try/models.json": _encode(networks)}
+        files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
     else:
         trial.remove(folder)
     written = sum(_write(folder / name, data) for name, data in files.items())

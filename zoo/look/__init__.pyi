@@ -1,5 +1,6 @@
 from zoo.look.alignment import representations as representations
 from zoo.look.attribution import attribute as attribute
+from zoo.look.confused_classes import confusion as confusion
 from zoo.look.deconvnet import deconv as deconv
 from zoo.look.deconvnet import project as project
 from zoo.look.diagnosis import diagnose as diagnose

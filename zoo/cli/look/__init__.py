@@ -16,6 +16,7 @@ _SECTIONS = {
         "patches": "zoo.cli.look.units:patches",
         "maximize": "zoo.cli.look.units:maximize",
         "attribute": "zoo.cli.look.units:attribute",
+        "confusion": "zoo.cli.look.classes:confusion",
     },
     "Comparisons:": {
         "invariance": "zoo.cli.look.comparisons:invariance",

@@ -1,0 +1,140 @@
+"""How networks fail: the results that the site shows are those of the files."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support import small_site
+
+from zoo.cli import cli
+from zoo.errors import DataError
+from zoo.gallery import results
+from zoo.gallery import site as gallery
+
+ATTACKED: list[dict[str, Any]] = json.loads(small_site.ROBUSTNESS.read_bytes())
+
+
+@pytest.fixture
+def invariance(tmp_path: Path) -> Path:
+    """What ``zoo look invariance`` measured for a network."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    file = tmp_path / "invariance.json"
+    words = ["look", "invariance", "resnet20.digits", "--data", "digits", "--limit", "40"]
+    done = CliRunner().invoke(cli, [*words, "--transform", "rotation=0,90", "--transform", "blur=1", "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    return file
+
+
+def rows(file: Path) -> list[list[str]]:
+    """The cells of the tables of failures on a page."""
+    text = file.read_text(encoding="utf-8")
+    tables = [part.partition("</table>")[0] for part in text.split(' on changed images"')[1:]]
+    found = [row for table in tables for row in table.partition("<tbody>")[2].split("<tr>")[1:]]
+    return [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in found]
+
+
+def test_robust_accuracy_is_that_of_the_file_with_its_interval_images_and_command(site: Path) -> None:
+    page = site / "models" / "resnet20.html"
+    own = [curve for curve in ATTACKED if curve["weights"] == "resnet20.c10"]
+    points = [(curve["method"]["name"], point) for curve in own for point in curve["points"]]
+    shown = rows(page)
+    assert len(shown) == len(points) == 21
+    for (name, strength, _, top1, interval), (method, point) in zip(shown, points, strict=True):
+        assert name == method
+        assert float(strength) == pytest.approx(255 * point["epsilon"], rel=1e-3)
+        assert top1 == f"{point['accuracy']:.2f}%"
+        assert interval == "{:.2f} to {:.2f}".format(*point["interval"])
+    text = " ".join(small_site.Page(page).text)
+    assert own[0]["command"] in text
+    assert own[0]["fingerprint"] in text
+    assert "How it fails" not in (site / "models" / "plain20.html").read_text(encoding="utf-8")
+
+
+def test_scores_of_transformed_images_are_those_of_the_file(tmp_path: Path, invariance: Path) -> None:
+    words = ["gallery", "build", "resnet20", "-o", str(tmp_path / "site"), "--failures", str(invariance)]
+    words += ["--failures", str(small_site.ROBUSTNESS)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    points = json.loads(invariance.read_bytes())["points"]
+    shown = [row for row in rows(tmp_path / "site" / "models" / "resnet20.html") if row[0] in ("rotation", "blur")]
+    assert [(row[0], float(row[1]), row[3]) for row in shown] == [
+        (point["transformation"], point["strength"], f"{point['top1']:.2f}%") for point in points
+    ]
+
+
+def test_a_chart_of_failures_has_a_line_a_method_and_a_marker_a_point(site: Path) -> None:
+    page = small_site.Page(site / "models" / "resnet20.html")
+    lines = [given for tag, given in page.elements if tag == "polyline"]
+    assert [given["class"] for given in lines] == ["line c0", "line c1", "line c2"]
+    for given in lines:
+        places = [tuple(map(float, pair.split(","))) for pair in (given["points"] or "").split()]
+        assert len(places) == 7
+        assert places == sorted(places), "from left to right"
+        assert [y for _, y in places] == sorted(y for _, y in places), "accuracy falls, and y points down"
+
+
+@pytest.mark.parametrize("text", ["", "[]x", "{}", '[{"weights": "resnet20.c10"}]', '{"points": []}'])
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(DataError, match="cannot be read as results"):
+        gallery.build(tmp_path / "site", ["zfnet"], failures=[tmp_path / "other.json"])
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_unit_that_is_missing_is_an_error(tmp_path: Path, invariance: Path) -> None:
+    content = json.loads(invariance.read_bytes())
+    del content["units"]["rotation"]
+    invariance.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="cannot be read as results: 'rotation'"):
+        results.read([invariance])
+
+
+def test_two_files_with_one_curve_are_refused() -> None:
+    with pytest.raises(DataError, match=r"second result of resnet20\.c10, random_sign on cifar10/test"):
+        results.read([small_site.ROBUSTNESS, small_site.ROBUSTNESS])
+
+
+# ---- confusion ------------------------------------------------------------------------------------------
+
+
+def confused(classes: list[str], counts: list[list[int]]) -> dict[str, Any]:
+    """What ``zoo look confusion`` writes."""
+    return {
+        "caption": "", "weights": "resnet20.digits", "data": "digits/test", "fingerprint": "sha256:0", "n": 100,
+        "correct": 57, "classes": classes, "counts": counts,
+    }  # fmt: skip
+
+
+def test_a_confusion_matrix_is_that_of_zoo_look_confusion(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    file = tmp_path / "confusion.json"
+    done = CliRunner().invoke(cli, ["look", "confusion", "resnet20.digits", "--limit", "50", "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    gallery.build(tmp_path / "site", ["resnet20"], failures=[file])
+    text = (tmp_path / "site" / "models" / "resnet20.html").read_text(encoding="utf-8")
+    table = text.partition('aria-label="Confusion matrix of resnet20.digits on digits/test"')[2].partition("</table>")[
+        0
+    ]
+    shown = [re.findall(r"<td[^>]*>(\d+)</td>", row) for row in table.partition("<tbody>")[2].split("<tr>")[1:]]
+    assert [[int(count) for count in row] for row in shown] == json.loads(file.read_bytes())["counts"]
+    assert "50 images of digits/test" in table
+
+
+def test_of_many_classes_the_pairs_that_are_confused_most_are_listed(tmp_path: Path) -> None:
+    names = [f"<b>{number}" for number in range(30)]
+    counts = [[0] * 30 for _ in names]
+    counts[4][5], counts[6][7], counts[8][8] = 3, 40, 57
+    (tmp_path / "many.json").write_text(json.dumps(confused(names, counts)))
+    gallery.build(tmp_path / "site", ["resnet20"], failures=[tmp_path / "many.json"])
+    page = (tmp_path / "site" / "models" / "resnet20.html").read_text(encoding="utf-8")
+    table = page.partition('aria-label="Classes that resnet20.digits confuses')[2].partition("</table>")[0]
+    assert re.findall(r">&lt;b&gt;(\d+)</td>|>(\d+)</td>", table) == [("7", ""), ("", "40"), ("5", ""), ("", "3")]
+
+
+def test_counts_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "wrong.json").write_text(json.dumps(confused(["a", "b"], [[1, 2], [3]])))
+    with pytest.raises(DataError, match="2 classes have counts of 1, 2"):
+        results.read([tmp_path / "wrong.json"])

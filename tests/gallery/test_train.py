@@ -1,0 +1,124 @@
+"""The page in which a network trains: its gradients are torch's, and it learns."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support import gallery_digits
+from torch import Tensor, nn
+
+import zoo
+
+SAME = 1e-9
+"""Both compute in double precision."""
+
+STEPS = """async ([parameters, images, labels, rate, momentum, steps]) => {
+  const network = await import(new URL("assets/network.mjs", document.baseURI).href);
+  for (const name of Object.keys(parameters)) parameters[name] = Float64Array.from(parameters[name]);
+  const rows = images.map((image) => Float64Array.from(image));
+  const logits = [...network.logits(parameters, rows[0])];
+  const velocities = network.zeros();
+  const losses = [];
+  let first = null;
+  for (let step = 0; step < steps; step++) {
+    const { loss, gradients } = network.lossAndGradients(parameters, rows, labels);
+    first ??= Object.fromEntries(Object.entries(gradients).map(([name, values]) => [name, [...values]]));
+    losses.push(loss);
+    network.descend(parameters, velocities, gradients, rate, momentum);
+  }
+  const last = Object.fromEntries(Object.entries(parameters).map(([name, values]) => [name, [...values]]));
+  return { logits, losses, gradients: first, parameters: last };
+}"""
+
+
+class Net(nn.Module):
+    """What the page describes, in PyTorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 12, 5, padding=2)
+        self.linear = nn.Linear(12 * 4 * 4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(F.max_pool2d(F.relu(self.conv(x)), 2).flatten(1))
+
+
+def test_the_file_of_digits_has_the_images_and_labels_of_zoo_data() -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    assert gallery_digits.FILE.read_bytes() == gallery_digits.packed()
+
+
+@pytest.mark.may_skip
+def test_gradients_and_steps_of_the_script_are_those_of_torch(page: Any, address: str) -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    digits = zoo.data.load("digits")
+    images, labels = digits.pixels[:24].double() / 255, digits.labels[:24]
+    torch.manual_seed(0)
+    net = Net().double()
+    page.goto(f"{address}train.html")
+    given = {name: value.flatten().tolist() for name, value in net.state_dict().items()}
+    found = page.evaluate(STEPS, [given, images.flatten(1).tolist(), labels.tolist(), 0.1, 0.9, 5])
+
+    assert torch.tensor(found["logits"]).allclose(net(images)[0].float(), atol=1e-6)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    for step in range(5):
+        loss = F.cross_entropy(net(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        assert found["losses"][step] == pytest.approx(loss.item(), abs=SAME)
+        if step == 0:
+            for name, parameter in net.named_parameters():
+                assert parameter.grad is not None
+                ours = torch.tensor(found["gradients"][name], dtype=torch.float64).view_as(parameter)
+                assert (ours - parameter.grad).abs().max() < SAME, name
+        optimizer.step()
+    for name, value in net.state_dict().items():
+        ours = torch.tensor(found["parameters"][name], dtype=torch.float64).view_as(value)
+        assert (ours - value).abs().max() < SAME, name
+
+
+@pytest.mark.may_skip
+def test_the_network_of_the_page_reads_90_per_cent_within_five_epochs(page: Any, address: str) -> None:
+    page.goto(f"{address}train.html")
+    page.get_by_role("status").get_by_text("Ready to train.").wait_for()
+    before = page.locator("#filters canvas").first.evaluate("(one) => one.toDataURL()")
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("status").get_by_text("Epoch 5:").wait_for()
+    page.get_by_role("button", name="Pause").click()
+    cells = page.locator("#epochs td:last-child").all_text_contents()
+    accuracy = [float(text.rstrip("%")) for text in cells]
+    assert len(accuracy) >= 5
+    assert accuracy[4] >= 90
+    assert page.locator("#filters canvas").first.evaluate("(one) => one.toDataURL()") != before
+    shown = page.locator("#step").inner_text()
+    page.wait_for_timeout(100)
+    assert page.locator("#step").inner_text() == shown, "a paused training takes no steps"
+
+
+@pytest.mark.may_skip
+def test_a_reset_starts_again_and_repeats_the_training(page: Any, address: str) -> None:
+    page.goto(f"{address}train.html")
+    runs = []
+    for _ in range(2):
+        page.get_by_role("button", name="Start").click()
+        page.get_by_role("status").get_by_text("Epoch 1:").wait_for()
+        runs.append(page.locator("#epochs tr").first.text_content())
+        page.get_by_role("button", name="Reset").click()
+        assert page.locator("#step").inner_text() == "0"
+        assert page.locator("#epochs tr").count() == 0
+    assert runs[0] == runs[1] != ""
+
+
+@pytest.mark.may_skip
+def test_the_slider_sets_the_learning_rate(page: Any, address: str) -> None:
+    page.goto(f"{address}train.html")
+    slider = page.get_by_label("Learning rate")
+    assert page.locator("#rate-value").inner_text() == "0.10"
+    slider.press("Home")
+    assert page.locator("#rate-value").inner_text() == "0.0010"
+    assert slider.get_attribute("aria-valuetext") == "0.0010"
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("status").get_by_text("Epoch 1:").wait_for()
+    page.get_by_role("button", name="Reset").click()
+    assert slider.input_value() == "-3", "a reset leaves the learning rate"
