@@ -76,7 +76,12 @@ def test_a_chart_of_failures_has_a_line_a_method_and_a_marker_a_point(site: Path
         assert [y for _, y in places] == sorted(y for _, y in places), "accuracy falls, and y points down"
 
 
-@pytest.mark.parametrize("text", ["", "[]x", "{}", '[{"weights": "resnet20.c10"}]', '{"points": []}'])
+WITHOUT_POINTS = json.dumps([{**ATTACKED[0], "points": []}])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]x", "{}", '[{"weights": "resnet20.c10"}]', '{"data": "", "fingerprint": ""}', WITHOUT_POINTS]
+)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(DataError, match="cannot be read as results"):

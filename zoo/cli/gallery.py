@@ -29,7 +29,7 @@ def gallery() -> None:
 @options.output("Folder of the site: new, or an earlier site.", kind=options.NEW_FOLDER)
 @click.option("--latency", type=options.FILE, metavar="FILE", help="Show the latencies that zoo benchmark --csv wrote.")
 @click.option("--failures", type=options.FILE, multiple=True, metavar="FILE",
-              help="Show failures: JSON of zoo attack curve, look invariance, look confusion.")  # fmt: skip
+              help="Show how networks fail: JSON of zoo attack curve or zoo look. Repeatable.")  # fmt: skip
 @click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME in the page. Repeatable.")
 @click.option("--runtime", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="For --try: the folder dist of the npm package onnxruntime-web.")  # fmt: skip

@@ -99,6 +99,8 @@ def _read(file: Path) -> list[tuple[str, Curve | Confusion]]:
 
 
 def _under_attack(it: _Attacked) -> tuple[str, Curve]:
+    if not it.points:
+        raise ValueError("a curve has no points")
     scored = tuple(Scored(255 * point.epsilon, point.accuracy, point.interval) for point in it.points)
     data = f"{it.dataset}/{it.split}"
     return it.weights, Curve(_ATTACK, it.method.name, "255 epsilon", data, it.n, it.fingerprint, scored, it.command)

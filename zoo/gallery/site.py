@@ -25,7 +25,7 @@ INDEX = "gallery.json"
 
 _ASSETS = (
     "gallery.css", "gallery.js", "icon.svg", "train.mjs", "network.mjs", "digits.bin",
-    "gabor.mjs", "cells.mjs", "preprocess.mjs",
+    "gabor.mjs", "cells.mjs", "preprocess.mjs", "paint.mjs",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 // Draws the Gabor filter that the sliders describe, and what cells with it respond to in an image.
 
 import { gaborFilter, responses, rings } from "./cells.mjs";
+import { paint } from "./paint.mjs";
 import { decode, prepare } from "./preprocess.mjs";
 
 const SIDE = 160;
@@ -10,15 +11,6 @@ const at = (id) => document.getElementById(id);
 const sliders = [...document.querySelectorAll("#controls input[type=range]")];
 let image = rings(SIDE);
 let isWaiting = false;
-
-// Values of 0 to 1 as grey pixels.
-function paint(id, values, side) {
-  const canvas = at(id);
-  [canvas.width, canvas.height] = [side, side];
-  const picture = new ImageData(side, side);
-  values.forEach((value, i) => picture.data.set([255 * value, 255 * value, 255 * value, 255], 4 * i));
-  canvas.getContext("2d").putImageData(picture, 0, 0);
-}
 
 const largestOf = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
@@ -31,10 +23,10 @@ function show() {
   const { simple, complex } = responses(image, SIDE, filter);
   const weight = largestOf(filter.even) || 1;
   const most = largestOf(complex) || 1;
-  paint("filter", filter.even.map((value) => 0.5 + value / weight / 2), size);
-  paint("image", image, SIDE);
-  paint("simple", simple.map((value) => value / most), SIDE);
-  paint("complex", complex.map((value) => value / most), SIDE);
+  paint(at("filter"), filter.even.map((value) => 0.5 + value / weight / 2), size);
+  paint(at("image"), image, SIDE);
+  paint(at("simple"), simple.map((value) => value / most), SIDE);
+  paint(at("complex"), complex.map((value) => value / most), SIDE);
   // A grating that matches, between black and white, has a response of a quarter of the Gaussian's sum.
   const share = (values) => `${((100 * largestOf(values)) / (filter.total / 4)).toFixed(0)}%`;
   at("simple-most").textContent = share(simple);

@@ -1,6 +1,7 @@
 // Trains the network of network.mjs on digits, and draws what it learns.
 
 import { FILTERS, descend, generator, initial, lossAndGradients, predict, zeros } from "./network.mjs";
+import { paint } from "./paint.mjs";
 
 const [TRAINING, TEST, PIXELS] = [1437, 360, 64]; // scikit-learn's digits, as zoo.data splits them
 const [BATCH, MOMENTUM, STEPS_A_FRAME, MOST_EPOCHS] = [32, 0.9, 5, 50];
@@ -78,14 +79,6 @@ function make(name, properties, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
   return made;
-}
-
-// Values of 0 to 1 as grey pixels.
-function paint(canvas, values, side) {
-  [canvas.width, canvas.height] = [side, side];
-  const picture = new ImageData(side, side);
-  values.forEach((value, i) => picture.data.set([255 * value, 255 * value, 255 * value, 255], 4 * i));
-  canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
 function line(figure, values, top) {
