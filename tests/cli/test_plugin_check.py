@@ -13,7 +13,6 @@ from support import specimen
 
 from zoo import registry, scaffold
 from zoo.cli import cli
-from zoo.registry import entry_points
 from zoo.testing import trial
 
 ROW = "params=4 * 3 * 9 + 8 + 4 * 5 + 5"
@@ -81,7 +80,7 @@ def test_without_a_name_it_is_the_plugin_of_this_folder(
     assert nothing.exit_code == 2
     assert "There is no pyproject.toml in this folder" in nothing.output
     specimen.install(tmp_path, monkeypatch)
-    (inside / "pyproject.toml").write_text(f'[project.entry-points."{entry_points.GROUP}"]\nspecimen = "x:plugin"\n')
+    (inside / "pyproject.toml").write_text(f'[project.entry-points."{registry.GROUP}"]\nspecimen = "x:plugin"\n')
     assert ask().output.startswith("specimen: 30 passed, 1 inapplicable")
     (inside / "pyproject.toml").write_text("[project]\n")
     assert "has not exactly one entry point" in ask().output
