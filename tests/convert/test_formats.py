@@ -536,7 +536,7 @@ def test_a_key_map_that_does_not_fit_is_told_and_writes_nothing(
     assert change[0] in SMALL_MAP
     changed = eval(SMALL_MAP.replace(*change), {"KeyMap": KeyMap})
     plugin = zoo.spec.Plugin(name="small", api=1, models=found.plugin.models, key_maps=(changed,))
-    monkeypatch.setattr(found.row, "plugin", plugin)
+    monkeypatch.setattr(found.row._rows, "plugin", plugin)
     file = tmp_path / "theirs.h5"
     shapes = {"first": [(3, 3, 3, 6), (6,)], "predictions": [(384, 5), (5,)]}
     names = {"first": ["kernel", "bias"], "predictions": ["kernel", "bias"]}

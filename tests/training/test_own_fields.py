@@ -13,7 +13,7 @@ from zoo import registry, training
 from zoo.cli import cli
 from zoo.errors import PluginError, RecipeError
 from zoo.loading import safetensors_file
-from zoo.testing import checks_of
+from zoo.testing import CheckError, checks_of
 
 MODEL = """
 from torch import nn
@@ -109,7 +109,7 @@ def test_a_field_of_the_recipes_file_is_checked_as_well(tmp_path: Path, monkeypa
     with pytest.raises(RecipeError, match=r"Recipe 'loud' has no field 'hook_args\.nois'"):
         zoo.train("pet_net", "digits", output=tmp_path / "run")
     [check] = [check for check in checks_of("pet") if check.name == "plugin-recipes"]
-    with pytest.raises(RecipeError, match=r"hook_args\.nois"):
+    with pytest.raises(CheckError, match=r"hook_args\.nois"):
         check()
 
 

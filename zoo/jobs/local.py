@@ -180,13 +180,13 @@ class _Worker:
                     self.child.stdin.close()  # the end of its standard input interrupts it
 
     def wait(self, seconds: float) -> None:
-        if self.child is not None:
+        if (child := self.child) is not None:
             with suppress(subprocess.TimeoutExpired):
-                self.child.wait(seconds)
+                child.wait(seconds)
 
     def kill(self) -> None:
-        if self.child is not None:
-            self.child.kill()
-            self.child.wait()
-            if self.child.stdout is not None:
-                self.child.stdout.close()
+        if (child := self.child) is not None:  # the thread forgets it as soon as it has ended
+            child.kill()
+            child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
