@@ -8,7 +8,7 @@ from support import browser
 
 from zoo.gallery import site as gallery
 
-pytestmark = pytest.mark.may_skip  # the browser is a package of the system
+pytestmark = [pytest.mark.slow, pytest.mark.may_skip]  # the browser is a package of the system
 
 KINDS = ("index.html", "models.html", "models/resnet20.html", "models/hog_svm.html", "train.html", "gabor.html")
 PHONE = {"width": 390, "height": 800}

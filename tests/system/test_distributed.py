@@ -115,6 +115,7 @@ def test_several_processes_train_the_network_of_one(
             assert right[key] == pytest.approx(left[key], **tolerance), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("case", [*launched.CASES, "resumed"])
 def test_all_processes_end_with_the_same_bits(together: Callable[[int], Path], case: str, count: int) -> None:
