@@ -99,7 +99,7 @@ def _of_wheel(wheel: Path) -> "Iterator[Outcome]":
     from zoo.testing.wheel import attempt
 
     if not wheel.is_file():
-        raise click.UsageError(f"There is no file {wheel}.")
+        raise click.UsageError(f"{wheel} does not exist.")
     return attempt(wheel)
 
 
