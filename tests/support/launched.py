@@ -122,7 +122,7 @@ def run(case: str, directory: Path, *, criterion: Any = None, **options: Any) ->
 
 
 def scored(count: int, *, is_resident: bool, batch_size: int) -> dict[str, Any]:
-    """The report of a network with six classes that is right about some of ``images`` images.
+    """The report on ``count`` images of a network with six classes that is right about some of them.
 
     With the classes that the logits of the whole name, in order.
     """
