@@ -6,8 +6,9 @@ from torch import Tensor
 from zoo import registry
 from zoo.attack.method import Method
 from zoo.attack.pixel_model import PixelModel
-from zoo.errors import PluginError, ZooError
+from zoo.errors import PluginError
 from zoo.registry import roles
+from zoo.registry.hooks import blaming
 
 
 def run_own(
@@ -17,13 +18,8 @@ def run_own(
     own = method.own
     assert own is not None
     hook = registry.hook(own.run, own.requires, role=roles.ATTACK, of=method.name)
-    try:
-        with torch.enable_grad():
-            changed = hook(model, images.clone(), labels, epsilon, method=method, is_targeted=is_targeted)
-    except ZooError:
-        raise
-    except Exception as error:  # a plugin's code may raise anything
-        raise PluginError(f"{own.run} failed for {method.name}: {type(error).__name__}: {error}") from error
+    with blaming(own.run, method.name), torch.enable_grad():
+        changed = hook(model, images.clone(), labels, epsilon, method=method, is_targeted=is_targeted)
     if not isinstance(changed, Tensor) or changed.shape != images.shape or not changed.is_floating_point():
         got = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
         raise PluginError(f"{own.run} returned {got}, expected the images {images.dtype} {tuple(images.shape)}.")

@@ -6,9 +6,10 @@ from typing import Any
 
 from zoo import registry
 from zoo.data.image_set import ImageSet
-from zoo.errors import DataError, PluginError, ZooError
+from zoo.errors import DataError, PluginError
 from zoo.registry import extensions, roles
 from zoo.registry.extensions import Offered
+from zoo.registry.hooks import blaming
 from zoo.spec import Reader
 
 
@@ -53,12 +54,8 @@ def _require_split(name: str, split: str, known: tuple[str, ...]) -> None:
 
 def _images(target: str, what: str, call: Callable[[], Any]) -> ImageSet:
     """The images that a plugin's hook returns; raises :class:`PluginError` for anything else."""
-    try:
+    with blaming(target, what):
         images = call()
-    except ZooError:
-        raise
-    except Exception as error:  # a plugin's code may raise anything
-        raise PluginError(f"{target} failed for {what}: {type(error).__name__}: {error}") from error
     if not isinstance(images, ImageSet):
         raise PluginError(f"{target} returned {type(images).__name__}, expected zoo.data.ImageSet.")
     return images

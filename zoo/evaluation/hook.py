@@ -2,13 +2,14 @@
 
 import inspect
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry
-from zoo.errors import PluginError, UnknownNameError, ZooError
+from zoo.errors import PluginError, UnknownNameError
 from zoo.registry import arguments, roles
+from zoo.registry.hooks import blaming
 from zoo.spec import Model, Preprocess
 
 if TYPE_CHECKING:
@@ -129,16 +130,6 @@ def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "Netw
     return cast("Network", trained)
 
 
-@contextmanager
-def _blaming(target: str, name: str) -> Iterator[None]:
-    """Within it, what a plugin's hook raises becomes an error that names the hook and the model."""
-    try:
-        yield
-    except ZooError:
-        raise
-    except Exception as error:  # a plugin's code may raise anything
-        if target in (DEFAULT.train, DEFAULT.evaluate):
-            raise
-        raise PluginError(
-            f"{target} failed for {name}: {type(error).__name__}: {error}", hint="zoo --debug ... shows the traceback."
-        ) from error
+def _blaming(target: str, name: str) -> AbstractContextManager[None]:
+    """Names the hook and the model in what a plugin's hook raises; the errors of Zoo's own hooks stay as they are."""
+    return nullcontext() if target in (DEFAULT.train, DEFAULT.evaluate) else blaming(target, name)

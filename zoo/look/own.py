@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from zoo import registry
-from zoo.errors import PluginError, ZooError
+from zoo.errors import PluginError
 from zoo.look.network import Picture, opened
 from zoo.look.result import Look
 from zoo.registry import extensions, roles
+from zoo.registry.hooks import blaming
 from zoo.spec import LookQuestion
 
 FIELD = "looks"
@@ -53,13 +54,8 @@ def ask(
     row: LookQuestion = extensions.require(FIELD, question).spec
     given = {"image": image, "layer": layer, **(options or {})}
     hook = registry.hook(row.run, row.requires, role=roles.LOOK._replace(keywords=tuple(given)), of=question)
-    with opened(model, device=device, **args) as network:
-        try:
-            found = hook(network, **given)
-        except ZooError:
-            raise
-        except Exception as error:  # a plugin's code may raise anything
-            raise PluginError(f"{row.run} failed for {question}: {type(error).__name__}: {error}") from error
+    with opened(model, device=device, **args) as network, blaming(row.run, question):
+        found = hook(network, **given)
     if not isinstance(found, Look):
         raise PluginError(f"{row.run} returned {type(found).__name__}, expected a zoo.look.Look.")
     return found

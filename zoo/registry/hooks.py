@@ -2,11 +2,12 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ManifestError, MissingExtraError, PluginError
+from zoo.errors import ManifestError, MissingExtraError, PluginError, ZooError
 from zoo.registry.roles import Role
 from zoo.spec import Model, Requirement
 
@@ -74,6 +75,19 @@ def hook(
     if role is not None:
         role.check(found, target, of, more)
     return found
+
+
+@contextmanager
+def blaming(target: str, name: str) -> Iterator[None]:
+    """Within it, what the hook ``target`` raises becomes a PluginError that names it and what it was called for."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:  # a plugin's code may raise anything
+        raise PluginError(
+            f"{target} failed for {name}: {type(error).__name__}: {error}", hint="zoo --debug ... shows the traceback."
+        ) from error
 
 
 def resource(address: str) -> Path:
