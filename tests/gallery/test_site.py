@@ -116,7 +116,7 @@ def test_a_page_shows_hashes_licences_scores_and_the_training_record(site: Path)
 def test_published_figures_are_those_of_the_papers_and_stand_beside_ours(site: Path) -> None:
     """He et al. 2015, table 6: 20 layers have an error of 8.75%."""
     entries = [entry for entry in registry.current().models() if entry.name in ("resnet20", "airbench94")]
-    pages = {page.name: page for page in facts.pages(entries, {}, {})}
+    pages = {page.name: page for page in facts.pages(entries)}
     (ours,) = (one for one in pages["resnet20"].trained if one.name == "resnet20.c10")
     assert ours.published is not None
     assert ours.published.top1 == pytest.approx(100 - 8.75)
@@ -128,14 +128,14 @@ def test_published_figures_are_those_of_the_papers_and_stand_beside_ours(site: P
 
 def test_the_front_page_has_a_row_for_every_set_of_weights() -> None:
     listed = registry.current().models()
-    front = Pages(facts.pages(listed, {}, {})).front().decode()
+    front = Pages(facts.pages(listed)).front().decode()
     names = zoo.list_models(pretrained=True)
     assert len(names) > 100
     assert [name for name in names if front.count(f">{name}</a>") != 1] == []
 
 
 def test_the_first_view_of_all_models_is_below_300_kilobytes() -> None:
-    made = Pages(facts.pages(registry.current().models(), {}, {}))
+    made = Pages(facts.pages(registry.current().models()))
     assets = sum(len(made.asset(name)) for name in ("gallery.css", "gallery.js", "icon.svg"))
     assert len(made.front()) + assets < 300_000
 

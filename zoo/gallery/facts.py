@@ -1,6 +1,7 @@
 """What the site says about each model: values alone, read without torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -106,6 +107,25 @@ class Failures(msgspec.Struct, frozen=True):
     confusions: tuple[Confusion, ...] = ()
 
 
+class Explored(msgspec.Struct, frozen=True):
+    """A layer with ``channels`` in the atlas of the site, and the address of its page below the site's folder."""
+
+    layer: str
+    address: str
+    channels: int
+
+
+class Findings(NamedTuple):
+    """What files say about weights, by their names; latencies also by those of models."""
+
+    latencies: Mapping[str, Latency] = {}
+    failures: Mapping[str, Failures] = {}
+    explored: Mapping[str, Sequence[Explored]] = {}
+
+
+_NOTHING = Findings()
+
+
 class Trained(msgspec.Struct, frozen=True):
     """Weights of a model."""
 
@@ -118,6 +138,7 @@ class Trained(msgspec.Struct, frozen=True):
     published: Published | None
     latency: Latency | None
     failures: Failures
+    explored: tuple[Explored, ...] = ()
 
     @property
     def main(self) -> Claim | None:
@@ -148,23 +169,18 @@ class Page(msgspec.Struct, frozen=True):
         return self.model.paper.year if self.model.paper else None
 
 
-def pages(models: Iterable[Listed], latencies: Mapping[str, Latency], failures: Mapping[str, Failures]) -> list[Page]:
-    """A page for each of ``models``, in their order; latencies and failures are by name."""
+def pages(models: Iterable[Listed], findings: Findings = _NOTHING) -> list[Page]:
+    """A page for each of ``models``, in their order."""
     quoted: dict[str, list[Expectation]] = {}
     found = []
     for entry in models:
         if entry.row.name not in quoted:
             quoted[entry.row.name] = _quoted(entry.row.plugin)
-        found.append(_page(entry, quoted[entry.row.name], latencies, failures))
+        found.append(_page(entry, quoted[entry.row.name], findings))
     return found
 
 
-def _page(
-    entry: Listed,
-    quoted: list[Expectation],
-    latencies: Mapping[str, Latency],
-    failures: Mapping[str, Failures],
-) -> Page:
+def _page(entry: Listed, quoted: list[Expectation], findings: Findings) -> Page:
     own = (one for one in quoted if one.model == entry.model.name)
     published = tuple(Published(one.data, one.top1, one.source) for one in own)
     return Page(
@@ -174,18 +190,12 @@ def _page(
         version=entry.row.version,
         is_builtin=entry.row.is_builtin,
         model=entry.model,
-        trained=tuple(_trained(entry, weights, published, latencies, failures) for weights in entry.weights),
+        trained=tuple(_trained(entry, weights, published, findings) for weights in entry.weights),
         published=published,
     )
 
 
-def _trained(
-    entry: Listed,
-    weights: Weights,
-    published: tuple[Published, ...],
-    latencies: Mapping[str, Latency],
-    failures: Mapping[str, Failures],
-) -> Trained:
+def _trained(entry: Listed, weights: Weights, published: tuple[Published, ...], findings: Findings) -> Trained:
     name = f"{entry.name}.{weights.tag}"
     return Trained(
         name=name,
@@ -195,8 +205,9 @@ def _trained(
         claims=tuple(_claim(split, score) for split, score in weights.scores.items()),
         training=find_record.training_of(weights),
         published=next((one for one in published if one.data == weights.classes), None),
-        latency=latencies.get(name) or latencies.get(entry.name),
-        failures=failures.get(name, Failures()),
+        latency=findings.latencies.get(name) or findings.latencies.get(entry.name),
+        failures=findings.failures.get(name, Failures()),
+        explored=tuple(findings.explored.get(name, ())),
     )
 
 

@@ -1,7 +1,7 @@
 """The pages as bytes, from templates."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,8 +62,9 @@ class Fall(NamedTuple):
 class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
-    def __init__(self, pages: Sequence[Page], *, has_trial: bool = False) -> None:
-        self.pages, self.has_trial = pages, has_trial
+    def __init__(self, pages: Sequence[Page], menu: Collection[str] = ()) -> None:
+        """``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
+        self.pages, self.menu = pages, sorted(menu)
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
             page.family for page in sorted(pages, key=lambda page: (page.year or 9999, page.family))
@@ -86,7 +87,7 @@ class Pages:
 
     def front(self) -> bytes:
         depth = timeline.depth()
-        return self._render(
+        return self.render(
             "index.html",
             root="",
             pages=self.pages,
@@ -104,15 +105,15 @@ class Pages:
         )
 
     def models(self) -> bytes:
-        return self._render("models.html", root="", pages=self.pages)
+        return self.render("models.html", root="", pages=self.pages)
 
     def live(self, name: str) -> bytes:
         """A page that computes in the browser, by its own script."""
-        return self._render(f"{name}.html", root="")
+        return self.render(f"{name}.html", root="")
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = drawing.draw(outline.blocks)
-        return self._render("model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls)
+        return self.render("model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls)
 
     def index(self) -> bytes:
         """The rows of the table of weights as JSON."""
@@ -183,7 +184,7 @@ class Pages:
             claim.interval if claim.is_measured else None, not claim.is_measured,
         )  # fmt: skip
 
-    def _render(self, template: str, **values: Any) -> bytes:
+    def render(self, template: str, **values: Any) -> bytes:
         return self._templates.get_template(template).render(values).encode()
 
     @cached_property
@@ -200,7 +201,7 @@ class Pages:
             "amount": count, "bytes": size, "web": web_address, "shape": drawing.in_words,
             "percent": _percent, "numbers": _numbers,
         }  # fmt: skip
-        totals = {"has_trial": self.has_trial, "models_total": len(self.pages), "weights_total": len(self.rows)}
+        totals = {"menu": self.menu, "models_total": len(self.pages), "weights_total": len(self.rows)}
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, **totals}
         return made
 

@@ -12,8 +12,8 @@ import msgspec
 
 from zoo import __version__
 from zoo.errors import StorageError, UnknownNameError
-from zoo.gallery import facts, latencies, outline, results, trial
-from zoo.gallery.facts import Page
+from zoo.gallery import atlas, atlas_pages, facts, latencies, outline, results, trial
+from zoo.gallery.facts import Findings, Page
 from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
 from zoo.registry import Listed, listing
@@ -54,6 +54,7 @@ def build(
     *,
     latency: str | Path | None = None,
     failures: Sequence[str | Path] = (),
+    channels: str | Path | None = None,
     tried: Sequence[str] = (),
     runtime: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -69,6 +70,7 @@ def build(
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
         failures: JSON files of ``zoo attack curve``, ``zoo look invariance`` and ``zoo look confusion``.
+        channels: The folder of an atlas that ``zoo gallery atlas`` computed.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
         progress: Called with the number of pages done and the number of all.
@@ -80,7 +82,7 @@ def build(
         UnknownNameError: A pattern matches nothing.
         StorageError: The folder holds something else, or cannot be written.
         SpecError: Only one of ``tried`` and ``runtime`` is given.
-        DataError: ``latency`` or one of ``failures`` is not such a file, or ``runtime`` not such a folder.
+        DataError: ``latency`` or one of ``failures`` is not such a file, or ``runtime`` or ``channels`` no such folder.
         ExportError: A network cannot be exported.
         MissingExtraError: Jinja2 is not installed.
     """
@@ -89,8 +91,9 @@ def build(
     trial.check(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
-    pages = facts.pages(chosen, measured, results.read(map(Path, failures)))
-    site = Pages(pages, has_trial=runtime is not None)
+    layers = atlas.read(Path(channels)) if channels is not None else []
+    pages = facts.pages(chosen, Findings(measured, results.read(map(Path, failures)), atlas_pages.explored(layers)))
+    site = Pages(pages, menu=[*(["atlas"] if layers else []), *(["try"] if runtime is not None else [])])
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}
@@ -107,6 +110,10 @@ def build(
         if progress is not None:
             progress(number, len(pages))
         written += _update(folder, site, entry, page)
+    if layers:
+        written += atlas_pages.write(folder, site, layers, _write)
+    else:
+        atlas_pages.remove(folder)
     removed = _remove_others(folder / "models", {page.slug for page in pages})
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Built(folder, len(pages), written, removed, size)
@@ -144,7 +151,7 @@ def _update(folder: Path, site: Pages, entry: Listed, page: Page) -> int:
     before = _read(data)
     code = _digest(entry.model, _code(entry.model))
     blocks = before.outline if before is not None and before.code == code else outline.of_model(entry.model)
-    inputs = _digest(page, blocks, site.version)
+    inputs = _digest(page, blocks, site.version, site.menu)
     if before is not None and before.inputs == inputs and html.is_file():
         return 0
     text = msgspec.json.format(_encode(Record(inputs, code, blocks, page)), indent=1)
