@@ -20,12 +20,13 @@ def column(pictures: Sequence[Tensor]) -> Tensor:
     return torch.cat([*pictures], dim=1)
 
 
-def block(pictures: Sequence[Tensor], columns: int) -> Tensor:
-    """``pictures`` N times 4 H W of one size, row by row, with a transparent pixel between them: 4 h w."""
+def block(pictures: Sequence[Tensor], columns: int, gap: int = 1) -> Tensor:
+    """``pictures`` N times 4 H W of one size, row by row, with ``gap`` transparent pixels between them: 4 h w."""
     missing = [torch.zeros_like(pictures[0])] * (-len(pictures) % columns)
-    spaced = [pad(picture, (0, 1, 0, 1)) for picture in (*pictures, *missing)]
+    spaced = [pad(picture, (0, gap, 0, gap)) for picture in (*pictures, *missing)]
     rows = [torch.cat(spaced[start : start + columns], dim=2) for start in range(0, len(spaced), columns)]
-    return column(rows)[:, :-1, :-1]
+    whole = column(rows)
+    return whole[:, : whole.shape[1] - gap, : whole.shape[2] - gap]
 
 
 def opaque(picture: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import msgspec
 
 from zoo.errors import RecipeError
 from zoo.evaluation import interval
+from zoo.gallery.failures import Failures
 from zoo.manifest import Score, Weights
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.spec import Model, Plugin
@@ -55,56 +56,6 @@ class Latency(msgspec.Struct, frozen=True):
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         parts = (self.hardware, self.device, threads, self.precision, batch, f"torch {self.torch} {self.backend}")
         return ", ".join(parts)
-
-
-class Scored(msgspec.Struct, frozen=True):
-    """The top-1 on images that were changed by ``strength``, in per cent with its 95% interval."""
-
-    strength: float
-    top1: float
-    interval: tuple[float, float]
-
-
-class Curve(msgspec.Struct, frozen=True):
-    """How the score falls as images are attacked or transformed: ``kind`` is ``attack`` or ``transformation``."""
-
-    kind: str
-    name: str
-    unit: str
-    data: str
-    n: int
-    fingerprint: str
-    points: tuple[Scored, ...]
-    command: str = ""
-
-
-class Confusion(msgspec.Struct, frozen=True):
-    """The number of images by true and by predicted class."""
-
-    data: str
-    fingerprint: str
-    n: int
-    correct: int
-    classes: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
-
-    @property
-    def pairs(self) -> list[tuple[str, str, int]]:
-        """The classes that are confused, true and predicted, the most frequent pair first."""
-        found = [
-            (self.classes[true], self.classes[predicted], count)
-            for true, row in enumerate(self.counts)
-            for predicted, count in enumerate(row)
-            if true != predicted and count
-        ]
-        return sorted(found, key=lambda pair: -pair[2])
-
-
-class Failures(msgspec.Struct, frozen=True):
-    """How weights fail, as far as it was measured."""
-
-    curves: tuple[Curve, ...] = ()
-    confusions: tuple[Confusion, ...] = ()
 
 
 class Explored(msgspec.Struct, frozen=True):

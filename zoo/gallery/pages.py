@@ -13,7 +13,8 @@ from zoo import __version__
 from zoo.errors import MissingExtraError
 from zoo.gallery import charts, drawing, timeline
 from zoo.gallery.charts import Point
-from zoo.gallery.facts import Curve, Page, Trained
+from zoo.gallery.facts import Page, Trained
+from zoo.gallery.failures import Curve
 from zoo.gallery.markup import Markup, finish, web_address
 from zoo.gallery.outline import Outline
 from zoo.registry import DISTRIBUTION

@@ -69,7 +69,8 @@ def build(
         patterns: Shell patterns of names, as ``zoo list`` takes them: ``timm/resnet*``. By default all models but
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
-        failures: JSON files of ``zoo attack curve``, ``zoo look invariance`` and ``zoo look confusion``.
+        failures: JSON files of ``zoo attack curve``, ``zoo attack series``, ``zoo attack patch score``,
+            ``zoo look invariance`` and ``zoo look confusion``.
         channels: The folder of an atlas that ``zoo gallery atlas`` computed.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
@@ -92,11 +93,14 @@ def build(
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
     layers = atlas.read(Path(channels)) if channels is not None else []
-    pages = facts.pages(chosen, Findings(measured, results.read(map(Path, failures)), atlas_pages.explored(layers)))
+    found = results.read(map(Path, failures))
+    pages = facts.pages(chosen, Findings(measured, found.failures, atlas_pages.explored(layers)))
     site = Pages(pages, menu=[*(["atlas"] if layers else []), *(["try"] if runtime is not None else [])])
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}
+    shown = {sheet.file for row in site.rows for sheet in row.trained.failures.sheets}
+    files |= {f"failures/{name}": found.pictures[name] for name in shown}
     files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
         networks = trial.write(folder, tried, Path(runtime))
@@ -115,6 +119,7 @@ def build(
     else:
         atlas_pages.remove(folder)
     removed = _remove_others(folder / "models", {page.slug for page in pages})
+    removed += _remove_others(folder / "failures", {Path(name).stem for name in shown})
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Built(folder, len(pages), written, removed, size)
 
@@ -174,8 +179,9 @@ def _write(file: Path, data: bytes) -> bool:
 
 
 def _remove_others(folder: Path, slugs: set[str]) -> int:
-    """Removes the pages of models that are not on the site; returns the number of files."""
-    others = [file for file in sorted(folder.glob("*")) if file.suffix in (".html", ".json") and file.stem not in slugs]
+    """Removes the files of an earlier build that are about something else; returns their number."""
+    kinds = (".html", ".json", ".webp")
+    others = [file for file in sorted(folder.glob("*")) if file.suffix in kinds and file.stem not in slugs]
     for file in others:
         file.unlink()
     return len(others)
