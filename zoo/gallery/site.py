@@ -104,7 +104,7 @@ def build(
     files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
         networks = trial.write(folder, tried, Path(runtime))
-        files["assets/try.mjs"] = site.asset("try.mjs")
+        files |= {f"assets/{name}": site.asset(name) for name in ("try.mjs", "maps.mjs")}
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
         files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
     else:

@@ -100,7 +100,7 @@ for (const series of document.querySelectorAll(".series")) {
   const show = () => {
     const column = Number(slider.value);
     const head = heads[column].textContent;
-    series.querySelector("output").textContent = head;
+    series.querySelector(".value").textContent = head;
     slider.setAttribute("aria-valuetext", head);
     rows.forEach((row, number) => {
       const cell = row.cells[column + 1];
