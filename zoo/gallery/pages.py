@@ -60,6 +60,14 @@ class Fall(NamedTuple):
     legend: list[tuple[str, Markup]]
 
 
+class Learning(NamedTuple):
+    """A drawing of how a training went, with the markers that tell its lines apart if there are several."""
+
+    title: str
+    drawing: Markup
+    legend: list[tuple[str, Markup]]
+
+
 class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
@@ -114,7 +122,9 @@ class Pages:
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = drawing.draw(outline.blocks)
-        return self.render("model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls)
+        return self.render(
+            "model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls, trainings=_trainings
+        )
 
     def index(self) -> bytes:
         """The rows of the table of weights as JSON."""
@@ -220,6 +230,29 @@ def _falls(trained: Trained) -> list[Fall]:
         drawing = charts.lines(series, x_title=f"{title}: {curves[0].unit}", label=words)
         legend = [(curve.name, charts.key(number)) for number, curve in enumerate(curves)] if len(curves) > 1 else []
         found.append(Fall(title, curves, drawing, legend))
+    return found
+
+
+def _trainings(trained: Trained) -> list[Learning]:
+    """The loss, and the top-1 of training and held-out images; nothing for weights without a history."""
+    history = trained.weights.history
+    if history is None:
+        return []
+    percents = {"training, running": history.train_top1, "held out": history.val_top1}
+    found = []
+    for title, named, top, unit in (
+        ("loss", {"loss": history.loss}, charts.round_above(max(history.loss)), "loss"),
+        ("top-1", {name: values for name, values in percents.items() if values}, 100.0, "top-1, %"),
+    ):
+        series = [
+            [(float(x), y, None) for x, y in zip(history.epoch, values, strict=True)] for values in named.values()
+        ]
+        if not series:
+            continue
+        words = f"{title} of {trained.name} over the epochs of its training. The table below has the numbers."
+        drawing = charts.lines(series, x_title="epoch", y_title=unit, top=top, label=words)
+        keys = [(name, charts.key(number)) for number, name in enumerate(named)]
+        found.append(Learning(title, drawing, keys if len(keys) > 1 else []))
     return found
 
 
