@@ -42,7 +42,7 @@ class Series(Measured, frozen=True, kw_only=True):
     sheet: bytes
 
 
-def series(
+def attack_series(
     model: str | nn.Module,
     data: str | Path | ImageSet,
     method: Method,

@@ -44,13 +44,13 @@ def series(
         import msgspec
 
         from zoo.attack import Method
-        from zoo.attack.series import series as attacked_series
+        from zoo.attack.series import attack_series
         from zoo.system import storage
         from zoo.training import by_name
 
         method = Method(kind, steps, step_size, not no_random_start, seed)
         settings = {**asked, "progress": progress, "command": by_name.command_line()}
-        found = attacked_series(name, data, method, epsilons, **settings)
+        found = attack_series(name, data, method, epsilons, **settings)
         storage.replace(output, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     if as_json:
         return print_json({"file": output, "epsilons": found.epsilons, "attacked": found.attacked})
