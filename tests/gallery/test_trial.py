@@ -29,6 +29,7 @@ from zoo.look.network import captured
 from zoo.spec import Preprocess
 
 NETWORK = "resnet20.digits"
+TRIED = ("resnet20.c10", "googlenet_small.c10", "alexnet_small.c10")
 DIGIT = Path(__file__).parents[2] / "examples" / "digit.png"
 
 STAND_IN = """
@@ -116,6 +117,16 @@ def with_trial(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.importorskip(module, reason=f"needs {module}")
     folder = tmp_path_factory.mktemp("trial") / "site"
     gallery.build(folder, ["resnet20"], tried=[NETWORK], runtime=runtime)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with onnxruntime-web itself."""
+    if "ONNXRUNTIME_WEB" not in os.environ:
+        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
+    folder = tmp_path_factory.mktemp("real") / "site"
+    gallery.build(folder, ["resnet20"], tried=TRIED, runtime=os.environ["ONNXRUNTIME_WEB"])
     return folder
 
 
@@ -209,15 +220,11 @@ def test_logits_of_a_hundred_photographs_are_those_of_torch(
 
 @pytest.mark.slow
 @pytest.mark.may_skip
-def test_the_pages_own_logits_of_a_hundred_photographs_are_those_of_torch(page: Any, tmp_path: Path) -> None:
+def test_the_pages_own_logits_of_a_hundred_photographs_are_those_of_torch(page: Any, real: Path) -> None:
     """With onnxruntime-web itself, in the page."""
-    if "ONNXRUNTIME_WEB" not in os.environ:
-        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
-    names = ["resnet20.c10", "googlenet_small.c10", "alexnet_small.c10"]
-    gallery.build(tmp_path / "site", ["resnet20"], tried=names, runtime=os.environ["ONNXRUNTIME_WEB"])
-    models = {name: zoo.create(name).eval() for name in names}
-    largest = dict.fromkeys(names, 0.0)
-    with browser.served(tmp_path / "site") as address:
+    models = {name: zoo.create(name).eval() for name in TRIED}
+    largest = dict.fromkeys(TRIED, 0.0)
+    with browser.served(real) as address:
         page.goto(f"{address}try.html")
         page.locator("#controls").wait_for()
         for image in photographs(100):
@@ -233,14 +240,10 @@ def test_the_pages_own_logits_of_a_hundred_photographs_are_those_of_torch(page: 
 
 @pytest.mark.slow
 @pytest.mark.may_skip
-def test_the_pages_own_feature_maps_are_those_of_torch(page: Any, tmp_path: Path) -> None:
+def test_the_pages_own_feature_maps_are_those_of_torch(page: Any, real: Path) -> None:
     """With onnxruntime-web itself, in the page."""
-    if "ONNXRUNTIME_WEB" not in os.environ:
-        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
-    names = ["resnet20.c10", "googlenet_small.c10", "alexnet_small.c10"]
-    gallery.build(tmp_path / "site", ["resnet20"], tried=names, runtime=os.environ["ONNXRUNTIME_WEB"])
-    models = {name: zoo.create(name).eval() for name in names}
-    with browser.served(tmp_path / "site") as address:
+    models = {name: zoo.create(name).eval() for name in TRIED}
+    with browser.served(real) as address:
         page.goto(f"{address}try.html")
         page.locator("#controls").wait_for()
         for image in photographs(5):

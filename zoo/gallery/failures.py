@@ -119,5 +119,5 @@ class Failures(msgspec.Struct, frozen=True):
     @property
     def sheets(self) -> list[Sheet]:
         """The pictures that a page about them shows."""
-        found = [*(one.sheet for one in self.confusions), *(one.sheet for one in (*self.series, *self.patches))]
-        return [sheet for sheet in found if sheet is not None]
+        shown = [one.sheet for one in self.confusions if one.sheet is not None]
+        return [*shown, *(one.sheet for one in self.series), *(one.sheet for one in self.patches)]

@@ -40,13 +40,11 @@ class Field:
     """
 
     weight: Tensor
-    nearest: Fit | None
+    nearest: Fit
 
     def pictures(self) -> list[list[Tensor]]:
-        """Of each unit the field and, if there is one, the nearest Gabor filter: C h w in [0, 1]."""
+        """Of each unit the field and the nearest Gabor filter: 4 h w in [0, 1]."""
         shown = as_pictures(self.weight)
-        if self.nearest is None:
-            return [[field] for field in shown]
         rendered = self.nearest.render(*self.weight.shape[2:])
         return [
             [opaque(field), opaque(around_grey(gabor[None].float()))]
@@ -126,7 +124,7 @@ def _known(boxes: Tensor, images: Tensor) -> Tensor:
 def _has_rectifiers(network: Network) -> bool:
     with torch.no_grad(), Rectifiers() as seen:
         network(blank(network))
-    return seen.relus > 0
+    return bool(seen.relus)
 
 
 def _field(network: Network, layer: str, channels: Sequence[int], position: tuple[int, int], box: Box) -> Field | None:
