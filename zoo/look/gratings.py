@@ -72,11 +72,9 @@ def tuning(network: Network, layer: str, batch_size: int = 64) -> Tuning:
     mean, std = (torch.tensor(values)[:, None, None] for values in statistics(network))
     images = (gratings.flatten(0, 1).float()[:, None] - mean) / std
     grey = (torch.full((1, 1, height, width), 0.5) - mean) / std
+    parts = torch.split(torch.cat([grey, images]), batch_size)
     with reached(network, layer) as run, torch.no_grad():
-        found = torch.cat(
-            [_central(run(part.to(device_of(network))), layer) for part in torch.split(images, batch_size)]
-        )
-        base = _central(run(grey.to(device_of(network))), layer)
+        found = torch.cat([_central(run(part.to(device_of(network))), layer) for part in parts])
     added = (found[1:] - found[:1]).view(len(wavelengths), len(orientations), _PHASES, -1).amax(2)
     lengths = tuple(round(length, 1) for length in wavelengths)
     return Tuning(lengths, tuple(orientations), added.movedim(2, 0).contiguous())
