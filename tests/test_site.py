@@ -6,14 +6,17 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from support.loaded import load
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+reference = load(DOCS / "reference.py")
 
 
 def places(entries: list[dict[str, Any]]) -> Iterator[str]:
@@ -29,15 +32,55 @@ def places(entries: list[dict[str, Any]]) -> Iterator[str]:
 def test_every_page_is_in_the_navigation() -> None:
     settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
     listed = [*places(settings["project"]["nav"])]
+    assert listed.pop() == "networks/index.html"  # the gallery, which make docs writes there
     assert len(listed) == len(set(listed))
     own = [*DOCS.glob("*.md"), *(DOCS / "course").rglob("*.md"), DOCS / "decisions" / "README.md"]
     assert set(listed) == {file.relative_to(DOCS).as_posix() for file in own}
 
 
-def test_the_page_on_python_names_every_public_function() -> None:
-    reference = load(DOCS / "reference.py")
-    assert reference.PAGE.read_text(encoding="utf-8") == reference.render(), "run python docs/reference.py"
-    assert "::: zoo.creation.create\n" in reference.render()
+def test_ten_questions_are_answered_within_three_clicks_by_links_in_the_text() -> None:
+    table = (DOCS / "site.md").read_text(encoding="utf-8").partition("## Ten questions")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if "?" in line and line.startswith("|")]
+    assert len(rows) == 10
+    for row in rows:
+        start, *clicks = re.findall(r"\]\(([^)]+)\)", row)
+        assert start == "index.md"
+        assert 1 <= len(clicks) <= 3
+        for before, after in pairwise([start, *clicks]):
+            text = (DOCS / before.partition("#")[0]).read_text(encoding="utf-8")
+            assert f"]({after.partition('#')[0]}" in text, f"{row}: {before} does not link to {after}"
+
+
+def test_code_has_no_escaped_bars() -> None:
+    """The site shows the backslash, and without it GitHub ends the cell of a table."""
+    for page in DOCS.rglob("*.md"):
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        assert [code for code in re.findall(r"`[^`\n]+`", prose) if "\\|" in code] == [], page.name
+
+
+def test_drawings_are_readable_on_any_background_and_have_a_title() -> None:
+    drawings = [*(DOCS / "concepts").glob("*.svg")]
+    assert len(drawings) == 5
+    for file in drawings:
+        root = ElementTree.parse(file).getroot()
+        tags = [element.tag.rpartition("}")[2] for element in root]
+        assert tags[:2] == ["title", "desc"]
+        [card] = [element for element in root if element.get("fill") == "#ffffff"]
+        assert card.tag.endswith("rect")
+
+
+@pytest.mark.usefixtures("only_built_in")
+def test_the_generated_reference_is_up_to_date() -> None:
+    for page, render in reference.PAGES.items():
+        assert page.read_text(encoding="utf-8") == render(), "run python docs/reference.py"
+
+
+def test_the_reference_names_functions_commands_and_options() -> None:
+    assert "::: zoo.creation.create\n" in reference.python()
+    text = reference.commands()
+    assert "\n## zoo train\n" in text
+    assert "\n#### zoo attack patch train\n" in text
+    assert "| `-j, --jobs INTEGER RANGE` |" in text
 
 
 @pytest.mark.slow
