@@ -76,6 +76,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 def test_every_block_has_a_language_that_says_how_it_is_checked() -> None:
     for page in PAGES:
+        assert not re.search(r"^ +```", page.read_text(encoding="utf-8"), re.MULTILINE), "an indented block is not found"
         for block in blocks(page):
             assert block.language in ("console", "python", "toml", "text"), f"{name_of(page)}:{block.line}"
             assert block.language != "console" or block.commands(), f"{name_of(page)}:{block.line} has no command"
