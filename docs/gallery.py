@@ -5,17 +5,36 @@ the page to try networks needs onnxruntime-web: ``ONNXRUNTIME_WEB`` is its folde
 """
 
 import os
+import shutil
 import sys
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from pictures import PHONE, Picture, opened, served, take
-from playwright.sync_api import Browser, Page, ViewportSize
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from zoo.gallery import site
+from zoo.gallery import server, site
 
 FOLDER = Path(__file__).with_name("gallery")
 FAILURES = [FOLDER.parent / name for name in ("robustness.json", "looking/invariance.json", "looking/confusion.json")]
+DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 780}
+PICTURES = (
+    ("front", "index.html", DESK, "light"),
+    ("weights", "index.html#weights", DESK, "light"),
+    ("charts", "index.html#charts", DESK, "light"),
+    ("timeline", "index.html#timeline", DESK, "light"),
+    ("model", "models/googlenet.html", DESK, "light"),
+    ("models", "models.html", DESK, "dark"),
+    ("phone", "models/resnet20.html", PHONE, "dark"),
+    ("failures", "models/resnet20.html#c10-failures", {"width": 1280, "height": 1120}, "light"),
+    ("try", "try.html", DESK, "light"),
+    ("train", "train.html", {"width": 1280, "height": 1300}, "light"),
+    ("gabor", "gabor.html", {"width": 1280, "height": 1000}, "light"),
+)
+"""Name, address, size of the window, colours."""
 
 
 def _try(page: Page) -> None:
@@ -30,19 +49,22 @@ def _train(page: Page) -> None:
     page.get_by_role("button", name="Pause").click()
 
 
-PICTURES = (
-    Picture("front", "index.html"),
-    Picture("weights", "index.html#weights"),
-    Picture("charts", "index.html#charts"),
-    Picture("timeline", "index.html#timeline"),
-    Picture("model", "models/googlenet.html"),
-    Picture("models", "models.html", dark=True),
-    Picture("phone", "models/resnet20.html", PHONE, dark=True),
-    Picture("failures", "models/resnet20.html#c10-failures", ViewportSize(width=1280, height=1120)),
-    Picture("try", "try.html", before=_try),
-    Picture("train", "train.html", ViewportSize(width=1280, height=1300), before=_train),
-    Picture("gabor", "gabor.html", ViewportSize(width=1280, height=1000)),
-)
+BEFORE: dict[str, Callable[[Page], None]] = {"try": _try, "train": _train}
+"""What the reader did before the picture."""
+
+
+def take(browser: Browser, address: str, names: set[str], pictures: Any = PICTURES, folder: Path = FOLDER) -> None:
+    for name, path, window, colours in pictures:
+        if name not in names:
+            continue
+        context = browser.new_context(viewport=window, color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]  # literals
+        page = context.new_page()
+        page.goto(address + path, wait_until="networkidle")
+        BEFORE.get(name, lambda page: None)(page)
+        file = folder / f"{name}.png"
+        page.screenshot(path=file)
+        Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(file, optimize=True)
+        context.close()
 
 
 def first_view(browser: Browser, address: str) -> int:
@@ -55,16 +77,26 @@ def first_view(browser: Browser, address: str) -> int:
 
 
 def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
     runtime = os.environ.get("ONNXRUNTIME_WEB")
     tried = ["resnet20.digits", "resnet20.c10"] if runtime else []
-    names = set(sys.argv[1:]) or {picture.name for picture in PICTURES}
+    names = set(sys.argv[1:]) or {name for name, *_ in PICTURES}
     if not runtime:
         names -= {"try"}
-    with tempfile.TemporaryDirectory() as folder, opened() as browser:
+    binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         built = site.build(Path(folder, "site"), failures=FAILURES, tried=tried, runtime=runtime)
-        with served(built.folder) as address:
-            take(browser, address, [picture for picture in PICTURES if picture.name in names], FOLDER)
-            view = first_view(browser, address)
+        browser = driver.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
+        with server.listening(built.folder) as listening:
+            thread = threading.Thread(target=listening.serve_forever)
+            thread.start()
+            try:
+                take(browser, server.address_of(listening), names)
+                view = first_view(browser, server.address_of(listening))
+            finally:
+                listening.shutdown()
+                thread.join()
+                browser.close()
         print(f"{built.pages} models, {built.size:,} bytes; first view {view:,} bytes")
 
 

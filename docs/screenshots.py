@@ -1,13 +1,25 @@
-"""Takes the pictures of docs/site.md after ``make docs``: ``python docs/screenshots.py``."""
+"""Takes the pictures of docs/site.md after ``make docs``: ``python docs/screenshots.py``. See docs/gallery.py."""
 
+import os
 import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from pictures import PHONE, Picture, opened, served, take
-from playwright.sync_api import Page, ViewportSize
+import gallery
+from playwright.sync_api import Page, sync_playwright
 
 FOLDER = Path(__file__).with_name("screenshots")
 SITE = FOLDER.parents[1] / "build" / "docs"
+PICTURES = (
+    ("start", "index.html", gallery.DESK, "light"),
+    ("search", "index.html", gallery.DESK, "light"),
+    ("concepts", "concepts.html#pins-and-locks", gallery.DESK, "light"),
+    ("fields", "fields.html#recipes", {"width": 1000, "height": 860}, "dark"),
+    ("chapter", "course/08-resnet.html#the-figure", gallery.PHONE, "light"),
+)
 
 
 def _search(page: Page) -> None:
@@ -18,18 +30,18 @@ def _search(page: Page) -> None:
     page.wait_for_timeout(500)  # it fades in
 
 
-PICTURES = (
-    Picture("start", "index.html"),
-    Picture("search", "index.html", before=_search),
-    Picture("concepts", "concepts.html#pins-and-locks"),
-    Picture("fields", "fields.html#recipes", ViewportSize(width=1000, height=860), dark=True),
-    Picture("chapter", "course/08-resnet.html#the-figure", PHONE),
-)
-
-
 def main() -> None:
-    with opened() as browser, served(SITE) as address:
-        take(browser, address, PICTURES, FOLDER)
+    FOLDER.mkdir(exist_ok=True)
+    gallery.BEFORE["search"] = _search
+    binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(SITE))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as driver:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = driver.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        gallery.take(browser, address, {name for name, *_ in PICTURES}, PICTURES, FOLDER)
+        browser.close()
+        server.shutdown()
 
 
 if __name__ == "__main__":
