@@ -116,6 +116,15 @@ def _fresh_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             del sys.modules[name]
 
 
+@pytest.fixture
+def only_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Third-party plugins of this environment are not used: documentation does not mention them."""
+    from zoo import registry
+
+    monkeypatch.setenv("ZOO_PLUGINS", ",".join(row.name for row in registry.current().plugins if row.is_builtin))
+    registry.clear()
+
+
 @pytest.fixture(scope="session")
 def _index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The index of the usual plugins, made once: a registry that is read from it takes a tenth of the time."""
