@@ -1,0 +1,16 @@
+"""``zoo results``: tables of results, shown, drawn and measured."""
+
+import click
+
+from zoo.cli.group import Commands
+
+_SECTIONS = {
+    "Commands:": {
+        "show": "zoo.cli.results.show:show",
+    }
+}
+
+
+@click.group(cls=Commands, sections=_SECTIONS, epilog="Example: zoo results show runs/results.csv")
+def results() -> None:
+    """Show and compare the results of many weights."""
