@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from zoo.cli.output import drawn_table, note, one_line, print_json, print_table
+from zoo.system.amounts import clock, duration
 from zoo.training import queue
 
 if TYPE_CHECKING:
@@ -124,17 +125,12 @@ def _drawn(found: "Sequence[State]", at_once: int) -> Any:
 
 def _row(state: "State") -> tuple[str, ...]:
     epochs = f"{state.epoch:g} of {state.epochs}" if state.epochs else f"{state.epoch:g}" if state.epoch else ""
-    left = "" if state.status == "done" or state.seconds_left is None else _duration(state.seconds_left)
+    left = "" if state.status == "done" or state.seconds_left is None else duration(state.seconds_left)
     return state.name, state.status, epochs, _per_cent(state.val_top1), _per_cent(state.train_top1), left, state.reason
 
 
 def _per_cent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}%"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _summary(found: "Sequence[State]", at_once: int) -> str:
@@ -145,6 +141,5 @@ def _summary(found: "Sequence[State]", at_once: int) -> str:
     text = ", ".join(parts)
     left = queue.seconds_left(found, at_once)
     if left:
-        end = time.strftime("%H:%M on %A", time.localtime(time.time() + left))
-        text += f"; {_duration(left)} left, which would end at {end}"
+        text += f"; {duration(left)} left, which would end at {clock(left)}"
     return f"{text}."

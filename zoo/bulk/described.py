@@ -1,0 +1,64 @@
+"""What a list of jobs needs to know of data sets and versions, found in a process of its own: it loads torch."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from zoo.errors import DataError, UnknownNameError
+from zoo.system import process
+
+_DAY = 86400.0
+
+
+class Data(msgspec.Struct, frozen=True):
+    """A split of a data set. ``address`` is what loads it from any folder; ``error`` says why it cannot be loaded."""
+
+    address: str
+    split: str
+    name: str = ""
+    n: int = 0
+    fingerprint: str = ""
+    classes: tuple[str, ...] = ()
+    is_named: bool = False
+    error: str = ""
+    hint: str = ""
+
+
+class Described(msgspec.Struct, frozen=True):
+    """The data sets in the order asked for, and the versions of what decides the results."""
+
+    data: tuple[Data, ...]
+    versions: dict[str, str]
+
+
+def describe(asked: Sequence[tuple[str, str]], limit: int | None) -> Described:
+    """Loads the data sets ``asked``, each a name or path with a split."""
+    arguments = {"asked": list(asked), "limit": limit}
+    hint = "Choose smaller data sets."
+    said = process.ask(
+        f"{__name__}:describe_here", arguments, what="The fingerprints of the data", timeout=_DAY, hint=hint
+    )
+    return msgspec.convert(said, Described)
+
+
+def describe_here(asked: Sequence[tuple[str, str]], limit: int | None) -> Described:
+    """Like :func:`describe`, in this process."""
+    from zoo.evaluation import versions
+
+    return Described(tuple(_one(data, split, limit) for data, split in asked), versions())
+
+
+def _one(data: str, split: str, limit: int | None) -> Data:
+    from zoo import data as datasets
+    from zoo.attack.robustness import thin
+    from zoo.evaluation.measured import fingerprint_of
+
+    try:
+        address = datasets.address(data)
+        images = thin(datasets.load(data, split), limit)
+    except (DataError, UnknownNameError) as error:
+        return Data(data, split, error=error.message, hint=error.hint)
+    except (OSError, ImportError) as error:
+        return Data(data, split, error=str(error))
+    is_named = address == data
+    return Data(address, images.split, images.name, len(images), fingerprint_of(images), images.classes, is_named)

@@ -1,0 +1,261 @@
+"""``--all``: a command for many weights, as a list of jobs with a table of results."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli import options
+from zoo.cli.output import drawn_table, note, one_line, print_json, stdout_to_stderr
+from zoo.jobs import NAMES
+from zoo.system.amounts import clock, duration
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from zoo.bulk.plan import Plan
+    from zoo.jobs import Job, Outcome, Store
+
+_HERE = "zoo.bulk"
+_MOST_SHOWN = 12
+"""Running jobs in the table on a terminal."""
+
+_REFRESH = 2.0
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keeps the value for :func:`run`: the command's own function has no use for it."""
+    if parameter.name == "engine_args":
+        value = options.check_pairs(context, parameter, value)
+    context.meta.setdefault(_HERE, {})[parameter.name] = value
+
+
+def _option(*names: str, **settings: Any) -> options.Option:
+    return click.option(*names, expose_value=False, callback=_remember, **settings)
+
+
+all_option = _option("--all", "is_all", is_flag=True, help="Do it for all weights whose names match NAME...")
+folder_option = _option(
+    "-o", "--output", type=options.NEW_FOLDER, metavar="DIR", help="With --all: write results to DIR."
+)
+limit_option = _option(
+    "--limit", type=options.POSITIVE, metavar="N", help="With --all: use N evenly spaced images.  [default: all]"
+)
+against_option = _option(
+    "--against", type=options.FILE, metavar="TABLE", help="With --all: compare with TABLE; exit 1 if worse."
+)
+engine_options = (
+    _option("--engine", type=click.Choice(NAMES), default=NAMES[0], show_default=True, help="What runs the jobs."),
+    _option(
+        "--engine-arg", "engine_args", multiple=True, metavar="KEY=VALUE", help="Setting of the engine. Repeatable."
+    ),
+    _option("--at-once", type=options.POSITIVE, help="Jobs at a time.  [default: as cores and memory allow]"),
+    _option("--threads", type=options.POSITIVE, help="Threads of each job.  [default: the cores, shared out]"),
+)
+list_options = options.several(all_option, against_option, *engine_options)
+"""For a command that writes a file, whose ``-o`` is DIR with ``--all``."""
+
+list_options_with_folder = options.several(all_option, folder_option, against_option, *engine_options)
+
+
+def engine_settings() -> dict[str, Any]:
+    """The engine that was asked for, as :func:`zoo.jobs.engines.run` takes it."""
+    from zoo.training.choice import read_value
+
+    asked = click.get_current_context().meta[_HERE]
+    settings = {key: read_value(value) for key, value in asked["engine_args"].items()}
+    return {"engine": asked["engine"], "settings": settings, "at_once": asked["at_once"], "threads": asked["threads"]}
+
+
+def is_asked(context: click.Context) -> bool:
+    return bool(context.meta[_HERE]["is_all"])
+
+
+def has_folder(context: click.Context) -> bool:
+    return context.meta[_HERE]["output"] is not None
+
+
+def one(context: click.Context, names: Sequence[str]) -> str:
+    """The only name of a command without ``--all``; refuses what needs that."""
+    without_all(context)
+    if len(names) != 1:
+        raise click.UsageError(f"Got {len(names)} names, expected one. --all -o DIR takes several, and patterns.")
+    output = context.params.get("output")
+    if isinstance(output, Path) and output.is_dir():
+        raise click.UsageError(f"{output} is a directory, expected a file. --all takes a directory.")
+    return names[0]
+
+
+def without_all(context: click.Context) -> None:
+    """Refuses options that need ``--all``, and ``-o`` too."""
+    for parameter in context.command.params:
+        if parameter.name in context.meta[_HERE] and parameter.name != "is_all" and _is_given(context, parameter):
+            raise click.UsageError(f"{parameter.opts[0]} needs --all -o DIR.")
+
+
+def run(context: click.Context, command: str, names: Sequence[str], taken: Sequence[str]) -> None:
+    """Runs ``command`` for all weights that ``names`` match, with those of its parameters that are ``taken``.
+
+    Prints the table of results. Exits 1 if a job failed or a result is worse than before, 130 after Ctrl-C.
+    """
+    from zoo.bulk import run as bulk
+    from zoo.bulk.plan import plan
+    from zoo.cli.results.show import print_changes, print_rows, print_speeds
+    from zoo.results import comparison, files
+
+    asked, parameters = context.meta[_HERE], context.params
+    folder = asked.get("output") or parameters.get("output")
+    if folder is None:
+        raise click.UsageError("--all needs -o DIR, the folder for the results.")
+    chosen, given = _options(context, taken)
+    old = files.read(asked["against"]) if asked["against"] else None
+    data = parameters.get("data") or ()
+    with stdout_to_stderr():
+        made = plan(
+            command,
+            names,
+            folder,
+            data=[data] if isinstance(data, str) else data,
+            split=parameters["split"] if _was_given(context, "split") else "",
+            options=chosen,
+            given=given,
+        )
+    store = bulk.store_in(folder)
+    is_interrupted = False
+    with _shown() as live:
+        watch = _Watch(made, store, live)
+        try:
+            bulk.run(made, store, **engine_settings(), started=watch.started, ended=watch.ended, tick=watch.tick)
+        except KeyboardInterrupt:
+            is_interrupted = True
+    rows, speeds = bulk.tables(made, store)
+    written = files.write(folder, rows, speeds)
+    changes = comparison.compare(rows, old) if old is not None else []
+    if parameters["as_json"]:
+        print_json({"files": written, "rows": rows, "changes": changes})
+    else:
+        print_rows(rows)
+        print_speeds(speeds)
+        print_changes(changes)
+        note(f"{written[0]}: {watch.summary()}")
+    if is_interrupted:
+        note("Interrupted. The same command goes on with what is left.")
+        context.exit(130)
+    is_bad = any(row.status == "failed" for row in rows) or any(change.is_regression for change in changes)
+    context.exit(int(is_bad))
+
+
+def _options(context: click.Context, taken: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values of the parameters ``taken``, and those of them that were given, as words of the command line.
+
+    The device counts only if it was given: by default it is that of the node. Refuses other options that were given.
+    """
+    asked = context.meta[_HERE]
+    chosen: dict[str, Any] = {}
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        value = asked[name] if name in asked else context.params.get(name)
+        is_given = _is_given(context, parameter)
+        if name in (*taken, "limit"):
+            if value is not None and (name != "device" or is_given):
+                chosen[name] = value
+            words += _words(parameter, value) if is_given else []
+        elif is_given and name not in (*asked, "names", "data", "split", "output", "as_json"):
+            raise click.UsageError(f"{parameter.opts[0]} cannot be used with --all.")
+    return chosen, words
+
+
+def _words(parameter: click.Parameter, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [parameter.opts[0] if value else parameter.secondary_opts[0]]
+    if isinstance(value, list | tuple):
+        values = [str(one) for one in value]
+        return [word for one in values for word in (parameter.opts[0], one)] if parameter.multiple else [
+            parameter.opts[0], ",".join(values)
+        ]  # fmt: skip
+    return [parameter.opts[0], str(value)]
+
+
+def _is_given(context: click.Context, parameter: click.Parameter) -> bool:
+    return _was_given(context, parameter.name or "")
+
+
+def _was_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+class _Watch:
+    """Shows what happens: in a table on a terminal, else as lines."""
+
+    def __init__(self, plan: "Plan", store: "Store", live: "Live | None") -> None:
+        from zoo.bulk.run import left
+
+        self._live = live
+        self._all = len(plan.jobs)
+        self._waiting = len(left(plan, store))
+        self._counts = {"done": self._all - self._waiting, "failed": 0, "left out": len(plan.left_out)}
+        self._ended = 0
+        self._running: dict[str, float] = {}
+        self._begun = self._drawn = time.monotonic()
+
+    def started(self, job: "Job") -> None:
+        self._running[job.name] = time.monotonic()
+
+    def ended(self, outcome: "Outcome") -> None:
+        self._running.pop(outcome.job.name, None)
+        self._waiting -= 1
+        self._ended += 1
+        self._counts["done" if outcome.status == "done" else "failed"] += 1
+        if outcome.status == "failed":
+            self._say(f"{outcome.job.name}: failed: {outcome.reason}; {outcome.job.log} has its output")
+        elif self._live is None:
+            self._say(f"{outcome.job.name}: {outcome.status} in {duration(outcome.seconds)}")
+        self.tick()
+
+    def tick(self) -> None:
+        if self._live is not None and time.monotonic() - self._drawn > _REFRESH:
+            self._drawn = time.monotonic()
+            self._live.update(self._table(), refresh=True)
+
+    def summary(self) -> str:
+        """``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday.``"""
+        parts = [f"{self._counts['done']} of {self._all} done"]
+        parts += [f"{self._counts[what]} {what}" for what in ("failed", "left out") if self._counts[what]]
+        text = ", ".join(parts)
+        if self._waiting and self._ended:
+            seconds = (time.monotonic() - self._begun) / self._ended * self._waiting
+            text += f"; {duration(seconds)} left, which would end at {clock(seconds)}"
+        return f"{text}."
+
+    def _say(self, text: str) -> None:
+        if self._live is None:
+            note(one_line(text))
+        else:
+            self._live.console.print(one_line(text))
+
+    def _table(self) -> Any:
+        from rich.console import Group
+
+        now = time.monotonic()
+        longest = sorted(self._running.items(), key=lambda item: item[1])[:_MOST_SHOWN]
+        rows = [(name, duration(now - begun)) for name, begun in longest]
+        return Group(drawn_table(("running", "for"), rows, ("for",)), self.summary())
+
+
+@contextlib.contextmanager
+def _shown() -> "Iterator[Live | None]":
+    """A table on standard error while jobs run, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield live
