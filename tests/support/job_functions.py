@@ -44,3 +44,25 @@ def never_stop(folder: str) -> None:
             time.sleep(60)
         except KeyboardInterrupt:
             continue
+
+
+def allocate(megabytes: int) -> int:
+    return len(bytearray(b"x" * (megabytes << 20)))
+
+
+def note(folder: str, name: str, seconds: float) -> str:
+    """Takes a while, and leaves a line for each time that it was called."""
+    with Path(folder, name).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return name
+
+
+def refuse_signals(folder: str, name: str) -> str:
+    """Is interrupted the first time, and ends the second time."""
+    place = Path(folder, name)
+    if place.exists():
+        return name
+    place.write_text("begun")
+    time.sleep(60)
+    return ""

@@ -48,27 +48,31 @@ limit_option = _option(
 against_option = _option(
     "--against", type=options.FILE, metavar="TABLE", help="With --all: compare with TABLE; exit 1 if worse."
 )
-engine_options = (
+engine_options = options.several(
     _option("--engine", type=click.Choice(NAMES), default=NAMES[0], show_default=True, help="What runs the jobs."),
     _option(
         "--engine-arg", "engine_args", multiple=True, metavar="KEY=VALUE", help="Setting of the engine. Repeatable."
     ),
+)
+_sizes = options.several(
     _option("--at-once", type=options.POSITIVE, help="Jobs at a time.  [default: as cores and memory allow]"),
     _option("--threads", type=options.POSITIVE, help="Threads of each job.  [default: the cores, shared out]"),
 )
-list_options = options.several(all_option, against_option, *engine_options)
+list_options = options.several(all_option, against_option, engine_options, _sizes)
 """For a command that writes a file, whose ``-o`` is DIR with ``--all``."""
 
-list_options_with_folder = options.several(all_option, folder_option, against_option, *engine_options)
+list_options_with_folder = options.several(all_option, folder_option, against_option, engine_options, _sizes)
 
 
-def engine_settings() -> dict[str, Any]:
-    """The engine that was asked for, as :func:`zoo.jobs.engines.run` takes it."""
+def engine() -> dict[str, Any]:
+    """The engine that was asked for and its settings, as :func:`zoo.jobs.engines.run` takes them."""
     from zoo.training.choice import read_value
 
     asked = click.get_current_context().meta[_HERE]
-    settings = {key: read_value(value) for key, value in asked["engine_args"].items()}
-    return {"engine": asked["engine"], "settings": settings, "at_once": asked["at_once"], "threads": asked["threads"]}
+    return {
+        "engine": asked["engine"],
+        "settings": {key: read_value(value) for key, value in asked["engine_args"].items()},
+    }
 
 
 def is_asked(context: click.Context) -> bool:
@@ -129,7 +133,8 @@ def run(context: click.Context, command: str, names: Sequence[str], taken: Seque
     with _shown() as live:
         watch = _Watch(made, store, live)
         try:
-            bulk.run(made, store, **engine_settings(), started=watch.started, ended=watch.ended, tick=watch.tick)
+            sizes = {"at_once": asked["at_once"], "threads": asked["threads"]}
+            bulk.run(made, store, **engine(), **sizes, started=watch.started, ended=watch.ended, tick=watch.tick)
         except KeyboardInterrupt:
             is_interrupted = True
     rows, speeds = bulk.tables(made, store)

@@ -12,6 +12,9 @@ from zoo.jobs.child import Child
 from zoo.jobs.job import Job, Outcome
 from zoo.jobs.worker import PATIENCE
 
+_LOOK = 1.0
+"""Seconds between two looks at memory."""
+
 
 def cores() -> int:
     """The cores that this process may use."""
@@ -60,12 +63,12 @@ def run(
     watched = time.monotonic()
     try:
         while len(outcomes) < len(jobs):
-            if time.monotonic() - watched > 1:
+            if time.monotonic() - watched > _LOOK:
                 watched = time.monotonic()
                 waiting.spare_memory()
                 tick()
             try:
-                index, outcome = events.get(timeout=1)
+                index, outcome = events.get(timeout=_LOOK)
             except queue.Empty:
                 continue
             if outcome is None:

@@ -89,8 +89,7 @@ def run(
     store.forget(left)
     count = min(len(left), at_once or (local.cores() if is_local else _MOST))
     shares = [Share(left[number::count], store, threads, keep, sys.path) for number in range(count)]
-    with executor.batch():
-        handles = [executor.submit(share) for share in shares]
+    handles = executor.submit_array(shares) if shares else []
     tasks = [*known, *(Submitted(handle, _keys(share)) for handle, share in zip(handles, shares, strict=True))]
     _record(folder, tasks)
     for job in jobs:
@@ -101,6 +100,10 @@ def run(
         for task in tasks:
             _cancel(task.handle, is_local)
         raise
+    finally:
+        for task in tasks if is_local else ():
+            if task.handle._process is not None:  # a child of this process
+                task.handle._process.wait()
 
 
 def _wait(
@@ -150,8 +153,6 @@ def _cancel(handle: Any, is_local: bool) -> None:
             os.kill(int(handle.job_id), 2)
         else:
             handle.cancel()
-            if is_local:
-                handle._process.wait(local.PATIENCE)
 
 
 def _keys(share: Share) -> frozenset[str]:

@@ -32,6 +32,7 @@ def run(
     *,
     at_once: int,
     threads: int | None,
+    engine: dict[str, Any],
     only_show: bool,
     as_json: bool,
 ) -> None:
@@ -47,6 +48,7 @@ def run(
                     folder,
                     at_once=at_once,
                     threads=threads,
+                    **engine,
                     started=watch.started,
                     ended=watch.ended,
                     tick=watch.tick,
