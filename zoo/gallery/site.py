@@ -12,7 +12,7 @@ import msgspec
 
 from zoo import __version__
 from zoo.errors import StorageError, UnknownNameError
-from zoo.gallery import facts, latencies, outline, results, trial
+from zoo.gallery import facts, latencies, outline, rechecks, results, trial
 from zoo.gallery.facts import Page
 from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
@@ -54,6 +54,7 @@ def build(
     *,
     latency: str | Path | None = None,
     failures: Sequence[str | Path] = (),
+    tables: Sequence[str | Path] = (),
     tried: Sequence[str] = (),
     runtime: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -69,6 +70,7 @@ def build(
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
         failures: JSON files of ``zoo attack curve``, ``zoo look invariance`` and ``zoo look confusion``.
+        tables: Tables of results, which commands with ``--all`` wrote.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
         progress: Called with the number of pages done and the number of all.
@@ -80,7 +82,8 @@ def build(
         UnknownNameError: A pattern matches nothing.
         StorageError: The folder holds something else, or cannot be written.
         SpecError: Only one of ``tried`` and ``runtime`` is given.
-        DataError: ``latency`` or one of ``failures`` is not such a file, or ``runtime`` not such a folder.
+        DataError: ``latency``, or one of ``failures`` or ``tables``, is not such a file, or ``runtime`` not such a
+            folder.
         ExportError: A network cannot be exported.
         MissingExtraError: Jinja2 is not installed.
     """
@@ -90,6 +93,7 @@ def build(
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
     pages = facts.pages(chosen, measured, results.read(map(Path, failures)))
+    pages = rechecks.add(pages, map(Path, tables))
     site = Pages(pages, has_trial=runtime is not None)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
