@@ -12,9 +12,8 @@ from click.testing import CliRunner, Result
 
 import zoo
 from zoo.attack.robustness import thin
-from zoo.bulk import described, run, work
-from zoo.bulk import plan as plans
-from zoo.bulk.plan import Plan, plan
+from zoo.bulk import described, outcomes, plans, work
+from zoo.bulk.plans import Plan, plan
 from zoo.bulk.tasks import TASKS
 from zoo.cli import cli
 from zoo.errors import DataError, IntegrityError, PluginError, UnknownNameError
@@ -289,13 +288,13 @@ def test_every_task_names_a_function_of_its_own() -> None:
 
 
 def test_a_plan_says_what_is_left(tmp_path: Path) -> None:
-    made, store = planned(data=["digits"]), run.store_in(tmp_path)
+    made, store = planned(data=["digits"]), outcomes.store_in(tmp_path)
     [job] = made.jobs
-    assert run.left(made, store) == [job]
+    assert outcomes.left(made, store) == [job]
     store.put(Outcome(job, "failed", None, "a reason", 1.0))
-    assert run.left(made, store) == [job]
+    assert outcomes.left(made, store) == [job]
     store.put(Outcome(job, "done", {"rows": [{}], "speeds": [{}]}, "", 1.0, 5_000_000))
-    assert run.left(made, store) == []
-    rows, speeds = run.tables(made, store)
+    assert outcomes.left(made, store) == []
+    rows, speeds = outcomes.tables(made, store)
     assert [row.status for row in rows] == ["done"]
     assert [(speed.seconds, speed.memory_mb) for speed in speeds] == [(1.0, 5.0)]

@@ -15,13 +15,11 @@ from zoo.results.rows import Row
 NAME = "resnet20.digits"
 
 
-def row(correct: int, **more: str) -> Row:
+def row(correct: int) -> Row:
     claim = zoo.info(NAME)["weights"][0]["scores"]["digits/test"]
     low, high = of_percent(0, claim["n"], correct) or (0.0, 0.0)
     score = {"n": claim["n"], "correct": correct, "top1": 100 * correct / claim["n"], "low": low, "high": high}
-    return Row(
-        task="evaluate", weights=NAME, data="digits/test", **score, **{"fingerprint": claim["fingerprint"], **more}
-    )
+    return Row(task="evaluate", weights=NAME, data="digits/test", fingerprint=claim["fingerprint"], **score)
 
 
 def build(folder: Path, *rows: Row) -> Result:

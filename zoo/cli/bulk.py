@@ -17,7 +17,7 @@ from zoo.system.amounts import clock, duration
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from zoo.bulk.plan import Plan
+    from zoo.bulk.plans import Plan
     from zoo.jobs import Job, Outcome, Store
 
 _HERE = "zoo.bulk"
@@ -28,7 +28,7 @@ _REFRESH = 2.0
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keeps the value for :func:`run`: the command's own function has no use for it."""
+    """Stores the value for :func:`run`, so that the command's own function need not take it."""
     if parameter.name == "engine_args":
         value = options.check_pairs(context, parameter, value)
     context.meta.setdefault(_HERE, {})[parameter.name] = value
@@ -38,7 +38,7 @@ def _option(*names: str, **settings: Any) -> options.Option:
     return click.option(*names, expose_value=False, callback=_remember, **settings)
 
 
-all_option = _option("--all", "is_all", is_flag=True, help="Do it for all weights whose names match NAME...")
+all_option = _option("--all", "is_all", is_flag=True, help="Do it for all weights that the patterns NAME match.")
 folder_option = _option(
     "-o", "--output", type=options.NEW_FOLDER, metavar="DIR", help="With --all: write results to DIR."
 )
@@ -106,8 +106,8 @@ def run(context: click.Context, command: str, names: Sequence[str], taken: Seque
 
     Prints the table of results. Exits 1 if a job failed or a result is worse than before, 130 after Ctrl-C.
     """
-    from zoo.bulk import run as bulk
-    from zoo.bulk.plan import plan
+    from zoo.bulk import outcomes
+    from zoo.bulk.plans import plan
     from zoo.cli.results.show import print_changes, print_rows, print_speeds
     from zoo.results import comparison, files
 
@@ -128,16 +128,16 @@ def run(context: click.Context, command: str, names: Sequence[str], taken: Seque
             options=chosen,
             given=given,
         )
-    store = bulk.store_in(folder)
+    store = outcomes.store_in(folder)
     is_interrupted = False
     with _shown() as live:
         watch = _Watch(made, store, live)
         try:
             sizes = {"at_once": asked["at_once"], "threads": asked["threads"]}
-            bulk.run(made, store, **engine(), **sizes, started=watch.started, ended=watch.ended, tick=watch.tick)
+            outcomes.run(made, store, **engine(), **sizes, started=watch.started, ended=watch.ended, tick=watch.tick)
         except KeyboardInterrupt:
             is_interrupted = True
-    rows, speeds = bulk.tables(made, store)
+    rows, speeds = outcomes.tables(made, store)
     written = files.write(folder, rows, speeds)
     changes = comparison.compare(rows, old) if old is not None else []
     if parameters["as_json"]:
@@ -148,7 +148,7 @@ def run(context: click.Context, command: str, names: Sequence[str], taken: Seque
         print_changes(changes)
         note(f"{written[0]}: {watch.summary()}")
     if is_interrupted:
-        note("Interrupted. The same command goes on with what is left.")
+        note("Interrupted. The same command continues.")
         context.exit(130)
     is_bad = any(row.status == "failed" for row in rows) or any(change.is_regression for change in changes)
     context.exit(int(is_bad))
@@ -198,7 +198,7 @@ class _Watch:
     """Shows what happens: in a table on a terminal, else as lines."""
 
     def __init__(self, plan: "Plan", store: "Store", live: "Live | None") -> None:
-        from zoo.bulk.run import left
+        from zoo.bulk.outcomes import left
 
         self._live = live
         self._all = len(plan.jobs)

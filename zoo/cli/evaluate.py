@@ -94,7 +94,7 @@ def evaluate(
 
     Prints top-1 with its 95% interval, top-5, loss, and the fingerprint of the images. NAME without a tag means the
     model's default weights. With --all, NAME is a pattern, and the scores of all weights that match go into tables in
-    DIR; the same command goes on after an interruption.
+    DIR; the same command continues after an interruption.
     """
     if bulk.is_asked(context):
         return bulk.run(context, "evaluate", names, ("batch_size", "dtype", "compile", "device"))

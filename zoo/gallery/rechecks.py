@@ -26,12 +26,11 @@ def add(pages: Sequence[Page], tables: Iterable[Path]) -> list[Page]:
                     hint="Leave out one of the tables.",
                 )
             own[row.subject] = row
-    return [
-        msgspec.structs.replace(
-            page, trained=tuple(_with(one, rows.get(one.name, {}).values()) for one in page.trained)
-        )
-        for page in pages
-    ]
+    found = []
+    for page in pages:
+        trained = tuple(_with(one, rows.get(one.name, {}).values()) for one in page.trained)
+        found.append(msgspec.structs.replace(page, trained=trained))
+    return found
 
 
 def _with(trained: Trained, rows: Iterable[Row]) -> Trained:

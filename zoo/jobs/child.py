@@ -99,7 +99,7 @@ class Child:
                 self.child.kill()
 
     def interrupt(self) -> None:
-        """Lets the job keep what it has done. There will be no other."""
+        """Interrupts the job, which can save its work. The process gets no other job."""
         with self._lock:
             self.is_stopping = True
             if self.child is not None and self.child.stdin is not None:

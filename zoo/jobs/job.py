@@ -1,4 +1,4 @@
-"""What an engine runs, and what comes of it."""
+"""Jobs, and how they end."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -5,14 +5,14 @@ from contextlib import suppress
 from pathlib import Path
 
 USUAL = 1 << 30
-"""What a job is expected to take before one has ended."""
+"""The expected memory of a job, until the first has ended."""
 
 RESERVE = 256 << 20
-"""What is left to others: with less, a job is ended before the system ends one."""
+"""Memory left free: below it, one job is ended before the system ends one."""
 
 
 def available() -> int | None:
-    """What processes can still take: of the machine, or of this process's control group if that has less."""
+    """Free memory of the machine, or of this process's control group if that has less."""
     machine = _field("/proc/meminfo", "MemAvailable")
     left = [size for size in (machine, *_left_in_groups()) if size is not None]
     return min(left, default=None)
@@ -34,12 +34,12 @@ def is_short() -> bool:
 
 
 def held(process: int) -> int:
-    """What a process holds now."""
+    """The resident memory of a process."""
     return _field(f"/proc/{process}/status", "VmRSS") or 0
 
 
 def peak() -> int:
-    """The most that this process has held since :func:`forget_peak`."""
+    """The largest resident memory of this process since :func:`forget_peak`."""
     return _field("/proc/self/status", "VmHWM") or 0
 
 
@@ -57,7 +57,7 @@ def _field(file: str, name: str) -> int | None:
 
 
 def _left_in_groups() -> Iterable[int]:
-    """What is left of the limits of this process's control group and of those above it (version 2)."""
+    """The free part of the limits of this process's control group and of its parents (version 2)."""
     root = Path("/sys/fs/cgroup")
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
@@ -69,7 +69,7 @@ def _left_in_groups() -> Iterable[int]:
 
 
 def _left_in(group: Path) -> int | None:
-    with suppress(OSError, ValueError):  # "max" is no limit
+    with suppress(OSError, ValueError):  # "max" means unlimited
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())
         pages = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

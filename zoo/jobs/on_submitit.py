@@ -1,8 +1,8 @@
 """Runs jobs as a Slurm array through submitit; with the setting ``cluster=local`` as processes of this machine.
 
 Each task of the array runs its share of the jobs with the local engine, and stores their outcomes in the shared folder.
-So a task that Slurm preempts and requeues goes on with what is left, and tasks whose submitter was killed are found
-again by the next run.
+So a task that Slurm preempts and requeues continues with the rest, and the next run finds tasks whose submitter was
+killed.
 """
 
 import os
@@ -44,7 +44,7 @@ class Share(NamedTuple):
         local.run(left, threads=self.threads, keep=self.keep, ended=self.store.put)
 
     def checkpoint(self) -> Any:
-        """What Slurm runs when it has requeued this task after preemption or a timeout."""
+        """The task after preemption or a timeout, when Slurm has requeued it: the same share."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

@@ -71,7 +71,7 @@ def _parquet(rows: Sequence[Row]) -> bytes:
 def _read(file: Path, kind: type[Line], hint: str) -> list[Line]:
     try:
         found = _from_parquet(file) if file.suffix == ".parquet" else _from_csv(file)
-        # An empty cell is the default; one that is missing where there is no default is an error.
+        # An empty cell is the default. Without a default, it is an error.
         filled = [{name: value for name, value in row.items() if value not in (None, "")} for row in found]
         return msgspec.convert(filled, list[kind], strict=False)  # type: ignore[valid-type]  # a type at run time
     except (OSError, ValueError, csv.Error) as error:  # msgspec's and pyarrow's are ValueErrors

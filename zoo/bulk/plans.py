@@ -26,7 +26,7 @@ from zoo.trust import first_use
 
 
 class Plan(NamedTuple):
-    """Jobs, each with the row that its result completes, and the rows of what is left out."""
+    """Jobs, each with the row that its result completes, and the rows of the skipped ones."""
 
     task: Task
     jobs: list[Job]

@@ -1,4 +1,4 @@
-"""Runs a plan, and makes the tables of what is done."""
+"""Runs a plan, and makes the tables of its results."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from zoo.bulk.plan import Plan
+from zoo.bulk.plans import Plan
 from zoo.jobs import Job, Outcome, Store, engines
 from zoo.results.rows import Row, Speed
 
@@ -39,7 +39,7 @@ def run(
     ended: Callable[[Outcome], None] = lambda outcome: None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs what is left of ``plan``; see :func:`zoo.jobs.engines.run`."""
+    """Runs the jobs of ``plan`` that are not done; see :func:`zoo.jobs.engines.run`."""
     engines.run(
         left(plan, store),
         store,
@@ -54,7 +54,7 @@ def run(
 
 
 def tables(plan: Plan, store: Store) -> tuple[list[Row], list[Speed]]:
-    """The rows of ``plan``, sorted, and the speeds: of all jobs that have ended, and of what is left out."""
+    """The rows of ``plan``, sorted, and the speeds: of all jobs that have ended, and of those that were skipped."""
     rows, speeds = [*plan.left_out], []
     for job, row in zip(plan.jobs, plan.rows, strict=True):
         outcome = store.find(job)
