@@ -14,6 +14,10 @@ def square(number: int) -> dict[str, int]:
     return {"square": number * number, "process": os.getpid(), "threads": int(os.environ["OMP_NUM_THREADS"])}
 
 
+def gpu() -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def fail(how: str) -> None:
     if how == "crash":
         ctypes.string_at(0)

@@ -1,5 +1,6 @@
 """What a list of jobs needs to know of data sets and versions, found in a process of its own: it loads torch."""
 
+import os
 from collections.abc import Sequence
 
 import msgspec
@@ -25,10 +26,11 @@ class Data(msgspec.Struct, frozen=True):
 
 
 class Described(msgspec.Struct, frozen=True):
-    """The data sets in the order asked for, and the versions of what decides the results."""
+    """The data sets in the order asked for, the versions of what decides the results, and the GPUs of this machine."""
 
     data: tuple[Data, ...]
     versions: dict[str, str]
+    gpus: tuple[str, ...] = ()
 
 
 def describe(asked: Sequence[tuple[str, str]], limit: int | None) -> Described:
@@ -45,7 +47,15 @@ def describe_here(asked: Sequence[tuple[str, str]], limit: int | None) -> Descri
     """Like :func:`describe`, in this process."""
     from zoo.evaluation import versions
 
-    return Described(tuple(_one(data, split, limit) for data, split in asked), versions())
+    return Described(tuple(_one(data, split, limit) for data, split in asked), versions(), _gpus())
+
+
+def _gpus() -> tuple[str, ...]:
+    """The GPUs that torch can use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    chosen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return tuple(chosen or map(str, range(torch.cuda.device_count()))) if torch.cuda.is_available() else ()
 
 
 def _one(data: str, split: str, limit: int | None) -> Data:

@@ -39,13 +39,18 @@ def run(
     ended: Callable[[Outcome], None] = lambda outcome: None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs the jobs of ``plan`` that are not done; see :func:`zoo.jobs.engines.run`."""
+    """Runs the jobs of ``plan`` that are not done; see :func:`zoo.jobs.engines.run`.
+
+    By default, the local engine runs as many at a time as there are GPUs, or else cores.
+    """
+    is_local = engine == engines.NAMES[0]
     engines.run(
         left(plan, store),
         store,
         engine=engine,
         settings=settings,
-        at_once=at_once or plan.task.at_once,
+        at_once=at_once or (plan.task.at_once or len(plan.gpus) or None if is_local else None),
+        gpus=plan.gpus,
         threads=threads,
         started=started,
         ended=ended,

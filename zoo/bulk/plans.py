@@ -32,6 +32,8 @@ class Plan(NamedTuple):
     jobs: list[Job]
     rows: list[Row]
     left_out: list[Row]
+    gpus: tuple[str, ...] = ()
+    """Those of this machine, unless the options name a device."""
 
 
 def plan(
@@ -66,11 +68,14 @@ def plan(
         raise UnknownNameError.of("command", command, TASKS, hint=f"Commands are {', '.join(TASKS)}.")
     task, options = TASKS[command], dict(options or {})
     chosen = _chosen(patterns, takes_architectures=task.takes_architectures)
-    pairs, left_out = [], []
+    about: dict[str, Any] = {"task": task.command, "setting": shlex.join(given)}
+    left_out: list[Row] = []
+    pairs: list[tuple[Selected, tuple[str, str]]] = []
     for line in chosen:
         places = _places(line.weights, data, split or task.split) if task.data else [("", "")]
         if not places:
-            left_out.append((line, "", "It has no published score, and names no data set. Name one with --data."))
+            reason = "It has no published score, and names no data set. Name one with --data."
+            left_out.append(Row(weights=line.name, reason=reason, status="skipped", **about))
         pairs += [(line, place) for place in places]
     asked = [*dict.fromkeys(place for _, place in pairs)] if task.data else []
     known = describe(asked, options.get("limit"))
@@ -81,12 +86,12 @@ def plan(
         images = described.get(place)
         where = "/".join(filter(None, place))
         if images is not None and (reason := _unsuited(task, line.weights, images)):
-            left_out.append((line, where, reason))
+            left_out.append(Row(weights=line.name, data=where, reason=reason, status="skipped", **about))
             continue
         try:
             sha256 = _sha256(line)
         except ZooError as error:
-            left_out.append((line, where, error.message))
+            left_out.append(Row(weights=line.name, data=where, reason=error.message, status="failed", **about))
             continue
         row = _row(task, line, sha256, place[0], images, given, known.versions)
         row = msgspec.structs.replace(row, key=_key(row, line, options))
@@ -102,9 +107,8 @@ def plan(
         log = folder.absolute() / "jobs" / f"{row.key}.log"
         jobs[row.key] = row, Job(name, task.function, arguments, log, row.key)
     ordered = sorted(jobs.values(), key=lambda pair: pair[0].place)
-    about: dict[str, Any] = {"task": task.command, "setting": shlex.join(given), "status": "skipped"}
-    skipped = [Row(weights=line.name, data=where, reason=reason, **about) for line, where, reason in left_out]
-    return Plan(task, [job for _, job in ordered], [row for row, _ in ordered], skipped)
+    gpus = () if "device" in options else known.gpus
+    return Plan(task, [job for _, job in ordered], [row for row, _ in ordered], left_out, gpus)
 
 
 def _key(row: Row, line: Selected, options: Mapping[str, Any]) -> str:
@@ -175,7 +179,7 @@ def _row(
     data: str,
     images: Data | None,
     given: Sequence[str],
-    versions: Mapping[str, str],
+    versions: Mapping[str, Any],
 ) -> Row:
     on = [] if images is None else ["--data", data, "--split", images.split]
     return Row(

@@ -58,7 +58,7 @@ def benchmark(
     """
     if bulk.is_asked(context):
         taken = ("sizes", "mode", "precisions", "compile", "channels_last", "warmup", "steps", "seconds", "device")
-        return bulk.run(context, "benchmark", names, taken)
+        bulk.run(context, "benchmark", names, taken)
     bulk.without_all(context)
     import msgspec
 
@@ -85,7 +85,7 @@ def benchmark(
         print_json([*map(msgspec.to_builtins, rows), *errors])
     elif rows:
         _print(rows)
-    return context.exit(code)
+    context.exit(code)
 
 
 def _print(rows: "list[Speed]") -> None:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -101,7 +101,7 @@ def without_all(context: click.Context) -> None:
             raise click.UsageError(f"{parameter.opts[0]} needs --all -o DIR.")
 
 
-def run(context: click.Context, command: str, names: Sequence[str], taken: Sequence[str]) -> None:
+def run(context: click.Context, command: str, names: Sequence[str], taken: Sequence[str]) -> NoReturn:
     """Runs ``command`` for all weights that ``names`` match, with those of its parameters that are ``taken``.
 
     Prints the table of results. Exits 1 if a job failed or a result is worse than before, 130 after Ctrl-C.
@@ -230,7 +230,8 @@ class _Watch:
     def summary(self) -> str:
         """``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday.``"""
         parts = [f"{self._counts['done']} of {self._all} done"]
-        parts += [f"{self._counts[what]} {what}" for what in ("failed", "left out") if self._counts[what]]
+        counts = {**self._counts, "running": len(self._running)}
+        parts += [f"{counts[what]} {what}" for what in ("running", "failed", "left out") if counts[what]]
         text = ", ".join(parts)
         if self._waiting and self._ended:
             seconds = (time.monotonic() - self._begun) / self._ended * self._waiting

@@ -97,7 +97,7 @@ def evaluate(
     DIR; the same command continues after an interruption.
     """
     if bulk.is_asked(context):
-        return bulk.run(context, "evaluate", names, ("batch_size", "dtype", "compile", "device"))
+        bulk.run(context, "evaluate", names, ("batch_size", "dtype", "compile", "device"))
     name = bulk.one(context, names)
     if len(data) > 1:
         raise click.UsageError("Got several data sets, expected one. --all -o DIR takes several.")
@@ -112,7 +112,7 @@ def evaluate(
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
         model = create_trained(name, weights=weights, **options.read_args(args))
         claims = _claims(model) if check else {}
-        report = by_name.evaluate(model, *data, split=split, progress=progress, **keywords)
+        report = by_name.evaluate(model, next(iter(data), None), split, progress=progress, **keywords)
     comparison = _compare(report, claims, allow_other_images) if check else None
     if as_json:
         import msgspec
@@ -120,7 +120,7 @@ def evaluate(
         print_json(msgspec.to_builtins(report) | ({"check": comparison} if comparison else {}))
     else:
         _print_report(report, comparison)
-    return context.exit(0 if comparison is None or comparison.agrees else 1)
+    context.exit(0 if comparison is None or comparison.agrees else 1)
 
 
 def _claims(model: "nn.Module") -> "Mapping[str, Score]":

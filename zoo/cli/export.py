@@ -32,6 +32,7 @@ from zoo.exported.formats import FORMATS
 @click.pass_context
 def export(
     context: click.Context,
+    /,
     names: tuple[str, ...],
     output: Path | None,
     format: str | None,
@@ -49,7 +50,7 @@ def export(
     if bulk.is_asked(context):
         if format is None:
             raise click.UsageError("--all needs --format.")
-        return bulk.run(context, "export", names, ("format", "precision", "preprocess", "input", "calibrate", "passes"))
+        bulk.run(context, "export", names, ("format", "precision", "preprocess", "input", "calibrate", "passes"))
     name = bulk.one(context, names)
     from zoo.exporting import by_name
 

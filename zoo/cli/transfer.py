@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def features(
     context: click.Context,
+    /,
     names: tuple[str, ...],
     data: tuple[str, ...],
     split: str,
@@ -37,14 +38,14 @@ def features(
     model's default weights. With --all, NAME is a pattern, and there is a file for each weights and data set.
     """
     if bulk.is_asked(context):
-        return bulk.run(context, "features", names, ("layer", "batch_size", "device"))
+        bulk.run(context, "features", names, ("layer", "batch_size", "device"))
     name = bulk.one(context, names)
     if len(data) > 1:
         raise click.UsageError("Got several data sets, expected one. --all takes several.")
     from zoo import extraction
 
     with stdout_to_stderr(), show_progress(f"features of {name}") as progress:
-        found = extraction.features(name, *data, split=split, progress=progress, **keywords)
+        found = extraction.features(name, data[0], split, progress=progress, **keywords)
         sha256 = found.write(output)
     if as_json:
         import msgspec

@@ -50,7 +50,7 @@ def verify(
 
     is_all = bulk.is_asked(context)
     if is_all and bulk.has_folder(context):
-        return bulk.run(context, "verify", names or worker.names_in_reach(), ("deep",))
+        bulk.run(context, "verify", names or worker.names_in_reach(), ("deep",))
     if names and is_all:
         raise click.UsageError("Give names or --all, not both; --all -o DIR takes patterns.")
     bulk.without_all(context)
@@ -62,7 +62,7 @@ def verify(
         print_json(outcomes(done, failed))
     elif failed:
         note(f"{len(failed)} of {len(done) + len(failed)} failed: {', '.join(failed)}")
-    return context.exit(code)
+    context.exit(code)
 
 
 def _bytes(found: Verified) -> str:

@@ -17,9 +17,10 @@ from zoo.system.process import ending
 class Child:
     """A process that does jobs, one after another. It starts with the first, and is replaced if it ends."""
 
-    def __init__(self, threads: int, keep: bool) -> None:
+    def __init__(self, threads: int, keep: bool, gpu: str | None = None) -> None:
         self.threads = threads
         self.keep = keep
+        self.gpu = gpu
         self.child: subprocess.Popen[str] | None = None
         self.is_stopping = False
         self.is_giving_way = False
@@ -82,6 +83,8 @@ class Child:
         # It finds the plugins that this process has found, and imports nothing from the working directory.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         environment |= {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        if self.gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpu
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "zoo.jobs.worker"],
             stdin=subprocess.PIPE,

@@ -22,6 +22,7 @@ def run(
     at_once: int | None = None,
     threads: int | None = None,
     keep: bool = True,
+    gpus: Sequence[str] = (),
     started: Callable[[Job], None] = lambda job: None,
     ended: Callable[[Outcome], None] = lambda outcome: None,
     tick: Callable[[], None] = lambda: None,
@@ -39,6 +40,7 @@ def run(
         at_once: How many run at a time; None for as many as there are cores, on a cluster as it has.
         threads: Threads of each.
         keep: Whether a process that has done a job does the next one too.
+        gpus: For the local engine: GPUs, of which each process sees one. Clusters assign them by their settings.
         started: Called when a job begins, or is handed to the cluster.
         ended: Called when a job has ended.
         tick: Called about once a second meanwhile.
@@ -58,7 +60,7 @@ def run(
         if settings:
             raise SpecError(f"The local engine has no setting {', '.join(settings)}.", hint="Remove it.")
         store.forget(jobs)
-        local.run(jobs, **sizes, **watching | {"ended": storing(store, ended)})  # type: ignore[arg-type]  # by name
+        local.run(jobs, gpus=gpus, **sizes, **watching | {"ended": storing(store, ended)})  # type: ignore[arg-type]  # by name
         return
     import_module(f"zoo.jobs.on_{engine}").run(jobs, store, dict(settings or {}), **sizes, **watching)
 

@@ -29,6 +29,7 @@ def run(
     at_once: int | None = 1,
     threads: int | None = None,
     keep: bool = True,
+    gpus: Sequence[str] = (),
     started: Callable[[Job], None] = lambda job: None,
     ended: Callable[[Outcome], None] = lambda outcome: None,
     tick: Callable[[], None] = lambda: None,
@@ -45,6 +46,7 @@ def run(
         at_once: How many run at a time; None for as many as there are cores.
         threads: Threads of each. By default the cores of this machine are shared out.
         keep: Whether a process that has done a job does the next one too, which saves its start.
+        gpus: GPUs as ``CUDA_VISIBLE_DEVICES`` names them. Each process sees one, in turns; by default all.
         started: Called when a job begins.
         ended: Called when a job has ended.
         tick: Called about once a second meanwhile. All three are called by the calling thread.
@@ -56,7 +58,7 @@ def run(
     threads = threads or max(1, cores() // at_once)
     events: queue.SimpleQueue[tuple[int, Outcome | None]] = queue.SimpleQueue()
     waiting = _Waiting(len(jobs))
-    workers = [Child(threads, keep) for _ in range(at_once)]
+    workers = [Child(threads, keep, gpus[number % len(gpus)] if gpus else None) for number in range(at_once)]
     for worker in workers:
         threading.Thread(target=_work, args=(worker, jobs, waiting, events), daemon=True).start()
     outcomes: dict[int, Outcome] = {}

@@ -25,6 +25,8 @@ _OF_TASKS = ("num_gpus", "memory", "resources")
 
 _RETRIES = 3
 _ENVIRONMENT = ("ZOO_", "HF_")
+_SECRET = "TOKEN"
+"""Ray shows the environment of tasks to all users of the cluster, so tokens stay here."""
 
 
 def run(
@@ -83,7 +85,7 @@ def _connect(ray: Any, settings: Mapping[str, Any]) -> None:
 
 def _environment() -> dict[str, str]:
     """What a task finds in its environment: the plugins and the data that this process finds."""
-    found = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
+    found = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT) and _SECRET not in name}
     found["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     return found
 

@@ -37,10 +37,10 @@ class Store:
 
     def put(self, outcome: Outcome) -> None:
         """Stores an outcome. A job that was stopped has none: it runs again."""
-        if outcome.status != "stopped":
-            _, status, result, reason, seconds, memory = outcome
-            stored = Stored(outcome.job.name, status, result, reason, round(seconds, 3), memory)
-            storage.replace(self._file(outcome.job), msgspec.json.encode(stored) + b"\n")
+        job, status, result, reason, seconds, memory = outcome
+        if status != "stopped":
+            stored = Stored(job.name, status, result, reason, round(seconds, 3), memory)
+            storage.replace(self._file(job), msgspec.json.encode(stored) + b"\n")
 
     def forget(self, jobs: Iterable[Job]) -> None:
         """Removes the outcomes of ``jobs``, which are to run again."""

@@ -119,7 +119,7 @@ def curve(
     """
     if bulk.is_asked(context):
         taken = ("kinds", "epsilons", *METHOD_PARAMETERS, "seed", "limit", "batch_size", "device")
-        return bulk.run(context, "attack curve", names, taken)
+        bulk.run(context, "attack curve", names, taken)
     bulk.without_all(context)
     if len(data) != 1:
         raise click.UsageError(f"Got {len(data)} data sets, expected one: --data NAME.")
@@ -143,7 +143,7 @@ def curve(
             model = create_trained(name, device=device)
             for method in methods:
                 with show_progress(f"{method.name} on {name}") as progress:
-                    curves.append(robustness.curve(model, *data, method, epsilons, progress=progress, **settings))
+                    curves.append(robustness.curve(model, data[0], method, epsilons, progress=progress, **settings))
                 if output is not None:
                     robustness.write(curves, output.with_suffix(".json"))
         if output is not None and is_drawn:

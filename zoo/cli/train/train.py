@@ -68,8 +68,8 @@ def train(
         from zoo.cli.train import queue as queued
 
         _check_alone(context, "queue", {"output", *_OF_QUEUE, "as_json"})
-        sizes = {"at_once": at_once, "threads": threads}
-        return queued.run(context, queue, output, **sizes, engine=bulk.engine(), only_show=status, as_json=as_json)
+        shown = {"only_show": status, "as_json": as_json}
+        return queued.run(context, queue, output, at_once=at_once, threads=threads, engine=bulk.engine(), **shown)
     for parameter in context.command.params:
         if parameter.name in _OF_QUEUE and _is_given(context, parameter.name):
             raise click.UsageError(f"{parameter.opts[0]} needs --queue.")
