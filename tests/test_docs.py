@@ -38,8 +38,8 @@ COURSE = sorted((ROOT / "docs" / "course").glob("*.md"))
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *COURSE, EXAMPLE]
 SLOW = {"docs/training.md", "docs/transfer.md", "docs/attacks.md", "docs/looking.md", "docs/publishing.md"}
-SLOW |= {"docs/export.md", "docs/index.md"}
-"""Pages that train, look at many images, or export."""
+SLOW |= {"docs/bulk.md", "docs/export.md", "docs/index.md"}
+"""Pages that train, look at many images, export, or start many processes."""
 
 TUTORIAL = "Tutorial: from an empty folder to published weights"
 """A section that test_distribution runs, in an environment of its own."""

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -258,6 +262,27 @@ def test_a_benchmark_of_a_list_has_speeds_and_no_scores(tmp_path: Path, here: li
     [row] = files.read(tmp_path / "results.csv")
     assert (row.weights, row.top1) == ("resnet8", None)
     assert [speed.batch_size for speed in files.read_speed(tmp_path / "speed.csv")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_the_tables_of_what_is_done_and_the_same_command_continues(tmp_path: Path) -> None:
+    words = ["evaluate", "resnet20.d*", "resnet20.fmnist", "--data", "digits", "--data", "fashion_mnist", "--all"]
+    command = [sys.executable, "-m", "zoo", *words, "-o", str(tmp_path / "runs"), "--at-once", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 120
+        while not [*tmp_path.glob("runs/jobs/*.json")]:
+            assert time.monotonic() < end, "it did not happen in time"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Interrupted. The same command continues." in said
+    first = [row for row in files.read(tmp_path / "runs" / "results.csv") if row.status == "done"]
+    assert 1 <= len(first) < 3
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    rows = [row for row in files.read(tmp_path / "runs" / "results.csv") if row.status == "done"]
+    assert len(rows) == 3
+    assert all(row in rows for row in first)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_processes_are_not_kept_if_they_are_not_to_be(tmp_path: Path) -> None:
     [
         ("crash", "its process crashed: signal SIGSEGV"),
         ("exit", "its process crashed: exit code 3"),
+        ("killed", "its process crashed: signal SIGKILL, for example because memory ran out"),
+        ("memory", "memory ran out"),
         ("error", "no such images"),
         ("mistake", "RuntimeError: a mistake"),
     ],

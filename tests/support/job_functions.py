@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ def fail(how: str) -> None:
         ctypes.string_at(0)
     if how == "exit":
         os._exit(3)
+    if how == "killed":  # as the system does if memory runs out
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "memory":
+        bytearray(1 << 60)
     if how == "error":
         raise DataError("no such images")
     raise RuntimeError("a mistake")
