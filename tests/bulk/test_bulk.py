@@ -167,6 +167,20 @@ def test_data_that_was_asked_for_and_cannot_be_loaded_is_an_error() -> None:
         planned("evaluat")
 
 
+def test_a_job_names_the_files_of_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within ZOO_DATA, the whole of what lies directly in it: labels may be in another file than the images."""
+    monkeypatch.setenv("ZOO_DATA", str(tmp_path))
+    for name in ("set/train/a", "set/b", "alone"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    whole = (str(tmp_path / "set" / "b"), str(tmp_path / "set" / "train" / "a"))
+    assert described._files(tmp_path / "set" / "b") == whole
+    assert described._files(tmp_path / "alone") == (str(tmp_path / "alone"),)
+    assert described._files(Path("scikit-learn")) == ()
+    monkeypatch.setattr(described, "_MOST_BYTES", 1)
+    assert described._files(tmp_path / "set") == ()
+
+
 def test_a_node_with_other_bytes_images_or_versions_fails_and_says_so() -> None:
     [job] = planned(data=["digits"]).jobs
     given = dict(job.arguments)

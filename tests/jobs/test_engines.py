@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -225,6 +226,44 @@ def test_ray_does_every_job_although_a_worker_and_a_node_are_killed(tmp_path: Pa
     assert killed == ["worker", "node"]
     assert sorted(outcome.result for outcome in outcomes) == names
     assert {outcome.status for outcome in outcomes} == {"done"}
+
+
+@pytest.fixture
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a Ray cluster whose only processor is on a node that sees an empty folder as ``data``."""
+    pytest.importorskip("ray", reason="needs zoo-vision[ray]")
+    (tmp_path / "data").mkdir()
+    mount = f"mount -t tmpfs none {tmp_path / 'data'}"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode != 0:
+        pytest.skip("needs mounts of its own: root on Linux")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    store = 80 << 20
+    head = {"num_cpus": 0, "object_store_memory": store, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    words = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={cluster.address}", "--num-cpus=1"]
+    command = shlex.join([*words, f"--object-store-memory={store}", "--block"])
+    node = subprocess.Popen(["unshare", "-m", "sh", "-c", f"{mount} && exec {command}"], stdout=subprocess.DEVNULL)
+    yield cluster.address
+    node.terminate()
+    node.wait()
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_ray_brings_files_to_a_node_that_lacks_them(tmp_path: Path, apart: str) -> None:
+    file = str(tmp_path / "data" / "images" / "one.txt")
+    Path(file).parent.mkdir()
+    Path(file).write_text("pixels")
+    without, brought = (job(tmp_path, "read", name, file=file) for name in ("without", "brought"))
+    outcomes = run(
+        tmp_path, [without, brought._replace(files=(file,))], engine="ray", settings={"address": apart}, at_once=1
+    )
+    assert outcomes["without"].reason.startswith("FileNotFoundError"), "the node has a folder of its own"
+    assert outcomes["brought"].result == "pixels"
 
 
 def parent_of(process: str) -> int:

@@ -15,6 +15,10 @@ def square(number: int) -> dict[str, int]:
     return {"square": number * number, "process": os.getpid(), "threads": int(os.environ["OMP_NUM_THREADS"])}
 
 
+def read(file: str) -> str:
+    return Path(file).read_text()
+
+
 def gpu() -> str:
     return os.environ["CUDA_VISIBLE_DEVICES"]
 

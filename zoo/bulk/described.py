@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -9,10 +10,15 @@ from zoo.errors import DataError, UnknownNameError
 from zoo.system import process
 
 _DAY = 86400.0
+_MOST_FILES, _MOST_BYTES = 1000, 4 << 30
+"""Of a data set that is brought to another machine."""
 
 
 class Data(msgspec.Struct, frozen=True):
-    """A split of a data set. ``address`` is what loads it from any folder; ``error`` says why it cannot be loaded."""
+    """A split of a data set. ``address`` is what loads it from any folder; ``error`` says why it cannot be loaded.
+
+    ``files`` are those that it was read from, unless they are too large to be brought to another machine.
+    """
 
     address: str
     split: str
@@ -20,6 +26,7 @@ class Data(msgspec.Struct, frozen=True):
     n: int = 0
     fingerprint: str = ""
     classes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     is_named: bool = False
     error: str = ""
     hint: str = ""
@@ -71,4 +78,26 @@ def _one(data: str, split: str, limit: int | None) -> Data:
     except (OSError, ImportError) as error:
         return Data(data, split, error=str(error))
     is_named = address == data
-    return Data(address, images.split, images.name, len(images), fingerprint_of(images), images.classes, is_named)
+    return Data(
+        address,
+        images.split,
+        images.name,
+        len(images),
+        fingerprint_of(images),
+        images.classes,
+        _files(Path(images.origin)),
+        is_named,
+    )
+
+
+def _files(origin: Path) -> tuple[str, ...]:
+    """The files at ``origin``; within the folder ``ZOO_DATA``, all those of the file or folder directly in it."""
+    folder = Path(os.environ.get("ZOO_DATA") or os.devnull).expanduser().absolute()
+    if origin.is_relative_to(folder) and origin != folder:
+        origin = folder / origin.relative_to(folder).parts[0]
+    if not origin.is_absolute() or not origin.exists():
+        return ()
+    found = sorted(origin.rglob("*")) if origin.is_dir() else [origin]
+    files = [file for file in found if file.is_file()]
+    is_small = len(files) <= _MOST_FILES and sum(file.stat().st_size for file in files) <= _MOST_BYTES
+    return tuple(map(str, files)) if is_small else ()

@@ -17,6 +17,7 @@ from zoo import resolve
 from zoo.bulk.described import Data, describe
 from zoo.bulk.tasks import TASKS, Task
 from zoo.errors import DataError, UnknownNameError, ZooError
+from zoo.hub import cache
 from zoo.jobs import Job
 from zoo.manifest import Weights
 from zoo.registry import listing
@@ -105,7 +106,8 @@ def plan(
             arguments |= {"data": images.address, "split": place[1]}
         name = " ".join(filter(None, (line.name, row.data)))
         log = folder.absolute() / "jobs" / f"{row.key}.log"
-        jobs[row.key] = row, Job(name, task.function, arguments, log, row.key)
+        files = (*_cached(line, sha256), *(images.files if images is not None else ()))
+        jobs[row.key] = row, Job(name, task.function, arguments, log, row.key, files)
     ordered = sorted(jobs.values(), key=lambda pair: pair[0].place)
     gpus = () if "device" in options else known.gpus
     return Plan(task, [job for _, job in ordered], [row for row, _ in ordered], left_out, gpus)
@@ -170,6 +172,12 @@ def _sha256(line: Selected) -> str:
     found = resolve.find(line.name)
     weights = resolve.weights_for(found)
     return weights.sha256 or first_use.fetch(found, weights).weights.sha256
+
+
+def _cached(line: Selected, sha256: str) -> list[str]:
+    """The file of the weights in the cache, if it is there: another machine may not reach the hub."""
+    file = cache.file_of(line.weights, sha256) if line.weights is not None and sha256 else None
+    return [str(file)] if file is not None and file.exists() else []
 
 
 def _row(

@@ -9,6 +9,7 @@ class Job(NamedTuple):
     """A call of ``function``, "module:name", with ``arguments`` that JSON can hold; what it prints goes to ``log``.
 
     ``key`` is a hash of all that decides the result, by which a store knows the outcome; empty if none is stored.
+    ``files`` are paths of files that the job reads, which another machine may lack.
     """
 
     name: str
@@ -16,6 +17,7 @@ class Job(NamedTuple):
     arguments: Mapping[str, Any]
     log: Path
     key: str = ""
+    files: tuple[str, ...] = ()
 
 
 class Outcome(NamedTuple):

@@ -1,7 +1,7 @@
 """Runs jobs as tasks of a Ray cluster: one that exists, or else one of this machine alone.
 
 Ray starts a task again if its worker or its node ends. A job runs in a process below its worker, as it does on one
-machine. What it prints comes back with its outcome.
+machine. What it prints comes back with its outcome. Files that a node lacks are brought to the same path there, once.
 """
 
 import os
@@ -55,17 +55,25 @@ def run(
     task = ray.remote(max_retries=_RETRIES, runtime_env={"env_vars": _environment()}, **sizes)(_work)
     store.forget(jobs)
     end = storing(store, ended)
+    held: dict[str, Any] = {}
     waiting = [*reversed(jobs)]
     running: dict[Any, Job] = {}
     try:
         while waiting or running:
             while waiting and len(running) < (at_once or len(jobs)):
                 job = waiting.pop()
-                running[task.remote(job, threads or 1, keep)] = job
+                files = {file: held[file] for file in job.files if file in held}
+                running[task.remote(job, files, threads or 1, keep)] = job
                 started(job)
             ready, _ = ray.wait([*running], timeout=1)
             for reference in ready:
-                end(_outcome(ray, reference, running.pop(reference)))
+                job = running.pop(reference)
+                found = _outcome(ray, reference, job)
+                if isinstance(found, Outcome):
+                    end(found)
+                else:
+                    held |= {file: ray.put(Path(file).read_bytes()) for file in found if file not in held}
+                    waiting.append(job)
             tick()
     finally:
         for reference in running:
@@ -94,9 +102,19 @@ _child: Child | None = None
 """The process that does the jobs of this process, a worker of Ray: one that crashes does not end the worker."""
 
 
-def _work(job: Job, threads: int, keep: bool) -> tuple[Outcome, bytes]:
-    """The task, on a node: how the job ended, and what it printed."""
+def _work(job: Job, files: Mapping[str, Any], threads: int, keep: bool) -> tuple[Outcome, bytes] | list[str]:
+    """The task, on a node: how the job ended, and what it printed; or the files that this node lacks.
+
+    ``files`` refer to contents in Ray's store, of which each node gets one copy.
+    """
     global _child
+    lacking = [file for file in job.files if not Path(file).exists()]
+    if not files.keys() >= {*lacking}:
+        return lacking
+    for file in lacking:
+        import ray
+
+        storage.replace(Path(file), ray.get(files[file]))
     if _child is None:
         _child = Child(threads, keep)
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
@@ -112,11 +130,15 @@ def _work(job: Job, threads: int, keep: bool) -> tuple[Outcome, bytes]:
         return outcome._replace(job=job), Path(log.name).read_bytes()
 
 
-def _outcome(ray: Any, reference: Any, job: Job) -> Outcome:
+def _outcome(ray: Any, reference: Any, job: Job) -> Outcome | list[str]:
+    """How the job ended, or the files that its node lacks."""
     try:
-        outcome, printed = ray.get(reference)
+        said = ray.get(reference)
     except ray.exceptions.RayError as error:
         [reason, *_] = str(error).strip().splitlines() or [""]
         return Outcome(job, "failed", None, f"its node ended: {type(error).__name__}: {reason}", 0.0)
+    if isinstance(said, list):
+        return said
+    outcome, printed = said
     storage.append(job.log, printed)
     return Outcome(*outcome)
