@@ -1,30 +1,16 @@
 """``--all``: a command for many weights, as a list of jobs with a table of results."""
 
-import contextlib
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from zoo.cli import options
-from zoo.cli.output import drawn_table, note, one_line, print_json, stdout_to_stderr
+from zoo.cli.output import live_table, note, print_json, stdout_to_stderr
 from zoo.jobs import NAMES
-from zoo.system.amounts import clock, duration
-
-if TYPE_CHECKING:
-    from rich.live import Live
-
-    from zoo.bulk.plans import Plan
-    from zoo.jobs import Job, Outcome, Store
 
 _HERE = "zoo.bulk"
-_MOST_SHOWN = 12
-"""Running jobs in the table on a terminal."""
-
-_REFRESH = 2.0
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -108,6 +94,7 @@ def run(context: click.Context, command: str, names: Sequence[str], taken: Seque
     """
     from zoo.bulk import outcomes
     from zoo.bulk.plans import plan
+    from zoo.cli.job_table import JobTable
     from zoo.cli.results.show import print_changes, print_rows, print_speeds
     from zoo.results import comparison, files
 
@@ -130,8 +117,8 @@ def run(context: click.Context, command: str, names: Sequence[str], taken: Seque
         )
     store = outcomes.store_in(folder)
     is_interrupted = False
-    with _shown() as live:
-        watch = _Watch(made, store, live)
+    with live_table() as live:
+        watch = JobTable(made, store, live)
         try:
             sizes = {"at_once": asked["at_once"], "threads": asked["threads"]}
             outcomes.run(made, store, **engine(), **sizes, started=watch.started, ended=watch.ended, tick=watch.tick)
@@ -192,76 +179,3 @@ def _is_given(context: click.Context, parameter: click.Parameter) -> bool:
 
 def _was_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-
-
-class _Watch:
-    """Shows what happens: in a table on a terminal, else as lines."""
-
-    def __init__(self, plan: "Plan", store: "Store", live: "Live | None") -> None:
-        from zoo.bulk.outcomes import left
-
-        self._live = live
-        self._all = len(plan.jobs)
-        self._waiting = len(left(plan, store))
-        self._counts = {"done": self._all - self._waiting, "failed": 0, "left out": len(plan.left_out)}
-        self._ended = 0
-        self._running: dict[str, float] = {}
-        self._begun = self._drawn = time.monotonic()
-
-    def started(self, job: "Job") -> None:
-        self._running[job.name] = time.monotonic()
-
-    def ended(self, outcome: "Outcome") -> None:
-        self._running.pop(outcome.job.name, None)
-        self._waiting -= 1
-        self._ended += 1
-        self._counts["done" if outcome.status == "done" else "failed"] += 1
-        if outcome.status == "failed":
-            self._say(f"{outcome.job.name}: failed: {outcome.reason}; {outcome.job.log} has its output")
-        elif self._live is None:
-            self._say(f"{outcome.job.name}: {outcome.status} in {duration(outcome.seconds)}")
-        self.tick()
-
-    def tick(self) -> None:
-        if self._live is not None and time.monotonic() - self._drawn > _REFRESH:
-            self._drawn = time.monotonic()
-            self._live.update(self._table(), refresh=True)
-
-    def summary(self) -> str:
-        """``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday.``"""
-        parts = [f"{self._counts['done']} of {self._all} done"]
-        counts = {**self._counts, "running": len(self._running)}
-        parts += [f"{counts[what]} {what}" for what in ("running", "failed", "left out") if counts[what]]
-        text = ", ".join(parts)
-        if self._waiting and self._ended:
-            seconds = (time.monotonic() - self._begun) / self._ended * self._waiting
-            text += f"; {duration(seconds)} left, which would end at {clock(seconds)}"
-        return f"{text}."
-
-    def _say(self, text: str) -> None:
-        if self._live is None:
-            note(one_line(text))
-        else:
-            self._live.console.print(one_line(text))
-
-    def _table(self) -> Any:
-        from rich.console import Group
-
-        now = time.monotonic()
-        longest = sorted(self._running.items(), key=lambda item: item[1])[:_MOST_SHOWN]
-        rows = [(name, duration(now - begun)) for name, begun in longest]
-        return Group(drawn_table(("running", "for"), rows, ("for",)), self.summary())
-
-
-@contextlib.contextmanager
-def _shown() -> "Iterator[Live | None]":
-    """A table on standard error while jobs run, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield live

@@ -1,15 +1,14 @@
 """``zoo train --queue``: several trainings, with a table of their states."""
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from zoo.cli.output import drawn_table, note, one_line, print_json, print_table
+from zoo.cli.output import drawn_table, live_table, note, one_line, print_json, print_table
 from zoo.system.amounts import clock, duration
 from zoo.training import queue
 
@@ -40,7 +39,7 @@ def run(
     trainings = queue.read(file)
     is_interrupted = False
     if not only_show:
-        with _shown(trainings, folder, at_once) as live:
+        with live_table() as live:
             watch = _Watch(trainings, folder, at_once, live)
             try:
                 queue.run(
@@ -100,23 +99,6 @@ class _Watch:
         assert self.live is not None
         self._last = time.monotonic()
         self.live.update(_drawn(queue.states(self.trainings, self.folder), self.at_once), refresh=True)
-
-
-@contextlib.contextmanager
-def _shown(trainings: "Sequence[Training]", folder: Path, at_once: int) -> "Iterator[Live | None]":
-    """The table on standard error while the trainings run, if that is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    found = queue.states(trainings, folder)
-    with Live(_drawn(found, at_once), console=console, auto_refresh=False, transient=True) as live:
-        yield live
 
 
 def _drawn(found: "Sequence[State]", at_once: int) -> Any:
