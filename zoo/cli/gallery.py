@@ -30,6 +30,8 @@ def gallery() -> None:
 @click.option("--latency", type=options.FILE, metavar="FILE", help="Show the latencies that zoo benchmark --csv wrote.")
 @click.option("--failures", type=options.FILE, multiple=True, metavar="FILE",
               help="Show how networks fail: JSON of zoo attack curve or zoo look. Repeatable.")  # fmt: skip
+@click.option("--results", "tables", type=options.FILE, multiple=True, metavar="TABLE",
+              help="Show the results that zoo evaluate --all wrote. Repeatable.")  # fmt: skip
 @click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME in the page. Repeatable.")
 @click.option("--runtime", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="For --try: the folder dist of the npm package onnxruntime-web.")  # fmt: skip

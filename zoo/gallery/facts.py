@@ -8,6 +8,7 @@ from zoo.errors import RecipeError
 from zoo.evaluation import interval
 from zoo.manifest import Score, Weights
 from zoo.registry import DISTRIBUTION, Listed, listing
+from zoo.results.rows import Row
 from zoo.spec import Model, Plugin
 from zoo.training import choice, find_record
 from zoo.training.recipe import Expectation
@@ -106,6 +107,13 @@ class Failures(msgspec.Struct, frozen=True):
     confusions: tuple[Confusion, ...] = ()
 
 
+class Recheck(msgspec.Struct, frozen=True):
+    """A row of a table of results; ``verdict`` compares it with the score of the manifest, if there is one."""
+
+    row: Row
+    verdict: str
+
+
 class Trained(msgspec.Struct, frozen=True):
     """Weights of a model."""
 
@@ -118,6 +126,7 @@ class Trained(msgspec.Struct, frozen=True):
     published: Published | None
     latency: Latency | None
     failures: Failures
+    rechecks: tuple[Recheck, ...] = ()
 
     @property
     def main(self) -> Claim | None:
