@@ -14,6 +14,9 @@ TEXTS = (
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CITATION.cff",
+    ".github/workflows/*.yml",
     "Makefile",
     "pyproject.toml",
     "docs/*.md",
@@ -105,6 +108,7 @@ def avoided(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_everything_that_is_read_has_plain_words() -> None:
     found = {path.relative_to(ROOT).as_posix(): avoided(path.read_text(encoding="utf-8")) for path in files()}
     assert {name: phrases for name, phrases in found.items() if phrases} == {}

@@ -86,6 +86,7 @@ list((here / "parts").iterdir())
 """
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_plugin_is_imported_again_if_something_that_it_read_changes(
     change: Callable[[Path], object], site: Path
@@ -136,6 +137,7 @@ def test_rows_that_depend_on_the_search_path_are_those_of_this_path(
     assert list(row().models) == ["pet_net"]
 
 
+@pytest.mark.slow
 def test_environments_that_see_different_plugins_share_an_index(site: Path, tmp_path: Path) -> None:
     put(site)
     install(tmp_path / "other", "zoo-ape", {"ape": "ape:plugin"}, {"ape.py": plugin("ape", "ape_net")})
@@ -145,6 +147,7 @@ def test_environments_that_see_different_plugins_share_an_index(site: Path, tmp_
     assert tries(site) == 1
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "folder", "link", "writable by others"])
 def test_an_index_that_cannot_be_trusted_is_made_anew(damage: str, site: Path, tmp_path: Path) -> None:
     put(site)
@@ -242,7 +245,7 @@ def test_a_value_that_is_not_data_is_the_plugins_error(value: str, said: str, si
     assert row().reason.startswith(f"pet:plugin holds a value that is not data: {said}")
 
 
-def test_the_index_holds_what_the_built_in_plugins_state(index: Path) -> None:
+def test_the_index_holds_what_the_built_in_plugins_state() -> None:
     """Compared with the plugins themselves, imported here."""
     for one in registry.current().plugins:
         if one.is_builtin:
@@ -321,7 +324,7 @@ ANY_FIXTURE = [HealthCheck.function_scoped_fixture]
 @SEQUENCES
 @settings(max_examples=3, derandomize=True, suppress_health_check=ANY_FIXTURE)
 def test_after_changes_the_index_says_what_a_fresh_discovery_says(
-    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, index: Path
+    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(operations, monkeypatch)
 
@@ -331,7 +334,7 @@ def test_after_changes_the_index_says_what_a_fresh_discovery_says(
 @SEQUENCES
 @settings(max_examples=25, suppress_health_check=ANY_FIXTURE)
 def test_after_any_changes_the_index_says_what_a_fresh_discovery_says(
-    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, index: Path
+    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(operations, monkeypatch)
 

@@ -13,6 +13,7 @@ _SECTIONS = {
         "predict": "zoo.cli.evaluate:predict",
         "evaluate": "zoo.cli.evaluate:evaluate",
         "benchmark": "zoo.cli.benchmark:benchmark",
+        "results": "zoo.cli.results:results",
     },
     "Train:      zoo train resnet20 --data digits -o run": {
         "train": "zoo.cli.train.train:train",

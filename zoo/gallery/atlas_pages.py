@@ -80,7 +80,7 @@ def _write_layer(
 
 
 def _digest(site: Pages, parts: Sequence[Path], pictures: Sequence[Path], words: Sequence[str]) -> bytes:
-    made = hashlib.sha256(f"{site.version} {site.menu}".encode())
+    made = hashlib.sha256(site.version.encode())
     for file in (*parts, *pictures):
         made.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     made.update("\n".join(words).encode())

@@ -10,6 +10,7 @@ from zoo.evaluation import interval
 from zoo.gallery.failures import Failures
 from zoo.manifest import Score, Weights
 from zoo.registry import DISTRIBUTION, Listed, listing
+from zoo.results.rows import Row
 from zoo.spec import Model, Plugin
 from zoo.training import choice, find_record
 from zoo.training.recipe import Expectation
@@ -77,6 +78,13 @@ class Findings(NamedTuple):
 _NOTHING = Findings()
 
 
+class Recheck(msgspec.Struct, frozen=True):
+    """A row of a table of results; ``verdict`` compares it with the score of the manifest, if there is one."""
+
+    row: Row
+    verdict: str
+
+
 class Trained(msgspec.Struct, frozen=True):
     """Weights of a model."""
 
@@ -90,6 +98,7 @@ class Trained(msgspec.Struct, frozen=True):
     latency: Latency | None
     failures: Failures
     explored: tuple[Explored, ...] = ()
+    rechecks: tuple[Recheck, ...] = ()
 
     @property
     def main(self) -> Claim | None:

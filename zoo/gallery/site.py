@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from zoo import __version__
-from zoo.errors import StorageError, UnknownNameError
-from zoo.gallery import atlas, atlas_pages, facts, latencies, outline, results, trial
+from zoo.errors import SpecError, StorageError, UnknownNameError
+from zoo.gallery import atlas, atlas_pages, facts, latencies, outline, rechecks, results, trial
 from zoo.gallery.facts import Findings, Page
+from zoo.gallery.markup import web_address
 from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
 from zoo.registry import Listed, listing
@@ -55,8 +56,10 @@ def build(
     latency: str | Path | None = None,
     failures: Sequence[str | Path] = (),
     channels: str | Path | None = None,
+    tables: Sequence[str | Path] = (),
     tried: Sequence[str] = (),
     runtime: str | Path | None = None,
+    docs: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Built:
     """Writes a static site about models and their weights.
@@ -72,8 +75,10 @@ def build(
         failures: JSON files of ``zoo attack curve``, ``zoo attack series``, ``zoo attack patch score``,
             ``zoo look invariance`` and ``zoo look confusion``.
         channels: The folder of an atlas that ``zoo gallery atlas`` computed.
+        tables: Tables of results, which commands with ``--all`` wrote.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
+        docs: Address of the documentation, to which every page links: ``https://...``, or relative to the site.
         progress: Called with the number of pages done and the number of all.
 
     Returns:
@@ -82,20 +87,25 @@ def build(
     Raises:
         UnknownNameError: A pattern matches nothing.
         StorageError: The folder holds something else, or cannot be written.
-        SpecError: Only one of ``tried`` and ``runtime`` is given.
-        DataError: ``latency`` or one of ``failures`` is not such a file, or ``runtime`` or ``channels`` no such folder.
+        SpecError: Only one of ``tried`` and ``runtime`` is given, or ``docs`` has another scheme.
+        DataError: ``latency``, or one of ``failures`` or ``tables``, is not such a file, or ``runtime`` or
+            ``channels`` no such folder.
         ExportError: A network cannot be exported.
         MissingExtraError: Jinja2 is not installed.
     """
     folder = Path(folder)
     _check(folder)
+    if ":" in docs and not web_address(docs):
+        raise SpecError(f"docs is {docs!r}, expected an address that begins with https://, or a relative one.")
     trial.check(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
     layers = atlas.read(Path(channels)) if channels is not None else []
     found = results.read(map(Path, failures))
     pages = facts.pages(chosen, Findings(measured, found.failures, atlas_pages.explored(layers)))
-    site = Pages(pages, menu=[*(["atlas"] if layers else []), *(["try"] if runtime is not None else [])])
+    pages = rechecks.add(pages, map(Path, tables))
+    menu = {"atlas": layers, "try": runtime}
+    site = Pages(pages, menu=[name for name, there in menu.items() if there], docs=docs)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}
@@ -156,7 +166,7 @@ def _update(folder: Path, site: Pages, entry: Listed, page: Page) -> int:
     before = _read(data)
     code = _digest(entry.model, _code(entry.model))
     blocks = before.outline if before is not None and before.code == code else outline.of_model(entry.model)
-    inputs = _digest(page, blocks, site.version, site.menu)
+    inputs = _digest(page, blocks, site.version)
     if before is not None and before.inputs == inputs and html.is_file():
         return 0
     text = msgspec.json.format(_encode(Record(inputs, code, blocks, page)), indent=1)

@@ -1,0 +1,17 @@
+"""``zoo results``: tables of results, shown, drawn and measured."""
+
+import click
+
+from zoo.cli.group import Commands
+
+_SECTIONS = {
+    "Commands:": {
+        "show": "zoo.cli.results.show:show",
+        "plot": "zoo.cli.results.plot:plot",
+    }
+}
+
+
+@click.group(cls=Commands, sections=_SECTIONS, epilog="Example: zoo results show runs/results.csv")
+def results() -> None:
+    """Show and compare the results of many weights."""
