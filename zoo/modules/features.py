@@ -76,7 +76,7 @@ class Taps:
         A compiler removes what is not needed, so only an eager forward is cut short.
         """
         self.seen, self.is_open = {}, True
-        self.stops = stop and not torch.compiler.is_dynamo_compiling()
+        self.stops = stop and not torch.compiler.is_compiling()
         try:
             final = network.forward_features(x)
         except _Enough:
