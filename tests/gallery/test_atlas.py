@@ -78,6 +78,13 @@ def test_what_was_ended_is_continued_and_nothing_is_computed_twice(computed: Pat
     assert contents(folder) == contents(computed), "equal inputs give equal bytes"
 
 
+def test_fewer_channels_leave_what_is_there(computed: Path, tmp_path: Path) -> None:
+    shutil.copytree(computed, tmp_path / "atlas")
+    found = atlas.compute(NETWORK, tmp_path / "atlas", layers=["act1"], channels=3, limit=40, steps=2)
+    assert (found.channels, found.computed) == (3, 0)
+    assert contents(tmp_path / "atlas") == contents(computed)
+
+
 def test_other_settings_compute_a_part_again(computed: Path, tmp_path: Path) -> None:
     shutil.copytree(computed, tmp_path / "atlas")
     found = atlas.compute(NETWORK, tmp_path / "atlas", layers=["act1"], channels=2, limit=30, steps=1)

@@ -19,7 +19,6 @@ from zoo.system import storage
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoo.data import ImageSet
     from zoo.loading import Network
     from zoo.look.portraits import Portraits
 
@@ -149,7 +148,7 @@ def compute(
         DataError: The data set is not available.
     """
     from zoo.look.network import opened
-    from zoo.look.portraits import channels_of
+    from zoo.look.portraits import channels_of, portray
     from zoo.look.units import images_of
 
     with opened(name) as network:
@@ -166,7 +165,8 @@ def compute(
                 numbers = range(start, min(start + _TOGETHER, count))
                 file = folder / slug(info.name) / layer / f"{start:05}.json"
                 if not _is_there(file, settings, len(numbers)):
-                    _write(file, settings, totals[layer], _portray(network, layer, images, numbers, settings))
+                    made = portray(network, layer, images, numbers, limit=limit, steps=steps)
+                    _write(file, settings, totals[layer], numbers, made)
                     computed += 1
                 files.append(file)
                 done += len(numbers)
@@ -223,22 +223,14 @@ def _read(file: Path) -> Part | None:
 
 def _is_there(file: Path, settings: Settings, count: int) -> bool:
     part = _read(file)
-    return part is not None and part.settings == settings and len(part.channels) == count
+    return part is not None and part.settings == settings and len(part.channels) >= count
 
 
-def _portray(
-    network: "Network", layer: str, images: "ImageSet", numbers: range, settings: Settings
-) -> "tuple[range, Portraits]":
-    from zoo.look.portraits import portray
-
-    return numbers, portray(network, layer, images, numbers, limit=settings.limit, steps=settings.steps)
-
-
-def _write(file: Path, settings: Settings, total: int, made: "tuple[range, Portraits]") -> None:
+def _write(file: Path, settings: Settings, total: int, numbers: range, portraits: "Portraits") -> None:
     """Writes a part: the pictures, then their description."""
     from zoo.data import sheet
 
-    numbers, portraits = made
+    file.unlink(missing_ok=True)  # of other pictures
     pictures: dict[str, list[Tensor]] = {kind: [] for kind in _COLUMNS}
     for unit in range(len(numbers)):
         pictures["maximum"] += [_small(image, "maximum") for image in portraits.maxima[unit : unit + 1]]
