@@ -12,8 +12,8 @@ from typing import Any, get_args
 import msgspec
 
 from zoo import registry
-from zoo.evaluation.interval import wilson
 from zoo.manifest import Score
+from zoo.manifest.interval import wilson
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
 from zoo.spec import (

@@ -63,7 +63,7 @@ WITH_TORCH |= {"exported", "exporting", "modules", "training", "publishing", "te
 
 WITHOUT = ("attack.method", "data.augmentation", "data.classes")
 WITHOUT += ("exported.about", "exported.formats")
-WITHOUT += ("evaluation.by_name", "evaluation.hook", "evaluation.interval")
+WITHOUT += ("evaluation.by_name", "evaluation.hook")
 WITHOUT += ("training.by_name", "training.choice", "training.find_record", "training.queue", "training.recipe")
 WITHOUT += ("training.reproduction",)
 WITHOUT += ("verify.worker", "verify.write_probes")

@@ -12,6 +12,7 @@ _SECTIONS = {
         "fetch": "zoo.cli.weights.fetch:fetch",
         "predict": "zoo.cli.evaluate:predict",
         "evaluate": "zoo.cli.evaluate:evaluate",
+        "calibrate": "zoo.cli.calibrate:calibrate",
         "benchmark": "zoo.cli.benchmark:benchmark",
         "results": "zoo.cli.results:results",
     },

@@ -7,8 +7,7 @@ from zoo.cli import options
 from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
-from zoo.evaluation import interval
-from zoo.manifest import Probe, Score, Weights
+from zoo.manifest import Probe, Score, Weights, interval
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
 from zoo.training import find_record

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from zoo.errors import RecipeError
-from zoo.evaluation import interval
-from zoo.manifest import Score, Weights
+from zoo.manifest import Score, Weights, interval
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.spec import Model, Plugin
 from zoo.training import choice, find_record

@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 from zoo import names
-from zoo.evaluation.interval import wilson
 from zoo.manifest import Score, Weights
+from zoo.manifest.interval import wilson
 from zoo.publishing.source import Run
 from zoo.spec import Model
 
