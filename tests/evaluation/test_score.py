@@ -86,6 +86,22 @@ def test_batch_size_and_decoding_on_demand_change_nothing() -> None:
     assert [report.loss for report in reports] == pytest.approx([reports[0].loss] * 8, rel=1e-6)
 
 
+def test_a_processor_computes_on_few_photographs_at_a_time() -> None:
+    sizes = []
+
+    class Mean(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            sizes.append(len(images))
+            return images.mean(dim=(2, 3))
+
+    pixels = torch.randint(256, (20, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    preprocess = Preprocess(input_size=(3, 224, 224), crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    data = ImageSet("noise", "test", ("a", "b", "c"), torch.zeros(20, dtype=torch.int64), pixels)
+    found = zoo.evaluation.logits(Mean(), data, preprocess=preprocess)
+    assert sizes == [8, 8, 4]
+    torch.testing.assert_close(found, (pixels / 255).mean(dim=(2, 3)))
+
+
 def test_every_module_gets_its_own_mode_back() -> None:
     model = network().train()
     model[1].eval()  # type: ignore[index]

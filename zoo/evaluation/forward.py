@@ -22,6 +22,9 @@ Precision = Literal["bfloat16", "float32"]
 _MANY = 64
 """Images for which it pays to fold a network."""
 
+_AT_ONCE = 8 * 3 * 224 * 224
+"""Numbers that a processor computes on at once: the feature maps of more photographs do not fit into its cache."""
+
 
 def logits(
     model: nn.Module,
@@ -43,7 +46,7 @@ def logits(
         model: The network. Its modes are put back afterwards.
         data: The images.
         preprocess: How images are prepared.
-        batch_size: Images per forward pass.
+        batch_size: Images per batch. A processor computes on fewer photographs at a time, which is faster.
         device: Where to run. By default where the network is.
         dtype: ``"float32"`` or ``"bfloat16"``, or torch's types of these names. By default float32.
         compile: Compile the network with ``torch.compile``.
@@ -105,7 +108,9 @@ def run(
         for images, labels in source:
             images = images.to(device, memory_format=torch.channels_last)
             ran = _for_inference(model, images[:2], total, compile) if ran is None else ran
-            take(ran(images).float().cpu(), labels)
+            at_once = len(images) if compile or device.type != "cpu" else max(1, _AT_ONCE // images[0].numel())
+            outputs = [ran(some).float().cpu() for some in images.split(at_once)]
+            take(outputs[0] if len(outputs) == 1 else torch.cat([*map(torch.atleast_1d, outputs)]), labels)
 
 
 def require_logits(found: Tensor, labels: Tensor, data: ImageSet | PreparedBatches) -> None:

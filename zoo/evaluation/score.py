@@ -66,7 +66,7 @@ def evaluate(
         model: The network. Its modes are put back afterwards.
         data: The images, or batches that are prepared already.
         preprocess: How images are prepared.
-        batch_size: Images per forward pass.
+        batch_size: Images per batch. A processor computes on fewer photographs at a time, which is faster.
         device: Where to run. By default where the network is.
         dtype: ``"float32"`` or ``"bfloat16"``, or torch's types of these names. By default float32.
         compile: Compile the network with ``torch.compile``, which takes a while and pays for many images.
