@@ -352,11 +352,25 @@ def test_a_policy_demands_two_witnesses(inside: Path, mirror: Any, found: Found,
     zoo.fetch(NAME)
     answer = ask("info", NAME)
     assert "accepted unsigned, from plugin:zoo-vision, confirmed by alice and bob" in answer.output
-    assert "bob: digits/test: 100.000% (360 of 360), confirms the score (2027-01-02" in answer.output
+    assert "bob: digits/test: 100.000% (360 of 360), confirms the score, 2027-01-02 (" in answer.output
     told = json.loads(ask("info", NAME, "--json").stdout)["witnesses"]["attestations"]
     assert [(one["witness"], one["verdict"], one["measured"]["n"]) for one in told] == [
         ("alice", "confirms", 360), ("bob", "confirms", 360)
     ]  # fmt: skip
+
+
+def test_the_gallery_shows_who_confirms(inside: Path, mirror: Any, found: Found, keys: dict[str, Path]) -> None:
+    from zoo.gallery import facts
+
+    policy(inside, keys)
+    mirror(*(attestation.sign(measured(found), entry(found), keys[name]) for name in ("alice", "mallory")))
+    registry.clear()
+    [page] = facts.pages([one for one in registry.current().models() if one.name == "resnet20"], {}, {})
+    attested = {trained.name: trained.attested for trained in page.trained}
+    known, unknown = attested[NAME]
+    assert known == "alice: digits/test: 100.000% (360 of 360), confirms the score, 2027-01-02"
+    assert unknown.endswith(": not a witness of the policy, not verified")
+    assert attested["resnet20.c10"] == ()
 
 
 def test_two_names_of_one_key_are_one_witness(inside: Path, mirror: Any, found: Found, keys: dict[str, Path]) -> None:
@@ -481,3 +495,28 @@ def test_a_public_key_does_not_sign(keys: dict[str, Path]) -> None:
     answer = ask("attest", NAME, "--data", "digits", "--key", keys["alice"].with_suffix(".pub"))
     assert answer.exit_code == 1
     assert "is not a private key" in answer.output
+
+
+@pytest.mark.slow
+def test_a_repository_is_published_audited_witnessed_and_demanded_by_its_name(
+    hub_server: HubServer, inside: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Path]
+) -> None:
+    """Its weights have a sha256 only from their first use on, by the user's lock."""
+    from zoo.publishing import publish
+
+    monkeypatch.setenv("HF_TOKEN", "token-of-alice")
+    publish(zoo.fetch(NAME), "resnet20.mine", "hf://alice/tiny", evaluate_on=(("digits", "test"),))
+    name = "hf-hub:alice/tiny"
+    policy(inside, keys, least=1)
+    refused = ask("fetch", name)
+    assert refused.exit_code == 1
+    assert "it is not pinned, so no witness can confirm it" in refused.output
+    (inside / "zoo-policy.toml").unlink()
+    audited = ask("audit", name, "--data", "digits")
+    assert audited.exit_code == 0, audited.output
+    words = ("attest", name, "--data", "digits", "--key", keys["alice"], "--to", "hf://alice/tiny")
+    assert "confirms the score" in ask(*words).output
+    policy(inside, keys, least=1)
+    answer = ask("fetch", name)
+    assert answer.exit_code == 0, answer.output
+    assert "confirmed by alice" in ask("info", name).output

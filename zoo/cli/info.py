@@ -105,7 +105,8 @@ def _trust(found: Found) -> dict[str, str]:
     """What the project's lock, the user's lock, signatures and policy say about weights; only those that exist."""
     from zoo.trust import lock, policy, signing, user_lock
 
-    weights, facts = found.weights, {"lock": "", "first use": "", "signature": "", "policy": ""}
+    weights = pinned = found.weights
+    facts = {"lock": "", "first use": "", "signature": "", "policy": ""}
     assert weights is not None
     try:
         locked = lock.of_project()
@@ -118,7 +119,7 @@ def _trust(found: Found) -> dict[str, str]:
     try:
         pins = user_lock.pins()
         own = pins.get(lock.name_in(pins, found, weights.tag))
-        user_lock.follow(found, weights)
+        pinned = user_lock.follow(found, weights)
         facts["first use"] = f"{user_lock.since(own)}, sha256 {own.sha256[:8]}" if own else ""
     except ZooError as error:
         facts["first use"] = error.message
@@ -126,7 +127,7 @@ def _trust(found: Found) -> dict[str, str]:
     if source and signing.signature_of(source).exists():
         facts["signature"] = str(signing.signature_of(source))
     try:
-        facts["policy"] = policy.check(found, weights)
+        facts["policy"] = policy.check(found, weights, pinned)
     except ZooError as error:
         facts["policy"] = error.message
     return {name: text for name, text in facts.items() if text}
@@ -134,11 +135,12 @@ def _trust(found: Found) -> dict[str, str]:
 
 def _witnessed(found: Found, online: bool) -> "dict[str, list[Attested | str]]":
     """Who measured weights again, and where they disagree; only if there are attestations."""
-    from zoo.trust import policy, witnesses
+    from zoo.trust import policy, user_lock, witnesses
 
     assert found.weights is not None
     try:
-        attested = witnesses.of(found, found.weights, policy.witnesses_of_project(), ask=online)
+        pinned = user_lock.follow(found, found.weights)
+        attested = witnesses.of(found, pinned, policy.witnesses_of_project(), ask=online)
     except ZooError as error:
         return {"attestations": [f"cannot be read: {error.message}"]}
     facts: dict[str, list[Attested | str]] = {

@@ -1,6 +1,6 @@
 """Whether a claimed score holds, and if not, whether another way of preparing images explains it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -31,8 +31,10 @@ _SCALES = {
 """Means and deviations that are usual, one number for any number of channels."""
 
 _SALT = "audit"
-_FULL = 3
-"""Variants that are scored on all images."""
+_NEAREST = 3
+"""Variants that are changed further."""
+_ROUNDS = 3
+"""Fields that are changed at most: crop, interpolation, mean and deviation."""
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -82,9 +84,9 @@ def audit(
     """Compares a claimed score with a measurement; if they disagree, tries other ways to prepare images.
 
     The variants are what the weights file and the model say, and changes of one field (crop, interpolation, mean and
-    deviation); one more combines the best of these. They are scored on ``limit`` images, the same share of each class.
-    The three that are nearest to the claim, and nearer than the manifest's own, are then scored on all images: a
-    variant that fits a sample by chance explains nothing.
+    deviation). As long as they come nearer to the claim, another field of the three nearest is changed. They are scored
+    on ``limit`` images, the same share of each class. The nearest with one change, with two and with three are then
+    scored on all images, in this order, until one explains the claim: a variant that fits a sample by chance does not.
 
     Args:
         name: Weights, a model for its default weights, or ``hf-hub:OWNER/NAME``.
@@ -117,42 +119,78 @@ def audit(
     assert stated.top1 is not None
     if comparison.agrees:
         return Audit(info.name, stated.top1, stated.source, measured, True, comparison.message, [], None)
+    sample = images
     if limit < len(images):
         _, chosen = stratified_split(images.labels, limit, _SALT)
         sample = images.subset(chosen, images.split)
-    else:
-        sample = images
     own = measured if sample is images else score(sample, info.preprocess)
-    claimed = stated.top1
+    search = _Search(info, stated.top1, measured, own, lambda one: score(sample, one), on_variant)
+    tried = search.run()
+    whole = (search.variant(one.changes, one.preprocess, score(images, one.preprocess)) for one in search.candidates())
+    explanation = next((one for one in whole if one.interval[0] <= stated.top1 <= one.interval[1]), None)
+    return Audit(info.name, stated.top1, stated.source, measured, False, comparison.message, tried, explanation)
 
-    def variant(changes: str, preprocess: Preprocess, report: Report) -> Variant:
-        estimate = report.top1 if report.n == measured.n else measured.top1 + report.top1 - own.top1
+
+class _Search:
+    """Tries ways to prepare images that bring the score nearer to the claim."""
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        claimed: float,
+        measured: Report,
+        own: Report,
+        score: Callable[[Preprocess], Report],
+        on_variant: Callable[[str], object] | None,
+    ) -> None:
+        """``measured`` and ``own`` are of the manifest's preprocessing, on all images and on those of ``score``."""
+        self._info, self._claimed, self._score, self._on_variant = info, claimed, score, on_variant
+        self._measured, self._own = measured, own
+        self._first = self.variant("as in the manifest", info.preprocess, own)
+        self._rounds: list[list[Variant]] = []
+
+    def run(self) -> list[Variant]:
+        """All variants, the nearest to the claim first; the manifest's own first among equals."""
+        starts = [self._first]
+        for _ in range(_ROUNDS):
+            found = [self._try(*way) for way in self._ways(starts).items()]
+            self._rounds.append(found)
+            if not found or min(map(self.distance, found)) >= min(map(self.distance, starts)):
+                break
+            starts = sorted(found, key=self.distance)[:_NEAREST]
+        return sorted(self._tried, key=self.distance)
+
+    def candidates(self) -> list[Variant]:
+        """The nearest with one change, with two, ..., as far as they are nearer than the manifest's own."""
+        nearest = [min(found, key=self.distance) for found in self._rounds if found]
+        return [one for one in nearest if self.distance(one) < self.distance(self._first)]
+
+    @property
+    def _tried(self) -> list[Variant]:
+        return [self._first, *(one for found in self._rounds for one in found)]
+
+    def variant(self, changes: str, preprocess: Preprocess, report: Report) -> Variant:
+        is_whole = report.n == self._measured.n
+        estimate = report.top1 if is_whole else self._measured.top1 + report.top1 - self._own.top1
         return Variant(changes, preprocess, report.n, report.correct, report.top1, report.interval, estimate)
 
-    def try_out(changes: str, preprocess: Preprocess) -> Variant:
-        if on_variant is not None:
-            on_variant(changes)
-        tried.append(variant(changes, preprocess, score(sample, preprocess)))
-        return tried[-1]
+    def distance(self, variant: Variant) -> float:
+        return abs(variant.estimate - self._claimed)
 
-    def distance(variant: Variant) -> float:
-        return abs(variant.estimate - claimed)
+    def _ways(self, starts: list[Variant]) -> dict[Preprocess, str]:
+        """Changes of ``starts`` that were not tried yet, in words."""
+        found = {
+            preprocess: words if start is self._first else f"{start.changes}, {words}"
+            for start in starts
+            for words, preprocess in _changes(self._info, start.preprocess).items()
+        }
+        tried = {one.preprocess for one in self._tried}
+        return {preprocess: words for preprocess, words in found.items() if preprocess not in tried}
 
-    tried = [variant("as in the manifest", info.preprocess, own)]
-    best: list[Variant] = []
-    for fields in _changes(info):
-        nearest = min((try_out(changes, one) for changes, one in fields.items()), key=distance, default=tried[0])
-        if distance(nearest) < distance(tried[0]):
-            best.append(nearest)
-    if len(best) > 1:
-        changes = {key: value for one in best for key, value in _differences(info.preprocess, one.preprocess).items()}
-        try_out(", ".join(one.changes for one in best), msgspec.structs.replace(info.preprocess, **changes))
-    tried.sort(key=distance)  # stable: the manifest's own first among equals
-    nearer = tried[: min(_FULL, next(i for i, one in enumerate(tried) if one.preprocess == info.preprocess))]
-    whole = [variant(one.changes, one.preprocess, score(images, one.preprocess)) for one in nearer]
-    explaining = [one for one in whole if one.interval[0] <= claimed <= one.interval[1]]
-    explanation = min(explaining, key=distance, default=None)
-    return Audit(info.name, claimed, stated.source, measured, False, comparison.message, tried, explanation)
+    def _try(self, preprocess: Preprocess, changes: str) -> Variant:
+        if self._on_variant is not None:
+            self._on_variant(changes)
+        return self.variant(changes, preprocess, self._score(preprocess))
 
 
 def _claim(info: ModelInfo, images: ImageSet, claim: float | None) -> Score:
@@ -170,29 +208,24 @@ def _claim(info: ModelInfo, images: ImageSet, claim: float | None) -> Score:
     return found
 
 
-def _changes(info: ModelInfo) -> Iterator[dict[str, Preprocess]]:
-    """Groups of ways to prepare images that differ from that of ``info``, in words; each way once."""
+def _changes(info: ModelInfo, start: Preprocess) -> dict[str, Preprocess]:
+    """Ways to prepare images, in words, that change one field of ``start`` which is still that of ``info``."""
     own = info.preprocess
     channels = own.input_size[0]
-    seen = [own]
-    groups: list[dict[str, dict[str, Any]]] = [
-        {"as the weights file says": _stated(info), "as the model declares": _fields(info.model.preprocess, own)},
-        {f"crop {crop:g}": {"crop_pct": crop} for crop in _CROPS},
-        {f"interpolation {name}": {"interpolation": name} for name in _INTERPOLATIONS},
-        {
-            f"mean and deviation {name}": {"mean": _spread(mean, channels), "std": _spread(std, channels)}
-            for name, (mean, std) in _SCALES.items()
-            if len(mean) in (1, channels)
-        },
-    ]
-    for group in groups:
-        found = {}
-        for words, values in group.items():
-            changed = msgspec.structs.replace(own, **values)
-            if changed not in seen:
-                seen.append(changed)
-                found[words] = changed
-        yield found
+    usual: dict[str, dict[str, Any]] = {
+        "as the weights file says": _stated(info),
+        "as the model declares": _fields(info.model.preprocess, own),
+        **{f"crop {crop:g}": {"crop_pct": crop} for crop in _CROPS},
+        **{f"interpolation {name}": {"interpolation": name} for name in _INTERPOLATIONS},
+    }
+    for name, (mean, std) in _SCALES.items():
+        if len(mean) in (1, channels):
+            usual[f"mean and deviation {name}"] = {"mean": _spread(mean, channels), "std": _spread(std, channels)}
+    return {
+        words: msgspec.structs.replace(start, **values)
+        for words, values in usual.items()
+        if all(getattr(start, name) == getattr(own, name) for name in values)
+    }
 
 
 def _stated(info: ModelInfo) -> dict[str, Any]:
@@ -217,7 +250,3 @@ def _fields(other: Preprocess, own: Preprocess) -> dict[str, Any]:
 
 def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return values if len(values) == channels else values * channels
-
-
-def _differences(own: Preprocess, other: Preprocess) -> dict[str, Any]:
-    return {name: getattr(other, name) for name in own.__struct_fields__ if getattr(other, name) != getattr(own, name)}

@@ -14,7 +14,7 @@ import msgspec
 from zoo.errors import SignatureError
 from zoo.manifest import Count, Score, Weights
 from zoo.manifest.interval import wilson
-from zoo.registry import Found
+from zoo.registry import Found, Listed
 from zoo.spec import Preprocess
 from zoo.trust import dsse
 from zoo.trust.dsse import Envelope
@@ -102,7 +102,7 @@ def read_lines(content: bytes) -> list[Envelope]:
     return found
 
 
-def measurement_in(envelope: Envelope, found: Found, weights: Weights) -> Measurement | None:
+def measurement_in(envelope: Envelope, found: Found | Listed, weights: Weights) -> Measurement | None:
     """What ``envelope``, whose signature was verified, states about ``weights`` of ``found``.
 
     None for a statement of another kind. Raises :class:`SignatureError` if it is about other weights, another name,

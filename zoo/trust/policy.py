@@ -97,8 +97,10 @@ def read(file: Path) -> Policy:
     )
 
 
-def check(found: Found, weights: Weights) -> str:
+def check(found: Found, weights: Weights, held: Weights | None = None) -> str:
     """Why the project's policy accepts ``weights`` of ``found``; empty if there is no policy.
+
+    ``held`` are the weights with the sha256 of a lock, if their manifest has none: what witnesses confirm.
 
     Raises :class:`PolicyError` with the reason if it does not.
     """
@@ -115,12 +117,12 @@ def check(found: Found, weights: Weights) -> str:
         raise _rejected(name, file, f"no rule matches {name} from {place}", "Add a rule with its publishers.")
     if not (rule.unsigned or rule.publishers):
         raise _rejected(name, file, f"its rule accepts no publisher for {name} from {place}")
-    if not weights.determines_bytes and (rule.publishers or rule.witnesses):
+    if rule.publishers and not weights.determines_bytes:
         raise _rejected(
             name, file, "it is not pinned, so a signature does not cover its bytes", f"zoo manifest pin {name}"
         )
     signed = f"accepted unsigned, from {place}" if rule.unsigned else _signed_by(policy, rule, found, weights, file)
-    return f"{signed}, {_witnessed(policy, rule, found, weights, file)}" if rule.witnesses else signed
+    return f"{signed}, {_witnessed(policy, rule, found, held or weights, file)}" if rule.witnesses else signed
 
 
 def witnesses_of_project() -> dict[str, Path]:
@@ -216,6 +218,9 @@ def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
 def _witnessed(policy: Policy, rule: Rule, found: Found, weights: Weights, file: Path) -> str:
     """The witnesses who confirm a score of ``weights``."""
     name = full_name(found, weights.tag)
+    if not weights.sha256:
+        hint = f"zoo lock {name} pins it where this policy does not apply."
+        raise _rejected(name, file, "it is not pinned, so no witness can confirm it", hint)
     try:
         return witnesses.require(found, weights, policy.keys_beside(file.parent), rule.witnesses)
     except SignatureError as error:

@@ -9,7 +9,7 @@ import msgspec
 from zoo.errors import SignatureError, ZooError
 from zoo.hub import companion
 from zoo.manifest import Weights
-from zoo.registry import Found
+from zoo.registry import Found, Listed
 from zoo.trust import attestation, dsse
 from zoo.trust.attestation import Measurement
 from zoo.trust.dsse import Envelope, PublicKey
@@ -30,17 +30,24 @@ class Attested(msgspec.Struct, frozen=True):
     measured: Measurement | None = None
     reason: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> str:
+        """Who states what, without the hub."""
         who = self.witness or f"key {self.keyid[:12]}"
         if self.verdict == UNKNOWN:
-            return f"{who}: not a witness of the policy, not verified ({self.hub})"
+            return f"{who}: not a witness of the policy, not verified"
         if self.measured is None:
-            return f"{who}: rejected: {self.reason} ({self.hub})"
-        verdict = f"{self.verdict} the score" if self.verdict != NO_CLAIM else "the manifest claims no such score"
-        return f"{who}: {self.measured}, {verdict} ({self.measured.measured:%Y-%m-%d}, {self.hub})"
+            return f"{who}: rejected: {self.reason}"
+        verdict = {CONFIRMS: "confirms the score", DISAGREES: "disagrees with the score"}.get(
+            self.verdict, "the manifest claims no such score"
+        )
+        return f"{who}: {self.measured}, {verdict}, {self.measured.measured:%Y-%m-%d}"
+
+    def __str__(self) -> str:
+        return f"{self.words} ({self.hub})"
 
 
-def of(found: Found, weights: Weights, witnesses: Mapping[str, Path], *, ask: bool = False) -> list[Attested]:
+def of(found: Found | Listed, weights: Weights, witnesses: Mapping[str, Path], *, ask: bool = False) -> list[Attested]:
     """The attestations of ``weights`` on all hubs; of each witness the latest for each split.
 
     ``witnesses`` are the files of public keys. Hubs that need a network are asked if ``ask``. Raises
@@ -105,7 +112,7 @@ def require(found: Found, weights: Weights, witnesses: Mapping[str, Path], least
 
 
 def _judged(
-    envelope: Envelope, hub: str, keys: Mapping[str, PublicKey], found: Found, weights: Weights
+    envelope: Envelope, hub: str, keys: Mapping[str, PublicKey], found: Found | Listed, weights: Weights
 ) -> list[Attested]:
     """Nothing for a statement about something else than a score."""
     by = {witness: key for witness, key in keys.items() if _is_signed(envelope, key)}
