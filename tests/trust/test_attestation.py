@@ -373,6 +373,16 @@ def test_the_gallery_shows_who_confirms(inside: Path, mirror: Any, found: Found,
     assert attested["resnet20.c10"] == ()
 
 
+def test_a_pack_takes_the_attestations_of_all_hubs_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Found, keys: dict[str, Path]
+) -> None:
+    alice, bob = (attestation.sign(measured(found), entry(found), keys[name]) for name in ("alice", "bob"))
+    hubs = [hub_with(tmp_path / "one", found, alice), hub_with(tmp_path / "two", found, bob, alice.strip())]
+    monkeypatch.setenv("ZOO_HUB", ",".join(map(str, hubs)))
+    assert ask("manifest", "pack", NAME, "-o", tmp_path / "pack").exit_code == 0
+    assert (tmp_path / "pack" / f"{entry(found).path}{SUFFIX}").read_bytes() == alice + bob
+
+
 def test_two_names_of_one_key_are_one_witness(inside: Path, mirror: Any, found: Found, keys: dict[str, Path]) -> None:
     policy(inside, keys, alice="alice", ally="alice")
     mirror(attestation.sign(measured(found), entry(found), keys["alice"]))

@@ -8,7 +8,7 @@ from zoo.cli import options
 from zoo.cli.output import echo, note, print_facts, print_json, print_table, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
-    from zoo.evaluation.audit import Audit
+    from zoo.evaluation.auditing import Audit
 
 
 @click.command(epilog="Example: zoo audit resnet20.digits --data digits")
@@ -30,7 +30,7 @@ def audit(
     crops, interpolations, means and deviations are tried. Exits with 1 unless the claim holds with the manifest's own
     preprocessing.
     """
-    from zoo.evaluation import audit as auditing
+    from zoo.evaluation import auditing
 
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
         found = auditing.audit(

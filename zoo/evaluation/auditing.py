@@ -1,6 +1,6 @@
 """Whether a claimed score holds, and if not, whether another way of preparing images explains it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ _SCALES = {
 
 _SALT = "audit"
 _NEAREST = 3
-"""Variants that are changed further."""
+"""Variants that are changed further, and those of each round that are scored on all images."""
 _ROUNDS = 3
 """Fields that are changed at most: crop, interpolation, mean and deviation."""
 
@@ -85,8 +85,8 @@ def audit(
 
     The variants are what the weights file and the model say, and changes of one field (crop, interpolation, mean and
     deviation). As long as they come nearer to the claim, another field of the three nearest is changed. They are scored
-    on ``limit`` images, the same share of each class. The nearest with one change, with two and with three are then
-    scored on all images, in this order, until one explains the claim: a variant that fits a sample by chance does not.
+    on ``limit`` images, the same share of each class. The three nearest with one change, with two and with three are
+    then scored on all images, in this order, until one explains the claim: one that fits a sample by chance does not.
 
     Args:
         name: Weights, a model for its default weights, or ``hf-hub:OWNER/NAME``.
@@ -126,8 +126,12 @@ def audit(
     own = measured if sample is images else score(sample, info.preprocess)
     search = _Search(info, stated.top1, measured, own, lambda one: score(sample, one), on_variant)
     tried = search.run()
-    whole = (search.variant(one.changes, one.preprocess, score(images, one.preprocess)) for one in search.candidates())
-    explanation = next((one for one in whole if one.interval[0] <= stated.top1 <= one.interval[1]), None)
+    explanation = None
+    for candidates in search.candidates():
+        whole = [search.variant(one.changes, one.preprocess, score(images, one.preprocess)) for one in candidates]
+        explaining = [one for one in whole if one.interval[0] <= stated.top1 <= one.interval[1]]
+        if explanation := min(explaining, key=search.distance, default=None):
+            break
     return Audit(info.name, stated.top1, stated.source, measured, False, comparison.message, tried, explanation)
 
 
@@ -160,10 +164,11 @@ class _Search:
             starts = sorted(found, key=self.distance)[:_NEAREST]
         return sorted(self._tried, key=self.distance)
 
-    def candidates(self) -> list[Variant]:
+    def candidates(self) -> Iterator[list[Variant]]:
         """The nearest with one change, with two, ..., as far as they are nearer than the manifest's own."""
-        nearest = [min(found, key=self.distance) for found in self._rounds if found]
-        return [one for one in nearest if self.distance(one) < self.distance(self._first)]
+        for found in self._rounds:
+            nearest = sorted(found, key=self.distance)[:_NEAREST]
+            yield [one for one in nearest if self.distance(one) < self.distance(self._first)]
 
     @property
     def _tried(self) -> list[Variant]:
