@@ -12,6 +12,9 @@ ifneq ($(wildcard ../shared/weights),)
 export ZOO_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
+# The tests start hundreds of processes: each reads the bytecode that the first one kept.
+export PYTHONDONTWRITEBYTECODE :=
+
 # One worker with one thread per core is faster than one worker with several threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations 10
 

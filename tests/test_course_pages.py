@@ -104,6 +104,7 @@ def run(line: str) -> None:
     assert done.exit_code == 0, f"{line}\n{done.output}"
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "page",
     [

@@ -107,6 +107,7 @@ def test_stochastic_depth_of_the_other_family_is_its_survival() -> None:
 # ---- output_stride ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(("name", "stride"), [("resnet18", 8), ("resnet50", 16), ("resnet50", 8)])
 def test_a_smaller_output_stride_equals_timms_with_the_same_weights(name: str, stride: int) -> None:
     with skip_init():
@@ -197,6 +198,7 @@ def test_a_file_may_have_the_shared_arguments(tmp_path: Path) -> None:
 # ---- what every network has ------------------------------------------------------------------------------------
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     "name",
     ["resnet20.c10", "vgg16", "inception_v3", "timm/resnet18", "timm/vit_tiny_patch16_224", "torchvision/alexnet"],
@@ -226,6 +228,7 @@ def test_the_configuration_has_what_is_known_of_the_weights() -> None:
     assert zoo.create("resnet20.c10").default_cfg == config
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("name", ["resnet20", "densenet121", "timm/resnet18", "hmax", "neocognitron_1980"])
 def test_networks_survive_deepcopy_and_pickle(name: str) -> None:
     with skip_init():
@@ -235,6 +238,7 @@ def test_networks_survive_deepcopy_and_pickle(name: str) -> None:
         assert other.state_dict().keys() == network.state_dict().keys()
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("coarse", [True, False])
 @pytest.mark.parametrize("name", ["resnet20", "vgg11", "densenet121", "inception_v3", "torchvision/resnet18"])
 def test_timm_groups_the_parameters_from_the_stem_to_the_head(name: str, coarse: bool) -> None:

@@ -294,6 +294,7 @@ def test_a_module_of_other_origin_has_no_preprocessing() -> None:
         zoo.preprocess(nn.Linear(1, 1))
 
 
+@pytest.mark.slow
 def test_creating_imports_neither_torchvision_nor_timm(file: Path) -> None:
     code = (
         "import sys, zoo\n"

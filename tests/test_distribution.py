@@ -88,6 +88,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return Environment(scripts, folder, wheels)
 
 
+@pytest.mark.slow
 def test_the_imported_zoo_is_the_wheels(installed: Environment) -> None:
     code = (
         "import json, importlib.metadata as m, zoo, zoo_resnet, weights_manifest, zoo_hello;"
@@ -139,6 +140,7 @@ def test_both_distributions_are_listed(installed: Environment) -> None:
     assert rows["hello"]["distribution"] == "zoo-hello"
 
 
+@pytest.mark.slow
 def test_a_built_in_and_a_third_partys_network_are_created(installed: Environment) -> None:
     code = (
         "import torch, zoo;"

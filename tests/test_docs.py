@@ -127,6 +127,7 @@ def check_name(command: str, name: str) -> None:
         registry.current().find(arch)
 
 
+@pytest.mark.first(10)
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_its_commands_are_ones_that_the_command_line_knows(page: Path) -> None:
     for command in commands_in_text(page):

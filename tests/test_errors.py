@@ -19,6 +19,7 @@ def misspelt(name: str, chance: random.Random) -> str:
     return before + chance.choice(["", other + letter, other, after[:1] + letter]) + after
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("seed", range(8))
 def test_a_suggestion_among_many_names_is_as_near_as_the_nearest_of_all(seed: int) -> None:
     """By the standard library's measure, over all names of timm's models and weights."""

@@ -88,7 +88,7 @@ def test_a_residual_network_is_traced_symbolically() -> None:
     assert equal(torch.fx.symbolic_trace(model), model, inputs(model, 2))
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES[:-1], pytest.param(NAMES[-1], marks=pytest.mark.slow)])
 def test_compilation_captures_the_whole_network_as_one_graph(name: str) -> None:
     model = zoo.create(name).eval()

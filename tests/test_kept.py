@@ -50,5 +50,6 @@ def test_addresses_that_plugins_write_stay(address: str) -> None:
     assert callable(registry.hook(address))
 
 
+@pytest.mark.slow
 def test_the_keys_of_every_network_stay() -> None:
     assert state_dicts() == KEPT["state_dicts"]

@@ -55,6 +55,7 @@ def outcome(value: Any) -> Any:
     return repr(value) if isinstance(value, nn.Linear) else value
 
 
+@pytest.mark.first(11)
 @pytest.mark.parametrize(("there", "here"), rows(BEFORE_WEIGHTS))
 def test_both_calls_of_a_row_do_the_same(there: str, here: str, networks: dict[str, Any]) -> None:
     origin = "torchvision" if "create_feature_extractor" in there else "timm"

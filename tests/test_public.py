@@ -63,6 +63,7 @@ def test_a_docstring_names_every_parameter_and_every_exception_by_its_name(name:
     assert ">>> " in found["Example"]
 
 
+@pytest.mark.first(15)
 @pytest.mark.parametrize("name", PUBLIC)
 def test_an_example_gives_what_it_shows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,6 +96,7 @@ def test_import_zoo_is_enough_for_every_package_and_brings_no_torch() -> None:
     assert zoo.modules.__name__ == "zoo.modules"
 
 
+@pytest.mark.slow
 def test_a_users_program_passes_a_strict_type_check() -> None:
     """After ``make lint`` mypy has read torch already; without it, that takes half a minute."""
     program = Path(__file__).parent / "support" / "typed_program.py"

@@ -13,6 +13,7 @@ CODE = "\n".join(
 )
 
 
+@pytest.mark.first(13)
 @pytest.mark.parametrize("message", MESSAGES)
 def test_a_message_is_one_that_the_code_has(message: str) -> None:
     strings = re.findall(r"""f?"(?:[^"\\\n]|\\.)*"|f?'(?:[^'\\\n]|\\.)*'""", CODE)

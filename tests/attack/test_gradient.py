@@ -118,6 +118,7 @@ def test_a_target_is_reached(digits: ImageSet) -> None:
 # ---- Bounds ----
 
 
+@pytest.mark.first(14)
 @pytest.mark.parametrize("epsilon", [0.0, 1e-7, 1 / 255, 8 / 255, 0.3, 2.0])
 @pytest.mark.parametrize("kind", OWN)
 def test_bounds_hold_exactly(digits: ImageSet, kind: Any, epsilon: float) -> None:
@@ -378,6 +379,7 @@ def test_autoattack_is_stronger_than_pgd_and_leaves_the_network_and_chance_alone
         attack.gradient.perturb(model, images, labels, 0.1, Method("autoattack"), is_targeted=True)
 
 
+@pytest.mark.slow
 def test_a_curve_at_epsilon_0_is_what_evaluation_counts(digits: ImageSet) -> None:
     model = zoo.create(DIGITS).train()
     found = attack.curve(model, digits, "fgsm", [0.3, 0, 0.1])

@@ -63,6 +63,7 @@ def served(site: Path, tmp_path: Path, hub_server: HubServer, monkeypatch: pytes
     return hub_server
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_brings_its_weights_and_says_so_once(command: str, served: HubServer, tmp_path: Path) -> None:
     words = COMMANDS[command](tmp_path)
@@ -81,6 +82,7 @@ def test_the_line_can_be_turned_off(served: HubServer, monkeypatch: pytest.Monke
     assert ask("fetch", NAME).stderr == ""
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_offline_a_command_uses_what_is_cached_and_says_how_to_bring_what_is_not(
     command: str, served: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -108,6 +110,7 @@ def offline_of(name: str) -> dict[str, bool]:
     return said
 
 
+@pytest.mark.slow
 def test_the_list_marks_what_works_offline_now(
     served: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +132,7 @@ def test_the_list_marks_what_works_offline_now(
     assert offline_of("far_net") == {"far_net.digits": True}, "a folder that is a mirror"
 
 
+@pytest.mark.slow
 def test_the_list_knows_embedded_weights_and_those_in_the_cache_of_huggingface_hub(served: HubServer) -> None:
     from huggingface_hub import hf_hub_download
 

@@ -165,6 +165,7 @@ def test_info_tells_all_that_is_known() -> None:
 # ---- errors ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.first(8)
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -231,6 +232,7 @@ def test_a_full_disk_or_a_forbidden_folder_is_a_message(hub: Path, monkeypatch: 
 # ---- plugins ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_broken_plugins_harm_nothing_and_are_explained(tmp_path: Path) -> None:
     site = tmp_path / "site"
     manifest = '[e_net.c10]\nfile = "m.safetensors"\nsha256 = "12"\n'
@@ -331,6 +333,7 @@ def test_verify_finds_a_flipped_byte_in_the_cache(hub: Path, names: list[str]) -
     )
 
 
+@pytest.mark.slow
 def test_verify_finds_a_network_that_computes_something_else(hub: Path) -> None:
     ask("fetch", "resnet20.tiny")
     manifest = hub / "manifest.toml"
@@ -379,6 +382,7 @@ def install_broken(folder: Path, hub: Path, does: str, monkeypatch: pytest.Monke
     assert ask("fetch", "bad_net.x", "resnet20.tiny").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_network_that_crashes_fails_alone(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_broken(tmp_path / "site", hub, "os.abort()", monkeypatch)
     answer = ask("verify", "bad_net.x", "resnet20.tiny", "--json")
@@ -388,6 +392,7 @@ def test_a_network_that_crashes_fails_alone(hub: Path, tmp_path: Path, monkeypat
     assert "verification process crashed: signal SIGABRT" in rows["bad_net.x"]["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "on_the_path",
     [pytest.param(False, id="as a program", marks=pytest.mark.slow), pytest.param(True, id="as in a notebook")],
@@ -542,6 +547,7 @@ def test_evaluate_reports_what_was_measured_on_what(hub: Path, trained: tuple[nn
     assert report["fingerprint"] in again.stdout
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("distance", "code", "words"), [(0, 0, "agrees"), (60, 1, "does not agree")])
 def test_check_compares_with_the_claim(hub: Path, pictures: Path, distance: float, code: int, words: str) -> None:
     top1 = json.loads(ask("evaluate", "resnet20.tiny", "--data", pictures, "--json").stdout)["top1"]
@@ -571,6 +577,7 @@ def test_check_needs_a_claim(hub: Path, pictures: Path, trained: tuple[nn.Module
 TRAIN = ["train", "resnet20", "--recipe", "default", "--set", "batch_size=10", "--set", "precision=float32"]
 
 
+@pytest.mark.slow
 def test_train_leaves_weights_that_the_other_commands_take(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="needs zoo-vision[train]")
     words = [*TRAIN, "--data", pictures, "--set", "epochs=2", "-o", tmp_path / "run"]
@@ -621,7 +628,7 @@ def test_the_completion_script_is_for_its_shell(shell: str) -> None:
     assert f"_ZOO_COMPLETE={shell}_complete" in answer.stdout
 
 
-@pytest.mark.first(4)
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
@@ -638,6 +645,7 @@ def test_a_shell_completes_commands_options_and_names(hub: Path, typed: str, off
     assert {line.partition(",")[2] for line in process.stdout.splitlines()} == offered
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("option", ["--licence", "--license"])
 def test_weights_are_listed_by_a_pattern_of_their_own_licence(option: str) -> None:
     rows = json.loads(ask("list", option, "cc-by-NC*", "--json").stdout)
@@ -717,6 +725,7 @@ def test_every_command_prints_one_json_document(
         assert isinstance(json.loads(got.stdout), dict | list), command
 
 
+@pytest.mark.slow
 def test_what_a_family_prints_does_not_spoil_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = (
         "from torch import nn\ndef build(num_classes, in_chans):\n    print('building')\n    return nn.Linear(2, 2)\n"

@@ -59,6 +59,7 @@ def test_attribute_says_what_the_method_is_worth() -> None:
     assert "passes" in done.stdout
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -56,6 +56,7 @@ def table(file: Path) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
+@pytest.mark.slow
 def test_the_confusion_matrix_counts_every_validation_image_as_the_log_does(trained: tuple[Path, Result]) -> None:
     titles, *rows = table(trained[0] / "confusion.csv")
     assert titles == ["true", *CLASSES]

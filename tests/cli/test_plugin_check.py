@@ -32,6 +32,7 @@ def test_a_plugin_without_faults_passes(tmp_path: Path, monkeypatch: pytest.Monk
     assert json.loads(slow.stdout)["left_out"] == 0
 
 
+@pytest.mark.slow
 def test_a_failure_names_model_field_line_and_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = specimen.install(tmp_path, monkeypatch, ("nn.BatchNorm2d(4)", "nn.BatchNorm3d(4)"))
     done = ask("specimen")
@@ -165,6 +166,7 @@ def test_a_model_without_weights_in_the_wheel_predicts_with_random_ones(
     ]
 
 
+@pytest.mark.slow
 def test_a_wheel_that_cannot_be_installed_is_not_tried(tmp_path: Path) -> None:
     """The environment around it may have the plugin already: that one must not answer."""
     wheel = tmp_path / "zoo_targetprop-1.0-py3-none-any.whl"

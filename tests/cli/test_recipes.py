@@ -178,6 +178,7 @@ def test_all_recipes_are_listed_with_their_families() -> None:
         assert {name for family, name in families if family == plugin.name} == set(recipes.read(plugin))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_a_terminal_gets_lines_that_fit(columns: int) -> None:
     drawn = draw([sys.executable, "-m", "zoo", "recipes"], columns=columns).terminal

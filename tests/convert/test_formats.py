@@ -177,6 +177,7 @@ def test_a_keras_network_computes_the_same_from_every_form_of_its_file(
     assert file in manifest.parse(report.entry)[0].origin
 
 
+@pytest.mark.slow
 def test_a_keras_file_that_a_manifest_names_is_created_like_any_other(
     of_keras: tuple[Path, torch.Tensor, torch.Tensor], small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,6 +519,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
 # ---- what is declared has to fit
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

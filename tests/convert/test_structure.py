@@ -91,6 +91,7 @@ def compare(report: Any, module: nn.Module, images: Tensor) -> None:
 # ---- torch's exporters ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_file_with_folded_normalisations_gives_identities_behind_its_convolutions(
     dynamo: bool, tmp_path: Path
@@ -135,7 +136,7 @@ def test_unfolded_normalisations_keep_their_tensors(tmp_path: Path) -> None:
     assert {new for _, new in report.renamed} == {key for key in converted if "num_batches" not in key}
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     ["googlenet_small", "densenet_bc_40_12", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
@@ -172,6 +173,7 @@ def test_torchvisions_networks_compute_the_same_here(
     assert entry.preprocess.input_size == (3, side, side)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theirs", "model", "side"),
     [("resnet20_cifar10", "resnet20", 32), pytest.param("resnet18", "resnet18", 224, marks=pytest.mark.slow)],
@@ -352,6 +354,7 @@ def test_a_graph_whose_parts_double_at_every_node_is_refused(small: str, tmp_pat
         convert(file, small, tmp_path / "out.safetensors")
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -541,6 +544,7 @@ CONVOLUTION = ("Conv", "images w b", "c", {"pads": [1, 1, 1, 1]})
 NORMALISED = ("BatchNormalization", "c one none mean var", "m", {"epsilon": 1e-3})
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     "nodes",
     [

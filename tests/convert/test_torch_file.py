@@ -72,6 +72,7 @@ def test_averaged_weights_go_before_the_last_ones_and_the_others_can_be_named(
         readers.read(file, state="state_dict_emma")
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module._orig_mod."])
 def test_what_a_wrapper_puts_before_every_key_is_taken_off(prefix: str, tmp_path: Path) -> None:
     module = zoo.create("resnet20", num_classes=2)

@@ -83,6 +83,7 @@ def test_every_family_reads_torchvisions_checkpoints(
         torch.testing.assert_close(ours(images), theirs(images))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".th", ".bin", ".ckpt", ".pth.tar"])
 def test_every_name_of_torchs_files_is_read(suffix: str, tmp_path: Path, conversions: list[str]) -> None:
     state = save_state(tmp_path / f"net{suffix}")

@@ -38,6 +38,7 @@ def test_every_exercise_has_an_answer_here() -> None:
     assert exercises().keys() == QUICK.keys() | SLOW.keys()
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize(
     ("chapter", "answer"),
     [*QUICK.items(), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW.items())],

@@ -128,6 +128,7 @@ def test_every_image_comes_once_an_epoch_whatever_the_number_of_processes(
     assert sorted(contents(list(chain(*parts)))) == sorted(contents_of(pictures))
 
 
+@pytest.mark.slow
 def test_whole_batches_make_an_epoch_and_other_images_sit_out_the_next(stream: ImageStream) -> None:
     recipe = Recipe(batch_size=64)
     seen = [

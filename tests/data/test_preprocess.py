@@ -115,6 +115,7 @@ def test_cifar_pixels_become_the_tensors_that_timm_makes_alone_and_in_a_batch(ci
     assert torch.equal(ours.batch(cifar10.pixels[:64]), expected)
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize("input_size", [(3, 32, 32), (3, 28, 28), (3, 64, 64), (3, 24, 40), (1, 32, 32), (1, 20, 20)])
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875])
 def test_a_batch_equals_an_image_at_a_time(cifar10, input_size, crop_pct):
@@ -180,6 +181,7 @@ def test_a_transform_leaves_its_input_as_it_was():
     assert (pixels == 7).all()
 
 
+@pytest.mark.slow
 def test_preprocessing_imports_neither_torchvision_nor_timm():
     code = "import sys, zoo.data.preprocess; print([m for m in ('torchvision', 'timm') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

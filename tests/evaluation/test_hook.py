@@ -133,6 +133,7 @@ def test_the_core_computes_what_follows_from_a_hooks_counts(own: Path, monkeypat
     assert (report.dataset, report.split) == ("digits", "test")
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -193,6 +194,7 @@ def test_ranked_classes_have_a_top_5(own: Path, monkeypatch: pytest.MonkeyPatch)
     assert zoo.evaluate(zoo.create("own_net"), "digits").top5 == 0.0
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("returned", "message"),
     [

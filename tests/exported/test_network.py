@@ -87,6 +87,7 @@ def test_weights_of_another_sha256_have_no_claim(
     assert "its scores do not apply" in caplog.text
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_that_was_changed_after_it_was_written_is_an_error(root: Path, tmp_path: Path, format: Format) -> None:
     file = copied(exports.made(root, format), tmp_path)

@@ -87,6 +87,7 @@ def test_the_description_beside_the_file_and_in_it_names_weights_and_preprocessi
     assert beside["agreement"]["difference"] < 1e-4
 
 
+@pytest.mark.slow
 def test_int8_calibrates_on_training_images_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = exports.made(root, "onnx", precision="int8")
     loaded = []
@@ -217,6 +218,7 @@ def test_a_network_that_ignores_its_input_proves_nothing(tmp_path: Path) -> None
         exports.export(network, tmp_path / "network.ts")
 
 
+@pytest.mark.slow
 def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -> None:
     network = zoo.create(NETWORK)
     assert exports.export(network, tmp_path / "same.ts").about.weights == NETWORK
@@ -277,6 +279,7 @@ def test_a_missing_exporter_names_the_extra(tmp_path: Path, monkeypatch: pytest.
     assert found.value.hint == "pip install 'zoo-vision[export]'"
 
 
+@pytest.mark.slow
 def test_the_command_compares_in_a_process_of_its_own(inside: Path) -> None:
     """By default the file is called as the weights are."""
     words = ["export", NETWORK, "--format", "torchscript", "--preprocess", "beside", "--json"]

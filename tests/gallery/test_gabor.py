@@ -111,6 +111,7 @@ def test_sliders_say_their_values_and_size_the_filter(page: Any, address: str) -
     assert pixels(page, "#filter").shape == (41, 41)
 
 
+@pytest.mark.slow
 def test_the_readers_image_is_shown_and_the_rings_come_back(page: Any, address: str, tmp_path: Path) -> None:
     page.goto(f"{address}gabor.html")
     page.get_by_role("status").get_by_text("The rings.").wait_for()

@@ -110,6 +110,7 @@ def test_a_reset_starts_again_and_repeats_the_training(page: Any, address: str) 
     assert runs[0] == runs[1] != ""
 
 
+@pytest.mark.slow
 @pytest.mark.may_skip
 def test_the_slider_sets_the_learning_rate(page: Any, address: str) -> None:
     page.goto(f"{address}train.html")

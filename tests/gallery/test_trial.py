@@ -144,6 +144,7 @@ def encoded(mode: str, size: tuple[int, int], format: str) -> bytes:
 # ---- in a browser ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.first(1)
 @pytest.mark.may_skip
 @pytest.mark.parametrize(
     ("mode", "size", "format"),
@@ -312,6 +313,7 @@ def test_a_later_build_without_networks_removes_the_page(with_trial: Path, tmp_p
     assert "try.html" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_networks_need_a_runtime_and_a_runtime_its_files(runtime: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="without a runtime"):
         gallery.build(tmp_path / "site", ["zfnet"], tried=[NETWORK])

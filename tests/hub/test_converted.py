@@ -150,6 +150,7 @@ def test_the_order_of_arguments_does_not_matter() -> None:
     assert job(args={"a": 1, "b": 2}).key == job(args={"b": 2, "a": 1}).key
 
 
+@pytest.mark.slow
 def test_another_version_of_the_converter_converts_again_and_pruning_removes_the_older_conversion(
     state: dict[str, torch.Tensor], conversions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +299,7 @@ def test_an_unpinned_file_is_pinned_and_converted_on_first_use(
     assert len(conversions) == 1
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("known", ["", "md5", "sha1"])
 def test_a_strict_project_refuses_a_file_that_nothing_determines(
     known: str, tmp_path: Path, conversions: list[str], monkeypatch: pytest.MonkeyPatch
@@ -320,6 +322,7 @@ def test_a_strict_project_accepts_a_file_with_a_strong_digest(
     assert has_state(zoo.create(NAME), state)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("known", ["sha384", "sha512", "sha1", "md5"])
 def test_every_digest_is_checked(known: str, tmp_path: Path, conversions: list[str]) -> None:
     save_state(tmp_path / "net.pth")
@@ -330,6 +333,7 @@ def test_every_digest_is_checked(known: str, tmp_path: Path, conversions: list[s
     assert conversions == []
 
 
+@pytest.mark.slow
 def test_a_lock_records_the_digest_and_refuses_another(tmp_path: Path, inside: Path) -> None:
     save_state(tmp_path / "net.pth")
     offer(tmp_path / "hub", tmp_path / "net.pth", known="sha512")
@@ -383,6 +387,7 @@ def test_pruning_keeps_a_conversion_in_use_and_otherwise_removes_it_with_all_tha
     assert [*(cache.root() / "converted").iterdir()] == []
 
 
+@pytest.mark.slow
 def test_pruning_removes_what_a_killed_conversion_left(state: dict[str, torch.Tensor], conversions: list[str]) -> None:
     zoo.create(NAME)
     part = conversion().with_name(f".{conversion().name}.part-0123456789ab")

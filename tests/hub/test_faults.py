@@ -219,6 +219,7 @@ def test_wrong_bytes_in_a_bucket_are_refused(bucket: str, tmp_path: Path) -> Non
     assert hub.fetch(entry(hub=bucket)).read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_not_there_or_refuses_is_an_error(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HubError, match="has no such file"):
         hub.fetch(entry(hub="s3://nobody/hub"))

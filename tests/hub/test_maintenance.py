@@ -95,6 +95,7 @@ def test_list_shows_names_sizes_hashes_and_the_last_use_latest_first(described: 
     assert "3 files, 70.0 kB" in shown.stderr
 
 
+@pytest.mark.slow
 def test_fetching_again_is_a_use_and_looking_is_none(described: Path) -> None:
     file = fetch("a")["a"]
     before = in_use.last_used(file)
@@ -119,6 +120,7 @@ def test_an_empty_cache_is_no_error() -> None:
 # ---- is it sound ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_verify_hashes_all_and_moves_what_is_wrong_to_quarantine(described: Path) -> None:
     files = fetch("a", "b")
     assert ask("cache", "verify").stdout == "2 files, 30.0 kB hashed, 0 damaged\n"
@@ -184,6 +186,7 @@ def test_prune_by_age(described: Path) -> None:
     assert left() == {name, f"{name}.stamp", f"{name}.used"}
 
 
+@pytest.mark.slow
 def test_prune_by_size_removes_the_longest_unused_first_and_no_more_than_it_must(described: Path) -> None:
     files = fetch("b", "a", "c")
     answer = ask("cache", "prune", "--keep-under", "50kB", "--json")
@@ -194,6 +197,7 @@ def test_prune_by_size_removes_the_longest_unused_first_and_no_more_than_it_must
     assert left() == set()
 
 
+@pytest.mark.slow
 def test_prune_of_what_no_manifest_names(described: Path) -> None:
     files = fetch("a", "b", "d")
     manifest = described / "manifest.toml"

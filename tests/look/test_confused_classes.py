@@ -41,6 +41,7 @@ def test_a_network_that_always_answers_seven_confuses_all_other_digits_with_it()
     assert found.fingerprint == digits.fingerprint
 
 
+@pytest.mark.slow
 def test_the_diagonal_counts_what_is_right() -> None:
     try:
         cifar = datasets.load("cifar10", "test").subset(range(100), "test")

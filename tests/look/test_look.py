@@ -364,6 +364,7 @@ def test_the_commands_share_their_options_and_defaults() -> None:
         assert {"--output", "--json"} <= of_look(command).keys()
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize("command", QUESTIONS)
 def test_a_command_answers_in_json_and_names_the_files_that_it_wrote(command: str, tmp_path: Path) -> None:
     files = [str(tmp_path / "facts.json"), str(tmp_path / "tensors.safetensors")]

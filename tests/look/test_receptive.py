@@ -177,7 +177,7 @@ def made_positive(model: nn.Module) -> None:
             tensor.copy_(random if tensor.ndim < 2 else random / tensor[0].numel())
 
 
-@pytest.mark.first(4)
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", small_models())
 def test_units_depend_on_their_field_s_edges_and_on_nothing_outside(name: str) -> None:
     """Shown by changing pixels: outside the box nothing moves a unit by a bit, its outermost lines each do."""

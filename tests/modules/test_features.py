@@ -159,6 +159,7 @@ def test_exported_features_are_the_same_for_any_batch(small: nn.Module) -> None:
         torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.slow
 def test_a_compiled_forward_needs_no_part_outside_the_graph() -> None:
     network, images = zoo.create("resnet8", features_only=True, out_indices=(1, 2)).eval(), torch.randn(2, 3, 32, 32)
     compiled = torch.compile(network, backend="eager", fullgraph=True)

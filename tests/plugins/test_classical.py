@@ -488,7 +488,7 @@ QUICK = ("sift_bovw_knn", "hog_svm", "kmeans_svm")
 """A histogram of words with neighbours, HOG and k-means; the other combinations are slow."""
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in SMALL]
 )
@@ -504,6 +504,7 @@ def test_digits_are_learnt_by_every_combination_and_its_file_fits(name: str, tmp
     assert json.loads((tmp_path / "run" / "log.jsonl").read_text())["train_top1"] > report.top1 - 10
 
 
+@pytest.mark.slow
 def test_the_file_says_how_large_the_classifier_became(tmp_path: Path) -> None:
     digits = data.load("digits", "train").subset(torch.arange(150), "train")
     learn("hog_rbf", digits, tmp_path / "run", settings={"validation": 30})

@@ -35,6 +35,7 @@ MODELS = {model.name: model for model in plugin.models}
 BC = {"bottleneck": True, "compression": 0.5}
 
 
+@pytest.mark.first(17)
 @conformance("densenet")
 def test_conformance(check: Check) -> None:
     check()
@@ -121,6 +122,7 @@ def test_the_number_of_weight_layers_is_in_the_name_save_that_the_papers_264_has
 # ---- The same function as the reference implementations, with the same weights, on real images ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "size"),
     [(121, 224), *(pytest.param(depth, 64, marks=pytest.mark.slow) for depth in (161, 169, 201))],

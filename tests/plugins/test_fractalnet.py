@@ -31,6 +31,7 @@ TINY: dict[str, Any] = {"widths": [4, 8], "columns": 3}
 TABLE_WIDTHS = [16, 32, 64, 128, 128]
 
 
+@pytest.mark.first(31)
 @conformance("fractalnet")
 def test_conformance(check: Check) -> None:
     check()

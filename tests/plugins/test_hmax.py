@@ -31,6 +31,7 @@ SCALES = [scale for band in BANDS for scale in band.scales]
 SETTINGS = {"epochs": 1, "weight_decay": 0.65, "batch_size": 32}
 
 
+@pytest.mark.first(15)
 @conformance("hmax")
 def test_conformance(check: Check) -> None:
     check()
@@ -373,6 +374,7 @@ def test_digits_are_learnt_and_the_record_says_how(trained: Path) -> None:
     assert config["data"]["validation"]["n"] == 30
 
 
+@pytest.mark.slow
 def test_what_is_predicted_is_what_is_scored(trained: Path) -> None:
     network = zoo.create("hmax", weights=trained / "model.safetensors").eval()
     few = data.load("digits", "test").subset(torch.arange(20), "test")

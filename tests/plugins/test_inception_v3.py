@@ -214,6 +214,7 @@ def test_in_training_the_output_is_torchvisions_pair_and_in_evaluation_the_logit
         assert isinstance(pair[0](images[:1]), Tensor)
 
 
+@pytest.mark.slow
 def test_the_auxiliary_classifier_takes_smaller_images_too_and_teaches_what_lies_below_it(fresh: InceptionV3) -> None:
     logits, auxiliary = fresh.train()(photographs(2, 75))
     assert logits.shape == auxiliary.shape == (2, 3)

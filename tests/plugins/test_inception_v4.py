@@ -66,7 +66,7 @@ def test_each_network_has_the_published_size(name: str, params: int, macs: int, 
     assert len(network.state_dict()) == tensors
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
@@ -246,6 +246,7 @@ def test_the_papers_recipe_is_section_4s(name: str) -> None:
 # ---- The interface ----
 
 
+@pytest.mark.slow
 def test_features_and_head_compose_to_the_logits(pair: Pair) -> None:
     network, images = pair[0], photographs(2, 75)
     with torch.no_grad():

@@ -25,6 +25,7 @@ from zoo_invariant.transformer import STN, SpatialTransformer, control_points, p
 MODELS = {model.name: model for model in plugin.models}
 
 
+@pytest.mark.first(75)
 @conformance("invariant")
 def test_conformance(check: Check) -> None:
     check()

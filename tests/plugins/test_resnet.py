@@ -35,6 +35,7 @@ V1 = "1x1"
 V1_5 = "3x3"
 
 
+@pytest.mark.first(30)
 @conformance("resnet")
 def test_conformance(check: Check) -> None:
     check()
@@ -177,7 +178,7 @@ _FROM_PYTORCHCV = (
 )
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("name", "args", "reference"),
     [

@@ -30,6 +30,7 @@ WIDE: dict[str, Any] = {"outside": 4, "preact": True, "shortcut": "B", "level_no
 GROUPS = ("layer1", "layer2", "layer3")
 
 
+@pytest.mark.first(51)
 @conformance("ror")
 def test_conformance(check: Check) -> None:
     check()

@@ -267,7 +267,7 @@ def test_pins_repeat_what_the_families_manifests_pin() -> None:
 # ---- Networks ----
 
 
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 @needs_same_timm
 @pytest.mark.parametrize(
     "arch", [pytest.param(arch, marks=[] if arch in QUICK else [pytest.mark.slow]) for arch in SAMPLE]

@@ -290,6 +290,7 @@ def test_a_network_is_copied_and_pickled_with_its_interface() -> None:
     assert module.num_classes == 1000
 
 
+@pytest.mark.first(12)
 @pytest.mark.parametrize("arch", EVERY_KIND)
 @pytest.mark.parametrize(
     "check",

@@ -26,6 +26,7 @@ MODELS = {model.name: model for model in plugin.models}
 TORCHVISION = next(key_map for key_map in plugin.key_maps if key_map.name == "torchvision")
 
 
+@pytest.mark.first(52)
 @conformance("vgg")
 def test_conformance(check: Check) -> None:
     check()

@@ -114,6 +114,7 @@ def test_the_entry_states_size_and_epochs_of_this_network(tmp_path: Path) -> Non
     assert entry.macs == registry.current().find("resnet20.digits").weights.macs
 
 
+@pytest.mark.first(1)
 def test_a_tag_is_never_given_other_bytes(place: str, catalogue: Path, tmp_path: Path) -> None:
     first = publish(DIGITS, "resnet20.mine", place)
     again = publish(DIGITS, "resnet20.mine", place, manifest_file=catalogue)
@@ -629,6 +630,7 @@ def broken(kind: str, folder: Path) -> tuple[Path, str]:
     return file, {"no tag": "resnet20", "another model": "resnet32.mine"}.get(kind, "resnet20.mine")
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [

@@ -49,6 +49,7 @@ def run(*words: object) -> str:
     return answer.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "distribution", "version"), [("pet_net", "zoo-pet", "1.0"), ("resnet8", "zoo-vision", zoo.__version__)]
 )

@@ -61,6 +61,7 @@ def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", ["pet_net", "old_pet", "pet/pet_net", "pet/old_pet", "pet/resnet20"])
 def test_every_name_means_the_row(pets: Path, name: str) -> None:
     assert zoo.create(name).zoo_info.model.name == "pet_net"

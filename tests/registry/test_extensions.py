@@ -73,6 +73,7 @@ def test_attacks_are_listed_and_suggested(site: Path) -> None:
     assert "fgsm, pgd, pgd_l2, autoattack, random_sign, darken, pet/pgd" in raised.value.hint
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -93,6 +94,7 @@ def test_an_attack_that_returns_no_images_is_named(
 # ---- questions ----
 
 
+@pytest.mark.slow
 def test_a_question_is_a_command(site: Path, tmp_path: Path) -> None:
     shown = run("look", "--help")
     assert "From plugins:" in shown
@@ -130,6 +132,7 @@ def test_a_question_leaves_the_network_as_it_was_and_says_what_it_takes(site: Pa
 # ---- export passes ----
 
 
+@pytest.mark.slow
 def test_a_pass_changes_what_is_exported_and_is_recorded(site: Path, tmp_path: Path) -> None:
     file = tmp_path / "digits.ts"
     network = zoo.create("resnet20.digits")
@@ -142,6 +145,7 @@ def test_a_pass_changes_what_is_exported_and_is_recorded(site: Path, tmp_path: P
     assert "passes" in told
 
 
+@pytest.mark.slow
 def test_a_pass_that_changes_the_outputs_leaves_no_file(site: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError):
         zoo.export("resnet20.digits", tmp_path / "digits.ts", passes=["zero"])
@@ -219,6 +223,7 @@ def test_they_are_listed_without_torch(site: Path) -> None:
     assert done.stdout.strip() == "['darken', 'pgd'] False"
 
 
+@pytest.mark.slow
 def test_the_program_knows_them(site: Path, tmp_path: Path) -> None:
     done = distributions.run("look", "norms", "resnet20.digits", "-o", str(tmp_path / "norms.json"), site=site)
     assert (done.returncode, "Norms of order 2" in done.stdout) == (0, True), done.stderr

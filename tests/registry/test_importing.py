@@ -68,6 +68,7 @@ ABUSES = {
 }
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(("text", "reason"), ABUSES.values(), ids=ABUSES)
 def test_an_abuse_is_a_row_with_the_reason_once(text: str, reason: str, site: Path) -> None:
     put(site, TRIES + text)
@@ -93,6 +94,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(("file", "content", "name", "status"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_distribution_is_a_row(file: str, content: bytes | None, name: str, status: str, site: Path) -> None:
     put(site, GOOD)
@@ -140,6 +142,7 @@ def test_no_plugin_sees_what_another_one_imported(site: Path) -> None:
     assert row().status == "ok"
 
 
+@pytest.mark.slow
 def test_a_plugin_that_imports_torch_is_slow_and_usable(site: Path) -> None:
     put(site, "import torch\n" + GOOD)
     shown = plugins(site)["pet"]

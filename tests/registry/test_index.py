@@ -86,6 +86,7 @@ list((here / "parts").iterdir())
 """
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_plugin_is_imported_again_if_something_that_it_read_changes(
     change: Callable[[Path], object], site: Path
@@ -136,6 +137,7 @@ def test_rows_that_depend_on_the_search_path_are_those_of_this_path(
     assert list(row().models) == ["pet_net"]
 
 
+@pytest.mark.slow
 def test_environments_that_see_different_plugins_share_an_index(site: Path, tmp_path: Path) -> None:
     put(site)
     install(tmp_path / "other", "zoo-ape", {"ape": "ape:plugin"}, {"ape.py": plugin("ape", "ape_net")})
@@ -145,6 +147,7 @@ def test_environments_that_see_different_plugins_share_an_index(site: Path, tmp_
     assert tries(site) == 1
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "folder", "link", "writable by others"])
 def test_an_index_that_cannot_be_trusted_is_made_anew(damage: str, site: Path, tmp_path: Path) -> None:
     put(site)

@@ -99,6 +99,7 @@ def test_what_matches_nothing_is_answered_with_what_was_meant(words: list[str], 
     assert said in ask(*words).stderr
 
 
+@pytest.mark.first(6)
 @pytest.mark.parametrize(
     "pattern",
     ["resnet20.*", "*.c10*", "r?snet[0-9]*.c10", "*[.]c10", "*", "*net*", "*c10", "resnet20?c10", "*.*.*", "."],

@@ -52,6 +52,7 @@ def test_a_third_party_is_listed_beside_the_built_in_ones(site: Path) -> None:
     assert registry.current().find("pet_net") == registry.current().find("pet/pet_net")
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize(
     ("text", "status", "reason"),
     [
@@ -144,6 +145,7 @@ def test_the_order_of_installation_decides_nothing(tmp_path: Path, monkeypatch: 
     assert len(seen) == 1
 
 
+@pytest.mark.first(7)
 @pytest.mark.parametrize(
     ("ask", "hint"),
     [
@@ -448,6 +450,7 @@ def test_pretrained_without_weights_says_what_exists(site: Path) -> None:
         zoo.create("pet_net", pretrained=True)
 
 
+@pytest.mark.slow
 def test_the_default_needs_no_conversion_if_one_does_not_and_is_pinned_if_one_is(site: Path) -> None:
     def entry(tag: str, file: str, known: str = "pinned = false") -> str:
         return f'[pet_net.{tag}]\nfile = "{file}"\n{known}\n'

@@ -125,6 +125,7 @@ def test_all_processes_end_with_the_same_bits(together: Callable[[int], Path], c
         assert [key for key in states[0] if not torch.equal(state[key], states[0][key])] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 def test_statistics_of_each_process_are_averaged(together: Callable[[int], Path], count: int) -> None:
     recipe, network = launched.CASES["apart"]

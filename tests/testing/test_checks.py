@@ -18,6 +18,7 @@ def check_called(name: str, plugin: str = "specimen") -> Check:
     return next(check for check in checks_of(plugin) if check.name == name)
 
 
+@pytest.mark.slow
 def test_a_plugin_that_keeps_its_promises_passes_every_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specimen.install(tmp_path, monkeypatch)
     checks = checks_of("specimen")
@@ -252,6 +253,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(("name", "old", "new", "reason"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_promise_fails_its_check(
     name: str, old: str, new: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

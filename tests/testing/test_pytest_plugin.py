@@ -17,6 +17,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_option_runs_all_checks_without_a_test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specimen.install(tmp_path, monkeypatch, ("+ 5,", "+ 6,"))
     done = run(tmp_path, "--zoo-plugin", "specimen", "-k", "net-parameters or net-macs", "-v")
@@ -27,6 +28,7 @@ def test_the_option_runs_all_checks_without_a_test_file(tmp_path: Path, monkeypa
     assert "zoo/testing/checks.py" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_with_the_decorator_needs_no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``slow`` is a known marker, and ``-m`` chooses by it."""
     specimen.install(tmp_path, monkeypatch)

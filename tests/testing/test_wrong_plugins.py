@@ -144,6 +144,7 @@ def test_there_are_thirty() -> None:
     assert len(FAULTS) >= 30
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_found_and_its_message_names_model_and_field(fault: Fault, site: Path) -> None:
     install(site, fault)

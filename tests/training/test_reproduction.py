@@ -344,6 +344,7 @@ def test_threads_are_as_recorded_and_as_before_afterwards(
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [

@@ -49,6 +49,7 @@ def test_a_lock_holds_names_versions_and_bytes(inside: Path) -> None:
     assert ask("fetch", "resnet20.digits", "resnet20").exit_code == 0
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("field", ["sha256", "size"])
 def test_drift_stops_fetch_and_create_and_shows_both_sides(inside: Path, field: str) -> None:
     ask("lock", "resnet20.digits")
@@ -309,6 +310,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_a_broken_lock_is_refused_by_name_and_nothing_is_fetched(inside: Path, text: str) -> None:
     (inside / "zoo.lock").write_text(text)

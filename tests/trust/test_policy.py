@@ -356,6 +356,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_a_broken_policy_is_refused_and_nothing_is_fetched(inside: Path, text: str) -> None:
     (inside / "zoo-policy.toml").write_text(text)
@@ -427,6 +428,7 @@ def assert_a_policy_accepts_or_refuses(folder: Path, content: bytes) -> None:
         assert any(rule.unsigned for rule in held.rules)  # nobody has signed that manifest
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=QUIET)
 @given(content=HOSTILE)
 @example(content=POLICY.encode())

@@ -126,6 +126,7 @@ def test_one_line_creates_the_network_and_pins_both_files(hub_server: HubServer)
     assert (held.repository.file, held.repository.description) == ("model.safetensors", "config.json")
 
 
+@pytest.mark.slow
 def test_a_second_process_asks_nobody_and_is_held_to_the_pin(hub_server: HubServer) -> None:
     publish(hub_server)
     before = value_of()
@@ -236,6 +237,7 @@ def test_a_changed_byte_in_the_cache_is_set_aside_and_the_file_fetched_again(hub
     assert len(quarantined()) == 2
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_server_that_changes_a_byte_of_a_pinned_commit_is_refused(file: str, hub_server: HubServer) -> None:
     import shutil
@@ -324,6 +326,7 @@ def test_strict_refuses_what_no_lock_has_and_asks_nobody(
     value_of()
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("rule", "is_accepted"),
     [
@@ -385,6 +388,7 @@ def test_what_zoo_publishes_is_created_by_its_name(hub_server: HubServer, tmp_pa
     assert held.repository.description == "weights.toml"
 
 
+@pytest.mark.slow
 def test_a_network_of_zoo_is_measured_from_a_repository_as_from_its_manifest(hub_server: HubServer) -> None:
     pytest.importorskip("sklearn", reason="digits need scikit-learn")
     entry = registry.current().find("resnet20.digits").weights
@@ -416,6 +420,7 @@ def test_bytes_other_than_those_that_weights_toml_states_are_refused(hub_server:
     assert user_lock.pins() == {}
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
@@ -438,6 +443,7 @@ def test_a_weights_toml_that_is_none_is_an_error(toml: bytes, message: str, hub_
 # ---- What cannot be used ----
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     "name",
     [
@@ -489,6 +495,7 @@ def test_a_gated_repository_says_whose_terms_to_accept_and_a_pinned_one_stays_us
         zoo.create(f"{NAME}@main")
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [

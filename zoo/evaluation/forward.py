@@ -109,7 +109,7 @@ def run(
             images = images.to(device, memory_format=torch.channels_last)
             ran = _for_inference(model, images[:2], total, compile) if ran is None else ran
             at_once = len(images) if compile or device.type != "cpu" else max(1, _AT_ONCE // images[0].numel())
-            outputs = [ran(some).float().cpu() for some in images.split(at_once)]
+            outputs = [ran(images[i : i + at_once]).float().cpu() for i in range(0, len(images), at_once)]
             take(outputs[0] if len(outputs) == 1 else torch.cat([*map(torch.atleast_1d, outputs)]), labels)
 
 
