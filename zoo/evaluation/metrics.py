@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -99,7 +100,7 @@ def measure(file: str | Path) -> Metrics:
     about, outputs, labels = stored.about, stored.outputs, stored.labels
     tally = Tally(len(about.classes))
     tally.add_classes(outputs.ranked, labels)
-    scores = tally.scores()
+    scores: dict[str, Any] = tally.scores()
     confusion = _confusion(stored)
     calibration = measures_of(outputs.logits, labels) if outputs.logits is not None else {}
     ranks = (outputs.ranked == labels[:, None]).sum(dim=0).cumsum(dim=0).tolist()
@@ -111,7 +112,9 @@ def measure(file: str | Path) -> Metrics:
         n=len(labels),
         **{name: scores[name] for name in ("correct", "top1", "interval", "mean_class")},
         topk=[100 * count / len(labels) for count in ranks],
-        **{name: calibration.get(name) for name in ("nll", "ece", "brier")},
+        nll=calibration.get("nll"),
+        ece=calibration.get("ece"),
+        brier=calibration.get("brier"),
         classes=[_of_class(name, row, confusion) for row, name in enumerate(about.classes)],
         confusion=confusion[: len(about.classes)].tolist(),
     )
@@ -148,10 +151,10 @@ def compare(first: str | Path, second: str | Path) -> Agreement:
     both, only_first, only_second, neither = (
         int((left & right).sum()) for left in (is_right[0], ~is_right[0]) for right in (is_right[1], ~is_right[1])
     )
-    names = [side.about.report.weights or side.about.report.model for side in sides]
+    name, other = (side.about.report.weights or side.about.report.model for side in sides)
     same = int((chosen[0] == chosen[1]).sum())
     p = mcnemar(only_first, only_second)
-    return Agreement(*names, len(numbers[0]), same, both, only_first, only_second, neither, p)
+    return Agreement(name, other, len(numbers[0]), same, both, only_first, only_second, neither, p)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

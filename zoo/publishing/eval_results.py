@@ -56,7 +56,7 @@ def model_index(entry: Weights) -> "list[EvalResult]":
 def render(entry: Weights) -> bytes:
     """The file of evaluation results, with the top-1 on each data set of the Hub; empty if there is none."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-    from huggingface_hub.utils import yaml_dump
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # imported there without a type
 
     found = [
         EvalResultEntry(

@@ -9,7 +9,7 @@ import hashlib
 import os
 from base64 import b64decode, b64encode
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
@@ -67,7 +67,7 @@ def private_key(file: Path) -> "EllipticCurvePrivateKey":
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise SignatureError(f"{file} is not an elliptic-curve key, expected P-256, P-384 or P-521.")
     _hash_of(private.curve, file)
-    return private
+    return cast("EllipticCurvePrivateKey", private)
 
 
 def public_key(file: Path) -> PublicKey:
@@ -121,7 +121,7 @@ def _id_of(key: "EllipticCurvePublicKey") -> str:
 def _hash_of(curve: Any, what: object) -> Any:
     from cryptography.hazmat.primitives import hashes
 
-    known = {"secp256r1": hashes.SHA256, "secp384r1": hashes.SHA384, "secp521r1": hashes.SHA512}
+    known: dict[str, type[Any]] = {"secp256r1": hashes.SHA256, "secp384r1": hashes.SHA384, "secp521r1": hashes.SHA512}
     if curve.name not in known:
         raise SignatureError(f"{what} is a key of the curve {curve.name}, expected P-256, P-384 or P-521.")
     return known[curve.name]()

@@ -75,8 +75,8 @@ def _print_metrics(found: "Metrics", *, with_classes: bool) -> None:
     print_table(titles, rows, right=titles[1:])
     if pairs := evaluated.pairs(found)[:_PAIRS]:
         echo()
-        rows = [(true, predicted, f"{count:,}") for true, predicted, count in pairs]
-        print_table(("true", "predicted", "images"), rows, right=("images",))
+        confused = [(true, predicted, f"{count:,}") for true, predicted, count in pairs]
+        print_table(("true", "predicted", "images"), confused, right=("images",))
 
 
 def _percent(share: float | None) -> str:
