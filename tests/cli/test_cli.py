@@ -24,6 +24,7 @@ import zoo
 from zoo import registry
 from zoo.cli import cli
 from zoo.loading import safetensors_file
+from zoo.results import files as tables
 
 CLASSES = [f"kind{i}" for i in range(10)]
 
@@ -684,6 +685,7 @@ def test_every_command_prints_one_json_document(
     monkeypatch.chdir(tmp_path)  # where zoo.lock goes
     key, public = key_pair(tmp_path)
     picture = pictures / "test" / "kind0" / "00.png"
+    tables.write(tmp_path / "runs", [], [])
     answers: dict[str, Callable[[], Result]] = {
         "list": lambda: ask("list", "--json"),
         "info": lambda: ask("info", "resnet20", "--json"),
@@ -710,6 +712,7 @@ def test_every_command_prints_one_json_document(
         "publish": lambda: ask("publish", trained[1], "--as", "resnet20.x", "--to", tmp_path / "there", "--json"),
         "train": lambda: ask(*TRAIN, "--set", "epochs=1", "--data", pictures, "-o", tmp_path / "run", "--json"),
         "recipes": lambda: ask("recipes", "--json"),
+        "results": lambda: ask("results", "show", tmp_path / "runs" / "results.csv", "--json"),
         "attack": lambda: ask("attack", "curve", "resnet20.tiny", "--data", pictures, "--attack", "fgsm", "--json"),
         "features": lambda: ask("features", "resnet20.tiny", "--data", pictures, "-o", tmp_path / "f", "--json"),
         "classify": lambda: ask("classify", tmp_path / "f", "--classifier", "knn", "--json"),

@@ -44,6 +44,12 @@ def test_every_job_is_done_once_and_its_outcome_stands_in_its_place(tmp_path: Pa
     assert (tmp_path / "job3.log").read_text() == "squaring 3\n"
 
 
+def test_each_process_sees_a_gpu_of_its_own(tmp_path: Path) -> None:
+    two = [make(f"job{number}", "gpu", tmp_path) for number in range(2)]
+    outcomes = jobs.run(two, at_once=2, keep=False, gpus=["3", "GPU-5"])
+    assert {outcome.result for outcome in outcomes} == {"3", "GPU-5"}
+
+
 def test_processes_are_not_kept_if_they_are_not_to_be(tmp_path: Path) -> None:
     three = [make(f"job{number}", "square", tmp_path, number=number) for number in range(3)]
     outcomes = jobs.run(three, keep=False)
@@ -55,6 +61,8 @@ def test_processes_are_not_kept_if_they_are_not_to_be(tmp_path: Path) -> None:
     [
         ("crash", "its process crashed: signal SIGSEGV"),
         ("exit", "its process crashed: exit code 3"),
+        ("killed", "its process crashed: signal SIGKILL, for example because memory ran out"),
+        ("memory", "memory ran out"),
         ("error", "no such images"),
         ("mistake", "RuntimeError: a mistake"),
     ],

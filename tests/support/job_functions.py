@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,23 @@ def square(number: int) -> dict[str, int]:
     return {"square": number * number, "process": os.getpid(), "threads": int(os.environ["OMP_NUM_THREADS"])}
 
 
+def read(file: str) -> str:
+    return Path(file).read_text()
+
+
+def gpu() -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def fail(how: str) -> None:
     if how == "crash":
         ctypes.string_at(0)
     if how == "exit":
         os._exit(3)
+    if how == "killed":  # as the system does if memory runs out
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "memory":
+        bytearray(1 << 60)
     if how == "error":
         raise DataError("no such images")
     raise RuntimeError("a mistake")
@@ -44,3 +57,25 @@ def never_stop(folder: str) -> None:
             time.sleep(60)
         except KeyboardInterrupt:
             continue
+
+
+def allocate(megabytes: int) -> int:
+    return len(bytearray(b"x" * (megabytes << 20)))
+
+
+def note(folder: str, name: str, seconds: float) -> str:
+    """Takes a while, and leaves a line for each time that it was called."""
+    with Path(folder, name).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return name
+
+
+def refuse_signals(folder: str, name: str) -> str:
+    """Is interrupted the first time, and ends the second time."""
+    place = Path(folder, name)
+    if place.exists():
+        return name
+    place.write_text("begun")
+    time.sleep(60)
+    return ""

@@ -76,6 +76,16 @@ def test_a_file_that_is_no_queue_is_refused_with_the_reason(text: str, said: str
     assert ask().exit_code == 2
 
 
+@pytest.mark.slow
+def test_a_queue_is_trained_by_another_engine_as_well(inside: Path) -> None:
+    pytest.importorskip("submitit", reason="needs zoo-vision[submitit]")
+    write(TWO)
+    done = ask("--engine", "submitit", "--engine-arg", "cluster=local")
+    assert done.exit_code == 0, done.output
+    assert [row["status"] for row in shown()["trainings"]] == ["done", "done"]
+    assert Path("runs", "first", "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -83,6 +93,7 @@ def test_a_file_that_is_no_queue_is_refused_with_the_reason(text: str, said: str
         (["train", "--queue", "queue.toml", "--data", "digits", "-o", "runs"], "--data and --queue exclude each other"),
         (["train", "resnet8", "--data", "digits", "--at-once", "2", "-o", "run"], "--at-once needs --queue"),
         (["train", "resnet8", "--data", "digits", "--status", "-o", "run"], "--status needs --queue"),
+        (["train", "resnet8", "--data", "digits", "--engine", "ray", "-o", "run"], "--engine needs --queue"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(words: list[str], said: str, inside: Path) -> None:
@@ -113,6 +124,7 @@ def test_trainings_at_once_end_with_the_longest_or_when_all_work_is_shared() -> 
     assert queue.seconds_left([*found, State("d", "waiting")]) is None
 
 
+@pytest.mark.slow
 def test_one_that_fails_is_a_row_with_its_reason(inside: Path) -> None:
     write("[[train]]\nname = 'bad'\nmodel = 'resnet9'\ndata = 'digits'\n")
     done = ask("--threads", "1")

@@ -5,14 +5,18 @@ from typing import Any
 
 import click
 
-from zoo.cli import options
+from zoo.cli import bulk, options
 from zoo.cli.output import echo, note, print_facts, print_json, size, stdout_to_stderr
 from zoo.exported.formats import FORMATS
 
 
 @click.command(epilog="Example: zoo export resnet20.digits -o digits.onnx")
-@options.name
-@options.output("Write FILE.onnx, FILE.pt2, FILE.ts or FILE.xml.  [default: NAME, by the format]", required=False)
+@options.names
+@options.output(
+    "Write FILE.onnx, FILE.pt2, FILE.ts or FILE.xml; with --all, the folder FILE.  [default: NAME, by the format]",
+    kind=options.NEW_PATH,
+    required=False,
+)
 @click.option("--format", type=click.Choice(FORMATS), help="Format.  [default: that of FILE's suffix]")
 @options.choice("--precision", values=["float32", "float16", "int8"], help="Precision of the network.")
 @options.choice("--preprocess", values=["inside", "beside"], help="Whether the file scales and normalises images.")
@@ -24,16 +28,30 @@ from zoo.exported.formats import FORMATS
     "--pass", "passes", multiple=True, type=options.Named("exports", ()),
     help="Change the network by this export pass first. Repeatable.",
 )  # fmt: skip
-@options.several(options.weights, options.args, options.json)
+@options.several(options.weights, options.args, bulk.list_options, options.json)
+@click.pass_context
 def export(
-    name: str, output: Path | None, format: str | None, args: dict[str, str], as_json: bool, **keywords: Any
+    context: click.Context,
+    /,
+    names: tuple[str, ...],
+    output: Path | None,
+    format: str | None,
+    args: dict[str, str],
+    as_json: bool,
+    **keywords: Any,
 ) -> None:
     """Export a network with its weights for another runtime.
 
     Formats: onnx, torch-export, torchscript, openvino. The file takes batches of any size. Before it is in place, it
     is run in a process of its own and compared with the network on photographs and training images. FILE.json states
-    the preprocessing, the classes, and which weights these are. zoo evaluate and zoo predict accept FILE as NAME.
+    the preprocessing, the classes, and which weights these are. zoo evaluate and zoo predict accept FILE as NAME. With
+    --all, NAME is a pattern, and there is a file for each of the weights.
     """
+    if bulk.is_asked(context):
+        if format is None:
+            raise click.UsageError("--all needs --format.")
+        bulk.run(context, "export", names, ("format", "precision", "preprocess", "input", "calibrate", "passes"))
+    name = bulk.one(context, names)
     from zoo.exporting import by_name
 
     with stdout_to_stderr():

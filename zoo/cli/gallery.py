@@ -30,9 +30,12 @@ def gallery() -> None:
 @click.option("--latency", type=options.FILE, metavar="FILE", help="Show the latencies that zoo benchmark --csv wrote.")
 @click.option("--failures", type=options.FILE, multiple=True, metavar="FILE",
               help="Show how networks fail: JSON of zoo attack curve or zoo look. Repeatable.")  # fmt: skip
+@click.option("--results", "tables", type=options.FILE, multiple=True, metavar="TABLE",
+              help="Show the results that zoo evaluate --all wrote. Repeatable.")  # fmt: skip
 @click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME in the page. Repeatable.")
 @click.option("--runtime", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="For --try: the folder dist of the npm package onnxruntime-web.")  # fmt: skip
+@click.option("--docs", default="", metavar="URL", help="Address of the documentation, to which every page links.")
 @options.json
 def build(patterns: tuple[str, ...], output: Path, as_json: bool, **keywords: Any) -> None:
     """Write a static site: a table, charts, a timeline, a page for each model.

@@ -124,6 +124,7 @@ Option = Callable[[Any], Any]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+NEW_PATH = click.Path(path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 POSITIVE = click.IntRange(min=1)
 
@@ -155,6 +156,13 @@ names: Option = click.argument("names", nargs=-1, required=True, metavar="NAME..
 weights: Option = click.option("--weights", type=FILE, help="Load this safetensors file, not NAME's weights.")
 args: Option = pairs("--arg", "args", help="Set an argument of the model. Repeatable.")
 data: Option = click.option("--data", help=f"{_DATA}  [default: the one the weights were trained on]")
+data_sets: Option = click.option(
+    "--data", multiple=True,
+    help=f"{_DATA} With --all, repeatable.  [default: the one the weights were trained on]",
+)  # fmt: skip
+required_data_sets: Option = click.option(
+    "--data", multiple=True, required=True, help=f"{_DATA} With --all, repeatable."
+)
 required_data: Option = click.option("--data", required=True, help=_DATA)
 split: Option = click.option("--split", default="test", show_default=True, help="Split of the data set.")
 target: Option = click.option("--target", metavar="CLASS", help="Class, by number or name.")

@@ -23,6 +23,7 @@ from zoo.system.amounts import count as count
 from zoo.system.amounts import size as size
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.table import Table
 
 T = TypeVar("T")
@@ -174,6 +175,20 @@ def stdout_to_stderr() -> Iterator[None]:
 def show_progress(label: str, *, bytes: bool = False) -> AbstractContextManager[Callable[[int, int], None] | None]:
     """A bar on standard error if that is a terminal; yields its callback (done, total)."""
     return progress.bar(one_line(label), bytes=bytes)
+
+
+@contextlib.contextmanager
+def live_table() -> "Iterator[Live | None]":
+    """A place on standard error for a table that changes; None if that is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield live
 
 
 def drawn_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> "Table":

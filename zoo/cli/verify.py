@@ -6,14 +6,13 @@ from typing import Any
 import click
 import msgspec
 
-from zoo.cli import options
+from zoo.cli import bulk, options
 from zoo.cli.output import do_each, echo, note, outcomes, print_json, size, stdout_to_stderr
 from zoo.verify.worker import TIMEOUT, Verified
 
 
 @click.command(epilog="Example: zoo verify resnet20.digits --deep")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
-@click.option("--all", "is_all", is_flag=True, help="Check all embedded and cached weights.")
 @click.option("--deep", is_flag=True, help="Hash all files again, not only changed ones; repeat conversions.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=TIMEOUT, show_default=True, help="Seconds per network."
@@ -24,12 +23,11 @@ from zoo.verify.worker import TIMEOUT, Verified
     metavar="DIR",
     help="Write the outputs of a network that fails its probe to DIR.  [default: in the cache]",
 )
-@options.json
+@options.several(bulk.list_options_with_folder, options.json)
 @click.pass_context
 def verify(
     context: click.Context,
     names: tuple[str, ...],
-    is_all: bool,
     deep: bool,
     timeout: float,
     failures: Path | None,
@@ -37,7 +35,8 @@ def verify(
 ) -> None:
     """Check the bytes, tensors and outputs of weights.
 
-    Each network is checked in a process of its own. Without NAME, checks all cached weights.
+    Each network is checked in a process of its own. Without NAME, checks all cached weights; with --all, embedded
+    ones too. With --all and -o, NAME is a pattern, and the results go into tables in DIR.
     """
     from zoo.verify import worker
 
@@ -49,8 +48,12 @@ def verify(
         row: dict[str, Any] = msgspec.to_builtins(found)
         return row
 
+    is_all = bulk.is_asked(context)
+    if is_all and bulk.has_folder(context):
+        bulk.run(context, "verify", names or worker.names_in_reach(), ("deep",))
     if names and is_all:
-        raise click.UsageError("Give names or --all, not both.")
+        raise click.UsageError("Give names or --all, not both; --all -o DIR takes patterns.")
+    bulk.without_all(context)
     names = names or (worker.names_in_reach() if is_all else worker.names_in_cache())
     if not names:
         note("The cache holds no weights; zoo fetch NAME fetches some.")

@@ -3,7 +3,7 @@
 import msgspec
 
 from zoo.data.image_set import ImageSet
-from zoo.evaluation.measured import OF_LABELS, fingerprint_of_labels
+from zoo.evaluation.measured import OF_LABELS, fingerprint_of
 from zoo.evaluation.score import Report
 from zoo.manifest import Score
 from zoo.manifest.interval import wilson
@@ -32,12 +32,11 @@ def confirm(report: Report, data: ImageSet) -> Report:
         if value is not None and not 0 <= value <= 100:
             raise ValueError(f"{name} = {value}, expected 0 to 100")
     low, high = wilson(correct, n)
-    fingerprint = data.fingerprint if data.pixels is not None else fingerprint_of_labels(data)
     return msgspec.structs.replace(
         report,
         dataset=data.name,
         split=data.split,
-        fingerprint=fingerprint,
+        fingerprint=fingerprint_of(data),
         top1=top1,
         interval=(100 * low, 100 * high),
     )

@@ -42,7 +42,7 @@ def provenance(
         "weights": weights_name(model),
         "dataset": data.name,
         "split": data.split,
-        "fingerprint": _fingerprint(data, streamed),
+        "fingerprint": fingerprint_of(data, streamed),
         "n": n,
         "versions": versions(),
         "command": command,
@@ -90,7 +90,8 @@ def versions() -> dict[str, str]:
     return {"zoo": version("zoo-vision"), "torch": str(torch.__version__), "python": platform.python_version()}
 
 
-def _fingerprint(data: ImageSet | PreparedBatches, streamed: Fingerprint | None) -> str:
+def fingerprint_of(data: ImageSet | PreparedBatches, streamed: Fingerprint | None = None) -> str:
+    """That of pixels and labels if the pixels were read, as ``streamed`` or resident ones; else of labels alone."""
     if isinstance(data, PreparedBatches):
         return data.fingerprint
     if streamed is not None:

@@ -25,7 +25,10 @@ _SHAPES: tuple[Callable[[float, float], str], ...] = (
 
 
 class Point(NamedTuple):
-    """A marker at ``x`` and ``y``, with its 95% interval if known; ``group`` decides colour and shape."""
+    """A marker at ``x`` and ``y``, with its 95% interval if known; ``group`` decides colour and shape.
+
+    ``link`` may be empty.
+    """
 
     x: float
     y: float
@@ -57,7 +60,7 @@ def key(group: int) -> Markup:
 
 
 def scatter(points: Sequence[Point], *, x_title: str, y_title: str, x_unit: Callable[[float], str]) -> Markup:
-    """A chart of ``points``: each a link, those that no other beats joined by a line."""
+    """A chart of ``points``: each a link if it has one, those that no other beats joined by a line."""
     x_of, x_marks = _logarithmic([point.x for point in points])
     ends = [end for point in points for end in (point.y, *(point.interval or ()))]
     y_of, y_marks = _linear(min(ends), max(ends))
@@ -72,7 +75,8 @@ def scatter(points: Sequence[Point], *, x_title: str, y_title: str, x_unit: Call
         element("text", y_title, x=14.0, y=half, text_anchor="middle", transform=f"rotate(-90 14 {half:.0f})",
                 class_="axis"),
     ]  # fmt: skip
-    label = f"{y_title} over {x_title}: {len(points)} points, each a link. The table below has the numbers."
+    label = f"{y_title} over {x_title}: {len(points)} points"
+    label += ", each a link. The table below has the numbers." if points[0].link else ""
     return element(
         "svg", element("g", *grid, class_="grid", aria_hidden="true"),
         element("polyline", points=line, class_="pareto"),
@@ -141,6 +145,8 @@ def _linked(point: Point, x: float, y_of: Callable[[float], float]) -> Markup:
         low, high = (y_of(end) for end in point.interval)
         parts.append(element("path", d=f"M{x:.1f} {low:.1f}V{high:.1f}", class_=f"whisker c{point.group % COLOURS}"))
     parts.append(marker(point.group, x, y_of(point.y), is_hollow=point.is_hollow))
+    if not point.link:
+        return element("g", *parts)
     return element("a", *parts, href=point.link, aria_label=point.label)
 
 

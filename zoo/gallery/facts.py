@@ -8,6 +8,7 @@ import msgspec
 from zoo.errors import RecipeError
 from zoo.manifest import Score, Weights, interval
 from zoo.registry import DISTRIBUTION, Listed, listing
+from zoo.results.rows import Row
 from zoo.spec import Model, Plugin
 from zoo.training import choice, find_record
 from zoo.training.recipe import Expectation
@@ -107,6 +108,13 @@ class Failures(msgspec.Struct, frozen=True):
     confusions: tuple[Confusion, ...] = ()
 
 
+class Recheck(msgspec.Struct, frozen=True):
+    """A row of a table of results; ``verdict`` compares it with the score of the manifest, if there is one."""
+
+    row: Row
+    verdict: str
+
+
 class Trained(msgspec.Struct, frozen=True):
     """Weights of a model."""
 
@@ -121,6 +129,7 @@ class Trained(msgspec.Struct, frozen=True):
     failures: Failures
     attested: tuple[str, ...]
     """What witnesses state, without the hubs, which may be folders of this machine."""
+    rechecks: tuple[Recheck, ...] = ()
 
     @property
     def main(self) -> Claim | None:

@@ -1,8 +1,9 @@
 """The process of a job: ``python -P -m zoo.jobs.worker`` calls a function for each line of standard input.
 
 A line is a JSON object with ``function`` ("module:name"), ``arguments`` and ``log``, the file that gets all that the
-job prints. The answer is a line of JSON on standard output. The end of standard input interrupts the job as Ctrl-C
-does, also if that is because the parent was killed; a job that takes longer than ``PATIENCE`` to stop is ended.
+job prints. The answer is a line of JSON on standard output, with the most memory that the process held. The end of
+standard input interrupts the job as Ctrl-C does, also if that is because the parent was killed; a job that takes longer
+than ``PATIENCE`` to stop is ended.
 """
 
 import json
@@ -12,12 +13,14 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import msgspec
 
 from zoo.errors import ZooError
+from zoo.jobs import memory
 
 PATIENCE = 60.0
 """Seconds that an interrupted job has to keep what it has done."""
@@ -33,14 +36,17 @@ def main() -> None:
         asked = json.loads(line)
         _print_to(asked["log"])
         _is_busy.set()
+        memory.forget_peak()
         said = _do(asked["function"], asked["arguments"])
         _is_busy.clear()
+        said["memory"] = memory.peak()
         print(json.dumps(said), file=answers, flush=True)
         if said.get("stopped"):
             return
 
 
-def _do(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _do(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Calls ``function`` in this process: its ``result``, or the ``error`` in words, or that it was ``stopped``."""
     module, _, name = function.partition(":")
     try:
         return {"result": msgspec.to_builtins(getattr(import_module(module), name)(**arguments))}
@@ -49,6 +55,9 @@ def _do(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
     except ZooError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return {"error": error.message}
+    except MemoryError as error:
+        traceback.print_exc()
+        return {"error": f"memory ran out: {error}" if str(error) else "memory ran out"}
     except Exception as error:
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {error}"}

@@ -1,5 +1,7 @@
 """Amounts as people read them."""
 
+import time
+
 
 def count(number: int) -> str:
     """``60.2 M`` for 60,192,808."""
@@ -14,3 +16,16 @@ def size(bytes: int) -> str:
     """``1.1 MB`` for 1,102,340 bytes."""
     text = count(bytes)
     return f"{text}{'' if text[-1:].isalpha() else ' '}B" if text else ""
+
+
+def duration(seconds: float) -> str:
+    """``2 h 05 min``, ``12 min``, or ``40 s``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def clock(seconds: float) -> str:
+    """The time in ``seconds``: ``14:05 on Friday``."""
+    return time.strftime("%H:%M on %A", time.localtime(time.time() + seconds))

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from zoo import jobs, resolve
+from zoo import resolve
 from zoo.errors import RecipeError, ZooError
-from zoo.jobs import Job, Outcome
+from zoo.jobs import Job, Outcome, Store, engines
 from zoo.system import storage, toml
 from zoo.training import choice
 
@@ -86,14 +86,16 @@ def run(
     *,
     at_once: int = 1,
     threads: int | None = None,
+    engine: str = "local",
+    settings: Mapping[str, Any] | None = None,
     started: Callable[[str], None] = lambda name: None,
     ended: Callable[[str, Outcome], None] = lambda name, outcome: None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains all that is not done, in the order given; what was interrupted is resumed.
 
-    A training that fails does not stop the others, and is tried again by the next call. Raises KeyboardInterrupt after
-    Ctrl-C, when the checkpoints are written.
+    A training that fails does not stop the others, and is tried again by the next call. ``engine`` and its ``settings``
+    are those of :func:`zoo.jobs.engines.run`. Raises KeyboardInterrupt after Ctrl-C, when the checkpoints are written.
     """
     # One that runs belongs to another process.
     left = [state.name for state in states(trainings, folder) if state.status not in ("done", "running")]
@@ -104,9 +106,12 @@ def run(
         _note_failure(folder / outcome.job.name, outcome.reason if outcome.status == "failed" else "")
         ended(outcome.job.name, outcome)
 
-    todo = [_job(training, folder) for training in trainings if training.name in left]
-    jobs.run(
+    todo = [_job(training, folder.absolute()) for training in trainings if training.name in left]
+    engines.run(
         todo,
+        Store(folder / ".jobs"),
+        engine=engine,
+        settings=settings,
         at_once=at_once,
         threads=threads,
         keep=False,
@@ -137,7 +142,8 @@ def train(training: dict[str, Any], output: str) -> None:
 
 def _job(training: Training, folder: Path) -> Job:
     arguments = {"training": msgspec.to_builtins(training), "output": str(folder / training.name)}
-    return Job(training.name, f"{__name__}:train", arguments, folder / f"{training.name}.log")
+    log = folder / f"{training.name}.log"
+    return Job(training.name, f"{__name__}:train", arguments, log, key=training.name)
 
 
 def _state(training: Training, run: Path) -> State:

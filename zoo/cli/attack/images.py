@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli import options
+from zoo.cli import bulk, options
 from zoo.cli.attack.options import (
     ATTACK,
+    METHOD_PARAMETERS,
     METHODS,
     check_epsilons,
     check_figure,
@@ -79,7 +80,7 @@ def image(
 
 
 @click.command(epilog="Example: zoo attack curve resnet20.digits --data digits -o curve.svg")
-@options.several(options.names, options.required_data, options.split)
+@options.several(options.names, options.data_sets, options.split)
 @click.option(
     "--attack", "kinds", multiple=True, type=ATTACK, default=("pgd",), show_default=True,
     help="Attack to run. Repeatable.",
@@ -88,12 +89,15 @@ def image(
     "--epsilons", default="0,1/255,2/255,4/255,8/255", show_default=True, callback=check_epsilons,
     help="Bounds of the change of a pixel.",
 )  # fmt: skip
-@options.several(
-    *method_options, options.seed, limit_option, options.batch_size(128), figure_option, options.device, options.json
-)
+@options.several(*method_options, options.seed, limit_option, options.batch_size(128))
+@options.output("Draw the result into FILE: .svg, .png or .pdf; with --all, the folder of the results.",
+                kind=options.NEW_PATH, required=False)  # fmt: skip
+@options.several(options.device, bulk.list_options, options.json)
+@click.pass_context
 def curve(
+    context: click.Context,
     names: tuple[str, ...],
-    data: str,
+    data: tuple[str, ...],
     split: str,
     kinds: tuple[Any, ...],
     epsilons: list[float],
@@ -111,8 +115,14 @@ def curve(
 
     An image counts if the network is right without and with the attack. -o also writes the results as JSON beside
     the figure, or only JSON to FILE.json; finished curves stay there after an interruption. NAME without a tag means
-    the model's default weights.
+    the model's default weights. With --all, NAME is a pattern, and the tables of the results are in FILE, a folder.
     """
+    if bulk.is_asked(context):
+        taken = ("kinds", "epsilons", *METHOD_PARAMETERS, "seed", "limit", "batch_size", "device")
+        bulk.run(context, "attack curve", names, taken)
+    bulk.without_all(context)
+    if len(data) != 1:
+        raise click.UsageError(f"Got {len(data)} data sets, expected one: --data NAME.")
     with stdout_to_stderr():
         from zoo.attack import Method, figure, robustness
         from zoo.creation import create_trained
@@ -133,7 +143,7 @@ def curve(
             model = create_trained(name, device=device)
             for method in methods:
                 with show_progress(f"{method.name} on {name}") as progress:
-                    curves.append(robustness.curve(model, data, method, epsilons, progress=progress, **settings))
+                    curves.append(robustness.curve(model, data[0], method, epsilons, progress=progress, **settings))
                 if output is not None:
                     robustness.write(curves, output.with_suffix(".json"))
         if output is not None and is_drawn:

@@ -32,6 +32,8 @@ method_options = (
     ),
     click.option("--no-random-start", is_flag=True, help="Start PGD at the image itself."),
 )  # fmt: skip
+METHOD_PARAMETERS = ("steps", "step_size", "no_random_start")
+
 limit_option: options.Option = click.option(
     "--limit", type=options.POSITIVE, metavar="N", help="Use N evenly spaced images.  [default: all]"
 )

@@ -8,6 +8,7 @@ _SECTIONS = {
     "Commands:": {
         "show": "zoo.cli.results.show:show",
         "metrics": "zoo.cli.results.metrics:metrics",
+        "plot": "zoo.cli.results.plot:plot",
     }
 }
 

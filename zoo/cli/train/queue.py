@@ -1,15 +1,15 @@
 """``zoo train --queue``: several trainings, with a table of their states."""
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from zoo.cli.output import drawn_table, note, one_line, print_json, print_table
+from zoo.cli.output import drawn_table, live_table, note, one_line, print_json, print_table
+from zoo.system.amounts import clock, duration
 from zoo.training import queue
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def run(
     *,
     at_once: int,
     threads: int | None,
+    engine: dict[str, Any],
     only_show: bool,
     as_json: bool,
 ) -> None:
@@ -38,7 +39,7 @@ def run(
     trainings = queue.read(file)
     is_interrupted = False
     if not only_show:
-        with _shown(trainings, folder, at_once) as live:
+        with live_table() as live:
             watch = _Watch(trainings, folder, at_once, live)
             try:
                 queue.run(
@@ -46,6 +47,7 @@ def run(
                     folder,
                     at_once=at_once,
                     threads=threads,
+                    **engine,
                     started=watch.started,
                     ended=watch.ended,
                     tick=watch.tick,
@@ -99,23 +101,6 @@ class _Watch:
         self.live.update(_drawn(queue.states(self.trainings, self.folder), self.at_once), refresh=True)
 
 
-@contextlib.contextmanager
-def _shown(trainings: "Sequence[Training]", folder: Path, at_once: int) -> "Iterator[Live | None]":
-    """The table on standard error while the trainings run, if that is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    found = queue.states(trainings, folder)
-    with Live(_drawn(found, at_once), console=console, auto_refresh=False, transient=True) as live:
-        yield live
-
-
 def _drawn(found: "Sequence[State]", at_once: int) -> Any:
     from rich.console import Group
 
@@ -124,17 +109,12 @@ def _drawn(found: "Sequence[State]", at_once: int) -> Any:
 
 def _row(state: "State") -> tuple[str, ...]:
     epochs = f"{state.epoch:g} of {state.epochs}" if state.epochs else f"{state.epoch:g}" if state.epoch else ""
-    left = "" if state.status == "done" or state.seconds_left is None else _duration(state.seconds_left)
+    left = "" if state.status == "done" or state.seconds_left is None else duration(state.seconds_left)
     return state.name, state.status, epochs, _per_cent(state.val_top1), _per_cent(state.train_top1), left, state.reason
 
 
 def _per_cent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}%"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _summary(found: "Sequence[State]", at_once: int) -> str:
@@ -145,6 +125,5 @@ def _summary(found: "Sequence[State]", at_once: int) -> str:
     text = ", ".join(parts)
     left = queue.seconds_left(found, at_once)
     if left:
-        end = time.strftime("%H:%M on %A", time.localtime(time.time() + left))
-        text += f"; {_duration(left)} left, which would end at {end}"
+        text += f"; {duration(left)} left, which would end at {clock(left)}"
     return f"{text}."

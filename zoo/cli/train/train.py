@@ -8,11 +8,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from zoo.cli import options
+from zoo.cli import bulk, options
 from zoo.cli.output import echo, note, print_json, stdout_to_stderr
 from zoo.cli.train import mistakes
 from zoo.errors import StorageError
 from zoo.system import distributed
+
+_OF_QUEUE = ("at_once", "status", "engine", "engine_args", "threads")
 
 
 @click.command(epilog="Example: zoo train resnet20 --data digits --set epochs=2 -o run")
@@ -33,6 +35,7 @@ from zoo.system import distributed
 @click.option("--queue", type=options.FILE, metavar="FILE", help="Train the list in FILE, into directories below DIR.")
 @click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings of --queue at a time.")
 @click.option("--threads", type=options.POSITIVE, help="Threads of each.  [default: the cores, shared out]")
+@bulk.engine_options
 @click.option("--status", is_flag=True, help="Show how far --queue is, and train nothing.")
 @click.option("--stop-after", type=options.POSITIVE, metavar="EPOCHS", help="Pause after this epoch, ready to resume.")
 @options.several(options.training_device, options.json)
@@ -64,10 +67,12 @@ def train(
     if queue is not None:
         from zoo.cli.train import queue as queued
 
-        _check_alone(context, "queue", {"output", "at_once", "threads", "status", "as_json"})
-        return queued.run(context, queue, output, at_once=at_once, threads=threads, only_show=status, as_json=as_json)
-    if alone := [name for name in ("at_once", "threads", "status") if _is_given(context, name)]:
-        raise click.UsageError(f"--{alone[0].replace('_', '-')} needs --queue.")
+        _check_alone(context, "queue", {"output", *_OF_QUEUE, "as_json"})
+        shown = {"only_show": status, "as_json": as_json}
+        return queued.run(context, queue, output, at_once=at_once, threads=threads, engine=bulk.engine(), **shown)
+    for parameter in context.command.params:
+        if parameter.name in _OF_QUEUE and _is_given(context, parameter.name):
+            raise click.UsageError(f"{parameter.opts[0]} needs --queue.")
     from zoo.training import by_name
 
     if not resume:

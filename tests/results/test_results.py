@@ -1,0 +1,100 @@
+"""Tables of results: what is written is read, equal rows are equal bytes, and intervals decide what is better."""
+
+from pathlib import Path
+
+import pytest
+
+from zoo.errors import DataError
+from zoo.manifest.interval import of_percent
+from zoo.results import comparison, files
+from zoo.results.rows import Row, Speed
+
+
+def scored(name: str, correct: int, n: int = 1000, **more: object) -> Row:
+    low, high = of_percent(0, n, correct) or (0.0, 0.0)
+    about = {"task": "evaluate", "data": "digits/test", "fingerprint": "sha256:1", **more}
+    return Row(weights=name, n=n, correct=correct, top1=100 * correct / n, low=low, high=high, **about)  # type: ignore[arg-type]  # by name
+
+
+ROWS = [
+    scored("resnet8.a", 917, loss=0.25, params=270_000, sha256="ab" * 32, setting="--limit 3"),
+    Row(
+        task="attack curve",
+        weights="resnet8.a",
+        attack="pgd",
+        epsilon=8 / 255,
+        status="failed",
+        reason='a "bad", day\n',
+    ),
+    Row(task="evaluate", weights="0123", zoo="0.1.0", torch="2.13.0+cpu"),
+]
+
+
+@pytest.mark.parametrize("name", ["results.csv", "results.parquet"])
+def test_a_table_that_was_written_is_read_again(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs zoo-vision[data]")
+    files.write(tmp_path, ROWS, [Speed(key="k", task="evaluate", weights="a", seconds=1.5)])
+    assert files.read(tmp_path / name) == ROWS
+    assert files.read_speed(tmp_path / "speed.csv") == [Speed(key="k", task="evaluate", weights="a", seconds=1.5)]
+
+
+def test_equal_rows_are_equal_bytes(tmp_path: Path) -> None:
+    written = [files.write(tmp_path / folder, ROWS, []) for folder in "ab"]
+    first, second = ([file.read_bytes() for file in found] for found in written)
+    assert first == second
+    assert len(first) == 3
+
+
+def test_the_columns_of_results_and_of_speeds_share_only_what_names_a_row() -> None:
+    shared = set(Row.__struct_fields__) & set(Speed.__struct_fields__)
+    assert shared == {"key", "task", "weights", "data", "setting"}
+
+
+@pytest.mark.parametrize("text", ["", "task,weights\nevaluate,\n", "a,b\n1,2\n", "task,weights,n\nevaluate,x,many\n"])
+def test_a_file_that_is_no_table_of_results_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "other.csv"
+    file.write_text(text)
+    if not text:
+        assert files.read(file) == []
+        return
+    with pytest.raises(DataError, match="cannot be read as a table of results"):
+        files.read(file)
+
+
+def verdict(row: Row, *before: Row) -> str:
+    [change] = comparison.compare([row], before)
+    return change.verdict
+
+
+def test_a_score_is_worse_or_better_only_if_the_intervals_do_not_overlap() -> None:
+    """Of 1,000: Wilson's interval of 917 is 89.8 to 93.3, that of 880 is 85.8 to 89.9, that of 870 is 84.8 to 88.9."""
+    now = scored("resnet8.a", 917)
+    assert verdict(now, scored("resnet8.a", 880)) == "same"
+    assert verdict(now, scored("resnet8.a", 870)) == "better"
+    assert verdict(scored("resnet8.a", 870), now) == "worse"
+
+
+def test_what_cannot_be_compared_is_no_regression_and_what_is_gone_is_one() -> None:
+    now, failed = (
+        scored("resnet8.a", 100),
+        Row(task="evaluate", weights="resnet8.a", data="digits/test", status="failed"),
+    )
+    before = scored("resnet8.a", 900)
+    assert verdict(now, scored("resnet8.a", 900, fingerprint="sha256:2")) == "other images"
+    assert verdict(now, scored("resnet8.b", 900)) == "new"
+    assert verdict(now, scored("resnet8.a", 900, setting="--limit 3")) == "new"
+    assert verdict(failed, before) == "failed"
+    assert verdict(failed, failed) == "new"
+    regressions = [change.is_regression for row in (now, failed) for change in comparison.compare([row], [before])]
+    assert regressions == [True, True]
+
+
+def test_an_earlier_table_with_two_rows_of_one_subject_is_refused() -> None:
+    with pytest.raises(DataError, match=r"2 rows of evaluate resnet8\.a digits/test"):
+        comparison.compare([], [scored("resnet8.a", 1), scored("resnet8.a", 2)])
+
+
+def test_rows_are_in_natural_order_of_names() -> None:
+    names = ["resnet110.c10", "resnet20.c10", "resnet20.a"]
+    found = sorted((scored(name, 1) for name in names), key=lambda row: row.place)
+    assert [row.weights for row in found] == ["resnet20.a", "resnet20.c10", "resnet110.c10"]
