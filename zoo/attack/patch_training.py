@@ -17,8 +17,8 @@ from zoo.data import Fingerprint, ImageSet
 from zoo.data.sheet import opaque, webp
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
-from zoo.evaluation.interval import wilson
 from zoo.evaluation.measured import Measured, provenance, weights_name
+from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
 from zoo.system import storage
 from zoo.system.malloc import keep_freed_memory
