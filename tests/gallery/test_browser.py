@@ -112,7 +112,7 @@ def test_filters_narrow_the_table_together_and_say_how_many_are_left(page: Any, 
     assert names(page) == ["plain20.c10"]
     assert page.get_by_role("status").inner_text() == f"1 of {len(every)} weights"
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function(f"document.querySelector('[role=status]').textContent.startsWith('{len(every)} ')")
+    page.get_by_role("status").get_by_text(f"{len(every)} of {len(every)} weights").wait_for()
     page.get_by_label("To year").fill("2010")
     assert names(page) == ["hog_svm.c10"]
 
