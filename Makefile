@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # One worker with one thread per core is faster than one worker with several threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations 10
 
-.PHONY: demo test test-slow test-random test-versions lint docs bench clean
+.PHONY: demo test test-slow test-random test-versions lint docs dist bench clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -39,11 +39,21 @@ test-versions: $(VENV)/test-ready
 lint: $(VENV)/test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
-# The site in build/docs: python -m http.server --directory build/docs shows it.
+# The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it.
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict
+	ZOO_OFFLINE=1 $(BIN)/zoo gallery build --docs ../index.html --failures docs/robustness.json \
+	    --failures docs/looking/invariance.json --failures docs/looking/confusion.json -o build/gallery
+	rm -rf build/docs/networks && cp -r build/gallery build/docs/networks
+
+# The files of a release, in dist: docs/releasing.md.
+dist: $(VENV)/test-ready
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	test -z "$$(find dist -size +100M)" || (echo "A file in dist is larger than 100 MB, the limit of package indexes."; exit 1)
 
 bench: $(VENV)/test-ready
 	$(BIN)/python benchmarks/start.py

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -52,15 +53,15 @@ BEFORE: dict[str, Callable[[Page], None]] = {"try": _try, "train": _train}
 """What the reader did before the picture."""
 
 
-def take(browser: Browser, address: str, names: set[str]) -> None:
-    for name, path, window, colours in PICTURES:
+def take(browser: Browser, address: str, names: set[str], pictures: Any = PICTURES, folder: Path = FOLDER) -> None:
+    for name, path, window, colours in pictures:
         if name not in names:
             continue
         context = browser.new_context(viewport=window, color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]  # literals
         page = context.new_page()
         page.goto(address + path, wait_until="networkidle")
         BEFORE.get(name, lambda page: None)(page)
-        file = FOLDER / f"{name}.png"
+        file = folder / f"{name}.png"
         page.screenshot(path=file)
         Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(file, optimize=True)
         context.close()

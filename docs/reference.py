@@ -1,16 +1,23 @@
-"""Writes docs/python.md, which names every public function: ``python docs/reference.py``.
+"""Writes docs/python.md, every public function, and docs/commands.md, every command: ``python docs/reference.py``.
 
-The site makes its text from the docstrings. A test checks that the page is up to date.
+The site makes the text on functions from their docstrings; that on commands comes from click. A test checks that the
+pages are up to date.
 """
 
 import inspect
+import re
 import types
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parent / "python.md"
+import click
+
+from zoo.cli import cli
+from zoo.cli.group import Commands
+
+DOCS = Path(__file__).parent
 
 PACKAGES = (
     "zoo.data",
@@ -33,6 +40,14 @@ from `zoo.ZooError`, whose `hint` says what to do.
 <!-- `python docs/reference.py` writes this page. -->
 """
 
+COMMANDS_HEAD = """# Every command and option
+
+[Command line](cli.md) is a shorter list, with exit codes and environment variables. Every command takes `-h`, and
+`zoo --debug COMMAND` shows the traceback of an error. Plugins may add commands to `zoo look`.
+
+<!-- `python docs/reference.py` writes this page. -->
+"""
+
 
 def members(package: types.ModuleType) -> Iterator[tuple[str, Any]]:
     """The public functions and classes of ``package``, by name."""
@@ -42,8 +57,8 @@ def members(package: types.ModuleType) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def render() -> str:
-    """The page."""
+def python() -> str:
+    """The page on functions."""
     lines, seen = [HEAD], set()
     for package in map(import_module, ("zoo", *PACKAGES)):
         found = [(name, value) for name, value in members(package) if value not in seen]
@@ -55,5 +70,58 @@ def render() -> str:
     return "\n".join(lines)
 
 
+def commands() -> str:
+    """The page on commands."""
+    return "\n".join([COMMANDS_HEAD, *below(cli, click.Context(cli, info_name="zoo"))])
+
+
+def below(group: Commands, context: click.Context) -> Iterator[str]:
+    """The sections of the commands of ``group`` that are Zoo's own, in the order of its help."""
+    for name in group.homes:
+        command = group.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=context)
+        yield section(command, inner)
+        if isinstance(command, Commands):
+            yield from below(command, inner)
+
+
+def section(command: click.Command, context: click.Context) -> str:
+    """A heading, what the command does, its usage, its options, its example."""
+    options = [one.get_help_record(context) for one in command.params if isinstance(one, click.Option)]
+    usage = command.collect_usage_pieces(context)
+    lines = [
+        f"{'#' * len(context.command_path.split())} {context.command_path}",
+        "",
+        plain(inspect.cleandoc(command.help or "")),
+        "",
+        "```text",
+        " ".join([context.command_path, *usage]),
+        *([command.epilog] if command.epilog else []),
+        "```",
+        "",
+    ]
+    if options:
+        lines += ["| option | meaning |", "|---|---|"]
+        # A bar within code ends a cell on GitHub, and an escaped one shows its backslash on the site.
+        rows = [(names.replace("|", ", "), cell(plain(meaning))) for names, meaning in filter(None, options)]
+        lines += [f"| `{names}` | {meaning} |" for names, meaning in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """``text`` with the characters escaped that Markdown gives a meaning."""
+    return re.sub(r"([*\[\]])", r"\\\1", text).replace("<", "&lt;")
+
+
+def cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+PAGES = {DOCS / "python.md": python, DOCS / "commands.md": commands}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(render(), encoding="utf-8")
+    for page, render in PAGES.items():
+        page.write_text(render(), encoding="utf-8")

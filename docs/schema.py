@@ -5,7 +5,9 @@ construction is said again here, where JSON Schema can say it. A test holds the 
 module, and both against the parser.
 """
 
+import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,6 @@ def schema() -> dict[str, Any]:
     properties["file"]["not"] = {"pattern": OUTSIDE}
     properties["repo"]["anyOf"] = [{"const": ""}, {"not": {"pattern": OUTSIDE}}]
     properties["hub"]["minLength"] = 1
-    entry["description"] = "One trained file: where it lies, which bytes it is, whose it is, what it scores."
     entry["if"] = {"properties": {"sha256": {"minLength": 1}}, "required": ["sha256"]}
     entry["then"] = {"properties": {"pinned": {"const": True}}}
     entry["else"] = {"properties": {"pinned": {"const": False}}, "required": ["pinned"]}
@@ -45,7 +46,11 @@ def schema() -> dict[str, Any]:
     ):
         size |= {"minimum": 1, "maximum": most}
     for definition in definitions.values():
-        definition["description"] = " ".join(definition["description"].partition("Args:")[0].split())
+        text, _, fields = inspect.cleandoc(definition["description"]).partition("Args:\n")
+        definition["description"] = " ".join(text.split())
+        for name, meaning in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", fields, re.MULTILINE):
+            if name in definition["properties"]:
+                definition["properties"][name]["description"] = " ".join(meaning.split())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Zoo weights manifest",

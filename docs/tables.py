@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and of pages of docs/: ``python docs/tables.py``.
+"""Writes the tables of the pages of docs/: ``python docs/tables.py``.
 
 A test checks that the pages are up to date.
 """
@@ -6,14 +6,18 @@ A test checks that the pages are up to date.
 import inspect
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
 from zoo import registry
+from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.evaluation.interval import wilson
-from zoo.manifest import Score
+from zoo.manifest import Score, Weights
+from zoo.manifest.schema import License, Probe, ProbedImage, Tolerance
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
 from zoo.spec import (
@@ -33,6 +37,12 @@ from zoo.spec import (
     Spec,
 )
 from zoo.testing import checks
+from zoo.training.adversary import Adversary
+from zoo.training.distill import Distill
+from zoo.training.recipe import Expectation, Lookahead, Recipe
+from zoo.trust.lock import Lock, Locked, Repository
+from zoo.trust.policy import Policy, Rule
+from zoo.trust.signing import Publisher
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +62,17 @@ ROWS: tuple[type[Spec], ...] = (
     Described,
 )
 """What a plugin's author writes, in the order of docs/plugins.md."""
+
+FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "recipes": (
+        *(Recipe, Expectation, Lookahead, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
+        *(Adversary, Distill),
+    ),
+    "manifests": (Weights, License, Score, Preprocess, Probe, ProbedImage, Tolerance),
+    "locks": (Lock, Locked, Repository),
+    "policies": (Policy, Rule, Publisher),
+}
+"""What the files of docs/fields.md hold."""
 
 STORY = (
     ("Gabor filters, max pooling, image patches", "hmax.caltech101"),
@@ -96,6 +117,20 @@ def embedded_weights(models: list[Listed]) -> str:
                     f"| `{weights.name}` | {weights.epochs or ''} | {where} | {score.correct:,} of {score.n:,} "
                     f"| {value:.2f}%{how} | {interval} |"
                 )
+    return "\n".join(lines)
+
+
+def other_weights(models: list[Listed]) -> str:
+    """A row for each weights file that is downloaded, with the first score of its manifest entry."""
+    lines = ["| weights | scored on | top-1 | source | licence | size | sha256 |", "|---|---|---:|---|---|---:|---|"]
+    for _, entries in by_family(models):
+        for weights in (one for entry in entries for one in entry.weights if not one.hub.startswith("embedded:")):
+            where, score = next(iter(weights.scores.items()), ("", None))
+            top1 = f"{score.top1:.2f}%" if score and score.top1 is not None else ""
+            size = f"{weights.size / 1e6:.1f} MB" if weights.size else ""
+            source, pin = in_a_cell(score.source) if score else "", weights.sha256[:8] or "not pinned"
+            facts = [f"`{weights.name}`", where, top1, source, in_a_cell(weights.license.weights), size, pin]
+            lines.append(f"| {' | '.join(facts)} |")
     return "\n".join(lines)
 
 
@@ -311,16 +346,16 @@ def promises(_models: list[Listed]) -> str:
     return "\n".join(lines)
 
 
-def fields(_models: list[Listed]) -> str:
-    """A table of the fields of each kind of row, with the words of their docstrings."""
-    return "\n".join(of_row(kind) for kind in ROWS)
+def fields(*kinds: type[msgspec.Struct]) -> Callable[[list[Listed]], str]:
+    """A table of the fields of each of ``kinds``, with the words of their docstrings."""
+    return lambda _models: "\n".join(map(of_struct, kinds))
 
 
-def of_row(kind: type[Spec]) -> str:
-    """A heading, what the kind is, and its fields with type, default and meaning."""
+def of_struct(kind: type[msgspec.Struct]) -> str:
+    """A heading, what the struct is, and its fields with type, default and meaning."""
     first = ""
     meanings: dict[str, str] = {}
-    for base in reversed([base for base in kind.__mro__ if issubclass(base, Spec)]):
+    for base in reversed([base for base in kind.__mro__ if issubclass(base, msgspec.Struct)]):
         first, _, rest = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")
         rest = re.split(r"^(?:Raises|Example):", rest, flags=re.MULTILINE)[0]
         meanings |= dict(re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE))
@@ -344,24 +379,47 @@ def plain(text: str) -> str:
     return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`")).replace("|", "\\|")
 
 
+BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
 def shown_type(annotation: Any) -> str:
-    """``tuple[str, ...]`` for an annotation, without the modules of its parts."""
-    text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
-    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text).replace("|", "\\|")
+    """``tuple[str, ...]`` for an annotation: without modules, with the bounds of numbers."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        meta = [found for found in args[1:] if isinstance(found, msgspec.Meta)]
+        bounds = [
+            f"{sign} {value}"
+            for name, sign in BOUNDS.items()
+            for one in meta
+            if (value := getattr(one, name)) is not None
+        ]
+        return " ".join([shown_type(args[0]), ", ".join(bounds)]).rstrip()
+    if origin is Literal:
+        return " or ".join(map(repr, args))
+    if origin in (Union, UnionType):
+        return " or ".join(map(shown_type, args))
+    if args and origin is not None:
+        return f"{origin.__name__}[{', '.join('...' if part is ... else shown_type(part) for part in args)}]"
+    return "None" if annotation is NoneType else str(getattr(annotation, "__name__", annotation))
 
 
 def shown_default(field: msgspec.structs.FieldInfo) -> str:
     value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-    return f"{type(value).__name__}()" if isinstance(value, Spec) else repr(value)
+    return f"{type(value).__name__}()" if isinstance(value, msgspec.Struct) else repr(value)
 
 
 PAGES = {
-    ROOT / "README.md": {"summary": summary},
-    ROOT / "docs" / "models.md": {"embedded weights": embedded_weights, "families": families},
+    ROOT / "docs" / "models.md": {
+        "summary": summary,
+        "embedded weights": embedded_weights,
+        "other weights": other_weights,
+        "families": families,
+    },
     ROOT / "docs" / "lineage.md": {"lineage": lineage},
     ROOT / "docs" / "export.md": {"exports": exports},
     ROOT / "docs" / "conformance.md": {"conformance": conformance},
-    ROOT / "docs" / "plugins.md": {"promises": promises, "fields": fields},
+    ROOT / "docs" / "plugins.md": {"promises": promises, "fields": fields(*ROWS)},
+    ROOT / "docs" / "fields.md": {name: fields(*kinds) for name, kinds in FILES.items()},
 }
 
 

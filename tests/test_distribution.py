@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -51,15 +52,15 @@ def environment(folder: Path) -> dict[str, str]:
     return kept | own | {"ZOO_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def build(source: Path, folder: Path) -> Path:
+def build(source: Path, folder: Path, target: str = "wheel") -> Path:
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)],
+        [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)],
         cwd=source,
         capture_output=True,
         check=True,
     )
-    (wheel,) = folder.iterdir()
-    return wheel
+    (made,) = folder.iterdir()
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,33 @@ def test_a_built_in_and_a_third_partys_network_are_created(installed: Environmen
         " zoo.create('hello/hello_net.digits')(torch.zeros(2, 1, 8, 8)).shape[1])"
     )
     assert installed.run("python", "-W", "error", "-c", code).split() == ["10", "10"]
+
+
+@pytest.mark.slow
+def test_the_wheel_classifies_an_image(installed: Environment) -> None:
+    assert "resnet20.digits" in installed.run("zoo", "list", "resnet20.*")
+    printed = installed.run("zoo", "predict", "resnet20.digits", str(ROOT / "examples" / "digit.png"), "--top", "1")
+    assert printed.split()[-1] == "3", "the picture shows a 3"
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_the_same_wheel_and_both_are_small_enough_for_an_index(
+    installed: Environment, tmp_path: Path
+) -> None:
+    sdist = build(ROOT, tmp_path / "sdist", "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    wheel = build(source, tmp_path / "wheel")
+    assert wheel.name == installed.wheels["zoo"].name
+    assert contents(wheel) == contents(installed.wheels["zoo"])
+    assert max(sdist.stat().st_size, wheel.stat().st_size) < 100_000_000
+    assert {"Makefile", "zensical.toml", "CITATION.cff", ".github", "tests", "docs"} <= set(os.listdir(source))
+
+
+def contents(wheel: Path) -> dict[str, int]:
+    """The checksum of each file."""
+    return {info.filename: info.CRC for info in zipfile.ZipFile(wheel).infolist()}
 
 
 @pytest.mark.slow

@@ -38,8 +38,9 @@ COURSE = sorted((ROOT / "docs" / "course").glob("*.md"))
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *COURSE, EXAMPLE]
 SLOW = {"docs/training.md", "docs/transfer.md", "docs/attacks.md", "docs/looking.md", "docs/publishing.md"}
-SLOW |= {"docs/bulk.md", "docs/export.md", "docs/index.md"}
-"""Pages that train, look at many images, export, or start many processes."""
+_SLOW = ("bulk", "deployment", "export", "index", "offline", "photographs", "reproducing")
+SLOW |= {f"docs/{name}.md" for name in _SLOW}
+"""Pages that train, look at many images, export, or start processes."""
 
 TUTORIAL = "Tutorial: from an empty folder to published weights"
 """A section that test_distribution runs, in an environment of its own."""
@@ -57,6 +58,10 @@ class Block(NamedTuple):
     @property
     def needs(self) -> str:
         return self.text.removeprefix("# needs ").partition("\n")[0] if self.text.startswith("# needs ") else ""
+
+    @property
+    def is_run(self) -> bool:
+        return self.language in ("console", "python") and not self.needs and self.section != TUTORIAL
 
     def commands(self) -> list[str]:
         joined = self.text.replace("\\\n", " ")
@@ -76,6 +81,9 @@ def blocks(page: Path) -> Iterator[Block]:
 
 def test_every_block_has_a_language_that_says_how_it_is_checked() -> None:
     for page in PAGES:
+        assert not re.search(r"^ +```", page.read_text(encoding="utf-8"), re.MULTILINE), (
+            "an indented block is not found"
+        )
         for block in blocks(page):
             assert block.language in ("console", "python", "toml", "text"), f"{name_of(page)}:{block.line}"
             assert block.language != "console" or block.commands(), f"{name_of(page)}:{block.line} has no command"
@@ -223,16 +231,14 @@ def run(command: str, folder: Path) -> None:
     [
         pytest.param(page, marks=[pytest.mark.slow] if name_of(page) in SLOW else [], id=name_of(page))
         for page in PAGES
-        if page != EXAMPLE and not re.match(r"\d\d-", page.name)
+        if page != EXAMPLE and not re.match(r"\d\d-", page.name) and any(block.is_run for block in blocks(page))
     ],
 )
 def test_it_runs_as_written(page: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = furnish(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZOO_DATA", str(sample))
-    for block in blocks(page):
-        if block.needs or block.section == TUTORIAL:
-            continue
+    for block in filter(lambda block: block.is_run, blocks(page)):
         if block.language == "console":
             for command in block.commands():
                 run(command, tmp_path)

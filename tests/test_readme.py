@@ -1,12 +1,11 @@
-"""README.md and the pages that it links to are true: generated tables, commands, links."""
+"""README.md and the pages of docs are true: generated tables, commands, links."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from support.loaded import load
 
 from zoo import registry
 from zoo.cli import cli
@@ -17,19 +16,9 @@ COMMANDS = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 LINEAGE = (ROOT / "docs" / "lineage.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_its_tables_are_those_of_the_registry(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOO_PLUGINS", ",".join(row.name for row in registry.current().plugins if row.is_builtin))
-    registry.clear()
+@pytest.mark.usefixtures("only_built_in")
+def test_its_tables_are_those_of_the_registry() -> None:
+    tables = load(ROOT / "docs" / "tables.py")
     for page in tables.PAGES:
         assert tables.render(page) == page.read_text(encoding="utf-8"), "run python docs/tables.py"
 
@@ -70,7 +59,27 @@ def test_the_command_line_page_lists_every_command() -> None:
     assert shown == set(cli.homes)
 
 
-def test_its_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-            assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
+def test_the_readme_is_a_screen_and_a_half() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 65
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
+def test_links_lead_to_pages_and_places_on_them() -> None:
+    own = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")]
+    places = {page: anchors(page) for page in [*own, *(ROOT / "docs").rglob("*.md")]}
+    for page in places:
+        for link in re.findall(r"\]\(([^)\s]+)", page.read_text(encoding="utf-8")):
+            if link.startswith("https://"):
+                continue
+            path, _, place = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not place or place in places[target], f"{page.name}: {link}"

@@ -11,7 +11,7 @@ from support import distributions, small_site
 import zoo
 from zoo import registry
 from zoo.cli import cli
-from zoo.errors import DataError, StorageError, UnknownNameError
+from zoo.errors import DataError, SpecError, StorageError, UnknownNameError
 from zoo.gallery import facts
 from zoo.gallery import site as gallery
 from zoo.gallery.pages import Pages
@@ -57,6 +57,28 @@ def test_pages_load_nothing_from_elsewhere_and_address_their_files_relatively(si
             assert "style" not in given, f"{file}: {tag} has a style, which the policy forbids"
             assert not any(name.startswith("on") for name in given), f"{file}: {tag} {given}"
     assert "url(" not in (site / "assets" / "gallery.css").read_text()
+
+
+@pytest.mark.parametrize(
+    ("docs", "on_the_front", "on_a_model"),
+    [
+        ("../index.html", "../index.html", "../../index.html"),
+        ("https://zoo.test/", "https://zoo.test/", "https://zoo.test/"),
+    ],
+)
+def test_every_page_links_to_the_documentation(tmp_path: Path, docs: str, on_the_front: str, on_a_model: str) -> None:
+    gallery.build(tmp_path / "site", ["neocognitron_1980"])
+    done = CliRunner().invoke(
+        cli, ["gallery", "build", "neocognitron_1980", "--docs", docs, "-o", str(tmp_path / "site")]
+    )
+    assert done.exit_code == 0, done.output
+    for file, page in small_site.pages(tmp_path / "site").items():
+        assert (on_a_model if file.parent.name == "models" else on_the_front) in page.links, file
+
+
+def test_an_address_of_documentation_that_would_run_code_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="begins with https://"):
+        gallery.build(tmp_path / "site", ["neocognitron_1980"], docs="javascript:alert(1)")
 
 
 def test_a_policy_forbids_scripts_styles_and_requests_but_the_sites_own(site: Path) -> None:

@@ -855,6 +855,7 @@ def test_a_read_only_cache_says_what_is_needed_and_still_serves_what_it_holds(
 @pytest.mark.parametrize("where", ["", "files", "parts", "locks"])
 def test_a_cache_with_a_file_in_the_way_says_what_is_needed(tmp_path: Path, where: str) -> None:
     obstacle = cache.root() / where
+    shutil.rmtree(cache.root())
     obstacle.parent.mkdir(parents=True, exist_ok=True)
     obstacle.write_bytes(b"")
     with pytest.raises(HubError, match="does not have the layout of a cache") as caught:

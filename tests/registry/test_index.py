@@ -245,7 +245,7 @@ def test_a_value_that_is_not_data_is_the_plugins_error(value: str, said: str, si
     assert row().reason.startswith(f"pet:plugin holds a value that is not data: {said}")
 
 
-def test_the_index_holds_what_the_built_in_plugins_state(index: Path) -> None:
+def test_the_index_holds_what_the_built_in_plugins_state() -> None:
     """Compared with the plugins themselves, imported here."""
     for one in registry.current().plugins:
         if one.is_builtin:
@@ -324,7 +324,7 @@ ANY_FIXTURE = [HealthCheck.function_scoped_fixture]
 @SEQUENCES
 @settings(max_examples=3, derandomize=True, suppress_health_check=ANY_FIXTURE)
 def test_after_changes_the_index_says_what_a_fresh_discovery_says(
-    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, index: Path
+    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(operations, monkeypatch)
 
@@ -334,7 +334,7 @@ def test_after_changes_the_index_says_what_a_fresh_discovery_says(
 @SEQUENCES
 @settings(max_examples=25, suppress_health_check=ANY_FIXTURE)
 def test_after_any_changes_the_index_says_what_a_fresh_discovery_says(
-    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, index: Path
+    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(operations, monkeypatch)
 

@@ -318,6 +318,7 @@ def ask(*words: object) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_its_place_and_keeps_what_was_before(tmp_path: Path) -> None:
     explode = ("epochs=3", "warmup_epochs=0", "schedule=multistep", "decay_epochs=[1]", "decay_rate=1e30")
     command = [*words(*explode)[:-4], "-o", str(tmp_path / "run")]

@@ -34,7 +34,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["memory", "files", "stream"])
 def test_a_run_resumed_in_the_middle_of_an_epoch_ends_as_the_unbroken_one(tmp_path: Path, form: str) -> None:
     data: Any = images(is_resident=form != "files")

@@ -81,6 +81,7 @@ def test_the_hook_gets_the_recipes_value_the_callers_and_the_default(
     assert zoo.reproduce(tmp_path / "run", output=tmp_path / "again").outcome == "file"
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("given", "said", "hint"),
     [

@@ -124,6 +124,7 @@ def test_trainings_at_once_end_with_the_longest_or_when_all_work_is_shared() -> 
     assert queue.seconds_left([*found, State("d", "waiting")]) is None
 
 
+@pytest.mark.slow
 def test_one_that_fails_is_a_row_with_its_reason(inside: Path) -> None:
     write("[[train]]\nname = 'bad'\nmodel = 'resnet9'\ndata = 'digits'\n")
     done = ask("--threads", "1")

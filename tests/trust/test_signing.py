@@ -61,6 +61,7 @@ def test_what_a_key_signed_its_public_key_verifies(tmp_path: Path, curve: ec.Ell
     assert "signed by" in answer.output
 
 
+@pytest.mark.slow
 def test_the_signature_is_one_that_model_signing_itself_accepts(hub: Path, key: Path) -> None:
     ask("manifest", "sign", hub, "--key", key)
     command = [sys.executable, "-m", "model_signing", "verify", "key", str(hub / "manifest.toml")]

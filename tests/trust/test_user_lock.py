@@ -106,6 +106,7 @@ def test_weights_that_nobody_pinned_are_created_in_one_line(
     assert (caplog.text, hub_server.requests) == ("", [])
 
 
+@pytest.mark.slow
 def test_the_command_line_says_on_stderr_what_was_pinned(served: HubServer) -> None:
     done = subprocess.run([sys.executable, "-m", "zoo", "fetch", NAME], capture_output=True, text=True)
     assert Path(done.stdout.strip()).read_bytes() == CONTENT
@@ -147,6 +148,7 @@ def test_the_users_lock_lies_in_the_folder_of_the_configuration(
 # ---- other bytes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_process_is_held_to_the_pin(served: HubServer) -> None:
     first = run(f"print(zoo.fetch({NAME!r}))")
     assert Path(first.stdout.strip()).read_bytes() == CONTENT
@@ -228,6 +230,7 @@ def test_a_named_source_is_held_to_the_pin(served: HubServer, tmp_path: Path) ->
         zoo.fetch(NAME, source=str(tmp_path / "elsewhere"))
 
 
+@pytest.mark.slow
 def test_a_manifest_that_states_other_bytes_later_is_refused(served: HubServer, manifest: Callable[..., None]) -> None:
     zoo.fetch(NAME)
     manifest(sha256=OTHER_SHA256)
@@ -353,6 +356,7 @@ def test_two_processes_that_got_other_bytes_are_not_both_believed() -> None:
         user_lock.add("net.a", held(2))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("content", ["", "]", "version = 2", 'version = 1\n[weights."net.a"]\nsha256 = "x"'])
 def test_a_damaged_lock_is_an_error_that_names_the_file_before_anything_is_fetched(
     served: HubServer, content: str

@@ -34,6 +34,7 @@ def conversion() -> Path:
     return file
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("deep", [[], ["--deep"]])
 def test_both_files_are_reported(deep: list[str]) -> None:
     zoo.create(NAME)
@@ -65,6 +66,7 @@ def test_a_changed_byte_is_found_in_either_file(which: str) -> None:
     assert f"{file} has sha256 {cache.sha256_of(file)}, expected" in answer.stderr
 
 
+@pytest.mark.slow
 def test_without_its_source_a_conversion_is_verified_alone_unless_deep() -> None:
     zoo.create(NAME)
     zoo.fetch(NAME).unlink()

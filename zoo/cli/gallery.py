@@ -35,6 +35,7 @@ def gallery() -> None:
 @click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME in the page. Repeatable.")
 @click.option("--runtime", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="For --try: the folder dist of the npm package onnxruntime-web.")  # fmt: skip
+@click.option("--docs", default="", metavar="URL", help="Address of the documentation, to which every page links.")
 @options.json
 def build(patterns: tuple[str, ...], output: Path, as_json: bool, **keywords: Any) -> None:
     """Write a static site: a table, charts, a timeline, a page for each model.

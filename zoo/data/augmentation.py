@@ -17,8 +17,11 @@ OWN_SCALE = (0.35, 1.0)
 class Affine(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Ranges of a random affine map around the image's centre, drawn for each image.
 
-    Rotation and horizontal shear are uniform in +- ``degrees`` and +- ``shear`` (degrees), the shift along each axis in
-    +- ``translate`` times that side, the scale factor in ``scale``.
+    Args:
+        degrees: Rotation, uniform in +- this angle.
+        translate: Shift along each axis, uniform in +- this share of the side.
+        scale: Lowest and highest scale factor.
+        shear: Horizontal shear in degrees, uniform in +- this angle.
     """
 
     degrees: Annotated[float, Meta(ge=0, le=180)] = 0.0
@@ -35,7 +38,9 @@ class Affine(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 class ResizedCrop(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Ranges of a random crop of the original image, resized to the network's input.
 
-    Its area is uniform in ``scale`` times the image's, its aspect ratio (width over height) log-uniform in ``ratio``.
+    Args:
+        scale: Area as a share of the image's, uniform.
+        ratio: Aspect ratio, width over height, log-uniform.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -50,7 +55,14 @@ class ResizedCrop(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class ColorJitter(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Ranges of random changes of colour: factors within 1 +- each value, the hue within +- ``hue`` of its circle."""
+    """Ranges of random changes of colour.
+
+    Args:
+        brightness: The factor is within 1 +- this value.
+        contrast: The factor is within 1 +- this value.
+        saturation: The factor is within 1 +- this value.
+        hue: Shift within +- this share of the circle of hues.
+    """
 
     brightness: NotNegative = 0.0
     contrast: NotNegative = 0.0
@@ -59,7 +71,12 @@ class ColorJitter(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class RandAugment(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``number`` random operations per image, of strength ``magnitude`` (Cubuk et al. 2019, arXiv 1909.13719)."""
+    """Random operations per image (Cubuk et al. 2019, arXiv 1909.13719).
+
+    Args:
+        number: How many.
+        magnitude: How strong, from 0 to 30.
+    """
 
     number: Annotated[int, Meta(ge=1)] = 2
     magnitude: Annotated[int, Meta(ge=0, le=30)] = 9
@@ -68,17 +85,24 @@ class RandAugment(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Augmentation of training images, random for each image, in this order; off by default.
 
-    ``redraw``: for a data set whose images are drawn at random (``ImageSet.redraw``), every epoch sees new draws;
-    ``resized_crop``, instead of resizing and centre crop; ``affine``; ``pad_crop`` pixels of ``padding`` on every side
-    and a random crop of the old size; ``flip`` left to right with probability 1/2 or, ``"alternate"``, at random for
-    each image in the first epoch and alternating in the following ones (Jordan 2024, arXiv 2404.00498);
-    ``cutout``, a black square of that side around a random pixel, clipped at the border.
-
-    Then torchvision's transforms: ``color_jitter``; ``rand_augment``; ``trivial_augment``, one random operation per
-    image (Müller and Hutter 2021, arXiv 2103.10158); ``random_erasing``, the probability that a rectangle of an image
-    is filled with the mean (Zhong et al. 2017, arXiv 1708.04896). ``mixup`` and ``cutmix`` are the alpha of mixing the
-    images of a batch, and their labels (Zhang et al. 2017, arXiv 1710.09412; Yun et al. 2019, arXiv 1905.04899): a
-    batch is mixed with ``mix_probability``; with both, by CutMix with probability ``cutmix_share``.
+    Args:
+        redraw: Draw the images of a data set that is drawn at random (``ImageSet.redraw``) anew in every epoch.
+        resized_crop: Random crop, instead of resizing and centre crop.
+        pad_crop: Pixels to add on every side before a random crop of the old size.
+        padding: What the added pixels show.
+        flip: Flip left to right with probability 1/2; ``"alternate"`` at random for each image in the first epoch, then
+            alternating (Jordan 2024, arXiv 2404.00498).
+        affine: Random rotation, shift, scale and shear.
+        cutout: Side of a black square around a random pixel, clipped at the border.
+        color_jitter: Random changes of colour, by torchvision.
+        rand_augment: Random operations, by torchvision.
+        trivial_augment: One random operation per image, by torchvision (Müller and Hutter 2021, arXiv 2103.10158).
+        random_erasing: Probability that a rectangle is filled with the mean colour, by torchvision (Zhong et al. 2017,
+            arXiv 1708.04896).
+        mixup: Alpha of mixing two images and their labels (Zhang et al. 2017, arXiv 1710.09412).
+        cutmix: Alpha of pasting a part of another image and mixing the labels (Yun et al. 2019, arXiv 1905.04899).
+        mix_probability: Share of the batches that are mixed.
+        cutmix_share: With ``mixup`` and ``cutmix``: share of the mixed batches that CutMix mixes.
     """
 
     redraw: bool = False

@@ -62,8 +62,8 @@ class Fall(NamedTuple):
 class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
-    def __init__(self, pages: Sequence[Page], *, has_trial: bool = False) -> None:
-        self.pages, self.has_trial = pages, has_trial
+    def __init__(self, pages: Sequence[Page], *, has_trial: bool = False, docs: str = "") -> None:
+        self.pages, self.has_trial, self.docs = pages, has_trial, docs
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
             page.family for page in sorted(pages, key=lambda page: (page.year or 9999, page.family))
@@ -72,14 +72,14 @@ class Pages:
 
     @cached_property
     def version(self) -> str:
-        """Of the code and the templates."""
+        """Of the code, the templates and what every page links to."""
         files = [
             file
             for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg", "*.bin")
             for file in _HERE.rglob(kind)
         ]
         parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
-        return hashlib.sha256("\n".join([__version__, *parts]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([__version__, self.docs, str(self.has_trial), *parts]).encode()).hexdigest()
 
     def asset(self, name: str) -> bytes:
         return (_HERE / "assets" / name).read_bytes()
@@ -201,7 +201,7 @@ class Pages:
             "percent": _percent, "numbers": _numbers,
         }  # fmt: skip
         totals = {"has_trial": self.has_trial, "models_total": len(self.pages), "weights_total": len(self.rows)}
-        made.globals |= {"version": __version__, "zoo": DISTRIBUTION, **totals}
+        made.globals |= {"version": __version__, "zoo": DISTRIBUTION, "docs": self.docs, **totals}
         return made
 
 

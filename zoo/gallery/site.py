@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from zoo import __version__
-from zoo.errors import StorageError, UnknownNameError
+from zoo.errors import SpecError, StorageError, UnknownNameError
 from zoo.gallery import facts, latencies, outline, rechecks, results, trial
 from zoo.gallery.facts import Page
+from zoo.gallery.markup import web_address
 from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
 from zoo.registry import Listed, listing
@@ -57,6 +58,7 @@ def build(
     tables: Sequence[str | Path] = (),
     tried: Sequence[str] = (),
     runtime: str | Path | None = None,
+    docs: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Built:
     """Writes a static site about models and their weights.
@@ -73,6 +75,7 @@ def build(
         tables: Tables of results, which commands with ``--all`` wrote.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
+        docs: Address of the documentation, to which every page links: ``https://...``, or relative to the site.
         progress: Called with the number of pages done and the number of all.
 
     Returns:
@@ -81,7 +84,7 @@ def build(
     Raises:
         UnknownNameError: A pattern matches nothing.
         StorageError: The folder holds something else, or cannot be written.
-        SpecError: Only one of ``tried`` and ``runtime`` is given.
+        SpecError: Only one of ``tried`` and ``runtime`` is given, or ``docs`` has another scheme.
         DataError: ``latency``, or one of ``failures`` or ``tables``, is not such a file, or ``runtime`` not such a
             folder.
         ExportError: A network cannot be exported.
@@ -89,12 +92,14 @@ def build(
     """
     folder = Path(folder)
     _check(folder)
+    if ":" in docs and not web_address(docs):
+        raise SpecError(f"docs is {docs!r}, expected an address that begins with https://, or a relative one.")
     trial.check(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
     pages = facts.pages(chosen, measured, results.read(map(Path, failures)))
     pages = rechecks.add(pages, map(Path, tables))
-    site = Pages(pages, has_trial=runtime is not None)
+    site = Pages(pages, has_trial=runtime is not None, docs=docs)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}

@@ -34,7 +34,13 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class License(Entry, frozen=True):
-    """SPDX identifiers, or text if there is none, of the code, the weights and the training data."""
+    """Licences of one trained file: SPDX identifiers, or text if there is none.
+
+    Args:
+        code: Of the code that trained it.
+        weights: Of the weights.
+        data: Of the training data.
+    """
 
     code: str = "unknown"
     weights: str = "unknown"
@@ -42,10 +48,18 @@ class License(Entry, frozen=True):
 
 
 class Score(Entry, frozen=True):
-    """A result on one split of one data set; ``top1``, ``top5`` and ``mean_class`` (over classes) in per cent.
+    """A result on one split of one data set.
 
-    ``source`` is who reported it. If this project measured it, ``command`` and ``fingerprint`` identify how and on
-    which pixels, and ``correct`` of ``n`` images were classified correctly.
+    Args:
+        n: Number of images.
+        source: Who reported it.
+        top1: Top-1 in per cent.
+        top5: Top-5 in per cent.
+        mean_class: Mean over the classes of their top-1, in per cent.
+        loss: Mean cross-entropy.
+        correct: Number of images that were classified correctly, if this project measured it.
+        command: How this project measured it.
+        fingerprint: The hash of the pixels and labels on which this project measured it.
     """
 
     n: Count
@@ -60,10 +74,14 @@ class Score(Entry, frozen=True):
 
 
 class Tolerance(Entry, frozen=True):
-    """How much outputs may differ from the stated ones: ``atol`` plus ``rtol`` times the largest of their row.
+    """How much outputs may differ from the stated ones.
 
-    A fraction ``share`` of the elements may differ by more. Rounding errors of sums are proportional to their
-    terms, so a small output has the same tolerance as large ones.
+    Rounding errors of sums are proportional to their terms, so a small output has the same tolerance as large ones.
+
+    Args:
+        rtol: Allowed difference, relative to the largest output of its row.
+        atol: Allowed difference, in addition.
+        share: Fraction of the outputs that may differ by more.
     """
 
     rtol: Amount = 0.0
@@ -76,7 +94,13 @@ class Tolerance(Entry, frozen=True):
 
 
 class ProbedImage(Entry, frozen=True):
-    """The first logits and the norm of the features for the photograph that ships with Zoo."""
+    """Outputs for the photograph that ships with Zoo, prepared by ``preprocess``.
+
+    Args:
+        logits: The first logits.
+        norm: The Euclidean norm of the features.
+        name: Which photograph.
+    """
 
     logits: tuple[float, ...]
     norm: float | None = None
@@ -89,11 +113,17 @@ class ProbedImage(Entry, frozen=True):
 class Probe(Entry, frozen=True):
     """Reproducible inputs, and the network's outputs for them.
 
-    The first are ``batch`` images of ``preprocess.input_size``: the bytes of SHAKE-256 over ``zoo-probe-<seed>`` as
-    uint8 pixels, B C H W, divided by 255 and normalised by mean and std. The other is ``image``, a photograph, prepared
-    by ``preprocess``. ``logits`` holds the first outputs for each image, ``norms`` the Euclidean norm of its features
-    (``forward_features``). ``tolerance`` overrides the tolerances of ``zoo.verify.probe`` by dtype or ``device/dtype``;
-    a number is an ``atol``.
+    The first inputs are ``batch`` images of ``preprocess.input_size``: the bytes of SHAKE-256 over ``zoo-probe-<seed>``
+    as uint8 pixels, B C H W, divided by 255 and normalised by mean and std.
+
+    Args:
+        logits: The first outputs for each of these images.
+        norms: The Euclidean norm of the features (``forward_features``) of each.
+        image: The same for a photograph.
+        tolerance: Tolerances that replace those of ``zoo.verify.probe``, by dtype or ``device/dtype``; a number is an
+            ``atol``.
+        generator: How the images are generated.
+        seed: Of the generator.
     """
 
     logits: tuple[tuple[float, ...], ...]
@@ -115,18 +145,38 @@ class Probe(Entry, frozen=True):
 
 
 class Weights(Entry, frozen=True):
-    """One trained file of one architecture: ``arch`` and ``tag`` make its name.
+    """One trained file of one architecture: its source, its bytes, its owner, its scores.
 
-    ``hub`` is where ``repo/file`` is found if no mirror has it: ``hf`` (the Hugging Face Hub), ``embedded:<package>``
-    (inside an installed package), a directory or any fsspec address. ``num_classes`` is None if unknown, 0 if the file
-    has no head and the network computes features. ``params`` and ``macs`` are set if they differ from the model's
-    defaults because of ``args``, classes or input; ``epochs`` is the length of training. ``distribution`` is what to
-    install for the model, ``distribution_version`` what these weights were made with. ``pinned = false`` marks an entry
-    without a sha256. ``papers`` describe the training of these weights, in addition to the model's own paper.
-    ``class_names`` are needed only if the file does not have them and ``classes`` is not a data set that Zoo knows.
-
-    ``digest`` is another hash that the publisher states, ``sha512:<hex>`` for example; it is checked as well.
-    ``key_map`` names the family's key map for a file of another format or with other keys; without it, all are tried.
+    Args:
+        file: Name of the file.
+        arch: The architecture: the first part of the table's name, not a key.
+        tag: The tag: the second part of the table's name, not a key.
+        repo: Folder of the file within the hub.
+        hub: The source to use if no mirror has the file: ``hf`` (the Hugging Face Hub), ``embedded:<package>`` (inside
+            an installed package), a directory or any fsspec address.
+        revision: Commit of the Hugging Face Hub.
+        sha256: The file's hash.
+        sha256_prefix: Its first digits, which are part of the names of torchvision's files.
+        digest: Another hash that the publisher states, such as ``sha512:<hex>``; it is checked as well.
+        size: Bytes; 0 if unknown.
+        pinned: ``false`` marks an entry without a sha256.
+        origin: Who trained the weights, and how.
+        papers: Addresses of papers on the training of these weights, in addition to the model's own paper.
+        license: Licences of code, weights and training data.
+        classes: The data set that defines the classes.
+        class_names: Names of the classes, if the file does not have them and ``classes`` is not a data set that Zoo
+            knows.
+        num_classes: Number of classes; None if unknown, 0 if the file has no head and the network computes features.
+        params: Parameters, if ``args``, classes or input make them differ from the model's.
+        macs: Multiply-adds per image, likewise.
+        epochs: Length of training.
+        preprocess: How images are prepared, if not as the model declares.
+        args: Arguments of the build function that differ from the model's.
+        key_map: The family's key map for a file of another format or with other keys; without it, all are tried.
+        distribution: What to install for the model.
+        distribution_version: Its version when these weights were made.
+        scores: Results by ``data/split``.
+        probe: Outputs to compare with.
     """
 
     file: Text

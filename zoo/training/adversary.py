@@ -10,13 +10,19 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Adversary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Training images are attacked within ``epsilon``, as the network stands, and learnt from.
+    """Training images are attacked with the network as it is, and learnt from.
 
-    ``epsilon`` is in pixel units before normalisation, values in [0, 1] (8/255 = 0.0314). The loss is
-    ``clean`` times that of the images plus (1 - ``clean``) times that of the attacked ones: by default 0.5
-    with ``fgsm`` (Goodfellow, Shlens and Szegedy 2014, section 6), and 0, attacked images alone, with
-    ``pgd`` and ``pgd_l2`` (Madry et al. 2017). ``steps``, ``step_size`` and ``random_start`` are those of
-    :class:`zoo.attack.Method`. Attacks are made in eval mode, so that they leave no trace in the network.
+    Attacks are made in eval mode, so that they do not change the network's running statistics.
+
+    Args:
+        attack: ``fgsm`` (Goodfellow, Shlens and Szegedy 2014, section 6), or ``pgd`` and ``pgd_l2`` (Madry et al.
+            2017).
+        epsilon: Largest change, in pixel units before normalisation, values in [0, 1] (8/255 = 0.0314).
+        steps: Steps of the attack.
+        step_size: Size of a step, as in :class:`zoo.attack.Method`.
+        random_start: Whether the attack starts at a random point.
+        clean: Weight of the loss of the unchanged images; the attacked ones have the rest. By default 0.5 with ``fgsm``
+            and 0 with ``pgd`` and ``pgd_l2``.
     """
 
     attack: Literal["fgsm", "pgd", "pgd_l2"] = "pgd"

@@ -31,10 +31,16 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The result of a recipe: ``top1`` per cent of the test images of ``data`` by ``model``.
+    """The result of a recipe, either reported by ``source`` or measured on ``weights``.
 
-    Either reported by ``source``, or measured, with the name of the trained ``weights``. ``seconds`` is the training
-    time, ``on`` the machine.
+    Args:
+        model: Name of the model.
+        data: The data set, whose test images were scored.
+        top1: Top-1 in per cent.
+        source: Who reported it.
+        weights: The trained weights with this score.
+        seconds: Training time.
+        on: The machine that took so long.
     """
 
     model: str
@@ -53,7 +59,13 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Lookahead: see ``zoo.training.averages``."""
+    """Lookahead (Zhang et al. 2019, arXiv 1907.08610): see ``zoo.training.averages``.
+
+    Args:
+        every: Updates between two steps of the slow weights.
+        decay: Share of the slow weights that a step keeps, at the end of training.
+        power: Exponent with which the share approaches ``decay`` during training.
+    """
 
     every: Positive = 5
     decay: Fraction = 0.95
@@ -61,79 +73,95 @@ class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a network is trained. Omitted fields have the defaults shown here."""
+    """How a network is trained. Omitted fields have the defaults shown here.
+
+    Args:
+        name: Its table's name in ``recipes.toml``.
+        note: What differs from its source, in words.
+        epochs: Passes over the training images. The images left over after the last whole batch are skipped in that
+            epoch.
+        batch_size: Images per update of the weights.
+        accumulate: Number of micro-batches in which a batch is computed: less memory, the same update.
+        optimizer: A name of timm's optimiser factory: ``sgd``, ``adamw``, ``lamb``, ``muon``, ...
+        optimizer_args: More arguments of the optimiser, by its own names: ``{alpha = 0.95, centered = true}``.
+        lr: The learning rate after warm-up.
+        momentum: Momentum of ``sgd`` and of others that have one.
+        nesterov: Whether ``sgd`` uses Nesterov's momentum.
+        weight_decay: Strength of the pull of the weights towards 0.
+        decay_norm_and_bias: Whether weight decay applies to biases and to the parameters of normalisation.
+        clip_grad: Largest norm of the whole gradient; 0 does not clip.
+        layer_decay: Factor of the learning rate from one stage of the network to the one below; the head has the full
+            rate.
+        freeze: Submodules that are not trained, by name or shell pattern; ``backbone`` is everything but the head.
+        schedule: How the learning rate falls, update by update; ``cosine`` and ``linear`` end at ``min_lr``.
+        decay_epochs: For ``multistep``, the epochs at which the rate falls; for ``step``, one number, the interval.
+        decay_rate: The factor by which it falls at ``decay_epochs``.
+        warmup_epochs: Epochs in which the rate rises linearly from ``warmup_lr`` to ``lr``, counted among ``epochs``.
+        warmup_lr: The learning rate at the start of the warm-up.
+        min_lr: The learning rate at the end of ``cosine`` and ``linear``.
+        label_smoothing: Share of the probability that the labels spread over all classes.
+        ema: Decay per update of a running average of the weights, which is what is saved; 0 saves the weights
+            themselves.
+        lookahead: Slow weights that follow the network's, and that it is reset to.
+        sync_norm: Whether several processes share the statistics of batch normalisation.
+        precision: Arithmetic of the forward and backward pass; weights are always float32.
+        channels_last: Memory layout of images and filters: faster for convolutions, the same result up to rounding.
+        seed: Determines initial weights, order, augmentation and dropout.
+        validation: Number of training images to hold out, the same share of each class; they are scored after every
+            epoch.
+        keep: Which epoch's network is saved: the last, or the one that classifies most of the held-out images
+            correctly.
+        input_size: Side of the network's input in pixels; 0 takes what the model declares.
+        normalize: How pixels are normalised: with the model's declared mean and std, with the training images' mean
+            (std 1), with their mean and std, or by a whitening transform fitted to them.
+        augment: Random changes of the training images.
+        adversarial: Adversarial training.
+        distill: How the network learns from a teacher, if the run has one.
+        hook_args: The family's own fields, which its train hook reads; its plugin names their type
+            (``Plugin.hook_args``).
+    """
 
     name: str = ""
     note: str = ""
 
     epochs: Positive = 30
-    """Passes over the training images. The images left over after whole batches sit an epoch out."""
     batch_size: Positive = 128
-    """Images an update of the weights."""
     accumulate: Positive = 1
-    """Pieces in which a batch is computed, one after the other: less memory, the same update."""
 
     optimizer: str = "sgd"
-    """A name of timm's optimiser factory: ``sgd``, ``adamw``, ``lamb``, ``muon``, ..."""
     optimizer_args: dict[str, bool | int | float | tuple[float, ...]] = {}
-    """Further arguments of the optimiser, by its own names: ``{alpha = 0.95, centered = true}``."""
     lr: NotNegative = 0.1
-    """The learning rate after warm-up."""
     momentum: Fraction = 0.9
     nesterov: bool = True
-    """Nesterov's momentum; concerns ``sgd`` only."""
     weight_decay: NotNegative = 5e-4
     decay_norm_and_bias: bool = True
-    """Whether weight decay also pulls on biases and on the parameters of normalisation."""
     clip_grad: NotNegative = 0.0
-    """Largest norm of the whole gradient; 0: not clipped."""
     layer_decay: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
-    """Factor of the learning rate from one stage of the network down to the next, the head at 1."""
     freeze: tuple[str, ...] = ()
-    """Submodules that stay as they are, by name or shell pattern; ``backbone``: all but the head."""
 
     schedule: Literal["constant", "cosine", "linear", "multistep", "step"] = "cosine"
-    """How the learning rate falls, update by update; ``cosine`` and ``linear`` end at ``min_lr``."""
     decay_epochs: tuple[NotNegative, ...] = ()
-    """``multistep``: the epochs at which the rate falls; ``step``: one number, the interval."""
     decay_rate: NotNegative = 0.1
-    """The factor by which it falls there."""
     warmup_epochs: NotNegative = 0.0
-    """Epochs of linear rise from ``warmup_lr`` to ``lr``, counted among ``epochs``."""
     warmup_lr: NotNegative = 0.0
     min_lr: NotNegative = 0.0
 
     label_smoothing: Fraction = 0.0
     ema: Fraction = 0.0
-    """Decay an update of an average of the weights, which is what is kept; 0: no average."""
     lookahead: Lookahead | None = None
-    """Slow weights that lead the network's."""
     sync_norm: bool = False
-    """Whether several processes share the statistics of batch normalisation."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """Arithmetic of the forward and backward pass; weights are float32 always."""
     channels_last: bool = True
-    """Memory layout of images and filters: faster for convolutions, the same mathematics."""
 
     seed: int = 0
-    """Decides initial weights, order, augmentation and dropout."""
     validation: Natural = 0
-    """Training images held out, the same share of each class, and scored after every epoch."""
     keep: Literal["best", "last"] = "last"
-    """Which epoch's network the run leaves: the last one's, or that of the images held out most are right of."""
     input_size: Natural = 0
-    """Side of the network's input in pixels; 0: as the model declares it."""
     normalize: Literal["model", "mean", "standardize", "zca"] = "model"
-    """Whether pixels are normalised with the model's declared mean and std, with the training
-    images' mean (std 1), with their mean and std, or whitened by a transform fitted to them."""
     augment: Augmentation = Augmentation()
-    """Random changes of the training images."""
     adversarial: Adversary | None = None
-    """Whether the images are attacked before they are learnt from."""
     distill: Distill | None = None
-    """How the network learns from a teacher, if the run has one."""
     hook_args: dict[str, Any] = {}
-    """The family's own fields, which its train hook reads; its plugin names their type (``Plugin.hook_args``)."""
 
     def read_hook_args(self, kind: type[T]) -> T:
         """The family's own fields as ``kind``, with its defaults; raises :class:`RecipeError` for a wrong value."""

@@ -27,7 +27,13 @@ VARIABLE = "ZOO_LOCK"
 
 
 class Repository(Entry, frozen=True):
-    """The files of a repository: its weights, and its description, which has this sha256."""
+    """The files of a repository of the Hugging Face Hub.
+
+    Args:
+        file: The weights.
+        description: The file that describes them.
+        sha256: The hash of the description.
+    """
 
     file: Text
     description: Text
@@ -35,11 +41,20 @@ class Repository(Entry, frozen=True):
 
 
 class Locked(Entry, frozen=True):
-    """The bytes and input of one name, and the distribution whose plugin had it when it was locked.
+    """The bytes and the input of one name.
 
-    ``num_classes`` and ``preprocess`` are those of a network with these weights, whether the entry or the model states
-    them; None in locks of earlier versions of Zoo and in a user's lock, which also has the ``source`` and the ``date``
-    of the first use. ``repository`` is set for weights of a repository.
+    Args:
+        distribution: The distribution whose plugin had the name when it was locked.
+        version: Its version.
+        sha256: The file's hash.
+        size: Bytes.
+        revision: Commit of the Hugging Face Hub.
+        digest: Another hash that the publisher states.
+        num_classes: Classes of a network with these weights; None in a user's own lock and in locks of old versions.
+        preprocess: Its preprocessing; None likewise.
+        source: In a user's own lock: the hub of the first use.
+        date: In a user's own lock: the day of the first use.
+        repository: The files, if the name is a repository.
     """
 
     distribution: Text
@@ -60,7 +75,13 @@ class Locked(Entry, frozen=True):
 
 
 class Lock(Entry, frozen=True):
-    """``weights`` by name, ``arch.tag`` or ``plugin/arch.tag``; ``defaults``, the tag of an architecture."""
+    """What the names of a project mean.
+
+    Args:
+        version: Of the format, 1.
+        weights: By name, ``arch.tag`` or ``plugin/arch.tag``.
+        defaults: The tag that an architecture's bare name selects.
+    """
 
     version: int
     weights: Mapping[str, Locked] = {}

@@ -36,11 +36,15 @@ Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(min_length=1)]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A rule for weights whose name and hub match: ``publishers``, one of whom must have signed, or ``unsigned``.
+    """Which weights are accepted, by name and hub; the first rule that matches decides.
 
-    ``names`` and ``hubs`` are shell patterns. A hub is a directory of ``ZOO_HUB`` with a manifest, relative to the
-    policy's folder, ``plugin:<distribution>`` for the manifests of an installed plugin, or ``hf-hub:OWNER/NAME`` for
-    what a repository says about itself.
+    Args:
+        names: Shell patterns of names.
+        hubs: Shell patterns of hubs: a directory of ``ZOO_HUB`` with a manifest, relative to the policy's folder,
+            ``plugin:<distribution>`` for the manifests of an installed plugin, or ``hf-hub:OWNER/NAME`` for what a
+            repository says about itself.
+        publishers: One of these must have signed.
+        unsigned: Accept without a signature.
     """
 
     names: Patterns = ("*",)
@@ -54,9 +58,14 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules, in order, and the publishers; after the day ``expires`` nothing is accepted.
+    """The signatures that a project accepts.
 
-    ``unpinned`` says what happens to weights without a sha256.
+    Args:
+        version: Of the format, 1.
+        publishers: By the names that rules use.
+        rules: In order.
+        expires: The last day of the policy; after it, nothing is accepted.
+        unpinned: Whether weights without a sha256 are pinned on first use or rejected.
     """
 
     version: int

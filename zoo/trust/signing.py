@@ -27,9 +27,11 @@ LARGEST = 1 << 24
 class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Who signs: the owner of an elliptic-curve key, or an identity confirmed by an OpenID issuer.
 
-    ``key`` is the file of the public key (PEM). ``identity`` is an e-mail address or a workflow, ``issuer`` the address
-    of the OpenID issuer. With ``trust_root``, a file with Sigstore's trust configuration, identities are checked
-    without a network.
+    Args:
+        key: File of the public key (PEM).
+        identity: An e-mail address or a workflow.
+        issuer: Address of the OpenID issuer.
+        trust_root: File with Sigstore's trust configuration, with which identities are checked without a network.
     """
 
     key: Text = ""
