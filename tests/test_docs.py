@@ -38,9 +38,10 @@ COURSE = sorted((ROOT / "docs" / "course").glob("*.md"))
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *COURSE, EXAMPLE]
 SLOW = {"docs/training.md", "docs/transfer.md", "docs/attacks.md", "docs/looking.md", "docs/publishing.md"}
-_SLOW = ("bulk", "deployment", "export", "index", "offline", "photographs", "reproducing")
-SLOW |= {f"docs/{name}.md" for name in _SLOW}
-"""Pages that train, look at many images, export, or start processes."""
+SLOW |= {
+    f"docs/{name}.md" for name in ("bulk", "deployment", "export", "index", "offline", "photographs", "reproducing")
+}
+"""Pages that train, look at many images, export, or start many processes."""
 
 TUTORIAL = "Tutorial: from an empty folder to published weights"
 """A section that test_distribution runs, in an environment of its own."""
