@@ -446,6 +446,18 @@ def test_attestations_of_a_repository_are_commits_and_are_read_when_asked_for(
     with pytest.raises(HubError, match="network access is disabled"):
         attestations.add(b"x", entry(there), "hf://alice/tiny")
     monkeypatch.delenv("ZOO_OFFLINE")
+    hub_server.commit("alice/tiny", {"another": b"file"})
+    read_from = attestations.companion.read_from
+
+    def meanwhile(*given: Any, **options: Any) -> bytes:
+        hub_server.commit("alice/tiny", {"model.safetensors.intoto.jsonl": b"by somebody else"})
+        return read_from(*given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attestations.companion, "read_from", meanwhile)
+        with pytest.raises(HubError, match="cannot be published to") as caught:
+            attestations.add(b"x\n", entry(there), "hf://alice/tiny")
+    assert "There is a newer commit" in caught.value.hint
     with pytest.raises(HubError, match="is in the repository alice/tiny, not in bob/tiny"):
         attestations.add(b"x", entry(there), "hf://bob/tiny")
 
