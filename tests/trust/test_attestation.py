@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_public_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.browser import served
 from support.hub_server import HubServer
 from support.pinned import ask
 from support.signed import write_key
 
 import zoo
 from zoo import registry
-from zoo.errors import HubError, PolicyError, SignatureError
+from zoo.errors import HubError, PolicyError, SignatureError, SpecError
 from zoo.manifest import Weights
 from zoo.publishing import attestations
 from zoo.registry import Found
@@ -482,6 +483,19 @@ def test_attestations_lie_beside_weights_on_any_file_system(
     with pytest.raises(HubError, match="the weights are not on this hub"):
         attestations.add(line, weights, str(tmp_path / "nowhere"))
     shutil.rmtree(tmp_path / "site")
+
+
+def test_a_web_server_serves_the_attestations_of_a_copied_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Found, keys: dict[str, Path]
+) -> None:
+    folder = hub_with(tmp_path / "hub", found, attestation.sign(measured(found), entry(found), keys["alice"]))
+    with served(folder) as address:
+        monkeypatch.setenv("ZOO_HUB", address)
+        trusted = {"alice": keys["alice"].with_suffix(".pub")}
+        attested = witnesses.of(found, entry(found), trusted, ask=True)
+    assert [(one.hub, one.verdict) for one in attested] == [(address, "confirms")]
+    with pytest.raises(SpecError, match="is a web server, which is read-only"):
+        attestations.add(b"x\n", entry(found), address)
 
 
 def test_no_hub_takes_more_attestations_than_are_read(tmp_path: Path, found: Found) -> None:
