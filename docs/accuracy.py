@@ -9,8 +9,8 @@ from pathlib import Path
 from matplotlib.ticker import FuncFormatter
 
 from zoo import registry
-from zoo.evaluation.interval import wilson
 from zoo.look.result import drawn, new_figure
+from zoo.manifest.interval import wilson
 from zoo.registry.listing import params_of
 
 

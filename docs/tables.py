@@ -15,8 +15,8 @@ import msgspec
 
 from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
-from zoo.evaluation.interval import wilson
 from zoo.manifest import Score, Weights
+from zoo.manifest.interval import wilson
 from zoo.manifest.schema import License, Probe, ProbedImage, Tolerance
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
@@ -41,7 +41,7 @@ from zoo.training.adversary import Adversary
 from zoo.training.distill import Distill
 from zoo.training.recipe import Expectation, Lookahead, Recipe
 from zoo.trust.lock import Lock, Locked, Repository
-from zoo.trust.policy import Policy, Rule
+from zoo.trust.policy import Policy, Rule, Witness
 from zoo.trust.signing import Publisher
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     ),
     "manifests": (Weights, License, Score, Preprocess, Probe, ProbedImage, Tolerance),
     "locks": (Lock, Locked, Repository),
-    "policies": (Policy, Rule, Publisher),
+    "policies": (Policy, Rule, Publisher, Witness),
 }
 """What the files of docs/fields.md hold."""
 

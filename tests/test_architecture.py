@@ -65,7 +65,7 @@ WITH_TORCH |= {"exported", "exporting", "modules", "training", "publishing", "te
 
 WITHOUT = ("attack.method", "data.augmentation", "data.classes")
 WITHOUT += ("exported.about", "exported.formats")
-WITHOUT += ("evaluation.by_name", "evaluation.hook", "evaluation.interval")
+WITHOUT += ("evaluation.by_name", "evaluation.hook")
 WITHOUT += ("training.by_name", "training.choice", "training.find_record", "training.queue", "training.recipe")
 WITHOUT += ("training.reproduction",)
 WITHOUT += ("verify.worker", "verify.write_probes")
@@ -73,7 +73,7 @@ WITHOUT += ("verify.worker", "verify.write_probes")
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
 OPTIONAL |= {"accelerate", "datasets", "h5py", "kymatio", "model_signing", "onnx", "timm", "tomlkit", "torchvision"}
-OPTIONAL |= {"onnxruntime", "onnxscript", "openvino", "pyautoattack", "ray", "submitit", "webdataset"}
+OPTIONAL |= {"cryptography", "onnxruntime", "onnxscript", "openvino", "pyautoattack", "ray", "submitit", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}

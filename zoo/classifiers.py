@@ -17,8 +17,8 @@ from torch import Tensor
 from zoo.data.stratify import stratified_split
 from zoo.errors import DataError, MissingExtraError, RecipeError, UnknownNameError
 from zoo.evaluation import versions
-from zoo.evaluation.interval import wilson
 from zoo.extraction import Features
+from zoo.manifest.interval import wilson
 
 log = logging.getLogger("zoo")
 

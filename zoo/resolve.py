@@ -153,9 +153,10 @@ def weights_for(found: Found) -> Weights:
     locked = lock.read(lock_file) if lock_file else None
     default = lock.default_of(locked, found) if locked and not found.weights else None
     entry = found.weights or default or default_weights(found)
+    held = user_lock.follow(found, lock.follow(locked, found, entry) if locked else entry)
     if project.find(policy.NAME, policy.VARIABLE):
-        policy.check(found, entry)
-    return user_lock.follow(found, lock.follow(locked, found, entry) if locked else entry)
+        policy.check(found, entry, held)
+    return held
 
 
 def default_weights(found: Found) -> Weights:

@@ -21,8 +21,8 @@ from zoo.data import ImageSet
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation import evaluate
 from zoo.evaluation.claims import check
-from zoo.evaluation.interval import wilson
 from zoo.manifest import Score
+from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
 
 PREPROCESS = Preprocess(input_size=(1, 4, 4), crop_pct=1.0, mean=(0.0,), std=(1.0,))

@@ -8,7 +8,7 @@ from support import small_site
 
 import zoo
 from zoo.cli import cli
-from zoo.evaluation.interval import of_percent
+from zoo.manifest.interval import of_percent
 from zoo.results import files
 from zoo.results.rows import Row
 

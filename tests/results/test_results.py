@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import DataError
-from zoo.evaluation.interval import of_percent
+from zoo.manifest.interval import of_percent
 from zoo.results import comparison, files
 from zoo.results.rows import Row, Speed
 

@@ -11,13 +11,18 @@ from support.reference import real_data
 TRAIN, TEST = 256, 64
 
 
+def write_cifar10(folder: Path, split: str, count: int) -> None:
+    """The first ``count`` images of a split of CIFAR-10; skips where ZOO_DATA has them not."""
+    name = f"{split}-00000-of-00001.parquet"
+    (folder / "cifar10").mkdir(parents=True, exist_ok=True)
+    rows = next(pq.ParquetFile(real_data(f"cifar10/{name}")).iter_batches(batch_size=count))
+    pq.write_table(pa.Table.from_batches([rows]), folder / "cifar10" / name)
+
+
 def write(folder: Path) -> Path:
     """The first images of CIFAR-10, MNIST and Fashion-MNIST; skips where ZOO_DATA has them not."""
     for split, count in (("train", TRAIN), ("test", TEST)):
-        name = f"{split}-00000-of-00001.parquet"
-        (folder / "cifar10").mkdir(parents=True, exist_ok=True)
-        rows = next(pq.ParquetFile(real_data(f"cifar10/{name}")).iter_batches(batch_size=count))
-        pq.write_table(pa.Table.from_batches([rows]), folder / "cifar10" / name)
+        write_cifar10(folder, split, count)
     with np.load(real_data("mnist.npz")) as arrays:
         cut = {key: value[: TRAIN if "train" in key else TEST] for key, value in arrays.items()}
     np.savez(folder / "mnist.npz", **cut)

@@ -15,8 +15,8 @@ from zoo.creation import info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
-from zoo.evaluation.interval import wilson
 from zoo.evaluation.measured import Measured, provenance, weights_name
+from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
 from zoo.system.malloc import keep_freed_memory
 

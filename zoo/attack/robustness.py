@@ -17,8 +17,8 @@ from zoo.creation import as_network, info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes
-from zoo.evaluation.interval import wilson
 from zoo.evaluation.measured import Measured, provenance
+from zoo.manifest.interval import wilson
 from zoo.system.malloc import keep_freed_memory
 
 

@@ -12,6 +12,7 @@ _SECTIONS = {
         "fetch": "zoo.cli.weights.fetch:fetch",
         "predict": "zoo.cli.evaluate:predict",
         "evaluate": "zoo.cli.evaluate:evaluate",
+        "calibrate": "zoo.cli.calibrate:calibrate",
         "benchmark": "zoo.cli.benchmark:benchmark",
         "results": "zoo.cli.results:results",
     },
@@ -31,6 +32,8 @@ _SECTIONS = {
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",
+        "attest": "zoo.cli.trust.attest:attest",
+        "audit": "zoo.cli.trust.audit:audit",
         "cache": "zoo.cli.weights.cache:cache",
     },
     "Share:      zoo publish run --as resnet20.mine --to ./hub": {

@@ -69,6 +69,9 @@ def predict(
 
 @click.command(epilog="Example: zoo evaluate resnet20.digits --check")
 @options.several(options.names, options.data_sets, options.split, options.weights, options.args)
+@click.option(
+    "--outputs", type=options.NEW_FILE, metavar="FILE", help="Store logits and images' identities as safetensors."
+)
 @click.option("--check", is_flag=True, help="Compare with the claimed score; exit 1 if they disagree.")
 @click.option("--allow-other-images", is_flag=True, help="With --check: accept other images than the claim's.")
 @options.batch_size(256)

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from zoo.creation import create, info
-from zoo.evaluation.interval import wilson
+from zoo.manifest.interval import wilson
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,9 @@ installed, which may differ by a unit between versions of libjpeg.
 
 import hashlib
 import struct
+from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 _HEADER = struct.Struct("<IIIq")
@@ -23,10 +25,23 @@ class Fingerprint:
 
     def add(self, pixels: Tensor, labels: Tensor) -> None:
         """Adds images in order: ``pixels`` uint8 B C H W, ``labels`` int64 B."""
-        array = pixels.cpu().contiguous().numpy()
-        for image, label in zip(array, labels.tolist(), strict=True):
-            self._hash.update(_HEADER.pack(*image.shape, label))
-            self._hash.update(image)
+        for part in _parts(pixels, labels):
+            self._hash.update(part)
 
     def __str__(self) -> str:
         return f"sha256:{self._hash.hexdigest()}"
+
+
+def identities(pixels: Tensor, labels: Tensor) -> Tensor:
+    """The sha256 of each image alone, uint8 B 32, over the bytes that :class:`Fingerprint` reads of it."""
+    parts = _parts(pixels, labels)
+    found = [hashlib.sha256(header + bytes(image)).digest() for header, image in zip(parts, parts, strict=True)]
+    return torch.frombuffer(bytearray(b"".join(found)), dtype=torch.uint8).view(-1, 32)
+
+
+def _parts(pixels: Tensor, labels: Tensor) -> Iterator[bytes]:
+    """The header and the pixels of each image, one after the other."""
+    array = pixels.cpu().contiguous().numpy()
+    for image, label in zip(array, labels.tolist(), strict=True):
+        yield _HEADER.pack(*image.shape, label)
+        yield image

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.decode import to_image, to_pixels
-from zoo.data.fingerprint import Fingerprint
+from zoo.data.fingerprint import Fingerprint, identities
 from zoo.errors import DataError
 
 MAX_RESIDENT_BYTES = 1 << 31
@@ -93,6 +93,13 @@ class ImageSet:
             for index in range(len(self)):
                 fingerprint.add(to_pixels(self.image(index))[None], self.labels[index : index + 1])
         return str(fingerprint)
+
+    @cached_property
+    def identities(self) -> Tensor:
+        """The sha256 of each image with its label, uint8 N 32. If the set is not resident, this decodes every image."""
+        if self.pixels is not None:
+            return identities(self.pixels, self.labels)
+        return torch.cat([identities(to_pixels(self.image(i))[None], self.labels[i : i + 1]) for i in range(len(self))])
 
     def subset(self, indices: Tensor | Sequence[int], split: str) -> "ImageSet":
         """The images ``indices``, in that order, as the split ``split``."""

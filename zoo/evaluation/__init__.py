@@ -1,6 +1,6 @@
 """Scores with intervals, and their comparison with published ones.
 
-Names are bound on first use, so that torch-free code can read ``zoo.evaluation.interval`` at no cost.
+Names are bound on first use, so that torch-free code can import ``zoo.evaluation.hook`` at no cost.
 """
 
 from zoo.system import lazy

@@ -1,11 +1,12 @@
 """Evaluation by name, by the model's own hook."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.creation import as_network, info_of, require_classes
-from zoo.errors import DataError, WeightsError
+from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation import hook
 from zoo.system import distributed
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet
     from zoo.data.prepared import PreparedBatches
     from zoo.evaluation import Report
+    from zoo.evaluation.outputs import Outputs
     from zoo.loading import ModelInfo, Network
 
 log = logging.getLogger("zoo")
@@ -29,6 +31,7 @@ def evaluate(
     *,
     weights: str | Path | None = None,
     device: "str | torch.device | None" = None,
+    outputs: str | Path | None = None,
     **options: Any,
 ) -> "Report":
     """Scores a network on a data set.
@@ -42,6 +45,8 @@ def evaluate(
         split: The split to load, if ``data`` is a name or a path.
         weights: A local safetensors file, instead of the weights that a name means.
         device: Where to run. By default a GPU if there is one for a name, and where it is for a network.
+        outputs: A safetensors file to write the logits and the images' identities to, from which
+            :func:`zoo.evaluation.measure` computes every score again.
         options: Passed to the model's evaluate hook; :func:`zoo.evaluation.evaluate` takes ``batch_size``, ``dtype``,
             ``compile`` and ``progress``.
 
@@ -52,6 +57,7 @@ def evaluate(
         UnknownNameError: There is no such model or data set, or the hook has no such option.
         DataError: The weights name no data set, or the images have classes that they do not know.
         WeightsError: The network has no classes, or its outputs contain NaN or infinity.
+        SpecError: ``outputs`` is set in one of several processes, or for a data loader.
 
     Example:
         >>> import zoo
@@ -61,6 +67,8 @@ def evaluate(
     """
     from zoo import data as datasets
     from zoo import evaluation
+    from zoo.data.prepared import PreparedBatches
+    from zoo.evaluation import stored_outputs
 
     if isinstance(model, str):
         device = distributed.current().device(device)
@@ -77,7 +85,17 @@ def evaluate(
         images = data if isinstance(data, datasets.ImageSet) else _of_torch(data, split, model, info)
     evaluation.check_classes(model, images)
     _warn_of_training_images(info, images)
-    return hook.evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
+    if outputs is None:
+        return hook.evaluate(info.model, model, images, preprocess=info.preprocess, device=device, **options)
+    if isinstance(images, PreparedBatches) or distributed.current().count > 1:
+        got = "a data loader" if isinstance(images, PreparedBatches) else "several processes"
+        raise SpecError(f"outputs = {str(outputs)!r}: expected images in one process, got {got}.")
+    found: list[Outputs] = []
+    report = hook.evaluate(
+        info.model, model, images, preprocess=info.preprocess, device=device, take=found.append, **options
+    )
+    stored_outputs.write(Path(outputs), found[0], images, report, sha256_of(info))
+    return report
 
 
 def _of_torch(
@@ -98,6 +116,16 @@ def _of_torch(
             hint="Pass a data set of Pillow images or uint8 tensors.",
         )
     return ready
+
+
+def sha256_of(info: "ModelInfo") -> str:
+    """The sha256 of the weights: the manifest's, else that of the file; empty for a network without weights."""
+    if info.weights is not None and info.weights.sha256:
+        return info.weights.sha256
+    if info.file is None:
+        return ""
+    with info.file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _warn_of_training_images(info: "ModelInfo", images: "ImageSet | PreparedBatches") -> None:

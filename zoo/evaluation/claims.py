@@ -3,10 +3,10 @@
 import msgspec
 
 from zoo.data.image_set import ImageSet
-from zoo.evaluation.interval import wilson
 from zoo.evaluation.measured import OF_LABELS, fingerprint_of
 from zoo.evaluation.score import Report
 from zoo.manifest import Score
+from zoo.manifest.interval import wilson
 
 
 class Comparison(msgspec.Struct, frozen=True):

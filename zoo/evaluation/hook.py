@@ -27,31 +27,51 @@ DEFAULT = Model("default", build="zoo.loading:build")
 
 
 def evaluate(
-    row: Model, model: "nn.Module", images: "ImageSet | PreparedBatches", *, command: str = "", **options: Any
+    row: Model,
+    model: "nn.Module",
+    images: "ImageSet | PreparedBatches",
+    *,
+    command: str = "",
+    take: "Callable[[Outputs], object] | None" = None,
+    **options: Any,
 ) -> "Report":
     """The score of a network by the model's evaluate hook, as far as it can be checked.
 
     Of logits or classes that the hook returns, the score is computed here. A report is seen to follow from its counts.
+    ``take`` is called with the outputs; raises :class:`PluginError` if the hook returns only a report.
     """
     import msgspec
 
     from zoo import evaluation
-    from zoo.evaluation import claims, score
+    from zoo.evaluation import claims, outputs, score
 
     known = inspect.signature(score.evaluate).parameters
     taken = _accepted(row, options, known)
     if row.evaluate == DEFAULT.evaluate:
-        return score.evaluate(model, images, command=command, **taken)
+        batches: list[Outputs] = []
+        add = None if take is None else lambda logits: batches.append(outputs.Outputs.of(logits))
+        report = score.evaluate(model, images, command=command, take=add, **taken)
+        if take is not None:
+            take(outputs.Outputs.together(batches))
+        return report
     data = cast("ImageSet", images)  # prepared batches have Zoo's own hook
     started = time.perf_counter()
     returned = _call(row, model, data, taken)
     if isinstance(returned, evaluation.Report):
+        if take is not None:
+            raise PluginError(
+                f"{row.evaluate}, which scores {row.name}, returns only scores; expected logits or classes.",
+                hint="Leave out --outputs.",
+            )
         try:
             report = claims.confirm(returned, data)
         except ValueError as error:
             raise PluginError(f"{row.evaluate}'s report on {row.name} is inconsistent: {error}.") from None
     else:
-        report = _outputs(row, returned, data).report(model, data, time.perf_counter() - started, options)
+        found = _outputs(row, returned, data)
+        report = found.report(model, data, time.perf_counter() - started, options)
+        if take is not None:
+            take(found)
     own = [f"{name} {value}" for name, value in taken.items() if name not in known and value is not None]
     return msgspec.structs.replace(report, model=", ".join([report.model, *own]), command=command)
 

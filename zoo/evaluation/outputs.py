@@ -19,6 +19,17 @@ class Outputs(NamedTuple):
     ranked: Tensor
     logits: Tensor | None
 
+    @classmethod
+    def of(cls, logits: Tensor) -> "Outputs":
+        """The outputs whose logits, float32 N K, are ``logits``."""
+        return cls(logits.topk(min(TOP, logits.shape[1]), dim=1).indices, logits)
+
+    @classmethod
+    def together(cls, batches: "list[Outputs]") -> "Outputs":
+        """The outputs of all ``batches``, in order."""
+        logits = [batch.logits for batch in batches if batch.logits is not None]
+        return cls(torch.cat([batch.ranked for batch in batches]), torch.cat(logits) if logits else None)
+
     def mistakes(self, data: ImageSet) -> Answers:
         """The confusion matrix and the mistakes; raises :class:`ValueError` for a class that ``data`` does not have."""
         if (highest := int(self.ranked[:, 0].max())) >= len(data.classes):
@@ -65,8 +76,7 @@ def read(found: object, data: ImageSet) -> Outputs:
         raise ValueError("returned logits that contain NaN or infinity")
     if int(data.labels.max()) >= values.shape[1]:
         raise ValueError(f"returned logits of {values.shape[1]} classes for labels up to {int(data.labels.max())}")
-    logits = values.float()
-    return Outputs(logits.topk(min(TOP, logits.shape[1]), dim=1).indices, logits)
+    return Outputs.of(values.float())
 
 
 _EXPECTED = "logits (images, classes), or one class an image as integers, or its classes with the likeliest first"

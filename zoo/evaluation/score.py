@@ -52,6 +52,7 @@ def evaluate(
     dtype: torch.dtype | str | None = None,
     compile: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    take: Callable[[Tensor], object] | None = None,
     command: str = "",
 ) -> Report:
     """Scores a network on all images of a data set: the default evaluate hook.
@@ -70,6 +71,7 @@ def evaluate(
         dtype: ``"float32"`` or ``"bfloat16"``, or torch's types of these names. By default float32.
         compile: Compile the network with ``torch.compile``, which takes a while and pays for many images.
         progress: Called with (images done, images in all), of this process.
+        take: Called with the logits of each batch, float32 B K on the CPU, of this process.
         command: The command line to write into the report.
 
     Returns:
@@ -104,6 +106,8 @@ def evaluate(
     def count(logits: Tensor, labels: Tensor) -> None:
         require_logits(logits, labels, data)
         tally.add_logits(logits, labels)
+        if take is not None:
+            take(logits)
         if progress is not None:
             progress(tally.done, total)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.evaluation.interval import wilson
+from zoo.manifest.interval import wilson
 from zoo.system.distributed import Processes
 
 TOP = 5

@@ -1,17 +1,18 @@
 """What the site says about each model: values alone, read without torch."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 
 from zoo.errors import RecipeError
-from zoo.evaluation import interval
-from zoo.manifest import Score, Weights
+from zoo.manifest import Score, Weights, interval
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.results.rows import Row
 from zoo.spec import Model, Plugin
 from zoo.training import choice, find_record
 from zoo.training.recipe import Expectation
+from zoo.trust import policy, witnesses
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -126,6 +127,8 @@ class Trained(msgspec.Struct, frozen=True):
     published: Published | None
     latency: Latency | None
     failures: Failures
+    attested: tuple[str, ...]
+    """What witnesses state, without the hubs, which may be folders of this machine."""
     rechecks: tuple[Recheck, ...] = ()
 
     @property
@@ -160,11 +163,11 @@ class Page(msgspec.Struct, frozen=True):
 def pages(models: Iterable[Listed], latencies: Mapping[str, Latency], failures: Mapping[str, Failures]) -> list[Page]:
     """A page for each of ``models``, in their order; latencies and failures are by name."""
     quoted: dict[str, list[Expectation]] = {}
-    found = []
+    found, keys = [], policy.witnesses_of_project()
     for entry in models:
         if entry.row.name not in quoted:
             quoted[entry.row.name] = _quoted(entry.row.plugin)
-        found.append(_page(entry, quoted[entry.row.name], latencies, failures))
+        found.append(_page(entry, quoted[entry.row.name], latencies, failures, keys))
     return found
 
 
@@ -173,6 +176,7 @@ def _page(
     quoted: list[Expectation],
     latencies: Mapping[str, Latency],
     failures: Mapping[str, Failures],
+    keys: Mapping[str, Path],
 ) -> Page:
     own = (one for one in quoted if one.model == entry.model.name)
     published = tuple(Published(one.data, one.top1, one.source) for one in own)
@@ -183,7 +187,7 @@ def _page(
         version=entry.row.version,
         is_builtin=entry.row.is_builtin,
         model=entry.model,
-        trained=tuple(_trained(entry, weights, published, latencies, failures) for weights in entry.weights),
+        trained=tuple(_trained(entry, weights, published, latencies, failures, keys) for weights in entry.weights),
         published=published,
     )
 
@@ -194,6 +198,7 @@ def _trained(
     published: tuple[Published, ...],
     latencies: Mapping[str, Latency],
     failures: Mapping[str, Failures],
+    keys: Mapping[str, Path],
 ) -> Trained:
     name = f"{entry.name}.{weights.tag}"
     return Trained(
@@ -206,6 +211,7 @@ def _trained(
         published=next((one for one in published if one.data == weights.classes), None),
         latency=latencies.get(name) or latencies.get(entry.name),
         failures=failures.get(name, Failures()),
+        attested=tuple(one.words for one in witnesses.of(entry, weights, keys)),
     )
 
 

@@ -17,11 +17,11 @@ from zoo.data import ImageSet, Transform
 from zoo.errors import UnknownNameError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.forward import device_of
-from zoo.evaluation.interval import Z95, wilson
 from zoo.loading import Network
 from zoo.look.network import name_of, opened, statistics
 from zoo.look.result import Look, new_figure
 from zoo.look.transforms import STRENGTHS, UNITS, Edges, transform
+from zoo.manifest.interval import Z95, wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

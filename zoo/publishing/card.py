@@ -4,8 +4,9 @@ import re
 from typing import Any
 
 from zoo import names
-from zoo.evaluation.interval import wilson
 from zoo.manifest import Score, Weights
+from zoo.manifest.interval import wilson
+from zoo.publishing import eval_results
 from zoo.publishing.source import Run
 from zoo.spec import Model
 
@@ -38,28 +39,15 @@ _ABOUT_FILES = {
     "run.json": "the run record: recipe, data, versions, command",
     "log.jsonl": "the training log, a row per epoch",
     "config.json": "timm's configuration: `timm.create_model('hf-hub:OWNER/REPO', pretrained=True)`",
+    eval_results.FILE: "the scores in the format of the Hugging Face Hub",
     "README.md": "this card",
 }
 
 
 def _front_matter(entry: Weights, base_model: str) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    results = [
-        EvalResult(
-            task_type="image-classification",
-            task_name="Image classification",
-            dataset_type=where.rpartition("/")[0],
-            dataset_name=where.rpartition("/")[0],
-            dataset_split=where.rpartition("/")[2],
-            metric_type="accuracy",
-            metric_name=name,
-            metric_value=round(value / 100, 6),
-        )
-        for where, score in entry.scores.items()
-        for name, value in (("top-1 accuracy", score.top1), ("top-5 accuracy", score.top5))
-        if value is not None
-    ]
+    results = eval_results.model_index(entry)
     license = entry.license.weights
     is_known = license.casefold() in LICENSES
     data = ModelCardData(
@@ -68,7 +56,7 @@ def _front_matter(entry: Weights, base_model: str) -> str:
         library_name="zoo-vision",
         pipeline_tag="image-classification" if entry.num_classes else "image-feature-extraction",
         tags=["zoo-vision", "safetensors", entry.arch],
-        datasets=[entry.classes] if entry.classes else None,
+        datasets=[eval_results.hub_name(entry.classes) or entry.classes] if entry.classes else None,
         base_model=base_model or None,
         model_name=entry.name if results else None,
         eval_results=results or None,

@@ -15,7 +15,7 @@ from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
 from zoo.loading import safetensors_file
 from zoo.manifest import License, Score, Weights
-from zoo.publishing import card, timm_form
+from zoo.publishing import card, eval_results, timm_form
 from zoo.publishing.privacy import without_paths
 from zoo.publishing.source import WEIGHTS, Run, Source, held_out, read
 from zoo.registry import Found
@@ -161,6 +161,8 @@ def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> t
         files["run.json"] = _json(given.run.whole)
     if given.log is not None:
         files["log.jsonl"] = given.log
+    if results := eval_results.render(entry):
+        files[eval_results.FILE] = results
     if not entry.scores:
         notes.append("No score. Measure one with --evaluate DATA.")
     here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry

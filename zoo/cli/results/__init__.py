@@ -7,6 +7,7 @@ from zoo.cli.group import Commands
 _SECTIONS = {
     "Commands:": {
         "show": "zoo.cli.results.show:show",
+        "metrics": "zoo.cli.results.metrics:metrics",
         "plot": "zoo.cli.results.plot:plot",
     }
 }

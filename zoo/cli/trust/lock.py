@@ -107,5 +107,6 @@ def _rows(held: locks.Lock) -> dict[str, Any]:
 def _chosen(name: str) -> tuple[Found, Weights]:
     found = resolve.find(name)
     chosen = found.weights or resolve.default_weights(found)
-    policy.check(found, chosen)
-    return found, user_lock.follow(found, chosen)
+    held = user_lock.follow(found, chosen)
+    policy.check(found, chosen, held)
+    return found, held

@@ -1,0 +1,211 @@
+"""Every score of a network, and the agreement of two, from files of outputs alone."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from zoo.errors import DataError
+from zoo.evaluation.calibration import measures_of
+from zoo.evaluation.mistakes import answers
+from zoo.evaluation.stored_outputs import StoredOutputs, read_outputs
+from zoo.evaluation.tally import Tally
+from zoo.manifest.interval import wilson
+
+
+class OfClass(msgspec.Struct, frozen=True):
+    """One class: its ``n`` images, of which ``correct`` are classified as it, and the images ``predicted`` as it.
+
+    ``recall``, its 95% interval and ``precision`` are in per cent; None if there are no such images.
+    """
+
+    name: str
+    n: int
+    correct: int
+    predicted: int
+    recall: float | None
+    interval: tuple[float, float] | None
+    precision: float | None
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """What :class:`zoo.evaluation.Report` has of a score, and what follows from the outputs.
+
+    ``topk`` are the shares of images with a correct class among the first 1, 2, ... (per cent). ``nll``, ``ece`` (15
+    bins) and ``brier`` are None without logits. ``confusion`` counts images by true and by predicted class.
+    """
+
+    weights: str
+    dataset: str
+    split: str
+    fingerprint: str
+    n: int
+    correct: int
+    top1: float
+    interval: tuple[float, float]
+    mean_class: float
+    topk: list[float]
+    nll: float | None
+    ece: float | None
+    brier: float | None
+    classes: list[OfClass]
+    confusion: list[list[int]]
+
+
+class Agreement(msgspec.Struct, frozen=True):
+    """Two networks on the ``n`` images that both classified.
+
+    ``same`` counts images that both put into the same class. The following four count images by which network is
+    correct. ``p`` is that of McNemar's exact test, two-sided: of the images that one network alone classifies
+    correctly, is the share of each network compatible with one half?
+    """
+
+    first: str
+    second: str
+    n: int
+    same: int
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p: float
+
+
+def measure(file: str | Path) -> Metrics:
+    """All scores of the outputs in a file, without the network.
+
+    Counts, and what follows from them, are those of the evaluation. Logits are stored in float16 (each row less its
+    largest, down to -65,504), so cross-entropy,
+    calibration error and Brier score differ from those of the network by rounding.
+
+    Args:
+        file: A file that :func:`zoo.evaluate` wrote (``outputs``).
+
+    Returns:
+        The scores.
+
+    Raises:
+        FileFormatError: The file has other contents.
+
+    Example:
+        >>> import zoo
+        >>> report = zoo.evaluate("resnet20.digits", "digits", outputs="outputs.safetensors")
+        >>> zoo.evaluation.measure("outputs.safetensors").top1 == report.top1
+        True
+    """
+    stored = read_outputs(file)
+    about, outputs, labels = stored.about, stored.outputs, stored.labels
+    tally = Tally(len(about.classes))
+    tally.add_classes(outputs.ranked, labels)
+    scores: dict[str, Any] = tally.scores()
+    confusion = _confusion(stored)
+    calibration = measures_of(outputs.logits, labels) if outputs.logits is not None else {}
+    ranks = (outputs.ranked == labels[:, None]).sum(dim=0).cumsum(dim=0).tolist()
+    return Metrics(
+        weights=about.report.weights or about.report.model,
+        dataset=about.report.dataset,
+        split=about.report.split,
+        fingerprint=about.report.fingerprint,
+        n=len(labels),
+        **{name: scores[name] for name in ("correct", "top1", "interval", "mean_class")},
+        topk=[100 * count / len(labels) for count in ranks],
+        nll=calibration.get("nll"),
+        ece=calibration.get("ece"),
+        brier=calibration.get("brier"),
+        classes=[_of_class(name, row, confusion) for row, name in enumerate(about.classes)],
+        confusion=confusion[: len(about.classes)].tolist(),
+    )
+
+
+def compare(first: str | Path, second: str | Path) -> Agreement:
+    """How two networks agree on the images that are in both files, matched by their identities.
+
+    Args:
+        first: A file that :func:`zoo.evaluate` wrote (``outputs``).
+        second: Another one.
+
+    Returns:
+        The counts and the exact test.
+
+    Raises:
+        DataError: The files have no image in common.
+        FileFormatError: A file has other contents.
+
+    Example:
+        >>> import zoo
+        >>> for name in ("resnet20.digits", "resnet20.digits_robust"):
+        ...     report = zoo.evaluate(name, "digits", outputs=f"{name}.safetensors")
+        >>> found = zoo.evaluation.compare("resnet20.digits.safetensors", "resnet20.digits_robust.safetensors")
+        >>> found.n, found.p
+        (360, 1.0)
+    """
+    sides = [read_outputs(file) for file in (first, second)]
+    numbers = _common(*(side.identities for side in sides))
+    if not len(numbers[0]):
+        raise DataError(f"{first} and {second} have no image in common, so their outputs cannot be compared.")
+    chosen = [side.outputs.ranked[part, 0] for side, part in zip(sides, numbers, strict=True)]
+    is_right = [found == side.labels[part] for found, side, part in zip(chosen, sides, numbers, strict=True)]
+    both, only_first, only_second, neither = (
+        int((left & right).sum()) for left in (is_right[0], ~is_right[0]) for right in (is_right[1], ~is_right[1])
+    )
+    name, other = (side.about.report.weights or side.about.report.model for side in sides)
+    same = int((chosen[0] == chosen[1]).sum())
+    p = mcnemar(only_first, only_second)
+    return Agreement(name, other, len(numbers[0]), same, both, only_first, only_second, neither, p)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The two-sided p-value of McNemar's exact test: a binomial test of ``only_first`` in the sum, with one half."""
+    n, least = only_first + only_second, min(only_first, only_second)
+    term = ways = 1
+    for k in range(least):
+        term = term * (n - k) // (k + 1)
+        ways += term
+    return min(1.0, 2 * ways / (1 << n))
+
+
+def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers of the images that are in both, in the first's order; equal images are matched in order."""
+    if torch.equal(first, second):
+        return torch.arange(len(first)), torch.arange(len(second))
+    waiting: dict[bytes, list[int]] = defaultdict(list)
+    for number in range(len(second) - 1, -1, -1):
+        waiting[second[number].numpy().tobytes()].append(number)
+    pairs = [
+        (number, same.pop()) for number in range(len(first)) if (same := waiting.get(first[number].numpy().tobytes()))
+    ]
+    found = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def _confusion(stored: StoredOutputs) -> Tensor:
+    """Images by true and by predicted class; a network may have more classes than the data set."""
+    predicted = stored.outputs.ranked[:, 0]
+    classes = max(len(stored.about.classes), int(predicted.max()) + 1)
+    return answers(predicted, None, stored.labels, classes).confusion
+
+
+def _of_class(name: str, row: int, confusion: Tensor) -> OfClass:
+    n, predicted, correct = int(confusion[row].sum()), int(confusion[:, row].sum()), int(confusion[row, row])
+    low, high = wilson(correct, n) if n else (0.0, 0.0)
+    return OfClass(
+        name, n, correct, predicted,
+        recall=100 * correct / n if n else None,
+        interval=(100 * low, 100 * high) if n else None,
+        precision=100 * correct / predicted if predicted else None,
+    )  # fmt: skip
+
+
+def pairs(metrics: Metrics) -> list[tuple[str, str, int]]:
+    """The classes that are confused: true, predicted, and the number of images, most first."""
+    names = [one.name for one in metrics.classes]
+    found = [
+        (names[true], names[predicted] if predicted < len(names) else f"class {predicted}", count)
+        for true, row in enumerate(metrics.confusion)
+        for predicted, count in enumerate(row)
+        if true != predicted and count
+    ]
+    return sorted(found, key=lambda pair: -pair[2])
