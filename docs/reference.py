@@ -72,7 +72,7 @@ def python() -> str:
 
 def commands() -> str:
     """The page on commands."""
-    return "\n".join([COMMANDS_HEAD, *below(cli, click.Context(cli, info_name="zoo"))])
+    return "\n".join([COMMANDS_HEAD, *below(cli, click.Context(cli, info_name="zoo", **cli.context_settings))])
 
 
 def below(group: Commands, context: click.Context) -> Iterator[str]:
