@@ -1,7 +1,9 @@
 """Takes the pictures of docs/gallery.md: ``python docs/gallery.py [NAME...]``, with Chromium and Playwright installed.
 
-It builds the site of all built-in models in a temporary folder, and prints how large the first view is. The picture of
-the page to try networks needs onnxruntime-web: ``ONNXRUNTIME_WEB`` is its folder ``dist``.
+It builds the site of all built-in models in a temporary folder, with an atlas of two layers, and prints how large the
+first view is. The picture of the page to try networks needs onnxruntime-web: ``ONNXRUNTIME_WEB`` is its folder
+``dist``.
+``ATLAS`` may name an atlas that has the two layers.
 """
 
 import os
@@ -16,10 +18,12 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from zoo.gallery import server, site
+from zoo.gallery import atlas, server, site
 
 FOLDER = Path(__file__).with_name("gallery")
-FAILURES = [FOLDER.parent / name for name in ("robustness.json", "looking/invariance.json", "looking/confusion.json")]
+_RESULTS = ("robustness.json", "series.json", "patch.json", "looking/invariance.json", "looking/confusion.json")
+FAILURES = [FOLDER.parent / name for name in _RESULTS]
+EXPLORED = {"resnet20.c10": "layer2", "alexnet_small.c10": "features.1"}
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 780}
 PICTURES = (
     ("front", "index.html", DESK, "light"),
@@ -30,7 +34,11 @@ PICTURES = (
     ("models", "models.html", DESK, "dark"),
     ("phone", "models/resnet20.html", PHONE, "dark"),
     ("failures", "models/resnet20.html#c10-failures", {"width": 1280, "height": 1120}, "light"),
-    ("try", "try.html", DESK, "light"),
+    ("series", "models/resnet20.html#c10-attacked", {"width": 1280, "height": 420}, "light"),
+    ("patch", "models/resnet20.html#c10-patch", {"width": 1280, "height": 420}, "dark"),
+    ("layer", "atlas/resnet20.c10/layer2/index.html", DESK, "light"),
+    ("channel", "atlas/alexnet_small.c10/features.1/7.html", {"width": 1280, "height": 1060}, "light"),
+    ("try", "try.html", {"width": 1280, "height": 1020}, "light"),
     ("train", "train.html", {"width": 1280, "height": 1300}, "light"),
     ("gabor", "gabor.html", {"width": 1280, "height": 1000}, "light"),
 )
@@ -40,16 +48,24 @@ PICTURES = (
 def _try(page: Page) -> None:
     page.get_by_label("resnet20.c10").check()
     page.get_by_label("Image file").set_input_files(FOLDER.parents[1] / "examples" / "digit.png")
-    page.get_by_text("Classified by 2 of 2 networks.").wait_for()
+    page.get_by_label("resnet20.c10").uncheck()
+    page.get_by_label("resnet20.digits").check()
+    page.get_by_label("Show feature maps").check()
+    page.get_by_label("Turn").fill("20")
+    page.locator(".maps canvas").nth(1).wait_for()
 
 
 def _train(page: Page) -> None:
     page.get_by_role("button", name="Start").click()
-    page.get_by_text("Epoch 20:").wait_for()
+    page.get_by_text("Epoch 20:").wait_for(timeout=300_000)  # a busy machine is slow
     page.get_by_role("button", name="Pause").click()
 
 
-BEFORE: dict[str, Callable[[Page], None]] = {"try": _try, "train": _train}
+def _series(page: Page) -> None:
+    page.get_by_label("Epsilon").fill("2")
+
+
+BEFORE: dict[str, Callable[[Page], None]] = {"try": _try, "train": _train, "series": _series}
 """What the reader did before the picture."""
 
 
@@ -85,7 +101,10 @@ def main() -> None:
         names -= {"try"}
     binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        built = site.build(Path(folder, "site"), failures=FAILURES, tried=tried, runtime=runtime)
+        explored = Path(os.environ.get("ATLAS") or Path(folder, "atlas"))
+        for name, layer in EXPLORED.items():
+            atlas.compute(name, explored, layers=[layer])
+        built = site.build(Path(folder, "site"), failures=FAILURES, channels=explored, tried=tried, runtime=runtime)
         browser = driver.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
         with server.listening(built.folder) as listening:
             thread = threading.Thread(target=listening.serve_forever)

@@ -1,17 +1,32 @@
 """The pages in headless Chromium: what it requests, keyboard, sorting, accessibility."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import browser
+from support import browser, small_site
 
+from zoo.gallery import atlas
 from zoo.gallery import site as gallery
 
 pytestmark = [pytest.mark.slow, pytest.mark.may_skip]  # the browser is a package of the system
 
 KINDS = ("index.html", "models.html", "models/resnet20.html", "models/hog_svm.html", "train.html", "gabor.html")
+KINDS += ("atlas.html", "atlas/resnet20.digits/act1/index.html", "atlas/resnet20.digits/act1/1.html")
 PHONE = {"width": 390, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A site with an atlas, below a path, as a static host may have it."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    root = tmp_path_factory.mktemp("host")
+    channels = tmp_path_factory.mktemp("atlas")
+    atlas.compute("resnet20.digits", channels, layers=["act1"], channels=3, limit=40, steps=2)
+    small_site.build(root / "some" / "path", channels=channels)
+    with browser.served(root) as top:
+        yield f"{top}some/path/"
 
 
 def names(page: Any, table: str = "#table-weights") -> list[str]:
@@ -66,7 +81,7 @@ def test_texts_of_third_parties_run_no_script(page: Any, tmp_path: Path, pet: No
         for name in ("index.html", "models/pet_net.html", "models/pet_fails.html"):
             page.goto(address + name, wait_until="networkidle")
             assert page.title() != "owned"
-            assert page.locator("img").count() == 0
+            assert page.locator("img, image").count() == 0
     assert said == []
 
 
@@ -132,6 +147,53 @@ def test_the_tab_key_reaches_every_control_and_shows_where_it_is(page: Any, addr
         reached += 1
         assert page.evaluate("document.activeElement.matches(':focus-visible')")
     assert reached == expected
+
+
+def test_a_slider_shows_the_pictures_and_predictions_of_each_epsilon(page: Any, address: str) -> None:
+    page.goto(f"{address}models/resnet20.html")
+    series = page.locator(".series")
+    slider = series.get_by_label("Epsilon")
+    heads = series.locator("thead th").all_text_contents()[1:]
+    views = set()
+    for column, head in enumerate(heads):
+        if column:
+            slider.press("ArrowRight")
+        assert slider.get_attribute("aria-valuetext") == head
+        cells = [row.locator("td").nth(column) for row in series.locator("tbody tr").all()]
+        shown = series.locator(".pictures li span").all_text_contents()
+        assert shown == [cell.text_content() for cell in cells]
+        assert f": {sum(text.startswith('✓') for text in shown)} of {len(shown)} right" in head
+        views.add(series.locator(".pictures svg").first.get_attribute("viewBox"))
+    assert len(views) == len(heads) > 3
+    assert not series.locator("details").evaluate("(one) => one.open")
+
+
+def test_without_scripts_the_table_of_epsilons_is_open_and_the_slider_hidden(chromium: Any, address: str) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}models/resnet20.html")
+    assert page.locator(".series table").is_visible()
+    assert page.locator(".series input").is_hidden()
+    context.close()
+
+
+def test_pictures_of_the_atlas_are_cut_out_of_their_files(page: Any, address: str) -> None:
+    """The policy of the page allows them, and they are as large as they say."""
+    page.goto(f"{address}atlas/resnet20.digits/act1/index.html", wait_until="networkidle")
+    sizes = page.evaluate(
+        """Promise.all([...document.querySelectorAll(".channels image")].map(async (one) => {
+            const picture = new Image();
+            picture.src = one.href.baseVal;
+            await picture.decode();
+            return [picture.naturalWidth, picture.naturalHeight, one.width.baseVal.value, one.height.baseVal.value];
+        }))"""
+    )
+    assert len(sizes) == 3
+    assert all((width, height) == (shown, tall) for width, height, shown, tall in sizes)
+    page.get_by_role("link", name="2", exact=True).click()
+    page.get_by_role("heading", name="Channel 2").wait_for()
+    page.get_by_role("link", name="← Channel 1").click()
+    page.get_by_role("heading", name="Channel 1").wait_for()
 
 
 def test_code_is_copied(chromium: Any, address: str) -> None:

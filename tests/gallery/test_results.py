@@ -1,14 +1,21 @@
 """How networks fail: the results that the site shows are those of the files."""
 
+import base64
+import collections
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from PIL import Image
 from support import small_site
 
+import zoo
 from zoo.cli import cli
 from zoo.errors import DataError
 from zoo.gallery import results
@@ -143,3 +150,143 @@ def test_counts_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "wrong.json").write_text(json.dumps(confused(["a", "b"], [[1, 2], [3]])))
     with pytest.raises(DataError, match="2 classes have counts of 1, 2"):
         results.read([tmp_path / "wrong.json"])
+
+
+# ---- pictures -------------------------------------------------------------------------------------------
+
+
+def build(folder: Path, file: Path) -> Path:
+    """The page of resnet20 on a site that shows ``file``."""
+    done = CliRunner().invoke(cli, ["gallery", "build", "resnet20", "-o", str(folder), "--failures", str(file)])
+    assert done.exit_code == 0, done.output
+    return folder / "models" / "resnet20.html"
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``zoo attack series`` wrote, for three images at three epsilons."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    file = tmp_path_factory.mktemp("series") / "series.json"
+    words = [
+        "attack",
+        "series",
+        "resnet20.digits",
+        "--data",
+        "digits",
+        "--limit",
+        "3",
+        "--attack",
+        "pgd",
+        "--steps",
+        "4",
+    ]
+    done = CliRunner().invoke(cli, [*words, "--epsilons", "0.1,0.5", "--seed", "1", "-o", str(file), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["epsilons"] == [0, 0.1, 0.5]
+    return file
+
+
+def test_predictions_under_attack_are_those_for_the_pictures_that_are_shown(series: Path) -> None:
+    """The network is asked again, about the pixels of the file."""
+    made = json.loads(series.read_bytes())
+    with Image.open(io.BytesIO(base64.b64decode(made["sheet"]))) as sheet:
+        pixels = torch.from_numpy(np.asarray(sheet.convert("L")).copy())
+    width, height = made["tile"]
+    tiles = pixels.unfold(0, height, height).unfold(1, width, width)  # images, epsilons, height, width
+    assert tiles.shape[:2] == (3, 3)
+    network = zoo.attack.PixelModel.of(zoo.create("resnet20.digits").eval())
+    digits = zoo.data.load("digits", "test")
+    for row, one in zip(tiles, made["attacked"], strict=True):
+        assert row[0].equal(digits.pixels[one["image"], 0]), "without attack, the image itself"
+        assert one["label"] == int(digits.labels[one["image"]])
+        with torch.no_grad():
+            answers = network(row[:, None].float() / 255).softmax(1)
+        assert answers.argmax(1).tolist() == [said["index"] for said in one["said"]]
+        assert answers.amax(1).tolist() == pytest.approx([said["probability"] for said in one["said"]], abs=1e-3)
+        for tile, epsilon in zip(row, made["epsilons"], strict=True):
+            assert int((tile.int() - row[0].int()).abs().max()) <= 255 * epsilon + 0.5
+
+
+def test_a_page_shows_every_prediction_under_attack_and_the_pictures(series: Path, tmp_path: Path) -> None:
+    made = json.loads(series.read_bytes())
+    page = build(tmp_path / "site", series)
+    text = page.read_text(encoding="utf-8")
+    table = text.partition('attacked by pgd"')[2].partition("</table>")[0]
+    shown = re.findall(r"</svg>([✓✗]) ([^,<]*), (\d+)%</td>", table)
+    expected = [
+        ("✓" if said["index"] == one["label"] else "✗", said["name"], f"{100 * said['probability']:.0f}")
+        for one in made["attacked"]
+        for said in one["said"]
+    ]
+    assert shown == expected
+    (picture,) = (tmp_path / "site" / "failures").iterdir()
+    assert picture.read_bytes() == base64.b64decode(made["sheet"])
+    assert text.count(f"../failures/{picture.name}") == 3 + 9
+    gallery.build(tmp_path / "site", ["resnet20"])
+    assert not picture.exists(), "a later build without the file removes its pictures"
+
+
+def test_the_images_that_are_confused_most_are_shown(tmp_path: Path) -> None:
+    file = tmp_path / "confusion.json"
+    found = zoo.look.confusion(always_seven(), limit=60, examples=2)
+    found.save(file)
+    examples = json.loads(file.read_bytes())["examples"]
+    assert [one["predicted"] for one in examples["images"]] == ["7"] * len(examples["images"])
+    counts = collections.Counter(one["true"] for one in examples["images"])
+    assert set(counts.values()) <= {1, 2}
+    assert len(counts) == 9
+    digits = zoo.data.load("digits", "test")
+    assert found.pictures is not None
+    for one, picture in zip(examples["images"], found.pictures, strict=True):
+        assert picture.equal(digits.pixels[one["image"]])
+        assert int(digits.labels[one["image"]]) == int(one["true"])
+    page = build(tmp_path / "site", file).read_text(encoding="utf-8")
+    for one in examples["images"]:
+        assert f"{one['true']}, classified as 7" in page
+
+
+def always_seven() -> torch.nn.Module:
+    network = zoo.create("resnet20.digits")
+    with torch.no_grad():
+        network.get_classifier().bias[7] += 1000
+    return network
+
+
+def test_examples_of_the_confused_classes_are_only_there_if_they_are_asked_for(tmp_path: Path) -> None:
+    words = ["look", "confusion", "resnet20.digits", "--limit", "50", "--examples", "3", "--json"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert "examples" not in json.loads(done.stdout), "of the first 50 images, none is confused"
+
+
+def test_a_patch_to_print_is_shown_with_its_score(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    pixels = torch.rand(1, 7, 7, generator=torch.Generator().manual_seed(0))
+    patch = zoo.attack.Patch(pixels, torch.ones(7, 7), zoo.attack.Ranges())
+    patch.write(tmp_path / "patch.safetensors")
+    words = ["attack", "patch", "score", str(tmp_path / "patch.safetensors"), "resnet20.digits", "--data", "digits"]
+    file = tmp_path / "patch.json"
+    done = CliRunner().invoke(cli, [*words, "--target", "3", "--limit", "40", "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    scored = json.loads(file.read_bytes())
+    page = build(tmp_path / "site", file)
+    text = page.read_text(encoding="utf-8")
+    assert f"{scored['rate']:.2f}% of {scored['n']} images of other classes" in text
+    (picture,) = (tmp_path / "site" / "failures").iterdir()
+    assert f"../failures/{picture.name}" in small_site.Page(page).links
+    with Image.open(picture) as printed:
+        shown = torch.from_numpy(np.asarray(printed.convert("L")).copy())
+    assert min(shown.shape) >= 512
+    assert len(shown) % 7 == 0
+    times = len(shown) // 7
+    assert shown[::times, ::times].equal((pixels[0] * 255).round().byte())
+
+
+def test_a_series_with_missing_predictions_is_refused(series: Path, tmp_path: Path) -> None:
+    made = json.loads(series.read_bytes())
+    del made["attacked"][1]["said"][0]
+    (tmp_path / "series.json").write_text(json.dumps(made))
+    with pytest.raises(DataError, match="no prediction for each of 3 epsilons"):
+        results.read([tmp_path / "series.json"])
+    with pytest.raises(DataError, match=r"second result of resnet20\.digits, series pgd on digits/test"):
+        results.read([series, series])

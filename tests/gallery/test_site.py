@@ -1,9 +1,11 @@
 """The site as files: what its pages say, what they refer to, and when they are written."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from support import distributions, small_site
@@ -14,7 +16,9 @@ from zoo.cli import cli
 from zoo.errors import DataError, SpecError, StorageError, UnknownNameError
 from zoo.gallery import facts
 from zoo.gallery import site as gallery
+from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
+from zoo.manifest import History
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +142,7 @@ def test_a_page_shows_hashes_licences_scores_and_the_training_record(site: Path)
 def test_published_figures_are_those_of_the_papers_and_stand_beside_ours(site: Path) -> None:
     """He et al. 2015, table 6: 20 layers have an error of 8.75%."""
     entries = [entry for entry in registry.current().models() if entry.name in ("resnet20", "airbench94")]
-    pages = {page.name: page for page in facts.pages(entries, {}, {})}
+    pages = {page.name: page for page in facts.pages(entries)}
     (ours,) = (one for one in pages["resnet20"].trained if one.name == "resnet20.c10")
     assert ours.published is not None
     assert ours.published.top1 == pytest.approx(100 - 8.75)
@@ -148,16 +152,40 @@ def test_published_figures_are_those_of_the_papers_and_stand_beside_ours(site: P
     assert "91.25%" in text_of(site / "models" / "resnet20.html")
 
 
+def test_a_page_draws_the_curves_of_a_training_if_the_manifest_has_them() -> None:
+    [entry] = [entry for entry in registry.current().models() if entry.name == "resnet20"]
+    [page] = facts.pages([entry])
+    assert "over the epochs" not in Pages([page]).model(page, Outline()).decode()
+    history = History(
+        epoch=(1, 20, 60), loss=(1.9, 0.7, 0.31), train_top1=(30.5, 77.0, 90.0), val_top1=(33.25, 80.5, 89.0)
+    )
+    first, *others = page.trained
+    first = msgspec.structs.replace(first, weights=msgspec.structs.replace(first.weights, history=history))
+    page = msgspec.structs.replace(page, trained=(first, *others))
+    text = Pages([page]).model(page, Outline()).decode()
+    lines = re.findall(r'<polyline points="([^"]*)" class="line c(\d)"', text)
+    assert [(len(points.split()), group) for points, group in lines] == [(3, "0"), (3, "0"), (3, "1")]
+    (_, first_y), *_, (_, last_y) = [tuple(map(float, pair.split(","))) for pair in lines[0][0].split()]
+    assert first_y < last_y, "the loss falls, and y points down"
+    table = text.partition('aria-label="Table of the training')[2].partition("</table>")[0]
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in table.partition("<tbody>")[2].split("<tr>")[1:]]
+    assert cells == [
+        ["1", "1.9", "30.50%", "33.25%"],
+        ["20", "0.7", "77.00%", "80.50%"],
+        ["60", "0.31", "90.00%", "89.00%"],
+    ]
+
+
 def test_the_front_page_has_a_row_for_every_set_of_weights() -> None:
     listed = registry.current().models()
-    front = Pages(facts.pages(listed, {}, {})).front().decode()
+    front = Pages(facts.pages(listed)).front().decode()
     names = zoo.list_models(pretrained=True)
     assert len(names) > 100
     assert [name for name in names if front.count(f">{name}</a>") != 1] == []
 
 
 def test_the_first_view_of_all_models_is_below_300_kilobytes() -> None:
-    made = Pages(facts.pages(registry.current().models(), {}, {}))
+    made = Pages(facts.pages(registry.current().models()))
     assets = sum(len(made.asset(name)) for name in ("gallery.css", "gallery.js", "icon.svg"))
     assert len(made.front()) + assets < 300_000
 

@@ -25,9 +25,11 @@ from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError
 from zoo.gallery import site as gallery
 from zoo.gallery import trial
+from zoo.look.network import captured
 from zoo.spec import Preprocess
 
 NETWORK = "resnet20.digits"
+TRIED = ("resnet20.c10", "googlenet_small.c10", "alexnet_small.c10")
 DIGIT = Path(__file__).parents[2] / "examples" / "digit.png"
 
 STAND_IN = """
@@ -38,6 +40,11 @@ export const InferenceSession = {
   async create(address) {
     const size = (await (await fetch(address)).arrayBuffer()).byteLength;
     if (!size) throw new Error("empty");
+    if (address.includes(".maps.")) {
+      const maps = Float32Array.from([...Array(32).keys()]); // two maps of 4 x 4
+      const answer = async () => ({ act1: { data: maps, dims: [1, 2, 4, 4] } });
+      return { inputNames: ["input"], outputNames: ["act1"], run: answer };
+    }
     return {
       inputNames: ["input"], outputNames: ["logits"],
       async run({ input }) {
@@ -72,6 +79,19 @@ PREPARE = """async ([bytes, preprocesses]) => {
   return preprocesses.map((preprocess) => text(prepare(image, preprocess)));
 }"""
 
+MAPS = """async (bytes) => {
+  const { decode } = await import(new URL("assets/preprocess.mjs", document.baseURI).href);
+  const { maps } = await import(new URL("assets/try.mjs", document.baseURI).href);
+  const models = await (await fetch("try/models.json")).json();
+  const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+  const found = {};
+  for (const model of models) {
+    const layers = await maps(model, await decode(new Blob([raw])));
+    found[model.name] = layers.map(({ name, data, dims }) => ({ name, dims, data: [...data] }));
+  }
+  return found;
+}"""
+
 LOGITS = """async (bytes) => {
   const { decode } = await import(new URL("assets/preprocess.mjs", document.baseURI).href);
   const { logits } = await import(new URL("assets/try.mjs", document.baseURI).href);
@@ -97,6 +117,16 @@ def with_trial(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.importorskip(module, reason=f"needs {module}")
     folder = tmp_path_factory.mktemp("trial") / "site"
     gallery.build(folder, ["resnet20"], tried=[NETWORK], runtime=runtime)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with onnxruntime-web itself."""
+    if "ONNXRUNTIME_WEB" not in os.environ:
+        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
+    folder = tmp_path_factory.mktemp("real") / "site"
+    gallery.build(folder, ["resnet20"], tried=TRIED, runtime=os.environ["ONNXRUNTIME_WEB"])
     return folder
 
 
@@ -191,15 +221,11 @@ def test_logits_of_a_hundred_photographs_are_those_of_torch(
 
 @pytest.mark.slow
 @pytest.mark.may_skip
-def test_the_pages_own_logits_of_a_hundred_photographs_are_those_of_torch(page: Any, tmp_path: Path) -> None:
+def test_the_pages_own_logits_of_a_hundred_photographs_are_those_of_torch(page: Any, real: Path) -> None:
     """With onnxruntime-web itself, in the page."""
-    if "ONNXRUNTIME_WEB" not in os.environ:
-        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
-    names = ["resnet20.c10", "googlenet_small.c10", "alexnet_small.c10"]
-    gallery.build(tmp_path / "site", ["resnet20"], tried=names, runtime=os.environ["ONNXRUNTIME_WEB"])
-    models = {name: zoo.create(name).eval() for name in names}
-    largest = dict.fromkeys(names, 0.0)
-    with browser.served(tmp_path / "site") as address:
+    models = {name: zoo.create(name).eval() for name in TRIED}
+    largest = dict.fromkeys(TRIED, 0.0)
+    with browser.served(real) as address:
         page.goto(f"{address}try.html")
         page.locator("#controls").wait_for()
         for image in photographs(100):
@@ -211,6 +237,93 @@ def test_the_pages_own_logits_of_a_hundred_photographs_are_those_of_torch(page: 
                 difference = (torch.tensor(ours[name]) - theirs).abs().max().item()
                 largest[name] = max(largest[name], difference)
     assert max(largest.values()) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_pages_own_feature_maps_are_those_of_torch(page: Any, real: Path) -> None:
+    """With onnxruntime-web itself, in the page."""
+    models = {name: zoo.create(name).eval() for name in TRIED}
+    with browser.served(real) as address:
+        page.goto(f"{address}try.html")
+        page.locator("#controls").wait_for()
+        for image in photographs(5):
+            ours = page.evaluate(MAPS, base64.b64encode(image).decode())
+            picture = read_image(image, "image", 3)
+            for name, model in models.items():
+                layers = [layer["name"] for layer in ours[name]]
+                assert layers == list(model.default_layers[:2])
+                with captured(model, layers) as theirs, torch.no_grad():
+                    model(zoo.preprocess(model)(picture)[None])
+                for layer in ours[name]:
+                    maps = torch.tensor(layer["data"]).view(layer["dims"])
+                    assert (maps - theirs[layer["name"]]).abs().max() < 1e-3, (name, layer["name"])
+
+
+def test_the_files_of_feature_maps_hold_the_first_layers(with_trial: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    (network,) = json.loads((with_trial / "try" / "models.json").read_bytes())
+    assert network["maps"]["layers"] == ["act1", "layer1"]
+    session = onnxruntime.InferenceSession(with_trial / "try" / network["maps"]["file"])
+    model = zoo.create(NETWORK).eval()
+    pixels = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    ours = session.run(network["maps"]["layers"], {"images": pixels.numpy()})
+    mean, std = (
+        torch.tensor(part)[:, None, None] for part in (network["preprocess"]["mean"], network["preprocess"]["std"])
+    )
+    with captured(model, ["act1", "layer1"]) as theirs, torch.no_grad():
+        model((pixels / 255 - mean) / std)
+    for layer, maps in zip(("act1", "layer1"), ours, strict=True):
+        assert np.abs(maps - theirs[layer].numpy()).max() < 1e-4
+
+
+@pytest.mark.may_skip
+def test_the_answer_follows_as_the_image_is_turned_and_shifted(page: Any, trial_address: str) -> None:
+    page.goto(f"{trial_address}try.html")
+    assert page.locator("#moves").is_hidden(), "without an image there is nothing to move"
+    page.get_by_label("Image file").set_input_files(DIGIT)
+    page.locator("#results table").wait_for()
+
+    def given() -> torch.Tensor:
+        return torch.tensor(page.evaluate("window.given.data")).view(8, 8)
+
+    def wait_for_other(before: torch.Tensor) -> torch.Tensor:
+        page.wait_for_function(
+            "(before) => window.given.data.some((value, i) => value !== before[i])", arg=before.flatten().tolist()
+        )
+        return given()
+
+    upright = given()
+    page.get_by_label("Turn").press("End")
+    assert page.get_by_label("Turn").get_attribute("aria-valuetext") == "180°"
+    turned = wait_for_other(upright)
+    assert (turned - upright.flip(0, 1)).abs().max() <= 1
+    best = str(int(turned.flatten()[:60:6].argmax()))
+    page.wait_for_function("(best) => document.querySelector('#results tbody th').textContent === best", arg=best)
+    page.get_by_role("button", name="Put it back").click()
+    assert wait_for_other(turned).equal(upright)
+    page.get_by_label("Shift right").press("End")
+    shifted = wait_for_other(upright)
+    assert shifted[:, :4].max() <= 1, "black where the image was"
+    assert (shifted[:, 5:] - upright[:, 1:4]).abs().max() <= 2
+
+
+@pytest.mark.may_skip
+def test_feature_maps_are_drawn_on_request(page: Any, trial_address: str) -> None:
+    page.goto(f"{trial_address}try.html")
+    page.get_by_label("Image file").set_input_files(DIGIT)
+    page.locator("#results table").wait_for()
+    assert page.locator(".maps").count() == 0
+    page.get_by_label("Show feature maps").check()
+    canvas = page.get_by_role("img", name="The 2 maps of act1")
+    canvas.wait_for()
+    data = canvas.evaluate("(one) => one.toDataURL()").partition(",")[2]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+    assert shown.shape == (4, 9, 4)
+    grey = np.floor(255 * np.arange(32).reshape(2, 4, 4) / 31)
+    assert np.abs(shown[:, :4, 0] - grey[0]).max() <= 1
+    assert np.abs(shown[:, 5:, 0] - grey[1]).max() <= 1
+    assert shown[:, 4, 3].max() == 0, "a gap between the maps"
 
 
 @pytest.mark.may_skip
@@ -269,6 +382,8 @@ def test_the_page_asks_nobody_else_and_axe_finds_no_violation(chromium: Any, tri
         page.goto(f"{trial_address}try.html")
         page.get_by_label("Image file").set_input_files(DIGIT)
         page.locator("#results table").wait_for()
+        page.get_by_label("Show feature maps").check()
+        page.locator(".maps canvas").wait_for()
         found = axe.Axe().run(page).response["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
         assert [url for url in asked if not url.startswith(trial_address)] == []

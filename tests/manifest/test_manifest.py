@@ -18,7 +18,7 @@ from support.toml_text import ENTRY, KEYS, VALUES, toml
 
 from zoo import registry
 from zoo.errors import ManifestError
-from zoo.manifest import Score, Weights, editing, parse, read, render
+from zoo.manifest import History, Score, Weights, editing, parse, read, render
 from zoo.spec import Plugin
 from zoo.trust import pinning
 
@@ -298,6 +298,16 @@ def test_what_is_rendered_is_read_back_as_it_was(origin: str, keys: list[str], v
     args = dict.fromkeys(keys, value)
     entry = Weights(file="f", arch="net", tag="c10", pinned=False, origin=origin, args=args, scores=scores)
     assert parse(render(entry)) == (entry,)
+
+
+def test_a_history_is_read_back_and_has_as_many_values_as_epochs() -> None:
+    history = History(epoch=(1, 30), loss=(2.3, 0.01), train_top1=(11.5, 100.0))
+    entry = Weights(file="f", arch="net", tag="c10", pinned=False, history=history)
+    assert parse(render(entry)) == (entry,)
+    with pytest.raises(ManifestError, match="2 epochs, but 2, 1 values"):
+        parse(render(entry).replace("[11.5, 100.0]", "[11.5]"))
+    with pytest.raises(ManifestError, match="loss must be finite"):
+        parse(render(entry).replace("0.01", "inf"))
 
 
 def test_keys_and_values_beyond_ascii_are_read_back() -> None:

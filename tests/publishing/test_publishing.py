@@ -27,7 +27,7 @@ from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, editing
 from zoo.publishing import destination, publish
 from zoo.publishing.privacy import without_paths
-from zoo.publishing.source import Images, Run, Source, held_out
+from zoo.publishing.source import Images, Run, Source, held_out, history
 from zoo.training import events
 from zoo.training.display import Silent
 
@@ -182,6 +182,18 @@ def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: 
     log = json.dumps({"val_top1": 100 * correct / n}).encode()
     given = Source(tmp_path / "model.safetensors", {}, Run(data={"validation": images}), log)
     assert held_out(given)["digits/validation"].correct == correct
+
+
+def test_a_long_training_has_a_history_of_fifty_epochs_with_the_first_and_the_last(tmp_path: Path) -> None:
+    rows = [{"epoch": epoch, "loss": 300 - epoch, "train_top1": epoch / 3} for epoch in range(1, 301)]
+    log = "\n".join(map(json.dumps, rows)).encode()
+    found = history(Source(tmp_path / "model.safetensors", {}, Run(), log))
+    assert found is not None
+    assert (len(found.epoch), found.epoch[0], found.epoch[-1]) == (50, 1, 300)
+    assert found.loss == tuple(300 - epoch for epoch in found.epoch)
+    assert found.val_top1 == ()
+    assert history(Source(tmp_path / "model.safetensors", {}, Run(), log.splitlines()[0])) is None, "fitted at once"
+    assert history(Source(tmp_path / "model.safetensors", {}, None, None)) is None
 
 
 def test_the_command_says_that_there_is_nothing_to_do(tmp_path: Path) -> None:
@@ -536,6 +548,12 @@ def test_a_runs_own_score_is_that_of_the_images_it_held_out(net: str, tmp_path: 
     assert (claim.n, claim.correct, claim.fingerprint) == (300, again.correct, held_out.fingerprint)
     assert "held out" in claim.source
     assert {"log.jsonl", "run.json"} < {file.path for file in done.files}
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert entry.history is not None
+    assert entry.history.epoch == (1, 2)
+    assert entry.history.loss == pytest.approx([row["loss"] for row in log], rel=1e-3)
+    assert entry.history.train_top1 == pytest.approx([row["train_top1"] for row in log], abs=0.01)
+    assert entry.history.val_top1 == pytest.approx([row["val_top1"] for row in log], abs=0.01)
     half = publish(run, f"specimen/{net}.half", str(tmp_path / "hub"), dtype="float16")
     assert not manifest.parse(half.entry)[0].scores, "the score was of the network in full precision"
     assert (tmp_path / "hub" / f"{net}.half" / "model.safetensors").is_file()

@@ -11,10 +11,11 @@ MODELS = ("resnet20", "resnet32", "plain20", "hog_svm", "zfnet", "neocognitron_1
 
 _DOCS = Path(__file__).parents[2] / "docs"
 ROBUSTNESS, CONFUSION = _DOCS / "robustness.json", _DOCS / "looking" / "confusion.json"
+FAILURES = (ROBUSTNESS, CONFUSION, _DOCS / "series.json", _DOCS / "patch.json")
 
 
 def build(folder: Path, **options: object) -> site.Built:
-    return site.build(folder, MODELS, failures=[ROBUSTNESS, CONFUSION], **options)  # type: ignore[arg-type]  # the caller's
+    return site.build(folder, MODELS, failures=FAILURES, **options)  # type: ignore[arg-type]  # the caller's
 
 
 class Page(HTMLParser):

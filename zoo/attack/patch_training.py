@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,14 +14,19 @@ from zoo.attack.pixel_model import PixelModel, PixelTransform, gradient, under_a
 from zoo.attack.robustness import answers, images_of, network_of, thin
 from zoo.creation import info_of
 from zoo.data import Fingerprint, ImageSet
+from zoo.data.sheet import opaque, webp
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
 from zoo.evaluation.measured import Measured, provenance, weights_name
 from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
+from zoo.system import storage
 from zoo.system.malloc import keep_freed_memory
 
 Progress = Callable[[int, int], None]
+
+_PRINTED = 512
+"""Pixels a side, at least, of a patch that is written as a picture: its own pixels are repeated."""
 
 
 class Success(Measured, frozen=True, kw_only=True):
@@ -234,6 +240,17 @@ def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, 
     with under_attack(model) as pixel_model:
         said = answers(pixel_model, patched.to(pixel_model.device)).tolist()
     return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in said]
+
+
+def write(scored: Success, patch: Patch, images: ImageSet, file: Path) -> None:
+    """Writes ``scored`` to ``file`` as JSON, with the name of the target and the patch as a WebP file to print."""
+    target = images.classes[scored.target] if scored.target < len(images.classes) else ""
+    picture = opaque(patch.pixels)
+    picture[3] = patch.mask
+    times = -(-_PRINTED // picture.shape[1])
+    picture = picture.repeat_interleave(times, 1).repeat_interleave(times, 2)
+    about = msgspec.to_builtins(scored) | {"target_name": target, "tile": [*picture.shape[1:]], "sheet": webp(picture)}
+    storage.replace(file, msgspec.json.format(msgspec.json.encode(about), indent=1) + b"\n")
 
 
 def _common(networks: Sequence[nn.Module]) -> Preprocess:

@@ -9,12 +9,15 @@ import click
 from zoo.cli import options
 from zoo.cli.group import Commands
 from zoo.cli.list import note_unusable
-from zoo.cli.output import echo, note, print_json, show_progress, size, stdout_to_stderr
+from zoo.cli.output import do_each, echo, note, outcomes, print_json, show_progress, size, stdout_to_stderr
 
 _SECTIONS = {
     "The site:": {
         "build": "zoo.cli.gallery:build",
         "serve": "zoo.cli.gallery:serve",
+    },
+    "What it can show:": {
+        "atlas": "zoo.cli.gallery:atlas",
     },
 }
 
@@ -30,6 +33,8 @@ def gallery() -> None:
 @click.option("--latency", type=options.FILE, metavar="FILE", help="Show the latencies that zoo benchmark --csv wrote.")
 @click.option("--failures", type=options.FILE, multiple=True, metavar="FILE",
               help="Show how networks fail: JSON of zoo attack curve or zoo look. Repeatable.")  # fmt: skip
+@click.option("--atlas", "channels", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+              help="Show what drives channels: the folder of zoo gallery atlas.")  # fmt: skip
 @click.option("--results", "tables", type=options.FILE, multiple=True, metavar="TABLE",
               help="Show the results that zoo evaluate --all wrote. Repeatable.")  # fmt: skip
 @click.option("--try", "tried", multiple=True, metavar="NAME", help="Let readers try NAME in the page. Repeatable.")
@@ -70,3 +75,47 @@ def serve(folder: Path, port: int, as_json: bool) -> None:
             echo(address)
         with suppress(KeyboardInterrupt):
             listening.serve_forever()
+
+
+@click.command(epilog="Example: zoo gallery atlas resnet20.c10 --first -o atlas")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
+@options.output("Folder of the atlas: new, or an earlier atlas.", kind=options.NEW_FOLDER)
+@click.option("--layer", "layers", multiple=True, metavar="MODULE",
+              help="Submodule. Repeatable.  [default: the default layers]")  # fmt: skip
+@click.option("--first", "is_first", is_flag=True, help="Only the first of the default layers.")
+@click.option("--channels", type=options.POSITIVE, metavar="N", help="The first N channels of a layer.  [default: all]")
+@options.several(options.data, options.split)
+@click.option("--limit", default=1000, show_default=True, type=options.POSITIVE, metavar="N",
+              help="Search the patches in the first N images.")  # fmt: skip
+@click.option("--steps", default=64, show_default=True, type=options.POSITIVE, help="Steps of gradient ascent.")
+@options.json
+@click.pass_context
+def atlas(
+    context: click.Context, /, names: tuple[str, ...], output: Path, as_json: bool, layers: tuple[str, ...],
+    is_first: bool, **keywords: Any,
+) -> None:  # fmt: skip
+    """Compute what drives the channels of networks, for zoo gallery build --atlas.
+
+    Of each channel: an image that maximises it, its strongest patches, their deconvolutions, its tuning to gratings
+    and the nearest Gabor filter. Without NAME, of all weights that are part of a package. A later run computes only
+    what is missing.
+    """
+    from zoo.gallery import atlas as atlases
+
+    if layers and is_first:
+        raise click.UsageError("--first has no effect with --layer.")
+
+    def work(name: str) -> dict[str, Any]:
+        with stdout_to_stderr(), show_progress(f"channels of {name}") as progress:
+            found = atlases.compute(name, output, layers=layers, is_first=is_first, progress=progress, **keywords)
+        if not as_json:
+            parts = f"{found.computed} parts computed" if found.computed else "all there"
+            echo(f"{name}: {found.channels:,} channels of {found.layers} layers, {size(found.size)}, {parts}")
+        return {field: getattr(found, field) for field in found.__struct_fields__}
+
+    done, failed, code = do_each(names or tuple(atlases.embedded()), work)
+    if as_json:
+        print_json(outcomes(done, failed))
+    else:
+        note(f"zoo gallery build --atlas {output} -o site shows it.")
+    context.exit(code)

@@ -40,12 +40,13 @@ class Graph(nn.Module):
         self.register_buffer("std", torch.tensor(preprocess.std)[:, None, None])
         self.eval()  # exporters put back the mode of the whole, also in the network
 
+    def prepared(self, images: Tensor) -> Tensor:
+        """``images`` as the network takes them."""
+        x = images.float() / 255 if self.input == "uint8" else images
+        return (x - self.mean) / self.std if self.input != "normalised" else x
+
     def forward(self, images: Tensor) -> Tensor:
-        x = images
-        if self.input == "uint8":
-            x = x.float() / 255
-        if self.input != "normalised":
-            x = (x - self.mean) / self.std
+        x = self.prepared(images)
         output = self.network(x.half() if self.is_half else x)
         if not isinstance(output, Tensor):
             raise ExportError(f"it returns {type(output).__name__}, expected one tensor.")

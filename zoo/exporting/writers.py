@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +61,18 @@ def has_any_size(exported: Any) -> bool:
     return not any(isinstance(side, int) for side in images.meta["val"].shape[2:])
 
 
-def write_onnx(graph: Graph, example: Tensor, file: Path) -> list[str]:
+def write_onnx(graph: Graph, example: Tensor, file: Path, outputs: Sequence[str] = (OUTPUT,)) -> list[str]:
     """By ``torch.onnx.export`` on ``torch.export``, or else by its older exporter, which traces: then a remark."""
     for library in ("onnx", "onnxscript"):
         if not _is_installed(library):
             raise MissingExtraError.of("Exporting to ONNX", library, EXTRA)
-    named: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "external_data": False}
+    named: dict[str, Any] = {"input_names": [INPUT], "output_names": [*outputs], "external_data": False}
     try:
         torch.onnx.export(program(graph, example), (example,), str(file), dynamo=True, verbose=False, **named)
         return []
     except Exception as error:  # torch raises many kinds
         reason = first_line(error)
-    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}
+    axes = {name: {0: "batch"} for name in (INPUT, *outputs)}
     try:
         torch.onnx.export(graph, (example,), str(file), dynamo=False, dynamic_axes=axes, **named)
     except Exception as error:

@@ -85,8 +85,18 @@ def scatter(points: Sequence[Point], *, x_title: str, y_title: str, x_unit: Call
     )  # fmt: skip
 
 
-def lines(series: Sequence[Sequence[tuple[float, float, tuple[float, float]]]], *, x_title: str, label: str) -> Markup:
-    """Percentages from 0 to 100 over numbers: a line for each series, whose points have their 95% intervals."""
+def lines(
+    series: Sequence[Sequence[tuple[float, float, tuple[float, float] | None]]],
+    *,
+    x_title: str,
+    label: str,
+    y_title: str = "top-1, %",
+    top: float = 100.0,
+) -> Markup:
+    """Values from 0 to ``top`` over numbers: a line for each series.
+
+    A point with a 95% interval has a marker; of a line without intervals, the last point has one.
+    """
     places = sorted({x for line in series for x, _, _ in line})
     low, reach = places[0], (places[-1] - places[0]) or 1.0
     wide, tall = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _BOTTOM - _TOP
@@ -95,30 +105,39 @@ def lines(series: Sequence[Sequence[tuple[float, float, tuple[float, float]]]], 
         return _LEFT + 8 + (value - low) / reach * (wide - 16)
 
     def y_of(value: float) -> float:
-        return _HEIGHT - _BOTTOM - value / 100 * tall
+        return _HEIGHT - _BOTTOM - min(value, top) / top * tall
 
     marked = places[:1]
     for place in places[1:]:
         marked += [place] if x_of(place) - x_of(marked[-1]) > _BETWEEN_MARKS else []
     grid = [_vertical(x_of(place), f"{place:.3g}") for place in marked]
-    grid += [_horizontal(y_of(value), str(value)) for value in range(0, 101, 20)]
+    grid += [_horizontal(y_of(top * step / 5), f"{top * step / 5:.3g}") for step in range(6)]
     drawn = []
     for group, line in enumerate(series):
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y, _ in line)
         drawn.append(element("polyline", points=path, class_=f"line c{group % COLOURS}"))
-        for x, y, (least, most) in line:
-            whisker = f"M{x_of(x):.1f} {y_of(least):.1f}V{y_of(most):.1f}"
-            drawn.append(element("path", d=whisker, class_=f"whisker c{group % COLOURS}"))
-            drawn.append(marker(group, x_of(x), y_of(y)))
+        for place, (x, y, interval) in enumerate(line):
+            if interval is not None:
+                least, most = interval
+                whisker = f"M{x_of(x):.1f} {y_of(least):.1f}V{y_of(most):.1f}"
+                drawn.append(element("path", d=whisker, class_=f"whisker c{group % COLOURS}"))
+            if interval is not None or place == len(line) - 1:
+                drawn.append(marker(group, x_of(x), y_of(y)))
     titles = [
         element("text", x_title, x=_LEFT + wide / 2, y=_HEIGHT - 8, text_anchor="middle", class_="axis"),
-        element("text", "top-1, %", x=14.0, y=_TOP + tall / 2, text_anchor="middle",
+        element("text", y_title, x=14.0, y=_TOP + tall / 2, text_anchor="middle",
                 transform=f"rotate(-90 14 {_TOP + tall / 2:.0f})", class_="axis"),
     ]  # fmt: skip
     return element(
         "svg", element("g", *grid, class_="grid"), *drawn, *titles,
         viewBox=f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}", role="img", aria_label=label, class_="chart",
     )  # fmt: skip
+
+
+def round_above(value: float) -> float:
+    """The least of 1, 2 and 5 times a power of ten that is at least ``value``."""
+    power = 10.0 ** floor(log10(value)) if value > 0 else 1.0
+    return next(step * power for step in (1, 2, 5, 10) if value <= step * power)
 
 
 def bars(rows: Sequence[tuple[str, float, str, str]], *, label: str) -> Markup:

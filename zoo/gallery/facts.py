@@ -1,11 +1,13 @@
 """What the site says about each model: values alone, read without torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from zoo.errors import RecipeError
+from zoo.gallery.failures import Failures
 from zoo.manifest import Score, Weights, interval
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.results.rows import Row
@@ -58,54 +60,23 @@ class Latency(msgspec.Struct, frozen=True):
         return ", ".join(parts)
 
 
-class Scored(msgspec.Struct, frozen=True):
-    """The top-1 on images that were changed by ``strength``, in per cent with its 95% interval."""
+class Explored(msgspec.Struct, frozen=True):
+    """A layer with ``channels`` in the atlas of the site, and the address of its page below the site's folder."""
 
-    strength: float
-    top1: float
-    interval: tuple[float, float]
-
-
-class Curve(msgspec.Struct, frozen=True):
-    """How the score falls as images are attacked or transformed: ``kind`` is ``attack`` or ``transformation``."""
-
-    kind: str
-    name: str
-    unit: str
-    data: str
-    n: int
-    fingerprint: str
-    points: tuple[Scored, ...]
-    command: str = ""
+    layer: str
+    address: str
+    channels: int
 
 
-class Confusion(msgspec.Struct, frozen=True):
-    """The number of images by true and by predicted class."""
+class Findings(NamedTuple):
+    """What files say about weights, by their names; latencies also by those of models."""
 
-    data: str
-    fingerprint: str
-    n: int
-    correct: int
-    classes: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
-
-    @property
-    def pairs(self) -> list[tuple[str, str, int]]:
-        """The classes that are confused, true and predicted, the most frequent pair first."""
-        found = [
-            (self.classes[true], self.classes[predicted], count)
-            for true, row in enumerate(self.counts)
-            for predicted, count in enumerate(row)
-            if true != predicted and count
-        ]
-        return sorted(found, key=lambda pair: -pair[2])
+    latencies: Mapping[str, Latency] = {}
+    failures: Mapping[str, Failures] = {}
+    explored: Mapping[str, Sequence[Explored]] = {}
 
 
-class Failures(msgspec.Struct, frozen=True):
-    """How weights fail, as far as it was measured."""
-
-    curves: tuple[Curve, ...] = ()
-    confusions: tuple[Confusion, ...] = ()
+_NOTHING = Findings()
 
 
 class Recheck(msgspec.Struct, frozen=True):
@@ -129,6 +100,7 @@ class Trained(msgspec.Struct, frozen=True):
     failures: Failures
     attested: tuple[str, ...]
     """What witnesses state, without the hubs, which may be folders of this machine."""
+    explored: tuple[Explored, ...] = ()
     rechecks: tuple[Recheck, ...] = ()
 
     @property
@@ -160,24 +132,18 @@ class Page(msgspec.Struct, frozen=True):
         return self.model.paper.year if self.model.paper else None
 
 
-def pages(models: Iterable[Listed], latencies: Mapping[str, Latency], failures: Mapping[str, Failures]) -> list[Page]:
-    """A page for each of ``models``, in their order; latencies and failures are by name."""
+def pages(models: Iterable[Listed], findings: Findings = _NOTHING) -> list[Page]:
+    """A page for each of ``models``, in their order."""
     quoted: dict[str, list[Expectation]] = {}
     found, keys = [], policy.witnesses_of_project()
     for entry in models:
         if entry.row.name not in quoted:
             quoted[entry.row.name] = _quoted(entry.row.plugin)
-        found.append(_page(entry, quoted[entry.row.name], latencies, failures, keys))
+        found.append(_page(entry, quoted[entry.row.name], findings, keys))
     return found
 
 
-def _page(
-    entry: Listed,
-    quoted: list[Expectation],
-    latencies: Mapping[str, Latency],
-    failures: Mapping[str, Failures],
-    keys: Mapping[str, Path],
-) -> Page:
+def _page(entry: Listed, quoted: list[Expectation], findings: Findings, keys: Mapping[str, Path]) -> Page:
     own = (one for one in quoted if one.model == entry.model.name)
     published = tuple(Published(one.data, one.top1, one.source) for one in own)
     return Page(
@@ -187,7 +153,7 @@ def _page(
         version=entry.row.version,
         is_builtin=entry.row.is_builtin,
         model=entry.model,
-        trained=tuple(_trained(entry, weights, published, latencies, failures, keys) for weights in entry.weights),
+        trained=tuple(_trained(entry, weights, published, findings, keys) for weights in entry.weights),
         published=published,
     )
 
@@ -196,8 +162,7 @@ def _trained(
     entry: Listed,
     weights: Weights,
     published: tuple[Published, ...],
-    latencies: Mapping[str, Latency],
-    failures: Mapping[str, Failures],
+    findings: Findings,
     keys: Mapping[str, Path],
 ) -> Trained:
     name = f"{entry.name}.{weights.tag}"
@@ -209,9 +174,10 @@ def _trained(
         claims=tuple(_claim(split, score) for split, score in weights.scores.items()),
         training=find_record.training_of(weights),
         published=next((one for one in published if one.data == weights.classes), None),
-        latency=latencies.get(name) or latencies.get(entry.name),
-        failures=failures.get(name, Failures()),
+        latency=findings.latencies.get(name) or findings.latencies.get(entry.name),
+        failures=findings.failures.get(name, Failures()),
         attested=tuple(one.words for one in witnesses.of(entry, weights, keys)),
+        explored=tuple(findings.explored.get(name, ())),
     )
 
 

@@ -1,7 +1,7 @@
 """The pages as bytes, from templates."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,8 @@ from zoo import __version__
 from zoo.errors import MissingExtraError
 from zoo.gallery import charts, drawing, timeline
 from zoo.gallery.charts import Point
-from zoo.gallery.facts import Curve, Page, Trained
+from zoo.gallery.facts import Page, Trained
+from zoo.gallery.failures import Curve
 from zoo.gallery.markup import Markup, finish, web_address
 from zoo.gallery.outline import Outline
 from zoo.registry import DISTRIBUTION
@@ -59,11 +60,20 @@ class Fall(NamedTuple):
     legend: list[tuple[str, Markup]]
 
 
+class Learning(NamedTuple):
+    """A drawing of how a training went, with the markers that tell its lines apart if there are several."""
+
+    title: str
+    drawing: Markup
+    legend: list[tuple[str, Markup]]
+
+
 class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
-    def __init__(self, pages: Sequence[Page], *, has_trial: bool = False, docs: str = "") -> None:
-        self.pages, self.has_trial, self.docs = pages, has_trial, docs
+    def __init__(self, pages: Sequence[Page], *, menu: Collection[str] = (), docs: str = "") -> None:
+        """``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
+        self.pages, self.menu, self.docs = pages, sorted(menu), docs
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
             page.family for page in sorted(pages, key=lambda page: (page.year or 9999, page.family))
@@ -79,14 +89,14 @@ class Pages:
             for file in _HERE.rglob(kind)
         ]
         parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
-        return hashlib.sha256("\n".join([__version__, self.docs, str(self.has_trial), *parts]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *parts]).encode()).hexdigest()
 
     def asset(self, name: str) -> bytes:
         return (_HERE / "assets" / name).read_bytes()
 
     def front(self) -> bytes:
         depth = timeline.depth()
-        return self._render(
+        return self.render(
             "index.html",
             root="",
             pages=self.pages,
@@ -104,15 +114,17 @@ class Pages:
         )
 
     def models(self) -> bytes:
-        return self._render("models.html", root="", pages=self.pages)
+        return self.render("models.html", root="", pages=self.pages)
 
     def live(self, name: str) -> bytes:
         """A page that computes in the browser, by its own script."""
-        return self._render(f"{name}.html", root="")
+        return self.render(f"{name}.html", root="")
 
     def model(self, page: Page, outline: Outline) -> bytes:
         picture = drawing.draw(outline.blocks)
-        return self._render("model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls)
+        return self.render(
+            "model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls, trainings=_trainings
+        )
 
     def index(self) -> bytes:
         """The rows of the table of weights as JSON."""
@@ -183,7 +195,7 @@ class Pages:
             claim.interval if claim.is_measured else None, not claim.is_measured,
         )  # fmt: skip
 
-    def _render(self, template: str, **values: Any) -> bytes:
+    def render(self, template: str, **values: Any) -> bytes:
         return self._templates.get_template(template).render(values).encode()
 
     @cached_property
@@ -200,7 +212,7 @@ class Pages:
             "amount": count, "bytes": size, "web": web_address, "shape": drawing.in_words,
             "percent": _percent, "numbers": _numbers,
         }  # fmt: skip
-        totals = {"has_trial": self.has_trial, "models_total": len(self.pages), "weights_total": len(self.rows)}
+        totals = {"menu": self.menu, "models_total": len(self.pages), "weights_total": len(self.rows)}
         made.globals |= {"version": __version__, "zoo": DISTRIBUTION, "docs": self.docs, **totals}
         return made
 
@@ -218,6 +230,29 @@ def _falls(trained: Trained) -> list[Fall]:
         drawing = charts.lines(series, x_title=f"{title}: {curves[0].unit}", label=words)
         legend = [(curve.name, charts.key(number)) for number, curve in enumerate(curves)] if len(curves) > 1 else []
         found.append(Fall(title, curves, drawing, legend))
+    return found
+
+
+def _trainings(trained: Trained) -> list[Learning]:
+    """The loss, and the top-1 of training and held-out images; nothing for weights without a history."""
+    history = trained.weights.history
+    if history is None:
+        return []
+    percents = {"training, running": history.train_top1, "held out": history.val_top1}
+    found = []
+    for title, named, top, unit in (
+        ("loss", {"loss": history.loss}, charts.round_above(max(history.loss)), "loss"),
+        ("top-1", {name: values for name, values in percents.items() if values}, 100.0, "top-1, %"),
+    ):
+        series = [
+            [(float(x), y, None) for x, y in zip(history.epoch, values, strict=True)] for values in named.values()
+        ]
+        if not series:
+            continue
+        words = f"{title} of {trained.name} over the epochs of its training. The table below has the numbers."
+        drawing = charts.lines(series, x_title="epoch", y_title=unit, top=top, label=words)
+        keys = [(name, charts.key(number)) for number, name in enumerate(named)]
+        found.append(Learning(title, drawing, keys if len(keys) > 1 else []))
     return found
 
 

@@ -12,8 +12,8 @@ import msgspec
 
 from zoo import __version__
 from zoo.errors import SpecError, StorageError, UnknownNameError
-from zoo.gallery import facts, latencies, outline, rechecks, results, trial
-from zoo.gallery.facts import Page
+from zoo.gallery import atlas, atlas_pages, facts, latencies, outline, rechecks, results, trial
+from zoo.gallery.facts import Findings, Page
 from zoo.gallery.markup import web_address
 from zoo.gallery.outline import Outline
 from zoo.gallery.pages import Pages
@@ -55,6 +55,7 @@ def build(
     *,
     latency: str | Path | None = None,
     failures: Sequence[str | Path] = (),
+    channels: str | Path | None = None,
     tables: Sequence[str | Path] = (),
     tried: Sequence[str] = (),
     runtime: str | Path | None = None,
@@ -71,7 +72,9 @@ def build(
         patterns: Shell patterns of names, as ``zoo list`` takes them: ``timm/resnet*``. By default all models but
             those of collections.
         latency: A file that ``zoo benchmark --csv`` wrote.
-        failures: JSON files of ``zoo attack curve``, ``zoo look invariance`` and ``zoo look confusion``.
+        failures: JSON files of ``zoo attack curve``, ``zoo attack series``, ``zoo attack patch score``,
+            ``zoo look invariance`` and ``zoo look confusion``.
+        channels: The folder of an atlas that ``zoo gallery atlas`` computed.
         tables: Tables of results, which commands with ``--all`` wrote.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
@@ -85,8 +88,8 @@ def build(
         UnknownNameError: A pattern matches nothing.
         StorageError: The folder holds something else, or cannot be written.
         SpecError: Only one of ``tried`` and ``runtime`` is given, or ``docs`` has another scheme.
-        DataError: ``latency``, or one of ``failures`` or ``tables``, is not such a file, or ``runtime`` not such a
-            folder.
+        DataError: ``latency``, or one of ``failures`` or ``tables``, is not such a file, or ``runtime`` or
+            ``channels`` no such folder.
         ExportError: A network cannot be exported.
         MissingExtraError: Jinja2 is not installed.
     """
@@ -97,16 +100,21 @@ def build(
     trial.check(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
     measured = latencies.read(Path(latency)) if latency is not None else {}
-    pages = facts.pages(chosen, measured, results.read(map(Path, failures)))
+    layers = atlas.read(Path(channels)) if channels is not None else []
+    found = results.read(map(Path, failures))
+    pages = facts.pages(chosen, Findings(measured, found.failures, atlas_pages.explored(layers)))
     pages = rechecks.add(pages, map(Path, tables))
-    site = Pages(pages, has_trial=runtime is not None, docs=docs)
+    menu = {"atlas": layers, "try": runtime}
+    site = Pages(pages, menu=[name for name, there in menu.items() if there], docs=docs)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}
+    shown = {sheet.file for row in site.rows for sheet in row.trained.failures.sheets}
+    files |= {f"failures/{name}": found.pictures[name] for name in shown}
     files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
         networks = trial.write(folder, tried, Path(runtime))
-        files["assets/try.mjs"] = site.asset("try.mjs")
+        files |= {f"assets/{name}": site.asset(name) for name in ("try.mjs", "maps.mjs")}
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
         files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
     else:
@@ -116,7 +124,12 @@ def build(
         if progress is not None:
             progress(number, len(pages))
         written += _update(folder, site, entry, page)
+    if layers:
+        written += atlas_pages.write(folder, site, layers, _write)
+    else:
+        atlas_pages.remove(folder)
     removed = _remove_others(folder / "models", {page.slug for page in pages})
+    removed += _remove_others(folder / "failures", {Path(name).stem for name in shown})
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Built(folder, len(pages), written, removed, size)
 
@@ -176,8 +189,9 @@ def _write(file: Path, data: bytes) -> bool:
 
 
 def _remove_others(folder: Path, slugs: set[str]) -> int:
-    """Removes the pages of models that are not on the site; returns the number of files."""
-    others = [file for file in sorted(folder.glob("*")) if file.suffix in (".html", ".json") and file.stem not in slugs]
+    """Removes the files of an earlier build that are about something else; returns their number."""
+    kinds = (".html", ".json", ".webp")
+    others = [file for file in sorted(folder.glob("*")) if file.suffix in kinds and file.stem not in slugs]
     for file in others:
         file.unlink()
     return len(others)

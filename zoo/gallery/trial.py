@@ -52,16 +52,21 @@ def remove(folder: Path) -> None:
 def _network(folder: Path, name: str) -> dict[str, Any]:
     from zoo import __version__
     from zoo.creation import info
-    from zoo.exporting import by_name
+    from zoo.exporting import by_name, feature_maps
 
     file = folder / f"{name.replace('/', '.')}.onnx"
+    maps, layers = file.with_suffix(".maps.onnx"), file.with_suffix(".maps.json")
     weights = info(name)["weights"][:1]
     about = _about(file)
-    if about is None or about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256"):
+    is_new = about is None or about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256")
+    if is_new or not layers.is_file():
         about = by_name.export(name, file, format="onnx", input="uint8").about
+        storage.replace(layers, msgspec.json.encode(feature_maps.export_maps(name, maps)))
+    shown = msgspec.json.decode(layers.read_bytes(), type=list[str])
     return {
         "name": name,
         "file": file.name,
+        "maps": {"file": maps.name, "layers": shown} if shown else None,
         "preprocess": about.preprocess,
         "classes": about.class_names or _class_names(about.classes),
     }

@@ -1,6 +1,8 @@
 """Which classes a network confuses."""
 
-from dataclasses import dataclass
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,12 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from zoo.creation import info_of, require_classes
-from zoo.data import ImageSet
+from zoo.data import ImageSet, Transform
+from zoo.data.sheet import column, webp, within
 from zoo.errors import PluginError
 from zoo.evaluation import check_classes, hook
+from zoo.evaluation.mistakes import Mistake
 from zoo.look.network import name_of, opened
 from zoo.look.result import Look, new_figure
 from zoo.look.units import images_of
+
+_PAIRS = 10
+_LARGEST = 48
+"""Pixels a side of an example's picture at most."""
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,13 +38,18 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Confusion(Look):
-    """``counts``, int64 K K, of images of ``data`` by true and by predicted class."""
+    """``counts``, int64 K K, of images of ``data`` by true and by predicted class.
+
+    ``examples`` are images that were confused, and ``pictures`` uint8 N C H W, what the network saw of them.
+    """
 
     weights: str
     data: str
     fingerprint: str
     classes: tuple[str, ...]
     counts: Tensor
+    examples: tuple[Mistake, ...] = ()
+    pictures: Tensor | None = None
 
     @property
     def pairs(self) -> list[Pair]:
@@ -50,6 +63,7 @@ class Confusion(Look):
         return sorted(found, key=lambda pair: -pair.images)
 
     def facts(self) -> dict[str, Any]:
+        about = {} if self.pictures is None else {"examples": self._examples(self.pictures)}
         return {
             "weights": self.weights,
             "data": self.data,
@@ -58,6 +72,25 @@ class Confusion(Look):
             "correct": int(self.counts.trace()),
             "classes": list(self.classes),
             "counts": self.counts.tolist(),
+            **about,
+        }
+
+    def _examples(self, pictures: Tensor) -> dict[str, Any]:
+        """The examples with their pictures below one another, as a WebP file in base64."""
+        tiles = [within(picture.float() / 255, _LARGEST) for picture in pictures]
+        height, width = tiles[0].shape[1:]
+        return {
+            "images": [
+                {
+                    "image": one.number,
+                    "true": self.classes[one.true],
+                    "predicted": self.classes[one.predicted],
+                    "probability": None if one.probability is None else round(one.probability, 4),
+                }
+                for one in self.examples
+            ],
+            "tile": [width, height],
+            "sheet": b64encode(webp(column(tiles), tile=width)).decode(),
         }
 
     def figure(self) -> "Figure":
@@ -86,6 +119,7 @@ def confusion(
     split: str = "test",
     *,
     limit: int = 1000,
+    examples: int = 0,
     device: torch.device | str | None = None,
 ) -> Confusion:
     """Which classes a network confuses, by the model's own evaluate hook.
@@ -95,6 +129,7 @@ def confusion(
         data: A data set's name or path, or its images. By default the data set that the weights were trained on.
         split: The split to load, if ``data`` is not images.
         limit: Only the first images of the split, this many.
+        examples: How many images to show of each of the ten pairs that are confused most, the most certain mistakes.
         device: Where to run. By default where the network is.
 
     Returns:
@@ -127,4 +162,18 @@ def confusion(
         )
     where = f"{images.name}/{images.split}"
     caption = f"{weights} on {len(part):,} images of {where}: true and predicted classes"
-    return Confusion(caption, weights, where, part.fingerprint, tuple(images.classes), answers.confusion)
+    found = Confusion(caption, weights, where, part.fingerprint, tuple(images.classes), answers.confusion)
+    chosen = _chosen(found, answers.mistakes, examples)
+    if not chosen:
+        return found
+    transform = Transform(info.preprocess)
+    pictures = torch.stack([transform.pixels(part.image(one.number)) for one in chosen])
+    return replace(found, examples=tuple(chosen), pictures=pictures)
+
+
+def _chosen(found: Confusion, mistakes: Sequence[Mistake], count: int) -> list[Mistake]:
+    """``count`` of ``mistakes`` for each of the pairs that are confused most."""
+    of_pair: dict[tuple[str, str], list[Mistake]] = {}
+    for one in mistakes:
+        of_pair.setdefault((found.classes[one.true], found.classes[one.predicted]), []).append(one)
+    return [one for pair in found.pairs[:_PAIRS] for one in of_pair.get((pair.true, pair.predicted), [])[:count]]

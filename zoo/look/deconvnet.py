@@ -146,18 +146,24 @@ def deconv(
             network, layer, data, split,
             channels=channels, units=units, count=count, limit=limit, batch_size=batch_size, progress=progress,
         )  # fmt: skip
-        inputs = found.inputs.flatten(0, 1)
-        each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
-        projected: list[Tensor] = []
         with reached(network, layer) as run:
             warn_of_strides(network, run, layer)
-            for start in range(0, len(inputs), batch_size):
-                part = slice(start, start + batch_size)
-                batch, positions = inputs[part].to(device_of(network)), found.positions.flatten(0, 1)[part]
-                projected.append(project_units(run, batch, layer, each[part], positions)[0])
-        fields = {name: getattr(found, name) for name in TopActivations.__dataclass_fields__}
-        fields["caption"] = f"{name_of(network)}, {layer}: projections, and the strongest patches of {found.data}"
-        return Projections(**fields, projections=torch.cat(projected).cpu().view(found.inputs.shape))
+        return project_found(network, found, batch_size)
+
+
+def project_found(network: nn.Module, found: TopActivations, batch_size: int = 256) -> Projections:
+    """``found`` with the projection of each of its units."""
+    inputs = found.inputs.flatten(0, 1)
+    each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
+    projected: list[Tensor] = []
+    with reached(network, found.layer) as run:
+        for start in range(0, len(inputs), batch_size):
+            part = slice(start, start + batch_size)
+            batch, positions = inputs[part].to(device_of(network)), found.positions.flatten(0, 1)[part]
+            projected.append(project_units(run, batch, found.layer, each[part], positions)[0])
+    fields = {name: getattr(found, name) for name in TopActivations.__dataclass_fields__}
+    fields["caption"] = f"{name_of(network)}, {found.layer}: projections, and the strongest patches of {found.data}"
+    return Projections(**fields, projections=torch.cat(projected).cpu().view(found.inputs.shape))
 
 
 def project(

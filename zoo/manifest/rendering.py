@@ -13,12 +13,13 @@ from zoo.manifest.schema import Probe, Weights
 def render(entry: Weights) -> str:
     """The TOML table of ``entry``, which :func:`parse` reads back as the same value."""
     table: dict[str, Any] = msgspec.to_builtins(entry)
-    scores = table.pop("scores", {})
+    scores, history = table.pop("scores", {}), table.pop("history", None)
     for key in ("arch", "tag", "probe"):
         table.pop(key, None)
     name = table_name(entry)
     parts = [(name, table)]
     parts += [(f"{name}.scores.{_string(key)}", score) for key, score in scores.items()]
+    parts += [(f"{name}.history", history)] if history else []
     texts = [f"[{name}]\n{_lines(values)}" for name, values in parts]
     return "\n".join([*texts, render_probe(entry, entry.probe)] if entry.probe else texts)
 

@@ -144,6 +144,25 @@ class Probe(Entry, frozen=True):
             raise ValueError(f"{len(self.norms)} norms for {self.batch} images")
 
 
+class History(Entry, frozen=True):
+    """How a training went, after some of its epochs: the running ``loss`` and ``train_top1``, and the ``val_top1``.
+
+    Top-1 in per cent; ``val_top1`` of images that were held out, empty if there were none.
+    """
+
+    epoch: tuple[Count, ...]
+    loss: tuple[float, ...]
+    train_top1: tuple[Percent, ...] = ()
+    val_top1: tuple[Percent, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(map(isfinite, self.loss)):
+            raise ValueError("history: loss must be finite")
+        lengths = [len(self.loss), *(len(part) for part in (self.train_top1, self.val_top1) if part)]
+        if set(lengths) != {len(self.epoch)}:
+            raise ValueError(f"history: {len(self.epoch)} epochs, but {', '.join(map(str, lengths))} values")
+
+
 class Weights(Entry, frozen=True):
     """One trained file of one architecture: its source, its bytes, its owner, its scores.
 
@@ -205,6 +224,7 @@ class Weights(Entry, frozen=True):
     distribution: Distribution = ""
     distribution_version: Version = ""
     scores: Mapping[str, Score] = {}
+    history: History | None = None
     probe: Probe | None = None
 
     @property

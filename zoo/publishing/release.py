@@ -17,7 +17,7 @@ from zoo.loading import safetensors_file
 from zoo.manifest import License, Score, Weights
 from zoo.publishing import card, eval_results, timm_form
 from zoo.publishing.privacy import without_paths
-from zoo.publishing.source import WEIGHTS, Run, Source, held_out, read
+from zoo.publishing.source import WEIGHTS, Run, Source, held_out, history, read
 from zoo.registry import Found
 from zoo.spec import Model
 from zoo.verify import probe
@@ -90,6 +90,7 @@ def prepare(
         args=given.about.get("args", {}),
         **registry.current().distribution_of(found.model),
         scores=scores,
+        history=history(given),
         probe=taken,
     )
     manifest.parse(manifest.render(entry), f"{given.file}, according to its metadata")  # or whoever reads it would fail

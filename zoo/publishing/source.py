@@ -1,6 +1,7 @@
 """Sources of a release: a run directory, or a weights file with metadata."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 
 from zoo.errors import TrainingError, WeightsError
 from zoo.loading import safetensors_file
-from zoo.manifest import Score
+from zoo.manifest import History, Score
 from zoo.publishing.privacy import without_paths
 from zoo.spec import Model
 
@@ -35,10 +36,17 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class _Row(msgspec.Struct, frozen=True):
-    """The last row of a run's log, with the score on held-out images, if any."""
+    """A row of a run's log, with the score on held-out images, if any."""
 
+    epoch: int = 0
+    loss: float | None = None
+    train_top1: float | None = None
     val_top1: float | None = None
     val_loss: float | None = None
+
+
+_MOST = 50
+"""Epochs in a history; of a longer training, so many at equal distances."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -82,10 +90,7 @@ def held_out(source: Source) -> dict[str, Score]:
     images = source.run.data.get("validation") if source.run else None
     if source.run is None or images is None or not source.log:
         return {}
-    try:
-        row = msgspec.json.decode(source.log.splitlines()[-1], type=_Row)
-    except msgspec.DecodeError as error:
-        raise TrainingError(f"{source.file.parent / 'log.jsonl'} is not a training log: {error}.") from None
+    row = _rows(source)[-1]
     if row.val_top1 is None:
         return {}
     score = Score(
@@ -98,6 +103,32 @@ def held_out(source: Source) -> dict[str, Score]:
         fingerprint=images.fingerprint,
     )
     return {f"{images.name}/validation": score}
+
+
+def history(source: Source) -> History | None:
+    """How the run went; None for a network that was not trained in epochs."""
+    rows = [row for row in _rows(source) if row.loss is not None and isfinite(row.loss)]
+    if len(rows) < 2:
+        return None
+    count = min(len(rows), _MOST)
+    chosen = [rows[round((len(rows) - 1) * place / (count - 1))] for place in range(count)]
+    parts = {
+        name: tuple(round(value, 2) for row in chosen if (value := getattr(row, name)) is not None)
+        for name in ("train_top1", "val_top1")
+    }
+    whole = {name: values for name, values in parts.items() if len(values) == count}
+    return History(
+        epoch=tuple(row.epoch for row in chosen),
+        loss=tuple(float(f"{row.loss:.4g}") for row in chosen),
+        **whole,
+    )
+
+
+def _rows(source: Source) -> list[_Row]:
+    try:
+        return msgspec.json.Decoder(_Row).decode_lines(source.log or b"")
+    except msgspec.DecodeError as error:
+        raise TrainingError(f"{source.file.parent / 'log.jsonl'} is not a training log: {error}.") from None
 
 
 def _run(file: Path, about: dict[str, Any]) -> Run | None:

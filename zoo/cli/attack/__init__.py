@@ -8,6 +8,7 @@ _SECTIONS = {
     "Commands:": {
         "image": "zoo.cli.attack.images:image",
         "curve": "zoo.cli.attack.images:curve",
+        "series": "zoo.cli.attack.series:series",
         "patch": "zoo.cli.attack.patch:patch",
     }
 }

@@ -161,7 +161,7 @@ def score(
     """Measure how often a patch makes a network predict its class.
 
     Images of other classes are classified with the patch and without it. Without --target, the class that the patch
-    was trained for.
+    was trained for. -o FILE.json writes the result with the patch, for zoo gallery build --failures.
     """
     with stdout_to_stderr(), show_progress(f"{patch.name} on {name}") as progress:
         from zoo import data as datasets
@@ -171,7 +171,8 @@ def score(
         from zoo.creation import create_trained
         from zoo.training import by_name
 
-        check_figure(output)
+        is_drawn = output is not None and output.suffix != ".json"
+        check_figure(output if is_drawn else None)
         model = create_trained(name, device=device)
         held = patches.read_patch(patch)
         images = datasets.load(data, split)
@@ -179,7 +180,9 @@ def score(
         settings: dict[str, Any] = {"ranges": _changed(held.ranges, **place), "limit": limit}
         settings |= {"seed": seed, "command": by_name.command_line(), "progress": progress}
         found = patch_training.success(held, model, images, target=number, **settings)
-        if output is not None:
+        if output is not None and not is_drawn:
+            patch_training.write(found, held, images, output)
+        elif output is not None:
             patched, predicted = patch_training.examples(held, model, images, found, 6)
             about = f"{name}, {found.dataset}/{found.split}; {found.rate:.1f}% of {found.n:,} images fooled"
             figure.draw_patch(held, patched, predicted, output, caption=about)

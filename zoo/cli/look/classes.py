@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import click
+
 from zoo.cli import options
 from zoo.cli.look.options import Answer, limit_option, look_command, model_options, open_model
 
@@ -12,9 +14,18 @@ from zoo.cli.look.options import Answer, limit_option, look_command, model_optio
     options.data,
     options.split,
     limit_option,
-)
+    click.option("--examples", default=0, show_default=True, type=click.IntRange(0, 20), metavar="N",
+                 help="Add N images of each of these pairs to the JSON."),
+)  # fmt: skip
 def confusion(
-    name: str, data: str | None, split: str, limit: int, weights: Path | None, args: dict[str, str], device: str | None
+    name: str,
+    data: str | None,
+    split: str,
+    limit: int,
+    examples: int,
+    weights: Path | None,
+    args: dict[str, str],
+    device: str | None,
 ) -> Answer:
     """Count images by true and predicted class.
 
@@ -22,7 +33,7 @@ def confusion(
     """
     from zoo import look
 
-    found = look.confusion(open_model(name, weights, args, device), data, split, limit=limit)
+    found = look.confusion(open_model(name, weights, args, device), data, split, limit=limit, examples=examples)
     pairs = [
         {"true": pair.true, "predicted": pair.predicted, "images": f"{pair.images:,} of {pair.n:,}"}
         for pair in found.pairs[:10]

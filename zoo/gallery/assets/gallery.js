@@ -91,6 +91,30 @@ for (const figure of document.querySelectorAll("figure:has(.points)")) {
   });
 }
 
+// A slider over the columns of a table whose cells are pictures and predictions.
+for (const series of document.querySelectorAll(".series")) {
+  const slider = series.querySelector("input[type=range]");
+  const heads = [...series.querySelectorAll("thead th")].slice(1);
+  const rows = [...series.querySelectorAll("tbody tr")];
+  const shown = [...series.querySelectorAll(".pictures li")];
+  const show = () => {
+    const column = Number(slider.value);
+    const head = heads[column].textContent;
+    series.querySelector(".value").textContent = head;
+    slider.setAttribute("aria-valuetext", head);
+    rows.forEach((row, number) => {
+      const cell = row.cells[column + 1];
+      shown[number].querySelector("svg").setAttribute("viewBox", cell.querySelector("svg").getAttribute("viewBox"));
+      shown[number].querySelector("span").textContent = cell.textContent;
+      shown[number].classList.toggle("wrong", cell.textContent.startsWith("✗"));
+    });
+  };
+  slider.addEventListener("input", show);
+  series.querySelectorAll(".slider, .pictures").forEach((part) => (part.hidden = false));
+  series.querySelector("details").open = false;
+  show();
+}
+
 if (navigator.clipboard) {
   for (const block of document.querySelectorAll("pre")) {
     const button = document.createElement("button");

@@ -1,6 +1,7 @@
 // Classifies the reader's image with the site's own networks. Nothing leaves the browser.
 
 import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
+import { drawn, moved } from "./maps.mjs";
 import { decode, prepare } from "./preprocess.mjs";
 
 ort.env.wasm.numThreads = 1; // more would need headers that static hosts do not send
@@ -11,7 +12,11 @@ const sessions = new Map();
 const status = document.getElementById("status");
 const choice = document.getElementById("choice");
 const results = document.getElementById("results");
-let current = null;
+const sliders = [...document.querySelectorAll("#moves input")];
+const wantsMaps = document.getElementById("maps");
+let current = null; // the image as it was opened
+let isBusy = false;
+let isStale = false;
 
 const make = (name, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(name), properties);
@@ -23,23 +28,34 @@ models.forEach((model, number) => {
   const box = make("input", { type: "checkbox", value: number, checked: number === 0 });
   choice.append(make("label", {}, box, ` ${model.name}`));
 });
-choice.addEventListener("change", () => current && classify(current));
+choice.addEventListener("change", update);
+wantsMaps.addEventListener("change", update);
 
-function session(model) {
-  if (!sessions.has(model.file)) {
-    const address = new URL(model.file, place).href;
-    sessions.set(model.file, ort.InferenceSession.create(address, { executionProviders: ["wasm"] }));
+function session(file) {
+  if (!sessions.has(file)) {
+    const address = new URL(file, place).href;
+    sessions.set(file, ort.InferenceSession.create(address, { executionProviders: ["wasm"] }));
   }
-  return sessions.get(model.file);
+  return sessions.get(file);
+}
+
+async function run(file, pixels, size) {
+  const network = await session(file);
+  const input = new ort.Tensor("uint8", pixels, [1, ...size]);
+  const output = await network.run({ [network.inputNames[0]]: input });
+  return network.outputNames.map((name) => ({ name, data: output[name].data, dims: output[name].dims }));
 }
 
 // The logits of `model` for an image as decode() returns it.
 export async function logits(model, image) {
-  const network = await session(model);
   const pixels = prepare(image, model.preprocess);
-  const input = new ort.Tensor("uint8", pixels, [1, ...model.preprocess.input_size]);
-  const output = await network.run({ [network.inputNames[0]]: input });
-  return { pixels, values: [...output[network.outputNames[0]].data] };
+  const [output] = await run(model.file, pixels, model.preprocess.input_size);
+  return { pixels, values: [...output.data] };
+}
+
+// The maps of the first layers: name, data and dims (1 C H W) of each.
+export async function maps(model, image) {
+  return run(model.maps.file, prepare(image, model.preprocess), model.preprocess.input_size);
 }
 
 function softmax(values) {
@@ -76,21 +92,54 @@ function table(model, values) {
   return make("table", {}, make("caption", {}, model.name), make("tbody", {}, ...rows));
 }
 
+// The sections of the chosen networks, for the image as it lies now.
+async function classified(image, chosen) {
+  const shown = [];
+  for (const model of chosen) {
+    const { pixels, values } = await logits(model, image);
+    const parts = [seen(pixels, model.preprocess.input_size), table(model, values)];
+    for (const { name, data, dims } of wantsMaps.checked && model.maps ? await maps(model, image) : []) {
+      const canvas = drawn(data, dims);
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `The ${dims[1]} maps of ${name}`);
+      parts.push(make("figure", { className: "maps" }, canvas, make("figcaption", {}, `${name}: ${dims.slice(1).join(" × ")}`)));
+    }
+    shown.push(make("section", { className: "card" }, ...parts));
+  }
+  return shown;
+}
+
+// Computes again, once more if something has changed meanwhile.
+async function update() {
+  const [turn, right, down] = sliders.map((slider) => Number(slider.value));
+  [`${turn}°`, `${right}%`, `${down}%`].forEach((text, number) => {
+    sliders[number].setAttribute("aria-valuetext", text);
+    sliders[number].nextElementSibling.textContent = text;
+  });
+  isStale = current !== null;
+  if (isBusy || !isStale) return;
+  isBusy = true;
+  while (isStale) {
+    isStale = false;
+    const [turned, across, below] = sliders.map((slider) => Number(slider.value));
+    const chosen = [...choice.querySelectorAll("input:checked")].map((box) => models[Number(box.value)]);
+    status.textContent = chosen.length ? "Computing …" : "Choose a network.";
+    try {
+      const image = moved(current, { turn: turned, right: across / 100, down: below / 100 });
+      results.replaceChildren(...(await classified(image, chosen)));
+      if (chosen.length) status.textContent = `Classified by ${chosen.length} of ${models.length} networks.`;
+    } catch (error) {
+      results.replaceChildren();
+      status.textContent = `The network could not be run: ${error.message}`;
+    }
+  }
+  isBusy = false;
+}
+
 async function classify(image) {
   current = image;
-  const chosen = [...choice.querySelectorAll("input:checked")].map((box) => models[Number(box.value)]);
-  status.textContent = chosen.length ? "Computing …" : "Choose a network.";
-  const shown = [];
-  try {
-    for (const model of chosen) {
-      const { pixels, values } = await logits(model, image);
-      shown.push(make("section", { className: "card" }, seen(pixels, model.preprocess.input_size), table(model, values)));
-    }
-    if (chosen.length) status.textContent = `Classified by ${chosen.length} of ${models.length} networks.`;
-  } catch (error) {
-    status.textContent = `The network could not be run: ${error.message}`;
-  }
-  results.replaceChildren(...shown);
+  document.getElementById("moves").hidden = false;
+  await update();
 }
 
 async function open(blob) {
@@ -134,6 +183,12 @@ pad.addEventListener("pointermove", (event) => {
 });
 pad.addEventListener("pointerup", () => classify(pen.getImageData(0, 0, pad.width, pad.height)));
 document.getElementById("clear").addEventListener("click", clear);
+
+sliders.forEach((slider) => slider.addEventListener("input", update));
+document.getElementById("upright").addEventListener("click", () => {
+  sliders.forEach((slider) => (slider.value = 0));
+  update();
+});
 
 document.getElementById("controls").hidden = false;
 status.textContent = "Choose an image, paste one, drop one here, or draw.";

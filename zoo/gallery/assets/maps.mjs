@@ -1,0 +1,35 @@
+// Moves an image, and draws what a layer makes of one.
+
+// `image` turned by degrees and shifted by shares of its size, black where nothing is left; itself if nothing moves.
+export function moved(image, { turn, right, down }) {
+  if (!turn && !right && !down) return image;
+  const { width, height } = image;
+  const [source, target] = [0, 1].map(() => new OffscreenCanvas(width, height));
+  source.getContext("2d").putImageData(image, 0, 0);
+  const context = target.getContext("2d", { willReadFrequently: true });
+  context.fillRect(0, 0, width, height);
+  context.translate(width / 2 + right * width, height / 2 + down * height);
+  context.rotate((turn / 180) * Math.PI);
+  context.drawImage(source, -width / 2, -height / 2);
+  return context.getImageData(0, 0, width, height);
+}
+
+const COLUMNS = 8;
+
+// All maps of a layer in one canvas, eight in a row: black is the smallest value of the layer, white the largest.
+export function drawn(values, [, channels, height, width]) {
+  const canvas = document.createElement("canvas");
+  const columns = Math.min(COLUMNS, channels);
+  [canvas.width, canvas.height] = [columns * (width + 1) - 1, Math.ceil(channels / columns) * (height + 1) - 1];
+  const picture = new ImageData(canvas.width, canvas.height);
+  const [least, most] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+  values.forEach((value, i) => {
+    const [channel, row, column] = [Math.floor(i / (height * width)), Math.floor(i / width) % height, i % width];
+    const x = (channel % columns) * (width + 1) + column;
+    const y = Math.floor(channel / columns) * (height + 1) + row;
+    const grey = (255 * (value - least)) / (most - least || 1);
+    picture.data.set([grey, grey, grey, 255], 4 * (y * canvas.width + x));
+  });
+  canvas.getContext("2d").putImageData(picture, 0, 0);
+  return canvas;
+}
