@@ -17,7 +17,7 @@ from zoo import registry
 from zoo.data.augmentation import Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
 from zoo.manifest import Score, Weights
 from zoo.manifest.interval import wilson
-from zoo.manifest.schema import License, Probe, ProbedImage, Tolerance
+from zoo.manifest.schema import History, License, Probe, ProbedImage, Tolerance
 from zoo.registry import Listed
 from zoo.registry.listing import params_of
 from zoo.spec import (
@@ -68,7 +68,7 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
         *(Recipe, Expectation, Lookahead, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
         *(Adversary, Distill),
     ),
-    "manifests": (Weights, License, Score, Preprocess, Probe, ProbedImage, Tolerance),
+    "manifests": (Weights, License, Score, History, Preprocess, Probe, ProbedImage, Tolerance),
     "locks": (Lock, Locked, Repository),
     "policies": (Policy, Rule, Publisher, Witness),
 }

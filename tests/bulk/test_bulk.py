@@ -167,6 +167,16 @@ def test_data_that_was_asked_for_and_cannot_be_loaded_is_an_error() -> None:
         planned("evaluat")
 
 
+def test_weights_that_the_projects_policy_refuses_are_a_failed_row(inside: Path) -> None:
+    rule = f'names = ["{TWO[0]}"]\nhubs = ["plugin:zoo-vision"]\nunsigned = true\n'
+    Path("zoo-policy.toml").write_text(f"version = 1\n\n[[rules]]\n{rule}")
+    found = planned("evaluate", *TWO, data=["digits"])
+    assert [row.weights for row in found.rows] == [TWO[0]]
+    [refused] = found.left_out
+    assert (refused.weights, refused.status) == (TWO[1], "failed")
+    assert "zoo-policy.toml" in refused.reason
+
+
 def test_a_job_names_the_files_of_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within ZOO_DATA, the whole of what lies directly in it: labels may be in another file than the images."""
     monkeypatch.setenv("ZOO_DATA", str(tmp_path))

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from PIL import Image
+from support import outputs
 from support.distributions import install, plugin, run
 from support.terminal import draw
 from torch import nn
@@ -686,6 +687,7 @@ def test_every_command_prints_one_json_document(
     key, public = key_pair(tmp_path)
     picture = pictures / "test" / "kind0" / "00.png"
     tables.write(tmp_path / "runs", [], [])
+    stored = outputs.write(tmp_path / "outputs.safetensors", *outputs.sample(100, 2.0))
     answers: dict[str, Callable[[], Result]] = {
         "list": lambda: ask("list", "--json"),
         "info": lambda: ask("info", "resnet20", "--json"),
@@ -703,6 +705,9 @@ def test_every_command_prints_one_json_document(
         "cache": lambda: ask("cache", "list", "--json"),
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
+        "calibrate": lambda: ask("calibrate", stored, "--hold-out", "50", "--json"),
+        "attest": lambda: ask("attest", "resnet20.tiny", "--data", pictures, "--key", key, "--json"),
+        "audit": lambda: ask("audit", "resnet20.digits", "--data", "digits", "--json"),
         "benchmark": lambda: ask(
             "benchmark", "resnet8", "--batch-size", "1", "--warmup", "1", "--steps", "5", "--json"
         ),

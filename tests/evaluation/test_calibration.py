@@ -9,6 +9,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 from scipy.optimize import minimize_scalar
+from support import outputs
+from support.outputs import sample
 from torch.nn import functional as F
 
 import zoo
@@ -17,16 +19,6 @@ from zoo.errors import DataError
 from zoo.evaluation import held_out
 from zoo.evaluation.calibration import calibrate, calibration_error, fit_temperature
 from zoo.loading import safetensors_file
-
-Sides = tuple[torch.Tensor, torch.Tensor]
-
-
-def sample(n: int, temperature: float, seed: int = 0, classes: int = 5) -> Sides:
-    """Logits of a network whose probabilities are right once its logits are divided by ``temperature``."""
-    generator = torch.Generator().manual_seed(seed)
-    right = 2 * torch.randn(n, classes, generator=generator)
-    labels = right.softmax(1).multinomial(1, generator=generator)[:, 0]
-    return right * temperature, labels
 
 
 def test_the_error_is_the_one_that_the_paper_defines() -> None:
@@ -102,15 +94,7 @@ def answer(*words: object) -> Any:
 
 
 def test_the_command_fits_on_some_images_of_a_file_and_reports_on_the_others(tmp_path: Path) -> None:
-    from zoo.data import ImageSet
-    from zoo.evaluation import stored_outputs
-    from zoo.evaluation.outputs import Outputs
-
-    logits, labels = sample(500, 2.0)
-    data = ImageSet("noise", "test", tuple("abcde"), labels, torch.zeros(500, 1, 1, 1, dtype=torch.uint8))
-    outputs = Outputs.of(logits)
-    report = outputs.report(torch.nn.Linear(1, 1), data, 1.0, {})
-    stored_outputs.write(tmp_path / "x.safetensors", outputs, data, report, "")
+    outputs.write(tmp_path / "x.safetensors", *sample(500, 2.0))
     assert answer("calibrate", tmp_path / "x.safetensors").exit_code == 2
     done = answer("calibrate", tmp_path / "x.safetensors", "--hold-out", 200, "--json")
     assert done.exit_code == 0, done.output

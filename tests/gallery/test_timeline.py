@@ -8,7 +8,7 @@ from zoo.gallery import facts, timeline
 
 @pytest.fixture(scope="module")
 def years() -> dict[int, timeline.Year]:
-    pages = facts.pages(registry.current().models(), {}, {})
+    pages = facts.pages(registry.current().models())
     return {year.year: year for year in timeline.years(pages)}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import slurm
 
 from zoo.errors import MissingExtraError, SpecError, UnknownNameError
 from zoo.jobs import Job, Outcome, Store, engines
@@ -75,6 +76,22 @@ def test_the_local_engine_stores_every_outcome(tmp_path: Path) -> None:
 def test_submitit_stores_every_outcome(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="needs zoo-vision[submitit]")
     check(tmp_path / "jobs", **ON_SUBMITIT)
+
+
+@pytest.mark.slow
+def test_submitit_submits_an_array_to_slurm_with_the_settings_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="needs zoo-vision[submitit]")
+    commands = slurm.install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    settings = {"slurm_partition": "gpu", "gpus_per_node": 1, "timeout_min": 240}
+    check(tmp_path / "jobs", engine="submitit", settings=settings, at_once=2, threads=3)
+    script = (commands / "submitted.sh").read_text()
+    asked = ("--array=0-1", "--partition=gpu", "--gpus-per-node=1", "--time=240", "--cpus-per-task=3", "--signal=USR2@")
+    assert [option for option in asked if f"#SBATCH {option}" not in script] == []
+    task = json.loads((tmp_path / "submitit" / "submitted.json").read_text())
+    assert sorted(map(len, task.values())) == [3, 3]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Scores as the Hub reads them: valid by its published formats, and the same values in both."""
 
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -8,9 +9,10 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
+import zoo
 from zoo import registry
 from zoo.manifest import Score, Weights
-from zoo.publishing import card, eval_results
+from zoo.publishing import card, eval_results, publish
 
 SCHEMA: dict[str, Any] = {
     "type": "array",
@@ -77,6 +79,19 @@ def test_the_card_states_the_same_values(released: Weights) -> None:
         ("uoft-cs/cifar10", "train", "top-5 accuracy", 1.0),
     ]
     assert data.datasets == ["uoft-cs/cifar10"]
+
+
+def test_the_file_is_published_beside_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(eval_results._ON_HUB, "digits", "owner/digits")
+    weights = registry.current().find("resnet20.digits").weights
+    assert weights is not None
+    publish(zoo.fetch("resnet20.digits"), "resnet20.mine", str(tmp_path / "hub"), evaluate_on=(("digits", "test"),))
+    folder = tmp_path / "hub" / "resnet20.mine"
+    [one] = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "zoo.yaml").read_text()))
+    assert (one.dataset_id, one.value) == ("owner/digits", round(weights.scores["digits/test"].top1 / 100, 6))  # type: ignore[operator]  # measured
+    text = (folder / "README.md").read_text()
+    assert ModelCard(text).data.eval_results[0].metric_value == one.value
+    assert "`.eval_results/zoo.yaml`" in text
 
 
 def test_scores_on_data_sets_that_the_hub_does_not_have_give_no_file() -> None:

@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_public_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.browser import served
 from support.hub_server import HubServer
 from support.pinned import ask
 from support.signed import write_key
 
 import zoo
 from zoo import registry
-from zoo.errors import HubError, PolicyError, SignatureError
+from zoo.errors import HubError, PolicyError, SignatureError, SpecError
 from zoo.manifest import Weights
 from zoo.publishing import attestations
 from zoo.registry import Found
@@ -446,6 +447,18 @@ def test_attestations_of_a_repository_are_commits_and_are_read_when_asked_for(
     with pytest.raises(HubError, match="network access is disabled"):
         attestations.add(b"x", entry(there), "hf://alice/tiny")
     monkeypatch.delenv("ZOO_OFFLINE")
+    hub_server.commit("alice/tiny", {"another": b"file"})
+    read_from = attestations.companion.read_from
+
+    def meanwhile(*given: Any, **options: Any) -> bytes:
+        hub_server.commit("alice/tiny", {"model.safetensors.intoto.jsonl": b"by somebody else"})
+        return read_from(*given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attestations.companion, "read_from", meanwhile)
+        with pytest.raises(HubError, match="cannot be published to") as caught:
+            attestations.add(b"x\n", entry(there), "hf://alice/tiny")
+    assert "There is a newer commit" in caught.value.hint
     with pytest.raises(HubError, match="is in the repository alice/tiny, not in bob/tiny"):
         attestations.add(b"x", entry(there), "hf://bob/tiny")
 
@@ -470,6 +483,19 @@ def test_attestations_lie_beside_weights_on_any_file_system(
     with pytest.raises(HubError, match="the weights are not on this hub"):
         attestations.add(line, weights, str(tmp_path / "nowhere"))
     shutil.rmtree(tmp_path / "site")
+
+
+def test_a_web_server_serves_the_attestations_of_a_copied_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Found, keys: dict[str, Path]
+) -> None:
+    folder = hub_with(tmp_path / "hub", found, attestation.sign(measured(found), entry(found), keys["alice"]))
+    with served(folder) as address:
+        monkeypatch.setenv("ZOO_HUB", address)
+        trusted = {"alice": keys["alice"].with_suffix(".pub")}
+        attested = witnesses.of(found, entry(found), trusted, ask=True)
+    assert [(one.hub, one.verdict) for one in attested] == [(address, "confirms")]
+    with pytest.raises(SpecError, match="is a web server, which is read-only"):
+        attestations.add(b"x\n", entry(found), address)
 
 
 def test_no_hub_takes_more_attestations_than_are_read(tmp_path: Path, found: Found) -> None:

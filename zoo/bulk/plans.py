@@ -83,16 +83,17 @@ def plan(
     described = dict(zip(asked, known.data, strict=True))
     _require([described[place] for place in asked], data)
     jobs: dict[str, tuple[Row, Job]] = {}
+    pinned: dict[str, str | ZooError] = {}
     for line, place in pairs:
         images = described.get(place)
         where = "/".join(filter(None, place))
         if images is not None and (reason := _unsuited(task, line.weights, images)):
             left_out.append(Row(weights=line.name, data=where, reason=reason, status="skipped", **about))
             continue
-        try:
-            sha256 = _sha256(line)
-        except ZooError as error:
-            left_out.append(Row(weights=line.name, data=where, reason=error.message, status="failed", **about))
+        if line.name not in pinned:
+            pinned[line.name] = _sha256(line)
+        if isinstance(sha256 := pinned[line.name], ZooError):
+            left_out.append(Row(weights=line.name, data=where, reason=sha256.message, status="failed", **about))
             continue
         row = _row(task, line, sha256, place[0], images, given, known.versions)
         row = msgspec.structs.replace(row, key=_key(row, line, options))
@@ -165,13 +166,19 @@ def _unsuited(task: Task, weights: Weights | None, images: Data) -> str:
     return f"It {knows}, and has no published score on {images.name}."
 
 
-def _sha256(line: Selected) -> str:
-    """That of the weights; those that nobody has pinned are fetched for it. Empty for an architecture."""
+def _sha256(line: Selected) -> str | ZooError:
+    """That of the weights; those that nobody has pinned are fetched for it. Empty for an architecture.
+
+    An error if a policy or a lock does not accept the weights, or if they cannot be fetched.
+    """
     if line.weights is None:
         return ""
-    found = resolve.find(line.name)
-    weights = resolve.weights_for(found)
-    return weights.sha256 or first_use.fetch(found, weights).weights.sha256
+    try:
+        found = resolve.find(line.name)
+        weights = resolve.weights_for(found)
+        return weights.sha256 or first_use.fetch(found, weights).weights.sha256
+    except ZooError as error:
+        return error
 
 
 def _cached(line: Selected, sha256: str) -> list[str]:

@@ -40,17 +40,24 @@ def read(weights: Weights, suffix: str, limit: int, *, ask: bool) -> dict[str, b
     return found
 
 
-def read_from(address: str, weights: Weights, suffix: str, limit: int) -> bytes:
-    """The file on the hub at ``address``, empty if it does not have one or is not available."""
-    there = msgspec.structs.replace(
-        weights, file=weights.file + suffix, sha256="", sha256_prefix="", digest="", size=0, revision="", pinned=False
-    )
+def read_from(
+    address: str, weights: Weights, suffix: str, limit: int, *, revision: str = "", must_answer: bool = False
+) -> bytes:
+    """The file on the hub at ``address``, there at the commit ``revision``; empty if it does not have one.
+
+    A hub that does not answer counts as one without the file, unless it ``must_answer``: then that is a
+    :class:`HubError`.
+    """
+    unknown = {"sha256": "", "sha256_prefix": "", "digest": "", "size": 0, "pinned": False}
+    there = msgspec.structs.replace(weights, file=weights.file + suffix, revision=revision, **unknown)
     content = b""
     try:
         with hub.source_at(address).open(there, 0) as stream:
             while len(content) <= limit and (part := stream.read(limit + 1 - len(content))):
                 content += part
     except (HubError, PassingError) as error:
+        if must_answer and isinstance(error, PassingError):
+            raise HubError(f"{address}: {error}") from None
         logging.getLogger("zoo.hub").info("%s: %s: %s", weights.name, address, error)
         return b""
     return content[:limit]

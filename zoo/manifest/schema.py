@@ -145,9 +145,13 @@ class Probe(Entry, frozen=True):
 
 
 class History(Entry, frozen=True):
-    """How a training went, after some of its epochs: the running ``loss`` and ``train_top1``, and the ``val_top1``.
+    """How a training went, after some of its epochs.
 
-    Top-1 in per cent; ``val_top1`` of images that were held out, empty if there were none.
+    Args:
+        epoch: The epochs.
+        loss: The mean training loss of each.
+        train_top1: Top-1 on the training images, as they were augmented, in per cent.
+        val_top1: Top-1 on images that were held out, in per cent; empty if there were none.
     """
 
     epoch: tuple[Count, ...]
@@ -195,6 +199,7 @@ class Weights(Entry, frozen=True):
         distribution: What to install for the model.
         distribution_version: Its version when these weights were made.
         scores: Results by ``data/split``.
+        history: The curves of the training.
         probe: Outputs to compare with.
     """
 

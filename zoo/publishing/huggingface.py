@@ -43,21 +43,26 @@ class HuggingFace(msgspec.Struct):
             self._api().create_repo(self.repo, private=self.private or None, exist_ok=True)
         except Exception as error:  # as above
             raise self._refused(error) from None
-        return self.write({**files, self.file: weights}, message)
+        # Whoever commits in between makes this commit fail rather than vanish under it.
+        return self.write({**files, self.file: weights}, message, self.head())
 
-    def write(self, files: Mapping[str, bytes | Path], message: str) -> str:
-        """Writes files in one commit, over those that are there; returns the commit."""
+    def head(self) -> str:
+        """The present commit of the repository."""
+        try:
+            return str(self._api().model_info(self.repo).sha)
+        except Exception as error:  # as above
+            raise self._refused(error) from None
+
+    def write(self, files: Mapping[str, bytes | Path], message: str, parent: str) -> str:
+        """Writes files in one commit after ``parent``, over those that are there; returns the commit."""
         from huggingface_hub import CommitOperationAdd
 
         try:
-            api = self._api()
-            # Whoever commits in between makes this commit fail rather than vanish under it.
-            head = api.model_info(self.repo).sha
             additions = [
                 CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
                 for path, content in files.items()
             ]
-            done = api.create_commit(self.repo, additions, commit_message=message, parent_commit=head)
+            done = self._api().create_commit(self.repo, additions, commit_message=message, parent_commit=parent)
             return str(done.oid)
         except Exception as error:  # as above
             raise self._refused(error) from None

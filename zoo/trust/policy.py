@@ -237,7 +237,10 @@ def _witnessed(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
     try:
         return witnesses.require(found, weights, policy.keys_beside(file.parent), rule.witnesses)
     except SignatureError as error:
-        hint = error.hint or f"zoo info {name} --online shows the attestations; zoo attest {name} --data D makes one."
+        hint = error.hint or (
+            f"zoo info {name} --online shows the attestations. zoo attest {name} --data D makes one, in a folder where "
+            "this policy does not apply."
+        )
         raise _rejected(name, file, error.message, hint) from None
 
 
