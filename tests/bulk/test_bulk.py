@@ -313,6 +313,7 @@ def test_ctrl_c_writes_the_tables_of_what_is_done_and_the_same_command_continues
     ("words", "said"),
     [
         (("evaluate", *TWO), "Got 2 names, expected one. --all -o DIR takes several"),
+        (("evaluate", "resnet20.d*"), "'resnet20.d*' is a pattern, expected a name. --all -o DIR takes patterns"),
         (("evaluate", TWO[0], "--data", "digits", "--data", "mnist"), "Got several data sets"),
         (("evaluate", TWO[0], "--all"), "--all needs -o DIR"),
         (("evaluate", TWO[0], "--limit", "3"), "--limit needs --all"),

@@ -74,6 +74,8 @@ def one(context: click.Context, names: Sequence[str]) -> str:
     without_all(context)
     if len(names) != 1:
         raise click.UsageError(f"Got {len(names)} names, expected one. --all -o DIR takes several, and patterns.")
+    if set("*?[") & set(names[0]) and not Path(names[0]).exists():
+        raise click.UsageError(f"{names[0]!r} is a pattern, expected a name. --all -o DIR takes patterns.")
     output = context.params.get("output")
     if isinstance(output, Path) and output.is_dir():
         raise click.UsageError(f"{output} is a directory, expected a file. --all takes a directory.")
