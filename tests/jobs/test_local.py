@@ -44,6 +44,14 @@ def test_every_job_is_done_once_and_its_outcome_stands_in_its_place(tmp_path: Pa
     assert (tmp_path / "job3.log").read_text() == "squaring 3\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "getsid"), reason="needs POSIX sessions")
+def test_a_process_is_in_the_session_of_its_parent_and_in_a_group_of_its_own(tmp_path: Path) -> None:
+    """Ctrl-C goes to the parent's group. Linux compares nice values only within a session."""
+    [outcome] = jobs.run([make("job", "place", tmp_path)])
+    expected = {"session": os.getsid(0), "group": outcome.result["process"], "nice": os.nice(0)}
+    assert outcome.result == {**expected, "process": outcome.result["process"]}
+
+
 def test_each_process_sees_a_gpu_of_its_own(tmp_path: Path) -> None:
     two = [make(f"job{number}", "gpu", tmp_path) for number in range(2)]
     outcomes = jobs.run(two, at_once=2, keep=False, gpus=["3", "GPU-5"])

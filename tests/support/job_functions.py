@@ -15,6 +15,10 @@ def square(number: int) -> dict[str, int]:
     return {"square": number * number, "process": os.getpid(), "threads": int(os.environ["OMP_NUM_THREADS"])}
 
 
+def place() -> dict[str, int]:
+    return {"session": os.getsid(0), "group": os.getpgid(0), "process": os.getpid(), "nice": os.nice(0)}
+
+
 def read(file: str) -> str:
     return Path(file).read_text()
 

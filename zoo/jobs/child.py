@@ -91,7 +91,9 @@ class Child:
             stdout=subprocess.PIPE,
             env=environment,
             encoding="utf-8",
-            start_new_session=True,  # Ctrl-C reaches this process alone, which hands it on
+            # Ctrl-C reaches this process alone, which hands it on. Not a new session: Linux compares nice values only
+            # within one.
+            process_group=0,
         )
 
     def give_way(self) -> None:
