@@ -74,11 +74,11 @@ def test_scores_of_transformed_images_are_those_of_the_file(tmp_path: Path, inva
 
 def test_a_chart_of_failures_has_a_line_a_method_and_a_marker_a_point(site: Path) -> None:
     page = small_site.Page(site / "models" / "resnet20.html")
-    lines = [given for tag, given in page.elements if tag == "polyline"]
+    every = [given for tag, given in page.elements if tag == "polyline"]
+    lines = [given for given in every if len((given["points"] or "").split()) == 7]  # not the curves of trainings
     assert [given["class"] for given in lines] == ["line c0", "line c1", "line c2"]
     for given in lines:
         places = [tuple(map(float, pair.split(","))) for pair in (given["points"] or "").split()]
-        assert len(places) == 7
         assert places == sorted(places), "from left to right"
         assert [y for _, y in places] == sorted(y for _, y in places), "accuracy falls, and y points down"
 

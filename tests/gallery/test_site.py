@@ -153,7 +153,7 @@ def test_published_figures_are_those_of_the_papers_and_stand_beside_ours(site: P
 
 
 def test_a_page_draws_the_curves_of_a_training_if_the_manifest_has_them() -> None:
-    [entry] = [entry for entry in registry.current().models() if entry.name == "resnet20"]
+    [entry] = [entry for entry in registry.current().models() if entry.name == "resnet32"]
     [page] = facts.pages([entry])
     assert "over the epochs" not in Pages([page]).model(page, Outline()).decode()
     history = History(

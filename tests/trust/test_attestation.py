@@ -366,7 +366,7 @@ def test_the_gallery_shows_who_confirms(inside: Path, mirror: Any, found: Found,
     policy(inside, keys)
     mirror(*(attestation.sign(measured(found), entry(found), keys[name]) for name in ("alice", "mallory")))
     registry.clear()
-    [page] = facts.pages([one for one in registry.current().models() if one.name == "resnet20"], {}, {})
+    [page] = facts.pages([one for one in registry.current().models() if one.name == "resnet20"])
     attested = {trained.name: trained.attested for trained in page.trained}
     known, unknown = attested[NAME]
     assert known == "alice: digits/test: 100.000% (360 of 360), confirms the score, 2027-01-02"
