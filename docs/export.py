@@ -41,17 +41,21 @@ def measure(weights: Weights, precision: str, folder: Path) -> dict[str, Any]:
     return found | {"data": where, "n": report.n, "correct": report.correct, "agrees": comparison.agrees}
 
 
+def read() -> dict[str, dict[str, Any]]:
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+
+
 def main(precision: str = "float32", *names: str) -> None:
     every = {weights.name: weights for weights in embedded()}
     for weights in [every[name] for name in names or every]:
-        done = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-        known = done.setdefault(precision, {}).get(weights.name, {})
-        if known.get("sha256") == weights.sha256:
+        if read().get(precision, {}).get(weights.name, {}).get("sha256") == weights.sha256:
             continue
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            done[precision][weights.name] = found = measure(weights, precision, Path(folder))
-        done[precision] = dict(sorted(done[precision].items()))
+            found = measure(weights, precision, Path(folder))
+        done = read()  # again: another process may have written meanwhile
+        rows = {**done.get(precision, {}), weights.name: found}
+        done[precision] = dict(sorted(rows.items()))
         FILE.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
         print(f"{weights.name}: {found} in {time.perf_counter() - started:.0f} s", flush=True)
 
