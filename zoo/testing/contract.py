@@ -138,8 +138,9 @@ def layouts(subject: Subject) -> None:
     with torch.no_grad():
         expected = module(images)
         module.to(memory_format=torch.channels_last)
-        got = module(images.to(memory_format=torch.channels_last))  # other kernels, whose sums have another order
-        expect_close(got, expected, "in channels_last, the output", slack=10)
+        # Other kernels, whose sums have another order: 150 layers amplify that to some 1e-4 of the largest output.
+        got = module(images.to(memory_format=torch.channels_last))
+        expect_close(got, expected, "in channels_last, the output", slack=50)
         with torch.autocast("cpu", torch.bfloat16):
             low = module(images)
     expect(low.isfinite().all(), "with autocast to bfloat16, the output is not finite")
