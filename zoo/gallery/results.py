@@ -133,8 +133,8 @@ def read(files: Iterable[Path]) -> Results:
     pictures: dict[str, bytes] = {}
     for file in files:
         for name, result in _read(file, pictures):
-            what = " ".join([type(result).__name__.lower(), getattr(result, "name", "")]).strip()
-            what = result.name if isinstance(result, Curve) else what
+            kind = type(result).__name__.lower()
+            what = result.name if isinstance(result, Curve) else f"{kind} {getattr(result, 'name', '')}".strip()
             if (name, what, result.data) in found:
                 raise DataError(
                     f"{file} has a second result of {name}, {what} on {result.data}; expected one.",
