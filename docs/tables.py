@@ -39,7 +39,7 @@ from zoo.spec import (
 from zoo.testing import checks
 from zoo.training.adversary import Adversary
 from zoo.training.distill import Distill
-from zoo.training.recipe import Expectation, Lookahead, Recipe
+from zoo.training.recipe import Expectation, Lookahead, Progressive, Recipe
 from zoo.trust.lock import Lock, Locked, Repository
 from zoo.trust.policy import Policy, Rule, Witness
 from zoo.trust.signing import Publisher
@@ -65,7 +65,7 @@ ROWS: tuple[type[Spec], ...] = (
 
 FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "recipes": (
-        *(Recipe, Expectation, Lookahead, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
+        *(Recipe, Expectation, Lookahead, Progressive, Augmentation, Affine, ResizedCrop, ColorJitter, RandAugment),
         *(Adversary, Distill),
     ),
     "manifests": (Weights, License, Score, History, Preprocess, Probe, ProbedImage, Tolerance),

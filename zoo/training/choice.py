@@ -15,7 +15,7 @@ from zoo.registry import hook, resource
 from zoo.spec import Model, Plugin
 from zoo.training.adversary import Adversary
 from zoo.training.distill import Distill
-from zoo.training.recipe import Expectation, Lookahead, Recipe
+from zoo.training.recipe import Expectation, Lookahead, Progressive, Recipe
 
 log = logging.getLogger("zoo")
 
@@ -32,6 +32,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "augment.resized_crop.": ResizedCrop,
     "distill.": Distill,
     "lookahead.": Lookahead,
+    "progressive.": Progressive,
 }
 """What a recipe's tables may hold, by the prefix of their keys."""
 

@@ -74,6 +74,7 @@ class Engine:
         averages = {"ema": self.ema, "slow": self.lookahead}
         self.modules = {"model": model, **{name: kept.module for name, kept in averages.items() if kept}}
         self.network = self.processes.wrap(self.model)
+        self.forward = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
         self.statistics = norms.running_statistics(model)
         self.meter = Meter(self.processes)
         self.epoch = self.step = 0
@@ -179,7 +180,7 @@ class Engine:
         Several processes take the mean of their gradients, where the batch's is the sum of its shares'.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            output = self.network(images)
+            output = self.forward(images)
             taught = None if self.run.teacher is None else self.run.teacher.logits(images, self.preprocess)
         if isinstance(output, Tensor):
             logits = output = output.float()
@@ -234,7 +235,7 @@ class Engine:
 
     def close(self) -> None:
         """Lets go of the other processes: the network is this one's own again."""
-        self.network = self.model
+        self.network = self.forward = self.model
         self.processes.release()
 
     def save(self) -> None:

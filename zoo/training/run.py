@@ -269,7 +269,11 @@ def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -
 
 def looks_ahead(recipe: Mapping[str, Any]) -> bool:
     """Whether an epoch depends on the total number of epochs."""
-    return recipe["schedule"] not in ("constant", "multistep", "step") or bool(recipe["lookahead"])
+    return (
+        recipe["schedule"] not in ("constant", "multistep", "step")
+        or bool(recipe["lookahead"])
+        or bool(recipe.get("progressive"))
+    )
 
 
 def _epoch_of(row: bytes) -> float:

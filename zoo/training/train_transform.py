@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from zoo.data.augment import Augment
 from zoo.data.image_set import ImageSet
@@ -37,6 +38,7 @@ class TrainTransform:
     ) -> None:
         self._seed = recipe.seed
         self._settings = recipe.augment
+        self._progressive, self._epochs = recipe.progressive, recipe.epochs
         self._part = share, size
         self._cut = Transform(preprocess)
         self._normalise = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
@@ -63,6 +65,13 @@ class TrainTransform:
         augment = Augment(self._settings, generator_at(self._seed, "augment", epoch, step), self._part)
         is_mirrored = None if self._first_mirrored is None else self._first_mirrored[numbers] ^ bool(epoch % 2)
         pixels = augment(pixels, is_mirrored)
+        images, labels = self._normalised(pixels, numbers, labels, epoch, step)
+        return self._resized(images, epoch), labels
+
+    def _normalised(
+        self, pixels: Tensor, numbers: Tensor, labels: Tensor, epoch: int, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised images, float32 B C H W, after torchvision's changes, and their labels."""
         if self._policies is None:
             return self._normalise.batch(pixels), labels
         vary, erase = (
@@ -72,6 +81,15 @@ class TrainTransform:
         images = self._policies.erase(self._normalise.batch(self._policies.vary(pixels, vary)), erase)
         share, _ = self._part
         return self._policies.mix(images, labels, derive_seed(self._seed, "mix", epoch, step, share.start))
+
+    def _resized(self, images: Tensor, epoch: int) -> Tensor:
+        """``images`` at the size that progressive resizing has reached."""
+        if self._progressive is None:
+            return images
+        size = [self._progressive.side(side, epoch, self._epochs) for side in images.shape[2:]]
+        if size == list(images.shape[2:]):
+            return images
+        return F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def to_batch(images: Iterable[Tensor]) -> Tensor:
