@@ -20,8 +20,8 @@ class Training(NamedTuple):
     options: Sequence[str] = ()
 
 
-def carry_out(trainings: Sequence[Training], *, data: str, jobs: int, threads: int = 1) -> None:
-    """Trains and scores all unfinished runs in order, ``jobs`` at a time."""
+def carry_out(trainings: Sequence[Training], *, data: str, jobs: int, threads: int = 1, is_scored: bool = True) -> None:
+    """Trains all unfinished runs in order, ``jobs`` at a time, and scores them on test images unless told not to."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def work(training: Training) -> None:
@@ -30,7 +30,7 @@ def carry_out(trainings: Sequence[Training], *, data: str, jobs: int, threads: i
             call = [*ZOO, "train", training.model, "--data", data, *training.options, "-o", str(training.directory)]
             subprocess.run([*call, "--resume"] if is_begun else call, env=environment, check=True)
         score = training.directory / "score.json"
-        if not score.exists():  # test images are used once
+        if is_scored and not score.exists():  # test images are used once
             weights = training.directory / "model.safetensors"
             call = [*ZOO, "evaluate", training.model, "--data", data, "--weights", str(weights), "--json"]
             score.write_text(subprocess.run(call, env=environment, check=True, capture_output=True, text=True).stdout)

@@ -39,7 +39,8 @@ from zoo.spec import (
 from zoo.testing import checks
 from zoo.training.adversary import Adversary
 from zoo.training.distill import Distill
-from zoo.training.recipe import Expectation, Lookahead, Progressive, Recipe
+from zoo.training.progressive import Progressive
+from zoo.training.recipe import Expectation, Lookahead, Recipe
 from zoo.trust.lock import Lock, Locked, Repository
 from zoo.trust.policy import Policy, Rule, Witness
 from zoo.trust.signing import Publisher

@@ -130,6 +130,8 @@ plugin = Plugin(
     recipes="zoo_alexnet:recipes.toml",
     file_args={
         "groups": Argument(least=1, most=8),
+        "pooling": Argument(("overlapping", "separate", "strided")),
+        "lrn": Argument((True, False, None)),
         "pool_first": Argument((True, False, None)),
         "drop_rate": Argument(least=0.0, most=1.0),
         "init": Argument(("paper", "torch")),

@@ -14,6 +14,8 @@ from zoo.errors import SpecError
 from zoo.modules import ImageClassifier, ResponseNorm, check_choice
 
 Initialisation = Literal["paper", "torch"]
+Pooling = Literal["overlapping", "separate", "strided"]
+"""Max pools over 3x3 of stride 2, or over 2x2 of stride 2, or none, where the convolutions have twice the stride."""
 
 
 class Layer(NamedTuple):
@@ -109,7 +111,8 @@ class AlexNet(ImageClassifier):
     """The network of a ``design``: ``2012``, ``owt``, ``zfnet``, ``zfnet_b`` or ``small``.
 
     ``groups`` are the parts of those layers that the 2012 network split over two GPUs; 1 joins them.
-    ``pool_first`` changes the design's order of pooling and response normalisation. ``init`` is the
+    ``pooling`` is the paper's or one that it can be compared with. ``lrn`` puts response normalisation behind the
+    first two ReLUs, or leaves it out; ``pool_first`` changes the design's order of the two. ``init`` is the
     paper's, or torch's own. If the last maps are not of the design's size, since the image is not, they
     are averaged or stretched to it, as torchvision does. ``filter_radius`` is for this family's train
     hook: the largest root mean square of a convolution's filter, 0 for none. Raises :class:`SpecError`.
@@ -123,6 +126,8 @@ class AlexNet(ImageClassifier):
         *,
         design: str,
         groups: int = 2,
+        pooling: Pooling = "overlapping",
+        lrn: bool | None = None,
         pool_first: bool | None = None,
         drop_rate: float = 0.5,
         init: Initialisation = "paper",
@@ -132,10 +137,11 @@ class AlexNet(ImageClassifier):
     ) -> None:
         check_choice("design", design, DESIGNS)
         check_choice("groups", groups, (1, 2))
+        check_choice("pooling", pooling, get_args(Pooling))
         check_choice("init", init, get_args(Initialisation))
         if not filter_radius >= 0:
             raise SpecError(f"filter_radius = {filter_radius!r} must not be negative: 0.1 in ZFNet, 0 for none.")
-        plan = DESIGNS[design] if pool_first is None else DESIGNS[design]._replace(pool_first=pool_first)
+        plan = _changed(DESIGNS[design], pooling, lrn, pool_first)
         super().__init__()
         self.filter_radius = filter_radius
         modules: list[nn.Module] = []
@@ -149,7 +155,7 @@ class AlexNet(ImageClassifier):
             if layer.is_pooled:
                 self.note_stage(f"features.{len(modules) - 1}", chans, reduction)
                 reduction *= 2
-            modules += _after(layer, plan)
+            modules += _after(layer, plan, 3 if pooling == "overlapping" else 2)
         self.note_stage(f"features.{len(modules) - 1}", chans, reduction)
         self.features = nn.Sequential(*modules)
         self.avgpool = nn.AdaptiveAvgPool2d(plan.grid)
@@ -192,6 +198,18 @@ class AlexNet(ImageClassifier):
         return x
 
 
+def _changed(design: Design, pooling: Pooling, lrn: bool | None, pool_first: bool | None) -> Design:
+    """``design`` without its pools where convolutions stride, with or without response normalisation."""
+    layers = design.layers
+    if pooling == "strided":
+        layers = tuple(
+            layer._replace(stride=2 * layer.stride, is_pooled=False) if layer.is_pooled else layer for layer in layers
+        )
+    if lrn is not None:
+        layers = tuple(layer._replace(is_normed=lrn and number < 2) for number, layer in enumerate(layers))
+    return design._replace(layers=layers, pool_first=design.pool_first if pool_first is None else pool_first)
+
+
 def _convolution(layer: Layer, in_chans: int, *, groups: int) -> nn.Conv2d:
     return nn.Conv2d(
         in_chans,
@@ -203,10 +221,10 @@ def _convolution(layer: Layer, in_chans: int, *, groups: int) -> nn.Conv2d:
     )
 
 
-def _after(layer: Layer, design: Design) -> list[nn.Module]:
-    """Response normalisation (section 3.3) and overlapping max pooling (section 3.4), in the design's order."""
+def _after(layer: Layer, design: Design, side: int) -> list[nn.Module]:
+    """Response normalisation (section 3.3) and max pooling over ``side`` x ``side`` (3.4), in the design's order."""
     norm = [ResponseNorm(k=2.0)] if layer.is_normed else []
-    pool = [nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=design.ceil_mode)] if layer.is_pooled else []
+    pool = [nn.MaxPool2d(kernel_size=side, stride=2, ceil_mode=design.ceil_mode)] if layer.is_pooled else []
     return [*pool, *norm] if design.pool_first else [*norm, *pool]
 
 

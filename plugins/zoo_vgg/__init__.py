@@ -6,6 +6,8 @@ Faithful: the six configurations of table 1 (A, A-LRN, B, C with its three 1x1 c
 and the fully connected layers as convolutions, so that a larger image is evaluated densely, as in
 section 3.2. ``init="paper"`` draws weights as printed, with *variance* 0.01.
 
+``configuration="B_5x5"`` is section 4.1's shallow net, and ``width`` scales all channels.
+
 Deviates: the default initialisation is torchvision's, which trains without the paper's transfer of
 layers from configuration A. The paper does not state A-LRN's constants: they are AlexNet's, once,
 behind the first ReLU. Batch normalisation (``_bn``) is later than the paper; the convolutions keep
@@ -143,6 +145,8 @@ plugin = Plugin(
         _keras(19, "E"),
     ),
     file_args={
+        "configuration": Argument(("A", "B", "B_5x5", "C", "D", "E")),
+        "width": Argument(least=0.0, most=2.0),
         "norm": Argument((True, False)),
         "lrn": Argument((True, False)),
         "hidden_layers": Argument((True, False)),

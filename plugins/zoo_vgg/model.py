@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.errors import SpecError
 from zoo.modules import ImageClassifier, check_choice, create_classifier, create_pool
 
 Initialisation = Literal["he", "paper"]
@@ -18,11 +19,13 @@ Initialisation = Literal["he", "paper"]
 _KERNELS: dict[str, tuple[tuple[int, ...], ...]] = {
     "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
     "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "B_5x5": ((5,), (5,), (5,), (5,), (5,)),
     "C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
     "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
     "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
 }
-"""By configuration: the kernel sizes of each block's convolutions."""
+"""By configuration: the kernel sizes of each block's convolutions. ``B_5x5`` is section 4.1's shallow net: B with a 5x5
+convolution in place of each pair of 3x3."""
 _WIDTHS = (64, 128, 256, 512, 512)
 _HIDDEN = 4096
 _GRID = 7  # what five poolings leave of 224 pixels
@@ -77,10 +80,10 @@ class Head(nn.Module):
 class VGG(ImageClassifier):
     """Five blocks of convolutions, each followed by ReLU, with a 2x2 max pool after each block.
 
-    ``configuration`` is table 1's letter, A to E. ``norm`` puts batch normalisation before each ReLU; the
-    convolutions keep their bias. ``lrn`` puts AlexNet's response normalisation behind the first
-    ReLU (A-LRN). Without ``hidden_layers`` the features go straight to the linear layer, as is
-    usual for 32x32 images. Raises :class:`SpecError`.
+    ``configuration`` is table 1's letter, A to E, or ``B_5x5``; ``width`` scales all channels. ``norm``
+    puts batch normalisation before each ReLU; the convolutions keep their bias. ``lrn`` puts AlexNet's
+    response normalisation behind the first ReLU (A-LRN). Without ``hidden_layers`` the features go
+    straight to the linear layer, as is usual for 32x32 images. Raises :class:`SpecError`.
     """
 
     classifier_name = "head.fc"
@@ -90,6 +93,7 @@ class VGG(ImageClassifier):
         self,
         *,
         configuration: str,
+        width: float = 1.0,
         norm: bool = False,
         lrn: bool = False,
         hidden_layers: bool = True,
@@ -100,13 +104,16 @@ class VGG(ImageClassifier):
     ) -> None:
         check_choice("configuration", configuration, _KERNELS)
         check_choice("init", init, get_args(Initialisation))
+        if not width > 0:
+            raise SpecError(f"width = {width!r} must be positive.")
         super().__init__()
         layers: list[nn.Module] = []
         chans = in_chans
-        for index, (kernels, width) in enumerate(zip(_KERNELS[configuration], _WIDTHS, strict=True)):
+        for index, (kernels, full) in enumerate(zip(_KERNELS[configuration], _WIDTHS, strict=True)):
             for kernel in kernels:
-                layers += _convolve(chans, width, kernel=kernel, norm=norm)
-                chans = width
+                out_chans = max(1, round(width * full))
+                layers += _convolve(chans, out_chans, kernel=kernel, norm=norm)
+                chans = out_chans
                 if lrn and len(layers) == 2:
                     layers.append(nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0))
             self.note_stage(f"features.{len(layers) - 1}", chans, 2**index)

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from zoo.data import Affine, Augment, Augmentation
-from zoo.data.augment import crop, cut_out, flip, pad, warp
+from zoo.data.augment import add_colors, crop, cut_out, flip, pad, warp
 from zoo.errors import DataError, ZooError
 
 EVERYTHING = Augmentation(
-    pad_crop=4, flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), cutout=8, padding="reflect"
+    pad_crop=4, flip=True, affine=Affine(15.0, 0.1, (0.9, 1.1), 10.0), cutout=8, padding="reflect", pca_color=0.1
 )
 
 
@@ -118,6 +118,34 @@ def test_cutouts_centre_falls_on_every_pixel():
     counts = (_augment(Augmentation(cutout=1))(batch) == 0).sum(0).flatten().double()
     assert counts.sum() == 3000
     assert ((counts - 100) ** 2 / 100).sum() < 58.3  # one in a thousand, 29 degrees of freedom
+
+
+def test_pca_colours_are_multiples_of_imagenets_components():
+    pixels = torch.full((3, 3, 2, 2), 100, dtype=torch.uint8)
+    changed = add_colors(pixels, torch.eye(3))  # once each component
+    # 100 + 255 * 0.2175 * (-0.5675, -0.5808, -0.5836) and so on, by hand
+    for image, expected in zip(changed, [(69, 68, 68), (103, 100, 97), (100, 99, 100)], strict=True):
+        assert torch.equal(image, torch.tensor(expected, dtype=torch.uint8)[:, None, None].expand(3, 2, 2))
+
+
+def test_pca_colours_vary_as_the_components_covariance_says():
+    batch = torch.full((40_000, 3, 1, 1), 128, dtype=torch.uint8)
+    changed = _augment(Augmentation(pca_color=0.5))(batch)[:, :, 0, 0].double()
+    vectors = torch.tensor(
+        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], dtype=torch.float64
+    )
+    sizes = 0.5 * 255 * torch.tensor([0.2175, 0.0188, 0.0045], dtype=torch.float64)
+    expected = vectors @ torch.diag(sizes**2) @ vectors.T + torch.eye(3) / 12  # rounding
+    torch.testing.assert_close(torch.cov(changed.T), expected, rtol=0.05, atol=0.5)
+    torch.testing.assert_close(changed.mean(0), torch.full((3,), 128.0, dtype=torch.float64), rtol=0, atol=0.5)
+
+
+def test_pca_colours_are_clipped_and_need_three_channels():
+    bright = torch.full((1, 3, 1, 1), 250, dtype=torch.uint8)
+    assert add_colors(bright, torch.tensor([[-9.0, 0.0, 0.0]])).flatten().tolist() == [255] * 3
+    assert add_colors(bright, torch.tensor([[+9.0, 0.0, 0.0]])).flatten().tolist() == [0] * 3
+    with pytest.raises(DataError, match="1 channels, expected R, G and B"):
+        _augment(Augmentation(pca_color=0.1))(_pixels(channels=1))
 
 
 def _warp(pixels, degrees=0.0, translate=(0.0, 0.0), scale=1.0, shear=0.0):

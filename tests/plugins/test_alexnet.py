@@ -234,6 +234,31 @@ def test_pools_overlap(name: str) -> None:
     assert [(pool.kernel_size, pool.stride) for pool in pools] == [(3, 2)] * 3
 
 
+def kinds_of(network: AlexNet) -> list[str]:
+    return [type(module).__name__ for module in network.features if not isinstance(module, nn.ReLU)]
+
+
+def test_separate_pools_share_no_value_and_strided_convolutions_take_their_place() -> None:
+    separate, strided = (on_meta("alexnet_small", pooling=pooling) for pooling in ("separate", "strided"))
+    pools = [module for module in separate.features if isinstance(module, nn.MaxPool2d)]
+    assert [(pool.kernel_size, pool.stride) for pool in pools] == [(2, 2)] * 3
+    assert kinds_of(strided) == ["Conv2d"] * 5
+    assert [module.stride for module in strided.features if isinstance(module, nn.Conv2d)] == [
+        (2, 2), (2, 2), (1, 1), (1, 1), (2, 2)
+    ]  # fmt: skip
+    for network in (separate, strided):
+        assert params_of(network) == MODELS["alexnet_small"].params
+        assert network.forward_features(torch.zeros(1, 3, 32, 32, device="meta")).shape == (1, 128, 4, 4)
+        assert network.feature_info.reduction()[-1] == 32 / 4
+
+
+def test_response_normalisation_can_be_added_and_left_out() -> None:
+    with_lrn = ["Conv2d", "ResponseNorm", "MaxPool2d"] * 2 + ["Conv2d", "Conv2d", "Conv2d", "MaxPool2d"]
+    without = [kind for kind in with_lrn if kind != "ResponseNorm"]
+    assert kinds_of(on_meta("alexnet_small", lrn=True)) == kinds_of(on_meta("alexnet")) == with_lrn
+    assert kinds_of(on_meta("alexnet", lrn=False)) == kinds_of(on_meta("alexnet_small")) == without
+
+
 @pytest.mark.parametrize(("name", "dropped"), [("alexnet", [2, 5]), ("zfnet", [2, 5]), ("alexnet_owt", [0, 3])])
 def test_dropout_follows_the_hidden_layers_and_precedes_them_in_torchvisions(name: str, dropped: list[int]) -> None:
     classifier = outline(name).classifier
@@ -449,6 +474,7 @@ def test_the_papers_recipes_state_their_optimisers() -> None:
     recipe = training.choose(plugin, "alexnet", "imagenet-1k")
     assert (recipe.batch_size, recipe.lr, recipe.momentum, recipe.nesterov) == (128, 0.01, 0.9, False)
     assert (recipe.epochs, recipe.weight_decay, len(recipe.decay_epochs)) == (90, 5e-4, 3)
+    assert recipe.augment.pca_color == 0.1  # section 4.1
     recipe = training.choose(plugin, "zfnet_b", "imagenet-1k")
     assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.weight_decay) == (70, 128, 0.01, 0.0)
     assert training.choose(plugin, "alexnet_owt", "imagenet-1k").batch_size == 8 * 32
@@ -487,6 +513,7 @@ def test_stages_are_the_relus_of_all_seven_layers_before_the_head(name: str) -> 
     [
         ({"design": "2013"}, "design = '2013'"),
         ({"design": "2012", "groups": 3}, "groups = 3"),
+        ({"design": "2012", "pooling": "none"}, "pooling = 'none'"),
         ({"design": "small", "init": "he"}, "init = 'he'"),
         ({"design": "zfnet", "filter_radius": -0.1}, "filter_radius = -0.1"),
         ({"design": "zfnet", "filter_radius": float("nan")}, "filter_radius = nan"),

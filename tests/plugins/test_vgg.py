@@ -67,6 +67,22 @@ def test_each_configuration_has_the_published_size(name: str, params: int, macs:
     assert macs_of(network, MODELS[name].preprocess.input_size) == MODELS[name].macs == macs
 
 
+@pytest.mark.parametrize(("configuration", "layers"), [("A", 8), ("B", 10), ("B_5x5", 5), ("D", 13), ("E", 16)])
+def test_a_quarter_of_the_width_has_the_size_of_the_closed_form(configuration: str, layers: int) -> None:
+    network = on_meta("vgg16_bn_small", configuration=configuration, width=0.25)
+    filters = [module for module in network.features if isinstance(module, nn.Conv2d)]
+    assert len(filters) == layers
+    widths, side = (16, 32, 64, 128, 128), 5 if configuration == "B_5x5" else 3
+    per_block = {"A": (1, 1, 2, 2, 2), "B": (2,) * 5, "B_5x5": (1,) * 5, "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
+    expected, chans = 128 * 10 + 10, 3
+    for width, count in zip(widths, per_block[configuration], strict=True):
+        for _ in range(count):
+            expected += chans * width * side**2 + 3 * width  # its bias, and the scale and shift behind it
+            chans = width
+    assert params_of(network) == expected
+    assert network(torch.zeros(2, 3, 32, 32, device="meta")).shape == (2, 10)
+
+
 def test_every_row_is_held_against_a_published_size() -> None:
     assert len(MODELS) == 11
 
@@ -217,7 +233,11 @@ def test_stages_are_the_five_pools(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("args", "got"),
-    [({"configuration": "F"}, "configuration = 'F'"), ({"configuration": "A", "init": "x"}, "init = 'x'")],
+    [
+        ({"configuration": "F"}, "configuration = 'F'"),
+        ({"configuration": "A", "init": "x"}, "init = 'x'"),
+        ({"configuration": "A", "width": 0.0}, "width = 0.0"),
+    ],
 )
 def test_an_argument_outside_the_paper_is_refused_by_name(args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):

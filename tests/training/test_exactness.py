@@ -39,7 +39,7 @@ pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
 
 EVERYTHING = (
     "epochs=2", "warmup_epochs=0.5", "ema=0.98", "lookahead.every=5", "validation=600", "label_smoothing=0.1",
-    "clip_grad=1", "accumulate=2",
+    "clip_grad=1", "accumulate=2", "progressive.initial_scale=0.5",
 )  # fmt: skip
 """All that has a state of its own or draws numbers, on a network with batch statistics and momentum."""
 

@@ -46,6 +46,8 @@ class Augment:
             pixels = flip(pixels, is_mirrored)
         elif settings.flip:
             pixels = flip(pixels, self._uniform(0, 1, (batch,), pixels) < 0.5)
+        if settings.pca_color:
+            pixels = add_colors(pixels, settings.pca_color * self._normal(3, batch, pixels))
         if settings.cutout:
             row, column = self._integers(height, batch, pixels), self._integers(width, batch, pixels)
             pixels = cut_out(pixels, row, column, settings.cutout)
@@ -55,6 +57,11 @@ class Augment:
         own, total = self.part or (range(shape[0]), shape[0])
         draw = torch.rand((total, *shape[1:]), generator=self.generator, device=self.generator.device)
         return (low + (high - low) * draw[own.start : own.stop]).to(pixels.device)
+
+    def _normal(self, numbers: int, count: int, pixels: Tensor) -> Tensor:
+        own, total = self.part or (range(count), count)
+        draw = torch.randn((total, numbers), generator=self.generator, device=self.generator.device)
+        return draw[own.start : own.stop].to(pixels.device)
 
     def _integers(self, below: int, count: int, pixels: Tensor) -> Tensor:
         own, total = self.part or (range(count), count)
@@ -100,6 +107,20 @@ def crop(pixels: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> 
 def flip(pixels: Tensor, is_mirrored: Tensor) -> Tensor:
     """Mirrors left and right if ``is_mirrored``, bool B."""
     return torch.where(is_mirrored[:, None, None, None], pixels.flip(-1), pixels)
+
+
+COLORS = 255 * torch.tensor([0.2175, 0.0188, 0.0045])
+"""Sizes of the principal components of ImageNet's colours, as fb.resnet.torch and its successors have them."""
+COLOR_DIRECTIONS = torch.tensor([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+"""Their directions: a row for each of R, G, B, a column for each component."""
+
+
+def add_colors(pixels: Tensor, multiples: Tensor) -> Tensor:
+    """Adds ``multiples`` B 3 of the principal components to each image's R, G and B, clipped at 0 and 255."""
+    if pixels.shape[1] != 3:
+        raise DataError(f"pca_color: the images have {pixels.shape[1]} channels, expected R, G and B.")
+    change = (multiples * COLORS.to(pixels.device)) @ COLOR_DIRECTIONS.to(pixels.device).T
+    return (pixels + change[:, :, None, None]).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def cut_out(pixels: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:

@@ -93,6 +93,8 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
         flip: Flip left to right with probability 1/2; ``"alternate"`` at random for each image in the first epoch, then
             alternating (Jordan 2024, arXiv 2404.00498).
         affine: Random rotation, shift, scale and shear.
+        pca_color: Standard deviation of random multiples of the principal components of ImageNet's colours, which are
+            added to all pixels (Krizhevsky et al. 2012, section 4.1: 0.1).
         cutout: Side of a black square around a random pixel, clipped at the border.
         color_jitter: Random changes of colour, by torchvision.
         rand_augment: Random operations, by torchvision.
@@ -111,6 +113,7 @@ class Augmentation(Spec, frozen=True, forbid_unknown_fields=True, omit_defaults=
     padding: Literal["zero", "reflect"] = "zero"
     flip: bool | Literal["alternate"] = False
     affine: Affine | None = None
+    pca_color: NotNegative = 0.0
     cutout: Count = 0
     color_jitter: ColorJitter | None = None
     rand_augment: RandAugment | None = None

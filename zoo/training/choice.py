@@ -15,7 +15,8 @@ from zoo.registry import hook, resource
 from zoo.spec import Model, Plugin
 from zoo.training.adversary import Adversary
 from zoo.training.distill import Distill
-from zoo.training.recipe import Expectation, Lookahead, Progressive, Recipe
+from zoo.training.progressive import Progressive
+from zoo.training.recipe import Expectation, Lookahead, Recipe
 
 log = logging.getLogger("zoo")
 

@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import TrainingError
+from zoo.errors import RecipeError, TrainingError
 from zoo.evaluation import Report, evaluate
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
@@ -62,6 +62,7 @@ class Engine:
             run.teacher.to(device, layout)
         self.criterion = criterion or CrossEntropy(recipe.label_smoothing)
         self.on_epoch = on_epoch
+        self.check_sides()
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
         portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
         self.micro_batches = MicroBatches(model, recipe, preprocess, portion)
@@ -81,6 +82,25 @@ class Engine:
         self.best: dict[str, float] = {}
         """Epoch and scores of the network that is the best so far, if that is the one to keep."""
         self.settle_every = 1 if device.type == "cpu" else 20
+
+    def check_sides(self) -> None:
+        """Raises :class:`RecipeError` if progressive resizing has images that the network does not take."""
+        progressive, (channels, *size) = self.recipe.progressive, self.preprocess.input_size
+        if progressive is None:
+            return
+        smallest = [progressive.side(side, 0, self.recipe.epochs) for side in size]
+        image = torch.zeros(1, channels, *smallest, device=self.device)
+        was_training = self.model.training
+        try:
+            with torch.no_grad():  # in eval mode, so that the statistics of normalisation stay
+                self.model.eval()(image)
+        except Exception as error:
+            raise RecipeError(
+                f"progressive: the network does not take images of {smallest[0]}x{smallest[1]} pixels ({error}).",
+                hint="Raise progressive.initial_scale, or leave progressive out.",
+            ) from error
+        finally:
+            self.model.train(was_training)
 
     def resume(self) -> None:
         """Restores everything from the run's checkpoint; starts at the beginning if there is none."""

@@ -22,6 +22,7 @@ from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
 from zoo.training.adversary import Adversary
 from zoo.training.distill import Distill
+from zoo.training.progressive import Progressive
 
 T = TypeVar("T", bound=msgspec.Struct)
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -70,32 +71,6 @@ class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     every: Positive = 5
     decay: Fraction = 0.95
     power: NotNegative = 3.0
-
-
-class Progressive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Progressive resizing: early epochs see smaller images, which cost less (fastai; Touvron et al. 2019,
-    arXiv 1906.06423, on training with smaller images than those of testing).
-
-    The side of the images grows linearly from ``initial_scale`` of the full side to all of it, in steps of
-    ``increment`` pixels; the last ``full_share`` of the epochs see full images.
-
-    Args:
-        initial_scale: The side in the first epoch, as a share of the full side.
-        full_share: Share of the epochs, at the end, with images of the full side.
-        increment: Sides are multiples of so many pixels, apart from the full one.
-    """
-
-    initial_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.625
-    full_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
-    increment: Positive = 4
-
-    def side(self, full: int, epoch: int, epochs: int) -> int:
-        """Side in pixels of the images of ``epoch``, from 0, of which there are ``epochs``, where ``full`` is all."""
-        growing = (1 - self.full_share) * epochs
-        if epoch >= growing:
-            return full
-        scale = self.initial_scale + (1 - self.initial_scale) * epoch / growing
-        return min(full, max(1, round(scale * full / self.increment)) * self.increment)
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
