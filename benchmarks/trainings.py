@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ZOO = (sys.executable, "-m", "zoo")
+DIVERGED = "diverged.txt"
 
 
 class Training(NamedTuple):
@@ -25,18 +26,32 @@ def carry_out(trainings: Sequence[Training], *, data: str, jobs: int, threads: i
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def work(training: Training) -> None:
-        if not (training.directory / "model.safetensors").exists():
-            is_begun = (training.directory / "config.json").exists()
-            call = [*ZOO, "train", training.model, "--data", data, *training.options, "-o", str(training.directory)]
-            subprocess.run([*call, "--resume"] if is_begun else call, env=environment, check=True)
-        score = training.directory / "score.json"
-        if is_scored and not score.exists():  # test images are used once
-            weights = training.directory / "model.safetensors"
+        weights, score = training.directory / "model.safetensors", training.directory / "score.json"
+        if not weights.exists() and not has_diverged(training):
+            train(training, data, environment)
+        if is_scored and weights.exists() and not score.exists():  # test images are used once
             call = [*ZOO, "evaluate", training.model, "--data", data, "--weights", str(weights), "--json"]
             score.write_text(subprocess.run(call, env=environment, check=True, capture_output=True, text=True).stdout)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(work, trainings))
+
+
+def train(training: Training, data: str, environment: Mapping[str, str]) -> None:
+    """Trains to the end, or notes that the loss stopped being a number."""
+    call = [*ZOO, "train", training.model, "--data", data, *training.options, "-o", str(training.directory)]
+    is_begun = (training.directory / "config.json").exists()
+    done = subprocess.run([*call, "--resume"] if is_begun else call, env=environment, stderr=subprocess.PIPE, text=True)
+    if "The loss became" in done.stderr:
+        (training.directory / DIVERGED).write_text(done.stderr, encoding="utf-8")
+        return
+    sys.stderr.write(done.stderr)
+    done.check_returncode()
+
+
+def has_diverged(training: Training) -> bool:
+    """Whether the loss stopped being a number."""
+    return (training.directory / DIVERGED).exists()
 
 
 def log_of(directory: Path) -> list[dict[str, Any]]:
