@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_caltech_101_is_scored_as_its_literature_does_and_says_so() -> None:
     rows = [line for line in (MODELS + LINEAGE).splitlines() if "caltech101:15:0" in line and "%" in line]
     assert len(rows) > 8
     assert all("(mean of classes)" in row for row in rows)
+
+
+def test_published_figures_of_the_lineage_are_those_that_recipes_cite() -> None:
+    published = load(ROOT / "docs" / "tables.py").PUBLISHED
+    compared = 0
+    for file in (ROOT / "plugins").glob("*/recipes.toml"):
+        for recipe in tomllib.loads(file.read_text(encoding="utf-8")).values():
+            for result in recipe.get("expected", ()):
+                data = {"cifar10": "c10"}.get(result["data"], result["data"])
+                shown = published.get(f"{result['model']}.{data}")
+                if shown is not None and "et al." in result.get("source", ""):
+                    assert float(shown.partition(",")[0]) == result["top1"], result
+                    compared += 1
+    assert compared >= 4
 
 
 def test_exported_weights_score_as_their_manifests_claim() -> None:

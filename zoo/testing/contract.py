@@ -138,9 +138,10 @@ def layouts(subject: Subject) -> None:
     with torch.no_grad():
         expected = module(images)
         module.to(memory_format=torch.channels_last)
-        # Other kernels, whose sums have another order: 150 layers amplify that to some 1e-4 of the largest output.
+        # Other kernels, whose sums have another order: 150 layers amplify that to 1e-3 of the largest output. A network
+        # that reads the wrong places is wrong by as much as its output is large.
         got = module(images.to(memory_format=torch.channels_last))
-        expect_close(got, expected, "in channels_last, the output", slack=50)
+        expect_close(got, expected, "in channels_last, the output", slack=200)
         with torch.autocast("cpu", torch.bfloat16):
             low = module(images)
     expect(low.isfinite().all(), "with autocast to bfloat16, the output is not finite")
