@@ -1,5 +1,9 @@
 """Folding normalisation into convolutions: the same outputs from fewer layers, or the network as it is."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -119,3 +123,14 @@ def test_a_compiled_network_has_the_same_score() -> None:
     compiled, plain = zoo.evaluate(model, digits, compile=True), zoo.evaluate(model, digits)
     assert compiled.correct == plain.correct
     assert compiled.loss == pytest.approx(plain.loss, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_the_error_says_what_to_do() -> None:
+    words = [sys.executable, "-m", "zoo", "evaluate", "resnet20.digits", "--data", "digits", "--compile"]
+    environment = {**os.environ, "CXX": "/nowhere/g++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot be compiled" in done.stderr
+    assert "needs a C++ compiler such as g++" in done.stderr
+    assert "Traceback" not in done.stderr

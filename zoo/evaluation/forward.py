@@ -1,6 +1,7 @@
 """A network's logits for the images of a data set, batch by batch."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from zoo.evaluation.folding import folded
 from zoo.evaluation.modes import in_eval_mode
 from zoo.spec import Preprocess
 from zoo.system import distributed
+from zoo.system.compiling import compiled, compiler_errors
 from zoo.system.malloc import keep_freed_memory
 
 Precision = Literal["bfloat16", "float32"]
@@ -49,7 +51,7 @@ def logits(
         batch_size: Images per batch. A processor computes on fewer photographs at a time, which is faster.
         device: Where to run. By default where the network is.
         dtype: ``"float32"`` or ``"bfloat16"``, or torch's types of these names. By default float32.
-        compile: Compile the network with ``torch.compile``.
+        compile: Compile the network with ``torch.compile``, which takes a while and pays for many images.
         progress: Called with (images done, images in all), of this process.
 
     Returns:
@@ -104,13 +106,29 @@ def run(
     keep_freed_memory()
     model.to(device)
     ran: nn.Module | None = None
-    with in_eval_mode(model), torch.inference_mode(), _autocast(device, precision):
+    watched = compiler_errors() if compile else nullcontext()
+    with in_eval_mode(model), torch.inference_mode(), _autocast(device, precision), watched:
         for images, labels in source:
             images = images.to(device, memory_format=torch.channels_last)
-            ran = _for_inference(model, images[:2], total, compile) if ran is None else ran
-            at_once = len(images) if compile or device.type != "cpu" else max(1, _AT_ONCE // images[0].numel())
-            outputs = [ran(images[i : i + at_once]).float().cpu() for i in range(0, len(images), at_once)]
+            if ran is None:
+                ran = _for_inference(model, images[:2], total, compile)
+                at_once = len(images) if device.type != "cpu" else max(1, _AT_ONCE // images[0].numel())
+                size = min(at_once, len(images)) if compile else None
+            outputs = [_run(ran, images[i : i + at_once], size) for i in range(0, len(images), at_once)]
             take(outputs[0] if len(outputs) == 1 else torch.cat([*map(torch.atleast_1d, outputs)]), labels)
+
+
+def _run(model: nn.Module, images: Tensor, size: int | None) -> Tensor:
+    """Outputs, float32 on the CPU; a compiled network gets ``size`` images, the last of them again if there are fewer.
+
+    For another number it would be compiled again.
+    """
+    count = len(images)
+    if size is not None and count < size:
+        images = torch.cat([images, images[-1:].expand(size - count, -1, -1, -1)])
+        images = images.contiguous(memory_format=torch.channels_last)
+    output: Tensor = model(images).float().cpu()
+    return output if size is None else output[:count]
 
 
 def require_logits(found: Tensor, labels: Tensor, data: ImageSet | PreparedBatches) -> None:
@@ -145,7 +163,7 @@ def _for_inference(model: nn.Module, images: Tensor, count: int, compile: bool) 
     if count >= _MANY:
         with torch.autocast(images.device.type, enabled=False):
             model = folded(model, images)
-    return torch.compile(model) if compile else model  # type: ignore[return-value]  # a module as well
+    return compiled(model, is_frozen=images.device.type == "cpu") if compile else model
 
 
 def _autocast(device: torch.device, precision: str) -> Any:

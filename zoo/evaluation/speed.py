@@ -19,6 +19,7 @@ from zoo.evaluation import counting
 from zoo.evaluation.forward import device_of
 from zoo.evaluation.modes import in_eval_mode
 from zoo.system import distributed
+from zoo.system.compiling import compiled, compiler_errors
 from zoo.system.malloc import keep_freed_memory
 
 Mode = Literal["inference", "training"]
@@ -121,9 +122,11 @@ def benchmark(
     network.to(place, dtype)
     network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
     images = torch.randn(batch_size, *size, device=place, dtype=dtype).contiguous(memory_format=layout)
-    ran: nn.Module = torch.compile(network) if compile else network  # type: ignore[assignment]  # a module as well
+    is_frozen = mode == "inference" and place.type == "cpu"
+    ran = compiled(network, is_frozen=is_frozen) if compile else network
     step = _inference(ran, images, precision) if mode == "inference" else _training(ran, network, images, precision)
-    with in_eval_mode(network) if mode == "inference" else nullcontext(network.train()):
+    watched = compiler_errors() if compile else nullcontext()
+    with watched, in_eval_mode(network) if mode == "inference" else nullcontext(network.train()):
         first, taken = _time(step, place, warmup, steps, seconds)
     return Speed(
         model=name,

@@ -15,6 +15,7 @@ from zoo.evaluation import Report, evaluate
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.system import distributed
+from zoo.system.compiling import compiled, compiler_errors
 from zoo.training import checkpoint, groups, norms, schedule, teacher
 from zoo.training.averages import EMA, LookaheadWeights
 from zoo.training.inputs import TrainingData, batches
@@ -75,7 +76,7 @@ class Engine:
         averages = {"ema": self.ema, "slow": self.lookahead}
         self.modules = {"model": model, **{name: kept.module for name, kept in averages.items() if kept}}
         self.network = self.processes.wrap(self.model)
-        self.forward = torch.compile(self.network, dynamic=False) if recipe.compile else self.network
+        self.forward = compiled(self.network) if recipe.compile else self.network
         self.statistics = norms.running_statistics(model)
         self.meter = Meter(self.processes)
         self.epoch = self.step = 0
@@ -200,7 +201,8 @@ class Engine:
         Several processes take the mean of their gradients, where the batch's is the sum of its shares'.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            output = self.forward(images)
+            with compiler_errors() if self.recipe.compile else nullcontext():
+                output = self.forward(images)
             taught = None if self.run.teacher is None else self.run.teacher.logits(images, self.preprocess)
         if isinstance(output, Tensor):
             logits = output = output.float()
