@@ -76,6 +76,7 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
 """What the files of docs/fields.md hold."""
 
 STORY = (
+    ("simple and complex cells in layers, learned without gradients", "neocognitron_2013.mnist"),
     ("Gabor filters, max pooling, image patches", "hmax.caltech101"),
     ("histograms of oriented gradients, linear SVM", "hog_svm.c10"),
     ("SIFT, visual words, k-nearest neighbours", "sift_bovw_knn.caltech101"),
@@ -86,8 +87,8 @@ STORY = (
     ("scattering transform, small network", "scatter_cnn_small.c10"),
     ("five learned layers and dropout", "alexnet_small.c10"),
     ("parallel filters of several sizes, 1x1 reductions", "googlenet_small.c10"),
-    ("56 layers without shortcuts", "plain56.c10"),
-    ("56 layers with shortcuts", "resnet56.c10"),
+    ("56 layers without shortcuts", "plain56.c10_e8"),
+    ("56 layers with shortcuts", "resnet56.c10_e8"),
     ("every layer sees all earlier feature maps", "densenet_bc_40_12.c10"),
     ("many paths in place of shortcuts", "fractalnet20_narrow.c10_local"),
     ("shortcuts over shortcuts", "ror3_56.c10"),
