@@ -109,7 +109,7 @@ def test_a_network_with_hooks_or_without_normalisation_stays_as_it_is() -> None:
 def test_a_score_is_that_of_the_network_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     model, digits = zoo.create("resnet20.digits_robust"), zoo.data.load("digits", "test")
     fast = zoo.evaluate(model, digits)
-    monkeypatch.setattr("zoo.evaluation.forward._MANY", 1_000_000)
+    monkeypatch.setattr("zoo.evaluation.pieces._MANY", 1_000_000)
     plain = zoo.evaluate(model, digits)
     assert (fast.correct, fast.fingerprint) == (plain.correct, plain.fingerprint)
     assert fast.loss == pytest.approx(plain.loss, rel=1e-4)
@@ -123,6 +123,31 @@ def test_a_compiled_network_has_the_same_score() -> None:
     compiled, plain = zoo.evaluate(model, digits, compile=True), zoo.evaluate(model, digits)
     assert compiled.correct == plain.correct
     assert compiled.loss == pytest.approx(plain.loss, rel=1e-3)
+
+
+class Interrupted(nn.Module):
+    """A network that torch.compile cannot take as one graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = zoo.create("resnet20.digits")
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.network.forward_features(x)
+        torch._dynamo.graph_break()
+        out: Tensor = self.network.forward_head(features)
+        return out
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
+def test_a_network_of_several_graphs_is_compiled_in_parts() -> None:
+    digits, model = zoo.data.load("digits", "test"), Interrupted().eval()
+    preprocess = model.network.zoo_info.preprocess
+    expected = zoo.evaluation.logits(model, digits, preprocess=preprocess)
+    torch.testing.assert_close(
+        zoo.evaluation.logits(model, digits, preprocess=preprocess, compile=True), expected, rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.slow

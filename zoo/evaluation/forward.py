@@ -1,8 +1,7 @@
 """A network's logits for the images of a data set, batch by batch."""
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from typing import Any, Literal
+from contextlib import closing
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +11,11 @@ from zoo.data.prepared import PreparedBatches
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation.batching import batches
-from zoo.evaluation.folding import folded
 from zoo.evaluation.modes import in_eval_mode
+from zoo.evaluation.pieces import Pieces, Precision
 from zoo.spec import Preprocess
 from zoo.system import distributed
-from zoo.system.compiling import compiled, compiler_errors
 from zoo.system.malloc import keep_freed_memory
-
-Precision = Literal["bfloat16", "float32"]
-
-_MANY = 64
-"""Images for which it pays to fold a network."""
-
-_AT_ONCE = 8 * 3 * 224 * 224
-"""Numbers that a processor computes on at once: the feature maps of more photographs do not fit into its cache."""
 
 
 def logits(
@@ -105,30 +95,10 @@ def run(
     """
     keep_freed_memory()
     model.to(device)
-    ran: nn.Module | None = None
-    watched = compiler_errors() if compile else nullcontext()
-    with in_eval_mode(model), torch.inference_mode(), _autocast(device, precision), watched:
+    pieces = Pieces(model, total, device, precision, compile)
+    with in_eval_mode(model), torch.inference_mode(), closing(pieces):
         for images, labels in source:
-            images = images.to(device, memory_format=torch.channels_last)
-            if ran is None:
-                ran = _for_inference(model, images[:2], total, compile)
-                at_once = len(images) if device.type != "cpu" else max(1, _AT_ONCE // images[0].numel())
-                size = min(at_once, len(images)) if compile else None
-            outputs = [_run(ran, images[i : i + at_once], size) for i in range(0, len(images), at_once)]
-            take(outputs[0] if len(outputs) == 1 else torch.cat([*map(torch.atleast_1d, outputs)]), labels)
-
-
-def _run(model: nn.Module, images: Tensor, size: int | None) -> Tensor:
-    """Outputs, float32 on the CPU; a compiled network gets ``size`` images, the last of them again if there are fewer.
-
-    For another number it would be compiled again.
-    """
-    count = len(images)
-    if size is not None and count < size:
-        images = torch.cat([images, images[-1:].expand(size - count, -1, -1, -1)])
-        images = images.contiguous(memory_format=torch.channels_last)
-    output: Tensor = model(images).float().cpu()
-    return output if size is None else output[:count]
+            take(pieces(images), labels)
 
 
 def require_logits(found: Tensor, labels: Tensor, data: ImageSet | PreparedBatches) -> None:
@@ -156,15 +126,3 @@ def precision_of(dtype: torch.dtype | str | None) -> Precision:
 
 def device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
-
-
-def _for_inference(model: nn.Module, images: Tensor, count: int, compile: bool) -> nn.Module:
-    """``model`` as it computes the same outputs for ``count`` images in less time; ``images`` are some of them."""
-    if count >= _MANY:
-        with torch.autocast(images.device.type, enabled=False):
-            model = folded(model, images)
-    return compiled(model, is_frozen=images.device.type == "cpu") if compile else model
-
-
-def _autocast(device: torch.device, precision: str) -> Any:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -10,20 +10,23 @@ from torch import nn
 from zoo.errors import SpecError
 
 
-def compiled(model: nn.Module, *, is_frozen: bool = False) -> nn.Module:
+def compiled(model: nn.Module, *, is_frozen: bool = False, is_whole: bool = False) -> nn.Module:
     """``model`` through ``torch.compile``; run it within :func:`compiler_errors`.
 
     ``is_frozen``, for inference on a processor, makes its weights constants of the program, which must not change
     afterwards: they are packed once for the kernels, and what follows a convolution is computed together with it.
+    ``is_whole`` demands one graph, without Python in between: the first call raises torch's ``TorchDynamoException``
+    if that is not possible.
     """
     options: dict[str, Any] = {"freezing": True} if is_frozen else {}
-    return torch.compile(model, dynamic=False, options=options)  # type: ignore[return-value]  # a module as well
+    made: Any = torch.compile(model, dynamic=False, fullgraph=is_whole, options=options)
+    return made  # type: ignore[no-any-return]  # a module as well
 
 
 @contextmanager
 def compiler_errors() -> Iterator[None]:
     """Within it, a network that cannot be compiled, which its first call finds, raises :class:`SpecError`."""
-    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._dynamo.exc import BackendCompilerFailed  # slow to import
 
     try:
         yield
