@@ -1,7 +1,6 @@
 """A network's logits for the images of a data set, batch by batch."""
 
 from collections.abc import Callable, Iterable
-from contextlib import closing
 
 import torch
 from torch import Tensor, nn
@@ -95,8 +94,7 @@ def run(
     """
     keep_freed_memory()
     model.to(device)
-    pieces = Pieces(model, total, device, precision, compile)
-    with in_eval_mode(model), torch.inference_mode(), closing(pieces):
+    with in_eval_mode(model), Pieces(model, total, device, precision, compile) as pieces:
         for images, labels in source:
             take(pieces(images), labels)
 

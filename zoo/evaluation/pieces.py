@@ -1,7 +1,8 @@
 """A network that computes batches in pieces, whose feature maps fit into a processor's cache."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from contextlib import ExitStack
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ _AT_ONCE = 8 * 3 * 224 * 224
 class Pieces:
     """The outputs of ``model``, in eval mode on ``device``, as it computes them for ``total`` images in less time.
 
+    Call it within its context, in which autocast keeps the converted weights.
+
     A compiled network that is one graph, and so has no state of its own, computes as many pieces at once as there are
     processors: each does without waiting for the others, which also decode images.
     """
@@ -33,6 +36,17 @@ class Pieces:
         self._compile = compile
         self._at_once = 0  # until the first images are known
         self._pool: ThreadPoolExecutor | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(torch.inference_mode())
+        self._stack.enter_context(self._autocast())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def __call__(self, images: Tensor) -> Tensor:
         """float32 on the CPU: the outputs for ``images`` float32 B C H W."""
@@ -43,15 +57,12 @@ class Pieces:
         outputs = list(self._pool.map(self._run, pieces) if self._pool else map(self._run, pieces))
         return outputs[0] if len(outputs) == 1 else torch.cat([*map(torch.atleast_1d, outputs)])
 
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-
     def _prepare(self, images: Tensor) -> None:
         is_processor = self._device.type == "cpu"
         self._at_once = max(1, _AT_ONCE // images[0].numel()) if is_processor else len(images)
         if self._total >= _MANY:
-            self._model = folded(self._model, images[:2])
+            with torch.autocast(self._device.type, enabled=False):
+                self._model = folded(self._model, images[:2])
         if not self._compile:
             return
         self._at_once = min(self._at_once, len(images))
@@ -80,7 +91,7 @@ class Pieces:
         For another number it would be compiled again.
         """
         count = len(images)
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._autocast():  # each thread has its own
             if not self._compile:
                 return _on_cpu(self._model(images))
             if count < self._at_once:
