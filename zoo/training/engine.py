@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from zoo.errors import RecipeError, TrainingError
 from zoo.evaluation import Report, evaluate
 from zoo.loading import safetensors_file
+from zoo.modules.compiling import compiled, compiler_errors
 from zoo.spec import Preprocess
 from zoo.system import distributed
-from zoo.system.compiling import compiled, compiler_errors
 from zoo.training import checkpoint, groups, norms, schedule, teacher
 from zoo.training.averages import EMA, LookaheadWeights
 from zoo.training.inputs import TrainingData, batches
