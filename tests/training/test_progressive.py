@@ -32,6 +32,11 @@ def test_sides_grow_in_steps_and_the_last_epochs_see_full_images() -> None:
     assert sides == [20] * 4 + [24] * 7 + [28] * 7 + [32] * 12
 
 
+def test_a_training_costs_as_much_as_its_pixels() -> None:
+    expected = (4 * 20**2 + 7 * 24**2 + 7 * 28**2 + 12 * 32**2) / (30 * 32**2)
+    assert Progressive(0.625, 0.3).share_of_pixels(32, 30) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "full", "epochs", "expected"),
     [

@@ -90,6 +90,8 @@ def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None
         return None
     _, height, width = model.preprocess.input_size
     macs = model.macs * (recipe.input_size**2 / (height * width) if recipe.input_size else 1)
+    if recipe.progressive is not None:
+        macs *= recipe.progressive.share_of_pixels(recipe.input_size or height, recipe.epochs)
     batch = min(recipe.batch_size, images)
     return 3 * 2 * macs * (images // batch * batch) * recipe.epochs / 1e15
 

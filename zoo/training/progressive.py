@@ -28,3 +28,7 @@ class Progressive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return full
         scale = self.initial_scale + (1 - self.initial_scale) * epoch / growing
         return min(full, max(1, round(scale * full / self.increment)) * self.increment)
+
+    def share_of_pixels(self, full: int, epochs: int) -> float:
+        """Pixels of a training of ``epochs`` as a share of those of one with full images."""
+        return sum((self.side(full, epoch, epochs) / full) ** 2 for epoch in range(epochs)) / epochs
