@@ -89,6 +89,7 @@ STORY = (
     ("parallel filters of several sizes, 1x1 reductions", "googlenet_small.c10"),
     ("56 layers without shortcuts", "plain56.c10_e8"),
     ("56 layers with shortcuts", "resnet56.c10_e8"),
+    ("the same, trained for 30 epochs", "resnet56.c10"),
     ("every layer sees all earlier feature maps", "densenet_bc_40_12.c10"),
     ("many paths in place of shortcuts", "fractalnet20_narrow.c10_local"),
     ("shortcuts over shortcuts", "ror3_56.c10"),

@@ -14,9 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from zoo.cli import cli
+from zoo.data import Affine
+from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
-from zoo.training import queue
+from zoo.training import choose, queue
 from zoo.training.queue import State, Training
+from zoo_resnet import plugin
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
@@ -181,3 +184,15 @@ def test_two_trainings_at_once_give_what_they_give_one_after_another(inside: Pat
     for name in ("first", "second"):
         same = [Path(folder, name, "model.safetensors").read_bytes() for folder in ("one_by_one", "runs")]
         assert same[0] == same[1]
+
+
+def test_a_setting_changes_one_field_of_a_table_as_on_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "queue.toml"
+    file.write_text(
+        '[[train]]\nname = "a"\nmodel = "resnet8"\ndata = "digits"\n'
+        'settings = { epochs = 1, augment.flip = "alternate", augment.affine = { degrees = 5.0 } }\n'
+    )
+    [training] = queue.read(file)
+    assert training.settings == {"epochs": 1, "augment.flip": "alternate", "augment.affine.degrees": 5.0}
+    recipe = choose(plugin, "resnet8", "digits", "fast_c10", training.settings)
+    assert recipe.augment == Augmentation(pad_crop=4, flip="alternate", affine=Affine(degrees=5.0))

@@ -66,12 +66,22 @@ def read(file: Path) -> list[Training]:
         unknown = table.keys() - {"train"}
         if unknown or not table:
             raise ValueError(f"expected tables [[train]], got {', '.join(sorted(unknown)) or 'none'}")
-        found = msgspec.convert(table["train"], list[Training])
+        listed = msgspec.convert(table["train"], list[Training])
+        found = [msgspec.structs.replace(training, settings=_dotted(training.settings)) for training in listed]
     except (OSError, ValueError) as error:
         raise RecipeError(f"{file} is not a queue of trainings: {error}") from None
     names = [training.name for training in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError(f"{file} has two trainings of one name: {', '.join(twice)}.")
+    return found
+
+
+def _dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings as ``--set`` has them: TOML makes a table of ``augment.flip = true``, which would replace all of it."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        inside = isinstance(value, Mapping) and value
+        found |= _dotted(value, f"{prefix}{key}.") if inside else {prefix + key: value}
     return found
 
 
