@@ -84,7 +84,7 @@ def test_the_network_of_the_page_reads_90_per_cent_within_five_epochs(page: Any,
     page.get_by_role("status").get_by_text("Ready to train.").wait_for()
     before = page.locator("#filters canvas").first.evaluate("(one) => one.toDataURL()")
     page.get_by_role("button", name="Start").click()
-    page.locator("#epochs tr:nth-child(5)").wait_for()
+    page.locator("#epochs tr:nth-child(5)").wait_for(state="attached")
     page.get_by_role("button", name="Pause").click()
     cells = page.locator("#epochs td:last-child").all_text_contents()
     accuracy = [float(text.rstrip("%")) for text in cells]
@@ -102,7 +102,7 @@ def test_a_reset_starts_again_and_repeats_the_training(page: Any, address: str) 
     runs = []
     for _ in range(2):
         page.get_by_role("button", name="Start").click()
-        page.locator("#epochs tr").first.wait_for()
+        page.locator("#epochs tr").first.wait_for(state="attached")
         runs.append(page.locator("#epochs tr").first.text_content())
         page.get_by_role("button", name="Reset").click()
         assert page.locator("#step").inner_text() == "0"
@@ -120,6 +120,6 @@ def test_the_slider_sets_the_learning_rate(page: Any, address: str) -> None:
     assert page.locator("#rate-value").inner_text() == "0.0010"
     assert slider.get_attribute("aria-valuetext") == "0.0010"
     page.get_by_role("button", name="Start").click()
-    page.locator("#epochs tr").first.wait_for()
+    page.locator("#epochs tr").first.wait_for(state="attached")
     page.get_by_role("button", name="Reset").click()
     assert slider.input_value() == "-3", "a reset leaves the learning rate"
