@@ -37,7 +37,7 @@ def googlenet(model: str = "googlenet_small", *options: str) -> Variant:
     return Variant(model, ("--recipe", "short_c10", *options))
 
 
-AS_PUBLISHED = {"dropout 0.5, overlapping pools": alexnet()}
+USUAL = {"dropout 0.5, overlapping pools": alexnet()}
 EXPERIMENTS: Mapping[str, Mapping[str, Variant]] = {
     # Simonyan and Zisserman 2014, table 3 and section 4.1
     "vgg": {
@@ -56,14 +56,14 @@ EXPERIMENTS: Mapping[str, Mapping[str, Variant]] = {
     },
     # Krizhevsky et al. 2012, sections 3.3, 3.4, 4.1 and 4.2
     "alexnet": {
-        **AS_PUBLISHED,
+        **USUAL,
         "with response normalisation": alexnet("--arg", "lrn=true"),
         "separate pools": alexnet("--arg", "pooling='separate'"),
         "no dropout": alexnet("--arg", "drop_rate=0.0"),
         "PCA colours": alexnet("--set", "augment.pca_color=0.1"),
     },
     "pooling": {
-        **AS_PUBLISHED,
+        **USUAL,
         "separate pools": alexnet("--arg", "pooling='separate'"),
         "no pools, convolutions of stride 2": alexnet("--arg", "pooling='strided'"),
     },
@@ -97,7 +97,7 @@ def main() -> None:
 
 def training(variant: Variant, output: Path, seed: int, epochs: int) -> Training:
     """The same directory for the same training, whatever the experiment."""
-    words = [variant.model, *variant.options[2:], str(epochs), str(seed)]
+    words = [variant.model, *variant.options, str(epochs), str(seed)]
     name = "_".join(word.replace("'", "") for word in words if not word.startswith("--"))
     options = [*variant.options, "--set", f"epochs={epochs}", "--set", "warmup_epochs=1", "--set", f"seed={seed}"]
     return Training(variant.model, output / name, options)

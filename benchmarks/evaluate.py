@@ -34,8 +34,9 @@ report = zoo.evaluate(
     zoo.create(name), folder, "validation", batch_size=batch, dtype=precision, compile=bool(compiled),
     progress=lambda done, total: moments.append((done, time.perf_counter())),
 )
-speed, (done, moment) = report.images_per_s, moments[4]
+speed = report.images_per_s
 if compiled:
+    done, moment = moments[min(4, len(moments) - 2)]
     speed = (report.n - done) / (moments[-1][1] - moment)
     print(f"{done} images after {moment - started:.0f} s", file=sys.stderr)
 print(json.dumps([report.n, speed]))

@@ -41,12 +41,16 @@ def train(training: Training, data: str, environment: Mapping[str, str]) -> None
     """Trains to the end, or notes that the loss stopped being a number."""
     call = [*ZOO, "train", training.model, "--data", data, *training.options, "-o", str(training.directory)]
     is_begun = (training.directory / "config.json").exists()
-    done = subprocess.run([*call, "--resume"] if is_begun else call, env=environment, stderr=subprocess.PIPE, text=True)
-    if "The loss became" in done.stderr:
-        (training.directory / DIVERGED).write_text(done.stderr, encoding="utf-8")
-        return
-    sys.stderr.write(done.stderr)
-    done.check_returncode()
+    call = [*call, "--resume"] if is_begun else call
+    with subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        said = ""
+        for line in process.stderr or ():
+            sys.stderr.write(line)
+            said += line
+    if "The loss became" in said:
+        (training.directory / DIVERGED).write_text(said, encoding="utf-8")
+    elif process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, call)
 
 
 def has_diverged(training: Training) -> bool:

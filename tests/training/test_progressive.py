@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.small_training import PREPROCESS, images, rows, run
+from support.small_training import PREPROCESS, assert_same, images, rows, run
 from torch import nn
 from torch.nn import functional as F
 
@@ -89,3 +89,12 @@ def test_compiled_training_gives_the_same_network_up_to_rounding(tmp_path: Path)
     assert [row["loss"] for row in rows(tmp_path / "compiled")] == pytest.approx(
         [row["loss"] for row in rows(tmp_path / "plain")], rel=1e-4
     )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
+def test_a_compiled_training_that_is_resumed_ends_as_the_unbroken_one(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=4, batch_size=16, lr=0.05, compile=True, progressive=Progressive(0.5, 0.5))
+    unbroken = run(tmp_path / "unbroken", recipe, model=any_size())
+    run(tmp_path / "broken", recipe, model=any_size(), stop_after=2)
+    assert_same(run(tmp_path / "broken", recipe, model=any_size(), resume=True), unbroken)
