@@ -14,6 +14,9 @@ from typing import NamedTuple
 from measure import table
 from trainings import Training, carry_out, has_diverged, log_of, score_of
 
+import zoo
+from zoo.manifest.interval import wilson
+
 
 class Variant(NamedTuple):
     """A network as ``zoo train`` builds and trains it; ``options`` are arguments of the command."""
@@ -37,6 +40,7 @@ def googlenet(model: str = "googlenet_small", *options: str) -> Variant:
     return Variant(model, ("--recipe", "short_c10", *options))
 
 
+PIXELS = (0, 1, 2, 4, 8)
 USUAL = {"dropout 0.5, overlapping pools": alexnet()}
 EXPERIMENTS: Mapping[str, Mapping[str, Variant]] = {
     # Simonyan and Zisserman 2014, table 3 and section 4.1
@@ -93,6 +97,8 @@ def main() -> None:
         }
         carry_out([run for seeds in zip(*runs.values(), strict=True) for run in seeds], data="cifar10", jobs=given.jobs)
         print(results(runs))
+        if experiment == "pooling":
+            print(moved(runs))
 
 
 def training(variant: Variant, output: Path, seed: int, epochs: int) -> Training:
@@ -108,10 +114,11 @@ def results(runs: Mapping[str, Sequence[Training]]) -> str:
     for label, seeds in runs.items():
         trained = [run.directory for run in seeds if not has_diverged(run)]
         if not trained:
-            rows.append((label, "", "diverged", "", ""))
+            rows.append((label, "", "diverged", "", "", ""))
             continue
         scores = [score_of(directory) for directory in trained]
         correct, n = sum(score["correct"] for score in scores), sum(score["n"] for score in scores)
+        low, high = (100 * bound for bound in wilson(correct, n))
         logs = [log_of(directory) for directory in trained]
         rows.append(
             (
@@ -119,10 +126,25 @@ def results(runs: Mapping[str, Sequence[Training]]) -> str:
                 f"{statistics.mean(log[-1]['train_top1'] for log in logs):.2f}",
                 ", ".join(f"{score['top1']:.2f}" for score in scores),
                 f"{100 * correct / n:.2f}",
+                f"{low:.2f} to {high:.2f}",
                 f"{statistics.mean(sum(row['seconds'] for row in log) for log in logs) / 60:.0f}",
             )
         )
-    return table(("variant", "training images, %", "test images, %", "mean", "minutes on one core"), rows)
+    return table(
+        ("variant", "training images, %", "test images, %", "mean", "95%, of images", "minutes on one core"), rows
+    )
+
+
+def moved(runs: Mapping[str, Sequence[Training]]) -> str:
+    """Top-1, and the similarity of features to those of the whole image, when images are moved to the right."""
+    shifts, rows = {"translation": [pixels / 32 for pixels in PIXELS]}, []
+    for label, seeds in runs.items():
+        for run in seeds:
+            model = zoo.create(run.model, weights=run.directory / "model.safetensors")
+            found = zoo.look.invariance([model], "cifar10", strengths=shifts, limit=10_000)
+            scores = (f"{point.top1:.2f} ({point.similarity:.2f})" for point in found.points)
+            rows.append((label, *scores))
+    return table(("variant", *(f"{pixels} pixels" for pixels in PIXELS)), rows)
 
 
 if __name__ == "__main__":
