@@ -139,7 +139,7 @@ def moved(runs: Mapping[str, Sequence[Training]]) -> str:
     """Top-1, and the similarity of features to those of the whole image, when images are moved to the right."""
     shifts, rows = {"translation": [pixels / 32 for pixels in PIXELS]}, []
     for label, seeds in runs.items():
-        for run in seeds:
+        for run in (run for run in seeds if not has_diverged(run)):
             model = zoo.create(run.model, weights=run.directory / "model.safetensors")
             found = zoo.look.invariance([model], "cifar10", strengths=shifts, limit=10_000)
             scores = (f"{point.top1:.2f} ({point.similarity:.2f})" for point in found.points)
