@@ -53,10 +53,9 @@ EXPERIMENTS: Mapping[str, Mapping[str, Variant]] = {
     },
     # Ioffe and Szegedy 2015, section 4.2: what normalisation does to the learning rates that work
     "norm": {
-        "normalised, rate 0.1": vgg("A"),
-        "normalised, rate 0.02": vgg("A", lr=0.02),
-        "not normalised, rate 0.1": vgg("A", norm=False),
-        "not normalised, rate 0.02": vgg("A", norm=False, lr=0.02),
+        f"{'' if norm else 'not '}normalised, rate {lr}": vgg("A", norm=norm, lr=lr)
+        for norm in (True, False)
+        for lr in (0.02, 0.1, 0.5)
     },
     # Krizhevsky et al. 2012, sections 3.3, 3.4, 4.1 and 4.2
     "alexnet": {
