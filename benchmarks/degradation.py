@@ -3,59 +3,87 @@
 He et al. 2015, figure 6. Trains plain-20/32/44/56 and resnet-20/32/44/56 on CIFAR-10 with one recipe
 and draws both families' curves. Takes hours on two cores; you can stop and restart it at any time:
 ``python benchmarks/degradation.py [-o RUNS] [--recipe NAME] [--depth N]... [--jobs N] [--figure FILE.svg]``.
+With ``--published`` it trains nothing and takes the curves from the manifests of the weights.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from measure import table
 from trainings import Training, carry_out, log_of, score_of
 
+import zoo
+from zoo.manifest.interval import wilson
+
+DATA = "cifar10"
 KINDS = {"plain": "plain", "resnet": "residual"}
 SHADES = {20: "#c6c6c6", 32: "#8ab6d6", 44: "#3f7fb5", 56: "#12355b"}
+
+
+class Curve(NamedTuple):
+    """Top-1 in per cent on augmented training images in each epoch; right answers of ``n`` test images at the end."""
+
+    train: Sequence[float]
+    correct: int
+    n: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/degradation"), help="folder for the runs")
-    parser.add_argument("--recipe", default="degradation_c10", help="eight epochs, or progressive_c10, thirty")
+    parser.add_argument("--recipe", default="progressive_c10", help="thirty epochs, or degradation_c10, eight")
     parser.add_argument("--depth", type=int, choices=SHADES, action="append", help="layers; repeatable")
     parser.add_argument("--jobs", type=int, default=2, help="number of parallel runs, with one thread each")
+    parser.add_argument("--published", action="store_true", help="train nothing; read the manifests")
     parser.add_argument("--figure", type=Path, help="file of the figure (SVG or PNG)")
     given = parser.parse_args()
     depths = sorted(set(given.depth or SHADES))
-    trainings = [
-        Training(f"{kind}{depth}", given.output / f"{kind}{depth}", ("--recipe", given.recipe))
-        for depth in reversed(depths)  # the longest first, so that none runs alone at the end
-        for kind in KINDS
-    ]
-    carry_out(trainings, data="cifar10", jobs=given.jobs)
-    print(results(given.output, depths))
+    if given.published:
+        curves = {name: published(name, given.recipe) for name in names(depths)}
+    else:
+        trainings = [
+            Training(name, given.output / name, ("--recipe", given.recipe))
+            for depth in reversed(depths)  # the longest first, so that none runs alone at the end
+            for name in names([depth])
+        ]
+        carry_out(trainings, data=DATA, jobs=given.jobs)
+        curves = {name: trained(given.output / name) for name in names(depths)}
+    print(results(curves))
     if given.figure:
-        draw(given.output, depths, given.figure)
+        draw(curves, depths, given.figure)
 
 
-def results(runs: Path, depths: Sequence[int]) -> str:
+def names(depths: Sequence[int]) -> list[str]:
+    return [f"{kind}{depth}" for kind in KINDS for depth in depths]
+
+
+def trained(run: Path) -> Curve:
+    score = score_of(run)
+    return Curve([row["train_top1"] for row in log_of(run)], score["correct"], score["n"])
+
+
+def published(name: str, recipe: str) -> Curve:
+    """The curve of the weights that were trained by ``recipe``."""
+    for weights in zoo.info(name)["weights"]:
+        if f"on {DATA} with recipe {recipe}" in weights["origin"] and "history" in weights:
+            score = weights["scores"][f"{DATA}/test"]
+            return Curve(weights["history"]["train_top1"], score["correct"], score["n"])
+    raise SystemExit(f"No weights of {name} are published with the curve of {recipe}.")
+
+
+def results(curves: Mapping[str, Curve]) -> str:
     """Final errors in per cent, on augmented training images and on test images."""
     rows = []
-    for kind in KINDS:
-        for depth in depths:
-            log, score = log_of(runs / f"{kind}{depth}"), score_of(runs / f"{kind}{depth}")
-            low, high = (100 - bound for bound in reversed(score["interval"]))
-            rows.append(
-                (
-                    f"{kind}{depth}",
-                    f"{100 - log[-1]['train_top1']:.2f}",
-                    f"{100 - score['top1']:.2f}",
-                    f"{low:.2f} to {high:.2f}",
-                    f"{sum(row['seconds'] for row in log) / 60:.0f}",
-                )
-            )
-    return table(("network", "training error", "test error", "95%", "minutes on one core"), rows)
+    for name, curve in curves.items():
+        low, high = (100 - 100 * bound for bound in reversed(wilson(curve.correct, curve.n)))
+        error = 100 - 100 * curve.correct / curve.n
+        rows.append((name, f"{100 - curve.train[-1]:.2f}", f"{error:.2f}", f"{low:.2f} to {high:.2f}"))
+    return table(("network", "training error", "test error", "95%"), rows)
 
 
-def draw(runs: Path, depths: Sequence[int], file: Path) -> None:
+def draw(curves: Mapping[str, Curve], depths: Sequence[int], file: Path) -> None:
     """Training error by epoch in a panel for each family, and the final test error as a dot."""
     from matplotlib.figure import Figure
 
@@ -64,10 +92,9 @@ def draw(runs: Path, depths: Sequence[int], file: Path) -> None:
     for panel, (kind, title) in zip(panels, KINDS.items(), strict=True):
         for depth in depths:
             shade = SHADES[depth]
-            log = log_of(runs / f"{kind}{depth}")
-            epochs = [row["epoch"] for row in log]
-            panel.plot(epochs, [100 - row["train_top1"] for row in log], color=shade, label=f"{depth} layers")
-            panel.plot(epochs[-1] + 0.25, 100 - score_of(runs / f"{kind}{depth}")["top1"], "o", color=shade, ms=5)
+            train, correct, n = curves[f"{kind}{depth}"]
+            panel.plot(range(1, len(train) + 1), [100 - top1 for top1 in train], color=shade, label=f"{depth} layers")
+            panel.plot(len(train) + 0.25, 100 - 100 * correct / n, "o", color=shade, ms=5)
         panel.set(title=f"{title} networks", xlabel="epoch", ylim=(0, 80))
         panel.grid(color="#eeeeee")
         panel.spines[["top", "right"]].set_visible(False)

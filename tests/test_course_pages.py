@@ -90,6 +90,7 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "02-features": lambda names: len(names["numbers"]) == 15 * 15 * 4 * 9,  # blocks, cells, directions
     "06-googlenet": lambda names: max(names["sizes"]) < 2,  # with reductions, which come last
     "07-normalisation": lambda names: names["losses"][0] > 2.2 and names["losses"][-1] < 0.2,
+    "08-resnet": lambda names: names["errors"] == sorted(names["errors"], reverse=True),  # of residual networks
     "09-densenet": lambda names: max(layer.in_channels for layer in names["layers"]) == 120,
     "11-ror": lambda names: all(layer.weight.grad.norm() < 10 for layer in names["layers"]),
 }
