@@ -92,7 +92,7 @@ class KMeansNet(ImageClassifier):
         *,
         centroids: int = 1600,
         samples: int = 400_000,
-        passes: int = 10,
+        passes: int = 50,
         num_classes: int = 10,
         in_chans: int = 3,
     ) -> None:
