@@ -80,7 +80,7 @@ def results(curves: Mapping[str, Curve]) -> str:
         low, high = (100 - 100 * bound for bound in reversed(wilson(curve.correct, curve.n)))
         error = 100 - 100 * curve.correct / curve.n
         rows.append((name, f"{100 - curve.train[-1]:.2f}", f"{error:.2f}", f"{low:.2f} to {high:.2f}"))
-    return table(("network", "training error", "test error", "95%"), rows)
+    return table(("network", "training error, %", "test error, %", "95% interval"), rows)
 
 
 def draw(curves: Mapping[str, Curve], depths: Sequence[int], file: Path) -> None:

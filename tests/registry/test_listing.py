@@ -79,7 +79,7 @@ def test_the_budget_of_a_models_default_weights_is_shown() -> None:
 
 def test_a_models_name_lists_its_weights_where_weights_are_listed() -> None:
     assert zoo.list_models("resnet50", pretrained=True) == zoo.list_models("resnet50.*")
-    assert zoo.list_models("resnet?0", dataset="cifar10", max_params=300_000, pretrained=True) == [
+    assert zoo.list_models("resnet?0", dataset="cifar10", max_params=300_000) == [
         "resnet20.c10",
         "resnet20.c10_e30",
         "resnet20.c10_e8",
