@@ -155,13 +155,17 @@ def test_published_figures_are_those_of_the_papers_and_stand_beside_ours(site: P
 def test_a_page_draws_the_curves_of_a_training_if_the_manifest_has_them() -> None:
     [entry] = [entry for entry in registry.current().models() if entry.name == "resnet32"]
     [page] = facts.pages([entry])
-    assert "over the epochs" not in Pages([page]).model(page, Outline()).decode()
-    history = History(
-        epoch=(1, 20, 60), loss=(1.9, 0.7, 0.31), train_top1=(30.5, 77.0, 90.0), val_top1=(33.25, 80.5, 89.0)
+
+    def with_history(history: History | None) -> facts.Page:
+        first, *others = page.trained
+        first = msgspec.structs.replace(first, weights=msgspec.structs.replace(first.weights, history=history))
+        return msgspec.structs.replace(page, trained=(first, *others))
+
+    without = with_history(None)
+    assert "over the epochs" not in Pages([without]).model(without, Outline()).decode()
+    page = with_history(
+        History(epoch=(1, 20, 60), loss=(1.9, 0.7, 0.31), train_top1=(30.5, 77.0, 90.0), val_top1=(33.25, 80.5, 89.0))
     )
-    first, *others = page.trained
-    first = msgspec.structs.replace(first, weights=msgspec.structs.replace(first.weights, history=history))
-    page = msgspec.structs.replace(page, trained=(first, *others))
     text = Pages([page]).model(page, Outline()).decode()
     lines = re.findall(r'<polyline points="([^"]*)" class="line c(\d)"', text)
     assert [(len(points.split()), group) for points, group in lines] == [(3, "0"), (3, "0"), (3, "1")]
