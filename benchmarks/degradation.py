@@ -67,7 +67,7 @@ def trained(run: Path) -> Curve:
 def published(name: str, recipe: str) -> Curve:
     """The curve of the weights that were trained by ``recipe``."""
     for weights in zoo.info(name)["weights"]:
-        if f"on {DATA} with recipe {recipe}" in weights["origin"] and "history" in weights:
+        if weights["origin"].endswith(f"on {DATA} with recipe {recipe}") and "history" in weights:
             score = weights["scores"][f"{DATA}/test"]
             return Curve(weights["history"]["train_top1"], score["correct"], score["n"])
     raise SystemExit(f"No weights of {name} are published with the curve of {recipe}.")

@@ -2,8 +2,8 @@
 
 Trains AlexNet (as one group, so that only the first two layers differ) and ZFNet on Caltech-101, 30 images per class,
 at 112 pixels, and prints scores, frequencies and dead filters of the first layers, before training too. Both start from
-torch's initial weights and learn by AdamW: with the papers' weights and SGD, AlexNet has learned nothing after 500
-updates of so few images. You can stop and restart it at any time:
+torch's initial weights and learn by AdamW: with the papers' weights and SGD, AlexNet has learned nothing after 475
+updates of 32 images. You can stop and restart it at any time:
 ``python benchmarks/zfnet.py [-o RUNS] [--jobs N] [--seeds N]``.
 """
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def untrained(name: str) -> nn.Module:
-    """The network as every training starts, but for the seed."""
+    """The network with a first layer like those that training starts from."""
     torch.manual_seed(0)
     return zoo.create(name, init="torch")
 
