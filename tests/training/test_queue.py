@@ -43,10 +43,10 @@ def shown(*words: str) -> dict[str, Any]:
     return dict(json.loads(ask("--status", "--json", *words).stdout))
 
 
-def begin() -> "subprocess.Popen[bytes]":
+def begin(notes: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "zoo", "train", "--queue", "queue.toml", "-o", "runs", "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=notes, text=True)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -152,7 +152,7 @@ def test_the_others_are_trained_and_a_changed_list_is_told(inside: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_queue_that_was_killed_goes_on_and_gives_the_same_files(how: signal.Signals, inside: Path) -> None:
     write(TWO)
     process = begin()
@@ -162,8 +162,9 @@ def test_a_queue_that_was_killed_goes_on_and_gives_the_same_files(how: signal.Si
     wait_for(Path("runs/second/checkpoint.safetensors").exists)
     assert shown()["running"] == 1
     process.send_signal(how)
-    assert process.wait(90) == (130 if how == signal.SIGINT else -how)
-    wait_for(lambda: shown()["running"] == 0)
+    assert process.wait(90) == (-how if how == signal.SIGKILL else 130)
+    if how == signal.SIGKILL:
+        wait_for(lambda: shown()["running"] == 0)
     states = {state["name"]: state["status"] for state in shown()["trainings"]}
     assert states == {"first": "done", "second": "paused"}
     written = Path("runs/first/model.safetensors").stat().st_mtime_ns
@@ -173,6 +174,22 @@ def test_a_queue_that_was_killed_goes_on_and_gives_the_same_files(how: signal.Si
     for name in ("first", "second"):
         same = [Path(folder, name, "model.safetensors").read_bytes() for folder in ("unbroken", "runs")]
         assert same[0] == same[1]
+
+
+@pytest.mark.slow
+def test_one_that_another_process_trains_is_left_to_it_and_resumed_after_the_others(inside: Path) -> None:
+    write(f"[[train]]\nname = 'long'\n{TINY}settings = {{ epochs = 60 }}\n{TWO}")
+    other = begin()
+    wait_for(Path("runs/long/checkpoint.safetensors").exists)
+    process = begin(subprocess.PIPE)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "long: left to the process that is training it\n"
+    other.send_signal(signal.SIGINT)
+    assert other.wait(90) == 130
+    _, said = process.communicate()
+    assert process.returncode == 0
+    assert [line.split(":")[0] for line in said.splitlines() if ": started" in line] == ["first", "second", "long"]
+    assert shown()["done"] == 3
 
 
 @pytest.mark.slow

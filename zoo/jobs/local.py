@@ -2,10 +2,12 @@
 
 import os
 import queue
+import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from zoo.jobs import memory
 from zoo.jobs.child import Child
@@ -23,6 +25,20 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt; outside the main thread, where Python allows no handlers, nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+@_sigterm_as_ctrl_c()
 def run(
     jobs: Sequence[Job],
     *,
@@ -38,8 +54,8 @@ def run(
 
     A job that raises or whose process crashes has failed; the others go on. A job begins beside others only if as much
     memory is free as the largest job took so far. If memory runs short all the same, the job that began last is ended
-    and begun again later. Ctrl-C interrupts the running jobs, waits until they have kept what they have done, and
-    raises KeyboardInterrupt; a second Ctrl-C kills them.
+    and begun again later. Ctrl-C or SIGTERM interrupts the running jobs, waits until they have kept what they have
+    done, and raises KeyboardInterrupt; a second one kills them.
 
     Args:
         jobs: The jobs.

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -40,7 +41,8 @@ def main() -> None:
         said = _do(asked["function"], asked["arguments"])
         _is_busy.clear()
         said["memory"] = memory.peak()
-        print(json.dumps(said), file=answers, flush=True)
+        with suppress(BrokenPipeError):  # the parent was killed
+            print(json.dumps(said), file=answers, flush=True)
         if said.get("stopped"):
             return
 

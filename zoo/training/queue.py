@@ -104,11 +104,10 @@ def run(
 ) -> None:
     """Trains all that is not done, in the order given; what was interrupted is resumed.
 
-    A training that fails does not stop the others, and is tried again by the next call. ``engine`` and its ``settings``
-    are those of :func:`zoo.jobs.engines.run`. Raises KeyboardInterrupt after Ctrl-C, when the checkpoints are written.
+    A training that fails does not stop the others, and is tried again by the next call. One that another process runs
+    is left to it, and resumed after the others if it has been interrupted by then. ``engine`` and its ``settings`` are
+    those of :func:`zoo.jobs.engines.run`. Raises KeyboardInterrupt after Ctrl-C, when the checkpoints are written.
     """
-    # One that runs belongs to another process.
-    left = [state.name for state in states(trainings, folder) if state.status not in ("done", "running")]
     with storage.explained(folder, 0):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -116,19 +115,27 @@ def run(
         _note_failure(folder / outcome.job.name, outcome.reason if outcome.status == "failed" else "")
         ended(outcome.job.name, outcome)
 
-    todo = [_job(training, folder.absolute()) for training in trainings if training.name in left]
-    engines.run(
-        todo,
-        Store(folder / ".jobs"),
-        engine=engine,
-        settings=settings,
-        at_once=at_once,
-        threads=threads,
-        keep=False,
-        started=lambda job: started(job.name),
-        ended=end,
-        tick=tick,
-    )
+    tried: set[str] = set()
+    while todo := [training for training in _left(trainings, folder) if training.name not in tried]:
+        tried |= {training.name for training in todo}
+        engines.run(
+            [_job(training, folder.absolute()) for training in todo],
+            Store(folder / ".jobs"),
+            engine=engine,
+            settings=settings,
+            at_once=at_once,
+            threads=threads,
+            keep=False,
+            started=lambda job: started(job.name),
+            ended=end,
+            tick=tick,
+        )
+
+
+def _left(trainings: Sequence[Training], folder: Path) -> list[Training]:
+    """Those that are neither done nor run by another process."""
+    left = {state.name for state in states(trainings, folder) if state.status not in ("done", "running")}
+    return [training for training in trainings if training.name in left]
 
 
 def train(training: dict[str, Any], output: str) -> None:

@@ -39,6 +39,9 @@ def run(
     trainings = queue.read(file)
     is_interrupted = False
     if not only_show:
+        for state in queue.states(trainings, folder):
+            if state.status == "running":
+                note(f"{state.name}: left to the process that is training it")
         with live_table() as live:
             watch = _Watch(trainings, folder, at_once, live)
             try:
