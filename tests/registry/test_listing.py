@@ -71,9 +71,9 @@ def test_epochs_are_those_of_the_record_in_the_file(weights: Weights) -> None:
 
 
 def test_the_budget_of_a_models_default_weights_is_shown() -> None:
-    assert "c10+ (8 epochs)" in ask("list", "ror3_56").stdout
-    assert re.search(r"ror3_56\.c10 .* 8  Apache", ask("info", "ror3_56").stdout)
-    assert re.search(r"trained for +8 epochs", ask("info", "resnet56.c10_e8").stdout)
+    assert "c10+ (30 epochs)" in ask("list", "ror3_56").stdout
+    assert re.search(r"ror3_56\.c10 .* 30  Apache", ask("info", "ror3_56").stdout)
+    assert re.search(r"trained for +8 epochs", ask("info", "resnet20.c10_e8").stdout)
     assert told("list", "resnet20.*")[0]["epochs"] == 60
 
 
