@@ -193,6 +193,21 @@ def test_one_that_another_process_trains_is_left_to_it_and_resumed_after_the_oth
 
 
 @pytest.mark.slow
+def test_two_queues_share_a_list_and_train_each_once(inside: Path) -> None:
+    long = f"{TINY}settings = {{ epochs = 60 }}\n"
+    write(f"[[train]]\nname = 'one'\n{long}[[train]]\nname = 'two'\n{long}")
+    first = begin(subprocess.PIPE)
+    wait_for(Path("runs/one/checkpoint.safetensors").exists)
+    second = begin(subprocess.PIPE)
+    said = [process.communicate()[1].splitlines() for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    elsewhere = "left to the process that is training it"
+    assert [line for line in said[0] if elsewhere in line] == [f"two: {elsewhere}"]
+    assert [line for line in said[1] if elsewhere in line] == [f"one: {elsewhere}"]
+    assert shown()["done"] == 2
+
+
+@pytest.mark.slow
 def test_two_trainings_at_once_give_what_they_give_one_after_another(inside: Path) -> None:
     write(TWO)
     assert ask("--threads", "1").exit_code == 0

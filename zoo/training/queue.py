@@ -23,6 +23,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # None says that there is no such module
 
+ELSEWHERE = "left to the process that is training it"
+"""What became of a training that another process had begun first."""
+
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -111,11 +114,16 @@ def run(
     with storage.explained(folder, 0):
         folder.mkdir(parents=True, exist_ok=True)
 
-    def end(outcome: Outcome) -> None:
-        _note_failure(folder / outcome.job.name, outcome.reason if outcome.status == "failed" else "")
-        ended(outcome.job.name, outcome)
-
     tried: set[str] = set()
+
+    def end(outcome: Outcome) -> None:
+        name = outcome.job.name
+        if outcome.result == ELSEWHERE:
+            tried.discard(name)
+            outcome = outcome._replace(status="stopped", reason=ELSEWHERE)
+        _note_failure(folder / name, outcome.reason if outcome.status == "failed" else "")
+        ended(name, outcome)
+
     while todo := [training for training in _left(trainings, folder) if training.name not in tried]:
         tried |= {training.name for training in todo}
         engines.run(
@@ -138,10 +146,12 @@ def _left(trainings: Sequence[Training], folder: Path) -> list[Training]:
     return [training for training in trainings if training.name in left]
 
 
-def train(training: dict[str, Any], output: str) -> None:
-    """The job: begins the training, or resumes it."""
+def train(training: dict[str, Any], output: str) -> str:
+    """The job: begins the training, or resumes it; returns ``ELSEWHERE`` if another process has begun it meanwhile."""
     from zoo.training import by_name
 
+    if _is_held(Path(output)):
+        return ELSEWHERE
     asked = msgspec.convert(training, Training)
     by_name.train(
         asked.model,
@@ -155,6 +165,7 @@ def train(training: dict[str, Any], output: str) -> None:
         output=output,
         resume=Path(output, "config.json").exists(),
     )
+    return "trained"
 
 
 def _job(training: Training, folder: Path) -> Job:

@@ -41,7 +41,7 @@ def run(
     if not only_show:
         for state in queue.states(trainings, folder):
             if state.status == "running":
-                note(f"{state.name}: left to the process that is training it")
+                note(f"{state.name}: {queue.ELSEWHERE}")
         with live_table() as live:
             watch = _Watch(trainings, folder, at_once, live)
             try:
@@ -86,7 +86,8 @@ class _Watch:
         self._say(f"{name}: started; its output is in {self.folder / name}.log")
 
     def ended(self, name: str, outcome: "Outcome") -> None:
-        self._say(f"{name}: {outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
+        words = (outcome.status, outcome.reason) if outcome.status == "failed" else (outcome.reason or outcome.status,)
+        self._say(": ".join((name, *words)))
 
     def tick(self) -> None:
         if self.live is not None and time.monotonic() - self._last > _REFRESH:
