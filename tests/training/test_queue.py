@@ -158,6 +158,8 @@ def test_a_queue_that_was_killed_goes_on_and_gives_the_same_files(how: signal.Si
     process = begin()
     assert process.wait() == 0
     Path("runs").rename("unbroken")
+    Path("runs").mkdir()
+    Path("runs/second.failed").write_text("An earlier try failed.")
     process = begin()
     wait_for(Path("runs/second/checkpoint.safetensors").exists)
     assert shown()["running"] == 1

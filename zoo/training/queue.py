@@ -116,12 +116,17 @@ def run(
 
     tried: set[str] = set()
 
+    def begin(job: Job) -> None:
+        _note_failure(folder / job.name, "")
+        started(job.name)
+
     def end(outcome: Outcome) -> None:
         name = outcome.job.name
         if outcome.result == ELSEWHERE:
             tried.discard(name)
             outcome = outcome._replace(status="stopped", reason=ELSEWHERE)
-        _note_failure(folder / name, outcome.reason if outcome.status == "failed" else "")
+        if outcome.status == "failed":
+            _note_failure(folder / name, outcome.reason)
         ended(name, outcome)
 
     while todo := [training for training in _left(trainings, folder) if training.name not in tried]:
@@ -134,7 +139,7 @@ def run(
             at_once=at_once,
             threads=threads,
             keep=False,
-            started=lambda job: started(job.name),
+            started=begin,
             ended=end,
             tick=tick,
         )
