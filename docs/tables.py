@@ -256,22 +256,21 @@ def best(entry: Listed) -> str:
 
 
 def lineage(models: list[Listed]) -> str:
-    """A row for each idea: paper, size and score."""
+    """A row for each idea: score, budget, size and paper."""
     found = {weights.name: (entry, weights) for entry in models for weights in entry.weights}
     lines = [
-        "| idea | weights | paper | parameters | data | epochs | score | 95% interval | published, % |",
-        "|---|---|---|---:|---|---:|---:|---|---|",
+        "| idea | weights | score | 95% interval | published, % | epochs | data | parameters | paper |",
+        "|---|---|---:|---|---|---:|---|---:|---|",
     ]
     for idea, name in STORY:
         entry, weights = found[name]
         paper = cited(entry.model.paper) if entry.model.paper else ""
         for where, score in weights.scores.items():
             value, measure, interval = measured(where, score)
-            shown = f"{value:.2f}%{measure}"
-            data = where.removesuffix("/test")
-            facts = [idea, f"`{name}`", paper, f"{params_of(entry.model, weights):,}", data, str(weights.epochs or "")]
             published = PUBLISHED.get(name, "").replace("*", r"\*")
-            lines.append(f"| {' | '.join([*facts, shown, interval, published])} |")
+            facts = [idea, f"`{name}`", f"{value:.2f}%{measure}", interval, published, str(weights.epochs or "")]
+            facts += [where.removesuffix("/test"), f"{params_of(entry.model, weights):,}", paper]
+            lines.append(f"| {' | '.join(facts)} |")
     return "\n".join(lines)
 
 
