@@ -375,7 +375,7 @@ def test_autoattack_is_stronger_than_pgd_and_leaves_the_network_and_chance_alone
     assert str(state_of(model)) == before
     assert found[0] == pgd[0] > pgd[1] >= found[1]
     images, labels = pixels_of(model, digits, 4)
-    with pytest.raises(SpecError, match="no target"):
+    with pytest.raises(SpecError, match="does not support a target"):
         attack.gradient.perturb(model, images, labels, 0.1, Method("autoattack"), is_targeted=True)
 
 
