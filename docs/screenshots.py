@@ -22,6 +22,10 @@ PICTURES = (
 )
 
 
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
 def _search(page: Page) -> None:
     page.get_by_role("button", name="Search").first.click()
     page.wait_for_timeout(500)  # it opens
@@ -34,7 +38,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     gallery.BEFORE["search"] = _search
     binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(SITE))
+    handler = partial(_Quiet, directory=str(SITE))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as driver:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = driver.chromium.launch(executable_path=binary, args=["--no-sandbox", "--disable-gpu"])
