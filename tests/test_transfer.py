@@ -586,7 +586,7 @@ def test_what_cannot_be_fitted_says_why() -> None:
 def test_a_fit_that_did_not_converge_is_said(caplog: pytest.LogCaptureFixture) -> None:
     train, test = corners(200, split="train", seed=0), corners(100, split="test", seed=1)
     classify(train, test, "logistic", {"max_iter": 1, "C": 100})
-    assert "logistic has not converged" in caplog.text
+    assert "logistic has not converged within max_iter = 1" in caplog.text
 
 
 @pytest.mark.parametrize(
