@@ -219,7 +219,7 @@ def fit(name: str, classifier: Classifier, features: Tensor, labels: Tensor) -> 
         except ValueError as error:
             raise RecipeError(f"{name} cannot be fitted to {len(features)} images: {error}") from None
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-        limit = getattr(classifier, "max_iter", None)  # trees and neighbours have no iterations
+        limit = getattr(classifier, "max_iter", None)  # not every classifier has one
         log.warning("%s has not converged within max_iter = %s", name, limit)
     return estimator
 
