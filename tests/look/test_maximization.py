@@ -91,11 +91,12 @@ def test_any_size_and_any_number_of_channels_will_do(parametrisation: Any, clip:
 
 
 def test_what_a_relu_silences_is_climbed_in_front_of_it() -> None:
-    """Channel 5 of a concatenation of ReLUs answers nothing to noise, and yet is driven up."""
-    before = look.maximize("googlenet_small.c10", "inception4e", 5, steps=0)
-    after = look.maximize("googlenet_small.c10", "inception4e", 5, steps=6, rate=0.2)
-    assert before.values < 0
-    assert after.values > before.values + 0.1
+    """Channels of a concatenation of ReLUs that answer nothing to noise are driven up nevertheless."""
+    before = look.maximize("googlenet_small.c10", "inception4e", range(16), steps=0).values
+    after = look.maximize("googlenet_small.c10", "inception4e", range(16), steps=6, rate=0.2).values
+    silent = before < -0.1
+    assert silent.sum() >= 3
+    assert (after - before)[silent].mean() > 0.1
 
 
 def test_the_best_of_all_restarts_is_kept() -> None:
