@@ -413,9 +413,10 @@ def test_papers_recipe_is_adadelta_that_halves_every_ten_epochs() -> None:
 
 
 @pytest.mark.parametrize(("dataset", "name"), [("mnist", "fast_mnist"), ("mnist_rot", "redrawn_mnist")])
-def test_digits_are_neither_mirrored_nor_turned(dataset: str, name: str) -> None:
+def test_digits_are_never_mirrored_and_turned_only_by_their_data_set(dataset: str, name: str) -> None:
     recipe = training.choose(plugin, "gcn4_3x3", dataset)
     assert (recipe.name, recipe.augment.flip, recipe.augment.affine) == (name, False, None)
+    assert recipe.augment.redraw is (dataset == "mnist_rot")
 
 
 @pytest.mark.slow
