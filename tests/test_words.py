@@ -108,7 +108,6 @@ def avoided(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.slow
 def test_everything_that_is_read_has_plain_words() -> None:
     found = {path.relative_to(ROOT).as_posix(): avoided(path.read_text(encoding="utf-8")) for path in files()}
     assert {name: phrases for name, phrases in found.items() if phrases} == {}

@@ -14,7 +14,7 @@ class Progressive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         initial_scale: The side in the first epoch, as a share of the full side.
         full_share: Share of the epochs, at the end, with images of the full side.
-        increment: Sides are multiples of so many pixels, apart from the full one.
+        increment: Sides are multiples of this many pixels, apart from the full side.
     """
 
     initial_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.625

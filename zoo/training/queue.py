@@ -24,7 +24,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # None says that there is no such module
 
 ELSEWHERE = "left to the process that is training it"
-"""What became of a training that another process had begun first."""
+"""State of a training that another process began first."""
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
