@@ -1,6 +1,6 @@
 """Groups of commands: they import a command when it is called, and turn errors into messages and exit codes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -22,28 +22,35 @@ class Commands(click.Group):
         self.sections = sections
         self.homes = {name: home for homes in sections.values() for name, home in homes.items()}
 
-    def brought(self) -> dict[str, click.Command]:
-        """Commands that plugins bring to this group, by name."""
+    def brought(self) -> Mapping[str, Callable[[], click.Command]]:
+        """Returns how to get the commands that plugins bring to this group, by name."""
         return {}
+
+    def more_sections(self) -> Mapping[str, Collection[str]]:
+        """Returns the commands of plugins under their headings."""
+        brought = self.brought()
+        return {"From plugins:": brought} if brought else {}
 
     def list_commands(self, context: click.Context) -> list[str]:
         return [*self.homes, *self.brought()]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in self.homes:
-            return self.brought().get(name)
+            brought = self.brought()
+            return brought[name]() if name in brought else None
         module, _, function = self.homes[name].partition(":")
         command: click.Command = getattr(import_module(module), function)
         return command
 
     def paths(self, context: click.Context) -> dict[str, str]:
-        """How to reach every command below, by its last word: ``{"pin": "manifest pin"}``."""
-        found = {name: name for name in self.homes}
-        for name in self.homes:
+        """Returns how to reach every command below, by its last word: ``{"pin": "manifest pin"}``."""
+        names = self.list_commands(context)
+        reached = {name: name for name in names}
+        for name in names:
             part = self.get_command(context, name)
             for last, path in part.paths(context).items() if isinstance(part, Commands) else ():
-                found.setdefault(last, f"{name} {path}")
-        return found
+                reached.setdefault(last, f"{name} {path}")
+        return reached
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -53,17 +60,17 @@ class Commands(click.Group):
         if not is_known and not name.startswith("-") and not context.resilient_parsing:
             from difflib import get_close_matches
 
-            known = self.paths(context) | {name: name for name in self.brought()}
+            known = self.paths(context)
             near = [f" Did you mean '{context.command_path} {known[key]}'?" for key in get_close_matches(name, known)]
             context.fail(f"No such command {name!r}.{''.join(near[:1])}")
         return super().resolve_command(context, args)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands, then the options. click cuts long descriptions; these are shown whole."""
-        brought = self.brought()
-        width = max(map(len, [*self.homes, *brought]))
+        sections = {**self.sections, **self.more_sections()}
+        width = max(len(name) for names in sections.values() for name in names)
         formatter.write_paragraph()
-        for heading, names in {**self.sections, **({"From plugins:": brought} if brought else {})}.items():
+        for heading, names in sections.items():
             formatter.write(f"{heading}\n")
             with formatter.indentation():
                 shown = {name.ljust(width): self.get_command(context, name) for name in names}

@@ -94,6 +94,15 @@ class Rows(Mapping[str, Architecture]):
         return bool(self.entry.plugin) or "plugin" in vars(self)
 
     @cached_property
+    def bare(self) -> Plugin | None:
+        """The plugin, perhaps without its models: cheap to decode. None if it cannot be used."""
+        if "plugin" in vars(self) or not self.entry.plugin:
+            return vars(self).get("plugin")
+        with trusted():
+            plugin: Plugin = _plugin_decoder.decode(self.entry.plugin)
+        return plugin
+
+    @cached_property
     def plugin(self) -> Plugin | None:
         """The plugin with all its models; a collection has none. None if it cannot be used."""
         if not self.entry.plugin:

@@ -70,6 +70,11 @@ class PluginRow:
         return self._rows.plugin
 
     @property
+    def bare(self) -> Plugin | None:
+        """The plugin, perhaps without its models, for what else it brings; None if it cannot be used."""
+        return self._rows.bare
+
+    @property
     def is_usable(self) -> bool:
         """Whether there is a ``plugin``; it is not decoded for the answer."""
         return self._rows.is_usable

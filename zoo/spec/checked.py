@@ -36,6 +36,11 @@ def is_trusted() -> bool:
     return _is_trusted.get()
 
 
+def is_address(target: str) -> bool:
+    """Whether ``target`` has the form of a hook, ``"package.module:function"``."""
+    return _TARGET.fullmatch(target) is not None
+
+
 class Spec(msgspec.Struct, frozen=True):
     """Checks the type of every field on construction."""
 
@@ -61,7 +66,7 @@ class Spec(msgspec.Struct, frozen=True):
         empty = {field.name for field in _fields_of(type(self)) if field.default == ""}
         for field in fields:
             target = getattr(self, field)
-            is_right = _TARGET.fullmatch(target) is not None or (not target and field in empty)
+            is_right = is_address(target) or (not target and field in empty)
             self.require(is_right, f"{field}: hook {target!r} must have the form 'package.module:function'")
 
     def _label(self) -> str:

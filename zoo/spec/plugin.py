@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from msgspec.structs import force_setattr, replace
 
 from zoo.names import is_part
-from zoo.spec.checked import Spec
+from zoo.spec.checked import Spec, is_address
 from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, LookQuestion, Reader
 from zoo.spec.key_map import KeyMap
 from zoo.spec.model import Argument, Model, Requirement
@@ -19,6 +19,7 @@ from zoo.spec.model import Argument, Model, Requirement
 API = 1
 """The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
 
+_COMMAND = re.compile(r"[a-z][a-z0-9-]*")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
 
 
@@ -46,6 +47,12 @@ class Plugin(Spec, frozen=True):
         looks: Questions about networks that it brings.
         exports: Export passes that it brings.
         readers: Kinds of data sets that it reads.
+        commands: Commands that it brings, by name: ``{"detect": "package.cli:detect"}`` is ``zoo detect``, a
+            ``click.Command`` in a module that must not import torch. See :mod:`zoo.registry.tools`.
+        modules: What it adds to ``zoo``, by name: ``{"detect": "package"}`` is the module ``zoo.detect``,
+            ``"package.module:function"`` a function of that name.
+        checks: What it adds to the conformance kit: functions that take a ``zoo.testing.Subject``, a network of any
+            family, and raise if the plugin's tools do not work on it.
 
     Raises:
         SpecError: A value is not valid, or two models have the same name or alias.
@@ -72,6 +79,9 @@ class Plugin(Spec, frozen=True):
     looks: tuple[LookQuestion, ...] = ()
     exports: tuple[ExportPass, ...] = ()
     readers: tuple[Reader, ...] = ()
+    commands: Mapping[str, str] = {}
+    modules: Mapping[str, str] = {}
+    checks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +98,15 @@ class Plugin(Spec, frozen=True):
         for brought in (self.datasets, self.attacks, self.looks, self.exports, self.readers):
             own = [extension.name for extension in brought]
             self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
+        for name in self.commands:
+            self.require(_COMMAND.fullmatch(name) is not None, f"command {name!r} must have lower case letters, digits, -")
+        for name in self.modules:
+            self.require(is_part(name) and name.isidentifier(), f"module {name!r} must be a name in lower case")
+        for target in (*self.commands.values(), *self.checks):
+            self.require(is_address(target), f"hook {target!r} must have the form 'package.module:function'")
+        for target in self.modules.values():
+            is_module = all(map(str.isidentifier, target.split(".")))
+            self.require(is_module or is_address(target), f"module {target!r} must be 'package' or 'package:function'")
         for resource in (*self.weights, *filter(None, [self.recipes])):
             self.require(
                 _RESOURCE.fullmatch(resource) is not None, f"resource {resource!r} must have the form 'package:path'"

@@ -1,8 +1,12 @@
 """``zoo look``: what a network has learned."""
 
+from collections.abc import Callable
+from functools import partial
+
 import click
 
 from zoo.cli.group import Commands
+from zoo.spec import LookQuestion
 
 _SECTIONS = {
     "Layers:": {
@@ -29,15 +33,16 @@ _SECTIONS = {
 class Questions(Commands):
     """With the questions that plugins bring."""
 
-    def brought(self) -> dict[str, click.Command]:
+    def brought(self) -> dict[str, Callable[[], click.Command]]:
         from zoo.registry import extensions
 
-        offered = extensions.offered("looks", self.homes)
-        if not offered:
-            return {}
-        from zoo.cli.look.own import command
+        return {one.name: partial(_ask, one.name, one.spec) for one in extensions.offered("looks", self.homes)}
 
-        return {one.name: command(one.name, one.spec) for one in offered}
+
+def _ask(name: str, question: LookQuestion) -> click.Command:
+    from zoo.cli.look.own import command
+
+    return command(name, question)
 
 
 @click.group(cls=Questions, sections=_SECTIONS, epilog="Example: zoo look filters alexnet_small.c10 -o filters.png")
