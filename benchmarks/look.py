@@ -16,9 +16,9 @@ from captum import attr
 from measure import table
 from torch import Tensor, nn
 
-from zoo.look import gradients
-from zoo.look.network import opened
-from zoo.look.rectifiers import Deconvolution, Rectifiers
+from zoo_look import gradients
+from zoo_look.network import opened
+from zoo_look.rectifiers import Deconvolution, Rectifiers
 
 BATCH = 8
 Question = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -9,9 +9,9 @@ from pathlib import Path
 from matplotlib.ticker import FuncFormatter
 
 from zoo import registry
-from zoo.look.result import drawn, new_figure
 from zoo.manifest.interval import wilson
 from zoo.registry.listing import params_of
+from zoo_look.result import drawn, new_figure
 
 
 def points(data: str) -> dict[str, list[tuple[str, int, float, float, float]]]:

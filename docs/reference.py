@@ -21,8 +21,8 @@ DOCS = Path(__file__).parent
 
 PACKAGES = (
     "zoo.data",
-    "zoo.look",
-    "zoo.attack",
+    "zoo_look",
+    "zoo_attack",
     "zoo.training",
     "zoo.evaluation",
     "zoo.registry",

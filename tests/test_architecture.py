@@ -14,6 +14,8 @@ from support import visited
 
 import zoo
 from zoo import errors, registry
+from zoo.cli import cli
+from zoo.registry import tools
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -43,11 +45,8 @@ LAYERS = (
     "verify",
     "convert",
     "exporting",
-    "attack",
     "extraction",
     "classifiers",
-    "look",
-    "course",
     "training",
     "publishing",
     "bulk",
@@ -59,14 +58,21 @@ LAYERS = (
 )
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
-WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert", "attack", "extraction", "classifiers", "look"}
+WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert", "extraction", "classifiers"}
 WITH_TORCH |= {"exported", "exporting", "modules", "training", "publishing", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
-WITHOUT = ("attack.method", "data.augmentation", "data.classes")
+WITHOUT = ("data.augmentation", "data.classes")
 WITHOUT += ("exported.about", "exported.formats")
 WITHOUT += ("evaluation.by_name", "evaluation.hook")
-WITHOUT += ("training.by_name", "training.choice", "training.find_record", "training.queue", "training.recipe")
+WITHOUT += (
+    "training.adversary",
+    "training.by_name",
+    "training.choice",
+    "training.find_record",
+    "training.queue",
+    "training.recipe",
+)
 WITHOUT += ("training.reproduction",)
 WITHOUT += ("verify.worker", "verify.write_probes")
 """Modules of those that import none, for what answers without torch."""
@@ -77,8 +83,14 @@ OPTIONAL |= {"cryptography", "onnxruntime", "onnxscript", "openvino", "pyautoatt
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}
-OF_PLUGINS |= {"zoo.classifiers", "zoo.look", "zoo.modules", "zoo.training"}
+OF_PLUGINS |= {"zoo.classifiers", "zoo.modules", "zoo.training"}
 """The public modules that a family may use."""
+
+
+TOOLS = {
+    f"zoo_{row.name}" for row in registry.current().plugins if row.is_builtin and row.plugin and row.plugin.commands
+}
+"""Packages of plugins that bring commands, not networks."""
 
 
 ALSO_A_TERM = {"gabor"}
@@ -152,7 +164,8 @@ def test_imports_run_one_way(file: Path) -> None:
     may_ask_package = own in ("__init__", *LAYERS[LAYERS.index("training") :])
     for found in imports(file):
         top, _, rest = found.module.partition(".")
-        assert not top.startswith(("zoo_", "weights_manifest")), f"{file}:{found.line} imports a family: {found.module}"
+        is_plugin = top.startswith(("zoo_", "weights_manifest")) and file not in STUBS
+        assert not is_plugin, f"{file}:{found.line} imports a family: {found.module}"
         if top == "zoo":
             layer = rest.partition(".")[0]
             assert layer in allowed or (not layer and may_ask_package), f"{file}:{found.line} imports {found.module}"
@@ -179,9 +192,8 @@ def test_tests_stand_where_the_code_stands() -> None:
     folders = {folder.name for folder in (ROOT / "tests").iterdir() if any(folder.glob("test_*.py"))}
     assert folders == packages | {"plugins"}
     families = {folder.name.removeprefix("zoo_") for folder in (ROOT / "plugins").iterdir() if folder.is_dir()}
-    assert {
-        file.name.removeprefix("test_").partition(".")[0] for file in (ROOT / "tests" / "plugins").glob("*.py")
-    } >= families
+    files = {file.stem.removeprefix("test_") for file in (ROOT / "tests" / "plugins").iterdir()}
+    assert families <= files
 
 
 def test_the_page_on_architecture_names_every_layer_in_order() -> None:
@@ -212,7 +224,7 @@ def test_asking_imports_no_torch() -> None:
 @for_each(CORE)
 def test_the_core_names_no_family(file: Path) -> None:
     """In identifiers, and in strings that are no prose; documentation may give an example."""
-    plugins = [row.plugin for row in registry.current().plugins if row.plugin and row.is_builtin]
+    plugins = [plugin for plugin in builtin() if plugin.models or plugin.collection]
     models = {model.name for plugin in plugins for model in plugin.models}
     # "ror" is no part of "error", and a library that a collection stands for is one that the core may use.
     own = (plugin.name for plugin in plugins if plugin.name not in OPTIONAL | ALSO_A_TERM)
@@ -227,17 +239,42 @@ def test_the_core_names_no_family(file: Path) -> None:
                 assert not named.search(word.lower()), f"{file}:{getattr(node, 'lineno', 0)} names a family: {word!r}"
 
 
+def builtin() -> list[zoo.Plugin]:
+    return [row.plugin for row in registry.current().plugins if row.plugin and row.is_builtin]
+
+
+@for_each(CORE)
+def test_the_core_names_no_tool(file: Path) -> None:
+    """It imports none, and no string of it is the address of one: a stub alone says what editors complete."""
+    if file in STUBS:
+        return
+    packages = {folder.name for folder in (ROOT / "plugins").iterdir()}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = {word for word in re.findall(r"\w+", node.value) if word in packages}
+            assert not named, f"{file}:{node.lineno} names {', '.join(named)}"
+
+
+def test_the_core_has_no_command_of_a_tool() -> None:
+    brought = {command for plugin in builtin() for command in plugin.commands}
+    assert brought
+    assert not brought & cli.homes.keys()
+
+
 @for_each(PLUGINS)
-def test_plugins_import_the_public_zoo_and_torch_and_never_each_other(file: Path) -> None:
+def test_plugins_import_zoo_and_torch_and_never_each_other(file: Path) -> None:
+    """A family imports the public modules alone; a tool, whatever the core offers to tools of third parties."""
     own = file.relative_to(ROOT / "plugins").parts[0]
+    is_tool = own in TOOLS
     for found in imports(file):
         top = found.module.partition(".")[0]
-        is_public = found.module in OF_PLUGINS or found.module.startswith(("zoo.data.", "zoo.look.", "zoo.training."))
+        is_public = is_tool or found.module in OF_PLUGINS or found.module.startswith(("zoo.data.", "zoo.training."))
         others = sys.stdlib_module_names | {own, "torch", "numpy", "msgspec"} | OPTIONAL
-        allowed = is_public if top == "zoo" else top in others
+        is_other = top.startswith("zoo_") and top != own
+        allowed = is_public if top == "zoo" else not is_other if is_tool else top in others
         assert allowed, f"{file}:{found.line} imports {found.module}"
-        if file.name in ("__init__.py", "key_maps.py"):
-            is_row = found.module in ("zoo.spec", f"{own}.key_maps")
+        if file.parent.name == own and file.name in ("__init__.py", "key_maps.py"):
+            is_row = found.module in ("zoo.spec", f"{own}.key_maps") or (is_tool and top == "zoo")
             assert is_row or top in sys.stdlib_module_names, f"{file}:{found.line}: rows alone here"
 
 
@@ -267,7 +304,7 @@ def test_the_tree_of_errors_is_complete() -> None:
 
 def test_the_public_names_are_complete() -> None:
     assert len(zoo.__all__) == len(set(zoo.__all__))
-    assert dir(zoo) == sorted(zoo.__all__)
+    assert dir(zoo) == sorted({*zoo.__all__, *tools.modules()})
     for name in zoo.__all__:
         assert callable(getattr(zoo, name)) or inspect.ismodule(getattr(zoo, name))
     for name in errors.__all__:

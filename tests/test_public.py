@@ -18,7 +18,7 @@ from zoo import errors
 from zoo.spec import Spec
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("zoo", "zoo.attack", "zoo.data", "zoo.evaluation", "zoo.look", "zoo.registry", "zoo.training")
+PACKAGES = ("zoo", "zoo_attack", "zoo.data", "zoo.evaluation", "zoo_look", "zoo.registry", "zoo.training")
 BEHIND = ("evaluation", "hub", "manifest", "registry", "spec", "testing", "training")
 """Packages that ``import zoo`` is enough for, and that ``dir(zoo)`` does not list."""
 

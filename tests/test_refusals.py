@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from torch import nn
 
 import zoo
-from zoo import data, evaluation, look, manifest, training
-from zoo.attack.patch_training import train_patch
+import zoo_look as look
+from zoo import data, evaluation, manifest, training
 from zoo.cli import cli
 from zoo.convert import convert
 from zoo.data.whitening import ZCA, attach
@@ -32,11 +32,12 @@ from zoo.errors import (
     SpecError,
     WeightsError,
 )
-from zoo.look.network import as_maps
 from zoo.spec import Preprocess
 from zoo.system.toml import loads
 from zoo.training.choice import resolve
 from zoo.trust import lock, policy
+from zoo_attack.patch_training import train_patch
+from zoo_look.network import as_maps
 
 DIGIT = Path(__file__).parents[1] / "examples" / "digit.png"
 

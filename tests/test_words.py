@@ -34,7 +34,7 @@ TEXTS = (
     "plugins/*/recipes.toml",
     "weights_manifest/*.toml",
     "zoo/**/*.py",
-    "zoo/course/*.toml",
+    "plugins/zoo_course/*.toml",
     "zoo/scaffold/templates/**/*.txt",
 )
 """Patterns of files, relative to the repository."""

@@ -1,7 +1,5 @@
-from zoo import attack as attack
 from zoo import data as data
 from zoo import errors as errors
-from zoo import look as look
 from zoo.creation import create as create
 from zoo.creation import fetch as fetch
 from zoo.creation import info as info
@@ -25,6 +23,8 @@ from zoo.training.reproduction import reproduce as reproduce
 
 __version__: str
 
+import zoo_attack as _attack
+import zoo_look as _look
 from zoo import classifiers as classifiers
 from zoo import evaluation as evaluation
 from zoo import hub as hub
@@ -35,3 +35,7 @@ from zoo import spec as spec
 from zoo import testing as testing
 from zoo import training as training
 from zoo.errors import *  # noqa: F403  # zoo.HubError is zoo.errors.HubError
+
+# The names that plugins of this distribution add.
+attack = _attack
+look = _look

@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 import zoo
-from zoo.attack.robustness import thin
 from zoo.bulk import described, outcomes, plans, work
 from zoo.bulk.plans import Plan, plan
 from zoo.bulk.tasks import TASKS
@@ -23,6 +22,7 @@ from zoo.cli import cli
 from zoo.errors import DataError, IntegrityError, PluginError, UnknownNameError
 from zoo.jobs import Job, Outcome, engines
 from zoo.results import files
+from zoo_attack.robustness import thin
 
 pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
 

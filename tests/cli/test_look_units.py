@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from zoo.cli.look import look
+from zoo_look.cli import look
 
 DIGIT = str(Path(__file__).parents[2] / "examples" / "digit.png")
 

@@ -14,9 +14,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 import zoo
-from zoo import look
-from zoo.attack import robustness
-from zoo.attack.patch_training import train_patch
+import zoo_look as look
 from zoo.data import ImageSet
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation import evaluate
@@ -24,6 +22,8 @@ from zoo.evaluation.claims import check
 from zoo.manifest import Score
 from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
+from zoo_attack import robustness
+from zoo_attack.patch_training import train_patch
 
 PREPROCESS = Preprocess(input_size=(1, 4, 4), crop_pct=1.0, mean=(0.0,), std=(1.0,))
 COUNT, CLASSES = 50, 10

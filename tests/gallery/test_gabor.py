@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from zoo.data.decode import read_image
-from zoo.look.gabor import gabor_filter
+from zoo.modules.gabor import gabor_filter
 
 pytestmark = pytest.mark.may_skip  # the browser is a package of the system
 

@@ -25,8 +25,8 @@ from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError
 from zoo.gallery import site as gallery
 from zoo.gallery import trial
-from zoo.look.network import captured
 from zoo.spec import Preprocess
+from zoo_look.network import captured
 
 NETWORK = "resnet20.digits"
 TRIED = ("resnet20.c10", "googlenet_small.c10", "alexnet_small.c10")

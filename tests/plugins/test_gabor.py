@@ -17,7 +17,7 @@ from zoo import data, loading, training
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
-from zoo.look.gabor import bank, gabor_filter, sigma_of
+from zoo.modules.gabor import bank, gabor_filter, sigma_of
 from zoo.testing import Check, conformance
 from zoo.training import Run, TrainingData
 from zoo.training.display import Silent

@@ -49,7 +49,7 @@ def test_an_attack_runs_by_its_name_within_the_ball(site: Path) -> None:
     assert accuracies[2] < 50  # all black
     images = torch.rand(4, 1, 8, 8)
     model = zoo.create("resnet20.digits")
-    from zoo.attack.gradient import perturb
+    from zoo_attack.gradient import perturb
 
     changed = perturb(model, images, torch.zeros(4, dtype=torch.int64), 0.25, zoo.attack.Method("darken"))
     torch.testing.assert_close(changed, (images - 0.25).clamp(min=0))

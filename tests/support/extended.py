@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data import ImageSet
-from zoo.look import Look, new_figure
+from zoo_look import Look, new_figure
 
 
 def darken(model, images, labels, epsilon, *, method, is_targeted):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import attack
+import zoo_attack as attack
 from zoo.cli import cli
 from zoo.data import load
 from zoo.errors import RecipeError

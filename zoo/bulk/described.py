@@ -67,7 +67,7 @@ def _gpus() -> tuple[str, ...]:
 
 def _one(data: str, split: str, limit: int | None) -> Data:
     from zoo import data as datasets
-    from zoo.attack.robustness import thin
+    from zoo.data.image_set import thin
     from zoo.evaluation.measured import fingerprint_of
 
     try:

@@ -53,14 +53,16 @@ def attack_curve(
     name: str, data: str, split: str, options: dict[str, Any], expected: dict[str, Any], folder: str
 ) -> Result:
     """The accuracy of weights under attack: ``zoo attack curve``."""
-    from zoo.attack import Method, robustness
+    from zoo import attack
 
     images, network = _inputs(name, data, split, options, expected)
     options = {"kinds": ["pgd"], "steps": 20, "step_size": 0.0, "no_random_start": False, "seed": 0, **options}
     rows = []
     for kind in options["kinds"]:
-        method = Method(kind, options["steps"], options["step_size"], not options["no_random_start"], options["seed"])
-        curve = robustness.curve(
+        method = attack.Method(
+            kind, options["steps"], options["step_size"], not options["no_random_start"], options["seed"]
+        )
+        curve = attack.curve(
             network,
             images,
             method,
@@ -141,7 +143,7 @@ def _inputs(
 def _images(data: str, split: str, limit: int | None) -> "ImageSet":
     """The images, which the next job of this process probably needs too."""
     from zoo import data as datasets
-    from zoo.attack.robustness import thin
+    from zoo.data.image_set import thin
 
     return thin(datasets.load(data, split), limit)
 

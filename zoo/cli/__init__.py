@@ -31,12 +31,7 @@ _SECTIONS = {
         "features": "zoo.cli.transfer:features",
         "classify": "zoo.cli.transfer:classify",
     },
-    "Look:       zoo look features resnet20.digits --layer layer1 --image digit.png": {
-        "look": "zoo.cli.look:look",
-        "attack": "zoo.cli.attack:attack",
-        "course": "zoo.cli.course:course",
-        "gallery": "zoo.cli.gallery:gallery",
-    },
+    "Look:       zoo gallery build -o gallery": {"gallery": "zoo.cli.gallery:gallery"},
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",

@@ -150,3 +150,12 @@ def check_labels(labels: Tensor, classes: int, where: str) -> None:
     if len(wrong):
         row = int(wrong[0])
         raise DataError(f"{where}: row {row} has label {int(labels[row])}, expected 0 to {classes - 1}.")
+
+
+def thin(images: ImageSet, limit: int | None) -> ImageSet:
+    """Returns ``limit`` of ``images`` at equal distances, which covers all classes of a sorted set; all for None."""
+    if limit is None or limit >= len(images):
+        return images
+    if limit < 1:
+        raise DataError(f"limit = {limit} images: expected at least 1.")
+    return images.subset([place * len(images) // limit for place in range(limit)], images.split)

@@ -134,3 +134,12 @@ class Prepared:
         if isinstance(image, Image):
             return self._transform(to_channels(image, channels))
         return self._transform(read_image(Path(image), str(image), channels))
+
+
+def class_number(text: str, classes: Sequence[str]) -> int:
+    """Returns the class ``text``, a number or one of ``classes``; raises :class:`UnknownNameError`."""
+    if text.isdecimal():
+        return int(text)
+    if text in classes:
+        return list(classes).index(text)
+    raise UnknownNameError.of("class", text, classes, hint="Use its number." if not classes else "")

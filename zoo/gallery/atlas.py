@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.loading import Network
-    from zoo.look.portraits import Portraits
+    from zoo_look.portraits import Portraits
 
 _COLUMNS = {"maximum": 1, "patches": 3, "projections": 3, "field": 2}
 """The pictures of a channel, by kind, with how many of them stand side by side."""
@@ -147,9 +147,9 @@ def compute(
         UnknownNameError: There is no such network or layer.
         DataError: The data set is not available.
     """
-    from zoo.look.network import opened
-    from zoo.look.portraits import channels_of, portray
-    from zoo.look.units import images_of
+    from zoo_look.network import opened
+    from zoo_look.portraits import channels_of, portray
+    from zoo_look.units import images_of
 
     with opened(name) as network:
         info = network.zoo_info

@@ -99,7 +99,9 @@ class Plugin(Spec, frozen=True):
             own = [extension.name for extension in brought]
             self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
         for name in self.commands:
-            self.require(_COMMAND.fullmatch(name) is not None, f"command {name!r} must have lower case letters, digits, -")
+            self.require(
+                _COMMAND.fullmatch(name) is not None, f"command {name!r} must have lower case letters, digits, -"
+            )
         for name in self.modules:
             self.require(is_part(name) and name.isidentifier(), f"module {name!r} must be a name in lower case")
         for target in (*self.commands.values(), *self.checks):

@@ -6,9 +6,9 @@ from functools import partial
 
 from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
-from zoo.registry import PluginRow
+from zoo.registry import PluginRow, tools
 from zoo.spec import Model
-from zoo.testing import contract, families, looking, published, shapes, values
+from zoo.testing import contract, families, published, shapes, values
 from zoo.testing.expectation import CheckError
 from zoo.testing.subject import Subject
 
@@ -48,7 +48,6 @@ COSTLY: Checks = {
     values.skipped_initialisation: "state_dict",
     values.round_trip: "state_dict",
     values.gradients: "forward",
-    values.attack: "forward",
     contract.checkpointing: "set_grad_checkpointing",
     contract.copies: "state_dict",
     contract.layouts: "forward",
@@ -127,7 +126,7 @@ def checks_of(plugin: str) -> list[Check]:
     for model in models:
         subject = Subject(plugin, model)
         is_smallest = model is min(models, key=lambda other: other.params)
-        checks += _of_subject(subject, {looking.look: "forward"}, is_slow=subject.is_giant or not is_smallest)
+        checks += _of_subject(subject, brought(), is_slow=subject.is_giant or not is_smallest)
     for model in smallest.values():
         subject = Subject(plugin, model)
         for check, field in EXPORTED.items():
@@ -136,9 +135,14 @@ def checks_of(plugin: str) -> list[Check]:
     return checks
 
 
+def brought() -> Checks:
+    """Returns the checks that plugins bring: those of the tools that everyone uses on every network."""
+    return {registry.hook(address): "forward" for address in tools.checks()}
+
+
 def every() -> list[Callable[..., str | None]]:
     """The functions of all checks, in the order in which they are run."""
-    tables = (OF_PLUGIN, OF_EACH, OF_HOOK, COSTLY, {looking.look: ""}, EXPORTED)
+    tables = (OF_PLUGIN, OF_EACH, OF_HOOK, COSTLY, brought(), EXPORTED)
     return [families.usable, *(check for table in tables for check in table), published.weights]
 
 

@@ -10,14 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading
-from zoo.attack import fgsm, under_attack
-from zoo.errors import AttackError, ZooError
+from zoo.errors import ZooError
 from zoo.loading import safetensors_file
 from zoo.testing.expectation import CheckError, expect
 from zoo.testing.subject import BATCH, Subject
-
-EPSILON = 8 / 255
-"""Of the attack, in pixel units."""
 
 
 def forward(subject: Subject) -> None:
@@ -99,30 +95,6 @@ def gradients(subject: Subject) -> str:
     return ""
 
 
-def attack(subject: Subject) -> str:
-    """FGSM changes images within epsilon, or says that there is no gradient; the network stays as it was.
-
-    Fix: a forward in evaluation mode must not change the network.
-    """
-    module, preprocess = subject.module, subject.model.preprocess
-    noise = torch.rand((BATCH, *preprocess.input_size), generator=torch.Generator().manual_seed(0))
-    before, reason = _trace(module), ""
-    try:
-        with under_attack(module, preprocess) as pixel_model:
-            with torch.no_grad():  # of the least likely class the gradient is never 0, as where softmax is saturated
-                labels = pixel_model(noise).argmin(dim=1)
-            changed = fgsm(pixel_model, noise, labels, EPSILON)
-            largest = float((changed.double() - noise.double()).abs().max())
-            expect(0 < largest <= EPSILON, f"FGSM within {EPSILON:.5f} changes pixels by up to {largest:.5f}")
-            expect(0 <= changed.min() <= changed.max() <= 1, "FGSM leaves [0, 1]")
-    except AttackError as error:
-        reason = str(error)
-    after = _trace(module)
-    different = [key for key in {*before, *after} if not _is_same(before.get(key), after.get(key))]
-    expect(not different, f"an attack changes {', '.join(sorted(different))}")
-    return reason
-
-
 def traced(subject: Subject) -> str:
     """Traced by ``torch.jit.trace`` with two images, the network takes three; or it says that it cannot be traced.
 
@@ -168,7 +140,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _trace(module: nn.Module) -> dict[str, object]:
+def trace_of(module: nn.Module) -> dict[str, object]:
     """All that an attack might leave behind."""
     found: dict[str, object] = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     for name, parameter in module.named_parameters():
@@ -179,7 +151,7 @@ def _trace(module: nn.Module) -> dict[str, object]:
     return found
 
 
-def _is_same(left: object, right: object) -> bool:
+def is_same(left: object, right: object) -> bool:
     return torch.equal(left, right) if isinstance(left, Tensor) and isinstance(right, Tensor) else left == right
 
 

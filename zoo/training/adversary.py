@@ -4,8 +4,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from zoo.attack.method import Method
-
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -19,7 +17,7 @@ class Adversary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             2017).
         epsilon: Largest change, in pixel units before normalisation, values in [0, 1] (8/255 = 0.0314).
         steps: Steps of the attack.
-        step_size: Size of a step, as in :class:`zoo.attack.Method`.
+    X
         random_start: Whether the attack starts at a random point.
         clean: Weight of the loss of the unchanged images; the attacked ones have the rest. By default 0.5 with ``fgsm``
             and 0 with ``pgd`` and ``pgd_l2``.
@@ -38,5 +36,16 @@ class Adversary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.clean if self.clean is not None else 0.5 if self.attack == "fgsm" else 0.0
 
     @property
-    def method(self) -> Method:
-        return Method(self.attack, self.steps, self.step_size, self.random_start)
+    def name(self) -> str:
+        """``attack``, as :class:`zoo.training.perturbation.Steps` calls it."""
+        return self.attack
+
+    @property
+    def norm(self) -> Literal["linf", "l2"]:
+        """The norm in which epsilon is measured."""
+        return "l2" if self.attack == "pgd_l2" else "linf"
+
+    @property
+    def relative_step(self) -> float:
+        """The size of a step, in units of epsilon; 2.5 / steps if ``step_size`` is 0."""
+        return self.step_size or 2.5 / self.steps

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.attack.gradient import draw, perturb_batch
-from zoo.attack.pixel_model import under_attack
 from zoo.spec import Preprocess
+from zoo.training.perturbation import descend, draw
+from zoo.training.pixel_model import under_attack
 from zoo.training.portion import Portion
 from zoo.training.randomness import generator_at
 from zoo.training.recipe import Recipe
@@ -66,7 +66,7 @@ class MicroBatches:
             return None
         share = self._portion.share
         shape = torch.Size((self._portion.size, *images.shape[1:]))
-        noise = draw(self._adversary.method, shape, generator_at(self._seed, "attack", update))
+        noise = draw(self._adversary, shape, generator_at(self._seed, "attack", update))
         return None if noise is None else noise[share.start : share.stop]
 
     def _attack(self, images: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
@@ -75,6 +75,5 @@ class MicroBatches:
         autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=self._is_bfloat16)
         with under_attack(self._model, self._preprocess) as pixel_model, autocast:
             pixels = (images * pixel_model.std + pixel_model.mean).clamp(0, 1)
-            epsilon, method = self._adversary.epsilon, self._adversary.method
-            attacked = perturb_batch(pixel_model, pixels, labels, epsilon, method, noise)
+            attacked = descend(pixel_model, pixels, labels, self._adversary.epsilon, self._adversary, noise)
             return ((attacked - pixel_model.mean) / pixel_model.std).contiguous(memory_format=self._layout)

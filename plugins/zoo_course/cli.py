@@ -1,0 +1,60 @@
+"""``zoo course``: the chapters, their exercises, and whether an answer is right."""
+
+import click
+
+from zoo.cli import options
+from zoo.cli.group import Commands
+from zoo.cli.output import echo, print_json, print_table
+from zoo.errors import SpecError
+from zoo_course import exercise, exercises, read_answer
+
+_SECTIONS = {"Exercises:": {"check": "zoo_course.cli:check"}}
+
+
+@click.group(cls=Commands, sections=_SECTIONS, invoke_without_command=True, epilog="Example: zoo course check vgg")
+@options.json
+@click.pass_context
+def course(context: click.Context, as_json: bool) -> None:
+    """List the chapters of the course."""
+    if context.invoked_subcommand is not None:
+        if as_json:
+            context.fail(f"--json belongs after '{context.invoked_subcommand}'.")
+        return
+    rows = [(name, found.title) for name, found in exercises().items()]
+    if as_json:
+        print_json([{"chapter": name, "title": title} for name, title in rows])
+    else:
+        print_table(("chapter", "title"), rows)
+
+
+def _check_number(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else read_answer(value)
+    except SpecError as error:
+        raise click.BadParameter(f"{error.message} {error.hint}") from None
+
+
+@click.command(epilog="Example: zoo course check vgg 27/49")
+@click.argument("chapter")
+@click.argument("answer", required=False, callback=_check_number)
+@options.json
+@click.pass_context
+def check(context: click.Context, chapter: str, answer: float | None, as_json: bool) -> None:
+    """Show the exercise of a chapter, or check your answer.
+
+    The right answer is computed. Exits 1 if yours is wrong.
+    """
+    found = exercise(chapter)
+    difference = None if answer is None else answer - found.right_answer()
+    is_right = None if difference is None else abs(difference) <= found.within
+    if as_json:
+        hint = found.hint if is_right is False else ""
+        print_json({"chapter": chapter, "question": found.question, "answer": answer, "right": is_right, "hint": hint})
+    elif difference is None:
+        echo(found.question)
+    elif is_right:
+        echo("Right.")
+    else:
+        echo(f"Not right: your answer is too {'large' if difference > 0 else 'small'}.\nhint: {found.hint}")
+    if is_right is False:
+        context.exit(1)

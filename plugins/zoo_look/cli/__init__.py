@@ -1,0 +1,54 @@
+"""``zoo look``: what a network has learned."""
+
+from collections.abc import Callable
+from functools import partial
+
+import click
+
+from zoo.cli.group import Commands
+from zoo.spec import LookQuestion
+
+_SECTIONS = {
+    "Layers:": {
+        "layers": "zoo_look.cli.layers:layers",
+        "filters": "zoo_look.cli.layers:filters",
+        "diagnose": "zoo_look.cli.layers:diagnose",
+        "features": "zoo_look.cli.layers:features",
+    },
+    "Units and classes:": {
+        "deconv": "zoo_look.cli.units:deconv",
+        "patches": "zoo_look.cli.units:patches",
+        "maximize": "zoo_look.cli.units:maximize",
+        "attribute": "zoo_look.cli.units:attribute",
+        "confusion": "zoo_look.cli.classes:confusion",
+    },
+    "Comparisons:": {
+        "invariance": "zoo_look.cli.comparisons:invariance",
+        "representations": "zoo_look.cli.comparisons:representations",
+        "whitening": "zoo_look.cli.comparisons:whitening",
+    },
+}
+
+
+class Questions(Commands):
+    """With the questions that plugins bring."""
+
+    def brought(self) -> dict[str, Callable[[], click.Command]]:
+        from zoo.registry import extensions
+
+        return {one.name: partial(_ask, one.name, one.spec) for one in extensions.offered("looks", self.homes)}
+
+
+def _ask(name: str, question: LookQuestion) -> click.Command:
+    from zoo_look.cli.own import command
+
+    return command(name, question)
+
+
+@click.group(cls=Questions, sections=_SECTIONS, epilog="Example: zoo look filters alexnet_small.c10 -o filters.png")
+def look() -> None:
+    """Show what a network has learned.
+
+    Each command prints its result. -o FILE writes it: as a figure (.png, .svg, .pdf), as facts (.json) or as
+    tensors (.safetensors). NAME without a tag means the model's default weights.
+    """

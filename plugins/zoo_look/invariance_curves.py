@@ -1,0 +1,230 @@
+"""Invariance: how a network's accuracy and features change as its images are transformed."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo import data as datasets
+from zoo.creation import info_of, require_classes
+from zoo.data import ImageSet, Transform
+from zoo.errors import UnknownNameError
+from zoo.evaluation import batches, check_classes
+from zoo.evaluation.forward import device_of
+from zoo.loading import Network
+from zoo.manifest.interval import Z95, wilson
+from zoo_look.network import name_of, opened, statistics
+from zoo_look.result import Look, new_figure
+from zoo_look.transforms import STRENGTHS, UNITS, Edges, transform
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One network under one strength of one transformation.
+
+    ``top1`` and its Wilson ``interval`` (95%) are in per cent of ``n`` images. ``similarity`` is the cosine between
+    the features (what the head is given) of an image and of the transformed one, averaged over images,
+    ``similarity_interval`` that mean's 95% interval by the normal approximation.
+    """
+
+    model: str
+    transformation: str
+    strength: float
+    n: int
+    correct: int
+    top1: float
+    interval: tuple[float, float]
+    similarity: float
+    similarity_interval: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Invariance(Look):
+    """``points`` of every network, transformation and strength on ``data``, in that order."""
+
+    points: tuple[Point, ...]
+    data: str
+    fingerprint: str
+    edges: Edges
+
+    def curve(self, model: str, transformation: str) -> list[Point]:
+        """By strength; of one network and one transformation."""
+        return [p for p in self.points if (p.model, p.transformation) == (model, transformation)]
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "data": self.data,
+            "fingerprint": self.fingerprint,
+            "edges": self.edges,
+            "units": UNITS,
+            "points": msgspec.to_builtins(self.points),
+        }
+
+    def figure(self) -> "Figure":
+        """A column a transformation: top-1 above, similarity of features below, bands of 95%."""
+        kinds = list(dict.fromkeys(point.transformation for point in self.points))
+        models = list(dict.fromkeys(point.model for point in self.points))
+        columns = min(len(kinds), 4)
+        blocks = math.ceil(len(kinds) / columns)
+        figure = new_figure(2.7 * columns + 0.6, 4.0 * blocks + 0.8, self.caption)
+        axes = figure.subplots(2 * blocks, columns, squeeze=False)
+        for axis in axes.flat:
+            axis.set_visible(False)
+        for index, kind in enumerate(kinds):
+            block, column = divmod(index, columns)
+            scores, alike = axes[2 * block, column], axes[2 * block + 1, column]
+            for model in models:
+                points = self.curve(model, kind)
+                strengths = [point.strength for point in points]
+                scores.plot(strengths, [point.top1 for point in points], marker=".", label=model)
+                scores.fill_between(strengths, *zip(*(point.interval for point in points), strict=True), alpha=0.2)
+                alike.plot(strengths, [point.similarity for point in points], marker=".")
+                alike.fill_between(
+                    strengths, *zip(*(point.similarity_interval for point in points), strict=True), alpha=0.2
+                )
+            scores.set_title(kind, fontsize=9)
+            alike.set_xlabel(UNITS[kind], fontsize=7)
+            scores.set_ylim(0, 100)
+            alike.set_ylim(min(0.0, *(point.similarity for point in self.points)), 1.02)
+            for axis, label in ((scores, "top-1, %"), (alike, "similarity of features")):
+                axis.set_visible(True)
+                axis.tick_params(labelsize=6)
+                axis.grid(color="#eeeeee")
+                if column == 0:
+                    axis.set_ylabel(label, fontsize=7)
+                if kind == "jpeg":
+                    axis.invert_xaxis()
+        figure.legend(
+            *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False
+        )
+        return figure
+
+
+def invariance(
+    models: Sequence[str | nn.Module],
+    data: str | Path | ImageSet,
+    split: str = "test",
+    *,
+    strengths: Mapping[str, Sequence[float]] | None = None,
+    edges: Edges = "reflection",
+    limit: int = 1000,
+    batch_size: int = 250,
+    device: torch.device | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Invariance:
+    """How score and features change as images are transformed.
+
+    Images are transformed in [0, 1] at the size of the network's input, before they are normalised.
+
+    Args:
+        models: Names, for which trained weights are used, or networks that :func:`zoo.create` returned.
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        strengths: What to try, by transformation. By default ``zoo_look.transforms.STRENGTHS``.
+        edges: What is beyond the edge of an image that is moved.
+        limit: Only the first images of the split, this many.
+        batch_size: Images per forward pass.
+        device: Where to run. By default where each network is.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        A point for each network, transformation and strength, with a figure.
+
+    Raises:
+        UnknownNameError: There is no such model, data set or transformation.
+        WeightsError: A network has no classes.
+        DataError: A network knows none of the classes.
+
+    Example:
+        >>> import zoo
+        >>> digits, tried = zoo.data.load("digits", "test"), {"rotation": [0, 90]}
+        >>> found = zoo.look.invariance(["resnet20.digits"], digits, strengths=tried, limit=50)
+        >>> [point.strength for point in found.points]
+        [0.0, 90.0]
+    """
+    chosen = {name: tuple(values) for name, values in (strengths or STRENGTHS).items()}
+    for name in chosen:
+        if name not in STRENGTHS:
+            raise UnknownNameError.of("transformation", name, STRENGTHS, hint=f"Available: {', '.join(STRENGTHS)}.")
+    images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
+    n = min(limit, len(images))
+    cases = [(name, float(strength)) for name, values in chosen.items() for strength in values]
+    points: list[Point] = []
+    for number, model in enumerate(models):
+        with opened(model, device=device) as network, torch.no_grad():
+            require_classes(network)
+            check_classes(network, images)
+
+            def report(done: int, number: int = number) -> None:
+                if progress is not None:
+                    progress(number * n + done, len(models) * n)
+
+            points += _measure(network, images, n, cases, edges, batch_size, report)
+    part = images.subset(range(n), images.split)
+    names = ", ".join(dict.fromkeys(point.model for point in points))
+    caption = f"{names} on {n:,} images of {images.name}/{images.split}, transformed (95% intervals)"
+    return Invariance(caption, tuple(points), f"{images.name}/{images.split}", part.fingerprint, edges)
+
+
+def _measure(
+    network: Network,
+    images: ImageSet,
+    n: int,
+    cases: Sequence[tuple[str, float]],
+    edges: Edges,
+    batch_size: int,
+    report: Callable[[int], None],
+) -> list[Point]:
+    preprocess = info_of(network).preprocess
+    device = device_of(network)
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in statistics(network))
+    right = torch.zeros(len(cases), dtype=torch.int64)
+    alike: list[list[Tensor]] = [[] for _ in cases]
+    done = 0
+    for batch, labels in batches(images, Transform(preprocess), batch_size, images=range(n)):
+        pixels = (batch.to(device) * std + mean).clamp(0, 1)
+        original, _ = _run(network, (pixels - mean) / std)
+        for number, (name, strength) in enumerate(cases):
+            found, logits = _run(network, (transform(pixels, name, strength, edges) - mean) / std)
+            right[number] += int((logits.argmax(1).cpu() == labels).sum())
+            alike[number].append(F.cosine_similarity(found, original, dim=1).cpu())
+        done += len(batch)
+        report(done)
+    return [
+        _point(name_of(network), *case, int(correct), torch.cat(values).double())
+        for case, correct, values in zip(cases, right, alike, strict=True)
+    ]
+
+
+def _run(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """What the head is given, B D, and what it makes of it, B classes."""
+    if info_of(network).preprocess.whitening == "zca":  # hangs before ``forward``, which is not called here
+        inputs = network.get_submodule("whitening")(inputs)
+    maps = network.forward_features(inputs)
+    before = network.forward_head(maps, pre_logits=True)
+    return before.flatten(1).float(), network.forward_head(maps).float()
+
+
+def _point(model: str, name: str, strength: float, correct: int, alike: Tensor) -> Point:
+    n, mean = len(alike), float(alike.mean())
+    low, high = wilson(correct, n)
+    reach = Z95 * float(alike.std()) / math.sqrt(n) if n > 1 else math.inf
+    return Point(
+        model,
+        name,
+        strength,
+        n,
+        correct,
+        100 * correct / n,
+        (100 * low, 100 * high),
+        mean,
+        (mean - reach, mean + reach),
+    )

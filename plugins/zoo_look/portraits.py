@@ -1,0 +1,150 @@
+"""What an atlas shows of channels: what drives them, as pictures and as numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from zoo.data import ImageSet
+from zoo.data.sheet import opaque
+from zoo.errors import WeightsError
+from zoo.loading import Network
+from zoo_look.deconvnet import Projections, around_grey, project_found
+from zoo_look.first_layer import as_pictures, patterns
+from zoo_look.gabor_fit import Fit, fit
+from zoo_look.gratings import Tuning, tuning
+from zoo_look.maximization import maximize
+from zoo_look.network import blank
+from zoo_look.receptive import Box, boxes_of
+from zoo_look.rectifiers import Rectifiers
+from zoo_look.top_patches import TopActivations, cut, patches
+from zoo_look.units import downward, maps_of, one_hot, reached
+
+COUNT = 9
+"""Patches of a channel."""
+
+_FITTED = (5, 24)
+"""Pixels a side of the receptive fields to which Gabor filters are fitted: smaller ones are fitted by nearly any, and
+larger ones by none."""
+_FIT = {"starts": 4, "steps": 30}
+"""A quarter of the usual effort: the residuals of 16 fields of noise grow by half a per cent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """The linear receptive fields of U units: ``weight`` U C h w, the gradients of their values at a grey image.
+
+    Of a first convolution, its filters. ``nearest`` are the Gabor filters that fit their patterns best.
+    """
+
+    weight: Tensor
+    nearest: Fit
+
+    def pictures(self) -> list[list[Tensor]]:
+        """Of each unit the field and the nearest Gabor filter: 4 h w in [0, 1]."""
+        shown = as_pictures(self.weight)
+        rendered = self.nearest.render(*self.weight.shape[2:])
+        return [
+            [opaque(field), opaque(around_grey(gabor[None].float()))]
+            for field, gabor in zip(shown, rendered, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Portraits:
+    """Of U channels, the ``strongest`` patches, with projections if the network has ReLUs, and the ``tuning``.
+
+    ``maxima`` are the images that maximise their central units, C h w in [0, 1], as far as these see them; ``values``
+    are the units' then. Both, and the ``field``, are missing for a network without gradient.
+    """
+
+    strongest: TopActivations
+    maxima: list[Tensor]
+    values: list[float]
+    field: Field | None
+    tuning: Tuning
+
+    def patches(self, unit: int) -> list[Tensor]:
+        return [
+            _whole(self.strongest.patch(unit, rank), box, self._side)
+            for rank, box in enumerate(self.strongest.boxes[unit])
+        ]
+
+    def projections(self, unit: int) -> list[Tensor]:
+        """The deconvolutions of the patches, zero grey; nothing for a network without ReLUs."""
+        if not isinstance(self.strongest, Projections):
+            return []
+        pairs = zip(self.strongest.projections[unit], self.strongest.boxes[unit], strict=True)
+        return [_whole(around_grey(cut(projection, box)), box, self._side) for projection, box in pairs]
+
+    @property
+    def _side(self) -> tuple[int, int]:
+        boxes = self.strongest.boxes
+        return int((boxes[..., 2] - boxes[..., 0]).max()), int((boxes[..., 3] - boxes[..., 1]).max())
+
+
+def portray(
+    network: Network, layer: str, images: ImageSet, channels: Sequence[int], *, limit: int, steps: int
+) -> Portraits:
+    """The portraits of ``channels`` of ``layer``: patches of the first ``limit`` images, ``steps`` of ascent."""
+    strongest = patches(network, layer, images, channels=channels, count=COUNT, limit=limit)
+    with reached(network, layer) as run:
+        every, _ = boxes_of(run, blank(network), layer)
+    strongest = replace(strongest, boxes=_known(strongest.boxes, strongest.pixels))
+    height, width = every.shape[1:3]
+    position = (height // 2, width // 2)
+    box: Box = tuple(_known(every[channels[0], *position], strongest.pixels).tolist())
+    try:
+        field = _field(network, layer, channels, position, box)
+        found = maximize(network, layer, channels, position=position, steps=steps, jitter=0)
+        maxima = [cut(image, box) for image in found.images]
+        values: list[float] = found.values.tolist()
+        if _has_rectifiers(network):
+            strongest = project_found(network, strongest)
+    except WeightsError:  # no gradient
+        maxima, values, field = [], [], None
+    gratings = tuning(network, layer)
+    own = Tuning(gratings.wavelengths, gratings.orientations, gratings.responses[list(channels)])
+    return Portraits(strongest, maxima, values, field, own)
+
+
+def channels_of(network: Network, layer: str) -> int:
+    with reached(network, layer) as run, torch.no_grad():
+        return int(maps_of(run(blank(network)), layer).shape[1])
+
+
+def _known(boxes: Tensor, images: Tensor) -> Tensor:
+    """``boxes`` ... 4, but the whole of ``images`` ... H W for units of which it is not known what they see."""
+    whole = torch.tensor([0, 0, *images.shape[-2:]])
+    return torch.where((boxes[..., 2:] > boxes[..., :2]).all(-1, keepdim=True), boxes, whole)
+
+
+def _has_rectifiers(network: Network) -> bool:
+    with torch.no_grad(), Rectifiers() as seen:
+        network(blank(network))
+    return bool(seen.relus)
+
+
+def _field(network: Network, layer: str, channels: Sequence[int], position: tuple[int, int], box: Box) -> Field | None:
+    """The fields of the units at ``position``, which see ``box``; None if that is too large, or too small."""
+    numbers = torch.tensor(channels)
+    with reached(network, layer) as run, torch.inference_mode(False), torch.enable_grad(), Rectifiers() as seen:
+        leaf = blank(network).repeat(len(numbers), 1, 1, 1).requires_grad_()
+        maps = maps_of(seen.before(run(leaf.clone())), layer)
+        places = torch.full_like(numbers, position[0] * maps.shape[3] + position[1])
+        gradient = downward(maps, leaf, one_hot(maps, numbers, places, torch.ones(len(numbers))), layer)
+    top, left, bottom, right = box
+    weight = gradient[:, :, top:bottom, left:right].float().cpu()
+    if not (_FITTED[0] <= min(weight.shape[2:]) and max(weight.shape[2:]) <= _FITTED[1]):
+        return None
+    return Field(weight, fit(patterns(weight)[0], **_FIT))
+
+
+def _whole(patch: Tensor, box: Tensor, side: tuple[int, int]) -> Tensor:
+    """``patch`` C h w in a picture of ``side`` with 4 channels, transparent beyond the image's border."""
+    height, width = patch.shape[1:]
+    down = side[0] - height if int(box[0]) == 0 else 0
+    across = side[1] - width if int(box[1]) == 0 else 0
+    return pad(opaque(patch), (across, side[1] - width - across, down, side[0] - height - down))
