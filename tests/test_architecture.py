@@ -45,8 +45,6 @@ LAYERS = (
     "verify",
     "convert",
     "exporting",
-    "extraction",
-    "classifiers",
     "training",
     "publishing",
     "bulk",
@@ -58,7 +56,7 @@ LAYERS = (
 )
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
-WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert", "extraction", "classifiers"}
+WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert"}
 WITH_TORCH |= {"exported", "exporting", "modules", "training", "publishing", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
@@ -83,7 +81,7 @@ OPTIONAL |= {"cryptography", "onnxruntime", "onnxscript", "openvino", "pyautoatt
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}
-OF_PLUGINS |= {"zoo.classifiers", "zoo.modules", "zoo.training"}
+OF_PLUGINS |= {"zoo.training.classifiers", "zoo.modules", "zoo.training"}
 """The public modules that a family may use."""
 
 

@@ -8,7 +8,6 @@ from zoo.evaluation.by_name import evaluate as evaluate
 from zoo.evaluation.prediction import predict as predict
 from zoo.evaluation.speed import benchmark as benchmark
 from zoo.exporting.by_name import export as export
-from zoo.extraction import features as features
 from zoo.loading import Network as Network
 from zoo.preparation import preprocess as preprocess
 from zoo.preparation import transforms as transforms
@@ -25,7 +24,8 @@ __version__: str
 
 import zoo_attack as _attack
 import zoo_look as _look
-from zoo import classifiers as classifiers
+import zoo_transfer.classifiers as _classifiers
+import zoo_transfer.extraction as _extraction
 from zoo import evaluation as evaluation
 from zoo import hub as hub
 from zoo import manifest as manifest
@@ -38,4 +38,6 @@ from zoo.errors import *  # noqa: F403  # zoo.HubError is zoo.errors.HubError
 
 # The names that plugins of this distribution add.
 attack = _attack
+classifiers = _classifiers
+features = _extraction.features
 look = _look

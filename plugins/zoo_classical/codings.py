@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.classifiers import require_sklearn
 from zoo.errors import DataError, SpecError
+from zoo.training.classifiers import require_sklearn
 from zoo_classical.descriptors import Local
 
 PASSES = 100

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from zoo import classifiers
 from zoo.errors import SpecError
 from zoo.modules import check_choice
+from zoo.training import classifiers
 from zoo.training.one_pass import fit_linear_svm, set_rows
 
 ClassifierName = Literal["linear_svm", "rbf_svm", "knn", "tree"]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.classifiers import require_sklearn
 from zoo.data import ZCA
 from zoo.errors import DataError
 from zoo.modules import ImageClassifier, check_positive
+from zoo.training.classifiers import require_sklearn
 from zoo_classical.descriptors import is_traced
 
 SIDE = 6

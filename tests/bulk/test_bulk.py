@@ -246,7 +246,7 @@ def done(command: str, folder: Path) -> list[dict[str, str]]:
 def test_features_of_a_list_are_those_of_one_and_a_file_that_is_gone_is_written_again(
     tmp_path: Path, here: list[str]
 ) -> None:
-    from zoo import extraction
+    from zoo_transfer import extraction
 
     [row] = done("features", tmp_path)
     file = tmp_path / row["file"]

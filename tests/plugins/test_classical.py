@@ -13,13 +13,13 @@ from support.reference import photographs
 from torch import Tensor, nn
 
 import zoo
-from zoo import classifiers, data, manifest
+from zoo import data, manifest
 from zoo.creation import info_of
 from zoo.data import ImageSet
 from zoo.errors import DataError, MissingExtraError, SpecError
 from zoo.evaluation import evaluate
 from zoo.testing import Check, conformance
-from zoo.training import by_name
+from zoo.training import by_name, classifiers
 from zoo.training.display import Silent
 from zoo_classical import heads, plugin
 from zoo_classical.codings import CODINGS, BagOfWords, FisherVector, Projection

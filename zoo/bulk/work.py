@@ -81,10 +81,10 @@ def features(
     name: str, data: str, split: str, options: dict[str, Any], expected: dict[str, Any], folder: str
 ) -> Result:
     """Writes the features of weights into ``folder``: ``zoo features``."""
-    from zoo import extraction
+    from zoo import features as features_of
 
     images, network = _inputs(name, data, split, options, expected)
-    found = extraction.features(network, images, device=_device(options), **_without(options, "limit", "device"))
+    found = features_of(network, images, device=_device(options), **_without(options, "limit", "device"))
     file = Path("features", f"{_stem(name)}.{_stem(images.name)}.{_stem(images.split)}.safetensors")
     found.write(Path(folder, file))
     row = {"n": len(found), "file": str(file), "fingerprint": found.origin.fingerprint}

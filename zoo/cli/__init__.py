@@ -28,8 +28,6 @@ _SECTIONS = {
         "train": "zoo.cli.train.train:train",
         "recipes": "zoo.cli.train.recipes:recipes",
         "reproduce": "zoo.cli.train.reproduce:reproduce",
-        "features": "zoo.cli.transfer:features",
-        "classify": "zoo.cli.transfer:classify",
     },
     "Look:       zoo gallery build -o gallery": {"gallery": "zoo.cli.gallery:gallery"},
     "Trust:      zoo lock resnet20.digits": {

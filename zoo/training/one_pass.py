@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import classifiers
 from zoo.data import ImageSet, Transform
 from zoo.errors import DataError, RecipeError
 from zoo.evaluation import batches, evaluate, in_eval_mode
 from zoo.spec import Preprocess
-from zoo.training import record
+from zoo.training import classifiers, record
 from zoo.training.inputs import TrainingData
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run

@@ -18,16 +18,16 @@ from support import specimen
 from torch import Tensor, nn
 
 import zoo
-from zoo import classifiers, extraction
-from zoo.classifiers import classify
 from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import DataError, RecipeError, TrainingError, UnknownNameError, WeightsError, ZooError
-from zoo.extraction import Features, Origin
 from zoo.loading import safetensors_file
-from zoo.training import Recipe, schedule
+from zoo.training import Recipe, classifiers, schedule
+from zoo.training.classifiers import classify
 from zoo.training.display import Silent
 from zoo.training.groups import by_layer, freeze
+from zoo_transfer import extraction
+from zoo_transfer.extraction import Features, Origin
 
 KINDS = ("a", "b", "c", "d")
 PLAIN = {"epochs": 1, "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "schedule": "constant"}

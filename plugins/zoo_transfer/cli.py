@@ -9,7 +9,7 @@ from zoo.cli import bulk, options
 from zoo.cli.output import echo, print_facts, print_json, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
-    from zoo.classifiers import Outcome
+    from zoo_transfer.classifiers import Outcome
 
 
 @click.command(epilog="Example: zoo features resnet20.c10 --data digits -o train.safetensors")
@@ -42,7 +42,7 @@ def features(
     name = bulk.one(context, names)
     if len(data) > 1:
         raise click.UsageError("Got several data sets, expected one. --all takes several.")
-    from zoo import extraction
+    from zoo_transfer import extraction
 
     with stdout_to_stderr(), show_progress(f"features of {name}") as progress:
         found = extraction.features(name, data[0], split, progress=progress, **keywords)
@@ -69,7 +69,7 @@ def classify(train: Path, test: Path | None, classifier: str, settings: dict[str
     TRAIN and TEST are files that zoo features wrote. Without TEST, a fifth of TRAIN is held out and scored: choose
     settings this way, not on test images.
     """
-    from zoo import classifiers, extraction
+    from zoo_transfer import classifiers, extraction
 
     with stdout_to_stderr():
         classifiers.configure(classifier, settings)
