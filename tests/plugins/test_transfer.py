@@ -22,11 +22,11 @@ from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import DataError, RecipeError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.loading import safetensors_file
-from zoo.training import Recipe, classifiers, schedule
-from zoo.training.classifiers import classify
+from zoo.training import Recipe, schedule
 from zoo.training.display import Silent
 from zoo.training.groups import by_layer, freeze
-from zoo_transfer import extraction
+from zoo_transfer import classifiers, extraction
+from zoo_transfer.classifiers import classify
 from zoo_transfer.extraction import Features, Origin
 
 KINDS = ("a", "b", "c", "d")

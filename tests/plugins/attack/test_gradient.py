@@ -493,7 +493,7 @@ def test_norms_are_not_mixed_in_one_curve(runner: CliRunner) -> None:
 
 def test_one_image_from_the_command_line(runner: CliRunner, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs zoo-vision[look]")
-    image = str(Path(__file__).parents[2] / "examples" / "digit.png")
+    image = str(Path(__file__).parents[3] / "examples" / "digit.png")
     words = ["attack", "image", DIGITS, image, "--epsilon", "0.2", "-o", str(tmp_path / "t.png"), "--json"]
     result = runner.invoke(cli, words)
     assert result.exit_code == 0, result.output
@@ -510,7 +510,7 @@ def test_one_image_from_the_command_line(runner: CliRunner, tmp_path: Path) -> N
 
 
 def test_a_class_that_there_is_not_is_refused(runner: CliRunner) -> None:
-    image = str(Path(__file__).parents[2] / "examples" / "digit.png")
+    image = str(Path(__file__).parents[3] / "examples" / "digit.png")
     assert runner.invoke(cli, ["attack", "image", DIGITS, image, "--target", "11"]).exit_code == 1
     assert runner.invoke(cli, ["attack", "image", DIGITS, image, "--target", "cat"]).exit_code == 2
 

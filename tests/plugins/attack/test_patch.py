@@ -293,7 +293,7 @@ def test_patches_from_the_command_line(training_digits: ImageSet, tmp_path: Path
     assert found["n"] <= 40
 
     Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
-    images = [str(tmp_path / "red.png"), str(Path(__file__).parents[2] / "examples" / "digit.png")]
+    images = [str(tmp_path / "red.png"), str(Path(__file__).parents[3] / "examples" / "digit.png")]
     result = runner.invoke(cli, ["attack", "patch", "apply", str(file), *images, "-o", str(tmp_path / "out"), "--json"])
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["images"]
