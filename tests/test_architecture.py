@@ -47,7 +47,6 @@ LAYERS = (
     "exporting",
     "training",
     "publishing",
-    "bulk",
     "gallery",
     "scaffold",
     "testing",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli import bulk, options
+from zoo.cli import options
 from zoo.cli.output import echo, print_facts, print_json, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -13,20 +13,17 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: zoo features resnet20.c10 --data digits -o train.safetensors")
-@options.several(options.names, options.required_data_sets)
+@options.several(options.name, options.required_data)
 @click.option("--split", default="train", show_default=True, help="Split of the data set.")
-@options.output("Write them to FILE.safetensors; with --all, to the folder FILE.", kind=options.NEW_PATH)
+@options.output("Write them to FILE.safetensors.", kind=options.NEW_PATH)
 @click.option(
     "--layer", default="", metavar="MODULE", help="Use this submodule's pooled output.  [default: the head's input]"
 )
 @options.several(options.weights, options.batch_size(256), options.device)
-@options.several(bulk.list_options, bulk.limit_option, options.json)
-@click.pass_context
+@options.several(options.moved("zoo bulk features PATTERN... --data DATA -o DIR"), options.json)
 def features(
-    context: click.Context,
-    /,
-    names: tuple[str, ...],
-    data: tuple[str, ...],
+    name: str,
+    data: str,
     split: str,
     output: Path,
     as_json: bool,
@@ -35,17 +32,13 @@ def features(
     """Write a network's features of a data set to a file.
 
     The file holds the tensors features (N D, float32) and labels (N), and their origin. NAME without a tag means the
-    model's default weights. With --all, NAME is a pattern, and there is a file for each weights and data set.
+    model's default weights.
     """
-    if bulk.is_asked(context):
-        bulk.run(context, "features", names, ("layer", "batch_size", "device"))
-    name = bulk.one(context, names)
-    if len(data) > 1:
-        raise click.UsageError("Got several data sets, expected one. --all takes several.")
+    options.require_name(name, "features")
     from zoo_transfer import extraction
 
     with stdout_to_stderr(), show_progress(f"features of {name}") as progress:
-        found = extraction.features(name, data[0], split, progress=progress, **keywords)
+        found = extraction.features(name, data, split, progress=progress, **keywords)
         sha256 = found.write(output)
     if as_json:
         import msgspec

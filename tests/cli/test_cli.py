@@ -442,7 +442,7 @@ def test_what_is_no_number_is_found_without_a_probe(hub: Path) -> None:
 def test_verify_all_takes_in_what_ships_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_PLUGINS", "targetprop")
     registry.clear()
-    answer = ask("verify", "--all", "--deep", "--json")
+    answer = ask("verify", "--embedded", "--deep", "--json")
     assert answer.exit_code == 0, answer.stderr
     rows = json.loads(answer.stdout)
     assert [row["name"] for row in rows] == ["dtp_mlp.mnist"]

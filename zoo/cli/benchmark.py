@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli import bulk, options
+from zoo.cli import options
 from zoo.cli.output import count, do_each, echo, note, print_json, print_table, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
 @click.option("--steps", default=40, show_default=True, type=options.POSITIVE, help="Timed steps.")
 @click.option("--seconds", default=30.0, show_default=True, help="Limit on the timed steps, which are at least 5.")
 @click.option("--csv", "file", type=options.NEW_FILE, metavar="FILE", help="Also write the rows to a CSV file.")
-@options.several(options.args, options.device, bulk.list_options_with_folder, options.json)
+@options.several(options.args, options.device, options.moved("zoo bulk benchmark PATTERN... -o DIR"), options.json)
 @click.pass_context
 def benchmark(
     context: click.Context,
@@ -53,13 +53,10 @@ def benchmark(
     """Measure latency, throughput and size of networks.
 
     NAME without a tag gets random weights. Each row is one network, mode, precision and batch size; scores are not part
-    of it, since they depend on the weights alone. With --all, NAME is a pattern; jobs run one at a time, and their
-    speeds are in DIR/speed.csv.
+    of it, since they depend on the weights alone.
     """
-    if bulk.is_asked(context):
-        taken = ("sizes", "mode", "precisions", "compile", "channels_last", "warmup", "steps", "seconds", "device")
-        bulk.run(context, "benchmark", names, taken)
-    bulk.without_all(context)
+    for name in names:
+        options.require_name(name, "benchmark")
     import msgspec
 
     from zoo.evaluation import speed

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli import bulk, options
+from zoo.cli import options
 from zoo.cli.output import do_each, echo, one_line, print_facts, print_json, show_progress, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def predict(
 
 
 @click.command(epilog="Example: zoo evaluate resnet20.digits --check")
-@options.several(options.names, options.data_sets, options.split, options.weights, options.args)
+@options.several(options.name, options.data, options.split, options.weights, options.args)
 @click.option(
     "--outputs", type=options.NEW_FILE, metavar="FILE", help="Store logits and images' identities as safetensors."
 )
@@ -77,13 +77,13 @@ def predict(
 @options.batch_size(256)
 @options.choice("--precision", "--dtype", "dtype", values=["float32", "bfloat16"], help="Arithmetic of the network.")
 @click.option("--compile", is_flag=True, help="Compile with torch.compile: pays for many images.")
-@options.several(options.device, bulk.list_options_with_folder, bulk.limit_option, options.json)
+@options.several(options.device, options.moved("zoo bulk evaluate PATTERN... -o DIR"), options.json)
 @click.pass_context
 def evaluate(
     context: click.Context,
     /,
-    names: tuple[str, ...],
-    data: tuple[str, ...],
+    name: str,
+    data: str | None,
     split: str,
     weights: Path | None,
     args: dict[str, str],
@@ -96,14 +96,9 @@ def evaluate(
     """Score weights on a data set.
 
     Prints top-1 with its 95% interval, top-5, loss, and the fingerprint of the images. NAME without a tag means the
-    model's default weights. With --all, NAME is a pattern, and the scores of all weights that match go into tables in
-    DIR; the same command continues after an interruption.
+    model's default weights.
     """
-    if bulk.is_asked(context):
-        bulk.run(context, "evaluate", names, ("batch_size", "dtype", "compile", "device"))
-    name = bulk.one(context, names)
-    if len(data) > 1:
-        raise click.UsageError("Got several data sets, expected one. --all -o DIR takes several.")
+    options.require_name(name, "evaluate")
     if allow_other_images and not check:
         raise click.UsageError("--allow-other-images needs --check.")
     if check and weights:
@@ -115,7 +110,7 @@ def evaluate(
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
         model = create_trained(name, weights=weights, **options.read_args(args))
         claims = _claims(model) if check else {}
-        report = by_name.evaluate(model, next(iter(data), None), split, progress=progress, **keywords)
+        report = by_name.evaluate(model, data, split, progress=progress, **keywords)
     comparison = _compare(report, claims, allow_other_images) if check else None
     if as_json:
         import msgspec
@@ -157,7 +152,7 @@ def _command(context: click.Context, name: str) -> str:
     for option in ("data", "split", "weights", "dtype"):
         if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
             value = context.params[option]
-            words += [f"--{'precision' if option == 'dtype' else option}", str(*value if option == "data" else [value])]
+            words += [f"--{'precision' if option == 'dtype' else option}", str(value)]
     for key, value in context.params["args"].items():
         words += ["--arg", f"{key}={value}"]
     return shlex.join(words)

@@ -5,15 +5,15 @@ from typing import Any
 
 import click
 
-from zoo.cli import bulk, options
+from zoo.cli import options
 from zoo.cli.output import echo, note, print_facts, print_json, size, stdout_to_stderr
 from zoo.exported.formats import FORMATS
 
 
 @click.command(epilog="Example: zoo export resnet20.digits -o digits.onnx")
-@options.names
+@options.name
 @options.output(
-    "Write FILE.onnx, FILE.pt2, FILE.ts or FILE.xml; with --all, the folder FILE.  [default: NAME, by the format]",
+    "Write FILE.onnx, FILE.pt2, FILE.ts or FILE.xml.  [default: NAME, by the format]",
     kind=options.NEW_PATH,
     required=False,
 )
@@ -28,12 +28,14 @@ from zoo.exported.formats import FORMATS
     "--pass", "passes", multiple=True, type=options.Named("exports", ()),
     help="Change the network by this export pass first. Repeatable.",
 )  # fmt: skip
-@options.several(options.weights, options.args, bulk.list_options, options.json)
+@options.several(
+    options.weights, options.args, options.moved("zoo bulk export PATTERN... --format FORMAT -o DIR"), options.json
+)
 @click.pass_context
 def export(
     context: click.Context,
     /,
-    names: tuple[str, ...],
+    name: str,
     output: Path | None,
     format: str | None,
     args: dict[str, str],
@@ -44,14 +46,11 @@ def export(
 
     Formats: onnx, torch-export, torchscript, openvino. The file takes batches of any size. Before it is in place, it
     is run in a process of its own and compared with the network on photographs and training images. FILE.json states
-    the preprocessing, the classes, and which weights these are. zoo evaluate and zoo predict accept FILE as NAME. With
-    --all, NAME is a pattern, and there is a file for each of the weights.
+    the preprocessing, the classes, and which weights these are. zoo evaluate and zoo predict accept FILE as NAME.
     """
-    if bulk.is_asked(context):
-        if format is None:
-            raise click.UsageError("--all needs --format.")
-        bulk.run(context, "export", names, ("format", "precision", "preprocess", "input", "calibrate", "passes"))
-    name = bulk.one(context, names)
+    options.require_name(name, "export")
+    if output is not None and output.is_dir():
+        raise click.UsageError(f"{output} is a directory, expected a file.")
     from zoo.exporting import by_name
 
     with stdout_to_stderr():

@@ -68,6 +68,13 @@ def check_given_device(context: click.Context, parameter: click.Parameter, value
     return value
 
 
+def check_one(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """The value of an option that is given once: click takes the last of several without a word."""
+    if len(values) > 1:
+        raise click.BadParameter(f"got {len(values)} of them, expected one.")
+    return values[0] if values else None
+
+
 def check_pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """``key=value`` pairs; the command checks the keys."""
     pairs = {}
@@ -151,19 +158,33 @@ def batch_size(default: int) -> Option:
     return click.option("--batch-size", default=default, show_default=True, type=POSITIVE, help="Images per batch.")
 
 
+def moved(*commands: str) -> Option:
+    """``--all`` of former versions, which says what took its place: ``commands``."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            raise click.UsageError(f"--all is now a command: {' or '.join(commands)}.")
+
+    return click.option("--all", is_flag=True, hidden=True, expose_value=False, callback=refuse)
+
+
+def require_name(name: str, command: str) -> None:
+    """Refuses a pattern where ``command`` takes it and this command does not."""
+    if set("*?[") & set(name) and not Path(name).exists():
+        raise click.UsageError(f"{name!r} is a pattern, expected a name. zoo bulk {command} takes patterns.")
+
+
 name: Option = click.argument("name", shell_complete=complete_name)
 names: Option = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_name)
 weights: Option = click.option("--weights", type=FILE, help="Load this safetensors file, not NAME's weights.")
 args: Option = pairs("--arg", "args", help="Set an argument of the model. Repeatable.")
-data: Option = click.option("--data", help=f"{_DATA}  [default: the one the weights were trained on]")
-data_sets: Option = click.option(
-    "--data", multiple=True,
-    help=f"{_DATA} With --all, repeatable.  [default: the one the weights were trained on]",
-)  # fmt: skip
-required_data_sets: Option = click.option(
-    "--data", multiple=True, required=True, help=f"{_DATA} With --all, repeatable."
+data: Option = click.option(
+    "--data", multiple=True, callback=check_one, help=f"{_DATA}  [default: the one the weights were trained on]"
 )
-required_data: Option = click.option("--data", required=True, help=_DATA)
+data_sets: Option = click.option(
+    "--data", multiple=True, help=f"{_DATA} Repeatable.  [default: the one the weights were trained on]"
+)
+required_data: Option = click.option("--data", multiple=True, required=True, callback=check_one, help=_DATA)
 split: Option = click.option("--split", default="test", show_default=True, help="Split of the data set.")
 target: Option = click.option("--target", metavar="CLASS", help="Class, by number or name.")
 seed: Option = click.option("--seed", default=0, show_default=True, help="Seed of the random numbers.")
@@ -176,6 +197,10 @@ checkpoint_every: Option = click.option(
     "--checkpoint-every", default=0, type=click.IntRange(min=0), metavar="STEPS",
     help="Also write a checkpoint every STEPS steps.",
 )  # fmt: skip
+limit: Option = click.option("--limit", type=POSITIVE, metavar="N", help="Use N evenly spaced images.  [default: all]")
+threads: Option = click.option(
+    "--threads", type=POSITIVE, help="Threads of each job.  [default: the cores, shared out]"
+)
 json: Option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from zoo.cli import bulk, options
+from zoo.cli import options
 from zoo.cli.output import do_each, echo, note, outcomes, print_json, size, stdout_to_stderr
 from zoo.verify.worker import TIMEOUT, Verified
 
@@ -23,7 +23,8 @@ from zoo.verify.worker import TIMEOUT, Verified
     metavar="DIR",
     help="Write the outputs of a network that fails its probe to DIR.  [default: in the cache]",
 )
-@options.several(bulk.list_options_with_folder, options.json)
+@click.option("--embedded", is_flag=True, help="Without NAME: check the embedded weights, too.")
+@options.several(options.moved("zoo verify --embedded", "zoo bulk verify PATTERN... -o DIR"), options.json)
 @click.pass_context
 def verify(
     context: click.Context,
@@ -31,12 +32,12 @@ def verify(
     deep: bool,
     timeout: float,
     failures: Path | None,
+    embedded: bool,
     as_json: bool,
 ) -> None:
     """Check the bytes, tensors and outputs of weights.
 
-    Each network is checked in a process of its own. Without NAME, checks all cached weights; with --all, embedded
-    ones too. With --all and -o, NAME is a pattern, and the results go into tables in DIR.
+    Each network is checked in a process of its own. Without NAME, checks all cached weights.
     """
     from zoo.verify import worker
 
@@ -48,13 +49,11 @@ def verify(
         row: dict[str, Any] = msgspec.to_builtins(found)
         return row
 
-    is_all = bulk.is_asked(context)
-    if is_all and bulk.has_folder(context):
-        bulk.run(context, "verify", names or worker.names_in_reach(), ("deep",))
-    if names and is_all:
-        raise click.UsageError("Give names or --all, not both; --all -o DIR takes patterns.")
-    bulk.without_all(context)
-    names = names or (worker.names_in_reach() if is_all else worker.names_in_cache())
+    if names and embedded:
+        raise click.UsageError("Give names or --embedded, not both.")
+    for name in names:
+        options.require_name(name, "verify")
+    names = names or (worker.names_in_reach() if embedded else worker.names_in_cache())
     if not names:
         note("The cache holds no weights; zoo fetch NAME fetches some.")
     done, failed, code = do_each(names, work)

@@ -75,7 +75,7 @@ def build(
         failures: JSON files of ``zoo attack curve``, ``zoo attack series``, ``zoo attack patch score``,
             ``zoo look invariance`` and ``zoo look confusion``.
         channels: The folder of an atlas that ``zoo gallery atlas`` computed.
-        tables: Tables of results, which commands with ``--all`` wrote.
+        tables: Tables of results, which ``zoo bulk`` wrote.
         tried: Names of networks that the reader can try in the page: they are exported to ONNX.
         runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
         docs: Address of the documentation, to which every page links: ``https://...``, or relative to the site.

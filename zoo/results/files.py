@@ -40,12 +40,12 @@ def read(file: str | Path) -> list[Row]:
         MissingExtraError: pyarrow, which reads Parquet, is not installed.
     """
     file = Path(file)
-    return _read(file, Row, "zoo evaluate PATTERN --all -o DIR writes one: DIR/results.csv")
+    return _read(file, Row, "zoo bulk evaluate PATTERN -o DIR writes one: DIR/results.csv")
 
 
 def read_speed(file: str | Path) -> list[Speed]:
     """The rows of ``speed.csv``; raises :class:`DataError` for another file."""
-    return _read(Path(file), Speed, "zoo evaluate PATTERN --all -o DIR writes one: DIR/speed.csv")
+    return _read(Path(file), Speed, "zoo bulk evaluate PATTERN -o DIR writes one: DIR/speed.csv")
 
 
 def _csv(rows: Sequence[Row] | Sequence[Speed], kind: type[Row] | type[Speed]) -> bytes:

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli import bulk, options
+from zoo.cli import options
 from zoo.cli.output import echo, note, print_facts, print_json, print_table, show_progress, stdout_to_stderr
 from zoo_attack.cli.options import (
     ATTACK,
-    METHOD_PARAMETERS,
     METHODS,
     check_epsilons,
     check_figure,
@@ -90,9 +89,9 @@ def image(
     help="Bounds of the change of a pixel.",
 )  # fmt: skip
 @options.several(*method_options, options.seed, limit_option, options.batch_size(128))
-@options.output("Draw the result into FILE: .svg, .png or .pdf; with --all, the folder of the results.",
+@options.output("Draw the result into FILE: .svg, .png or .pdf.",
                 kind=options.NEW_PATH, required=False)  # fmt: skip
-@options.several(options.device, bulk.list_options, options.json)
+@options.several(options.device, options.moved("zoo bulk attack-curve PATTERN... -o DIR"), options.json)
 @click.pass_context
 def curve(
     context: click.Context,
@@ -115,12 +114,10 @@ def curve(
 
     An image counts if the network is right without and with the attack. -o also writes the results as JSON beside
     the figure, or only JSON to FILE.json; finished curves stay there after an interruption. NAME without a tag means
-    the model's default weights. With --all, NAME is a pattern, and the tables of the results are in FILE, a folder.
+    the model's default weights.
     """
-    if bulk.is_asked(context):
-        taken = ("kinds", "epsilons", *METHOD_PARAMETERS, "seed", "limit", "batch_size", "device")
-        bulk.run(context, "attack curve", names, taken)
-    bulk.without_all(context)
+    for name in names:
+        options.require_name(name, "attack-curve")
     if len(data) != 1:
         raise click.UsageError(f"Got {len(data)} data sets, expected one: --data NAME.")
     with stdout_to_stderr():

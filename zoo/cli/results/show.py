@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def show(context: click.Context, file: Path, against: Path | None, as_json: bool) -> None:
     """Show a table of results, or compare two.
 
-    A score is better or worse than before if the 95% intervals do not overlap. FILE is a CSV or Parquet file that a
-    command with --all wrote.
+    A score is better or worse than before if the 95% intervals do not overlap. FILE is a CSV or Parquet file that
+    zoo bulk wrote.
     """
     from zoo.results import comparison, files
 

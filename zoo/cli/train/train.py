@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from zoo.cli import bulk, options
+from zoo.cli import options
+from zoo.cli.jobs import engine_options, engine_settings
 from zoo.cli.output import echo, note, print_json, stdout_to_stderr
 from zoo.cli.train import mistakes
 from zoo.errors import StorageError
@@ -35,7 +36,7 @@ _OF_QUEUE = ("at_once", "status", "engine", "engine_args", "threads")
 @click.option("--queue", type=options.FILE, metavar="FILE", help="Train the list in FILE, into directories below DIR.")
 @click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings of --queue at a time.")
 @click.option("--threads", type=options.POSITIVE, help="Threads of each.  [default: the cores, shared out]")
-@bulk.engine_options
+@engine_options
 @click.option("--status", is_flag=True, help="Show how far --queue is, and train nothing.")
 @click.option("--stop-after", type=options.POSITIVE, metavar="EPOCHS", help="Pause after this epoch, ready to resume.")
 @options.several(options.training_device, options.json)
@@ -68,8 +69,9 @@ def train(
         from zoo.cli.train import queue as queued
 
         _check_alone(context, "queue", {"output", *_OF_QUEUE, "as_json"})
-        shown = {"only_show": status, "as_json": as_json}
-        return queued.run(context, queue, output, at_once=at_once, threads=threads, engine=bulk.engine(), **shown)
+        shown: dict[str, Any] = {"only_show": status, "as_json": as_json}
+        shown |= {"engine": engine_settings(context)}
+        return queued.run(context, queue, output, at_once=at_once, threads=threads, **shown)
     for parameter in context.command.params:
         if parameter.name in _OF_QUEUE and _is_given(context, parameter.name):
             raise click.UsageError(f"{parameter.opts[0]} needs --queue.")

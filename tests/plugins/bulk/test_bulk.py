@@ -15,19 +15,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 import zoo
-from zoo.bulk import described, outcomes, plans, work
-from zoo.bulk.plans import Plan, plan
-from zoo.bulk.tasks import TASKS
 from zoo.cli import cli
+from zoo.data.image_set import thin
 from zoo.errors import DataError, IntegrityError, PluginError, UnknownNameError
 from zoo.jobs import Job, Outcome, engines
 from zoo.results import files
-from zoo_attack.robustness import thin
+from zoo_bulk import described, outcomes, plans, work
+from zoo_bulk.plans import Plan, plan
+from zoo_bulk.tasks import TASKS
 
 pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
 
 TWO = ("resnet20.digits", "resnet20.digits_robust")
-EVALUATE = ("evaluate", "resnet20.d*", "gcn4_3x3.mnist", "--data", "digits", "--all", "--limit", "60")
+EVALUATE = ("bulk", "evaluate", "resnet20.d*", "gcn4_3x3.mnist", "--data", "digits", "--limit", "60")
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def test_the_scores_of_a_list_are_those_of_the_weights_alone(evaluated: Path) ->
 
 def test_what_is_done_is_not_done_again_and_the_tables_are_the_same_bytes(evaluated: Path, here: list[str]) -> None:
     before = (evaluated / "results.csv").read_bytes()
-    words = ("evaluate", "gcn4_3x3.mnist", *reversed(TWO), *EVALUATE[3:])
+    words = ("bulk", "evaluate", "gcn4_3x3.mnist", *reversed(TWO), *EVALUATE[4:])
     assert ask(*words, "-o", evaluated).exit_code == 0
     assert here == []
     assert (evaluated / "results.csv").read_bytes() == before
@@ -100,7 +100,7 @@ def test_what_is_done_is_not_done_again_and_the_tables_are_the_same_bytes(evalua
 def test_the_command_in_a_row_measures_it_again(evaluated: Path, tmp_path: Path, here: list[str]) -> None:
     [row, *_] = [row for row in files.read(evaluated / "results.csv") if row.status == "done"]
     words = row.command.split()
-    assert words[:2] == ["zoo", "evaluate"]
+    assert words[:2] == ["zoo", "bulk"]
     assert ask(*words[1:-1], tmp_path).exit_code == 0
     assert files.read(tmp_path / "results.csv") == [row]
     assert here == ["resnet20.digits digits/test"]
@@ -213,7 +213,7 @@ def test_a_job_that_fails_is_a_row_with_its_reason_and_is_tried_again(
     monkeypatch.setattr(
         work, "_network", lambda name, expected: whole(name, {"sha256": "0"} if "robust" in name else expected)
     )
-    words = ("evaluate", "resnet20.d*", "--data", "digits", "--all", "--limit", "20", "-o", tmp_path)
+    words = ("bulk", "evaluate", "resnet20.d*", "--data", "digits", "--limit", "20", "-o", tmp_path)
     failed = ask(*words)
     assert failed.exit_code == 1
     assert "1 of 2 done, 1 failed" in failed.stderr
@@ -227,18 +227,16 @@ def test_a_job_that_fails_is_a_row_with_its_reason_and_is_tried_again(
 
 
 CASES = {
-    "features": ("features", "--data", "digits", "--limit", 9, "--batch-size", 4),
-    "attack curve": ("attack", "curve", "--limit", 9, "--epsilons", "0,0.1", "--attack", "fgsm", "--steps", 1),
-    "verify": ("verify",),
-    "export": ("export", "--format", "torchscript"),
+    "features": ("--data", "digits", "--limit", 9, "--batch-size", 4),
+    "attack-curve": ("--data", "digits", "--limit", 9, "--epsilons", "0,0.1", "--attack", "fgsm", "--steps", 1),
+    "verify": (),
+    "export": ("--format", "torchscript"),
 }
 
 
 def done(command: str, folder: Path) -> list[dict[str, str]]:
     """The rows of a command for one of the weights."""
-    first, *rest = CASES[command]
-    words = [first, rest.pop(0)] if command == "attack curve" else [first]
-    assert ask(*words, TWO[0], *rest, "--all", "-o", folder).exit_code == 0
+    assert ask("bulk", command, TWO[0], *CASES[command], "-o", folder).exit_code == 0
     with (folder / "results.csv").open(newline="") as stream:
         return [*csv.DictReader(stream)]
 
@@ -261,7 +259,7 @@ def test_features_of_a_list_are_those_of_one_and_a_file_that_is_gone_is_written_
 
 
 def test_an_attack_has_a_row_for_each_epsilon(tmp_path: Path, here: list[str]) -> None:
-    rows = done("attack curve", tmp_path)
+    rows = done("attack-curve", tmp_path)
     assert [(row["attack"], row["epsilon"], row["n"]) for row in rows] == [("fgsm", "0.0", "9"), ("fgsm", "0.1", "9")]
     assert int(rows[0]["correct"]) >= int(rows[1]["correct"])
 
@@ -280,7 +278,7 @@ def test_a_list_is_exported_to_files_of_the_format(tmp_path: Path, here: list[st
 
 
 def test_a_benchmark_of_a_list_has_speeds_and_no_scores(tmp_path: Path, here: list[str]) -> None:
-    words = ("benchmark", "resnet8", "--batch-size", "1,2", "--warmup", 1, "--steps", 1, "--all", "-o", tmp_path)
+    words = ("bulk", "benchmark", "resnet8", "--batch-size", "1,2", "--warmup", 1, "--steps", 1, "-o", tmp_path)
     found = ask(*words)
     assert found.exit_code == 0, found.output
     [row] = files.read(tmp_path / "results.csv")
@@ -290,7 +288,7 @@ def test_a_benchmark_of_a_list_has_speeds_and_no_scores(tmp_path: Path, here: li
 
 @pytest.mark.slow
 def test_ctrl_c_writes_the_tables_of_what_is_done_and_the_same_command_continues(tmp_path: Path) -> None:
-    words = ["evaluate", "resnet20.d*", "resnet20.fmnist", "--data", "digits", "--data", "fashion_mnist", "--all"]
+    words = ["bulk", "evaluate", "resnet20.d*", "resnet20.fmnist", "--data", "digits", "--data", "fashion_mnist"]
     command = [sys.executable, "-m", "zoo", *words, "-o", str(tmp_path / "runs"), "--at-once", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 120
@@ -312,17 +310,14 @@ def test_ctrl_c_writes_the_tables_of_what_is_done_and_the_same_command_continues
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("evaluate", *TWO), "Got 2 names, expected one. --all -o DIR takes several"),
-        (("evaluate", "resnet20.d*"), "'resnet20.d*' is a pattern, expected a name. --all -o DIR takes patterns"),
-        (("evaluate", TWO[0], "--data", "digits", "--data", "mnist"), "Got several data sets"),
-        (("evaluate", TWO[0], "--all"), "--all needs -o DIR"),
-        (("evaluate", TWO[0], "--limit", "3"), "--limit needs --all"),
-        (("evaluate", TWO[0], "--engine", "ray"), "--engine needs --all"),
-        (("evaluate", TWO[0], "--engine-arg", "cluster=local"), "--engine-arg needs --all"),
-        (("evaluate", TWO[0], "--all", "-o", "runs", "--check"), "--check cannot be used with --all"),
-        (("export", TWO[0], "--all", "-o", "runs"), "--all needs --format"),
-        (("verify", TWO[0], "--all"), "Give names or --all, not both; --all -o DIR takes patterns"),
-        (("features", TWO[0], "--data", "digits", "-o", "."), ". is a directory, expected a file"),
+        (("evaluate", "resnet20.d*"), "'resnet20.d*' is a pattern, expected a name. zoo bulk evaluate takes patterns"),
+        (("evaluate", TWO[0], "--data", "digits", "--data", "mnist"), "got 2 of them, expected one"),
+        (("evaluate", TWO[0], "--all"), "--all is now a command: zoo bulk evaluate PATTERN... -o DIR"),
+        (("verify", "--all"), "--all is now a command: zoo verify --embedded or zoo bulk verify PATTERN... -o DIR"),
+        (("bulk", "evaluate", TWO[0]), "Missing option '-o'"),
+        (("bulk", "export", TWO[0], "-o", "runs"), "zoo bulk export needs --format"),
+        (("bulk", "features", TWO[0], "-o", "runs"), "zoo bulk features needs --data"),
+        (("verify", TWO[0], "--embedded"), "Give names or --embedded, not both"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(words: tuple[str, ...], said: str, inside: Path) -> None:

@@ -8,17 +8,17 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from zoo.bulk import outcomes
-from zoo.bulk.plans import Plan
-from zoo.bulk.tasks import TASKS
-from zoo.cli.job_table import JobTable
 from zoo.jobs import Job, Outcome
 from zoo.results.rows import Row
+from zoo_bulk import outcomes
+from zoo_bulk.job_table import JobTable
+from zoo_bulk.plans import Plan
+from zoo_bulk.tasks import TASKS
 
 
 def test_the_table_shows_what_runs_and_how_much_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0, 20.0, 30.0, 30.0, 30.0, 30.0])
-    monkeypatch.setattr("zoo.cli.job_table.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("zoo_bulk.job_table.time.monotonic", lambda: next(clock))
     jobs = [Job(name, "a:b", {}, tmp_path / "log", key=name) for name in "abcd"]
     rows = [Row(task="evaluate", weights=job.name) for job in jobs]
     store = outcomes.store_in(tmp_path)

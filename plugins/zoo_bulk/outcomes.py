@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from zoo.bulk.plans import Plan
 from zoo.jobs import Job, Outcome, Store, engines
 from zoo.results.rows import Row, Speed
+from zoo_bulk.plans import Plan
 
 
 def store_in(folder: Path) -> Store:

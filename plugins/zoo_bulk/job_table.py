@@ -3,15 +3,15 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from zoo.bulk.outcomes import left
 from zoo.cli.output import drawn_table, note, one_line
 from zoo.system.amounts import clock, duration
+from zoo_bulk.outcomes import left
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from zoo.bulk.plans import Plan
     from zoo.jobs import Job, Outcome, Store
+    from zoo_bulk.plans import Plan
 
 _MOST_SHOWN = 12
 """Running jobs in the table."""

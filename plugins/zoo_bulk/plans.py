@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zoo import resolve
-from zoo.bulk.described import Data, describe
-from zoo.bulk.tasks import TASKS, Task
 from zoo.errors import DataError, UnknownNameError, ZooError
 from zoo.hub import cache
 from zoo.jobs import Job
@@ -24,6 +22,8 @@ from zoo.registry import listing
 from zoo.registry.listing import Selected
 from zoo.results.rows import Row
 from zoo.trust import first_use
+from zoo_bulk.described import Data, describe
+from zoo_bulk.tasks import TASKS, Task
 
 
 class Plan(NamedTuple):
@@ -50,12 +50,12 @@ def plan(
     """The jobs of ``command`` for all weights that ``patterns`` match.
 
     Args:
-        command: A key of :data:`zoo.bulk.tasks.TASKS`.
+        command: A key of :data:`zoo_bulk.tasks.TASKS`.
         patterns: Patterns of names, as ``zoo list`` takes them.
         folder: The folder of the results, where jobs keep their files and what they print.
         data: Names or paths of data sets. By default those on which the weights have a published score.
         split: The split of each of ``data``. By default the command's.
-        options: Arguments of the task's function in :mod:`zoo.bulk.work`.
+        options: Arguments of the task's function in :mod:`zoo_bulk.work`.
         given: The options of the command line that say the same, for the tables: ``["--limit", "100"]``.
 
     Returns:
@@ -207,6 +207,6 @@ def _row(
         family=line.entry.row.name,
         sha256=sha256,
         fingerprint=images.fingerprint if images is not None else "",
-        command=shlex.join(["zoo", *task.command.split(), line.name, *on, *given, "--all", "-o", "again"]),
+        command=shlex.join(["zoo", "bulk", task.name, line.name, *on, *given, "-o", "again"]),
         **versions,
     )

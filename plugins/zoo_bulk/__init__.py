@@ -1,0 +1,5 @@
+"""Bulk work: a command for many weights, as a list of jobs with a table of results."""
+
+from zoo.spec import Plugin
+
+plugin = Plugin("bulk", api=1, commands={"bulk": "zoo_bulk.cli:bulk"})
