@@ -14,7 +14,7 @@ import msgspec
 
 import zoo
 from zoo import registry
-from zoo.gallery import site
+from zoo_gallery import site
 
 
 def copies(count: int) -> zoo.Plugin:

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from zoo.gallery import atlas, server, site
+from zoo_gallery import atlas, server, site
 
 FOLDER = Path(__file__).with_name("gallery")
 _RESULTS = ("robustness.json", "series.json", "patch.json", "looking/invariance.json", "looking/confusion.json")

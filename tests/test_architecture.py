@@ -19,7 +19,7 @@ from zoo.registry import tools
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-STUBS = sorted((ROOT / "zoo").rglob("*.pyi"))
+STUBS = sorted(file for file in (ROOT / "zoo").rglob("*.pyi") if file.with_suffix(".py").exists())
 CORE = sorted([*(ROOT / "zoo").rglob("*.py"), *STUBS])
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
@@ -46,8 +46,6 @@ LAYERS = (
     "convert",
     "exporting",
     "training",
-    "publishing",
-    "gallery",
     "scaffold",
     "testing",
     "cli",
@@ -56,7 +54,7 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert"}
-WITH_TORCH |= {"exported", "exporting", "modules", "training", "publishing", "testing"}
+WITH_TORCH |= {"exported", "exporting", "modules", "training", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 WITHOUT = ("data.augmentation", "data.classes")

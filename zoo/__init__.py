@@ -24,7 +24,7 @@ from zoo.system import lazy
 
 __version__ = "0.1.0"
 _own, _, __all__ = lazy.exports(__name__)
-_FILES = {entry.partition(".")[0] for entry in os.listdir(os.path.dirname(__file__))}
+_FILES = {entry.removesuffix(".py") for entry in os.listdir(os.path.dirname(__file__))}
 
 
 def __getattr__(name: str) -> Any:

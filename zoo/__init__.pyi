@@ -22,22 +22,17 @@ from zoo.training.reproduction import reproduce as reproduce
 
 __version__: str
 
-import zoo_attack as _attack
-import zoo_look as _look
-import zoo_transfer.classifiers as _classifiers
-import zoo_transfer.extraction as _extraction
+from zoo import attack as attack  # of a plugin
+from zoo import classifiers as classifiers  # of a plugin
 from zoo import evaluation as evaluation
 from zoo import hub as hub
+from zoo import look as look  # of a plugin
 from zoo import manifest as manifest
 from zoo import modules as modules
+from zoo import publishing as publishing  # of a plugin
 from zoo import registry as registry
 from zoo import spec as spec
 from zoo import testing as testing
 from zoo import training as training
 from zoo.errors import *  # noqa: F403  # zoo.HubError is zoo.errors.HubError
-
-# The names that plugins of this distribution add.
-attack = _attack
-classifiers = _classifiers
-features = _extraction.features
-look = _look
+from zoo_transfer.extraction import features as features  # of a plugin

@@ -14,8 +14,8 @@ from support.hub_entries import CONTENT, directory, entry, unpinned
 from zoo import hub
 from zoo.errors import HubError
 from zoo.hub import download
-from zoo.publishing import destination
 from zoo.trust import pinning
+from zoo_publish import destination
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

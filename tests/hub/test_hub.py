@@ -40,8 +40,8 @@ from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError
 from zoo.hub import cache, download
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
-from zoo.publishing import destination
 from zoo.trust import pinning
+from zoo_publish import destination
 
 
 def output_of(process: "subprocess.Popen[str]") -> str:

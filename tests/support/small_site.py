@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
-from zoo.gallery import site
+from zoo_gallery import site
 
 MODELS = ("resnet20", "resnet32", "plain20", "hog_svm", "zfnet", "neocognitron_1980")
 """Some with weights, of which four are scored on CIFAR-10, and some without."""

@@ -24,12 +24,12 @@ import zoo
 from zoo import registry
 from zoo.errors import HubError, PolicyError, SignatureError, SpecError
 from zoo.manifest import Weights
-from zoo.publishing import attestations
 from zoo.registry import Found
 from zoo.spec import Preprocess
 from zoo.trust import attestation, dsse, witnesses
 from zoo.trust.attestation import KIND, SUFFIX, Measurement
 from zoo.trust.dsse import Envelope, Signature
+from zoo_publish import attestations
 
 # the client's own, on upload
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -361,7 +361,7 @@ def test_a_policy_demands_two_witnesses(inside: Path, mirror: Any, found: Found,
 
 
 def test_the_gallery_shows_who_confirms(inside: Path, mirror: Any, found: Found, keys: dict[str, Path]) -> None:
-    from zoo.gallery import facts
+    from zoo_gallery import facts
 
     policy(inside, keys)
     mirror(*(attestation.sign(measured(found), entry(found), keys[name]) for name in ("alice", "mallory")))
@@ -538,7 +538,7 @@ def test_a_repository_is_published_audited_witnessed_and_demanded_by_its_name(
     hub_server: HubServer, inside: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Path]
 ) -> None:
     """Its weights have a sha256 only from their first use on, by the user's lock."""
-    from zoo.publishing import publish
+    from zoo_publish import publish
 
     monkeypatch.setenv("HF_TOKEN", "token-of-alice")
     publish(zoo.fetch(NAME), "resnet20.mine", "hf://alice/tiny", evaluate_on=(("digits", "test"),))

@@ -30,10 +30,10 @@ from zoo.errors import (
     WeightsError,
 )
 from zoo.loading import safetensors_file
-from zoo.publishing import release
 from zoo.spec import Argument, Described, Model, Plugin, Preprocess
 from zoo.training import finetune
 from zoo.trust import lock, user_lock
+from zoo_publish import release
 
 REPO = "alice/digits"
 NAME = f"hf-hub:{REPO}"

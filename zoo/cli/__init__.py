@@ -29,7 +29,6 @@ _SECTIONS = {
         "recipes": "zoo.cli.train.recipes:recipes",
         "reproduce": "zoo.cli.train.reproduce:reproduce",
     },
-    "Look:       zoo gallery build -o gallery": {"gallery": "zoo.cli.gallery:gallery"},
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",
@@ -38,7 +37,6 @@ _SECTIONS = {
         "cache": "zoo.cli.weights.cache:cache",
     },
     "Share:      zoo publish run --as resnet20.mine --to ./hub": {
-        "publish": "zoo.cli.weights.publish:publish",
         "export": "zoo.cli.export:export",
         "convert": "zoo.cli.weights.convert:convert",
         "plugins": "zoo.cli.plugins:plugins",

@@ -11,7 +11,7 @@ from zoo.cli import options
 from zoo.cli.output import echo, print_json, print_table
 
 if TYPE_CHECKING:
-    from zoo.gallery.charts import Point
+    from zoo_gallery.charts import Point
 
 _WIDTH, _HEIGHT = 60, 16
 
@@ -28,9 +28,9 @@ def plot(file: Path, data: str | None, cost: Any, svg: Path | None, as_json: boo
     Draws in the terminal: * is on the line, o is not. Then lists the weights on the line: no others have at least
     their accuracy at lower cost.
     """
-    from zoo.gallery import charts, standalone
     from zoo.results import files
     from zoo.system import storage
+    from zoo_gallery import charts, standalone
 
     rows = files.read(file)
     data = data or next(iter(standalone.sets(rows)), "")

@@ -38,9 +38,9 @@ def attest(
     attestations of weights; zoo-policy.toml may demand some.
     """
     from zoo.evaluation.attesting import measure_as_witness
-    from zoo.publishing import attestations
     from zoo.system import storage
     from zoo.trust import attestation, dsse
+    from zoo_publish import attestations
 
     dsse.private_key(key)  # before minutes of measuring
     words = ["zoo", "evaluate", name, *(["--data", data] if data else []), *(["--split", split] * (split != "test"))]

@@ -1,0 +1,270 @@
+"""The pages as bytes, from templates."""
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from zoo import __version__
+from zoo.errors import MissingExtraError
+from zoo.registry import DISTRIBUTION
+from zoo.system.amounts import count, size
+from zoo_gallery import charts, drawing, timeline
+from zoo_gallery.charts import Point
+from zoo_gallery.facts import Page, Trained
+from zoo_gallery.failures import Curve
+from zoo_gallery.markup import Markup, finish, web_address
+from zoo_gallery.outline import Outline
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_HERE = Path(__file__).parent
+_LEAST = 3
+"""Weights scored on one split from which on there is a chart of them."""
+
+
+class Row(NamedTuple):
+    """Weights with their page."""
+
+    page: Page
+    trained: Trained
+
+    @property
+    def link(self) -> str:
+        # A tag is an id of its page; the page's own ids have a hyphen, which no tag has.
+        return f"models/{self.page.slug}.html#{self.trained.weights.tag}"
+
+
+class Chart(NamedTuple):
+    """The weights scored on ``split``, and a drawing over each quantity that is known of at least two."""
+
+    split: str
+    rows: list[Row]
+    best: dict[str, set[str]]
+    """The names on the Pareto line, by quantity."""
+    drawings: list[tuple[str, Markup]]
+    groups: list[tuple[str, Markup]]
+
+
+class Fall(NamedTuple):
+    """Curves in one drawing, with the markers that tell them apart if there are several."""
+
+    title: str
+    curves: list[Curve]
+    drawing: Markup
+    legend: list[tuple[str, Markup]]
+
+
+class Learning(NamedTuple):
+    """A drawing of how a training went, with the markers that tell its lines apart if there are several."""
+
+    title: str
+    drawing: Markup
+    legend: list[tuple[str, Markup]]
+
+
+class Pages:
+    """A site with ``pages``, of which each is rendered when it is asked for."""
+
+    def __init__(self, pages: Sequence[Page], *, menu: Collection[str] = (), docs: str = "") -> None:
+        """``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
+        self.pages, self.menu, self.docs = pages, sorted(menu), docs
+        self.rows = [Row(page, trained) for page in pages for trained in page.trained]
+        families = dict.fromkeys(
+            page.family for page in sorted(pages, key=lambda page: (page.year or 9999, page.family))
+        )
+        self.groups = {family: number for number, family in enumerate(families)}
+
+    @cached_property
+    def version(self) -> str:
+        """Of the code, the templates and what every page links to."""
+        files = [
+            file
+            for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg", "*.bin")
+            for file in _HERE.rglob(kind)
+        ]
+        parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
+        return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *parts]).encode()).hexdigest()
+
+    def asset(self, name: str) -> bytes:
+        return (_HERE / "assets" / name).read_bytes()
+
+    def front(self) -> bytes:
+        depth = timeline.depth()
+        return self.render(
+            "index.html",
+            root="",
+            pages=self.pages,
+            rows=self.rows,
+            charts=[*self._charts()],
+            setting=next((row.trained.latency.setting for row in self.rows if row.trained.latency), ""),
+            years=timeline.years(self.pages),
+            winners=timeline.winners(),
+            depth=depth,
+            choices={
+                "data": sorted({row.trained.weights.classes for row in self.rows} - {""}),
+                "family": sorted({row.page.family for row in self.rows}),
+                "licence": sorted({row.trained.weights.license.weights for row in self.rows}),
+            },
+        )
+
+    def models(self) -> bytes:
+        return self.render("models.html", root="", pages=self.pages)
+
+    def live(self, name: str) -> bytes:
+        """A page that computes in the browser, by its own script."""
+        return self.render(f"{name}.html", root="")
+
+    def model(self, page: Page, outline: Outline) -> bytes:
+        picture = drawing.draw(outline.blocks)
+        return self.render(
+            "model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls, trainings=_trainings
+        )
+
+    def index(self) -> bytes:
+        """The rows of the table of weights as JSON."""
+        rows = [
+            {
+                "name": row.trained.name,
+                "page": row.link,
+                "family": row.page.family,
+                "classes": row.trained.weights.classes,
+                "year": row.page.year,
+                "params": row.trained.params,
+                "macs": row.trained.macs,
+                "epochs": row.trained.weights.epochs,
+                "license": row.trained.weights.license,
+                "sha256": row.trained.weights.sha256,
+                "scores": row.trained.weights.scores,
+                "latency_ms": row.trained.latency.latency_ms if row.trained.latency else None,
+            }
+            for row in self.rows
+        ]
+        about = {"version": __version__, "models": len(self.pages), "weights": rows}
+        return msgspec.json.format(msgspec.json.encode(about, order="deterministic"), indent=1) + b"\n"
+
+    def _charts(self) -> Iterable[Chart]:
+        """A chart for each split with enough scores, those with most first."""
+        splits: dict[str, list[Row]] = {}
+        for row in self.rows:
+            main = row.trained.main
+            if main is not None and main.score.top1 is not None and row.trained.params:
+                splits.setdefault(main.split, []).append(row)
+        for split, rows in sorted(splits.items(), key=lambda item: (-len(item[1]), item[0])):
+            if len(rows) >= _LEAST:
+                yield self._chart(split, rows)
+
+    def _chart(self, split: str, rows: list[Row]) -> Chart:
+        quantities = {
+            "parameters": ({row.trained.name: float(row.trained.params) for row in rows}, "parameters", _amount),
+            "multiply-adds": (
+                {row.trained.name: float(row.trained.macs) for row in rows if row.trained.macs},
+                "multiply-adds for one image",
+                _amount,
+            ),
+            "latency": (
+                {row.trained.name: row.trained.latency.latency_ms for row in rows if row.trained.latency},
+                "latency, ms",
+                lambda value: f"{value:g}",
+            ),
+        }
+        best, drawings = {}, []
+        for name, (values, title, unit) in quantities.items():
+            if len(values) < 2:
+                continue
+            points = [self._point(row, values[row.trained.name]) for row in rows if row.trained.name in values]
+            best[name] = {point.label.partition(":")[0] for point in charts.pareto(points)}
+            drawings.append((name, charts.scatter(points, x_title=title, y_title="top-1, %", x_unit=unit)))
+        families = sorted({row.page.family for row in rows}, key=lambda family: self.groups[family])
+        return Chart(split, rows, best, drawings, [(name, charts.key(self.groups[name])) for name in families])
+
+    def _point(self, row: Row, x: float) -> Point:
+        claim = row.trained.main
+        assert claim is not None
+        assert claim.score.top1 is not None
+        epochs = f", {row.trained.weights.epochs} epochs" if row.trained.weights.epochs else ""
+        how = "" if claim.is_measured else ", published"
+        label = f"{row.trained.name}: {claim.score.top1:.2f}%, {count(row.trained.params)} parameters{epochs}{how}"
+        return Point(
+            x, claim.score.top1, label, row.link, self.groups[row.page.family],
+            claim.interval if claim.is_measured else None, not claim.is_measured,
+        )  # fmt: skip
+
+    def render(self, template: str, **values: Any) -> bytes:
+        return self._templates.get_template(template).render(values).encode()
+
+    @cached_property
+    def _templates(self) -> "Environment":
+        if find_spec("jinja2") is None:
+            raise MissingExtraError.of("zoo gallery", "jinja2", "zoo-vision[gallery]")
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        made = Environment(
+            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True, finalize=finish,
+        )  # fmt: skip
+        made.filters |= {
+            "amount": count, "bytes": size, "web": web_address, "shape": drawing.in_words,
+            "percent": _percent, "numbers": _numbers,
+        }  # fmt: skip
+        totals = {"menu": self.menu, "models_total": len(self.pages), "weights_total": len(self.rows)}
+        made.globals |= {"version": __version__, "zoo": DISTRIBUTION, "docs": self.docs, **totals}
+        return made
+
+
+def _falls(trained: Trained) -> list[Fall]:
+    """The attacks on each split in one drawing, and each transformation in its own."""
+    together: dict[tuple[str, str], list[Curve]] = {}
+    for curve in trained.failures.curves:
+        title = "attack" if curve.kind == "attack" else curve.name
+        together.setdefault((title, curve.data), []).append(curve)
+    found = []
+    for (title, data), curves in together.items():
+        words = f"Top-1 of {trained.name} on {data} by {title}. The table below has the numbers."
+        series = [[(point.strength, point.top1, point.interval) for point in curve.points] for curve in curves]
+        drawing = charts.lines(series, x_title=f"{title}: {curves[0].unit}", label=words)
+        legend = [(curve.name, charts.key(number)) for number, curve in enumerate(curves)] if len(curves) > 1 else []
+        found.append(Fall(title, curves, drawing, legend))
+    return found
+
+
+def _trainings(trained: Trained) -> list[Learning]:
+    """The loss, and the top-1 of training and held-out images; nothing for weights without a history."""
+    history = trained.weights.history
+    if history is None:
+        return []
+    percents = {"training, running": history.train_top1, "held out": history.val_top1}
+    found = []
+    for title, named, top, unit in (
+        ("loss", {"loss": history.loss}, charts.round_above(max(history.loss)), "loss"),
+        ("top-1", {name: values for name, values in percents.items() if values}, 100.0, "top-1, %"),
+    ):
+        series = [
+            [(float(x), y, None) for x, y in zip(history.epoch, values, strict=True)] for values in named.values()
+        ]
+        if not series:
+            continue
+        words = f"{title} of {trained.name} over the epochs of its training. The table below has the numbers."
+        drawing = charts.lines(series, x_title="epoch", y_title=unit, top=top, label=words)
+        keys = [(name, charts.key(number)) for number, name in enumerate(named)]
+        found.append(Learning(title, drawing, keys if len(keys) > 1 else []))
+    return found
+
+
+def _amount(value: float) -> str:
+    """``500 k``, without the zeros of a round number."""
+    number, _, unit = count(round(value)).partition(" ")
+    return f"{float(number):g} {unit}".strip()
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}%"

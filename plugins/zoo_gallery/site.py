@@ -1,0 +1,230 @@
+"""Writes the site: a front page, a list of all models, and a page for each model."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zoo import __version__
+from zoo.errors import SpecError, StorageError, UnknownNameError
+from zoo.registry import Listed, listing
+from zoo.spec import Model
+from zoo.system import storage
+from zoo_gallery import atlas, atlas_pages, facts, latencies, outline, rechecks, results, trial
+from zoo_gallery.facts import Findings, Page
+from zoo_gallery.markup import web_address
+from zoo_gallery.outline import Outline
+from zoo_gallery.pages import Pages
+
+INDEX = "gallery.json"
+"""The file by which a folder is known to hold a site."""
+
+_ASSETS = (
+    "gallery.css", "gallery.js", "icon.svg", "train.mjs", "network.mjs", "digits.bin",
+    "gabor.mjs", "cells.mjs", "preprocess.mjs", "paint.mjs",
+)  # fmt: skip
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What a page was made of, in the JSON file beside it. If ``inputs`` are the same, so is the page."""
+
+    inputs: str
+    code: str
+    outline: Outline
+    page: Page
+
+
+class Built(msgspec.Struct, frozen=True):
+    """What :func:`build` did. ``written`` counts files that are new or changed, ``size`` is of all, in bytes."""
+
+    folder: Path
+    pages: int
+    written: int
+    removed: int
+    size: int
+
+
+def build(
+    folder: str | Path,
+    patterns: Sequence[str] = (),
+    *,
+    latency: str | Path | None = None,
+    failures: Sequence[str | Path] = (),
+    channels: str | Path | None = None,
+    tables: Sequence[str | Path] = (),
+    tried: Sequence[str] = (),
+    runtime: str | Path | None = None,
+    docs: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Built:
+    """Writes a static site about models and their weights.
+
+    Equal inputs give equal bytes. In a folder with an earlier site, only the pages whose inputs changed are written,
+    and those of models that are no longer chosen are removed.
+
+    Args:
+        folder: The site's folder: new, empty, or with an earlier site.
+        patterns: Shell patterns of names, as ``zoo list`` takes them: ``timm/resnet*``. By default all models but
+            those of collections.
+        latency: A file that ``zoo benchmark --csv`` wrote.
+        failures: JSON files of ``zoo attack curve``, ``zoo attack series``, ``zoo attack patch score``,
+            ``zoo look invariance`` and ``zoo look confusion``.
+        channels: The folder of an atlas that ``zoo gallery atlas`` computed.
+        tables: Tables of results, which ``zoo bulk`` wrote.
+        tried: Names of networks that the reader can try in the page: they are exported to ONNX.
+        runtime: The folder ``dist`` of the npm package onnxruntime-web, which runs them.
+        docs: Address of the documentation, to which every page links: ``https://...``, or relative to the site.
+        progress: Called with the number of pages done and the number of all.
+
+    Returns:
+        The number of pages, of files written, and of bytes.
+
+    Raises:
+        UnknownNameError: A pattern matches nothing.
+        StorageError: The folder holds something else, or cannot be written.
+        SpecError: Only one of ``tried`` and ``runtime`` is given, or ``docs`` has another scheme.
+        DataError: ``latency``, or one of ``failures`` or ``tables``, is not such a file, or ``runtime`` or
+            ``channels`` no such folder.
+        ExportError: A network cannot be exported.
+        MissingExtraError: Jinja2 is not installed.
+    """
+    folder = Path(folder)
+    _check(folder)
+    if ":" in docs and not web_address(docs):
+        raise SpecError(f"docs is {docs!r}, expected an address that begins with https://, or a relative one.")
+    trial.check(tried, Path(runtime) if runtime is not None else None)
+    chosen = _chosen(patterns)
+    measured = latencies.read(Path(latency)) if latency is not None else {}
+    layers = atlas.read(Path(channels)) if channels is not None else []
+    found = results.read(map(Path, failures))
+    pages = facts.pages(chosen, Findings(measured, found.failures, atlas_pages.explored(layers)))
+    pages = rechecks.add(pages, map(Path, tables))
+    menu = {"atlas": layers, "try": runtime}
+    site = Pages(pages, menu=[name for name, there in menu.items() if there], docs=docs)
+    files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
+    files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
+    files |= {"index.html": site.front(), "models.html": site.models()}
+    shown = {sheet.file for row in site.rows for sheet in row.trained.failures.sheets}
+    files |= {f"failures/{name}": found.pictures[name] for name in shown}
+    files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
+    if runtime is not None:
+        networks = trial.write(folder, tried, Path(runtime))
+        files |= {f"assets/{name}": site.asset(name) for name in ("try.mjs", "maps.mjs")}
+        files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
+        files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
+    else:
+        trial.remove(folder)
+    written = sum(_write(folder / name, data) for name, data in files.items())
+    for number, (entry, page) in enumerate(zip(chosen, pages, strict=True)):
+        if progress is not None:
+            progress(number, len(pages))
+        written += _update(folder, site, entry, page)
+    if layers:
+        written += atlas_pages.write(folder, site, layers, _write)
+    else:
+        atlas_pages.remove(folder)
+    removed = _remove_others(folder / "models", {page.slug for page in pages})
+    removed += _remove_others(folder / "failures", {Path(name).stem for name in shown})
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Built(folder, len(pages), written, removed, size)
+
+
+def _chosen(patterns: Iterable[str]) -> list[Listed]:
+    """The models that the patterns name; of a pattern with a dot, only those weights."""
+    chosen: dict[str, Listed] = {}
+    for pattern in [*patterns] or ["*"]:
+        lines = listing.select(pattern, family=None, dataset=None, license=None, max_params=None, pretrained=False)
+        if not lines:
+            raise UnknownNameError(f"No model matches {pattern!r}.", hint="zoo list shows all models.")
+        for line in lines:
+            if line.weights is None:
+                chosen[line.entry.name] = line.entry
+            else:
+                known = chosen.setdefault(line.entry.name, line.entry._replace(weights=()))
+                if line.weights not in known.weights:
+                    chosen[line.entry.name] = known._replace(weights=(*known.weights, line.weights))
+    return [*chosen.values()]
+
+
+def _check(folder: Path) -> None:
+    """Raises :class:`StorageError` for a folder with other files: the site would be mixed with them."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / INDEX).is_file())):
+        raise StorageError(
+            f"{folder} is not empty and has no {INDEX}, so it holds something else than a site.",
+            hint="Name a new folder: zoo gallery build -o site",
+        )
+
+
+def _update(folder: Path, site: Pages, entry: Listed, page: Page) -> int:
+    """Writes the files of a page unless they are there already; returns how many it wrote."""
+    html, data = (folder / "models" / f"{page.slug}.{kind}" for kind in ("html", "json"))
+    before = _read(data)
+    code = _digest(entry.model, _code(entry.model))
+    blocks = before.outline if before is not None and before.code == code else outline.of_model(entry.model)
+    inputs = _digest(page, blocks, site.version)
+    if before is not None and before.inputs == inputs and html.is_file():
+        return 0
+    text = msgspec.json.format(_encode(Record(inputs, code, blocks, page)), indent=1)
+    return _write(html, site.model(page, blocks)) + _write(data, text)
+
+
+def _read(file: Path) -> Record | None:
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(file.read_bytes(), type=Record)
+    return None
+
+
+def _write(file: Path, data: bytes) -> bool:
+    """Whether ``file`` had other contents, and has ``data`` now."""
+    with suppress(OSError):
+        if file.read_bytes() == data:
+            return False
+    storage.replace(file, data)
+    return True
+
+
+def _remove_others(folder: Path, slugs: set[str]) -> int:
+    """Removes the files of an earlier build that are about something else; returns their number."""
+    kinds = (".html", ".json", ".webp")
+    others = [file for file in sorted(folder.glob("*")) if file.suffix in kinds and file.stem not in slugs]
+    for file in others:
+        file.unlink()
+    return len(others)
+
+
+def _encode(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="deterministic", enc_hook=str)
+
+
+def _digest(*values: Any) -> str:
+    return hashlib.sha256(b"\n".join(map(_encode, values))).hexdigest()
+
+
+def _code(model: Model) -> list[str]:
+    """What a drawing depends on: the sources that build the network, and the libraries' versions."""
+    package = model.build.partition(":")[0].partition(".")[0]
+    found = [__version__, *map(_file_digest, [Path(outline.__file__), *_sources(package)])]
+    for name in ("torch", *(requirement.module for requirement in model.requires)):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
+def _sources(package: str) -> list[Path]:
+    """The files of a package, or that of a module; nothing for one that has none, such as ``__main__``."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return []
+    if spec is None or not spec.submodule_search_locations:
+        return [Path(spec.origin)] if spec is not None and spec.has_location and spec.origin else []
+    return [file for root in spec.submodule_search_locations for file in sorted(Path(root).rglob("*.py"))]
+
+
+def _file_digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,89 @@
+"""``zoo publish``: releases a run or a file of weights on a hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli import options
+from zoo.cli.output import echo, note, print_json, show_progress, size, stdout_to_stderr
+from zoo.manifest import License
+
+if TYPE_CHECKING:
+    from zoo_publish.publication import Publication
+
+
+def _check_license(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not (equals and value and key in License.__struct_fields__):
+            raise click.BadParameter(
+                f"{text!r} is not PART=LICENCE, with the part weights, data or code: weights=Apache-2.0."
+            )
+        pairs[key] = value
+    return pairs
+
+
+@click.command(epilog="Example: zoo publish run --as resnet20.mine --to ./hub --dry-run")
+@click.argument("source", metavar="RUN|FILE", type=click.Path(exists=True, path_type=Path))
+@click.option("--as", "name", required=True, metavar="ARCH.TAG", help="Name of the weights.")
+@click.option(
+    "--to", required=True, metavar="HUB", help="A directory, s3://BUCKET, hf://OWNER/REPO or embedded:PACKAGE/FOLDER."
+)
+@click.option(
+    "--evaluate", "data", multiple=True, metavar="DATA", help="Score the weights on this data set. Repeatable."
+)
+@options.split
+@click.option(
+    "--license", "--licence", "license", multiple=True, metavar="PART=LICENCE", callback=_check_license,
+    help="Licence of the weights, data or code: weights=Apache-2.0. Repeatable.",
+)  # fmt: skip
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), help="Store matrices in half precision.")
+@click.option("--manifest", type=options.NEW_FILE, help="Write the entry into this manifest.")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@click.option("--dry-run", is_flag=True, help="Show the files and the card; write nothing, connect to nothing.")
+@options.json
+def publish(
+    source: Path,
+    name: str,
+    to: str,
+    data: tuple[str, ...],
+    split: str,
+    manifest: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    **keywords: Any,
+) -> None:
+    """Publish trained weights on a hub.
+
+    Uploads the weights, their model card, scores, probe and training record. Prints the manifest entry, pinned to the
+    bytes and the commit. Never overwrites published weights.
+    """
+    from zoo_publish import publish as run
+
+    with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
+        wanted = tuple((each, split) for each in data)
+        keywords |= {"evaluate_on": wanted, "manifest_file": manifest, "is_dry_run": dry_run}
+        done = run(source, name, to, progress=progress, **keywords)
+    if as_json:
+        return print_json(done)
+    return _print(done, manifest)
+
+
+def _print(done: "Publication", manifest: Path | None) -> None:
+    for remark in done.notes:
+        note(remark)
+    if done.is_dry_run:
+        note(f"Nothing was written. These files would go to {done.to}:")
+    elif done.is_new:
+        note(f"Published on {done.to}{f' at {done.revision}' if done.revision else ''}:")
+    else:
+        note(f"Nothing to do: {done.to} already holds these bytes{f', at {done.revision}' if done.revision else ''}.")
+    for file in done.files if done.is_new else ():
+        note(f"  {file.path:20s} {size(file.size):>8s}  sha256 {file.sha256}")
+    if done.is_dry_run and done.card:
+        echo(done.card)
+    if manifest is not None and not done.is_dry_run:
+        note(f"The entry is in {manifest}.")
+    echo(done.entry)

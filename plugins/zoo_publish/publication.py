@@ -1,0 +1,162 @@
+"""Publishes a run or a weights file on a hub."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from zoo import manifest
+from zoo.errors import HubError, IntegrityError, ManifestError, SpecError
+from zoo.hub import require_network
+from zoo.manifest import License, Weights, editing
+from zoo.system import storage
+
+if TYPE_CHECKING:
+    from zoo_publish.destination import Destination
+    from zoo_publish.release import Release
+
+DTYPES = ("float16", "bfloat16")
+
+
+class PublishedFile(msgspec.Struct, frozen=True):
+    path: str
+    size: int
+    sha256: str
+
+
+class Publication(msgspec.Struct, frozen=True):
+    """A release, or with a dry run its preview; ``is_new`` is False if the same bytes were already there."""
+
+    weights: str
+    to: str
+    revision: str
+    is_new: bool
+    is_dry_run: bool
+    files: list[PublishedFile]
+    entry: str
+    card: str
+    notes: list[str]
+
+
+def publish(
+    source: str | Path,
+    name: str,
+    to: str,
+    *,
+    evaluate_on: tuple[tuple[str, str], ...] = (),
+    license: Mapping[str, str] | None = None,
+    dtype: str | None = None,
+    private: bool = False,
+    manifest_file: Path | None = None,
+    is_dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Publication:
+    """Publishes ``source``, a run's directory or a safetensors file that describes itself, as ``arch.tag``.
+
+    ``to`` is a directory, ``s3://...`` or what else fsspec writes, ``hf://owner/repo``, or
+    ``embedded:package/folder``. ``evaluate_on`` holds (data set, split) pairs to be scored on now; other
+    scores are the run's own, on images it held out. ``license`` says what holds for ``code``, ``weights``
+    and ``data``. ``dtype`` stores tensors of more than one dimension in half precision. The entry goes into
+    ``manifest_file`` and, for a directory, into the ``manifest.toml`` that makes it a hub of its own.
+    ``is_dry_run`` does everything but write and ask.
+
+    Raises :class:`HubError` if the name is in use for other bytes, because a tag always means the same file.
+    """
+    from zoo_publish import destination, release
+
+    if unknown := set(license or {}) - set(License.__struct_fields__):
+        raise SpecError(f"license has {', '.join(unknown)}, expected {', '.join(License.__struct_fields__)}.")
+    if dtype not in (None, *DTYPES):
+        raise SpecError(f"dtype is {dtype!r}, expected {' or '.join(DTYPES)}, or none.")
+    place = destination.parse(to, name.rpartition("/")[2], private=private)
+    if not (place.is_local or is_dry_run):
+        require_network(f"Cannot publish to {place.name}")
+    with tempfile.TemporaryDirectory(prefix="zoo-publish-") as folder:
+        made = release.prepare(
+            Path(source),
+            name,
+            Path(folder),
+            repo=place.repo,
+            file=place.file,
+            hub=place.hub,
+            license=license or {},
+            evaluate_on=evaluate_on,
+            dtype=dtype,
+            with_card=place.has_card,
+            progress=progress,
+        )
+        entry, held = made.entry, None if is_dry_run else place.held()
+        if held is not None and held.sha256 != entry.sha256:
+            raise HubError(
+                f"{place.name} already holds other weights as {entry.path}: sha256 {held.sha256}, these have "
+                f"{entry.sha256}. Nothing was changed, because a tag always means the same file.",
+                hint="Publish them under another tag: --as ARCH.TAG, and in another repository on Hugging Face.",
+            )
+        manifests = {} if manifest_file is None else {manifest_file: entry.hub}
+        if isinstance(place, destination.Directory):
+            # Found there as in any mirror: the address of the directory is nothing that its files need.
+            manifests[Path(place.hub, "manifest.toml")] = "hf"
+        for file in manifests:
+            entry = _joined(entry, file)
+        if not is_dry_run:
+            revision = held.revision if held else _put(place, made.weights, made.files, entry)
+            entry = msgspec.structs.replace(entry, revision=revision)
+            for file, hub in manifests.items():
+                _enter(file, msgspec.structs.replace(entry, hub=hub))
+        return Publication(
+            weights=entry.name,
+            to=place.name,
+            revision=entry.revision,
+            is_new=held is None,
+            is_dry_run=is_dry_run,
+            files=_listed(place.file, made),
+            entry=manifest.render(entry),
+            card=made.files.get("README.md", b"").decode(),
+            notes=made.notes,
+        )
+
+
+def _joined(entry: Weights, file: Path) -> Weights:
+    """``entry``, completed by the fields of the manifest ``file`` for the same bytes."""
+    old = next((other for other in manifest.read(file) if other.name == entry.name), None) if file.exists() else None
+    if old is None:
+        return entry
+    if old.sha256 != entry.sha256:
+        raise ManifestError(
+            f"{file} has an entry {entry.name} of other bytes: sha256 {old.sha256 or 'not known'}, these have "
+            f"{entry.sha256}. Nothing was published, because a tag always means the same file.",
+            hint="Publish them under another tag: --as ARCH.TAG.",
+        )
+    said = {key: value for key, value in msgspec.structs.asdict(entry.license).items() if value != "unknown"}
+    changes: dict[str, Any] = {name: getattr(entry, name) for name in ("repo", "file", "hub", "size")}
+    if old.probe is None or old.probe.image is None:
+        changes["probe"] = entry.probe
+    changes["license"] = msgspec.structs.replace(old.license, **said)
+    return msgspec.structs.replace(old, scores={**old.scores, **entry.scores}, **changes)
+
+
+def _put(place: "Destination", weights: Path, files: dict[str, bytes], entry: Weights) -> str:
+    """The commit of the published file, after checking that it is there."""
+    revision = place.put(weights, files, f"{entry.name}: sha256 {entry.sha256}")
+    held = place.held()
+    if held is None or held.sha256 != entry.sha256:
+        got = held.sha256 if held else "nothing"
+        raise IntegrityError(f"{place.name} holds {got} after {entry.sha256} was published there.")
+    return revision
+
+
+def _enter(file: Path, entry: Weights) -> None:
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    storage.replace(file, editing.with_entry(text, entry, str(file)).encode())
+
+
+def _listed(file: str, made: "Release") -> list[PublishedFile]:
+    from hashlib import sha256
+
+    rows = [PublishedFile(path, len(content), sha256(content).hexdigest()) for path, content in made.files.items()]
+    return [PublishedFile(file, made.entry.size, made.entry.sha256), *rows]
+
+
+__all__ = ["DTYPES", "Publication", "PublishedFile", "publish"]

@@ -1,0 +1,186 @@
+"""The files of a release, made from the weights and measurements."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from zoo import loading, manifest, names, registry, resolve
+from zoo.errors import ProbeError, SpecError, WeightsError, ZooError
+from zoo.evaluation import Report, counting
+from zoo.evaluation.by_name import evaluate
+from zoo.loading import safetensors_file
+from zoo.manifest import License, Score, Weights
+from zoo.registry import Found
+from zoo.spec import Model
+from zoo.verify import probe
+from zoo_publish import card, eval_results, timm_form
+from zoo_publish.privacy import without_paths
+from zoo_publish.source import WEIGHTS, Run, Source, held_out, history, read
+
+MEASURED = "measured by zoo evaluate"
+
+
+class Release(msgspec.Struct, frozen=True):
+    """``weights`` is the local file; ``files`` are small files beside it; ``notes`` explain what is missing."""
+
+    entry: Weights
+    weights: Path
+    files: dict[str, bytes]
+    notes: list[str]
+
+
+def prepare(
+    source: Path,
+    name: str,
+    folder: Path,
+    *,
+    repo: str,
+    file: str,
+    hub: str,
+    license: Mapping[str, str],
+    evaluate_on: tuple[tuple[str, str], ...] = (),
+    dtype: str | None = None,
+    with_card: bool = True,
+    progress: Any = None,
+) -> Release:
+    """The release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
+
+    ``repo``, ``file`` and ``hub`` are where it will lie; ``evaluate_on`` (data set, split) pairs that it is
+    scored on; ``dtype`` is what tensors of more than one dimension are stored in.
+    """
+    parsed = names.parse(name)
+    if not parsed.tag:
+        raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
+    found = registry.current().find(str(parsed._replace(tag="")))
+    given = read(source, found.model)
+    weights = folder / WEIGHTS
+    sha256 = safetensors_file.write(_stored(safetensors_file.read(given.file), dtype, given.file), weights, given.about)
+    module, info = loading.build_from(weights, found.model)
+    scores = held_out(given) if dtype is None else {}  # what the run measured was in full precision
+    for data, split in evaluate_on:
+        report = evaluate(module, data, split, progress=progress)
+        dataset = str(without_paths(report.dataset))
+        scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
+    try:
+        taken = probe.take(module, info.preprocess)
+    except ValueError:
+        raise ProbeError(
+            f"{given.file}: the network's outputs contain NaN or infinity; nothing was published."
+        ) from None
+    entry = Weights(
+        file=file,
+        arch=found.model.name,
+        tag=parsed.tag,
+        repo=repo,
+        hub=hub,
+        sha256=sha256,
+        size=weights.stat().st_size,
+        origin=str(given.about.get("origin", "")),
+        license=_license(found, given.classes, license),
+        classes=given.classes,
+        num_classes=given.about.get("num_classes", found.model.num_classes),
+        **counting.differing(module, found.model, info.preprocess.input_size),
+        epochs=_epochs(given, found.model),
+        preprocess=info.preprocess,
+        args=given.about.get("args", {}),
+        **registry.current().distribution_of(found.model),
+        scores=scores,
+        history=history(given),
+        probe=taken,
+    )
+    manifest.parse(manifest.render(entry), f"{given.file}, according to its metadata")  # or whoever reads it would fail
+    files, notes = _beside(entry, module, found, given) if with_card else ({}, [])
+    return Release(entry, weights, files, notes)
+
+
+def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[str, Tensor]:
+    loading.require_finite(tensors, file)
+    if dtype is None:
+        return tensors
+    kind = getattr(torch, dtype)
+    stored = {key: value.to(kind) if _is_large(value) else value for key, value in tensors.items()}
+    if lost := loading.not_finite(stored):
+        raise WeightsError(f"{file}: {', '.join(lost[:5])} do not fit {dtype}.", hint="Remove --dtype.")
+    return stored
+
+
+def _is_large(tensor: Tensor) -> bool:
+    """Whether it is a filter or matrix; biases and statistics are small and stay float32 (decision 0009)."""
+    return tensor.is_floating_point() and tensor.ndim > 1
+
+
+def _score(name: str, dataset: str, report: Report) -> Score:
+    return Score(
+        n=report.n,
+        source=MEASURED,
+        top1=round(report.top1, 4),
+        top5=None if report.top5 is None else round(report.top5, 4),
+        mean_class=round(report.mean_class, 4),
+        loss=None if report.loss is None else float(f"{report.loss:.6g}"),
+        correct=report.correct,
+        command=f"zoo evaluate {name} --data {dataset}"
+        + (f" --split {report.split}" if report.split != "test" else ""),
+        fingerprint=report.fingerprint,
+    )
+
+
+def _epochs(given: Source, model: Model) -> int | None:
+    """The epochs of a run; None without a run, and for a network that is fitted."""
+    epochs = given.run.recipe.get("epochs") if given.run and not model.fitted else None
+    return epochs if isinstance(epochs, int) else None
+
+
+def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
+    """The stated licence; by default, that of the code is its distribution's, that of the data its plugin's."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    code = data = "unknown"
+    try:
+        about = metadata(found.row.distribution)
+        code = next((about[key] for key in ("License-Expression", "License") if key in about), code)
+    except (PackageNotFoundError, ValueError):
+        pass  # run from a source tree that was never installed
+    for row in registry.current().plugins:
+        for spec in row.plugin.datasets if row.plugin is not None else ():
+            data = spec.license or data if spec.name == classes else data
+    return License(**{"code": code, "data": data, **stated})
+
+
+def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> tuple[dict[str, bytes], list[str]]:
+    files, notes = {}, []
+    config = timm_form.describe(module, found.model, entry, entry.preprocess or found.model.preprocess)
+    if isinstance(config, str):
+        notes.append(f"config.json was not written: {config}.")
+    else:
+        files["config.json"] = _json(config | timm_form.class_names(given.about))
+    if given.run is not None:
+        files["run.json"] = _json(given.run.whole)
+    if given.log is not None:
+        files["log.jsonl"] = given.log
+    if results := eval_results.render(entry):
+        files[eval_results.FILE] = results
+    if not entry.scores:
+        notes.append("No score. Measure one with --evaluate DATA.")
+    here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry
+    files["weights.toml"] = manifest.render(here).encode()
+    text = card.render(entry, found.model, given.run, [*files, WEIGHTS], notes, _base_model(given.run))
+    return {**files, "README.md": text.encode()}, notes
+
+
+def _base_model(run: Run | None) -> str:
+    """The Hugging Face repository of the weights that the training started from, "" if there is none."""
+    start = run.init if run else {}
+    try:
+        entry = resolve.weights_for(resolve.find(start.get("weights", "")))
+    except ZooError:  # a local file
+        return ""
+    return entry.repo if entry.hub == "hf" and entry.sha256 == start.get("sha256") else ""
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()

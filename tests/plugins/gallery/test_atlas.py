@@ -1,0 +1,158 @@
+"""The atlas: computed in parts, resumed at any point, shown as a page for each channel."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from support import small_site
+
+import zoo
+from zoo.cli import cli
+from zoo.errors import DataError
+from zoo_gallery import atlas
+from zoo_gallery import site as gallery
+
+NETWORK = "resnet20.digits"
+WORDS = ["gallery", "atlas", NETWORK, "--layer", "act1", "--channels", "12", "--limit", "40", "--steps", "2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_parts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atlas, "_TOGETHER", 8)
+        yield
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 of 16 channels, in parts of 8."""
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    folder = tmp_path_factory.mktemp("atlas") / "atlas"
+    done = CliRunner().invoke(cli, [*WORDS, "-o", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)
+    assert (row["layers"], row["channels"], row["computed"]) == (1, 12, 2)
+    assert row["size"] == sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def explored(computed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("jinja2", reason="needs jinja2")
+    folder = tmp_path_factory.mktemp("explored") / "site"
+    done = CliRunner().invoke(cli, ["gallery", "build", "resnet20", "--atlas", str(computed), "-o", str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def test_the_activations_are_those_of_zoo_look_patches(computed: Path) -> None:
+    (layer,) = atlas.read(computed)
+    digits = zoo.data.load("digits", "test")
+    expected = zoo.look.patches(NETWORK, "act1", digits, channels=range(12), count=9, limit=40)
+    shown = [channel for _, channel in layer.channels]
+    assert [channel.number for channel in shown] == [*range(12)]
+    for channel, activations, images in zip(shown, expected.activations, expected.images, strict=True):
+        assert channel.activations == pytest.approx(activations.tolist(), rel=1e-3)
+        assert list(channel.images) == images.tolist()
+    assert layer.has_rest
+
+
+def test_what_was_ended_is_continued_and_nothing_is_computed_twice(computed: Path, tmp_path: Path) -> None:
+    """Killed while it wrote the second part: its pictures are there, and not its description."""
+    folder = tmp_path / "atlas"
+    shutil.copytree(computed, folder)
+    (folder / NETWORK / "act1" / "00008.json").unlink()
+    first = folder / NETWORK / "act1" / "00000.json"
+    before = first.stat().st_mtime_ns
+    found = atlas.compute(NETWORK, folder, layers=["act1"], channels=12, limit=40, steps=2)
+    assert found.computed == 1
+    assert first.stat().st_mtime_ns == before
+    assert contents(folder) == contents(computed), "equal inputs give equal bytes"
+
+
+def test_fewer_channels_leave_what_is_there(computed: Path, tmp_path: Path) -> None:
+    shutil.copytree(computed, tmp_path / "atlas")
+    found = atlas.compute(NETWORK, tmp_path / "atlas", layers=["act1"], channels=3, limit=40, steps=2)
+    assert (found.channels, found.computed) == (3, 0)
+    assert contents(tmp_path / "atlas") == contents(computed)
+
+
+def test_other_settings_compute_a_part_again(computed: Path, tmp_path: Path) -> None:
+    shutil.copytree(computed, tmp_path / "atlas")
+    found = atlas.compute(NETWORK, tmp_path / "atlas", layers=["act1"], channels=2, limit=30, steps=1)
+    assert found.computed == 1
+
+
+def test_the_first_layer_is_the_first_of_the_default_layers(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    words = ["gallery", "atlas", NETWORK, "--first", "--channels", "1", "--limit", "9", "--steps", "1"]
+    done = CliRunner().invoke(cli, [*words, "--data", "digits", "--split", "test", "-o", str(tmp_path / "atlas")])
+    assert done.exit_code == 0, done.output
+    assert [layer.name for layer in atlas.read(tmp_path / "atlas")] == ["act1"]
+    done = CliRunner().invoke(cli, [*words, "--layer", "layer1", "-o", str(tmp_path / "atlas")])
+    assert done.exit_code == 2
+    assert "--first has no effect with --layer" in done.stderr
+
+
+def test_without_names_all_embedded_weights_are_meant() -> None:
+    names = atlas.embedded()
+    assert NETWORK in names
+    assert all(zoo.info(name)["weights"][0]["hub"].startswith("embedded:") for name in names)
+
+
+def test_each_channel_has_a_page_with_its_own_pictures(explored: Path, computed: Path) -> None:
+    folder = explored / "atlas" / NETWORK / "act1"
+    assert {file.name for file in folder.glob("*.html")} == {"index.html", *(f"{n}.html" for n in range(12))}
+    (layer,) = atlas.read(computed)
+    part, channel = layer.channels[9]
+    page = small_site.Page(folder / "9.html")
+    views = [given["viewbox"] for tag, given in page.elements if tag == "svg" and given.get("class") == "crop"]
+    files = [given for tag, given in page.elements if tag == "image"]
+    kinds = ("maximum", "patches", "projections")
+    assert {*kinds} == {*part.tiles}
+    assert [given["href"] for given in files] == [f"00008.{kind}.webp" for kind in kinds]
+    for view, given, kind in zip(views, files, kinds, strict=True):
+        width, height = part.tiles[kind]
+        assert view == f"0 {height} {width} {height}", "the second of its part"
+        with Image.open(folder / str(given["href"])) as sheet:
+            assert sheet.size == (int(given["width"] or 0), int(given["height"] or 0)) == (width, 4 * height)
+    text = " ".join(page.text)
+    assert f"images {', '.join(map(str, channel.images))}" in text
+    assert {"8.html", "10.html", "index.html"} <= set(page.links)
+
+
+def test_links_within_the_atlas_lead_to_pages(explored: Path) -> None:
+    pages = small_site.pages(explored)
+    for file, page in pages.items():
+        for link in (*page.links, *page.loads):
+            if not link.startswith("http"):
+                assert (file.parent / link.partition("#")[0]).resolve().is_file() or link.startswith("#"), (file, link)
+    assert f"../atlas/{NETWORK}/act1/index.html" in pages[explored / "models" / "resnet20.html"].links
+    assert "atlas.html" in pages[explored / "index.html"].links
+
+
+def test_a_second_build_writes_nothing_and_one_without_the_atlas_removes_it(
+    explored: Path, computed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(explored, tmp_path / "site")
+    assert gallery.build(tmp_path / "site", ["resnet20"], channels=computed).written == 0
+    gallery.build(tmp_path / "site", ["resnet20"])
+    gallery.build(tmp_path / "new", ["resnet20"])
+    assert contents(tmp_path / "site") == contents(tmp_path / "new")
+
+
+def test_a_folder_that_holds_no_atlas_is_refused(computed: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no atlas"):
+        atlas.read(tmp_path)
+    shutil.copytree(computed, tmp_path / "atlas")
+    (tmp_path / "atlas" / NETWORK / "act1" / "00000.json").write_text("{}")
+    with pytest.raises(DataError, match="is not a part of an atlas"):
+        gallery.build(tmp_path / "site", ["resnet20"], channels=tmp_path / "atlas")

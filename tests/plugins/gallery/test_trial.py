@@ -1,0 +1,443 @@
+"""The page that classifies the reader's image: what it is made of, and its pixels compared with Python's."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from support import browser, small_site
+
+import zoo
+from zoo.cli import cli
+from zoo.data.decode import read_image
+from zoo.data.preprocess import Transform
+from zoo.errors import DataError, SpecError
+from zoo.spec import Preprocess
+from zoo_gallery import site as gallery
+from zoo_gallery import trial
+from zoo_look.network import captured
+
+NETWORK = "resnet20.digits"
+TRIED = ("resnet20.c10", "googlenet_small.c10", "alexnet_small.c10")
+DIGIT = Path(__file__).parents[3] / "examples" / "digit.png"
+
+STAND_IN = """
+// Stands in for onnxruntime-web, which is no Python package: its logits are every sixth pixel, divided by 25.
+export const env = { wasm: {} };
+export class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
+export const InferenceSession = {
+  async create(address) {
+    const size = (await (await fetch(address)).arrayBuffer()).byteLength;
+    if (!size) throw new Error("empty");
+    if (address.includes(".maps.")) {
+      const maps = Float32Array.from([...Array(32).keys()]); // two maps of 4 x 4
+      const answer = async () => ({ act1: { data: maps, dims: [1, 2, 4, 4] } });
+      return { inputNames: ["input"], outputNames: ["act1"], run: answer };
+    }
+    return {
+      inputNames: ["input"], outputNames: ["logits"],
+      async run({ input }) {
+        const values = [...Array(10).keys()].map((i) => input.data[6 * i] / 25);
+        window.given = { type: input.type, dims: input.dims, data: [...input.data] };
+        return { logits: { data: Float32Array.from(values) } };
+      },
+    };
+  },
+};
+"""
+
+PREPROCESSES = (
+    Preprocess(),
+    Preprocess(crop_pct=0.95, interpolation="bicubic"),
+    Preprocess(interpolation="nearest"),
+    Preprocess(crop_mode="border", interpolation="bicubic", crop_pct=0.9),
+    Preprocess(input_size=(3, 32, 32), crop_pct=1.0),
+    Preprocess(input_size=(1, 28, 28), mean=(0.13,), std=(0.31,), crop_pct=1.0),
+    Preprocess(input_size=(3, 96, 160)),
+    Preprocess(input_size=(3, 97, 97), crop_pct=0.33, interpolation="bicubic"),
+)
+PREPARE = """async ([bytes, preprocesses]) => {
+  const { decode, prepare } = await import(new URL("assets/preprocess.mjs", document.baseURI).href);
+  const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+  const image = await decode(new Blob([raw]));
+  const text = (array) => {
+    let letters = "";
+    for (let i = 0; i < array.length; i += 8192) letters += String.fromCharCode(...array.subarray(i, i + 8192));
+    return btoa(letters);
+  };
+  return preprocesses.map((preprocess) => text(prepare(image, preprocess)));
+}"""
+
+MAPS = """async (bytes) => {
+  const { decode } = await import(new URL("assets/preprocess.mjs", document.baseURI).href);
+  const { maps } = await import(new URL("assets/try.mjs", document.baseURI).href);
+  const models = await (await fetch("try/models.json")).json();
+  const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+  const found = {};
+  for (const model of models) {
+    const layers = await maps(model, await decode(new Blob([raw])));
+    found[model.name] = layers.map(({ name, data, dims }) => ({ name, dims, data: [...data] }));
+  }
+  return found;
+}"""
+
+LOGITS = """async (bytes) => {
+  const { decode } = await import(new URL("assets/preprocess.mjs", document.baseURI).href);
+  const { logits } = await import(new URL("assets/try.mjs", document.baseURI).href);
+  const models = await (await fetch("try/models.json")).json();
+  const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+  const found = {};
+  for (const model of models) found[model.name] = (await logits(model, await decode(new Blob([raw])))).values;
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runtime")
+    for name in trial.RUNTIME:
+        (folder / name).write_text(STAND_IN if name == trial.RUNTIME[0] else "", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_trial(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for module in ("jinja2", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(module, reason=f"needs {module}")
+    folder = tmp_path_factory.mktemp("trial") / "site"
+    gallery.build(folder, ["resnet20"], tried=[NETWORK], runtime=runtime)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with onnxruntime-web itself."""
+    if "ONNXRUNTIME_WEB" not in os.environ:
+        pytest.skip("needs onnxruntime-web: set ONNXRUNTIME_WEB to its folder dist")
+    folder = tmp_path_factory.mktemp("real") / "site"
+    gallery.build(folder, ["resnet20"], tried=TRIED, runtime=os.environ["ONNXRUNTIME_WEB"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trial_address(with_trial: Path) -> Iterator[str]:
+    with browser.served(with_trial) as address:
+        yield address
+
+
+def prepared(page: Any, image: bytes, preprocesses: tuple[Preprocess, ...]) -> list[torch.Tensor]:
+    """The pixels of an image file as the page prepares them."""
+    found = page.evaluate(PREPARE, [base64.b64encode(image).decode(), msgspec.to_builtins(preprocesses)])
+    arrays = [np.frombuffer(base64.b64decode(text), np.uint8).copy() for text in found]
+    return [
+        torch.from_numpy(array).view(preprocess.input_size)
+        for array, preprocess in zip(arrays, preprocesses, strict=True)
+    ]
+
+
+def expected(image: bytes, preprocess: Preprocess) -> torch.Tensor:
+    return Transform(preprocess).pixels(read_image(image, "image", preprocess.input_size[0]))
+
+
+def photographs(count: int) -> Iterator[bytes]:
+    file = Path(os.environ.get("ZOO_DATA", "."), "imagenet_val_128.tar")
+    if not file.is_file():
+        pytest.skip("needs imagenet_val_128.tar in ZOO_DATA")
+    with tarfile.open(file) as photos:
+        images = [member for member in photos if member.name.endswith(".JPEG")][:count]
+        assert len(images) == count
+        for member in images:
+            stream = photos.extractfile(member)
+            assert stream is not None
+            yield stream.read()
+
+
+def encoded(mode: str, size: tuple[int, int], format: str) -> bytes:
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], channels), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise.squeeze(-1) if channels == 1 else noise, mode).save(stream, format)
+    return stream.getvalue()
+
+
+# ---- in a browser ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.first(1)
+@pytest.mark.may_skip
+@pytest.mark.parametrize(
+    ("mode", "size", "format"),
+    [("RGB", (61, 40), "PNG"), ("L", (20, 33), "PNG"), ("RGB", (300, 301), "JPEG"), ("L", (300, 200), "JPEG"),
+     ("RGB", (28, 28), "BMP"), ("RGB", (10, 90), "PNG")],
+)  # fmt: skip
+def test_images_are_decoded_resized_and_cropped_as_in_python(
+    page: Any, trial_address: str, mode: str, size: tuple[int, int], format: str
+) -> None:
+    page.goto(f"{trial_address}try.html")
+    image = encoded(mode, size, format)
+    for preprocess, pixels in zip(PREPROCESSES, prepared(page, image, PREPROCESSES), strict=True):
+        assert pixels.equal(expected(image, preprocess)), preprocess
+
+
+@pytest.mark.may_skip
+def test_squashed_images_differ_by_one_level_at_most(page: Any, trial_address: str) -> None:
+    page.goto(f"{trial_address}try.html")
+    image = encoded("RGB", (100, 333), "PNG")
+    squash = Preprocess(input_size=(3, 64, 64), crop_mode="squash")
+    (pixels,) = prepared(page, image, (squash,))
+    assert (pixels.int() - expected(image, squash).int()).abs().max() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_logits_of_a_hundred_photographs_are_those_of_torch(
+    page: Any, runtime: Path, tmp_path: Path, trial_address: str
+) -> None:
+    """From the file to the logits: the page prepares the pixels, onnxruntime computes with the page's own file."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    gallery.build(tmp_path / "site", ["resnet20"], tried=["resnet20.c10"], runtime=runtime)
+    session = onnxruntime.InferenceSession(tmp_path / "site" / "try" / "resnet20.c10.onnx")
+    model = zoo.create("resnet20.c10").eval()
+    preprocess = model.zoo_info.preprocess
+    page.goto(f"{trial_address}try.html")
+    for image in photographs(100):
+        (pixels,) = prepared(page, image, (preprocess,))
+        (ours,) = session.run(None, {session.get_inputs()[0].name: pixels[None].numpy()})
+        with torch.no_grad():
+            theirs = model(zoo.preprocess(model)(read_image(image, "image", 3))[None])
+        assert np.abs(ours - theirs.numpy()).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_pages_own_logits_of_a_hundred_photographs_are_those_of_torch(page: Any, real: Path) -> None:
+    """With onnxruntime-web itself, in the page."""
+    models = {name: zoo.create(name).eval() for name in TRIED}
+    largest = dict.fromkeys(TRIED, 0.0)
+    with browser.served(real) as address:
+        page.goto(f"{address}try.html")
+        page.locator("#controls").wait_for()
+        for image in photographs(100):
+            ours = page.evaluate(LOGITS, base64.b64encode(image).decode())
+            picture = read_image(image, "image", 3)
+            for name, model in models.items():
+                with torch.no_grad():
+                    theirs = model(zoo.preprocess(model)(picture)[None])
+                difference = (torch.tensor(ours[name]) - theirs).abs().max().item()
+                largest[name] = max(largest[name], difference)
+    assert max(largest.values()) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.may_skip
+def test_the_pages_own_feature_maps_are_those_of_torch(page: Any, real: Path) -> None:
+    """With onnxruntime-web itself, in the page."""
+    models = {name: zoo.create(name).eval() for name in TRIED}
+    with browser.served(real) as address:
+        page.goto(f"{address}try.html")
+        page.locator("#controls").wait_for()
+        for image in photographs(5):
+            ours = page.evaluate(MAPS, base64.b64encode(image).decode())
+            picture = read_image(image, "image", 3)
+            for name, model in models.items():
+                layers = [layer["name"] for layer in ours[name]]
+                assert layers == list(model.default_layers[:2])
+                with captured(model, layers) as theirs, torch.no_grad():
+                    model(zoo.preprocess(model)(picture)[None])
+                for layer in ours[name]:
+                    maps = torch.tensor(layer["data"]).view(layer["dims"])
+                    assert (maps - theirs[layer["name"]]).abs().max() < 1e-3, (name, layer["name"])
+
+
+def test_the_files_of_feature_maps_hold_the_first_layers(with_trial: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    (network,) = json.loads((with_trial / "try" / "models.json").read_bytes())
+    assert network["maps"]["layers"] == ["act1", "layer1"]
+    session = onnxruntime.InferenceSession(with_trial / "try" / network["maps"]["file"])
+    model = zoo.create(NETWORK).eval()
+    pixels = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    ours = session.run(network["maps"]["layers"], {"images": pixels.numpy()})
+    mean, std = (
+        torch.tensor(part)[:, None, None] for part in (network["preprocess"]["mean"], network["preprocess"]["std"])
+    )
+    with captured(model, ["act1", "layer1"]) as theirs, torch.no_grad():
+        model((pixels / 255 - mean) / std)
+    for layer, maps in zip(("act1", "layer1"), ours, strict=True):
+        assert np.abs(maps - theirs[layer].numpy()).max() < 1e-4
+
+
+@pytest.mark.may_skip
+def test_the_answer_follows_as_the_image_is_turned_and_shifted(page: Any, trial_address: str) -> None:
+    page.goto(f"{trial_address}try.html")
+    assert page.locator("#moves").is_hidden(), "without an image there is nothing to move"
+    page.get_by_label("Image file").set_input_files(DIGIT)
+    page.locator("#results table").wait_for()
+
+    def given() -> torch.Tensor:
+        return torch.tensor(page.evaluate("window.given.data")).view(8, 8)
+
+    def wait_for_other(before: torch.Tensor) -> torch.Tensor:
+        page.wait_for_function(
+            "(before) => window.given.data.some((value, i) => value !== before[i])", arg=before.flatten().tolist()
+        )
+        return given()
+
+    upright = given()
+    page.get_by_label("Turn").press("End")
+    assert page.get_by_label("Turn").get_attribute("aria-valuetext") == "180°"
+    turned = wait_for_other(upright)
+    assert (turned - upright.flip(0, 1)).abs().max() <= 1
+    best = str(int(turned.flatten()[:60:6].argmax()))
+    page.wait_for_function("(best) => document.querySelector('#results tbody th').textContent === best", arg=best)
+    page.get_by_role("button", name="Put it back").click()
+    assert wait_for_other(turned).equal(upright)
+    page.get_by_label("Shift right").press("End")
+    shifted = wait_for_other(upright)
+    assert shifted[:, :4].max() <= 1, "black where the image was"
+    assert (shifted[:, 5:] - upright[:, 1:4]).abs().max() <= 2
+
+
+@pytest.mark.may_skip
+def test_feature_maps_are_drawn_on_request(page: Any, trial_address: str) -> None:
+    page.goto(f"{trial_address}try.html")
+    page.get_by_label("Image file").set_input_files(DIGIT)
+    page.locator("#results table").wait_for()
+    assert page.locator(".maps").count() == 0
+    page.get_by_label("Show feature maps").check()
+    canvas = page.get_by_role("img", name="The 2 maps of act1")
+    canvas.wait_for()
+    data = canvas.evaluate("(one) => one.toDataURL()").partition(",")[2]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+    assert shown.shape == (4, 9, 4)
+    grey = np.floor(255 * np.arange(32).reshape(2, 4, 4) / 31)
+    assert np.abs(shown[:, :4, 0] - grey[0]).max() <= 1
+    assert np.abs(shown[:, 5:, 0] - grey[1]).max() <= 1
+    assert shown[:, 4, 3].max() == 0, "a gap between the maps"
+
+
+@pytest.mark.may_skip
+def test_a_chosen_file_is_classified_by_the_chosen_networks(page: Any, trial_address: str) -> None:
+    page.goto(f"{trial_address}try.html")
+    page.get_by_label("Image file").set_input_files(DIGIT)
+    page.locator("#results table").wait_for()
+    given = page.evaluate("window.given")
+    preprocess = zoo.create(NETWORK).zoo_info.preprocess
+    assert given["type"] == "uint8"
+    assert given["dims"] == [1, *preprocess.input_size]
+    pixels = expected(DIGIT.read_bytes(), preprocess)
+    assert given["data"] == pixels.flatten().tolist()
+    logits = pixels.flatten()[:60:6].tolist()
+    best = sorted(range(10), key=lambda number: -logits[number])[:5]
+    assert page.locator("#results tbody th").all_inner_texts() == [str(number) for number in best]
+    assert page.get_by_role("status").inner_text() == "Classified by 1 of 1 networks."
+
+
+@pytest.mark.may_skip
+def test_a_drawn_digit_is_classified_and_can_be_cleared(page: Any, trial_address: str) -> None:
+    page.goto(f"{trial_address}try.html")
+    pad = page.locator("#pad")
+    pad.wait_for()
+    frame = pad.bounding_box()
+    page.mouse.move(frame["x"] + 140, frame["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 140, frame["y"] + 240, steps=5)
+    page.mouse.up()
+    page.locator("#results table").wait_for()
+    data = np.array(page.evaluate("window.given.data")).reshape(8, 8)
+    assert data[1:7, 3:5].min() > 50, "a vertical stroke in the middle"
+    assert data[:, [0, 1, 6, 7]].max() == 0
+    page.get_by_role("button", name="Clear the pad").click()
+    drawn = """[...document.getElementById("pad").getContext("2d").getImageData(0, 0, 280, 280).data]
+        .some((value, number) => number % 4 !== 3 && value !== 0)"""
+    assert not page.evaluate(drawn)
+
+
+@pytest.mark.may_skip
+def test_a_file_that_is_no_image_is_reported(page: Any, trial_address: str, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    page.goto(f"{trial_address}try.html")
+    page.get_by_label("Image file").set_input_files(tmp_path / "text.png")
+    page.get_by_text("This file is not an image that the browser can read.").wait_for()
+
+
+@pytest.mark.may_skip
+def test_the_page_asks_nobody_else_and_axe_finds_no_violation(chromium: Any, trial_address: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    for scheme in ("light", "dark"):
+        context = chromium.new_context(color_scheme=scheme, bypass_csp=True)
+        page = context.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.goto(f"{trial_address}try.html")
+        page.get_by_label("Image file").set_input_files(DIGIT)
+        page.locator("#results table").wait_for()
+        page.get_by_label("Show feature maps").check()
+        page.locator(".maps canvas").wait_for()
+        found = axe.Axe().run(page).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        assert [url for url in asked if not url.startswith(trial_address)] == []
+        context.close()
+
+
+# ---- as files -------------------------------------------------------------------------------------------
+
+
+def test_only_this_page_may_compile_webassembly(with_trial: Path) -> None:
+    for file, page in small_site.pages(with_trial).items():
+        (policy,) = (
+            given["content"] for _, given in page.elements if given.get("http-equiv") == "Content-Security-Policy"
+        )
+        assert ("wasm-unsafe-eval" in (policy or "")) == (file.name == "try.html"), file
+        assert "try.html" in {link.rpartition("/")[2] for link in page.links}, file
+
+
+def test_networks_are_exported_once_and_described(with_trial: Path, runtime: Path) -> None:
+    (network,) = json.loads((with_trial / "try" / "models.json").read_bytes())
+    assert network["name"] == NETWORK
+    assert network["classes"] == [str(digit) for digit in range(10)]
+    file = with_trial / "try" / network["file"]
+    before = file.stat().st_mtime_ns
+    assert gallery.build(with_trial, ["resnet20"], tried=[NETWORK], runtime=runtime).written == 0
+    assert file.stat().st_mtime_ns == before
+
+
+def test_the_licence_of_the_runtime_stands_beside_it(with_trial: Path) -> None:
+    text = (with_trial / "assets" / "runtime" / "LICENSE").read_text(encoding="utf-8")
+    assert text.startswith("MIT License")
+    assert "Copyright (c) Microsoft Corporation" in text
+    page = small_site.Page(with_trial / "try.html")
+    assert "assets/runtime/LICENSE" in page.links
+
+
+def test_a_later_build_without_networks_removes_the_page(with_trial: Path, tmp_path: Path) -> None:
+    shutil.copytree(with_trial, tmp_path / "site")
+    gallery.build(tmp_path / "site", ["resnet20"])
+    assert not (tmp_path / "site" / "try.html").exists()
+    assert not (tmp_path / "site" / "try").exists()
+    assert "try.html" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_networks_need_a_runtime_and_a_runtime_its_files(runtime: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="without a runtime"):
+        gallery.build(tmp_path / "site", ["zfnet"], tried=[NETWORK])
+    with pytest.raises(SpecError, match="without networks"):
+        gallery.build(tmp_path / "site", ["zfnet"], runtime=runtime)
+    words = ["gallery", "build", "zfnet", "-o", str(tmp_path / "site"), "--try", NETWORK, "--runtime", str(tmp_path)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 1
+    assert "--runtime expects the folder dist of the npm package onnxruntime-web" in done.stderr
+    with pytest.raises(DataError, match=r"has no ort"):
+        gallery.build(tmp_path / "site", ["zfnet"], tried=[NETWORK], runtime=tmp_path)
+    assert not (tmp_path / "site").exists()

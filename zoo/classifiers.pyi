@@ -1,0 +1,1 @@
+from zoo_transfer.classifiers import *
