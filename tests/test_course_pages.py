@@ -15,7 +15,7 @@ from support.loaded import load
 
 from zoo import registry
 from zoo.cli import cli
-from zoo_course import exercises
+from zoo_course.exercises import exercises
 
 COURSE = Path(__file__).parents[1] / "docs" / "course"
 notebooks: ModuleType = load(COURSE / "notebooks.py")

@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
         address = tools.modules().get(name)
         if address is None:
             raise
-        value = globals()[name] = tools.resolve(address, name)
+        value = globals()[name] = tools.resolve(name, address)
         return value
 
 

@@ -1,1 +1,1 @@
-from zoo_attack import *
+from zoo_attack import *  # noqa: F403  # what editors complete

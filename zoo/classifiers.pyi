@@ -1,1 +1,1 @@
-from zoo_transfer.classifiers import *
+from zoo_transfer.classifiers import *  # noqa: F403  # what editors complete

@@ -1,1 +1,1 @@
-from zoo_look import *
+from zoo_look import *  # noqa: F403  # what editors complete

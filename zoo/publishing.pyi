@@ -1,1 +1,1 @@
-from zoo_publish import *
+from zoo_publish import *  # noqa: F403  # what editors complete

@@ -6,7 +6,7 @@ from zoo.cli import options
 from zoo.cli.group import Commands
 from zoo.cli.output import echo, print_json, print_table
 from zoo.errors import SpecError
-from zoo_course import exercise, exercises, read_answer
+from zoo_course.exercises import exercise, exercises, read_answer
 
 _SECTIONS = {"Exercises:": {"check": "zoo_course.cli:check"}}
 

@@ -54,11 +54,11 @@ def checks() -> list[str]:
     return [check for plugin, _ in _usable() for check in plugin.checks]
 
 
-def resolve(address: str, name: str) -> Any:
-    """Imports a module ``"package"`` or a value ``"package.module:name"`` that a plugin adds to ``zoo``."""
+def resolve(name: str, address: str) -> Any:
+    """Imports ``zoo.name``, a module ``"package"`` or a value ``"package.module:name"`` of a plugin."""
     module, _, value = address.partition(":")
     try:
-        return getattr(import_module(module), value) if value else import_module(module)
+        return getattr(import_module(module), value) if value else import_module(f"zoo.{name}")
     except (ImportError, AttributeError) as error:
         raise PluginError(f"zoo.{name} is {address}, which cannot be imported: {error}") from error
 

@@ -10,7 +10,8 @@ def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
     """The ``__getattr__``, ``__dir__`` and ``__all__`` of ``package``, from its stub, ``__init__.pyi``.
 
     Type checkers read the same stub. A line is ``from zoo.spec import Model as Model``, or ``from zoo import hub as
-    hub`` for a module; one with a comment is for type checkers alone. ``__all__`` has the names above the first blank line; those below it can be used, too.
+    hub`` for a module; one with a comment is for type checkers alone. ``__all__`` has the names above the first blank
+    line; those below it can be used, too.
     """
     module = sys.modules[package]
     with open(f"{module.__path__[0]}/__init__.pyi", encoding="utf-8") as file:

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from zoo.cli import cli
 from zoo.errors import SpecError
-from zoo_course import exercises, read_answer
+from zoo_course.exercises import exercises, read_answer
 
 QUICK = {
     "features": "324",  # Dalal and Triggs 2005: 3 x 3 blocks of 2 x 2 cells of 9 orientations

@@ -1,0 +1,61 @@
+"""The exercises of the course: a question for each chapter, whose answer is computed when it is checked.
+
+``exercises.toml`` lists them in the order of the chapters; :mod:`zoo_course.measures` computes the answers, from the
+networks and manifests that are installed. Nothing here imports torch; some measures do.
+"""
+
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from zoo.errors import SpecError, UnknownNameError
+from zoo.system import toml
+from zoo_course import measures
+
+
+class Exercise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One chapter's question.
+
+    Attributes:
+        title: The chapter's title.
+        question: What a student answers with a number.
+        hint: What a wrong answer gets.
+        measure: The function of :mod:`zoo_course.measures` that computes the right answer.
+        of: The arguments of that function.
+        within: How far from the right answer an answer may be.
+    """
+
+    title: str
+    question: str
+    hint: str
+    measure: str
+    of: list[str]
+    within: float
+
+    def right_answer(self) -> float:
+        """The answer, computed now."""
+        return float(getattr(measures, self.measure)(*self.of))
+
+
+@cache
+def exercises() -> dict[str, Exercise]:
+    """The exercises by the names of their chapters, in the order of the course."""
+    text = Path(__file__).with_name("exercises.toml").read_text(encoding="utf-8")
+    return msgspec.convert(toml.loads(text), dict[str, Exercise])
+
+
+def exercise(chapter: str) -> Exercise:
+    """The exercise of ``chapter``; raises :class:`UnknownNameError` if there is no such chapter."""
+    if chapter not in exercises():
+        raise UnknownNameError.of("chapter", chapter, exercises(), hint="zoo course lists the chapters.")
+    return exercises()[chapter]
+
+
+def read_answer(text: str) -> float:
+    """``27/49``, ``0.55`` or ``55%`` (as 55) as a number; raises :class:`SpecError` for anything else."""
+    try:
+        return float(Fraction(text.strip().removesuffix("%").replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise SpecError(f"{text!r} is not a number.", hint="Write 27/49, 0.55 or 13.9.") from None
