@@ -54,6 +54,12 @@ def test_a_module_that_hides_zoos_own_is_named_and_not_imported(site: Path) -> N
     assert rows()["vgg"].reason == f"{site}/zoo_vgg.py hides Zoo's own zoo_vgg: rename or remove it"
 
 
+def test_a_folder_without_code_hides_nothing(site: Path) -> None:
+    (site / "zoo_vgg").mkdir()
+    (site / "zoo_vgg" / "notes.txt").touch()
+    assert rows()["vgg"].status == "ok"
+
+
 def test_the_first_distribution_of_a_name_on_the_path_is_the_one(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +94,12 @@ def test_a_plugin_for_a_newer_contract_is_told_so_whatever_it_fails_at(text: str
     row = rows()["pet"]
     assert row.status == "set aside"
     assert row.reason == "it needs plugin contract 2, this Zoo has 1: pip install -U zoo-vision"
+
+
+def test_the_contract_of_a_module_within_a_package_is_read(site: Path) -> None:
+    files = {"pet/__init__.py": "", "pet/rows.py": NEWER[0]}
+    install(site, "zoo-pet", {"pet": "pet.rows:plugin"}, files)
+    assert rows()["pet"].status == "set aside"
 
 
 @pytest.mark.parametrize("api", ["0", "-1"])

@@ -176,11 +176,22 @@ class SearchPath:
         return [*islice((file for place in self._places_of(module) for file in _files_of(place)), _MOST_FILES)]
 
     def stranger(self, module: str) -> str:
-        """Returns the file or folder that Python imports as Zoo's own ``module`` and that is not; empty if none is."""
-        root = os.path.dirname(_ZOO)
-        for place in self._places_of(module)[:1]:
-            if not place.startswith(f"{root}/") and not os.path.realpath(place).startswith(os.path.realpath(root)):
-                return place
+        """Returns the file or package that Python imports instead of Zoo's own ``module``; empty if none hides it."""
+        places = self._places_of(module)
+        if len(places) < 2:
+            return ""
+        places = [place for place in places if os.path.isfile(place) or os.path.isfile(f"{place}/__init__.py")]
+        root = os.path.realpath(os.path.dirname(_ZOO)) + os.sep
+        are_own = [os.path.realpath(place).startswith(root) for place in places]
+        return places[0] if any(are_own) and not are_own[0] else ""
+
+    def text_of(self, module: str) -> str:
+        """Returns the text of a module; empty if it has none."""
+        for place in self._places_of(top_of(module))[:1]:
+            base = f"{os.path.dirname(place)}/{module.replace('.', '/')}"
+            for file in (f"{base}.py", f"{base}/__init__.py"):
+                with contextlib.suppress(OSError, ValueError):  # it need not be UTF-8
+                    return Path(file).read_text(encoding="utf-8")
         return ""
 
     def _places_of(self, module: str) -> list[str]:
@@ -299,7 +310,7 @@ def _import_all(rows: list[PluginRow], path: SearchPath, imported: dict[Key, Ind
 
 @contextlib.contextmanager
 def _attended(row: PluginRow) -> Iterator[None]:
-    """Within it, the plugin of ``row`` is named if it takes long or is interrupted; its output is no command's."""
+    """Names the plugin of ``row`` if it takes long or is interrupted; what it prints goes to standard error."""
     import threading
 
     about = f"plugin {row.name!r} ({row.target}, of {row.distribution})"
@@ -332,9 +343,9 @@ def _import(row: PluginRow, path: SearchPath) -> Indexed | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit at import is a BaseException too
-        contract = _contract_of(row.module)
-        if contract > API:  # it failed at what is new there
-            row.refuse("set aside", _needs(contract))
+        asked = re.search(r"\bapi\s*=\s*(\d+)", path.text_of(row.module))
+        if asked and int(asked[1]) > API:  # it failed at what is new there
+            row.refuse("set aside", _needs(int(asked[1])))
         else:
             row.refuse("broken", _explain(row.target, error), _traceback_of(error))
         return None
@@ -362,17 +373,6 @@ def _import(row: PluginRow, path: SearchPath) -> Indexed | None:
     return None
 
 
-def _contract_of(module: str) -> int:
-    """Returns the contract that the text of a plugin's module asks for, ``api=NUMBER``; 0 if it names none."""
-    try:
-        found = importlib.util.find_spec(module)
-        text = Path(str(found and found.origin)).read_text(encoding="utf-8")
-    except BaseException:  # it imports the package around the module
-        return 0
-    asked = re.search(r"\bapi\s*=\s*(\d+)", text)
-    return int(asked[1]) if asked else 0
-
-
 def _needs(contract: int) -> str:
     return f"it needs plugin contract {contract}, this Zoo has {API}: pip install -U {DISTRIBUTION}"
 
@@ -382,7 +382,10 @@ def _explain(target: str, error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _ZOO not in Path(frame.filename).parents]
     own = [frame for frame in frames if not frame.filename.startswith("<") and "importlib" not in frame.filename]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # a plugin's code may raise anything
+        text = "an exception without a text"
     return f"importing {target} raised {type(error).__name__}: {_bounded(text, _LONGEST)}{_nearest(text)}{place}"
 
 
