@@ -293,10 +293,10 @@ def everything(site: Path) -> list[tuple[object, ...]]:
 )
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_after_any_changes_the_index_says_what_a_fresh_discovery_says(
-    operations: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+    operations: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = [one.name for one in registry.current().plugins if one.is_builtin]
-    with tempfile.TemporaryDirectory() as folder, monkeypatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder, monkeypatch.context() as patch:
         site = Path(folder, "site")
         site.mkdir()
         patch.syspath_prepend(site)
@@ -310,3 +310,4 @@ def test_after_any_changes_the_index_says_what_a_fresh_discovery_says(
             patch.setenv("ZOO_CACHE", f"{folder}/kept")
             assert everything(site) == fresh
             assert everything(site) == fresh
+        forget(site)
