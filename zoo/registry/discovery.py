@@ -211,11 +211,11 @@ def _files_of(place: str) -> Iterator[tuple[str, Stamp]]:
     try:
         with os.scandir(place) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir():
+                if entry.is_dir(follow_symlinks=False):
                     if entry.name != "__pycache__":
                         yield from _files_of(entry.path)
-                else:
-                    yield entry.path, index.stamp(entry.stat())
+                elif found := stamp_of(entry.path):  # not of a link to nothing
+                    yield entry.path, found
     except NotADirectoryError:
         if found := stamp_of(place):
             yield place, found

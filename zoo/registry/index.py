@@ -121,13 +121,9 @@ def write(index: Index) -> None:
 def stamp_of(file: str) -> Stamp | None:
     """The stamp of a file; None if it does not exist."""
     try:
-        return stamp(os.stat(file))
+        status = os.stat(file)
     except (OSError, ValueError):
         return None
-
-
-def stamp(status: os.stat_result) -> Stamp:
-    """Returns what changes with a file."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
