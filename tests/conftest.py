@@ -121,7 +121,8 @@ def only_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Third-party plugins of this environment are not used: documentation does not mention them."""
     from zoo import registry
 
-    monkeypatch.setenv("ZOO_PLUGINS", ",".join(row.name for row in registry.current().plugins if row.is_builtin))
+    others = [row.name for row in registry.current().plugins if not row.is_builtin]
+    monkeypatch.setenv("ZOO_DISABLE_PLUGINS", ",".join(others))
     registry.clear()
 
 

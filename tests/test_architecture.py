@@ -275,7 +275,7 @@ def test_plugins_import_zoo_and_torch_and_never_each_other(file: Path) -> None:
 
 @for_each(CORE)
 def test_a_core_file_holds_one_idea(file: Path) -> None:
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 500
     assert file.stem not in ("base", "common", "helpers", "manager", "utils")
 
 

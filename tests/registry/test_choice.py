@@ -11,7 +11,7 @@ import zoo
 from zoo import registry
 from zoo.cli import cli
 from zoo.errors import PluginError
-from zoo.registry import choice
+from zoo.registry import discovery
 
 TRIES = "with open(__file__ + '.tries', 'a') as tries: tries.write('x')\n"
 
@@ -61,7 +61,7 @@ def test_an_unknown_name_is_an_error_with_the_nearest(command: str) -> None:
     assert answer.exit_code == 2
     assert "Unknown plugin 'resnt'" in answer.stderr
     assert "Did you mean resnet?" in answer.stderr
-    assert not choice.place().exists()
+    assert not discovery.place_of_choice().exists()
 
 
 def test_a_plugin_that_is_gone_can_be_enabled(site: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_plugin_that_is_gone_can_be_enabled(site: Path) -> None:
     ask("disable", "pet")
     (site / "zoo_pet-1.0.dist-info" / "entry_points.txt").unlink()
     assert ask("enable", "pet").exit_code == 0
-    assert choice.disabled() == frozenset()
+    assert discovery.disabled() == frozenset()
 
 
 def test_enabling_says_that_the_environment_still_disables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +80,8 @@ def test_enabling_says_that_the_environment_still_disables(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("text", ["disabled = 5", "disabled = [", "disable = []", 'disabled = ["\xff"]'])
 def test_a_file_of_choices_that_cannot_be_read_is_named(text: str) -> None:
-    choice.place().parent.mkdir(parents=True)
-    choice.place().write_text(text, encoding="latin-1")
+    discovery.place_of_choice().parent.mkdir(parents=True)
+    discovery.place_of_choice().write_text(text, encoding="latin-1")
     registry.clear()
     with pytest.raises(PluginError, match=r"plugins\.toml cannot be read") as caught:
         registry.current()

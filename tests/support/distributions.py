@@ -1,9 +1,12 @@
 """Third-party distributions, written to a folder as pip would leave them: for tests of plugins."""
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from zoo import registry
 
 HEAD = "from zoo.spec import Model, Plugin, Requirement\n"
 
@@ -40,3 +43,12 @@ def run(*words: str, site: Path | None = None, **environment: str) -> subprocess
         text=True,
         timeout=120,
     )
+
+
+def forget(site: Path) -> None:
+    """Makes this process as a new one: nothing of ``site`` is imported, and the registry is not read."""
+    for name, module in [*sys.modules.items()]:
+        if str(getattr(module, "__file__", None) or "").startswith(str(site)):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+    registry.clear()

@@ -64,6 +64,12 @@ BROKEN = {
         "try:\n    import torch.nn\nexcept Exception:\n    pass\nfrom zoo.spec",
         "imports torch",
     ),
+    "output at import": (
+        "plugin-torch_free_import",
+        "from zoo.spec",
+        "import os\nos.write(1, b'loading')\nfrom zoo.spec",
+        "writes to standard output: 'loading'",
+    ),
     "a manifest with a wrong key": ("plugin-manifests", "pinned = false", "pined = false", "pined"),
     "a manifest of another model": ("plugin-manifests", "[net.remote]", "[other.remote]", "no model 'other'"),
     "a recipe with a wrong key": ("plugin-recipes", "epochs", "epoch", "no field 'epoch'"),

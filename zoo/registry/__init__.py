@@ -1,10 +1,9 @@
 """The installed plugins and their models."""
 
+from zoo.registry.discovery import GROUP
 from zoo.registry.hooks import hook, require, resource
-from zoo.registry.installed import DISTRIBUTION, GROUP
-from zoo.registry.plugin_row import PluginRow
-from zoo.registry.process import clear, current, register, unregister
-from zoo.registry.registry import Found, Listed, Registry
+from zoo.registry.plugin_row import DISTRIBUTION, PluginRow
+from zoo.registry.registry import Found, Listed, Registry, clear, current, register, unregister
 
 __all__ = [
     "DISTRIBUTION",

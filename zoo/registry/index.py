@@ -1,7 +1,7 @@
-"""The index: what is installed and what importing it showed, in one file of the cache that is replaced as a whole.
+"""The index: the installed distributions and the rows of their plugins, in one file of the cache.
 
-It only saves work: every entry names what it was made from, and is used only if that is unchanged. A file that is
-missing, damaged, made by another Zoo or written by another user is an empty index.
+It only saves work: every plugin names the state of the files that it was made from, and is used only if they are
+unchanged. A file that is missing, damaged, made by another Zoo or written by another user is an empty index.
 """
 
 import os
@@ -16,21 +16,26 @@ from typing import NamedTuple
 import msgspec
 
 from zoo.errors import StorageError
-from zoo.registry.imported import Entry, Imported, Key
-from zoo.registry.installed import Distribution
-from zoo.registry.seen import Seen, stamp_of
+from zoo.registry.plugin_row import Distribution, Entry, Key, Rows, Stamp
 from zoo.spec import API
 from zoo.system import storage
 
-_MAGIC = b"zoo index 1\n"
+_MAGIC = b"zoo index 2\n"
 _START = len(_MAGIC) + 8
+
+
+class Indexed(NamedTuple):
+    """A plugin's rows, and what ``SearchPath.state_of`` returned for each of its modules when they were made."""
+
+    rows: Rows
+    files: dict[str, bytes]
 
 
 class Index(NamedTuple):
     """Distributions by their folders, and plugins by their entry points."""
 
     distributions: Mapping[str, Distribution]
-    plugins: Mapping[Key, Imported]
+    plugins: Mapping[Key, Indexed]
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
@@ -40,7 +45,7 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
     name: str
     target: str
     entry: Entry
-    seen: Seen
+    files: dict[str, bytes]
     start: int
     ends: list[int]
 
@@ -87,10 +92,12 @@ def read() -> Index:
         return Index({}, {})
     body = data[_START + length :]
     return Index(
-        {known.folder: known for known in head.distributions},
+        {distribution.folder: distribution for distribution in head.distributions},
         {
-            Key(one.folder, one.name, one.target): Imported(one.entry, _Slices(body, one.start, one.ends), one.seen)
-            for one in head.records
+            Key(record.folder, record.name, record.target): Indexed(
+                Rows(record.entry, _Slices(body, record.start, record.ends)), record.files
+            )
+            for record in head.records
         },
     )
 
@@ -98,19 +105,26 @@ def read() -> Index:
 def write(index: Index) -> None:
     """Replaces the file, if the cache can be written to."""
     records, size = [], 0
-    plugins = {key: imported for key, imported in index.plugins.items() if imported.seen is not None}
-    for key, imported in plugins.items():
-        assert imported.seen is not None
-        start, ends = size, [size := size + len(row) for row in imported.rows]
-        records.append(_Record(*key, imported.entry, imported.seen, start, ends))
+    for key, (rows, files) in index.plugins.items():
+        start, ends = size, [size := size + len(row) for row in rows.encoded]
+        records.append(_Record(*key, rows.entry, files, start, ends))
     head = msgspec.msgpack.encode(_Head(_MAKER, size, [*index.distributions.values()], records))
     file = place()
     with suppress(OSError, StorageError):
         storage.make_folder(file.parent)
         with storage.beside(file, 0o600) as stream:  # what it names is imported: nobody else may write it
             stream.write(_MAGIC + len(head).to_bytes(8, "little") + head)
-            for imported in plugins.values():
-                stream.writelines(imported.rows)
+            for indexed in index.plugins.values():
+                stream.writelines(indexed.rows.encoded)
+
+
+def stamp_of(file: str) -> Stamp | None:
+    """The stamp of a file; None if it does not exist."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _is_own(descriptor: int) -> bool:

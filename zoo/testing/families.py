@@ -56,7 +56,9 @@ def _written_at(row: PluginRow) -> tuple[str, str]:
 
 
 def torch_free_import(row: PluginRow) -> None:
-    """The module of the entry point, and that of ``hook_args``, import no torch, so that listing stays instant.
+    """The module of the entry point, and that of ``hook_args``, import no torch and print nothing.
+
+    So listing stays instant, and what it prints is whole.
 
     Fix: keep rows alone in ``__init__.py``; hooks are strings such as ``"zoo_hello.model:hello_net"``.
     """
@@ -66,6 +68,7 @@ def torch_free_import(row: PluginRow) -> None:
     code = f"{_REFUSE_TORCH}import {modules}"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     expect(done.returncode == 0, f"importing {modules} imports torch, or fails:\n{done.stderr}")
+    expect(not done.stdout, f"importing {modules} writes to standard output: {done.stdout[:200]!r}")
 
 
 def manifests(row: PluginRow) -> None:

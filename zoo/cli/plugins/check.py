@@ -85,10 +85,8 @@ def _own(context: click.Context) -> str:
 
 def _of_plugin(plugin: str, *, has_slow: bool) -> tuple["Iterator[Outcome]", int]:
     """The outcomes of the checks, and how many costly ones are left out."""
-    from zoo.registry import discovery
     from zoo.testing import checks_of, outcome
 
-    discovery.forget(plugin)
     checks = checks_of(plugin)
     chosen = [one for one in checks if has_slow or not one.is_slow]
     row = next((row for row in registry.current().plugins if row.name == plugin), None)

@@ -7,7 +7,7 @@ import click
 from zoo import registry
 from zoo.cli import options
 from zoo.cli.output import echo, print_json, print_table
-from zoo.registry import PluginRow, discovery
+from zoo.registry import PluginRow
 
 
 @click.command(epilog="Example: zoo plugins show resnet")
@@ -17,10 +17,8 @@ from zoo.registry import PluginRow, discovery
 def show(context: click.Context, name: str, as_json: bool) -> None:
     """Show the state of one plugin.
 
-    If it is broken, it is imported again, and zoo --debug shows the traceback of its error. Exits 1 if it is broken or
-    set aside.
+    If it is broken, zoo --debug shows the traceback of its error. Exits 1 if it is broken or set aside.
     """
-    discovery.forget(name)
     options.check_family(context, context.command.params[0], name)
     _print(context, [row for row in registry.current().plugins if row.name == name], as_json=as_json)
 

@@ -5,7 +5,7 @@ import click
 from zoo.cli import options
 from zoo.cli.output import note, print_json
 from zoo.errors import UnknownNameError
-from zoo.registry import choice, discovery
+from zoo.registry import discovery
 
 
 @click.command(epilog="Example: zoo plugins disable hello")
@@ -17,7 +17,7 @@ def disable(name: str, as_json: bool) -> None:
     The choice is this user's and holds in all environments, until zoo plugins enable undoes it.
     """
     _check(name, discovery.installed_names())
-    choice.change_disabled(lambda before: before | {name})
+    discovery.change_disabled(lambda before: before | {name})
     _print(name, as_json=as_json)
 
 
@@ -26,8 +26,8 @@ def disable(name: str, as_json: bool) -> None:
 @options.json
 def enable(name: str, as_json: bool) -> None:
     """Use a plugin again that was disabled."""
-    _check(name, {*discovery.installed_names(), *choice.disabled()})
-    choice.change_disabled(lambda before: before - {name})
+    _check(name, {*discovery.installed_names(), *discovery.disabled()})
+    discovery.change_disabled(lambda before: before - {name})
     _print(name, as_json=as_json)
 
 
@@ -37,7 +37,9 @@ def _check(name: str, known: set[str]) -> None:
 
 
 def _print(name: str, *, as_json: bool) -> None:
-    reason = choice.read().why_disabled(name)
+    reason = discovery.choice().why_disabled(name)
     if as_json:
-        return print_json({"name": name, "disabled": bool(reason), "reason": reason, "file": str(choice.place())})
+        return print_json(
+            {"name": name, "disabled": bool(reason), "reason": reason, "file": str(discovery.place_of_choice())}
+        )
     return note(f"{name} is disabled: {reason}." if reason else f"{name} is enabled.")
