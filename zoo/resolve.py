@@ -155,7 +155,7 @@ def weights_for(found: Found) -> Weights:
     entry = found.weights or default or default_weights(found)
     held = user_lock.follow(found, lock.follow(locked, found, entry) if locked else entry)
     if project.find(policy.NAME, policy.VARIABLE):
-        policy.check(found, entry, held)
+        policy.check(found, entry)
     return held
 
 

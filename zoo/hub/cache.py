@@ -10,7 +10,6 @@
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
-    ├── companions/<sha256 of an address>    attestations that a hub elsewhere had: :mod:`zoo.hub.companion`
     └── index/<environment>                 the installed plugins: :mod:`zoo.registry.index`
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing permission), never a

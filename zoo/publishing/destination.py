@@ -166,21 +166,16 @@ class Filesystem(msgspec.Struct):
         return self._call(read)
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
-        self.write(files)
-        system, folder = self._open()
-        self._call(lambda: system.pipe_file(f"{folder}/{self.file}", weights.read_bytes(), mode="create"))
-        return ""
-
-    def write(self, files: dict[str, bytes]) -> None:
-        """Writes small files beside the weights, over those that are there."""
         system, folder = self._open()
 
         def write() -> None:
             system.makedirs(folder, exist_ok=True)
             for path, content in files.items():
                 system.pipe_file(f"{folder}/{path}", content)
+            system.pipe_file(f"{folder}/{self.file}", weights.read_bytes(), mode="create")
 
         self._call(write)
+        return ""
 
     def _open(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs

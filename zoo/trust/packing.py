@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 from zoo import manifest
 from zoo.errors import IntegrityError, ManifestError, UnpinnedError
-from zoo.hub import cache, companion
+from zoo.hub import cache
 from zoo.manifest import Weights
 from zoo.names import is_repository
 from zoo.system import storage
-from zoo.trust import attestation
 
 HEAD = "# Written by zoo manifest pack: the weights in this folder. Use them without a network by ZOO_HUB=FOLDER."
 
@@ -47,8 +46,6 @@ def pack(chosen: Iterable[tuple[Weights, Path]], folder: Path) -> Path:
             raise ManifestError(f"{rival.name} and {entry.name} are different files with the same path {entry.path}.")
         storage.refuse_links(folder, folder / entry.path)
         _copy(source, folder / entry.path, entry)
-        if lines := _attestations_of(entry):
-            storage.replace(folder / f"{entry.path}{attestation.SUFFIX}", lines)
         if not is_repository(entry.tag):  # whose name a lock defines
             entries[entry.name] = entry
     text = "\n".join([HEAD, "", *map(manifest.render, entries.values())])
@@ -73,13 +70,6 @@ def damage(folder: Path) -> list[Damage]:
         if reason:
             found.append(Damage(entry.name, entry.path, reason))
     return found
-
-
-def _attestations_of(entry: Weights) -> bytes:
-    """Those of all hubs, each once."""
-    bundles = companion.read(entry, attestation.SUFFIX, attestation.LARGEST, ask=True)
-    lines = dict.fromkeys(line for content in bundles.values() for line in content.splitlines() if line)
-    return b"".join(line + b"\n" for line in lines)
 
 
 def _copy(source: Path, target: Path, entry: Weights) -> None:

@@ -108,5 +108,5 @@ def _chosen(name: str) -> tuple[Found, Weights]:
     found = resolve.find(name)
     chosen = found.weights or resolve.default_weights(found)
     held = user_lock.follow(found, chosen)
-    policy.check(found, chosen, held)
+    policy.check(found, chosen)
     return found, held
