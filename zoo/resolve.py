@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from zoo import hub, names, registry
+from zoo import names, registry
 from zoo.errors import LockError, SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
@@ -84,16 +84,16 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
 
 
 def use(found: Found) -> tuple[Weights, Path]:
-    """The weights of a name and a safetensors file with them, for a process that loads it: see :func:`zoo.hub.use`.
+    """The weights of a name and a safetensors file with them, fetched if it is not in the cache.
 
     A file of another format is converted once (:mod:`zoo.hub.converted`); the weights then state what its key map does.
     """
     weights = weights_for(found)
-    if not (weights.sha256 and weights.needs_conversion):  # a conversion does not need its source
-        weights = first_use.fetch(found, weights).weights
     if not weights.needs_conversion:
-        return weights, hub.use(weights)
-    return as_safetensors(found, weights, lambda: hub.use(first_use.fetch(found, weights).weights))
+        return first_use.fetch(found, weights)
+    if not weights.sha256:  # with one, a conversion may be there, which does not need its source
+        weights = first_use.fetch(found, weights).weights
+    return as_safetensors(found, weights, lambda: first_use.fetch(found, weights).path)
 
 
 def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:

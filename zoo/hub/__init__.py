@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache, guard, in_use
+from zoo.hub import cache, guard
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
@@ -27,7 +27,6 @@ __all__ = [
     "offline_switch",
     "require_network",
     "source_at",
-    "use",
 ]
 
 
@@ -66,7 +65,7 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
         with guard.explained(), guard.lock(cache.key_of(weights)):
             file = cache.find(weights)  # another process may have been faster
             file = file or _fetch_again(weights, source, progress)
-    in_use.touch(file)
+    cache.touch(file)
     return file
 
 
@@ -79,17 +78,8 @@ def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Pr
     cache.check_path(weights)
     with guard.explained(), guard.lock(cache.key_of(weights)):
         received = _obtain(weights, source, progress, [])
-    in_use.touch(received.path)
+    cache.touch(received.path)
     return received
-
-
-def use(weights: Weights) -> Path:
-    """Like :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
-    while True:
-        file = cache.find(weights) or fetch(weights)
-        in_use.hold(file)
-        if file.exists():  # it was not removed between the two
-            return file
 
 
 def _fetch_again(weights: Weights, source: str | None, progress: "Progress | None") -> Path:

@@ -4,8 +4,7 @@
 
     $ZOO_CACHE                  or $XDG_CACHE_HOME/zoo, or ~/.cache/zoo
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
-    │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
-    │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.in_use`
+    │         <sha256>.safetensors.stamp    the hash, and the stat of the hashed file; its time is that of the last use
     ├── converted/<sha256>-<key>.safetensors    made from that file, which has another format: :mod:`zoo.hub.converted`
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
@@ -81,19 +80,18 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
 
     Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and always with ``deep``.
     """
-    stamp_file = stamp_of(file)
-    if not deep:
-        with suppress(OSError, msgspec.DecodeError):
-            stamp = msgspec.json.decode(read_small(stamp_file), type=Stamp)
-            if stamp == stamp_for(stamp.sha256, file.stat()):
-                return stamp.sha256
+    known = None
+    with suppress(OSError, msgspec.DecodeError):
+        known = msgspec.json.decode(read_small(stamp_of(file)), type=Stamp)
+        if not deep and known == stamp_for(known.sha256, file.stat()):
+            return known.sha256
     with storage.open_regular(file) as opened:
         if _is_recent(os.fstat(opened.fileno()).st_ctime_ns):
             time.sleep(_CLOCK_TICK)  # a change within the tick that wrote the file would leave its times as they are
         before = os.fstat(opened.fileno())
         digest = hash_of(opened).hexdigest()
         after = os.fstat(opened.fileno())
-    if (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
+    if known != (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
         write_stamp(file, stamp)
     return digest
 
@@ -118,6 +116,20 @@ def write_stamp(file: Path, stamp: Stamp) -> None:
     """Writes what was hashed, not what is at ``file`` now: another process may have replaced it since."""
     with suppress(OSError):  # a read-only or full cache is only slower
         write_small(stamp_of(file), msgspec.json.encode(stamp))
+
+
+def touch(file: Path) -> None:
+    """Marks ``file`` as used now."""
+    with suppress(OSError):  # a read-only cache, or another user's
+        os.utime(stamp_of(file))
+
+
+def last_used(file: Path) -> float:
+    """Returns when ``file`` was last fetched or loaded, in seconds since the epoch."""
+    try:
+        return stamp_of(file).stat().st_mtime
+    except OSError:
+        return file.stat().st_mtime
 
 
 def write_small(file: Path, content: bytes) -> None:

@@ -10,10 +10,10 @@ from zoo.system import storage
 
 
 @contextmanager
-def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
+def lock(key: str) -> Iterator[None]:
     """The lock of a file of the cache: :func:`zoo.system.storage.lock`."""
-    with storage.lock(root() / "locks" / f"{key}.lock", wait=wait) as is_held:
-        yield is_held
+    with storage.lock(root() / "locks" / f"{key}.lock"):
+        yield
 
 
 def require_space(wanted: int, what: str) -> None:

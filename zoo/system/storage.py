@@ -96,52 +96,40 @@ def refuse_links(root: Path, path: Path) -> None:
 
 
 @contextmanager
-def lock(file: Path, *, wait: bool = True) -> Iterator[bool]:
+def lock(file: Path) -> Iterator[None]:
     """Held by one thread of one process at a time; the system frees it when the process dies.
 
     It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
-    cannot be acquired, the block runs without it. Yields whether it is held, for callers that do not ``wait``.
+    cannot be acquired, the block runs without it.
     """
     with ExitStack() as held:
         try:
             make_folder(file.parent)
-            _acquire(file, wait, held)
-        except (BlockingIOError, TimeoutError):
-            is_held = False
+            _acquire(file, held)
         except (FileExistsError, NotADirectoryError):  # a file in place of the folder
             raise
         except (OSError, NotImplementedError):  # another user's, or a file system without locks
-            if not wait:
-                raise
-            is_held = True
-        else:
-            is_held = True
-        yield is_held
+            pass
+        yield
 
 
-def _acquire(file: Path, wait: bool, held: ExitStack) -> None:
+def _acquire(file: Path, held: ExitStack) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
         from filelock import FileLock
 
-        held.enter_context(FileLock(file).acquire(blocking=wait))
+        held.enter_context(FileLock(file).acquire())
         return
     # Not FileLock, which replaces a missing flock by a marker that outlives a killed process of another machine.
-    descriptor = open_marker(file)
-    held.callback(os.close, descriptor)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
-def open_marker(file: Path) -> int:
-    """The descriptor of an empty file to be locked or dated, made if it is missing."""
-    flags = _NOFOLLOW | _NONBLOCK  # not through a link that somebody put there, nor waiting as a pipe would let us
+    flags = os.O_CREAT | _NOFOLLOW | _NONBLOCK  # not through a link, nor waiting as a pipe would let us
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        descriptor = os.open(file, os.O_RDWR | flags, 0o666)
+        share(descriptor, file.parent)
     except OSError:  # another user's can be locked all the same
-        return os.open(file, os.O_RDONLY | flags)
-    share(descriptor, file.parent)
-    return descriptor
+        descriptor = os.open(file, os.O_RDONLY | flags & ~os.O_CREAT)
+    held.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def is_at(descriptor: int, path: Path) -> bool:
