@@ -1,6 +1,5 @@
 """Finds the model and the weights of a name in this project."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from zoo import names, registry
 from zoo.errors import LockError, SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
+from zoo.system import storage
 from zoo.trust import first_use, lock, policy, project, user_lock
 
 OTHER_FORMATS = (".pth", ".pt", ".th", ".ckpt", ".bin", ".h5", ".hdf5", ".keras", ".onnx")
@@ -114,8 +114,7 @@ def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:
     if file.suffix not in OTHER_FORMATS:
         return None, file
     try:
-        with file.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        sha256 = storage.sha256_of(file)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from None
     weights = Weights(file.name, arch=found.model.name, tag=names.as_part(file.stem), sha256=sha256)

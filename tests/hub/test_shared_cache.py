@@ -19,6 +19,7 @@ from zoo import hub
 from zoo.errors import HubError, IntegrityError
 from zoo.hub import cache, guard, parts
 from zoo.hub.parts import Part
+from zoo.system import storage
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 needs_root = pytest.mark.skipif(
@@ -214,15 +215,15 @@ def test_a_stamp_is_that_of_the_file_that_was_hashed_and_not_of_its_successor(
 ) -> None:
     file = hub.fetch(entry(hub=directory(tmp_path / "hub")))
     file.write_bytes(flipped(CONTENT))  # damaged
-    hash_of = cache.hash_of
+    sha256_of = storage.sha256_of
 
     def replace_behind(opened: object) -> object:
-        digest = hash_of(opened)  # type: ignore[arg-type]
+        digest = sha256_of(opened)  # type: ignore[arg-type]
         (tmp_path / "repaired").write_bytes(CONTENT)
         (tmp_path / "repaired").replace(file)
         return digest
 
-    monkeypatch.setattr(cache, "hash_of", replace_behind)
+    monkeypatch.setattr(storage, "sha256_of", replace_behind)
     assert cache.sha256_of(file) != SHA256
     monkeypatch.undo()
     assert cache.sha256_of(file) == SHA256

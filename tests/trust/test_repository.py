@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ from zoo.errors import (
 from zoo.loading import safetensors_file
 from zoo.publishing import release
 from zoo.spec import Argument, Described, Model, Plugin, Preprocess
+from zoo.system import storage
 from zoo.training import finetune
 from zoo.trust import lock, user_lock
 
@@ -181,20 +183,19 @@ def test_offline_works_from_the_cache_alone(hub_server: HubServer, monkeypatch: 
         zoo.create("hf-hub:bob/other")
 
 
-def test_a_pack_serves_both_files_to_a_machine_with_the_projects_lock(
+def test_a_copy_of_the_cache_serves_a_machine_with_the_projects_lock(
     hub_server: HubServer, inside: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     publish(hub_server)
     before = value_of()
     assert zoo_command("lock", NAME).exit_code == 0
-    done = zoo_command("manifest", "pack", NAME, "-o", str(tmp_path / "pack"))
-    assert "also needs the project's zoo.lock" in done.stderr
-    assert sorted(file.name for file in (tmp_path / "pack" / REPO).iterdir()) == ["config.json", "model.safetensors"]
-    assert manifest.read(tmp_path / "pack" / "manifest.toml") == ()
-    for variable, value in {"ZOO_CACHE": "there", "ZOO_CONFIG": "other", "ZOO_HUB": "pack"}.items():
-        monkeypatch.setenv(variable, str(tmp_path / value))
+    shutil.copytree(storage.cache_folder(), tmp_path / "stick")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "stick"))
+    monkeypatch.setenv("ZOO_CONFIG", str(tmp_path / "other"))
     monkeypatch.setenv("ZOO_OFFLINE", "1")
+    asked = len(hub_server.requests)
     assert value_of() == before
+    assert len(hub_server.requests) == asked
 
 
 def test_every_function_takes_the_name(hub_server: HubServer, tmp_path: Path) -> None:

@@ -448,7 +448,7 @@ def test_offline_what_is_cached_works_and_what_is_not_says_where_it_was_sought(
         with pytest.raises(OfflineError, match="network access is disabled") as caught:
             zoo.fetch(NAME)
         assert all(place in caught.value.message for place in (str(cache.root()), os.environ["ZOO_HUB"], served.url))
-        assert "zoo manifest pack pet_net.own" in caught.value.hint
+        assert "ZOO_CACHE=DIR zoo fetch pet_net.own" in caught.value.hint
     assert served.requests == []
     assert user_lock.pins() == {}
 

@@ -209,8 +209,8 @@ def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooErr
     where = f"\n  the cache {cache.root()}: does not have it" if kind is OfflineError else ""
     message = f"No source served {weights.path} for {weights.name}.{where}{reasons}"
     bring = (
-        f"bring it from another machine: zoo manifest pack {weights.name} -o DIR there, ZOO_HUB=DIR here. --source DIR "
-        f"uses a directory that has {weights.path}."
+        f"bring it from another machine: ZOO_CACHE=DIR zoo fetch {weights.name} there, ZOO_CACHE=DIR here. "
+        f"--source DIR uses a directory that has {weights.path}."
     )
     hints: dict[type[HubError], str] = {
         IntegrityError: "Report it to the owner of that source, and use another one: --source ADDRESS, or ZOO_HUB.",

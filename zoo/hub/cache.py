@@ -21,7 +21,6 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import msgspec
 
@@ -89,19 +88,11 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
         if _is_recent(os.fstat(opened.fileno()).st_ctime_ns):
             time.sleep(_CLOCK_TICK)  # a change within the tick that wrote the file would leave its times as they are
         before = os.fstat(opened.fileno())
-        digest = hash_of(opened).hexdigest()
+        digest = storage.sha256_of(opened)
         after = os.fstat(opened.fileno())
     if known != (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
         write_stamp(file, stamp)
     return digest
-
-
-def hash_of(opened: BinaryIO) -> "hashlib._Hash":
-    """The running sha256 of the rest of ``opened``."""
-    hasher = hashlib.sha256()
-    while chunk := opened.read(CHUNK):
-        hasher.update(chunk)
-    return hasher
 
 
 def stamp_for(sha256: str, stat: os.stat_result) -> Stamp:
@@ -240,11 +231,10 @@ def quarantine(file: Path, expected: str, got: str) -> Path | None:
             f"{file} has sha256 {got}, expected {expected}, and cannot be moved to {aside.parent}: {error.strerror}.",
             hint="Ask the owner of the cache to run zoo cache verify, or set ZOO_CACHE to a folder that you own.",
         ) from None
-    with storage.open_regular(aside) as opened:
-        if hash_of(opened).hexdigest() == expected:
-            _place(aside, file)
-            aside.unlink(missing_ok=True)
-            return None
+    if storage.sha256_of(aside) == expected:
+        _place(aside, file)
+        aside.unlink(missing_ok=True)
+        return None
     with suppress(OSError):
         stamp_of(file).unlink()
     return aside

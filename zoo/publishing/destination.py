@@ -15,7 +15,6 @@ import msgspec
 
 from zoo.errors import HubError, MissingExtraError, SpecError
 from zoo.hub import address, web
-from zoo.hub.cache import hash_of
 from zoo.system import storage
 
 T = TypeVar("T")
@@ -161,7 +160,7 @@ class Filesystem(msgspec.Struct):
             if not system.exists(path):
                 return None
             with system.open(path, "rb") as stream:
-                return Held(hash_of(stream).hexdigest())
+                return Held(storage.sha256_of(stream))
 
         return self._call(read)
 
@@ -219,8 +218,7 @@ def _meanwhile(file: object) -> HubError:
 
 def _held_file(file: Path) -> Held | None:
     try:
-        with storage.open_regular(file) as stream:
-            return Held(hash_of(stream).hexdigest())
+        return Held(storage.sha256_of(file))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -1,6 +1,7 @@
 """Atomic writes, locks, errors of the disk, and the folders of the cache and the configuration."""
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -70,6 +71,20 @@ def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> Binary
         opened.close()
         raise OSError(errno.EINVAL, "not a regular file", str(file))
     return opened
+
+
+def sha256_of(file: Path | BinaryIO) -> str:
+    """Returns the sha256 of a regular file, or of the rest of an open one, as 64 hex digits.
+
+    Raises OSError as :func:`open_regular`.
+    """
+    if isinstance(file, Path):
+        with open_regular(file) as opened:
+            return sha256_of(opened)
+    hasher = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        hasher.update(chunk)
+    return hasher.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
