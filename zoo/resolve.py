@@ -11,7 +11,7 @@ from zoo.errors import LockError, SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
 from zoo.system import storage
-from zoo.trust import first_use, lock, policy, project, user_lock
+from zoo.trust import first_use, lock, policy
 
 OTHER_FORMATS = (".pth", ".pt", ".th", ".ckpt", ".bin", ".h5", ".hdf5", ".keras", ".onnx")
 """Ends of the names of files that :mod:`zoo.convert` reads."""
@@ -42,7 +42,7 @@ def _locked_of(name: str) -> str:
     """The distribution that had the model ``name`` when the project's or the user's lock was written."""
     try:
         found = lock.of_project()
-        held = {**(found.weights if found else {}), **user_lock.pins()}
+        held = {**(found.weights if found else {}), **first_use.pins()}
     except LockError:
         return ""
     known = (of for full, of in held.items() if _arch_of(full) == _arch_of(name))
@@ -148,12 +148,12 @@ def weights_for(found: Found) -> Weights:
     :class:`zoo.LockError` if the bytes of two of them differ, :class:`zoo.PolicyError` if the project's policy does not
     accept them.
     """
-    lock_file = project.find(lock.NAME, lock.VARIABLE)
+    lock_file = storage.project_file(lock.NAME, lock.VARIABLE)
     locked = lock.read(lock_file) if lock_file else None
     default = lock.default_of(locked, found) if locked and not found.weights else None
     entry = found.weights or default or default_weights(found)
-    held = user_lock.follow(found, lock.follow(locked, found, entry) if locked else entry)
-    if project.find(policy.NAME, policy.VARIABLE):
+    held = first_use.follow(found, lock.follow(locked, found, entry) if locked else entry)
+    if storage.project_file(policy.NAME, policy.VARIABLE):
         policy.check(found, entry)
     return held
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache, guard
+from zoo.hub import cache
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
 from zoo.system import storage
@@ -195,7 +195,7 @@ def test_quarantine_names_both_hashes(kept: Path) -> None:
 
 
 def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_gives_it_back() -> None:
-    script = "from zoo.hub import guard; import time\nwith guard.lock('key'): print('held', flush=True); time.sleep(60)"
+    script = "from zoo.hub import cache; import time\nwith cache.lock('key'): print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
@@ -206,7 +206,7 @@ def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_gives_it_back() -> 
             pass
         process.kill()
         process.wait()
-    with guard.lock("key"):
+    with cache.lock("key"):
         pass
 
 

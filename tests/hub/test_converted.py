@@ -24,7 +24,7 @@ from zoo.errors import IntegrityError, LockError, UnpinnedError
 from zoo.hub import cache, converted
 from zoo.loading import safetensors_file
 from zoo.spec import KeyMap
-from zoo.trust import user_lock
+from zoo.trust import first_use
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +232,7 @@ def test_without_locks_two_processes_that_convert_at_once_both_succeed(
         return make(*arguments)
 
     monkeypatch.setattr(converted, "make", make_late)
-    monkeypatch.setattr(converted.guard, "lock", lambda *_, **__: nullcontext(True))
+    monkeypatch.setattr(converted.cache, "lock", lambda *_, **__: nullcontext(True))
     assert has_state(zoo.create(NAME), state)
     assert has_state(others[1], state)
     assert len(conversions) == 2
@@ -286,7 +286,7 @@ def test_an_unpinned_file_is_pinned_and_converted_on_first_use(
     state = save_state(tmp_path / "net.pth")
     sha256 = offer(tmp_path / "hub", tmp_path / "net.pth", known="")
     assert has_state(zoo.create(NAME), state)
-    assert user_lock.pins()[NAME].sha256 == sha256
+    assert first_use.pins()[NAME].sha256 == sha256
     assert f"{NAME}: pinned on first use" in caplog.text
     assert has_state(zoo.create(NAME), state)
     assert len(conversions) == 1

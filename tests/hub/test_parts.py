@@ -15,7 +15,7 @@ import pytest
 from support.hub_entries import CONTENT, FILE, REPO, SHA256, directory, entry, unpinned
 
 from zoo import hub
-from zoo.hub import cache, guard, parts
+from zoo.hub import cache, parts
 from zoo.hub.parts import Part
 from zoo.system import storage
 
@@ -102,7 +102,7 @@ def test_a_second_user_of_a_shared_cache_fetches_though_the_first_ones_lock_is_n
     weights = entry(hub=directory(tmp_path / "hub"))
     with Part(SHA256) as part:
         part.write(CONTENT[:1000])
-    with umask(0o022), guard.lock(SHA256):
+    with umask(0o022), cache.lock(SHA256):
         pass
     for folder in (cache.root(), *cache.root().iterdir()):
         folder.chmod(0o777)

@@ -17,7 +17,7 @@ from support.hub_server import HubServer
 
 from zoo import hub
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache, guard, parts
+from zoo.hub import cache, parts
 from zoo.hub.parts import Part
 from zoo.system import storage
 
@@ -262,7 +262,7 @@ def test_a_folder_that_a_group_shares_is_shared_whatever_the_umask(umask: int, s
         file = hub.fetch(weights)
         with Part("begun") as part:
             part.write(b"bytes")
-    with user(BOB, umask), guard.lock(SHA256):
+    with user(BOB, umask), cache.lock(SHA256):
         assert hub.fetch(weights) == file
         cache.touch(file)
         assert hub.fetch(entry(file="other.safetensors", hub=str(shared / "hub"))) == file

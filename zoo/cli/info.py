@@ -95,7 +95,7 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
 
 def _trust(found: Found) -> dict[str, str]:
     """What the project's lock, the user's lock, signatures and policy say about weights; only those that exist."""
-    from zoo.trust import lock, policy, signing, user_lock
+    from zoo.trust import first_use, lock, policy, signing
 
     weights = found.weights
     facts = {"lock": "", "first use": "", "signature": "", "policy": ""}
@@ -109,10 +109,10 @@ def _trust(found: Found) -> dict[str, str]:
     except ZooError as error:
         facts["lock"] = error.message
     try:
-        pins = user_lock.pins()
+        pins = first_use.pins()
         own = pins.get(lock.name_in(pins, found, weights.tag))
-        user_lock.follow(found, weights)
-        facts["first use"] = f"{user_lock.since(own)}, sha256 {own.sha256[:8]}" if own else ""
+        first_use.follow(found, weights)
+        facts["first use"] = f"{first_use.since(own)}, sha256 {own.sha256[:8]}" if own else ""
     except ZooError as error:
         facts["first use"] = error.message
     source = policy.manifest_of(found, weights)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache, guard
+from zoo.hub import cache
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
@@ -62,7 +62,7 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
         )
     file = cache.find(weights)
     if file is None:
-        with guard.explained(), guard.lock(cache.key_of(weights)):
+        with cache.explained(), cache.lock(cache.key_of(weights)):
             file = cache.find(weights)  # another process may have been faster
             file = file or _fetch_again(weights, source, progress)
     cache.touch(file)
@@ -76,7 +76,7 @@ def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Pr
     :func:`fetch`.
     """
     cache.check_path(weights)
-    with guard.explained(), guard.lock(cache.key_of(weights)):
+    with cache.explained(), cache.lock(cache.key_of(weights)):
         received = _obtain(weights, source, progress, [])
     cache.touch(received.path)
     return received
@@ -160,13 +160,8 @@ def name_of(address: str) -> str:
 def source_at(text: str) -> "Source":
     """The hub at an address."""
     from zoo.hub import address, huggingface
-    from zoo.hub.embedded import Embedded
 
-    if text == "hf":
-        return huggingface.HuggingFace()
-    if text.startswith("embedded:"):
-        return Embedded(text.removeprefix("embedded:"))
-    return address.parse(text)
+    return huggingface.HuggingFace() if text == "hf" else address.parse(text)
 
 
 def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":

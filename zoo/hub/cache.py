@@ -12,14 +12,15 @@
     └── index/<environment>                 the installed plugins: :mod:`zoo.registry.index`
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing permission), never a
-source's: :func:`zoo.hub.guard.explained` converts it. Finished files are never written to: they may be mapped.
+source's: :func:`explained` converts it. Finished files are never written to: they may be mapped.
 """
 
 import errno
 import hashlib
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -299,3 +300,41 @@ def check_path(weights: Weights) -> None:
 
 def _not_fetched(weights: Weights) -> HubError:
     return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}")
+
+
+# ---- work in the cache: locks, space, errors --------------------------------------------------------
+
+
+@contextmanager
+def lock(key: str) -> Iterator[None]:
+    """The lock of a file of the cache: :func:`zoo.system.storage.lock`."""
+    with storage.lock(root() / "locks" / f"{key}.lock"):
+        yield
+
+
+def require_space(wanted: int, what: str) -> None:
+    """Raises OSError if ``wanted`` more bytes do not fit on the disk."""
+    from shutil import disk_usage
+
+    usage = disk_usage(root())
+    if usage.total and wanted > usage.free:
+        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} more bytes, but only {usage.free:,} are free")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Converts an OSError of the cache to a HubError with a hint."""
+    try:
+        yield
+    except OSError as error:
+        move = "set ZOO_CACHE to a folder"
+        reason = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message, hint = "is full", f"Free some space there, or {move} on a larger disk."
+        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            message, hint = "cannot be written", f"Check the permissions, or {move} that you own."
+        elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            message, hint = "does not have the layout of a cache", f"Move the file away, or {move} that is empty."
+        else:
+            message, hint = "cannot be used", f"Check the disk, or {move} on another one."
+        raise HubError(f"The cache {root()} {message}: {reason}", hint=hint) from error

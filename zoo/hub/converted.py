@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zoo.hub import cache, guard
+from zoo.hub import cache
 from zoo.manifest import Weights
 from zoo.spec import KeyMap, Preprocess
 from zoo.system import storage
@@ -157,7 +157,7 @@ def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
 
 def _make(job: Job, weights: Weights, source: Path) -> Converted:
     file = place_of(job)
-    with guard.explained(), guard.lock(job.key):
+    with cache.explained(), cache.lock(job.key):
         if found := find(job):  # another process was faster
             return found
         start = time.monotonic()

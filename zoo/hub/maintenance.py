@@ -1,9 +1,11 @@
-"""Lists, verifies and removes files of the cache. No file is removed that Zoo did not put there.
+"""Lists, verifies and removes files of the cache, and says which weights work without a network.
 
-A file goes by the time of its last use, as in the caches of pip, uv and huggingface_hub. A process that has loaded a
-removed file is not affected on this machine, because a mapped file remains until it is unmapped.
+No file is removed that Zoo did not put there. A file goes by the time of its last use, as in the caches of pip, uv and
+huggingface_hub. A process that has loaded a removed file is not affected on this machine, because a mapped file remains
+until it is unmapped.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from zoo.errors import IntegrityError
-from zoo.hub import cache, converted, parts
+from zoo import hub
+from zoo.errors import IntegrityError, ZooError
+from zoo.hub import cache, converted, huggingface, parts
 from zoo.manifest import Weights
 from zoo.system import storage
 
@@ -51,6 +54,28 @@ class Removal(NamedTuple):
     reason: str
     freed: int
     kept: str = ""
+
+
+class LocalFiles:
+    """Which weights can be used without a network, now: files are looked for and not hashed.
+
+    The folders of the caches are read once, for any number of questions.
+    """
+
+    def __init__(self) -> None:
+        self._files = _names_in(cache.root() / "files")
+        self._converted = {name[:64] for name in _names_in(cache.root() / converted.FOLDER)}
+        self._repos = _names_in(huggingface.cache_root())
+
+    def has(self, weights: Weights) -> bool:
+        """Whether ``weights`` are in a cache, a folder or an installed package."""
+        if weights.needs_conversion and weights.sha256 in self._converted:  # which needs its source no more
+            return True
+        if weights.sha256 and cache.file_of(weights, weights.sha256).name in self._files:
+            return True
+        if weights.hub == "hf" and huggingface.folder_of(weights) in self._repos and huggingface.find_cached(weights):
+            return True
+        return any(_opens(address, weights) for address in (*hub.mirrors(), weights.hub))
 
 
 def contents(entries: Iterable[Weights]) -> list[CachedFile]:
@@ -169,3 +194,22 @@ def _listed(*folders: str) -> list[Path]:
             inside = sorted((cache.root() / folder).iterdir())
             files += [file for file in inside if file.is_file() and not file.is_symlink()]
     return files
+
+
+def _opens(address: str, weights: Weights) -> bool:
+    if address == "hf":
+        return False
+    try:
+        place = hub.source_at(address)
+        if not place.is_local:
+            return False
+        with place.open(weights, 0):
+            return True
+    except ZooError:
+        return False
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    with suppress(OSError):
+        return frozenset(os.listdir(folder))
+    return frozenset()

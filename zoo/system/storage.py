@@ -1,4 +1,4 @@
-"""Atomic writes, locks, errors of the disk, and the folders of the cache and the configuration."""
+"""Atomic writes, locks, hashes, errors of the disk; where the cache, the configuration and a project's files are."""
 
 import errno
 import hashlib
@@ -261,3 +261,21 @@ def config_folder() -> Path:
         return Path(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "zoo"
+
+
+def project_file(name: str, variable: str) -> Path | None:
+    """Returns the project's file ``name``, or None.
+
+    If the environment's ``variable`` is set, it is that file, even if it does not exist. Otherwise it is looked for in
+    the working directory and, within a repository, in its parent folders up to the one with ``.git``.
+    """
+    if chosen := os.environ.get(variable):
+        return Path(chosen).expanduser()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return None
+    folders = [here, *here.parents]
+    roots = [number for number, folder in enumerate(folders) if os.path.lexists(folder / ".git")]
+    inside = folders[: roots[0] + 1] if roots else [here]
+    return next((folder / name for folder in inside if os.path.lexists(folder / name)), None)

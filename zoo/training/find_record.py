@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from zoo import names, registry, resolve
 from zoo.errors import TrainingError, UnknownNameError, ZooError
 from zoo.hub import cache
-from zoo.hub.embedded import Embedded
+from zoo.hub.address import Embedded
 from zoo.manifest import Weights
 from zoo.spec import Model
 from zoo.system import storage

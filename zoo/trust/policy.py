@@ -21,7 +21,8 @@ from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.manifest import Text, Weights
 from zoo.names import HUB
 from zoo.registry import Found, resource
-from zoo.trust import project, signing
+from zoo.system import storage, toml
+from zoo.trust import signing
 from zoo.trust.lock import full_name
 from zoo.trust.signing import Publisher
 
@@ -85,9 +86,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read(file: Path) -> Policy:
     """The policy in ``file``; raises :class:`PolicyError`."""
-    return project.read(
-        file, Policy, PolicyError, f"See docs/security.md for an example; {VARIABLE} sets another path."
-    )
+    return toml.read(file, Policy, PolicyError, f"See docs/security.md for an example; {VARIABLE} sets another path.")
 
 
 def check(found: Found, weights: Weights) -> str:
@@ -95,7 +94,7 @@ def check(found: Found, weights: Weights) -> str:
 
     Raises :class:`PolicyError` with the reason if it does not.
     """
-    file = project.find(NAME, VARIABLE)
+    file = storage.project_file(NAME, VARIABLE)
     if file is None:
         return ""
     policy = read(file)
@@ -119,7 +118,7 @@ def refuses_first_use() -> str:
     """Why weights may not be pinned on first use; empty if they may."""
     if hub.is_on(STRICT):
         return f"{STRICT}={os.environ[STRICT]} refuses first use"
-    file = project.find(NAME, VARIABLE)
+    file = storage.project_file(NAME, VARIABLE)
     return f'{file} has unpinned = "refuse"' if file and read(file).unpinned == "refuse" else ""
 
 

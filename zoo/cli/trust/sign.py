@@ -9,7 +9,7 @@ from zoo.cli import options
 from zoo.cli.output import echo, print_json
 from zoo.errors import IntegrityError, SignatureError
 from zoo.system import storage
-from zoo.trust import policy, project, signing
+from zoo.trust import policy, signing
 from zoo.trust.signing import Publisher
 
 _path_argument = click.argument("path", type=click.Path(exists=True, path_type=Path))
@@ -72,7 +72,7 @@ def verify_signature(
 
 def _publishers() -> dict[str, Publisher]:
     """Those of the project's policy."""
-    file = project.find(policy.NAME, policy.VARIABLE)
+    file = storage.project_file(policy.NAME, policy.VARIABLE)
     held = policy.read(file).publishers if file else {}
     return {name: publisher.beside(file.parent) for name, publisher in held.items()} if file else {}
 

@@ -13,10 +13,9 @@ from zoo.cli.group import Commands
 from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import PluginError
 from zoo.hub import maintenance
-from zoo.hub.cache import root
-from zoo.hub.guard import explained
+from zoo.hub.cache import explained, root
 from zoo.manifest import Weights
-from zoo.trust import repository, user_lock
+from zoo.trust import first_use, repository
 
 _PERIOD = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -157,7 +156,7 @@ def _entries(*, must_be_all: bool = False) -> list[Weights]:
             f"{broken[0].reason}",
             hint=f"Repair it, or disable it: ZOO_DISABLE_PLUGINS={','.join(row.name for row in broken)}",
         )
-    return [*(weights for _, weights in user_lock.entries(listed)), *chain(*repository.entries())]
+    return [*(weights for _, weights in first_use.entries(listed)), *chain(*repository.entries())]
 
 
 def _row(cached: maintenance.CachedFile) -> dict[str, Any]:
