@@ -42,7 +42,7 @@ from zoo.training.distill import Distill
 from zoo.training.progressive import Progressive
 from zoo.training.recipe import Expectation, Lookahead, Recipe
 from zoo.trust.lock import Lock, Locked, Repository
-from zoo.trust.policy import Policy, Rule, Witness
+from zoo.trust.policy import Policy, Rule
 from zoo.trust.signing import Publisher
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     ),
     "manifests": (Weights, License, Score, History, Preprocess, Probe, ProbedImage, Tolerance),
     "locks": (Lock, Locked, Repository),
-    "policies": (Policy, Rule, Publisher, Witness),
+    "policies": (Policy, Rule, Publisher),
 }
 """What the files of docs/fields.md hold."""
 

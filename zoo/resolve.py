@@ -1,17 +1,17 @@
 """Finds the model and the weights of a name in this project."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from zoo import hub, names, registry
+from zoo import names, registry
 from zoo.errors import LockError, SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
 from zoo.registry import Found, listing
-from zoo.trust import first_use, lock, policy, project, user_lock
+from zoo.system import storage
+from zoo.trust import first_use, lock, policy
 
 OTHER_FORMATS = (".pth", ".pt", ".th", ".ckpt", ".bin", ".h5", ".hdf5", ".keras", ".onnx")
 """Ends of the names of files that :mod:`zoo.convert` reads."""
@@ -42,7 +42,7 @@ def _locked_of(name: str) -> str:
     """The distribution that had the model ``name`` when the project's or the user's lock was written."""
     try:
         found = lock.of_project()
-        held = {**(found.weights if found else {}), **user_lock.pins()}
+        held = {**(found.weights if found else {}), **first_use.pins()}
     except LockError:
         return ""
     known = (of for full, of in held.items() if _arch_of(full) == _arch_of(name))
@@ -84,16 +84,16 @@ def with_tag(found: Found, pretrained: bool | str) -> Found:
 
 
 def use(found: Found) -> tuple[Weights, Path]:
-    """The weights of a name and a safetensors file with them, for a process that loads it: see :func:`zoo.hub.use`.
+    """The weights of a name and a safetensors file with them, fetched if it is not in the cache.
 
     A file of another format is converted once (:mod:`zoo.hub.converted`); the weights then state what its key map does.
     """
     weights = weights_for(found)
-    if not (weights.sha256 and weights.needs_conversion):  # a conversion does not need its source
-        weights = first_use.fetch(found, weights).weights
     if not weights.needs_conversion:
-        return weights, hub.use(weights)
-    return as_safetensors(found, weights, lambda: hub.use(first_use.fetch(found, weights).weights))
+        return first_use.fetch(found, weights)
+    if not weights.sha256:  # with one, a conversion may be there, which does not need its source
+        weights = first_use.fetch(found, weights).weights
+    return as_safetensors(found, weights, lambda: first_use.fetch(found, weights).path)
 
 
 def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:
@@ -114,8 +114,7 @@ def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:
     if file.suffix not in OTHER_FORMATS:
         return None, file
     try:
-        with file.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        sha256 = storage.sha256_of(file)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from None
     weights = Weights(file.name, arch=found.model.name, tag=names.as_part(file.stem), sha256=sha256)
@@ -149,13 +148,13 @@ def weights_for(found: Found) -> Weights:
     :class:`zoo.LockError` if the bytes of two of them differ, :class:`zoo.PolicyError` if the project's policy does not
     accept them.
     """
-    lock_file = project.find(lock.NAME, lock.VARIABLE)
+    lock_file = storage.project_file(lock.NAME, lock.VARIABLE)
     locked = lock.read(lock_file) if lock_file else None
     default = lock.default_of(locked, found) if locked and not found.weights else None
     entry = found.weights or default or default_weights(found)
-    held = user_lock.follow(found, lock.follow(locked, found, entry) if locked else entry)
-    if project.find(policy.NAME, policy.VARIABLE):
-        policy.check(found, entry, held)
+    held = first_use.follow(found, lock.follow(locked, found, entry) if locked else entry)
+    if storage.project_file(policy.NAME, policy.VARIABLE):
+        policy.check(found, entry)
     return held
 
 

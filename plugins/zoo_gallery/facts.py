@@ -1,7 +1,6 @@
 """What the site says about each model: values alone, read without torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +12,6 @@ from zoo.results.rows import Row
 from zoo.spec import Model, Plugin
 from zoo.training import choice, find_record
 from zoo.training.recipe import Expectation
-from zoo.trust import policy, witnesses
 from zoo_gallery.failures import Failures
 
 
@@ -98,8 +96,6 @@ class Trained(msgspec.Struct, frozen=True):
     published: Published | None
     latency: Latency | None
     failures: Failures
-    attested: tuple[str, ...]
-    """What witnesses state, without the hubs, which may be folders of this machine."""
     explored: tuple[Explored, ...] = ()
     rechecks: tuple[Recheck, ...] = ()
 
@@ -135,15 +131,15 @@ class Page(msgspec.Struct, frozen=True):
 def pages(models: Iterable[Listed], findings: Findings = _NOTHING) -> list[Page]:
     """A page for each of ``models``, in their order."""
     quoted: dict[str, list[Expectation]] = {}
-    found, keys = [], policy.witnesses_of_project()
+    found = []
     for entry in models:
         if entry.row.name not in quoted:
             quoted[entry.row.name] = _quoted(entry.row.plugin)
-        found.append(_page(entry, quoted[entry.row.name], findings, keys))
+        found.append(_page(entry, quoted[entry.row.name], findings))
     return found
 
 
-def _page(entry: Listed, quoted: list[Expectation], findings: Findings, keys: Mapping[str, Path]) -> Page:
+def _page(entry: Listed, quoted: list[Expectation], findings: Findings) -> Page:
     own = (one for one in quoted if one.model == entry.model.name)
     published = tuple(Published(one.data, one.top1, one.source) for one in own)
     return Page(
@@ -153,7 +149,7 @@ def _page(entry: Listed, quoted: list[Expectation], findings: Findings, keys: Ma
         version=entry.row.version,
         is_builtin=entry.row.is_builtin,
         model=entry.model,
-        trained=tuple(_trained(entry, weights, published, findings, keys) for weights in entry.weights),
+        trained=tuple(_trained(entry, weights, published, findings) for weights in entry.weights),
         published=published,
     )
 
@@ -163,7 +159,6 @@ def _trained(
     weights: Weights,
     published: tuple[Published, ...],
     findings: Findings,
-    keys: Mapping[str, Path],
 ) -> Trained:
     name = f"{entry.name}.{weights.tag}"
     return Trained(
@@ -176,7 +171,6 @@ def _trained(
         published=next((one for one in published if one.data == weights.classes), None),
         latency=findings.latencies.get(name) or findings.latencies.get(entry.name),
         failures=findings.failures.get(name, Failures()),
-        attested=tuple(one.words for one in witnesses.of(entry, weights, keys)),
         explored=tuple(findings.explored.get(name, ())),
     )
 

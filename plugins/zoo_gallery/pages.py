@@ -12,6 +12,7 @@ import msgspec
 from zoo import __version__
 from zoo.errors import MissingExtraError
 from zoo.registry import DISTRIBUTION
+from zoo.system import storage
 from zoo.system.amounts import count, size
 from zoo_gallery import charts, drawing, timeline
 from zoo_gallery.charts import Point
@@ -88,7 +89,7 @@ class Pages:
             for kind in ("*.py", "*.toml", "*.html", "*.css", "*.js", "*.mjs", "*.svg", "*.bin")
             for file in _HERE.rglob(kind)
         ]
-        parts = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in sorted(files)]
+        parts = [f"{file.name} {storage.sha256_of(file)}" for file in sorted(files)]
         return hashlib.sha256("\n".join([__version__, self.docs, *self.menu, *parts]).encode()).hexdigest()
 
     def asset(self, name: str) -> bytes:

@@ -208,7 +208,7 @@ def _digest(*values: Any) -> str:
 def _code(model: Model) -> list[str]:
     """What a drawing depends on: the sources that build the network, and the libraries' versions."""
     package = model.build.partition(":")[0].partition(".")[0]
-    found = [__version__, *map(_file_digest, [Path(outline.__file__), *_sources(package)])]
+    found = [__version__, *map(storage.sha256_of, [Path(outline.__file__), *_sources(package)])]
     for name in ("torch", *(requirement.module for requirement in model.requires)):
         with suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
@@ -224,7 +224,3 @@ def _sources(package: str) -> list[Path]:
     if spec is None or not spec.submodule_search_locations:
         return [Path(spec.origin)] if spec is not None and spec.has_location and spec.origin else []
     return [file for root in spec.submodule_search_locations for file in sorted(Path(root).rglob("*.py"))]
-
-
-def _file_digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -15,7 +15,6 @@ import msgspec
 
 from zoo.errors import HubError, MissingExtraError, SpecError
 from zoo.hub import address, web
-from zoo.hub.cache import hash_of
 from zoo.system import storage
 
 T = TypeVar("T")
@@ -161,26 +160,21 @@ class Filesystem(msgspec.Struct):
             if not system.exists(path):
                 return None
             with system.open(path, "rb") as stream:
-                return Held(hash_of(stream).hexdigest())
+                return Held(storage.sha256_of(stream))
 
         return self._call(read)
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
-        self.write(files)
-        system, folder = self._open()
-        self._call(lambda: system.pipe_file(f"{folder}/{self.file}", weights.read_bytes(), mode="create"))
-        return ""
-
-    def write(self, files: dict[str, bytes]) -> None:
-        """Writes small files beside the weights, over those that are there."""
         system, folder = self._open()
 
         def write() -> None:
             system.makedirs(folder, exist_ok=True)
             for path, content in files.items():
                 system.pipe_file(f"{folder}/{path}", content)
+            system.pipe_file(f"{folder}/{self.file}", weights.read_bytes(), mode="create")
 
         self._call(write)
+        return ""
 
     def _open(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
@@ -224,8 +218,7 @@ def _meanwhile(file: object) -> HubError:
 
 def _held_file(file: Path) -> Held | None:
     try:
-        with storage.open_regular(file) as stream:
-            return Held(hash_of(stream).hexdigest())
+        return Held(storage.sha256_of(file))
     except FileNotFoundError:
         return None
     except OSError as error:

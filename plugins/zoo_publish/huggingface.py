@@ -1,6 +1,5 @@
 """Repositories of the Hugging Face Hub as destinations."""
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,32 +38,18 @@ class HuggingFace(msgspec.Struct):
             raise self._refused(error) from None
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
-        try:
-            self._api().create_repo(self.repo, private=self.private or None, exist_ok=True)
-        except Exception as error:  # as above
-            raise self._refused(error) from None
-        # Whoever commits in between makes this commit fail rather than vanish under it.
-        return self.write({**files, self.file: weights}, message, self.head())
-
-    def head(self) -> str:
-        """The present commit of the repository."""
-        try:
-            return str(self._api().model_info(self.repo).sha)
-        except Exception as error:  # as above
-            raise self._refused(error) from None
-
-    def write(self, files: Mapping[str, bytes | Path], message: str, parent: str) -> str:
-        """Writes files in one commit after ``parent``, over those that are there; returns the commit."""
         from huggingface_hub import CommitOperationAdd
 
         try:
-            additions = [
-                CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
-                for path, content in files.items()
-            ]
-            done = self._api().create_commit(self.repo, additions, commit_message=message, parent_commit=parent)
+            api = self._api()
+            api.create_repo(self.repo, private=self.private or None, exist_ok=True)
+            head = api.model_info(self.repo).sha
+            operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+            operations.append(CommitOperationAdd(self.file, str(weights)))
+            # Whoever commits in between makes this commit fail rather than vanish under it.
+            done = api.create_commit(self.repo, operations, commit_message=message, parent_commit=str(head))
             return str(done.oid)
-        except Exception as error:  # as above
+        except Exception as error:  # the client's own, and its HTTP library's
             raise self._refused(error) from None
 
     def _api(self) -> Any:

@@ -93,7 +93,7 @@ def test_offline_a_command_uses_what_is_cached_and_says_how_to_bring_what_is_not
     assert refused.exit_code == 1, refused.output
     assert f"the cache {cache.root()}: does not have it" in refused.stderr
     assert f"{served.url}: not used, because network access is disabled (ZOO_OFFLINE=1)" in refused.stderr
-    assert "zoo manifest pack far_net.digits -o DIR there, ZOO_HUB=DIR here" in refused.stderr
+    assert "ZOO_CACHE=DIR zoo fetch far_net.digits there, ZOO_CACHE=DIR here" in refused.stderr
     assert served.requests == []
     monkeypatch.delenv("ZOO_OFFLINE")
     zoo.fetch(NAME)
@@ -152,4 +152,4 @@ def test_a_machine_without_a_network_says_how_to_bring_the_weights(
     refused = ask("fetch", NAME)
     assert refused.exit_code == 1
     assert "cannot be reached" in refused.stderr
-    assert "zoo manifest pack far_net.digits -o DIR there, ZOO_HUB=DIR here" in refused.stderr
+    assert "ZOO_CACHE=DIR zoo fetch far_net.digits there, ZOO_CACHE=DIR here" in refused.stderr

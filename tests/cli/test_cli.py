@@ -698,16 +698,12 @@ def test_every_command_prints_one_json_document(
         "verify": lambda: ask("verify", "--json"),
         "manifest pin": lambda: ask("manifest", "pin", "resnet20.digits", "--json"),
         "lock": lambda: ask("lock", "resnet20.tiny", "--json"),
-        "manifest pack": lambda: ask("manifest", "pack", "resnet20.tiny", "-o", tmp_path / "pack", "--json"),
-        "manifest sign": lambda: ask("manifest", "sign", tmp_path / "pack", "--key", key, "--json"),
-        "manifest verify-signature": lambda: ask(
-            "manifest", "verify-signature", tmp_path / "pack", "--key", public, "--json"
-        ),
+        "manifest sign": lambda: ask("manifest", "sign", hub, "--key", key, "--json"),
+        "manifest verify-signature": lambda: ask("manifest", "verify-signature", hub, "--key", public, "--json"),
         "cache": lambda: ask("cache", "list", "--json"),
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "calibrate": lambda: ask("calibrate", stored, "--hold-out", "50", "--json"),
-        "attest": lambda: ask("attest", "resnet20.tiny", "--data", pictures, "--key", key, "--json"),
         "audit": lambda: ask("audit", "resnet20.digits", "--data", "digits", "--json"),
         "benchmark": lambda: ask(
             "benchmark", "resnet8", "--batch-size", "1", "--warmup", "1", "--steps", "5", "--json"

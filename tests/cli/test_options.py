@@ -119,7 +119,7 @@ def test_every_command_shows_an_example_that_it_accepts() -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        *((name, f"zoo manifest {name}") for name in ("pin", "probe", "sign", "verify-signature", "pack")),
+        *((name, f"zoo manifest {name}") for name in ("pin", "probe", "sign", "verify-signature")),
         ("sing", "zoo manifest sign"),
         ("deconv", "zoo look deconv"),
         ("apply", "zoo attack patch apply"),

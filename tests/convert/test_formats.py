@@ -35,7 +35,7 @@ from zoo.errors import (
     WeightsError,
 )
 from zoo.spec import KeyMap
-from zoo.trust import user_lock
+from zoo.trust import first_use
 
 h5py = pytest.importorskip("h5py", reason="needs zoo-vision[convert]")
 
@@ -631,7 +631,7 @@ def test_an_address_whose_bytes_are_not_those_of_its_name_is_refused(web: tuple[
 def test_a_checkpoint_known_by_eight_digits_is_pinned_on_first_use(web: tuple[str, Path], tmp_path: Path) -> None:
     name, digest = serve(web[1], zoo.create("resnet20").state_dict())
     convert(f"{web[0]}/{name}", "resnet20", tmp_path / "a.safetensors", key_map="as-is")
-    assert user_lock.pins()[f"checkpoint.{digest[:8]}"].sha256 == digest
+    assert first_use.pins()[f"checkpoint.{digest[:8]}"].sha256 == digest
     (web[1] / name).unlink()  # it comes from the cache
     convert(f"{web[0]}/{name}", "resnet20", tmp_path / "b.safetensors", key_map="as-is")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache, guard
+from zoo.hub import cache
 from zoo.hub.parts import Part
 from zoo.manifest import Weights
+from zoo.system import storage
 
 CONTENT = hashlib.shake_256(b"a small file").digest(50_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -73,7 +74,7 @@ def test_a_file_that_was_never_fetched_is_not_cached() -> None:
 
 
 def test_a_cached_file_is_found_without_reading_it(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "hash_of", None)
+    monkeypatch.setattr(storage, "sha256_of", None)
     assert cache.find(WEIGHTS) == kept
     cache.verify(WEIGHTS)
 
@@ -85,7 +86,7 @@ def test_a_cached_file_keeps_the_suffix_that_tells_its_format(kept: Path) -> Non
 def test_a_touched_file_is_hashed_again_and_stamped_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.utime(kept)
     assert cache.find(WEIGHTS) == kept
-    monkeypatch.setattr(cache, "hash_of", None)
+    monkeypatch.setattr(storage, "sha256_of", None)
     assert cache.find(WEIGHTS) == kept
 
 
@@ -125,14 +126,14 @@ def test_damage_that_no_stat_shows_is_found_by_a_deep_look_and_from_then_on(kept
 
 def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.stamp_of(kept).unlink()
-    hash_of = cache.hash_of
+    sha256_of = storage.sha256_of
 
     def change_behind(opened: BinaryIO) -> Any:
-        digest = hash_of(opened)
+        digest = sha256_of(opened)
         flip(kept)
         return digest
 
-    monkeypatch.setattr(cache, "hash_of", change_behind)
+    monkeypatch.setattr(storage, "sha256_of", change_behind)
     assert cache.sha256_of(kept) == SHA256  # of what it was
     monkeypatch.undo()
     assert cache.sha256_of(kept) == hashlib.sha256(kept.read_bytes()).hexdigest() != SHA256
@@ -194,7 +195,7 @@ def test_quarantine_names_both_hashes(kept: Path) -> None:
 
 
 def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_gives_it_back() -> None:
-    script = "from zoo.hub import guard; import time\nwith guard.lock('key'): print('held', flush=True); time.sleep(60)"
+    script = "from zoo.hub import cache; import time\nwith cache.lock('key'): print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
@@ -205,7 +206,7 @@ def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_gives_it_back() -> 
             pass
         process.kill()
         process.wait()
-    with guard.lock("key"):
+    with cache.lock("key"):
         pass
 
 

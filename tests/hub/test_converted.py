@@ -21,10 +21,10 @@ import zoo
 from zoo import registry
 from zoo.cli import cli
 from zoo.errors import IntegrityError, LockError, UnpinnedError
-from zoo.hub import cache, converted, in_use
+from zoo.hub import cache, converted
 from zoo.loading import safetensors_file
 from zoo.spec import KeyMap
-from zoo.trust import user_lock
+from zoo.trust import first_use
 
 
 @pytest.fixture(autouse=True)
@@ -55,12 +55,6 @@ def conversion() -> Path:
     """The only one in the cache."""
     (file,) = (cache.root() / "converted").glob("*.safetensors")
     return file
-
-
-def stop_using() -> None:
-    """As if this process, which loaded files, had ended."""
-    while in_use._held:
-        os.close(in_use._held.popitem()[1])
 
 
 # ---- once ------------------------------------------------------------------------------------------------------
@@ -159,7 +153,6 @@ def test_another_version_of_the_converter_converts_again_and_pruning_removes_the
     monkeypatch.setattr(converted, "VERSION", converted.VERSION + 1)
     assert has_state(zoo.create(NAME), state)
     assert len(conversions) == 2
-    stop_using()
     answer = ask("cache", "prune", "--json")
     assert [row["reason"] for row in json.loads(answer.stdout)["files"]] == ["converted by an older version of Zoo"]
     assert not old.exists()
@@ -239,7 +232,7 @@ def test_without_locks_two_processes_that_convert_at_once_both_succeed(
         return make(*arguments)
 
     monkeypatch.setattr(converted, "make", make_late)
-    monkeypatch.setattr(converted.guard, "lock", lambda *_, **__: nullcontext(True))
+    monkeypatch.setattr(converted.cache, "lock", lambda *_, **__: nullcontext(True))
     assert has_state(zoo.create(NAME), state)
     assert has_state(others[1], state)
     assert len(conversions) == 2
@@ -293,7 +286,7 @@ def test_an_unpinned_file_is_pinned_and_converted_on_first_use(
     state = save_state(tmp_path / "net.pth")
     sha256 = offer(tmp_path / "hub", tmp_path / "net.pth", known="")
     assert has_state(zoo.create(NAME), state)
-    assert user_lock.pins()[NAME].sha256 == sha256
+    assert first_use.pins()[NAME].sha256 == sha256
     assert f"{NAME}: pinned on first use" in caplog.text
     assert has_state(zoo.create(NAME), state)
     assert len(conversions) == 1
@@ -373,14 +366,11 @@ def test_the_cache_lists_and_verifies_conversions(state: dict[str, torch.Tensor]
 
 
 @pytest.mark.slow
-def test_pruning_keeps_a_conversion_in_use_and_otherwise_removes_it_with_all_that_belongs_to_it(
+def test_pruning_removes_a_conversion_with_all_that_belongs_to_it(
     state: dict[str, torch.Tensor], conversions: list[str]
 ) -> None:
-    zoo.create(NAME)  # this process uses it from now on
+    zoo.create(NAME)
     prune = ("cache", "prune", "--older-than", "0s", "--json")
-    rows = {row["path"]: row for row in json.loads(ask(*prune).stdout)["files"]}
-    assert rows[str(conversion())]["kept"] == "in use by a running process"
-    stop_using()
     size = conversion().stat().st_size
     rows = {row["path"]: row for row in json.loads(ask(*prune).stdout)["files"]}
     assert [row["freed"] for row in rows.values() if "converted" in row["path"]] == [size]

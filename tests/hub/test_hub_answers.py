@@ -124,7 +124,7 @@ def test_a_cached_file_that_is_pinned_needs_no_request(
     file = hub.fetch(entry(revision=commit))
     hub_server.requests.clear()
     hub_server.inject("429", "", times=1000, headers={"RateLimit": '"api";r=0;t=3600'})
-    assert hub.fetch(entry(revision=commit)) == hub.use(entry(revision=commit)) == file
+    assert hub.fetch(entry(revision=commit)) == hub.fetch(entry(revision=commit)) == file
     assert hub_server.requests == []
 
 

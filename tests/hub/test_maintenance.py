@@ -3,25 +3,22 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from support.distributions import install, run
 
 import zoo
-from zoo import hub, registry
+from zoo import registry
 from zoo.cli import cli
-from zoo.hub import cache, in_use, maintenance, parts
+from zoo.hub import cache, maintenance
 from zoo.hub.parts import Part
 from zoo.loading import safetensors_file
-from zoo.manifest import Weights
 
 DAY = 86400
 
@@ -62,8 +59,7 @@ def fetch(*tags: str) -> dict[str, Path]:
 def age(file: Path, days: float) -> None:
     """Makes ``file`` look as if it was fetched and last used ``days`` ago."""
     then = time.time() - days * DAY
-    for place in (in_use.marker_of(file), cache.stamp_of(file)):
-        os.utime(place, (then, then))
+    os.utime(cache.stamp_of(file), (then, then))
 
 
 def rows(answer: Result) -> list[dict[str, object]]:
@@ -89,7 +85,6 @@ def test_list_shows_names_sizes_hashes_and_the_last_use_latest_first(described: 
     for row, tag in zip(listed, "dba", strict=True):
         assert row["sha256"] == hashlib.sha256(files[tag].read_bytes()).hexdigest()
         assert row["file"] == str(files[tag])
-        assert row["in_use"] is False
     shown = ask("cache", "list")
     assert [line.split()[0] for line in shown.stdout.splitlines()] == ["weights", *(f"resnet20.{tag}" for tag in "dba")]
     assert "3 files, 70.0 kB" in shown.stderr
@@ -98,15 +93,15 @@ def test_list_shows_names_sizes_hashes_and_the_last_use_latest_first(described: 
 @pytest.mark.slow
 def test_fetching_again_is_a_use_and_looking_is_none(described: Path) -> None:
     file = fetch("a")["a"]
-    before = in_use.last_used(file)
+    before = cache.last_used(file)
     assert before == pytest.approx(time.time() - DAY, abs=60)
     ask("cache", "list")
     ask("cache", "verify")
     ask("cache", "prune", "--dry-run", "--older-than", "1h")
     ask("list", "resnet20.*")
-    assert in_use.last_used(file) == before
+    assert cache.last_used(file) == before
     ask("fetch", "resnet20.a")
-    assert in_use.last_used(file) == pytest.approx(time.time(), abs=60)
+    assert cache.last_used(file) == pytest.approx(time.time(), abs=60)
 
 
 def test_an_empty_cache_is_no_error() -> None:
@@ -154,14 +149,10 @@ def test_somebody_elses_cache_is_looked_at_as_far_as_it_may_be_and_left_as_it_is
         files["a"].chmod(0o000)
         files["b"].write_bytes(b"other")
         held = maintenance.contents(())
-        in_use.hold(files["c"])
         os.seteuid(65534)
         try:
-            assert {one.file for one in maintenance.contents(()) if one.is_in_use} == {files["c"]}
             reasons = {one.file: damage.reason for one in held if (damage := maintenance.verify(one))}
-            kept = {one.path: one.kept for one in maintenance.prune(held, keep_under=0)}
-            assert kept.pop(files["c"]) == "in use by a running process"
-            assert set(kept.values()) == {"Permission denied"}
+            assert {one.kept for one in maintenance.prune(held, keep_under=0)} == {"Permission denied"}
         finally:
             os.seteuid(0)
         assert set(reasons) == {files["a"], files["b"]}
@@ -183,7 +174,7 @@ def test_prune_by_age(described: Path) -> None:
     assert "removed resnet20.a: not used since" in answer.stdout
     assert answer.stdout.splitlines()[-1].startswith("freed 30.0 kB (2 files)")
     name = files["c"].name
-    assert left() == {name, f"{name}.stamp", f"{name}.used"}
+    assert left() == {name, f"{name}.stamp"}
 
 
 @pytest.mark.slow
@@ -235,7 +226,6 @@ def test_prune_alone_removes_what_was_left_over_and_no_weights(described: Path) 
         "parts/1.link": b"x" * 100,
         "quarantine/expected-0-got-1": b"x" * 700,
         f"files/{'2' * 64}.safetensors.stamp": b"x" * 30,
-        f"files/{'3' * 64}.safetensors.used": b"",
         f"files/{file.name}.stamp.12345678.new": b"x" * 4,
     }.items():
         (cache.root() / path).parent.mkdir(exist_ok=True)
@@ -247,7 +237,7 @@ def test_prune_alone_removes_what_was_left_over_and_no_weights(described: Path) 
     assert (cache.root() / "parts" / "1.link").exists()
     answer = json.loads(ask("cache", "prune", "--json").stdout)
     assert dry["freed"] == answer["freed"] == 5834
-    assert left() == {file.name, f"{file.name}.stamp", f"{file.name}.used", "notes.txt"}
+    assert left() == {file.name, f"{file.name}.stamp", "notes.txt"}
 
 
 def test_a_file_that_another_program_has_a_link_to_frees_nothing(described: Path, tmp_path: Path) -> None:
@@ -267,158 +257,27 @@ def test_what_is_no_period_or_size_is_a_wrong_question(words: list[str]) -> None
 # ---- what is in use -------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def program(code: str) -> Iterator["subprocess.Popen[str]"]:
-    """A running process that has printed "ready"; what it prints before goes by. Killed at the end."""
-    command = [sys.executable, "-c", code + "\nprint('ready', flush=True)\nimport sys\nsys.stdin.read()"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert "ready\n" in process.stdout
-        yield process
-        process.kill()
-
-
-@pytest.fixture
-def loadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The cached file of resnet20.real, which can be loaded."""
-    folder = tmp_path / "loadable"
-    folder.mkdir()
-    sha256 = safetensors_file.write(zoo.create("resnet20").state_dict(), folder / "real.safetensors", {})
-    (folder / "manifest.toml").write_text(f'[resnet20.real]\nfile = "real.safetensors"\nsha256 = "{sha256}"\n')
-    monkeypatch.setenv("ZOO_HUB", str(folder))
+def test_a_loaded_file_that_is_removed_stays_readable_and_is_fetched_again_by_the_next_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = zoo.create("resnet20").state_dict()
+    sha256 = safetensors_file.write(weights, tmp_path / "hub" / "real.safetensors", {})
+    entry = f'[resnet20.real]\nfile = "real.safetensors"\nsha256 = "{sha256}"\n'
+    (tmp_path / "hub" / "manifest.toml").write_text(entry)
+    monkeypatch.setenv("ZOO_HUB", str(tmp_path / "hub"))
     registry.clear()
-    yield zoo.fetch("resnet20.real")
-    registry.clear()
-
-
-@pytest.mark.slow
-def test_what_a_running_process_has_loaded_stays_until_that_process_ends_however_it_ends(loadable: Path) -> None:
-    with program("import zoo; state = zoo.create('resnet20.real').state_dict()"):
-        (row,) = rows(ask("cache", "list", "--json"))
-        assert row["in_use"] is True
-        for words in (["--dry-run"], []):
-            answer = ask("cache", "prune", "--keep-under", "0", *words)
-            assert "kept resnet20.real: least recently used, but in use by a running process" in answer.stdout
-            assert loadable.exists()
-    assert rows(ask("cache", "list", "--json"))[0]["in_use"] is False
+    model = zoo.create("resnet20.real")
     assert "removed resnet20.real" in ask("cache", "prune", "--keep-under", "0").stdout
     assert left() == set()
-
-
-@pytest.mark.slow
-def test_a_forked_child_keeps_what_its_parent_loaded(loadable: Path) -> None:
-    code = (
-        "import os\nfrom zoo import hub, registry\n"
-        "hub.use(registry.current().find('resnet20.real').weights)\nif os.fork(): os._exit(0)"
-    )
-    with program(code) as process:
-        assert process.wait() == 0
-        ask("cache", "prune", "--keep-under", "0")
-        assert loadable.exists()
-
-
-def test_what_this_process_has_loaded_stays_too_and_a_second_load_takes_no_second_descriptor(
-    loadable: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(in_use, "MOST_HELD", 10_000)  # other tests may have taken all that a process may hold
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-    for _ in range(3):
-        zoo.create("resnet20.real")
-    if before:
-        assert len(os.listdir("/proc/self/fd")) == before + 1
-    ask("cache", "prune", "--keep-under", "0")
-    assert loadable.exists()
-
-
-def test_a_process_holds_a_bounded_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_use, "MOST_HELD", 3)
-    files = [tmp_path / f"{i}.safetensors" for i in range(5)]
-    for file in files:
-        file.touch()
-        in_use.hold(file)
-    assert [in_use.is_held(file) for file in files] == [False, False, True, True, True]
-
-
-def test_a_cache_that_was_removed_by_hand_is_announced_anew(loadable: Path) -> None:
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     zoo.create("resnet20.real")
-    for file in loadable.parent.iterdir():
-        file.unlink()
-    zoo.create("resnet20.real")
-    assert in_use.is_held(loadable)
+    assert len(left()) == 2
+    registry.clear()
 
 
-def test_what_a_running_process_fetches_stays(described: Path) -> None:
-    file = fetch("a")["a"]
-    key = "0" * 64
-    with Part(key) as part:
-        part.write(b"x" * 5000)
-    code = f"from zoo.hub import guard\nheld = guard.lock('{key}'); held.__enter__()"
-    with program(code + f"\nother = guard.lock('{file.stem}'); other.__enter__()"):
-        for words in (["--dry-run"], []):
-            answer = json.loads(ask("cache", "prune", "--keep-under", "0", "--json", *words).stdout)
-            assert {row["kept"] for row in answer["files"]} == {"being fetched by a running process"}
-            assert answer["freed"] == 0
-        assert parts.released(key).exists()
-        assert file.exists()
-    assert json.loads(ask("cache", "prune", "--keep-under", "0", "--json").stdout)["freed"] == 15_000
-
-
-def test_a_part_that_a_running_process_writes_stays_where_locks_do_nothing(described: Path) -> None:
+def test_a_part_that_a_running_process_writes_stays(described: Path) -> None:
     with Part("0" * 64) as part:
         part.write(b"x" * 5000)
-        answer = json.loads(ask("cache", "prune", "--json").stdout)
-        assert [row["kept"] for row in answer["files"]] == ["being fetched by a running process"]
+        assert json.loads(ask("cache", "prune", "--json").stdout)["files"] == []
         assert part.path.exists()
-
-
-def test_a_file_that_is_removed_between_finding_and_loading_is_fetched_again(
-    loadable: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What ``prune`` may do at the worst moment."""
-    hold, removed = in_use.hold, []
-
-    def remove_first(file: Path) -> None:
-        if not removed:
-            removed.extend(maintenance.prune(maintenance.contents(()), keep_under=0))
-        hold(file)
-
-    monkeypatch.setattr(in_use, "hold", remove_first)
-    found = registry.current().find("resnet20.real").weights
-    assert isinstance(found, Weights)
-    assert hub.use(found).exists()
-    assert [(removal.path, removal.kept) for removal in removed] == [(loadable, "")]
-    assert in_use.is_held(loadable)
-
-
-@pytest.mark.slow
-def test_processes_that_load_while_others_prune_never_fail(loadable: Path) -> None:
-    """Three processes load again and again, three prune all the time; each load gives a file that stays."""
-    load = (
-        "import sys, time\nfrom zoo import hub, registry\n"
-        "weights = registry.current().find('resnet20.real').weights\n"
-        "from zoo.hub import in_use\nimport os\n"
-        "end = time.monotonic() + 10\ncount = 0\n"
-        "while time.monotonic() < end:\n"
-        "    file = hub.use(weights)\n"
-        "    for _ in range(20):\n        assert file.exists(), 'removed while in use'\n"
-        "    for descriptor in in_use._held.values(): os.close(descriptor)\n"
-        "    in_use._held.clear()\n    count += 1\n"
-        "print(count)"
-    )
-    prune = (
-        "import time\nfrom zoo.hub import maintenance\nend, count = time.monotonic() + 10, 0\n"
-        "while time.monotonic() < end:\n"
-        "    count += sum(not one.kept for one in maintenance.prune(maintenance.contents(()), keep_under=0))\n"
-        "print(count)"
-    )
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for code in (load, prune) * 3
-    ]
-    counts = []
-    for process in processes:
-        with process:
-            output, _ = process.communicate(timeout=60)
-            assert process.returncode == 0
-            counts.append(int(output))
-    assert min(counts[::2]) > 10
-    assert sum(counts[1::2]) > 10
+    assert json.loads(ask("cache", "prune", "--json").stdout)["freed"] == 5000

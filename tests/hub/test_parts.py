@@ -15,7 +15,7 @@ import pytest
 from support.hub_entries import CONTENT, FILE, REPO, SHA256, directory, entry, unpinned
 
 from zoo import hub
-from zoo.hub import cache, guard, in_use, parts
+from zoo.hub import cache, parts
 from zoo.hub.parts import Part
 from zoo.system import storage
 
@@ -36,7 +36,7 @@ def umask(mask: int) -> Iterator[None]:
 def test_files_have_the_mode_that_the_umask_allows(mask: int, tmp_path: Path) -> None:
     address = directory(tmp_path / "hub")
     with umask(mask):
-        hub.use(entry(hub=address))
+        hub.fetch(entry(hub=address))
         hub.fetch_unpinned(unpinned(hub=address))
         with Part("key") as part:
             part.write(b"begun")
@@ -61,18 +61,8 @@ def test_a_link_at_the_place_of_a_part_is_not_written_through(link: str, tmp_pat
 
 
 @needs_posix
-def test_a_link_at_the_place_of_a_marker_of_use_is_not_followed(tmp_path: Path) -> None:
-    weights = entry(hub=directory(tmp_path / "hub"))
-    file = hub.fetch(weights)
-    in_use.marker_of(file).unlink()
-    in_use.marker_of(file).symlink_to(tmp_path / "victim")
-    assert hub.use(weights) == file
-    assert not (tmp_path / "victim").exists()
-
-
-@needs_posix
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("where", ["file", "stamp", "used", "part", "lock"])
+@pytest.mark.parametrize("where", ["file", "stamp", "part", "lock"])
 @pytest.mark.parametrize("what", ["pipe", "device"])
 def test_a_pipe_or_a_device_in_the_cache_is_not_waited_for(where: str, what: str, tmp_path: Path) -> None:
     weights = entry(hub=directory(tmp_path / "hub"))
@@ -80,7 +70,6 @@ def test_a_pipe_or_a_device_in_the_cache_is_not_waited_for(where: str, what: str
     place = {
         "file": file,
         "stamp": cache.stamp_of(file),
-        "used": in_use.marker_of(file),
         "part": parts.released(SHA256),
         "lock": cache.root() / "locks" / f"{SHA256}.lock",
     }[where]
@@ -113,7 +102,7 @@ def test_a_second_user_of_a_shared_cache_fetches_though_the_first_ones_lock_is_n
     weights = entry(hub=directory(tmp_path / "hub"))
     with Part(SHA256) as part:
         part.write(CONTENT[:1000])
-    with umask(0o022), guard.lock(SHA256):
+    with umask(0o022), cache.lock(SHA256):
         pass
     for folder in (cache.root(), *cache.root().iterdir()):
         folder.chmod(0o777)
@@ -190,7 +179,7 @@ from hashlib import sha256
 from zoo import hub
 from zoo.manifest import Weights
 for weights in msgspec.json.decode(sys.argv[1], type=list[Weights]):
-    file = hub.use(weights)
+    file = hub.fetch(weights)
     assert sha256(file.read_bytes()).hexdigest() == weights.sha256
 """
 

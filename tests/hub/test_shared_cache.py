@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,9 @@ from support.hub_server import HubServer
 
 from zoo import hub
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache, guard, in_use, parts
+from zoo.hub import cache, parts
 from zoo.hub.parts import Part
+from zoo.system import storage
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 needs_root = pytest.mark.skipif(
@@ -214,15 +215,15 @@ def test_a_stamp_is_that_of_the_file_that_was_hashed_and_not_of_its_successor(
 ) -> None:
     file = hub.fetch(entry(hub=directory(tmp_path / "hub")))
     file.write_bytes(flipped(CONTENT))  # damaged
-    hash_of = cache.hash_of
+    sha256_of = storage.sha256_of
 
     def replace_behind(opened: object) -> object:
-        digest = hash_of(opened)  # type: ignore[arg-type]
+        digest = sha256_of(opened)  # type: ignore[arg-type]
         (tmp_path / "repaired").write_bytes(CONTENT)
         (tmp_path / "repaired").replace(file)
         return digest
 
-    monkeypatch.setattr(cache, "hash_of", replace_behind)
+    monkeypatch.setattr(storage, "sha256_of", replace_behind)
     assert cache.sha256_of(file) != SHA256
     monkeypatch.undo()
     assert cache.sha256_of(file) == SHA256
@@ -243,7 +244,7 @@ def test_a_file_system_without_flock_costs_nothing_but_the_lock(
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", missing)
-    assert hub.use(entry(hub=directory(tmp_path / "hub"))).read_bytes() == CONTENT
+    assert hub.fetch(entry(hub=directory(tmp_path / "hub"))).read_bytes() == CONTENT
     assert sorted(file.name for file in (cache.root() / "locks").iterdir()) == [f"{SHA256}.lock"]
 
 
@@ -258,13 +259,12 @@ def test_a_folder_that_a_group_shares_is_shared_whatever_the_umask(umask: int, s
     share_among_group()
     weights = entry(hub=directory(shared / "hub"))
     with user(ALICE, umask):
-        file = hub.use(weights)
+        file = hub.fetch(weights)
         with Part("begun") as part:
             part.write(b"bytes")
-    in_use._held.clear()
-    with user(BOB, umask), guard.lock(SHA256):
-        assert hub.use(weights) == file
-        in_use.touch(file)
+    with user(BOB, umask), cache.lock(SHA256):
+        assert hub.fetch(weights) == file
+        cache.touch(file)
         assert hub.fetch(entry(file="other.safetensors", hub=str(shared / "hub"))) == file
     assert file.stat().st_uid == ALICE
     modes = {path.name: path.stat().st_mode for path in cache.root().rglob("*") if path.suffix != ".part"}
@@ -278,8 +278,8 @@ def test_a_second_user_reads_a_cache_that_only_the_first_may_write_to(shared: Pa
     with user(ALICE):
         file = hub.fetch(weights)
     with user(BOB):
-        assert hub.use(weights) == file
-        in_use.touch(file)
+        assert hub.fetch(weights) == file
+        cache.touch(file)
         with pytest.raises(HubError, match=r"cannot be written: Permission denied") as caught:
             hub.fetch(entry(hub=str(shared / "hub"), sha256="0" * 64))
         assert "ZOO_CACHE" in caught.value.hint
@@ -322,15 +322,11 @@ def test_a_cache_on_a_read_only_mount_serves_what_it_has(shared: Path) -> None:
         pytest.skip("needs the right to mount")
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", str(cache.root())], check=True)
-        assert hub.use(weights) == file
+        assert hub.fetch(weights) == file
         with pytest.raises(HubError, match=r"cannot be written: Read-only file system") as caught:
             hub.fetch(entry(hub=str(shared / "hub"), sha256="0" * 64))
         assert "ZOO_CACHE" in caught.value.hint
     finally:
-        for descriptor in in_use._held.values():
-            with suppress(OSError):
-                os.close(descriptor)
-        in_use._held.clear()
         subprocess.run(["umount", str(cache.root())], check=True)
 
 

@@ -15,7 +15,7 @@ import zoo
 from zoo.cli import cli
 from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, WeightsError
 from zoo.registry import listing
-from zoo.trust import repository, user_lock
+from zoo.trust import first_use, repository
 from zoo_timm import snapshot
 from zoo_timm.repository import describe
 
@@ -117,7 +117,7 @@ def test_a_repository_with_a_pickle_alone_is_converted(
     torch.save(trained("test_resnet").state_dict(), tmp_path / "pytorch_model.bin")
     timms_hub.commit("alice/pickle", {"pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes()})
     assert_as_timms(name)
-    held = user_lock.pins()[name].repository
+    held = first_use.pins()[name].repository
     assert held is not None
     assert held.file == "pytorch_model.bin"
 

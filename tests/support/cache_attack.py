@@ -71,7 +71,6 @@ for row in job["files"]:
     first = []
     try:
         file = hub.fetch(weights, progress=lambda done, _: first or first.append(done))
-        file = hub.use(weights)
         with file.open("rb") as opened:
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     except HubError as error:

@@ -24,6 +24,7 @@ from zoo.cli import cli
 from zoo.errors import DataError, TrainingError, UnknownNameError
 from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, render
+from zoo.system import storage
 from zoo.training import record, reproduction
 from zoo.training.display import Silent
 from zoo.training.run import PLACE
@@ -87,7 +88,7 @@ def publish(hub: Path, file: Path, top1: float = 50.0) -> None:
         arch="net",
         tag="mine",
         hub=str(hub),
-        sha256=reproduction.find_record.hash_file(file),
+        sha256=storage.sha256_of(file),
         origin=about["origin"],
         classes="digits",
         preprocess=msgspec.convert(about["preprocess"], zoo.spec.Preprocess),

@@ -21,7 +21,9 @@ from zoo import registry, resolve
 from zoo.errors import LockError
 from zoo.registry import Found
 from zoo.spec import Preprocess
-from zoo.trust import lock, project
+from zoo.system import storage
+from zoo.system.toml import parse
+from zoo.trust import lock
 
 
 def drifted(file: Path, name: str, **fields: Any) -> None:
@@ -246,13 +248,13 @@ def test_a_lock_above_is_found_within_the_repository_and_no_further(
     monkeypatch.chdir(inner)
     (tmp_path / "outside" / "zoo.lock").write_text("version = 1\n")
     (inner.parent / "zoo.lock").write_text("version = 1\n")
-    assert project.find("zoo.lock", "ZOO_LOCK") is None  # no repository: this folder alone
+    assert storage.project_file("zoo.lock", "ZOO_LOCK") is None  # no repository: this folder alone
     (tmp_path / "outside" / "repository" / ".git").write_text("gitdir: elsewhere")  # as in a worktree
-    assert project.find("zoo.lock", "ZOO_LOCK") == inner.parent / "zoo.lock"
+    assert storage.project_file("zoo.lock", "ZOO_LOCK") == inner.parent / "zoo.lock"
     (inner.parent / "zoo.lock").unlink()
-    assert project.find("zoo.lock", "ZOO_LOCK") is None
+    assert storage.project_file("zoo.lock", "ZOO_LOCK") is None
     (tmp_path / "outside" / "repository" / "zoo.lock").write_text("version = 1\n")
-    assert project.find("zoo.lock", "ZOO_LOCK") == tmp_path / "outside" / "repository" / "zoo.lock"
+    assert storage.project_file("zoo.lock", "ZOO_LOCK") == tmp_path / "outside" / "repository" / "zoo.lock"
 
 
 def test_the_environment_names_a_lock_that_must_exist(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,12 +332,12 @@ def test_a_lock_that_is_no_file_is_refused(inside: Path) -> None:
 
 
 def test_a_valid_lock_reads_as_it_was_written() -> None:
-    held = project.parse(LOCK.encode(), lock.Lock, LockError, "zoo.lock")
-    assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
+    held = parse(LOCK.encode(), lock.Lock, LockError, "zoo.lock")
+    assert parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
     preprocess = Preprocess(mean=(0.1, 1 / 3, 1e-12), interpolation="bicubic")
     one = msgspec.structs.replace(next(iter(held.weights.values())), num_classes=0, preprocess=preprocess)
     held = lock.Lock(version=1, weights={"a/b.c": one, "net.x": one})
-    assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
+    assert parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
 
 
 SCALARS = (
@@ -371,11 +373,11 @@ HOSTILE = st.one_of(
 def assert_a_lock_is_read_or_refused(content: bytes) -> None:
     held = None
     with contextlib.suppress(LockError):
-        held = project.parse(content, lock.Lock, LockError, "zoo.lock")
+        held = parse(content, lock.Lock, LockError, "zoo.lock")
     if held is None:
         return
     assert all(len(one.sha256) == 64 and one.size >= 0 for one in held.weights.values())
-    assert project.parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
+    assert parse(lock.render(held).encode(), lock.Lock, LockError, "zoo.lock") == held
     lock.differences(held, resolve.find)
 
 

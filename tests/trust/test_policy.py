@@ -26,7 +26,8 @@ from zoo.errors import (
     PolicyError,
     ZooError,
 )
-from zoo.trust import policy, project, signing
+from zoo.system.toml import parse
+from zoo.trust import policy, signing
 
 pytest.importorskip("model_signing", reason="needs zoo-vision[signing]")
 
@@ -310,7 +311,7 @@ def test_info_tells_what_lock_signature_and_policy_say(inside: Path, hub: Path, 
 def test_the_policy_that_the_documentation_shows_is_one() -> None:
     text = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
     shown = text.partition("```toml\n")[2].partition("```")[0]
-    held = project.parse(shown.encode(), policy.Policy, PolicyError, "docs/security.md")
+    held = parse(shown.encode(), policy.Policy, PolicyError, "docs/security.md")
     assert held.publishers.keys() == {"lab", "release"}
     assert [rule.unsigned for rule in held.rules] == [True, False]
 
@@ -424,7 +425,7 @@ def assert_a_policy_accepts_or_refuses(folder: Path, content: bytes) -> None:
     with contextlib.suppress(ZooError):
         said = policy.check(found, found.weights)
     if said:
-        held = project.parse(content, policy.Policy, PolicyError, "zoo-policy.toml")
+        held = parse(content, policy.Policy, PolicyError, "zoo-policy.toml")
         assert any(rule.unsigned for rule in held.rules)  # nobody has signed that manifest
 
 

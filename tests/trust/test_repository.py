@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,9 @@ from zoo.errors import (
 )
 from zoo.loading import safetensors_file
 from zoo.spec import Argument, Described, Model, Plugin, Preprocess
+from zoo.system import storage
 from zoo.training import finetune
-from zoo.trust import lock, user_lock
+from zoo.trust import first_use, lock
 from zoo_publish import release
 
 REPO = "alice/digits"
@@ -119,7 +121,7 @@ def test_one_line_creates_the_network_and_pins_both_files(hub_server: HubServer)
     assert network.zoo_info.name == NAME
     assert network.zoo_info.class_names == ("cat", "dog")
     assert network.zoo_info.preprocess == PREPROCESS
-    held = user_lock.pins()[NAME]
+    held = first_use.pins()[NAME]
     files = hub_server.repos[REPO].commits[commit].files
     assert (held.revision, held.sha256) == (commit, files["model.safetensors"].sha256)
     assert held.repository is not None
@@ -150,9 +152,9 @@ def test_a_forgotten_name_is_pinned_to_the_present_commit(hub_server: HubServer)
     publish(hub_server)
     before = value_of()
     after = hub_server.commit(REPO, {"model.safetensors": weights(1)})
-    user_lock.forget([NAME])
+    first_use.forget([NAME])
     assert value_of() != before
-    assert user_lock.pins()[NAME].revision == after
+    assert first_use.pins()[NAME].revision == after
 
 
 def test_a_commit_a_branch_and_a_later_commit_are_names_of_their_own(hub_server: HubServer) -> None:
@@ -161,7 +163,7 @@ def test_a_commit_a_branch_and_a_later_commit_are_names_of_their_own(hub_server:
     hub_server.repos[REPO].branches["v1.0"] = first
     values = [value_of(f"{NAME}@{revision}") for revision in (first, second, "v1.0")]
     assert values[0] == values[2] != values[1] == value_of()
-    assert {name: held.revision for name, held in user_lock.pins().items()} == {
+    assert {name: held.revision for name, held in first_use.pins().items()} == {
         f"{NAME}@{first}": first,
         f"{NAME}@{second}": second,
         f"{NAME}@v1.0": first,
@@ -181,20 +183,19 @@ def test_offline_works_from_the_cache_alone(hub_server: HubServer, monkeypatch: 
         zoo.create("hf-hub:bob/other")
 
 
-def test_a_pack_serves_both_files_to_a_machine_with_the_projects_lock(
+def test_a_copy_of_the_cache_serves_a_machine_with_the_projects_lock(
     hub_server: HubServer, inside: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     publish(hub_server)
     before = value_of()
     assert zoo_command("lock", NAME).exit_code == 0
-    done = zoo_command("manifest", "pack", NAME, "-o", str(tmp_path / "pack"))
-    assert "also needs the project's zoo.lock" in done.stderr
-    assert sorted(file.name for file in (tmp_path / "pack" / REPO).iterdir()) == ["config.json", "model.safetensors"]
-    assert manifest.read(tmp_path / "pack" / "manifest.toml") == ()
-    for variable, value in {"ZOO_CACHE": "there", "ZOO_CONFIG": "other", "ZOO_HUB": "pack"}.items():
-        monkeypatch.setenv(variable, str(tmp_path / value))
+    shutil.copytree(storage.cache_folder(), tmp_path / "stick")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "stick"))
+    monkeypatch.setenv("ZOO_CONFIG", str(tmp_path / "other"))
     monkeypatch.setenv("ZOO_OFFLINE", "1")
+    asked = len(hub_server.requests)
     assert value_of() == before
+    assert len(hub_server.requests) == asked
 
 
 def test_every_function_takes_the_name(hub_server: HubServer, tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_a_changed_byte_in_the_cache_is_set_aside_and_the_file_fetched_again(hub
     before = value_of()
     from zoo.hub import cache
 
-    held = user_lock.pins()[NAME]
+    held = first_use.pins()[NAME]
     assert held.repository is not None
     for file in (f"{held.repository.sha256}.json", f"{held.sha256}.safetensors"):
         path = cache.root() / "files" / file
@@ -263,7 +264,7 @@ def test_a_byte_that_changes_on_its_way_is_refused_on_first_use(hub_server: HubS
     )
     with pytest.raises(IntegrityError):
         zoo.create(NAME)
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 def test_weights_of_another_source_are_pinned_with_the_descriptions_commit(
@@ -273,7 +274,7 @@ def test_weights_of_another_source_are_pinned_with_the_descriptions_commit(
     (tmp_path / "mirror" / REPO).mkdir(parents=True)
     (tmp_path / "mirror" / REPO / "model.safetensors").write_bytes(weights(1))
     zoo.fetch(NAME, source=str(tmp_path / "mirror"))
-    held = user_lock.pins()[NAME]
+    held = first_use.pins()[NAME]
     assert (held.revision, held.source) == (commit, str(tmp_path / "mirror"))
     assert held.sha256 == hashlib.sha256(weights(1)).hexdigest()
 
@@ -293,7 +294,7 @@ def test_the_project_locks_a_repository_and_follows_its_lock(
     hub_server.commit(REPO, {"model.safetensors": weights(1)})
     monkeypatch.setenv("ZOO_CONFIG", str(tmp_path / "of-a-colleague"))
     assert value_of() == before
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 def test_locks_that_disagree_are_an_error(
@@ -383,7 +384,7 @@ def test_what_zoo_publishes_is_created_by_its_name(hub_server: HubServer, tmp_pa
     network = zoo.create("hf-hub:alice/pets")
     assert network.zoo_info.args == {"width": 5}
     assert (network.zoo_info.classes, network.zoo_info.class_names) == ("pets", ("cat", "dog"))
-    held = user_lock.pins()["hf-hub:alice/pets"]
+    held = first_use.pins()["hf-hub:alice/pets"]
     assert held.repository is not None
     assert held.repository.description == "weights.toml"
 
@@ -409,7 +410,7 @@ def test_training_starts_from_a_repository(hub_server: HubServer) -> None:
     publish(hub_server)
     assert finetune.architecture(NAME) == "small_net"
     source = finetune.find(NAME, registry.current().find("small_net").model)
-    assert source.record == {"weights": NAME, "sha256": user_lock.pins()[NAME].sha256}
+    assert source.record == {"weights": NAME, "sha256": first_use.pins()[NAME].sha256}
 
 
 def test_bytes_other_than_those_that_weights_toml_states_are_refused(hub_server: HubServer) -> None:
@@ -417,7 +418,7 @@ def test_bytes_other_than_those_that_weights_toml_states_are_refused(hub_server:
     hub_server.commit(REPO, {"weights.toml": toml.format("a" * 64).encode(), "model.safetensors": weights()})
     with pytest.raises(IntegrityError):
         zoo.create(NAME)
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 @pytest.mark.first(3)
@@ -575,7 +576,7 @@ def test_a_repository_is_the_weights_of_a_model_that_is_named(hub_server: HubSer
     given = zoo.create("small_net", weights=NAME)
     assert all(map(torch_equal, given.state_dict().values(), there.state_dict().values()))
     assert given.zoo_info.class_names == ("cat", "dog")
-    assert NAME in user_lock.pins(), "pinned as by its own name"
+    assert NAME in first_use.pins(), "pinned as by its own name"
     with pytest.raises(WeightsError, match=rf"{NAME} has weights of small_net, not of resnet20"):
         zoo.create("resnet20", weights=NAME)
 

@@ -1,4 +1,4 @@
-"""Signatures and packs: real keys, real tampering, and a machine without a network."""
+"""Signatures: real keys, real tampering, and a machine without a network."""
 
 import contextlib
 import json
@@ -19,20 +19,17 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.hub_server import HubServer
-from support.pinned import CONTENT, FILE, SHA256
 from support.signed import write_key, write_policy
 
 import zoo
-from zoo import manifest, registry
+from zoo import registry
 from zoo.cli import cli
 from zoo.errors import (
     IntegrityError,
     OfflineError,
     SignatureError,
-    UnpinnedError,
 )
-from zoo.trust import packing, signing
+from zoo.trust import signing
 from zoo.trust.signing import Publisher
 
 pytest.importorskip("model_signing", reason="needs zoo-vision[signing]")
@@ -195,82 +192,25 @@ def test_what_is_larger_than_any_manifest_is_not_read(tmp_path: Path) -> None:
         signing.read(file)
 
 
-# ---- packs --------------------------------------------------------------------------------------------------
+# ---- hubs ---------------------------------------------------------------------------------------------------
 
 
-def test_a_pack_holds_files_and_a_manifest_with_all_that_is_known(hub: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "pack"
-    answer = ask("manifest", "pack", "resnet20.tiny", "resnet20.digits", "-o", folder)
-    assert answer.exit_code == 0, answer.output
-    files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    assert files == ["embedded/resnet20.digits.safetensors", "manifest.toml", "resnet20.tiny.safetensors"]
-    entries = {entry.name: entry for entry in manifest.read(folder / "manifest.toml")}
-    assert entries["resnet20.digits"] == registry.current().find("resnet20.digits").weights
-    assert entries["resnet20.tiny"].probe
-    assert not packing.damage(folder)
-    assert ask("manifest", "pack", "resnet20.c10", "-o", folder).exit_code == 0
-    assert len(manifest.read(folder / "manifest.toml")) == 3
-
-
-def test_a_pack_states_the_sha256_of_what_was_pinned_on_first_use(hub_server: HubServer, tmp_path: Path) -> None:
-    commit = hub_server.commit("timm/resnet101.a1_in1k", {FILE: CONTENT})
-    answer = ask("manifest", "pack", "resnet101.a1_in1k", "-o", tmp_path / "pack")
-    assert answer.exit_code == 0, answer.output
-    (entry,) = manifest.read(tmp_path / "pack" / "manifest.toml")
-    assert (entry.sha256, entry.size, entry.revision) == (SHA256, len(CONTENT), commit)
-
-
-def test_unpinned_weights_are_not_packed(tmp_path: Path) -> None:
-    with pytest.raises(UnpinnedError):
-        packing.pack([(manifest.Weights(file="x", pinned=False), tmp_path)], tmp_path / "pack")
-
-
-def test_a_copy_that_is_not_what_the_manifest_names_is_not_kept(tmp_path: Path) -> None:
-    (tmp_path / "source").write_bytes(CONTENT[:-1] + b"x")
-    entry = manifest.Weights(file=FILE, arch="a", tag="b", sha256=SHA256)
-    with pytest.raises(IntegrityError):
-        packing.pack([(entry, tmp_path / "source")], tmp_path / "pack")
-    assert not [*(tmp_path / "pack").rglob("*.*")]
-
-
-def test_a_pack_is_not_written_through_a_planted_link(hub: Path, tmp_path: Path) -> None:
-    (tmp_path / "victim").write_bytes(b"precious")
-    (tmp_path / "pack").mkdir()
-    (tmp_path / "pack" / "resnet20.tiny.safetensors").symlink_to(tmp_path / "victim")
-    answer = ask("manifest", "pack", "resnet20.tiny", "-o", tmp_path / "pack")
-    assert answer.exit_code == 1
-    assert "is a symbolic link" in answer.output
-    assert (tmp_path / "victim").read_bytes() == b"precious"
-
-
-def test_a_changed_file_in_a_signed_pack_is_named_and_never_used(
+def test_a_changed_file_in_a_signed_hub_is_named_and_never_used(
     inside: Path, hub: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "pack"
-    assert ask("manifest", "pack", "resnet20.tiny", "-o", folder, "--key", key).exit_code == 0
-    file = folder / "resnet20.tiny.safetensors"
+    assert ask("manifest", "sign", hub, "--key", key).exit_code == 0
+    file = hub / "resnet20.tiny.safetensors"
     content = bytearray(file.read_bytes())
     content[-9] ^= 1
     file.write_bytes(content)
-    answer = ask("manifest", "verify-signature", folder, "--key", key.with_suffix(".pub"))
+    answer = ask("manifest", "verify-signature", hub, "--key", key.with_suffix(".pub"))
     assert answer.exit_code == 1
     assert "resnet20.tiny.safetensors has sha256" in answer.output
     write_policy(inside, key)
-    monkeypatch.setenv("ZOO_HUB", str(folder))
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "empty"))
     registry.clear()
     with pytest.raises(IntegrityError, match="has sha256"):
         zoo.fetch("resnet20.tiny")
-
-
-def test_packing_again_without_the_key_says_that_the_signature_no_longer_holds(
-    hub: Path, key: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "pack"
-    ask("manifest", "pack", "resnet20.tiny", "-o", folder, "--key", key)
-    answer = ask("manifest", "pack", "resnet20.digits", "-o", folder)
-    assert "is of an earlier manifest" in answer.output
-    assert ask("manifest", "verify-signature", folder, "--key", key.with_suffix(".pub")).exit_code == 1
 
 
 NO_NETWORK = """
@@ -288,16 +228,15 @@ main()
 
 
 @pytest.mark.slow
-def test_a_signed_pack_serves_a_machine_without_a_network_under_a_policy(hub: Path, key: Path, tmp_path: Path) -> None:
-    pack, there = tmp_path / "pack", tmp_path / "another machine"
-    assert ask("manifest", "pack", "resnet20.tiny", "-o", pack, "--key", key).exit_code == 0
+def test_a_signed_hub_serves_a_machine_without_a_network_under_a_policy(hub: Path, key: Path, tmp_path: Path) -> None:
+    there = tmp_path / "another machine"
+    assert ask("manifest", "sign", hub, "--key", key).exit_code == 0
     (there / "project").mkdir(parents=True)
-    shutil.copytree(pack, there / "stick")
+    shutil.copytree(hub, there / "stick")
     shutil.copy(key.with_suffix(".pub"), there / "project" / "lab.pub")
     policy_file = write_policy(there / "project", key)
     policy_file.write_text(policy_file.read_text().replace(str(key.with_suffix(".pub")), "lab.pub"))
     shutil.rmtree(hub)
-    shutil.rmtree(pack)
     environment = {**os.environ, "ZOO_HUB": str(there / "stick"), "ZOO_CACHE": str(there / "cache")}
     environment |= {"OMP_NUM_THREADS": "1", "HF_HOME": str(there / "hf")}
 

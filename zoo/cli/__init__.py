@@ -32,7 +32,6 @@ _SECTIONS = {
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",
-        "attest": "zoo.cli.trust.attest:attest",
         "audit": "zoo.cli.trust.audit:audit",
         "cache": "zoo.cli.weights.cache:cache",
     },

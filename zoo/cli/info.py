@@ -1,36 +1,29 @@
 """``zoo info``: all that is known of a model or of weights. Nothing here imports torch."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from zoo import registry, resolve
 from zoo.cli import options
 from zoo.cli.list import at_hand, epochs, print_weights
-from zoo.cli.output import echo, one_line, print_facts, print_json
+from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
 from zoo.manifest import Probe, Score, Weights, interval
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
 from zoo.training import find_record
 
-if TYPE_CHECKING:
-    from zoo.trust.witnesses import Attested
-
 
 @click.command(epilog="Example: zoo info resnet20.digits")
 @options.name
-@click.option("--online", is_flag=True, help="Also ask hubs that need a network for attestations.")
 @options.json
-def info(name: str, online: bool, as_json: bool) -> None:
+def info(name: str, as_json: bool) -> None:
     """Show a model or weights in detail."""
     registered = registry.current()
     found = resolve.find(name)
     trust = _trust(found) if found.weights else {}
-    witnessed = _witnessed(found, online) if found.weights else {}
     training = find_record.training_of(found.weights) if found.weights else {}
     if as_json:
-        parts = {"project": trust, "training": training, "witnesses": witnessed}
+        parts = {"project": trust, "training": training}
         return print_json(listing.about(found) | {part: facts for part, facts in parts.items() if facts})
     every = [found.weights] if found.weights else registered.weights_of(found.row, found.model)
     echo(name)
@@ -40,7 +33,6 @@ def info(name: str, online: bool, as_json: bool) -> None:
         print_facts(
             [*_facts_of_weights(found.weights), ("offline", _offline(found)), *training.items(), *trust.items()]
         )
-        _print_witnesses(witnessed)
     elif every:
         entry = Listed(found.model.name, found.row, found.model, tuple(every))
         echo()
@@ -103,9 +95,9 @@ def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
 
 def _trust(found: Found) -> dict[str, str]:
     """What the project's lock, the user's lock, signatures and policy say about weights; only those that exist."""
-    from zoo.trust import lock, policy, signing, user_lock
+    from zoo.trust import first_use, lock, policy, signing
 
-    weights = pinned = found.weights
+    weights = found.weights
     facts = {"lock": "", "first use": "", "signature": "", "policy": ""}
     assert weights is not None
     try:
@@ -117,43 +109,20 @@ def _trust(found: Found) -> dict[str, str]:
     except ZooError as error:
         facts["lock"] = error.message
     try:
-        pins = user_lock.pins()
+        pins = first_use.pins()
         own = pins.get(lock.name_in(pins, found, weights.tag))
-        pinned = user_lock.follow(found, weights)
-        facts["first use"] = f"{user_lock.since(own)}, sha256 {own.sha256[:8]}" if own else ""
+        first_use.follow(found, weights)
+        facts["first use"] = f"{first_use.since(own)}, sha256 {own.sha256[:8]}" if own else ""
     except ZooError as error:
         facts["first use"] = error.message
     source = policy.manifest_of(found, weights)
     if source and signing.signature_of(source).exists():
         facts["signature"] = str(signing.signature_of(source))
     try:
-        facts["policy"] = policy.check(found, weights, pinned)
+        facts["policy"] = policy.check(found, weights)
     except ZooError as error:
         facts["policy"] = error.message
     return {name: text for name, text in facts.items() if text}
-
-
-def _witnessed(found: Found, online: bool) -> "dict[str, list[Attested | str]]":
-    """Who measured weights again, and where they disagree; only if there are attestations."""
-    from zoo.trust import policy, user_lock, witnesses
-
-    assert found.weights is not None
-    try:
-        pinned = user_lock.follow(found, found.weights)
-        attested = witnesses.of(found, pinned, policy.witnesses_of_project(), ask=online)
-    except ZooError as error:
-        return {"attestations": [f"cannot be read: {error.message}"]}
-    facts: dict[str, list[Attested | str]] = {
-        "attestations": [*attested],
-        "disagreements": [*witnesses.disagreements(attested)],
-    }
-    return {name: lines for name, lines in facts.items() if lines}
-
-
-def _print_witnesses(witnessed: "dict[str, list[Attested | str]]") -> None:
-    for name, lines in witnessed.items():
-        echo(f"\n{name}")
-        echo("\n".join(f"  {one_line(str(line))}" for line in lines))
 
 
 def _probe(probe: Probe) -> str:

@@ -67,12 +67,12 @@ def note_unusable() -> None:
 
 def at_hand(listed: Iterable[Listed]) -> set[str]:
     """The names of those weights of ``listed`` that need no network."""
-    from zoo.hub.at_hand import AtHand
-    from zoo.trust import user_lock
+    from zoo.hub.maintenance import LocalFiles
+    from zoo.trust import first_use
 
-    here = AtHand()
+    here = LocalFiles()
     try:
-        entries = [*user_lock.entries(listed)]
+        entries = [*first_use.entries(listed)]
     except LockError as error:  # it concerns only weights that no manifest pins
         note(error.message)
         entries = [(entry, weights) for entry in listed for weights in entry.weights]

@@ -5,7 +5,6 @@ the tensors. Keras's and ONNX's files are read by their own libraries; neither r
 graph is run, by onnxruntime, to compare its outputs with those of the converted network.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,8 +214,7 @@ def _check_place(out: Path, name: str, overwrite: bool) -> None:
 
 def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
     """The origin of the file. A key map describes its format, not its author."""
-    with place.path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = storage.sha256_of(place.path)
     if sha256 and not digest.startswith(sha256.lower()):
         raise IntegrityError(f"{place.name} has sha256 {digest}, expected {sha256}.")
     key_map = choice.fitted.key_map

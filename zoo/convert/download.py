@@ -9,7 +9,7 @@ from zoo import hub
 from zoo.errors import SpecError, WeightsError
 from zoo.hub.download import Progress
 from zoo.manifest import Weights
-from zoo.trust import first_use, lock, user_lock
+from zoo.trust import first_use, lock
 
 
 class Source(NamedTuple):
@@ -51,7 +51,7 @@ def fetch(address: str, *, sha256: str = "", progress: Progress | None = None) -
     )
     if parts.query:
         raise WeightsError(f"{name} has a query in its address: download it by other means, then convert the file.")
-    held = None if entry.sha256 else user_lock.pins().get(entry.name)
+    held = None if entry.sha256 else first_use.pins().get(entry.name)
     if held and held.source == hub.name_of(entry.hub):  # another address may have other bytes that begin alike
         entry = lock.pinned(entry, held)
     if entry.sha256:

@@ -1,6 +1,5 @@
 """Evaluation by name, by the model's own hook."""
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.creation import as_network, info_of, require_classes
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation import hook
-from zoo.system import distributed
+from zoo.system import distributed, storage
 
 if TYPE_CHECKING:
     import torch
@@ -122,10 +121,7 @@ def sha256_of(info: "ModelInfo") -> str:
     """The sha256 of the weights: the manifest's, else that of the file; empty for a network without weights."""
     if info.weights is not None and info.weights.sha256:
         return info.weights.sha256
-    if info.file is None:
-        return ""
-    with info.file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return storage.sha256_of(info.file) if info.file else ""
 
 
 def _warn_of_training_images(info: "ModelInfo", images: "ImageSet | PreparedBatches") -> None:

@@ -1,6 +1,5 @@
 """A network that runs an exported file."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from zoo.exported.runtimes import OPENERS, Run
 from zoo.loading import ModelInfo, Network
 from zoo.manifest import Weights
 from zoo.spec import Model
+from zoo.system import storage
 
 log = logging.getLogger("zoo")
 
@@ -88,11 +88,6 @@ def open_file(file: Path) -> ExportedNetwork:
     return ExportedNetwork(about, run, info)
 
 
-def hash_of(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _check_hashes(file: Path) -> None:
     """Raises :class:`IntegrityError` if the file beside states other hashes; it may be missing."""
     sidecar = formats.sidecar(file)
@@ -103,7 +98,7 @@ def _check_hashes(file: Path) -> None:
     except msgspec.MsgspecError as error:
         raise FileFormatError(f"{sidecar}: not a description of {file.name}: {error}", hint="Remove it.") from None
     for part in formats.parts(file):
-        if (got := hash_of(part)) != stated.get(part.name, got):
+        if (got := storage.sha256_of(part)) != stated.get(part.name, got):
             raise IntegrityError(
                 f"{part} has sha256 {got}, expected {stated[part.name]} as in {sidecar.name}: it was changed.",
                 hint="Export the weights again.",

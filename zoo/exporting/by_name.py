@@ -14,7 +14,6 @@ from zoo.creation import as_network, info_of
 from zoo.errors import SpecError
 from zoo.exported import formats
 from zoo.exported.about import About, Agreement, Sidecar
-from zoo.exported.network import hash_of
 from zoo.system import storage
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def export(
 def _move(file: Path, target: Path, about: About, found: Agreement) -> dict[str, str]:
     """Moves the parts of an export from ``file`` to ``target``, and writes its description; returns their sha256."""
     parts = formats.parts(file)
-    digests = {part.name: hash_of(part) for part in parts}
+    digests = {part.name: storage.sha256_of(part) for part in parts}
     formats.sidecar(target).unlink(missing_ok=True)  # it would be about another file
     for part in reversed(parts):
         os.replace(part, target.with_name(part.name))
@@ -157,7 +156,7 @@ def _origin(network: "nn.Module", info: "ModelInfo", is_unchanged: bool) -> dict
     if info.file is None or not (is_unchanged or _is_as_loaded(network, info.file)):
         return {}
     if info.weights is None:
-        return {"weights": info.file.name, "sha256": hash_of(info.file)}
+        return {"weights": info.file.name, "sha256": storage.sha256_of(info.file)}
     return {"weights": info.weights.name, "sha256": info.weights.sha256, "source": info.weights.origin}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from zoo.errors import HubError, IntegrityError, MissingExtraError, OfflineError, UnpinnedError, ZooError
-from zoo.hub import cache, guard, in_use
+from zoo.hub import cache
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:  # a file that is cached needs none of them
@@ -27,7 +27,6 @@ __all__ = [
     "offline_switch",
     "require_network",
     "source_at",
-    "use",
 ]
 
 
@@ -63,10 +62,10 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
         )
     file = cache.find(weights)
     if file is None:
-        with guard.explained(), guard.lock(cache.key_of(weights)):
+        with cache.explained(), cache.lock(cache.key_of(weights)):
             file = cache.find(weights)  # another process may have been faster
             file = file or _fetch_again(weights, source, progress)
-    in_use.touch(file)
+    cache.touch(file)
     return file
 
 
@@ -77,19 +76,10 @@ def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Pr
     :func:`fetch`.
     """
     cache.check_path(weights)
-    with guard.explained(), guard.lock(cache.key_of(weights)):
+    with cache.explained(), cache.lock(cache.key_of(weights)):
         received = _obtain(weights, source, progress, [])
-    in_use.touch(received.path)
+    cache.touch(received.path)
     return received
-
-
-def use(weights: Weights) -> Path:
-    """Like :func:`fetch`, for a process that loads the file: ``zoo cache prune`` keeps it until the process ends."""
-    while True:
-        file = cache.find(weights) or fetch(weights)
-        in_use.hold(file)
-        if file.exists():  # it was not removed between the two
-            return file
 
 
 def _fetch_again(weights: Weights, source: str | None, progress: "Progress | None") -> Path:
@@ -170,13 +160,8 @@ def name_of(address: str) -> str:
 def source_at(text: str) -> "Source":
     """The hub at an address."""
     from zoo.hub import address, huggingface
-    from zoo.hub.embedded import Embedded
 
-    if text == "hf":
-        return huggingface.HuggingFace()
-    if text.startswith("embedded:"):
-        return Embedded(text.removeprefix("embedded:"))
-    return address.parse(text)
+    return huggingface.HuggingFace() if text == "hf" else address.parse(text)
 
 
 def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> "Arrival":
@@ -219,8 +204,8 @@ def _none_left(weights: Weights, failures: list[tuple[str, ZooError]]) -> ZooErr
     where = f"\n  the cache {cache.root()}: does not have it" if kind is OfflineError else ""
     message = f"No source served {weights.path} for {weights.name}.{where}{reasons}"
     bring = (
-        f"bring it from another machine: zoo manifest pack {weights.name} -o DIR there, ZOO_HUB=DIR here. --source DIR "
-        f"uses a directory that has {weights.path}."
+        f"bring it from another machine: ZOO_CACHE=DIR zoo fetch {weights.name} there, ZOO_CACHE=DIR here. "
+        f"--source DIR uses a directory that has {weights.path}."
     )
     hints: dict[type[HubError], str] = {
         IntegrityError: "Report it to the owner of that source, and use another one: --source ADDRESS, or ZOO_HUB.",

@@ -1,4 +1,4 @@
-"""Hubs at an address: a directory, a web server, or anything that fsspec opens (``s3://``).
+"""Hubs at an address: a directory, an installed package, a web server, or anything that fsspec opens (``s3://``).
 
 All have one layout, ``<address>/<repo>/<file>``, so each can be made by copying another.
 """
@@ -8,12 +8,14 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
 import msgspec
 
+from zoo import registry
 from zoo.errors import HubError, MissingExtraError
 from zoo.hub import web
 from zoo.hub.download import PassingError, Source, Stream, stream_of, time_limit
@@ -23,7 +25,9 @@ _EXTRAS = {"s3": "zoo-vision[s3]", "s3a": "zoo-vision[s3]"}
 
 
 def parse(address: str) -> Source:
-    """The source at ``address``: a path, ``file://``, ``http(s)://`` or an fsspec address."""
+    """The source at ``address``: a path, ``file://``, ``embedded:PACKAGE``, ``http(s)://`` or an fsspec address."""
+    if address.startswith("embedded:"):
+        return Embedded(address.removeprefix("embedded:"))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", address)
     if scheme is None:
         return Directory(address)
@@ -55,6 +59,26 @@ class Directory(msgspec.Struct, frozen=True):
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise HubError(f"{weights.path} cannot be opened: {reason}") from None
+        with opened:
+            yield stream_of(opened, start)
+
+
+class Embedded(msgspec.Struct, frozen=True):
+    """Files inside a plugin's package; finding them imports nothing."""
+
+    package: str
+    is_local: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"embedded:{self.package}"
+
+    @contextmanager
+    def open(self, weights: Weights, start: int) -> Iterator[Stream]:
+        try:
+            opened = cast(BinaryIO, _folder_in(self.package).joinpath(weights.path).open("rb"))
+        except OSError as error:
+            raise HubError(f"{weights.path} cannot be opened: {error.strerror or error}") from None
         with opened:
             yield stream_of(opened, start)
 
@@ -136,3 +160,18 @@ class Filesystem(msgspec.Struct, frozen=True):
 def _without_secrets(address: str) -> str:
     """``address`` without user, password and query."""
     return web.without_user(re.split("[?#]", address)[0])
+
+
+def _folder_in(package: str) -> Any:
+    """The folder of ``package``, also within a zip; raises :class:`HubError` if no plugin contains it.
+
+    The package's name comes from a manifest, which must not be able to import arbitrary modules.
+    """
+    top, *below = package.split(".")
+    brought = {name for row in registry.current().plugins for name in row.packages}
+    spec = find_spec(top) if top in brought else None
+    reader = getattr(spec and spec.loader, "get_resource_reader", None)
+    found = reader(top) if reader else None  # None for a module that is not a package
+    if found is None:
+        raise HubError(f"no installed plugin contains a package {package!r}")
+    return found.files().joinpath(*below)

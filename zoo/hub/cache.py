@@ -4,26 +4,24 @@
 
     $ZOO_CACHE                  or $XDG_CACHE_HOME/zoo, or ~/.cache/zoo
     ├── files/<sha256>.safetensors          verified, whole, moved here in one step
-    │         <sha256>.safetensors.stamp    the hash, and the stat of the file that was hashed
-    │         <sha256>.safetensors.used     when it was last used, and who uses it: :mod:`zoo.hub.in_use`
+    │         <sha256>.safetensors.stamp    the hash, and the stat of the hashed file; its time is that of the last use
     ├── converted/<sha256>-<key>.safetensors    made from that file, which has another format: :mod:`zoo.hub.converted`
     ├── parts/<sha256>.part                 what has arrived so far of a file not yet whole: :mod:`zoo.hub.parts`
     ├── locks/<sha256>.lock                 one process fetches a file, the others wait for it
     ├── quarantine/expected-<sha256>-got-<sha256>
-    ├── companions/<sha256 of an address>    attestations that a hub elsewhere had: :mod:`zoo.hub.companion`
     └── index/<environment>                 the installed plugins: :mod:`zoo.registry.index`
 
 A raw OSError that leaves this module is the cache's own trouble (a full disk, a missing permission), never a
-source's: :func:`zoo.hub.guard.explained` converts it. Finished files are never written to: they may be mapped.
+source's: :func:`explained` converts it. Finished files are never written to: they may be mapped.
 """
 
 import errno
 import hashlib
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import msgspec
 
@@ -82,29 +80,20 @@ def sha256_of(file: Path, *, deep: bool = False) -> str:
 
     Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and always with ``deep``.
     """
-    stamp_file = stamp_of(file)
-    if not deep:
-        with suppress(OSError, msgspec.DecodeError):
-            stamp = msgspec.json.decode(read_small(stamp_file), type=Stamp)
-            if stamp == stamp_for(stamp.sha256, file.stat()):
-                return stamp.sha256
+    known = None
+    with suppress(OSError, msgspec.DecodeError):
+        known = msgspec.json.decode(read_small(stamp_of(file)), type=Stamp)
+        if not deep and known == stamp_for(known.sha256, file.stat()):
+            return known.sha256
     with storage.open_regular(file) as opened:
         if _is_recent(os.fstat(opened.fileno()).st_ctime_ns):
             time.sleep(_CLOCK_TICK)  # a change within the tick that wrote the file would leave its times as they are
         before = os.fstat(opened.fileno())
-        digest = hash_of(opened).hexdigest()
+        digest = storage.sha256_of(opened)
         after = os.fstat(opened.fileno())
-    if (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
+    if known != (stamp := stamp_for(digest, before)) == stamp_for(digest, after):
         write_stamp(file, stamp)
     return digest
-
-
-def hash_of(opened: BinaryIO) -> "hashlib._Hash":
-    """The running sha256 of the rest of ``opened``."""
-    hasher = hashlib.sha256()
-    while chunk := opened.read(CHUNK):
-        hasher.update(chunk)
-    return hasher
 
 
 def stamp_for(sha256: str, stat: os.stat_result) -> Stamp:
@@ -119,6 +108,20 @@ def write_stamp(file: Path, stamp: Stamp) -> None:
     """Writes what was hashed, not what is at ``file`` now: another process may have replaced it since."""
     with suppress(OSError):  # a read-only or full cache is only slower
         write_small(stamp_of(file), msgspec.json.encode(stamp))
+
+
+def touch(file: Path) -> None:
+    """Marks ``file`` as used now."""
+    with suppress(OSError):  # a read-only cache, or another user's
+        os.utime(stamp_of(file))
+
+
+def last_used(file: Path) -> float:
+    """Returns when ``file`` was last fetched or loaded, in seconds since the epoch."""
+    try:
+        return stamp_of(file).stat().st_mtime
+    except OSError:
+        return file.stat().st_mtime
 
 
 def write_small(file: Path, content: bytes) -> None:
@@ -229,11 +232,10 @@ def quarantine(file: Path, expected: str, got: str) -> Path | None:
             f"{file} has sha256 {got}, expected {expected}, and cannot be moved to {aside.parent}: {error.strerror}.",
             hint="Ask the owner of the cache to run zoo cache verify, or set ZOO_CACHE to a folder that you own.",
         ) from None
-    with storage.open_regular(aside) as opened:
-        if hash_of(opened).hexdigest() == expected:
-            _place(aside, file)
-            aside.unlink(missing_ok=True)
-            return None
+    if storage.sha256_of(aside) == expected:
+        _place(aside, file)
+        aside.unlink(missing_ok=True)
+        return None
     with suppress(OSError):
         stamp_of(file).unlink()
     return aside
@@ -298,3 +300,41 @@ def check_path(weights: Weights) -> None:
 
 def _not_fetched(weights: Weights) -> HubError:
     return HubError(f"{weights.name} is not in the cache.", hint=f"zoo fetch {weights.name}")
+
+
+# ---- work in the cache: locks, space, errors --------------------------------------------------------
+
+
+@contextmanager
+def lock(key: str) -> Iterator[None]:
+    """The lock of a file of the cache: :func:`zoo.system.storage.lock`."""
+    with storage.lock(root() / "locks" / f"{key}.lock"):
+        yield
+
+
+def require_space(wanted: int, what: str) -> None:
+    """Raises OSError if ``wanted`` more bytes do not fit on the disk."""
+    from shutil import disk_usage
+
+    usage = disk_usage(root())
+    if usage.total and wanted > usage.free:
+        raise OSError(errno.ENOSPC, f"{what} needs {wanted:,} more bytes, but only {usage.free:,} are free")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Converts an OSError of the cache to a HubError with a hint."""
+    try:
+        yield
+    except OSError as error:
+        move = "set ZOO_CACHE to a folder"
+        reason = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message, hint = "is full", f"Free some space there, or {move} on a larger disk."
+        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            message, hint = "cannot be written", f"Check the permissions, or {move} that you own."
+        elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            message, hint = "does not have the layout of a cache", f"Move the file away, or {move} that is empty."
+        else:
+            message, hint = "cannot be used", f"Check the disk, or {move} on another one."
+        raise HubError(f"The cache {root()} {message}: {reason}", hint=hint) from error

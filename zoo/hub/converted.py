@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zoo.hub import cache, guard, in_use
+from zoo.hub import cache
 from zoo.manifest import Weights
 from zoo.spec import KeyMap, Preprocess
 from zoo.system import storage
@@ -119,16 +119,14 @@ def find(job: Job) -> Converted | None:
 
 
 def use(job: Job, weights: Weights, bring: Callable[[], Path]) -> Converted:
-    """The conversion, for a process that loads it; ``bring`` fetches the source if it has to be made.
+    """Returns the conversion; ``bring`` fetches the source if it has to be made.
 
-    ``zoo cache prune`` keeps it until this process ends. Raises as :func:`zoo.system.process.ask`, with the reason why
-    the file cannot be converted; HubError if the cache cannot be used.
+    Raises as :func:`zoo.system.process.ask`, with the reason why the file cannot be converted; HubError if the cache
+    cannot be used.
     """
-    while True:
-        found = find(job) or _make(job, weights, bring())
-        in_use.hold(found.path)
-        if found.path.exists():  # it was not removed between the two
-            return found
+    conversion = find(job) or _make(job, weights, bring())
+    cache.touch(conversion.path)
+    return conversion
 
 
 def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
@@ -159,7 +157,7 @@ def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
 
 def _make(job: Job, weights: Weights, source: Path) -> Converted:
     file = place_of(job)
-    with guard.explained(), guard.lock(job.key):
+    with cache.explained(), cache.lock(job.key):
         if found := find(job):  # another process was faster
             return found
         start = time.monotonic()

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from zoo.errors import HubError, IntegrityError
-from zoo.hub import cache, guard, parts
-from zoo.hub.hashes import Hashes
-from zoo.hub.parts import Part
+from zoo.hub import cache, parts
+from zoo.hub.parts import Hashes, Part
 from zoo.manifest import Weights
 from zoo.system import storage
 
@@ -150,7 +149,7 @@ def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -
                 raise PermissionError
             os.link(file.resolve(), link)  # a link to a symbolic link would lead nowhere from here
         except OSError:  # another file system, or one without links
-            guard.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
+            cache.require_space(os.fstat(theirs.fileno()).st_size, weights.name)
             with link.open("xb") as ours:
                 copyfileobj(theirs, ours, cache.CHUNK)
                 ours.flush()
@@ -224,7 +223,7 @@ def _copy(stream: Stream, weights: Weights, part: Part, progress: Progress | Non
     if weights.size and stream.size and stream.size != weights.size:
         raise IntegrityError(f"has {stream.size:,} bytes, expected {weights.size:,}; nothing was read")
     size = weights.size or stream.size
-    guard.require_space(size - part.length, weights.name)
+    cache.require_space(size - part.length, weights.name)
     limit = time_limit()
     since, length_then = time.monotonic(), part.length
     if progress:

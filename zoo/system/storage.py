@@ -1,6 +1,7 @@
-"""Atomic writes, locks, errors of the disk, and the folders of the cache and the configuration."""
+"""Atomic writes, locks, hashes, errors of the disk; where the cache, the configuration and a project's files are."""
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -72,6 +73,20 @@ def open_regular(file: Path, mode: str = "rb", *, follow: bool = True) -> Binary
     return opened
 
 
+def sha256_of(file: Path | BinaryIO) -> str:
+    """Returns the sha256 of a regular file, or of the rest of an open one, as 64 hex digits.
+
+    Raises OSError as :func:`open_regular`.
+    """
+    if isinstance(file, Path):
+        with open_regular(file) as opened:
+            return sha256_of(opened)
+    hasher = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        hasher.update(chunk)
+    return hasher.hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the names in ``folder`` are on the disk."""
     if os.name == "posix":  # Windows cannot open folders
@@ -96,52 +111,40 @@ def refuse_links(root: Path, path: Path) -> None:
 
 
 @contextmanager
-def lock(file: Path, *, wait: bool = True) -> Iterator[bool]:
+def lock(file: Path) -> Iterator[None]:
     """Held by one thread of one process at a time; the system frees it when the process dies.
 
     It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
-    cannot be acquired, the block runs without it. Yields whether it is held, for callers that do not ``wait``.
+    cannot be acquired, the block runs without it.
     """
     with ExitStack() as held:
         try:
             make_folder(file.parent)
-            _acquire(file, wait, held)
-        except (BlockingIOError, TimeoutError):
-            is_held = False
+            _acquire(file, held)
         except (FileExistsError, NotADirectoryError):  # a file in place of the folder
             raise
         except (OSError, NotImplementedError):  # another user's, or a file system without locks
-            if not wait:
-                raise
-            is_held = True
-        else:
-            is_held = True
-        yield is_held
+            pass
+        yield
 
 
-def _acquire(file: Path, wait: bool, held: ExitStack) -> None:
+def _acquire(file: Path, held: ExitStack) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
         from filelock import FileLock
 
-        held.enter_context(FileLock(file).acquire(blocking=wait))
+        held.enter_context(FileLock(file).acquire())
         return
     # Not FileLock, which replaces a missing flock by a marker that outlives a killed process of another machine.
-    descriptor = open_marker(file)
-    held.callback(os.close, descriptor)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
-def open_marker(file: Path) -> int:
-    """The descriptor of an empty file to be locked or dated, made if it is missing."""
-    flags = _NOFOLLOW | _NONBLOCK  # not through a link that somebody put there, nor waiting as a pipe would let us
+    flags = os.O_CREAT | _NOFOLLOW | _NONBLOCK  # not through a link, nor waiting as a pipe would let us
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        descriptor = os.open(file, os.O_RDWR | flags, 0o666)
+        share(descriptor, file.parent)
     except OSError:  # another user's can be locked all the same
-        return os.open(file, os.O_RDONLY | flags)
-    share(descriptor, file.parent)
-    return descriptor
+        descriptor = os.open(file, os.O_RDONLY | flags & ~os.O_CREAT)
+    held.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def is_at(descriptor: int, path: Path) -> bool:
@@ -258,3 +261,21 @@ def config_folder() -> Path:
         return Path(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "zoo"
+
+
+def project_file(name: str, variable: str) -> Path | None:
+    """Returns the project's file ``name``, or None.
+
+    If the environment's ``variable`` is set, it is that file, even if it does not exist. Otherwise it is looked for in
+    the working directory and, within a repository, in its parent folders up to the one with ``.git``.
+    """
+    if chosen := os.environ.get(variable):
+        return Path(chosen).expanduser()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return None
+    folders = [here, *here.parents]
+    roots = [number for number, folder in enumerate(folders) if os.path.lexists(folder / ".git")]
+    inside = folders[: roots[0] + 1] if roots else [here]
+    return next((folder / name for folder in inside if os.path.lexists(folder / name)), None)

@@ -1,8 +1,20 @@
-"""Parses TOML in linear time: the standard library's time is cubic in the dots of a key."""
+"""Reads TOML with limits, in linear time: the standard library's time is cubic in the dots of a key."""
 
 import re
-from functools import cache
-from typing import Any
+import stat
+from collections.abc import Hashable
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from zoo.errors import ZooError
+
+T = TypeVar("T")
+
+LARGEST = 1 << 20
+"""Bytes of a file: room for thousands of names."""
 
 DEEPEST = 100
 _PART = r"""(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[\w-]++)[ \t]*+\.[ \t]*+"""
@@ -24,3 +36,39 @@ def loads(text: str) -> dict[str, Any]:
 @cache
 def _too_deep() -> re.Pattern[str]:
     return re.compile(rf"(?<![\w\\-])(?:{_PART}){{{DEEPEST}}}")  # from where a part begins, or it were slow itself
+
+
+def read(file: Path, kind: type[T], error: type[ZooError], hint: str) -> T:
+    """Returns the value of type ``kind`` in the TOML ``file``; raises ``error`` if it is invalid."""
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            raise error(f"{file} is not a regular file.", hint=hint)
+        if status.st_size > LARGEST:
+            raise error(f"{file} has {status.st_size:,} bytes, expected at most {LARGEST:,}.", hint=hint)
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST + 1)
+    except (OSError, ValueError) as problem:
+        raise error(f"{file} cannot be read: {getattr(problem, 'strerror', None) or problem}", hint=hint) from None
+    return parse(content, kind, error, str(file), hint)
+
+
+@lru_cache(maxsize=8)
+def _parsed(content: bytes, kind: Hashable) -> object:
+    """Each name that is resolved reads its locks again: their bytes decide whether anything has changed."""
+    return msgspec.convert(loads(content.decode()), cast(type, kind))
+
+
+def parse(content: bytes, kind: type[T], error: type[ZooError], file: str, hint: str = "") -> T:
+    """Returns the same as :func:`read`, for the contents of a file; ``file`` is the name in errors."""
+    try:
+        return cast(T, _parsed(content, cast(Hashable, kind)))
+    except msgspec.ValidationError as problem:
+        raise error(f"{file}: {_short(problem).replace('`', '')}", hint=hint) from None
+    except ValueError as problem:
+        raise error(f"{file}: not TOML: {_short(problem)}", hint=hint) from None
+
+
+def _short(problem: Exception) -> str:
+    """Returns text from the file, since keys in a hostile file may be very long."""
+    return str(problem)[:300]

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from zoo import names, registry, resolve
 from zoo.errors import TrainingError, UnknownNameError, ZooError
 from zoo.hub import cache
-from zoo.hub.embedded import Embedded
+from zoo.hub.address import Embedded
 from zoo.manifest import Weights
 from zoo.spec import Model
+from zoo.system import storage
 from zoo.training import by_name
 
 _MAX_HEADER = 25_000_000
@@ -45,7 +46,7 @@ def find(name: str | Path) -> Original:
         _check_has_record(str(name), about)
         of = names.requirement(about.get("distribution", ""), about.get("distribution_version", ""))
         found = registry.current().find(about["model"], distribution=of)
-        return Original(str(name), found.model, file, hash_file(file), about, None)
+        return Original(str(name), found.model, file, storage.sha256_of(file), about, None)
     found = resolve.find(str(name))
     entry = resolve.weights_for(found)
     if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
@@ -53,7 +54,7 @@ def find(name: str | Path) -> Original:
     entry, file = resolve.use(found)
     about = safetensors_file.metadata(file)
     _check_has_record(entry.name, about)
-    return Original(entry.name, found.model, file, hash_file(file), about, entry)
+    return Original(entry.name, found.model, file, storage.sha256_of(file), about, entry)
 
 
 def training_of(weights: Weights) -> dict[str, str]:
@@ -116,10 +117,3 @@ def _no_record(name: str) -> TrainingError:
         f"{name} has no run record, because it was not trained by zoo train.",
         hint=f"These can be reproduced: {', '.join(own)}." if own else "Files written by zoo train have one.",
     )
-
-
-def hash_file(file: Path) -> str:
-    from zoo.hub.cache import hash_of
-
-    with file.open("rb") as stream:
-        return hash_of(stream).hexdigest()

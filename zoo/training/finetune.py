@@ -11,10 +11,10 @@ from torch import nn
 from zoo import loading, names, resolve
 from zoo.data import ImageSet, ImageStream
 from zoo.errors import RecipeError, WeightsError
-from zoo.hub.cache import hash_of
 from zoo.loading import ModelInfo, Network, safetensors_file
 from zoo.manifest import Weights
 from zoo.spec import Model, Preprocess
+from zoo.system import storage
 from zoo.training import Recipe
 
 log = logging.getLogger("zoo")
@@ -30,8 +30,7 @@ class Source(NamedTuple):
     @property
     def record(self) -> dict[str, str]:
         """The weights' part of the run record."""
-        with self.file.open("rb") as stream:
-            return {"weights": self.name, "sha256": hash_of(stream).hexdigest()}
+        return {"weights": self.name, "sha256": storage.sha256_of(self.file)}
 
 
 def architecture(weights: str | Path) -> str:

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from zoo.creation import create_trained, info_of
 from zoo.data import ImageSet, ImageStream
 from zoo.errors import RecipeError, WeightsError
-from zoo.hub.cache import hash_of
 from zoo.loading import Network
 from zoo.spec import Preprocess
+from zoo.system import storage
 from zoo.training import finetune
 from zoo.training.distill import Distill
 from zoo.training.recipe import Recipe
@@ -28,8 +28,7 @@ class Teacher:
         info = info_of(network)
         if info.file is None:
             raise WeightsError(f"{name} is not trained, so it cannot be a teacher.", hint="Name weights: NAME.TAG.")
-        with info.file.open("rb") as stream:
-            self.record = {"weights": name, "sha256": hash_of(stream).hexdigest()}
+        self.record = {"weights": name, "sha256": storage.sha256_of(info.file)}
         self.address = name if info.weights is not None else str(info.file.absolute())
         self._info = info
 

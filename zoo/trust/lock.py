@@ -3,7 +3,7 @@
 The lock only restricts: names that it holds are used with its bytes or not at all, defaults that it
 holds do not move, and an entry that its manifest does not pin is pinned by the lock. Names that it
 does not hold are used as without it. This module is about a project's lock and the format;
-a user's is in :mod:`zoo.trust.user_lock`.
+a user's is in :mod:`zoo.trust.first_use`.
 """
 
 import datetime
@@ -20,7 +20,7 @@ from zoo.manifest import Commit, Count, Digest, Entry, Sha256, Text, Weights
 from zoo.names import is_arch, is_part, is_repository, natural
 from zoo.registry import Found, Listed
 from zoo.spec import Preprocess
-from zoo.trust import project
+from zoo.system import storage, toml
 
 NAME = "zoo.lock"
 VARIABLE = "ZOO_LOCK"
@@ -123,17 +123,17 @@ _HELD = ("repository", "sha256", "digest", "size", "num_classes", "preprocess")
 
 def place() -> Path:
     """Where the project's lock is, or would be written."""
-    return project.find(NAME, VARIABLE) or Path(NAME)
+    return storage.project_file(NAME, VARIABLE) or Path(NAME)
 
 
 def read(file: Path) -> Lock:
     """The lock in ``file``; raises :class:`LockError`."""
-    return project.read(file, Lock, LockError, f"zoo lock NAME... writes the file; {VARIABLE} sets another path.")
+    return toml.read(file, Lock, LockError, f"zoo lock NAME... writes the file; {VARIABLE} sets another path.")
 
 
 def of_project() -> Lock | None:
     """The lock that applies here: ``ZOO_LOCK``, or the project's ``zoo.lock``; None if there is none."""
-    file = project.find(NAME, VARIABLE)
+    file = storage.project_file(NAME, VARIABLE)
     return read(file) if file else None
 
 

@@ -21,7 +21,8 @@ from zoo.errors import HubError, PolicyError, SignatureError
 from zoo.manifest import Text, Weights
 from zoo.names import HUB
 from zoo.registry import Found, resource
-from zoo.trust import project, signing, witnesses
+from zoo.system import storage, toml
+from zoo.trust import signing
 from zoo.trust.lock import full_name
 from zoo.trust.signing import Publisher
 
@@ -35,16 +36,6 @@ Pattern = Annotated[Text, msgspec.Meta(min_length=1, max_length=1000)]
 Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(min_length=1)]
 
 
-class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who measures scores again.
-
-    Args:
-        key: The file of the public key (PEM).
-    """
-
-    key: Annotated[Text, msgspec.Meta(min_length=1)]
-
-
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which weights are accepted, by name and hub; the first rule that matches decides.
 
@@ -55,14 +46,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             repository says about itself.
         publishers: One of these must have signed.
         unsigned: Accept without a signature.
-        witnesses: How many of the policy's witnesses must confirm one of the scores, in addition to the above.
     """
 
     names: Patterns = ("*",)
     hubs: Patterns = ("*",)
     publishers: tuple[str, ...] = ()
     unsigned: bool = False
-    witnesses: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if self.unsigned and self.publishers:
@@ -75,7 +64,6 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         version: Of the format, 1.
         publishers: By the names that rules use.
-        witnesses: Who measures scores again, by their names.
         rules: In order.
         expires: The last day of the policy; after it, nothing is accepted.
         unpinned: Whether weights without a sha256 are pinned on first use or rejected.
@@ -83,7 +71,6 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: int
     publishers: dict[str, Publisher] = {}
-    witnesses: dict[str, Witness] = {}
     rules: tuple[Rule, ...] = ()
     expires: date | None = None
     unpinned: Literal["first-use", "refuse"] = "first-use"
@@ -95,29 +82,19 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for name in rule.publishers:
                 if name not in self.publishers:
                     raise ValueError(f"a rule names publisher {name!r}, but there is no [publishers.{name}]")
-            if rule.witnesses > len(self.witnesses):
-                raise ValueError(f"a rule needs {rule.witnesses} witnesses, but there are {len(self.witnesses)}")
-
-    def keys_beside(self, folder: Path) -> dict[str, Path]:
-        """The files of the witnesses' keys, which are named relative to ``folder``."""
-        return {name: folder / witness.key for name, witness in self.witnesses.items()}
 
 
 def read(file: Path) -> Policy:
     """The policy in ``file``; raises :class:`PolicyError`."""
-    return project.read(
-        file, Policy, PolicyError, f"See docs/security.md for an example; {VARIABLE} sets another path."
-    )
+    return toml.read(file, Policy, PolicyError, f"See docs/security.md for an example; {VARIABLE} sets another path.")
 
 
-def check(found: Found, weights: Weights, held: Weights | None = None) -> str:
+def check(found: Found, weights: Weights) -> str:
     """Why the project's policy accepts ``weights`` of ``found``; empty if there is no policy.
-
-    ``held`` are the weights with the sha256 of a lock, if their manifest has none: what witnesses confirm.
 
     Raises :class:`PolicyError` with the reason if it does not.
     """
-    file = project.find(NAME, VARIABLE)
+    file = storage.project_file(NAME, VARIABLE)
     if file is None:
         return ""
     policy = read(file)
@@ -134,21 +111,14 @@ def check(found: Found, weights: Weights, held: Weights | None = None) -> str:
         raise _rejected(
             name, file, "it is not pinned, so a signature does not cover its bytes", f"zoo manifest pin {name}"
         )
-    signed = f"accepted unsigned, from {place}" if rule.unsigned else _signed_by(policy, rule, found, weights, file)
-    return f"{signed}, {_witnessed(policy, rule, found, held or weights, file)}" if rule.witnesses else signed
-
-
-def witnesses_of_project() -> dict[str, Path]:
-    """The files of the keys of the witnesses that the project's policy names."""
-    file = project.find(NAME, VARIABLE)
-    return read(file).keys_beside(file.parent) if file else {}
+    return f"accepted unsigned, from {place}" if rule.unsigned else _signed_by(policy, rule, found, weights, file)
 
 
 def refuses_first_use() -> str:
     """Why weights may not be pinned on first use; empty if they may."""
     if hub.is_on(STRICT):
         return f"{STRICT}={os.environ[STRICT]} refuses first use"
-    file = project.find(NAME, VARIABLE)
+    file = storage.project_file(NAME, VARIABLE)
     return f'{file} has unpinned = "refuse"' if file and read(file).unpinned == "refuse" else ""
 
 
@@ -226,22 +196,6 @@ def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
             raise _rejected(name, file, f"{source} has changed since it was read", "Try again.")
         return f"signed by {publisher}"
     raise _rejected(name, file, "\n  ".join(["it is not signed by any accepted publisher:", *reasons]))
-
-
-def _witnessed(policy: Policy, rule: Rule, found: Found, weights: Weights, file: Path) -> str:
-    """The witnesses who confirm a score of ``weights``."""
-    name = full_name(found, weights.tag)
-    if not weights.sha256:
-        hint = f"zoo lock {name} pins it where this policy does not apply."
-        raise _rejected(name, file, "it is not pinned, so no witness can confirm it", hint)
-    try:
-        return witnesses.require(found, weights, policy.keys_beside(file.parent), rule.witnesses)
-    except SignatureError as error:
-        hint = error.hint or (
-            f"zoo info {name} --online shows the attestations. zoo attest {name} --data D makes one, in a folder where "
-            "this policy does not apply."
-        )
-        raise _rejected(name, file, error.message, hint) from None
 
 
 def _rejected(name: str, file: Path, reason: str, hint: str = "") -> PolicyError:

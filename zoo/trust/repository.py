@@ -24,7 +24,7 @@ from zoo.errors import (
 from zoo.manifest import License, Weights
 from zoo.registry import Found, PluginRow, roles
 from zoo.spec import Described
-from zoo.trust import lock, pinning, policy, user_lock
+from zoo.trust import first_use, lock, pinning, policy
 from zoo.trust.lock import Locked
 
 OURS, THEIRS = "weights.toml", "config.json"
@@ -56,7 +56,7 @@ def find(text: str) -> Found:
     try:
         file = hub.fetch(place.description)
     except IntegrityError as error:
-        hint = f"{text} was {user_lock.since(held)}. {error.hint}" if held else error.hint
+        hint = f"{text} was {first_use.since(held)}. {error.hint}" if held else error.hint
         raise IntegrityError(error.message, hint=hint) from None
     content = file.read_bytes()
     return (_ours if place.description.file == OURS else _theirs)(place, content)
@@ -65,7 +65,7 @@ def find(text: str) -> Found:
 def entries() -> Iterator[tuple[Weights, Weights]]:
     """The description and the weights of each repository that the user's lock and the project's hold."""
     locked = lock.of_project()
-    for text, held in {**(locked.weights if locked else {}), **user_lock.pins()}.items():
+    for text, held in {**(locked.weights if locked else {}), **first_use.pins()}.items():
         if held.repository:
             about = _at(text, names.parse_repository(text).repo, held).description
             yield about, replace(about, file=held.repository.file, sha256=held.sha256, size=held.size)
@@ -74,7 +74,7 @@ def entries() -> Iterator[tuple[Weights, Weights]]:
 def _held(text: str) -> Locked | None:
     """What the project's lock, or else the user's, has of ``text``."""
     locked = lock.of_project()
-    return (locked.weights.get(text) if locked else None) or user_lock.pins().get(text)
+    return (locked.weights.get(text) if locked else None) or first_use.pins().get(text)
 
 
 def _at(text: str, repo: str, held: Locked) -> _Place:

@@ -18,7 +18,7 @@ from zoo.hub.converted import Converted, Job
 from zoo.manifest import Weights
 from zoo.resolve import find, job_of, weights_for
 from zoo.system import process
-from zoo.trust import repository, user_lock
+from zoo.trust import first_use, repository
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -162,7 +162,7 @@ def _is_equal(left: "Tensor | None", right: "Tensor | None") -> bool:
 
 def _names(wanted: Callable[[Weights], bool]) -> tuple[str, ...]:
     registered = registry.current()
-    listed = user_lock.entries(registered.models(registered.collections))
+    listed = first_use.entries(registered.models(registered.collections))
     named = [(f"{entry.name}.{weights.tag}", weights) for entry, weights in listed]
     named += [(weights.name, weights) for _, weights in repository.entries()]
     return tuple(name for name, weights in named if wanted(weights))

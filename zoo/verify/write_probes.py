@@ -36,11 +36,9 @@ def reprobe(file: Path, *, callback: Callable[[str, bool], None] | None = None) 
 
 def _take(file: Path, entry: Weights) -> Probe:
     from zoo import loading
-    from zoo.hub.cache import hash_of
     from zoo.verify import probe
 
-    with file.open("rb") as stream:
-        got = hash_of(stream).hexdigest()
+    got = storage.sha256_of(file)
     if got != entry.sha256:
         raise IntegrityError(f"{file} has sha256 {got}, expected {entry.sha256} for {entry.name}.")
     found = registry.current().find(entry.arch)

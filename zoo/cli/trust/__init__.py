@@ -8,7 +8,6 @@ _SECTIONS = {
     "Commands:": {
         "pin": "zoo.cli.trust.pin:pin",
         "probe": "zoo.cli.verify:probe",
-        "pack": "zoo.cli.trust.pack:pack",
         "sign": "zoo.cli.trust.sign:sign",
         "verify-signature": "zoo.cli.trust.sign:verify_signature",
     }
@@ -17,4 +16,4 @@ _SECTIONS = {
 
 @click.group(cls=Commands, sections=_SECTIONS, epilog="Example: zoo manifest pin resnet20.mine --manifest mine.toml")
 def manifest() -> None:
-    """Maintain a manifest: pin, probe, pack and sign its weights."""
+    """Maintain a manifest: pin, probe and sign its weights."""

@@ -12,8 +12,8 @@ from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.system import storage
+from zoo.trust import first_use, policy
 from zoo.trust import lock as locks
-from zoo.trust import policy, user_lock
 
 
 @click.command(epilog="Example: zoo lock resnet20.digits")
@@ -68,24 +68,24 @@ def _report(context: click.Context, file: Path, held: locks.Lock, as_json: bool)
 
 
 def _list(as_json: bool) -> None:
-    pins = user_lock.pins()
+    pins = first_use.pins()
     if as_json:
-        return print_json({"lock": user_lock.place(), "weights": pins})
+        return print_json({"lock": first_use.place(), "weights": pins})
     rows = [
         (name, held.sha256[:8], held.revision[:7], size(held.size), str(held.date or ""), held.source)
         for name, held in pins.items()
     ]
     if rows:
         print_table(("weights", "sha256", "commit", "size", "pinned", "source"), rows, right=("size",))
-    return note(f"{user_lock.place()}: names: {len(pins)}")
+    return note(f"{first_use.place()}: names: {len(pins)}")
 
 
 def _forget(names: tuple[str, ...], as_json: bool) -> None:
-    pins = user_lock.pins()
+    pins = first_use.pins()
     forgotten = [name if name in pins else _full_name(name) for name in names]
-    user_lock.forget(forgotten)
+    first_use.forget(forgotten)
     if as_json:
-        return print_json({"lock": user_lock.place(), "forgotten": forgotten})
+        return print_json({"lock": first_use.place(), "forgotten": forgotten})
     for name in forgotten:
         echo(f"{name}: forgotten, was sha256 {pins[name].sha256[:8]}")
     return None
@@ -107,6 +107,6 @@ def _rows(held: locks.Lock) -> dict[str, Any]:
 def _chosen(name: str) -> tuple[Found, Weights]:
     found = resolve.find(name)
     chosen = found.weights or resolve.default_weights(found)
-    held = user_lock.follow(found, chosen)
-    policy.check(found, chosen, held)
+    held = first_use.follow(found, chosen)
+    policy.check(found, chosen)
     return found, held

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import click
 
+from zoo import manifest
 from zoo.cli import options
 from zoo.cli.output import echo, print_json
 from zoo.errors import IntegrityError, SignatureError
-from zoo.trust import packing, policy, project, signing
+from zoo.system import storage
+from zoo.trust import policy, signing
 from zoo.trust.signing import Publisher
 
 _path_argument = click.argument("path", type=click.Path(exists=True, path_type=Path))
@@ -21,8 +23,7 @@ _path_argument = click.argument("path", type=click.Path(exists=True, path_type=P
 def sign(path: Path, key: Path | None, keyless: bool, as_json: bool) -> None:
     """Sign a manifest and the hashes in it.
 
-    PATH is the manifest or a folder that zoo manifest pack wrote. The signature is written beside it; model_signing
-    verify also reads it.
+    PATH is the manifest or the folder of a hub. The signature is written beside it; model_signing verify also reads it.
     """
     if (key is None) != keyless:
         raise click.UsageError("Choose how to sign: --key FILE, or --keyless.")
@@ -33,7 +34,7 @@ def sign(path: Path, key: Path | None, keyless: bool, as_json: bool) -> None:
     return echo(signature)
 
 
-@click.command("verify-signature", epilog="Example: zoo manifest verify-signature stick --key lab.pub")
+@click.command("verify-signature", epilog="Example: zoo manifest verify-signature hub --key lab.pub")
 @_path_argument
 @click.option("--key", type=options.FILE, help="Public key (PEM).")
 @click.option("--identity", default="", help="Expected signer without a key: an e-mail address or a workflow.")
@@ -43,7 +44,7 @@ def sign(path: Path, key: Path | None, keyless: bool, as_json: bool) -> None:
 def verify_signature(
     path: Path, key: Path | None, identity: str, issuer: str, trust_root: Path | None, as_json: bool
 ) -> None:
-    """Check a manifest's signature, and a packed folder's files.
+    """Check a manifest's signature, and the files of a hub's folder.
 
     Without a key or an identity, any publisher of the project's policy is accepted.
     """
@@ -61,10 +62,8 @@ def verify_signature(
             f"{file} is not signed: there is no {signature}.", hint=f"zoo manifest sign {path} --key FILE"
         )
     by = _signer(file, signature, publishers)
-    broken = packing.damage(path) if path.is_dir() else []
-    if broken:
-        lines = [f"{one.path} {one.reason}" for one in broken]
-        raise IntegrityError("\n  ".join([f"{path} differs from what was signed:", *lines]))
+    if damaged := _damage(path) if path.is_dir() else []:
+        raise IntegrityError("\n  ".join([f"{path} differs from what was signed:", *damaged]))
     if as_json:
         return print_json({"file": file, "signature": signature, "publisher": by, "files_checked": path.is_dir()})
     files = ", and every file it names has its sha256" if path.is_dir() else ""
@@ -73,7 +72,7 @@ def verify_signature(
 
 def _publishers() -> dict[str, Publisher]:
     """Those of the project's policy."""
-    file = project.find(policy.NAME, policy.VARIABLE)
+    file = storage.project_file(policy.NAME, policy.VARIABLE)
     held = policy.read(file).publishers if file else {}
     return {name: publisher.beside(file.parent) for name, publisher in held.items()} if file else {}
 
@@ -91,8 +90,24 @@ def _signer(file: Path, signature: Path, publishers: dict[str, Publisher]) -> st
     raise SignatureError("\n  ".join(error.message for error in failures))
 
 
+def _damage(folder: Path) -> list[str]:
+    """Returns a line for each file in the manifest of ``folder`` that is missing or differs; reads all files."""
+    lines = []
+    for entry in manifest.read(folder / "manifest.toml"):
+        try:
+            sha256 = storage.sha256_of(folder / entry.path)
+        except OSError as error:
+            lines.append(f"{entry.path} cannot be read: {error.strerror or error}")
+            continue
+        if entry.sha256 and sha256 != entry.sha256:
+            lines.append(f"{entry.path} has sha256 {sha256}, expected {entry.sha256}")
+    return lines
+
+
 def _manifest(path: Path) -> Path:
-    file = packing.manifest_in(path) if path.is_dir() else path
+    file = path / "manifest.toml" if path.is_dir() else path
     if not file.is_file():
-        raise SignatureError(f"{path} holds no manifest.toml.", hint=f"zoo manifest pack NAME... -o {path} makes one.")
+        raise SignatureError(
+            f"{path} holds no manifest.toml.", hint=f"zoo publish RUN --as NAME --to {path} writes one."
+        )
     return file

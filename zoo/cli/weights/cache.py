@@ -13,10 +13,9 @@ from zoo.cli.group import Commands
 from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import PluginError
 from zoo.hub import maintenance
-from zoo.hub.cache import root
-from zoo.hub.guard import explained
+from zoo.hub.cache import explained, root
 from zoo.manifest import Weights
-from zoo.trust import repository, user_lock
+from zoo.trust import first_use, repository
 
 _PERIOD = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -45,15 +44,15 @@ def list_files(as_json: bool) -> None:
     after its first use, for its conversion to safetensors.
     """
     with explained():
-        held = maintenance.contents(_entries())
+        files = maintenance.contents(_entries())
     if as_json:
-        return print_json([_row(one) for one in held])
-    if not held:
+        return print_json([_row(cached) for cached in files])
+    if not files:
         return note(f"The cache {root()} holds no weights; zoo fetch NAME fetches some.")
-    titles = ("weights", "size", "last used", "in use", "sha256")
-    rows = [(_called(one), size(one.size), _date(one), "yes" if one.is_in_use else "", one.sha256) for one in held]
+    titles = ("weights", "size", "last used", "sha256")
+    rows = [(_called(cached), size(cached.size), _date(cached), cached.sha256) for cached in files]
     print_table(titles, rows, right=("size",))
-    return note(f"{_files(len(held))}, {size(sum(one.size for one in held)) or '0 B'} in {root()}")
+    return note(f"{_files(len(files))}, {size(sum(cached.size for cached in files)) or '0 B'} in {root()}")
 
 
 @click.command(epilog="Example: zoo cache verify")
@@ -67,13 +66,13 @@ def verify(context: click.Context, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     damaged = 0
     with explained():
-        for one in maintenance.contents(_entries()):
-            damage = maintenance.verify(one)
+        for cached in maintenance.contents(_entries()):
+            damage = maintenance.verify(cached)
             damaged += damage is not None
-            rows.append({**_row(one), "ok": damage is None})
+            rows.append({**_row(cached), "ok": damage is None})
             if damage:
                 rows[-1] |= {"error": damage.reason, "got": damage.got, "quarantine": damage.aside}
-                note(f"error: {one.file} ({_called(one)}) {damage.reason}")
+                note(f"error: {cached.file} ({_called(cached)}) {damage.reason}")
     if as_json:
         print_json(rows)
     else:
@@ -121,7 +120,7 @@ def _check_bytes(context: click.Context, parameter: click.Parameter, value: str 
 def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, dry_run: bool, as_json: bool) -> None:
     """Remove partial downloads, the quarantine, and chosen weights.
 
-    Files that a running process fetches or has loaded always stay.
+    A process that has loaded a removed file is not affected; the next use fetches it again.
     """
     entries = _entries(must_be_all=unreferenced)
     with explained():
@@ -157,27 +156,26 @@ def _entries(*, must_be_all: bool = False) -> list[Weights]:
             f"{broken[0].reason}",
             hint=f"Repair it, or disable it: ZOO_DISABLE_PLUGINS={','.join(row.name for row in broken)}",
         )
-    return [*(weights for _, weights in user_lock.entries(listed)), *chain(*repository.entries())]
+    return [*(weights for _, weights in first_use.entries(listed)), *chain(*repository.entries())]
 
 
-def _row(one: maintenance.Held) -> dict[str, Any]:
+def _row(cached: maintenance.CachedFile) -> dict[str, Any]:
     return {
-        "weights": one.names,
-        "file": one.file,
-        "sha256": one.sha256,
-        "size": one.size,
-        "last_used": datetime.fromtimestamp(one.last_used, UTC).isoformat(timespec="seconds"),
-        "in_use": one.is_in_use,
-        "converted_from": one.source,
+        "weights": cached.names,
+        "file": cached.file,
+        "sha256": cached.sha256,
+        "size": cached.size,
+        "last_used": datetime.fromtimestamp(cached.last_used, UTC).isoformat(timespec="seconds"),
+        "converted_from": cached.source,
     }
 
 
-def _called(one: maintenance.Held) -> str:
-    return (", ".join(one.names) or "(none)") + (" (converted)" if one.source else "")
+def _called(cached: maintenance.CachedFile) -> str:
+    return (", ".join(cached.names) or "(none)") + (" (converted)" if cached.source else "")
 
 
-def _date(one: maintenance.Held) -> str:
-    return datetime.fromtimestamp(one.last_used).strftime("%Y-%m-%d %H:%M")
+def _date(cached: maintenance.CachedFile) -> str:
+    return datetime.fromtimestamp(cached.last_used).strftime("%Y-%m-%d %H:%M")
 
 
 def _files(number: int) -> str:

@@ -25,7 +25,7 @@ from zoo.errors import IntegrityError, LockError, OfflineError, StorageError, Un
 from zoo.hub import cache
 from zoo.loading import safetensors_file
 from zoo.system import storage, toml
-from zoo.trust import lock, user_lock
+from zoo.trust import first_use, lock
 from zoo.trust.lock import Locked
 
 NAME = "pet/pet_net.own"
@@ -88,7 +88,7 @@ def test_weights_that_nobody_pinned_are_created_in_one_line(
     file = zoo.create(NAME).zoo_info.file
     assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256 == file.stem
     assert f"{NAME}: pinned on first use, sha256 {sha256[:8]}..., commit {commit[:7]}" in caplog.text
-    held = lock.read(user_lock.place()).weights
+    held = lock.read(first_use.place()).weights
     assert held == {
         NAME: Locked(
             distribution="zoo-pet",
@@ -126,7 +126,7 @@ def test_a_cached_file_with_the_sha256_that_the_hub_states_is_not_downloaded(ser
     served.requests.clear()
     zoo.fetch(NAME)
     assert not [request for request in served.bodies() if request.origin == "content"]
-    assert user_lock.pins()[NAME].sha256 == SHA256
+    assert first_use.pins()[NAME].sha256 == SHA256
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_users_lock_lies_in_the_folder_of_the_configuration(
 ) -> None:
     for name, value in ({"HOME": "/home/me"} | variables).items():
         monkeypatch.setenv(name, value)
-    assert user_lock.place() == Path(expected) / "zoo.lock"
+    assert first_use.place() == Path(expected) / "zoo.lock"
 
 
 # ---- other bytes ---------------------------------------------------------------------------------------------
@@ -169,14 +169,14 @@ def test_a_hub_that_states_one_sha256_and_serves_other_bytes_is_refused(served: 
     (served.store / SHA256).write_bytes(OTHER)
     with pytest.raises(IntegrityError, match=f"has sha256 {OTHER_SHA256}, expected {SHA256}"):
         zoo.fetch(NAME)
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 def test_a_flipped_byte_on_the_way_is_refused_and_not_pinned(served: HubServer) -> None:
     served.inject("flip", SHA256)
     with pytest.raises(IntegrityError, match=f"has sha256 {OTHER_SHA256}, expected {SHA256}"):
         zoo.fetch(NAME)
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 def test_a_hub_that_states_another_sha256_than_the_manifest_begins_is_refused(
@@ -186,7 +186,7 @@ def test_a_hub_that_states_another_sha256_than_the_manifest_begins_is_refused(
     with pytest.raises(IntegrityError, match=rf"has sha256 {SHA256}, the manifest has 0badbeef\.\.\."):
         zoo.fetch(NAME)
     assert not served.bodies() or all(request.origin == "hub" for request in served.bodies())
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 def test_a_file_on_the_web_must_begin_as_its_name_says(hub_server: HubServer, manifest: Callable[..., None]) -> None:
@@ -196,10 +196,10 @@ def test_a_file_on_the_web_must_begin_as_its_name_says(hub_server: HubServer, ma
     manifest(hub=hub_server.mirror_url, file=wrong)
     with pytest.raises(IntegrityError, match=f"has sha256 {SHA256}, expected one that begins with 0badbeef"):
         zoo.fetch(NAME)
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
     manifest(hub=hub_server.mirror_url, file=right)
     assert zoo.fetch(NAME).read_bytes() == CONTENT
-    assert user_lock.pins()[NAME].sha256 == SHA256
+    assert first_use.pins()[NAME].sha256 == SHA256
 
 
 def test_an_address_without_commits_that_serves_other_bytes_later_is_refused_until_it_is_forgotten(
@@ -207,7 +207,7 @@ def test_an_address_without_commits_that_serves_other_bytes_later_is_refused_unt
 ) -> None:
     manifest(hub=served.mirror_url)
     zoo.fetch(NAME)
-    held = user_lock.pins()[NAME]
+    held = first_use.pins()[NAME]
     assert (held.sha256, held.source, held.revision) == (SHA256, served.mirror_url, "")
     served.commit(REPO, {FILE: OTHER})
     empty_cache()
@@ -217,7 +217,7 @@ def test_an_address_without_commits_that_serves_other_bytes_later_is_refused_unt
     assert words is not None
     assert ask(*words[1].split()).exit_code == 0
     assert zoo.fetch(NAME).read_bytes() == OTHER
-    assert user_lock.pins()[NAME].sha256 == OTHER_SHA256
+    assert first_use.pins()[NAME].sha256 == OTHER_SHA256
 
 
 def test_a_named_source_is_held_to_the_pin(served: HubServer, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_the_projects_lock_decides_before_first_use_and_against_the_users(served
     (inside / "zoo.lock").write_text(lock.render(other))
     with pytest.raises(IntegrityError, match=f"has sha256 {SHA256}, expected {OTHER_SHA256}"):
         zoo.fetch(NAME)
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
     (inside / "zoo.lock").unlink()
     zoo.fetch(NAME)
     (inside / "zoo.lock").write_text(lock.render(other))
@@ -258,7 +258,7 @@ def test_the_projects_lock_decides_before_first_use_and_against_the_users(served
 def test_a_project_locks_what_its_user_pinned(served: HubServer, inside: Path) -> None:
     zoo.fetch(NAME)
     assert ask("lock", NAME).exit_code == 0
-    held, own = lock.read(inside / "zoo.lock").weights[NAME], user_lock.pins()[NAME]
+    held, own = lock.read(inside / "zoo.lock").weights[NAME], first_use.pins()[NAME]
     assert (held.sha256, held.size, held.revision) == (own.sha256, own.size, own.revision)
     assert (held.num_classes, own.num_classes) == (1000, None)
 
@@ -308,11 +308,11 @@ def held(number: int) -> Locked:
 
 ADD_SOME = """
 import hashlib, sys
-from zoo.trust import user_lock
+from zoo.trust import first_use
 from zoo.trust.lock import Locked
 for number in range(int(sys.argv[1]), int(sys.argv[1]) + 10):
     sha256 = hashlib.sha256(str(number).encode()).hexdigest()
-    assert user_lock.add(f"net.n{number}", Locked("zoo-vision", "1", sha256, source="https://example.org"))
+    assert first_use.add(f"net.n{number}", Locked("zoo-vision", "1", sha256, source="https://example.org"))
 """
 
 
@@ -328,7 +328,7 @@ def test_of_pins_that_several_processes_write_at_once_none_is_lost(before: str) 
     code = before + ADD_SOME
     processes = [subprocess.Popen([sys.executable, "-c", code, str(10 * number)]) for number in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
-    assert user_lock.pins() == {f"net.n{number}": held(number) for number in range(40)}
+    assert first_use.pins() == {f"net.n{number}": held(number) for number in range(40)}
 
 
 def test_without_locks_a_pin_that_was_written_meanwhile_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,23 +337,23 @@ def test_without_locks_a_pin_that_was_written_meanwhile_is_not_lost(monkeypatch:
 
     def interrupted(file: Path) -> object:
         if (number := next(others, None)) is not None:
-            weights = {**user_lock.pins(), f"net.other{number}": held(number)}
+            weights = {**first_use.pins(), f"net.other{number}": held(number)}
             with beside(file) as stream:
                 stream.write(lock.render(lock.Lock(version=1, weights=weights)).encode())
         return beside(file)
 
-    user_lock.add("net.first", held(0))
+    first_use.add("net.first", held(0))
     monkeypatch.setattr(storage, "beside", interrupted)
-    user_lock.add("net.mine", held(3))
-    assert user_lock.pins().keys() == {"net.first", "net.mine", "net.other1", "net.other2"}
-    assert [file.name for file in user_lock.place().parent.iterdir() if ".part" in file.name] == []
+    first_use.add("net.mine", held(3))
+    assert first_use.pins().keys() == {"net.first", "net.mine", "net.other1", "net.other2"}
+    assert [file.name for file in first_use.place().parent.iterdir() if ".part" in file.name] == []
 
 
 def test_two_processes_that_got_other_bytes_are_not_both_believed() -> None:
-    user_lock.add("net.a", held(1))
-    assert user_lock.add("net.a", held(1)) is False
+    first_use.add("net.a", held(1))
+    assert first_use.add("net.a", held(1)) is False
     with pytest.raises(LockError, match=f"sha256 {held(2).sha256} at https://example.org, but .* {held(1).sha256}"):
-        user_lock.add("net.a", held(2))
+        first_use.add("net.a", held(2))
 
 
 @pytest.mark.first(2)
@@ -361,14 +361,14 @@ def test_two_processes_that_got_other_bytes_are_not_both_believed() -> None:
 def test_a_damaged_lock_is_an_error_that_names_the_file_before_anything_is_fetched(
     served: HubServer, content: str
 ) -> None:
-    user_lock.place().parent.mkdir()
-    user_lock.place().write_text(content)
+    first_use.place().parent.mkdir()
+    first_use.place().write_text(content)
     for act in (zoo.fetch, zoo.create):
-        with pytest.raises(LockError, match=re.escape(str(user_lock.place()))) as caught:
+        with pytest.raises(LockError, match=re.escape(str(first_use.place()))) as caught:
             act(NAME)
         assert "move it away" in caught.value.hint
     assert served.requests == []
-    assert user_lock.place().read_text() == content
+    assert first_use.place().read_text() == content
 
 
 def test_where_no_lock_can_be_written_the_error_names_the_variable(
@@ -382,19 +382,19 @@ def test_where_no_lock_can_be_written_the_error_names_the_variable(
 
 
 def test_a_lock_never_grows_beyond_what_is_read() -> None:
-    user_lock.add("net.a", held(1))
-    before = user_lock.place().read_bytes()
+    first_use.add("net.a", held(1))
+    before = first_use.place().read_bytes()
     with pytest.raises(LockError, match="at most 1,048,576 fit"):
-        user_lock.add("net.b", replace(held(2), source="x" * (1 << 20)))
-    assert user_lock.place().read_bytes() == before
+        first_use.add("net.b", replace(held(2), source="x" * (1 << 20)))
+    assert first_use.place().read_bytes() == before
 
 
 def test_a_lock_that_is_a_link_stays_one(served: HubServer, tmp_path: Path) -> None:
     (tmp_path / "dotfiles").write_text("version = 1\n")
-    user_lock.place().parent.mkdir()
-    user_lock.place().symlink_to(tmp_path / "dotfiles")
+    first_use.place().parent.mkdir()
+    first_use.place().symlink_to(tmp_path / "dotfiles")
     zoo.fetch(NAME)
-    assert user_lock.place().is_symlink()
+    assert first_use.place().is_symlink()
     assert NAME in lock.read(tmp_path / "dotfiles").weights
 
 
@@ -412,15 +412,15 @@ def test_the_users_lock_is_listed_and_forgotten_by_name(served: HubServer) -> No
     unknown = ask("lock", "--user", "--forget", "pet/pet_net.owm")
     assert unknown.exit_code == UnknownNameError.exit_code
     assert f"Did you mean {NAME}?" in unknown.output
-    assert user_lock.pins().keys() == {NAME}
+    assert first_use.pins().keys() == {NAME}
     assert ask("lock", "--user", "--forget", NAME).stdout == f"{NAME}: forgotten, was sha256 {SHA256[:8]}\n"
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 def test_a_name_whose_plugin_is_gone_can_be_forgotten() -> None:
-    user_lock.add("gone/net.a", held(1))
+    first_use.add("gone/net.a", held(1))
     assert ask("lock", "--user", "--forget", "gone/net.a").exit_code == 0
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 @pytest.mark.parametrize("words", [["--forget", NAME], ["--user", "--forget"], ["--user", NAME], ["--user", "--check"]])
@@ -448,9 +448,9 @@ def test_offline_what_is_cached_works_and_what_is_not_says_where_it_was_sought(
         with pytest.raises(OfflineError, match="network access is disabled") as caught:
             zoo.fetch(NAME)
         assert all(place in caught.value.message for place in (str(cache.root()), os.environ["ZOO_HUB"], served.url))
-        assert "zoo manifest pack pet_net.own" in caught.value.hint
+        assert "ZOO_CACHE=DIR zoo fetch pet_net.own" in caught.value.hint
     assert served.requests == []
-    assert user_lock.pins() == {}
+    assert first_use.pins() == {}
 
 
 def test_offline_a_directory_that_has_the_file_is_a_first_use(
@@ -462,7 +462,7 @@ def test_offline_a_directory_that_has_the_file_is_a_first_use(
     file.write_bytes(CONTENT)
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     assert zoo.fetch(NAME).read_bytes() == CONTENT
-    assert user_lock.pins()[NAME].source == str(tmp_path / "stick")
+    assert first_use.pins()[NAME].source == str(tmp_path / "stick")
 
 
 def test_a_large_lock_is_parsed_once_however_many_names_are_resolved(
@@ -470,11 +470,11 @@ def test_a_large_lock_is_parsed_once_however_many_names_are_resolved(
 ) -> None:
     held = Locked(distribution="zoo-pet", version="1.0", sha256=SHA256, size=len(CONTENT))
     pins = {f"pet/net_{number}.own": held for number in range(500)} | {NAME: held}
-    storage.replace(user_lock.place(), lock.render(lock.Lock(version=1, weights=pins)).encode())
+    storage.replace(first_use.place(), lock.render(lock.Lock(version=1, weights=pins)).encode())
     found = registry.current().find(NAME)
     parsed = []
     monkeypatch.setattr(toml, "loads", lambda text, loads=toml.loads: parsed.append(len(text)) or loads(text))
     assert {resolve.weights_for(found).sha256 for _ in range(20)} == {SHA256}
     assert len([length for length in parsed if length > 50_000]) <= 1
-    user_lock.forget([NAME])
+    first_use.forget([NAME])
     assert resolve.weights_for(found).sha256 == "", "what is in the file now counts"
