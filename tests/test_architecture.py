@@ -243,7 +243,7 @@ def test_plugins_import_the_public_zoo_and_torch_and_never_each_other(file: Path
 
 @for_each(CORE)
 def test_a_core_file_holds_one_idea(file: Path) -> None:
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 500
     assert file.stem not in ("base", "common", "helpers", "manager", "utils")
 
 

@@ -33,7 +33,7 @@ _SECTIONS = {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",
         "attest": "zoo.cli.trust.attest:attest",
-        "audit": "zoo.cli.trust.audit:audit",
+        "audit": "zoo.cli.weights.audit:audit",
         "cache": "zoo.cli.weights.cache:cache",
     },
     "Share:      zoo publish run --as resnet20.mine --to ./hub": {
