@@ -74,7 +74,7 @@ WITHOUT += ("verify.worker", "verify.write_probes")
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}
 OPTIONAL |= {"accelerate", "datasets", "h5py", "kymatio", "model_signing", "onnx", "timm", "tomlkit", "torchvision"}
-OPTIONAL |= {"onnxruntime", "onnxscript", "openvino", "pyautoattack", "ray", "submitit", "webdataset"}
+OPTIONAL |= {"onnxruntime", "onnxscript", "pyautoattack", "ray", "submitit", "webdataset"}
 """What the extras bring: imported inside functions, where their absence gets a hint."""
 
 OF_PLUGINS = {"zoo", "zoo.data", "zoo.errors", "zoo.evaluation", "zoo.manifest", "zoo.registry", "zoo.spec"}

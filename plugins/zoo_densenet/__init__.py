@@ -87,14 +87,6 @@ plugin = Plugin(
             classes="imagenet-1k",
             origin="pytorch/vision; its files name a layer's parts norm.1, conv.1, norm.2 and conv.2",
         ),
-        KeyMap(
-            "caffe",
-            drop=(".",),  # names of layers whose scales are apart: an ONNX file is matched by its graph
-            input_order="bgr",
-            preprocess={"mean": (0.485, 0.458, 0.4076), "std": (0.2307, 0.2307, 0.2307)},
-            classes="imagenet-1k",
-            origin="shicai/DenseNet-Caffe: B, G, R less 103.94, 116.78, 123.68, times 0.017",
-        ),
     ),
     file_args={
         "stem": Argument(("imagenet", "small", "small_pool", "cifar")),

@@ -708,7 +708,7 @@ def test_every_command_prints_one_json_document(
         "benchmark": lambda: ask(
             "benchmark", "resnet8", "--batch-size", "1", "--warmup", "1", "--steps", "5", "--json"
         ),
-        "export": lambda: ask("export", "resnet20.tiny", "-o", tmp_path / "tiny.ts", "--json"),
+        "export": lambda: ask("export", "resnet20.tiny", "-o", tmp_path / "tiny.pt2", "--json"),
         "convert": lambda: ask("convert", trained[1], "resnet20", "-o", tmp_path / "new.safetensors", "--json"),
         "manifest probe": lambda: ask("manifest", "probe", hub / "manifest.toml", "--json"),
         "publish": lambda: ask("publish", trained[1], "--as", "resnet20.x", "--to", tmp_path / "there", "--json"),

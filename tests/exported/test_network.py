@@ -24,7 +24,7 @@ DIGIT = str(Path(__file__).parents[2] / "examples" / "digit.png")
 
 def copied(made: Any, folder: Path) -> Path:
     """A copy of an export, with the file beside it."""
-    for file in [*formats.parts(made.file), formats.sidecar(made.file)]:
+    for file in (made.file, formats.sidecar(made.file)):
         shutil.copy(file, folder)
     return folder / made.file.name
 
@@ -67,7 +67,7 @@ def test_check_compares_the_score_of_a_file_with_the_manifests_claim(root: Path)
 
 
 def test_predict_shows_the_class_names_in_the_file(root: Path) -> None:
-    made = exports.made(root, "torchscript")
+    made = exports.made(root, "torch-export")
     done = CliRunner().invoke(cli, ["predict", str(made.file), DIGIT, "-k", "1"])
     assert done.exit_code == 0, done.output
     assert done.output.split()[-1] == "3"
@@ -76,7 +76,7 @@ def test_predict_shows_the_class_names_in_the_file(root: Path) -> None:
 def test_weights_of_another_sha256_have_no_claim(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = copied(exports.made(root, "torchscript"), tmp_path)
+    file = copied(exports.made(root, "torch-export"), tmp_path)
     found = registry.current().find(NETWORK)
     assert found.weights is not None
     other = found._replace(weights=zoo.manifest.Weights(file="other.safetensors", sha256="0" * 64))
@@ -91,12 +91,15 @@ def test_weights_of_another_sha256_have_no_claim(
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_that_was_changed_after_it_was_written_is_an_error(root: Path, tmp_path: Path, format: Format) -> None:
     file = copied(exports.made(root, format), tmp_path)
-    part = formats.parts(file)[-1]
-    content = bytearray(part.read_bytes())
+    content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
-    part.write_bytes(content)
-    with pytest.raises(IntegrityError, match=f"{part.name} has sha256 .* it was changed"):
+    file.write_bytes(content)
+    with pytest.raises(IntegrityError, match=f"{file.name} has sha256 .* it was changed"):
         network.open_file(file)
+    renamed = file.rename(tmp_path / f"other{file.suffix}")
+    formats.sidecar(file).rename(formats.sidecar(renamed))
+    with pytest.raises(IntegrityError, match=r"has sha256 .* it was changed"):
+        network.open_file(renamed)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -125,7 +128,7 @@ def test_a_foreign_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None
 
 
 def test_an_archive_of_torchs_without_a_description_is_not_loaded(tmp_path: Path) -> None:
-    file = tmp_path / "network.ts"
+    file = tmp_path / "network.pt2"
     torch.save({"weight": torch.zeros(1)}, file)
     with pytest.raises(FileFormatError, match="does not state how its input is prepared"):
         network.open_file(file)
@@ -139,17 +142,8 @@ def test_a_missing_runtime_names_the_extra(root: Path, monkeypatch: pytest.Monke
     assert found.value.hint == "pip install 'zoo-vision[export]'"
 
 
-def test_a_missing_openvino_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("network.xml", "network.bin"):
-        (tmp_path / name).touch()
-    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
-    with pytest.raises(MissingExtraError, match="needs openvino") as found:
-        network.open_file(tmp_path / "network.xml")
-    assert found.value.hint == "pip install 'zoo-vision[openvino]'"
-
-
 def test_a_file_computes_no_features_and_no_gradients(root: Path) -> None:
-    opened = network.open_file(exports.made(root, "torchscript").file)
+    opened = network.open_file(exports.made(root, "torch-export").file)
     with pytest.raises(WeightsError, match="computes no features"):
         opened.forward_features(torch.zeros(1, 1, 8, 8))
     with pytest.raises(WeightsError, match="computes no gradients"):
@@ -157,7 +151,7 @@ def test_a_file_computes_no_features_and_no_gradients(root: Path) -> None:
 
 
 def test_a_file_takes_neither_weights_nor_arguments(root: Path) -> None:
-    made = exports.made(root, "torchscript")
+    made = exports.made(root, "torch-export")
     with pytest.raises(SpecError, match="is an exported network with its weights"):
         zoo.evaluate(str(made.file), "digits", weights="other.safetensors")
 
@@ -173,6 +167,6 @@ def test_a_name_of_weights_is_not_a_file_unless_one_is_there(inside: Path) -> No
         zoo.evaluate("resnet20.onnx", "digits")
     (inside / "resnet20.onnx").touch()
     assert formats.is_file("resnet20.onnx")
-    assert formats.is_file("./networks/mine.ts")
+    assert formats.is_file("./networks/mine.pt2")
     assert not formats.is_file("hf-hub:owner/name.onnx")
     assert not formats.is_file("resnet20.digits")

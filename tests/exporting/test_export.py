@@ -2,7 +2,6 @@
 
 import json
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(file: Path, images: Tensor) -> Tensor:
     """What the runtime of ``file`` computes, without Zoo."""
-    if file.suffix == ".ts":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch calls its own format deprecated
-            module = torch.jit.load(file)  # type: ignore[no-untyped-call]  # torch's own
-        logits: Tensor = module(images)
+    if file.suffix == ".pt2":
+        logits: Tensor = torch.export.load(file).module()(images)
         return logits.detach()
     import onnxruntime
 
@@ -51,7 +47,7 @@ def unit(pixels: Tensor, normalised: Tensor) -> Tensor:
     ("format", "options", "prepare", "allowed"),
     [
         ("onnx", {}, unit, 1e-5),
-        ("torchscript", {"preprocess": "beside"}, lambda pixels, normalised: normalised, 1e-5),
+        ("torch-export", {"preprocess": "beside"}, lambda pixels, normalised: normalised, 1e-5),
         ("onnx", {"precision": "float16", "input": "uint8"}, lambda pixels, normalised: pixels, 1e-2),
         ("onnx", {"precision": "int8"}, unit, 0.2),
     ],
@@ -162,7 +158,7 @@ class OutsideTorch(nn.Module):
         raise zoo.ZooError("Computed outside torch.")
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".ts"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_a_network_that_cannot_be_exported_says_why(tmp_path: Path, suffix: str) -> None:
     if suffix == ".onnx":
         exports.needs("onnx")
@@ -174,30 +170,11 @@ def test_a_network_that_cannot_be_exported_says_why(tmp_path: Path, suffix: str)
 def test_a_network_that_returns_several_tensors_is_not_exported(tmp_path: Path) -> None:
     network = zoo.create("resnet20", features_only=True)
     with pytest.raises(ExportError, match="returns list, expected one tensor"):
-        exports.export(network, tmp_path / "network.ts")
-
-
-class CountsImages(nn.Module):
-    """A network whose Python code uses the number of images as a number: a trace repeats the one it saw."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = zoo.create(NETWORK)
-        self.num_classes, self.zoo_info = 10, self.network.zoo_info
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x)
-        return logits * float(x.shape[0])
-
-
-def test_a_trace_that_holds_for_one_batch_size_alone_is_found(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="differ from the network's"):
-        exports.export(CountsImages(), tmp_path / "network.ts")
-    assert [*tmp_path.iterdir()] == []
+        exports.export(network, tmp_path / "network.pt2")
 
 
 def test_outputs_of_another_shape_or_not_a_number_are_errors(root: Path) -> None:
-    about = exports.made(root, "torchscript").about
+    about = exports.made(root, "torch-export").about
     network = zoo.create(NETWORK).eval()
     pixels = agreement.pictures(about)
     with torch.inference_mode():
@@ -215,19 +192,19 @@ def test_a_network_that_ignores_its_input_proves_nothing(tmp_path: Path) -> None
     with torch.no_grad():
         network.fc.weight.zero_()  # type: ignore[union-attr]  # its head
     with pytest.raises(ExportError, match="prove nothing"):
-        exports.export(network, tmp_path / "network.ts")
+        exports.export(network, tmp_path / "network.pt2")
 
 
 @pytest.mark.slow
 def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -> None:
     network = zoo.create(NETWORK)
-    assert exports.export(network, tmp_path / "same.ts").about.weights == NETWORK
+    assert exports.export(network, tmp_path / "same.pt2").about.weights == NETWORK
     with torch.no_grad():
         network.fc.bias += 1  # type: ignore[operator, union-attr]  # its head
-    changed = exports.export(network, tmp_path / "changed.ts").about
+    changed = exports.export(network, tmp_path / "changed.pt2").about
     assert (changed.weights, changed.sha256) == ("", "")
     assert network.training, "the mode is put back"
-    another = exports.export(NETWORK, tmp_path / "another.ts", num_classes=5).about
+    another = exports.export(NETWORK, tmp_path / "another.pt2", num_classes=5).about
     assert (another.weights, another.num_classes, another.class_names) == ("", 5, ())
 
 
@@ -249,11 +226,12 @@ def test_a_network_of_any_size_stays_one_in_torch_export(root: Path) -> None:
     ("options", "message"),
     [
         ({"file": "network.pth"}, "names no format"),
-        ({"file": "network.ts", "format": "onnx"}, "ends in .onnx"),
+        ({"file": "network.pt2", "format": "onnx"}, "ends in .onnx"),
         ({"format": "tflite"}, "expected one of onnx"),
+        ({"format": "openvino"}, "OpenVINO reads ONNX files"),
         ({}, "No format"),
         ({"format": "onnx", "precision": "int4"}, "expected float32, float16 or int8"),
-        ({"format": "torchscript", "precision": "int8"}, "int8 is not available"),
+        ({"format": "torch-export", "precision": "int8"}, "int8 is not available"),
         ({"format": "onnx", "calibrate": "digits"}, "has no effect on float32"),
         ({"format": "onnx", "preprocess": "outside"}, "expected inside or beside"),
         ({"format": "onnx", "input": "int8"}, "expected float32 or uint8"),
@@ -266,9 +244,9 @@ def test_a_value_that_is_not_possible_is_an_error(options: dict[str, str], messa
 
 
 def test_an_exported_file_is_not_exported_again(root: Path, tmp_path: Path) -> None:
-    made = exports.made(root, "torchscript")
+    made = exports.made(root, "torch-export")
     with pytest.raises(SpecError, match="is an exported file already"):
-        zoo.export(str(made.file), tmp_path / "again.ts")
+        zoo.export(str(made.file), tmp_path / "again.pt2")
 
 
 @pytest.mark.parametrize("library", ["onnx", "onnxscript"])
@@ -282,24 +260,30 @@ def test_a_missing_exporter_names_the_extra(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.slow
 def test_the_command_compares_in_a_process_of_its_own(inside: Path) -> None:
     """By default the file is called as the weights are."""
-    words = ["export", NETWORK, "--format", "torchscript", "--preprocess", "beside", "--json"]
+    words = ["export", NETWORK, "--format", "torch-export", "--preprocess", "beside", "--json"]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert found["file"] == "resnet20.digits.ts"
+    assert found["file"] == "resnet20.digits.pt2"
     assert found["about"]["input"] == "normalised"
     assert found["agreement"]["batches"] == [1, found["agreement"]["images"]]
-    assert {file.name for file in inside.iterdir()} == {"resnet20.digits.ts", "resnet20.digits.ts.json"}
+    assert {file.name for file in inside.iterdir()} == {"resnet20.digits.pt2", "resnet20.digits.pt2.json"}
 
 
 def test_the_command_prints_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "ask", exports.here)
-    file = tmp_path / "small.ts"
+    file = tmp_path / "small.pt2"
     done = CliRunner().invoke(cli, ["export", NETWORK, "--precision", "float16", "--input", "uint8", "-o", str(file)])
     assert done.exit_code == 0, done.output
-    assert "torchscript, float16" in done.output
-    assert "B x 1 x 8 x 8, uint8 pixels" in done.output
+    assert "torch-export, float16" in done.output
+    assert "B x 1 x H x W, uint8 pixels" in done.output
     assert "have the same class" in done.output
+
+
+def test_the_command_says_what_takes_the_place_of_openvino() -> None:
+    done = CliRunner().invoke(cli, ["export", NETWORK, "--format", "openvino"])
+    assert done.exit_code == 2
+    assert "Export to onnx: OpenVINO reads ONNX files" in done.output
 
 
 def test_the_images_to_calibrate_on_are_a_data_set_with_a_training_split(inside: Path) -> None:

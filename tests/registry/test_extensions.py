@@ -134,23 +134,23 @@ def test_a_question_leaves_the_network_as_it_was_and_says_what_it_takes(site: Pa
 
 @pytest.mark.slow
 def test_a_pass_changes_what_is_exported_and_is_recorded(site: Path, tmp_path: Path) -> None:
-    file = tmp_path / "digits.ts"
+    file = tmp_path / "digits.pt2"
     network = zoo.create("resnet20.digits")
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     made = zoo.export(network, file, passes=["same"])
     assert made.about.passes == ("same",)
     assert exported.open_file(file).zoo_info.classes == "digits"
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
-    told = run("export", "resnet20.digits", "-o", tmp_path / "again.ts", "--pass", "same")
+    told = run("export", "resnet20.digits", "-o", tmp_path / "again.pt2", "--pass", "same")
     assert "passes" in told
 
 
 @pytest.mark.slow
 def test_a_pass_that_changes_the_outputs_leaves_no_file(site: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError):
-        zoo.export("resnet20.digits", tmp_path / "digits.ts", passes=["zero"])
-    assert not list(tmp_path.glob("*.ts"))
-    answer = ask("export", "resnet20.digits", "-o", tmp_path / "digits.ts", "--pass", "fuse")
+        zoo.export("resnet20.digits", tmp_path / "digits.pt2", passes=["zero"])
+    assert not list(tmp_path.glob("*.pt2"))
+    answer = ask("export", "resnet20.digits", "-o", tmp_path / "digits.pt2", "--pass", "fuse")
     assert (answer.exit_code, "Available: same, zero." in answer.stderr) == (2, True)
 
 
@@ -189,7 +189,7 @@ def test_what_third_parties_contest_is_addressed_in_full(tmp_path: Path, monkeyp
     for look_up in (
         lambda: zoo.attack.Method("darken"),
         lambda: zoo.look.ask("norms", "resnet20.digits"),
-        lambda: zoo.export("resnet20.digits", tmp_path / "x.ts", passes=["same"]),
+        lambda: zoo.export("resnet20.digits", tmp_path / "x.pt2", passes=["same"]),
     ):
         with pytest.raises(AmbiguousNameError) as raised:
             look_up()

@@ -14,7 +14,7 @@ from zoo.exporting.by_name import Export
 from zoo.system import process
 
 NETWORK = "resnet20.digits"
-FORMATS = ["onnx", "torch-export", "torchscript", pytest.param("openvino", marks=pytest.mark.may_skip)]
+FORMATS = ["onnx", "torch-export"]
 
 
 def here(function: str, arguments: dict[str, Any], **_: Any) -> Any:
@@ -33,8 +33,8 @@ def export(model: Any, file: Path, **options: Any) -> Export:
 
 def needs(format: str) -> None:
     """Skips the test if a library for ``format`` is not installed."""
-    for library in {"onnx": ("onnxruntime", "onnxscript"), "openvino": ("openvino", "onnxscript")}.get(format, ()):
-        pytest.importorskip(library, reason=f"needs zoo-vision[{'openvino' if format == 'openvino' else 'export'}]")
+    for library in ("onnxruntime", "onnxscript") if format == "onnx" else ():
+        pytest.importorskip(library, reason="needs zoo-vision[export]")
 
 
 @cache

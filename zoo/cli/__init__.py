@@ -32,7 +32,7 @@ _SECTIONS = {
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",
-        "audit": "zoo.cli.trust.audit:audit",
+        "audit": "zoo.cli.weights.audit:audit",
         "cache": "zoo.cli.weights.cache:cache",
     },
     "Share:      zoo publish run --as resnet20.mine --to ./hub": {

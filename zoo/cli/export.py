@@ -7,17 +7,26 @@ import click
 
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_facts, print_json, size, stdout_to_stderr
-from zoo.exported.formats import FORMATS
+from zoo.exported.formats import FORMATS, INSTEAD
+
+
+class _Format(click.Choice[str]):
+    """A format, with the way out for those that are not written."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        if value in INSTEAD:
+            self.fail(f"{value!r} is not written. {INSTEAD[value]}", parameter, context)
+        return super().convert(value, parameter, context)
 
 
 @click.command(epilog="Example: zoo export resnet20.digits -o digits.onnx")
 @options.name
 @options.output(
-    "Write FILE.onnx, FILE.pt2, FILE.ts or FILE.xml.  [default: NAME, by the format]",
+    "Write FILE.onnx or FILE.pt2.  [default: NAME, by the format]",
     kind=options.NEW_PATH,
     required=False,
 )
-@click.option("--format", type=click.Choice(FORMATS), help="Format.  [default: that of FILE's suffix]")
+@click.option("--format", type=_Format(FORMATS), help="Format.  [default: that of FILE's suffix]")
 @options.choice("--precision", values=["float32", "float16", "int8"], help="Precision of the network.")
 @options.choice("--preprocess", values=["inside", "beside"], help="Whether the file scales and normalises images.")
 @options.choice("--input", values=["float32", "uint8"], help="With --preprocess inside: values in [0, 1], or pixels.")
@@ -44,7 +53,7 @@ def export(
 ) -> None:
     """Export a network with its weights for another runtime.
 
-    Formats: onnx, torch-export, torchscript, openvino. The file takes batches of any size. Before it is in place, it
+    Formats: onnx, torch-export. The file takes batches of any size. Before it is in place, it
     is run in a process of its own and compared with the network on photographs and training images. FILE.json states
     the preprocessing, the classes, and which weights these are. zoo evaluate and zoo predict accept FILE as NAME.
     """

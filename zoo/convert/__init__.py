@@ -13,12 +13,12 @@ import msgspec
 from torch import Tensor
 
 from zoo import loading, manifest, names, registry
-from zoo.convert import download, fitting, readers
-from zoo.convert.choice import Choice, Reading, Score, Stated, choose
+from zoo.convert import download, fitting, in_order, onnx, readers
+from zoo.convert.choice import Choice, Reading, Score, Stated, choose, require_score
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted
-from zoo.convert.proof import Proof, choose_proven
-from zoo.errors import IntegrityError, WeightsError
+from zoo.convert.proof import Proof, Prover
+from zoo.errors import IntegrityError, TensorMismatchError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights, editing
@@ -74,6 +74,7 @@ def convert(
     state: str = "",
     sha256: str = "",
     score: Score | None = None,
+    at_least: float | None = None,
     overwrite: bool = False,
     progress: "Progress | None" = None,
 ) -> ConversionReport:
@@ -93,14 +94,18 @@ def convert(
         stated: What is known of the checkpoint and the file does not say.
         state: The part of torch's checkpoint that holds the weights, of several.
         sha256: Of the file, whole or its first digits; needed at an address whose name does not end in it.
-        score: Scores a network; of several key maps that fit, the one that scores best is taken.
+        score: Scores a network; of several readings that fit, the one that scores best is taken.
+        at_least: The top-1, in per cent, below which a score is refused. By default halfway from chance to 100.
         overwrite: Replace ``out``, and the entry of another file under the same name.
         progress: Called with (bytes done, bytes in all) of a download.
 
     Raises:
-        TensorMismatchError: No key map accounts for every tensor, or an ONNX file computes something else.
-        MissingExtraError: An ONNX file must be matched by its graph, and onnxruntime is not installed.
-        WeightsError: Key maps that compute different functions fit, or something would be overwritten.
+        TensorMismatchError: No key map accounts for every tensor, and matched in order (:mod:`zoo.convert.in_order`)
+            they do not fit, either, or nothing can tell whether they are right; or an ONNX file computes something
+            else.
+        MissingExtraError: The tensors of an ONNX file must be matched in order, and onnxruntime is not installed.
+        WeightsError: Key maps that compute different functions fit, the score is too low, or something would be
+            overwritten.
         FileFormatError: ``source`` is damaged, hostile or of no known format.
     """
     stated = stated or Stated()
@@ -114,6 +119,7 @@ def convert(
     else:
         place = Source(Path(source), Path(source).name)
     checkpoint, choice = read(place, found, stated, key_map=key_map, state=state, score=score)
+    require_score(choice, place.name, at_least)
     fitted = choice.fitted
     origin = _origin(place, choice, stated, sha256)
     about = {"origin": origin, **checkpoint.about, **describe(choice)}
@@ -165,12 +171,40 @@ def read(
         maps = [fitting.AS_IS]
     args = {**arguments.of_file(found.model, about.get("args", {}), place.name), **stated.args}
     tried = _read(checkpoint.tensors, maps, found, args, place.name, stated.trunk)
-    if checkpoint.graph is None:
-        choice = choose(tried, found, about, stated, place.name, score)
-    else:
-        choice = choose_proven(place, checkpoint, tried, maps, found, args, stated, score)
+    prove = None
+    if checkpoint.graph is not None:
+        prove = Prover(place.path, checkpoint.graph, is_scored=score is not None).prove
+        if (size := onnx.input_size(checkpoint.graph)) is not None:
+            stated = msgspec.structs.replace(stated, preprocess={"input_size": size, **stated.preprocess})
+    try:
+        choice = choose(tried, found, about, stated, place.name, score, prove)
+    except TensorMismatchError as error:
+        if about.get("model"):
+            raise
+        arranged: list[Fitted] = []
+        try:
+            arranged = in_order.read(checkpoint, maps, found, args, trunk=stated.trunk)
+            if prove is None and score is None:
+                raise TensorMismatchError(
+                    "They fit, which alone proves nothing.",
+                    hint="--check DATA (score) accepts that order if the network then scores on DATA.",
+                )
+            choice = choose([*tried, *arranged], found, about, stated, place.name, score, prove)
+        except TensorMismatchError as problem:
+            raise (_both(error, problem) if prove or arranged else error) from None
     loading.require_finite(choice.fitted.tensors, place.name)
     return checkpoint, choice
+
+
+_LONGEST = 12
+"""Lines of the problems by name, where those of the tensors in order follow."""
+
+
+def _both(by_name: TensorMismatchError, in_order: TensorMismatchError) -> TensorMismatchError:
+    lines = by_name.message.splitlines()
+    more = [] if len(lines) <= _LONGEST else [f"  ... and {len(lines) - _LONGEST} more"]
+    message = "\n".join([*lines[:_LONGEST], *more, f"Tensors in order by shape: {in_order.message}"])
+    return TensorMismatchError(message, hint=in_order.hint or by_name.hint)
 
 
 def describe(choice: Choice) -> dict[str, Any]:

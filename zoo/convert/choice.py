@@ -31,6 +31,10 @@ Prove = Callable[[Network, Fitted, Preprocess], "Proof"]
 """Compares a network with the file's own outputs; raises :class:`TensorMismatchError` if they differ."""
 
 
+ARGUMENTS = "arguments"
+"""Begins the line of ``assumed`` with arguments of the build function; equal outputs prove them."""
+
+
 class Stated(msgspec.Struct, frozen=True):
     """Facts that the caller states about a checkpoint; they override those of the file, the key map and the model.
 
@@ -78,6 +82,13 @@ class _Candidate:
         preprocess = self._preprocess(about, stated)
         classes = self._classes(about, stated)
         args = {**found.model.args, **fitted.args}
+        hidden = [
+            f"{key} {args.get(key, '(its default)')}"
+            for key in dict.fromkeys([*fitted.key_map.args, *found.model.file_args])
+            if key not in stated.args and key not in about.get("args", {})
+        ]
+        if hidden and not about.get("model"):
+            self.assumed.append(f"{ARGUMENTS} (a tensor need not show them): {', '.join(hidden)}")
         self.info = ModelInfo(found.model.name, found.model, None, None, preprocess, classes, (), args)
 
     def _preprocess(self, about: Mapping[str, Any], stated: Stated) -> Preprocess:
@@ -182,17 +193,39 @@ def choose(
         reason = f"the best score, {scores[name].top1:.2f}%"
     else:
         reason = "the first that fits"
+    if chosen.fitted.is_in_order:
+        reason = f"matched in order by shape, {reason}"
     group = next(group for group in groups if chosen in group)
+    is_proven = chosen.fitted.proof is not None and not chosen.fitted.proof.problem
     return Choice(
         fitted=chosen.fitted,
         info=chosen.info,
         num_classes=chosen.num_classes,
         in_chans=chosen.in_chans,
-        assumed=chosen.assumed,
+        assumed=[line for line in chosen.assumed if not (is_proven and line.startswith(ARGUMENTS))],
         readings=[_verdict(fitted, chosen, group, candidates, scores) for fitted in tried],
         reason=reason,
         score=scores.get(name),
     )
+
+
+def require_score(choice: Choice, source: str, at_least: float | None = None) -> None:
+    """Raises :class:`WeightsError` if the network scores less than ``at_least`` per cent.
+
+    By default that is halfway from chance to 100: a wrong argument often leaves a network a little better than chance.
+    """
+    if choice.score is None:
+        return
+    limit = 50 + 50 / choice.num_classes if at_least is None else at_least
+    if choice.score.top1 < limit:
+        args = ", ".join(f"{key}={value!r}" for key, value in choice.info.args.items())
+        raise WeightsError(
+            f"{source} as {choice.info.name} ({args}; key map {choice.fitted.key_map.name}) is right on "
+            f"{choice.score.top1:.3f}% of {choice.score.dataset}/{choice.score.split}, less than {limit:g}%: "
+            "nothing was written.",
+            hint="An argument that no tensor shows may differ (--arg), or the preprocessing (--mean, --std, "
+            "--preprocess). --at-least PERCENT accepts weights that score so little.",
+        )
 
 
 def _alike(candidates: list[_Candidate]) -> list[list[_Candidate]]:
@@ -283,4 +316,4 @@ def _shown(value: object) -> str:
     return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
-__all__ = ["Choice", "Reading", "Score", "Stated", "choose"]
+__all__ = ["Choice", "Reading", "Score", "Stated", "choose", "require_score"]

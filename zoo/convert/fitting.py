@@ -37,8 +37,8 @@ class Fitted(msgspec.Struct):
     dropped: list[str] = []
     problem: TensorMismatchError | None = None
     proof: "Proof | None" = None
-    is_structural: bool = False
-    """Whether layers were matched by their order, whatever their tensors are called."""
+    is_in_order: bool = False
+    """Whether tensors were matched in order, whatever they are called."""
     features: str = ""
     """What the head of an ONNX file takes, if that head was left out."""
     is_compared: bool = False

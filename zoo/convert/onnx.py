@@ -1,7 +1,8 @@
 """ONNX files: their initialisers under their own names, and their graph."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +46,73 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str], Any]:
         if node.op_type == "Identity" and node.input[0] in tensors:
             tensors[node.output[0]] = tensors[node.input[0]]
     return tensors, dropped, model
+
+
+class Use(NamedTuple):
+    """A tensor of a file with its name; in an ONNX graph, ``taken`` names the value that its layer takes."""
+
+    name: str
+    tensor: Tensor
+    taken: str = ""
+
+
+def uses(model: Any, tensors: Mapping[str, Tensor]) -> list[Use]:
+    """Returns ``tensors`` in the order in which the graph of ``model`` uses them, linear layers' weights as O I.
+
+    Single numbers, which are constants of the graph, are left out.
+    """
+    listed: dict[str, Use] = {}
+    for node in model.graph.node:
+        if node.op_type == "Identity":
+            continue
+        is_turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        for name in node.input:
+            tensor = tensors.get(name)
+            if tensor is None or tensor.ndim == 0 or name in listed:
+                continue
+            if tensor.ndim == 2 and node.op_type in ("MatMul", "Gemm") and not is_turned:
+                tensor = tensor.T.contiguous()
+            listed[name] = Use(name, tensor, node.input[0])
+    return [*listed.values()]
+
+
+def fold_biases(model: Any, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Returns ``tensors`` with the bias of each convolution subtracted from the mean of a normalization behind it.
+
+    (x + bias - mean) is (x - (mean - bias)). Also returns what became a part of what.
+    """
+    makers = {output: node for node in model.graph.node for output in node.output}
+    changed, lines = dict(tensors), []
+    for node in model.graph.node:
+        before = makers.get(node.input[0]) if node.op_type == "BatchNormalization" and len(node.input) > 3 else None
+        if before is None or before.op_type != "Conv" or len(before.input) < 3:
+            continue
+        bias, mean = before.input[2], node.input[3]
+        if {bias, mean} <= changed.keys() and changed[bias].shape == changed[mean].shape:
+            changed[mean] = changed[mean] - changed.pop(bias)
+            lines.append(f"{bias} into {mean}")
+    return changed, lines
+
+
+class Output(NamedTuple):
+    """The name of the file's logits; if ``is_softmax``, the file computes probabilities from them."""
+
+    name: str
+    is_softmax: bool
+
+
+def output_of(model: Any) -> Output:
+    """Returns the first output, without a softmax at the end."""
+    name = first = model.graph.output[0].name if model.graph.output else ""
+    for node in reversed(model.graph.node):  # they are in the order in which they run
+        if name not in node.output or not node.input:
+            continue
+        name = node.input[0]
+        if node.op_type in ("Softmax", "LogSoftmax"):
+            return Output(name, True)
+        if node.op_type not in ("Identity", "Dropout", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+            break
+    return Output(first, False)
 
 
 def input_size(model: Any) -> tuple[int, int, int] | None:

@@ -1,6 +1,5 @@
 """Whether a converted network computes what its ONNX file does: onnxruntime and torch on the same photographs."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +7,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from zoo.convert import onnx, structure, trace_graph
-from zoo.convert.choice import Choice, Score, Stated, choose
-from zoo.convert.download import Source
+from zoo.convert import onnx
 from zoo.convert.fitting import Fitted
-from zoo.convert.readers import Checkpoint
 from zoo.data.preprocess import Transform
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError
 from zoo.exported import onnx_session
 from zoo.loading import Network
-from zoo.registry import Found
-from zoo.spec import KeyMap, Preprocess
+from zoo.spec import Preprocess
 from zoo.verify import agreement
 
 TOLERANCE = 1e-4
@@ -46,53 +41,16 @@ class Proof(msgspec.Struct, frozen=True):
         )
 
 
-LONGEST = 12
-"""Lines of the problems by name, if the graph does not fit either."""
-
-
-def choose_proven(
-    place: Source,
-    checkpoint: Checkpoint,
-    tried: list[Fitted],
-    maps: list[KeyMap],
-    found: Found,
-    args: Mapping[str, Any],
-    stated: Stated,
-    score: Score | None = None,
-) -> Choice:
-    """The reading of an ONNX file to use: of those ``tried`` by name, or else by its graph (:mod:`structure`).
-
-    Only readings that pass the proof are chosen from. A size that the file states for its input is that of the network.
-    Raises :class:`TensorMismatchError` if there is none, and the errors of :func:`zoo.convert.choice.choose`.
-    """
-    if (size := onnx.input_size(checkpoint.graph)) is not None:
-        stated = msgspec.structs.replace(stated, preprocess={"input_size": size, **stated.preprocess})
-    prove = Prover(place.path, checkpoint.graph).prove
-    arranged: list[Fitted] = []
-    try:
-        return choose(tried, found, {}, stated, place.name, score, prove)
-    except TensorMismatchError as error:
-        by_name = error
-    try:
-        arranged = structure.read(checkpoint.graph, checkpoint.tensors, maps, found, args, trunk=stated.trunk)
-        return choose([*tried, *arranged], found, {}, stated, place.name, score, prove)
-    except TensorMismatchError as error:
-        lines = by_name.message.splitlines()
-        more = [] if len(lines) <= LONGEST else [f"  ... and {len(lines) - LONGEST} more"]
-        several = f"{len(arranged)} arrangements of its layers fit: " if len(arranged) > 1 else ""
-        message = "\n".join([*lines[:LONGEST], *more, f"By structure: {several}{error.message}"])
-        raise TensorMismatchError(message, hint=by_name.hint or error.hint) from None
-
-
 class Prover:
     """Compares networks with the ``onnx.ModelProto`` of ``file``, which runs once for every input and output.
 
-    A reading by names is also accepted without proof if onnxruntime is missing or cannot run the file.
+    A reading by names, or any if a score decides, is also accepted without proof if onnxruntime is missing or cannot
+    run the file.
     """
 
-    def __init__(self, file: Path, model: Any) -> None:
-        self._file, self._model = file, model
-        self._output = trace_graph.output_of(model)
+    def __init__(self, file: Path, model: Any, *, is_scored: bool = False) -> None:
+        self._file, self._model, self._is_scored = file, model, is_scored
+        self._output = onnx.output_of(model)
         self._answers: dict[tuple[str, bytes], Tensor] = {}
 
     def prove(self, network: Network, fitted: Fitted, preprocess: Preprocess) -> Proof:
@@ -102,11 +60,11 @@ class Prover:
         try:
             theirs = self._answer(fitted, images)
         except MissingExtraError:
-            if fitted.is_structural:
+            if fitted.is_in_order and not self._is_scored:
                 raise
             return Proof(problem="onnxruntime is not installed")
         except FileFormatError as error:
-            if fitted.is_structural:
+            if fitted.is_in_order and not self._is_scored:
                 raise
             return Proof(problem=error.message)
         with torch.inference_mode():
@@ -142,7 +100,7 @@ class Prover:
         return self._answers[key]
 
     def _run(self, output: str, images: Tensor) -> Tensor:
-        what = f"Matching {self._file.name} by the order of its layers"
+        what = f"Matching the tensors of {self._file.name} in order"
         is_stated = output in {value.name for value in self._model.graph.output}
         model = self._file if is_stated else self._up_to(output)
         session = onnx_session.start(model, self._file.name, what=what, extra="zoo-vision[convert]")

@@ -7,9 +7,15 @@ from typing import Literal, get_args
 from zoo import names
 from zoo.errors import SpecError, UnknownNameError
 
-Format = Literal["onnx", "torch-export", "torchscript", "openvino"]
+Format = Literal["onnx", "torch-export"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "torchscript": ".ts", "openvino": ".xml"}
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+
+INSTEAD = {
+    "openvino": "Export to onnx: OpenVINO reads ONNX files (openvino.Core().compile_model('FILE.onnx')).",
+    "torchscript": "Export to torch-export: torch deprecates TorchScript.",
+}
+"""Formats that are not written, and what to do instead."""
 
 KEY = "zoo.json"
 """The name, in the metadata of a file, of the text that describes it (:class:`zoo.exported.about.About`)."""
@@ -48,12 +54,7 @@ def of(name: str, file: Path | None) -> Format:
                 hint = f"Write it to {file.with_suffix(SUFFIXES[format])}."
                 raise SpecError(f"{file}: a file in the format {name} ends in {SUFFIXES[format]}.", hint=hint)
             return format
-    raise SpecError(f"format = {name!r}: expected one of {', '.join(FORMATS)}.")
-
-
-def parts(file: Path) -> list[Path]:
-    """The files of the export ``file``: OpenVINO keeps the weights in one of their own."""
-    return [file, file.with_suffix(".bin")] if file.suffix == SUFFIXES["openvino"] else [file]
+    raise SpecError(f"format = {name!r}: expected one of {', '.join(FORMATS)}.", hint=INSTEAD.get(name, ""))
 
 
 def sidecar(file: Path) -> Path:

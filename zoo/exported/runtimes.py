@@ -5,12 +5,11 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.errors import FileFormatError, MissingExtraError
+from zoo.errors import FileFormatError
 from zoo.exported import about, onnx_session
 from zoo.exported.about import About
 from zoo.exported.formats import KEY, Format
@@ -33,46 +32,18 @@ def open_torch_export(file: Path) -> tuple[About, Run]:
     return described, module
 
 
-def open_torchscript(file: Path) -> tuple[About, Run]:
-    described = _described_in_archive(file)
-    with _blaming(file):
-        module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]  # torch's own is not typed
-    return described, module
-
-
-def open_openvino(file: Path) -> tuple[About, Run]:
-    openvino = import_openvino(f"Running {file.name}")
-    with _blaming(file):
-        model = openvino.Core().read_model(file)
-    described = about.read(model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None, file)
-    with _blaming(file):
-        compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return described, lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0].copy())
-
-
 LONGEST = 1 << 24
 """Bytes of a description, at most: a thousand classes take 20 kB."""
 
 OPENERS: dict[Format, Callable[[Path], tuple[About, Run]]] = {
     "onnx": open_onnx,
     "torch-export": open_torch_export,
-    "torchscript": open_torchscript,
-    "openvino": open_openvino,
 }
 """By format: the description of a file and the function that it computes.
 
 Raise :class:`FileFormatError` for a damaged file and for one that does not describe itself, and
-:class:`MissingExtraError`.
+:class:`zoo.errors.MissingExtraError`.
 """
-
-
-def import_openvino(what: str) -> Any:
-    """The library; raises :class:`MissingExtraError`, which says that ``what`` needs it."""
-    try:
-        import openvino
-    except ImportError:
-        raise MissingExtraError.of(what, "openvino", "zoo-vision[openvino]") from None
-    return openvino
 
 
 def _described_in_archive(file: Path) -> About:

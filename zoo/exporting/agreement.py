@@ -121,5 +121,5 @@ def runtime_of(about: About) -> str:
     """The runtime of a format, with its version."""
     from importlib.metadata import version
 
-    name = {"onnx": "onnxruntime", "openvino": "openvino"}.get(about.format, "torch")
+    name = "onnxruntime" if about.format == "onnx" else "torch"
     return f"{name} {version(name)}"

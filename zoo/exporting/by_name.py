@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Export(msgspec.Struct, frozen=True):
     """What :func:`export` wrote.
 
-    ``sha256`` holds that of each file by its name. ``notes`` are remarks of the exporter.
+    ``sha256`` holds that of the file by its name. ``notes`` are remarks of the exporter.
     """
 
     file: Path
@@ -59,10 +59,9 @@ def export(
         model: A name, or a network that :func:`zoo.create` returned. A name without a tag means the model's default
             weights.
         file: The file to write. By default the name of the weights, in the working directory.
-        format: ``onnx`` (``.onnx``), ``torch-export`` (``.pt2``), ``torchscript`` (``.ts``) or ``openvino`` (``.xml``).
-            By default that of the file's suffix.
+        format: ``onnx`` (``.onnx``) or ``torch-export`` (``.pt2``). By default that of the file's suffix.
         precision: ``float32``; ``float16`` for a network that computes with half precision; ``int8`` for static
-            quantisation, in the formats ``onnx`` and ``openvino``.
+            quantisation, in the format ``onnx``.
         preprocess: ``inside`` if the file scales and normalises images, ``beside`` if the caller does. Resizing and
             cropping are up to the caller.
         input: What a file that normalises takes: ``float32`` in [0, 1], or ``uint8`` pixels.
@@ -85,10 +84,10 @@ def export(
 
     Example:
         >>> import zoo
-        >>> made = zoo.export("resnet20.digits", "digits.ts")
+        >>> made = zoo.export("resnet20.digits", "digits.pt2")
         >>> made.agreement.difference < 1e-4
         True
-        >>> zoo.evaluate("digits.ts", "digits").correct
+        >>> zoo.evaluate("digits.pt2", "digits").correct
         360
     """
     from zoo.evaluation.prediction import class_names_of
@@ -99,8 +98,8 @@ def export(
     takes = graph.input_of(preprocess, input)
     if precision not in ("float32", "float16", "int8"):
         raise SpecError(f"precision = {precision!r}: expected float32, float16 or int8.")
-    if precision == "int8" and chosen not in ("onnx", "openvino"):
-        raise SpecError(f"int8 is not available in the format {chosen}.", hint="Use --format onnx or openvino.")
+    if precision == "int8" and chosen != "onnx":
+        raise SpecError(f"int8 is not available in the format {chosen}.", hint="Use --format onnx.")
     if calibrate is not None and precision != "int8":
         raise SpecError(f"calibrate = {calibrate!r} has no effect on {precision}.", hint="Use --precision int8.")
     if isinstance(model, str) and formats.is_file(model):
@@ -135,17 +134,14 @@ def export(
         about, notes = writers.write(exported, about, file, calibration)
         found = agreement.check(used, file, about)
         digests = _move(file, target, about, found)
-    size = sum(part.stat().st_size for part in formats.parts(target))
-    return Export(target, size, digests, about, found, tuple(notes))
+    return Export(target, target.stat().st_size, digests, about, found, tuple(notes))
 
 
 def _move(file: Path, target: Path, about: About, found: Agreement) -> dict[str, str]:
-    """Moves the parts of an export from ``file`` to ``target``, and writes its description; returns their sha256."""
-    parts = formats.parts(file)
-    digests = {part.name: storage.sha256_of(part) for part in parts}
+    """Moves an export from ``file`` to ``target``, and writes its description; returns its sha256 by its name."""
+    digests = {target.name: storage.sha256_of(file)}
     formats.sidecar(target).unlink(missing_ok=True)  # it would be about another file
-    for part in reversed(parts):
-        os.replace(part, target.with_name(part.name))
+    os.replace(file, target)
     text = msgspec.json.format(msgspec.json.encode(Sidecar(about, digests, found)), indent=2)
     storage.replace(formats.sidecar(target), text + b"\n")
     return digests

@@ -15,7 +15,6 @@ from torch import Tensor
 from zoo.errors import ExportError, MissingExtraError
 from zoo.exported.about import About
 from zoo.exported.formats import KEY
-from zoo.exported.runtimes import import_openvino
 from zoo.exporting import int8
 from zoo.exporting.graph import EXTRA, INPUT, OUTPUT, Graph, first_line
 
@@ -28,22 +27,15 @@ def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) ->
     example = graph.example(about.preprocess.input_size)
     notes: list[str] = []
     with quiet():
-        if about.format == "torchscript":
-            traced = trace(graph, example)
-            torch.jit.save(traced, file, _extra_files={KEY: about.text()})
-        elif about.format == "torch-export":
+        if about.format == "torch-export":
             exported = export_program(graph, example, graph.takes_any_size(about.preprocess.input_size))
             about = msgspec.structs.replace(about, any_size=has_any_size(exported))
             torch.export.save(exported, file, extra_files={KEY: about.text()})
         else:
-            onnx_file = file.with_suffix(".onnx")
-            notes += write_onnx(graph, example, onnx_file)
+            notes += write_onnx(graph, example, file)
             if calibration is not None:
-                int8.quantise(onnx_file, onnx_file, calibration)
-            if about.format == "onnx":
-                describe_onnx(onnx_file, about.text())
-            else:
-                write_openvino(onnx_file, file, about.text())
+                int8.quantise(file, file, calibration)
+            describe_onnx(file, about.text())
     return about, notes
 
 
@@ -98,25 +90,6 @@ def export_program(graph: Graph, example: Tensor, any_size: bool) -> Any:
         if any_size:
             return export_program(graph, example, any_size=False)
         raise ExportError(f"torch.export cannot export this network: {first_line(error)}") from None
-
-
-def trace(graph: Graph, example: Tensor) -> Any:
-    try:
-        with torch.no_grad():
-            return torch.jit.trace(graph, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch's own
-    except Exception as error:
-        raise ExportError(f"torch.jit.trace cannot trace this network: {first_line(error)}") from None
-
-
-def write_openvino(onnx_file: Path, file: Path, text: str) -> None:
-    """By OpenVINO's converter, of the ONNX file: so int8 and float16 are those of ONNX."""
-    openvino = import_openvino("Exporting to OpenVINO")
-    try:
-        model = openvino.convert_model(onnx_file)
-    except Exception as error:
-        raise ExportError(f"OpenVINO cannot convert this network: {first_line(error)}") from None
-    model.set_rt_info(text, [KEY])
-    openvino.save_model(model, file, compress_to_fp16=False)
 
 
 def _is_installed(library: str) -> bool:

@@ -230,7 +230,7 @@ CASES = {
     "features": ("--data", "digits", "--limit", 9, "--batch-size", 4),
     "attack-curve": ("--data", "digits", "--limit", 9, "--epsilons", "0,0.1", "--attack", "fgsm", "--steps", 1),
     "verify": (),
-    "export": ("--format", "torchscript"),
+    "export": ("--format", "torch-export"),
 }
 
 
@@ -273,7 +273,7 @@ def test_weights_of_a_list_are_verified_as_one_is(tmp_path: Path, here: list[str
 @pytest.mark.slow
 def test_a_list_is_exported_to_files_of_the_format(tmp_path: Path, here: list[str]) -> None:
     [row] = done("export", tmp_path)
-    assert row["file"] == "exported/resnet20.digits.ts"
+    assert row["file"] == "exported/resnet20.digits.pt2"
     assert zoo.evaluate(str(tmp_path / row["file"]), "digits").correct == 360
 
 

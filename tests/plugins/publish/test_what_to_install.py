@@ -69,7 +69,7 @@ def test_all_that_is_written_names_distribution_and_version(
     assert (record["versions"].get("zoo-pet") == "1.0") is (model == pet)
     card = file.with_name("README.md").read_text()
     assert f"part of the distribution `{distribution}` {version}: `pip install '{distribution}>={version}'`" in card
-    made = zoo.export(zoo.create(model, weights=tmp_path / "run" / "model.safetensors"), tmp_path / "net.ts")
+    made = zoo.export(zoo.create(model, weights=tmp_path / "run" / "model.safetensors"), tmp_path / "net.pt2")
     assert (made.about.distribution, made.about.distribution_version) == (distribution, version)
 
 

@@ -1,4 +1,4 @@
-"""ONNX files without usable names: matched by their graph, accepted because they compute the same."""
+"""Files without usable names: matched in order by shape, accepted because they compute the same or score."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import zoo
 from zoo import manifest, registry
 from zoo.cli import cli
-from zoo.convert import Stated, convert, proof, readers, structure
+from zoo.convert import Stated, convert, in_order, proof, readers
 from zoo.convert.fitting import AS_IS, Fitted
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError
 from zoo.loading import safetensors_file
@@ -27,8 +27,8 @@ from zoo.loading import safetensors_file
 onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
 pytest.importorskip("onnxruntime", reason="needs zoo-vision[convert]")
 
-SLOW = ("preact_resnet110", "fractalnet20", "airbench94", "wrn28_10")
-"""Models that are also matched, beyond the quick tests."""
+SLOW = ("densenet_bc_40_12", "preact_resnet110", "wrn28_10")
+"""Models whose exports have only some normalizations folded: as they are, they match."""
 
 TRAINED = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
 """Exports normalisations as they are, not folded into convolutions."""
@@ -46,6 +46,8 @@ def settled(module: nn.Module, side: int, channels: int = 3) -> nn.Module:
             part.momentum = None
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.normal_(part.bias, 0, 0.2)
+        elif isinstance(part, nn.Linear):
+            nn.init.normal_(part.bias, 0, 0.2)  # exporters leave out a bias of zeros
     with torch.no_grad():
         module.train()(torch.randn(8, channels, side, side))
     return module.eval()
@@ -101,7 +103,7 @@ def test_a_file_with_folded_normalisations_gives_identities_behind_its_convoluti
     assert not any(node.op_type == "BatchNormalization" for node in onnx.load(str(file)).graph.node)
     report = convert(file, "resnet20", tmp_path / "out.safetensors")
     compare(report, module, random_images(3, 3, 32, 32))
-    assert report.key_map == "as-is by structure"
+    assert report.key_map == "as-is in order"
     assert report.proof is not None
     assert report.proof.compared == "logits"
     assert 0 < report.proof.difference < report.proof.tolerance == 1e-4
@@ -112,17 +114,15 @@ def test_a_file_with_folded_normalisations_gives_identities_behind_its_convoluti
 
 
 @pytest.mark.parametrize("eps", [1e-5, 1.001e-5, 2e-5, 1e-3])
-def test_the_identity_of_a_folded_normalisation_adds_the_bias_and_nothing_else(eps: float) -> None:
-    from zoo.convert.layers import Layer, Norm, normalisation
-
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_the_identity_of_a_folded_normalization_adds_its_bias_and_nothing_else(eps: float, has_bias: bool) -> None:
     bias, x = random_images(8), 100 * random_images(4, 8, 5, 5)
-    ours = Layer(normalisation(8), (), "conv.weight", None, Norm("weight", "bias", "running_mean", "running_var", eps))
-    state = dict(structure._tensors(Layer(normalisation(8), (), torch.ones(8, 8, 1, 1), bias), ours, []))
-    del state["conv.weight"]
-    norm = nn.BatchNorm2d(8, eps=eps).eval()
-    norm.load_state_dict(state, strict=False)
+    net = nn.Sequential(nn.Conv2d(8, 8, 1, bias=has_bias), nn.BatchNorm2d(8, eps=eps)).eval()
+    state = dict(in_order._identities(net))
+    assert ("1.bias" in state) == has_bias
+    net.load_state_dict({"1.bias": bias, **state}, strict=False)
     with torch.inference_mode():
-        assert torch.equal(norm(x), x + bias[:, None, None])
+        assert torch.equal(net[1](x), x if has_bias else x + bias[:, None, None])
 
 
 def test_unfolded_normalisations_keep_their_tensors(tmp_path: Path) -> None:
@@ -137,14 +137,19 @@ def test_unfolded_normalisations_keep_their_tensors(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "model",
-    ["googlenet_small", "densenet_bc_40_12", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
-)
-def test_branches_are_told_apart_by_what_feeds_them_and_what_they_feed(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["googlenet_small", *SLOW])
+def test_networks_whose_layers_run_in_the_order_of_their_keys_match(model: str, tmp_path: Path) -> None:
     module, images = settled(zoo.create(model), 32), random_images(1, 3, 32, 32)
-    file = rewritten(export(module, tmp_path / "net.onnx", images), anonymise)
+    file = rewritten(export(module, tmp_path / "net.onnx", images, **TRAINED), anonymise)
     compare(convert(file, model, tmp_path / "out.safetensors"), module, random_images(2, 3, 32, 32))
+
+
+def test_a_file_of_which_only_some_normalizations_were_folded_is_refused(tmp_path: Path) -> None:
+    module = settled(zoo.create("preact_resnet110", depth=14), 32)
+    file = export(module, tmp_path / "net.onnx", random_images(1, 3, 32, 32))
+    with pytest.raises(TensorMismatchError, match="no tensor of the shape of") as caught:
+        convert(file, "preact_resnet110", tmp_path / "out.safetensors", stated=Stated(args={"depth": 14}))
+    assert "do_constant_folding=False" in caught.value.hint
 
 
 @pytest.mark.slow
@@ -154,7 +159,6 @@ def test_branches_are_told_apart_by_what_feeds_them_and_what_they_feed(model: st
     [
         ("googlenet", "googlenet_tv", 64, {"aux_logits": False, "init_weights": False}),
         ("inception_v3", "inception_v3", 96, {"aux_logits": False, "init_weights": False}),
-        ("densenet121", "densenet121", 64, {}),
         ("resnet50", "resnet50", 64, {}),
         ("vgg11_bn", "vgg11_bn", 224, {}),
     ],
@@ -173,19 +177,6 @@ def test_torchvisions_networks_compute_the_same_here(
     assert entry.preprocess.input_size == (3, side, side)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("theirs", "model", "side"),
-    [("resnet20_cifar10", "resnet20", 32), pytest.param("resnet18", "resnet18", 224, marks=pytest.mark.slow)],
-)
-def test_pytorchcvs_networks_compute_the_same_here(theirs: str, model: str, side: int, tmp_path: Path) -> None:
-    """Its ResNet-20 has projections as shortcuts, which an argument of a key map gives ours: outputs decide."""
-    provider = pytest.importorskip("pytorchcv.model_provider", reason="the oracle is pytorchcv")
-    module = settled(provider.get_model(theirs), side)
-    file = export(module, tmp_path / "net.onnx", random_images(1, 3, side, side))
-    compare(convert(file, model, tmp_path / "out.safetensors"), module, random_images(2, 3, side, side))
-
-
 # ---- the proof ------------------------------------------------------------------------------------------
 
 
@@ -196,7 +187,7 @@ def test_names_that_fit_and_are_exchanged_are_found_out_and_put_right(tmp_path: 
     rewritten(file, lambda graph: rename(graph, {one: other, other: one}))
     report = convert(file, "resnet20", tmp_path / "out.safetensors")
     compare(report, module, random_images(2, 3, 32, 32))
-    assert report.key_map == "as-is by structure"
+    assert report.key_map == "as-is in order"
     assert {(one, other), (other, one)} <= set(report.renamed)
     [by_name] = [reading for reading in report.readings if reading.key_map == "as-is"]
     assert "differ from those that onnxruntime computes" in by_name.verdict
@@ -330,9 +321,9 @@ def test_a_trunk_is_taken_from_a_file_with_or_without_a_head(classes: int, tmp_p
 def test_a_file_of_features_is_refused_without_trunk(tmp_path: Path) -> None:
     module = settled(zoo.create("resnet20", num_classes=0), 32)
     file = export(module, tmp_path / "net.onnx", random_images(1, 3, 32, 32))
-    with pytest.raises(TensorMismatchError, match="By structure: The file has 19 layers and the network 20") as caught:
+    with pytest.raises(TensorMismatchError, match="Tensors in order by shape: "):
         convert(file, "resnet20", tmp_path / "out.safetensors")
-    assert "--trunk" in caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
 @pytest.mark.slow
@@ -344,14 +335,6 @@ def test_timms_resnet50_without_a_head_gives_the_same_features(tmp_path: Path) -
 
 
 # ---- what does not match --------------------------------------------------------------------------------
-
-
-def test_a_graph_whose_parts_double_at_every_node_is_refused(small: str, tmp_path: Path) -> None:
-    doubling = [("Concat", f"n{n} n{n}", f"n{n + 1}", {"axis": 2}) for n in range(40)]
-    nodes = [CONVOLUTION, ("Relu", "c", "n0", {}), *doubling, ("Flatten", "n40", "logits", {})]
-    file = build(nodes, tensors_of_small(), [1, 3, 8, 8], tmp_path / "net.onnx")
-    with pytest.raises(TensorMismatchError, match="concatenates 8192 parts"):
-        convert(file, small, tmp_path / "out.safetensors")
 
 
 @pytest.mark.first(3)
@@ -377,10 +360,7 @@ def test_another_network_is_refused_with_the_layers_that_differ(tmp_path: Path) 
     file = export(settled(zoo.create("resnet20"), 32), tmp_path / "net.onnx", random_images(1, 3, 32, 32))
     with pytest.raises(TensorMismatchError) as caught:
         convert(file, "resnet32", tmp_path / "out.safetensors")
-    said = str(caught.value)
-    assert "By structure: The file has 20 layers and the network 32; they differ:" in said
-    assert "only in the network  4 x layer with weights 16 x 144" in said
-    assert "only in the file" not in said
+    assert "The file has no tensor of the shape of layer1.3.conv1.weight" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
@@ -393,88 +373,6 @@ def test_a_file_that_onnxruntime_cannot_run_is_no_match(tmp_path: Path) -> None:
 
     with pytest.raises(FileFormatError, match=r"onnxruntime cannot run net\.onnx"):
         convert(rewritten(file, spoil), "resnet20", tmp_path / "out.safetensors")
-
-
-BRANCHES = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, *, num_classes, in_chans, branches=BRANCHES):
-        super().__init__()
-        self.stem = nn.Conv2d(in_chans, 4, 3, padding=1)
-        self.branches = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(branches))
-        self.fc = nn.Linear(4, num_classes)
-
-    def forward(self, x):
-        x = torch.relu(self.stem(x))
-        factors = FACTORS
-        maps = [branch(x) * factor for branch, factor in zip(self.branches, factors)]
-        return self.fc(sum(maps[1:], maps[0]).relu().mean((2, 3)))
-
-def build(*, num_classes, in_chans):
-    return Net(num_classes=num_classes, in_chans=in_chans)
-"""
-
-
-@pytest.fixture
-def branched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], nn.Module]:
-    """Installs the family of one network whose equal branches are multiplied by ``factors`` and added."""
-
-    def install(factors: list[float]) -> nn.Module:
-        text = distributions.plugin("small", "small_net")
-        more = 'head=("fc",), stem=("stem",), num_classes=5, preprocess=Preprocess(input_size=(3, 16, 16))'
-        text = text.replace('"small_model:build"', f'"small_model:build", {more}')
-        text = text.replace("import Model", "import Preprocess, Model")
-        net = BRANCHES.replace("branches=BRANCHES", f"branches={len(factors)}").replace("FACTORS", repr(factors))
-        files = {"small.py": text, "small_model.py": net}
-        site = distributions.install(tmp_path / "site", "zoo-small", {"small": "small:plugin"}, files)
-        monkeypatch.syspath_prepend(str(site))
-        monkeypatch.delitem(sys.modules, "small", raising=False)
-        monkeypatch.delitem(sys.modules, "small_model", raising=False)
-        registry.clear()
-        torch.manual_seed(0)
-        return zoo.create("small_net").eval()
-
-    return install
-
-
-class Backwards(nn.Module):
-    """A network of ``branched`` whose branches run in another order."""
-
-    def __init__(self, net: nn.Module, factors: list[float]) -> None:
-        super().__init__()
-        self.net, self.factors = net, factors
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.net.stem(x))
-        maps = [
-            branch(x) * factor
-            for branch, factor in zip(reversed(self.net.branches), reversed(self.factors), strict=True)
-        ]
-        return self.net.fc(sum(maps[1:], maps[0]).relu().mean((2, 3)))
-
-
-def test_of_branches_that_only_their_outputs_tell_apart_the_right_order_is_found(
-    branched: Callable[[list[float]], nn.Module], tmp_path: Path
-) -> None:
-    factors = [1.0, 2.0, 3.0]
-    net, images = branched(factors), random_images(1, 3, 16, 16)
-    file = rewritten(export(Backwards(net, factors), tmp_path / "net.onnx", images), anonymise)
-    report = convert(file, "small_net", tmp_path / "out.safetensors")
-    compare(report, net, random_images(2, 3, 16, 16))
-    tried = [reading for reading in report.readings if "by structure" in reading.key_map]
-    assert len(tried) == 6  # 3! orders
-    assert [reading.fits for reading in tried].count(True) == 1
-
-
-def test_more_arrangements_than_are_tried_are_refused(
-    branched: Callable[[list[float]], nn.Module], tmp_path: Path
-) -> None:
-    factors = [1.0, 2.0, 3.0, 4.0, 5.0]  # of 120 orders, the last
-    file = export(Backwards(branched(factors), factors), tmp_path / "net.onnx", random_images(1, 3, 16, 16))
-    with pytest.raises(TensorMismatchError, match="16 arrangements of its layers fit"):
-        convert(rewritten(file, anonymise), "small_net", tmp_path / "out.safetensors")
 
 
 # ---- graphs of other exporters --------------------------------------------------------------------------
@@ -530,7 +428,7 @@ def build(
 
 def tensors_of_small() -> dict[str, numpy.ndarray]:
     rng = numpy.random.default_rng(0)
-    shapes = {"w": (6, 3, 3, 3), "b": (6,), "scale": (6,), "shift": (6,), "mean": (6,), "dense": (384, 5), "bias": (5,)}
+    shapes = {"w": (6, 3, 3, 3), "scale": (6,), "shift": (6,), "mean": (6,), "dense": (384, 5), "bias": (5,)}
     made = {name: rng.normal(0, 0.3, shape).astype("float32") for name, shape in shapes.items()}
     return {**made, "var": rng.uniform(0.5, 2, 6).astype("float32")}
 
@@ -540,53 +438,16 @@ TAIL = [
     ("Flatten", "r", "f", {}),
     ("Gemm", "f dense bias", "logits", {}),
 ]
-CONVOLUTION = ("Conv", "images w b", "c", {"pads": [1, 1, 1, 1]})
-NORMALISED = ("BatchNormalization", "c one none mean var", "m", {"epsilon": 1e-3})
+CONVOLUTION = ("Conv", "images w", "c", {"pads": [1, 1, 1, 1]})
 
 
-@pytest.mark.first(2)
-@pytest.mark.parametrize(
-    "nodes",
-    [
-        [CONVOLUTION, ("BatchNormalization", "c scale shift mean var", "n", {"epsilon": 1e-3}), *TAIL],
-        [
-            CONVOLUTION,
-            NORMALISED,
-            ("Unsqueeze", "scale axes", "s", {}),
-            ("Mul", "m s", "p", {}),
-            ("Unsqueeze", "shift axes", "t", {}),
-            ("Add", "p t", "n", {}),
-            *TAIL,
-        ],
-        [
-            CONVOLUTION,
-            ("Mul", "c scale6", "p", {}),
-            ("Add", "p shift6", "n", {}),
-            *TAIL[:-1],
-            ("MatMul", "f dense", "l", {}),
-            ("Add", "l bias", "logits", {}),
-        ],
-        [
-            CONVOLUTION,
-            ("Dropout", "c", "d", {}),
-            ("BatchNormalization", "d scale shift mean var", "n", {}),
-            *TAIL[:-1],
-            ("Transpose", "dense", "turned", {"perm": [1, 0]}),
-            ("Reshape", "turned flat", "seen", {}),
-            ("Gemm", "f seen bias", "logits", {"transB": 1, "alpha": 0.5, "beta": 2.0}),
-        ],
-    ],
-    ids=["epsilon and bias", "Caffe's scale", "multiplied and added", "weights in other shapes"],
-)
-def test_the_forms_that_other_exporters_give_layers_are_read(nodes: list[Any], small: str, tmp_path: Path) -> None:
-    tensors = tensors_of_small()
-    tensors |= {"scale6": tensors["scale"].reshape(6, 1, 1), "shift6": tensors["shift"].reshape(6, 1, 1)}
-    tensors |= {"one": numpy.ones(6, "float32"), "none": numpy.zeros(6, "float32")}
-    tensors |= {"axes": numpy.array([1, 2]), "flat": numpy.array([5, 384])}
-    file = build(nodes, tensors, [1, 3, 8, 8], tmp_path / "net.onnx")
+def test_a_bias_before_a_normalization_is_folded_into_its_mean(small: str, tmp_path: Path) -> None:
+    convolution = ("Conv", "images w b", "c", {"pads": [1, 1, 1, 1]})
+    nodes = [convolution, ("BatchNormalization", "c scale shift mean var", "n", {}), *TAIL]
+    bias = numpy.random.default_rng(1).normal(0, 1, 6).astype("float32")
+    file = build(nodes, {**tensors_of_small(), "b": bias}, [1, 3, 8, 8], tmp_path / "net.onnx")
     report = convert(file, small, tmp_path / "out.safetensors")
-    assert report.proof is not None
-    assert report.proof.difference < 1e-5
+    assert report.folded == ["b into mean"]
     images = random_images(1, 3, 8, 8)
     from onnx.reference import ReferenceEvaluator
 
@@ -599,7 +460,7 @@ def test_the_forms_that_other_exporters_give_layers_are_read(nodes: list[Any], s
 def test_a_file_that_takes_channels_last_is_compared_in_that_order(small: str, tmp_path: Path) -> None:
     nodes = [
         ("Transpose", "images", "i", {"perm": [0, 3, 1, 2]}),
-        ("Conv", "i w b", "c", {"pads": [1, 1, 1, 1]}),
+        ("Conv", "i w", "c", {"pads": [1, 1, 1, 1]}),
         ("BatchNormalization", "c scale shift mean var", "n", {}),
         *TAIL,
     ]
@@ -614,7 +475,7 @@ def test_a_key_map_states_the_input_of_a_file_without_names(small: str, tmp_path
     nodes = [CONVOLUTION, ("BatchNormalization", "c scale shift mean var", "n", {}), *TAIL]
     file = build(nodes, tensors_of_small(), [1, 3, 8, 8], tmp_path / "net.onnx")
     report = convert(file, small, tmp_path / "out.safetensors", key_map="caffe")
-    assert report.key_map == "caffe by structure"
+    assert report.key_map == "caffe in order"
     pixels = torch.randint(0, 256, (1, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float()
     mean = torch.tensor(MEAN)[:, None, None]
     from onnx.reference import ReferenceEvaluator
@@ -625,6 +486,65 @@ def test_a_key_map_states_the_input_of_a_file_without_names(small: str, tmp_path
     with torch.inference_mode():
         ours = module(pixels / 255 - mean)
     numpy.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-4, atol=1e-4 * numpy.abs(theirs).max())
+
+
+# ---- other formats --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nameless(tmp_path: Path) -> Path:
+    """The tensors of ``resnet20.digits`` in the order of its keys, under numbers."""
+    state = zoo.create("resnet20.digits").state_dict()
+    torch.save({str(number): tensor for number, tensor in enumerate(state.values())}, tmp_path / "theirs.pth")
+    return tmp_path / "theirs.pth"
+
+
+def test_tensors_in_order_are_refused_without_data_that_could_tell(nameless: Path, tmp_path: Path) -> None:
+    with pytest.raises(TensorMismatchError, match="They fit, which alone proves nothing") as caught:
+        convert(nameless, "resnet20", tmp_path / "out.safetensors")
+    assert "--check DATA" in caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.pth"]
+
+
+def check_on_digits(file: Path, out: Path, *words: str) -> Any:
+    pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
+    known = zoo.create("resnet20.digits").zoo_info.preprocess
+    prepared = ["--mean", str(known.mean[0]), "--std", str(known.std[0])]
+    prepared += ["--preprocess", f"input_size={[*known.input_size]}"]
+    command = ["convert", str(file), "resnet20", "-o", str(out), "--check", "digits", *prepared, *words]
+    return CliRunner().invoke(cli, command, prog_name="zoo")
+
+
+def test_tensors_in_order_are_accepted_if_the_network_scores_on_data(nameless: Path, tmp_path: Path) -> None:
+    done = check_on_digits(nameless, tmp_path / "out.safetensors", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["check"]["correct"] == 360
+    assert report["reason"].startswith("matched in order by shape")
+    expected = zoo.create("resnet20.digits").state_dict()
+    converted = safetensors_file.read(tmp_path / "out.safetensors")
+    assert all(torch.equal(converted[key], tensor) for key, tensor in expected.items() if "num_batches" not in key)
+
+
+def test_a_check_that_fails_writes_nothing(tmp_path: Path) -> None:
+    """Two convolutions of one shape are exchanged."""
+    state = zoo.create("resnet20.digits").state_dict()
+    one, other = "layer1.0.conv1.weight", "layer1.1.conv2.weight"
+    state[one], state[other] = state[other], state[one]
+    torch.save(state, tmp_path / "theirs.pth")
+    done = check_on_digits(tmp_path / "theirs.pth", tmp_path / "out.safetensors", "--from", "as-is")
+    assert done.exit_code == 1
+    assert "of digits/test, less than 55%: nothing was written" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.pth"]
+    done = check_on_digits(tmp_path / "theirs.pth", tmp_path / "out.safetensors", "--from", "as-is", "--at-least", "1")
+    assert done.exit_code == 0, done.output
+
+
+def test_arguments_that_no_tensor_shows_are_said_to_be_assumed(tmp_path: Path) -> None:
+    state = {key.replace("fc.", "linear."): value for key, value in zoo.create("resnet20").state_dict().items()}
+    torch.save(state, tmp_path / "theirs.pth")
+    report = convert(tmp_path / "theirs.pth", "resnet20", tmp_path / "out.safetensors")
+    assert any("zero_channels split" in line for line in report.assumed)
 
 
 # ---- ONNX's own model zoo -------------------------------------------------------------------------------
@@ -656,9 +576,7 @@ def published(name: str, file: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("theirs", "key_map"), [("resnet50", None), ("densenet121", None), ("densenet121", "caffe"), ("vgg19", None)]
-)
+@pytest.mark.parametrize(("theirs", "key_map"), [("resnet50", None), ("vgg19", None)])
 def test_graphs_of_the_onnx_model_zoo_compute_the_same_here(theirs: str, key_map: str | None, tmp_path: Path) -> None:
     file = published(theirs, tmp_path / "net.onnx")
     report = convert(file, theirs, tmp_path / "out.safetensors", key_map=key_map)
@@ -667,8 +585,8 @@ def test_graphs_of_the_onnx_model_zoo_compute_the_same_here(theirs: str, key_map
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("theirs", "model"), [("bvlc_alexnet", "alexnet"), ("inception_v1", "googlenet")])
+@pytest.mark.parametrize(("theirs", "model"), [("bvlc_alexnet", "alexnet")])
 def test_graphs_of_the_onnx_model_zoo_that_pool_otherwise_are_refused(theirs: str, model: str, tmp_path: Path) -> None:
-    """Their layers are those of the papers, but no pool reaches over the border; the first adds 1, not 2, to sums."""
+    """Its layers are those of the paper, but no pool reaches over the border, and it adds 1, not 2, to sums."""
     with pytest.raises(TensorMismatchError, match="differ from those that onnxruntime computes"):
         convert(published(theirs, tmp_path / "net.onnx"), model, tmp_path / "out.safetensors")
