@@ -77,7 +77,7 @@ def weights(chosen: "list[str] | tuple[str, ...]", limit: int | None) -> list[tu
         for engine in chosen:
             folder, killed = Path(name, engine), Path(name, f"{engine}-killed")
             with settings_of(engine) as settings:
-                words = [*names, "--all", *settings, *(["--limit", str(limit)] if limit else [])]
+                words = [*names, *settings, *(["--limit", str(limit)] if limit else [])]
                 whole, cpu = evaluate(words, folder)
                 done = evaluate_and_kill(words, killed, len(names) // 3)
                 again, _ = evaluate(words, killed)
@@ -89,7 +89,7 @@ def weights(chosen: "list[str] | tuple[str, ...]", limit: int | None) -> list[tu
 
 
 def command(words: list[str], folder: Path) -> list[str]:
-    return [sys.executable, "-m", "zoo", "evaluate", *words, "-o", str(folder)]
+    return [sys.executable, "-m", "zoo", "bulk", "evaluate", *words, "-o", str(folder)]
 
 
 def evaluate(words: list[str], folder: Path) -> tuple[float, float]:

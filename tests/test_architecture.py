@@ -44,7 +44,6 @@ LAYERS = (
     "results",
     "verify",
     "convert",
-    "exporting",
     "training",
     "scaffold",
     "testing",
@@ -54,7 +53,7 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert"}
-WITH_TORCH |= {"exported", "exporting", "modules", "training", "testing"}
+WITH_TORCH |= {"exported", "modules", "training", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 WITHOUT = ("data.augmentation", "data.classes")

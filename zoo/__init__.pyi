@@ -7,7 +7,6 @@ from zoo.errors import ZooError as ZooError
 from zoo.evaluation.by_name import evaluate as evaluate
 from zoo.evaluation.prediction import predict as predict
 from zoo.evaluation.speed import benchmark as benchmark
-from zoo.exporting.by_name import export as export
 from zoo.loading import Network as Network
 from zoo.preparation import preprocess as preprocess
 from zoo.preparation import transforms as transforms
@@ -25,6 +24,7 @@ __version__: str
 from zoo import attack as attack  # of a plugin
 from zoo import classifiers as classifiers  # of a plugin
 from zoo import evaluation as evaluation
+from zoo import exporting as exporting  # of a plugin
 from zoo import hub as hub
 from zoo import look as look  # of a plugin
 from zoo import manifest as manifest
@@ -35,4 +35,5 @@ from zoo import spec as spec
 from zoo import testing as testing
 from zoo import training as training
 from zoo.errors import *  # noqa: F403  # zoo.HubError is zoo.errors.HubError
+from zoo_export.by_name import export as export  # of a plugin
 from zoo_transfer.extraction import features as features  # of a plugin

@@ -118,12 +118,12 @@ def verify(name: str, options: dict[str, Any], expected: dict[str, Any], folder:
 
 def export(name: str, options: dict[str, Any], expected: dict[str, Any], folder: str) -> Result:
     """Writes a network for another runtime into ``folder``: ``zoo export``."""
+    from zoo import exporting
     from zoo.exported import formats
-    from zoo.exporting import by_name
 
     _require_versions(expected)
     file = Path("exported", _stem(name) + formats.SUFFIXES[options["format"]])
-    made = by_name.export(_network(name, expected), Path(folder, file), **options)
+    made = exporting.export(_network(name, expected), Path(folder, file), **options)
     return {"rows": [{"difference": made.agreement.difference, "file": str(file)}], "speeds": [{}]}
 
 

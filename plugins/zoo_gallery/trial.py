@@ -50,9 +50,8 @@ def remove(folder: Path) -> None:
 
 
 def _network(folder: Path, name: str) -> dict[str, Any]:
-    from zoo import __version__
+    from zoo import __version__, exporting
     from zoo.creation import info
-    from zoo.exporting import by_name, feature_maps
 
     file = folder / f"{name.replace('/', '.')}.onnx"
     maps, layers = file.with_suffix(".maps.onnx"), file.with_suffix(".maps.json")
@@ -60,8 +59,8 @@ def _network(folder: Path, name: str) -> dict[str, Any]:
     about = _about(file)
     is_new = about is None or about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256")
     if is_new or not layers.is_file():
-        about = by_name.export(name, file, format="onnx", input="uint8").about
-        storage.replace(layers, msgspec.json.encode(feature_maps.export_maps(name, maps)))
+        about = exporting.export(name, file, format="onnx", input="uint8").about
+        storage.replace(layers, msgspec.json.encode(exporting.export_maps(name, maps)))
     shown = msgspec.json.decode(layers.read_bytes(), type=list[str])
     return {
         "name": name,

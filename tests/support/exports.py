@@ -10,8 +10,8 @@ import pytest
 
 import zoo
 from zoo.exported import formats
-from zoo.exporting.by_name import Export
 from zoo.system import process
+from zoo_export.by_name import Export
 
 NETWORK = "resnet20.digits"
 FORMATS = ["onnx", "torch-export"]

@@ -36,7 +36,6 @@ _SECTIONS = {
         "cache": "zoo.cli.weights.cache:cache",
     },
     "Share:      zoo publish run --as resnet20.mine --to ./hub": {
-        "export": "zoo.cli.export:export",
         "convert": "zoo.cli.weights.convert:convert",
         "plugins": "zoo.cli.plugins:plugins",
         "manifest": "zoo.cli.trust:manifest",

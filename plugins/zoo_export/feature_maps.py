@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from zoo.creation import as_network, info_of
-from zoo.exporting import graph, writers
 from zoo.modules.features import Taps
+from zoo_export import graph, writers
 
 
 class _Maps(graph.Graph):

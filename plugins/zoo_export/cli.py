@@ -60,7 +60,7 @@ def export(
     options.require_name(name, "export")
     if output is not None and output.is_dir():
         raise click.UsageError(f"{output} is a directory, expected a file.")
-    from zoo.exporting import by_name
+    from zoo_export import by_name
 
     with stdout_to_stderr():
         made = by_name.export(name, output, format=format or "", **keywords, **options.read_args(args))

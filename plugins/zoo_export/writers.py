@@ -15,8 +15,8 @@ from torch import Tensor
 from zoo.errors import ExportError, MissingExtraError
 from zoo.exported.about import About
 from zoo.exported.formats import KEY
-from zoo.exporting import int8
-from zoo.exporting.graph import EXTRA, INPUT, OUTPUT, Graph, first_line
+from zoo_export import int8
+from zoo_export.graph import EXTRA, INPUT, OUTPUT, Graph, first_line
 
 
 def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) -> tuple[About, list[str]]:

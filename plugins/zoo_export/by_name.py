@@ -91,8 +91,8 @@ def export(
         360
     """
     from zoo.evaluation.prediction import class_names_of
-    from zoo.exporting import agreement, graph, int8, writers
-    from zoo.exporting import passes as brought
+    from zoo_export import agreement, graph, int8, writers
+    from zoo_export import passes as brought
 
     chosen = formats.of(format, None if file is None else Path(file))
     takes = graph.input_of(preprocess, input)

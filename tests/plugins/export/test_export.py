@@ -18,8 +18,8 @@ from zoo import data
 from zoo.cli import cli
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
 from zoo.exported.formats import Format
-from zoo.exporting import agreement, int8, writers
 from zoo.system import process
+from zoo_export import agreement, int8, writers
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -
 
 
 def test_the_page_on_export_states_the_tolerances() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
     stated = re.findall(r"^\| `(float32|float16|int8)` \|.*\| ([\d.]+) \|$", page, re.MULTILINE)
     assert {precision: float(value) for precision, value in stated} == agreement.TOLERANCES
 

@@ -11,7 +11,7 @@ from zoo.data.preprocess import Transform
 from zoo.errors import DataError, ExportError, MissingExtraError
 from zoo.exported.about import About, Calibration
 from zoo.exported.network import as_taken
-from zoo.exporting.graph import EXTRA, INPUT, first_line
+from zoo_export.graph import EXTRA, INPUT, first_line
 
 IMAGES, SEED, SPLIT = 300, 0, "train"
 """How many images, chosen with which seed, of which split: never images that a score is measured on."""

@@ -1,0 +1,13 @@
+"""Exports networks to the formats of other runtimes, and compares each file with the network at once."""
+
+from zoo.spec import Plugin
+from zoo.system import lazy
+
+plugin = Plugin(
+    "export",
+    api=1,
+    commands={"export": "zoo_export.cli:export"},
+    modules={"export": "zoo_export.by_name:export", "exporting": "zoo_export"},
+)
+
+__getattr__, __dir__, __all__ = lazy.exports(__name__)

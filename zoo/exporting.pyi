@@ -1,0 +1,1 @@
+from zoo_export import *  # noqa: F403  # what editors complete
