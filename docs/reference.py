@@ -21,8 +21,8 @@ DOCS = Path(__file__).parent
 
 PACKAGES = (
     "zoo.data",
-    "zoo_look",
-    "zoo_attack",
+    "zoo.look",
+    "zoo.attack",
     "zoo.training",
     "zoo.evaluation",
     "zoo.registry",
@@ -43,7 +43,7 @@ from `zoo.ZooError`, whose `hint` says what to do.
 COMMANDS_HEAD = """# Every command and option
 
 [Command line](cli.md) is a shorter list, with exit codes and environment variables. Every command takes `-h`, and
-`zoo --debug COMMAND` shows the traceback of an error. Plugins may add commands to `zoo look`.
+`zoo --debug COMMAND` shows the traceback of an error. Plugins may add commands.
 
 <!-- `python docs/reference.py` writes this page. -->
 """
@@ -53,18 +53,19 @@ def members(package: types.ModuleType) -> Iterator[tuple[str, Any]]:
     """The public functions and classes of ``package``, by name."""
     for name in sorted(package.__all__):
         value = getattr(package, name)
-        if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__.startswith("zoo."):
+        if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__.startswith(("zoo.", "zoo_")):
             yield name, value
 
 
 def python() -> str:
     """The page on functions."""
     lines, seen = [HEAD], set()
-    for package in map(import_module, ("zoo", *PACKAGES)):
-        found = [(name, value) for name, value in members(package) if value not in seen]
+    for name in ("zoo", *PACKAGES):
+        package = import_module(name)
+        found = [(own, value) for own, value in members(package) if value not in seen]
         seen |= {value for _, value in found}
         if found:
-            lines.append(f"## {package.__name__}\n")
+            lines.append(f"## {name}\n")
             lines += [f"::: {value.__module__}.{value.__qualname__}\n" for _, value in found]
     lines += ["## Errors\n", "::: zoo.errors\n"]
     return "\n".join(lines)
@@ -76,8 +77,9 @@ def commands() -> str:
 
 
 def below(group: Commands, context: click.Context) -> Iterator[str]:
-    """The sections of the commands of ``group`` that are Zoo's own, in the order of its help."""
-    for name in group.homes:
+    """The sections of the commands of ``group`` of Zoo's own distribution, in the order of its help."""
+    sections = {**group.sections, **group.more_sections()}
+    for name in [name for heading, names in sections.items() if heading != "From plugins:" for name in names]:
         command = group.get_command(context, name)
         assert command is not None
         inner = click.Context(command, info_name=name, parent=context)

@@ -262,7 +262,11 @@ def test_plugins_import_zoo_and_torch_and_never_each_other(file: Path) -> None:
     is_tool = own in TOOLS
     for found in imports(file):
         top = found.module.partition(".")[0]
-        is_public = is_tool or found.module in OF_PLUGINS or found.module.startswith(("zoo.data.", "zoo.training."))
+        is_public = (
+            is_tool
+            or found.module in OF_PLUGINS
+            or found.module.startswith(("zoo.data.", "zoo.modules.", "zoo.training."))
+        )
         others = sys.stdlib_module_names | {own, "torch", "numpy", "msgspec"} | OPTIONAL
         is_other = top.startswith("zoo_") and top != own
         allowed = is_public if top == "zoo" else not is_other if is_tool else top in others

@@ -1,3 +1,4 @@
+from zoo.spec import Plugin
 from zoo.training.pixel_model import PixelModel as PixelModel
 from zoo.training.pixel_model import PixelTransform as PixelTransform
 from zoo.training.pixel_model import under_attack as under_attack
@@ -13,3 +14,5 @@ from zoo_attack.patch import read_patch as read_patch
 from zoo_attack.patch_training import success as success
 from zoo_attack.patch_training import train_patch as train_patch
 from zoo_attack.robustness import curve as curve
+
+plugin: Plugin

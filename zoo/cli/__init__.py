@@ -35,7 +35,7 @@ _SECTIONS = {
         "audit": "zoo.cli.weights.audit:audit",
         "cache": "zoo.cli.weights.cache:cache",
     },
-    "Share:      zoo publish run --as resnet20.mine --to ./hub": {
+    "Share:      zoo convert checkpoint.pth resnet20 -o resnet20.safetensors": {
         "convert": "zoo.cli.weights.convert:convert",
         "plugins": "zoo.cli.plugins:plugins",
         "manifest": "zoo.cli.trust:manifest",
@@ -57,7 +57,7 @@ class Root(Commands):
 
         builtin = {name: tool.is_builtin for name, tool in tools.commands(self.homes).items()}
         sections = {
-            "Tools:": [name for name, is_builtin in builtin.items() if is_builtin],
+            "Tools:": [name for name, is_builtin in sorted(builtin.items()) if is_builtin],
             "From plugins:": [name for name, is_builtin in builtin.items() if not is_builtin],
         }
         return {heading: names for heading, names in sections.items() if names}

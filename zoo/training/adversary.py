@@ -17,7 +17,7 @@ class Adversary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             2017).
         epsilon: Largest change, in pixel units before normalisation, values in [0, 1] (8/255 = 0.0314).
         steps: Steps of the attack.
-    X
+        step_size: Size of a step in units of epsilon; 0 means 2.5 / steps, with which any point can be reached.
         random_start: Whether the attack starts at a random point.
         clean: Weight of the loss of the unchanged images; the attacked ones have the rest. By default 0.5 with ``fgsm``
             and 0 with ``pgd`` and ``pgd_l2``.
