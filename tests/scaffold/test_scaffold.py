@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
@@ -17,12 +18,13 @@ from zoo.testing import checks_of
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "zoo_hello"
-KINDS = pytest.mark.parametrize("is_fitted", [False, True], ids=["trained", "fitted"])
+MODELS = pytest.mark.parametrize("kind", ["trained", "fitted"])
+KINDS = pytest.mark.parametrize("kind", get_args(scaffold.Kind))
 
 
-def install(name: str, site: Path, folder: Path, *, is_fitted: bool) -> Path:
+def install(name: str, site: Path, folder: Path, *, kind: scaffold.Kind) -> Path:
     """Writes a distribution to ``folder`` and puts its package on the path ``site``, as an editable install would."""
-    scaffold.write(name, folder, is_fitted=is_fitted)
+    scaffold.write(name, folder, kind=kind)
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     distributions.install(site, project["name"], project["entry-points"]["zoo.plugins"], {})
     (site / f"zoo_{name}").symlink_to(folder / f"zoo_{name}")
@@ -31,26 +33,26 @@ def install(name: str, site: Path, folder: Path, *, is_fitted: bool) -> Path:
 
 
 @KINDS
-def test_a_new_plugin_passes_the_quick_checks(site: Path, tmp_path: Path, is_fitted: bool) -> None:
-    install("pet", site, tmp_path / "pet", is_fitted=is_fitted)
+def test_a_new_plugin_passes_the_quick_checks(site: Path, tmp_path: Path, kind: scaffold.Kind) -> None:
+    install("pet", site, tmp_path / "pet", kind=kind)
     checks = [check for check in checks_of("pet") if not check.is_slow]
-    assert len(checks) > 25
+    assert len(checks) >= (8 if kind == "command" else 26)
     for check in checks:
         check()
 
 
 @pytest.mark.slow
 @KINDS
-def test_a_new_plugin_passes_the_slow_checks(site: Path, tmp_path: Path, is_fitted: bool) -> None:
-    install("pet", site, tmp_path / "pet", is_fitted=is_fitted)
+def test_a_new_plugin_passes_the_slow_checks(site: Path, tmp_path: Path, kind: scaffold.Kind) -> None:
+    install("pet", site, tmp_path / "pet", kind=kind)
     for check in checks_of("pet"):
         if check.is_slow:
             check()
 
 
 @KINDS
-def test_a_new_plugins_code_passes_ruff(tmp_path: Path, is_fitted: bool) -> None:
-    scaffold.write("zebra_pet", tmp_path, is_fitted=is_fitted)
+def test_a_new_plugins_code_passes_ruff(tmp_path: Path, kind: scaffold.Kind) -> None:
+    scaffold.write("zebra_pet", tmp_path, kind=kind)
     for words in (("check",), ("format", "--check")):
         done = subprocess.run([sys.executable, "-m", "ruff", *words, "."], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -58,27 +60,27 @@ def test_a_new_plugins_code_passes_ruff(tmp_path: Path, is_fitted: bool) -> None
 
 @pytest.mark.slow
 @KINDS
-def test_a_new_plugins_code_passes_a_strict_type_check(tmp_path: Path, is_fitted: bool) -> None:
-    scaffold.write("zebra_pet", tmp_path, is_fitted=is_fitted)
+def test_a_new_plugins_code_passes_a_strict_type_check(tmp_path: Path, kind: scaffold.Kind) -> None:
+    scaffold.write("zebra_pet", tmp_path, kind=kind)
     done = subprocess.run([sys.executable, "-m", "mypy"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@KINDS
-def test_its_own_recipe_trains_it(site: Path, tmp_path: Path, is_fitted: bool) -> None:
-    install("pet", site, tmp_path / "pet", is_fitted=is_fitted)
-    name = "pet_ridge" if is_fitted else "pet_net"
-    settings = {} if is_fitted else {"epochs": 2}
+@MODELS
+def test_its_own_recipe_trains_it(site: Path, tmp_path: Path, kind: scaffold.Kind) -> None:
+    install("pet", site, tmp_path / "pet", kind=kind)
+    name = "pet_ridge" if kind == "fitted" else "pet_net"
+    settings = {} if kind == "fitted" else {"epochs": 2}
     zoo.train(name, "digits", output=tmp_path / "run", settings=settings)
     top1 = zoo.evaluate(name, "digits", weights=tmp_path / "run" / "model.safetensors").top1
-    assert top1 > (95 if is_fitted else 40)  # of ten classes
+    assert top1 > (95 if kind == "fitted" else 40)  # of ten classes
 
 
 @KINDS
-def test_no_placeholder_is_left_and_every_name_is_the_plugins(tmp_path: Path, is_fitted: bool) -> None:
-    for file in scaffold.write("zebra", tmp_path, is_fitted=is_fitted):
+def test_no_placeholder_is_left_and_every_name_is_the_plugins(tmp_path: Path, kind: scaffold.Kind) -> None:
+    for file in scaffold.write("zebra", tmp_path, kind=kind):
         text = (tmp_path / file).read_text(encoding="utf-8")
-        assert not any(f"${word}" in text for word in scaffold.words_of("zebra", is_fitted=is_fitted)), file
+        assert not any(f"${word}" in text for word in scaffold.words_of("zebra", kind=kind)), file
         assert "PACKAGE" not in str(file)
         assert "hello" not in text
 

@@ -1,6 +1,7 @@
 """Writes the files of a new plugin's distribution, for ``zoo plugins new``.
 
-``templates/common`` has the files of every distribution, ``trained`` and ``fitted`` those of one kind. Names of files
+``templates/common`` has the files of every distribution, ``network`` those of one with a model, the others those of
+their kind. Names of files
 end in ``.txt``, so that no tool takes them for code of Zoo; ``$name`` and others are replaced.
 """
 
@@ -8,6 +9,7 @@ import importlib.metadata
 import keyword
 from pathlib import Path
 from string import Template
+from typing import Literal
 
 from zoo import registry
 from zoo.errors import PluginError, SpecError, StorageError
@@ -16,19 +18,26 @@ from zoo.registry import DISTRIBUTION
 from zoo.system import storage
 
 TEMPLATES = Path(__file__).with_name("templates")
+Kind = Literal["trained", "fitted", "command"]
+_DESCRIPTIONS: dict[Kind, str] = {
+    "trained": "A small convolutional network",
+    "fitted": "A ridge regression on image patches",
+    "command": "A command for any network",
+}
 _PACKAGE = "PACKAGE"
 """The folder of the import package among the templates."""
 _LICENCE = "Licensed under the Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
 """If the distribution of Zoo does not have the whole text."""
 
 
-def write(name: str, folder: Path, *, is_fitted: bool = False) -> list[Path]:
-    """Writes the distribution ``zoo-NAME`` with one plugin and one model.
+def write(name: str, folder: Path, *, kind: Kind = "trained") -> list[Path]:
+    """Writes the distribution ``zoo-NAME`` with one plugin, and one model or one command.
 
     Args:
         name: The plugin's name.
         folder: A folder that does not exist, or is empty.
-        is_fitted: Whether the model is fitted in closed form; otherwise it is trained along a gradient.
+        kind: ``trained`` and ``fitted`` bring a model, which is trained along a gradient or fitted in closed form;
+            ``command`` brings a command and a module.
 
     Returns:
         The files, relative to ``folder``.
@@ -41,9 +50,9 @@ def write(name: str, folder: Path, *, is_fitted: bool = False) -> list[Path]:
     _check(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{folder} already exists and is not empty.", hint="Choose another folder with -o DIR.")
-    words = words_of(name, is_fitted=is_fitted)
+    words = words_of(name, kind=kind)
     files = {Path("LICENSE"): _licence()}
-    for part in ("common", "fitted" if is_fitted else "trained"):
+    for part in ("common", kind) if kind == "command" else ("common", "network", kind):
         for template in sorted((TEMPLATES / part).rglob("*.txt")):
             file = template.relative_to(TEMPLATES / part).with_suffix("")
             file = Path(*(words["package"] if step == _PACKAGE else step for step in file.parts))
@@ -53,7 +62,7 @@ def write(name: str, folder: Path, *, is_fitted: bool = False) -> list[Path]:
     return sorted(files)
 
 
-def words_of(name: str, *, is_fitted: bool) -> dict[str, str]:
+def words_of(name: str, *, kind: Kind) -> dict[str, str]:
     """What is put in place of ``$name`` and the like."""
     camel = "".join(part.capitalize() for part in name.split("_"))
     package = f"zoo_{name}"
@@ -62,10 +71,11 @@ def words_of(name: str, *, is_fitted: bool) -> dict[str, str]:
         "name": name,
         "package": package,
         "distribution": package.replace("_", "-"),
-        "model": f"{name}_ridge" if is_fitted else f"{name}_net",
-        "network": f"{camel}Ridge" if is_fitted else f"{camel}Net",
-        "description": "A ridge regression on image patches" if is_fitted else "A small convolutional network",
-        "extra_file": training if is_fitted else "",
+        "model": f"{name}_ridge" if kind == "fitted" else f"{name}_net",
+        "network": f"{camel}Ridge" if kind == "fitted" else f"{camel}Net",
+        "description": _DESCRIPTIONS[kind],
+        "command": name.replace("_", "-"),
+        "extra_file": training if kind == "fitted" else "",
     }
 
 

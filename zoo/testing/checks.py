@@ -23,6 +23,7 @@ OF_PLUGIN: Checks = {
     families.repositories: "repositories",
     families.extensions: "extensions",
 }
+OF_COMMANDS: Checks = {families.commands: "commands"}
 # What a row declares about its own network: checked for every model at every commit.
 OF_EACH: Checks = {
     shapes.row: "build",
@@ -118,7 +119,8 @@ def checks_of(plugin: str) -> list[Check]:
     if used is None or used.plugin is None:
         return [usable]
     checks = [usable]
-    checks += [_check("plugin", plugin, check, field, partial(check, used)) for check, field in OF_PLUGIN.items()]
+    of_plugin = {**OF_PLUGIN, **(OF_COMMANDS if used.plugin.commands or used.plugin.modules else {})}
+    checks += [_check("plugin", plugin, check, field, partial(check, used)) for check, field in of_plugin.items()]
     models = used.plugin.models
     smallest = {model.build: model for model in sorted(models, key=lambda it: -it.params)}
     for model in models:
@@ -142,7 +144,7 @@ def brought() -> Checks:
 
 def every() -> list[Callable[..., str | None]]:
     """The functions of all checks, in the order in which they are run."""
-    tables = (OF_PLUGIN, OF_EACH, OF_HOOK, COSTLY, brought(), EXPORTED)
+    tables = (OF_PLUGIN, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), EXPORTED)
     return [families.usable, *(check for table in tables for check in table), published.weights]
 
 

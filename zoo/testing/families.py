@@ -1,14 +1,20 @@
 """Checks of a plugin as a whole."""
 
+import io
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from fnmatch import fnmatchcase
+from typing import cast
+
+import click
 
 from zoo import registry
 from zoo.errors import MissingExtraError, PluginError
-from zoo.registry import PluginRow, arguments, roles
+from zoo.registry import PluginRow, arguments, roles, tools
 from zoo.registry.roles import Role
 from zoo.spec import DatasetSpec, Extension
 from zoo.testing import source
@@ -56,15 +62,15 @@ def _written_at(row: PluginRow) -> tuple[str, str]:
 
 
 def torch_free_import(row: PluginRow) -> None:
-    """The module of the entry point, and that of ``hook_args``, import no torch and print nothing.
+    """The modules of the entry point, of commands and of ``hook_args`` import no torch and print nothing.
 
     So listing stays instant, and what it prints is whole.
 
     Fix: keep rows alone in ``__init__.py``; hooks are strings such as ``"zoo_hello.model:hello_net"``.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    own = row.plugin.hook_args.partition(":")[0] if row.plugin is not None else ""
-    modules = ", ".join(filter(None, [row.module, own]))
+    targets = [row.plugin.hook_args, *row.plugin.commands.values()] if row.plugin is not None else []
+    modules = ", ".join(dict.fromkeys(filter(None, [row.module, *(target.partition(":")[0] for target in targets)])))
     code = f"{_REFUSE_TORCH}import {modules}"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     expect(done.returncode == 0, f"importing {modules} imports torch, or fails:\n{done.stderr}")
@@ -140,3 +146,48 @@ def extensions(row: PluginRow) -> None:
             raise
         except PluginError as error:
             raise CheckError(f"{role.field} of {one.name!r}: {error}", field) from error
+
+
+def commands(row: PluginRow) -> None:
+    """Every command has a help text, ``-h`` and ``--json``, exits 2 for a wrong option; every module can be imported.
+
+    Fix: end the function with a docstring's help, decorate it with ``zoo.cli.options.json``, and leave usage to click.
+    """
+    assert row.plugin is not None
+    for name, address in row.plugin.modules.items():
+        tools.resolve(name, address)
+    for name, address in row.plugin.commands.items():
+        command: object = registry.hook(address)
+        expect(isinstance(command, click.Command), f"{address} is a {type(command).__name__}, expected a click.Command")
+        for path, part in _commands(name, cast(click.Command, command)):
+            expect(part.help, f"zoo {path} has no help text")
+            for words, code in ((["-h"], 0), (["--help"], 0), (["--no-such-option"], 2)):
+                got = _exit_code(part, words)
+                expect(got == code, f"zoo {path} {words[0]} exits with {got}, expected {code}")
+            is_group = isinstance(part, click.Group)
+            has_json = any("--json" in parameter.opts for parameter in part.params)
+            expect(is_group or has_json, f"zoo {path} has no --json, which programs read")
+
+
+def _exit_code(command: click.Command, words: list[str]) -> int:
+    """The code with which the command exits when it is asked with these words, below ``zoo``; 0 if it would run."""
+    above = click.Context(click.Group("zoo"), help_option_names=["-h", "--help"])
+    try:
+        with redirect_stdout(io.StringIO()):
+            command.make_context(command.name, list(words), parent=above)
+    except click.ClickException as error:
+        return error.exit_code
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """The command and those below it, each with the words that reach it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            part = command.get_command(context, name)
+            assert part is not None
+            yield from _commands(f"{path} {name}", part)
