@@ -193,7 +193,7 @@ class Run:
         """Ends the display, and releases the directory."""
         self.display.close()
         if self._events is not None:
-            with suppress(OSError):  # what could not be written was told when it was
+            with suppress(OSError):  # write() has raised it already
                 self._events.close()
             self._events = None
         if self._held is not None:

@@ -1,4 +1,4 @@
-"""``zoo results``: tables of results, shown, drawn and measured."""
+"""``zoo results``: tables of results, shown and measured."""
 
 import click
 
@@ -8,7 +8,6 @@ _SECTIONS = {
     "Commands:": {
         "show": "zoo.cli.results.show:show",
         "metrics": "zoo.cli.results.metrics:metrics",
-        "plot": "zoo.cli.results.plot:plot",
     }
 }
 
