@@ -77,7 +77,9 @@ def test_the_public_names_are_these() -> None:
     functions = ["benchmark", "create", "evaluate", "export", "features", "fetch", "info", "list_models", "predict"]
     functions += ["preprocess", "register", "reproduce", "train", "transforms"]
     values = ["Model", "Network", "Paper", "Plugin", "Preprocess", "ZooError"]
-    assert dir(zoo) == sorted([*functions, *values, "attack", "classifiers", "data", "errors", "look"])
+    assert dir(zoo) == sorted(
+        [*functions, *values, "attack", "classifiers", "data", "errors", "exporting", "look", "publishing"]
+    )
 
 
 def test_every_exception_says_when_it_is_raised() -> None:

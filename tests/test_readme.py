@@ -71,7 +71,8 @@ def test_exported_weights_score_as_their_manifests_claim() -> None:
 
 def test_the_command_line_page_lists_every_command() -> None:
     shown = set(re.findall(r"^\| `zoo ([\w-]+)", COMMANDS, re.MULTILINE))
-    assert shown == set(cli.homes)
+    brought = {name for plugin in registry.current().plugins if plugin.bare for name in plugin.bare.commands}
+    assert shown == {*cli.homes, *brought}
 
 
 def test_the_readme_is_a_screen_and_a_half() -> None:

@@ -55,7 +55,7 @@ TASKS = {
             "attack curve",
             f"{_WORK}:attack_curve",
             "Measure accuracy over epsilon, a row for each of the weights and each epsilon.",
-            "zoo bulk attack-curve 'resnet20.d*' --data digits --limit 100 -o curves",
+            "zoo bulk attack-curve 'resnet20.d*' --data digits -o curves",
             ("kinds", "epsilons", "steps", "step_size", "no_random_start", "seed", "batch_size", "device"),
             data="own",
             split="test",

@@ -1,4 +1,4 @@
-"""``zoo results``: what it prints of tables, and the drawing."""
+"""``zoo results``: what it prints of tables."""
 
 from pathlib import Path
 

@@ -230,7 +230,7 @@ def test_the_proof_is_in_the_report_the_entry_and_what_the_command_prints(tmp_pa
 
 
 @pytest.mark.slow
-def test_without_onnxruntime_names_are_enough_and_structure_is_not(
+def test_without_onnxruntime_names_are_enough_and_their_order_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, images = settled(zoo.create("resnet20"), 32), random_images(1, 3, 32, 32)

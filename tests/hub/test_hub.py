@@ -71,13 +71,6 @@ def test_a_plugins_package_is_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert hub.fetch(entry(hub=f"embedded:{package}", repo="")).read_bytes() == CONTENT
 
 
-def test_a_plugins_package_in_a_zip_is_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = specimen.install(tmp_path / "in", monkeypatch, more={FILE: CONTENT})
-    sys.path.remove(str(tmp_path / "in"))
-    monkeypatch.syspath_prepend(shutil.make_archive(str(tmp_path / "package"), "zip", tmp_path / "in"))
-    assert hub.fetch(entry(hub=f"embedded:{package}", repo="")).read_bytes() == CONTENT
-
-
 @pytest.mark.first(4)
 @pytest.mark.parametrize("package", ["no_such_package", "", ".", "a b", "os", "installed", "installed.within"])
 def test_a_package_that_no_plugin_brings_is_an_error_and_is_not_imported(

@@ -1,5 +1,6 @@
 """``zoo plugins new``: a distribution that passes the conformance kit as it is, trained or fitted."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -118,6 +119,33 @@ def test_files_that_are_there_are_not_touched(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [tmp_path / "notes.txt"]
 
 
+def test_a_plugin_with_a_command_brings_it_and_its_module(site: Path, tmp_path: Path) -> None:
+    install("sure", site, tmp_path / "sure", kind="command")
+    digit = ROOT / "examples" / "digit.png"
+    said = CliRunner().invoke(cli, ["sure", "resnet20.digits", str(digit), "--json"], prog_name="zoo")
+    assert said.exit_code == 0, said.output
+    first, second = zoo.predict("resnet20.digits", digit, top=2)
+    assert json.loads(said.stdout) == {"class": first.class_name, "margin": first.probability - second.probability}
+    assert getattr(zoo, "sure").__name__ == "zoo_sure.answers"  # noqa: B009  # type checkers do not know it
+
+
+def test_a_command_that_two_plugins_bring_is_reached_by_the_name_of_each(site: Path) -> None:
+    for name in ("first", "second"):
+        text = (
+            "import click\nfrom zoo.spec import Plugin\n"
+            f"plugin = Plugin('{name}', api=1, commands={{'detect': 'zoo_{name}:detect'}})\n"
+            f"@click.command()\ndef detect():\n    click.echo('{name}')\n"
+        )
+        points = {name: f"zoo_{name}:plugin"}
+        distributions.install(site, f"zoo-{name}", points, {f"zoo_{name}.py": text})
+    registry.clear()
+    refused = CliRunner().invoke(cli, ["detect"], prog_name="zoo")
+    assert refused.exit_code == 1
+    assert "Use zoo first/detect or zoo second/detect." in refused.stderr
+    for name in ("first", "second"):
+        assert CliRunner().invoke(cli, [f"{name}/detect"], prog_name="zoo").stdout == f"{name}\n"
+
+
 def test_the_command_prints_what_to_do_next(inside: Path) -> None:
     done = CliRunner().invoke(cli, ["plugins", "new", "pet", "--fit"], prog_name="zoo")
     assert done.exit_code == 0, done.output
@@ -126,3 +154,6 @@ def test_the_command_prints_what_to_do_next(inside: Path) -> None:
     again = CliRunner().invoke(cli, ["plugins", "new", "pet", "-o", "zoo_pet"], prog_name="zoo")
     assert again.exit_code == 1
     assert "zoo_pet already exists and is not empty." in again.stderr
+    both = CliRunner().invoke(cli, ["plugins", "new", "cat", "--fit", "--command"], prog_name="zoo")
+    assert both.exit_code == 2
+    assert "Give --fit or --command, not both" in both.stderr

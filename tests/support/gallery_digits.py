@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import zoo
+import zoo_gallery
 
-FILE = Path(zoo.__file__).parent / "gallery" / "assets" / "digits.bin"
+FILE = Path(zoo_gallery.__file__).parent / "assets" / "digits.bin"
 
 
 def packed() -> bytes:

@@ -367,7 +367,7 @@ def test_what_a_row_declares_is_checked_of_each_model_and_its_code_of_the_smalle
     """resnet20 and plain20 are the smallest of their hook, and as large."""
     slow = {check.name for check in checks_of("resnet") if check.is_slow}
     code = {"num_classes", "in_chans", "reset_classifier", "features", "forward", "intermediates"}
-    code |= {"features_only", "determinism", "skipped_initialisation", "round_trip", "gradients", "attack"}
+    code |= {"features_only", "determinism", "skipped_initialisation", "round_trip", "gradients"}
     code |= {"checkpointing", "copies", "layouts"}
     of_each = {"row", "interface", "parameters", "macs", "methods", "groups"}
     assert {f"resnet32-{name}" for name in code} <= slow

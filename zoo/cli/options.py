@@ -165,7 +165,9 @@ def moved(*commands: str) -> Option:
         if value:
             raise click.UsageError(f"--all is now a command: {' or '.join(commands)}.")
 
-    return click.option("--all", is_flag=True, hidden=True, expose_value=False, callback=refuse)
+    return click.option(
+        "--all", is_flag=True, hidden=True, expose_value=False, callback=refuse, help="Is a command now."
+    )
 
 
 def require_name(name: str, command: str) -> None:

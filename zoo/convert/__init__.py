@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo import loading, manifest, names, registry
 from zoo.convert import download, fitting, in_order, onnx, readers
-from zoo.convert.choice import Choice, Reading, Score, Stated, choose, require_score
+from zoo.convert.choice import ARGUMENTS, Choice, Reading, Score, Stated, choose, require_score
 from zoo.convert.download import Source
 from zoo.convert.fitting import Fitted
 from zoo.convert.proof import Proof, Prover
@@ -130,6 +130,7 @@ def convert(
     if (proof := fitted.proof) is not None:  # not in the file, whose bytes must not depend on the machine
         about = {**about, "origin": f"{origin}; {proof}"}
     entry = _enter(out, found, tag, digest, about)
+    is_proven = proof is not None and not proof.problem
     return ConversionReport(
         model=found.model.name,
         weights=entry.name,
@@ -139,7 +140,7 @@ def convert(
         key_map=fitted.key_map.name,
         reason=choice.reason,
         readings=choice.readings,
-        assumed=choice.assumed,
+        assumed=[line for line in choice.assumed if not (is_proven and line.startswith(ARGUMENTS))],
         unwrapped=checkpoint.unwrapped,
         renamed=fitted.renamed,
         transposed=fitted.transposed,
@@ -256,7 +257,9 @@ def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
     form = f" (in the format of {key_map.origin})" if key_map.origin else ""
     text = f"converted from {place.name}{at} (sha256 {digest}), key map {key_map.name}{form}"
     whose = f"{stated.origin}; " if stated.origin else ""
-    assumed = [line.partition(" ")[0] for line in choice.assumed]
+    # Of an ONNX file, the proof follows, or why there is none: the bytes must not depend on what is installed.
+    has_proof = choice.fitted.proof is not None
+    assumed = [line.partition(" ")[0] for line in choice.assumed if not (has_proof and line.startswith(ARGUMENTS))]
     return f"{whose}{text}" + (f"; assumed: {', '.join(assumed)}" if assumed else "")
 
 

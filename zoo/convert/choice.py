@@ -196,13 +196,12 @@ def choose(
     if chosen.fitted.is_in_order:
         reason = f"matched in order by shape, {reason}"
     group = next(group for group in groups if chosen in group)
-    is_proven = chosen.fitted.proof is not None and not chosen.fitted.proof.problem
     return Choice(
         fitted=chosen.fitted,
         info=chosen.info,
         num_classes=chosen.num_classes,
         in_chans=chosen.in_chans,
-        assumed=[line for line in chosen.assumed if not (is_proven and line.startswith(ARGUMENTS))],
+        assumed=chosen.assumed,
         readings=[_verdict(fitted, chosen, group, candidates, scores) for fitted in tried],
         reason=reason,
         score=scores.get(name),

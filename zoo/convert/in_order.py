@@ -4,6 +4,7 @@ An order proves nothing. Such a reading is used only if the network then compute
 scores on data.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -129,7 +130,7 @@ def _match(
 def _form(tensor: Tensor) -> tuple[int, ...]:
     """Returns the shape, a linear layer's as that of a convolution which is as large as its input."""
     kernel = tensor.shape[2:] if len({*tensor.shape[2:]}) > 1 else ()
-    return (len(tensor), tensor[0].numel(), *kernel) if tensor.ndim > 1 else (*tensor.shape,)
+    return (len(tensor), math.prod(tensor.shape[1:]), *kernel) if tensor.ndim > 1 else (*tensor.shape,)
 
 
 def _identities(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,8 +1,8 @@
 """The commands and the modules that plugins bring: ``zoo detect`` and ``zoo.detect``.
 
 The rules are those of models. A name of Zoo's own stays Zoo's, then come the plugins of its distribution. What third
-parties contest among themselves belongs to none of them: each is reached as ``plugin/command``, and whoever types the
-short name is told so. Nothing is imported until a command is called or a module is asked for.
+parties contest among themselves belongs to none of them: each is reached as ``plugin/command``, and the short name is
+refused with these. Nothing is imported until a command is called or a module is asked for.
 """
 
 from collections.abc import Mapping

@@ -13,6 +13,8 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +23,12 @@ import msgspec
 
 from zoo.errors import TrainingError
 from zoo.system import distributed, storage
-from zoo.training import events
 from zoo.training.display import Display, Silent, choose_display
-from zoo.training.events import Events
 from zoo.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
     from zoo.training.teacher import Teacher
 
 try:
@@ -88,7 +90,7 @@ class Run:
         self.is_paused = False
         self.former_epochs: int | None = None
         """The previous number of epochs of a resumed run, if it changes the rest of the schedule."""
-        self._events: Events | None = None
+        self._events: SummaryWriter | None = None
         self._held: int | None = None
         """The descriptor that holds the lock of the directory."""
 
@@ -166,7 +168,11 @@ class Run:
         """Removes the log's rows of epochs later than ``epoch``, which will be written again."""
         if not self._is_writer:
             return
-        self._events = events.start(self.directory, epoch + 1)
+        if find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            with storage.explained(self.directory / "events.out.tfevents", 0):
+                self._events = SummaryWriter(str(self.directory), purge_step=epoch + 1)
         if rows := self._rows():
             storage.replace(self.log, b"".join(row for row in rows if _epoch_of(row) <= epoch))
 
@@ -177,12 +183,19 @@ class Run:
         storage.append(self.log, (json.dumps(row) + "\n").encode())
         if self._events is not None:
             numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key != "epoch"}
-            self._events.write(row["epoch"], numbers)
+            with storage.explained(self.directory / "events.out.tfevents", 0):
+                for key, value in numbers.items():
+                    self._events.add_scalar(key, value, row["epoch"])
+                self._events.flush()
         self.display.finish_epoch(row)
 
     def close(self) -> None:
         """Ends the display, and releases the directory."""
         self.display.close()
+        if self._events is not None:
+            with suppress(OSError):  # write() has raised it already
+                self._events.close()
+            self._events = None
         if self._held is not None:
             os.close(self._held)
             self._held = None

@@ -25,7 +25,6 @@ from zoo.cli import cli
 from zoo.errors import HubError, IntegrityError, ManifestError, StorageError
 from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, editing
-from zoo.training import events
 from zoo.training.display import Silent
 from zoo_publish import destination, publish
 from zoo_publish.privacy import without_paths
@@ -436,16 +435,6 @@ def test_names_and_addresses_are_no_paths(text: str, kept: str) -> None:
 )
 def test_a_published_command_names_no_folder(command: str, kept: str) -> None:
     assert without_paths({"command": command}) == {"command": kept}
-
-
-def test_tensorboards_file_does_not_name_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tensorboard", reason="needs zoo-vision[train]")
-    monkeypatch.setattr("socket.gethostname", lambda: "laptop-of-alice")
-    for _ in range(2):
-        events.Events(tmp_path, 0).write(0, {"loss": 1.0})
-    names = [file.name for file in tmp_path.iterdir()]
-    assert len(names) == 2
-    assert all(name.startswith("events.out.tfevents.") and "alice" not in name for name in names)
 
 
 def test_names_of_classes_stay_as_they_are() -> None:

@@ -56,6 +56,8 @@ def train(
     queue: Path | None,
     at_once: int,
     threads: int | None,
+    engine: str,
+    engine_args: dict[str, str],
     status: bool,
     as_json: bool,
     **keywords: Any,
