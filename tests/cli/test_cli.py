@@ -704,6 +704,7 @@ def test_every_command_prints_one_json_document(
         "predict": lambda: ask("predict", "resnet20.tiny", picture, "--json"),
         "evaluate": lambda: ask("evaluate", "resnet20.tiny", "--data", pictures, "--json"),
         "calibrate": lambda: ask("calibrate", stored, "--hold-out", "50", "--json"),
+        "bulk": lambda: ask("bulk", "benchmark", "resnet8", "--steps", "5", "-o", tmp_path / "bulk", "--json"),
         "audit": lambda: ask("audit", "resnet20.digits", "--data", "digits", "--json"),
         "benchmark": lambda: ask(
             "benchmark", "resnet8", "--batch-size", "1", "--warmup", "1", "--steps", "5", "--json"

@@ -124,7 +124,7 @@ def test_a_plugin_with_a_command_brings_it_and_its_module(site: Path, tmp_path: 
     digit = ROOT / "examples" / "digit.png"
     said = CliRunner().invoke(cli, ["sure", "resnet20.digits", str(digit), "--json"], prog_name="zoo")
     assert said.exit_code == 0, said.output
-    first, second = zoo.predict("resnet20.digits", digit, top=2)
+    [[first, second]] = zoo.predict("resnet20.digits", digit, topk=2)
     assert json.loads(said.stdout) == {"class": first.class_name, "margin": first.probability - second.probability}
     assert getattr(zoo, "sure").__name__ == "zoo_sure.answers"  # noqa: B009  # type checkers do not know it
 
@@ -140,7 +140,7 @@ def test_a_command_that_two_plugins_bring_is_reached_by_the_name_of_each(site: P
         distributions.install(site, f"zoo-{name}", points, {f"zoo_{name}.py": text})
     registry.clear()
     refused = CliRunner().invoke(cli, ["detect"], prog_name="zoo")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "Use zoo first/detect or zoo second/detect." in refused.stderr
     for name in ("first", "second"):
         assert CliRunner().invoke(cli, [f"{name}/detect"], prog_name="zoo").stdout == f"{name}\n"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import zoo
 import zoo_gallery
 
 FILE = Path(zoo_gallery.__file__).parent / "assets" / "digits.bin"
