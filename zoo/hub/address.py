@@ -25,7 +25,7 @@ _EXTRAS = {"s3": "zoo-vision[s3]", "s3a": "zoo-vision[s3]"}
 
 
 def parse(address: str) -> Source:
-    """The source at ``address``: a path, ``file://``, ``embedded:PACKAGE``, ``http(s)://`` or an fsspec address."""
+    """Returns the source at ``address``: a path, ``file://``, ``embedded:PACKAGE``, ``http(s)://``, or fsspec's."""
     if address.startswith("embedded:"):
         return Embedded(address.removeprefix("embedded:"))
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", address)
@@ -120,7 +120,7 @@ class Filesystem(msgspec.Struct, frozen=True):
             opened.close()
 
     def _open(self, path: str) -> tuple[Any, int]:
-        """The open file and its size in bytes, 0 if it is not known."""
+        """Returns the open file and its size in bytes, 0 if it is not known."""
         from fsspec.core import url_to_fs
 
         settings: dict[str, Any] = {}
@@ -158,12 +158,12 @@ class Filesystem(msgspec.Struct, frozen=True):
 
 
 def _without_secrets(address: str) -> str:
-    """``address`` without user, password and query."""
+    """Returns ``address`` without user, password and query."""
     return web.without_user(re.split("[?#]", address)[0])
 
 
 def _folder_in(package: str) -> Any:
-    """The folder of ``package``, also within a zip; raises :class:`HubError` if no plugin contains it.
+    """Returns the folder of ``package``, also within a zip; raises :class:`HubError` if no plugin contains it.
 
     The package's name comes from a manifest, which must not be able to import arbitrary modules.
     """

@@ -55,17 +55,17 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 def root() -> Path:
-    """The folder of the cache, read from the environment in every call."""
+    """Returns the folder of the cache, read from the environment in every call."""
     return storage.cache_folder()
 
 
 def file_of(weights: Weights, sha256: str) -> Path:
-    """The path of these bytes in the cache; the suffix stays, so that other programs know the format."""
+    """Returns the path of these bytes in the cache; the suffix stays, so that other programs know the format."""
     return root() / "files" / (sha256 + PurePosixPath(weights.file).suffix)
 
 
 def key_of(weights: Weights) -> str:
-    """The name of parts and locks: the sha256, or a hash of the location for unpinned entries."""
+    """Returns the name of parts and locks: the sha256, or a hash of the location for unpinned entries."""
     if weights.sha256:
         return weights.sha256
     place = "\n".join((weights.hub, weights.repo, weights.file, weights.revision))
@@ -76,7 +76,7 @@ def key_of(weights: Weights) -> str:
 
 
 def sha256_of(file: Path, *, deep: bool = False) -> str:
-    """The sha256 of ``file``, as 64 hex digits.
+    """Returns the sha256 of ``file``, as 64 hex digits.
 
     Reads the stamp if the file's stat is still the one that was hashed, the file otherwise, and always with ``deep``.
     """
@@ -146,7 +146,7 @@ def _is_recent(time_ns: int) -> bool:
 
 
 def is_abandoned(file: Path) -> bool:
-    """Whether a temporary file was left by a killed process, judged by its age."""
+    """Returns whether a temporary file was left by a killed process, judged by its age."""
     try:
         return time.time() - file.lstat().st_mtime > _ABANDONED
     except FileNotFoundError:
@@ -154,7 +154,7 @@ def is_abandoned(file: Path) -> bool:
 
 
 def read_small(file: Path) -> bytes:
-    """The contents of one of the cache's own small files."""
+    """Returns the contents of one of the cache's own small files."""
     with storage.open_regular(file) as opened:
         return opened.read(_LARGEST_SMALL)
 
@@ -202,7 +202,7 @@ def _place(arrived: Path, file: Path) -> bool:
 
 
 def is_right(file: Path, sha256: str) -> bool:
-    """Whether ``file`` has this sha256; if not, it is moved out of the way."""
+    """Returns whether ``file`` has this sha256; if not, it is moved out of the way."""
     try:
         if (got := sha256_of(file)) == sha256:
             return True
@@ -245,7 +245,7 @@ def quarantine(file: Path, expected: str, got: str) -> Path | None:
 
 
 def find(weights: Weights) -> Path | None:
-    """The verified file of ``weights`` in the cache, or None; an unpinned entry means no file.
+    """Returns the verified file of ``weights`` in the cache, or None; an unpinned entry means no file.
 
     Reads the file only if its stat has changed since it was hashed.
     """
@@ -283,7 +283,7 @@ def _unreadable(file: Path, error: OSError) -> HubError:
 
 
 def place_of(weights: Weights) -> tuple[Path, str]:
-    """The path of ``weights`` in the cache, and the expected sha256."""
+    """Returns the path of ``weights`` in the cache, and the expected sha256."""
     check_path(weights)
     if not weights.sha256:
         raise _not_fetched(weights)
@@ -307,7 +307,7 @@ def _not_fetched(weights: Weights) -> HubError:
 
 @contextmanager
 def lock(key: str) -> Iterator[None]:
-    """The lock of a file of the cache: :func:`zoo.system.storage.lock`."""
+    """Holds the lock of a file of the cache: :func:`zoo.system.storage.lock`."""
     with storage.lock(root() / "locks" / f"{key}.lock"):
         yield
 

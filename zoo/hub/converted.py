@@ -72,7 +72,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     classes: str = ""
 
     def describe(self, weights: Weights) -> Weights:
-        """``weights`` with what the manifest leaves open and the key map states."""
+        """Returns ``weights`` with what the manifest leaves open and the key map states."""
         return msgspec.structs.replace(
             weights,
             args={**self.args, **weights.args},
@@ -93,7 +93,7 @@ def place_of(job: Job) -> Path:
 
 
 def of_source(sha256: str) -> list[Path]:
-    """All conversions of the file with this sha256."""
+    """Returns all conversions of the file with this sha256."""
     return sorted((cache.root() / FOLDER).glob(f"{sha256}-*.safetensors"))
 
 
@@ -102,14 +102,14 @@ def record_of(file: Path) -> Path:
 
 
 def read_record(file: Path) -> Record | None:
-    """The record of the conversion ``file``; None if there is none, or none that can be read."""
+    """Returns the record of the conversion ``file``; None if there is none, or none that can be read."""
     with suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(cache.read_small(record_of(file)), type=Record)
     return None
 
 
 def find(job: Job) -> Converted | None:
-    """The conversion if it is in the cache with the sha256 of its record; read only if its stat has changed."""
+    """Returns the conversion if it is in the cache with the sha256 of its record; read only if its stat has changed."""
     file = place_of(job)
     record = read_record(file)
     with suppress(OSError):

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def open(url: str, headers: dict[str, str], limit: float) -> "Response | None":
-    """The response, once its headers have arrived; None for a scheme other than http and https.
+    """Returns the response, once its headers have arrived; None for a scheme other than http and https.
 
     Connecting, a proxy's response, the TLS handshake and the headers may take at most ``limit`` seconds each. Raises
     the standard library's errors; TimeoutError may be the reason of a URLError.
@@ -31,7 +31,7 @@ def open(url: str, headers: dict[str, str], limit: float) -> "Response | None":
 
 
 def within(seconds: float, ask: Callable[[], T]) -> T:
-    """The result of ``ask``, a request by another client; raises TimeoutError after ``seconds``.
+    """Returns the result of ``ask``, a request by another client; raises TimeoutError after ``seconds``.
 
     Its thread then continues in the background, because a client that waits for a server cannot be interrupted.
     """

@@ -84,7 +84,7 @@ class Arrival(NamedTuple):
 
 
 def time_limit() -> float:
-    """The seconds to wait for a source: ZOO_TIMEOUT, or 20."""
+    """Returns the seconds to wait for a source: ZOO_TIMEOUT, or 20."""
     text = os.environ.get("ZOO_TIMEOUT", "20")
     with suppress(ValueError):
         if 0 < (seconds := float(text)) < 1e6:
@@ -165,7 +165,7 @@ def adopt(file: Path, weights: Weights, claimed: str = "", revision: str = "") -
 
 
 def stream_of(opened: BinaryIO, start: int) -> Stream:
-    """The stream of a seekable local file."""
+    """Returns the stream of a seekable local file."""
     size = opened.seek(0, os.SEEK_END)
     opened.seek(min(start, size))
 
@@ -179,7 +179,7 @@ def stream_of(opened: BinaryIO, start: int) -> Stream:
 
 
 def too_long(wait: float, limit: float) -> str:
-    """What to say about a source that asks to wait longer than the time limit."""
+    """Returns what to say about a source that asks to wait longer than the time limit."""
     then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + wait))
     return (
         f"asks to wait {wait:,.0f} s, longer than the timeout of {limit:g} s; try again after {then}, or set "
@@ -248,7 +248,7 @@ def _algorithm_of(weights: Weights) -> str:
 
 
 def _complaint(weights: Weights, got: Hashes | Part, size: int, claimed: str) -> str:
-    """The difference between these hashes and this size and the expected ones, or an empty string."""
+    """Returns the difference between these hashes and this size and the expected ones, or an empty string."""
     if weights.sha256 and got.sha256 != weights.sha256:
         return f"has sha256 {got.sha256}, expected {weights.sha256}"
     if got.digest != weights.digest:

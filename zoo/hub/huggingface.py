@@ -17,12 +17,12 @@ from zoo.manifest import Weights
 
 
 def endpoint() -> str:
-    """HF_ENDPOINT, read in every call, or the public hub."""
+    """Returns HF_ENDPOINT, read in every call, or the public hub."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def host() -> str:
-    """The endpoint without user and password, for messages."""
+    """Returns the endpoint without user and password, for messages."""
     return web.without_user(endpoint())
 
 
@@ -70,7 +70,7 @@ def _stream_of(answer: web.Answer, weights: Weights, start: int, has_token: bool
 
 
 def _reason(answer: web.Answer, weights: Weights, has_token: bool) -> str:
-    """The meaning of the hub's error, or an empty string."""
+    """Returns the meaning of the hub's error, or an empty string."""
     code, said = answer.body.headers.get("X-Error-Code", ""), web.explanation(answer.body.headers)
     return closed_because(code, said, weights.repo, has_token) or {
         "RepoNotFound": f"has no repository {weights.repo}, or it is private and HF_TOKEN has no access to it",
@@ -80,7 +80,7 @@ def _reason(answer: web.Answer, weights: Weights, has_token: bool) -> str:
 
 
 def closed_because(code: str, said: str, repo: str, has_token: bool) -> str:
-    """Why the hub closes a repository that exists, from its error code and message; empty if it does not."""
+    """Returns why the hub closes a repository that exists, from its error code and message; empty if it does not."""
     quoted = f" (it says: {said})" if said else ""
     page = f"{host()}/{repo}"
     if code == "GatedRepo" and has_token:
@@ -95,7 +95,7 @@ def closed_because(code: str, said: str, repo: str, has_token: bool) -> str:
 
 
 def _token() -> str:
-    """The user's token as the hub's client finds it; empty if there is none."""
+    """Returns the user's token as the hub's client finds it; empty if there is none."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
@@ -117,7 +117,7 @@ class Cached(NamedTuple):
 
 
 def find_cached(weights: Weights) -> Cached | None:
-    """The file in the cache of huggingface_hub and timm, or None.
+    """Returns the file in the cache of huggingface_hub and timm, or None.
 
     Blobs of large files are named by their sha256, whatever the commit; others are found through the commit. The caller
     must verify the hash.
@@ -138,12 +138,12 @@ def find_cached(weights: Weights) -> Cached | None:
 
 
 def folder_of(weights: Weights) -> str:
-    """The name of a repository's folder in the client's cache."""
+    """Returns the name of a repository's folder in the client's cache."""
     return f"models--{weights.repo.replace('/', '--')}"
 
 
 def cache_root() -> Path:
-    """The same folder as huggingface_hub's, but read in every call and without importing it."""
+    """Returns the same folder as huggingface_hub's, but read in every call and without importing it."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(os.path.expanduser(os.path.expandvars(chosen)))
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -68,7 +68,7 @@ class LocalFiles:
         self._repos = _names_in(huggingface.cache_root())
 
     def has(self, weights: Weights) -> bool:
-        """Whether ``weights`` are in a cache, a folder or an installed package."""
+        """Returns whether ``weights`` are in a cache, a folder or an installed package."""
         if weights.needs_conversion and weights.sha256 in self._converted:  # which needs its source no more
             return True
         if weights.sha256 and cache.file_of(weights, weights.sha256).name in self._files:

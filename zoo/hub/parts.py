@@ -29,17 +29,17 @@ _OWNED = re.compile(r"(?P<key>.+)\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})
 
 
 def released(key: str) -> Path:
-    """The path of an unfinished download of ``key``."""
+    """Returns the path of an unfinished download of ``key``."""
     return root() / "parts" / f"{key}.part"
 
 
 def own(key: str, suffix: str = "part") -> Path:
-    """A new path in the folder of parts for this process."""
+    """Returns a new path in the folder of parts for this process."""
     return root() / "parts" / f"{key}.{machine()}-{os.getpid()}-{os.urandom(4).hex()}.{suffix}"
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a running process writes ``path``, as far as its name and time show."""
+    """Returns whether a running process writes ``path``, as far as its name and time show."""
     match = _OWNED.fullmatch(path.name)
     if match is None or time.time() - path.lstat().st_mtime > _GONE:
         return False
@@ -154,7 +154,7 @@ class Part:
 
 
 def _continued(key: str, path: Path) -> BinaryIO | None:
-    """The longest part of an earlier process, opened at its start under the new name ``path``, or None."""
+    """Returns the longest part of an earlier process, opened at its start under the new name ``path``, or None."""
     for left in _left(key):
         try:
             if left == released(key):
@@ -177,7 +177,7 @@ def _new(path: Path) -> BinaryIO:
 
 
 def _copied(source: BinaryIO, path: Path) -> BinaryIO:
-    """The rest of ``source`` in a new file, opened at its end."""
+    """Returns the rest of ``source`` in a new file, opened at its end."""
     opened = _new(path)
     try:
         while chunk := source.read(CHUNK):
@@ -196,7 +196,7 @@ def _write_all(opened: BinaryIO, chunk: bytes) -> None:
 
 
 def _left(key: str) -> list[Path]:
-    """The parts of earlier processes for ``key`` that no running one writes, longest first."""
+    """Returns the parts of earlier processes for ``key`` that no running one writes, longest first."""
     found = []
     for path in (root() / "parts").glob(f"{key}.*"):
         match = _OWNED.fullmatch(path.name)
@@ -207,7 +207,7 @@ def _left(key: str) -> list[Path]:
 
 
 def _ours(opened: BinaryIO) -> BinaryIO:
-    """``opened`` if it is a file of this user without another hard link, by which others could read or write it."""
+    """Returns ``opened`` if it is a file of this user without another hard link, by which others could write to it."""
     status = os.fstat(opened.fileno())
     if status.st_nlink != 1 or (os.name == "posix" and status.st_uid != os.geteuid()):
         opened.close()
@@ -217,7 +217,7 @@ def _ours(opened: BinaryIO) -> BinaryIO:
 
 @lru_cache
 def machine() -> str:
-    """The name of this machine in the names of parts.
+    """Returns the name of this machine in the names of parts.
 
     On Linux it includes boot and process namespace, because containers may share a host name but no process ids.
     """

@@ -74,7 +74,7 @@ def get(url: str, *, start: int = 0, authorization: str = "") -> Iterator[Answer
 
 
 def stream_of(answer: Answer, start: int) -> Stream:
-    """The stream of a response to a request from byte ``start`` on; raises as :func:`get` does."""
+    """Returns the stream of a response to a request from byte ``start`` on; raises as :func:`get` does."""
     status, headers = answer.status, answer.body.headers
     if status == 200:
         return Stream(_reader(answer.body), 0, _number(headers.get("Content-Length", "")))
@@ -91,7 +91,7 @@ def stream_of(answer: Answer, start: int) -> Stream:
 
 
 def wait_of(headers: Headers) -> float:
-    """The seconds to wait that a response asks for, in RateLimit or Retry-After; 0 if it does not say."""
+    """Returns the seconds to wait that a response asks for, in RateLimit or Retry-After; 0 if it does not say."""
     from email.utils import parsedate_to_datetime
 
     used_up = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})", headers.get("RateLimit") or "")
@@ -105,7 +105,7 @@ def wait_of(headers: Headers) -> float:
 
 
 def explanation(headers: Headers) -> str:
-    """What a hub says about an error, as one line of bounded length."""
+    """Returns what a hub says about an error, as one line of bounded length."""
     return without_user(" ".join((headers.get("X-Error-Message") or "").split()))[:300]
 
 
@@ -151,12 +151,12 @@ def _reader(body: "Response") -> Callable[[int], bytes]:
 
 
 def without_user(text: str) -> str:
-    """``text``, an address or a sentence with addresses, without users and passwords."""
+    """Returns ``text``, an address or a sentence with addresses, without users and passwords."""
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def basic(address: str) -> str:
-    """The authorization header for the user and password in ``address``; empty if there are none."""
+    """Returns the authorization header for the user and password in ``address``; empty if there are none."""
     from base64 import b64encode
 
     user = re.match(r"\w+://([^/]*)@", address)
@@ -177,7 +177,7 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _origin_of(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port."""
+    """Returns scheme, host and port."""
     try:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -186,11 +186,11 @@ def _origin_of(url: str) -> tuple[str, str, int | None]:
 
 
 def _content_range(text: str) -> tuple[int, int]:
-    """``bytes 5-9/10`` to (5, 10); the first byte and the size, 0 if they are not given."""
+    """Turns ``bytes 5-9/10`` into (5, 10); the first byte and the size, 0 if they are not given."""
     span, _, size = text.removeprefix("bytes").strip().partition("/")
     return _number(span.partition("-")[0]), _number(size)
 
 
 def _number(text: str) -> int:
-    """A header's value as a number, 0 if it is not a plausible one."""
+    """Returns a header's value as a number, 0 if it is not a plausible one."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else 0

@@ -8,7 +8,7 @@ from zoo.manifest import Probe, Weights
 
 
 def with_entry(text: str, entry: Weights, file: str = "<manifest>") -> str:
-    """``text`` with the tables of ``entry``, which replace those of that name or are added at the end."""
+    """Returns ``text`` with the tables of ``entry``, which replace those of that name or are added at the end."""
     old = {other.name: other for other in manifest.parse(text, file)}
     if old.get(entry.name) == entry:
         return text
@@ -23,7 +23,7 @@ def with_entry(text: str, entry: Weights, file: str = "<manifest>") -> str:
 
 
 def with_probe(text: str, entry: Weights, probe: Probe, file: str = "<manifest>") -> str:
-    """``text`` with ``probe`` as the table ``[arch.tag.probe]`` of ``entry``."""
+    """Returns ``text`` with ``probe`` as the table ``[arch.tag.probe]`` of ``entry``."""
     table = manifest.render_probe(entry, probe)
     lines = text.splitlines(keepends=True)
     own, end = _tables_of(lines, entry)
@@ -40,19 +40,19 @@ def with_probe(text: str, entry: Weights, probe: Probe, file: str = "<manifest>"
 
 
 def _headers(lines: list[str]) -> list[int]:
-    """The lines at which tables begin; rows of an array contain a comma."""
+    """Returns the lines at which tables begin; rows of an array contain a comma."""
     return [number for number, line in enumerate(lines) if re.match(r"\[[^,=]*\]\s*(#.*)?$", line)]
 
 
 def _tables_of(lines: list[str], entry: Weights) -> tuple[list[int], int]:
-    """The lines at which the tables of ``entry`` begin, and the line at which the last of them ends."""
+    """Returns the lines at which the tables of ``entry`` begin, and the line at which the last of them ends."""
     name = re.escape(manifest.table_name(entry))
     own = [number for number in _headers(lines) if re.match(rf"\[{name}[.\]]", lines[number])]
     return own, _end_of_table(lines, own[-1]) if own else len(lines)
 
 
 def _end_of_table(lines: list[str], start: int) -> int:
-    """The line after a table's last; comments and blank lines above the next table belong to that one."""
+    """Returns the line after a table's last; comments and blank lines above the next table belong to that one."""
     end = next((number for number in _headers(lines) if number > start), len(lines))
     while not lines[end - 1].strip() or lines[end - 1].startswith("#"):
         end -= 1

@@ -7,7 +7,7 @@ Z95 = 1.959963984540054
 
 
 def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, as fractions: (low, high), 95% by default.
+    """Returns Wilson's score interval of a proportion, as fractions: (low, high), 95% by default.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
@@ -23,7 +23,7 @@ def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
 
 
 def of_percent(percent: float, n: int, correct: int | None = None) -> tuple[float, float] | None:
-    """Wilson's 95% interval in per cent: of ``correct`` images, or of the number that ``percent`` implies.
+    """Returns Wilson's 95% interval in per cent: of ``correct`` images, or of the number that ``percent`` implies.
 
     None if the number of images is unknown.
     """

@@ -17,7 +17,7 @@ LARGEST = 1 << 24
 
 
 def read(file: Path) -> tuple[Weights, ...]:
-    """The entries of the manifest ``file``, in order; raises :class:`ManifestError`."""
+    """Reads the entries of the manifest ``file``, in order; raises :class:`ManifestError`."""
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
@@ -33,7 +33,7 @@ def read(file: Path) -> tuple[Weights, ...]:
 
 
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
-    """Like :func:`read`, for a manifest's text; ``file`` is the name in errors."""
+    """Reads entries as :func:`read` does, for a manifest's text; ``file`` is the name in errors."""
     from zoo.system import toml  # asking for what the index has parses nothing
 
     try:
@@ -57,7 +57,7 @@ def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
 
 
 def _offence(error: str, table: dict[str, Any]) -> tuple[str, list[str]]:
-    """msgspec's ``message - at `$.a.b` `` to (message, [a, b]); an unknown field is its own path."""
+    """Turns msgspec's ``message - at `$.a.b` `` into (message, [a, b]); an unknown field is its own path."""
     message, _, path = error.partition(" - at `")
     keys = re.findall(r"\w+|\.\.\.", path)
     if keys[:2] == ["scores", "..."]:  # msgspec hides the keys of mappings
@@ -86,7 +86,7 @@ def _is_valid(value: object, kind: type) -> bool:
 
 
 def _line_of(text: str, arch: str, tag: str, keys: list[str]) -> int:
-    """The line of the key, or of the nearest table or key above it."""
+    """Returns the line of the key, or of the nearest table or key above it."""
     found, depth, header = 1, -1, ""
     target = [arch, tag, *keys]
     for number, line in enumerate(text.splitlines(), start=1):

@@ -11,7 +11,7 @@ from zoo.manifest.schema import Probe, Weights
 
 
 def render(entry: Weights) -> str:
-    """The TOML table of ``entry``, which :func:`parse` reads back as the same value."""
+    """Returns the TOML table of ``entry``, which :func:`parse` reads back as the same value."""
     table: dict[str, Any] = msgspec.to_builtins(entry)
     scores, history = table.pop("scores", {}), table.pop("history", None)
     for key in ("arch", "tag", "probe"):
@@ -25,7 +25,7 @@ def render(entry: Weights) -> str:
 
 
 def render_probe(entry: Weights, probe: Probe) -> str:
-    """The TOML table of ``probe`` for ``entry``, with one line of logits per image."""
+    """Returns the TOML table of ``probe`` for ``entry``, with one line of logits per image."""
     table: dict[str, Any] = msgspec.to_builtins(probe)
     logits = "".join(f"    {_toml(row)},\n" for row in table.pop("logits"))
     return f"[{table_name(entry)}.probe]\nlogits = [\n{logits}]\n{_lines(table)}"
@@ -52,5 +52,5 @@ def _key(text: str) -> str:
 
 
 def _string(text: str) -> str:
-    """As JSON, except for what TOML reads differently: pairs of surrogates, and the control character DEL."""
+    """Returns ``text`` as in JSON, but without pairs of surrogates and with DEL escaped, as TOML needs them."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

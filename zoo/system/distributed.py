@@ -34,43 +34,43 @@ class Processes:
         return self.rank == 0
 
     def device(self, asked: "torch.device | str | None") -> "torch.device":
-        """Where this process computes: ``asked``, or else a GPU if there is one."""
+        """Returns where this process computes: ``asked``, or else a GPU if there is one."""
         import torch
 
         return torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def share(self, total: int) -> range:
-        """Which of ``total`` things are this process's: as many for each as can be, in order."""
+        """Returns which of ``total`` things are this process's: as many for each as can be, in order."""
         return range(self.rank * total // self.count, (self.rank + 1) * total // self.count)
 
     def wrap(self, module: "nn.Module") -> "nn.Module":
-        """``module``, whose gradients become the mean over processes; it starts everywhere as in the first."""
+        """Returns ``module``, whose gradients become the mean over processes; it starts everywhere as in the first."""
         return module
 
     def no_sync(self, module: "nn.Module") -> AbstractContextManager[Any]:
-        """A context in which the gradients of the wrapped ``module`` stay this process's own sums."""
+        """Returns a context in which the gradients of the wrapped ``module`` stay this process's own sums."""
         return contextlib.nullcontext()
 
     def release(self) -> None:
         """Ends what :meth:`wrap` began, once nobody holds the wrapped modules any more."""
 
     def sum(self, values: "Tensor") -> "Tensor":
-        """``values`` summed over processes."""
+        """Returns ``values`` summed over processes."""
         return values
 
     def totals(self, *numbers: float) -> list[float]:
-        """Each of ``numbers`` summed over processes, in float64."""
+        """Returns each of ``numbers`` summed over processes, in float64."""
         return list(numbers)
 
     def average(self, tensors: "Iterable[Tensor]") -> None:
         """Makes each of ``tensors``, floating-point, its mean over processes, exactly if they are equal."""
 
     def any(self, claim: bool) -> bool:
-        """Whether ``claim`` holds in one of the processes."""
+        """Returns whether ``claim`` holds in one of the processes."""
         return self.totals(claim) != [0]
 
     def agree(self, *numbers: int) -> bool:
-        """Whether all processes hold the same ``numbers``."""
+        """Returns whether all processes hold the same ``numbers``."""
         totals, squares = self.totals(*numbers), self.totals(*(number**2 for number in numbers))
         return all(self.count * square == total**2 for total, square in zip(totals, squares, strict=True))
 
@@ -148,7 +148,7 @@ class _Launched(Processes):
 
 
 def _join(*, on_cpu: bool) -> Any:
-    """The Accelerator of this process, once all have come together."""
+    """Returns the Accelerator of this process, once all have come together."""
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs
     except ImportError:
@@ -179,7 +179,7 @@ def _leave() -> None:
 
 
 def is_about_another(error: Exception) -> bool:
-    """Whether ``error`` is what a process gets to see when another one has ended."""
+    """Returns whether ``error`` is what a process gets to see when another one has ended."""
     import torch
 
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "by peer" in str(error)
@@ -189,7 +189,7 @@ _launched: list[Processes] = []
 
 
 def current() -> Processes:
-    """What a launcher said in RANK and WORLD_SIZE of this process."""
+    """Returns what a launcher said in RANK and WORLD_SIZE of this process."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     if not _launched:

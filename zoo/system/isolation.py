@@ -12,7 +12,7 @@ _HARMLESS = "socket.gethostname"
 
 
 def leave_network() -> bool:
-    """From now on, this process and its children cannot reach the network; there is no way back.
+    """Cuts this process and its children off the network from now on; there is no way back.
 
     An audit hook makes every use of a socket in Python raise PermissionError. On Linux, if the kernel allows it, the
     process also moves to a network namespace without an interface, which holds for C code as well. Must be called

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """The ``__getattr__``, ``__dir__`` and ``__all__`` of ``package``, from its stub, ``__init__.pyi``.
+    """Returns the ``__getattr__``, ``__dir__`` and ``__all__`` of ``package``, from its stub, ``__init__.pyi``.
 
     Type checkers read the same stub. A line is ``from zoo.spec import Model as Model``, or ``from zoo import hub as
     hub`` for a module; one with a comment is for type checkers alone. ``__all__`` has the names above the first blank
@@ -30,6 +30,6 @@ def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
 
 
 def _homes(stub: str) -> dict[str, str]:
-    """The module of each name: of ``from home import name as name``, six words."""
+    """Returns the module of each name: of ``from home import name as name``, six words."""
     lines = (line.split() for line in stub.splitlines())
     return {words[3]: words[1] for words in lines if len(words) == 6}

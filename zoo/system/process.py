@@ -32,7 +32,7 @@ def ask(
     hint: str,
     has_network: bool = True,
 ) -> Any:
-    """The result of ``function``, given as ``module:name``, for ``arguments`` (both JSON-able), in a new process.
+    """Returns the result of ``function``, a ``module:name``, for ``arguments`` (both JSON-able), in a new process.
 
     ``what`` names the work in errors, and ``hint`` is the advice if it took longer than ``timeout`` seconds. Without
     ``has_network``, the process cannot open a connection (:mod:`zoo.system.isolation`).
@@ -77,7 +77,7 @@ def _error(error: str, message: str, hint: str, exit_code: int) -> ZooError:
 
 
 def ending(code: int) -> str:
-    """How a process with exit code ``code`` ended, in words."""
+    """Returns how a process with exit code ``code`` ended, in words."""
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name if -code in {*signal.Signals} else str(-code)
@@ -106,7 +106,7 @@ def _main(function: str, answer: str, isolated: str) -> None:
 
 
 def _line() -> bytes:
-    """The first line of standard input, read without a buffer that another thread could find locked at the end."""
+    """Returns the first line of standard input, read without a buffer that another thread could find locked."""
     line = bytearray()
     while not line.endswith(b"\n") and (piece := os.read(0, 1 << 16)):
         line += piece

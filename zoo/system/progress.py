@@ -14,7 +14,7 @@ _shown: "Progress | None" = None
 
 @contextmanager
 def bar(label: str, *, bytes: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error; yields its callback (done, total), or None if there is no terminal."""
+    """Shows a bar on standard error; yields its callback (done, total), or None if there is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -34,7 +34,7 @@ def bar(label: str, *, bytes: bool = False) -> Iterator[Callable[[int, int], Non
 
 @contextmanager
 def of_download(name: str, source: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for the download of ``name``; without a terminal, one line when it begins."""
+    """Shows a bar for the download of ``name``; without a terminal, one line when it begins."""
     with bar(name, bytes=True) as shown:
         is_said = False
 
@@ -69,5 +69,5 @@ def _display() -> "Iterator[Progress]":
 
 
 def megabytes(size: int) -> str:
-    """``97.8 MB`` for 97,800,000 bytes."""
+    """Returns ``97.8 MB`` for 97,800,000 bytes."""
     return f"{size / 1e6:,.1f} MB"

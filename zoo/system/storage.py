@@ -22,7 +22,7 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 @contextmanager
 def beside(file: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """A new file in the folder of ``file``, which replaces it when the block ends.
+    """Yields a new file in the folder of ``file``, which replaces it when the block ends.
 
     If the block raises, it is removed and ``file`` is unchanged. It has those bits of ``mode`` that the umask leaves,
     and its name is random, so that nobody can have put a link there.
@@ -112,7 +112,7 @@ def refuse_links(root: Path, path: Path) -> None:
 
 @contextmanager
 def lock(file: Path) -> Iterator[None]:
-    """Held by one thread of one process at a time; the system frees it when the process dies.
+    """Holds a lock in one thread of one process at a time; the system frees it when the process dies.
 
     It only saves work. Everything must work without it, since locks have no effect on some file systems. If it
     cannot be acquired, the block runs without it.
@@ -148,7 +148,7 @@ def _acquire(file: Path, held: ExitStack) -> None:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether ``path`` still names the file that is open."""
+    """Returns whether ``path`` still names the file that is open."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:
@@ -188,12 +188,12 @@ def share(descriptor: int, folder: Path) -> None:
 
 
 def is_shareable(file: Path, folder: Path) -> bool:
-    """Whether everyone who may read files in ``folder`` may read ``file``, if ``folder`` is shared."""
+    """Returns whether everyone who may read files in ``folder`` may read ``file``, if ``folder`` is shared."""
     return not _shared(folder) & 0o044 & ~file.stat().st_mode
 
 
 def _shared(folder: Path) -> int:
-    """The mode of ``folder`` if it is shared by a group, or 0."""
+    """Returns the mode of ``folder`` if it is shared by a group, or 0."""
     mode = folder.stat().st_mode
     return stat.S_IMODE(mode) if os.name == "posix" and mode & stat.S_ISGID and mode & stat.S_IWGRP else 0
 
@@ -205,17 +205,17 @@ def discard_parts(file: Path) -> None:
 
 
 def part_of(file: Path) -> Path:
-    """A new name beside ``file`` for what will be moved there."""
+    """Returns a new name beside ``file`` for what will be moved there."""
     return file.with_name(f"{_prefix(file)}{os.urandom(6).hex()}")
 
 
 def parts_of(file: Path) -> list[Path]:
-    """The temporary files of processes that replace ``file``, or were killed while they did."""
+    """Returns the temporary files of processes that replace ``file``, or were killed while they did."""
     return [*file.parent.glob(f"{_prefix(file)}*")]
 
 
 def is_part(path: Path) -> bool:
-    """Whether ``path`` is such a temporary file, by its name."""
+    """Returns whether ``path`` is such a temporary file, by its name."""
     return re.fullmatch(r"\..+\.part-[0-9a-f]{12}", path.name) is not None
 
 
@@ -248,7 +248,7 @@ def _needed(file: Path, size: int, error: OSError) -> str:
 
 
 def cache_folder() -> Path:
-    """The folder of Zoo's cache, read from the environment in every call."""
+    """Returns the folder of Zoo's cache, read from the environment in every call."""
     if chosen := os.environ.get("ZOO_CACHE"):
         return Path(os.path.expanduser(chosen))  # Path's own raises if there is no such user
     base = os.environ.get("XDG_CACHE_HOME")
@@ -256,7 +256,7 @@ def cache_folder() -> Path:
 
 
 def config_folder() -> Path:
-    """The folder of the user's configuration, read from the environment in every call."""
+    """Returns the folder of the user's configuration, read from the environment in every call."""
     if chosen := os.environ.get("ZOO_CONFIG"):
         return Path(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CONFIG_HOME")

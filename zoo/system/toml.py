@@ -21,7 +21,7 @@ _PART = r"""(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[\w-]++)[ \t]*+\.[ \t]*+"""
 
 
 def loads(text: str) -> dict[str, Any]:
-    """The table in ``text``; raises ValueError if it is invalid or has keys of more than 100 parts."""
+    """Returns the table in ``text``; raises ValueError if it is invalid or has keys of more than 100 parts."""
     import tomllib  # many import this module and read nothing
 
     for number, line in enumerate(text.split("\n"), start=1):

@@ -43,7 +43,7 @@ class Fetched(NamedTuple):
 
 
 def fetch(found: Found, weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Fetched:
-    """The file of ``weights``, as :func:`zoo.resolve.weights_for` returned them; without a sha256 they are pinned.
+    """Returns the file of ``weights`` that :func:`zoo.resolve.weights_for` returned; without a sha256 they are pinned.
 
     A strong digest in the manifest determines the bytes, so such an entry may always be fetched. Raises as
     :func:`zoo.hub.fetch`, UnpinnedError if the project or ``ZOO_STRICT`` refuses first use, LockError if another
@@ -103,7 +103,7 @@ def pin(
 
 
 def _receive(weights: Weights, source: str | None, progress: "Progress | None") -> Received:
-    """The file, with the sha256 that the hub states, or else that of what the first source serves."""
+    """Returns the file, with the sha256 that the hub states, or else that of what the first source serves."""
     stated = weights
     if source is None:
         try:
@@ -122,17 +122,20 @@ def _receive(weights: Weights, source: str | None, progress: "Progress | None") 
 
 
 def place() -> Path:
-    """Where the user's lock is, or would be written."""
+    """Returns where the user's lock is, or would be written."""
     return storage.config_folder() / lock.NAME
 
 
 def pins() -> Pins:
-    """The user's pins by full name; raises :class:`LockError` if the file cannot be read."""
+    """Returns the user's pins by full name; raises :class:`LockError` if the file cannot be read."""
     return _read().weights
 
 
 def follow(found: Found, weights: Weights) -> Weights:
-    """``weights`` as the user's lock has them; raises :class:`LockError` if their manifest now has other bytes."""
+    """Returns ``weights`` as the user's lock has them.
+
+    Raises :class:`LockError` if their manifest now has other bytes.
+    """
     known = pins()
     name = lock.name_in(known, found, weights.tag) if known else ""
     held = known.get(name)
@@ -143,7 +146,7 @@ def follow(found: Found, weights: Weights) -> Weights:
 
 
 def entries(listed: Iterable[Listed]) -> Iterator[tuple[Listed, Weights]]:
-    """All weights of ``listed``; those without a sha256 with that of the user's lock, if it has one."""
+    """Yields all weights of ``listed``; those without a sha256 with that of the user's lock, if it has one."""
     held = pins()
     for entry in listed:
         for weights in entry.weights:
@@ -187,7 +190,7 @@ def forget(names: Iterable[str]) -> None:
 
 
 def since(held: Locked) -> str:
-    """When and from where a name was pinned."""
+    """Returns when and from where a name was pinned."""
     return f"pinned on first use{f' on {held.date}' if held.date else ''}{f' from {held.source}' * bool(held.source)}"
 
 

@@ -122,23 +122,23 @@ _HELD = ("repository", "sha256", "digest", "size", "num_classes", "preprocess")
 
 
 def place() -> Path:
-    """Where the project's lock is, or would be written."""
+    """Returns where the project's lock is, or would be written."""
     return storage.project_file(NAME, VARIABLE) or Path(NAME)
 
 
 def read(file: Path) -> Lock:
-    """The lock in ``file``; raises :class:`LockError`."""
+    """Reads the lock in ``file``; raises :class:`LockError`."""
     return toml.read(file, Lock, LockError, f"zoo lock NAME... writes the file; {VARIABLE} sets another path.")
 
 
 def of_project() -> Lock | None:
-    """The lock that applies here: ``ZOO_LOCK``, or the project's ``zoo.lock``; None if there is none."""
+    """Returns the lock that applies here: ``ZOO_LOCK``, or the project's ``zoo.lock``; None if there is none."""
     file = storage.project_file(NAME, VARIABLE)
     return read(file) if file else None
 
 
 def full_name(found: Found | Listed, tag: str = "", alias: str = "") -> str:
-    """The name of ``found`` that is the same whatever else is installed, or that of its ``alias``."""
+    """Returns the name of ``found`` that is the same whatever else is installed, or that of its ``alias``."""
     if is_repository(tag):
         return tag
     arch = alias or found.model.name
@@ -147,19 +147,22 @@ def full_name(found: Found | Listed, tag: str = "", alias: str = "") -> str:
 
 
 def name_in(held: Collection[str], found: Found | Listed, tag: str = "") -> str:
-    """The full name under which ``held`` has ``found``, which may be an alias; if it has none, the present one."""
+    """Returns the full name under which ``held`` has ``found``, which may be an alias.
+
+    If it has none, it is the present one.
+    """
     known = [full_name(found, tag, alias) for alias in ("", *found.model.aliases)]
     return next((name for name in known if name in held), known[0])
 
 
 def default_of(lock: Lock, found: Found) -> Weights | None:
-    """The locked default weights of a model, or None."""
+    """Returns the locked default weights of a model, or None."""
     tag = lock.defaults.get(name_in(lock.defaults, found))
     return registry.current().find(f"{full_name(found)}.{tag}").weights if tag else None
 
 
 def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
-    """``weights`` as they are locked; raises :class:`LockError` if bytes, input or classes differ."""
+    """Returns ``weights`` as they are locked; raises :class:`LockError` if bytes, input or classes differ."""
     name = name_in(lock.weights, found, weights.tag)
     held = lock.weights.get(name)
     if held is None:
@@ -170,13 +173,13 @@ def follow(lock: Lock, found: Found, weights: Weights) -> Weights:
 
 
 def repository_of(found: Found, weights: Weights) -> Repository | None:
-    """The files of the repository that ``weights`` of ``found`` are in; None for weights of a manifest."""
+    """Returns the files of the repository that ``weights`` of ``found`` are in; None for weights of a manifest."""
     about = found.description
     return Repository(weights.file, about.file, about.sha256) if about else None
 
 
 def hold(name: str, held: Locked, found: Found, weights: Weights, file: Path, hint: str) -> Weights:
-    """``weights`` as ``held`` in the lock ``file`` has them; raises :class:`LockError` with ``hint``."""
+    """Returns ``weights`` as ``held`` in the lock ``file`` has them; raises :class:`LockError` with ``hint``."""
     changed = [line for line in _compare(name, held, found, weights) if line.field.partition(".")[0] in _HELD]
     if changed:
         raise LockError("\n  ".join([f"{name} differs from {file}:", *map(str, changed)]), hint=hint)
@@ -184,7 +187,7 @@ def hold(name: str, held: Locked, found: Found, weights: Weights, file: Path, hi
 
 
 def pinned(weights: Weights, held: Locked) -> Weights:
-    """``weights``, which have no sha256, with the bytes of ``held``."""
+    """Returns ``weights``, which have no sha256, with the bytes of ``held``."""
     revision = held.revision or weights.revision
     return msgspec.structs.replace(
         weights, sha256=held.sha256, sha256_prefix="", size=held.size, revision=revision, pinned=True
@@ -192,7 +195,7 @@ def pinned(weights: Weights, held: Locked) -> Weights:
 
 
 def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
-    """``old`` with the present state of the ``chosen`` weights; names without a tag define the default.
+    """Returns ``old`` with the present state of the ``chosen`` weights; names without a tag define the default.
 
     Weights without a sha256 keep what ``old`` has; raises :class:`UnpinnedError` if it does not have them.
     """
@@ -206,7 +209,7 @@ def make(chosen: Iterable[tuple[Found, Weights]], old: Lock = EMPTY) -> Lock:
 
 
 def differences(lock: Lock, find: Callable[[str], Found]) -> list[Difference]:
-    """All differences between the lock and what ``find`` finds now, including versions."""
+    """Returns all differences between the lock and what ``find`` finds now, including versions."""
     lines = []
     for name, held in lock.weights.items():
         try:
@@ -220,7 +223,7 @@ def differences(lock: Lock, find: Callable[[str], Found]) -> list[Difference]:
 
 
 def render(lock: Lock, head: str = _HEAD) -> str:
-    """The text of ``zoo.lock``, with names in order."""
+    """Returns the text of ``zoo.lock``, with names in order."""
     lines = [head, "", "version = 1"]
     for name in sorted(lock.weights, key=natural):
         lines += ["", f"[weights.{json.dumps(name)}]"]
@@ -237,7 +240,7 @@ def render(lock: Lock, head: str = _HEAD) -> str:
 
 
 def names_in(lock: Lock) -> list[str]:
-    """The names to lock again: those with a tag, then those without, whose defaults may have changed."""
+    """Returns the names to lock again: those with a tag, then those without, whose defaults may have changed."""
     return [*lock.weights, *lock.defaults]
 
 

@@ -26,12 +26,12 @@ _PREFIX_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 def is_complete(entry: Weights) -> bool:
-    """Whether everything is pinned."""
+    """Returns whether everything is pinned."""
     return bool(entry.sha256 and entry.size and (entry.revision or entry.hub != "hf"))
 
 
 def resolve(entry: Weights, *, download: bool = False, progress: "Progress | None" = None) -> Weights:
-    """``entry`` with commit, size and sha256 from its own hub.
+    """Returns ``entry`` with commit, size and sha256 from its own hub.
 
     The Hugging Face Hub provides all three. A web server provides the size, and the file name may contain the beginning
     of the sha256. Such an entry stays unpinned, unless ``download`` fetches and hashes it. Raises
@@ -54,7 +54,7 @@ def resolve(entry: Weights, *, download: bool = False, progress: "Progress | Non
 
 
 def manifest_of(found: Found) -> Path:
-    """The manifest of ``found.weights``, or else the plugin's first, to which it would be added."""
+    """Returns the manifest of ``found.weights``, or else the plugin's first, to which it would be added."""
     assert found.weights is not None
     files = [resource(text) for text in found.plugin.weights]
     for file in files:
@@ -113,7 +113,7 @@ def _ask_hugging_face(entry: Weights) -> Weights:
 
 
 def at_commit(repo: str, revision: str, files: list[str]) -> tuple[str, dict[str, Any]]:
-    """The commit of a repository's ``revision``, main if it is empty, and what the hub says about ``files`` there.
+    """Returns the commit of a repository's ``revision`` (main if empty), and what the hub says about ``files`` there.
 
     Asks for the commit first, then for the files at that commit, because the branch may move in between. Raises
     :class:`HubError` if there is no such repository or revision.
@@ -143,7 +143,7 @@ def at_commit(repo: str, revision: str, files: list[str]) -> tuple[str, dict[str
 
 
 def _stated(api: Any, repo: str, revision: str, files: list[str]) -> tuple[str, list[Any]]:
-    """The commit of ``repo`` and ``files`` there; waits if the hub asks to, within the time limit."""
+    """Returns the commit of ``repo`` and ``files`` there; waits if the hub asks to, within the time limit."""
     from huggingface_hub.errors import RevisionNotFoundError
 
     from zoo.hub.deadline import within
@@ -207,7 +207,7 @@ def _hash(entry: Weights, progress: "Progress | None") -> Weights:
 
 
 def _with(entry: Weights, **fields: Any) -> Weights:
-    """``entry`` with ``fields``; with a sha256 it is pinned and needs no prefix."""
+    """Returns ``entry`` with ``fields``; with a sha256 it is pinned and needs no prefix."""
     is_pinned = bool(fields.get("sha256", entry.sha256))
     return replace(entry, **{**fields, "pinned": is_pinned, **({"sha256_prefix": ""} if is_pinned else {})})
 

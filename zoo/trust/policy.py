@@ -85,12 +85,12 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(file: Path) -> Policy:
-    """The policy in ``file``; raises :class:`PolicyError`."""
+    """Reads the policy in ``file``; raises :class:`PolicyError`."""
     return toml.read(file, Policy, PolicyError, f"See docs/security.md for an example; {VARIABLE} sets another path.")
 
 
 def check(found: Found, weights: Weights) -> str:
-    """Why the project's policy accepts ``weights`` of ``found``; empty if there is no policy.
+    """Returns why the project's policy accepts ``weights`` of ``found``; empty if there is no policy.
 
     Raises :class:`PolicyError` with the reason if it does not.
     """
@@ -115,7 +115,7 @@ def check(found: Found, weights: Weights) -> str:
 
 
 def refuses_first_use() -> str:
-    """Why weights may not be pinned on first use; empty if they may."""
+    """Returns why weights may not be pinned on first use; empty if they may."""
     if hub.is_on(STRICT):
         return f"{STRICT}={os.environ[STRICT]} refuses first use"
     file = storage.project_file(NAME, VARIABLE)
@@ -123,7 +123,7 @@ def refuses_first_use() -> str:
 
 
 def hub_of(found: Found, weights: Weights) -> str:
-    """The origin of the weights' entry: ``plugin:<distribution>``, ``hf-hub:OWNER/NAME``, or a directory hub."""
+    """Returns the origin of the weights' entry: ``plugin:<distribution>``, ``hf-hub:OWNER/NAME``, or a directory."""
     if found.description:
         return f"{HUB}{weights.repo}"
     if weights in found.row.weights.get(found.model.name, ()):
@@ -132,7 +132,7 @@ def hub_of(found: Found, weights: Weights) -> str:
 
 
 def manifest_of(found: Found, weights: Weights) -> Path | None:
-    """The manifest that ``weights`` were read from, None if they come from a plugin's code or a repository."""
+    """Returns the manifest that ``weights`` were read from, None if they come from a plugin's code or a repository."""
     if found.description:
         return None
     if not hub_of(found, weights).startswith(PLUGIN):
@@ -155,7 +155,7 @@ def _rule_for(policy: Policy, name: str, hub: str, folder: Path) -> Rule | None:
 
 
 def _absolute(pattern: str, folder: Path) -> str:
-    """``pattern`` as a pattern of absolute paths; special characters in ``folder`` itself are escaped."""
+    """Returns ``pattern`` as a pattern of absolute paths; special characters in ``folder`` itself are escaped."""
     parts = Path(pattern).parts
     literal = [*takewhile(lambda part: not re.search(r"[*?\[]", part), parts)]
     try:
@@ -166,7 +166,7 @@ def _absolute(pattern: str, folder: Path) -> str:
 
 
 def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file: Path) -> str:
-    """The publisher who signed the manifest of ``weights``."""
+    """Returns the publisher who signed the manifest of ``weights``."""
     name, wanted = full_name(found, weights.tag), " or ".join(rule.publishers)
     source = manifest_of(found, weights)
     if source is None:

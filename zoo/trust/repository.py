@@ -44,7 +44,7 @@ class _Place(NamedTuple):
 
 
 def find(text: str) -> Found:
-    """The model and the weights of the repository ``text``, at the commit of a lock or else at its present one.
+    """Returns the model and the weights of the repository ``text``, at the commit of a lock or else at its present one.
 
     Raises :class:`UnknownNameError` for a name or an architecture that does not exist, :class:`HubError` if there is no
     such repository, :class:`UnpinnedError` if it is in no lock and first use is refused, :class:`WeightsError` if its
@@ -63,7 +63,7 @@ def find(text: str) -> Found:
 
 
 def entries() -> Iterator[tuple[Weights, Weights]]:
-    """The description and the weights of each repository that the user's lock and the project's hold."""
+    """Yields the description and the weights of each repository that the user's lock and the project's hold."""
     locked = lock.of_project()
     for text, held in {**(locked.weights if locked else {}), **first_use.pins()}.items():
         if held.repository:
@@ -72,7 +72,7 @@ def entries() -> Iterator[tuple[Weights, Weights]]:
 
 
 def _held(text: str) -> Locked | None:
-    """What the project's lock, or else the user's, has of ``text``."""
+    """Returns what the project's lock, or else the user's, has of ``text``."""
     locked = lock.of_project()
     return (locked.weights.get(text) if locked else None) or first_use.pins().get(text)
 
@@ -85,7 +85,7 @@ def _at(text: str, repo: str, held: Locked) -> _Place:
 
 
 def _asked(text: str, name: names.Repository) -> _Place:
-    """The place at the present commit; its description is fetched, and has the sha256 of what was received."""
+    """Returns the place at the present commit; its description is fetched, and has the sha256 of what was received."""
     if reason := policy.refuses_first_use():
         raise UnpinnedError(
             f"{text} is not pinned: no lock has its commit and sha256, and {reason}.",
@@ -108,7 +108,7 @@ def _asked(text: str, name: names.Repository) -> _Place:
 
 
 def _ours(place: _Place, content: bytes) -> Found:
-    """The weights that ``weights.toml`` describes, as zoo publish writes it."""
+    """Returns the weights that ``weights.toml`` describes, as zoo publish writes it."""
     about = place.description
     try:
         (entry,) = manifest.parse(content.decode(), f"{place.text}: {OURS}")
@@ -133,7 +133,7 @@ def _ours(place: _Place, content: bytes) -> Found:
 
 
 def _theirs(place: _Place, content: bytes) -> Found:
-    """The weights that ``config.json`` describes, according to the plugin that understands it."""
+    """Returns the weights that ``config.json`` describes, according to the plugin that understands it."""
     about = place.description
     try:
         config = msgspec.json.decode(content, type=dict[str, Any])
@@ -165,7 +165,7 @@ def _theirs(place: _Place, content: bytes) -> Found:
 
 
 def _understood(text: str, config: dict[str, Any]) -> tuple[PluginRow, Described]:
-    """The plugin that understands ``config``, a built-in one before others, and what it says."""
+    """Returns the plugin that understands ``config``, a built-in one before others, and what it says."""
     asked = [row for row in registry.current().plugins if row.plugin is not None and row.plugin.repositories]
     claims = [(row, said) for row in asked if (said := _described(row, text, config)) is not None]
     claims = [claim for claim in claims if claim[0].is_builtin] or claims
@@ -182,7 +182,7 @@ def _understood(text: str, config: dict[str, Any]) -> tuple[PluginRow, Described
 
 
 def _described(row: PluginRow, text: str, config: dict[str, Any]) -> Described | None:
-    """What the plugin of ``row`` says about ``config``; None if it is not of its form."""
+    """Returns what the plugin of ``row`` says about ``config``; None if it is not of its form."""
     assert row.plugin is not None
     target = row.plugin.repositories
     hook = registry.hook(target, role=roles.REPOSITORIES)

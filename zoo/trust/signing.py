@@ -46,13 +46,13 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise ValueError("identity and issuer go together; trust_root belongs to them")
 
     def beside(self, folder: Path) -> "Publisher":
-        """The publisher with file names relative to ``folder``."""
+        """Returns the publisher with file names relative to ``folder``."""
         found = {name: str(folder / getattr(self, name)) for name in ("key", "trust_root") if getattr(self, name)}
         return msgspec.structs.replace(self, **found)
 
 
 def signature_of(file: Path) -> Path:
-    """The path of the signature of ``file``."""
+    """Returns the path of the signature of ``file``."""
     return file.with_name(file.name + SUFFIX)
 
 
@@ -111,7 +111,7 @@ def verify(content: bytes, signature: bytes, publisher: Publisher, what: str) ->
 
 
 def read(file: Path) -> bytes:
-    """A small regular file; raises :class:`SignatureError`."""
+    """Reads a small regular file; raises :class:`SignatureError`."""
     try:
         if not file.is_file():
             raise SignatureError(f"{file} is not a file.")
