@@ -146,6 +146,21 @@ def test_a_command_that_two_plugins_bring_is_reached_by_the_name_of_each(site: P
         assert CliRunner().invoke(cli, [f"{name}/detect"], prog_name="zoo").stdout == f"{name}\n"
 
 
+def test_a_command_that_zoo_has_as_well_and_one_that_is_gone_are_reached_and_explained(site: Path) -> None:
+    text = (
+        "import click\nfrom zoo.spec import Plugin\n"
+        "plugin = Plugin('third', api=1, commands={'look': 'zoo_third:look', 'gone': 'zoo_third:absent'})\n"
+        "@click.command()\ndef look():\n    click.echo('third')\n"
+    )
+    distributions.install(site, "zoo-third", {"third": "zoo_third:plugin"}, {"zoo_third.py": text})
+    registry.clear()
+    assert CliRunner().invoke(cli, ["third/look"], prog_name="zoo").stdout == "third\n"
+    assert "Show what a network has learned" in CliRunner().invoke(cli, ["look", "-h"], prog_name="zoo").stdout
+    gone = CliRunner().invoke(cli, ["gone", "x", "--flag"], prog_name="zoo")
+    assert gone.exit_code == 1
+    assert "absent" in gone.stderr
+
+
 def test_the_command_prints_what_to_do_next(inside: Path) -> None:
     done = CliRunner().invoke(cli, ["plugins", "new", "pet", "--fit"], prog_name="zoo")
     assert done.exit_code == 0, done.output

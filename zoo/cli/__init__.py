@@ -85,7 +85,8 @@ def _command_of(name: str, tool: "Tool") -> click.Command:
             raise PluginError(f"{tool.address} is a {type(command).__name__}, expected a click.Command.")
     except ZooError as raised:
         error = raised
-        return click.Command(name, callback=fail, short_help=f"cannot be used: {raised}", add_help_option=False)
+        takes_all = {"ignore_unknown_options": True, "allow_extra_args": True}
+        return click.Command(name, takes_all, fail, short_help=f"cannot be used: {raised}", add_help_option=False)
     return command
 
 

@@ -30,7 +30,7 @@ def commands(own: Mapping[str, Any]) -> dict[str, Tool]:
     ``own`` has the names of Zoo's own commands, which stay Zoo's.
     """
     return {
-        name if name not in own and len(tools) == 1 else f"{tool.plugin}/{name}": tool
+        name if name not in own and tool is _owner(tools) else f"{tool.plugin}/{name}": tool
         for name, tools in _offered("commands").items()
         for tool in tools
     }
@@ -39,14 +39,15 @@ def commands(own: Mapping[str, Any]) -> dict[str, Tool]:
 def require_uncontested(command: str) -> None:
     """Raises :class:`AmbiguousNameError` if several plugins bring ``command``."""
     tools = _offered("commands").get(command, [])
-    if len(tools) > 1:
+    if tools and _owner(tools) is None:
         names = [f"zoo {tool.plugin}/{command}" for tool in tools]
         raise AmbiguousNameError(f"Several plugins have the command {command!r}.", hint=f"Use {' or '.join(names)}.")
 
 
 def modules() -> dict[str, str]:
     """Returns what plugins add to ``zoo``: addresses by name. Contested names are left out."""
-    return {name: tools[0].address for name, tools in _offered("modules").items() if len(tools) == 1}
+    owners = {name: _owner(tools) for name, tools in _offered("modules").items()}
+    return {name: tool.address for name, tool in owners.items() if tool is not None}
 
 
 def checks() -> list[str]:
@@ -85,14 +86,17 @@ class _Alias(Loader):
 
 
 def _offered(kind: Literal["commands", "modules"]) -> dict[str, list[Tool]]:
-    """The tools by name; of a name that Zoo's own distribution has, that one alone."""
+    """The tools by name; those of Zoo's own distribution come first."""
     offered: dict[str, list[Tool]] = {}
     for plugin, is_builtin in _usable():
         for name, address in getattr(plugin, kind).items():
-            tools = offered.setdefault(name, [])
-            if not (tools and tools[0].is_builtin):
-                tools.append(Tool(plugin.name, address, is_builtin))
+            offered.setdefault(name, []).append(Tool(plugin.name, address, is_builtin))
     return offered
+
+
+def _owner(tools: list[Tool]) -> Tool | None:
+    """The tool that has the short name; None if third parties contest it."""
+    return tools[0] if len(tools) == 1 or tools[0].is_builtin else None
 
 
 def _usable() -> list[tuple[Any, bool]]:
