@@ -1,0 +1,119 @@
+"""How a network runs: compiled, or with less memory for more time, by computing activations again for the gradient.
+
+Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear Memory Cost".
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from zoo.errors import SpecError
+
+
+def compiled(model: nn.Module, *, is_frozen: bool = False, is_whole: bool = False) -> nn.Module:
+    """``model`` through ``torch.compile``; run it within :func:`compiler_errors`.
+
+    ``is_frozen``, for inference on a processor, makes its weights constants of the program, which must not change
+    afterwards: they are packed once for the kernels, and what follows a convolution is computed together with it.
+    ``is_whole`` demands one graph, without Python in between: the first call raises torch's ``TorchDynamoException``
+    if that is not possible.
+    """
+    options: dict[str, Any] = {"freezing": True} if is_frozen else {}
+    made: Any = torch.compile(model, dynamic=False, fullgraph=is_whole, options=options)
+    return made  # type: ignore[no-any-return]  # a module as well
+
+
+@contextlib.contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Within it, a network that cannot be compiled, which its first call finds, raises :class:`SpecError`."""
+    from torch._dynamo.exc import BackendCompilerFailed  # slow to import
+
+    try:
+        yield
+    except BackendCompilerFailed as error:
+        raise SpecError(
+            f"The network cannot be compiled: {str(error).strip().partition(chr(10))[0]}",
+            hint="On a processor, torch.compile needs a C++ compiler such as g++. Without compile, none is needed.",
+        ) from error
+
+
+def recompute(function: Callable[..., Any], *args: Any, within: nn.Module, is_random: bool = True) -> Any:
+    """``function(*args)``, whose activations are not kept but computed again for the gradient.
+
+    Args:
+        function: Computes with modules of ``within``.
+        args: Its arguments.
+        within: Contains the normalisations that must not count the batch twice.
+        is_random: Whether ``function`` draws random numbers, which are then drawn again.
+
+    Returns:
+        What ``function`` returns, with the same gradients.
+    """
+    if not torch.is_grad_enabled():
+        return function(*args)
+    return checkpoint(
+        function, *args, use_reentrant=False, preserve_rng_state=is_random, context_fn=partial(_contexts, within)
+    )
+
+
+def _contexts(
+    within: nn.Module,
+) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+    """Of the first computation and of the second, which must not count the batch once more."""
+    norms = [module for module in within.modules() if isinstance(module, _BatchNorm)]
+    return contextlib.nullcontext(), _statistics_set_aside(norms)
+
+
+@contextlib.contextmanager
+def _statistics_set_aside(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Within it ``norms`` compute the same, and what they note of the batch is thrown away."""
+    kept: list[tuple[_BatchNorm, dict[str, Tensor]]] = [(norm, dict(norm.named_buffers())) for norm in norms]
+    for norm, buffers in kept:
+        for name, value in buffers.items():
+            setattr(norm, name, value.clone())
+    try:
+        yield
+    finally:
+        for norm, buffers in kept:
+            for name, value in buffers.items():
+                setattr(norm, name, value)
+
+
+class Recomputed:
+    """The forward of ``module``, in whose place it stands, computed again for the gradient."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, *args: Any) -> Any:
+        return recompute(partial(type(self.module).forward, self.module), *args, within=self.module)
+
+
+def set_recomputed(parts: list[nn.Module], enable: bool) -> None:
+    """Switches whether the activations of each of ``parts`` are computed again for the gradient."""
+    for part in parts:
+        part.__dict__.pop("forward", None)
+        if enable:
+            part.forward = Recomputed(part)
+
+
+def blocks_of(module: nn.Module, apart: tuple[nn.Module, ...] = ()) -> list[nn.Module]:
+    """The largest submodules with parameters that consist of several layers and compute more than a chain of them.
+
+    Those that lie in one of ``apart`` or contain one do not count.
+    """
+    found: list[nn.Module] = []
+    for child in module.children():
+        if child in apart or not any(True for _ in child.parameters()):
+            continue
+        is_container = isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        is_split = is_container or any(module in apart for module in child.modules())
+        is_block = not is_split and any(True for _ in child.children())
+        found += [child] if is_block else blocks_of(child, apart)
+    return found
