@@ -21,7 +21,8 @@ EXPECTED_ERRORS = {
 
 
 def look(subject: Subject) -> None:
-    """Feature maps, deconvnet and attribution run or raise what they document, and the network stays as it was.
+    """Checks that feature maps, deconvnet and attribution run or raise what they document, and the network stays as it
+    was.
 
     Fix: a forward must not register hooks or change tensors, and its gradient must be finite.
     """

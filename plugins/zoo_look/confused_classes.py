@@ -15,9 +15,8 @@ from zoo.data.sheet import column, webp, within
 from zoo.errors import PluginError
 from zoo.evaluation import check_classes, hook
 from zoo.evaluation.mistakes import Mistake
-from zoo_look.network import name_of, opened
+from zoo_look.network import images_of, name_of, opened
 from zoo_look.result import Look, new_figure
-from zoo_look.units import images_of
 
 _PAIRS = 10
 _LARGEST = 48
@@ -76,7 +75,7 @@ class Confusion(Look):
         }
 
     def _examples(self, pictures: Tensor) -> dict[str, Any]:
-        """The examples with their pictures below one another, as a WebP file in base64."""
+        """Returns the examples with their pictures below one another, as a WebP file in base64."""
         tiles = [within(picture.float() / 255, _LARGEST) for picture in pictures]
         height, width = tiles[0].shape[1:]
         return {
@@ -94,7 +93,7 @@ class Confusion(Look):
         }
 
     def figure(self) -> "Figure":
-        """A row for each true class, a column for each predicted one; as dark as its share of the row."""
+        """Returns a row for each true class, a column for each predicted one; as dark as its share of the row."""
         side = 1.6 + 0.34 * min(len(self.classes), 40)
         figure = new_figure(side + 0.6, side, self.caption)
         axis = figure.subplots()
@@ -122,7 +121,7 @@ def confusion(
     examples: int = 0,
     device: torch.device | str | None = None,
 ) -> Confusion:
-    """Which classes a network confuses, by the model's own evaluate hook.
+    """Counts which classes a network confuses, by the model's own evaluate hook.
 
     Args:
         model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
@@ -172,7 +171,7 @@ def confusion(
 
 
 def _chosen(found: Confusion, mistakes: Sequence[Mistake], count: int) -> list[Mistake]:
-    """``count`` of ``mistakes`` for each of the pairs that are confused most."""
+    """Returns ``count`` of ``mistakes`` for each of the pairs that are confused most."""
     of_pair: dict[tuple[str, str], list[Mistake]] = {}
     for one in mistakes:
         of_pair.setdefault((found.classes[one.true], found.classes[one.predicted]), []).append(one)

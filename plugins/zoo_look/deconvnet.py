@@ -22,21 +22,27 @@ from zoo.data import ImageSet
 from zoo.errors import WeightsError
 from zoo.evaluation.forward import device_of
 from zoo_look.maps import show
-from zoo_look.network import Picture, as_input, as_pixels, blank, name_of, opened
-from zoo_look.receptive import Box, boxes_of
-from zoo_look.rectifiers import Deconvolution, Rectifiers
-from zoo_look.result import Look, new_figure
-from zoo_look.top_patches import Progress, TopActivations, cut, draw_blocks, patches
-from zoo_look.units import (
+from zoo_look.network import (
+    Deconvolution,
+    Picture,
+    Rectifiers,
     Run,
+    as_input,
+    as_pixels,
+    blank,
     check_channel,
     check_position,
     chosen_layer,
     downward,
     maps_of,
+    name_of,
     one_hot,
+    opened,
     reached,
 )
+from zoo_look.receptive import Box, boxes_of
+from zoo_look.result import Look, new_figure
+from zoo_look.top_patches import Progress, TopActivations, cut, draw_blocks, patches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +60,7 @@ class Projections(TopActivations):
     projections: Tensor
 
     def figure(self) -> "Figure":
-        """As in the paper: a block a channel, its projections on the left, the patches on the right."""
+        """Draws as in the paper: a block a channel, its projections on the left, the patches on the right."""
         return draw_blocks(self.caption, self.channels, [self._projected, self._patches], columns=2)
 
     def _projected(self, unit: int) -> list[Tensor]:
@@ -85,7 +91,7 @@ class Projection(Look):
         }
 
     def figure(self) -> "Figure":
-        """The image and the projection, zero grey."""
+        """Draws the image and the projection, zero grey."""
         figure = new_figure(4.2, 2.5, self.caption)
         axes = figure.subplots(1, 2)
         show(axes[0], self.image)
@@ -107,7 +113,7 @@ def deconv(
     progress: Progress | None = None,
     **args: Any,
 ) -> Projections:
-    """The images of :func:`zoo.look.patches`, and the projection of each unit back to pixels.
+    """Returns the images of :func:`zoo.look.patches`, and the projection of each unit back to pixels.
 
     Warns of activations other than ReLU below the layer: they pass on their gradient.
 
@@ -152,7 +158,7 @@ def deconv(
 
 
 def project_found(network: nn.Module, found: TopActivations, batch_size: int = 256) -> Projections:
-    """``found`` with the projection of each of its units."""
+    """Returns ``found`` with the projection of each of its units."""
     inputs = found.inputs.flatten(0, 1)
     each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
     projected: list[Tensor] = []
@@ -174,7 +180,7 @@ def project(
     position: tuple[int, int] | None = None,
     **args: Any,
 ) -> Projection:
-    """The projection of one unit back to the pixels of an image.
+    """Returns the projection of one unit back to the pixels of an image.
 
     Args:
         model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
@@ -228,7 +234,7 @@ def project(
 def project_units(run: Run, inputs: Tensor, layer: str, channels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Projections B C H W and activations B: of image i the unit of ``channels[i]`` (B) at ``positions[i]`` (B 2).
 
-    ``run`` gives the layer's output (:func:`zoo_look.units.reached`); the seed is the activation.
+    ``run`` gives the layer's output (:func:`zoo_look.network.reached`); the seed is the activation.
     """
     with torch.inference_mode(False), torch.enable_grad(), Rectifiers(Deconvolution):
         leaf = inputs.detach().clone().requires_grad_()
@@ -272,5 +278,5 @@ def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
 
 
 def around_grey(projection: Tensor) -> Tensor:
-    """``projection`` C H W to be shown in [0, 1], zero at 0.5."""
+    """Returns ``projection`` C H W to be shown in [0, 1], zero at 0.5."""
     return 0.5 + 0.5 * projection / projection.abs().max().clamp(min=1e-12) if projection.numel() else projection

@@ -13,10 +13,9 @@ from zoo.data import ImageSet, Transform
 from zoo.evaluation import batches
 from zoo.evaluation.forward import device_of
 from zoo_look.maps import show
-from zoo_look.network import as_pixels, blank, name_of, opened
+from zoo_look.network import as_pixels, blank, check_channel, chosen_layer, images_of, maps_of, name_of, opened, reached
 from zoo_look.receptive import Box, boxes_of
 from zoo_look.result import Look, new_figure
-from zoo_look.units import check_channel, chosen_layer, images_of, maps_of, reached
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +44,7 @@ class TopActivations(Look):
     """The images as the network takes them, float32 U K C H W."""
 
     def patch(self, unit: int, rank: int) -> Tensor:
-        """C h w in [0, 1]: what the ``rank``-th unit of the ``unit``-th channel here sees of its image."""
+        """Returns C h w in [0, 1]: what the ``rank``-th unit of the ``unit``-th channel here sees of its image."""
         return cut(self.pixels[unit, rank], self.boxes[unit, rank])
 
     def facts(self) -> dict[str, Any]:
@@ -72,7 +71,7 @@ class TopActivations(Look):
         }
 
     def figure(self) -> "Figure":
-        """A block a channel, the strongest patch at the top left."""
+        """Returns a block a channel, the strongest patch at the top left."""
         return draw_blocks(self.caption, self.channels, [self._patches])
 
     def _patches(self, unit: int) -> list[Tensor]:
@@ -93,7 +92,7 @@ def patches(
     progress: Progress | None = None,
     **args: Any,
 ) -> TopActivations:
-    """The image patches with the largest activations of a layer's channels, over a data set.
+    """Returns the image patches with the largest activations of a layer's channels, over a data set.
 
     A patch is the exact receptive field of the unit.
 
@@ -176,7 +175,7 @@ def cut(pixels: Tensor, box: Tensor | Box) -> Tensor:
 def draw_blocks(
     caption: str, channels: Sequence[int], kinds: Sequence[Callable[[int], list[Tensor]]], columns: int = 3
 ) -> "Figure":
-    """For each channel a square block of images of each of ``kinds``, beside one another."""
+    """Arranges for each channel a square block of images of each of ``kinds``, beside one another."""
     side = math.ceil(math.sqrt(len(kinds[0](0))))
     columns = min(columns, len(channels))
     rows = math.ceil(len(channels) / columns)

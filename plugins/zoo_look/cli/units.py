@@ -152,7 +152,7 @@ def attribute(
 
 
 def _strongest(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """A row per channel."""
+    """Returns a row per channel."""
     rows = [
         {
             "channel": row["channel"],
