@@ -28,5 +28,5 @@ def run_autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: f
     with torch.random.fork_rng():
         attack: Any = AutoAttack(model, norm="Linf", eps=epsilon, seed=seed, device=images.device)
         changed, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
-    found: Tensor = changed.detach().to(images)
-    return found
+    attacked: Tensor = changed.detach().to(images)
+    return attacked

@@ -165,18 +165,18 @@ def perturb(
     keep_freed_memory()
     noise = draw(method, images.shape, torch.Generator().manual_seed(method.seed))
     with under_attack(model) as pixel_model:
-        found = images.detach().clone()  # perhaps of inference mode, which autograd cannot use
+        perturbed = images.detach().clone()  # perhaps of inference mode, which autograd cannot use
         device = pixel_model.device
         for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            given = found[part].to(device), labels[part].clone().to(device)
-            check_labels(pixel_model, *given)
-            found[part] = perturb_batch(
-                pixel_model, *given, epsilon, method, None if noise is None else noise[part], is_targeted
-            ).to(found.device)
+            some = slice(start, start + batch_size)
+            batch = perturbed[some].to(device), labels[some].clone().to(device)
+            check_labels(pixel_model, *batch)
+            perturbed[some] = perturb_batch(
+                pixel_model, *batch, epsilon, method, None if noise is None else noise[some], is_targeted
+            ).to(perturbed.device)
             if progress is not None:
                 progress(min(start + batch_size, len(images)), len(images))
-    return found
+    return perturbed
 
 
 def perturb_batch(

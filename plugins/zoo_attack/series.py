@@ -63,11 +63,11 @@ def attack_series(
     numbers = [place * len(whole) // min(limit, len(whole)) for place in range(min(limit, len(whole)))]
     images = whole.subset(numbers, whole.split)
     pixels = PixelTransform(info_of(network).preprocess).take(images, torch.arange(len(images)))
-    changed, said = [], []
+    changed, answered = [], []
     for done, epsilon in enumerate(radii):
         attacked = perturb(network, pixels, images.labels, epsilon, method)
         changed.append((attacked * 255).round() / 255)
-        said.append(_say(network, changed[-1]))
+        answered.append(_say(network, changed[-1]))
         if progress is not None:
             progress(done + 1, len(radii))
     rows = torch.stack(changed, dim=1)  # images, epsilons, C, H, W
@@ -79,7 +79,7 @@ def attack_series(
         epsilons=tuple(radii),
         attacked=tuple(
             Attacked(number, int(label), answers)
-            for number, label, answers in zip(numbers, images.labels, zip(*said, strict=True), strict=True)
+            for number, label, answers in zip(numbers, images.labels, zip(*answered, strict=True), strict=True)
         ),
         tile=(rows.shape[-1], rows.shape[-2]),
         sheet=webp(sheet[:3]),

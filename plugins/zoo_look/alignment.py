@@ -108,8 +108,8 @@ def representations(
             tables.append(table)
     crossed = torch.tensor([[float(cka(a, b)) for b in tables[1].values()] for a in tables[0].values()])
     caption = f"CKA of {names[0]} and {names[1]} on {n:,} images of {images.name}/{images.split}"
-    found = (tuple(tables[0]), tuple(tables[1]))
-    return Representations(caption, crossed.double(), found, (names[0], names[1]), n)
+    layer_names = (tuple(tables[0]), tuple(tables[1]))
+    return Representations(caption, crossed.double(), layer_names, (names[0], names[1]), n)
 
 
 def cka(first: Tensor, second: Tensor) -> Tensor:
@@ -132,11 +132,11 @@ def _hsic(first: Tensor, second: Tensor) -> Tensor:
 
 def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], report: Progress) -> dict[str, Tensor]:
     """Returns the Gram matrix N N of each layer's output for the first ``n`` images."""
-    known = [layer.name for layer in layers(network)]
-    patterns = wanted or [name for name in known if "." not in name]
-    names = [name for name in known if any(_matches(name, pattern) for pattern in patterns)]
+    every = [layer.name for layer in layers(network)]
+    patterns = wanted or [name for name in every if "." not in name]
+    names = [name for name in every if any(_matches(name, pattern) for pattern in patterns)]
     if not names:
-        raise UnknownNameError.of("layer", patterns[0], known, hint=f"zoo look layers {name_of(network)} lists them.")
+        raise UnknownNameError.of("layer", patterns[0], every, hint=f"zoo look layers {name_of(network)} lists them.")
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     done = 0
     with ExitStack() as stack:

@@ -103,12 +103,12 @@ def occlusion(
     with torch.no_grad():
         before = network(inputs).gather(1, targets[:, None])
         for first in range(0, len(places), at_once):
-            part = places[first : first + at_once]
-            covered = inputs.repeat(len(part), 1, 1, 1, 1)  # windows B C H W
-            for images, (down, right) in zip(covered, part, strict=True):
+            windows = places[first : first + at_once]
+            covered = inputs.repeat(len(windows), 1, 1, 1, 1)  # windows B C H W
+            for images, (down, right) in zip(covered, windows, strict=True):
                 images[:, :, down, right] = fill
-            after = network(covered.flatten(0, 1)).gather(1, targets.repeat(len(part))[:, None])
-            for fall, (down, right) in zip(before - after.view(len(part), -1, 1), part, strict=True):
+            after = network(covered.flatten(0, 1)).gather(1, targets.repeat(len(windows))[:, None])
+            for fall, (down, right) in zip(before - after.view(len(windows), -1, 1), windows, strict=True):
                 total[:, down, right] += fall[:, :, None]
                 seen[down, right] += 1
             if progress is not None:
@@ -154,10 +154,10 @@ def smooth_grad(network: nn.Module, inputs: Tensor, targets: Tensor, samples: in
     with _captum() as attr, torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(seed)
         tunnel = attr.NoiseTunnel(attr.Saliency(network))
-        found: Tensor = tunnel.attribute(
+        scores: Tensor = tunnel.attribute(
             inputs, nt_type="smoothgrad", nt_samples=samples, stdevs=noise, target=targets, abs=False
         )
-    return found.detach()
+    return scores.detach()
 
 
 @contextmanager

@@ -148,28 +148,30 @@ def deconv(
     with opened(model, **args) as network:
         layer = chosen_layer(network, layer)
         check_rectifiers(network)
-        found = patches(
+        strongest = patches(
             network, layer, data, split,
             channels=channels, units=units, count=count, limit=limit, batch_size=batch_size, progress=progress,
         )  # fmt: skip
         with reached(network, layer) as run:
             warn_of_strides(network, run, layer)
-        return project_found(network, found, batch_size)
+        return project_found(network, strongest, batch_size)
 
 
-def project_found(network: nn.Module, found: TopActivations, batch_size: int = 256) -> Projections:
-    """Returns ``found`` with the projection of each of its units."""
-    inputs = found.inputs.flatten(0, 1)
-    each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
+def project_found(network: nn.Module, strongest: TopActivations, batch_size: int = 256) -> Projections:
+    """Returns ``strongest`` with the projection of each of its units."""
+    inputs = strongest.inputs.flatten(0, 1)
+    each = torch.tensor(strongest.channels)[:, None].expand(strongest.images.shape).flatten()
     projected: list[Tensor] = []
-    with reached(network, found.layer) as run:
+    with reached(network, strongest.layer) as run:
         for start in range(0, len(inputs), batch_size):
-            part = slice(start, start + batch_size)
-            batch, positions = inputs[part].to(device_of(network)), found.positions.flatten(0, 1)[part]
-            projected.append(project_units(run, batch, found.layer, each[part], positions)[0])
-    fields = {name: getattr(found, name) for name in TopActivations.__dataclass_fields__}
-    fields["caption"] = f"{name_of(network)}, {found.layer}: projections, and the strongest patches of {found.data}"
-    return Projections(**fields, projections=torch.cat(projected).cpu().view(found.inputs.shape))
+            some = slice(start, start + batch_size)
+            batch, positions = inputs[some].to(device_of(network)), strongest.positions.flatten(0, 1)[some]
+            projected.append(project_units(run, batch, strongest.layer, each[some], positions)[0])
+    fields = {name: getattr(strongest, name) for name in TopActivations.__dataclass_fields__}
+    fields["caption"] = (
+        f"{name_of(network)}, {strongest.layer}: projections, and the strongest patches of {strongest.data}"
+    )
+    return Projections(**fields, projections=torch.cat(projected).cpu().view(strongest.inputs.shape))
 
 
 def project(

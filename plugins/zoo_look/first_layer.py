@@ -340,13 +340,13 @@ def filters(model: str | nn.Module, *, scaling: Scaling = "each", **args: Any) -
     """
     with opened(model, **args) as network:
         weight = find_first_layer(network).weight
-        found, share = patterns(weight)
+        shapes, share = patterns(weight)
         caption = f"{name_of(network)}, first layer: {len(weight)} filters of {_size(weight)}"
         if min(weight.shape[2:]) < _SMALLEST:
-            return Filters(caption, weight, found, share, None, None, scaling)
+            return Filters(caption, weight, shapes, share, None, None, scaling)
         noise = torch.randn(min(len(weight), _NOISE), *weight.shape[1:], generator=torch.Generator().manual_seed(0))
         caption += ", below each the nearest Gabor filter and its residual"
-        return Filters(caption, weight, found, share, fit(found), fit(patterns(noise)[0]).error, scaling)
+        return Filters(caption, weight, shapes, share, fit(shapes), fit(patterns(noise)[0]).error, scaling)
 
 
 def find_first_layer(model: nn.Module) -> FirstLayer:
@@ -357,8 +357,8 @@ def find_first_layer(model: nn.Module) -> FirstLayer:
     try:
         with _FirstConvolution(), torch.no_grad():
             model(blank(model))
-    except _Found as found:
-        return found.layer
+    except _Found as answer:
+        return answer.layer
     raise SpecError(f"{name_of(model)} has no convolution with learned filters.")
 
 

@@ -284,10 +284,10 @@ def invariance(
                     progress(number * n + done, len(models) * n)
 
             points += _measure(network, images, n, cases, edges, batch_size, report)
-    part = images.subset(range(n), images.split)
+    limited = images.subset(range(n), images.split)
     names = ", ".join(dict.fromkeys(point.model for point in points))
     caption = f"{names} on {n:,} images of {images.name}/{images.split}, transformed (95% intervals)"
-    return Invariance(caption, tuple(points), f"{images.name}/{images.split}", part.fingerprint, edges)
+    return Invariance(caption, tuple(points), f"{images.name}/{images.split}", limited.fingerprint, edges)
 
 
 def _measure(
@@ -309,9 +309,9 @@ def _measure(
         pixels = (batch.to(device) * std + mean).clamp(0, 1)
         original, _ = _run(network, (pixels - mean) / std)
         for number, (name, strength) in enumerate(cases):
-            found, logits = _run(network, (transform(pixels, name, strength, edges) - mean) / std)
+            features, logits = _run(network, (transform(pixels, name, strength, edges) - mean) / std)
             right[number] += int((logits.argmax(1).cpu() == labels).sum())
-            alike[number].append(F.cosine_similarity(found, original, dim=1).cpu())
+            alike[number].append(F.cosine_similarity(features, original, dim=1).cpu())
         done += len(batch)
         report(done)
     return [

@@ -270,9 +270,9 @@ def maximize(
         starts = [(channel, number) for channel in wanted for number in range(restarts)]
         parts = [starts[first : first + batch_size] for first in range(0, len(starts), batch_size)]
         climbed: list[tuple[Tensor, Tensor, Tensor]] = []
-        for part in parts:
+        for group in parts:
             report = _after(progress, steps * len(climbed), steps * len(parts)) if progress is not None else None
-            climbed.append(_climb(network, run, layer, image, part, position, seed, ascent, report))
+            climbed.append(_climb(network, run, layer, image, group, position, seed, ascent, report))
     inputs, values, noise = (torch.cat(found) for found in zip(*climbed, strict=True))
     values, noise = values.view(len(wanted), restarts), noise.view(len(wanted), restarts)
     best = values.argmax(1)
@@ -316,11 +316,11 @@ def _climb(
         with Rectifiers() as seen:
             output = run(inputs)
         maps = maps_of(seen.before(output), layer)
-        own = maps[torch.arange(len(maps), device=maps.device), channels]  # B h w
+        driven = maps[torch.arange(len(maps), device=maps.device), channels]  # B h w
         if position is None:
-            return own.mean((1, 2))
-        row, column = check_position(position, own, layer)
-        return own[:, row, column]
+            return driven.mean((1, 2))
+        row, column = check_position(position, driven, layer)
+        return driven[:, row, column]
 
     moves = torch.Generator().manual_seed(seed)
     with torch.inference_mode(False), torch.enable_grad():

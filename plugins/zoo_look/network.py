@@ -126,19 +126,19 @@ def layers(model: str | nn.Module, **args: Any) -> tuple[Layer, ...]:
         >>> zoo.look.layers("resnet20.digits")[0]
         Layer(name='conv1', kind='Conv2d', shape=(16, 8, 8), calls=1)
     """
-    found: dict[str, Layer] = {}
+    rows: dict[str, Layer] = {}
     with opened(model, **args) as network, ExitStack() as stack, torch.no_grad():
         for name, module in network.named_modules():
             if name:
 
                 def keep(module: nn.Module, _: object, output: object, name: str = name) -> None:
                     if isinstance(output, Tensor):
-                        calls = found[name].calls + 1 if name in found else 1
-                        found[name] = Layer(name, type(module).__name__, tuple(output.shape[1:]), calls)
+                        calls = rows[name].calls + 1 if name in rows else 1
+                        rows[name] = Layer(name, type(module).__name__, tuple(output.shape[1:]), calls)
 
                 stack.enter_context(module.register_forward_hook(keep))
         network(blank(network))
-    return tuple(found.values())
+    return tuple(rows.values())
 
 
 def titles_of(model: nn.Module, layer: str, count: int) -> tuple[str, ...]:
@@ -146,11 +146,11 @@ def titles_of(model: nn.Module, layer: str, count: int) -> tuple[str, ...]:
     info = info_of(model)
     if not layer or layer in info.model.head:
         try:
-            known = info.class_names or class_names(info.classes)
+            names = info.class_names or class_names(info.classes)
         except UnknownNameError:
-            known = ()
-        if len(known) == count:
-            return known
+            names = ()
+        if len(names) == count:
+            return names
     return tuple(map(str, range(count)))
 
 
@@ -291,10 +291,10 @@ def downward(output: Tensor, inputs: Tensor, seed: Tensor, layer: str) -> Tensor
     """
     if not output.requires_grad:
         raise WeightsError(f"There is no gradient from {layer or 'the output'} to the image.")
-    (found,) = torch.autograd.grad(output, inputs, seed, allow_unused=True)
-    if found is None:
+    (gradient,) = torch.autograd.grad(output, inputs, seed, allow_unused=True)
+    if gradient is None:
         raise WeightsError(f"{layer or 'The output'} does not depend on the image.")
-    return found.detach()
+    return gradient.detach()
 
 
 def one_hot(maps: Tensor, channels: Tensor, places: Tensor, values: Tensor) -> Tensor:

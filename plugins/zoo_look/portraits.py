@@ -82,8 +82,8 @@ def tuning(network: Network, layer: str, batch_size: int = 64) -> Tuning:
     grey = (torch.full((1, 1, height, width), 0.5) - mean) / std
     parts = torch.split(torch.cat([grey, images]), batch_size)
     with reached(network, layer) as run, torch.no_grad():
-        found = torch.cat([_central(run(part.to(device_of(network))), layer) for part in parts])
-    added = (found[1:] - found[:1]).view(len(wavelengths), len(orientations), _PHASES, -1).amax(2)
+        responses = torch.cat([_central(run(part.to(device_of(network))), layer) for part in parts])
+    added = (responses[1:] - responses[:1]).view(len(wavelengths), len(orientations), _PHASES, -1).amax(2)
     lengths = tuple(round(length, 1) for length in wavelengths)
     return Tuning(lengths, tuple(orientations), added.movedim(2, 0).contiguous())
 
@@ -173,16 +173,16 @@ def portray(
     box: Box = tuple(_known(every[channels[0], *position], strongest.pixels).tolist())
     try:
         field = _field(network, layer, channels, position, box)
-        found = maximize(network, layer, channels, position=position, steps=steps, jitter=0)
-        maxima = [cut(image, box) for image in found.images]
-        values: list[float] = found.values.tolist()
+        climbed = maximize(network, layer, channels, position=position, steps=steps, jitter=0)
+        maxima = [cut(image, box) for image in climbed.images]
+        values: list[float] = climbed.values.tolist()
         if _has_rectifiers(network):
             strongest = project_found(network, strongest)
     except WeightsError:  # no gradient
         maxima, values, field = [], [], None
     gratings = tuning(network, layer)
-    own = Tuning(gratings.wavelengths, gratings.orientations, gratings.responses[list(channels)])
-    return Portraits(strongest, maxima, values, field, own)
+    chosen = Tuning(gratings.wavelengths, gratings.orientations, gratings.responses[list(channels)])
+    return Portraits(strongest, maxima, values, field, chosen)
 
 
 def channels_of(network: Network, layer: str) -> int:

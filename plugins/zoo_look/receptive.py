@@ -82,8 +82,8 @@ def _windows(reach: "Reach", kernel: Any, stride: Any, padding: Any, dilation: A
         padded = F.pad(side, (padding[1], right, padding[0], bottom), value=NOTHING)
         return F.max_pool2d(padded, kernel, stride, dilation=dilation)
 
-    found: Reach = reach.map(slide)
-    return found
+    union: Reach = reach.map(slide)
+    return union
 
 
 def _convolution(of: Of, named: Named, shape: Sequence[int]) -> "Reach | None":
@@ -93,8 +93,8 @@ def _convolution(of: Of, named: Named, shape: Sequence[int]) -> "Reach | None":
     # B C H W -> B groups H W, since every channel of a group sees all of the group
     joined = of(named["input"]).map(lambda side: side.reshape(len(side), groups, -1, *side.shape[2:]).amax(2))
     seen = _windows(joined, kernel, named["stride"], named["padding"], named["dilation"], shape)
-    found: Reach = seen.map(lambda side: side.repeat_interleave(shape[1] // groups, dim=1))
-    return found
+    whole: Reach = seen.map(lambda side: side.repeat_interleave(shape[1] // groups, dim=1))
+    return whole
 
 
 def _pool(of: Of, named: Named, shape: Sequence[int]) -> "Reach":
@@ -348,9 +348,9 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
                     if isinstance(new, Tensor):
                         self._of[new] = _nothing(new)
             return output
-        found = self._follow(func, args, kwargs, tensors, outputs)
+        reaches = self._follow(func, args, kwargs, tensors, outputs)
         written = func._schema.is_mutable
-        for new, reach in zip(outputs, found, strict=False):
+        for new, reach in zip(outputs, reaches, strict=False):
             if not isinstance(new, Tensor):
                 continue
             if written and new in self._of:
@@ -376,15 +376,15 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
             if isinstance(tensor, Tensor) and tensor.numel()
         )
         if rule is not None and not data_dependent:
-            found = rule(self.of, named, shape)
-            if found is not None:
-                reaches = found if isinstance(found, list) else [found]
+            result = rule(self.of, named, shape)
+            if result is not None:
+                reaches = result if isinstance(result, list) else [result]
                 # Beside values, the places where they were found depend on the same.
                 same = [reaches[0] for new in outputs[1:] if isinstance(new, Tensor) and new.shape == shape]
                 return reaches if len(reaches) > 1 else [*reaches, *same]
         if packet in MOVING and not data_dependent:
-            found = self._move(func, args, kwargs)
-            return found if isinstance(found, list) else [found]
+            result = self._move(func, args, kwargs)
+            return result if isinstance(result, list) else [result]
         self.coarse.add(str(packet).removeprefix("aten."))
         sides = [self.of(tensor).whole() for tensor in tensors if tensor in self._of]
         whole = [torch.stack(values).max() for values in zip(*sides, strict=True)]

@@ -149,10 +149,10 @@ def ask(
         zoo.errors.UnknownNameError: ...
     """
     row: LookQuestion = extensions.require(FIELD, question).spec
-    given = {"image": image, "layer": layer, **(options or {})}
-    hook = registry.hook(row.run, row.requires, role=roles.LOOK._replace(keywords=tuple(given)), of=question)
+    values = {"image": image, "layer": layer, **(options or {})}
+    hook = registry.hook(row.run, row.requires, role=roles.LOOK._replace(keywords=tuple(values)), of=question)
     with opened(model, device=device, **args) as network, blaming(row.run, question):
-        found = hook(network, **given)
-    if not isinstance(found, Look):
-        raise PluginError(f"{row.run} returned {type(found).__name__}, expected a zoo.look.Look.")
-    return found
+        result = hook(network, **values)
+    if not isinstance(result, Look):
+        raise PluginError(f"{row.run} returned {type(result).__name__}, expected a zoo.look.Look.")
+    return result

@@ -133,10 +133,10 @@ def patches(
         with reached(network, layer) as run, torch.no_grad():
             for batch, _ in batches(images, transform, batch_size, images=numbered):
                 maps = maps_of(run(batch.to(device_of(network))), layer)
-                peaks, places = (found.cpu() for found in maps.flatten(2).max(2))  # B C
+                peaks, places = (values.cpu() for values in maps.flatten(2).max(2))  # B C
                 numbers = torch.arange(done, done + len(batch))[:, None].expand_as(places)
-                found = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
-                joined = found if best is None else torch.cat([best, found], dim=1)
+                candidates = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
+                joined = candidates if best is None else torch.cat([best, candidates], dim=1)
                 order = joined[0].sort(dim=0, descending=True, stable=True).indices[:count]
                 best = joined.gather(1, order.expand(3, -1, -1))
                 done += len(batch)
@@ -150,7 +150,7 @@ def patches(
         activations, numbers, places = best[:, :, chosen].mT  # 3 U K
         positions = torch.stack([places.long() // maps.shape[3], places.long() % maps.shape[3]], dim=-1)
         inputs = {int(i): transform(images.image(int(i))) for i in numbers.unique()}
-        taken = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
+        inputs_of = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
         first = f" (first {len(numbered):,})" if len(numbered) < len(images) else ""
         where = f"{images.name}/{images.split}{first}"
         return TopActivations(
@@ -162,8 +162,8 @@ def patches(
             numbers.long(),
             positions,
             fields[torch.tensor(chosen)[:, None], positions[..., 0], positions[..., 1]],
-            as_pixels(network, taken.flatten(0, 1)).view(taken.shape),
-            taken,
+            as_pixels(network, inputs_of.flatten(0, 1)).view(inputs_of.shape),
+            inputs_of,
         )
 
 

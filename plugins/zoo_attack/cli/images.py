@@ -65,16 +65,16 @@ def image(
         classes = class_names_of(model)
         number = None if target is None else class_number(target, classes)
         pixels = read_image(picture, str(picture), channels=info.preprocess.input_size[0])
-        found = pictures.attack_picture(model, pixels, method, epsilon[0], target=number, classes=classes)
+        attacked = pictures.attack_picture(model, pixels, method, epsilon[0], target=number, classes=classes)
         if output is not None:
-            figure.draw_picture(found, output, caption=f"{info.name} on {picture.name}, pixels in [0, 1]")
-    predictions = {"before": found.before, "after": found.after, "stored": found.stored}
+            figure.draw_picture(attacked, output, caption=f"{info.name} on {picture.name}, pixels in [0, 1]")
+    predictions = {"before": attacked.before, "after": attacked.after, "stored": attacked.stored}
     if as_json:
         about = {"model": info.model.name, "weights": info.name, "image": picture, "epsilon": epsilon[0]}
         return print_json(
             {**about, "method": method, "target": number, **predictions, "files": [output] if output else []}
         )
-    print_facts([("before", str(found.before)), ("after", str(found.after)), ("as 8 bits", str(found.stored))])
+    print_facts([("before", str(attacked.before)), ("after", str(attacked.after)), ("as 8 bits", str(attacked.stored))])
     return echo(output) if output is not None else None
 
 

@@ -50,11 +50,11 @@ def series(
 
         method = Method(kind, steps, step_size, not no_random_start, seed)
         settings = {**asked, "progress": progress, "command": by_name.command_line()}
-        found = attack_series(name, data, method, epsilons, **settings)
-        storage.replace(output, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        result = attack_series(name, data, method, epsilons, **settings)
+        storage.replace(output, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if as_json:
-        return print_json({"file": output, "epsilons": found.epsilons, "attacked": found.attacked})
-    titles = [f"{255 * epsilon:.4g}/255" for epsilon in found.epsilons]
-    rows = [(str(one.image), *(str(said) for said in one.said)) for one in found.attacked]
+        return print_json({"file": output, "epsilons": result.epsilons, "attacked": result.attacked})
+    titles = [f"{255 * epsilon:.4g}/255" for epsilon in result.epsilons]
+    rows = [(str(one.image), *(str(said) for said in one.said)) for one in result.attacked]
     print_table(("image", *titles), rows, right=("image",))
     return echo(output)

@@ -49,9 +49,9 @@ def look_command(example: str, *chosen: options.Option) -> Callable[[Callable[..
         @wraps(function)
         def run(outputs: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
             with stdout_to_stderr():
-                found, shown = function(**asked)
-                files = [found.save(file) for file in outputs]
-            present(found.caption, found.facts(), shown, files, as_json)
+                result, shown = function(**asked)
+                files = [result.save(file) for file in outputs]
+            present(result.caption, result.facts(), shown, files, as_json)
             if not files and not as_json:
                 note("-o FILE.png draws this, -o FILE.safetensors writes its tensors.")
 

@@ -55,15 +55,15 @@ def filters(scale: Any, **model: Any) -> Answer:
     """Show first-layer filters and the nearest Gabor filters."""
     import zoo_look as look
 
-    found = look.filters(open_model(**model), scaling=scale)
-    shown = {"filters": f"{len(found.weight)} of {' x '.join(map(str, found.weight.shape[1:]))}"}
-    if found.nearest is None or found.noise is None:
-        return found, {**shown, "nearest Gabor filters": "not fitted: kernels below 5 x 5 fit nearly any"}
-    error, noise = float(found.nearest.error.median()), float(found.noise.median())
-    return found, {
+    result = look.filters(open_model(**model), scaling=scale)
+    shown = {"filters": f"{len(result.weight)} of {' x '.join(map(str, result.weight.shape[1:]))}"}
+    if result.nearest is None or result.noise is None:
+        return result, {**shown, "nearest Gabor filters": "not fitted: kernels below 5 x 5 fit nearly any"}
+    error, noise = float(result.nearest.error.median()), float(result.noise.median())
+    return result, {
         **shown,
         "distance to the nearest Gabor filter": f"{error:.2f} of the norm (median); filters of noise: {noise:.2f}",
-        "wave directions, 22.5 degrees each": " ".join(map(str, found.orientations().tolist())),
+        "wave directions, 22.5 degrees each": " ".join(map(str, result.orientations().tolist())),
     }
 
 
@@ -72,10 +72,10 @@ def diagnose(**model: Any) -> Answer:
     """Measure frequencies, aliasing and dead first-layer filters."""
     import zoo_look as look
 
-    found = look.diagnose(open_model(**model))
-    facts = found.facts()
+    result = look.diagnose(open_model(**model))
+    facts = result.facts()
     shown = {band: f"{facts[band]:.0%} of the energy" for band in ("low", "middle", "high", "aliased")}
-    return found, {**shown, "dead": f"{facts['dead']} of {facts['filters']}"}
+    return result, {**shown, "dead": f"{facts['dead']} of {facts['filters']}"}
 
 
 @look_command(
@@ -98,11 +98,11 @@ def features(
     if len(images) > 1:
         pairs = look.before_and_after(network, images, layer)
         return pairs, {"mean change of a pixel": pairs.facts()["changes"]}
-    found = look.features(network, images[0], layer)
-    facts = found.facts()
-    return found, {
+    result = look.features(network, images[0], layer)
+    facts = result.facts()
+    return result, {
         "maps": " x ".join(map(str, facts["shape"])),
-        "strongest channels": found.strongest(8),
+        "strongest channels": result.strongest(8),
         "silent channels": facts["silent"],
     }
 
@@ -132,12 +132,12 @@ def confusion(
     """
     import zoo_look as look
 
-    found = look.confusion(open_model(name, weights, args, device), data, split, limit=limit, examples=examples)
+    result = look.confusion(open_model(name, weights, args, device), data, split, limit=limit, examples=examples)
     pairs = [
         {"true": pair.true, "predicted": pair.predicted, "images": f"{pair.images:,} of {pair.n:,}"}
-        for pair in found.pairs[:10]
+        for pair in result.pairs[:10]
     ]
-    return found, {"images": found.fingerprint, "confused": pairs or "no classes"}
+    return result, {"images": result.fingerprint, "confused": pairs or "no classes"}
 
 
 @look_command(
@@ -163,7 +163,7 @@ def invariance(names: tuple[str, ...], data: str, split: str, chosen: tuple[str,
 
     strengths = dict(map(_read_strengths, chosen)) or None
     with show_progress("invariance") as progress:
-        found = look.invariance(names, data, split, strengths=strengths, progress=progress, **keywords)
+        result = look.invariance(names, data, split, strengths=strengths, progress=progress, **keywords)
     points = [
         {
             "weights": point.model,
@@ -173,9 +173,9 @@ def invariance(names: tuple[str, ...], data: str, split: str, chosen: tuple[str,
             "95% interval": f"{point.interval[0]:.2f} to {point.interval[1]:.2f}",
             "similarity": f"{point.similarity:.3f}",
         }
-        for point in found.points
+        for point in result.points
     ]
-    return found, {"data": found.data, "images": found.fingerprint, "edges": found.edges, "points": points}
+    return result, {"data": result.data, "images": result.fingerprint, "edges": result.edges, "points": points}
 
 
 @look_command(
@@ -196,12 +196,12 @@ def representations(first: str, second: str, data: str, split: str, **keywords: 
     import zoo_look as look
 
     with show_progress("representations") as progress:
-        found = look.representations(first, second, data, split, progress=progress, **keywords)
+        result = look.representations(first, second, data, split, progress=progress, **keywords)
     table = [
-        {"layer": name, **{column: f"{value:.2f}" for column, value in zip(found.layers[1], row, strict=True)}}
-        for name, row in zip(found.layers[0], found.cka.tolist(), strict=True)
+        {"layer": name, **{column: f"{value:.2f}" for column, value in zip(result.layers[1], row, strict=True)}}
+        for name, row in zip(result.layers[0], result.cka.tolist(), strict=True)
     ]
-    return found, {"images": found.n, "cka": table}
+    return result, {"images": result.n, "cka": table}
 
 
 @look_command(
@@ -260,9 +260,9 @@ def command(name: str, question: LookQuestion) -> click.Command:
         network = open_model(**model)
         has_image = image is not None or bool(indices)
         shown = pick_image(network, image=image, data=data, split=split, indices=indices) if has_image else None
-        given = {key: read_value(value) for key, value in settings.items()}
-        found = look.ask(name, network, shown, layer=layer or "", options=given)
-        return found, found.facts()
+        values = {key: read_value(value) for key, value in settings.items()}
+        result = look.ask(name, network, shown, layer=layer or "", options=values)
+        return result, result.facts()
 
     ask.help = question.note or f"Ask {name}."
     ask.name = name
