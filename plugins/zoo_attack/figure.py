@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.errors import MissingExtraError, SpecError
 from zoo_attack.patch import Patch
-from zoo_attack.picture import Picture
+from zoo_attack.pictures import Picture
 from zoo_attack.robustness import Curve
 
 SUFFIXES = (".svg", ".png", ".pdf")
