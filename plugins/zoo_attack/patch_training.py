@@ -30,7 +30,7 @@ _PRINTED = 512
 """Pixels a side, at least, of a patch that is written as a picture: its own pixels are repeated."""
 
 
-class Success(Measured, frozen=True, kw_only=True):
+class Success(Measured, frozen=True, kw_only=True, tag_field="kind", tag="attack_patch"):
     """How many of ``n`` images of other classes a network classifies as the ``target``.
 
     ``rate`` is in per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is the accuracy

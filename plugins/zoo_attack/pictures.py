@@ -95,7 +95,7 @@ class Attacked(msgspec.Struct, frozen=True):
     said: tuple[Said, ...]
 
 
-class Series(Measured, frozen=True, kw_only=True):
+class Series(Measured, frozen=True, kw_only=True, tag_field="kind", tag="attack_series"):
     """``attacked`` images at ``epsilons``. ``sheet`` is a WebP file of the pictures, a row for each image.
 
     A picture has the size ``tile``, width and height. Pictures have 8 bits, and the predictions are about these.

@@ -33,7 +33,7 @@ class Point(msgspec.Struct, frozen=True):
     interval: tuple[float, float]
 
 
-class Curve(Measured, frozen=True, kw_only=True):
+class Curve(Measured, frozen=True, kw_only=True, tag_field="kind", tag="attack_curve"):
     """The accuracy of one network under one attack over epsilon, with everything needed to measure it again.
 
     All ``n`` images were attacked, ``clean`` of which are correct without an attack.
