@@ -63,7 +63,7 @@ def attack_picture(
     target: int | None = None,
     classes: Sequence[str] = (),
 ) -> Picture:
-    """``image`` attacked within ``epsilon`` (pixels in [0, 1], at the network's input size).
+    """Attacks ``image`` within ``epsilon`` (pixels in [0, 1], at the network's input size).
 
     Away from the network's prediction, or towards the class ``target``. ``classes`` are names by number.
     """

@@ -24,7 +24,8 @@ class LinearSvm(nn.Linear):
     held = 0
 
     def learn(self, features: Tensor, labels: Tensor, weight_decay: float) -> "LinearSvm":
-        """C is 1 / (``weight_decay`` x images): ``weight_decay`` / 2 weighs the squared norm against the mean loss.
+        """Fits with C = 1 / (``weight_decay`` x images): ``weight_decay`` / 2 weighs the squared norm against the mean
+        loss.
 
         Codes have norm 1 and are taken as they are: standardised, a rare word would weigh as much as a common one.
         """
@@ -51,7 +52,7 @@ class RbfSvm(nn.Module):
         return kernel @ self.weight.T + self.bias
 
     def learn(self, features: Tensor, labels: Tensor, weight_decay: float) -> "RbfSvm":
-        """C as in :class:`LinearSvm`; gamma is 1 / (D x the variance of all values)."""
+        """Fits with C as in :class:`LinearSvm`; gamma is 1 / (D x the variance of all values)."""
         gamma = 1 / (features.shape[1] * float(features.double().var(correction=0)))
         chosen = classifiers.RbfSvm(C=1 / (weight_decay * len(features)), gamma=gamma, standardize=False)
         _, rest = classifiers.fit("rbf_svm", chosen, features.double(), labels)
@@ -126,7 +127,7 @@ class Tree(nn.Module):
         return log_shares(self.weight.T[self.leaves(x)])
 
     def leaves(self, x: Tensor) -> Tensor:
-        """The leaf, int64 B, that each row of features B D comes to."""
+        """Returns the leaf, int64 B, that each row of features B D comes to."""
         node = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         for _ in range(self.held):  # at most: no path is longer
             value = x.gather(1, self.features[node][:, None])[:, 0]
@@ -169,7 +170,7 @@ def log_shares(votes: Tensor) -> Tensor:
 def build(
     classifier: ClassifierName, num_features: int, num_classes: int, held: int, options: Mapping[str, Any]
 ) -> Head:
-    """A new head; of ``options``, ``neighbours``, ``depth`` and ``leaf``. Raises :class:`SpecError`."""
+    """Returns a new head; of ``options``, ``neighbours``, ``depth`` and ``leaf``. Raises :class:`SpecError`."""
     neighbours, depth, leaf = options["neighbours"], options["depth"], options["leaf"]
     if min(held, neighbours, leaf) < 1 or depth < 0:
         raise SpecError(

@@ -175,13 +175,15 @@ def compute(
 
 
 def embedded() -> list[str]:
-    """The names of all weights that plugins bring within their packages."""
+    """Returns the names of all weights that plugins bring within their packages."""
     lines = listing.select("*", family=None, dataset=None, license=None, max_params=None, pretrained=True)
     return [line.name for line in lines if line.weights is not None and _is_embedded(line.weights)]
 
 
 def read(folder: Path) -> list[Layer]:
-    """The layers in an atlas, by name. Raises :class:`DataError` for a folder that holds none, or a damaged part."""
+    """Returns the layers in an atlas, by name. Raises :class:`DataError` for a folder that holds none, or a damaged
+    part.
+    """
     found: dict[tuple[str, str], list[tuple[Path, Part]]] = {}
     for file in sorted(folder.glob("*/*/*.json")):
         part = _read(file)

@@ -46,7 +46,7 @@ class Point(NamedTuple):
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats at lower or equal ``x``, from left to right."""
+    """Returns the points that no other beats at lower or equal ``x``, from left to right."""
     best: list[Point] = []
     for point in sorted(points, key=lambda point: (point.x, -point.y)):
         if not best or point.y > best[-1].y:
@@ -55,18 +55,18 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def marker(group: int, x: float = 8.0, y: float = 8.0, *, is_hollow: bool = False) -> Markup:
-    """The marker of a group: no two of the first 56 have one colour and one shape."""
+    """Returns the marker of a group: no two of the first 56 have one colour and one shape."""
     shape = _SHAPES[(group + group // COLOURS) % len(_SHAPES)]
     return element("path", d=shape(x, y), class_=f"c{group % COLOURS}{' hollow' if is_hollow else ''}")
 
 
 def key(group: int) -> Markup:
-    """The marker of a group as a picture of its own, beside its name in the legend."""
+    """Returns the marker of a group as a picture of its own, beside its name in the legend."""
     return element("svg", marker(group), viewBox="0 0 16 16", width=16, height=16, aria_hidden="true")
 
 
 def scatter(points: Sequence[Point], *, x_title: str, y_title: str, x_unit: Callable[[float], str]) -> Markup:
-    """A chart of ``points``: each a link if it has one, those that no other beats joined by a line."""
+    """Draws ``points``: each a link if it has one, those that no other beats joined by a line."""
     x_of, x_marks = _logarithmic([point.x for point in points])
     ends = [end for point in points for end in (point.y, *(point.interval or ()))]
     y_of, y_marks = _linear(min(ends), max(ends))
@@ -141,13 +141,13 @@ def lines(
 
 
 def round_above(value: float) -> float:
-    """The least of 1, 2 and 5 times a power of ten that is at least ``value``."""
+    """Returns the least of 1, 2 and 5 times a power of ten that is at least ``value``."""
     power = 10.0 ** floor(log10(value)) if value > 0 else 1.0
     return next(step * power for step in (1, 2, 5, 10) if value <= step * power)
 
 
 def bars(rows: Sequence[tuple[str, float, str, str]], *, label: str) -> Markup:
-    """Horizontal bars with their values: name, length, value in words, class."""
+    """Draws horizontal bars with their values: name, length, value in words, class."""
     longest = max(length for _, length, _, _ in rows)
     row, left, width = 30.0, 190.0, 620.0
     parts = []
@@ -242,7 +242,7 @@ def winners() -> list[Winner]:
 
 
 def papers_by_year(pages: Iterable[Page]) -> list[Year]:
-    """Every year in which a paper of ``pages`` was published or ILSVRC was won, oldest first."""
+    """Returns every year in which a paper of ``pages`` was published or ILSVRC was won, oldest first."""
     papers: dict[Paper, list[Page]] = {}
     for page in pages:
         if page.model.paper is not None:
@@ -262,7 +262,7 @@ def papers_by_year(pages: Iterable[Page]) -> list[Year]:
 
 
 def depth_chart() -> Markup:
-    """The error of ILSVRC's winners by year, with their layers."""
+    """Draws the error of ILSVRC's winners by year, with their layers."""
     rows = [
         (f"{one.year} {one.entry}", one.top5_error, _in_words(one), "designed" if one.is_designed else "learned")
         for one in winners()

@@ -248,7 +248,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def pages(models: Iterable[Listed], findings: Findings = _NOTHING) -> list[Page]:
-    """A page for each of ``models``, in their order."""
+    """Returns a page for each of ``models``, in their order."""
     quoted: dict[str, list[Expectation]] = {}
     found = []
     for entry in models:
@@ -300,7 +300,7 @@ def _claim(split: str, score: Score) -> Claim:
 
 
 def _quoted(plugin: Plugin | None) -> list[Expectation]:
-    """The figures of others that a plugin's recipes quote. Recipes that cannot be read hide no page."""
+    """Returns the figures of others that a plugin's recipes quote. Recipes that cannot be read hide no page."""
     try:
         tables = choice.read(plugin) if plugin is not None else {}
         given = [one for name, table in tables.items() for one in choice.expectations(name, table)]

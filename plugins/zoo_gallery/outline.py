@@ -45,7 +45,7 @@ class Outline(msgspec.Struct, frozen=True):
 
 
 def of_model(model: Model) -> Outline:
-    """The outline of the network that ``model`` builds. Whatever its plugin raises becomes the reason."""
+    """Returns the outline of the network that ``model`` builds. Whatever its plugin raises becomes the reason."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return Outline(tuple(_blocks(model)))
@@ -102,7 +102,7 @@ def _shapes(network: "nn.Module", model: Model, device: str) -> Shapes:
 
 
 def _shown(module: "nn.Module", prefix: str, shapes: Shapes) -> Iterator[tuple[str, "nn.Module"]]:
-    """The submodules that are shown. Containers of unlike modules, and a network's only child, are opened."""
+    """Yields the submodules that are shown. Containers of unlike modules, and a network's only child, are opened."""
     children = [(f"{prefix}{name}", child) for name, child in module.named_children()]
     for name, child in children:
         is_opened = any(child.children()) and len(children) == 1
@@ -117,7 +117,7 @@ def _is_container(module: "nn.Module") -> bool:
 
 
 def _is_uniform(container: "nn.Module", name: str, shapes: Shapes) -> bool:
-    """Whether a container has only blocks of one kind, which return maps of one shape."""
+    """Returns whether a container has only blocks of one kind, which return maps of one shape."""
     inner = {shapes.get(f"{name}.{part}") for part, _ in container.named_children()}
     has_blocks = all(any(child.children()) for child in container.children())
     return has_blocks and len(set(_kinds(container))) == len(inner) == 1 and None not in inner
@@ -128,7 +128,9 @@ def _kinds(module: "nn.Module") -> list[str]:
 
 
 def _is_minor(module: "nn.Module") -> bool:
-    """Whether a module changes values in place, as an activation or a normalisation does, but neither size nor kind."""
+    """Returns whether a module changes values in place, as an activation or a normalisation does, but neither size
+    nor kind.
+    """
     is_layer = not any(module.children())
     is_of_torch = type(module).__module__.startswith("torch.nn")
     is_empty = not any(True for _ in module.parameters())
@@ -180,14 +182,14 @@ class Box(NamedTuple):
 
 
 def boxes(blocks: Sequence[Block]) -> list[Box]:
-    """What is drawn: a box for each block, or for each size of maps if there are many blocks."""
+    """Returns what is drawn: a box for each block, or for each size of maps if there are many blocks."""
     if len(blocks) <= _SINGLE:
         return [Box((block,)) for block in blocks]
     return [Box(tuple(run)) for _, run in groupby(blocks, key=lambda block: _box_size(block.shape)[1])]
 
 
 def draw(blocks: Sequence[Block]) -> Markup:
-    """The drawing of ``blocks`` as SVG, from the input on the left to the output on the right."""
+    """Draws ``blocks`` as SVG, from the input on the left to the output on the right."""
     every = boxes(blocks)
     shown = every[:_MOST]
     width, height = _CELL * len(shown), _TALLEST * (1 + _SLANT) + _LABELS + 12
@@ -240,7 +242,7 @@ def _box(box: Box, number: int, largest: float) -> Markup:
 
 
 def in_words(shape: tuple[int, ...] | None) -> str:
-    """``16 x 32 x 32``, with the sign."""
+    """Returns ``16 x 32 x 32``, with the sign."""
     return _TIMES.join(map(str, shape)) if shape is not None else "not one tensor"
 
 

@@ -76,7 +76,7 @@ class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
     def __init__(self, pages: Sequence[Page], *, menu: Collection[str] = (), docs: str = "") -> None:
-        """``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
+        """Takes the facts of pages; ``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
         self.pages, self.menu, self.docs = pages, sorted(menu), docs
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
@@ -121,7 +121,7 @@ class Pages:
         return self.render("models.html", root="", pages=self.pages)
 
     def live(self, name: str) -> bytes:
-        """A page that computes in the browser, by its own script."""
+        """Returns a page that computes in the browser, by its own script."""
         return self.render(f"{name}.html", root="")
 
     def model(self, page: Page, outline: Outline) -> bytes:
@@ -131,7 +131,7 @@ class Pages:
         )
 
     def index(self) -> bytes:
-        """The rows of the table of weights as JSON."""
+        """Returns the rows of the table of weights as JSON."""
         rows = [
             {
                 "name": row.trained.name,
@@ -153,7 +153,7 @@ class Pages:
         return msgspec.json.format(msgspec.json.encode(about, order="deterministic"), indent=1) + b"\n"
 
     def _charts(self) -> Iterable[Chart]:
-        """A chart for each split with enough scores, those with most first."""
+        """Returns a chart for each split with enough scores, those with most first."""
         splits: dict[str, list[Row]] = {}
         for row in self.rows:
             main = row.trained.main
@@ -222,7 +222,7 @@ class Pages:
 
 
 def _falls(trained: Trained) -> list[Fall]:
-    """The attacks on each split in one drawing, and each transformation in its own."""
+    """Draws the attacks on each split in one drawing, and each transformation in its own."""
     together: dict[tuple[str, str], list[Curve]] = {}
     for curve in trained.failures.curves:
         title = "attack" if curve.kind == "attack" else curve.name
@@ -238,7 +238,7 @@ def _falls(trained: Trained) -> list[Fall]:
 
 
 def _trainings(trained: Trained) -> list[Learning]:
-    """The loss, and the top-1 of training and held-out images; nothing for weights without a history."""
+    """Returns the loss, and the top-1 of training and held-out images; nothing for weights without a history."""
     history = trained.weights.history
     if history is None:
         return []
@@ -261,7 +261,7 @@ def _trainings(trained: Trained) -> list[Learning]:
 
 
 def _amount(value: float) -> str:
-    """``500 k``, without the zeros of a round number."""
+    """Returns ``500 k``, without the zeros of a round number."""
     number, _, unit = count(round(value)).partition(" ")
     return f"{float(number):g} {unit}".strip()
 
@@ -301,7 +301,7 @@ def write_atlas(folder: Path, site: Pages, layers: Sequence[Layer], write: Calla
 
 
 def explored(layers: Iterable[Layer]) -> dict[str, list[Explored]]:
-    """What the pages of models say about ``layers``, by name of the weights."""
+    """Returns what the pages of models say about ``layers``, by name of the weights."""
     found: dict[str, list[Explored]] = {}
     for layer in layers:
         address = f"{FOLDER}/{layer.address}/index.html"

@@ -217,7 +217,7 @@ _Written = _AttackCurve | _AttackSeries | _AttackPatch | _Invariance | _Confusio
 
 
 def read(files: Iterable[Path]) -> Results:
-    """What is in ``files``. Raises :class:`DataError` for another file, or for one result twice."""
+    """Returns what is in ``files``. Raises :class:`DataError` for another file, or for one result twice."""
     found: dict[tuple[str, str, str], Result] = {}
     pictures: dict[str, bytes] = {}
     for file in files:
@@ -246,7 +246,7 @@ def _sorted(results: list[Result]) -> Failures:
 
 
 def _read(file: Path, pictures: dict[str, bytes]) -> list[tuple[str, Result]]:
-    """The results in ``file``, by name of the weights; adds what they show to ``pictures``."""
+    """Returns the results in ``file``, by name of the weights; adds what they show to ``pictures``."""
 
     def keep(data: bytes, tile: tuple[int, int], columns: int, rows: int) -> Sheet:
         name = f"{hashlib.sha256(data).hexdigest()[:16]}.webp"
@@ -264,7 +264,7 @@ def _read(file: Path, pictures: dict[str, bytes]) -> list[tuple[str, Result]]:
 
 
 def read_latencies(file: Path) -> dict[str, Latency]:
-    """The latencies in ``file`` by name: of inference, at the smallest batch size there.
+    """Returns the latencies in ``file`` by name: of inference, at the smallest batch size there.
 
     Raises :class:`DataError` if the file is not what ``zoo benchmark --csv`` writes, or if its rows cannot be
     compared.
@@ -290,7 +290,7 @@ def read_latencies(file: Path) -> dict[str, Latency]:
 
 
 def add_rechecks(pages: Sequence[Page], tables: Iterable[Path]) -> list[Page]:
-    """``pages`` with the rows of ``tables`` that are about their weights.
+    """Returns ``pages`` with the rows of ``tables`` that are about their weights.
 
     Raises :class:`DataError` for a file that is not a table of results, and for one row twice.
     """
@@ -317,7 +317,7 @@ def _with(trained: Trained, rows: Iterable[Row]) -> Trained:
 
 
 def _verdict(trained: Trained, row: Row) -> str:
-    """Beside the score of the manifest on the same images: better, worse or same; nothing if there is none."""
+    """Compares with the score of the manifest on the same images: better, worse or same; nothing if there is none."""
     for claim in trained.claims:
         if row.task == "evaluate" and claim.split == row.data and claim.interval and claim.score.fingerprint:
             low, high = claim.interval

@@ -138,7 +138,7 @@ def build(
 
 
 def _chosen(patterns: Iterable[str]) -> list[Listed]:
-    """The models that the patterns name; of a pattern with a dot, only those weights."""
+    """Returns the models that the patterns name; of a pattern with a dot, only those weights."""
     chosen: dict[str, Listed] = {}
     for pattern in [*patterns] or ["*"]:
         lines = listing.select(pattern, family=None, dataset=None, license=None, max_params=None, pretrained=False)
@@ -183,7 +183,7 @@ def _read(file: Path) -> Record | None:
 
 
 def _write(file: Path, data: bytes) -> bool:
-    """Whether ``file`` had other contents, and has ``data`` now."""
+    """Returns whether ``file`` had other contents, and has ``data`` now."""
     with suppress(OSError):
         if file.read_bytes() == data:
             return False
@@ -209,7 +209,7 @@ def _digest(*values: Any) -> str:
 
 
 def _code(model: Model) -> list[str]:
-    """What a drawing depends on: the sources that build the network, and the libraries' versions."""
+    """Returns what a drawing depends on: the sources that build the network, and the libraries' versions."""
     package = model.build.partition(":")[0].partition(".")[0]
     found = [__version__, *map(storage.sha256_of, [Path(outline.__file__), *_sources(package)])]
     for name in ("torch", *(requirement.module for requirement in model.requires)):
@@ -219,7 +219,7 @@ def _code(model: Model) -> list[str]:
 
 
 def _sources(package: str) -> list[Path]:
-    """The files of a package, or that of a module; nothing for one that has none, such as ``__main__``."""
+    """Returns the files of a package, or that of a module; nothing for one that has none, such as ``__main__``."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):

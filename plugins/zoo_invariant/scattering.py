@@ -80,7 +80,7 @@ class Scattering(nn.Module):
 
 @lru_cache(maxsize=8)
 def _constants(scales: int, side: int) -> tuple[list[int], dict[str, numpy.ndarray[Any, Any]]]:
-    """How images are padded, and by name: ``psi`` of each scale for maps of each finer one, ``phi`` of each.
+    """Returns how images are padded, and by name: ``psi`` of each scale for maps of each finer one, ``phi`` of each.
 
     float64; computed once, since kymatio takes its time.
     """
@@ -100,12 +100,13 @@ def _constants(scales: int, side: int) -> tuple[list[int], dict[str, numpy.ndarr
 
 
 def _fourier(maps: Tensor) -> Tensor:
-    """The spectrum of real maps ... S S, its real and imaginary parts beside each other: ... S 2S."""
+    """Returns the spectrum of real maps ... S S, its real and imaginary parts beside each other: ... S 2S."""
     return torch.view_as_real(torch.fft.fft2(maps)).flatten(-2)
 
 
 def _modulus(spectrum: Tensor, psi: Tensor, step: int) -> Tensor:
-    """|x * psi| at every ``step``-th pixel, for x of ``spectrum`` n 1 S 2S and 8 filters: n 8 S/step S/step."""
+    """Computes |x * psi| at every ``step``-th pixel, for x of ``spectrum`` n 1 S 2S and 8 filters: n 8 S/step
+    S/step."""
     product = spectrum * psi
     if step > 1:  # what is sub-sampled is folded in the spectrum
         product = reduce(torch.add, product.chunk(step, dim=2))
@@ -125,7 +126,8 @@ def _spectrum(psi: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
 
 
 def _averaging(phi: numpy.ndarray[Any, Any], step: int) -> numpy.ndarray[Any, Any]:
-    """S*S, places: what ``phi`` S S, real in the spectrum, makes of a pixel at every ``step``-th but the border's."""
+    """Returns S*S, places: what ``phi`` S S, real in the spectrum, makes of a pixel at every ``step``-th but the
+    border's."""
     side = len(phi)
     pixels = numpy.eye(side**2).reshape(-1, side, side)
     averaged = numpy.fft.ifft2(numpy.fft.fft2(pixels) * phi).real[:, ::step, ::step]

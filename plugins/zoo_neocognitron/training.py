@@ -63,7 +63,7 @@ def train(
 
 
 def drawn(images: ImageSet | ImageStream, preprocess: Preprocess, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """``count`` images that the seed draws, as the network sees them: float32 N C H W, labels int64 N."""
+    """Returns ``count`` images that the seed draws, as the network sees them: float32 N C H W, labels int64 N."""
     if isinstance(images, ImageStream):
         raise DataError(f"{images.name} is read as a stream; growing planes needs its images in memory.")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
@@ -71,7 +71,7 @@ def drawn(images: ImageSet | ImageStream, preprocess: Preprocess, count: int, se
 
 
 def teach(model: Neocognitron, images: Tensor, labels: Tensor, *, seed: int, epochs: int) -> None:
-    """All layers of ``model``, from N images, the first ones of which seed the planes."""
+    """Trains all layers of ``model`` with N images, the first ones of which seed the planes."""
     plan = model.plan
 
     def seen_by(name: str, count: int) -> learning.Batches:

@@ -37,7 +37,7 @@ def train(
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """All else that learns, and normalisation's biases."""
+    """Returns all else that learns, and normalisation's biases."""
     learning = {name: value for name, value in model.named_parameters() if value.requires_grad}
     biases = [value for name, value in learning.items() if ".norm" in name]
     others = [value for name, value in learning.items() if ".norm" not in name]
@@ -47,7 +47,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def first_images(images: ImageSet | ImageStream, count: int, preprocess: Preprocess) -> Tensor:
-    """The first ``count`` of the set as the network sees them, float32 N C H W."""
+    """Returns the first ``count`` of the set as the network sees them, float32 N C H W."""
     if isinstance(images, ImageStream):
         raise DataError(f"{images.name} is read as a stream; whitening its images needs them in memory.")
     return Transform(preprocess).take(images, torch.arange(min(count, len(images))))

@@ -39,7 +39,9 @@ FILE_ARGS = {
 
 
 def read() -> tuple[list[Model], list[Weights]]:
-    """Every architecture and every file of weights of the snapshot, named ``timm/arch`` and ``timm/arch.tag``."""
+    """Returns every architecture and every file of weights of the snapshot, named ``timm/arch`` and
+    ``timm/arch.tag``.
+    """
     taken = snapshot.read()
     models = [_model(arch, about, taken.inputs) for arch, about in taken.models.items()]
     weights = [
@@ -94,6 +96,6 @@ def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...]) -
 
 
 def _hash_in(file: str) -> str:
-    """The beginning of the sha256 in the name of a file on the web, which such names end with, or nothing."""
+    """Returns the beginning of the sha256 in the name of a file on the web, which such names end with, or nothing."""
     digits = file.partition(".")[0].rpartition("-")[2]
     return digits if len(digits) >= 8 and set(digits) <= set("0123456789abcdef") else ""

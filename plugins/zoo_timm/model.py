@@ -26,7 +26,7 @@ _ELSEWHERE = {"cache_dir", "checkpoint_path", "model_name", "pretrained_cfg", "p
 
 
 def build(*, arch: str, tag: str = "", num_classes: int, in_chans: int, **args: Any) -> nn.Module:
-    """timm's ``arch``, newly initialised, as it is built for the weights ``tag``: of their input's size, say."""
+    """Builds timm's ``arch``, newly initialized, as it is built for the weights ``tag``: of their input's size, say."""
     if foreign := sorted(_ELSEWHERE & args.keys()):  # a weights file may say them, and so choose what is asked or read
         raise PluginError(f"{arch} does not take {', '.join(foreign)}: that would build or load another network.")
     given = {"model_name": f"{arch}.{tag}" if tag else arch, "num_classes": num_classes, "in_chans": in_chans, **args}
@@ -37,7 +37,8 @@ def build(*, arch: str, tag: str = "", num_classes: int, in_chans: int, **args: 
 
 
 def create_features(module: Any, out_indices: int | Sequence[int] | None) -> nn.Module:
-    """timm's network of ``features_only=True`` with the tensors of ``module``; by default, of all its stages."""
+    """Returns timm's network of ``features_only=True`` with the tensors of ``module``; by default, of all its
+    stages."""
     stages = getattr(module, "feature_info", None)
     if not stages:
         raise SpecError(f"timm's {type(module).__name__} has no stages, so it has no feature maps.")
@@ -62,7 +63,7 @@ def create_features(module: Any, out_indices: int | Sequence[int] | None) -> nn.
 
 
 def translate(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """``tensors`` of a file as timm would give them to ``module``, in its names and shapes.
+    """Returns ``tensors`` of a file as timm would give them to ``module``, in its names and shapes.
 
     Of a file that timm knows to hold more than the network has, what is too much is left out, and a
     warning says so. What is missing stays missing.
@@ -81,7 +82,8 @@ def translate(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor
 
 
 def _loading(given: dict[str, Any]) -> tuple[Filter | None, bool]:
-    """The function with which timm adapts a file to the network built of these arguments, and whether all must fit.
+    """Returns the function with which timm adapts a file to the network built of these arguments, and whether all must
+    fit.
 
     timm chooses both while it builds, family by family, and hands them to its loader: they are taken there.
     """

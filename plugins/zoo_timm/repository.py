@@ -45,7 +45,7 @@ class Config(msgspec.Struct, frozen=True):
 
 
 def describe(config: dict[str, Any]) -> Described | None:
-    """What timm would make of ``config``; None if it is not of timm's form.
+    """Returns what timm would make of ``config``; None if it is not of timm's form.
 
     Raises :class:`WeightsError` for values that timm's form does not have, :class:`SpecError` for impossible ones.
     """
@@ -98,10 +98,10 @@ def describe(config: dict[str, Any]) -> Described | None:
 
 
 def _stated(table: Any) -> Any:
-    """``table`` without the keys whose value is null: for timm, they are not given."""
+    """Returns ``table`` without the keys whose value is null: for timm, they are not given."""
     return {key: value for key, value in table.items() if value is not None} if isinstance(table, dict) else table
 
 
 def _is_of_imagenet_1k(tag: str) -> bool:
-    """Whether the last data set that ``tag`` names is ImageNet-1k: ``fb_in22k_ft_in1k``."""
+    """Returns whether the last data set that ``tag`` names is ImageNet-1k: ``fb_in22k_ft_in1k``."""
     return re.findall(r"(?:^|_)(in\d+k)(?=_|$)", tag)[-1:] == ["in1k"]

@@ -74,7 +74,7 @@ def classify(train: Path, test: Path | None, classifier: str, settings: dict[str
 
 
 def _text(value: Any) -> str:
-    """A value in the form that ``--set`` reads."""
+    """Returns a value in the form that ``--set`` reads."""
     return "null" if value is None else str(value)
 
 
