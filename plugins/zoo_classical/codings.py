@@ -75,8 +75,8 @@ class Coding(nn.Module):
     def num_features(self) -> int:
         return self.size * sum(level**2 for level in self.pyramid)
 
-    def forward(self, found: Sequence[Local]) -> Tensor:
-        return torch.stack([self._code(*local) for local in found])
+    def forward(self, descriptors: Sequence[Local]) -> Tensor:
+        return torch.stack([self._code(*local) for local in descriptors])
 
     def _code(self, places: Tensor, vectors: Tensor) -> Tensor:
         vectors = self.projection(vectors)
@@ -207,8 +207,8 @@ class Concatenation(nn.Module):
             raise SpecError(f"features = {num_features}: expected how many numbers an image's descriptors have.")
         self.num_features = num_features
 
-    def forward(self, found: Sequence[Local]) -> Tensor:
-        rows = [vectors.flatten() for _, vectors in found]
+    def forward(self, descriptors: Sequence[Local]) -> Tensor:
+        rows = [vectors.flatten() for _, vectors in descriptors]
         if {len(row) for row in rows} != {self.num_features}:
             raise DataError(
                 f"The images' descriptors have {len(rows[0])} numbers, this network was made for {self.num_features}.",

@@ -89,8 +89,8 @@ class Extractor(nn.Module):
                 f"{min(self.sides)} x {min(self.sides)}.",
                 hint="Use a larger --set input_size=N, or smaller patches: --arg sides=[8].",
             )
-        found = [describe(image, side, self.step) for side in fitting]
-        return Local(*map(torch.cat, zip(*found, strict=True)))
+        scales = [describe(image, side, self.step) for side in fitting]
+        return Local(*map(torch.cat, zip(*scales, strict=True)))
 
 
 def sift(image: Any, side: int = 0, step: int = 0) -> Local:
@@ -119,12 +119,12 @@ def surf(image: Any, side: int = 0, step: int = 0) -> Local:
     if side:
         centres = grid(image.shape, side, step)
         points = np.array([(y, x, side / SURF_SIDE, 1.0, 1.0) for y, x in centres])
-        found = features.descriptors(image, points, descriptor_only=False)
+        described = features.descriptors(image, points, descriptor_only=False)
     else:
-        found = features.surf(image)
-    if not len(found):
+        described = features.surf(image)
+    if not len(described):
         return _nothing("surf")
-    return Local(_places(found[:, :2], image), torch.from_numpy(found[:, -64:].astype(np.float32)))
+    return Local(_places(described[:, :2], image), torch.from_numpy(described[:, -64:].astype(np.float32)))
 
 
 def hog(image: Any, cell: int) -> Local:

@@ -59,15 +59,15 @@ class RbfSvm(nn.Module):
         machines = rest.estimators_
         signs = [-1.0, 1.0] if len(machines) == 1 else [1.0] * len(machines)  # of two classes, the second's alone
         machines = machines * 2 if len(machines) == 1 else machines
-        held = torch.tensor(sorted({index for machine in machines for index in machine.support_.tolist()}))
-        head = RbfSvm(features.shape[1], len(self.weight), len(held))
+        support = torch.tensor(sorted({index for machine in machines for index in machine.support_.tolist()}))
+        head = RbfSvm(features.shape[1], len(self.weight), len(support))
         with torch.no_grad():
-            head.support.copy_(features[held])
+            head.support.copy_(features[support])
             head.gamma.fill_(gamma)
             head.weight.zero_()
             head.bias.fill_(-1)
             for sign, label, machine in zip(signs, rest.classes_, machines, strict=True):
-                place = torch.searchsorted(held, torch.from_numpy(machine.support_).long())
+                place = torch.searchsorted(support, torch.from_numpy(machine.support_).long())
                 head.weight[label, place] = sign * torch.from_numpy(machine.dual_coef_[0]).to(head.weight)
                 head.bias[label] = sign * float(machine.intercept_[0])
         return head.to(self.weight.device)

@@ -59,12 +59,12 @@ class Pipeline(ImageClassifier):
     @property
     def learned(self) -> dict[str, object]:
         """Build arguments that training decides on."""
-        found: dict[str, object] = {}
+        sizes: dict[str, object] = {}
         if isinstance(self.coding, Concatenation):
-            found["features"] = self.num_features
+            sizes["features"] = self.num_features
         if self.held:
-            found["held"] = self.held
-        return found
+            sizes["held"] = self.held
+        return sizes
 
     def make_classifier(self, num_classes: int) -> nn.Module:
         if not num_classes:

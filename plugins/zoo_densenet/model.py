@@ -251,7 +251,7 @@ def cifar_densenet(
     layers = count_units(depth, layers=step, others=4, hint=hint)
     check_choice("initial_width", initial_width, get_args(InitialWidth))
     is_wide = initial_width == "torch" or (bottleneck and compression < 1)
-    given: Options = {"num_classes": 10, **options}
+    settings: Options = {"num_classes": 10, **options}
     return DenseNet(
         blocks=[layers] * 3,
         growth_rate=growth_rate,
@@ -259,5 +259,5 @@ def cifar_densenet(
         stem="cifar",
         bottleneck=bottleneck,
         compression=compression,
-        **given,
+        **settings,
     )

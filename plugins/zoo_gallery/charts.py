@@ -247,18 +247,18 @@ def papers_by_year(pages: Iterable[Page]) -> list[Year]:
     for page in pages:
         if page.model.paper is not None:
             papers.setdefault(page.model.paper, []).append(page)
-    known = winners()
+    entries = winners()
     by_address = {paper.url: paper for paper in papers if paper.url}
-    found = []
-    for year in sorted({paper.year for paper in papers} | {winner.year for winner in known}):
-        own = tuple(
-            Cited(paper, tuple(of), tuple(one for one in known if one.paper == paper.url and paper.url))
+    rows = []
+    for year in sorted({paper.year for paper in papers} | {winner.year for winner in entries}):
+        cited = tuple(
+            Cited(paper, tuple(of), tuple(one for one in entries if one.paper == paper.url and paper.url))
             for paper, of in sorted(papers.items(), key=lambda item: (item[0].title, item[0].url))
             if paper.year == year
         )
-        lone = tuple(one for one in known if one.year == year and one.paper not in by_address)
-        found.append(Year(year, own, lone))
-    return found
+        lone = tuple(one for one in entries if one.year == year and one.paper not in by_address)
+        rows.append(Year(year, cited, lone))
+    return rows
 
 
 def depth_chart() -> Markup:

@@ -68,13 +68,13 @@ class Confusion(msgspec.Struct, frozen=True):
     @property
     def pairs(self) -> list[tuple[str, str, int]]:
         """The classes that are confused, true and predicted, the most frequent pair first."""
-        found = [
+        confused = [
             (self.classes[true], self.classes[predicted], count)
             for true, row in enumerate(self.counts)
             for predicted, count in enumerate(row)
             if true != predicted and count
         ]
-        return sorted(found, key=lambda pair: -pair[2])
+        return sorted(confused, key=lambda pair: -pair[2])
 
 
 class Predicted(msgspec.Struct, frozen=True):
@@ -250,17 +250,17 @@ class Page(msgspec.Struct, frozen=True):
 def pages(models: Iterable[Listed], findings: Findings = _NOTHING) -> list[Page]:
     """Returns a page for each of ``models``, in their order."""
     quoted: dict[str, list[Expectation]] = {}
-    found = []
+    shown = []
     for entry in models:
         if entry.row.name not in quoted:
             quoted[entry.row.name] = _quoted(entry.row.plugin)
-        found.append(_page(entry, quoted[entry.row.name], findings))
-    return found
+        shown.append(_page(entry, quoted[entry.row.name], findings))
+    return shown
 
 
 def _page(entry: Listed, quoted: list[Expectation], findings: Findings) -> Page:
-    own = (one for one in quoted if one.model == entry.model.name)
-    published = tuple(Published(one.data, one.top1, one.source) for one in own)
+    quotes = (one for one in quoted if one.model == entry.model.name)
+    published = tuple(Published(one.data, one.top1, one.source) for one in quotes)
     return Page(
         name=entry.name,
         family=entry.row.name,
@@ -303,7 +303,7 @@ def _quoted(plugin: Plugin | None) -> list[Expectation]:
     """Returns the figures of others that a plugin's recipes quote. Recipes that cannot be read hide no page."""
     try:
         tables = choice.read(plugin) if plugin is not None else {}
-        given = [one for name, table in tables.items() for one in choice.expectations(name, table)]
+        expectations = [one for name, table in tables.items() for one in choice.expectations(name, table)]
     except RecipeError:
         return []
-    return [one for one in given if one.source and not one.on]  # those with a machine are this project's own
+    return [one for one in expectations if one.source and not one.on]  # those with a machine are this project's own

@@ -37,13 +37,13 @@ def element(name: str, /, *content: object, **attributes: object) -> Markup:
 
     Numbers have at most one decimal place; attributes that are None are left out.
     """
-    given = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     inner = "".join(part if isinstance(part, Markup) else escape(plain(part)) for part in content)
-    return Markup(f"<{name}{given}>{inner}</{name}>")
+    return Markup(f"<{name}{written}>{inner}</{name}>")
 
 
 def _value(value: object) -> str:

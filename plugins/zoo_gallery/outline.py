@@ -82,13 +82,13 @@ def _built(model: Model) -> "Network":
 def _shapes(network: "nn.Module", model: Model, device: str) -> Shapes:
     import torch
 
-    found: Shapes = {}
+    shapes: Shapes = {}
     hooks = []
     for name, module in network.named_modules():
 
         def keep(module: Any, _: object, output: object, name: str = name) -> None:
             if isinstance(output, torch.Tensor):
-                found.setdefault(name, tuple(output.shape[1:]))
+                shapes.setdefault(name, tuple(output.shape[1:]))
 
         hooks.append(module.register_forward_hook(keep))
         if isinstance(module, torch.nn.ReLU | torch.nn.modules.batchnorm._BatchNorm):
@@ -98,7 +98,7 @@ def _shapes(network: "nn.Module", model: Model, device: str) -> Shapes:
         network(torch.zeros(1, *model.preprocess.input_size, device=device))
     for hook in hooks:
         hook.remove()
-    return found
+    return shapes
 
 
 def _shown(module: "nn.Module", prefix: str, shapes: Shapes) -> Iterator[tuple[str, "nn.Module"]]:

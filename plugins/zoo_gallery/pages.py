@@ -227,14 +227,14 @@ def _falls(trained: Trained) -> list[Fall]:
     for curve in trained.failures.curves:
         title = "attack" if curve.kind == "attack" else curve.name
         together.setdefault((title, curve.data), []).append(curve)
-    found = []
+    falls = []
     for (title, data), curves in together.items():
         words = f"Top-1 of {trained.name} on {data} by {title}. The table below has the numbers."
         series = [[(point.strength, point.top1, point.interval) for point in curve.points] for curve in curves]
         drawing = charts.lines(series, x_title=f"{title}: {curves[0].unit}", label=words)
         legend = [(curve.name, charts.key(number)) for number, curve in enumerate(curves)] if len(curves) > 1 else []
-        found.append(Fall(title, curves, drawing, legend))
-    return found
+        falls.append(Fall(title, curves, drawing, legend))
+    return falls
 
 
 def _trainings(trained: Trained) -> list[Learning]:
@@ -243,7 +243,7 @@ def _trainings(trained: Trained) -> list[Learning]:
     if history is None:
         return []
     percents = {"training, running": history.train_top1, "held out": history.val_top1}
-    found = []
+    curves = []
     for title, named, top, unit in (
         ("loss", {"loss": history.loss}, charts.round_above(max(history.loss)), "loss"),
         ("top-1", {name: values for name, values in percents.items() if values}, 100.0, "top-1, %"),
@@ -256,8 +256,8 @@ def _trainings(trained: Trained) -> list[Learning]:
         words = f"{title} of {trained.name} over the epochs of its training. The table below has the numbers."
         drawing = charts.lines(series, x_title="epoch", y_title=unit, top=top, label=words)
         keys = [(name, charts.key(number)) for number, name in enumerate(named)]
-        found.append(Learning(title, drawing, keys if len(keys) > 1 else []))
-    return found
+        curves.append(Learning(title, drawing, keys if len(keys) > 1 else []))
+    return curves
 
 
 def _amount(value: float) -> str:
@@ -286,15 +286,17 @@ def write_atlas(folder: Path, site: Pages, layers: Sequence[Layer], write: Calla
     for layer in layers:
         if layer.weights in links:
             networks.setdefault(layer.weights, []).append(layer)
-    total = sum(len(layer.channels) for own in networks.values() for layer in own)
+    total = sum(len(layer.channels) for its_layers in networks.values() for layer in its_layers)
     listed = site.render("atlas.html", root="", networks=networks, links=links, total=total)
     written = int(write(folder / "atlas.html", listed))
     kept = set()
-    for name, own in networks.items():
-        for layer in own:
+    for name, its_layers in networks.items():
+        for layer in its_layers:
             target = folder / FOLDER / layer.address
             kept.add(target)
-            written += _write_layer(target, site, layer, links[name], [one for one in own if one is not layer], write)
+            written += _write_layer(
+                target, site, layer, links[name], [one for one in its_layers if one is not layer], write
+            )
     for other in sorted({*(folder / FOLDER).glob("*/*")} - kept):
         shutil.rmtree(other)
     return written

@@ -218,22 +218,22 @@ _Written = _AttackCurve | _AttackSeries | _AttackPatch | _Invariance | _Confusio
 
 def read(files: Iterable[Path]) -> Results:
     """Returns what is in ``files``. Raises :class:`DataError` for another file, or for one result twice."""
-    found: dict[tuple[str, str, str], Result] = {}
+    by_subject: dict[tuple[str, str, str], Result] = {}
     pictures: dict[str, bytes] = {}
     for file in files:
         for name, result in _read(file, pictures):
             kind = type(result).__name__.lower()
             what = result.name if isinstance(result, Curve) else f"{kind} {getattr(result, 'name', '')}".strip()
-            if (name, what, result.data) in found:
+            if (name, what, result.data) in by_subject:
                 raise DataError(
                     f"{file} has a second result of {name}, {what} on {result.data}; expected one.",
                     hint="Leave out one of the files.",
                 )
-            found[name, what, result.data] = result
+            by_subject[name, what, result.data] = result
     results: dict[str, list[Result]] = {}
-    for (name, _, _), result in found.items():
+    for (name, _, _), result in by_subject.items():
         results.setdefault(name, []).append(result)
-    return Results({name: _sorted(own) for name, own in results.items()}, pictures)
+    return Results({name: _sorted(measured) for name, measured in results.items()}, pictures)
 
 
 def _sorted(results: list[Result]) -> Failures:
@@ -272,21 +272,21 @@ def read_latencies(file: Path) -> dict[str, Latency]:
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             rows = [row for row in csv.DictReader(stream) if row.get("mode") == "inference"]
-        found = msgspec.convert(rows, list[Latency], strict=False)
+        measured = msgspec.convert(rows, list[Latency], strict=False)
     except (UnicodeDecodeError, csv.Error, msgspec.ValidationError) as error:
         raise DataError(
             f"{file} cannot be read as measurements: {error}.", hint="zoo benchmark --csv writes one."
         ) from None
-    smallest = min((row.batch_size for row in found), default=0)
-    found = [row for row in found if row.batch_size == smallest and row.latency_ms > 0]
-    settings = sorted({row.setting for row in found})
+    smallest = min((row.batch_size for row in measured), default=0)
+    measured = [row for row in measured if row.batch_size == smallest and row.latency_ms > 0]
+    settings = sorted({row.setting for row in measured})
     if len(settings) != 1:
-        said = "; ".join(settings) or "none of inference"
+        settings_text = "; ".join(settings) or "none of inference"
         raise DataError(
-            f"{file} has measurements of {len(settings)} settings, expected one: {said}.",
+            f"{file} has measurements of {len(settings)} settings, expected one: {settings_text}.",
             hint="Measure all networks on one machine with the same options.",
         )
-    return {row.model: row for row in found}
+    return {row.model: row for row in measured}
 
 
 def add_rechecks(pages: Sequence[Page], tables: Iterable[Path]) -> list[Page]:
@@ -297,23 +297,23 @@ def add_rechecks(pages: Sequence[Page], tables: Iterable[Path]) -> list[Page]:
     rows: dict[str, dict[object, Row]] = {}
     for file in tables:
         for row in files.read(file):
-            own = rows.setdefault(row.weights, {})
-            if row.subject in own:
+            subjects = rows.setdefault(row.weights, {})
+            if row.subject in subjects:
                 raise DataError(
                     f"{file} has a second row of {row.task}, {row.weights} on {row.data}; expected one.",
                     hint="Leave out one of the tables.",
                 )
-            own[row.subject] = row
-    found = []
+            subjects[row.subject] = row
+    checked = []
     for page in pages:
         trained = tuple(_with(one, rows.get(one.name, {}).values()) for one in page.trained)
-        found.append(msgspec.structs.replace(page, trained=trained))
-    return found
+        checked.append(msgspec.structs.replace(page, trained=trained))
+    return checked
 
 
 def _with(trained: Trained, rows: Iterable[Row]) -> Trained:
-    found = sorted((row for row in rows if row.status != "skipped"), key=lambda row: row.place)
-    return msgspec.structs.replace(trained, rechecks=tuple(Recheck(row, _verdict(trained, row)) for row in found))
+    measured = sorted((row for row in rows if row.status != "skipped"), key=lambda row: row.place)
+    return msgspec.structs.replace(trained, rechecks=tuple(Recheck(row, _verdict(trained, row)) for row in measured))
 
 
 def _verdict(trained: Trained, row: Row) -> str:

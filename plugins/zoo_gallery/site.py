@@ -148,9 +148,9 @@ def _chosen(patterns: Iterable[str]) -> list[Listed]:
             if line.weights is None:
                 chosen[line.entry.name] = line.entry
             else:
-                known = chosen.setdefault(line.entry.name, line.entry._replace(weights=()))
-                if line.weights not in known.weights:
-                    chosen[line.entry.name] = known._replace(weights=(*known.weights, line.weights))
+                listed = chosen.setdefault(line.entry.name, line.entry._replace(weights=()))
+                if line.weights not in listed.weights:
+                    chosen[line.entry.name] = listed._replace(weights=(*listed.weights, line.weights))
     return [*chosen.values()]
 
 
@@ -211,11 +211,11 @@ def _digest(*values: Any) -> str:
 def _code(model: Model) -> list[str]:
     """Returns what a drawing depends on: the sources that build the network, and the libraries' versions."""
     package = model.build.partition(":")[0].partition(".")[0]
-    found = [__version__, *map(storage.sha256_of, [Path(outline.__file__), *_sources(package)])]
+    versions = [__version__, *map(storage.sha256_of, [Path(outline.__file__), *_sources(package)])]
     for name in ("torch", *(requirement.module for requirement in model.requires)):
         with suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    return found
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+    return versions
 
 
 def _sources(package: str) -> list[Path]:

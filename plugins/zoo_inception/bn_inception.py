@@ -109,10 +109,10 @@ class Module(nn.Module):
 
     def __init__(self, in_chans: int, widths: Widths, style: Style, *, pool: Literal["avg", "max"]) -> None:
         super().__init__()
-        one, three_reduce, three, double_reduce, double, projected = widths
-        is_halving = not one
-        if one:
-            self.branch1 = _unit(in_chans, one, 1, style)
+        single, three_reduce, three, double_reduce, double, projected = widths
+        is_halving = not single
+        if single:
+            self.branch1 = _unit(in_chans, single, 1, style)
         self.branch2 = nn.Sequential(
             _unit(in_chans, three_reduce, 1, style),
             *_last(three_reduce, three, style, is_halving=is_halving),
@@ -126,7 +126,7 @@ class Module(nn.Module):
             self.branch4 = nn.Sequential(_halving_pool())
         else:
             self.branch4 = nn.Sequential(_pool(pool, style), _unit(in_chans, projected, 1, style))
-        self.out_chans = one + three + double + (in_chans if is_halving else projected)
+        self.out_chans = single + three + double + (in_chans if is_halving else projected)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps B C h w to B out_chans h w, or of half the size."""

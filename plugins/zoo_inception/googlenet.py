@@ -210,13 +210,13 @@ def _pool(side: int) -> nn.Module:
     return nn.MaxPool2d(kernel_size=side, stride=2, ceil_mode=True)
 
 
-def _draw(part: nn.Module, init: Initialisation) -> None:
-    """Draws the weights of ``part``.
+def _draw(block: nn.Module, init: Initialisation) -> None:
+    """Draws the weights of ``block``.
 
     ``caffe``: uniform with variance 1 / fan in, convolutions' biases 0.2, as in BVLC's GoogLeNet.
     ``torchvision``: N(0, 0.01^2). ``he``: N(0, 2 / fan out), linear layers like torch.
     """
-    for module in part.modules():
+    for module in block.modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue
         is_linear = isinstance(module, nn.Linear)

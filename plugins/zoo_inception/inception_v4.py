@@ -93,12 +93,12 @@ class InceptionC(nn.Module):
         self.branch3 = nn.Sequential(average(), unit(chans, 256, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        one = self.branch1_0(x)
+        reduced = self.branch1_0(x)
         two = self.branch2_2(self.branch2_1(self.branch2_0(x)))
         maps = [
             self.branch0(x),
-            self.branch1_1a(one),
-            self.branch1_1b(one),
+            self.branch1_1a(reduced),
+            self.branch1_1b(reduced),
             self.branch2_3a(two),
             self.branch2_3b(two),
             self.branch3(x),

@@ -64,8 +64,8 @@ class Scattering(nn.Module):
                 for angle in range(ANGLES):
                     for second in range(first + 1, self.J):
                         psi = self._psi(second, first)
-                        found = _modulus(finer[:, angle : angle + 1], psi, 2 ** (second - first))
-                        orders[2].append(self._average(found, second))
+                        modulus = _modulus(finer[:, angle : angle + 1], psi, 2 ** (second - first))
+                        orders[2].append(self._average(modulus, second))
         together = torch.cat([part for order in orders for part in order], dim=1)  # n K places
         places = side // 2**self.J
         return together.view(batch, chans * self.coefficients, places, places)
@@ -112,8 +112,8 @@ def _modulus(spectrum: Tensor, psi: Tensor, step: int) -> Tensor:
         product = reduce(torch.add, product.chunk(step, dim=2))
         product = reduce(torch.add, product.chunk(step, dim=3))
     pairs = product.view(*product.shape[:3], -1, 2)  # n 8 s 2s -> n 8 s s 2
-    found: Tensor = torch.fft.ifft2(torch.view_as_complex(pairs), norm="forward")
-    return found.abs()
+    filtered: Tensor = torch.fft.ifft2(torch.view_as_complex(pairs), norm="forward")
+    return filtered.abs()
 
 
 def _spectrum(psi: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:

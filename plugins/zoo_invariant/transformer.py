@@ -64,11 +64,11 @@ class SpatialTransformer(nn.Module):
             rows = torch.cat([theta, torch.ones_like(theta[:, :1])], dim=1).view(-1, 3, 3)
             ones = torch.ones_like(places[:, :1])
             x, y, z = (torch.cat([places, ones], dim=1) @ rows.mT).unbind(2)  # each B HW
-            found = torch.stack([x / z, y / z], dim=2)
+            sampled = torch.stack([x / z, y / z], dim=2)
         else:
             bent = self.tps @ theta.view(-1, TPS_SIDE**2, 2)  # B K+3 2: coefficients of the shifts
-            found = places + tps_basis(places, self.points) @ bent
-        return found.view(-1, height, width, 2)
+            sampled = places + tps_basis(places, self.points) @ bent
+        return sampled.view(-1, height, width, 2)
 
 
 def pixel_places(height: int, width: int, device: torch.device | None = None) -> Tensor:

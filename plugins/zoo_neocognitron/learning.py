@@ -80,10 +80,10 @@ def add_if_silent(cells: SCells, batches: Batches, *, theta: float, activity: fl
     for inputs, _ in batches():
         v = cells.v(inputs)
         silent = silent_sites(cells, inputs, v, theta, activity)
-        known = cells.planes
+        earlier = cells.planes
         for x, own_v, sites in zip(inputs[:, None], v[:, None], silent, strict=True):
-            if cells.planes > known and sites.any():  # planes that earlier patterns of this batch added
-                sites = sites & (cells.respond(x, theta, cells.weight[known:], own_v).amax(dim=1)[0] <= 0)
+            if cells.planes > earlier and sites.any():  # planes that earlier patterns of this batch added
+                sites = sites & (cells.respond(x, theta, cells.weight[earlier:], own_v).amax(dim=1)[0] <= 0)
             while sites.any() and cells.planes < limit:
                 place = int(torch.where(sites, own_v[0, 0], -1.0).argmax())
                 new = STRENGTH * cells.mask * patch(cells, x, place)
@@ -147,18 +147,19 @@ def choose_references(gram: Tensor, labels: Tensor, *, classes: int, passes: int
     ``gram`` holds all cosines, N N. Not at all: the nearest segment is at a cosine of ``nearness`` or less.
     Returns indices in the order in which they were added.
     """
-    own: list[list[int]] = [[] for _ in range(classes)]
+    of_class: list[list[int]] = [[] for _ in range(classes)]
     chosen: list[int] = []
     for _ in range(passes):
         before = len(chosen)
         for index, label in enumerate(labels.tolist()):
-            if index in own[label]:
+            if index in of_class[label]:
                 continue
             near = [
-                float(nearest_segment(gram[index, part][None], gram[part][:, part])) if part else 0.0 for part in own
+                float(nearest_segment(gram[index, members][None], gram[members][:, members])) if members else 0.0
+                for members in of_class
             ]
             if max(near) <= nearness or near.index(max(near)) != label:
-                own[label].append(index)
+                of_class[label].append(index)
                 chosen.append(index)
         if len(chosen) == before:
             break

@@ -25,12 +25,12 @@ def train(
             f"{recipe.name}: this family's own groups of parameters leave no room for freeze and layer_decay.",
             hint="Leave both out.",
         )
-    own = recipe.read_hook_args(Constants)
+    constants = recipe.read_hook_args(Constants)
     if run.init is None:  # weights to start from bring a first layer of their own
-        set_whitening(model, first_images(data.train, own.whitened_images, preprocess))
+        set_whitening(model, first_images(data.train, constants.whitened_images, preprocess))
 
     def on_epoch(epoch: int) -> None:
-        model.whiten.bias.requires_grad_(epoch < own.bias_epochs)  # type: ignore[union-attr]  # it has one
+        model.whiten.bias.requires_grad_(epoch < constants.bias_epochs)  # type: ignore[union-attr]  # it has one
 
     options |= {"parameter_groups": parameter_groups, "on_epoch": on_epoch}
     return default.train(model, data, recipe, run, preprocess=preprocess, **options)

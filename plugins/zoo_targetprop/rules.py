@@ -84,11 +84,11 @@ class TargetPropagation(nn.Module):
         """Returns the targets of what the layers give, the first's first; ``gradient`` is that of each image's loss by
         the last."""
         target = hidden[-1] - self.step_size * gradient
-        found = [target]
+        layer_targets = [target]
         for below, here, inverse in zip(hidden[-2::-1], hidden[:0:-1], reversed(self.inverses), strict=True):
             target = below + inverse(target) - inverse(here)
-            found.insert(0, target)
-        return found
+            layer_targets.insert(0, target)
+        return layer_targets
 
 
 class FeedbackAlignment(nn.Module):

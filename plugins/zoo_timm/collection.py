@@ -42,11 +42,11 @@ def read() -> tuple[list[Model], list[Weights]]:
     """Returns every architecture and every file of weights of the snapshot, named ``timm/arch`` and
     ``timm/arch.tag``.
     """
-    taken = snapshot.read()
-    models = [_model(arch, about, taken.inputs) for arch, about in taken.models.items()]
+    content = snapshot.read()
+    models = [_model(arch, about, content.inputs) for arch, about in content.models.items()]
     weights = [
-        _weights(arch, tag, file, taken.inputs)
-        for arch, about in taken.models.items()
+        _weights(arch, tag, file, content.inputs)
+        for arch, about in content.models.items()
         for tag, file in about.weights.items()
     ]
     return models, weights

@@ -171,12 +171,12 @@ def main() -> None:
     import warnings
 
     warnings.simplefilter("ignore")
-    taken = take()
-    FILE.write_bytes(msgspec.json.encode(taken) + b"\n")
-    files = [file for model in taken.models.values() for file in model.weights.values()]
+    snapshot = take()
+    FILE.write_bytes(msgspec.json.encode(snapshot) + b"\n")
+    files = [file for model in snapshot.models.values() for file in model.weights.values()]
     print(
-        f"\n{FILE}: timm {taken.timm}, {len(taken.models)} models, {len(files)} weights, "
-        f"{sum(bool(file.url) for file in files)} of them pickles; {len(taken.without_file)} tags name no file.",
+        f"\n{FILE}: timm {snapshot.timm}, {len(snapshot.models)} models, {len(files)} weights, "
+        f"{sum(bool(file.url) for file in files)} of them pickles; {len(snapshot.without_file)} tags name no file.",
         file=sys.stderr,
     )
 

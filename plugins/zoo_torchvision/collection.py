@@ -19,11 +19,11 @@ def read() -> tuple[list[Model], list[Weights]]:
     """Returns every architecture and every weights file of the snapshot: ``torchvision/arch`` and
     ``torchvision/arch.tag``.
     """
-    taken = snapshot.read()
-    models = [_model(arch, about) for arch, about in taken.models.items()]
+    content = snapshot.read()
+    models = [_model(arch, about) for arch, about in content.models.items()]
     weights = [
-        weights_of(taken.torchvision, arch, tag, file)
-        for arch, about in taken.models.items()
+        weights_of(content.torchvision, arch, tag, file)
+        for arch, about in content.models.items()
         for tag, file in about.weights.items()
     ]
     return models, weights

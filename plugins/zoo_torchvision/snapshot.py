@@ -71,7 +71,7 @@ def take(names: list[str] | None = None) -> Snapshot:
     import torchvision
     from torchvision import models
 
-    taken, without = {}, []
+    architectures, without = {}, []
     for arch in names or models.list_models(module=models):
         entries = models.get_model_weights(arch)
         default = entries.DEFAULT
@@ -81,8 +81,8 @@ def take(names: list[str] | None = None) -> Snapshot:
                 without.append(f"{arch}.{entry.name.lower()}")
             else:
                 files[entry.name.lower()] = file_of(arch, entry)
-        taken[arch] = _architecture(arch, files)
-    return Snapshot(torchvision.__version__.partition("+")[0], taken, tuple(without))
+        architectures[arch] = _architecture(arch, files)
+    return Snapshot(torchvision.__version__.partition("+")[0], architectures, tuple(without))
 
 
 def file_of(arch: str, entry: Any) -> File:
