@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from zoo.creation import info_of
 from zoo.data import Fingerprint, ImageSet
+from zoo.data.image_file import opaque, webp
 from zoo.data.image_set import thin
-from zoo.data.sheet import opaque, webp
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
 from zoo.evaluation.measured import Measured, provenance, weights_name

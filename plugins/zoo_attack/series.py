@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zoo.creation import info_of
 from zoo.data import ImageSet
-from zoo.data.sheet import block, opaque, webp
+from zoo.data.image_file import block, opaque, webp
 from zoo.errors import SpecError
 from zoo.evaluation.measured import Measured, provenance
 from zoo.evaluation.prediction import class_names_of

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from zoo.data import ImageSet
-from zoo.data.sheet import opaque
+from zoo.data.image_file import opaque
 from zoo.errors import WeightsError
 from zoo.loading import Network
 from zoo_look.deconvnet import Projections, around_grey, project_found

@@ -2,14 +2,20 @@
 
 The functions take one parameter a sample and draw nothing; ``Augment`` draws. All keep uint8
 B C H W, so that they cost a memory pass or two and the pixels stay what a file could hold.
+``Policies`` are torchvision's transforms, each draw of which follows from a seed.
 """
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.data.augmentation import Affine, Augmentation
-from zoo.errors import DataError
+from zoo.data.augmentation import Affine, Augmentation, ResizedCrop
+from zoo.errors import DataError, MissingExtraError
 
 
 class Augment:
@@ -155,3 +161,109 @@ def warp(pixels: Tensor, *, degrees: Tensor, translate: Tensor, scale: Tensor, s
     grid = F.affine_grid(theta.float(), list(pixels.shape), align_corners=False)
     moved = F.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return moved.round_().clamp_(0, 255).to(torch.uint8)
+
+
+_TRIES = 10
+
+
+def draw_window(
+    settings: ResizedCrop, height: int, width: int, generator: torch.Generator
+) -> tuple[int, int, int, int]:
+    """A random resized crop: a window of an image of ``height`` x ``width`` (Szegedy et al. 2015, section 6).
+
+    Its area is uniform in ``scale`` times the image's, its width over height log-uniform in ``ratio``.
+    Where ten draws do not fit into the image, the largest centred window of an allowed shape. The
+    same numbers in the same order as torchvision's ``RandomResizedCrop.get_params`` takes them.
+    """
+    log_ratio = torch.log(torch.tensor(settings.ratio))
+    for _ in range(_TRIES):
+        area = height * width * _uniform_number(*settings.scale, generator).item()
+        ratio = torch.exp(_uniform_number(float(log_ratio[0]), float(log_ratio[1]), generator)).item()
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            top = int(torch.randint(0, height - down + 1, (1,), generator=generator))
+            left = int(torch.randint(0, width - across + 1, (1,), generator=generator))
+            return left, top, left + across, top + down
+    low, high = settings.ratio
+    across, down = width, height
+    if width / height < low:
+        down = round(width / low)
+    elif width / height > high:
+        across = round(height * high)
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down
+
+
+def _uniform_number(low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    return torch.empty(1).uniform_(low, high, generator=generator)
+
+
+class Policies:
+    """Those of ``settings`` that torchvision implements, for images of ``classes`` classes.
+
+    Raises :class:`MissingExtraError` if torchvision is not installed.
+    """
+
+    def __init__(self, settings: Augmentation, classes: int) -> None:
+        self._classes = classes
+        self._vary: list[Callable[[Tensor], Tensor]] = []
+        self._erase: Callable[[Tensor], Tensor] | None = None
+        self._mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        try:
+            from torchvision.transforms import v2
+        except ImportError:
+            raise MissingExtraError.of("This augmentation", "torchvision", "zoo-vision[data]") from None
+        bilinear: Any = {"interpolation": v2.InterpolationMode.BILINEAR}
+        if (jitter := settings.color_jitter) is not None:
+            self._vary.append(v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue))
+        if (drawn := settings.rand_augment) is not None:
+            self._vary.append(v2.RandAugment(drawn.number, drawn.magnitude, **bilinear))
+        if settings.trivial_augment:
+            self._vary.append(v2.TrivialAugmentWide(**bilinear))
+        if settings.random_erasing:
+            self._erase = v2.RandomErasing(settings.random_erasing)
+        mixup = [v2.MixUp(alpha=settings.mixup, num_classes=self._classes)] if settings.mixup else []
+        cutmix = [v2.CutMix(alpha=settings.cutmix, num_classes=self._classes)] if settings.cutmix else []
+        if mixup or cutmix:
+            shares = [1 - settings.cutmix_share, settings.cutmix_share] if mixup and cutmix else None
+            self._mix = v2.RandomApply([v2.RandomChoice([*mixup, *cutmix], shares)], settings.mix_probability)
+
+    def vary(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """uint8 B C H W of ``pixels`` uint8 B C H W, each image by its own seed."""
+        for transform in self._vary:
+            pixels = _each_image(transform, pixels, seeds)
+        return pixels
+
+    def erase(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Sets a random rectangle to 0 in some of the normalised ``images``, float B C H W."""
+        return images if self._erase is None else _each_image(self._erase, images, seeds)
+
+    def mix(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Images of a batch mixed with one another, and the shares of their classes.
+
+        ``labels``, int64 B, become float B K if the settings mix images, whether this batch is mixed or not.
+        """
+        if self._mix is None:
+            return images, labels
+        with _drawing(seed):
+            images, mixed = self._mix(images, labels)
+        return images, mixed if mixed.ndim == 2 else F.one_hot(mixed, self._classes).float()
+
+
+def _each_image(transform: Callable[[Tensor], Tensor], images: Tensor, seeds: Sequence[int]) -> Tensor:
+    made = []
+    for image, seed in zip(images, seeds, strict=True):
+        with _drawing(seed):
+            made.append(transform(image))
+    return torch.stack(made)
+
+
+@contextmanager
+def _drawing(seed: int) -> Iterator[None]:
+    """Within it, torch's generator on the CPU draws as ``seed`` says: the only one that these transforms use."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)

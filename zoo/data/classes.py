@@ -1,9 +1,10 @@
-"""The names of the classes of well-known data sets, in label order."""
+"""Well-known data sets: the names of their classes in label order, and the number of their training images."""
 
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from zoo import registry
 from zoo.errors import UnknownNameError
 
 _TEN_DIGITS = tuple("0123456789")
@@ -93,3 +94,21 @@ def _imagenet(order: str) -> tuple[_Class, ...]:
     rows = [line.split(" ", 2) for line in lines if line and not line.startswith("#")]
     classes = [_Class(synset, int(number), name) for synset, number, name in rows]
     return tuple(sorted(classes, key=lambda row: row.devkit) if order == "imagenet-1k-devkit" else classes)
+
+
+_SIZES = {
+    "digits": 1437,
+    "mnist": 60_000,
+    "fashion_mnist": 60_000,
+    "cifar10": 50_000,
+    "imagenet-1k": 1_281_167,
+}
+
+
+def training_images(name: str) -> int:
+    """Of a well-known data set or one that a plugin brings; 0 if nobody says."""
+    if name in _SIZES:
+        return _SIZES[name]
+    plugins = [row.plugin for row in registry.current().plugins if row.plugin is not None]
+    found = (spec.images for plugin in plugins for spec in plugin.datasets if spec.name == name)
+    return next(found, 0)

@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 from torch import nn
 
-from zoo.data.fingerprint import Fingerprint
-from zoo.data.image_set import ImageSet
-from zoo.data.prepared import PreparedBatches
+from zoo.data.image_set import Fingerprint, ImageSet
+from zoo.data.readers.torch_dataset import PreparedBatches
 
 OF_LABELS = "labels sha256:"
 """How the fingerprint of labels alone begins."""

@@ -165,7 +165,7 @@ def _own_recipe(
     model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
 ) -> dict[str, Any] | None:
     """The recipe for the user's own images, if ``model`` uses the default training hook."""
-    from zoo.data.sizes import training_images as known
+    from zoo.data.classes import training_images as known
     from zoo.training.choice import for_own_images
 
     if known(images.name) or model.train != hook.DEFAULT.train:

@@ -8,11 +8,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
-from zoo.data.image_stream import ImageStream
+from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet, hold_out, mean_and_std
 from zoo.data.preprocess import Transform
-from zoo.data.statistics import mean_and_std
-from zoo.data.stratify import hold_out
+from zoo.data.stream import ImageStream
 from zoo.data.whitening import ZCA, attach
 from zoo.errors import DataError, RecipeError
 from zoo.spec import Preprocess

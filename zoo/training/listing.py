@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from zoo import registry
-from zoo.data.sizes import training_images
+from zoo.data.classes import training_images
 from zoo.spec import Model, Plugin
 from zoo.training import choice as recipes
 from zoo.training.recipe import Expectation, Recipe

@@ -16,7 +16,7 @@ from torch import nn
 
 from zoo import registry
 from zoo.data.image_set import ImageSet
-from zoo.data.image_stream import ImageStream
+from zoo.data.stream import ImageStream
 from zoo.errors import TrainingError
 from zoo.evaluation import fingerprint_of_labels, versions
 from zoo.spec import Preprocess, Requirement

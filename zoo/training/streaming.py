@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zoo.data.image_stream import ImageStream, Sample
+from zoo.data.stream import ImageStream, Sample
 from zoo.spec import Preprocess
 from zoo.system.distributed import ALONE, Processes
 from zoo.training.portion import portion_of

@@ -9,12 +9,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.data.augment import Augment
+from zoo.data.augment import Augment, Policies, draw_window
 from zoo.data.image_set import ImageSet
-from zoo.data.image_stream import ImageStream
-from zoo.data.policies import Policies
 from zoo.data.preprocess import Transform
-from zoo.data.resized_crop import draw_window
+from zoo.data.stream import ImageStream
 from zoo.spec import Preprocess
 from zoo.training.randomness import derive_seed, generator_at
 from zoo.training.recipe import Recipe

@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from PIL import Image
 
-from zoo.data.decode import SUFFIXES, read_image
+from zoo.data.image_file import SUFFIXES, check_bytes, read_image
 from zoo.data.image_set import ImageSet
-from zoo.data.limits import check_bytes
 from zoo.errors import DataError
 
 NAME = "caltech101"

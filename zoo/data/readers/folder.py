@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from zoo.data.decode import SUFFIXES, count_channels, open_image, read_image, to_pixels
+from zoo.data.image_file import SUFFIXES, count_channels, open_image, read_image, to_pixels
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.errors import DataError
 

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo.data.decode import count_channels, open_image
-from zoo.data.image_stream import ImageStream, Sample, Shard
-from zoo.data.readers.parquet_file import IMAGE_NAMES, LABEL_NAMES, find_column
+from zoo.data.image_file import count_channels, open_image
+from zoo.data.readers.parquet import IMAGE_NAMES, LABEL_NAMES, find_column
+from zoo.data.stream import ImageStream, Sample, Shard
 from zoo.errors import DataError, MissingExtraError
 from zoo.hub import offline_switch
 

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from PIL import Image
 
-from zoo.data.decode import read_image
+from zoo.data.image_file import read_image
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.errors import DataError
 
