@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import AttackError, MissingExtraError
-from zoo.training.pixel_model import PixelModel
+from zoo.training.perturbation import PixelModel
 
 
 def run_autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, seed: int) -> Tensor:

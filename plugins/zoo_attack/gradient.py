@@ -10,8 +10,17 @@ from zoo.creation import info_of
 from zoo.errors import AttackError, DataError, SpecError
 from zoo.spec import Preprocess
 from zoo.system.malloc import keep_freed_memory
-from zoo.training.perturbation import Ball, descend, draw, start_of
-from zoo.training.pixel_model import PixelModel, check_images, check_labels, require_gradient, under_attack
+from zoo.training.perturbation import (
+    Ball,
+    PixelModel,
+    check_images,
+    check_labels,
+    descend,
+    draw,
+    require_gradient,
+    start_of,
+    under_attack,
+)
 from zoo_attack.autoattack import run_autoattack
 from zoo_attack.method import METHODS, Method
 from zoo_attack.own import run_own

@@ -7,7 +7,7 @@ from zoo import registry
 from zoo.errors import PluginError
 from zoo.registry import roles
 from zoo.registry.hooks import blaming
-from zoo.training.pixel_model import PixelModel
+from zoo.training.perturbation import PixelModel
 from zoo_attack.method import Method
 
 

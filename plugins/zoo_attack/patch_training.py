@@ -20,7 +20,7 @@ from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
 from zoo.system import storage
 from zoo.system.malloc import keep_freed_memory
-from zoo.training.pixel_model import PixelModel, PixelTransform, gradient, under_attack
+from zoo.training.perturbation import PixelModel, PixelTransform, gradient, under_attack
 from zoo_attack.patch import Origin, Patch, Ranges, Shape, apply, mask_of, paste, place
 from zoo_attack.robustness import answers, images_of, network_of
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from zoo.creation import info_of
-from zoo.training.pixel_model import PixelModel, PixelTransform, under_attack
+from zoo.training.perturbation import PixelModel, PixelTransform, under_attack
 from zoo_attack.gradient import perturb
 from zoo_attack.method import Method
 from zoo_attack.robustness import answers

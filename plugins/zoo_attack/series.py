@@ -13,7 +13,7 @@ from zoo.data.image_file import block, opaque, webp
 from zoo.errors import SpecError
 from zoo.evaluation.measured import Measured, provenance
 from zoo.evaluation.prediction import class_names_of
-from zoo.training.pixel_model import PixelTransform, under_attack
+from zoo.training.perturbation import PixelTransform, under_attack
 from zoo_attack.gradient import perturb
 from zoo_attack.method import Method
 from zoo_attack.picture import Said

@@ -26,8 +26,7 @@ from zoo.loading import safetensors_file
 from zoo.spec import Plugin
 from zoo.training import choice as recipes
 from zoo.training import choose
-from zoo.training.choice import expectations
-from zoo.training.listing import Row, rows
+from zoo.training.choice import Row, expectations, rows
 from zoo.training.recipe import Expectation
 from zoo.training.record import read
 
@@ -192,7 +191,7 @@ def test_listing_imports_no_torch() -> None:
         [sys.executable, "-X", "importtime", "-m", "zoo", "recipes"], capture_output=True, text=True, check=True
     )
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if "import time:" in line}
-    assert "zoo.training.listing" in imported
+    assert "zoo.training.choice" in imported
     assert not {"torch", "numpy", "rich", "timm", "PIL"} & imported
 
 

@@ -28,11 +28,10 @@ from zoo.errors import DataError, MissingExtraError, RecipeError, TrainingError
 from zoo.spec import Preprocess
 from zoo.system.distributed import ALONE, Processes
 from zoo.training import Recipe, Run, split, train
-from zoo.training.display import Silent
-from zoo.training.inputs import Batches
+from zoo.training.inputs import Batches, StreamedBatches, shuffled
 from zoo.training.inputs import batches as batches_of
 from zoo.training.randomness import generator_at
-from zoo.training.streaming import StreamedBatches, shuffled
+from zoo.training.run import Silent
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(batch_size=50)

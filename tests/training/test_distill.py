@@ -16,8 +16,8 @@ from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import RecipeError, TrainingError, WeightsError
 from zoo.spec import Preprocess
-from zoo.training.distill import Distill
-from zoo.training.teacher import blend, find
+from zoo.training.pretrained import blend, find_teacher
+from zoo.training.recipe import Distill
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
@@ -76,7 +76,7 @@ def test_at_a_high_temperature_the_gradient_is_that_of_matching_logits() -> None
 
 
 def test_the_teacher_sees_the_students_images_as_it_expects_them(digits: ImageSet) -> None:
-    teacher = find(TEACHER)
+    teacher = find_teacher(TEACHER)
     assert digits.pixels is not None
     expected = teacher.network(zoo.preprocess(teacher.network).batch(digits.pixels[:8]))
     unlike = Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.7,), std=(0.1,))
@@ -90,7 +90,7 @@ def test_the_teacher_sees_the_students_images_as_it_expects_them(digits: ImageSe
 
 
 def test_a_teacher_of_colour_sees_grey_images_as_grey_colours() -> None:
-    teacher = find("resnet20.c10")
+    teacher = find_teacher("resnet20.c10")
     pixels = torch.randint(256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     expected = teacher.network(zoo.preprocess(teacher.network).batch(pixels.expand(-1, 3, -1, -1)))
     grey = Preprocess(input_size=(1, 32, 32), crop_pct=1.0, mean=(0.0,), std=(1.0,))

@@ -21,10 +21,10 @@ from zoo.errors import RecipeError, TrainingError
 from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
-from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
-from zoo.training.averages import EMA
-from zoo.training.display import Silent
+from zoo.training import Recipe, Run, TrainingData, normalise, optimization, split, train
 from zoo.training.inputs import Batches
+from zoo.training.optimization import EMA
+from zoo.training.run import Lines, Silent
 
 
 @pytest.mark.first(1)
@@ -187,8 +187,8 @@ def test_several_outputs_without_a_criterion_for_them_are_refused(tmp_path: Path
 def test_logs_tell_at_once_what_is_trained_and_then_go_on_telling(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(display, "EVERY", 0.0)
-    run(tmp_path, display=display.Lines())
+    monkeypatch.setattr("zoo.training.run._SECONDS", 0.0)
+    run(tmp_path, display=Lines())
     first, *others = capsys.readouterr().err.splitlines()
     assert first == "Sequential, 72 images of rows, recipe of its own: 4 epochs of 4 steps on cpu"
     assert [line[:24] for line in others[:3]] == [f"epoch 1/4  step {step}/4  loss"[:24] for step in (1, 2, 3)]
@@ -386,10 +386,10 @@ def test_a_bad_optimiser_leaves_no_run_behind(tmp_path: Path) -> None:
 
 def test_arguments_of_the_optimiser_reach_it() -> None:
     recipe = Recipe(optimizer="rmsprop", optimizer_args={"alpha": 0.5, "centered": True})
-    (group,) = schedule.optimizer(nn.Linear(2, 2, bias=False), recipe).param_groups
+    (group,) = optimization.create_optimizer(nn.Linear(2, 2, bias=False), recipe).param_groups
     assert (group["alpha"], group["centered"]) == (0.5, True)
     with pytest.raises(RecipeError, match="alfa"):
-        schedule.optimizer(nn.Linear(2, 2), Recipe(optimizer="rmsprop", optimizer_args={"alfa": 0.5}))
+        optimization.create_optimizer(nn.Linear(2, 2), Recipe(optimizer="rmsprop", optimizer_args={"alfa": 0.5}))
 
 
 def test_the_run_is_recorded(whole: tuple[Path, dict[str, Tensor]]) -> None:

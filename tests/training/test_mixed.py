@@ -17,8 +17,8 @@ from zoo.errors import RecipeError
 from zoo.system.distributed import Processes
 from zoo.training import Recipe
 from zoo.training.choice import resolve
+from zoo.training.engine import CrossEntropy
 from zoo.training.inputs import Batches
-from zoo.training.loss import CrossEntropy
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 torchvision = pytest.importorskip("torchvision", reason="needs zoo-vision[data]")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from zoo.errors import RecipeError
 from zoo.training import Recipe
 from zoo.training.inputs import Batches
-from zoo.training.progressive import Progressive
+from zoo.training.recipe import Progressive
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 

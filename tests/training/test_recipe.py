@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from zoo.errors import RecipeError, UnknownNameError, ZooError
 from zoo.spec import Plugin
 from zoo.training import choice as recipes
-from zoo.training import schedule as schedules
+from zoo.training import optimization
 from zoo.training.choice import choose, resolve
 from zoo.training.recipe import Recipe
 
@@ -166,10 +166,10 @@ def test_any_settings_give_a_recipe_or_a_recipe_error(settings: dict[str, str]) 
 
 
 def learning_rates(recipe: Recipe, updates_per_epoch: int) -> Any:
-    optimizer = schedules.optimizer(torch.nn.Linear(2, 2), recipe)
-    return schedules.create_schedule(optimizer, recipe, updates_per_epoch).set
+    optimizer = optimization.create_optimizer(torch.nn.Linear(2, 2), recipe)
+    return optimization.create_schedule(optimizer, recipe, updates_per_epoch).set
 
 
 def test_an_unknown_optimiser_gets_the_nearest() -> None:
     with pytest.raises(ZooError, match=r"Did you mean.*adamw"):
-        schedules.optimizer(torch.nn.Linear(2, 2), Recipe(optimizer="adamww"))
+        optimization.create_optimizer(torch.nn.Linear(2, 2), Recipe(optimizer="adamww"))

@@ -25,9 +25,8 @@ from zoo.errors import DataError, TrainingError, UnknownNameError
 from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, render
 from zoo.system import storage
-from zoo.training import record, reproduction
-from zoo.training.display import Silent
-from zoo.training.run import PLACE
+from zoo.training import record, reproduce
+from zoo.training.run import PLACE, Silent
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 
@@ -460,7 +459,7 @@ def test_an_interrupted_command_says_how_to_go_on(run: Path, tmp_path: Path, mon
         (output / "checkpoint.safetensors").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproduction, "reproduce", interrupt)
+    monkeypatch.setattr(reproduce, "reproduce", interrupt)
     answer = ask("reproduce", run, "-o", output, "--data", "digits", "--device", "cpu")
     assert answer.exit_code == 130
     assert f"zoo reproduce {run} --data digits --device cpu -o {output} --resume" in answer.stderr

@@ -44,7 +44,7 @@ class ImageStream:
     """A split of a data set in shards, each of which is read sequentially.
 
     ``read(i)`` yields the samples of shard i, always in the same order. ``buffer`` and ``readers`` determine how well
-    training shuffles: see ``zoo.training.streaming``. Raises :class:`DataError` if these are inconsistent.
+    training shuffles: see ``zoo.training.inputs``. Raises :class:`DataError` if these are inconsistent.
     """
 
     name: str

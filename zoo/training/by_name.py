@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet, ImageStream
     from zoo.loading import Network
     from zoo.training import Recipe, Run, TrainingData
-    from zoo.training.finetune import Source
+    from zoo.training.pretrained import Source
 
 log = logging.getLogger("zoo")
 
@@ -85,8 +85,7 @@ def train(
     """
     from zoo import data as datasets
     from zoo import training
-    from zoo.training import finetune, record
-    from zoo.training import teacher as teachers
+    from zoo.training import pretrained, record
 
     held = record.of_run(training.Run(output, resume=True)) if resume else None
     if held is not None:
@@ -119,12 +118,12 @@ def train(
     else:
         own = _own_recipe(found.model, images, held_out is not None, init is not None)
         chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
-    guide = None if teacher is None else teachers.find(teacher)
+    guide = None if teacher is None else pretrained.find_teacher(teacher)
     if guide is not None:
         guide.check(images)
         if chosen.distill is None:
             chosen = training.change(chosen, {"distill": {}})
-    start = None if init is None else finetune.find(init, found.model)
+    start = None if init is None else pretrained.find_source(init, found.model)
     source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
     source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
     source |= {} if guide is None else {"teacher": guide.address}
@@ -195,16 +194,17 @@ def carry_out(
     import torch
 
     from zoo import loading, training
-    from zoo.training import finetune, mistakes, record
+    from zoo.training import pretrained, record
+    from zoo.training.run import write_mistakes
 
     run.check()
     torch.manual_seed(recipe.seed)
     if source is None:
         module, info = loading.build(model, num_classes=len(images.classes), in_chans=images.channels, **args)
     else:
-        module, info = finetune.build(source, model, images, args)
+        module, info = pretrained.build(source, model, images, args)
     preprocess = training.normalise(module, data, recipe, info.preprocess)
-    finetune.check_whitening(module, preprocess, recipe)
+    pretrained.check_whitening(module, preprocess, recipe)
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
     module.zoo_info = info
     trained = hook.train(model, module, data, recipe, run, preprocess=preprocess, device=device)
@@ -218,7 +218,7 @@ def carry_out(
             dtype = "bfloat16" if recipe.precision == "bfloat16" else None
             found = hook.answers(model, trained, data.validation, preprocess=preprocess, dtype=dtype)
             if group.is_first and found is not None:
-                mistakes.write(run, data.validation, found)
+                write_mistakes(run, data.validation, found)
         group.wait()
     return trained
 

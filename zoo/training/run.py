@@ -10,31 +10,32 @@
 ``events.*``                the log's numbers for TensorBoard, if that is installed
 """
 
+import csv
+import io
 import json
 import os
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from zoo.data.image_set import ImageSet
 from zoo.errors import TrainingError
+from zoo.evaluation.mistakes import Answers
 from zoo.system import distributed, storage
-from zoo.training.display import Display, Silent, choose_display
 from zoo.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from zoo.training.teacher import Teacher
+    from zoo.training.pretrained import Teacher
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # asked before it is used
 
 IDENTITY = ("model", "args", "init", "teacher", "recipe", "data", "preprocess")
 """The parts of config.json that have to be the same for a training to be resumed."""
@@ -44,6 +45,119 @@ FREE = ("recipe.name", "recipe.note", "recipe.epochs", "init.weights", "teacher.
 
 PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
 """The parts that say where it was computed: where they change, a bit of the numbers may."""
+
+_SECONDS = 30.0
+"""Seconds between two lines within an epoch."""
+
+
+class Display(Protocol):
+    """Progress output, called after every step; epochs and steps count from 1."""
+
+    def announce(self, text: str) -> None: ...
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None: ...
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None: ...
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def announce(self, text: str) -> None: ...
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None: ...
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None: ...
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lines(Silent):
+    """One line per epoch on standard error, and one every half minute during long epochs: for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._epochs = self._steps = 0
+        self._said = time.monotonic()
+
+    def announce(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        self._epochs, self._steps = epochs, steps
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None:
+        now = time.monotonic()
+        if now - self._said >= _SECONDS:
+            self._said = now
+            place = f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}"
+            print(f"{place}  loss {loss:.4f}  lr {lr:.4g}", file=sys.stderr, flush=True)
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None:
+        self._said = time.monotonic()
+        print(describe_row(row), file=sys.stderr, flush=True)
+
+
+class Bar(Silent):
+    """A progress bar for the current epoch, and a line for each finished one, for terminals."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=Console(stderr=True),
+            auto_refresh=False,  # a thread that draws would take time from the steps
+            transient=True,
+        )
+        self._task: Any = None
+        self._drawn = 0.0
+
+    def announce(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False)
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        self._progress.start()
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"epoch {epoch}/{epochs}", total=steps, state="")
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None:
+        now = time.monotonic()
+        if now - self._drawn > 0.2:
+            self._drawn = now
+            self._progress.update(self._task, completed=step, state=f"loss {loss:.3f} lr {lr:.3g}")
+            self._progress.refresh()
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None:
+        self._progress.console.print(describe_row(row), highlight=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def choose_display() -> Display:
+    """A bar if standard error is a terminal, lines otherwise."""
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+def describe_row(row: Mapping[str, Any]) -> str:
+    """A log row as one line."""
+    text = (
+        f"epoch {row['epoch']:>3}  loss {row['loss']:.4f}  train {row['train_top1']:.2f}%  "
+        f"lr {row['lr']:.4g}  {row['images_per_s']:.0f} images/s"
+    )
+    return text + (f"  validation {row['val_top1']:.2f}%" if "val_top1" in row else "")
 
 
 class Run:
@@ -253,6 +367,12 @@ class Run:
         return held
 
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # asked before it is used
+
+
 def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted name, before, now) of values that differ, except for notes, names and length."""
     left, right = ({key: config.get(key) for key in IDENTITY} for config in (held, now))
@@ -294,3 +414,21 @@ def _epoch_of(row: bytes) -> float:
         return float(json.loads(row)["epoch"])
     except (ValueError, KeyError, TypeError):
         return inf  # a row cut short by a crash
+
+
+def write_mistakes(run: Run, images: ImageSet, found: Answers) -> None:
+    """Writes ``confusion.csv`` and ``mistakes.csv`` for the answers to the validation ``images``."""
+    names = images.classes
+    counts = [[name, *row] for name, row in zip(names, found.confusion.tolist(), strict=True)]
+    storage.replace(run.confusion, _table(["true", *names], counts))
+    wrong = (
+        [images.where(number), names[true], names[predicted], "" if probability is None else f"{probability:.4f}"]
+        for number, true, predicted, probability in found.mistakes
+    )
+    storage.replace(run.mistakes, _table(["file", "true", "predicted", "probability"], wrong))
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([titles, *rows])
+    return text.getvalue().encode(errors="surrogateescape")
