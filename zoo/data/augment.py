@@ -32,7 +32,7 @@ class Augment:
         self.part = part
 
     def __call__(self, pixels: Tensor, is_mirrored: Tensor | None = None) -> Tensor:
-        """uint8 B C H W of ``pixels`` uint8 B C H W, which stay as they are.
+        """Returns new uint8 B C H W of ``pixels`` uint8 B C H W.
 
         ``is_mirrored``, bool B, says for ``flip = "alternate"`` which to mirror this time.
         """
@@ -87,7 +87,7 @@ class Augment:
 
 
 def pad(pixels: Tensor, border: int, padding: str) -> Tensor:
-    """``pixels`` with ``border`` more on every side: black (``zero``), or mirrored about the edge (``reflect``)."""
+    """Pads ``pixels`` by ``border`` on every side, with black (``zero``) or mirrored about the edge (``reflect``)."""
     if padding == "zero":
         return F.pad(pixels, (border,) * 4)
     height, width = pixels.shape[2:]
@@ -98,7 +98,7 @@ def pad(pixels: Tensor, border: int, padding: str) -> Tensor:
 
 
 def _reflected(side: int, border: int, device: torch.device) -> Tensor:
-    """Indices -border ... side + border - 1, reflected into the side without repeating its edges."""
+    """Returns indices -border ... side + border - 1, reflected into the side without repeating its edges."""
     index = torch.arange(-border, side + border, device=device).abs()
     return torch.minimum(index, 2 * (side - 1) - index)
 
@@ -130,7 +130,7 @@ def add_colors(pixels: Tensor, multiples: Tensor) -> Tensor:
 
 
 def cut_out(pixels: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
-    """Black squares of ``side`` about (``row``, ``column``), int64 B (DeVries and Taylor 2017).
+    """Blackens squares of ``side`` about (``row``, ``column``), int64 B (DeVries and Taylor 2017).
 
     The square spans ``row - side // 2`` to ``row - side // 2 + side - 1``, clipped at the border.
     """
@@ -169,7 +169,7 @@ _TRIES = 10
 def draw_window(
     settings: ResizedCrop, height: int, width: int, generator: torch.Generator
 ) -> tuple[int, int, int, int]:
-    """A random resized crop: a window of an image of ``height`` x ``width`` (Szegedy et al. 2015, section 6).
+    """Draws a window of an image of ``height`` x ``width``: a random resized crop (Szegedy et al. 2015, section 6).
 
     Its area is uniform in ``scale`` times the image's, its width over height log-uniform in ``ratio``.
     Where ten draws do not fit into the image, the largest centred window of an allowed shape. The
@@ -229,7 +229,7 @@ class Policies:
             self._mix = v2.RandomApply([v2.RandomChoice([*mixup, *cutmix], shares)], settings.mix_probability)
 
     def vary(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """uint8 B C H W of ``pixels`` uint8 B C H W, each image by its own seed."""
+        """Varies ``pixels`` uint8 B C H W, each image by its own seed."""
         for transform in self._vary:
             pixels = _each_image(transform, pixels, seeds)
         return pixels
@@ -239,7 +239,7 @@ class Policies:
         return images if self._erase is None else _each_image(self._erase, images, seeds)
 
     def mix(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Images of a batch mixed with one another, and the shares of their classes.
+        """Mixes images of a batch with one another; returns them and the shares of their classes.
 
         ``labels``, int64 B, become float B K if the settings mix images, whether this batch is mixed or not.
         """
@@ -260,7 +260,7 @@ def _each_image(transform: Callable[[Tensor], Tensor], images: Tensor, seeds: Se
 
 @contextmanager
 def _drawing(seed: int) -> Iterator[None]:
-    """Within it, torch's generator on the CPU draws as ``seed`` says: the only one that these transforms use."""
+    """Makes torch's generator on the CPU, the only one that these transforms use, draw as ``seed`` says within."""
     before = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:

@@ -33,7 +33,7 @@ _IMAGENET = ("imagenet-1k", "imagenet-1k-devkit")
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """The class names of a well-known data set, in label order.
+    """Returns the class names of a well-known data set, in label order.
 
     Args:
         name: ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10`` or ``imagenet-1k``. ``imagenet-1k-devkit`` is the
@@ -58,7 +58,7 @@ def class_names(name: str) -> tuple[str, ...]:
 
 
 def class_synsets(name: str = "imagenet-1k") -> tuple[str, ...]:
-    """The WordNet ids of ImageNet's classes, in label order. ImageNet's folders of images have these names.
+    """Returns the WordNet ids of ImageNet's classes, in label order. ImageNet's folders of images have these names.
 
     Args:
         name: ``imagenet-1k``, or ``imagenet-1k-devkit`` for the order of ILSVRC2012's development kit.
@@ -106,7 +106,7 @@ _SIZES = {
 
 
 def training_images(name: str) -> int:
-    """Of a well-known data set or one that a plugin brings; 0 if nobody says."""
+    """Returns the number of training images of a well-known data set or one that a plugin brings; 0 if unknown."""
     if name in _SIZES:
         return _SIZES[name]
     plugins = [row.plugin for row in registry.current().plugins if row.plugin is not None]

@@ -18,12 +18,12 @@ _MAX_BYTES = 1 << 31
 
 
 def max_pixels() -> int:
-    """The limit on pixels of an image, as stored or as resized: 8,192 x 8,192, or ZOO_MAX_PIXELS."""
+    """Returns the limit on pixels of an image, as stored or as resized: 8,192 x 8,192, or ZOO_MAX_PIXELS."""
     return _limit("ZOO_MAX_PIXELS", _MAX_PIXELS)
 
 
 def max_bytes() -> int:
-    """The limit on decompressed bytes of one file, row group or archive: 2 GiB, or ZOO_MAX_DATA_BYTES."""
+    """Returns the limit on decompressed bytes of one file, row group or archive: 2 GiB, or ZOO_MAX_DATA_BYTES."""
     return _limit("ZOO_MAX_DATA_BYTES", _MAX_BYTES)
 
 
@@ -63,7 +63,7 @@ _GREY = frozenset({"1", "L", "LA"})
 
 
 def open_image(source: Path | bytes, where: str) -> Image.Image:
-    """An image of which only the header has been read; raises :class:`DataError` naming ``where``.
+    """Opens an image, reading only its header; raises :class:`DataError` naming ``where``.
 
     The caller must close it, or decode it with :func:`decode`.
     """
@@ -80,7 +80,7 @@ def open_image(source: Path | bytes, where: str) -> Image.Image:
 
 
 def read_image(source: Path | bytes, where: str, channels: int) -> Image.Image:
-    """The decoded image in RGB (``channels`` 3) or L (1); raises :class:`DataError` naming ``where``.
+    """Decodes an image in RGB (``channels`` 3) or L (1); raises :class:`DataError` naming ``where``.
 
     Only the first frame of an animation is read. EXIF orientation is ignored, as usual in this field.
     """
@@ -89,7 +89,7 @@ def read_image(source: Path | bytes, where: str, channels: int) -> Image.Image:
 
 
 def decode_image(image: Image.Image, where: str, channels: int) -> Image.Image:
-    """Like :func:`read_image`, for an image from :func:`open_image`."""
+    """Does what :func:`read_image` does, for an image from :func:`open_image`."""
     try:
         image.load()
     except Exception as error:  # as above
@@ -98,12 +98,12 @@ def decode_image(image: Image.Image, where: str, channels: int) -> Image.Image:
 
 
 def count_channels(image: Image.Image) -> int:
-    """1 if the image's mode has only grey values, otherwise 3."""
+    """Returns 1 if the image's mode has only grey values, otherwise 3."""
     return 1 if image.mode in _GREY else 3
 
 
 def to_channels(image: Image.Image, channels: int, where: str = "image") -> Image.Image:
-    """``image`` in mode RGB (3) or L (1): alpha is dropped, palettes are applied, grey is repeated.
+    """Converts ``image`` to mode RGB (3) or L (1): alpha is dropped, palettes are applied, grey is repeated.
 
     Colour is converted to grey by Pillow (ITU-R 601-2 luma). Images with more than 8 bits per channel are an error,
     because Pillow would clip instead of scaling them.
@@ -121,14 +121,14 @@ def to_channels(image: Image.Image, channels: int, where: str = "image") -> Imag
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """uint8 C H W (a view of H W C memory) of an image in mode RGB or L."""
+    """Returns uint8 C H W (a view of H W C memory) of an image in mode RGB or L."""
     channels = len(image.getbands())
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """The image of ``pixels`` uint8 C H W, with 1 or 3 channels."""
+    """Returns the image of ``pixels`` uint8 C H W, with 1 or 3 channels."""
     array = pixels.cpu().permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
@@ -146,12 +146,12 @@ _SMALL = 10
 
 
 def column(pictures: Sequence[Tensor]) -> Tensor:
-    """``pictures`` N times C H W below one another: C NH W."""
+    """Stacks ``pictures`` N times C H W below one another: C NH W."""
     return torch.cat([*pictures], dim=1)
 
 
 def block(pictures: Sequence[Tensor], columns: int, gap: int = 1) -> Tensor:
-    """``pictures`` N times 4 H W of one size, row by row, with ``gap`` transparent pixels between them: 4 h w."""
+    """Lays ``pictures`` N times 4 H W out row by row, with ``gap`` transparent pixels between them: 4 h w."""
     missing = [torch.zeros_like(pictures[0])] * (-len(pictures) % columns)
     spaced = [pad(picture, (0, gap, 0, gap)) for picture in (*pictures, *missing)]
     rows = [torch.cat(spaced[start : start + columns], dim=2) for start in range(0, len(spaced), columns)]
@@ -160,12 +160,12 @@ def block(pictures: Sequence[Tensor], columns: int, gap: int = 1) -> Tensor:
 
 
 def opaque(picture: Tensor) -> Tensor:
-    """``picture``, 1 or 3 H W, with four channels: red, green, blue and opacity."""
+    """Returns ``picture``, 1 or 3 H W, with four channels: red, green, blue and opacity."""
     return torch.cat([picture.expand(3, -1, -1), torch.ones_like(picture[:1])])
 
 
 def within(picture: Tensor, most: int) -> Tensor:
-    """``picture`` C H W, made smaller if a side has more than ``most`` pixels."""
+    """Makes ``picture`` C H W smaller if a side has more than ``most`` pixels."""
     longest = max(picture.shape[1:])
     if longest <= most:
         return picture
@@ -175,7 +175,7 @@ def within(picture: Tensor, most: int) -> Tensor:
 
 
 def webp(picture: Tensor, *, tile: int = 0) -> bytes:
-    """``picture`` C H W in [0, 1], of 1, 3 or (with transparency) 4 channels, as a WebP file.
+    """Encodes ``picture`` C H W in [0, 1], of 1, 3 or (with transparency) 4 channels, as a WebP file.
 
     Exact, unless ``tile``, the side of the pictures it is made of, says that these are large.
     """

@@ -39,14 +39,14 @@ class Fingerprint:
 
 
 def identities(pixels: Tensor, labels: Tensor) -> Tensor:
-    """The sha256 of each image alone, uint8 B 32, over the bytes that :class:`Fingerprint` reads of it."""
+    """Returns the sha256 of each image alone, uint8 B 32, over the bytes that :class:`Fingerprint` reads of it."""
     parts = _image_bytes(pixels, labels)
     found = [hashlib.sha256(header + bytes(image)).digest() for header, image in zip(parts, parts, strict=True)]
     return torch.frombuffer(bytearray(b"".join(found)), dtype=torch.uint8).view(-1, 32)
 
 
 def _image_bytes(pixels: Tensor, labels: Tensor) -> Iterator[bytes]:
-    """The header and the pixels of each image, one after the other."""
+    """Yields the header and the pixels of each image, one after the other."""
     array = pixels.cpu().contiguous().numpy()
     for image, label in zip(array, labels.tolist(), strict=True):
         yield _HEADER.pack(*image.shape, label)
@@ -104,7 +104,7 @@ class ImageSet:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        """Image ``index`` in RGB or L; raises :class:`DataError` if its file is damaged."""
+        """Returns image ``index`` in RGB or L; raises :class:`DataError` if its file is damaged."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         index %= len(self)
@@ -114,11 +114,11 @@ class ImageSet:
         return self.read(index)
 
     def where(self, index: int) -> str:
-        """The file of image ``index``, or else its number."""
+        """Returns the file of image ``index``, or else its number."""
         return self.files[index] if self.files else f"{self.name}/{self.split} {index}"
 
     def encoded(self, index: int) -> bytes | None:
-        """The encoded file of image ``index``, if ``read`` has a method ``encoded(i)``; otherwise None."""
+        """Returns the encoded file of image ``index``, if ``read`` has a method ``encoded(i)``; otherwise None."""
         return _encoded(self.read, index)
 
     @cached_property
@@ -143,7 +143,7 @@ class ImageSet:
         return torch.cat([identities(to_pixels(self.image(i))[None], self.labels[i : i + 1]) for i in range(len(self))])
 
     def subset(self, indices: Tensor | Sequence[int], split: str) -> "ImageSet":
-        """The images ``indices``, in that order, as the split ``split``."""
+        """Returns the images ``indices``, in that order, as the split ``split``."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return ImageSet(
             name=self.name,
@@ -229,7 +229,7 @@ def hold_out(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSe
 
 
 def stratified_split(labels: Tensor, count: int, salt: str) -> tuple[Tensor, Tensor]:
-    """Indices (rest, chosen), each ascending, with ``count`` chosen in proportion to the classes.
+    """Returns indices (rest, chosen), each ascending, with ``count`` chosen in proportion to the classes.
 
     Within a class, those are chosen whose ``sha256("<salt> <index>")`` is least, so no library's
     random generator has a say. Raises :class:`DataError` if ``count`` leaves nothing on a side.
@@ -254,7 +254,7 @@ def stratified_split(labels: Tensor, count: int, salt: str) -> tuple[Tensor, Ten
 
 
 def mean_and_std(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean and the population standard deviation of each channel, in units of [0, 1].
+    """Returns the mean and the population standard deviation of each channel, in units of [0, 1].
 
     They are computed from counts of the 256 values, exact up to the last division.
 

@@ -46,11 +46,11 @@ class Transform:
         return f"Transform({self.preprocess!r})"
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """float32 C H W of ``image``, in any mode of 8 bits a channel; raises :class:`DataError`."""
+        """Returns float32 C H W of ``image``, in any mode of 8 bits a channel; raises :class:`DataError`."""
         return self._normalise(self.pixels(image))
 
     def pixels(self, image: Image.Image, window: tuple[int, int, int, int] | None = None) -> Tensor:
-        """uint8 C H W of ``image`` at the input's size, not yet normalised.
+        """Returns uint8 C H W of ``image`` at the input's size, not yet normalised.
 
         ``window`` (left, top, right, bottom) is resized to it instead of the centre crop.
         """
@@ -60,7 +60,7 @@ class Transform:
         return to_pixels(cropped.resize((self.width, self.height), _FILTERS[self.preprocess.interpolation]))
 
     def batch(self, pixels: Tensor) -> Tensor:
-        """float32 B C H W of ``pixels`` uint8 B C H W, on their device: equal to an image at a time."""
+        """Returns float32 B C H W of ``pixels`` uint8 B C H W, on their device: equal to an image at a time."""
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise DataError(f"Got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 pixels B C H W.")
         height, width = pixels.shape[2:]
@@ -70,13 +70,13 @@ class Transform:
         return self._normalise(cut.to(pixels.device))
 
     def take(self, images: ImageSet, numbers: Tensor) -> Tensor:
-        """float32 B C H W of those of ``images`` numbered ``numbers``, int64 B."""
+        """Returns float32 B C H W of those of ``images`` numbered ``numbers``, int64 B."""
         if images.pixels is not None:
             return self.batch(images.pixels[numbers])
         return torch.stack([self(images.image(number)) for number in numbers.tolist()])
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """The size that an image of ``height`` x ``width`` is resized to."""
+        """Returns the size that an image of ``height`` x ``width`` is resized to."""
         crop_pct = self.preprocess.crop_pct
         target_height, target_width = math.floor(self.height / crop_pct), math.floor(self.width / crop_pct)
         if self.preprocess.crop_mode == "squash":
@@ -90,14 +90,14 @@ class Transform:
         return round(height / ratio), round(width / ratio)
 
     def _resize(self, image: Image.Image) -> Tensor:
-        """uint8 C H W."""
+        """Returns uint8 C H W."""
         image = to_channels(image, self.channels)
         height, width = self._resized(image.height, image.width)
         check_pixels(width, height, f"image of {image.width} x {image.height}", "resized to one")
         return to_pixels(image.resize((width, height), _FILTERS[self.preprocess.interpolation]))
 
     def _cut(self, pixels: Tensor) -> Tensor:
-        """The centre of ``pixels`` ... H W; an odd rest is halved as torchvision's CenterCrop does."""
+        """Cuts out the centre of ``pixels`` ... H W; an odd rest is halved as torchvision's CenterCrop does."""
         height, width = pixels.shape[-2:]
         if height < self.height or width < self.width:
             top, left = max(self.height - height, 0) // 2, max(self.width - width, 0) // 2
@@ -110,7 +110,7 @@ class Transform:
         return pixels[..., top : top + self.height, left : left + self.width]
 
     def _adapt(self, pixels: Tensor) -> Tensor:
-        """``pixels`` B C H W with this transform's number of channels: as :func:`to_channels`."""
+        """Returns ``pixels`` B C H W with this transform's number of channels: as :func:`to_channels`."""
         channels = pixels.shape[1]
         if channels == self.channels:
             return pixels
@@ -123,7 +123,7 @@ class Transform:
         raise DataError(f"Images with {channels} channels, but the network expects {self.channels}.")
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        """float32 of uint8 ... C H W. Three roundings, as ToTensor and Normalize have them."""
+        """Returns float32 of uint8 ... C H W. Three roundings, as ToTensor and Normalize have them."""
         if pixels.device not in self._constants:
             mean = torch.tensor(self.preprocess.mean, device=pixels.device)[:, None, None]
             std = torch.tensor(self.preprocess.std, device=pixels.device)[:, None, None]
@@ -147,7 +147,7 @@ class EvaluationTransform:
         return f"{type(self).__name__}({self._transform.preprocess!r})"
 
     def __call__(self, image: Picture) -> Tensor:
-        """float32 C H W, or B C H W of a batch."""
+        """Returns float32 C H W, or B C H W of a batch."""
         opened = as_picture(image, self._transform.channels)
         if isinstance(opened, Image.Image):
             return self._transform(opened)
@@ -156,7 +156,7 @@ class EvaluationTransform:
 
 
 def training_transform(preprocess: Preprocess) -> Callable[[Picture], Tensor]:
-    """Random crops, flips of colour images and normalisation, as the recipe for the user's own images has them.
+    """Returns random crops, flips of colour images and normalisation, as the recipe for the user's own images has them.
 
     A ``Compose`` of torchvision's transforms, which draw from torch's global generator.
     """
@@ -182,7 +182,7 @@ def training_transform(preprocess: Preprocess) -> Callable[[Picture], Tensor]:
 
 
 def as_picture(image: Picture, channels: int) -> Image.Image | Tensor:
-    """``image`` as Pillow's, a file with ``channels``, or the uint8 tensor that it is; raises :class:`DataError`."""
+    """Returns ``image`` as Pillow's, a file with ``channels``, or as its uint8 tensor; raises :class:`DataError`."""
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, str | Path):

@@ -87,7 +87,7 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
 
 
 def address(name_or_path: str | Path) -> str:
-    """What :func:`load` accepts for the same data set in any working directory: a path becomes absolute.
+    """Makes the name or path of a data set valid in any working directory: a path becomes absolute.
 
     Args:
         name_or_path: The name or the path.
@@ -111,7 +111,7 @@ def address(name_or_path: str | Path) -> str:
 
 
 def splits(name_or_path: str | Path) -> list[str]:
-    """The splits of a data set, as far as its name or its folder says.
+    """Returns the splits of a data set, as far as its name or its folder says.
 
     Args:
         name_or_path: The name or the path.
@@ -206,12 +206,12 @@ def _read_built_in(name: str, place: Path, split: str) -> ImageSet | None:
 
 
 def find_set(name: str) -> Offered | None:
-    """The data set ``name``."""
+    """Returns the data set ``name``."""
     return extensions.find("datasets", name)
 
 
 def load_set(found: Offered, split: str, place: Path) -> ImageSet:
-    """A split of the data set ``found``, whose files are in ``place``."""
+    """Reads a split of the data set ``found``, whose files are in ``place``."""
     spec = found.spec
     _require_split(spec.name, split, spec.splits)
     read = registry.hook(spec.load, found.plugin.requires, role=roles.LOAD, of=spec.name)
@@ -219,17 +219,17 @@ def load_set(found: Offered, split: str, place: Path) -> ImageSet:
 
 
 def reader_by_prefix(address: str) -> Reader | None:
-    """The reader of addresses that begin as ``address`` does, which is then not a path."""
+    """Returns the reader of addresses that begin as ``address`` does, which is then not a path."""
     return next((row for row in _readers() if row.prefix and address.startswith(row.prefix)), None)
 
 
 def reader_by_suffix(path: Path) -> Reader | None:
-    """The reader of files, or folders, whose names end as that of ``path`` does."""
+    """Returns the reader of files, or folders, whose names end as that of ``path`` does."""
     return next((row for row in _readers() if path.name.endswith(row.suffixes)), None)
 
 
 def read_with(row: Reader, address: str | Path, split: str) -> ImageSet:
-    """A split of ``address``, by the reader ``row``."""
+    """Reads a split of ``address``, by the reader ``row``."""
     _require_split(str(address), split, row.splits)
     hook = registry.hook(row.run, row.requires, role=roles.READ, of=row.name)
     return _checked_images(row.run, str(address), lambda: hook(str(address), split))
@@ -245,7 +245,7 @@ def _require_split(name: str, split: str, known: tuple[str, ...]) -> None:
 
 
 def _checked_images(target: str, what: str, call: Callable[[], Any]) -> ImageSet:
-    """The images that a plugin's hook returns; raises :class:`PluginError` for anything else."""
+    """Calls a plugin's hook that returns images; raises :class:`PluginError` for anything else."""
     with blaming(target, what):
         images = call()
     if not isinstance(images, ImageSet):
@@ -254,7 +254,7 @@ def _checked_images(target: str, what: str, call: Callable[[], Any]) -> ImageSet
 
 
 def download_folder() -> Path:
-    """The folder ``data`` of Zoo's cache."""
+    """Returns the folder ``data`` of Zoo's cache."""
     return cache.root() / "data"
 
 

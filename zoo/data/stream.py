@@ -87,11 +87,11 @@ class ImageStream:
         return f"shards sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
 
     def where(self, shard: int) -> str:
-        """The name of shard number ``shard`` in messages."""
+        """Returns the name of shard number ``shard`` in messages."""
         return f"{self.origin}/{self.shards[shard].name}" if self.origin else self.shards[shard].name
 
     def samples(self, shard: int, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
-        """The samples ``start`` to ``stop``, by default all, of shard number ``shard``.
+        """Yields the samples ``start`` to ``stop``, by default all, of shard number ``shard``.
 
         Raises :class:`DataError` naming shard and sample if a label is not among the classes, or
         if the shard does not hold the stated number of images.
@@ -120,11 +120,11 @@ class ImageStream:
             )
 
     def decode(self, shard: int, sample: Sample) -> Image.Image:
-        """The image of a ``sample`` of shard number ``shard`` in RGB or L, depending on ``channels``."""
+        """Decodes the image of a ``sample`` of shard number ``shard`` in RGB or L, depending on ``channels``."""
         return read_image(sample.encoded, f"{self.where(shard)}: {sample.key}", self.channels)
 
     def as_set(self) -> ImageSet:
-        """The same images with random access, for scoring networks.
+        """Returns the same images with random access, for scoring networks.
 
         Reads all shards once, for the labels. If they fit into ``MAX_RESIDENT_BYTES``, encoded, they are kept;
         otherwise two shards at a time: fast in order, slow at random.

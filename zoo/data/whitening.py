@@ -29,7 +29,7 @@ class ZCA(nn.Module):
         self.register_buffer("matrix", torch.eye(shape[0] * shape[1] * shape[2]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """``images`` B C H W, whitened, in their own floating-point type."""
+        """Whitens ``images`` B C H W, in their own floating-point type."""
         if images.shape[1:] != self.mean.shape:
             got, expected = tuple(images.shape[1:]), tuple(self.mean.shape)
             raise DataError(f"Whitening was fitted to images of shape {expected}, got {got}.")
@@ -40,7 +40,7 @@ class ZCA(nn.Module):
 
     @classmethod
     def fit(cls, images: Tensor | Iterable[Tensor], eps: float = 1e-5) -> "ZCA":
-        """The whitening of ``images``: float N C H W, or batches of it (training images only).
+        """Fits a whitening to ``images``: float N C H W, or batches of it (training images only).
 
         With the covariance's eigenvectors U and eigenvalues l, the matrix is
         U diag(1 / sqrt(l + eps)) U'. ``eps`` is a variance, in the images' own squared units: it

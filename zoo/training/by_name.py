@@ -145,14 +145,14 @@ def _as_images(data: "ImageSet | ImageStream | Dataset[Any] | DataLoader[Any]") 
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
-    """What a training on ``data`` learns from, in memory or as a stream."""
+    """Loads the training images of ``data``, in memory or as a stream."""
     from zoo import data as datasets
 
     return datasets.open_stream(data, "train") or datasets.load(data, "train")
 
 
 def validation_images(data: str | Path) -> "ImageSet | None":
-    """The validation split of ``data``, never its test split."""
+    """Loads the validation split of ``data``, never its test split."""
     from zoo import data as datasets
 
     known = datasets.splits(data)
@@ -163,7 +163,7 @@ def validation_images(data: str | Path) -> "ImageSet | None":
 def _own_recipe(
     model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
 ) -> dict[str, Any] | None:
-    """The recipe for the user's own images, if ``model`` uses the default training hook."""
+    """Returns the recipe for the user's own images, if ``model`` uses the default training hook."""
     from zoo.data.classes import training_images as known
     from zoo.training.choice import for_own_images
 
@@ -255,7 +255,7 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
 
 
 def command_line() -> str:
-    """The command line of this process, if it is Zoo's."""
+    """Returns the command line of this process, if it is Zoo's."""
     program = Path(sys.argv[0])
     is_zoo = program.name == "zoo" or program.parts[-2:] == ("zoo", "__main__.py")
     return shlex.join(["zoo", *sys.argv[1:]]) if is_zoo else ""

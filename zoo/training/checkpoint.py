@@ -70,7 +70,7 @@ class Meter:
         return float(losses[-1])
 
     def state(self) -> dict[str, float]:
-        """The constructor's argument to continue from here."""
+        """Returns the constructor's arguments to continue from here."""
         return {"loss": self.loss, "correct": self.correct, "seen": self.seen, "seconds": self.seconds}
 
 

@@ -50,7 +50,7 @@ OWN = "own_images"
 
 
 def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
-    """The tables of the plugin's recipes by name, not yet validated; {} if it has none."""
+    """Reads the tables of the plugin's recipes by name, not yet validated; {} if it has none."""
     if not plugin.recipes:
         return {}
     try:
@@ -72,7 +72,7 @@ def choose(
     *,
     own: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """A recipe of a plugin, by name or by default.
+    """Chooses a recipe of a plugin, by name or by default.
 
     Args:
         plugin: The plugin.
@@ -111,7 +111,7 @@ def choose(
 
 
 def own_fields(plugin: Plugin) -> type[msgspec.Struct]:
-    """The type of the plugin's own fields of recipes; raises :class:`PluginError`."""
+    """Returns the type of the plugin's own fields of recipes; raises :class:`PluginError`."""
     kind: Any = hook(plugin.hook_args) if plugin.hook_args else msgspec.Struct
     if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
         raise PluginError(f"hook_args of plugin {plugin.name!r} is {plugin.hook_args}, expected a msgspec.Struct.")
@@ -121,7 +121,7 @@ def own_fields(plugin: Plugin) -> type[msgspec.Struct]:
 def for_own_images(
     count: int, *, is_small: bool, has_colour: bool, is_held_out: bool, is_trained: bool
 ) -> dict[str, Any]:
-    """A recipe for ``count`` images of the user's own.
+    """Returns a recipe for ``count`` images of the user's own.
 
     The learning rate depends on the batch size, and is lower for a network that ``is_trained``. Images as small as the
     network's input are shifted, larger ones cropped and resized; colour images are flipped. A tenth is held out to
@@ -143,7 +143,7 @@ def for_own_images(
 
 
 def change(recipe: Recipe, settings: Mapping[str, Any] | None, plugin: Plugin | None = None) -> Recipe:
-    """A recipe with other settings.
+    """Changes settings of a recipe.
 
     Args:
         recipe: The recipe.
@@ -166,19 +166,19 @@ def change(recipe: Recipe, settings: Mapping[str, Any] | None, plugin: Plugin | 
 
 
 def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> str | None:
-    """The name of the first of ``tables`` for this model and data set."""
+    """Returns the name of the first of ``tables`` for this model and data set."""
     return next((name for name, table in tables.items() if suits(table, model, data)), None)
 
 
 def suits(table: Mapping[str, Any], model: str, data: str | None = None) -> bool:
-    """Whether a recipe's ``table`` is for ``model``, and for ``data`` if given."""
+    """Returns whether a recipe's ``table`` is for ``model``, and for ``data`` unless that is None."""
     return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and (
         data is None or any(fnmatchcase(data, pattern) for pattern in table.get("data", ()))
     )
 
 
 def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
-    """The expected scores in the ``table`` of the recipe ``name``; raises :class:`RecipeError`."""
+    """Returns the expected scores in the ``table`` of the recipe ``name``; raises :class:`RecipeError`."""
     try:
         return msgspec.convert(table.get("expected", []), list[Expectation])
     except msgspec.ValidationError as error:
@@ -191,7 +191,7 @@ def resolve(
     settings: Mapping[str, Any] | None = None,
     own: type[msgspec.Struct] | None = msgspec.Struct,
 ) -> Recipe:
-    """The recipe of a TOML ``table`` with ``settings``; raises :class:`RecipeError`.
+    """Resolves a TOML ``table`` to a recipe with ``settings``; raises :class:`RecipeError`.
 
     ``own`` is the type of the family's own fields, by default without any; None does not check them.
     """
@@ -222,7 +222,7 @@ def _shorten_warmup(name: str, fields: dict[str, Any]) -> None:
 
 
 def read_value(text: Any) -> Any:
-    """``text`` as a TOML value; a bare word is a string. Other values than strings are returned unchanged."""
+    """Reads ``text`` as a TOML value; a bare word is a string. Other values than strings are returned unchanged."""
     if not isinstance(text, str):
         return text
     try:
@@ -289,7 +289,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
-    """The recipes of ``plugin``, or those for ``model``; raises :class:`RecipeError`."""
+    """Returns the recipes of ``plugin``, or those for ``model``; raises :class:`RecipeError`."""
     tables, own = read(plugin), own_fields(plugin)
     known = {model.name for model in plugin.models}
     found: list[Row] = []
@@ -321,7 +321,7 @@ def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
 
 
 def _known(table: Mapping[str, Any], given: list[Expectation]) -> Iterator[tuple[str, str, Expectation | None]]:
-    """The models and data sets of the expected scores; if there are none, the patterns of the table."""
+    """Yields the models and data sets of the expected scores; if there are none, the patterns of the table."""
     for expected in given:
         yield expected.model, expected.data, expected
     if not given:
@@ -331,7 +331,7 @@ def _known(table: Mapping[str, Any], given: list[Expectation]) -> Iterator[tuple
 def _for_model(
     table: Mapping[str, Any], given: list[Expectation], model: str
 ) -> Iterator[tuple[str, str, Expectation | None]]:
-    """The data sets of the table for ``model``, with the expected scores."""
+    """Yields the data sets of the table for ``model``, with the expected scores."""
     for expected in given:
         yield model, expected.data, expected
     others = [data for data in table.get("data", ()) if all(data != expected.data for expected in given)]
@@ -353,5 +353,5 @@ def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None
 
 
 def plugins_with_recipes() -> list[Plugin]:
-    """Every usable plugin that has recipes, in the registry's order."""
+    """Returns every usable plugin that has recipes, in the registry's order."""
     return [row.plugin for row in registry.current().plugins if row.plugin is not None and row.plugin.recipes]

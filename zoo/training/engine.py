@@ -115,7 +115,7 @@ class MicroBatches:
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
 
     def of(self, images: Tensor, labels: Tensor, update: int) -> Iterator[MicroBatch]:
-        """The micro-batches of update ``update`` (from 0): ``images`` float B C H W, normalised.
+        """Yields the micro-batches of update ``update`` (from 0): ``images`` float B C H W, normalised.
 
         Each is made after the gradient of the one before it, so that attacks need no more memory either.
         """
@@ -131,7 +131,7 @@ class MicroBatches:
                 yield MicroBatch(self._attack(piece, answers, drawn), answers, (1 - clean) * share, True, is_last)
 
     def _noise(self, images: Tensor, update: int) -> Tensor | None:
-        """The random numbers of this update's attack, for this process's share of the batch."""
+        """Draws the random numbers of this update's attack, for this process's share of the batch."""
         if self._adversary is None:
             return None
         share = self._portion.share
@@ -140,7 +140,7 @@ class MicroBatches:
         return None if noise is None else noise[share.start : share.stop]
 
     def _attack(self, images: Tensor, labels: Tensor, noise: Tensor | None) -> Tensor:
-        """``images`` attacked, normalised as they were."""
+        """Returns attacked ``images``, normalised as they were."""
         assert self._adversary is not None  # else nothing is attacked
         autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=self._is_bfloat16)
         with under_attack(self._model, self._preprocess) as pixel_model, autocast:
@@ -282,7 +282,7 @@ class Engine:
             self.model.load_state_dict(self.ema.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
-        """One update of the weights, computed in the recipe's number of pieces, attacked if it says so."""
+        """Updates the weights once, computed in the recipe's number of pieces, attacked if it says so."""
         number = self.epoch * self.batches.steps + self.step
         others = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
         torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *others))
@@ -313,7 +313,7 @@ class Engine:
             self.save()
 
     def is_due(self) -> bool:
-        """Whether now is the time to look at numbers of the device and to hear the other processes."""
+        """Returns whether it is time to read numbers from the device and to hear the other processes."""
         return self.step % self.settle_every == 0 or self.step == self.batches.steps
 
     def forward_backward(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,7 @@ def split(images: ImageSet | ImageStream, recipe: Recipe, held_out: ImageSet | N
 
 
 def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Preprocess) -> Preprocess:
-    """How images are prepared for a network that a recipe trains.
+    """Decides how images are prepared for a network that a recipe trains.
 
     Args:
         model: The network. A whitening transform that the recipe asks for is fitted and attached to it.
@@ -129,7 +129,7 @@ class Portion(NamedTuple):
 
 
 def portion_of(images: int, recipe: Recipe, processes: Processes) -> Portion:
-    """This process's portion of ``images``; raises :class:`RecipeError` if it is too small to train on."""
+    """Returns this process's portion of ``images``; raises :class:`RecipeError` if it is too small to train on."""
     size = min(recipe.batch_size, images)
     if size // processes.count < recipe.accumulate:  # the smallest share, so that all processes refuse alike
         raise RecipeError(
@@ -169,7 +169,7 @@ class TrainTransform:
             self._first_mirrored = (draw < 0.5).to(device)
 
     def cut(self, image: Image.Image, epoch: int, number: int) -> Tensor:
-        """Image ``number`` at the network's input size, uint8 C H W: its centre, or a window drawn anew each epoch."""
+        """Cuts image ``number`` to the network's input size, uint8 C H W: its centre, or a window drawn each epoch."""
         if self._settings.resized_crop is None:
             return self._cut.pixels(image)
         generator = generator_at(self._seed, "window", epoch, number)
@@ -177,7 +177,7 @@ class TrainTransform:
         return self._cut.pixels(image, window)
 
     def batch(self, pixels: Tensor, numbers: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """The network's input, float32 B C H W, and its labels.
+        """Returns the network's input, float32 B C H W, and its labels.
 
         ``pixels`` are uint8 B C H W of the images ``numbers``, int64 B. If the recipe mixes images, their ``labels``,
         int64 B, become shares of the classes, float32 B K.
@@ -191,7 +191,7 @@ class TrainTransform:
     def _normalised(
         self, pixels: Tensor, numbers: Tensor, labels: Tensor, epoch: int, step: int
     ) -> tuple[Tensor, Tensor]:
-        """Normalised images, float32 B C H W, after torchvision's changes, and their labels."""
+        """Returns normalised images, float32 B C H W, after torchvision's changes, and their labels."""
         if self._policies is None:
             return self._normalise.batch(pixels), labels
         vary, erase = (
@@ -203,7 +203,7 @@ class TrainTransform:
         return self._policies.mix(images, labels, derive_seed(self._seed, "mix", epoch, step, share.start))
 
     def _resized(self, images: Tensor, epoch: int) -> Tensor:
-        """``images`` at the size that progressive resizing has reached."""
+        """Returns ``images`` at the size that progressive resizing has reached."""
         if self._progressive is None:
             return images
         size = [self._progressive.side(side, epoch, self._epochs) for side in images.shape[2:]]
@@ -213,7 +213,7 @@ class TrainTransform:
 
 
 def to_batch(images: Iterable[Tensor]) -> Tensor:
-    """B C H W of images C H W that lie in memory as H W C, as decoders leave them, and the batch does.
+    """Stacks images C H W, to B C H W, that lie in memory as H W C, as decoders leave them, and the batch does.
 
     In this thread alone: torch would share each image's copy out to all of its threads, which wait for
     one another while the decoders hold the cores.
@@ -251,7 +251,7 @@ class Batches:
         self._labels = images.labels.to(device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
+        """Yields the batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
         share = self.share
         order = torch.randperm(len(self._images), generator=generator_at(self._seed, "order", epoch))
         parts = [whole[share.start : share.stop] for whole in _parts(order[: self.steps * self.size], self.size)]
@@ -259,7 +259,7 @@ class Batches:
             yield self._transform.batch(pixels, part, self._labels.index_select(0, part), epoch, step)
 
     def _read(self, parts: list[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Numbers of the images on the device, int64 B, and their pixels, uint8 B C H W, in order."""
+        """Yields numbers of the images on the device, int64 B, and their pixels, uint8 B C H W, in order."""
         if self._pixels is not None:
             for part in parts:
                 part = part.to(self._device)
@@ -279,19 +279,19 @@ class Batches:
                 yield part.to(self._device), pixels.to(self._device)
 
     def _cut(self, index: int, epoch: int) -> Tensor:
-        """Image ``index`` at the network's input size, uint8 C H W."""
+        """Returns image ``index`` at the network's input size, uint8 C H W."""
         return self._transform.cut(self._images.image(index), epoch, index)
 
 
 def _resident(pixels: Tensor | None, preprocess: Preprocess, device: torch.device) -> Tensor | None:
-    """All ``pixels`` at the network's input size on the device; None if that is not possible."""
+    """Returns all ``pixels`` at the network's input size on the device; None if that is not possible."""
     if pixels is None or len(pixels) * math.prod(preprocess.input_size) > MAX_RESIDENT_BYTES:
         return None
     return _fitted(pixels, preprocess).to(device)
 
 
 def _fitted(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-    """``pixels`` uint8 B C H W at the network's input size, before augmentation and normalisation."""
+    """Returns ``pixels`` uint8 B C H W at the network's input size, before augmentation and normalisation."""
     size = preprocess.input_size
     if tuple(pixels.shape[1:]) == size:
         return pixels
@@ -301,7 +301,7 @@ def _fitted(pixels: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def _parts(tensor: Tensor, size: int = 1024) -> list[Tensor]:
-    """Slices of at most ``size`` along the first axis."""
+    """Returns slices of at most ``size`` along the first axis."""
     return [tensor[start : start + size] for start in range(0, len(tensor), size)]
 
 
@@ -358,13 +358,13 @@ class StreamedBatches:
         self._own = range(each * processes.rank, each * (processes.rank + 1))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
+        """Yields the batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
         for step, (pixels, numbers, labels) in enumerate(self._read(epoch, start), start):
             pixels, numbers, labels = (part.to(self._device) for part in (pixels, numbers, labels))
             yield self._transform.batch(pixels, numbers, labels, epoch, step)
 
     def _read(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pixels uint8 B C H W, numbers and labels int64 B of each batch from ``start`` on."""
+        """Yields pixels uint8 B C H W, numbers and labels int64 B of each batch from ``start`` on."""
         with ExitStack() as stack:
             decoders = ThreadPoolExecutor(_cores())
             stack.callback(decoders.shutdown, cancel_futures=True)
@@ -388,15 +388,15 @@ class StreamedBatches:
                 yield pixels, numbers, torch.tensor([drawn.sample.label for drawn, _ in batch])
 
     def _decode(self, drawn: Drawn, epoch: int) -> Tensor:
-        """uint8 C H W at the network's input size."""
+        """Returns uint8 C H W at the network's input size."""
         return self._transform.cut(self._stream.decode(drawn.shard, drawn.sample), epoch, drawn.number)
 
     def _places(self, reader: int) -> range:
-        """The places in a batch that ``reader`` fills."""
+        """Returns the places in a batch that ``reader`` fills."""
         return range(reader * self.size // self._readers, (reader + 1) * self.size // self._readers)
 
     def _let_out(self, epoch: int, reader: int, places: range, start: int) -> Iterator[Drawn]:
-        """The images of ``reader`` in the order of its buffer, from step ``start`` on."""
+        """Yields the images of ``reader`` in the order of its buffer, from step ``start`` on."""
         count = self.steps * len(places)
         buffer = max(1, self._stream.buffer // self._readers)
         order = shuffled(count, buffer, generator_at(self._seed, "buffer", epoch, reader))[start * len(places) :]
@@ -412,7 +412,7 @@ class StreamedBatches:
             yield held.pop(position)
 
     def _arrive(self, spans: list[Span], is_wanted: bytearray) -> Iterator[tuple[int, Drawn]]:
-        """The wanted images of ``spans`` in their stored order, each with its position among all of them."""
+        """Yields the wanted images of ``spans`` in their stored order, each with its position among all of them."""
         position = 0
         for shard, start, stop in spans:
             first = self._stream.ends[shard] - self._stream.shards[shard].size
@@ -423,7 +423,7 @@ class StreamedBatches:
             position += stop - start
 
     def _spans(self, epoch: int, low: int, high: int) -> list[Span]:
-        """The parts of shards from ``low`` to ``high`` in the sequence of the epoch's shards."""
+        """Returns the parts of shards from ``low`` to ``high`` in the sequence of the epoch's shards."""
         order = torch.randperm(len(self._stream.shards), generator=generator_at(self._seed, "shards", epoch)).tolist()
         counts = [self._stream.shards[shard].size for shard in order]
         spans = []
@@ -435,7 +435,7 @@ class StreamedBatches:
 
 
 def shuffled(count: int, buffer: int, generator: torch.Generator) -> "array[int]":
-    """0 ... count - 1 in the order in which a buffer of that size returns them."""
+    """Returns 0 ... count - 1 in the order in which a buffer of that size returns them."""
     held = list(range(min(buffer, count)))
     order = array("q")
     draws = torch.rand(count, dtype=torch.float64, generator=generator).tolist()
@@ -451,7 +451,7 @@ def shuffled(count: int, buffer: int, generator: torch.Generator) -> "array[int]
 
 
 def _cores() -> int:
-    """The number of cores for this process, if a launcher started several."""
+    """Returns the number of cores for this process, if a launcher started several."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
@@ -463,7 +463,7 @@ def batches(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> Batches | StreamedBatches:
-    """The batches of ``images`` for this one of ``processes``."""
+    """Returns the batches of ``images`` for this one of ``processes``."""
     if recipe.augment.redraw and (isinstance(images, ImageStream) or images.redraw is None):
         raise RecipeError(
             f"augment.redraw: {images.name} is not a data set of randomly distorted images.",

@@ -50,7 +50,7 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
 
 
 def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
-    """Groups whose learning rate falls by ``recipe.layer_decay`` per stage from the head down; None if it is 1.
+    """Groups parameters, with a rate that falls by ``recipe.layer_decay`` per stage from the head down; None if 1.
 
     The schedule multiplies its rate by a group's ``lr_scale``. As in timm, parameters in the network's
     ``no_weight_decay()`` do not decay, nor do biases and norms if the recipe excludes them.
@@ -78,7 +78,7 @@ def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
 
 
 def _levels(model: nn.Module) -> dict[str, int]:
-    """The stage of each parameter as a number: 0 for the stem, the highest for the head."""
+    """Returns the stage of each parameter as a number: 0 for the stem, the highest for the head."""
     row = _row(model, "layer_decay")
     if not row.stages:
         raise RecipeError(f"layer_decay: {row.name} declares no stages.", hint="Set layer_decay to 1.")
@@ -87,7 +87,7 @@ def _levels(model: nn.Module) -> dict[str, int]:
 
 
 def _outside_head(model: nn.Module) -> set[str]:
-    """Parameters outside the declared head, and submodules that do not contain any of it."""
+    """Returns parameters outside the declared head, and submodules that do not contain any of it."""
     head = _row(model, f"freeze = {BACKBONE!r}").head
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     modules = {name for name, _ in model.named_modules() if name}
@@ -96,7 +96,7 @@ def _outside_head(model: nn.Module) -> set[str]:
 
 
 def _row(model: nn.Module, wish: str) -> Model:
-    """The plugin's row of ``model``."""
+    """Returns the plugin's row of ``model``."""
     info = getattr(model, "zoo_info", None)
     if info is None:
         raise RecipeError(
@@ -130,7 +130,7 @@ class Schedule:
 def create_optimizer(
     model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser of ``recipe`` for ``groups``, by default the parameters of ``model`` that require a gradient."""
+    """Creates the optimizer of ``recipe`` for ``groups``, by default for the trained parameters of ``model``."""
     try:
         from timm.optim import create_optimizer_v2
     except ImportError:
@@ -165,7 +165,7 @@ def _start_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 def create_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> Schedule:
-    """The schedule of ``recipe``, stepped after every update."""
+    """Creates the schedule of ``recipe``, stepped after every update."""
     from timm.scheduler import create_scheduler_v2
 
     warmup: dict[str, Any] = {"warmup_epochs": recipe.warmup_epochs, "warmup_lr": recipe.warmup_lr}
@@ -214,7 +214,7 @@ class _Follower:
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def _follow(self, decay: float) -> None:
-        """average <- decay * average + (1 - decay) * model; integer buffers are copied."""
+        """Sets average <- decay * average + (1 - decay) * model; integer buffers are copied."""
         averages: list[Tensor] = [average for average, _ in self._floating]
         torch._foreach_lerp_(averages, [value for _, value in self._floating], 1 - decay)
         for average, value in self._copied:
@@ -267,7 +267,7 @@ class LookaheadWeights(_Follower):
 
 
 def running_statistics(model: nn.Module) -> list[Tensor]:
-    """The running means and variances of ``model``, which its own images move in each process."""
+    """Returns the running means and variances of ``model``, which its own images move in each process."""
     norms = [module for module in model.modules() if isinstance(module, _NormBase)]
     held = [statistic for norm in norms for statistic in (norm.running_mean, norm.running_var)]
     return [statistic for statistic in held if statistic is not None]
@@ -275,7 +275,7 @@ def running_statistics(model: nn.Module) -> list[Tensor]:
 
 @contextmanager
 def sync_batch_norm(model: nn.Module, processes: Processes) -> Iterator[None]:
-    """Within it, batch normalisation in training takes the statistics of the images of all ``processes``.
+    """Makes batch normalisation in training use the statistics of the images of all ``processes`` within.
 
     As torch's SyncBatchNorm, which needs a GPU. All processes must run the same layers. Raises
     :class:`RecipeError` for a batch normalisation with additional computation.
@@ -297,7 +297,7 @@ def sync_batch_norm(model: nn.Module, processes: Processes) -> Iterator[None]:
 
 
 def _normalize(norm: _BatchNorm, processes: Processes, inputs: Tensor) -> Tensor:
-    """``inputs`` B C ... normalised by the mean and variance of each channel over all processes."""
+    """Normalizes ``inputs`` B C ... by the mean and variance of each channel over all processes."""
     if not norm.training:
         output: Tensor = _BatchNorm.forward(norm, inputs)
         return output

@@ -34,7 +34,7 @@ class PixelModel(nn.Module):
 
     @classmethod
     def of(cls, model: nn.Module, preprocess: Preprocess | None = None) -> "PixelModel":
-        """``model`` with the mean and std of ``preprocess``, by default those in its ``zoo_info``.
+        """Returns ``model`` with the mean and std of ``preprocess``, by default those in its ``zoo_info``.
 
         A PixelModel is returned unchanged. Raises :class:`zoo.WeightsError` for a network without ``zoo_info``, or
         without classes.
@@ -66,7 +66,7 @@ class PixelTransform(Transform):
 
 @contextmanager
 def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iterator[PixelModel]:
-    """A context in which a network takes pixels in [0, 1], is in eval mode, and records gradients of images alone.
+    """Makes a network take pixels in [0, 1], in eval mode, and record gradients of images alone, within.
 
     Args:
         model: The network. Modes and ``requires_grad`` are put back afterwards.
@@ -92,7 +92,7 @@ def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iter
 
 
 def gradient(loss: Tensor, images: Tensor) -> Tensor:
-    """The gradient of ``loss``, a scalar, with respect to ``images``; raises :class:`AttackError` if there is none."""
+    """Computes the gradient of ``loss``, a scalar, by ``images``; raises :class:`AttackError` if there is none."""
     if not loss.requires_grad:
         raise _no_gradient("its output does not depend on the images differentiably")
     try:
@@ -152,7 +152,7 @@ def _no_gradient(why: str) -> AttackError:
 
 
 def _place_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """The device and dtype of the network."""
+    """Returns the device and dtype of the network."""
     tensors = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
     found = next(tensors, torch.empty(0))
     return found.device, found.dtype
@@ -232,7 +232,7 @@ def descend(
 
 
 def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of each image's own cross-entropy, independent of the batch size."""
+    """Computes the gradient of each image's own cross-entropy, independent of the batch size."""
     images = images.detach().requires_grad_()
     return gradient(F.cross_entropy(model(images), labels, reduction="sum"), images)
 
@@ -250,7 +250,7 @@ class Ball:
             self.high = _round_towards(images, (exact + epsilon).clamp_max(1))
 
     def project(self, changed: Tensor) -> Tensor:
-        """The nearest point of the ball; for L2 to rounding, see :meth:`within`."""
+        """Returns the nearest point of the ball; for L2 to rounding, see :meth:`within`."""
         if not self.is_l2:
             return torch.minimum(torch.maximum(changed, self.low), self.high)
         change = changed - self.images
@@ -259,7 +259,7 @@ class Ball:
         return (self.images + change * factors).clamp(0, 1)
 
     def within(self, changed: Tensor) -> Tensor:
-        """``changed``, corrected if rounding has put it outside the ball."""
+        """Returns ``changed``, corrected if rounding has put it outside the ball."""
         if not self.is_l2:
             return changed
         exact = _exactly(self.images)
@@ -270,18 +270,18 @@ class Ball:
 
 
 def _exactly(images: Tensor) -> Tensor:
-    """float64, on the CPU, because some devices have none."""
+    """Converts to float64, on the CPU, because some devices have none."""
     return images.detach().to("cpu", torch.float64)
 
 
 def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
-    """``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
+    """Returns ``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
     held, centre = exact.to(images.dtype), images.detach().cpu()
     is_beyond = (_exactly(held) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
     return torch.where(is_beyond, torch.nextafter(held, centre), held).to(images.device)
 
 
 def _norms(tensor: Tensor) -> Tensor:
-    """The Euclidean norm of each image, B 1 1 1."""
+    """Returns the Euclidean norm of each image, B 1 1 1."""
     norms: Tensor = torch.linalg.vector_norm(tensor, dim=(1, 2, 3), keepdim=True)
     return norms

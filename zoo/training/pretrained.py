@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 
 def architecture(weights: str | Path) -> str:
-    """The name of the model of ``weights`` (``arch.tag`` or a safetensors file)."""
+    """Returns the name of the model of ``weights`` (``arch.tag`` or a safetensors file)."""
     if names.is_repository(str(weights)):
         return resolve.find(str(weights)).model.name
     if not is_file(weights):
@@ -50,7 +50,7 @@ def architecture(weights: str | Path) -> str:
 
 
 def find_source(weights: str | Path, model: Model) -> Source:
-    """The local file of ``weights``, fetched if necessary; a bare ``arch`` means its default weights.
+    """Finds the local file of ``weights``, fetched if necessary; a bare ``arch`` means its default weights.
 
     Raises :class:`WeightsError` if they are not of ``model``.
     """
@@ -70,7 +70,7 @@ def find_source(weights: str | Path, model: Model) -> Source:
 def build(
     source: Source, model: Model, images: ImageSet | ImageStream, args: Mapping[str, Any]
 ) -> tuple[Network, ModelInfo]:
-    """The network of ``model`` with these weights, and its ``zoo_info`` after fine-tuning.
+    """Builds the network of ``model`` with these weights, and its ``zoo_info`` after fine-tuning.
 
     ``args`` change how it is built. The stem is adapted to the channels of ``images``. The head is kept if the weights
     have the same classes, and newly initialised otherwise, with a warning.
@@ -87,7 +87,7 @@ def build(
 
 
 def knows(info: ModelInfo, images: ImageSet | ImageStream) -> bool:
-    """Whether weights have the classes of ``images``: by name, or as of the same data set if they state no names."""
+    """Returns whether weights have the classes of ``images``: by name, or of the same data set if they name none."""
     return info.class_names == images.classes if info.class_names else info.classes == images.name
 
 
@@ -105,7 +105,7 @@ def check_whitening(module: nn.Module, preprocess: Preprocess, recipe: Recipe) -
 
 
 def is_file(weights: str | Path) -> bool:
-    """Whether ``weights`` are a file rather than a name."""
+    """Returns whether ``weights`` are a file rather than a name."""
     return isinstance(weights, Path) or weights.endswith(".safetensors") or Path(weights).is_file()
 
 
@@ -142,7 +142,7 @@ class Teacher:
 
     @torch.no_grad()
     def logits(self, images: Tensor, preprocess: Preprocess) -> Tensor:
-        """float32 B K of ``images`` float B C H W, which ``preprocess`` normalised."""
+        """Returns float32 B K of ``images`` float B C H W, which ``preprocess`` normalised."""
         own = self._info.preprocess
         if (preprocess.mean, preprocess.std) != (own.mean, own.std):
             images = images * _per_channel(preprocess.std, images) + _per_channel(preprocess.mean, images)
@@ -155,7 +155,7 @@ class Teacher:
 
 
 def find_teacher(teacher: str | Path) -> Teacher:
-    """The teacher ``arch.tag``, ``arch`` (its default weights) or of a safetensors file."""
+    """Loads the teacher ``arch.tag``, ``arch`` (its default weights) or of a safetensors file."""
     if is_file(teacher):
         network = create_trained(architecture(teacher), weights=teacher)
     else:
@@ -173,7 +173,7 @@ def check_teacher(recipe: Recipe, teacher: Teacher | None) -> None:
 
 
 def blend(settings: Distill, loss: Tensor, logits: Tensor, teacher: Tensor) -> Tensor:
-    """The ``loss`` of the labels and that of the ``teacher``'s logits B K, weighted by ``settings``."""
+    """Weighs the ``loss`` of the labels and that of the ``teacher``'s logits B K by ``settings``."""
     temperature = settings.temperature
     divergence = F.kl_div(
         (logits / temperature).log_softmax(dim=1),

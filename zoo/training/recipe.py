@@ -100,7 +100,7 @@ class Progressive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     increment: Annotated[int, msgspec.Meta(ge=1)] = 4
 
     def side(self, full: int, epoch: int, epochs: int) -> int:
-        """Side in pixels of the images of ``epoch``, from 0, of which there are ``epochs``, where ``full`` is all."""
+        """Returns the side in pixels of the images of ``epoch`` of ``epochs``, from 0, where ``full`` is all."""
         growing = (1 - self.full_share) * epochs
         if epoch >= min(growing, epochs - 1):
             return full
@@ -108,7 +108,7 @@ class Progressive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return min(full, max(1, round(scale * full / self.increment)) * self.increment)
 
     def share_of_pixels(self, full: int, epochs: int) -> float:
-        """Pixels of a training of ``epochs`` as a share of those of one with full images."""
+        """Returns the pixels of a training of ``epochs`` as a share of those of one with full images."""
         return sum((self.side(full, epoch, epochs) / full) ** 2 for epoch in range(epochs)) / epochs
 
 
@@ -257,7 +257,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hook_args: dict[str, Any] = {}
 
     def read_hook_args(self, kind: type[T]) -> T:
-        """The family's own fields as ``kind``, with its defaults; raises :class:`RecipeError` for a wrong value."""
+        """Reads the family's own fields as ``kind``, with its defaults; raises :class:`RecipeError`."""
         try:
             return msgspec.convert(self.hook_args, kind)
         except msgspec.ValidationError as error:

@@ -79,7 +79,7 @@ class Difference(msgspec.Struct, frozen=True):
 def describe(
     model: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, run: Run, device: torch.device
 ) -> dict[str, Any]:
-    """The run's config.json: everything needed to train again, and the environment."""
+    """Describes a run for its config.json: everything needed to train again, and the environment."""
     info = getattr(model, "zoo_info", None)
     requires = info.model.requires if info is not None else ()
     of = registry.current().distribution_of(info.model) if info is not None else {}
@@ -105,7 +105,7 @@ def describe(
 
 
 def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, steps: int) -> str:
-    """Model, images and epochs as one line; ``steps`` are those of an epoch."""
+    """Describes model, images and epochs in one line; ``steps`` are those of an epoch."""
     images = f"{len(data.train):,} images of {data.train.name}"
     images += f", {len(data.validation):,} held out" if data.validation is not None else ""
     length = f"{recipe.epochs} epochs of {steps:,} steps on {described['device']}"
@@ -113,7 +113,7 @@ def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, s
 
 
 def read(document: Mapping[str, Any], where: object) -> Record:
-    """The record in ``document``; ``where`` is its location for errors.
+    """Reads the record in ``document``; ``where`` is its location for errors.
 
     Raises :class:`TrainingError` if it lacks the model, the recipe or the fingerprint of the training images, or has
     unknown values.
@@ -128,7 +128,7 @@ def read(document: Mapping[str, Any], where: object) -> Record:
 
 
 def of_run(run: Run) -> Record:
-    """The record in a run directory; raises :class:`TrainingError`."""
+    """Reads the record in a run directory; raises :class:`TrainingError`."""
     run.check()
     try:
         return read(json.loads(run.config.read_text(encoding="utf-8")), run.config)
@@ -137,7 +137,7 @@ def of_run(run: Run) -> Record:
 
 
 def images_of(data: TrainingData) -> dict[str, Images]:
-    """The training images and the held-out images, by role."""
+    """Describes the training images and the held-out images, by role."""
     sets = {"train": data.train, "validation": data.validation}
     return {
         role: Images(
@@ -149,7 +149,7 @@ def images_of(data: TrainingData) -> dict[str, Images]:
 
 
 def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[str, Any]:
-    """The environment: the parts named in ``zoo.training.run.PLACE``.
+    """Describes the environment: the parts named in ``zoo.training.run.PLACE``.
 
     ``requires`` are additional libraries of the family.
     """
@@ -167,7 +167,7 @@ def place(device: torch.device, requires: Sequence[Requirement] = ()) -> dict[st
 
 
 def differences(then: Record, now: Record) -> list[Difference]:
-    """The differences between the environments of two runs; empty if a record lacks them."""
+    """Returns the differences between the environments of two runs; empty if a record lacks them."""
     pairs: list[tuple[str, Any, Any]] = []
     for name in dict.fromkeys([*then.versions, *now.versions]):
         pairs.append((name, then.versions.get(name, ""), now.versions.get(name, "")))
@@ -183,7 +183,7 @@ def differences(then: Record, now: Record) -> list[Difference]:
 
 
 def other_images(then: Mapping[str, Images], now: Mapping[str, Images]) -> list[Difference]:
-    """The differences between the images or their order, by role."""
+    """Returns the differences between the images or their order, by role."""
     pairs = [(role, then.get(role), now.get(role)) for role in sorted({*then, *now})]
     return [
         Difference(f"{role} images", _named(before), _named(after))
@@ -199,7 +199,7 @@ def _named(images: Images | None) -> str:
 
 
 def cpu_name(file: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name with family and model, which distinguish processors sold under one name."""
+    """Returns the processor's name with family and model, which distinguish processors sold under one name."""
     try:
         lines = file.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     except OSError:  # not Linux
@@ -212,7 +212,7 @@ def cpu_name(file: Path = Path("/proc/cpuinfo")) -> str:
 
 @lru_cache
 def commit(folder: Path = Path(__file__).parents[1]) -> str:
-    """The commit of the checkout that contains Zoo, with ``-dirty`` if it was changed; "" for an installed Zoo."""
+    """Returns the commit of Zoo's checkout, with ``-dirty`` if it was changed; "" for an installed Zoo."""
     is_tracked = ("ls-files", "--error-unmatch", "__init__.py")  # and no environment within another project
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
@@ -226,7 +226,7 @@ def commit(folder: Path = Path(__file__).parents[1]) -> str:
 
 @lru_cache  # it reads the files of all that is installed: a second
 def _distributions(module: str) -> list[str]:
-    """The distributions that contain the top-level ``module``: scikit-learn for sklearn."""
+    """Returns the distributions that contain the top-level ``module``: scikit-learn for sklearn."""
     return sorted(set(packages_distributions().get(module.partition(".")[0], [])))
 
 
@@ -244,7 +244,7 @@ def _stream(images: ImageSet | ImageStream) -> dict[str, int]:
 
 
 def _files(images: ImageSet | ImageStream) -> str:
-    """sha256 over the encoded bytes of 64 images at equal distances; "" for resident images and streams."""
+    """Hashes the encoded bytes of 64 images at equal distances; "" for resident images and streams."""
     if images.pixels is not None or isinstance(images, ImageStream):
         return ""
     count = min(64, len(images))
@@ -258,7 +258,7 @@ def _files(images: ImageSet | ImageStream) -> str:
 
 
 def _fingerprint(images: ImageSet | ImageStream) -> str:
-    """The fingerprint of the images.
+    """Returns the fingerprint of the images.
 
     It covers all pixels of resident images, the shards' names and sizes of a stream, and only the labels of images that
     would have to be decoded.

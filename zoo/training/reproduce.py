@@ -150,7 +150,7 @@ def reproduce(
 
 
 def find_original(name: str | Path) -> Original:
-    """The weights ``name`` with their run record; a model's name means its default ones.
+    """Finds the weights ``name`` with their run record; a model's name means its default ones.
 
     Raises :class:`TrainingError` if they have none, without fetching them if their entry shows that.
     """
@@ -179,7 +179,7 @@ def find_original(name: str | Path) -> Original:
 
 
 def training_of(weights: Weights) -> dict[str, str]:
-    """A readable summary of the training of ``weights``, if their file is cached. Does not import torch."""
+    """Summarizes the training of ``weights``, if their file is cached. Does not import torch."""
     try:
         file = cache.find(weights)
         kind, _, package = weights.hub.partition(":")
@@ -203,14 +203,14 @@ def training_of(weights: Weights) -> dict[str, str]:
 
 
 def _parts(stream: Any, count: int) -> Iterator[bytes]:
-    """The next ``count`` bytes of ``stream``, which may return fewer at a time or end earlier."""
+    """Yields the next ``count`` bytes of ``stream``, which may return fewer at a time or end earlier."""
     while count and (part := stream.read(min(count, 1 << 20))):
         yield part
         count -= len(part)
 
 
 def _path(name: str | Path) -> Path | None:
-    """``name`` as a path, unless it is a name of the registry."""
+    """Returns ``name`` as a path, unless it is a name of the registry."""
     if not isinstance(name, Path):
         try:
             resolve.find(name)
@@ -241,7 +241,7 @@ def _no_record(name: str) -> TrainingError:
 
 
 def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> "TrainingData":
-    """The training images and the held-out ones, checked against the record."""
+    """Loads the training images and the held-out ones, and checks them against the record."""
     from zoo import training
     from zoo.training import record
 
@@ -267,7 +267,7 @@ def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> 
 
 
 def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | None":
-    """The initial weights, if any."""
+    """Finds the initial weights, if any."""
     if not then.init:
         return None
     from zoo.training.pretrained import find_source
@@ -278,7 +278,7 @@ def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | N
 
 
 def _teacher(then: "Record", given: str | Path | None) -> "Teacher | None":
-    """The network that it learned from, if any."""
+    """Loads the network that it learned from, if any."""
     if not then.teacher:
         return None
     from zoo.training.pretrained import find_teacher
@@ -312,7 +312,7 @@ def _warn(then: "Record") -> None:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """A context in which torch uses ``count`` threads, which affects the order of sums; 0 for the default."""
+    """Makes torch use ``count`` threads within, which affects the order of sums; 0 for the default."""
     import torch
 
     before, cores = torch.get_num_threads(), os.cpu_count() or 1
@@ -329,7 +329,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _device(recorded: str, asked: "torch.device | str | None") -> "torch.device | str | None":
-    """``asked``, or else the ``recorded`` device; if it is not available, any."""
+    """Returns ``asked``, or else the ``recorded`` device; if it is not available, any."""
     import torch
 
     if asked is not None or not recorded:
@@ -372,13 +372,13 @@ def _judge(
 
 
 def _stored_as(value: "Tensor", before: "Tensor | None") -> "Tensor":
-    """``value`` in the dtype of the original tensor: files may hold float16 to be smaller."""
+    """Returns ``value`` in the dtype of the original tensor: files may hold float16 to be smaller."""
     is_shorter = before is not None and before.is_floating_point() and value.is_floating_point()
     return value.to(before.dtype) if before is not None and is_shorter else value
 
 
 def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
-    """Whether both exist and are bit-identical."""
+    """Returns whether both exist and are bit-identical."""
     import torch
 
     if left is None or right is None or left.shape != right.shape or left.dtype != right.dtype:
@@ -388,7 +388,7 @@ def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
 
 
 def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
-    """The score of ``trained`` on the test images, and its comparison with the original's; None without images."""
+    """Scores ``trained`` on the test images and compares it with the original; None without images."""
     from zoo.evaluation import claims as claimed
 
     claims = held.entry.scores if held.entry is not None else {}

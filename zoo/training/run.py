@@ -147,12 +147,12 @@ class Bar(Silent):
 
 
 def choose_display() -> Display:
-    """A bar if standard error is a terminal, lines otherwise."""
+    """Returns a bar if standard error is a terminal, lines otherwise."""
     return Bar() if sys.stderr.isatty() else Lines()
 
 
 def describe_row(row: Mapping[str, Any]) -> str:
-    """A log row as one line."""
+    """Formats a log row as one line."""
     text = (
         f"epoch {row['epoch']:>3}  loss {row['loss']:.4f}  train {row['train_top1']:.2f}%  "
         f"lr {row['lr']:.4g}  {row['images_per_s']:.0f} images/s"
@@ -349,7 +349,7 @@ class Run:
         return self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
 
     def _check_same(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The existing configuration, after checking that it is that of the same run."""
+        """Reads the existing configuration, and checks that it is that of the same run."""
         try:
             held: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
             recipe = msgspec.convert(held["recipe"], Recipe)  # fields that are newer than the run get their defaults
@@ -374,7 +374,7 @@ except ImportError:  # Windows
 
 
 def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted name, before, now) of values that differ, except for notes, names and length."""
+    """Returns (dotted name, before, now) of values that differ, except for notes, names and length."""
     left, right = ({key: config.get(key) for key in IDENTITY} for config in (held, now))
     found: list[tuple[str, Any, Any]] = []
 
@@ -390,7 +390,7 @@ def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[
 
 
 def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -> dict[str, list[dict[str, Any]]]:
-    """``earlier``: the environments in which parts of the run were computed, if they differ from the present one."""
+    """Returns ``earlier``: the environments in which parts of the run were computed, if not the present one."""
     before = {key: held[key] for key in PLACE if key in held}
     is_elsewhere = any(now.get(key) != before[key] for key in before)
     epochs = held["recipe"]["epochs"]
@@ -401,7 +401,7 @@ def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -
 
 
 def looks_ahead(recipe: Mapping[str, Any]) -> bool:
-    """Whether an epoch depends on the total number of epochs."""
+    """Returns whether an epoch depends on the total number of epochs."""
     return (
         recipe["schedule"] not in ("constant", "multistep", "step")
         or bool(recipe["lookahead"])

@@ -28,12 +28,12 @@ _MAX_BYTES = 1 << 26
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` is ``caltech101``, ``caltech101:PER_CLASS`` or ``caltech101:PER_CLASS:DRAW``."""
+    """Returns whether ``text`` is ``caltech101``, ``caltech101:PER_CLASS`` or ``caltech101:PER_CLASS:DRAW``."""
     return re.fullmatch(rf"{NAME}(:[1-9]\d*(:\d+)?)?", text, re.ASCII) is not None
 
 
 def read(place: Path, name: str, split: str) -> ImageSet | None:
-    """The split of the draw that ``name`` means in the folder ``place``, None if Caltech-101 is not there.
+    """Reads the split of the draw that ``name`` means in the folder ``place``, None if Caltech-101 is not there.
 
     ``train`` has so many images of each of the 102 classes (the background is one), 15 unless the name
     says otherwise, ``test`` all others. Images are in colour and decoded on demand. Looks for a folder
@@ -61,7 +61,7 @@ def read(place: Path, name: str, split: str) -> ImageSet | None:
 
 
 def draw(files: list[tuple[str, ...]], per_class: int, number: int, split: str) -> list[int]:
-    """The places of a split's images among ``files`` (class, name), ascending.
+    """Returns the places of a split's images among ``files`` (class, name), ascending.
 
     Of each class, those train whose ``sha256("caltech101 <number> <class>/<name>")`` is least, so no
     library's random generator has a say.
@@ -86,7 +86,7 @@ def _rank(number: int, file: str) -> bytes:
 
 
 def _meant_by(name: str) -> tuple[int, int]:
-    """How many images a class train, and the number of the draw."""
+    """Returns the training images of a class, and the number of the draw."""
     _, per_class, number, *_ = [*name.split(":"), "", ""]
     return int(per_class or PER_CLASS), int(number or 0)
 
@@ -95,7 +95,7 @@ _Source = Callable[[], bytes]
 
 
 def _find(place: Path) -> tuple[Path, dict[str, _Source]] | None:
-    """Where it lies, and how the bytes of each ``class/image`` are read."""
+    """Returns its folder or archive, and a function that reads each ``class/image``."""
     for folder in (place / name for name in _PLACES):
         if folder.is_dir() and (files := _in_folder(folder)):
             return folder, files
@@ -112,7 +112,7 @@ def _in_folder(folder: Path) -> dict[str, _Source]:
 
 
 def _in_archive(archive: Path) -> dict[str, _Source]:
-    """Of a plain tar, the place of each image, read when it is asked for; of a gzipped one, its bytes."""
+    """Returns the images of an archive: of a plain tar, read when asked for; of a gzipped one, in memory."""
     files: dict[str, _Source] = {}
     held = 0
     try:

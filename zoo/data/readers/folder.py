@@ -15,7 +15,7 @@ _SAME = {"validation": ("validation", "val", "valid"), "val": ("val", "validatio
 
 
 def read(folder: Path, split: str) -> ImageSet:
-    """The images below ``folder``, by class, folder and file in the order of code points, as in torchvision.
+    """Reads the images below ``folder``, by class, folder and file in the order of code points, as in torchvision.
 
     ``validation`` is also found as ``val``. A folder without splits is one set, whichever split is
     asked for, and is named ``all``. The classes of ``train``, if it is there, number those of the
@@ -40,7 +40,7 @@ def read(folder: Path, split: str) -> ImageSet:
 
 
 def splits_of(folder: Path) -> list[str]:
-    """The splits that ``folder`` has folders of; [] if its folders are classes."""
+    """Returns the splits that ``folder`` has folders of; [] if its folders are classes."""
     return [name for name in _SPLITS if (folder / name).is_dir()]
 
 

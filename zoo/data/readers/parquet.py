@@ -60,7 +60,7 @@ class Table:
             return cls(file, image, label, tuple(map(str, names)), tuple(group.num_rows for group in groups))
 
     def read(self, group: int) -> tuple[list[bytes], list[int]]:
-        """The encoded images and the labels of a row group; raises :class:`DataError` naming the row."""
+        """Reads the encoded images and the labels of a row group; raises :class:`DataError` naming the row."""
         encoded, labels = self._unfold(group)
         if len(encoded) != self.group_rows[group] or len(labels) != len(encoded):
             raise DataError(
@@ -75,7 +75,7 @@ class Table:
         return encoded, labels
 
     def _unfold(self, group: int) -> tuple[list[Any], list[Any]]:
-        """The columns of a row group, a few rows at a time: in a few bytes a dictionary repeats a large value."""
+        """Reads a row group, a few rows at a time: in a few bytes a dictionary repeats a large value."""
         encoded: list[Any] = []
         labels: list[Any] = []
         size = 0
@@ -92,7 +92,7 @@ class Table:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    """A pyarrow ParquetFile whose errors, on opening and within, become :class:`DataError`."""
+    """Opens a pyarrow ParquetFile whose errors, on opening and within, become :class:`DataError`."""
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
@@ -107,7 +107,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:
-    """What the hub's library wrote about each column; empty if it wrote nothing, or nonsense."""
+    """Returns the hub's description of each column; empty if there is none, or it is nonsense."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -132,7 +132,7 @@ _SHARD = re.compile(r"(?P<split>.+?)-(?P<index>\d{5})-of-(?P<count>\d{5})(-[0-9a
 
 
 def find_shards(folder: Path, split: str) -> list[Path]:
-    """The files of ``split`` in ``folder``, in order: ``[data/]<split>-00000-of-00001.parquet``,
+    """Returns the files of ``split`` in ``folder``, in order: ``[data/]<split>-00000-of-00001.parquet``,
     ``[data/]<split>.parquet`` or ``<split>/*.parquet``.
 
     Empty if the folder holds no parquet; :class:`DataError` if it holds only other splits, or
@@ -152,7 +152,7 @@ def find_shards(folder: Path, split: str) -> list[Path]:
 
 
 def splits_of(folder: Path) -> list[str]:
-    """The splits of the parquet files in ``folder``; [] if it holds none."""
+    """Returns the splits of the parquet files in ``folder``; [] if it holds none."""
     return sorted({split_of(file, folder) for file in _files(folder)})
 
 
@@ -162,14 +162,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def split_of(file: Path, folder: Path | None = None) -> str:
-    """The split that the name of ``file`` says, or that of the folder that holds it within ``folder``."""
+    """Returns the split that the name of ``file`` says, or that of the folder that holds it within ``folder``."""
     if match := _SHARD.fullmatch(file.name):
         return match["split"]
     return file.stem if folder is None or file.parent in (folder, folder / "data") else file.parent.name
 
 
 def read(files: list[Path], name: str, split: str, classes: tuple[str, ...] = ()) -> ImageSet:
-    """The images of ``files``; ``classes`` are the names they must have, if these are known.
+    """Reads the images of ``files``; ``classes`` are the names they must have, if these are known.
 
     Resident if all images have one size and one mode; otherwise decoded on demand, a row group at
     a time: fast in order, slow at random. Raises :class:`DataError` naming file and row.
@@ -258,7 +258,7 @@ class _Rows:
         return self._find(index)[0]
 
     def _find(self, index: int) -> tuple[bytes, str]:
-        """The bytes of image ``index``, and how messages call it."""
+        """Returns the bytes of image ``index``, and its name in messages."""
         number = bisect_right(self.ends, index)
         table, group = self.groups[number]
         held, encoded = self.held

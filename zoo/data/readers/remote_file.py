@@ -38,7 +38,7 @@ class Place:
             raise DataError(f"{self.name}: invalid shard name {file!r}: {error}.") from None
 
     def read(self, file: str) -> bytes:
-        """The bytes of a small file; raises :class:`DataError` if it cannot be read."""
+        """Reads a small file; raises :class:`DataError` if it cannot be read."""
         parts, size = [], 0
         with self.open(file) as stream:
             while part := stream.read(1 << 20):
@@ -50,7 +50,7 @@ class Place:
 
     @contextmanager
     def open(self, file: str) -> Iterator["SteadyFile"]:
-        """The file, of which :class:`DataError` says why it cannot be opened or read."""
+        """Opens a file; :class:`DataError` says why it cannot be opened or read."""
         self.check(file)
         if not self.source.is_local and (switch := offline_switch()):
             raise DataError(f"{self.name}/{file}: network access is disabled ({switch}={os.environ[switch]}).")
@@ -109,7 +109,7 @@ class SteadyFile:
         return chunk
 
     def _open(self) -> Stream:
-        """The stream at the position that was reached, which a source without ranges takes reading up to."""
+        """Opens the stream at the position that was reached, reading up to it from a source without ranges."""
         stream = self._opened.enter_context(self._source.open(self._entry, self._position))
         behind = self._position - stream.start
         while behind > 0:
@@ -122,7 +122,7 @@ class SteadyFile:
 
 
 def place_at(where: str | Path) -> Place:
-    """The place that ``where`` names: a folder, or an address with ``://``."""
+    """Returns the place that ``where`` names: a folder, or an address with ``://``."""
     try:
         return Place(address.parse(str(where)))
     except HubError as error:

@@ -20,7 +20,7 @@ DIGITS_TEST_IMAGES = 360
 
 
 def read_digits(split: str) -> ImageSet:
-    """``train`` (1,437 images) or ``test`` (360), each in scikit-learn's order, uint8 N 1 8 8.
+    """Reads ``train`` (1,437 images) or ``test`` (360), each in scikit-learn's order, uint8 N 1 8 8.
 
     The data set has no split of its own: this one is stratified and drawn by sha256 (see
     ``stratified_split``, salt ``digits``). Its grey levels 0 ... 16 become ``(255 * level + 8) // 16``,
@@ -47,7 +47,7 @@ _IDX_PREFIX = {"train": "train", "test": "t10k"}
 
 
 def read_mnist(name: str, place: Path, split: str) -> ImageSet | None:
-    """The split of ``mnist`` or ``fashion_mnist`` in the folder ``place``, None if it is not there.
+    """Reads the split of ``mnist`` or ``fashion_mnist`` in the folder ``place``, None if it is not there.
 
     Looks for ``<name>/*-ubyte.gz`` (or unzipped), torchvision's ``MNIST/raw``, and ``<name>.npz``.
     Raises :class:`DataError` naming the file that is damaged or missing.
@@ -83,7 +83,7 @@ def _mnist_set(name: str, split: str, images: Any, labels: Any, images_file: Pat
 
 
 def read_idx(file: Path, dimensions: int) -> Any:
-    """The uint8 array of an IDX file; raises :class:`DataError` unless it is whole and of that many dimensions."""
+    """Reads the uint8 array of an IDX file; raises :class:`DataError` unless it is whole and of ``dimensions``."""
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             header = stream.read(4 + 4 * dimensions)
@@ -104,7 +104,7 @@ def read_idx(file: Path, dimensions: int) -> Any:
 
 
 def read_npz(file: Path, names: list[str]) -> list[Any]:
-    """The arrays ``names`` of an npz file, never unpickling; raises :class:`DataError`."""
+    """Reads the arrays ``names`` of an npz file, never unpickling; raises :class:`DataError`."""
     arrays = []
     try:
         with zipfile.ZipFile(file) as archive:
@@ -130,7 +130,7 @@ _CIFAR10_IMAGES, _CIFAR10_RECORD = 10_000, 1 + 3 * 32 * 32  # in each file; a la
 
 
 def read_cifar10(place: Path, split: str) -> ImageSet | None:
-    """The split in the folder ``place``, None if it is not there.
+    """Reads the split in the folder ``place``, None if it is not there.
 
     Looks for ``cifar10/<split>-*.parquet``, ``cifar-10-batches-bin/`` and its archive. Raises
     :class:`DataError` naming the file that is damaged or missing.
@@ -160,7 +160,7 @@ def _read_file(file: Path) -> bytes:
 
 
 def _unpack(archive: Path, split: str) -> list[bytes]:
-    """The bytes of the split's files, read from the archive and nowhere written."""
+    """Returns the bytes of the split's files, read from the archive and nowhere written."""
     found = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:

@@ -51,7 +51,7 @@ class PreparedBatches:
         return f"inputs sha256:{self._hash.hexdigest()}"
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches, float32 and int64; raises :class:`DataError` if one is not suitable."""
+        """Yields the batches, float32 and int64; raises :class:`DataError` if one is not suitable."""
         done = 0
         for batch in self._batches:
             images, labels = as_pair(batch, f"{self.name}, batch from image {done}")
@@ -76,7 +76,7 @@ class PreparedBatches:
 def from_dataset(
     dataset: Source, *, name: str = "", split: str = "train", classes: tuple[str, ...] | None = None
 ) -> ImageSet:
-    """Labelled images of a torch data set, or of a data loader.
+    """Reads labelled images of a torch data set, or of a data loader.
 
     Every item is read once. Images of one size stay in memory, others are read again when they are needed, one at a
     time, so random transforms do not belong in the data set.
@@ -128,7 +128,7 @@ def from_dataset(
 
 
 def prepared(dataset: Source, *, split: str, classes: tuple[str, ...], channels: int) -> PreparedBatches | None:
-    """The batches of a data set of ``classes`` whose images are float tensors; None if they are not."""
+    """Returns the batches of a data set of ``classes`` whose images are float tensors; None if they are not."""
     name = name_of(dataset)
     if isinstance(dataset, DataLoader):
         batches, first = _peek(dataset, name)
@@ -156,12 +156,12 @@ def check(data: object) -> None:
 
 
 def name_of(dataset: Source) -> str:
-    """The name of the type of the data set, without what wraps it."""
+    """Returns the name of the type of the data set, without what wraps it."""
     return type([*_layers(dataset)][-1]).__name__
 
 
 def classes_of(dataset: Source) -> tuple[str, ...]:
-    """The names in the attribute ``classes``; () if there is none."""
+    """Returns the names in the attribute ``classes``; () if there is none."""
     for layer in _layers(dataset):
         if isinstance(names := getattr(layer, "classes", None), tuple | list):
             return tuple(map(str, names))
@@ -169,7 +169,7 @@ def classes_of(dataset: Source) -> tuple[str, ...]:
 
 
 def _layers(dataset: Any) -> Iterator[Any]:
-    """``dataset`` and the data sets that it wraps, such as that of a loader or of a subset."""
+    """Yields ``dataset`` and the data sets that it wraps, such as that of a loader or of a subset."""
     while isinstance(dataset, Dataset | DataLoader):
         yield dataset
         dataset = getattr(dataset, "dataset", None)
@@ -187,7 +187,7 @@ def _check_indexed(dataset: Dataset[Any], name: str) -> None:
 
 
 def _peek(loader: DataLoader[Any], name: str) -> tuple[Iterator[Any], Tensor]:
-    """All batches, and the images of the first."""
+    """Returns all batches, and the images of the first."""
     batches = iter(loader)
     first = next(batches, None)
     if first is None:
@@ -197,7 +197,7 @@ def _peek(loader: DataLoader[Any], name: str) -> tuple[Iterator[Any], Tensor]:
 
 
 def _collect(loader: DataLoader[Any], name: str) -> tuple[Tensor, Tensor]:
-    """All pixels, uint8 N C H W, and labels, int64 N."""
+    """Collects all pixels, uint8 N C H W, and labels, int64 N."""
     parts: list[tuple[Tensor, Tensor]] = []
     size = 0
     batches, _ = _peek(loader, name)
@@ -255,7 +255,7 @@ class _Items:
 
 
 def as_pair(batch: Any, where: str) -> tuple[Tensor, Any]:
-    """``batch`` as (images, labels); raises :class:`DataError` naming ``where``."""
+    """Returns ``batch`` as (images, labels); raises :class:`DataError` naming ``where``."""
     if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], Tensor):
         return batch[0], batch[1]
     raise DataError(
@@ -265,7 +265,7 @@ def as_pair(batch: Any, where: str) -> tuple[Tensor, Any]:
 
 
 def as_labels(labels: Any, count: int, where: str) -> Tensor:
-    """``labels`` as int64 ``count``; raises :class:`DataError` naming ``where``."""
+    """Returns ``labels`` as int64 ``count``; raises :class:`DataError` naming ``where``."""
     found = labels if isinstance(labels, Tensor) else torch.as_tensor(labels)
     is_integer = not found.is_floating_point() and not found.is_complex() and found.dtype != torch.bool
     if not is_integer or tuple(found.shape) != (count,):
@@ -276,7 +276,7 @@ def as_labels(labels: Any, count: int, where: str) -> Tensor:
 
 
 def describe(value: Any) -> str:
-    """The type of ``value``, and of what it holds if it is a tuple or a list."""
+    """Returns the type of ``value``, and of what it holds if it is a tuple or a list."""
     if isinstance(value, tuple | list):
         return f"{type(value).__name__} of ({', '.join(type(part).__name__ for part in value)})"
     return type(value).__name__

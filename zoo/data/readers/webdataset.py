@@ -52,12 +52,12 @@ class Info(msgspec.Struct, omit_defaults=True):
 
 
 def is_there(folder: Path) -> bool:
-    """Whether the local ``folder`` holds shards."""
+    """Returns whether the local ``folder`` holds shards."""
     return (folder / INFO).is_file() or next(folder.glob("*.tar"), None) is not None
 
 
 def open_shards(address: str | Path, split: str = "train") -> ImageStream:
-    """The split of the shards at ``address``: a folder, ``https://``, ``s3://`` or what else fsspec opens.
+    """Opens a split of the shards at ``address``: a folder, ``https://``, ``s3://`` or what else fsspec opens.
 
     Raises :class:`DataError` if there is no ``_info.json`` or no such split in it.
     """
@@ -89,7 +89,7 @@ def from_shards(
     name: str = "",
     split: str = "train",
 ) -> ImageStream:
-    """The stream of WebDataset shards without an ``_info.json``.
+    """Returns the stream of WebDataset shards without an ``_info.json``.
 
     Args:
         address: The folder of the shards, or their address.
@@ -132,7 +132,7 @@ class _Reader:
 
 
 def samples(place: Place, file: str) -> Iterator[Sample]:
-    """The samples of one shard, in order; members that belong to neither image nor label are passed over."""
+    """Yields the samples of one shard, in order; members that belong to neither image nor label are passed over."""
     try:
         from webdataset.tariterators import group_by_keys, tar_file_expander
     except ImportError:
@@ -171,7 +171,7 @@ def _sample(where: str, key: str, group: Mapping[str, Any]) -> Sample | None:
 
 
 def read_info(place: Place) -> Info:
-    """What the description of the shards at ``place`` says; raises :class:`DataError` if there is none."""
+    """Reads the description of the shards at ``place``; raises :class:`DataError` if there is none."""
     failures = []
     for name in _INFO_NAMES:
         try:
@@ -201,7 +201,7 @@ def _classes(place: Place, name: str) -> Sequence[str]:
 
 
 def _name_of(place: Place) -> str:
-    """The last part of the address; ``imagenet-1k-wds``, as timm publishes it, is ``imagenet-1k``."""
+    """Returns the last part of the address; ``imagenet-1k-wds``, as timm publishes it, is ``imagenet-1k``."""
     path = unquote(urlsplit(place.name).path) if "://" in place.name else place.name
     return Path(path).expanduser().absolute().name.removesuffix("-wds") or place.name
 
@@ -303,7 +303,7 @@ def index_shards(folder: str | Path, classes: Sequence[str] = (), *, name: str =
 
 
 def _info_for(images: ImageSet, folder: Path) -> Info:
-    """The description to add a split to."""
+    """Returns the folder's description, to which a split is added."""
     fresh = Info({}, name=images.name, classes=list(images.classes), channels=images.channels)
     if not (folder / INFO).is_file():
         return fresh
@@ -329,7 +329,7 @@ def _write_info(folder: Path, info: Info) -> Path:
 
 
 def _encode(images: ImageSet, index: int) -> tuple[str, bytes]:
-    """The suffix and the bytes of a file of image ``index``."""
+    """Returns the suffix and the bytes of a file of image ``index``."""
     encoded = images.encoded(index)
     if encoded is not None:
         with open_image(encoded, f"{images.origin} image {index}") as image:
