@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import zoo
 from zoo import registry
 from zoo.cli import cli
-from zoo.data.classes import training_images
+from zoo.data.classes import count_training_images
 from zoo.errors import RecipeError
 from zoo.loading import safetensors_file
 from zoo.spec import Plugin
@@ -138,7 +138,7 @@ def test_the_cost_is_at_the_recipes_input_size() -> None:
 @pytest.mark.parametrize("weights", ["resnet20.c10", "resnet20.fmnist", "resnet20.digits"])
 def test_training_splits_are_as_large_as_those_that_were_trained_on(weights: str) -> None:
     images = read(safetensors_file.metadata(zoo.fetch(weights))["run"], weights).data["train"]
-    assert training_images(images.name) == images.n
+    assert count_training_images(images.name) == images.n
 
 
 # ---- the list -----------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_a_data_set_of_a_family_says_how_many_images_it_trains_on(tmp_path: Path
     text = distributions.plugin("odd", "odd_net", datasets="(DatasetSpec('shapes', 'odd_model:load', images=100),)")
     files = {"odd.py": text.replace("import Model", "import DatasetSpec, Model")}
     site = distributions.install(tmp_path / "site", "zoo-odd", {"odd": "odd:plugin"}, files)
-    code = "from zoo.data.classes import training_images as f; print(f('shapes'), f('others'))"
+    code = "from zoo.data.classes import count_training_images as f; print(f('shapes'), f('others'))"
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}

@@ -445,7 +445,7 @@ def test_the_shares_of_processes_are_the_batches_of_one_to_the_bit(
 def test_an_alternating_flip_mirrors_half_at_first_and_the_others_every_other_epoch(processes: int) -> None:
     data, recipe = numbered(1000), Recipe(batch_size=100, augment=Augmentation(flip="alternate"))
     assert data.pixels is not None
-    plain = batches(data, recipe)._transform._normalise.batch(data.pixels)
+    plain = batches(data, recipe)._transform._normalize.batch(data.pixels)
     mirrored = []
     for epoch in range(4):
         is_mirrored = torch.zeros(1000, dtype=torch.bool)

@@ -118,7 +118,7 @@ def flip(pixels: Tensor, is_mirrored: Tensor) -> Tensor:
 COLORS = 255 * torch.tensor([0.2175, 0.0188, 0.0045])
 """Sizes of the principal components of ImageNet's colours, as fb.resnet.torch and its successors have them."""
 COLOR_DIRECTIONS = torch.tensor([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-"""Their directions: a row for each of R, G, B, a column for each component."""
+"""Directions of these components: a row for each of R, G, B, a column for each component."""
 
 
 def add_colors(pixels: Tensor, multiples: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ def _uniform_number(low: float, high: float, generator: torch.Generator) -> torc
 
 
 class Policies:
-    """Those of ``settings`` that torchvision implements, for images of ``classes`` classes.
+    """The settings that torchvision implements, for images of ``classes`` classes.
 
     Raises :class:`MissingExtraError` if torchvision is not installed.
     """

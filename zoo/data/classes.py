@@ -29,7 +29,7 @@ _NAMES = {
 
 
 _IMAGENET = ("imagenet-1k", "imagenet-1k-devkit")
-"""In the order of WordNet ids, which torchvision, timm and Caffe use; and in that of ILSVRC2012's development kit."""
+"""Orders of the classes: by WordNet ids, as in torchvision, timm and Caffe; and as in ILSVRC2012's development kit."""
 
 
 def class_names(name: str) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ _SIZES = {
 }
 
 
-def training_images(name: str) -> int:
+def count_training_images(name: str) -> int:
     """Returns the number of training images of a well-known data set or one that a plugin brings; 0 if unknown."""
     if name in _SIZES:
         return _SIZES[name]

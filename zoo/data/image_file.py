@@ -59,7 +59,7 @@ def _limit(name: str, default: int) -> int:
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".gif"})
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
-_GREY = frozenset({"1", "L", "LA"})
+_GRAY = frozenset({"1", "L", "LA"})
 
 
 def open_image(source: Path | bytes, where: str) -> Image.Image:
@@ -99,7 +99,7 @@ def decode_image(image: Image.Image, where: str, channels: int) -> Image.Image:
 
 def count_channels(image: Image.Image) -> int:
     """Returns 1 if the image's mode has only grey values, otherwise 3."""
-    return 1 if image.mode in _GREY else 3
+    return 1 if image.mode in _GRAY else 3
 
 
 def to_channels(image: Image.Image, channels: int, where: str = "image") -> Image.Image:

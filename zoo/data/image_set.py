@@ -41,8 +41,8 @@ class Fingerprint:
 def identities(pixels: Tensor, labels: Tensor) -> Tensor:
     """Returns the sha256 of each image alone, uint8 B 32, over the bytes that :class:`Fingerprint` reads of it."""
     parts = _image_bytes(pixels, labels)
-    found = [hashlib.sha256(header + bytes(image)).digest() for header, image in zip(parts, parts, strict=True)]
-    return torch.frombuffer(bytearray(b"".join(found)), dtype=torch.uint8).view(-1, 32)
+    digests = [hashlib.sha256(header + bytes(image)).digest() for header, image in zip(parts, parts, strict=True)]
+    return torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(-1, 32)
 
 
 def _image_bytes(pixels: Tensor, labels: Tensor) -> Iterator[bytes]:

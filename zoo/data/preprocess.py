@@ -47,7 +47,7 @@ class Transform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Returns float32 C H W of ``image``, in any mode of 8 bits a channel; raises :class:`DataError`."""
-        return self._normalise(self.pixels(image))
+        return self._normalize(self.pixels(image))
 
     def pixels(self, image: Image.Image, window: tuple[int, int, int, int] | None = None) -> Tensor:
         """Returns uint8 C H W of ``image`` at the input's size, not yet normalised.
@@ -65,9 +65,9 @@ class Transform:
             raise DataError(f"Got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 pixels B C H W.")
         height, width = pixels.shape[2:]
         if self._resized(height, width) == (height, width):
-            return self._normalise(self._cut(self._adapt(pixels)))
+            return self._normalize(self._cut(self._adapt(pixels)))
         cut = torch.stack([self._cut(self._resize(to_image(image))) for image in pixels])
-        return self._normalise(cut.to(pixels.device))
+        return self._normalize(cut.to(pixels.device))
 
     def take(self, images: ImageSet, numbers: Tensor) -> Tensor:
         """Returns float32 B C H W of those of ``images`` numbered ``numbers``, int64 B."""
@@ -122,7 +122,7 @@ class Transform:
             return luma.to(torch.uint8)[:, None]
         raise DataError(f"Images with {channels} channels, but the network expects {self.channels}.")
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
+    def _normalize(self, pixels: Tensor) -> Tensor:
         """Returns float32 of uint8 ... C H W. Three roundings, as ToTensor and Normalize have them."""
         if pixels.device not in self._constants:
             mean = torch.tensor(self.preprocess.mean, device=pixels.device)[:, None, None]

@@ -59,16 +59,16 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return _load_built_in(name_or_path, split, root)
-        if (found := find_set(name_or_path)) is not None:
-            return load_set(found, split, (*_places(root), download_folder())[0])
-        if (reader := reader_by_prefix(name_or_path)) is not None:
-            return read_with(reader, name_or_path, split)
+        if (offered := extensions.find("datasets", name_or_path)) is not None:
+            return _load_set(offered, split, (*_places(root), _cache_folder())[0])
+        if (reader := _reader_by_prefix(name_or_path)) is not None:
+            return _read_with(reader, name_or_path, split)
     if (stream := open_stream(name_or_path, split)) is not None:
         return stream.as_set()
     path = Path(name_or_path).expanduser().absolute()
     if path.is_file():
-        if path.suffix != ".parquet" and (reader := reader_by_suffix(path)) is not None:
-            return read_with(reader, path, split)
+        if path.suffix != ".parquet" and (reader := _reader_by_suffix(path)) is not None:
+            return _read_with(reader, path, split)
         if path.suffix != ".parquet":
             hint = "Use a folder of images or of .tar shards, or a .parquet file or folder."
             raise DataError(f"{path}: not a data set.", hint=hint)
@@ -76,14 +76,14 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if path.is_dir():
         if shards := parquet.find_shards(path, split):
             return parquet.read(shards, path.name, split)
-        if (reader := reader_by_suffix(path)) is not None:
-            return read_with(reader, path, split)
+        if (reader := _reader_by_suffix(path)) is not None:
+            return _read_with(reader, path, split)
         return folder.read(path, split)
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
-    known = extensions.names("datasets", BUILT_IN)
-    hint = f"Names are {', '.join(known)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
-    raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
+    names = extensions.names("datasets", BUILT_IN)
+    hint = f"Names are {', '.join(names)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
+    raise UnknownNameError.of("data set", name_or_path, names, hint=hint)
 
 
 def address(name_or_path: str | Path) -> str:
@@ -104,8 +104,8 @@ def address(name_or_path: str | Path) -> str:
     """
     text = str(name_or_path)
     if isinstance(name_or_path, str):
-        is_named = text in BUILT_IN or caltech101.is_name(text) or find_set(text) is not None
-        if is_named or reader_by_prefix(text) or "://" in text or text.startswith(huggingface.PREFIX):
+        is_named = text in BUILT_IN or caltech101.is_name(text) or extensions.find("datasets", text) is not None
+        if is_named or _reader_by_prefix(text) or "://" in text or text.startswith(huggingface.PREFIX):
             return text
     return str(Path(text).expanduser().absolute())
 
@@ -127,12 +127,12 @@ def splits(name_or_path: str | Path) -> list[str]:
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return ["train", "test"]
-        if (found := find_set(name_or_path)) is not None:
-            return list(found.spec.splits)
-        if (reader := reader_by_prefix(name_or_path)) is not None:
+        if (offered := extensions.find("datasets", name_or_path)) is not None:
+            return list(offered.spec.splits)
+        if (reader := _reader_by_prefix(name_or_path)) is not None:
             return list(reader.splits)
     path = Path(name_or_path).expanduser()
-    if path.exists() and path.suffix != ".parquet" and (reader := reader_by_suffix(path)) is not None:
+    if path.exists() and path.suffix != ".parquet" and (reader := _reader_by_suffix(path)) is not None:
         return list(reader.splits)
     if not path.is_dir():
         return []
@@ -174,8 +174,7 @@ def open_stream(address: str | Path, split: str = "train") -> ImageStream | None
 
 
 def _places(root: Path | str | None) -> list[Path]:
-    given = [root, os.environ.get("ZOO_DATA")]
-    return [Path(place).expanduser() for place in given if place]
+    return [Path(place).expanduser() for place in (root, os.environ.get("ZOO_DATA")) if place]
 
 
 def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
@@ -183,10 +182,10 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
         raise DataError(f"{name} has no split {split!r}.", hint="Its splits are train and test.")
     if name == "digits":
         return small_images.read_digits(split)
-    places = [*_places(root), download_folder()]
+    places = [*_places(root), _cache_folder()]
     for place in places:
-        if (found := _read_built_in(name, place, split)) is not None:
-            return found
+        if (images := _read_built_in(name, place, split)) is not None:
+            return images
     family = name.partition(":")[0]
     try:
         place = download_set(family)
@@ -194,9 +193,9 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
         looked = ", ".join(map(str, places))
         hint = f"Put {_LAYOUTS[family]} into a folder and set ZOO_DATA=FOLDER, or root=FOLDER."
         raise DataError(f"{name} is not in {looked}, and cannot be downloaded: {error.message}", hint=hint) from None
-    found = _read_built_in(name, place, split)
-    assert found is not None  # it was just put there
-    return found
+    images = _read_built_in(name, place, split)
+    assert images is not None  # it was just put there
+    return images
 
 
 def _read_built_in(name: str, place: Path, split: str) -> ImageSet | None:
@@ -205,30 +204,25 @@ def _read_built_in(name: str, place: Path, split: str) -> ImageSet | None:
     return small_images.read_cifar10(place, split) if name == "cifar10" else small_images.read_mnist(name, place, split)
 
 
-def find_set(name: str) -> Offered | None:
-    """Returns the data set ``name``."""
-    return extensions.find("datasets", name)
-
-
-def load_set(found: Offered, split: str, place: Path) -> ImageSet:
-    """Reads a split of the data set ``found``, whose files are in ``place``."""
-    spec = found.spec
+def _load_set(offered: Offered, split: str, place: Path) -> ImageSet:
+    """Reads a split of the data set ``offered``, whose files are in ``place``."""
+    spec = offered.spec
     _require_split(spec.name, split, spec.splits)
-    read = registry.hook(spec.load, found.plugin.requires, role=roles.LOAD, of=spec.name)
+    read = registry.hook(spec.load, offered.plugin.requires, role=roles.LOAD, of=spec.name)
     return _checked_images(spec.load, f"{spec.name}/{split}", lambda: read(place, split))
 
 
-def reader_by_prefix(address: str) -> Reader | None:
+def _reader_by_prefix(address: str) -> Reader | None:
     """Returns the reader of addresses that begin as ``address`` does, which is then not a path."""
     return next((row for row in _readers() if row.prefix and address.startswith(row.prefix)), None)
 
 
-def reader_by_suffix(path: Path) -> Reader | None:
+def _reader_by_suffix(path: Path) -> Reader | None:
     """Returns the reader of files, or folders, whose names end as that of ``path`` does."""
     return next((row for row in _readers() if path.name.endswith(row.suffixes)), None)
 
 
-def read_with(row: Reader, address: str | Path, split: str) -> ImageSet:
+def _read_with(row: Reader, address: str | Path, split: str) -> ImageSet:
     """Reads a split of ``address``, by the reader ``row``."""
     _require_split(str(address), split, row.splits)
     hook = registry.hook(row.run, row.requires, role=roles.READ, of=row.name)
@@ -236,12 +230,12 @@ def read_with(row: Reader, address: str | Path, split: str) -> ImageSet:
 
 
 def _readers() -> list[Reader]:
-    return [one.spec for one in extensions.offered("readers")]
+    return [row.spec for row in extensions.offered("readers")]
 
 
-def _require_split(name: str, split: str, known: tuple[str, ...]) -> None:
-    if split not in known:
-        raise DataError(f"{name} has no split {split!r}.", hint=f"Its splits are {', '.join(known)}.")
+def _require_split(name: str, split: str, splits: tuple[str, ...]) -> None:
+    if split not in splits:
+        raise DataError(f"{name} has no split {split!r}.", hint=f"Its splits are {', '.join(splits)}.")
 
 
 def _checked_images(target: str, what: str, call: Callable[[], Any]) -> ImageSet:
@@ -253,7 +247,7 @@ def _checked_images(target: str, what: str, call: Callable[[], Any]) -> ImageSet
     return images
 
 
-def download_folder() -> Path:
+def _cache_folder() -> Path:
     """Returns the folder ``data`` of Zoo's cache."""
     return cache.root() / "data"
 
@@ -284,12 +278,12 @@ def download_set(name: str) -> Path:
     if name not in files:
         raise DataError("its publisher offers no direct download")
     below, mirrors, resources = files[name]
-    target = download_folder() / below
+    target = _cache_folder() / below
     target.mkdir(parents=True, exist_ok=True)
     for file, md5 in resources:
         if not (target / file).is_file():
             _fetch_file(download_url, mirrors, file, md5, target)
-    return download_folder()
+    return _cache_folder()
 
 
 def _fetch_file(download_url: Callable[..., Any], mirrors: list[str], file: str, md5: str, target: Path) -> None:

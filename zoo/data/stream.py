@@ -57,7 +57,7 @@ class ImageStream:
     buffer: int = BUFFER
     readers: int = READERS
     pixels: ClassVar[None] = None
-    """As of an ``ImageSet`` that is not resident."""
+    """None, as of an ``ImageSet`` that is not resident."""
 
     def __post_init__(self) -> None:
         if any(shard.size < 0 for shard in self.shards) or len(self) == 0:
@@ -98,25 +98,25 @@ class ImageStream:
         """
         where, count = self.where(shard), self.shards[shard].size
         stop = count if stop is None else stop
-        found = 0
+        number = 0
         for sample in self.read(shard):
-            if found == count:
+            if number == count:
                 raise DataError(
                     f"{where}: more than the {count} images stated in the index; {sample.key} is next.",
                     hint="Count the images again: zoo.data.index_shards(FOLDER).",
                 )
-            if found >= start:
+            if number >= start:
                 if not 0 <= sample.label < len(self.classes):
                     raise DataError(
                         f"{where}: {sample.key} has label {sample.label}, expected 0 to {len(self.classes) - 1}."
                     )
                 yield sample
-            found += 1
-            if found == stop < count:
+            number += 1
+            if number == stop < count:
                 return
-        if found < count:
+        if number < count:
             raise DataError(
-                f"{where}: {found} images, expected {count}.", hint="The file may be truncated: download it again."
+                f"{where}: {number} images, expected {count}.", hint="The file may be truncated: download it again."
             )
 
     def decode(self, shard: int, sample: Sample) -> Image.Image:

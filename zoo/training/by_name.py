@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from zoo import registry, resolve
 from zoo.creation import info_of
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from zoo.loading import Network
     from zoo.training import Recipe, Run, TrainingData
     from zoo.training.pretrained import Source
+    from zoo.training.run import RunOptions
 
 log = logging.getLogger("zoo")
 
 TRAINED = "trained by zoo train"
-"""How the origin of weights begins whose file holds the record of their training."""
+"""Beginning of the origin of weights whose file holds the record of their training."""
 
 
 def train(
@@ -43,7 +44,7 @@ def train(
     output: str | Path,
     resume: bool = False,
     device: "str | torch.device | None" = None,
-    **run_options: Any,
+    **run_options: "Unpack[RunOptions]",
 ) -> "Network":
     """Trains an architecture, or resumes training, and writes a run's directory.
 
@@ -87,25 +88,25 @@ def train(
     from zoo import training
     from zoo.training import pretrained, record
 
-    held = record.of_run(training.Run(output, resume=True)) if resume else None
-    if held is not None:
-        name = name or held.model
-        data = held.source.get("data", held.data["train"].name) if data is None else data
-        init = init or held.source.get("init") or held.init.get("weights")
-        teacher = teacher or held.source.get("teacher") or held.teacher.get("weights")
-        args = {**held.args, **(args or {})}
+    former = record.of_run(training.Run(output, resume=True)) if resume else None
+    if former is not None:
+        name = name or former.model
+        data = former.source.get("data", former.data["train"].name) if data is None else data
+        init = init or former.source.get("init") or former.init.get("weights")
+        teacher = teacher or former.source.get("teacher") or former.teacher.get("weights")
+        args = {**former.args, **(args or {})}
     if name is None or data is None:
         raise TrainingError(
             f"Training needs a {'model' if name is None else 'data set'}.",
             hint="zoo train MODEL --data DATA -o DIR; with --resume, -o DIR is enough.",
         )
-    found = resolve.find(name)
-    if found.weights is not None:
+    target = resolve.find(name)
+    if target.weights is not None:
         raise WeightsError(
             f"Training {name} would start from random weights, not from these.",
-            hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {found.model.name}.",
+            hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {target.model.name}.",
         )
-    if undeclared := arguments.undeclared(found.model, args or {}):
+    if undeclared := arguments.undeclared(target.model, args or {}):
         log.warning(
             "%s: a weights file cannot set %s: pass it again (--arg) whenever you load the trained network",
             name,
@@ -113,25 +114,24 @@ def train(
         )
     images = training_images(data) if isinstance(data, str | Path) else _as_images(data)
     held_out = validation_images(data) if isinstance(data, str | Path) else None
-    if held is not None and recipe in (None, held.recipe.name):
-        chosen = training.change(held.recipe, settings, found.plugin)
+    if former is not None and recipe in (None, former.recipe.name):
+        chosen = training.change(former.recipe, settings, target.plugin)
     else:
-        own = _own_recipe(found.model, images, held_out is not None, init is not None)
-        chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
+        own_recipe = _own_recipe(target.model, images, held_out is not None, init is not None)
+        chosen = training.choose(target.plugin, target.model, images.name, recipe, settings, own=own_recipe)
     guide = None if teacher is None else pretrained.find_teacher(teacher)
     if guide is not None:
         guide.check(images)
         if chosen.distill is None:
             chosen = training.change(chosen, {"distill": {}})
-    start = None if init is None else pretrained.find_source(init, found.model)
+    start = None if init is None else pretrained.find_source(init, target.model)
     source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
     source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
     source |= {} if guide is None else {"teacher": guide.address}
     run_options.setdefault("command", command_line())
-    run_options |= {"init": start and start.record, "teacher": guide, "source": source}
-    run = training.Run(output, resume=resume, **run_options)
+    run = training.Run(output, resume=resume, init=start and start.record, teacher=guide, source=source, **run_options)
     prepared = training.split(images, chosen, held_out)
-    return carry_out(found.model, prepared, chosen, run, args=args or {}, source=start, device=device)
+    return carry_out(target.model, prepared, chosen, run, args=args or {}, source=start, device=device)
 
 
 def _as_images(data: "ImageSet | ImageStream | Dataset[Any] | DataLoader[Any]") -> "ImageSet | ImageStream":
@@ -155,8 +155,8 @@ def validation_images(data: str | Path) -> "ImageSet | None":
     """Loads the validation split of ``data``, never its test split."""
     from zoo import data as datasets
 
-    known = datasets.splits(data)
-    split = next((name for name in ("validation", "val", "valid") if name in known), None)
+    splits = datasets.splits(data)
+    split = next((name for name in ("validation", "val", "valid") if name in splits), None)
     return datasets.load(data, split) if split is not None and datasets.open_stream(data, split) is None else None
 
 
@@ -164,16 +164,16 @@ def _own_recipe(
     model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
 ) -> dict[str, Any] | None:
     """Returns the recipe for the user's own images, if ``model`` uses the default training hook."""
-    from zoo.data.classes import training_images as known
+    from zoo.data.classes import count_training_images
     from zoo.training.choice import for_own_images
 
-    if known(images.name) or model.train != hook.DEFAULT.train:
+    if count_training_images(images.name) or model.train != hook.DEFAULT.train:
         return None
     height, width = model.preprocess.input_size[1:]
     return for_own_images(
         len(images),
         is_small=images.pixels is not None and tuple(images.pixels.shape[2:]) == (height, width),
-        has_colour=images.channels == 3,
+        has_color=images.channels == 3,
         is_held_out=is_held_out or not hasattr(images, "labels"),
         is_trained=is_trained,
     )
@@ -190,13 +190,13 @@ def carry_out(
     device: "torch.device | str | None" = None,
 ) -> "Network":
     """Trains a new network of ``model``, or that of ``source``, and saves it in the directory of ``run``."""
-    images = data.train
     import torch
 
     from zoo import loading, training
     from zoo.training import pretrained, record
     from zoo.training.run import write_mistakes
 
+    images = data.train
     run.check()
     torch.manual_seed(recipe.seed)
     if source is None:
@@ -216,9 +216,9 @@ def carry_out(
         # A family's hook may share the images out to all processes; Zoo's own leaves them to the first.
         if data.validation is not None and (group.is_first or model.evaluate != hook.DEFAULT.evaluate):
             dtype = "bfloat16" if recipe.precision == "bfloat16" else None
-            found = hook.answers(model, trained, data.validation, preprocess=preprocess, dtype=dtype)
-            if group.is_first and found is not None:
-                write_mistakes(run, data.validation, found)
+            answers = hook.answers(model, trained, data.validation, preprocess=preprocess, dtype=dtype)
+            if group.is_first and answers is not None:
+                write_mistakes(run, data.validation, answers)
         group.wait()
     return trained
 

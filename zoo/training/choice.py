@@ -11,10 +11,11 @@ import msgspec
 
 from zoo import registry
 from zoo.data.augmentation import OWN_SCALE, Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
-from zoo.data.classes import training_images
+from zoo.data.classes import count_training_images
 from zoo.errors import ManifestError, PluginError, RecipeError, UnknownNameError
 from zoo.registry import hook, resource
 from zoo.spec import Model, Plugin
+from zoo.system.toml import read_value
 from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
 
 log = logging.getLogger("zoo")
@@ -34,7 +35,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "lookahead.": Lookahead,
     "progressive.": Progressive,
 }
-"""What a recipe's tables may hold, by the prefix of their keys."""
+"""Types of a recipe's tables, by the prefix of their keys."""
 
 OPEN = ("optimizer_args",)
 """Tables whose keys are not a recipe's to know."""
@@ -119,7 +120,7 @@ def own_fields(plugin: Plugin) -> type[msgspec.Struct]:
 
 
 def for_own_images(
-    count: int, *, is_small: bool, has_colour: bool, is_held_out: bool, is_trained: bool
+    count: int, *, is_small: bool, has_color: bool, is_held_out: bool, is_trained: bool
 ) -> dict[str, Any]:
     """Returns a recipe for ``count`` images of the user's own.
 
@@ -128,7 +129,7 @@ def for_own_images(
     select the best epoch, unless other images ``is_held_out``.
     """
     batch_size = 128 if count >= 5000 else 32 if count >= 500 else 16
-    augment: dict[str, Any] = {"flip": has_colour}
+    augment: dict[str, Any] = {"flip": has_color}
     augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": list(OWN_SCALE)}}
     return {
         "note": "For your own images, if no recipe of the family matches them.",
@@ -196,10 +197,10 @@ def resolve(
     ``own`` is the type of the family's own fields, by default without any; None does not check them.
     """
     fields = {key: value for key, value in table.items() if key not in (*OUTSIDE, "name")}
-    known = {**TABLES, **({OWN_FIELDS: own} if own is not None else {})}
+    tables = {**TABLES, **({OWN_FIELDS: own} if own is not None else {})}
     for key, value in (settings or {}).items():
-        _set(name, fields, key, read_value(value), known)
-    _check_keys(name, fields, known)
+        _set(name, fields, key, read_value(value), tables)
+    _check_keys(name, fields, tables)
     if settings and "epochs" in settings and "warmup_epochs" not in settings:
         _shorten_warmup(name, fields)
     try:
@@ -219,16 +220,6 @@ def _shorten_warmup(name: str, fields: dict[str, Any]) -> None:
     if isinstance(epochs, int) and isinstance(warmup, int | float) and warmup >= epochs > 0:
         fields["warmup_epochs"] = epochs / 2
         log.warning("Recipe %s: warmup_epochs = %g reduced to %g for epochs = %d", name, warmup, epochs / 2, epochs)
-
-
-def read_value(text: Any) -> Any:
-    """Reads ``text`` as a TOML value; a bare word is a string. Other values than strings are returned unchanged."""
-    if not isinstance(text, str):
-        return text
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
 
 
 def _set(name: str, fields: dict[str, Any], key: str, value: Any, tables: Mapping[str, type[msgspec.Struct]]) -> None:
@@ -258,12 +249,12 @@ def _check_keys(
 
 def _unknown(name: str, key: str, tables: Mapping[str, type[msgspec.Struct]]) -> RecipeError:
     prefix = OWN_FIELDS if key.startswith(OWN_FIELDS) else ""  # its fields resemble each other by the prefix alone
-    known = [table + leaf for table, kind in tables.items() for leaf in kind.__struct_fields__]
-    known = [field for field in known if field.startswith(prefix)]
-    ends = [field.removeprefix(prefix) for field in known]
-    near = [field for field in known if field.endswith(f".{key}")]
+    fields = [table + leaf for table, kind in tables.items() for leaf in kind.__struct_fields__]
+    fields = [field for field in fields if field.startswith(prefix)]
+    ends = [field.removeprefix(prefix) for field in fields]
+    near = [field for field in fields if field.endswith(f".{key}")]
     near += [prefix + end for end in get_close_matches(key.removeprefix(prefix), ends, n=1, cutoff=0.5)]
-    every = f"Fields: {', '.join(known)}." if known else "Its family has no fields of its own (Plugin.hook_args)."
+    every = f"Fields: {', '.join(fields)}." if fields else "Its family has no fields of its own (Plugin.hook_args)."
     hint = f"Did you mean {near[0]}?" if near else every
     return RecipeError(f"Recipe {name!r} has no field {key!r}.", hint=hint)
 
@@ -291,57 +282,47 @@ class Row(msgspec.Struct, frozen=True):
 def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
     """Returns the recipes of ``plugin``, or those for ``model``; raises :class:`RecipeError`."""
     tables, own = read(plugin), own_fields(plugin)
-    known = {model.name for model in plugin.models}
-    found: list[Row] = []
+    names = {model.name for model in plugin.models}
+    listed: list[Row] = []
     for name, table in tables.items():
-        recipe, given = resolve(name, table, own=own), expectations(name, table)
-        meant = [one for one in (model and [model]) or plugin.models if suits(table, one.name)]
-        if model is None:
-            places = _known(table, given)
-        elif not table.get("models") or suits(table, model.name):
-            places = _for_model(table, [row for row in given if row.model == model.name], model.name)
-        else:
+        recipe, scores = resolve(name, table, own=own), expectations(name, table)
+        if model is not None and table.get("models") and not suits(table, model.name):
             continue
-        for arch, data, expected in places:
-            found.append(
+        fitted = [row.fitted for row in ([model] if model else plugin.models) if suits(table, row.name)]
+        for arch, data, expected in _places(table, scores, model):
+            listed.append(
                 Row(
                     family=plugin.name,
                     recipe=name,
                     model=arch,
                     data=data,
-                    is_default=arch in known and default(tables, arch, data) == name,
-                    is_fitted=bool(meant) and all(one.fitted for one in meant),
+                    is_default=arch in names and default(tables, arch, data) == name,
+                    is_fitted=bool(fitted) and all(fitted),
                     settings=recipe,
                     own=msgspec.to_builtins(recipe.read_hook_args(own)),
                     expected=expected,
                     pflop=_pflop(plugin, arch, data, recipe),
                 )
             )
-    return found
+    return listed
 
 
-def _known(table: Mapping[str, Any], given: list[Expectation]) -> Iterator[tuple[str, str, Expectation | None]]:
-    """Yields the models and data sets of the expected scores; if there are none, the patterns of the table."""
-    for expected in given:
-        yield expected.model, expected.data, expected
-    if not given:
-        yield ", ".join(table.get("models", ())), ", ".join(table.get("data", ())), None
-
-
-def _for_model(
-    table: Mapping[str, Any], given: list[Expectation], model: str
+def _places(
+    table: Mapping[str, Any], scores: list[Expectation], model: Model | None
 ) -> Iterator[tuple[str, str, Expectation | None]]:
-    """Yields the data sets of the table for ``model``, with the expected scores."""
-    for expected in given:
-        yield model, expected.data, expected
-    others = [data for data in table.get("data", ()) if all(data != expected.data for expected in given)]
-    for data in others if others or given else [""]:
-        yield model, data, None
+    """Yields models and data sets: those with a score, then those of the table for ``model``, or else its patterns."""
+    scores = [score for score in scores if model is None or score.model == model.name]
+    yield from ((score.model, score.data, score) for score in scores)
+    if model is not None:
+        others = [data for data in table.get("data", ()) if all(data != score.data for score in scores)]
+        yield from ((model.name, data, None) for data in (others if others or scores else [""]))
+    elif not scores:
+        yield ", ".join(table.get("models", ())), ", ".join(table.get("data", ())), None
 
 
 def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None:
     model = next((model for model in plugin.models if model.name == arch), None)
-    images = training_images(data) - recipe.validation
+    images = count_training_images(data) - recipe.validation
     if model is None or model.fitted or not model.macs or images <= 0:
         return None
     _, height, width = model.preprocess.input_size

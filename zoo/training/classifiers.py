@@ -42,7 +42,7 @@ class RbfSvm(msgspec.Struct, frozen=True):
     C: Strength = 1.0
     """Weight of the loss against the squared norm."""
     gamma: Strength | None = None
-    """Of exp(-gamma |x - y|^2); by default 1 / (dimensions x the variance of all features' values)."""
+    """Gamma of exp(-gamma |x - y|^2); by default 1 / (dimensions x the variance of all features' values)."""
     standardize: bool = True
     """Whether each feature gets mean 0 and variance 1 first."""
 
@@ -86,7 +86,7 @@ class Tree(msgspec.Struct, frozen=True):
     max_depth: Positive | None = None
     min_samples_leaf: Positive = 1
     seed: int = 0
-    """Which of equally good splits is taken."""
+    """Seed that decides between equally good splits."""
 
     def build(self) -> Any:
         from sklearn.tree import DecisionTreeClassifier

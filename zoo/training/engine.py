@@ -276,26 +276,26 @@ class Engine:
             return
         if self.best:
             self.model.load_state_dict(safetensors_file.read(self.run.best))
-            said = f"The network of epoch {self.best['epoch']:g} is saved: validation {self.best['top1']:.2f}%"
-            self.run.display.announce(said)
+            saved = f"The network of epoch {self.best['epoch']:g} is saved: validation {self.best['top1']:.2f}%"
+            self.run.display.announce(saved)
         elif self.ema is not None:
             self.model.load_state_dict(self.ema.module.state_dict())
 
     def update(self, images: Tensor, labels: Tensor) -> None:
         """Updates the weights once, computed in the recipe's number of pieces, attacked if it says so."""
         number = self.epoch * self.batches.steps + self.step
-        others = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
-        torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *others))
+        rank = [self.processes.rank] if self.processes.rank else []  # their dropout is not the first one's
+        torch.manual_seed(derive_seed(self.recipe.seed, "network", number, *rank))
         lr = self.schedule.set(number)
         images = images.contiguous(memory_format=self.layout)
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for micro_batch in self.micro_batches.of(images, labels, number):
             with nullcontext() if micro_batch.is_last else self.processes.no_sync(self.network):
-                part, right = self.forward_backward(micro_batch.images, micro_batch.labels, micro_batch.weight)
-            loss += part
+                piece_loss, piece_correct = self.forward_backward(micro_batch)
+            loss += piece_loss
             if micro_batch.is_counted:
-                correct += right
+                correct += piece_correct
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
@@ -316,11 +316,12 @@ class Engine:
         """Returns whether it is time to read numbers from the device and to hear the other processes."""
         return self.step % self.settle_every == 0 or self.step == self.batches.steps
 
-    def forward_backward(self, images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Adds the gradient of ``share`` times the mean loss; returns that loss and the count of right answers.
+    def forward_backward(self, micro_batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Adds the gradient of a micro-batch's weighted loss; returns that loss and the count of right answers.
 
         Several processes take the mean of their gradients, where the batch's is the sum of its shares'.
         """
+        images, labels = micro_batch.images, micro_batch.labels
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             with compiler_errors() if self.recipe.compile else nullcontext():
                 output = self.forward(images)
@@ -328,12 +329,12 @@ class Engine:
         if isinstance(output, Tensor):
             logits = output = output.float()
         else:  # a network with auxiliary heads: the main one comes first
-            output = tuple(part.float() for part in output)
+            output = tuple(head.float() for head in output)
             logits = output[0]
         loss = self.criterion(output, labels)
         if taught is not None and self.recipe.distill is not None:
             loss = blend(self.recipe.distill, loss, logits, taught)
-        loss = loss * share
+        loss = loss * micro_batch.weight
         (loss * self.processes.count).backward()
         answers = labels.argmax(dim=1) if labels.is_floating_point() else labels  # of a mixed image, its larger part's
         return loss.detach(), (logits.detach().argmax(dim=1) == answers).sum()
@@ -437,7 +438,6 @@ def train(
         >>> run.is_paused
         False
     """
-    run.check()
     group = distributed.current()
     device = group.device(device)
     keep_freed_memory()

@@ -116,7 +116,7 @@ def normalise(model: nn.Module, data: TrainingData, recipe: Recipe, declared: Pr
     preprocess = msgspec.structs.replace(declared, **changes)
     if recipe.normalize == "zca" and pixels is not None:
         transform = Transform(preprocess)
-        attach(model, ZCA.fit(transform.batch(part) for part in _parts(pixels)))
+        attach(model, ZCA.fit(transform.batch(batch) for batch in _parts(pixels)))
     return preprocess
 
 
@@ -161,7 +161,7 @@ class TrainTransform:
         self._progressive, self._epochs = recipe.progressive, recipe.epochs
         self._part = share, size
         self._cut = Transform(preprocess)
-        self._normalise = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
+        self._normalize = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
         self._policies = Policies(recipe.augment, len(images.classes)) if recipe.augment.uses_torchvision else None
         self._first_mirrored: Tensor | None = None
         if recipe.augment.flip == "alternate":
@@ -185,20 +185,20 @@ class TrainTransform:
         augment = Augment(self._settings, generator_at(self._seed, "augment", epoch, step), self._part)
         is_mirrored = None if self._first_mirrored is None else self._first_mirrored[numbers] ^ bool(epoch % 2)
         pixels = augment(pixels, is_mirrored)
-        images, labels = self._normalised(pixels, numbers, labels, epoch, step)
+        images, labels = self._normalized(pixels, numbers, labels, epoch, step)
         return self._resized(images, epoch), labels
 
-    def _normalised(
+    def _normalized(
         self, pixels: Tensor, numbers: Tensor, labels: Tensor, epoch: int, step: int
     ) -> tuple[Tensor, Tensor]:
         """Returns normalised images, float32 B C H W, after torchvision's changes, and their labels."""
         if self._policies is None:
-            return self._normalise.batch(pixels), labels
+            return self._normalize.batch(pixels), labels
         vary, erase = (
             [derive_seed(self._seed, purpose, epoch, number) for number in numbers.tolist()]
             for purpose in ("vary", "erase")
         )
-        images = self._policies.erase(self._normalise.batch(self._policies.vary(pixels, vary)), erase)
+        images = self._policies.erase(self._normalize.batch(self._policies.vary(pixels, vary)), erase)
         share, _ = self._part
         return self._policies.mix(images, labels, derive_seed(self._seed, "mix", epoch, step, share.start))
 
@@ -297,7 +297,7 @@ def _fitted(pixels: Tensor, preprocess: Preprocess) -> Tensor:
         return pixels
     zeros, ones = (0.0,) * size[0], (1.0,) * size[0]
     to_unit = Transform(msgspec.structs.replace(preprocess, mean=zeros, std=ones))
-    return torch.cat([(to_unit.batch(part) * 255).round_().to(torch.uint8) for part in _parts(pixels)])
+    return torch.cat([(to_unit.batch(batch) * 255).round_().to(torch.uint8) for batch in _parts(pixels)])
 
 
 def _parts(tensor: Tensor, size: int = 1024) -> list[Tensor]:
@@ -404,12 +404,12 @@ class StreamedBatches:
         for position in order:
             is_wanted[position] = 1
         arrivals = self._arrive(self._spans(epoch, self.steps * places.start, self.steps * places.stop), is_wanted)
-        held: dict[int, Drawn] = {}
+        waiting: dict[int, Drawn] = {}
         for position in order:
-            while position not in held:
+            while position not in waiting:
                 arrived, drawn = next(arrivals)
-                held[arrived] = drawn
-            yield held.pop(position)
+                waiting[arrived] = drawn
+            yield waiting.pop(position)
 
     def _arrive(self, spans: list[Span], is_wanted: bytearray) -> Iterator[tuple[int, Drawn]]:
         """Yields the wanted images of ``spans`` in their stored order, each with its position among all of them."""
@@ -436,17 +436,17 @@ class StreamedBatches:
 
 def shuffled(count: int, buffer: int, generator: torch.Generator) -> "array[int]":
     """Returns 0 ... count - 1 in the order in which a buffer of that size returns them."""
-    held = list(range(min(buffer, count)))
+    waiting = list(range(min(buffer, count)))
     order = array("q")
     draws = torch.rand(count, dtype=torch.float64, generator=generator).tolist()
-    for arriving, draw in enumerate(draws, start=len(held)):
-        place = int(draw * len(held))
-        order.append(held[place])
+    for arriving, draw in enumerate(draws, start=len(waiting)):
+        place = int(draw * len(waiting))
+        order.append(waiting[place])
         if arriving < count:
-            held[place] = arriving
+            waiting[place] = arriving
         else:
-            held[place] = held[-1]
-            held.pop()
+            waiting[place] = waiting[-1]
+            waiting.pop()
     return order
 
 

@@ -19,7 +19,7 @@ from zoo.system.distributed import Processes
 from zoo.training.recipe import Lookahead, Recipe
 
 BACKBONE = "backbone"
-"""In ``freeze``: everything but the declared head."""
+"""Name in ``freeze`` of everything but the declared head."""
 
 
 def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
@@ -36,7 +36,7 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
         named = {name for name in (*modules, *parameters) if fnmatchcase(name, pattern)}
         met = _outside_head(model) if pattern == BACKBONE else named
         if not met:
-            raise _names_nothing(pattern, model, [*modules, *parameters])
+            raise _no_match(pattern, model, [*modules, *parameters])
         chosen |= met
     frozen = [module for name, module in modules.items() if name in chosen]
     for learned in (*frozen, *(parameters[name] for name in chosen & parameters.keys())):
@@ -57,7 +57,11 @@ def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
     """
     if recipe.layer_decay == 1:
         return None
-    levels = _levels(model)
+    row = _row(model, "layer_decay")
+    if not row.stages:
+        raise RecipeError(f"layer_decay: {row.name} declares no stages.", hint="Set layer_decay to 1.")
+    stages = parameter_levels(model, row.stages, stem=row.stem, head=row.head)
+    levels = {name: stage for name, (stage, _) in stages.items()}  # 0 for the stem, the highest for the head
     top = max(levels.values(), default=0)
     exempt: Collection[str] = getattr(model, "no_weight_decay", set)()
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -75,15 +79,6 @@ def by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]] | None:
         }
         for depth, decays in sorted(groups)
     ]
-
-
-def _levels(model: nn.Module) -> dict[str, int]:
-    """Returns the stage of each parameter as a number: 0 for the stem, the highest for the head."""
-    row = _row(model, "layer_decay")
-    if not row.stages:
-        raise RecipeError(f"layer_decay: {row.name} declares no stages.", hint="Set layer_decay to 1.")
-    levels = parameter_levels(model, row.stages, stem=row.stem, head=row.head)
-    return {name: stage for name, (stage, _) in levels.items()}
 
 
 def _outside_head(model: nn.Module) -> set[str]:
@@ -107,7 +102,7 @@ def _row(model: nn.Module, wish: str) -> Model:
     return row
 
 
-def _names_nothing(pattern: str, model: nn.Module, names: list[str]) -> RecipeError:
+def _no_match(pattern: str, model: nn.Module, names: list[str]) -> RecipeError:
     near = get_close_matches(pattern, [BACKBONE, *names], n=3)
     parts = ", ".join([BACKBONE, *(name for name, _ in model.named_children())])
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Available: {parts} and their submodules."
@@ -132,7 +127,7 @@ def create_optimizer(
 ) -> torch.optim.Optimizer:
     """Creates the optimizer of ``recipe`` for ``groups``, by default for the trained parameters of ``model``."""
     try:
-        from timm.optim import create_optimizer_v2
+        from timm.optim import create_optimizer_v2, list_optimizers
     except ImportError:
         raise MissingExtraError.of("Training", "timm", "zoo-vision[train]") from None
     name = recipe.optimizer
@@ -147,7 +142,9 @@ def create_optimizer(
             groups or model, opt=name, filter_bias_and_bn=not recipe.decay_norm_and_bias, **arguments
         )
     except (ValueError, TypeError) as error:
-        raise RecipeError(f"Optimiser {recipe.optimizer!r}: {error}", hint=_near_optimizers(recipe.optimizer)) from None
+        near = get_close_matches(recipe.optimizer, list_optimizers(), n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "timm.optim.list_optimizers() lists them."
+        raise RecipeError(f"Optimiser {recipe.optimizer!r}: {error}", hint=hint) from None
     if recipe.optimizer == "sgd" and recipe.momentum:
         _start_momentum(made)
     return made
@@ -192,15 +189,6 @@ def create_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_pe
         updates_per_epoch=updates_per_epoch,
     )
     return Schedule(scheduler, optimizer)
-
-
-def _near_optimizers(name: str) -> str:
-    from difflib import get_close_matches
-
-    from timm.optim import list_optimizers
-
-    near = get_close_matches(name, list_optimizers(), n=3)
-    return f"Did you mean {' or '.join(near)}?" if near else "timm.optim.list_optimizers() lists them."
 
 
 class _Follower:

@@ -28,7 +28,9 @@ class PixelModel(nn.Module):
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.model = model
-        device, self._dtype = _place_of(model)
+        weights = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
+        first = next(weights, torch.empty(0))
+        device, self._dtype = first.device, first.dtype
         self.register_buffer("mean", torch.tensor(mean, device=device)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std, device=device)[:, None, None], persistent=False)
 
@@ -58,7 +60,7 @@ class PixelModel(nn.Module):
 class PixelTransform(Transform):
     """Prepares images for :class:`PixelModel`: float32 in [0, 1] at the network's input size, not normalised."""
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
+    def _normalize(self, pixels: Tensor) -> Tensor:
         # As the tensor that ``Transform`` divides by, since CUDA multiplies by the reciprocal of a number.
         scale = torch.tensor(255.0, device=pixels.device)
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(scale)
@@ -96,14 +98,14 @@ def gradient(loss: Tensor, images: Tensor) -> Tensor:
     if not loss.requires_grad:
         raise _no_gradient("its output does not depend on the images differentiably")
     try:
-        (found,) = torch.autograd.grad(loss, images, allow_unused=True)
+        (direction,) = torch.autograd.grad(loss, images, allow_unused=True)
     except RuntimeError as error:
         if "derivative" not in str(error) and "does not require grad" not in str(error):
             raise
         raise _no_gradient(str(error).partition("\n")[0]) from None
-    if found is None:
+    if direction is None:
         raise _no_gradient("its output is not connected to the images")
-    return found
+    return direction
 
 
 def require_gradient(model: PixelModel, images: Tensor) -> None:
@@ -115,10 +117,10 @@ def require_gradient(model: PixelModel, images: Tensor) -> None:
     logits = model(images)
     # Of weights that differ, since the sum of logits may be a constant.
     weights = torch.linspace(1, 2, logits.shape[1], device=logits.device)
-    found = gradient((logits * weights).sum(), images)
-    if not found.isfinite().all():
+    direction = gradient((logits * weights).sum(), images)
+    if not direction.isfinite().all():
         raise _no_gradient("it is not finite")
-    if not found.count_nonzero():
+    if not direction.count_nonzero():
         raise _no_gradient("it is zero everywhere")
 
 
@@ -151,15 +153,8 @@ def _no_gradient(why: str) -> AttackError:
     )
 
 
-def _place_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Returns the device and dtype of the network."""
-    tensors = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
-    found = next(tensors, torch.empty(0))
-    return found.device, found.dtype
-
-
 class Steps(Protocol):
-    """How to walk: ``name`` is ``fgsm`` (one whole step), ``pgd``, ``pgd_l2`` or ``random_sign``.
+    """A way to walk: ``name`` is ``fgsm`` (one whole step), ``pgd``, ``pgd_l2`` or ``random_sign``.
 
     ``relative_step`` is the size of a step in units of epsilon.
     """
@@ -276,9 +271,9 @@ def _exactly(images: Tensor) -> Tensor:
 
 def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
     """Returns ``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
-    held, centre = exact.to(images.dtype), images.detach().cpu()
-    is_beyond = (_exactly(held) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
-    return torch.where(is_beyond, torch.nextafter(held, centre), held).to(images.device)
+    rounded, centre = exact.to(images.dtype), images.detach().cpu()
+    is_beyond = (_exactly(rounded) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
+    return torch.where(is_beyond, torch.nextafter(rounded, centre), rounded).to(images.device)
 
 
 def _norms(tensor: Tensor) -> Tensor:

@@ -57,13 +57,13 @@ def find_source(weights: str | Path, model: Model) -> Source:
     if is_file(weights):
         safetensors_file.metadata(Path(weights))  # there, and safetensors
         return Source(str(weights), Path(weights), None)
-    found = resolve.find(str(weights))
-    if found.model != model:
+    target = resolve.find(str(weights))
+    if target.model != model:
         raise WeightsError(
-            f"{weights} are weights of {found.model.name}, not of {model.name}.",
-            hint=f"zoo train {found.model.name} --init {weights}",
+            f"{weights} are weights of {target.model.name}, not of {model.name}.",
+            hint=f"zoo train {target.model.name} --init {weights}",
         )
-    entry, file = resolve.use(found)
+    entry, file = resolve.use(target)
     return Source(entry.name, file, entry)
 
 
@@ -143,12 +143,12 @@ class Teacher:
     @torch.no_grad()
     def logits(self, images: Tensor, preprocess: Preprocess) -> Tensor:
         """Returns float32 B K of ``images`` float B C H W, which ``preprocess`` normalised."""
-        own = self._info.preprocess
-        if (preprocess.mean, preprocess.std) != (own.mean, own.std):
+        expected = self._info.preprocess
+        if (preprocess.mean, preprocess.std) != (expected.mean, expected.std):
             images = images * _per_channel(preprocess.std, images) + _per_channel(preprocess.mean, images)
-            images = (images - _per_channel(own.mean, images)) / _per_channel(own.std, images)
-        if images.shape[2:] != own.input_size[1:]:
-            images = F.interpolate(images, own.input_size[1:], mode="bilinear", antialias=True)
+            images = (images - _per_channel(expected.mean, images)) / _per_channel(expected.std, images)
+        if images.shape[2:] != expected.input_size[1:]:
+            images = F.interpolate(images, expected.input_size[1:], mode="bilinear", antialias=True)
         output = self.network(images)
         logits: Tensor = output if isinstance(output, Tensor) else output[0]
         return logits.float()

@@ -69,7 +69,7 @@ class Adversary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Distill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a network learns from a teacher (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2).
+    """Settings with which a network learns from a teacher (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2).
 
     The loss is (1 - ``alpha``) times that of the labels plus ``alpha`` T^2 KL(teacher || network), whose outputs are
     the softmax of the logits over the ``temperature`` T. T^2 keeps the gradient's size.
@@ -161,7 +161,7 @@ class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a network is trained. Omitted fields have the defaults shown here.
+    """Settings with which a network is trained. Omitted fields have the defaults shown here.
 
     Args:
         name: Its table's name in ``recipes.toml``.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import msgspec
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zoo.training import TrainingData
     from zoo.training.pretrained import Source, Teacher
     from zoo.training.record import Difference, Record
+    from zoo.training.run import RunOptions
 
 
 log = logging.getLogger("zoo")
@@ -42,7 +43,7 @@ Outcome = Literal["file", "tensors", "score", "different"]
 
 
 class Original(NamedTuple):
-    """Their file, its metadata, and their manifest entry if there is one."""
+    """Weights with a run record: their file, its metadata, and their manifest entry if there is one."""
 
     name: str
     model: Model
@@ -88,7 +89,7 @@ def reproduce(
     teacher: str | Path | None = None,
     allow_other_data: bool = False,
     device: "torch.device | str | None" = None,
-    **run_options: Any,
+    **run_options: "Unpack[RunOptions]",
 ) -> Reproduction:
     """Trains weights again from the record of the run that made them, and compares the two.
 
@@ -124,29 +125,29 @@ def reproduce(
     from zoo.loading import safetensors_file
     from zoo.training import record
 
-    held = find_original(name)
-    if held.file.resolve().parent == Path(output).resolve():
+    original = find_original(name)
+    if original.file.resolve().parent == Path(output).resolve():
         raise TrainingError(
-            f"{output} is the directory of {held.file.name} itself.", hint="Choose another directory (-o DIR)."
+            f"{output} is the directory of {original.file.name} itself.", hint="Choose another directory (-o DIR)."
         )
-    then = record.read(held.about["run"], held.name)
+    then = record.read(original.about["run"], original.name)
     prepared = _images(then, data, allow_other_data)
-    args = arguments.of_file(held.model, then.args, held.name)
-    source = _start(then, held.model, init)
+    args = arguments.of_file(original.model, then.args, original.name)
+    source = _start(then, original.model, init)
     run_options.setdefault("command", by_name.command_line())
-    run_options |= {"init": source and source.record, "teacher": _teacher(then, teacher)}
-    run = training.Run(output, resume=resume, **run_options)
+    guide = _teacher(then, teacher)
+    run = training.Run(output, resume=resume, init=source and source.record, teacher=guide, **run_options)
     _warn(then)
     with _threads(then.threads):
         place = _device(then.device, device)
-        trained = by_name.carry_out(held.model, prepared, then.recipe, run, args=args, source=source, device=place)
+        trained = by_name.carry_out(original.model, prepared, then.recipe, run, args=args, source=source, device=place)
     if run.is_paused:
         raise TrainingError(
-            f"{held.name} is an unfinished run, so there is nothing to compare yet.",
+            f"{original.name} is an unfinished run, so there is nothing to compare yet.",
             hint=f"Continue with --resume -o {run.directory} (resume=True).",
         )
     now = record.read(safetensors_file.metadata(run.model)["run"], run.model)
-    return _judge(held, trained, run.model, record.differences(then, now), data or prepared.train.name)
+    return _judge(original, trained, run.model, record.differences(then, now), data or prepared.train.name)
 
 
 def find_original(name: str | Path) -> Original:
@@ -166,16 +167,16 @@ def find_original(name: str | Path) -> Original:
         about = safetensors_file.metadata(file)
         _check_has_record(str(name), about)
         of = names.requirement(about.get("distribution", ""), about.get("distribution_version", ""))
-        found = registry.current().find(about["model"], distribution=of)
-        return Original(str(name), found.model, file, storage.sha256_of(file), about, None)
-    found = resolve.find(str(name))
-    entry = resolve.weights_for(found)
+        target = registry.current().find(about["model"], distribution=of)
+        return Original(str(name), target.model, file, storage.sha256_of(file), about, None)
+    target = resolve.find(str(name))
+    entry = resolve.weights_for(target)
     if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
         raise _no_record(entry.name)
-    entry, file = resolve.use(found)
+    entry, file = resolve.use(target)
     about = safetensors_file.metadata(file)
     _check_has_record(entry.name, about)
-    return Original(entry.name, found.model, file, storage.sha256_of(file), about, entry)
+    return Original(entry.name, target.model, file, storage.sha256_of(file), about, entry)
 
 
 def training_of(weights: Weights) -> dict[str, str]:
@@ -228,7 +229,7 @@ def _check_has_record(name: str, about: dict[str, Any]) -> None:
 
 
 def _no_record(name: str) -> TrainingError:
-    own = [
+    trained = [
         f"{entry.name}.{weights.tag}"
         for entry in registry.current().models()
         for weights in entry.weights
@@ -236,7 +237,7 @@ def _no_record(name: str) -> TrainingError:
     ]
     return TrainingError(
         f"{name} has no run record, because it was not trained by zoo train.",
-        hint=f"These can be reproduced: {', '.join(own)}." if own else "Files written by zoo train have one.",
+        hint=f"These can be reproduced: {', '.join(trained)}." if trained else "Files written by zoo train have one.",
     )
 
 
@@ -255,12 +256,12 @@ def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> 
             hint="Set the path of its images: --data PATH (data=PATH).",
         ) from None
     prepared = training.split(images, then.recipe, held_out)
-    here = record.images_of(prepared)
-    others = record.other_images(then.data, here)
-    if others and not allow_other_data:
+    here = record.describe_images(prepared)
+    differences = record.other_images(then.data, here)
+    if differences and not allow_other_data:
         raise DataError(
             "The images differ from the original training images."
-            + "".join(f"\n  {found.what}: {found.then}, here {found.now}" for found in others),
+            + "".join(f"\n  {difference.what}: {difference.then}, here {difference.now}" for difference in differences),
             hint="Set the path of the right images (--data PATH), or continue with --allow-other-data.",
         )
     return prepared
@@ -343,26 +344,26 @@ def _device(recorded: str, asked: "torch.device | str | None") -> "torch.device 
 
 
 def _judge(
-    held: Original, trained: "nn.Module", weights: Path, differences: "list[Difference]", data: str | Path
+    original: Original, trained: "nn.Module", weights: Path, differences: "list[Difference]", data: str | Path
 ) -> Reproduction:
     from zoo.loading import safetensors_file
 
-    before = safetensors_file.read(held.file)
+    before = safetensors_file.read(original.file)
     state = {key: _stored_as(value, before.get(key)) for key, value in trained.state_dict().items()}
     with TemporaryDirectory() as folder:
-        sha256 = safetensors_file.write(state, Path(folder, "model.safetensors"), held.about)
+        sha256 = safetensors_file.write(state, Path(folder, "model.safetensors"), original.about)
     unequal = [key for key in {**before, **state} if not _are_same(before.get(key), state.get(key))]
     report = comparison = None
-    outcome: Outcome = "file" if sha256 == held.sha256 else "tensors"
+    outcome: Outcome = "file" if sha256 == original.sha256 else "tensors"
     if unequal:
-        report, comparison = _compare(held, trained, data)
+        report, comparison = _compare(original, trained, data)
         outcome = "score" if comparison is not None and comparison.agrees else "different"
     return Reproduction(
-        name=held.name,
+        name=original.name,
         outcome=outcome,
         weights=weights,
         sha256=sha256,
-        expected=held.sha256,
+        expected=original.sha256,
         tensors=len(before),
         unequal=len(unequal),
         report=report,
@@ -387,12 +388,12 @@ def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
     return torch.equal(*bits)
 
 
-def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
+def _compare(original: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
     """Scores ``trained`` on the test images and compares it with the original; None without images."""
     from zoo.evaluation import claims as claimed
 
-    claims = held.entry.scores if held.entry is not None else {}
-    name = held.about["run"]["data"]["train"]["name"]
+    claims = original.entry.scores if original.entry is not None else {}
+    name = original.about["run"]["data"]["train"]["name"]
     split = next((key.partition("/")[2] for key in claims if key.startswith(f"{name}/")), "test")
     try:
         report = evaluate(trained, data, split)
@@ -401,6 +402,8 @@ def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[R
         return None, None
     claim = claims.get(f"{name}/{split}")
     if claim is None:
-        own = evaluate(create(held.model.name, weights=held.file), data, split)
-        claim = Score(n=own.n, source="the original's, measured now", top1=own.top1, fingerprint=own.fingerprint)
+        measured = evaluate(create(original.model.name, weights=original.file), data, split)
+        claim = Score(
+            n=measured.n, source="the original's, measured now", top1=measured.top1, fingerprint=measured.fingerprint
+        )
     return report, claimed.check(report, claim)

@@ -24,7 +24,7 @@ PER_CLASS = 15
 _PLACES = ("caltech101", "101_ObjectCategories", "caltech101/101_ObjectCategories")
 _TAR = re.compile(r"(caltech101.*|101_ObjectCategories)\.tar(\.gz)?")
 _MAX_BYTES = 1 << 26
-"""Of one encoded image."""
+"""Bytes of the largest encoded image."""
 
 
 def is_name(text: str) -> bool:
@@ -40,15 +40,14 @@ def read(place: Path, name: str, split: str) -> ImageSet | None:
     ``caltech101/`` or ``101_ObjectCategories/`` with one folder per class, then for a tar archive, gzipped or
     not, whose name begins so. Raises :class:`DataError` for a damaged archive and a class that is too small.
     """
-    found = _find(place)
-    if found is None:
+    if (source := _find(place)) is None:
         return None
-    origin, files = found
+    origin, files = source
     names = sorted(files)
     classes = tuple(sorted({PurePosixPath(file).parent.name for file in names}))
     number = {class_name: label for label, class_name in enumerate(classes)}
     labels = [number[PurePosixPath(file).parent.name] for file in names]
-    chosen = draw([PurePosixPath(file).parts[-2:] for file in names], *_meant_by(name), split)
+    chosen = draw([PurePosixPath(file).parts[-2:] for file in names], *_parse_name(name), split)
     return ImageSet(
         name,
         split,
@@ -85,7 +84,7 @@ def _rank(number: int, file: str) -> bytes:
     return hashlib.sha256(f"{NAME} {number} {file}".encode()).digest()
 
 
-def _meant_by(name: str) -> tuple[int, int]:
+def _parse_name(name: str) -> tuple[int, int]:
     """Returns the training images of a class, and the number of the draw."""
     _, per_class, number, *_ = [*name.split(":"), "", ""]
     return int(per_class or PER_CLASS), int(number or 0)
@@ -114,7 +113,7 @@ def _in_folder(folder: Path) -> dict[str, _Source]:
 def _in_archive(archive: Path) -> dict[str, _Source]:
     """Returns the images of an archive: of a plain tar, read when asked for; of a gzipped one, in memory."""
     files: dict[str, _Source] = {}
-    held = 0
+    total = 0
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -127,8 +126,8 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
                 if archive.suffix == ".gz":
                     stream = tar.extractfile(member)
                     assert stream is not None  # of a file
-                    check_bytes(held := held + member.size, str(archive))
-                    files[name] = _Held(stream.read())
+                    check_bytes(total := total + member.size, str(archive))
+                    files[name] = _Content(stream.read())
                 else:
                     files[name] = _Part(archive, member.offset_data, member.size)
     except (OSError, EOFError, tarfile.TarError) as error:
@@ -141,7 +140,7 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Content:
     content: bytes
 
     def __call__(self) -> bytes:

@@ -32,10 +32,10 @@ def read(folder: Path, split: str) -> ImageSet:
         raise DataError(f"{folder}: no split {split!r}.", hint=f"Splits: {', '.join(splits)}.")
     classes = _subfolders(folder / name)
     if "train" in splits and name != "train":
-        known = _subfolders(folder / "train")
-        if surplus := sorted(set(classes) - set(known)):
+        train_classes = _subfolders(folder / "train")
+        if surplus := sorted(set(classes) - set(train_classes)):
             raise DataError(f"{folder / name / surplus[0]}: no such class in {folder / 'train'}.")
-        classes = known
+        classes = train_classes
     return _read(folder / name, folder.name, split, classes)
 
 
@@ -62,12 +62,12 @@ def _read(folder: Path, name: str, split: str, classes: list[str]) -> ImageSet:
             raise DataError(f"{folder / class_name}: no images.")
         files += images
         labels += [label] * len(images)
-    sizes, has_colour = set(), False
+    sizes, has_color = set(), False
     for file in files:
         with open_image(file, str(file)) as image:
             sizes.add(image.size)
-            has_colour = has_colour or count_channels(image) == 3
-    reader = _Files(files, 3 if has_colour else 1)
+            has_color = has_color or count_channels(image) == 3
+    reader = _Files(files, 3 if has_color else 1)
     pixels = None
     if len(sizes) == 1:
         width, height = sizes.pop()

@@ -178,7 +178,7 @@ def _bytes(value: Any, root: str) -> bytes:
 def _lies_in(path: str, root: str) -> bool:
     """Returns whether ``path``, or its archive (``zip://MEMBER::ARCHIVE``), lies within ``root``."""
     *members, file = path.split("::")
-    if not root or ".." in PurePosixPath(file).parts or not all(part.startswith("zip://") for part in members):
+    if not root or ".." in PurePosixPath(file).parts or not all(member.startswith("zip://") for member in members):
         return False
     if "://" in root:
         return file.startswith((f"{root}/", f"{root}@"))

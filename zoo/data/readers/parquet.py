@@ -139,16 +139,16 @@ def find_shards(folder: Path, split: str) -> list[Path]:
     if a shard is missing.
     """
     every = _files(folder)
-    found = [file for file in every if split_of(file, folder) == split]
-    if every and not found:
-        others = ", ".join(splits_of(folder))
-        raise DataError(f"{folder}: no split {split!r}.", hint=f"Splits: {others}.")
-    shards = [match for file in found if (match := _SHARD.fullmatch(file.name))]
+    chosen = [file for file in every if split_of(file, folder) == split]
+    if every and not chosen:
+        splits = ", ".join(splits_of(folder))
+        raise DataError(f"{folder}: no split {split!r}.", hint=f"Splits: {splits}.")
+    shards = [match for file in chosen if (match := _SHARD.fullmatch(file.name))]
     there = {int(match["index"]) for match in shards}
     missing = sorted(set(range(max((int(match["count"]) for match in shards), default=0))) - there)
     if missing:
         raise DataError(f"{folder}: shard {missing[0]:05d} of {shards[0]['count']} of the split {split!r} is missing.")
-    return found
+    return chosen
 
 
 def splits_of(folder: Path) -> list[str]:
@@ -184,13 +184,13 @@ def read(files: list[Path], name: str, split: str, classes: tuple[str, ...] = ()
     pixels = _Pixels(sum(table.rows for table in tables))
     labels: list[Tensor] = []
     for table in tables:
-        found: list[int] = []
+        table_labels: list[int] = []
         for group in range(len(table.group_rows)):
             encoded, values = table.read(group)
-            for row, image in enumerate(encoded, start=len(found)):
+            for row, image in enumerate(encoded, start=len(table_labels)):
                 pixels.add(image, f"{table.file} row {row}")
-            found += values
-        labels.append(torch.tensor(found, dtype=torch.int64))
+            table_labels += values
+        labels.append(torch.tensor(table_labels, dtype=torch.int64))
         if classes:
             check_labels(labels[-1], len(classes), str(table.file))
     every = torch.cat(labels)
@@ -200,7 +200,7 @@ def read(files: list[Path], name: str, split: str, classes: tuple[str, ...] = ()
     origin = str(files[0] if len(files) == 1 else files[0].parent)
     if pixels.resident is not None:
         return ImageSet(name, split, classes, every, pixels.resident, origin=origin)
-    channels = 3 if pixels.has_colour else 1
+    channels = 3 if pixels.has_color else 1
     return ImageSet(name, split, classes, every, read=_Rows(tables, channels), channels=channels, origin=origin)
 
 
@@ -224,12 +224,12 @@ class _Pixels:
         self.filled = 0
         self.shape: tuple[int, int, int] | None = None  # C H W
         self.resident: Tensor | None = None
-        self.has_colour = False
+        self.has_color = False
 
     def add(self, encoded: bytes, where: str) -> None:
         image = open_image(encoded, where)
         shape = (count_channels(image), image.height, image.width)
-        self.has_colour = self.has_colour or shape[0] == 3
+        self.has_color = self.has_color or shape[0] == 3
         if self.shape is None:
             self.shape = shape
             if self.rows * shape[0] * shape[1] * shape[2] <= MAX_RESIDENT_BYTES:
@@ -248,7 +248,7 @@ class _Rows:
         self.channels = channels
         self.groups = [(table, group) for table in tables for group in range(len(table.group_rows))]
         self.ends = list(accumulate(table.group_rows[group] for table, group in self.groups))
-        self.held: tuple[int, list[bytes]] = (-1, [])
+        self.last: tuple[int, list[bytes]] = (-1, [])
 
     def __call__(self, index: int) -> Image.Image:
         encoded, where = self._find(index)
@@ -261,9 +261,9 @@ class _Rows:
         """Returns the bytes of image ``index``, and its name in messages."""
         number = bisect_right(self.ends, index)
         table, group = self.groups[number]
-        held, encoded = self.held
-        if held != number:
+        last, encoded = self.last
+        if last != number:
             encoded = table.read(group)[0]
-            self.held = number, encoded
+            self.last = number, encoded
         row = index - (self.ends[number] - table.group_rows[group])
         return encoded[row], f"{table.file} row {row + sum(table.group_rows[:group])}"

@@ -14,9 +14,9 @@ from zoo.manifest import Weights
 
 _ATTEMPTS = 5
 _MAX_BYTES = 1 << 28
-"""No description of a set is longer."""
+"""Bytes of the longest description of a set."""
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-"""How gzip, bzip2 and xz begin; what they unfold to has no bound."""
+"""First bytes of gzip, bzip2 and xz; what they unfold to has no bound."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """How messages call it; holds no secret."""
+        """The name in messages, without secrets."""
         return self.source.name
 
     def check(self, file: str) -> None:
@@ -39,14 +39,14 @@ class Place:
 
     def read(self, file: str) -> bytes:
         """Reads a small file; raises :class:`DataError` if it cannot be read."""
-        parts, size = [], 0
+        chunks, size = [], 0
         with self.open(file) as stream:
-            while part := stream.read(1 << 20):
-                parts.append(part)
-                size += len(part)
+            while chunk := stream.read(1 << 20):
+                chunks.append(chunk)
+                size += len(chunk)
                 if size > _MAX_BYTES:
                     raise DataError(f"{self.name}/{file}: more than {_MAX_BYTES:,} bytes.")
-        return b"".join(parts)
+        return b"".join(chunks)
 
     @contextmanager
     def open(self, file: str) -> Iterator["SteadyFile"]:

@@ -40,7 +40,7 @@ def read_digits(split: str) -> ImageSet:
 
 
 MAX_ARRAY_BYTES = 1 << 30
-"""More than this in one array is refused before it is read."""
+"""Bytes of the largest array; more is refused before it is read."""
 
 _TORCHVISION = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw"}
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
@@ -161,14 +161,14 @@ def _read_file(file: Path) -> bytes:
 
 def _unpack(archive: Path, split: str) -> list[bytes]:
     """Returns the bytes of the split's files, read from the archive and nowhere written."""
-    found = {}
+    contents = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 name = member.name.rpartition("/")[2]
                 if name in _CIFAR10_FILES[split] and (stream := tar.extractfile(member)) is not None:
-                    found[name] = stream.read(_CIFAR10_IMAGES * _CIFAR10_RECORD + 1)
-        return [found[name] for name in _CIFAR10_FILES[split]]
+                    contents[name] = stream.read(_CIFAR10_IMAGES * _CIFAR10_RECORD + 1)
+        return [contents[name] for name in _CIFAR10_FILES[split]]
     except (OSError, EOFError, tarfile.TarError) as error:
         raise DataError(
             f"{archive}: cannot be read: {error}", hint="The file may be truncated: download it again."

@@ -33,7 +33,7 @@ class PreparedBatches:
     """
 
     pixels: ClassVar[None] = None
-    """As of an ``ImageSet`` that is not resident."""
+    """None, as of an ``ImageSet`` that is not resident."""
 
     def __init__(
         self, batches: Iterable[Any], *, name: str, split: str, classes: tuple[str, ...], channels: int, total: int = 0
@@ -102,18 +102,18 @@ def from_dataset(
         (4, ('0', '1'))
     """
     name = name or name_of(dataset)
-    known = classes or classes_of(dataset)
+    names = classes or classes_of(dataset)
     if isinstance(dataset, DataLoader):
         pixels, labels = _collect(dataset, name)
-        return ImageSet(name, split, known or _numbers(labels), labels, pixels)
+        return ImageSet(name, split, names or _numbers(labels), labels, pixels)
     _check_indexed(dataset, name)
     items = _Items(dataset, name)
     pictures: list[Tensor] | None = []
-    found: list[int] = []
+    values: list[int] = []
     channels, size = 1, 0
     for index in range(len(items)):
         image, label = items.read(index)
-        found.append(label)
+        values.append(label)
         channels = max(channels, count_channels(image))
         if pictures is not None:
             pictures.append(to_pixels(to_channels(image, count_channels(image), items.where(index))))
@@ -121,10 +121,10 @@ def from_dataset(
             if pictures[-1].shape[1:] != pictures[0].shape[1:] or size > MAX_RESIDENT_BYTES:
                 pictures = None
     items.channels = channels
-    labels = torch.tensor(found, dtype=torch.int64)
+    labels = torch.tensor(values, dtype=torch.int64)
     resident = torch.stack([picture.expand(channels, -1, -1) for picture in pictures]) if pictures else None
     read = items if resident is None else None
-    return ImageSet(name, split, known or _numbers(labels), labels, resident, read=read, channels=channels)
+    return ImageSet(name, split, names or _numbers(labels), labels, resident, read=read, channels=channels)
 
 
 def prepared(dataset: Source, *, split: str, classes: tuple[str, ...], channels: int) -> PreparedBatches | None:
@@ -266,13 +266,13 @@ def as_pair(batch: Any, where: str) -> tuple[Tensor, Any]:
 
 def as_labels(labels: Any, count: int, where: str) -> Tensor:
     """Returns ``labels`` as int64 ``count``; raises :class:`DataError` naming ``where``."""
-    found = labels if isinstance(labels, Tensor) else torch.as_tensor(labels)
-    is_integer = not found.is_floating_point() and not found.is_complex() and found.dtype != torch.bool
-    if not is_integer or tuple(found.shape) != (count,):
+    tensor = labels if isinstance(labels, Tensor) else torch.as_tensor(labels)
+    is_integer = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+    if not is_integer or tuple(tensor.shape) != (count,):
         raise DataError(
-            f"{where}: labels are {found.dtype} of shape {tuple(found.shape)}, expected one integer per image."
+            f"{where}: labels are {tensor.dtype} of shape {tuple(tensor.shape)}, expected one integer per image."
         )
-    return found.detach().cpu().long()
+    return tensor.detach().cpu().long()
 
 
 def describe(value: Any) -> str:

@@ -43,7 +43,7 @@ class Split(msgspec.Struct, omit_defaults=True):
 
 
 class Info(msgspec.Struct, omit_defaults=True):
-    """What ``_info.json`` says."""
+    """The contents of ``_info.json``."""
 
     splits: dict[str, Split]
     name: str = ""
@@ -65,14 +65,14 @@ def open_shards(address: str | Path, split: str = "train") -> ImageStream:
     info = read_info(place)
     if split not in info.splits:
         raise DataError(f"{place.name}: no split {split!r}.", hint=f"Splits: {', '.join(info.splits) or 'nothing'}.")
-    found = info.splits[split]
-    if len(found.filenames) != len(found.shard_lengths):
+    entry = info.splits[split]
+    if len(entry.filenames) != len(entry.shard_lengths):
         raise DataError(
-            f"{place.name}: {len(found.filenames)} shards of {split!r}, {len(found.shard_lengths)} lengths."
+            f"{place.name}: {len(entry.filenames)} shards of {split!r}, {len(entry.shard_lengths)} lengths."
         )
     return from_shards(
         address,
-        dict(zip(found.filenames, found.shard_lengths, strict=True)),
+        dict(zip(entry.filenames, entry.shard_lengths, strict=True)),
         classes=info.classes or _classes(place, info.name or _name_of(place)),
         channels=info.channels,
         name=info.name or _name_of(place),
@@ -162,7 +162,7 @@ def _sample(where: str, key: str, group: Mapping[str, Any]) -> Sample | None:
     if not images and "cls" not in group:
         return None
     if len(images) != 1 or "cls" not in group:
-        parts = ", ".join(part for part in group if not part.startswith("__"))
+        parts = ", ".join(name for name in group if not name.startswith("__"))
         raise DataError(f"{where}: {key} has {parts}; expected one image ({', '.join(_IMAGES[:3])}, ...) and cls.")
     text = group["cls"][:32].decode("ascii", "replace").strip()
     if not re.fullmatch(r"-?\d+", text):
@@ -247,16 +247,16 @@ def write_shards(images: ImageSet, folder: str | Path, *, per_shard: int = 1000,
     if seed is not None and images.split == "train":
         every = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     split = Split([], [], images.split)
-    parts = [every[start : start + per_shard] for start in range(0, len(every), per_shard)]
-    for number, part in enumerate(parts):
+    batches = [every[start : start + per_shard] for start in range(0, len(every), per_shard)]
+    for number, numbers in enumerate(batches):
         file = folder / f"{images.split}-{number:06d}.tar"
         with storage.beside(file) as stream, TarWriter(stream, encoder=False, mtime=0) as tar:
-            for index in part.tolist():
+            for index in numbers.tolist():
                 suffix, encoded = _encode(images, index)
                 label = str(int(images.labels[index])).encode("ascii")
                 tar.write({"__key__": f"{index:08d}", suffix: encoded, "cls": label})
         split.filenames.append(file.name)
-        split.shard_lengths.append(len(part))
+        split.shard_lengths.append(len(numbers))
     info.splits[images.split] = split
     return _write_info(folder, info)
 
@@ -296,9 +296,9 @@ def index_shards(folder: str | Path, classes: Sequence[str] = (), *, name: str =
     for file in files:
         match = _NUMBERED.fullmatch(file.name)
         split = file.parent.name or (match["split"] if match else file.stem)
-        part = info.splits.setdefault(split, Split([], [], split))
-        part.filenames.append(file.as_posix())
-        part.shard_lengths.append(sum(1 for _ in samples(place_at(folder), file.as_posix())))
+        entry = info.splits.setdefault(split, Split([], [], split))
+        entry.filenames.append(file.as_posix())
+        entry.shard_lengths.append(sum(1 for _ in samples(place_at(folder), file.as_posix())))
     return _write_info(folder, info)
 
 
@@ -307,22 +307,22 @@ def _info_for(images: ImageSet, folder: Path) -> Info:
     fresh = Info({}, name=images.name, classes=list(images.classes), channels=images.channels)
     if not (folder / INFO).is_file():
         return fresh
-    held = read_info(place_at(folder))
-    if images.split in held.splits:
+    existing = read_info(place_at(folder))
+    if images.split in existing.splits:
         raise DataError(f"{folder} already contains the split {images.split!r}.", hint="Choose another folder.")
-    if (held.name, held.classes, held.channels) != (fresh.name, fresh.classes, fresh.channels):
+    if (existing.name, existing.classes, existing.channels) != (fresh.name, fresh.classes, fresh.channels):
         raise DataError(
-            f"{folder} holds {held.name!r} with {len(held.classes)} classes and {held.channels} channels; "
+            f"{folder} holds {existing.name!r} with {len(existing.classes)} classes and {existing.channels} channels; "
             f"got {fresh.name!r} with {len(fresh.classes)} and {fresh.channels}.",
             hint="Choose another folder.",
         )
-    return held
+    return existing
 
 
 def _write_info(folder: Path, info: Info) -> Path:
     """Replaces the ``_info.json`` of ``folder`` in one step."""
-    for part in info.splits.values():
-        part.num_samples = sum(part.shard_lengths)
+    for split in info.splits.values():
+        split.num_samples = sum(split.shard_lengths)
     file = folder / INFO
     storage.replace(file, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
     return file
