@@ -12,14 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from support import distributions, specimen
+from support.command import ask
 from support.terminal import draw
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.data.classes import count_training_images
 from zoo.errors import RecipeError
 from zoo.loading import safetensors_file
@@ -29,11 +28,6 @@ from zoo.training import choose
 from zoo.training.choice import Row, expectations, rows
 from zoo.training.recipe import Expectation
 from zoo.training.record import read
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def listed(*words: object) -> list[dict[str, Any]]:

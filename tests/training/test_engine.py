@@ -78,26 +78,6 @@ def test_a_crash_in_mid_epoch_then_resume_equals_an_unbroken_run(
     assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3, 4]
 
 
-KILLED = """
-import os, sys
-sys.path.insert(0, sys.argv[2])
-import torch
-torch.set_num_threads(int(sys.argv[3]))
-from support import small_training as t
-t.run(t.Path(sys.argv[1]), display=t.StopAt(3, 2, lambda: os._exit(9)), checkpoint_every=1)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_process_resumes_in_another_one(tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]) -> None:
-    tests = str(Path(__file__).parents[1])
-    code = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), tests, str(torch.get_num_threads())], check=False
-    ).returncode
-    assert code == 9
-    assert_same(run(tmp_path, resume=True), whole[1])
-
-
 def test_resuming_a_finished_run_gives_its_network(whole: tuple[Path, dict[str, Tensor]]) -> None:
     assert_same(run(whole[0], resume=True), whole[1])
 

@@ -15,16 +15,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 from safetensors.torch import load_file
 from support import lives
+from support.command import ask
 from support.small_training import PREPROCESS, RECIPE, StopAt, assert_same, network, rows, run
 from torch import Tensor, nn
 
-from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.data.augmentation import Affine, Augmentation
 from zoo.errors import StorageError, TrainingError
@@ -114,17 +113,6 @@ def test_two_processes_train_the_same_network_to_the_byte(tmp_path: Path) -> Non
 def revive(folder: Path) -> list[str]:
     """What to say to go on, or to start where nothing was written yet."""
     return ["--resume"] if (folder / "run" / "config.json").exists() else []
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_random_three_times_ends_as_the_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
-    chance = random.Random(1)
-    for _ in range(3):
-        start = partial(lives.begin_quickly, tmp_path, *TRAIN, *revive(tmp_path))
-        assert lives.kill_at_random(start, tmp_path / "run", chance, most=4).was_killed
-    finish_quickly(lives.begin_quickly(tmp_path, *TRAIN, "--resume"), tmp_path)
-    assert_same_run(tmp_path / "run", unbroken)
-    assert_same_file(tmp_path / "run", unbroken)
 
 
 def test_a_run_killed_while_it_writes_ends_as_the_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
@@ -302,10 +290,6 @@ def place_of(directory: Path) -> tuple[int, int]:
     """(epochs, steps) that the checkpoint has done."""
     place = safetensors_file.metadata(directory / "checkpoint.safetensors")["position"]
     return place["epoch"], place["step"]
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.mark.slow

@@ -15,12 +15,11 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
-from click.testing import CliRunner, Result
-from support import distributions, specimen
+from support import specimen
+from support.command import ask
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.errors import DataError, TrainingError, UnknownNameError
 from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, render
@@ -31,11 +30,6 @@ from zoo.training.run import PLACE, Silent
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 
 SETTINGS = {"epochs": 2, "warmup_epochs": 1, "batch_size": 256, "lr": 0.5}
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture(scope="module")
@@ -114,18 +108,6 @@ def with_seed(run: Path, file: Path, seed: int) -> Path:
 
 
 # ---- the same to the bit ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_weights_are_trained_again_to_the_same_file_in_a_fresh_process(hub: Path, site: Path, tmp_path: Path) -> None:
-    words = ["reproduce", "net.mine", "-o", str(tmp_path / "again"), "--json"]
-    done = distributions.run(*words, site=site, OMP_NUM_THREADS="2")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["outcome"] == "file"
-    assert answer["sha256"] == answer["expected"] == zoo.info("net.mine")["weights"][0]["sha256"]
-    assert answer["unequal"] == 0
-    assert recorded(tmp_path / "again")["threads"] == 1  # as the record says, not as the process began
 
 
 @pytest.mark.slow

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from support.command import ask
 from support.small_training import rows
 from torch import Tensor
 from torch.nn import functional as F
 
 import zoo
-from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import RecipeError, TrainingError, WeightsError
 from zoo.spec import Preprocess
@@ -174,10 +173,6 @@ def test_distill_needs_a_teacher(tmp_path: Path, digits: ImageSet) -> None:
     with pytest.raises(RecipeError, match="has distill, but there is no teacher"):
         train(tmp_path / "run", digits, {"distill.alpha": 0.3})
     assert not (tmp_path / "run").exists()
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def test_the_command_line_names_the_teacher(tmp_path: Path, folder: Path) -> None:
