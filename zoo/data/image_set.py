@@ -20,6 +20,9 @@ from torch import Tensor
 from zoo.data.image_file import to_image, to_pixels
 from zoo.errors import DataError
 
+MAX_RESIDENT_BYTES = 1 << 31
+"""A set larger than this is decoded image by image, on demand."""
+
 _HEADER = struct.Struct("<IIIq")
 
 
@@ -51,10 +54,6 @@ def _image_bytes(pixels: Tensor, labels: Tensor) -> Iterator[bytes]:
     for image, label in zip(array, labels.tolist(), strict=True):
         yield _HEADER.pack(*image.shape, label)
         yield image
-
-
-MAX_RESIDENT_BYTES = 1 << 31
-"""A set larger than this is decoded image by image, on demand."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,12 @@ from zoo.training.randomness import derive_seed, generator_at
 from zoo.training.recipe import Recipe
 from zoo.training.run import Run
 
+log = logging.getLogger("zoo")
+
+Criterion = Callable[[Any, Tensor], Tensor]
+
+ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
+
 
 class CrossEntropy(nn.CrossEntropyLoss):
     """Cross-entropy for networks with one output; labels are int64 B or shares of the classes, float B K."""
@@ -149,12 +155,6 @@ class MicroBatches:
             return ((attacked - pixel_model.mean) / pixel_model.std).contiguous(memory_format=self._layout)
 
 
-log = logging.getLogger("zoo")
-
-Criterion = Callable[[Any, Tensor], Tensor]
-ParameterGroups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
-
-
 class Engine:
     """The parts of one training and where it stands: ``epoch`` epochs and ``step`` steps are done."""
 
@@ -186,8 +186,7 @@ class Engine:
         self.on_epoch = on_epoch
         self.check_sides()
         self.batches = batches(data.train, recipe, preprocess, device, self.processes)
-        portion = Portion(self.batches.size, self.batches.steps, self.batches.share)
-        self.micro_batches = MicroBatches(model, recipe, preprocess, portion)
+        self.micro_batches = MicroBatches(model, recipe, preprocess, self.batches.portion)
         self.frozen = freeze(model, recipe.freeze)
         self.optimizer = create_optimizer(model, recipe, (parameter_groups or by_layer)(model, recipe))
         self.schedule = create_schedule(self.optimizer, recipe, self.batches.steps)

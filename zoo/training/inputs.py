@@ -143,8 +143,8 @@ def portion_of(images: int, recipe: Recipe, processes: Processes) -> Portion:
 class TrainTransform:
     """Cut-out, augmentation and normalisation of ``images`` as ``recipe`` and ``preprocess`` say.
 
-    All follows from (seed, epoch, step) and from an image's number. Of each batch of ``size`` images,
-    this process varies its ``share``, in the way that one process alone would.
+    All follows from (seed, epoch, step) and from an image's number. This process varies its ``portion`` of each batch
+    in the way that one process alone would.
     """
 
     def __init__(
@@ -152,14 +152,13 @@ class TrainTransform:
         recipe: Recipe,
         preprocess: Preprocess,
         images: ImageSet | ImageStream,
-        share: range,
-        size: int,
+        portion: Portion,
         device: torch.device,
     ) -> None:
         self._seed = recipe.seed
         self._settings = recipe.augment
         self._progressive, self._epochs = recipe.progressive, recipe.epochs
-        self._part = share, size
+        self._portion = portion
         self._cut = Transform(preprocess)
         self._normalize = Transform(msgspec.structs.replace(preprocess, crop_pct=1.0))
         self._policies = Policies(recipe.augment, len(images.classes)) if recipe.augment.uses_torchvision else None
@@ -182,7 +181,9 @@ class TrainTransform:
         ``pixels`` are uint8 B C H W of the images ``numbers``, int64 B. If the recipe mixes images, their ``labels``,
         int64 B, become shares of the classes, float32 B K.
         """
-        augment = Augment(self._settings, generator_at(self._seed, "augment", epoch, step), self._part)
+        augment = Augment(
+            self._settings, generator_at(self._seed, "augment", epoch, step), (self._portion.share, self._portion.size)
+        )
         is_mirrored = None if self._first_mirrored is None else self._first_mirrored[numbers] ^ bool(epoch % 2)
         pixels = augment(pixels, is_mirrored)
         images, labels = self._normalized(pixels, numbers, labels, epoch, step)
@@ -199,8 +200,8 @@ class TrainTransform:
             for purpose in ("vary", "erase")
         )
         images = self._policies.erase(self._normalize.batch(self._policies.vary(pixels, vary)), erase)
-        share, _ = self._part
-        return self._policies.mix(images, labels, derive_seed(self._seed, "mix", epoch, step, share.start))
+        seed = derive_seed(self._seed, "mix", epoch, step, self._portion.share.start)
+        return self._policies.mix(images, labels, seed)
 
     def _resized(self, images: Tensor, epoch: int) -> Tensor:
         """Returns ``images`` at the size that progressive resizing has reached."""
@@ -238,45 +239,45 @@ class Batches:
         device: torch.device,
         processes: Processes = ALONE,
     ) -> None:
-        self.size, self.steps, self.share = portion_of(len(images), recipe, processes)
+        self.portion = portion_of(len(images), recipe, processes)
+        self.size, self.steps, self.share = self.portion
         self._images = images
         self._seed = recipe.seed
         self._device = device
-        self._transform = TrainTransform(recipe, preprocess, images, self.share, self.size, device)
-        has_windows = recipe.augment.resized_crop is not None
+        self._transform = TrainTransform(recipe, preprocess, images, self.portion, device)
         self._redraw = images.redraw if recipe.augment.redraw else None
         self._preprocess = preprocess
-        is_kept = not has_windows and self._redraw is None
+        is_kept = recipe.augment.resized_crop is None and self._redraw is None
         self._pixels = _resident(images.pixels, preprocess, device) if is_kept else None
         self._labels = images.labels.to(device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
-        share = self.share
         order = torch.randperm(len(self._images), generator=generator_at(self._seed, "order", epoch))
-        parts = [whole[share.start : share.stop] for whole in _parts(order[: self.steps * self.size], self.size)]
-        for step, (part, pixels) in enumerate(self._read(parts[start:], epoch), start):
-            yield self._transform.batch(pixels, part, self._labels.index_select(0, part), epoch, step)
+        first, last = self.share.start, self.share.stop
+        batches = [batch[first:last] for batch in _parts(order[: self.steps * self.size], self.size)]
+        for step, (numbers, pixels) in enumerate(self._read(batches[start:], epoch), start):
+            yield self._transform.batch(pixels, numbers, self._labels.index_select(0, numbers), epoch, step)
 
-    def _read(self, parts: list[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, batches: list[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields numbers of the images on the device, int64 B, and their pixels, uint8 B C H W, in order."""
         if self._pixels is not None:
-            for part in parts:
-                part = part.to(self._device)
-                yield part, self._pixels.index_select(0, part)
+            for numbers in batches:
+                numbers = numbers.to(self._device)
+                yield numbers, self._pixels.index_select(0, numbers)
             return
         if self._redraw is not None:
-            for part in parts:
-                pixels = self._redraw(part, generator_at(self._seed, "redraw", epoch))
-                yield part.to(self._device), _fitted(pixels, self._preprocess).to(self._device)
+            for numbers in batches:
+                pixels = self._redraw(numbers, generator_at(self._seed, "redraw", epoch))
+                yield numbers.to(self._device), _fitted(pixels, self._preprocess).to(self._device)
             return
         with ThreadPoolExecutor() as pool:
             coming: list[list[Future[Tensor]]] = []
-            for number, part in enumerate(parts):
-                for later in parts[number + len(coming) : number + 2]:
+            for step, numbers in enumerate(batches):
+                for later in batches[step + len(coming) : step + 2]:
                     coming.append([pool.submit(self._cut, index, epoch) for index in later.tolist()])
                 pixels = to_batch(image.result() for image in coming.pop(0))
-                yield part.to(self._device), pixels.to(self._device)
+                yield numbers.to(self._device), pixels.to(self._device)
 
     def _cut(self, index: int, epoch: int) -> Tensor:
         """Returns image ``index`` at the network's input size, uint8 C H W."""
@@ -348,11 +349,12 @@ class StreamedBatches:
         device: torch.device,
         processes: Processes = ALONE,
     ) -> None:
-        self.size, self.steps, self.share = portion_of(len(stream), recipe, processes)
+        self.portion = portion_of(len(stream), recipe, processes)
+        self.size, self.steps, self.share = self.portion
         self._stream = stream
         self._seed = recipe.seed
         self._device = device
-        self._transform = TrainTransform(recipe, preprocess, stream, self.share, self.size, device)
+        self._transform = TrainTransform(recipe, preprocess, stream, self.portion, device)
         each = -(-stream.readers // processes.count)
         self._readers = each * processes.count
         self._own = range(each * processes.rank, each * (processes.rank + 1))
@@ -360,7 +362,7 @@ class StreamedBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the batches of ``epoch`` from step ``start`` on, on the device: see :meth:`TrainTransform.batch`."""
         for step, (pixels, numbers, labels) in enumerate(self._read(epoch, start), start):
-            pixels, numbers, labels = (part.to(self._device) for part in (pixels, numbers, labels))
+            pixels, numbers, labels = (tensor.to(self._device) for tensor in (pixels, numbers, labels))
             yield self._transform.batch(pixels, numbers, labels, epoch, step)
 
     def _read(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -370,7 +372,7 @@ class StreamedBatches:
             stack.callback(decoders.shutdown, cancel_futures=True)
             readers = []
             for reader in self._own:
-                thread = ThreadPoolExecutor(1)  # one thread per part: reading waits for disks and networks
+                thread = ThreadPoolExecutor(1)  # one per reader: reading waits for disks and networks
                 stack.callback(thread.shutdown, cancel_futures=True)
                 places = self._places(reader)
                 readers.append((thread, len(places), self._let_out(epoch, reader, places, start)))
@@ -382,7 +384,7 @@ class StreamedBatches:
             for step in range(start, self.steps):
                 while len(coming) < min(_AHEAD, self.steps - step):
                     coming.append([thread.submit(take, images, count) for thread, count, images in readers])
-                batch = [pair for part in coming.popleft() for pair in part.result()]
+                batch = [pair for future in coming.popleft() for pair in future.result()]
                 pixels = to_batch(image.result() for _, image in batch)
                 numbers = torch.tensor([drawn.number for drawn, _ in batch])
                 yield pixels, numbers, torch.tensor([drawn.sample.label for drawn, _ in batch])

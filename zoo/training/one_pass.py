@@ -129,7 +129,7 @@ def _describe(
 def _score(model: Any, features: Tensor, labels: Tensor, device: torch.device) -> dict[str, float]:
     """Returns the training images' part of the log's only row; ``loss`` is the logits' cross-entropy, as in scoring."""
     with torch.inference_mode():
-        logits = torch.cat([model.forward_head(part.to(device)).cpu() for part in torch.split(features, 1024)])
+        logits = torch.cat([model.forward_head(batch.to(device)).cpu() for batch in torch.split(features, 1024)])
     return {
         "epoch": 1,
         "loss": float(F.cross_entropy(logits, labels)),

@@ -278,15 +278,15 @@ def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | N
     return source
 
 
-def _teacher(then: "Record", given: str | Path | None) -> "Teacher | None":
+def _teacher(then: "Record", weights: str | Path | None) -> "Teacher | None":
     """Loads the network that it learned from, if any."""
     if not then.teacher:
         return None
     from zoo.training.pretrained import find_teacher
 
-    found = find_teacher(given or then.teacher["weights"])
-    _require_same("teacher", then.teacher, found.record)
-    return found
+    guide = find_teacher(weights or then.teacher["weights"])
+    _require_same("teacher", then.teacher, guide.record)
+    return guide
 
 
 def _require_same(role: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -75,13 +75,10 @@ def draw(files: list[tuple[str, ...]], per_class: int, number: int, split: str) 
                 f"{NAME}: {per_class} training images per class requested, but {class_name} has {len(indices)}.",
                 hint=f"At least one must remain for testing. Usual numbers are 15 and 30: {NAME}:30.",
             )
-        indices = sorted(indices, key=lambda index: _rank(number, "/".join(files[index])))
+        ranks = {i: hashlib.sha256(f"{NAME} {number} {'/'.join(files[i])}".encode()).digest() for i in indices}
+        indices = sorted(indices, key=ranks.__getitem__)
         chosen += indices[:per_class] if split == "train" else indices[per_class:]
     return sorted(chosen)
-
-
-def _rank(number: int, file: str) -> bytes:
-    return hashlib.sha256(f"{NAME} {number} {file}".encode()).digest()
 
 
 def _parse_name(name: str) -> tuple[int, int]:
