@@ -135,8 +135,8 @@ def cut_out(pixels: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
     The square spans ``row - side // 2`` to ``row - side // 2 + side - 1``, clipped at the border.
     """
 
-    def covers(centre: Tensor, length: int) -> Tensor:
-        offset = torch.arange(length, device=pixels.device) - (centre[:, None] - side // 2)
+    def covers(center: Tensor, length: int) -> Tensor:
+        offset = torch.arange(length, device=pixels.device) - (center[:, None] - side // 2)
         return (offset >= 0) & (offset < side)  # B length
 
     rows, columns = covers(row, pixels.shape[2]), covers(column, pixels.shape[3])

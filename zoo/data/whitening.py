@@ -58,10 +58,10 @@ class ZCA(nn.Module):
         for batch in chain([first], batches):
             # Thousands of rows in float32 and their sum in float64: twice as fast as float64 alone.
             for rows in batch.float().flatten(1).split(4096):
-                centred = rows - origin
+                centered = rows - origin
                 total += len(rows)
-                sums += centred.sum(0, dtype=torch.float64)
-                products += (centred.T @ centred).double()
+                sums += centered.sum(0, dtype=torch.float64)
+                products += (centered.T @ centered).double()
         mean = sums / total
         values, vectors = torch.linalg.eigh(products / total - torch.outer(mean, mean))
         zca = cls((first.shape[1], first.shape[2], first.shape[3]))

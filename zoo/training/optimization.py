@@ -295,11 +295,11 @@ def _normalize(norm: _BatchNorm, processes: Processes, inputs: Tensor) -> Tensor
     count = wide.new_tensor([inputs.numel() / inputs.shape[1]])
     sums = _sum(torch.cat([count, wide.sum(axes)]), processes)
     total, mean = sums[0], sums[1:] / sums[0]  # C
-    centred = wide - mean.view(shape)
-    variance = _sum(centred.square().sum(axes), processes) / total  # C
+    centered = wide - mean.view(shape)
+    variance = _sum(centered.square().sum(axes), processes) / total  # C
     _move_statistics(norm, mean.detach(), (variance * total / (total - 1)).detach())
     scale = (variance + norm.eps).rsqrt()
-    outputs = centred * (scale if norm.weight is None else scale * norm.weight).view(shape)
+    outputs = centered * (scale if norm.weight is None else scale * norm.weight).view(shape)
     if norm.bias is not None:
         outputs = outputs + norm.bias.view(shape)
     return outputs.to(inputs.dtype)

@@ -271,9 +271,9 @@ def _exactly(images: Tensor) -> Tensor:
 
 def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
     """Returns ``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
-    rounded, centre = exact.to(images.dtype), images.detach().cpu()
-    is_beyond = (_exactly(rounded) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
-    return torch.where(is_beyond, torch.nextafter(rounded, centre), rounded).to(images.device)
+    rounded, center = exact.to(images.dtype), images.detach().cpu()
+    is_beyond = (_exactly(rounded) - _exactly(center)).abs() > (exact - _exactly(center)).abs()
+    return torch.where(is_beyond, torch.nextafter(rounded, center), rounded).to(images.device)
 
 
 def _norms(tensor: Tensor) -> Tensor:
