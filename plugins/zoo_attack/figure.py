@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.errors import MissingExtraError, SpecError
 from zoo_attack.patch import Patch
-from zoo_attack.picture import Picture
+from zoo_attack.pictures import Picture
 from zoo_attack.robustness import Curve
 
 SUFFIXES = (".svg", ".png", ".pdf")
@@ -69,12 +69,12 @@ def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
         figure.supxlabel(caption, fontsize=7, color="#555555")
 
 
-def draw_patch(patch: Patch, images: Tensor, said: Sequence[str], file: Path, *, caption: str = "") -> None:
+def draw_patch(patch: Patch, images: Tensor, titles: Sequence[str], file: Path, *, caption: str = "") -> None:
     """The patch, and ``images`` B C H W with it, each with the network's prediction."""
     with _figure(file, (1.2 * (len(images) + 1), 2.0)) as figure:
         panels = figure.subplots(1, len(images) + 1)
         shown = patch.pixels * patch.mask + (1 - patch.mask)  # on white
-        for panel, image, title in zip(panels, [shown, *images], ["the patch", *said], strict=True):
+        for panel, image, title in zip(panels, [shown, *images], ["the patch", *titles], strict=True):
             _show(panel, image, title)
         figure.supxlabel(caption, fontsize=7, color="#555555")
 

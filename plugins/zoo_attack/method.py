@@ -19,7 +19,7 @@ class Method(Spec, frozen=True, forbid_unknown_fields=True):
     and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back onto the ball in L-inf or L2, from
     a random point of it unless ``random_start`` is off (Madry et al. 2017, arXiv 1706.06083). ``step_size`` 0 means 2.5
     / steps, with which any point of the ball can be reached. ``autoattack`` is an ensemble in L-inf, see
-    :mod:`zoo_attack.autoattack`. ``random_sign`` adds epsilon with a random sign to each value. Other names are those
+    :mod:`zoo_attack.gradient`. ``random_sign`` adds epsilon with a random sign to each value. Other names are those
     of plugins (:class:`zoo.spec.AttackMethod`). ``seed`` determines all random numbers.
 
     Raises :class:`zoo.SpecError` for other values, and :class:`zoo.errors.UnknownNameError` for an unknown name.

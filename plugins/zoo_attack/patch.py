@@ -224,8 +224,8 @@ def apply(
         raise DataError(f"A patch of {len(patch.pixels)} channels cannot be applied to images with {channels}.")
     changes: dict[str, Any] = {"rotation": rotation, "location": location}
     changes["scale"] = (scale, scale) if isinstance(scale, int | float) else scale
-    given = {name: value for name, value in changes.items() if value is not None}
-    ranges = msgspec.structs.replace(patch.ranges, **given)
+    stated = {name: value for name, value in changes.items() if value is not None}
+    ranges = msgspec.structs.replace(patch.ranges, **stated)
     generator = torch.Generator().manual_seed(seed)
     shape: Shape = "square" if patch.mask.all() else "circle"
     placement = place(ranges, len(images), (images.shape[2], images.shape[3]), shape, generator)

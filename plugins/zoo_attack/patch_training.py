@@ -239,8 +239,8 @@ def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, 
     pixels = PixelTransform(info_of(model).preprocess).take(chosen, torch.arange(len(chosen)))
     patched = apply(Patch(patch.pixels, patch.mask, scored.ranges), pixels, seed=scored.seed)
     with under_attack(model) as pixel_model:
-        said = answers(pixel_model, patched.to(pixel_model.device)).tolist()
-    return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in said]
+        predicted = answers(pixel_model, patched.to(pixel_model.device)).tolist()
+    return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in predicted]
 
 
 def write(scored: Success, patch: Patch, images: ImageSet, file: Path) -> None:
@@ -256,13 +256,13 @@ def write(scored: Success, patch: Patch, images: ImageSet, file: Path) -> None:
 
 def _common(networks: Sequence[nn.Module]) -> Preprocess:
     """The preprocessing for all ``networks``, which must have the same input size."""
-    found = [info_of(network).preprocess for network in networks]
-    if not found:
+    preprocesses = [info_of(network).preprocess for network in networks]
+    if not preprocesses:
         raise SpecError("No networks to train a patch for.")
-    if len({preprocess.input_size for preprocess in found}) > 1:
-        sizes = ", ".join(str(preprocess.input_size) for preprocess in found)
+    if len({preprocess.input_size for preprocess in preprocesses}) > 1:
+        sizes = ", ".join(str(preprocess.input_size) for preprocess in preprocesses)
         raise SpecError(f"A patch needs networks with the same input size, got {sizes}.")
-    return found[0]
+    return preprocesses[0]
 
 
 def _of_other_classes(images: ImageSet, target: int) -> Tensor:

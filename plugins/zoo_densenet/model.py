@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, recompute
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialize, recompute
 
 InitialWidth = Literal["paper", "torch"]
 Stem = Literal["imagenet", "small", "small_pool", "cifar"]
@@ -176,7 +176,7 @@ class DenseNet(PooledClassifier):
         self.features = nn.Sequential(layers)
         self.num_features = chans
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")  # as in the authors' Torch file
+        he_initialize(self, "fan_out")  # as in the authors' Torch file
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switches ``memory_efficient`` for the network as it is."""

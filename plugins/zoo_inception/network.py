@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from zoo.modules import PooledClassifier, he_initialise
+from zoo.modules import PooledClassifier, he_initialize
 from zoo_inception.blocks import ConvUnit, Size, concatenate
 
 
@@ -53,4 +53,4 @@ class Network(PooledClassifier):
 
         TF-Slim cuts the normal distribution off at two standard deviations, which this does not.
         """
-        he_initialise(self, "fan_in")
+        he_initialize(self, "fan_in")

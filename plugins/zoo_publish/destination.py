@@ -98,8 +98,8 @@ class Directory(msgspec.Struct):
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
         storage.refuse_links(Path(self.hub), self.folder)
         Path(self.hub).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.hub, prefix=f".{self.repo}.part-") as part:
-            whole = Path(part, "whole")
+        with tempfile.TemporaryDirectory(dir=self.hub, prefix=f".{self.repo}.part-") as folder:
+            whole = Path(folder, "whole")
             for path, content in {**files, self.file: weights.read_bytes()}.items():
                 storage.replace(whole / path, content)
             if self.folder.exists():  # without weights when we looked: nothing that anybody fetches

@@ -58,14 +58,14 @@ def render(entry: Weights) -> bytes:
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # imported there without a type
 
-    found = [
+    entries = [
         EvalResultEntry(
             dataset_id=hub_name(dataset), task_id=_TASK, value=_share(score.top1), notes=_notes(split, score)
         )
         for dataset, split, score in _scores(entry)
         if hub_name(dataset) and score.top1 is not None
     ]
-    return yaml_dump(eval_result_entries_to_yaml(found)).encode() if found else b""
+    return yaml_dump(eval_result_entries_to_yaml(entries)).encode() if entries else b""
 
 
 def _scores(entry: Weights) -> list[tuple[str, str, Score]]:

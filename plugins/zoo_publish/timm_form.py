@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zoo.loading import timm_config
+from zoo.loading.network import timm_input_config
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
         "pretrained_cfg": {
             "tag": entry.tag,
             "custom_load": False,
-            **timm_config.of_input(preprocess),
+            **timm_input_config(preprocess),
             "fixed_input_size": bool(default.get("fixed_input_size", False)),
             "num_classes": classes,
             "pool_size": default.get("pool_size"),

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypedDict, Unpack, get_args
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import DropPath, PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
+from zoo.modules import DropPath, PooledClassifier, check_choice, count_units, he_initialize, make_shortcut
 
 Option = Literal["A", "B", "C", "none"]
 StrideOn = Literal["3x3", "1x1"]
@@ -178,7 +178,7 @@ class ResNet(PooledClassifier):
             self.note_stage(name, out_chans, reduction)
         self.num_features = chans
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")  # as in fb.resnet.torch
+        he_initialize(self, "fan_out")  # as in fb.resnet.torch
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))

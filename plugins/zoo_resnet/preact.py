@@ -8,7 +8,7 @@ from typing import get_args
 
 from torch import Tensor, nn
 
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialize
 from zoo_resnet.model import StrideOn
 
 
@@ -116,7 +116,7 @@ class PreActResNet(PooledClassifier):
         self.act = nn.ReLU()
         self.num_features = chans
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")
+        he_initialize(self, "fan_out")
 
     @property
     def default_layers(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialize, make_shortcut
 from zoo_ror.depth import DrawnPer, linear_survival
 from zoo_ror.units import Option, PostActUnit, PreActUnit
 
@@ -125,7 +125,7 @@ class RoR(PooledClassifier):
         self.act = nn.ReLU() if preact or levels > 1 else nn.Identity()
         self.num_features = chans
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")  # as in fb.resnet.torch
+        he_initialize(self, "fan_out")  # as in fb.resnet.torch
 
     @property
     def default_layers(self) -> tuple[str, ...]:

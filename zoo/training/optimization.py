@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from zoo.errors import MissingExtraError, RecipeError
-from zoo.modules.levels import lies_in, parameter_levels
+from zoo.modules.network import lies_in, parameter_levels
 from zoo.spec import Model
 from zoo.system.distributed import Processes
 from zoo.training.recipe import Lookahead, Recipe
