@@ -25,7 +25,7 @@ LABELS = {
 
 
 def draw_curves(curves: Sequence[Curve], file: Path) -> None:
-    """Robust accuracy over epsilon: one colour per network, one line style per attack, bars of 95% intervals."""
+    """Draws robust accuracy over epsilon: one colour per network, one line style per attack, bars of 95% intervals."""
     units = 1 if any(curve.method.norm == "l2" for curve in curves) else 255
     with _figure(file, (7, 4.6)) as figure:
         panel = figure.subplots()
@@ -58,7 +58,7 @@ def draw_curves(curves: Sequence[Curve], file: Path) -> None:
 
 
 def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
-    """The image, what was added to it, and their sum, each with the network's prediction."""
+    """Draws the image, what was added to it, and their sum, each with the network's prediction."""
     with _figure(file, (8, 3.2)) as figure:
         panels = figure.subplots(1, 3)
         added = f"{LABELS.get(picture.method.name, picture.method.name)}, {255 * picture.epsilon:.3g}/255 (scaled)"
@@ -70,7 +70,7 @@ def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
 
 
 def draw_patch(patch: Patch, images: Tensor, titles: Sequence[str], file: Path, *, caption: str = "") -> None:
-    """The patch, and ``images`` B C H W with it, each with the network's prediction."""
+    """Draws the patch, and ``images`` B C H W with it, each with the network's prediction."""
     with _figure(file, (1.2 * (len(images) + 1), 2.0)) as figure:
         panels = figure.subplots(1, len(images) + 1)
         shown = patch.pixels * patch.mask + (1 - patch.mask)  # on white
@@ -116,7 +116,7 @@ def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
 
 
 def _caption(curves: Sequence[Curve]) -> str:
-    """The images, their number, and the version of Zoo."""
+    """Returns the images, their number, and the version of Zoo."""
     sets = dict.fromkeys(f"{curve.n:,} images of {curve.dataset}/{curve.split}" for curve in curves)
     prints = dict.fromkeys(curve.fingerprint[:19] for curve in curves)
     by = dict.fromkeys(f"zoo {curve.versions['zoo']}, torch {curve.versions['torch']}" for curve in curves)
@@ -134,6 +134,6 @@ def _show(panel: Any, image: Tensor, title: str) -> None:
 
 
 def _as_array(image: Tensor) -> Any:
-    """H W C, or H W of a grey image, for matplotlib."""
+    """Returns H W C, or H W of a grey image, for matplotlib."""
     array = image.detach().cpu().permute(1, 2, 0).numpy()
     return array[..., 0] if array.shape[2] == 1 else array

@@ -31,7 +31,9 @@ from zoo_attack.method import METHODS, Method
 def run_own(
     method: Method, model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, is_targeted: bool
 ) -> Tensor:
-    """``images`` B C H W as the hook of ``method`` changed them; raises :class:`PluginError` for anything else."""
+    """Returns ``images`` B C H W as the hook of ``method`` changed them; raises :class:`PluginError` for anything
+    else.
+    """
     spec = method.own
     assert spec is not None
     hook = registry.hook(spec.run, spec.requires, role=roles.ATTACK, of=method.name)
@@ -46,7 +48,7 @@ def run_own(
 
 
 def run_autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, seed: int) -> Tensor:
-    """``images`` B C H W under the standard ensemble in L-inf: APGD-CE, targeted APGD-DLR, FAB and Square.
+    """Returns ``images`` B C H W under the standard ensemble in L-inf: APGD-CE, targeted APGD-DLR, FAB and Square.
 
     Images that none of them fools are returned unchanged. The targeted attacks need at least ten classes. The state of
     the caller's random generators is restored. Croce and Hein 2020, arXiv 2003.01690.
@@ -81,7 +83,7 @@ def fgsm(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """The fast gradient sign method: one step along the sign of the gradient of the cross-entropy.
+    """Attacks by the fast gradient sign method: one step along the sign of the gradient of the cross-entropy.
 
     Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572, section 4.
 
@@ -128,7 +130,7 @@ def pgd(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Projected gradient descent: steps along the gradient of the cross-entropy, each projected onto a ball.
+    """Attacks by projected gradient descent: steps along the gradient of the cross-entropy, each projected onto a ball.
 
     Madry et al. 2017, arXiv 1706.06083, section 2.1. The random start is the same for every batch size and device.
 
@@ -207,7 +209,7 @@ def perturb(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``images`` changed by ``method``: see :func:`fgsm`, :func:`pgd` and :func:`random_sign`."""
+    """Returns ``images`` changed by ``method``: see :func:`fgsm`, :func:`pgd` and :func:`random_sign`."""
     _check(images, epsilon)
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise DataError(
@@ -256,7 +258,7 @@ def perturb_batch(
 
 
 def applicable(model: nn.Module, preprocess: Preprocess | None = None) -> tuple[str, ...]:
-    """The attacks that apply to a network: all, or only ``random_sign`` if it passes no gradient to its input.
+    """Returns the attacks that apply to a network: all, or only ``random_sign`` if it passes no gradient to its input.
 
     A gradient that exists need not be the true one: a network may replace it on purpose.
 

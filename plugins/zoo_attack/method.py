@@ -56,7 +56,7 @@ class Method(Spec, frozen=True, forbid_unknown_fields=True):
 
 
 def read_epsilon(text: str) -> float:
-    """``8/255`` or ``0.03`` as a number; raises :class:`SpecError` unless it is finite and at least 0."""
+    """Returns ``8/255`` or ``0.03`` as a number; raises :class:`SpecError` unless it is finite and at least 0."""
     above, slash, below = text.partition("/")
     try:
         value = float(above) / (float(below) if slash else 1.0)

@@ -63,7 +63,7 @@ def attack_picture(
     target: int | None = None,
     classes: Sequence[str] = (),
 ) -> Picture:
-    """``image`` attacked within ``epsilon`` (pixels in [0, 1], at the network's input size).
+    """Attacks ``image`` within ``epsilon`` (pixels in [0, 1], at the network's input size).
 
     Away from the network's prediction, or towards the class ``target``. ``classes`` are names by number.
     """
@@ -95,7 +95,7 @@ class Attacked(msgspec.Struct, frozen=True):
     said: tuple[Said, ...]
 
 
-class Series(Measured, frozen=True, kw_only=True):
+class Series(Measured, frozen=True, kw_only=True, tag_field="kind", tag="attack_series"):
     """``attacked`` images at ``epsilons``. ``sheet`` is a WebP file of the pictures, a row for each image.
 
     A picture has the size ``tile``, width and height. Pictures have 8 bits, and the predictions are about these.

@@ -64,6 +64,7 @@ class Confusion(Look):
     def facts(self) -> dict[str, Any]:
         about = {} if self.pictures is None else {"examples": self._examples(self.pictures)}
         return {
+            "kind": "confusion",
             "weights": self.weights,
             "data": self.data,
             "fingerprint": self.fingerprint,

@@ -177,6 +177,7 @@ class Invariance(Look):
 
     def facts(self) -> dict[str, Any]:
         return {
+            "kind": "invariance",
             "data": self.data,
             "fingerprint": self.fingerprint,
             "edges": self.edges,

@@ -45,7 +45,7 @@ class Destination(Protocol):
         ...
 
     def held(self) -> Held | None:
-        """The weights at the destination."""
+        """Returns the weights at the destination."""
         ...
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
@@ -54,7 +54,7 @@ class Destination(Protocol):
 
 
 def parse(text: str, name: str, *, private: bool = False) -> Destination:
-    """The destination ``text`` for the weights ``name``; raises :class:`SpecError` if it is not writable."""
+    """Returns the destination ``text`` for the weights ``name``; raises :class:`SpecError` if it is not writable."""
     if text == "hf" or text.startswith(SCHEME):
         repo = text.removeprefix(SCHEME)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):

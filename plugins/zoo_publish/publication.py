@@ -119,7 +119,7 @@ def publish(
 
 
 def _joined(entry: Weights, file: Path) -> Weights:
-    """``entry``, completed by the fields of the manifest ``file`` for the same bytes."""
+    """Returns ``entry``, completed by the fields of the manifest ``file`` for the same bytes."""
     old = next((other for other in manifest.read(file) if other.name == entry.name), None) if file.exists() else None
     if old is None:
         return entry
@@ -138,7 +138,7 @@ def _joined(entry: Weights, file: Path) -> Weights:
 
 
 def _put(place: "Destination", weights: Path, files: dict[str, bytes], entry: Weights) -> str:
-    """The commit of the published file, after checking that it is there."""
+    """Returns the commit of the published file, after checking that it is there."""
     revision = place.put(weights, files, f"{entry.name}: sha256 {entry.sha256}")
     present = place.held()
     if present is None or present.sha256 != entry.sha256:

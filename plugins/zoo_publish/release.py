@@ -48,7 +48,7 @@ def prepare(
     with_card: bool = True,
     progress: Any = None,
 ) -> Release:
-    """The release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
+    """Returns the release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
 
     ``repo``, ``file`` and ``hub`` are where it will lie; ``evaluate_on`` (data set, split) pairs that it is
     scored on; ``dtype`` is what tensors of more than one dimension are stored in.
@@ -114,7 +114,7 @@ def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[s
 
 
 def _is_large(tensor: Tensor) -> bool:
-    """Whether it is a filter or matrix; biases and statistics are small and stay float32 (decision 0009)."""
+    """Returns whether it is a filter or matrix; biases and statistics are small and stay float32 (decision 0009)."""
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
@@ -134,13 +134,13 @@ def _score(name: str, dataset: str, report: Report) -> Score:
 
 
 def _epochs(given: Source, model: Model) -> int | None:
-    """The epochs of a run; None without a run, and for a network that is fitted."""
+    """Returns the epochs of a run; None without a run, and for a network that is fitted."""
     epochs = given.run.recipe.get("epochs") if given.run and not model.fitted else None
     return epochs if isinstance(epochs, int) else None
 
 
 def _license(model: Found, classes: str, stated: Mapping[str, str]) -> License:
-    """The stated licence; by default, that of the code is its distribution's, that of the data its plugin's."""
+    """Returns the stated licence; by default, that of the code is its distribution's, that of the data its plugin's."""
     from importlib.metadata import PackageNotFoundError, metadata
 
     code = data = "unknown"
@@ -177,7 +177,7 @@ def _beside(entry: Weights, module: nn.Module, model: Found, content: Source) ->
 
 
 def _base_model(run: Run | None) -> str:
-    """The Hugging Face repository of the weights that the training started from, "" if there is none."""
+    """Returns the Hugging Face repository of the weights that the training started from, "" if there is none."""
     start = run.init if run else {}
     try:
         entry = resolve.weights_for(resolve.find(start.get("weights", "")))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "Preprocess") -> dict[str, Any] | str:
-    """timm's configuration of ``module``, or the reason why there is none.
+    """Returns timm's configuration of ``module``, or the reason why there is none.
 
     timm must have an architecture of that name whose network loads every tensor and computes the same outputs.
     """
@@ -63,6 +63,6 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
 
 
 def class_names(about: dict[str, Any]) -> dict[str, Any]:
-    """``label_names`` as in timm's configuration."""
+    """Returns ``label_names`` as in timm's configuration."""
     names = msgspec.convert(about.get("class_names") or [], list[str])
     return {"label_names": names} if names else {}

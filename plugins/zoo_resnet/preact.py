@@ -37,7 +37,7 @@ class PreActUnit(nn.Module):
         return self.forward_branch(activated) + shortcut
 
     def forward_branch(self, x: Tensor) -> Tensor:
-        """The residual branch from its first convolution on."""
+        """Returns the residual branch from its first convolution on."""
         raise NotImplementedError
 
 

@@ -132,7 +132,7 @@ class RoR(PooledClassifier):
         return *super().default_layers, "act"
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to the last features B num_features H/4 W/4."""
+        """Maps images B C H W to the last features B num_features H/4 W/4."""
         stem = self.act1(self.bn1(self.conv1(x)))
         x = stem
         for name in ("layer1", "layer2", "layer3"):
@@ -156,7 +156,7 @@ def _level(
     bridge: Callable[..., nn.Module],
     pool: bool = False,
 ) -> Level:
-    """A unit for each of ``survivals``, under so many levels of ``shortcuts``: over all, over halves, ...
+    """Returns a unit for each of ``survivals``, under so many levels of ``shortcuts``: over all, over halves, ...
 
     ``ends_level`` says that a larger level ends here, whose shortcut is added before any ReLU.
     """
