@@ -20,7 +20,7 @@ from train import BATCHES, images_or_skip, rate, spread
 from turns import Pace, take_turns
 
 from zoo.data import ImageSet
-from zoo.training import engine, schedule
+from zoo.training import engine, optimization
 
 WARM = 2
 SECONDS = 1.5
@@ -70,7 +70,7 @@ def read_each_image(pace: Pace, images: ImageSet, batch: int) -> None:
 
 def update_by(pace: Pace, images: ImageSet, batch: int, foreach: bool) -> None:
     """The recipe's optimiser, but not fused."""
-    chosen = schedule.optimizer
+    chosen = optimization.create_optimizer
 
     def build(*arguments: Any) -> torch.optim.Optimizer:
         optimizer = chosen(*arguments)
@@ -78,7 +78,7 @@ def update_by(pace: Pace, images: ImageSet, batch: int, foreach: bool) -> None:
             group |= {"fused": False, "foreach": foreach}
         return optimizer
 
-    with patch.object(schedule, "optimizer", build):
+    with patch.object(engine, "create_optimizer", build):
         train_zoo(pace, images, batch)
 
 

@@ -21,9 +21,9 @@ import zoo
 from zoo import creation, evaluation, training
 from zoo.data import ImageSet
 from zoo.system.malloc import keep_freed_memory
-from zoo.training import choice, schedule
-from zoo.training.display import Silent
+from zoo.training import choice, optimization
 from zoo.training.inputs import Batches
+from zoo.training.run import Silent
 
 EPOCHS = 1000  # more than any run needs
 BASE: dict[str, Any] = {"epochs": EPOCHS, "lr": 0.1, "augment.pad_crop": 4, "augment.flip": True}
@@ -94,7 +94,7 @@ def train_bare(pace: Pace, images: ImageSet, batch: int) -> None:
     model, settings = network().to(memory_format=torch.channels_last), recipe(batch)
     inputs, labels = next(Batches(images, settings, creation.info_of(model).preprocess, CPU).epoch(0))
     inputs = inputs.contiguous(memory_format=torch.channels_last)
-    optimizer, criterion = schedule.optimizer(model, settings), nn.CrossEntropyLoss()
+    optimizer, criterion = optimization.create_optimizer(model, settings), nn.CrossEntropyLoss()
     while True:
         with arithmetic(bfloat16=True):
             outputs = model(inputs)

@@ -28,7 +28,7 @@ import zoo.data as datasets
 from zoo.spec import Preprocess
 from zoo.system.malloc import keep_freed_memory
 from zoo.training import Recipe
-from zoo.training.streaming import StreamedBatches
+from zoo.training.inputs import StreamedBatches
 
 SIZE, BATCH, AHEAD = 224, 64, 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -37,10 +37,7 @@ from zoo.spec import (
     Spec,
 )
 from zoo.testing import checks
-from zoo.training.adversary import Adversary
-from zoo.training.distill import Distill
-from zoo.training.progressive import Progressive
-from zoo.training.recipe import Expectation, Lookahead, Recipe
+from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
 from zoo.trust.lock import Lock, Locked, Repository
 from zoo.trust.policy import Policy, Rule
 from zoo.trust.signing import Publisher

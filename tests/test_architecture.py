@@ -61,14 +61,12 @@ WITHOUT = ("data.augmentation", "data.classes")
 WITHOUT += ("exported.about", "exported.formats")
 WITHOUT += ("evaluation.by_name", "evaluation.hook")
 WITHOUT += (
-    "training.adversary",
     "training.by_name",
     "training.choice",
-    "training.find_record",
     "training.queue",
     "training.recipe",
+    "training.reproduce",
 )
-WITHOUT += ("training.reproduction",)
 WITHOUT += ("verify.worker", "verify.write_probes")
 """Modules of those that import none, for what answers without torch."""
 
@@ -337,11 +335,3 @@ def test_names_in_all_exist(file: Path) -> None:
     module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
     missing = [name for name in getattr(module, "__all__", []) if not hasattr(module, name)]
     assert not missing
-
-
-@for_each([file for file in CORE if layer_of(file) != "cli"])
-def test_no_module_is_called_as_a_function_that_it_holds(file: Path) -> None:
-    """Else a package's attribute is the module or the function, by the order of imports. Commands are addresses."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    held = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    assert file.stem not in held

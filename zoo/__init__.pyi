@@ -17,7 +17,7 @@ from zoo.spec import Paper as Paper
 from zoo.spec import Plugin as Plugin
 from zoo.spec import Preprocess as Preprocess
 from zoo.training.by_name import train as train
-from zoo.training.reproduction import reproduce as reproduce
+from zoo.training.reproduce import reproduce as reproduce
 
 __version__: str
 

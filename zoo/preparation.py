@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from zoo.data.preprocess import Transform
-    from zoo.data.transforms import Picture
+    from zoo.data.preprocess import Picture, Transform
 
 
 def preprocess(model: "nn.Module") -> "Transform":
@@ -75,7 +74,7 @@ def transforms(
     """
     import msgspec
 
-    from zoo.data.transforms import EvaluationTransform, training_transform
+    from zoo.data.preprocess import EvaluationTransform, training_transform
 
     wanted = _preprocess_named(model) if isinstance(model, str) else info_of(model).preprocess
     if size is not None:

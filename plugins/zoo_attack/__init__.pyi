@@ -1,7 +1,7 @@
 from zoo.spec import Plugin
-from zoo.training.pixel_model import PixelModel as PixelModel
-from zoo.training.pixel_model import PixelTransform as PixelTransform
-from zoo.training.pixel_model import under_attack as under_attack
+from zoo.training.perturbation import PixelModel as PixelModel
+from zoo.training.perturbation import PixelTransform as PixelTransform
+from zoo.training.perturbation import under_attack as under_attack
 from zoo_attack.gradient import applicable as applicable
 from zoo_attack.gradient import fgsm as fgsm
 from zoo_attack.gradient import pgd as pgd

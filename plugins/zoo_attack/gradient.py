@@ -14,8 +14,17 @@ from zoo.registry import roles
 from zoo.registry.hooks import blaming
 from zoo.spec import Preprocess
 from zoo.system.malloc import keep_freed_memory
-from zoo.training.perturbation import Ball, descend, draw, start_of
-from zoo.training.pixel_model import PixelModel, check_images, check_labels, require_gradient, under_attack
+from zoo.training.perturbation import (
+    Ball,
+    PixelModel,
+    check_images,
+    check_labels,
+    descend,
+    draw,
+    require_gradient,
+    start_of,
+    under_attack,
+)
 from zoo_attack.method import METHODS, Method
 
 

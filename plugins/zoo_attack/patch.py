@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from zoo.errors import DataError
 from zoo.loading import safetensors_file
 from zoo.spec import Spec
-from zoo.training.pixel_model import check_images
+from zoo.training.perturbation import check_images
 
 Shape = Literal["circle", "square"]
 KIND = "adversarial patch"

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from zoo.creation import info_of
 from zoo.data import ImageSet
-from zoo.data.sheet import block, opaque, webp
+from zoo.data.image_file import block, opaque, webp
 from zoo.errors import SpecError
 from zoo.evaluation.measured import Measured, provenance
 from zoo.evaluation.prediction import class_names_of
-from zoo.training.pixel_model import PixelModel, PixelTransform, under_attack
+from zoo.training.perturbation import PixelModel, PixelTransform, under_attack
 from zoo_attack.gradient import perturb
 from zoo_attack.method import Method
 from zoo_attack.robustness import images_of, network_of

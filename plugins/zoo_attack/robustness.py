@@ -18,8 +18,7 @@ from zoo.evaluation import batches, check_classes
 from zoo.evaluation.measured import Measured, provenance
 from zoo.manifest.interval import wilson
 from zoo.system.malloc import keep_freed_memory
-from zoo.training.perturbation import draw
-from zoo.training.pixel_model import PixelModel, PixelTransform, check_labels, under_attack
+from zoo.training.perturbation import PixelModel, PixelTransform, check_labels, draw, under_attack
 from zoo_attack.gradient import perturb_batch
 from zoo_attack.method import Method
 

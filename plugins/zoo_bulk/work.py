@@ -171,7 +171,7 @@ def _here(options: dict[str, Any]) -> dict[str, Any]:
     """What the speed of this job depends on, beside its options."""
     import torch
 
-    from zoo.evaluation.speed import hardware
+    from zoo.system.machine import hardware
 
     device = _device(options)
     return {"device": device, "hardware": hardware(torch.device(device)), "threads": torch.get_num_threads()}

@@ -228,16 +228,17 @@ def _is_there(file: Path, settings: Settings, count: int) -> bool:
 
 def _write(file: Path, settings: Settings, total: int, numbers: range, portraits: "Portraits") -> None:
     """Writes a part: the pictures, then their description."""
-    from zoo.data import sheet
+    from zoo.data import image_file
 
     file.unlink(missing_ok=True)  # of other pictures
     pictures: dict[str, list[Tensor]] = {kind: [] for kind in _COLUMNS}
     for unit in range(len(numbers)):
         pictures["maximum"] += [_small(image, "maximum") for image in portraits.maxima[unit : unit + 1]]
         for kind, parts in (("patches", portraits.patches(unit)), ("projections", portraits.projections(unit))):
-            pictures[kind] += [sheet.block([_small(part, kind) for part in parts], _COLUMNS[kind])] if parts else []
+            if parts:
+                pictures[kind].append(image_file.block([_small(part, kind) for part in parts], _COLUMNS[kind]))
     for field in portraits.field.pictures() if portraits.field is not None else ():
-        pictures["field"].append(sheet.block([_small(part, "field") for part in field], _COLUMNS["field"]))
+        pictures["field"].append(image_file.block([_small(part, "field") for part in field], _COLUMNS["field"]))
     tiles = {}
     for kind, every in pictures.items():
         target = file.with_suffix(f".{kind}.webp")
@@ -245,7 +246,7 @@ def _write(file: Path, settings: Settings, total: int, numbers: range, portraits
             target.unlink(missing_ok=True)
             continue
         height, width = every[0].shape[1:]
-        storage.replace(target, sheet.webp(sheet.column(every), tile=width // _COLUMNS[kind]))
+        storage.replace(target, image_file.webp(image_file.column(every), tile=width // _COLUMNS[kind]))
         tiles[kind] = (width, height)
     tuning = portraits.tuning
     part = Part(
@@ -256,9 +257,9 @@ def _write(file: Path, settings: Settings, total: int, numbers: range, portraits
 
 
 def _small(picture: "Tensor", kind: str) -> "Tensor":
-    from zoo.data import sheet
+    from zoo.data import image_file
 
-    return sheet.within(picture, _LARGEST[kind])
+    return image_file.within(picture, _LARGEST[kind])
 
 
 def _channel(number: int, unit: int, it: "Portraits") -> Channel:

@@ -10,7 +10,7 @@ from zoo.manifest import Score, Weights, interval
 from zoo.registry import DISTRIBUTION, Listed, listing
 from zoo.results.rows import Row
 from zoo.spec import Model, Plugin
-from zoo.training import choice, find_record
+from zoo.training import choice, reproduce
 from zoo.training.recipe import Expectation
 
 
@@ -286,7 +286,7 @@ def _trained(
         params=listing.params_of(entry.model, weights),
         macs=listing.macs_of(entry.model, weights),
         claims=tuple(_claim(split, score) for split, score in weights.scores.items()),
-        training=find_record.training_of(weights),
+        training=reproduce.training_of(weights),
         published=next((one for one in published if one.data == weights.classes), None),
         latency=findings.latencies.get(name) or findings.latencies.get(entry.name),
         failures=findings.failures.get(name, Failures()),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zoo.creation import info_of, require_classes
 from zoo.data import ImageSet, Transform
-from zoo.data.sheet import column, webp, within
+from zoo.data.image_file import column, webp, within
 from zoo.errors import PluginError
 from zoo.evaluation import check_classes, hook
 from zoo.evaluation.mistakes import Mistake

@@ -127,7 +127,7 @@ def _jpeg(pixels: Tensor, quality: float) -> Tensor:
 
     from PIL import Image
 
-    from zoo.data.decode import to_image, to_pixels
+    from zoo.data.image_file import to_image, to_pixels
 
     if not 1 <= quality <= 100:
         raise SpecError(f"jpeg of quality {quality}: expected 1 to 100.")

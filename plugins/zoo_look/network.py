@@ -18,7 +18,7 @@ from zoo.creation import as_network, info_of
 from zoo.data import ImageSet
 from zoo.data import load as load_data
 from zoo.data.classes import class_names
-from zoo.data.decode import read_image
+from zoo.data.image_file import read_image
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo.evaluation import frozen
 from zoo.evaluation.forward import device_of

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from zoo.data import ImageSet
-from zoo.data.sheet import opaque
+from zoo.data.image_file import opaque
 from zoo.errors import WeightsError
 from zoo.evaluation.forward import device_of
 from zoo.loading import Network

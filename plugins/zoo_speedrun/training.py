@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import zoo.training as default
 from zoo.data import Transform
 from zoo.data.image_set import ImageSet
-from zoo.data.image_stream import ImageStream
+from zoo.data.stream import ImageStream
 from zoo.errors import DataError, RecipeError
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData

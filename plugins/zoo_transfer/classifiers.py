@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from zoo.data.stratify import stratified_split
+from zoo.data.image_set import stratified_split
 from zoo.errors import DataError, RecipeError
 from zoo.evaluation import versions
 from zoo.manifest.interval import wilson

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.command import ask
 from support.distributions import install, plugin
 from support.hub_server import HubServer
-from support.pinned import ask
 
 import zoo
 from zoo import registry

@@ -12,29 +12,22 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from support import distributions, specimen
+from support.command import ask
 from support.terminal import draw
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
-from zoo.data.sizes import training_images
+from zoo.data.classes import count_training_images
 from zoo.errors import RecipeError
 from zoo.loading import safetensors_file
 from zoo.spec import Plugin
 from zoo.training import choice as recipes
 from zoo.training import choose
-from zoo.training.choice import expectations
-from zoo.training.listing import Row, rows
+from zoo.training.choice import Row, expectations, rows
 from zoo.training.recipe import Expectation
 from zoo.training.record import read
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def listed(*words: object) -> list[dict[str, Any]]:
@@ -139,7 +132,7 @@ def test_the_cost_is_at_the_recipes_input_size() -> None:
 @pytest.mark.parametrize("weights", ["resnet20.c10", "resnet20.fmnist", "resnet20.digits"])
 def test_training_splits_are_as_large_as_those_that_were_trained_on(weights: str) -> None:
     images = read(safetensors_file.metadata(zoo.fetch(weights))["run"], weights).data["train"]
-    assert training_images(images.name) == images.n
+    assert count_training_images(images.name) == images.n
 
 
 # ---- the list -----------------------------------------------------------------------------------------------------
@@ -192,7 +185,7 @@ def test_listing_imports_no_torch() -> None:
         [sys.executable, "-X", "importtime", "-m", "zoo", "recipes"], capture_output=True, text=True, check=True
     )
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if "import time:" in line}
-    assert "zoo.training.listing" in imported
+    assert "zoo.training.choice" in imported
     assert not {"torch", "numpy", "rich", "timm", "PIL"} & imported
 
 
@@ -213,7 +206,7 @@ def test_a_data_set_of_a_family_says_how_many_images_it_trains_on(tmp_path: Path
     text = distributions.plugin("odd", "odd_net", datasets="(DatasetSpec('shapes', 'odd_model:load', images=100),)")
     files = {"odd.py": text.replace("import Model", "import DatasetSpec, Model")}
     site = distributions.install(tmp_path / "site", "zoo-odd", {"odd": "odd:plugin"}, files)
-    code = "from zoo.data.sizes import training_images as f; print(f('shapes'), f('others'))"
+    code = "from zoo.data.classes import count_training_images as f; print(f('shapes'), f('others'))"
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}

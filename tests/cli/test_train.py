@@ -9,20 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
+from support.command import ask
 
-from zoo.cli import cli
 from zoo.loading import safetensors_file
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 
 CLASSES = [f"kind{i}" for i in range(10)]
 TRAIN = ["train", "resnet20", "--recipe", "default", "--set", "batch_size=10", "--set", "precision=float32"]
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.pinned import ask
+from support.command import ask
 
 from zoo import manifest, registry
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from zoo.data.augment import Policies
 from zoo.data.augmentation import Augmentation, ColorJitter, RandAugment
-from zoo.data.policies import Policies
 from zoo.errors import MissingExtraError, SpecError
 
 v2 = pytest.importorskip("torchvision.transforms.v2")

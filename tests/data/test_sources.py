@@ -24,8 +24,8 @@ from PIL import Image
 import zoo.data
 from zoo import registry
 from zoo.data import ImageSet, class_names, class_synsets, hold_out, load, mean_and_std
-from zoo.data import decode as decoding
-from zoo.data.stratify import stratified_split
+from zoo.data import image_file as decoding
+from zoo.data.image_set import stratified_split
 from zoo.errors import AmbiguousNameError, DataError, MissingExtraError, PluginError, UnknownNameError
 from zoo.spec import DatasetSpec, Plugin, Preprocess
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.pinned import ask
+from support.command import ask
 from torch import nn
 
 import zoo

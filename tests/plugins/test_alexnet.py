@@ -20,7 +20,7 @@ from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
 from zoo.testing import Check, conformance
 from zoo.training import Recipe, Run, TrainingData
-from zoo.training.display import Silent
+from zoo.training.run import Silent
 from zoo_alexnet import plugin
 from zoo_alexnet.model import AlexNet
 from zoo_alexnet.training import renormalise, renormalising, train

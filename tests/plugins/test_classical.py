@@ -20,7 +20,7 @@ from zoo.errors import DataError, MissingExtraError, SpecError
 from zoo.evaluation import evaluate
 from zoo.testing import Check, conformance
 from zoo.training import by_name, classifiers
-from zoo.training.display import Silent
+from zoo.training.run import Silent
 from zoo_classical import heads, plugin
 from zoo_classical.codings import CODINGS, BagOfWords, FisherVector, Projection
 from zoo_classical.descriptors import DIMENSIONS, Extractor, Local, grid, hog, sift, surf

@@ -18,8 +18,8 @@ from zoo.errors import SpecError
 from zoo.evaluation import evaluate as evaluate_whole
 from zoo.exported import network as exported_network
 from zoo.testing import Check, conformance
-from zoo.training import Recipe, Run, TrainingData, schedule
-from zoo.training.display import Silent
+from zoo.training import Recipe, Run, TrainingData, optimization
+from zoo.training.run import Silent
 from zoo_fractalnet import paths as drawing
 from zoo_fractalnet import plugin
 from zoo_fractalnet.columns import evaluate
@@ -427,7 +427,7 @@ def test_a_column_that_there_is_not_is_refused(column: Any) -> None:
 def test_the_rate_is_divided_whenever_the_epochs_left_halve() -> None:
     recipe = training.choose(plugin, "fractalnet20", "cifar10", "paper_c10")
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    rates = schedule.create_schedule(optimizer, recipe, 1)
+    rates = optimization.create_schedule(optimizer, recipe, 1)
     got = [rates.set(epoch) for epoch in range(400)]
     expected, rate, since = [], 0.02, 400
     for epoch in range(400):

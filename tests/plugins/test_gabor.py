@@ -1,6 +1,5 @@
 """The gabor family against OpenCV, scikit-image, the authors' formula pixel by pixel, golden sizes, closed forms."""
 
-import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
 from zoo.modules.gabor import bank, gabor_filter, sigma_of
 from zoo.testing import Check, conformance
-from zoo.training import Run, TrainingData
-from zoo.training.display import Silent
+from zoo.training import Run, TrainingData, optimization
+from zoo.training.run import Silent
 from zoo_gabor import plugin
 from zoo_gabor.model import cnn4, gcn4
 from zoo_gabor.modulation import GConv, modulators
@@ -403,12 +402,11 @@ def test_an_argument_outside_its_range_is_refused_by_name(build: Any, args: dict
 
 def test_papers_recipe_is_adadelta_that_halves_every_ten_epochs() -> None:
     recipe = training.choose(plugin, "gcn4_3x3", "mnist", "paper_mnist")
-    schedule = importlib.import_module("zoo.training.schedule")
-    optimizer = schedule.optimizer(gcn4(kernel_size=3), recipe)
+    optimizer = optimization.create_optimizer(gcn4(kernel_size=3), recipe)
     assert isinstance(optimizer, torch.optim.Adadelta)
     settings = optimizer.param_groups[0]
     assert (settings["rho"], settings["eps"], settings["weight_decay"]) == (0.9, 1e-6, 3e-5)
-    rates = schedule.create_schedule(optimizer, recipe, 100)
+    rates = optimization.create_schedule(optimizer, recipe, 100)
     assert [rates.set(epoch * 100) for epoch in (0, 9, 10, 25, 49)] == [1.0, 1.0, 0.5, 0.25, 0.0625]
 
 

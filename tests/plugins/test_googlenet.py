@@ -28,7 +28,7 @@ from zoo.loading import safetensors_file
 from zoo.modules import ResponseNorm
 from zoo.spec import Preprocess
 from zoo.training import Run, TrainingData
-from zoo.training.display import Silent
+from zoo.training.run import Silent
 from zoo_inception import plugin
 from zoo_inception.blocks import concatenate
 from zoo_inception.designs import PAPER, Widths

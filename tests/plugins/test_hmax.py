@@ -21,7 +21,7 @@ from zoo.errors import DataError, SpecError
 from zoo.evaluation import evaluate
 from zoo.testing import Check, conformance
 from zoo.training import Recipe, Run, TrainingData, by_name
-from zoo.training.display import Silent
+from zoo.training.run import Silent
 from zoo_hmax import plugin
 from zoo_hmax.model import BANDS, HMAX, ORIENTATIONS, S1, S2, SIDES, box_sums, gabor
 from zoo_hmax.training import fit, imprint, train

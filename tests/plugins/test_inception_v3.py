@@ -21,8 +21,8 @@ from zoo.data import ImageSet
 from zoo.errors import RecipeError
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
-from zoo.training import Recipe, Run, TrainingData, schedule
-from zoo.training.display import Silent
+from zoo.training import Recipe, Run, TrainingData, optimization
+from zoo.training.run import Silent
 from zoo_inception import plugin
 from zoo_inception.inception_v3 import InceptionV3
 from zoo_inception.training import auxiliary_heads, criterion, rmsprop_groups, train
@@ -315,9 +315,9 @@ def test_the_papers_recipe_is_section_8s() -> None:
     recipe = training.choose(plugin, "inception_v3", "imagenet-1k")
     assert recipe.name == "paper_in1k_v3"
     assert (recipe.epochs, recipe.batch_size, recipe.clip_grad, recipe.label_smoothing) == (100, 32, 2.0, 0.1)
-    optimizer = schedule.optimizer(nn.Linear(2, 2), recipe)
+    optimizer = optimization.create_optimizer(nn.Linear(2, 2), recipe)
     assert optimizer.param_groups[0]["alpha"] == 0.9
-    rates = schedule.create_schedule(optimizer, recipe, updates_per_epoch=5)
+    rates = optimization.create_schedule(optimizer, recipe, updates_per_epoch=5)
     assert [rates.set(update) for update in (0, 9, 10, 20)] == pytest.approx([0.045, 0.045, 0.0423, 0.039762])
 
 
@@ -327,7 +327,7 @@ def test_rmsprop_has_epsilon_1_under_the_root_so_that_a_small_gradient_makes_a_s
     recipe = Recipe(optimizer="rmsproptf", lr=0.045, momentum=0.9, weight_decay=0.0)
     before = layer.weight.detach().clone()
     gradients = torch.tensor([[0.5, -1.0, 2.0], [0.1, 0.0, -3.0]])
-    optimizer = schedule.optimizer(layer, recipe, rmsprop_groups(layer, recipe))
+    optimizer = optimization.create_optimizer(layer, recipe, rmsprop_groups(layer, recipe))
     square, step, expected = torch.ones(2, 3), torch.zeros(2, 3), before
     for _ in range(3):
         layer.weight.grad, layer.bias.grad = gradients.clone(), torch.zeros(2)

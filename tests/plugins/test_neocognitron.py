@@ -13,7 +13,7 @@ import zoo
 from zoo.data import ImageSet
 from zoo.errors import SpecError
 from zoo.testing import Check, conformance
-from zoo.training.display import Silent
+from zoo.training.run import Silent
 from zoo_neocognitron import five_digits, learning
 from zoo_neocognitron.answers import nearest_segment
 from zoo_neocognitron.cells import CCells, Contrast, SCells, fit, fixed_mask

@@ -23,7 +23,7 @@ from zoo import training
 from zoo.errors import SpecError
 from zoo.modules import ZeroPadShortcut
 from zoo.testing import Check, conformance
-from zoo.training import schedule
+from zoo.training import optimization
 from zoo_resnet import plugin
 from zoo_resnet.model import BasicBlock, Bottleneck, ResNet, cifar_resnet, resnet
 from zoo_resnet.preact import PreActResNet
@@ -394,5 +394,5 @@ def test_blocks_are_named_as_in_the_papers() -> None:
 def test_the_papers_rate_falls_after_32000_and_48000_updates(name: str, recipe_name: str) -> None:
     recipe = training.choose(plugin, name, "cifar10", recipe_name)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    rates = schedule.create_schedule(optimizer, recipe, 50_000 // 128)
+    rates = optimization.create_schedule(optimizer, recipe, 50_000 // 128)
     assert [rates.set(update) for update in (31_999, 32_000, 47_999, 48_000)] == pytest.approx([0.1, 0.01, 0.01, 0.001])

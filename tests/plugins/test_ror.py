@@ -16,8 +16,8 @@ from zoo.errors import SpecError
 from zoo.evaluation import evaluate
 from zoo.modules import ZeroPadShortcut, make_shortcut
 from zoo.testing import Check, conformance
-from zoo.training import Recipe, Run, TrainingData, schedule
-from zoo.training.display import Silent
+from zoo.training import Recipe, Run, TrainingData, optimization
+from zoo.training.run import Silent
 from zoo_resnet.model import cifar_resnet
 from zoo_ror import plugin
 from zoo_ror.depth import StochasticDepth, linear_survival
@@ -473,7 +473,7 @@ def test_recipes_are_the_papers(name: str, epochs: int, decay: float, rates: lis
     recipe = training.choose(plugin, "ror3_56", "cifar10", name)
     assert (recipe.epochs, recipe.batch_size, recipe.weight_decay, recipe.nesterov) == (epochs, 128, decay, True)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    updates = schedule.create_schedule(optimizer, recipe, 1)
+    updates = optimization.create_schedule(optimizer, recipe, 1)
     assert [updates.set(epoch) for epoch, _ in rates] == pytest.approx([rate for _, rate in rates])
 
 

@@ -22,9 +22,9 @@ from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import DataError, RecipeError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.loading import safetensors_file
-from zoo.training import Recipe, schedule
-from zoo.training.display import Silent
-from zoo.training.groups import by_layer, freeze
+from zoo.training import Recipe, optimization
+from zoo.training.optimization import by_layer, freeze
+from zoo.training.run import Silent
 from zoo_transfer import classifiers, extraction
 from zoo_transfer.classifiers import classify
 from zoo_transfer.extraction import Features, Origin
@@ -303,8 +303,8 @@ DEPTHS = {"fc": 0, "layer3": 1, "layer2": 2, "layer1": 3, "bn1": 4, "conv1": 4}
 def test_each_parameter_has_its_stages_share_of_the_rate_at_every_update() -> None:
     model = zoo.create("resnet20")
     recipe = Recipe(epochs=4, lr=0.4, warmup_epochs=1, warmup_lr=0.1, min_lr=0.02, layer_decay=0.5)
-    optimizer = schedule.optimizer(model, recipe, by_layer(model, recipe))
-    rates = schedule.create_schedule(optimizer, recipe, updates_per_epoch=5)
+    optimizer = optimization.create_optimizer(model, recipe, by_layer(model, recipe))
+    rates = optimization.create_schedule(optimizer, recipe, updates_per_epoch=5)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for update in range(20):
         cosine = 0.02 + 0.38 * (1 + math.cos(math.pi * (update - 5) / 15)) / 2

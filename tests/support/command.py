@@ -10,18 +10,18 @@ from zoo.cli import cli
 
 
 def ask(*words: object) -> Result:
-    """Runs ``zoo WORDS`` with the registry of this process."""
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
-
-
-def ask_anew(*words: object) -> Result:
-    """Runs ``zoo WORDS`` with a registry that is read again, as a new process has it."""
+    """Returns the result of ``zoo WORDS``; plugins are looked for anew, as in a fresh process."""
     registry.clear()
-    return ask(*words)
+    return ask_warm(*words)
+
+
+def ask_warm(*words: object) -> Result:
+    """Returns the result of ``zoo WORDS`` with the registry of this process, as it is."""
+    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def told(*words: object) -> Any:
     """Returns what ``zoo WORDS --json`` prints; fails unless the command succeeds."""
-    done = ask(*words, "--json")
+    done = ask_warm(*words, "--json")
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)

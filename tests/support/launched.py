@@ -28,8 +28,8 @@ from zoo.evaluation import evaluate, logits
 from zoo.spec import Preprocess
 from zoo.system import distributed
 from zoo.training import Recipe, Run, split, train
-from zoo.training.adversary import Adversary
-from zoo.training.display import Silent
+from zoo.training.recipe import Adversary
+from zoo.training.run import Silent
 
 PREPROCESS = Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.3,), std=(0.4,))
 PLAIN: dict[str, Any] = {

@@ -1,11 +1,6 @@
-"""A file of weights on a hub, and the command line asked in this process."""
+"""A file of weights on a hub."""
 
 import hashlib
-
-from click.testing import CliRunner, Result
-
-from zoo import registry
-from zoo.cli import cli
 
 REPO = "alice/tiny"
 
@@ -17,8 +12,3 @@ CONTENT = hashlib.shake_256(b"weights").digest(100_000)
 
 
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")

@@ -12,7 +12,7 @@ from zoo.data import ImageSet
 from zoo.data.augmentation import Augmentation
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, split, train
-from zoo.training.display import Silent
+from zoo.training.run import Silent
 
 PREPROCESS = Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.3,), std=(0.4,))
 

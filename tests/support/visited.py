@@ -14,7 +14,7 @@ from typing import Any
 
 import zoo
 from zoo import data
-from zoo.training.display import Silent
+from zoo.training.run import Silent
 
 ROOTS = (Path(zoo.__file__).parent, Path(zoo.__file__).parents[1] / "plugins")
 
@@ -72,7 +72,7 @@ def of_batch() -> list[str]:
             display=Watch(),
         )
     own = Path(__file__).name
-    return [file for file in found if not file.endswith(own) and not file.endswith("training/display.py")]
+    return [file for file in found if not file.endswith(own)]
 
 
 def everything() -> dict[str, list[str]]:

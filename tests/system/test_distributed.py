@@ -22,7 +22,7 @@ from zoo.errors import RecipeError
 from zoo.system import distributed
 from zoo.training import Recipe
 from zoo.training.inputs import Batches
-from zoo.training.norms import sync_batch_norm
+from zoo.training.optimization import sync_batch_norm
 
 pytest.importorskip("accelerate", reason="needs zoo-vision[train]")
 

@@ -19,11 +19,11 @@ from zoo.data import load
 from zoo.errors import RecipeError
 from zoo.spec import Preprocess
 from zoo.training import Recipe, Run, TrainingData, train
-from zoo.training.adversary import Adversary
 from zoo.training.choice import resolve
-from zoo.training.display import Silent
-from zoo.training.micro_batches import MicroBatches
-from zoo.training.portion import Portion
+from zoo.training.engine import MicroBatches
+from zoo.training.inputs import Portion
+from zoo.training.recipe import Adversary
+from zoo.training.run import Silent
 
 ATTACKED = {**small_training.RECIPE_FIELDS, "ema": 0.0, "epochs": 3}
 

@@ -21,10 +21,10 @@ from zoo.errors import RecipeError, TrainingError
 from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
 from zoo.spec import Preprocess
-from zoo.training import Recipe, Run, TrainingData, display, normalise, schedule, split, train
-from zoo.training.averages import EMA
-from zoo.training.display import Silent
+from zoo.training import Recipe, Run, TrainingData, normalise, optimization, split, train
 from zoo.training.inputs import Batches
+from zoo.training.optimization import EMA
+from zoo.training.run import Lines, Silent
 
 
 @pytest.mark.first(1)
@@ -76,26 +76,6 @@ def test_a_crash_in_mid_epoch_then_resume_equals_an_unbroken_run(
         run(tmp_path, display=StopAt(3, 4, crash), checkpoint_every=every)
     assert_same(run(tmp_path, resume=True), whole[1])
     assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3, 4]
-
-
-KILLED = """
-import os, sys
-sys.path.insert(0, sys.argv[2])
-import torch
-torch.set_num_threads(int(sys.argv[3]))
-from support import small_training as t
-t.run(t.Path(sys.argv[1]), display=t.StopAt(3, 2, lambda: os._exit(9)), checkpoint_every=1)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_process_resumes_in_another_one(tmp_path: Path, whole: tuple[Path, dict[str, Tensor]]) -> None:
-    tests = str(Path(__file__).parents[1])
-    code = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), tests, str(torch.get_num_threads())], check=False
-    ).returncode
-    assert code == 9
-    assert_same(run(tmp_path, resume=True), whole[1])
 
 
 def test_resuming_a_finished_run_gives_its_network(whole: tuple[Path, dict[str, Tensor]]) -> None:
@@ -187,8 +167,8 @@ def test_several_outputs_without_a_criterion_for_them_are_refused(tmp_path: Path
 def test_logs_tell_at_once_what_is_trained_and_then_go_on_telling(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(display, "EVERY", 0.0)
-    run(tmp_path, display=display.Lines())
+    monkeypatch.setattr("zoo.training.run._SECONDS", 0.0)
+    run(tmp_path, display=Lines())
     first, *others = capsys.readouterr().err.splitlines()
     assert first == "Sequential, 72 images of rows, recipe of its own: 4 epochs of 4 steps on cpu"
     assert [line[:24] for line in others[:3]] == [f"epoch 1/4  step {step}/4  loss"[:24] for step in (1, 2, 3)]
@@ -386,10 +366,10 @@ def test_a_bad_optimiser_leaves_no_run_behind(tmp_path: Path) -> None:
 
 def test_arguments_of_the_optimiser_reach_it() -> None:
     recipe = Recipe(optimizer="rmsprop", optimizer_args={"alpha": 0.5, "centered": True})
-    (group,) = schedule.optimizer(nn.Linear(2, 2, bias=False), recipe).param_groups
+    (group,) = optimization.create_optimizer(nn.Linear(2, 2, bias=False), recipe).param_groups
     assert (group["alpha"], group["centered"]) == (0.5, True)
     with pytest.raises(RecipeError, match="alfa"):
-        schedule.optimizer(nn.Linear(2, 2), Recipe(optimizer="rmsprop", optimizer_args={"alfa": 0.5}))
+        optimization.create_optimizer(nn.Linear(2, 2), Recipe(optimizer="rmsprop", optimizer_args={"alfa": 0.5}))
 
 
 def test_the_run_is_recorded(whole: tuple[Path, dict[str, Tensor]]) -> None:

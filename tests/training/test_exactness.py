@@ -15,16 +15,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 from safetensors.torch import load_file
 from support import lives
+from support.command import ask
 from support.small_training import PREPROCESS, RECIPE, StopAt, assert_same, network, rows, run
 from torch import Tensor, nn
 
-from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.data.augmentation import Affine, Augmentation
 from zoo.errors import StorageError, TrainingError
@@ -114,17 +113,6 @@ def test_two_processes_train_the_same_network_to_the_byte(tmp_path: Path) -> Non
 def revive(folder: Path) -> list[str]:
     """What to say to go on, or to start where nothing was written yet."""
     return ["--resume"] if (folder / "run" / "config.json").exists() else []
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_random_three_times_ends_as_the_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
-    chance = random.Random(1)
-    for _ in range(3):
-        start = partial(lives.begin_quickly, tmp_path, *TRAIN, *revive(tmp_path))
-        assert lives.kill_at_random(start, tmp_path / "run", chance, most=4).was_killed
-    finish_quickly(lives.begin_quickly(tmp_path, *TRAIN, "--resume"), tmp_path)
-    assert_same_run(tmp_path / "run", unbroken)
-    assert_same_file(tmp_path / "run", unbroken)
 
 
 def test_a_run_killed_while_it_writes_ends_as_the_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
@@ -304,10 +292,6 @@ def place_of(directory: Path) -> tuple[int, int]:
     return place["epoch"], place["step"]
 
 
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
-
-
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_its_place_and_keeps_what_was_before(tmp_path: Path) -> None:
     explode = ("epochs=3", "warmup_epochs=0", "schedule=multistep", "decay_epochs=[1]", "decay_rate=1e30")
@@ -445,7 +429,7 @@ def test_the_shares_of_processes_are_the_batches_of_one_to_the_bit(
 def test_an_alternating_flip_mirrors_half_at_first_and_the_others_every_other_epoch(processes: int) -> None:
     data, recipe = numbered(1000), Recipe(batch_size=100, augment=Augmentation(flip="alternate"))
     assert data.pixels is not None
-    plain = batches(data, recipe)._transform._normalise.batch(data.pixels)
+    plain = batches(data, recipe)._transform._normalize.batch(data.pixels)
     mirrored = []
     for epoch in range(4):
         is_mirrored = torch.zeros(1000, dtype=torch.bool)

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from support import specimen
+from support.command import ask
 from support.distributions import install, plugin
 from support.hub_entries import flipped
 from support.hub_server import HubServer
-from support.pinned import CONTENT, FILE, REPO, SHA256, ask
+from support.pinned import CONTENT, FILE, REPO, SHA256
 
 import zoo
 from zoo import registry, resolve

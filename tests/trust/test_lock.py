@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.command import ask
 from support.distributions import install, plugin
 from support.hub_server import HubServer
-from support.pinned import CONTENT, FILE, SHA256, ask
+from support.pinned import CONTENT, FILE, SHA256
 from support.toml_text import toml
 
 import zoo

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command import ask
 from support.hub_handlers import Hub
 from support.hub_server import HubServer
-from support.pinned import CONTENT, FILE, REPO, SHA256, ask
+from support.pinned import CONTENT, FILE, REPO, SHA256
 
 import zoo
 from zoo import manifest

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.command import ask
 from support.hub_server import HubServer
-from support.pinned import CONTENT, FILE, ask
+from support.pinned import CONTENT, FILE
 from support.signed import write_key, write_policy
 from support.toml_text import toml
 

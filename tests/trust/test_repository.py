@@ -33,7 +33,7 @@ from zoo.errors import (
 from zoo.loading import safetensors_file
 from zoo.spec import Argument, Described, Model, Plugin, Preprocess
 from zoo.system import storage
-from zoo.training import finetune
+from zoo.training import pretrained
 from zoo.trust import first_use, lock
 from zoo_publish import release
 
@@ -408,8 +408,8 @@ def test_a_network_of_zoo_is_measured_from_a_repository_as_from_its_manifest(hub
 
 def test_training_starts_from_a_repository(hub_server: HubServer) -> None:
     publish(hub_server)
-    assert finetune.architecture(NAME) == "small_net"
-    source = finetune.find(NAME, registry.current().find("small_net").model)
+    assert pretrained.architecture(NAME) == "small_net"
+    source = pretrained.find_source(NAME, registry.current().find("small_net").model)
     assert source.record == {"weights": NAME, "sha256": first_use.pins()[NAME].sha256}
 
 

@@ -10,7 +10,7 @@ from zoo.errors import ZooError
 from zoo.manifest import Probe, Score, Weights, interval
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
-from zoo.training import find_record
+from zoo.training import reproduce
 
 
 @click.command(epilog="Example: zoo info resnet20.digits")
@@ -21,7 +21,7 @@ def info(name: str, as_json: bool) -> None:
     registered = registry.current()
     found = resolve.find(name)
     trust = _trust(found) if found.weights else {}
-    training = find_record.training_of(found.weights) if found.weights else {}
+    training = reproduce.training_of(found.weights) if found.weights else {}
     if as_json:
         parts = {"project": trust, "training": training}
         return print_json(listing.about(found) | {part: facts for part, facts in parts.items() if facts})

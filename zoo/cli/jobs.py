@@ -15,7 +15,7 @@ engine_options = options.several(
 
 def engine_settings(context: click.Context) -> dict[str, Any]:
     """Returns the engine that was asked for and its settings, as :func:`zoo.jobs.engines.run` takes them."""
-    from zoo.training.choice import read_value
+    from zoo.system.toml import read_value
 
     pairs = context.params["engine_args"]
     return {

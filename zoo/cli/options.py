@@ -89,7 +89,7 @@ def check_pairs(context: click.Context, parameter: click.Parameter, values: tupl
 
 def read_args(pairs: dict[str, str]) -> dict[str, Any]:
     """Arguments of a build function, their values read as TOML; a bare word is a string."""
-    from zoo.training.choice import read_value
+    from zoo.system.toml import read_value
 
     for key in _RESERVED & pairs.keys():
         raise click.BadParameter(f"{key} is set by other options.", param_hint="'--arg'")

@@ -7,7 +7,7 @@ import msgspec
 
 from zoo import data as datasets
 from zoo.creation import as_network, info_of, require_classes
-from zoo.data.stratify import stratified_split
+from zoo.data.image_set import stratified_split
 from zoo.evaluation import hook
 from zoo.evaluation.score import check_classes
 from zoo.loading import ModelInfo

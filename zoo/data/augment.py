@@ -2,14 +2,20 @@
 
 The functions take one parameter a sample and draw nothing; ``Augment`` draws. All keep uint8
 B C H W, so that they cost a memory pass or two and the pixels stay what a file could hold.
+``Policies`` are torchvision's transforms, each draw of which follows from a seed.
 """
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.data.augmentation import Affine, Augmentation
-from zoo.errors import DataError
+from zoo.data.augmentation import Affine, Augmentation, ResizedCrop
+from zoo.errors import DataError, MissingExtraError
 
 
 class Augment:
@@ -26,7 +32,7 @@ class Augment:
         self.part = part
 
     def __call__(self, pixels: Tensor, is_mirrored: Tensor | None = None) -> Tensor:
-        """uint8 B C H W of ``pixels`` uint8 B C H W, which stay as they are.
+        """Returns new uint8 B C H W of ``pixels`` uint8 B C H W.
 
         ``is_mirrored``, bool B, says for ``flip = "alternate"`` which to mirror this time.
         """
@@ -81,7 +87,7 @@ class Augment:
 
 
 def pad(pixels: Tensor, border: int, padding: str) -> Tensor:
-    """``pixels`` with ``border`` more on every side: black (``zero``), or mirrored about the edge (``reflect``)."""
+    """Pads ``pixels`` by ``border`` on every side, with black (``zero``) or mirrored about the edge (``reflect``)."""
     if padding == "zero":
         return F.pad(pixels, (border,) * 4)
     height, width = pixels.shape[2:]
@@ -92,7 +98,7 @@ def pad(pixels: Tensor, border: int, padding: str) -> Tensor:
 
 
 def _reflected(side: int, border: int, device: torch.device) -> Tensor:
-    """Indices -border ... side + border - 1, reflected into the side without repeating its edges."""
+    """Returns indices -border ... side + border - 1, reflected into the side without repeating its edges."""
     index = torch.arange(-border, side + border, device=device).abs()
     return torch.minimum(index, 2 * (side - 1) - index)
 
@@ -112,7 +118,7 @@ def flip(pixels: Tensor, is_mirrored: Tensor) -> Tensor:
 COLORS = 255 * torch.tensor([0.2175, 0.0188, 0.0045])
 """Sizes of the principal components of ImageNet's colours, as fb.resnet.torch and its successors have them."""
 COLOR_DIRECTIONS = torch.tensor([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-"""Their directions: a row for each of R, G, B, a column for each component."""
+"""Directions of these components: a row for each of R, G, B, a column for each component."""
 
 
 def add_colors(pixels: Tensor, multiples: Tensor) -> Tensor:
@@ -124,13 +130,13 @@ def add_colors(pixels: Tensor, multiples: Tensor) -> Tensor:
 
 
 def cut_out(pixels: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
-    """Black squares of ``side`` about (``row``, ``column``), int64 B (DeVries and Taylor 2017).
+    """Blackens squares of ``side`` about (``row``, ``column``), int64 B (DeVries and Taylor 2017).
 
     The square spans ``row - side // 2`` to ``row - side // 2 + side - 1``, clipped at the border.
     """
 
-    def covers(centre: Tensor, length: int) -> Tensor:
-        offset = torch.arange(length, device=pixels.device) - (centre[:, None] - side // 2)
+    def covers(center: Tensor, length: int) -> Tensor:
+        offset = torch.arange(length, device=pixels.device) - (center[:, None] - side // 2)
         return (offset >= 0) & (offset < side)  # B length
 
     rows, columns = covers(row, pixels.shape[2]), covers(column, pixels.shape[3])
@@ -155,3 +161,109 @@ def warp(pixels: Tensor, *, degrees: Tensor, translate: Tensor, scale: Tensor, s
     grid = F.affine_grid(theta.float(), list(pixels.shape), align_corners=False)
     moved = F.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return moved.round_().clamp_(0, 255).to(torch.uint8)
+
+
+_TRIES = 10
+
+
+def draw_window(
+    settings: ResizedCrop, height: int, width: int, generator: torch.Generator
+) -> tuple[int, int, int, int]:
+    """Draws a window of an image of ``height`` x ``width``: a random resized crop (Szegedy et al. 2015, section 6).
+
+    Its area is uniform in ``scale`` times the image's, its width over height log-uniform in ``ratio``.
+    Where ten draws do not fit into the image, the largest centred window of an allowed shape. The
+    same numbers in the same order as torchvision's ``RandomResizedCrop.get_params`` takes them.
+    """
+    log_ratio = torch.log(torch.tensor(settings.ratio))
+    for _ in range(_TRIES):
+        area = height * width * _uniform_number(*settings.scale, generator).item()
+        ratio = torch.exp(_uniform_number(float(log_ratio[0]), float(log_ratio[1]), generator)).item()
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            top = int(torch.randint(0, height - down + 1, (1,), generator=generator))
+            left = int(torch.randint(0, width - across + 1, (1,), generator=generator))
+            return left, top, left + across, top + down
+    low, high = settings.ratio
+    across, down = width, height
+    if width / height < low:
+        down = round(width / low)
+    elif width / height > high:
+        across = round(height * high)
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down
+
+
+def _uniform_number(low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    return torch.empty(1).uniform_(low, high, generator=generator)
+
+
+class Policies:
+    """The settings that torchvision implements, for images of ``classes`` classes.
+
+    Raises :class:`MissingExtraError` if torchvision is not installed.
+    """
+
+    def __init__(self, settings: Augmentation, classes: int) -> None:
+        self._classes = classes
+        self._vary: list[Callable[[Tensor], Tensor]] = []
+        self._erase: Callable[[Tensor], Tensor] | None = None
+        self._mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        try:
+            from torchvision.transforms import v2
+        except ImportError:
+            raise MissingExtraError.of("This augmentation", "torchvision", "zoo-vision[data]") from None
+        bilinear: Any = {"interpolation": v2.InterpolationMode.BILINEAR}
+        if (jitter := settings.color_jitter) is not None:
+            self._vary.append(v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue))
+        if (drawn := settings.rand_augment) is not None:
+            self._vary.append(v2.RandAugment(drawn.number, drawn.magnitude, **bilinear))
+        if settings.trivial_augment:
+            self._vary.append(v2.TrivialAugmentWide(**bilinear))
+        if settings.random_erasing:
+            self._erase = v2.RandomErasing(settings.random_erasing)
+        mixup = [v2.MixUp(alpha=settings.mixup, num_classes=self._classes)] if settings.mixup else []
+        cutmix = [v2.CutMix(alpha=settings.cutmix, num_classes=self._classes)] if settings.cutmix else []
+        if mixup or cutmix:
+            shares = [1 - settings.cutmix_share, settings.cutmix_share] if mixup and cutmix else None
+            self._mix = v2.RandomApply([v2.RandomChoice([*mixup, *cutmix], shares)], settings.mix_probability)
+
+    def vary(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Varies ``pixels`` uint8 B C H W, each image by its own seed."""
+        for transform in self._vary:
+            pixels = _each_image(transform, pixels, seeds)
+        return pixels
+
+    def erase(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Sets a random rectangle to 0 in some of the normalised ``images``, float B C H W."""
+        return images if self._erase is None else _each_image(self._erase, images, seeds)
+
+    def mix(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Mixes images of a batch with one another; returns them and the shares of their classes.
+
+        ``labels``, int64 B, become float B K if the settings mix images, whether this batch is mixed or not.
+        """
+        if self._mix is None:
+            return images, labels
+        with _drawing(seed):
+            images, mixed = self._mix(images, labels)
+        return images, mixed if mixed.ndim == 2 else F.one_hot(mixed, self._classes).float()
+
+
+def _each_image(transform: Callable[[Tensor], Tensor], images: Tensor, seeds: Sequence[int]) -> Tensor:
+    made = []
+    for image, seed in zip(images, seeds, strict=True):
+        with _drawing(seed):
+            made.append(transform(image))
+    return torch.stack(made)
+
+
+@contextmanager
+def _drawing(seed: int) -> Iterator[None]:
+    """Makes torch's generator on the CPU, the only one that these transforms use, draw as ``seed`` says within."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)

@@ -1,9 +1,10 @@
-"""The names of the classes of well-known data sets, in label order."""
+"""Well-known data sets: the names of their classes in label order, and the number of their training images."""
 
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from zoo import registry
 from zoo.errors import UnknownNameError
 
 _TEN_DIGITS = tuple("0123456789")
@@ -28,11 +29,11 @@ _NAMES = {
 
 
 _IMAGENET = ("imagenet-1k", "imagenet-1k-devkit")
-"""In the order of WordNet ids, which torchvision, timm and Caffe use; and in that of ILSVRC2012's development kit."""
+"""Orders of the classes: by WordNet ids, as in torchvision, timm and Caffe; and as in ILSVRC2012's development kit."""
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """The class names of a well-known data set, in label order.
+    """Returns the class names of a well-known data set, in label order.
 
     Args:
         name: ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10`` or ``imagenet-1k``. ``imagenet-1k-devkit`` is the
@@ -57,7 +58,7 @@ def class_names(name: str) -> tuple[str, ...]:
 
 
 def class_synsets(name: str = "imagenet-1k") -> tuple[str, ...]:
-    """The WordNet ids of ImageNet's classes, in label order. ImageNet's folders of images have these names.
+    """Returns the WordNet ids of ImageNet's classes, in label order. ImageNet's folders of images have these names.
 
     Args:
         name: ``imagenet-1k``, or ``imagenet-1k-devkit`` for the order of ILSVRC2012's development kit.
@@ -93,3 +94,21 @@ def _imagenet(order: str) -> tuple[_Class, ...]:
     rows = [line.split(" ", 2) for line in lines if line and not line.startswith("#")]
     classes = [_Class(synset, int(number), name) for synset, number, name in rows]
     return tuple(sorted(classes, key=lambda row: row.devkit) if order == "imagenet-1k-devkit" else classes)
+
+
+_SIZES = {
+    "digits": 1437,
+    "mnist": 60_000,
+    "fashion_mnist": 60_000,
+    "cifar10": 50_000,
+    "imagenet-1k": 1_281_167,
+}
+
+
+def count_training_images(name: str) -> int:
+    """Returns the number of training images of a well-known data set or one that a plugin brings; 0 if unknown."""
+    if name in _SIZES:
+        return _SIZES[name]
+    plugins = [row.plugin for row in registry.current().plugins if row.plugin is not None]
+    found = (spec.images for plugin in plugins for spec in plugin.datasets if spec.name == name)
+    return next(found, 0)

@@ -1,6 +1,15 @@
-"""``ImageSet``: labelled images, resident as uint8 if they share one size."""
+"""``ImageSet``: labelled images, resident as uint8 if they share one size; parts and statistics of it.
 
-from collections.abc import Callable, Sequence
+The fingerprint of a set is the sha256 over, image by image, its channels, height and width (three unsigned
+32-bit integers), its label (a signed 64-bit integer), all little-endian, and its uint8 pixels in
+C H W order. It does not depend on where or in which file format the images lie, so a copy of a set
+as PNG files has the fingerprint of the original. JPEG files give the pixels of the decoder that is
+installed, which may differ by a unit between versions of libjpeg.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -8,12 +17,43 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.decode import to_image, to_pixels
-from zoo.data.fingerprint import Fingerprint, identities
+from zoo.data.image_file import to_image, to_pixels
 from zoo.errors import DataError
 
 MAX_RESIDENT_BYTES = 1 << 31
 """A set larger than this is decoded image by image, on demand."""
+
+_HEADER = struct.Struct("<IIIq")
+
+
+class Fingerprint:
+    """A running fingerprint: images are added by :meth:`add`; ``str()`` is ``sha256:<64 hex>``."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, pixels: Tensor, labels: Tensor) -> None:
+        """Adds images in order: ``pixels`` uint8 B C H W, ``labels`` int64 B."""
+        for part in _image_bytes(pixels, labels):
+            self._hash.update(part)
+
+    def __str__(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def identities(pixels: Tensor, labels: Tensor) -> Tensor:
+    """Returns the sha256 of each image alone, uint8 B 32, over the bytes that :class:`Fingerprint` reads of it."""
+    parts = _image_bytes(pixels, labels)
+    digests = [hashlib.sha256(header + bytes(image)).digest() for header, image in zip(parts, parts, strict=True)]
+    return torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(-1, 32)
+
+
+def _image_bytes(pixels: Tensor, labels: Tensor) -> Iterator[bytes]:
+    """Yields the header and the pixels of each image, one after the other."""
+    array = pixels.cpu().contiguous().numpy()
+    for image, label in zip(array, labels.tolist(), strict=True):
+        yield _HEADER.pack(*image.shape, label)
+        yield image
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +103,7 @@ class ImageSet:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        """Image ``index`` in RGB or L; raises :class:`DataError` if its file is damaged."""
+        """Returns image ``index`` in RGB or L; raises :class:`DataError` if its file is damaged."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         index %= len(self)
@@ -73,16 +113,16 @@ class ImageSet:
         return self.read(index)
 
     def where(self, index: int) -> str:
-        """The file of image ``index``, or else its number."""
+        """Returns the file of image ``index``, or else its number."""
         return self.files[index] if self.files else f"{self.name}/{self.split} {index}"
 
     def encoded(self, index: int) -> bytes | None:
-        """The encoded file of image ``index``, if ``read`` has a method ``encoded(i)``; otherwise None."""
+        """Returns the encoded file of image ``index``, if ``read`` has a method ``encoded(i)``; otherwise None."""
         return _encoded(self.read, index)
 
     @cached_property
     def fingerprint(self) -> str:
-        """``sha256:<64 hex>`` over shapes, pixels and labels in order: see ``zoo.data.fingerprint``.
+        """``sha256:<64 hex>`` over shapes, pixels and labels in order: see ``zoo.data.image_set``.
 
         If the set is not resident, this decodes every image.
         """
@@ -102,7 +142,7 @@ class ImageSet:
         return torch.cat([identities(to_pixels(self.image(i))[None], self.labels[i : i + 1]) for i in range(len(self))])
 
     def subset(self, indices: Tensor | Sequence[int], split: str) -> "ImageSet":
-        """The images ``indices``, in that order, as the split ``split``."""
+        """Returns the images ``indices``, in that order, as the split ``split``."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return ImageSet(
             name=self.name,
@@ -159,3 +199,81 @@ def thin(images: ImageSet, limit: int | None) -> ImageSet:
     if limit < 1:
         raise DataError(f"limit = {limit} images: expected at least 1.")
     return images.subset([place * len(images) // limit for place in range(limit)], images.split)
+
+
+def hold_out(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Holds out some of the images, in proportion to the classes.
+
+    Which images are held out depends on the labels and on ``seed`` alone.
+
+    Args:
+        images: The images.
+        count: How many to hold out.
+        seed: Decides which.
+
+    Returns:
+        The other images, and those held out as the split ``validation``.
+
+    Raises:
+        DataError: ``count`` leaves no images on one side.
+
+    Example:
+        >>> import zoo
+        >>> rest, held_out = zoo.data.hold_out(zoo.data.load("digits"), 100, seed=0)
+        >>> len(rest), len(held_out)
+        (1337, 100)
+    """
+    rest, chosen = stratified_split(images.labels, count, f"hold out {seed}")
+    return images.subset(rest, images.split), images.subset(chosen, "validation")
+
+
+def stratified_split(labels: Tensor, count: int, salt: str) -> tuple[Tensor, Tensor]:
+    """Returns indices (rest, chosen), each ascending, with ``count`` chosen in proportion to the classes.
+
+    Within a class, those are chosen whose ``sha256("<salt> <index>")`` is least, so no library's
+    random generator has a say. Raises :class:`DataError` if ``count`` leaves nothing on a side.
+    """
+    total = len(labels)
+    if not 0 < count < total:
+        raise DataError(f"{count} of {total} images cannot be held out: at least one must remain on each side.")
+    sizes = torch.bincount(labels).tolist()
+    # Largest remainders: the floors first, then one more where the most was cut off.
+    quotas = [size * count // total for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda label: (-(sizes[label] * count % total), label))
+    for label in by_remainder[: count - sum(quotas)]:
+        quotas[label] += 1
+    order = sorted(range(total), key=lambda index: hashlib.sha256(f"{salt} {index}".encode()).digest())
+    is_chosen = torch.zeros(total, dtype=torch.bool)
+    values = labels.tolist()
+    for index in order:
+        if quotas[values[index]] > 0:
+            quotas[values[index]] -= 1
+            is_chosen[index] = True
+    return (~is_chosen).nonzero()[:, 0], is_chosen.nonzero()[:, 0]
+
+
+def mean_and_std(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns the mean and the population standard deviation of each channel, in units of [0, 1].
+
+    They are computed from counts of the 256 values, exact up to the last division.
+
+    Args:
+        pixels: uint8 N C H W.
+
+    Returns:
+        The means and the standard deviations, a number for each channel.
+
+    Example:
+        >>> import zoo
+        >>> means, stds = zoo.data.mean_and_std(zoo.data.load("digits").pixels)
+        >>> round(means[0], 3), round(stds[0], 3)
+        (0.306, 0.376)
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in pixels.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).cpu().double() / channel.numel()
+        mean = (share * values).sum()
+        means.append(float(mean))
+        stds.append(float((share * (values - mean) ** 2).sum().sqrt()))
+    return tuple(means), tuple(stds)

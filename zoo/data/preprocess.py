@@ -1,18 +1,22 @@
-"""Preprocessing of images, equal to timm's evaluation transforms.
+"""Preprocessing of images, equal to timm's evaluation transforms, and transforms for the user's own data sets.
 
 Pillow resizes, torch does the rest; neither torchvision nor timm is imported.
 """
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.decode import to_channels, to_image, to_pixels
+from zoo.data.augmentation import OWN_SCALE
+from zoo.data.image_file import check_pixels, read_image, to_channels, to_image, to_pixels
 from zoo.data.image_set import ImageSet
-from zoo.data.limits import check_pixels
-from zoo.errors import DataError
+from zoo.errors import DataError, MissingExtraError
 from zoo.spec import Preprocess
 
 _FILTERS = {
@@ -42,11 +46,11 @@ class Transform:
         return f"Transform({self.preprocess!r})"
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """float32 C H W of ``image``, in any mode of 8 bits a channel; raises :class:`DataError`."""
-        return self._normalise(self.pixels(image))
+        """Returns float32 C H W of ``image``, in any mode of 8 bits a channel; raises :class:`DataError`."""
+        return self._normalize(self.pixels(image))
 
     def pixels(self, image: Image.Image, window: tuple[int, int, int, int] | None = None) -> Tensor:
-        """uint8 C H W of ``image`` at the input's size, not yet normalised.
+        """Returns uint8 C H W of ``image`` at the input's size, not yet normalised.
 
         ``window`` (left, top, right, bottom) is resized to it instead of the centre crop.
         """
@@ -56,23 +60,23 @@ class Transform:
         return to_pixels(cropped.resize((self.width, self.height), _FILTERS[self.preprocess.interpolation]))
 
     def batch(self, pixels: Tensor) -> Tensor:
-        """float32 B C H W of ``pixels`` uint8 B C H W, on their device: equal to an image at a time."""
+        """Returns float32 B C H W of ``pixels`` uint8 B C H W, on their device: equal to an image at a time."""
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise DataError(f"Got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 pixels B C H W.")
         height, width = pixels.shape[2:]
         if self._resized(height, width) == (height, width):
-            return self._normalise(self._cut(self._adapt(pixels)))
+            return self._normalize(self._cut(self._adapt(pixels)))
         cut = torch.stack([self._cut(self._resize(to_image(image))) for image in pixels])
-        return self._normalise(cut.to(pixels.device))
+        return self._normalize(cut.to(pixels.device))
 
     def take(self, images: ImageSet, numbers: Tensor) -> Tensor:
-        """float32 B C H W of those of ``images`` numbered ``numbers``, int64 B."""
+        """Returns float32 B C H W of those of ``images`` numbered ``numbers``, int64 B."""
         if images.pixels is not None:
             return self.batch(images.pixels[numbers])
         return torch.stack([self(images.image(number)) for number in numbers.tolist()])
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """The size that an image of ``height`` x ``width`` is resized to."""
+        """Returns the size that an image of ``height`` x ``width`` is resized to."""
         crop_pct = self.preprocess.crop_pct
         target_height, target_width = math.floor(self.height / crop_pct), math.floor(self.width / crop_pct)
         if self.preprocess.crop_mode == "squash":
@@ -86,14 +90,14 @@ class Transform:
         return round(height / ratio), round(width / ratio)
 
     def _resize(self, image: Image.Image) -> Tensor:
-        """uint8 C H W."""
+        """Returns uint8 C H W."""
         image = to_channels(image, self.channels)
         height, width = self._resized(image.height, image.width)
         check_pixels(width, height, f"image of {image.width} x {image.height}", "resized to one")
         return to_pixels(image.resize((width, height), _FILTERS[self.preprocess.interpolation]))
 
     def _cut(self, pixels: Tensor) -> Tensor:
-        """The centre of ``pixels`` ... H W; an odd rest is halved as torchvision's CenterCrop does."""
+        """Cuts out the centre of ``pixels`` ... H W; an odd rest is halved as torchvision's CenterCrop does."""
         height, width = pixels.shape[-2:]
         if height < self.height or width < self.width:
             top, left = max(self.height - height, 0) // 2, max(self.width - width, 0) // 2
@@ -106,7 +110,7 @@ class Transform:
         return pixels[..., top : top + self.height, left : left + self.width]
 
     def _adapt(self, pixels: Tensor) -> Tensor:
-        """``pixels`` B C H W with this transform's number of channels: as :func:`to_channels`."""
+        """Returns ``pixels`` B C H W with this transform's number of channels: as :func:`to_channels`."""
         channels = pixels.shape[1]
         if channels == self.channels:
             return pixels
@@ -118,8 +122,8 @@ class Transform:
             return luma.to(torch.uint8)[:, None]
         raise DataError(f"Images with {channels} channels, but the network expects {self.channels}.")
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        """float32 of uint8 ... C H W. Three roundings, as ToTensor and Normalize have them."""
+    def _normalize(self, pixels: Tensor) -> Tensor:
+        """Returns float32 of uint8 ... C H W. Three roundings, as ToTensor and Normalize have them."""
         if pixels.device not in self._constants:
             mean = torch.tensor(self.preprocess.mean, device=pixels.device)[:, None, None]
             std = torch.tensor(self.preprocess.std, device=pixels.device)[:, None, None]
@@ -127,3 +131,72 @@ class Transform:
             self._constants[pixels.device] = torch.tensor(255.0, device=pixels.device), mean, std
         scale, mean, std = self._constants[pixels.device]
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(scale).sub_(mean).div_(std)
+
+
+Picture = Image.Image | str | Path | np.ndarray[Any, np.dtype[np.uint8]] | Tensor
+"""An image: Pillow's, a file, a uint8 array H W C or H W, a uint8 tensor C H W, or a batch B C H W."""
+
+
+class EvaluationTransform:
+    """:class:`Transform` for any :data:`Picture`, with the same values."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self._transform = Transform(preprocess)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._transform.preprocess!r})"
+
+    def __call__(self, image: Picture) -> Tensor:
+        """Returns float32 C H W, or B C H W of a batch."""
+        opened = as_picture(image, self._transform.channels)
+        if isinstance(opened, Image.Image):
+            return self._transform(opened)
+        pixels = opened.as_subclass(Tensor)  # of torchvision's tv_tensors
+        return self._transform.batch(pixels) if pixels.ndim == 4 else self._transform.batch(pixels[None])[0]
+
+
+def training_transform(preprocess: Preprocess) -> Callable[[Picture], Tensor]:
+    """Returns random crops, flips of colour images and normalisation, as the recipe for the user's own images has them.
+
+    A ``Compose`` of torchvision's transforms, which draw from torch's global generator.
+    """
+    try:
+        from torchvision.transforms import v2
+    except ImportError:
+        raise MissingExtraError.of("A transform for training", "torchvision", "zoo-vision[data]") from None
+    channels, *size = preprocess.input_size
+    filters = {"interpolation": v2.InterpolationMode(preprocess.interpolation), "antialias": True}
+    transform: Callable[[Picture], Tensor] = v2.Compose(
+        [
+            v2.Lambda(lambda image: as_picture(image, channels), object),
+            v2.RGB() if channels == 3 else v2.Grayscale(),
+            v2.RandomResizedCrop(size, scale=OWN_SCALE, **filters),
+            *([v2.RandomHorizontalFlip()] if channels == 3 else []),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(preprocess.mean, preprocess.std),
+            v2.ToPureTensor(),
+        ]
+    )
+    return transform
+
+
+def as_picture(image: Picture, channels: int) -> Image.Image | Tensor:
+    """Returns ``image`` as Pillow's, a file with ``channels``, or as its uint8 tensor; raises :class:`DataError`."""
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, str | Path):
+        return read_image(Path(image), str(image), channels)
+    if isinstance(image, Tensor):
+        if image.dtype == torch.uint8 and image.ndim in (3, 4):
+            return image
+        raise _unusable(image, "a uint8 tensor C H W or B C H W")
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))):
+            return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+        raise _unusable(image, "a uint8 array H W or H W C with 1, 3 or 4 channels")
+    raise DataError(f"Got {type(image).__name__}, expected a Pillow image, a path, a uint8 array or a uint8 tensor.")
+
+
+def _unusable(image: Any, expected: str) -> DataError:
+    return DataError(f"Got {image.dtype} of shape {tuple(image.shape)}, expected {expected}.")

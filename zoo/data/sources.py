@@ -1,24 +1,29 @@
-"""``load``: an ``ImageSet`` from a name or a path."""
+"""``load``: an ``ImageSet`` from a name or a path, built in, downloaded or by a plugin."""
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from zoo.data import brought
-from zoo.data.download import download_set
-from zoo.data.download import folder as download_folder
+from zoo import registry
 from zoo.data.image_set import ImageSet
-from zoo.data.image_stream import ImageStream
-from zoo.data.readers import caltech101, cifar10, digits, folder, huggingface, mnist, parquet, webdataset
+from zoo.data.readers import caltech101, folder, huggingface, parquet, small_images, webdataset
 from zoo.data.readers.remote_file import place_at
-from zoo.errors import DataError, UnknownNameError
-from zoo.registry import extensions
+from zoo.data.stream import ImageStream
+from zoo.errors import DataError, MissingExtraError, PluginError, UnknownNameError
+from zoo.hub import cache, offline_switch
+from zoo.registry import extensions, roles
+from zoo.registry.extensions import Offered
+from zoo.registry.hooks import blaming
+from zoo.spec import Reader
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "cifar10", caltech101.NAME)
 
 _LAYOUTS = {
     "mnist": "mnist.npz, or mnist/train-images-idx3-ubyte.gz and the other three files",
     "fashion_mnist": "fashion_mnist/train-images-idx3-ubyte.gz and the other three files",
-    "cifar10": f"cifar10/train-*.parquet and test-*.parquet, or {cifar10.ARCHIVE}",
+    "cifar10": f"cifar10/train-*.parquet and test-*.parquet, or {small_images.CIFAR10_ARCHIVE}",
     caltech101.NAME: "caltech101.tar, 101_ObjectCategories.tar.gz, or a folder of either name with class folders",
 }
 
@@ -54,16 +59,16 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return _load_built_in(name_or_path, split, root)
-        if (found := brought.find_set(name_or_path)) is not None:
-            return brought.load_set(found, split, (*_places(root), download_folder())[0])
-        if (reader := brought.by_prefix(name_or_path)) is not None:
-            return brought.read(reader, name_or_path, split)
+        if (offered := extensions.find("datasets", name_or_path)) is not None:
+            return _load_set(offered, split, (*_places(root), _cache_folder())[0])
+        if (reader := _reader_by_prefix(name_or_path)) is not None:
+            return _read_with(reader, name_or_path, split)
     if (stream := open_stream(name_or_path, split)) is not None:
         return stream.as_set()
     path = Path(name_or_path).expanduser().absolute()
     if path.is_file():
-        if path.suffix != ".parquet" and (reader := brought.by_suffix(path)) is not None:
-            return brought.read(reader, path, split)
+        if path.suffix != ".parquet" and (reader := _reader_by_suffix(path)) is not None:
+            return _read_with(reader, path, split)
         if path.suffix != ".parquet":
             hint = "Use a folder of images or of .tar shards, or a .parquet file or folder."
             raise DataError(f"{path}: not a data set.", hint=hint)
@@ -71,18 +76,18 @@ def load(name_or_path: str | Path, split: str = "train", *, root: Path | str | N
     if path.is_dir():
         if shards := parquet.find_shards(path, split):
             return parquet.read(shards, path.name, split)
-        if (reader := brought.by_suffix(path)) is not None:
-            return brought.read(reader, path, split)
+        if (reader := _reader_by_suffix(path)) is not None:
+            return _read_with(reader, path, split)
         return folder.read(path, split)
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         raise DataError(f"{path}: no such file or folder.")
-    known = extensions.names("datasets", BUILT_IN)
-    hint = f"Names are {', '.join(known)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
-    raise UnknownNameError.of("data set", name_or_path, known, hint=hint)
+    names = extensions.names("datasets", BUILT_IN)
+    hint = f"Names are {', '.join(names)}. Pass any other data set as a path, such as ./FOLDER, or as hf:NAME."
+    raise UnknownNameError.of("data set", name_or_path, names, hint=hint)
 
 
 def address(name_or_path: str | Path) -> str:
-    """What :func:`load` accepts for the same data set in any working directory: a path becomes absolute.
+    """Makes the name or path of a data set valid in any working directory: a path becomes absolute.
 
     Args:
         name_or_path: The name or the path.
@@ -99,14 +104,14 @@ def address(name_or_path: str | Path) -> str:
     """
     text = str(name_or_path)
     if isinstance(name_or_path, str):
-        is_named = text in BUILT_IN or caltech101.is_name(text) or brought.find_set(text) is not None
-        if is_named or brought.by_prefix(text) or "://" in text or text.startswith(huggingface.PREFIX):
+        is_named = text in BUILT_IN or caltech101.is_name(text) or extensions.find("datasets", text) is not None
+        if is_named or _reader_by_prefix(text) or "://" in text or text.startswith(huggingface.PREFIX):
             return text
     return str(Path(text).expanduser().absolute())
 
 
 def splits(name_or_path: str | Path) -> list[str]:
-    """The splits of a data set, as far as its name or its folder says.
+    """Returns the splits of a data set, as far as its name or its folder says.
 
     Args:
         name_or_path: The name or the path.
@@ -122,12 +127,12 @@ def splits(name_or_path: str | Path) -> list[str]:
     if isinstance(name_or_path, str):
         if name_or_path in BUILT_IN or caltech101.is_name(name_or_path):
             return ["train", "test"]
-        if (found := brought.find_set(name_or_path)) is not None:
-            return list(found.spec.splits)
-        if (reader := brought.by_prefix(name_or_path)) is not None:
+        if (offered := extensions.find("datasets", name_or_path)) is not None:
+            return list(offered.spec.splits)
+        if (reader := _reader_by_prefix(name_or_path)) is not None:
             return list(reader.splits)
     path = Path(name_or_path).expanduser()
-    if path.exists() and path.suffix != ".parquet" and (reader := brought.by_suffix(path)) is not None:
+    if path.exists() and path.suffix != ".parquet" and (reader := _reader_by_suffix(path)) is not None:
         return list(reader.splits)
     if not path.is_dir():
         return []
@@ -169,19 +174,18 @@ def open_stream(address: str | Path, split: str = "train") -> ImageStream | None
 
 
 def _places(root: Path | str | None) -> list[Path]:
-    given = [root, os.environ.get("ZOO_DATA")]
-    return [Path(place).expanduser() for place in given if place]
+    return [Path(place).expanduser() for place in (root, os.environ.get("ZOO_DATA")) if place]
 
 
 def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
     if split not in ("train", "test"):
         raise DataError(f"{name} has no split {split!r}.", hint="Its splits are train and test.")
     if name == "digits":
-        return digits.read(split)
-    places = [*_places(root), download_folder()]
+        return small_images.read_digits(split)
+    places = [*_places(root), _cache_folder()]
     for place in places:
-        if (found := _read(name, place, split)) is not None:
-            return found
+        if (images := _read_built_in(name, place, split)) is not None:
+            return images
     family = name.partition(":")[0]
     try:
         place = download_set(family)
@@ -189,12 +193,107 @@ def _load_built_in(name: str, split: str, root: Path | str | None) -> ImageSet:
         looked = ", ".join(map(str, places))
         hint = f"Put {_LAYOUTS[family]} into a folder and set ZOO_DATA=FOLDER, or root=FOLDER."
         raise DataError(f"{name} is not in {looked}, and cannot be downloaded: {error.message}", hint=hint) from None
-    found = _read(name, place, split)
-    assert found is not None  # it was just put there
-    return found
+    images = _read_built_in(name, place, split)
+    assert images is not None  # it was just put there
+    return images
 
 
-def _read(name: str, place: Path, split: str) -> ImageSet | None:
+def _read_built_in(name: str, place: Path, split: str) -> ImageSet | None:
     if caltech101.is_name(name):
         return caltech101.read(place, name, split)
-    return cifar10.read(place, split) if name == "cifar10" else mnist.read(name, place, split)
+    return small_images.read_cifar10(place, split) if name == "cifar10" else small_images.read_mnist(name, place, split)
+
+
+def _load_set(offered: Offered, split: str, place: Path) -> ImageSet:
+    """Reads a split of the data set ``offered``, whose files are in ``place``."""
+    spec = offered.spec
+    _require_split(spec.name, split, spec.splits)
+    read = registry.hook(spec.load, offered.plugin.requires, role=roles.LOAD, of=spec.name)
+    return _checked_images(spec.load, f"{spec.name}/{split}", lambda: read(place, split))
+
+
+def _reader_by_prefix(address: str) -> Reader | None:
+    """Returns the reader of addresses that begin as ``address`` does, which is then not a path."""
+    return next((row for row in _readers() if row.prefix and address.startswith(row.prefix)), None)
+
+
+def _reader_by_suffix(path: Path) -> Reader | None:
+    """Returns the reader of files, or folders, whose names end as that of ``path`` does."""
+    return next((row for row in _readers() if path.name.endswith(row.suffixes)), None)
+
+
+def _read_with(row: Reader, address: str | Path, split: str) -> ImageSet:
+    """Reads a split of ``address``, by the reader ``row``."""
+    _require_split(str(address), split, row.splits)
+    hook = registry.hook(row.run, row.requires, role=roles.READ, of=row.name)
+    return _checked_images(row.run, str(address), lambda: hook(str(address), split))
+
+
+def _readers() -> list[Reader]:
+    return [row.spec for row in extensions.offered("readers")]
+
+
+def _require_split(name: str, split: str, splits: tuple[str, ...]) -> None:
+    if split not in splits:
+        raise DataError(f"{name} has no split {split!r}.", hint=f"Its splits are {', '.join(splits)}.")
+
+
+def _checked_images(target: str, what: str, call: Callable[[], Any]) -> ImageSet:
+    """Calls a plugin's hook that returns images; raises :class:`PluginError` for anything else."""
+    with blaming(target, what):
+        images = call()
+    if not isinstance(images, ImageSet):
+        raise PluginError(f"{target} returned {type(images).__name__}, expected zoo.data.ImageSet.")
+    return images
+
+
+def _cache_folder() -> Path:
+    """Returns the folder ``data`` of Zoo's cache."""
+    return cache.root() / "data"
+
+
+def download_set(name: str) -> Path:
+    """Downloads ``mnist``, ``fashion_mnist`` or ``cifar10`` and returns its folder.
+
+    Each file is checked against the publisher's md5 and moved into place atomically. Raises :class:`DataError` if
+    network access is disabled or fails.
+    """
+    if switch := offline_switch():
+        raise DataError(f"network access is disabled ({switch}={os.environ[switch]})")
+    try:
+        from torchvision.datasets import MNIST, FashionMNIST
+        from torchvision.datasets.utils import download_url
+    except ImportError:
+        raise MissingExtraError.of(f"Downloading {name}", "torchvision", "zoo-vision[data]") from None
+    files: dict[str, tuple[str, list[str], list[tuple[str, str]]]] = {
+        "mnist": ("mnist", MNIST.mirrors, MNIST.resources),
+        "fashion_mnist": ("fashion_mnist", FashionMNIST.mirrors, FashionMNIST.resources),
+        # The binary form: torchvision's own is a pickle.
+        "cifar10": (
+            "",
+            ["https://www.cs.toronto.edu/~kriz/"],
+            [(small_images.CIFAR10_ARCHIVE, "c32a1d4ab5d03f1284b67883e8d87530")],
+        ),
+    }
+    if name not in files:
+        raise DataError("its publisher offers no direct download")
+    below, mirrors, resources = files[name]
+    target = _cache_folder() / below
+    target.mkdir(parents=True, exist_ok=True)
+    for file, md5 in resources:
+        if not (target / file).is_file():
+            _fetch_file(download_url, mirrors, file, md5, target)
+    return _cache_folder()
+
+
+def _fetch_file(download_url: Callable[..., Any], mirrors: list[str], file: str, md5: str, target: Path) -> None:
+    failures = []
+    for mirror in mirrors:
+        with tempfile.TemporaryDirectory(dir=target) as beside:
+            try:
+                download_url(mirror + file, beside, filename=file, md5=md5)
+                (Path(beside) / file).replace(target / file)
+                return
+            except (OSError, RuntimeError, ValueError) as error:  # urllib's and http's errors are OSErrors
+                failures.append(f"{mirror + file}: {error}")
+    raise DataError("; ".join(failures))

@@ -29,7 +29,7 @@ class ZCA(nn.Module):
         self.register_buffer("matrix", torch.eye(shape[0] * shape[1] * shape[2]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """``images`` B C H W, whitened, in their own floating-point type."""
+        """Whitens ``images`` B C H W, in their own floating-point type."""
         if images.shape[1:] != self.mean.shape:
             got, expected = tuple(images.shape[1:]), tuple(self.mean.shape)
             raise DataError(f"Whitening was fitted to images of shape {expected}, got {got}.")
@@ -40,7 +40,7 @@ class ZCA(nn.Module):
 
     @classmethod
     def fit(cls, images: Tensor | Iterable[Tensor], eps: float = 1e-5) -> "ZCA":
-        """The whitening of ``images``: float N C H W, or batches of it (training images only).
+        """Fits a whitening to ``images``: float N C H W, or batches of it (training images only).
 
         With the covariance's eigenvectors U and eigenvalues l, the matrix is
         U diag(1 / sqrt(l + eps)) U'. ``eps`` is a variance, in the images' own squared units: it
@@ -58,10 +58,10 @@ class ZCA(nn.Module):
         for batch in chain([first], batches):
             # Thousands of rows in float32 and their sum in float64: twice as fast as float64 alone.
             for rows in batch.float().flatten(1).split(4096):
-                centred = rows - origin
+                centered = rows - origin
                 total += len(rows)
-                sums += centred.sum(0, dtype=torch.float64)
-                products += (centred.T @ centred).double()
+                sums += centered.sum(0, dtype=torch.float64)
+                products += (centered.T @ centered).double()
         mean = sums / total
         values, vectors = torch.linalg.eigh(products / total - torch.outer(mean, mean))
         zca = cls((first.shape[1], first.shape[2], first.shape[3]))

@@ -4,7 +4,6 @@ from zoo.evaluation.calibration import calibration_error as calibration_error
 from zoo.evaluation.calibration import fit_temperature as fit_temperature
 from zoo.evaluation.forward import logits as logits
 from zoo.evaluation.measured import fingerprint_of_labels as fingerprint_of_labels
-from zoo.evaluation.measured import versions as versions
 from zoo.evaluation.metrics import compare as compare
 from zoo.evaluation.metrics import measure as measure
 from zoo.evaluation.modes import frozen as frozen
@@ -13,3 +12,4 @@ from zoo.evaluation.score import Report as Report
 from zoo.evaluation.score import check_classes as check_classes
 from zoo.evaluation.score import evaluate as evaluate
 from zoo.evaluation.stored_outputs import read_outputs as read_outputs
+from zoo.system.machine import versions as versions

@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from zoo.data.decode import to_pixels
-from zoo.data.fingerprint import Fingerprint
-from zoo.data.image_set import ImageSet
+from zoo.data.image_file import to_pixels
+from zoo.data.image_set import Fingerprint, ImageSet
 from zoo.data.preprocess import Transform
 
 

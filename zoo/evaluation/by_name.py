@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
 
     from zoo.data import ImageSet
-    from zoo.data.prepared import PreparedBatches
+    from zoo.data.readers.torch_dataset import PreparedBatches
     from zoo.evaluation import Report
     from zoo.evaluation.outputs import Outputs
     from zoo.loading import ModelInfo, Network
@@ -66,7 +66,7 @@ def evaluate(
     """
     from zoo import data as datasets
     from zoo import evaluation
-    from zoo.data.prepared import PreparedBatches
+    from zoo.data.readers.torch_dataset import PreparedBatches
     from zoo.evaluation import stored_outputs
 
     if isinstance(model, str):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data.image_set import ImageSet
-from zoo.data.prepared import PreparedBatches
 from zoo.data.preprocess import Transform
+from zoo.data.readers.torch_dataset import PreparedBatches
 from zoo.errors import DataError, SpecError, WeightsError
 from zoo.evaluation.batching import batches
 from zoo.evaluation.modes import in_eval_mode

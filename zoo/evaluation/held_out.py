@@ -8,8 +8,7 @@ from torch import Tensor
 
 from zoo import data as datasets
 from zoo.creation import as_network, info_of, require_classes
-from zoo.data.image_set import ImageSet
-from zoo.data.stratify import hold_out, stratified_split
+from zoo.data.image_set import ImageSet, hold_out, stratified_split
 from zoo.errors import DataError, FileFormatError
 from zoo.evaluation import hook
 from zoo.evaluation.calibration import Calibration, calibrate

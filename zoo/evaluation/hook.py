@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.data import ImageSet
-    from zoo.data.prepared import PreparedBatches
+    from zoo.data.readers.torch_dataset import PreparedBatches
     from zoo.evaluation import Report
     from zoo.evaluation.mistakes import Answers
     from zoo.evaluation.outputs import Outputs

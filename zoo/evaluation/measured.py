@@ -1,15 +1,14 @@
 """The context of a measurement: weights, images, software."""
 
-import platform
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 from torch import nn
 
-from zoo.data.fingerprint import Fingerprint
-from zoo.data.image_set import ImageSet
-from zoo.data.prepared import PreparedBatches
+from zoo.data.image_set import Fingerprint, ImageSet
+from zoo.data.readers.torch_dataset import PreparedBatches
+from zoo.system.machine import versions
 
 OF_LABELS = "labels sha256:"
 """How the fingerprint of labels alone begins."""
@@ -70,24 +69,6 @@ def fingerprint_of_labels(data: ImageSet) -> str:
         'labels sha256:...'
     """
     return f"{OF_LABELS}{sha256(data.labels.numpy().tobytes()).hexdigest()}"
-
-
-def versions() -> dict[str, str]:
-    """The versions of the software that decides the numbers.
-
-    Returns:
-        Versions by name.
-
-    Example:
-        >>> import zoo
-        >>> sorted(zoo.evaluation.versions())
-        ['python', 'torch', 'zoo']
-    """
-    from importlib.metadata import version
-
-    import torch
-
-    return {"zoo": version("zoo-vision"), "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def fingerprint_of(data: ImageSet | PreparedBatches, streamed: Fingerprint | None = None) -> str:

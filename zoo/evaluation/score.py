@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.data.fingerprint import Fingerprint
-from zoo.data.image_set import ImageSet
-from zoo.data.prepared import PreparedBatches
+from zoo.data.image_set import Fingerprint, ImageSet
 from zoo.data.preprocess import Transform
+from zoo.data.readers.torch_dataset import PreparedBatches
 from zoo.errors import DataError
 from zoo.evaluation.batching import batches
 from zoo.evaluation.forward import device_of, precision_of, require_logits, run

@@ -1,11 +1,9 @@
 """Speed and size of networks on this machine, apart from any score: the protocol of timm's benchmark script."""
 
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -20,6 +18,7 @@ from zoo.evaluation.forward import device_of
 from zoo.evaluation.modes import in_eval_mode
 from zoo.modules.execution import compiled, compiler_errors
 from zoo.system import distributed
+from zoo.system.machine import hardware
 from zoo.system.malloc import keep_freed_memory
 
 Mode = Literal["inference", "training"]
@@ -149,18 +148,6 @@ def benchmark(
         macts_m=round(activations / 1e6, 3),
         torch=str(torch.__version__),
     )
-
-
-def hardware(device: torch.device) -> str:
-    """The name of the processor or accelerator."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _check(mode: str, precision: str, **numbers: int) -> None:

@@ -33,6 +33,18 @@ def loads(text: str) -> dict[str, Any]:
         raise ValueError("too deeply nested") from None
 
 
+def read_value(text: Any) -> Any:
+    """Reads ``text`` as a TOML value; a bare word is a string. Other values than strings are returned unchanged."""
+    import tomllib
+
+    if not isinstance(text, str):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+
+
 @cache
 def _too_deep() -> re.Pattern[str]:
     return re.compile(rf"(?<![\w\\-])(?:{_PART}){{{DEEPEST}}}")  # from where a part begins, or it were slow itself

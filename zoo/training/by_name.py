@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from zoo import registry, resolve
 from zoo.creation import info_of
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet, ImageStream
     from zoo.loading import Network
     from zoo.training import Recipe, Run, TrainingData
-    from zoo.training.finetune import Source
+    from zoo.training.pretrained import Source
+    from zoo.training.run import RunOptions
 
 log = logging.getLogger("zoo")
 
 TRAINED = "trained by zoo train"
-"""How the origin of weights begins whose file holds the record of their training."""
+"""Beginning of the origin of weights whose file holds the record of their training."""
 
 
 def train(
@@ -43,7 +44,7 @@ def train(
     output: str | Path,
     resume: bool = False,
     device: "str | torch.device | None" = None,
-    **run_options: Any,
+    **run_options: "Unpack[RunOptions]",
 ) -> "Network":
     """Trains an architecture, or resumes training, and writes a run's directory.
 
@@ -85,28 +86,27 @@ def train(
     """
     from zoo import data as datasets
     from zoo import training
-    from zoo.training import finetune, record
-    from zoo.training import teacher as teachers
+    from zoo.training import pretrained, record
 
-    held = record.of_run(training.Run(output, resume=True)) if resume else None
-    if held is not None:
-        name = name or held.model
-        data = held.source.get("data", held.data["train"].name) if data is None else data
-        init = init or held.source.get("init") or held.init.get("weights")
-        teacher = teacher or held.source.get("teacher") or held.teacher.get("weights")
-        args = {**held.args, **(args or {})}
+    former = record.of_run(training.Run(output, resume=True)) if resume else None
+    if former is not None:
+        name = name or former.model
+        data = former.source.get("data", former.data["train"].name) if data is None else data
+        init = init or former.source.get("init") or former.init.get("weights")
+        teacher = teacher or former.source.get("teacher") or former.teacher.get("weights")
+        args = {**former.args, **(args or {})}
     if name is None or data is None:
         raise TrainingError(
             f"Training needs a {'model' if name is None else 'data set'}.",
             hint="zoo train MODEL --data DATA -o DIR; with --resume, -o DIR is enough.",
         )
-    found = resolve.find(name)
-    if found.weights is not None:
+    target = resolve.find(name)
+    if target.weights is not None:
         raise WeightsError(
             f"Training {name} would start from random weights, not from these.",
-            hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {found.model.name}.",
+            hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {target.model.name}.",
         )
-    if undeclared := arguments.undeclared(found.model, args or {}):
+    if undeclared := arguments.undeclared(target.model, args or {}):
         log.warning(
             "%s: a weights file cannot set %s: pass it again (--arg) whenever you load the trained network",
             name,
@@ -114,25 +114,24 @@ def train(
         )
     images = training_images(data) if isinstance(data, str | Path) else _as_images(data)
     held_out = validation_images(data) if isinstance(data, str | Path) else None
-    if held is not None and recipe in (None, held.recipe.name):
-        chosen = training.change(held.recipe, settings, found.plugin)
+    if former is not None and recipe in (None, former.recipe.name):
+        chosen = training.change(former.recipe, settings, target.plugin)
     else:
-        own = _own_recipe(found.model, images, held_out is not None, init is not None)
-        chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
-    guide = None if teacher is None else teachers.find(teacher)
+        own_recipe = _own_recipe(target.model, images, held_out is not None, init is not None)
+        chosen = training.choose(target.plugin, target.model, images.name, recipe, settings, own=own_recipe)
+    guide = None if teacher is None else pretrained.find_teacher(teacher)
     if guide is not None:
         guide.check(images)
         if chosen.distill is None:
             chosen = training.change(chosen, {"distill": {}})
-    start = None if init is None else finetune.find(init, found.model)
+    start = None if init is None else pretrained.find_source(init, target.model)
     source = {"data": datasets.address(data)} if isinstance(data, str | Path) else {}
     source |= {} if start is None else {"init": start.name if start.entry else str(start.file.absolute())}
     source |= {} if guide is None else {"teacher": guide.address}
     run_options.setdefault("command", command_line())
-    run_options |= {"init": start and start.record, "teacher": guide, "source": source}
-    run = training.Run(output, resume=resume, **run_options)
+    run = training.Run(output, resume=resume, init=start and start.record, teacher=guide, source=source, **run_options)
     prepared = training.split(images, chosen, held_out)
-    return carry_out(found.model, prepared, chosen, run, args=args or {}, source=start, device=device)
+    return carry_out(target.model, prepared, chosen, run, args=args or {}, source=start, device=device)
 
 
 def _as_images(data: "ImageSet | ImageStream | Dataset[Any] | DataLoader[Any]") -> "ImageSet | ImageStream":
@@ -146,35 +145,35 @@ def _as_images(data: "ImageSet | ImageStream | Dataset[Any] | DataLoader[Any]") 
 
 
 def training_images(data: str | Path) -> "ImageSet | ImageStream":
-    """What a training on ``data`` learns from, in memory or as a stream."""
+    """Loads the training images of ``data``, in memory or as a stream."""
     from zoo import data as datasets
 
     return datasets.open_stream(data, "train") or datasets.load(data, "train")
 
 
 def validation_images(data: str | Path) -> "ImageSet | None":
-    """The validation split of ``data``, never its test split."""
+    """Loads the validation split of ``data``, never its test split."""
     from zoo import data as datasets
 
-    known = datasets.splits(data)
-    split = next((name for name in ("validation", "val", "valid") if name in known), None)
+    splits = datasets.splits(data)
+    split = next((name for name in ("validation", "val", "valid") if name in splits), None)
     return datasets.load(data, split) if split is not None and datasets.open_stream(data, split) is None else None
 
 
 def _own_recipe(
     model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
 ) -> dict[str, Any] | None:
-    """The recipe for the user's own images, if ``model`` uses the default training hook."""
-    from zoo.data.sizes import training_images as known
+    """Returns the recipe for the user's own images, if ``model`` uses the default training hook."""
+    from zoo.data.classes import count_training_images
     from zoo.training.choice import for_own_images
 
-    if known(images.name) or model.train != hook.DEFAULT.train:
+    if count_training_images(images.name) or model.train != hook.DEFAULT.train:
         return None
     height, width = model.preprocess.input_size[1:]
     return for_own_images(
         len(images),
         is_small=images.pixels is not None and tuple(images.pixels.shape[2:]) == (height, width),
-        has_colour=images.channels == 3,
+        has_color=images.channels == 3,
         is_held_out=is_held_out or not hasattr(images, "labels"),
         is_trained=is_trained,
     )
@@ -191,20 +190,21 @@ def carry_out(
     device: "torch.device | str | None" = None,
 ) -> "Network":
     """Trains a new network of ``model``, or that of ``source``, and saves it in the directory of ``run``."""
-    images = data.train
     import torch
 
     from zoo import loading, training
-    from zoo.training import finetune, mistakes, record
+    from zoo.training import pretrained, record
+    from zoo.training.run import write_mistakes
 
+    images = data.train
     run.check()
     torch.manual_seed(recipe.seed)
     if source is None:
         module, info = loading.build(model, num_classes=len(images.classes), in_chans=images.channels, **args)
     else:
-        module, info = finetune.build(source, model, images, args)
+        module, info = pretrained.build(source, model, images, args)
     preprocess = training.normalise(module, data, recipe, info.preprocess)
-    finetune.check_whitening(module, preprocess, recipe)
+    pretrained.check_whitening(module, preprocess, recipe)
     info = info._replace(preprocess=preprocess, classes=images.name, class_names=images.classes)
     module.zoo_info = info
     trained = hook.train(model, module, data, recipe, run, preprocess=preprocess, device=device)
@@ -216,9 +216,9 @@ def carry_out(
         # A family's hook may share the images out to all processes; Zoo's own leaves them to the first.
         if data.validation is not None and (group.is_first or model.evaluate != hook.DEFAULT.evaluate):
             dtype = "bfloat16" if recipe.precision == "bfloat16" else None
-            found = hook.answers(model, trained, data.validation, preprocess=preprocess, dtype=dtype)
-            if group.is_first and found is not None:
-                mistakes.write(run, data.validation, found)
+            answers = hook.answers(model, trained, data.validation, preprocess=preprocess, dtype=dtype)
+            if group.is_first and answers is not None:
+                write_mistakes(run, data.validation, answers)
         group.wait()
     return trained
 
@@ -255,7 +255,7 @@ def _keep(module: "nn.Module", run: "Run", record: dict[str, Any]) -> None:
 
 
 def command_line() -> str:
-    """The command line of this process, if it is Zoo's."""
+    """Returns the command line of this process, if it is Zoo's."""
     program = Path(sys.argv[0])
     is_zoo = program.name == "zoo" or program.parts[-2:] == ("zoo", "__main__.py")
     return shlex.join(["zoo", *sys.argv[1:]]) if is_zoo else ""

@@ -1,8 +1,7 @@
 """The training state in one safetensors file, replaced atomically.
 
 Tensors are ``<module>.*`` of the network (``model``) and its averages, ``optimizer.<parameter>.<name>`` and
-``group.<index>.<name>``;
-all that is not a tensor is the file's description of itself. Nothing is pickled.
+``group.<index>.<name>``; all that is not a tensor is the file's description of itself. Nothing is pickled.
 """
 
 from collections.abc import Mapping
@@ -16,20 +15,75 @@ from torch import Tensor, nn
 from zoo import loading
 from zoo.errors import TrainingError, WeightsError
 from zoo.loading import safetensors_file
-from zoo.training.meter import DIVERGED
+from zoo.system.distributed import Processes
 
 FORMAT = 1
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Finite = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
 
+DIVERGED = (
+    "The last checkpoint, if any, is from before that. Start again with a lower lr, a longer warm-up "
+    "(warmup_epochs) or clip_grad=1."
+)
+"""Advice if numbers stopped being numbers."""
+
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The state of a :class:`zoo.training.meter.Meter`."""
+    """The state of a :class:`Meter`."""
 
     loss: Finite
     correct: Natural
     seen: Natural
     seconds: Finite
+
+
+class Meter:
+    """Sums over the images seen so far in an epoch.
+
+    Values stay on the device until :meth:`settle`, so that an accelerator does not have to wait; then they are summed
+    over all ``processes``.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        loss: float = 0.0,
+        correct: int = 0,
+        seen: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        self._processes = processes
+        self.loss = loss
+        self.correct = correct
+        self.seen = seen
+        self.seconds = seconds
+        self._pending: list[tuple[int, float, int, Tensor, Tensor]] = []
+
+    def add(self, step: int, lr: float, images: int, loss: Tensor, correct: Tensor) -> None:
+        """Adds one step of ``images``: this process's part of the mean ``loss`` and the ``correct`` count."""
+        self._pending.append((step, lr, images, loss, correct))
+
+    def settle(self, epoch: int) -> float:
+        """Adds pending values; returns the last loss; raises :class:`TrainingError` at NaN or infinity."""
+        if not self._pending:
+            return self.loss / max(self.seen, 1)
+        parts = torch.stack([torch.stack([loss.double(), correct.double()]) for *_, loss, correct in self._pending])
+        losses, counts = self._processes.sum(parts).T.tolist()
+        for (step, lr, images, *_), loss, correct in zip(self._pending, losses, counts, strict=True):
+            if loss != loss or abs(loss) == float("inf"):
+                raise TrainingError(
+                    f"The loss became {loss} at epoch {epoch + 1}, step {step + 1}, learning rate {lr:g}.",
+                    hint=DIVERGED,
+                )
+            self.loss += loss * images
+            self.correct += int(correct)
+            self.seen += images
+        self._pending.clear()
+        return float(losses[-1])
+
+    def state(self) -> dict[str, float]:
+        """Returns the constructor's arguments to continue from here."""
+        return {"loss": self.loss, "correct": self.correct, "seen": self.seen, "seconds": self.seconds}
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -89,7 +143,10 @@ def restore(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim
             raise ValueError(f"it is at step {position.step} of an epoch with {steps} steps")
         _restore_optimizer(optimizer, tensors, document)
         for name, module in modules.items():
-            _restore_module(module, tensors, f"{name}.")
+            prefix = f"{name}."
+            module.load_state_dict(
+                {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            )
         return position
     except (WeightsError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(
@@ -105,12 +162,6 @@ def _check_finite(modules: Mapping[str, nn.Module], position: Mapping[str, Any],
                 f"{position['step']} steps, learning rate {lr:g}.",
                 hint=DIVERGED,
             )
-
-
-def _restore_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    module.load_state_dict(
-        {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    )
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
@@ -131,6 +182,6 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
     for group, stored in zip(fresh, document["groups"], strict=True):
         tuples = {key: tuple(value) for key, value in stored.items() if isinstance(group.get(key), tuple)}
         prefix = f"group.{len(groups)}."
-        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        groups.append({**group, **stored, **tuples, **own})
+        group_tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        groups.append({**group, **stored, **tuples, **group_tensors})
     optimizer.load_state_dict({"state": state, "param_groups": groups})

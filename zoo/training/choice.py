@@ -1,22 +1,22 @@
-"""Selects a recipe for a model and a data set from a family's tables, and applies settings."""
+"""Recipes of a family: the choice for a model and a data set, changes of settings, the list with scores and costs."""
 
 import logging
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
 
+from zoo import registry
 from zoo.data.augmentation import OWN_SCALE, Affine, Augmentation, ColorJitter, RandAugment, ResizedCrop
+from zoo.data.classes import count_training_images
 from zoo.errors import ManifestError, PluginError, RecipeError, UnknownNameError
 from zoo.registry import hook, resource
 from zoo.spec import Model, Plugin
-from zoo.training.adversary import Adversary
-from zoo.training.distill import Distill
-from zoo.training.progressive import Progressive
-from zoo.training.recipe import Expectation, Lookahead, Recipe
+from zoo.system.toml import read_value
+from zoo.training.recipe import Adversary, Distill, Expectation, Lookahead, Progressive, Recipe
 
 log = logging.getLogger("zoo")
 
@@ -35,7 +35,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "lookahead.": Lookahead,
     "progressive.": Progressive,
 }
-"""What a recipe's tables may hold, by the prefix of their keys."""
+"""Types of a recipe's tables, by the prefix of their keys."""
 
 OPEN = ("optimizer_args",)
 """Tables whose keys are not a recipe's to know."""
@@ -51,7 +51,7 @@ OWN = "own_images"
 
 
 def read(plugin: Plugin) -> dict[str, dict[str, Any]]:
-    """The tables of the plugin's recipes by name, not yet validated; {} if it has none."""
+    """Reads the tables of the plugin's recipes by name, not yet validated; {} if it has none."""
     if not plugin.recipes:
         return {}
     try:
@@ -73,7 +73,7 @@ def choose(
     *,
     own: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """A recipe of a plugin, by name or by default.
+    """Chooses a recipe of a plugin, by name or by default.
 
     Args:
         plugin: The plugin.
@@ -112,7 +112,7 @@ def choose(
 
 
 def own_fields(plugin: Plugin) -> type[msgspec.Struct]:
-    """The type of the plugin's own fields of recipes; raises :class:`PluginError`."""
+    """Returns the type of the plugin's own fields of recipes; raises :class:`PluginError`."""
     kind: Any = hook(plugin.hook_args) if plugin.hook_args else msgspec.Struct
     if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
         raise PluginError(f"hook_args of plugin {plugin.name!r} is {plugin.hook_args}, expected a msgspec.Struct.")
@@ -120,16 +120,16 @@ def own_fields(plugin: Plugin) -> type[msgspec.Struct]:
 
 
 def for_own_images(
-    count: int, *, is_small: bool, has_colour: bool, is_held_out: bool, is_trained: bool
+    count: int, *, is_small: bool, has_color: bool, is_held_out: bool, is_trained: bool
 ) -> dict[str, Any]:
-    """A recipe for ``count`` images of the user's own.
+    """Returns a recipe for ``count`` images of the user's own.
 
     The learning rate depends on the batch size, and is lower for a network that ``is_trained``. Images as small as the
     network's input are shifted, larger ones cropped and resized; colour images are flipped. A tenth is held out to
     select the best epoch, unless other images ``is_held_out``.
     """
     batch_size = 128 if count >= 5000 else 32 if count >= 500 else 16
-    augment: dict[str, Any] = {"flip": has_colour}
+    augment: dict[str, Any] = {"flip": has_color}
     augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": list(OWN_SCALE)}}
     return {
         "note": "For your own images, if no recipe of the family matches them.",
@@ -144,7 +144,7 @@ def for_own_images(
 
 
 def change(recipe: Recipe, settings: Mapping[str, Any] | None, plugin: Plugin | None = None) -> Recipe:
-    """A recipe with other settings.
+    """Changes settings of a recipe.
 
     Args:
         recipe: The recipe.
@@ -167,19 +167,19 @@ def change(recipe: Recipe, settings: Mapping[str, Any] | None, plugin: Plugin | 
 
 
 def default(tables: Mapping[str, Mapping[str, Any]], model: str, data: str) -> str | None:
-    """The name of the first of ``tables`` for this model and data set."""
+    """Returns the name of the first of ``tables`` for this model and data set."""
     return next((name for name, table in tables.items() if suits(table, model, data)), None)
 
 
 def suits(table: Mapping[str, Any], model: str, data: str | None = None) -> bool:
-    """Whether a recipe's ``table`` is for ``model``, and for ``data`` if given."""
+    """Returns whether a recipe's ``table`` is for ``model``, and for ``data`` unless that is None."""
     return any(fnmatchcase(model, pattern) for pattern in table.get("models", ())) and (
         data is None or any(fnmatchcase(data, pattern) for pattern in table.get("data", ()))
     )
 
 
 def expectations(name: str, table: Mapping[str, Any]) -> list[Expectation]:
-    """The expected scores in the ``table`` of the recipe ``name``; raises :class:`RecipeError`."""
+    """Returns the expected scores in the ``table`` of the recipe ``name``; raises :class:`RecipeError`."""
     try:
         return msgspec.convert(table.get("expected", []), list[Expectation])
     except msgspec.ValidationError as error:
@@ -192,15 +192,15 @@ def resolve(
     settings: Mapping[str, Any] | None = None,
     own: type[msgspec.Struct] | None = msgspec.Struct,
 ) -> Recipe:
-    """The recipe of a TOML ``table`` with ``settings``; raises :class:`RecipeError`.
+    """Resolves a TOML ``table`` to a recipe with ``settings``; raises :class:`RecipeError`.
 
     ``own`` is the type of the family's own fields, by default without any; None does not check them.
     """
     fields = {key: value for key, value in table.items() if key not in (*OUTSIDE, "name")}
-    known = {**TABLES, **({OWN_FIELDS: own} if own is not None else {})}
+    tables = {**TABLES, **({OWN_FIELDS: own} if own is not None else {})}
     for key, value in (settings or {}).items():
-        _set(name, fields, key, read_value(value), known)
-    _check_keys(name, fields, known)
+        _set(name, fields, key, read_value(value), tables)
+    _check_keys(name, fields, tables)
     if settings and "epochs" in settings and "warmup_epochs" not in settings:
         _shorten_warmup(name, fields)
     try:
@@ -220,16 +220,6 @@ def _shorten_warmup(name: str, fields: dict[str, Any]) -> None:
     if isinstance(epochs, int) and isinstance(warmup, int | float) and warmup >= epochs > 0:
         fields["warmup_epochs"] = epochs / 2
         log.warning("Recipe %s: warmup_epochs = %g reduced to %g for epochs = %d", name, warmup, epochs / 2, epochs)
-
-
-def read_value(text: Any) -> Any:
-    """``text`` as a TOML value; a bare word is a string. Other values than strings are returned unchanged."""
-    if not isinstance(text, str):
-        return text
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
 
 
 def _set(name: str, fields: dict[str, Any], key: str, value: Any, tables: Mapping[str, type[msgspec.Struct]]) -> None:
@@ -259,11 +249,90 @@ def _check_keys(
 
 def _unknown(name: str, key: str, tables: Mapping[str, type[msgspec.Struct]]) -> RecipeError:
     prefix = OWN_FIELDS if key.startswith(OWN_FIELDS) else ""  # its fields resemble each other by the prefix alone
-    known = [table + leaf for table, kind in tables.items() for leaf in kind.__struct_fields__]
-    known = [field for field in known if field.startswith(prefix)]
-    ends = [field.removeprefix(prefix) for field in known]
-    near = [field for field in known if field.endswith(f".{key}")]
+    fields = [table + leaf for table, kind in tables.items() for leaf in kind.__struct_fields__]
+    fields = [field for field in fields if field.startswith(prefix)]
+    ends = [field.removeprefix(prefix) for field in fields]
+    near = [field for field in fields if field.endswith(f".{key}")]
     near += [prefix + end for end in get_close_matches(key.removeprefix(prefix), ends, n=1, cutoff=0.5)]
-    every = f"Fields: {', '.join(known)}." if known else "Its family has no fields of its own (Plugin.hook_args)."
+    every = f"Fields: {', '.join(fields)}." if fields else "Its family has no fields of its own (Plugin.hook_args)."
     hint = f"Did you mean {near[0]}?" if near else every
     return RecipeError(f"Recipe {name!r} has no field {key!r}.", hint=hint)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A recipe for a model and a data set, with its score if known; ``own`` are the family's own fields.
+
+    ``model`` and ``data`` are patterns if there is no score for a particular model and data set. ``is_fitted`` says
+    that its models are fitted, without gradients. ``pflop`` is 10^15 operations of a training by gradients: three times
+    those of a forward pass, two per multiply-add, at the recipe's input size; None if unknown.
+    """
+
+    family: str
+    recipe: str
+    model: str
+    data: str
+    is_default: bool
+    is_fitted: bool
+    settings: Recipe
+    own: dict[str, Any]
+    expected: Expectation | None = None
+    pflop: float | None = None
+
+
+def rows(plugin: Plugin, model: Model | None = None) -> list[Row]:
+    """Returns the recipes of ``plugin``, or those for ``model``; raises :class:`RecipeError`."""
+    tables, own = read(plugin), own_fields(plugin)
+    names = {model.name for model in plugin.models}
+    listed: list[Row] = []
+    for name, table in tables.items():
+        recipe, scores = resolve(name, table, own=own), expectations(name, table)
+        if model is not None and table.get("models") and not suits(table, model.name):
+            continue
+        fitted = [row.fitted for row in ([model] if model else plugin.models) if suits(table, row.name)]
+        for arch, data, expected in _places(table, scores, model):
+            listed.append(
+                Row(
+                    family=plugin.name,
+                    recipe=name,
+                    model=arch,
+                    data=data,
+                    is_default=arch in names and default(tables, arch, data) == name,
+                    is_fitted=bool(fitted) and all(fitted),
+                    settings=recipe,
+                    own=msgspec.to_builtins(recipe.read_hook_args(own)),
+                    expected=expected,
+                    pflop=_pflop(plugin, arch, data, recipe),
+                )
+            )
+    return listed
+
+
+def _places(
+    table: Mapping[str, Any], scores: list[Expectation], model: Model | None
+) -> Iterator[tuple[str, str, Expectation | None]]:
+    """Yields models and data sets: those with a score, then those of the table for ``model``, or else its patterns."""
+    scores = [score for score in scores if model is None or score.model == model.name]
+    yield from ((score.model, score.data, score) for score in scores)
+    if model is not None:
+        others = [data for data in table.get("data", ()) if all(data != score.data for score in scores)]
+        yield from ((model.name, data, None) for data in (others if others or scores else [""]))
+    elif not scores:
+        yield ", ".join(table.get("models", ())), ", ".join(table.get("data", ())), None
+
+
+def _pflop(plugin: Plugin, arch: str, data: str, recipe: Recipe) -> float | None:
+    model = next((model for model in plugin.models if model.name == arch), None)
+    images = count_training_images(data) - recipe.validation
+    if model is None or model.fitted or not model.macs or images <= 0:
+        return None
+    _, height, width = model.preprocess.input_size
+    macs = model.macs * (recipe.input_size**2 / (height * width) if recipe.input_size else 1)
+    if recipe.progressive is not None:
+        macs *= recipe.progressive.share_of_pixels(recipe.input_size or height, recipe.epochs)
+    batch = min(recipe.batch_size, images)
+    return 3 * 2 * macs * (images // batch * batch) * recipe.epochs / 1e15
+
+
+def plugins_with_recipes() -> list[Plugin]:
+    """Returns every usable plugin that has recipes, in the registry's order."""
+    return [row.plugin for row in registry.current().plugins if row.plugin is not None and row.plugin.recipes]

@@ -42,7 +42,7 @@ class RbfSvm(msgspec.Struct, frozen=True):
     C: Strength = 1.0
     """Weight of the loss against the squared norm."""
     gamma: Strength | None = None
-    """Of exp(-gamma |x - y|^2); by default 1 / (dimensions x the variance of all features' values)."""
+    """Gamma of exp(-gamma |x - y|^2); by default 1 / (dimensions x the variance of all features' values)."""
     standardize: bool = True
     """Whether each feature gets mean 0 and variance 1 first."""
 
@@ -86,7 +86,7 @@ class Tree(msgspec.Struct, frozen=True):
     max_depth: Positive | None = None
     min_samples_leaf: Positive = 1
     seed: int = 0
-    """Which of equally good splits is taken."""
+    """Seed that decides between equally good splits."""
 
     def build(self) -> Any:
         from sklearn.tree import DecisionTreeClassifier
@@ -110,7 +110,7 @@ CLASSIFIERS: dict[str, type[Classifier]] = {
 
 
 def configure(name: str, settings: Mapping[str, Any] | None = None) -> Classifier:
-    """The classifier ``name`` with ``settings``, as values or as text.
+    """Returns the classifier ``name`` with ``settings``, as values or as text.
 
     Raises :class:`UnknownNameError` for an unknown name or setting, with the nearest, and
     :class:`RecipeError` for a value that is not valid.
@@ -130,7 +130,7 @@ def configure(name: str, settings: Mapping[str, Any] | None = None) -> Classifie
 
 
 def fit(name: str, classifier: Classifier, features: Tensor, labels: Tensor) -> Any:
-    """scikit-learn's estimator of ``classifier``, called ``name``, fitted to ``features`` N D and ``labels`` N.
+    """Fits scikit-learn's estimator of ``classifier``, called ``name``, to ``features`` N D and ``labels`` N.
 
     Raises :class:`MissingExtraError` without scikit-learn and :class:`RecipeError` if it cannot be fitted.
     """
@@ -157,7 +157,7 @@ def require_sklearn(what: str) -> None:
 
 
 def _scaled(estimator: Any, standardize: bool = True) -> Any:
-    """``estimator`` after a StandardScaler, which has no effect unless ``standardize``."""
+    """Puts a StandardScaler before ``estimator``, which has no effect unless ``standardize``."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 

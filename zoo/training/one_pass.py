@@ -90,7 +90,7 @@ def check(recipe: Recipe) -> None:
 
 
 def fit_linear_svm(features: Tensor, labels: Tensor, C: float) -> tuple[Tensor, Tensor, Tensor]:  # noqa: N803  # its name in the field
-    """One-vs-rest linear SVMs of ``features`` N D, as they are: float64 weights K D, biases K, and the K classes."""
+    """Fits one-vs-rest linear SVMs to ``features`` N D; returns float64 weights K D, biases K, and the K classes."""
     chosen = classifiers.LinearSvm(C=C, standardize=False)
     _, svm = classifiers.fit("linear_svm", chosen, features.double(), labels)
     weight, bias = torch.from_numpy(svm.coef_), torch.from_numpy(svm.intercept_)
@@ -114,7 +114,7 @@ def set_rows(layer: nn.Linear, weight: Tensor, bias: Tensor, classes: Tensor) ->
 def _describe(
     model: Any, images: ImageSet, preprocess: Preprocess, batch_size: int, run: Run, device: torch.device
 ) -> Tensor:
-    """The features of each image, float32 N num_features on the CPU; ``run`` shows the progress."""
+    """Computes the features of each image, float32 N num_features on the CPU; ``run`` shows the progress."""
     run.display.start(1, 1, -(-len(images) // batch_size))
     features = torch.empty(len(images), model.num_features)
     done = 0
@@ -127,9 +127,9 @@ def _describe(
 
 
 def _score(model: Any, features: Tensor, labels: Tensor, device: torch.device) -> dict[str, float]:
-    """The training images' part of the log's only row; ``loss`` is the logits' cross-entropy, as in scoring."""
+    """Returns the training images' part of the log's only row; ``loss`` is the logits' cross-entropy, as in scoring."""
     with torch.inference_mode():
-        logits = torch.cat([model.forward_head(part.to(device)).cpu() for part in torch.split(features, 1024)])
+        logits = torch.cat([model.forward_head(batch.to(device)).cpu() for batch in torch.split(features, 1024)])
     return {
         "epoch": 1,
         "loss": float(F.cross_entropy(logits, labels)),

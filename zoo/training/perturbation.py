@@ -1,17 +1,160 @@
-"""Gradient steps within a ball about each image: what adversarial training and attacks share."""
+"""Gradient steps within a ball about each image, on the network as a function of pixels in [0, 1]."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import AttackError
-from zoo.training.pixel_model import PixelModel, gradient, require_gradient
+from zoo.creation import info_of, require_classes
+from zoo.data.preprocess import Transform
+from zoo.errors import AttackError, DataError
+from zoo.evaluation import frozen
+from zoo.spec import Preprocess
+
+
+class PixelModel(nn.Module):
+    """``model`` as a function of images float B C H W in [0, 1], of the network's input size.
+
+    They are normalised with ``mean`` and ``std``, one number per channel, with the same rounding as
+    :class:`zoo.data.Transform`. Whitening is part of the network itself.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.model = model
+        weights = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
+        first = next(weights, torch.empty(0))
+        device, self._dtype = first.device, first.dtype
+        self.register_buffer("mean", torch.tensor(mean, device=device)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std, device=device)[:, None, None], persistent=False)
+
+    @classmethod
+    def of(cls, model: nn.Module, preprocess: Preprocess | None = None) -> "PixelModel":
+        """Returns ``model`` with the mean and std of ``preprocess``, by default those in its ``zoo_info``.
+
+        A PixelModel is returned unchanged. Raises :class:`zoo.WeightsError` for a network without ``zoo_info``, or
+        without classes.
+        """
+        if isinstance(model, PixelModel):
+            return model
+        preprocess = preprocess or info_of(model).preprocess
+        require_classes(model)
+        return cls(model, preprocess.mean, preprocess.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits B classes, float32 at least, of ``images`` B C H W."""
+        logits: Tensor = self.model(((images - self.mean) / self.std).to(self._dtype))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+
+class PixelTransform(Transform):
+    """Prepares images for :class:`PixelModel`: float32 in [0, 1] at the network's input size, not normalised."""
+
+    def _normalize(self, pixels: Tensor) -> Tensor:
+        # As the tensor that ``Transform`` divides by, since CUDA multiplies by the reciprocal of a number.
+        scale = torch.tensor(255.0, device=pixels.device)
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(scale)
+
+
+@contextmanager
+def under_attack(model: nn.Module, preprocess: Preprocess | None = None) -> Iterator[PixelModel]:
+    """Makes a network take pixels in [0, 1], in eval mode, and record gradients of images alone, within.
+
+    Args:
+        model: The network. Modes and ``requires_grad`` are put back afterwards.
+        preprocess: How its input is prepared. By default as its weights say.
+
+    Returns:
+        The context, which yields the network as a :class:`PixelModel`.
+
+    Raises:
+        WeightsError: ``zoo.create`` did not make this network, and there is no ``preprocess``.
+
+    Example:
+        >>> import zoo
+        >>> digits = zoo.data.load("digits", "test")
+        >>> with zoo.attack.under_attack(zoo.create("resnet20.digits")) as pixel_model:
+        ...     pixel_model(digits.pixels[:2] / 255).shape
+        torch.Size([2, 10])
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        pixel_model = PixelModel.of(model, preprocess)
+        with frozen(pixel_model):
+            yield pixel_model
+
+
+def gradient(loss: Tensor, images: Tensor) -> Tensor:
+    """Computes the gradient of ``loss``, a scalar, by ``images``; raises :class:`AttackError` if there is none."""
+    if not loss.requires_grad:
+        raise _no_gradient("its output does not depend on the images differentiably")
+    try:
+        (direction,) = torch.autograd.grad(loss, images, allow_unused=True)
+    except RuntimeError as error:
+        if "derivative" not in str(error) and "does not require grad" not in str(error):
+            raise
+        raise _no_gradient(str(error).partition("\n")[0]) from None
+    if direction is None:
+        raise _no_gradient("its output is not connected to the images")
+    return direction
+
+
+def require_gradient(model: PixelModel, images: Tensor) -> None:
+    """Raises :class:`AttackError` if no logit of ``model`` changes with ``images``, B C H W in [0, 1].
+
+    A zero gradient of the loss does not prove it, since the loss of a very certain network underflows.
+    """
+    images = images.detach().clone().requires_grad_()
+    logits = model(images)
+    # Of weights that differ, since the sum of logits may be a constant.
+    weights = torch.linspace(1, 2, logits.shape[1], device=logits.device)
+    direction = gradient((logits * weights).sum(), images)
+    if not direction.isfinite().all():
+        raise _no_gradient("it is not finite")
+    if not direction.count_nonzero():
+        raise _no_gradient("it is zero everywhere")
+
+
+def check_images(images: Tensor) -> None:
+    """Raises :class:`DataError` for anything but images float B C H W in [0, 1]."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise DataError(f"Got {images.dtype} of shape {tuple(images.shape)}, expected float images B C H W.")
+    if images.numel() and not (images.min() >= 0 and images.max() <= 1):  # NaN fails too
+        raise DataError(
+            f"Images have values from {float(images.min()):g} to {float(images.max()):g}, expected [0, 1].",
+            hint="Attacks use pixels before normalisation; create them with zoo.attack.PixelTransform.",
+        )
+
+
+def check_labels(model: PixelModel, images: Tensor, labels: Tensor) -> None:
+    """Raises :class:`DataError` for ``labels`` that are not classes of ``model``; torch would abort on a GPU."""
+    classes = getattr(model.model, "num_classes", None)
+    if not isinstance(classes, int):
+        with torch.no_grad():
+            classes = model(images[:1]).shape[1]
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise DataError(f"Label {int(wrong[0])} for a network of {classes} classes, expected 0 to {classes - 1}.")
+
+
+def _no_gradient(why: str) -> AttackError:
+    return AttackError(
+        f"The network has no gradient with respect to its input: {why}.",
+        hint="Gradient attacks do not apply to it (zoo.attack.applicable lists those that do).",
+    )
 
 
 class Steps(Protocol):
-    """How to walk: ``name`` is ``fgsm`` (one whole step), ``pgd``, ``pgd_l2`` or ``random_sign``.
+    """A way to walk: ``name`` is ``fgsm`` (one whole step), ``pgd``, ``pgd_l2`` or ``random_sign``.
 
     ``relative_step`` is the size of a step in units of epsilon.
     """
@@ -60,7 +203,7 @@ def descend(
     noise: Tensor | None,
     is_targeted: bool = False,
 ) -> Tensor:
-    """Returns one batch after the steps of ``method``, within :func:`zoo.training.pixel_model.under_attack`.
+    """Returns one batch after the steps of ``method``, within :func:`under_attack`.
 
     Each step follows the gradient of the cross-entropy, away from ``labels``, or towards them if ``is_targeted``.
     """
@@ -84,7 +227,7 @@ def descend(
 
 
 def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of each image's own cross-entropy, independent of the batch size."""
+    """Computes the gradient of each image's own cross-entropy, independent of the batch size."""
     images = images.detach().requires_grad_()
     return gradient(F.cross_entropy(model(images), labels, reduction="sum"), images)
 
@@ -102,7 +245,7 @@ class Ball:
             self.high = _round_towards(images, (exact + epsilon).clamp_max(1))
 
     def project(self, changed: Tensor) -> Tensor:
-        """The nearest point of the ball; for L2 to rounding, see :meth:`within`."""
+        """Returns the nearest point of the ball; for L2 to rounding, see :meth:`within`."""
         if not self.is_l2:
             return torch.minimum(torch.maximum(changed, self.low), self.high)
         change = changed - self.images
@@ -111,7 +254,7 @@ class Ball:
         return (self.images + change * factors).clamp(0, 1)
 
     def within(self, changed: Tensor) -> Tensor:
-        """``changed``, corrected if rounding has put it outside the ball."""
+        """Returns ``changed``, corrected if rounding has put it outside the ball."""
         if not self.is_l2:
             return changed
         exact = _exactly(self.images)
@@ -122,18 +265,18 @@ class Ball:
 
 
 def _exactly(images: Tensor) -> Tensor:
-    """float64, on the CPU, because some devices have none."""
+    """Converts to float64, on the CPU, because some devices have none."""
     return images.detach().to("cpu", torch.float64)
 
 
 def _round_towards(images: Tensor, exact: Tensor) -> Tensor:
-    """``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
-    held, centre = exact.to(images.dtype), images.detach().cpu()
-    is_beyond = (_exactly(held) - _exactly(centre)).abs() > (exact - _exactly(centre)).abs()
-    return torch.where(is_beyond, torch.nextafter(held, centre), held).to(images.device)
+    """Returns ``exact``, from :func:`_exactly`, in the dtype of ``images``, rounded towards them."""
+    rounded, center = exact.to(images.dtype), images.detach().cpu()
+    is_beyond = (_exactly(rounded) - _exactly(center)).abs() > (exact - _exactly(center)).abs()
+    return torch.where(is_beyond, torch.nextafter(rounded, center), rounded).to(images.device)
 
 
 def _norms(tensor: Tensor) -> Tensor:
-    """The Euclidean norm of each image, B 1 1 1."""
+    """Returns the Euclidean norm of each image, B 1 1 1."""
     norms: Tensor = torch.linalg.vector_norm(tensor, dim=(1, 2, 3), keepdim=True)
     return norms

@@ -217,11 +217,11 @@ def _usual_epochs(training: Training) -> int | None:
 
 def _expected(training: Training, epochs: int | None) -> float | None:
     """The seconds that the recipe took where it was measured, for ``epochs``; None if it was not."""
-    from zoo.training import listing
+    from zoo.training import choice
 
     try:
         found = resolve.find(training.model or training.init or "")
-        rows = listing.rows(found.plugin, found.model)
+        rows = choice.rows(found.plugin, found.model)
     except ZooError:
         return None
     for row in rows:

@@ -20,14 +20,101 @@ import msgspec
 
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
-from zoo.training.adversary import Adversary
-from zoo.training.distill import Distill
-from zoo.training.progressive import Progressive
+
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Adversary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Training images are attacked with the network as it is, and learnt from.
+
+    Attacks are made in eval mode, so that they do not change the network's running statistics.
+
+    Args:
+        attack: ``fgsm`` (Goodfellow, Shlens and Szegedy 2014, section 6), or ``pgd`` and ``pgd_l2`` (Madry et al.
+            2017).
+        epsilon: Largest change, in pixel units before normalisation, values in [0, 1] (8/255 = 0.0314).
+        steps: Steps of the attack.
+        step_size: Size of a step in units of epsilon; 0 means 2.5 / steps, with which any point can be reached.
+        random_start: Whether the attack starts at a random point.
+        clean: Weight of the loss of the unchanged images; the attacked ones have the rest. By default 0.5 with ``fgsm``
+            and 0 with ``pgd`` and ``pgd_l2``.
+    """
+
+    attack: Literal["fgsm", "pgd", "pgd_l2"] = "pgd"
+    epsilon: NotNegative = 8 / 255
+    steps: Annotated[int, msgspec.Meta(ge=1)] = 7
+    step_size: NotNegative = 0.0
+    random_start: bool = True
+    clean: Annotated[float, msgspec.Meta(ge=0, lt=1)] | None = None
+
+    @property
+    def clean_share(self) -> float:
+        """``clean``, or what it is by default."""
+        return self.clean if self.clean is not None else 0.5 if self.attack == "fgsm" else 0.0
+
+    @property
+    def name(self) -> str:
+        """``attack``, as :class:`zoo.training.perturbation.Steps` calls it."""
+        return self.attack
+
+    @property
+    def norm(self) -> Literal["linf", "l2"]:
+        """The norm in which epsilon is measured."""
+        return "l2" if self.attack == "pgd_l2" else "linf"
+
+    @property
+    def relative_step(self) -> float:
+        """The size of a step, in units of epsilon; 2.5 / steps if ``step_size`` is 0."""
+        return self.step_size or 2.5 / self.steps
+
+
+class Distill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings with which a network learns from a teacher (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2).
+
+    The loss is (1 - ``alpha``) times that of the labels plus ``alpha`` T^2 KL(teacher || network), whose outputs are
+    the softmax of the logits over the ``temperature`` T. T^2 keeps the gradient's size.
+
+    Args:
+        alpha: Weight of the teacher's outputs.
+        temperature: T, by which logits are divided.
+    """
+
+    alpha: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    temperature: Annotated[float, msgspec.Meta(gt=0)] = 4.0
+
+
+class Progressive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Progressive resizing, as in fastai and Composer: early epochs see smaller images, which cost less.
+
+    The side of the images grows linearly from ``initial_scale`` of the full side to all of it, in steps of
+    ``increment`` pixels; the last ``full_share`` of the epochs, at least one, see full images.
+
+    Args:
+        initial_scale: The side in the first epoch, as a share of the full side.
+        full_share: Share of the epochs, at the end, with images of the full side.
+        increment: Sides are multiples of this many pixels, apart from the full side.
+    """
+
+    initial_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.625
+    full_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
+    increment: Annotated[int, msgspec.Meta(ge=1)] = 4
+
+    def side(self, full: int, epoch: int, epochs: int) -> int:
+        """Returns the side in pixels of the images of ``epoch`` of ``epochs``, from 0, where ``full`` is all."""
+        growing = (1 - self.full_share) * epochs
+        if epoch >= min(growing, epochs - 1):
+            return full
+        scale = self.initial_scale + (1 - self.initial_scale) * epoch / growing
+        return min(full, max(1, round(scale * full / self.increment)) * self.increment)
+
+    def share_of_pixels(self, full: int, epochs: int) -> float:
+        """Returns the pixels of a training of ``epochs`` as a share of those of one with full images."""
+        return sum((self.side(full, epoch, epochs) / full) ** 2 for epoch in range(epochs)) / epochs
+
 
 T = TypeVar("T", bound=msgspec.Struct)
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
@@ -60,7 +147,7 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Lookahead (Zhang et al. 2019, arXiv 1907.08610): see ``zoo.training.averages``.
+    """Lookahead (Zhang et al. 2019, arXiv 1907.08610): see ``zoo.training.optimization``.
 
     Args:
         every: Updates between two steps of the slow weights.
@@ -74,7 +161,7 @@ class Lookahead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a network is trained. Omitted fields have the defaults shown here.
+    """Settings with which a network is trained. Omitted fields have the defaults shown here.
 
     Args:
         name: Its table's name in ``recipes.toml``.
@@ -170,7 +257,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hook_args: dict[str, Any] = {}
 
     def read_hook_args(self, kind: type[T]) -> T:
-        """The family's own fields as ``kind``, with its defaults; raises :class:`RecipeError` for a wrong value."""
+        """Reads the family's own fields as ``kind``, with its defaults; raises :class:`RecipeError`."""
         try:
             return msgspec.convert(self.hook_args, kind)
         except msgspec.ValidationError as error:

@@ -10,26 +10,31 @@
 ``events.*``                the log's numbers for TensorBoard, if that is installed
 """
 
+import csv
+import io
 import json
 import os
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
 from zoo.errors import TrainingError
 from zoo.system import distributed, storage
-from zoo.training.display import Display, Silent, choose_display
 from zoo.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from zoo.training.teacher import Teacher
+    from zoo.data.image_set import ImageSet
+    from zoo.evaluation.mistakes import Answers
+    from zoo.training.pretrained import Teacher
 
 try:
     import fcntl
@@ -40,10 +45,118 @@ IDENTITY = ("model", "args", "init", "teacher", "recipe", "data", "preprocess")
 """The parts of config.json that have to be the same for a training to be resumed."""
 
 FREE = ("recipe.name", "recipe.note", "recipe.epochs", "init.weights", "teacher.weights")
-"""What may change of them all the same."""
+"""Values in them that may change all the same."""
 
 PLACE = ("versions", "code", "device", "threads", "processes", "cpu", "gpu")
 """The parts that say where it was computed: where they change, a bit of the numbers may."""
+
+_SECONDS = 30.0
+"""Seconds between two lines within an epoch."""
+
+
+class Silent:
+    """Progress output that shows nothing, called after every step; epochs and steps count from 1. Others derive."""
+
+    def announce(self, text: str) -> None: ...
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None: ...
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None: ...
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lines(Silent):
+    """One line per epoch on standard error, and one every half minute during long epochs: for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._epochs = self._steps = 0
+        self._printed = time.monotonic()
+
+    def announce(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        self._epochs, self._steps = epochs, steps
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None:
+        now = time.monotonic()
+        if now - self._printed >= _SECONDS:
+            self._printed = now
+            place = f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}"
+            print(f"{place}  loss {loss:.4f}  lr {lr:.4g}", file=sys.stderr, flush=True)
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None:
+        self._printed = time.monotonic()
+        print(describe_row(row), file=sys.stderr, flush=True)
+
+
+class Bar(Silent):
+    """A progress bar for the current epoch, and a line for each finished one, for terminals."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=Console(stderr=True),
+            auto_refresh=False,  # a thread that draws would take time from the steps
+            transient=True,
+        )
+        self._task: Any = None
+        self._drawn = 0.0
+
+    def announce(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False)
+
+    def start(self, epoch: int, epochs: int, steps: int) -> None:
+        self._progress.start()
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"epoch {epoch}/{epochs}", total=steps, state="")
+
+    def step(self, epoch: int, step: int, loss: float, lr: float) -> None:
+        now = time.monotonic()
+        if now - self._drawn > 0.2:
+            self._drawn = now
+            self._progress.update(self._task, completed=step, state=f"loss {loss:.3f} lr {lr:.3g}")
+            self._progress.refresh()
+
+    def finish_epoch(self, row: Mapping[str, Any]) -> None:
+        self._progress.console.print(describe_row(row), highlight=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def choose_display() -> Silent:
+    """Returns a bar if standard error is a terminal, lines otherwise."""
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+def describe_row(row: Mapping[str, Any]) -> str:
+    """Formats a log row as one line."""
+    text = (
+        f"epoch {row['epoch']:>3}  loss {row['loss']:.4f}  train {row['train_top1']:.2f}%  "
+        f"lr {row['lr']:.4g}  {row['images_per_s']:.0f} images/s"
+    )
+    return text + (f"  validation {row['val_top1']:.2f}%" if "val_top1" in row else "")
+
+
+class RunOptions(TypedDict, total=False):
+    """Arguments of :class:`Run` that a caller of training passes on."""
+
+    checkpoint_every: int
+    stop_after: int | None
+    command: str
+    display: Silent | None
 
 
 class Run:
@@ -72,7 +185,7 @@ class Run:
         checkpoint_every: int = 0,
         stop_after: int | None = None,
         command: str = "",
-        display: Display | None = None,
+        display: Silent | None = None,
         init: Mapping[str, str] | None = None,
         teacher: "Teacher | None" = None,
         source: Mapping[str, str] | None = None,
@@ -91,8 +204,8 @@ class Run:
         self.former_epochs: int | None = None
         """The previous number of epochs of a resumed run, if it changes the rest of the schedule."""
         self._events: SummaryWriter | None = None
-        self._held: int | None = None
-        """The descriptor that holds the lock of the directory."""
+        self._lock: int | None = None
+        """Descriptor that holds the lock of the directory."""
 
     @property
     def config(self) -> Path:
@@ -130,12 +243,12 @@ class Run:
         """Raises :class:`TrainingError` if a run cannot be started or resumed in the directory."""
         if not self._is_writer:
             return
-        held = [file.name for file in self._files if file.exists()]
+        present = [file.name for file in self._files if file.exists()]
         if self.directory.exists() and not self.directory.is_dir():
             raise TrainingError(f"{self.directory} is a file, expected a directory for the run.")
-        if held and not self.resume:
+        if present and not self.resume:
             raise TrainingError(
-                f"{self.directory} already contains a run ({', '.join(held)}).",
+                f"{self.directory} already contains a run ({', '.join(present)}).",
                 hint="Resume it (--resume, resume=True) or choose another directory (-o DIR).",
             )
         if self.resume and not self.config.exists():
@@ -151,11 +264,11 @@ class Run:
         self.check()
         config = json.loads(json.dumps({**config, **({"source": self.source} if self.source else {})}))
         if self.resume:
-            held = self._check_same(config)
-            kept = {key: held[key] for key in ("command", "source") if held.get(key)}
-            config = {**config, **_earlier(held, config, self.checkpoint.exists()), **kept}
-            self._change_length(held["recipe"]["epochs"], config["recipe"])
-        self._hold()
+            former = self._check_same(config)
+            kept = {key: former[key] for key in ("command", "source") if former.get(key)}
+            config = {**config, **_earlier(former, config, self.checkpoint.exists()), **kept}
+            self._change_length(former["recipe"]["epochs"], config["recipe"])
+        self._acquire()
         try:
             for file in self._files:
                 storage.discard_parts(file)
@@ -196,29 +309,29 @@ class Run:
             with suppress(OSError):  # write() has raised it already
                 self._events.close()
             self._events = None
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
-    def _hold(self) -> None:
+    def _acquire(self) -> None:
         """Locks the directory against other processes; raises :class:`TrainingError`."""
-        if fcntl is None or self._held is not None:
+        if fcntl is None or self._lock is not None:
             return
         with storage.explained(self.config, 0):
             self.directory.mkdir(parents=True, exist_ok=True)
-            held = os.open(self.directory, os.O_RDONLY)
+            descriptor = os.open(self.directory, os.O_RDONLY)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(held)
+            os.close(descriptor)
             raise TrainingError(
                 f"{self.directory} is in use by another training process.",
                 hint="Wait for it or stop it, or choose another directory (-o DIR).",
             ) from None
         except OSError:  # a file system without locks
-            os.close(held)
+            os.close(descriptor)
         else:
-            self._held = held
+            self._lock = descriptor
 
     def _change_length(self, before: int, recipe: Mapping[str, Any]) -> None:
         """Changes the number of epochs of a run; raises an error if more are already done."""
@@ -235,53 +348,53 @@ class Run:
         return self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
 
     def _check_same(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The existing configuration, after checking that it is that of the same run."""
+        """Reads the existing configuration, and checks that it is that of the same run."""
         try:
-            held: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
-            recipe = msgspec.convert(held["recipe"], Recipe)  # fields that are newer than the run get their defaults
-            held["recipe"] = json.loads(msgspec.json.encode(recipe))
+            former: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
+            recipe = msgspec.convert(former["recipe"], Recipe)  # fields that are newer than the run get their defaults
+            former["recipe"] = json.loads(msgspec.json.encode(recipe))
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise TrainingError(f"{self.config} cannot be read: {error}") from None
         differences = [
-            f"{name}: the run has {before!r}, requested {now!r}" for name, before, now in _differences(held, config)
+            f"{name}: the run has {before!r}, requested {now!r}" for name, before, now in _differences(former, config)
         ]
         if differences:
             raise TrainingError(
                 f"{self.directory} contains a different run, so it cannot be resumed:\n  " + "\n  ".join(differences),
                 hint=f"zoo train --resume -o {self.directory} resumes it unchanged; only --set epochs=N may change.",
             )
-        return held
+        return former
 
 
-def _differences(held: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted name, before, now) of values that differ, except for notes, names and length."""
-    left, right = ({key: config.get(key) for key in IDENTITY} for config in (held, now))
-    found: list[tuple[str, Any, Any]] = []
+def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Returns (dotted name, before, now) of values that differ, except for notes, names and length."""
+    left, right = ({key: config.get(key) for key in IDENTITY} for config in (former, now))
+    changes: list[tuple[str, Any, Any]] = []
 
     def compare(name: str, before: Any, after: Any) -> None:
         if isinstance(before, dict) and isinstance(after, dict):
             for key in sorted({*before, *after}):
                 compare(f"{name}.{key}" if name else key, before.get(key), after.get(key))
         elif before != after and name not in FREE and not (before is None and name.endswith(".files")):
-            found.append((name, before, after))
+            changes.append((name, before, after))
 
     compare("", left, right)
-    return found
+    return changes
 
 
-def _earlier(held: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -> dict[str, list[dict[str, Any]]]:
-    """``earlier``: the environments in which parts of the run were computed, if they differ from the present one."""
-    before = {key: held[key] for key in PLACE if key in held}
+def _earlier(former: Mapping[str, Any], now: Mapping[str, Any], has_begun: bool) -> dict[str, list[dict[str, Any]]]:
+    """Returns ``earlier``: the environments in which parts of the run were computed, if not the present one."""
+    before = {key: former[key] for key in PLACE if key in former}
     is_elsewhere = any(now.get(key) != before[key] for key in before)
-    epochs = held["recipe"]["epochs"]
+    epochs = former["recipe"]["epochs"]
     is_longer = has_begun and epochs != now["recipe"]["epochs"] and looks_ahead(now["recipe"])
     other = (before if is_elsewhere else {}) | ({"epochs": epochs} if is_longer else {})
-    places = [*held.get("earlier", ()), *([other] if other else [])]
+    places = [*former.get("earlier", ()), *([other] if other else [])]
     return {"earlier": places} if places else {}
 
 
 def looks_ahead(recipe: Mapping[str, Any]) -> bool:
-    """Whether an epoch depends on the total number of epochs."""
+    """Returns whether an epoch depends on the total number of epochs."""
     return (
         recipe["schedule"] not in ("constant", "multistep", "step")
         or bool(recipe["lookahead"])
@@ -294,3 +407,21 @@ def _epoch_of(row: bytes) -> float:
         return float(json.loads(row)["epoch"])
     except (ValueError, KeyError, TypeError):
         return inf  # a row cut short by a crash
+
+
+def write_mistakes(run: Run, images: "ImageSet", answers: "Answers") -> None:
+    """Writes ``confusion.csv`` and ``mistakes.csv`` for the answers to the validation ``images``."""
+    names = images.classes
+    counts = [[name, *row] for name, row in zip(names, answers.confusion.tolist(), strict=True)]
+    storage.replace(run.confusion, _table(["true", *names], counts))
+    wrong = (
+        [images.where(number), names[true], names[predicted], "" if probability is None else f"{probability:.4f}"]
+        for number, true, predicted, probability in answers.mistakes
+    )
+    storage.replace(run.mistakes, _table(["file", "true", "predicted", "probability"], wrong))
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([titles, *rows])
+    return text.getvalue().encode(errors="surrogateescape")

@@ -52,7 +52,7 @@ def image(
         raise click.BadParameter("expected one number.", param_hint="'--epsilon'")
     with stdout_to_stderr():
         from zoo.creation import create_trained, info_of
-        from zoo.data.decode import read_image
+        from zoo.data.image_file import read_image
         from zoo_attack import Method, figure, pictures
 
         check_figure(output)

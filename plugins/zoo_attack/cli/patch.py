@@ -118,7 +118,7 @@ def apply(
     def work(name: str) -> str:
         import io
 
-        from zoo.data.decode import read_image, to_image, to_pixels
+        from zoo.data.image_file import read_image, to_image, to_pixels
         from zoo.system import storage
 
         with stdout_to_stderr():

@@ -255,7 +255,7 @@ def command(name: str, question: LookQuestion) -> click.Command:
         **model: Any,
     ) -> Answer:
         import zoo_look as look
-        from zoo.training.choice import read_value
+        from zoo.system.toml import read_value
 
         network = open_model(**model)
         has_image = image is not None or bool(indices)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from zoo.data.decode import read_image
+from zoo.data.image_file import read_image
 from zoo.modules.gabor import gabor_filter
 
 pytestmark = pytest.mark.may_skip  # the browser is a package of the system

@@ -20,7 +20,7 @@ from support import browser, small_site
 
 import zoo
 from zoo.cli import cli
-from zoo.data.decode import read_image
+from zoo.data.image_file import read_image
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError
 from zoo.spec import Preprocess

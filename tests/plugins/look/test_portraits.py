@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zoo
-from zoo.data.sheet import webp
+from zoo.data.image_file import webp
 from zoo.evaluation import frozen
 from zoo.modules.gabor import gabor_filter
 from zoo_look.portraits import ORIENTATIONS, Portraits, portray, tuning

@@ -25,7 +25,7 @@ from zoo.cli import cli
 from zoo.errors import HubError, IntegrityError, ManifestError, StorageError
 from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, editing
-from zoo.training.display import Silent
+from zoo.training.run import Silent
 from zoo_publish import destination, publish
 from zoo_publish.privacy import without_paths
 from zoo_publish.source import Images, Run, Source, held_out, history

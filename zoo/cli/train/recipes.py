@@ -10,7 +10,7 @@ from zoo.cli.output import note, print_json, print_table
 from zoo.errors import RecipeError
 
 if TYPE_CHECKING:
-    from zoo.training.listing import Row
+    from zoo.training.choice import Row
 
 
 @click.command(epilog="Example: zoo recipes resnet20")
@@ -52,20 +52,20 @@ def recipes(model: str | None, as_json: bool) -> None:
 
 
 def _rows_for(name: str) -> "list[Row]":
-    from zoo.training import listing
+    from zoo.training import choice
 
     found = registry.current().find(name)
-    return listing.rows(found.plugin, found.model)
+    return choice.rows(found.plugin, found.model)
 
 
 def _all_rows() -> "list[Row]":
     """The recipes of every family; one that cannot be read does not hide the others."""
-    from zoo.training import listing
+    from zoo.training import choice
 
     rows = []
-    for plugin in listing.plugins_with_recipes():
+    for plugin in choice.plugins_with_recipes():
         try:
-            rows += listing.rows(plugin)
+            rows += choice.rows(plugin)
         except RecipeError as error:
             note(f"Not shown: {plugin.name}: {error.message}")
     return rows

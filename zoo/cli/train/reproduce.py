@@ -10,7 +10,7 @@ from zoo.cli import options
 from zoo.cli.output import echo, note, print_facts, print_json, stdout_to_stderr
 
 if TYPE_CHECKING:
-    from zoo.training.reproduction import Reproduction
+    from zoo.training.reproduce import Reproduction
 
 _SAID = {
     "file": "bit-identical, the same file",
@@ -37,7 +37,7 @@ def reproduce(context: click.Context, /, name: str, output: Path | None, as_json
     Prints whether the result is bit-identical, has the same score within its 95% interval, or is different, and what
     differs from the record. Exits 1 if different. Ctrl-C writes a checkpoint; --resume continues.
     """
-    from zoo.training import reproduction
+    from zoo.training import reproduce as reproduction
 
     output = output or Path("reproduced", Path(name).absolute().name.removesuffix(".safetensors"))
     try:

@@ -130,9 +130,9 @@ def _architecture(context: click.Context, init: str | None) -> str:
     """The architecture of the weights ``init``."""
     if init is None:
         raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
-    from zoo.training import finetune
+    from zoo.training import pretrained
 
-    return finetune.architecture(init)
+    return pretrained.architecture(init)
 
 
 def _print_interrupted(given: dict[str, Any]) -> None:

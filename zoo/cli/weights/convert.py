@@ -71,7 +71,7 @@ def convert(
     """
     from zoo.convert import Stated
     from zoo.convert import convert as run
-    from zoo.training.choice import read_value
+    from zoo.system.toml import read_value
 
     fields: dict[str, Any] = {key: read_value(value) for key, value in preprocess.items()}
     fields |= {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}

@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from PIL import Image
 
-from zoo.data.decode import SUFFIXES, read_image
+from zoo.data.image_file import SUFFIXES, check_bytes, read_image
 from zoo.data.image_set import ImageSet
-from zoo.data.limits import check_bytes
 from zoo.errors import DataError
 
 NAME = "caltech101"
@@ -25,31 +24,30 @@ PER_CLASS = 15
 _PLACES = ("caltech101", "101_ObjectCategories", "caltech101/101_ObjectCategories")
 _TAR = re.compile(r"(caltech101.*|101_ObjectCategories)\.tar(\.gz)?")
 _MAX_BYTES = 1 << 26
-"""Of one encoded image."""
+"""Bytes of the largest encoded image."""
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` is ``caltech101``, ``caltech101:PER_CLASS`` or ``caltech101:PER_CLASS:DRAW``."""
+    """Returns whether ``text`` is ``caltech101``, ``caltech101:PER_CLASS`` or ``caltech101:PER_CLASS:DRAW``."""
     return re.fullmatch(rf"{NAME}(:[1-9]\d*(:\d+)?)?", text, re.ASCII) is not None
 
 
 def read(place: Path, name: str, split: str) -> ImageSet | None:
-    """The split of the draw that ``name`` means in the folder ``place``, None if Caltech-101 is not there.
+    """Reads the split of the draw that ``name`` means in the folder ``place``, None if Caltech-101 is not there.
 
     ``train`` has so many images of each of the 102 classes (the background is one), 15 unless the name
     says otherwise, ``test`` all others. Images are in colour and decoded on demand. Looks for a folder
     ``caltech101/`` or ``101_ObjectCategories/`` with one folder per class, then for a tar archive, gzipped or
     not, whose name begins so. Raises :class:`DataError` for a damaged archive and a class that is too small.
     """
-    found = _find(place)
-    if found is None:
+    if (source := _find(place)) is None:
         return None
-    origin, files = found
+    origin, files = source
     names = sorted(files)
     classes = tuple(sorted({PurePosixPath(file).parent.name for file in names}))
     number = {class_name: label for label, class_name in enumerate(classes)}
     labels = [number[PurePosixPath(file).parent.name] for file in names]
-    chosen = draw([PurePosixPath(file).parts[-2:] for file in names], *_meant_by(name), split)
+    chosen = draw([PurePosixPath(file).parts[-2:] for file in names], *_parse_name(name), split)
     return ImageSet(
         name,
         split,
@@ -62,7 +60,7 @@ def read(place: Path, name: str, split: str) -> ImageSet | None:
 
 
 def draw(files: list[tuple[str, ...]], per_class: int, number: int, split: str) -> list[int]:
-    """The places of a split's images among ``files`` (class, name), ascending.
+    """Returns the places of a split's images among ``files`` (class, name), ascending.
 
     Of each class, those train whose ``sha256("caltech101 <number> <class>/<name>")`` is least, so no
     library's random generator has a say.
@@ -77,17 +75,14 @@ def draw(files: list[tuple[str, ...]], per_class: int, number: int, split: str) 
                 f"{NAME}: {per_class} training images per class requested, but {class_name} has {len(indices)}.",
                 hint=f"At least one must remain for testing. Usual numbers are 15 and 30: {NAME}:30.",
             )
-        indices = sorted(indices, key=lambda index: _rank(number, "/".join(files[index])))
+        ranks = {i: hashlib.sha256(f"{NAME} {number} {'/'.join(files[i])}".encode()).digest() for i in indices}
+        indices = sorted(indices, key=ranks.__getitem__)
         chosen += indices[:per_class] if split == "train" else indices[per_class:]
     return sorted(chosen)
 
 
-def _rank(number: int, file: str) -> bytes:
-    return hashlib.sha256(f"{NAME} {number} {file}".encode()).digest()
-
-
-def _meant_by(name: str) -> tuple[int, int]:
-    """How many images a class train, and the number of the draw."""
+def _parse_name(name: str) -> tuple[int, int]:
+    """Returns the training images of a class, and the number of the draw."""
     _, per_class, number, *_ = [*name.split(":"), "", ""]
     return int(per_class or PER_CLASS), int(number or 0)
 
@@ -96,7 +91,7 @@ _Source = Callable[[], bytes]
 
 
 def _find(place: Path) -> tuple[Path, dict[str, _Source]] | None:
-    """Where it lies, and how the bytes of each ``class/image`` are read."""
+    """Returns its folder or archive, and a function that reads each ``class/image``."""
     for folder in (place / name for name in _PLACES):
         if folder.is_dir() and (files := _in_folder(folder)):
             return folder, files
@@ -113,9 +108,9 @@ def _in_folder(folder: Path) -> dict[str, _Source]:
 
 
 def _in_archive(archive: Path) -> dict[str, _Source]:
-    """Of a plain tar, the place of each image, read when it is asked for; of a gzipped one, its bytes."""
+    """Returns the images of an archive: of a plain tar, read when asked for; of a gzipped one, in memory."""
     files: dict[str, _Source] = {}
-    held = 0
+    total = 0
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -128,8 +123,8 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
                 if archive.suffix == ".gz":
                     stream = tar.extractfile(member)
                     assert stream is not None  # of a file
-                    check_bytes(held := held + member.size, str(archive))
-                    files[name] = _Held(stream.read())
+                    check_bytes(total := total + member.size, str(archive))
+                    files[name] = _Content(stream.read())
                 else:
                     files[name] = _Part(archive, member.offset_data, member.size)
     except (OSError, EOFError, tarfile.TarError) as error:
@@ -142,7 +137,7 @@ def _in_archive(archive: Path) -> dict[str, _Source]:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Content:
     content: bytes
 
     def __call__(self) -> bytes:

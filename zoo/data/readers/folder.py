@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from zoo.data.decode import SUFFIXES, count_channels, open_image, read_image, to_pixels
+from zoo.data.image_file import SUFFIXES, count_channels, open_image, read_image, to_pixels
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.errors import DataError
 
@@ -15,7 +15,7 @@ _SAME = {"validation": ("validation", "val", "valid"), "val": ("val", "validatio
 
 
 def read(folder: Path, split: str) -> ImageSet:
-    """The images below ``folder``, by class, folder and file in the order of code points, as in torchvision.
+    """Reads the images below ``folder``, by class, folder and file in the order of code points, as in torchvision.
 
     ``validation`` is also found as ``val``. A folder without splits is one set, whichever split is
     asked for, and is named ``all``. The classes of ``train``, if it is there, number those of the
@@ -32,15 +32,15 @@ def read(folder: Path, split: str) -> ImageSet:
         raise DataError(f"{folder}: no split {split!r}.", hint=f"Splits: {', '.join(splits)}.")
     classes = _subfolders(folder / name)
     if "train" in splits and name != "train":
-        known = _subfolders(folder / "train")
-        if surplus := sorted(set(classes) - set(known)):
+        train_classes = _subfolders(folder / "train")
+        if surplus := sorted(set(classes) - set(train_classes)):
             raise DataError(f"{folder / name / surplus[0]}: no such class in {folder / 'train'}.")
-        classes = known
+        classes = train_classes
     return _read(folder / name, folder.name, split, classes)
 
 
 def splits_of(folder: Path) -> list[str]:
-    """The splits that ``folder`` has folders of; [] if its folders are classes."""
+    """Returns the splits that ``folder`` has folders of; [] if its folders are classes."""
     return [name for name in _SPLITS if (folder / name).is_dir()]
 
 
@@ -62,12 +62,12 @@ def _read(folder: Path, name: str, split: str, classes: list[str]) -> ImageSet:
             raise DataError(f"{folder / class_name}: no images.")
         files += images
         labels += [label] * len(images)
-    sizes, has_colour = set(), False
+    sizes, has_color = set(), False
     for file in files:
         with open_image(file, str(file)) as image:
             sizes.add(image.size)
-            has_colour = has_colour or count_channels(image) == 3
-    reader = _Files(files, 3 if has_colour else 1)
+            has_color = has_color or count_channels(image) == 3
+    reader = _Files(files, 3 if has_color else 1)
     pixels = None
     if len(sizes) == 1:
         width, height = sizes.pop()

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo.data.decode import count_channels, open_image
-from zoo.data.image_stream import ImageStream, Sample, Shard
-from zoo.data.readers.parquet_file import IMAGE_NAMES, LABEL_NAMES, find_column
+from zoo.data.image_file import count_channels, open_image
+from zoo.data.readers.parquet import IMAGE_NAMES, LABEL_NAMES, find_column
+from zoo.data.stream import ImageStream, Sample, Shard
 from zoo.errors import DataError, MissingExtraError
 from zoo.hub import offline_switch
 
@@ -23,7 +23,7 @@ _LOOKED_AT = 64
 
 
 def open_dataset(address: str, split: str = "train") -> ImageStream:
-    """The split of ``hf:NAME`` or ``hf:NAME:CONFIG``, where NAME is one of the hub's, or a local folder.
+    """Opens the split of ``hf:NAME`` or ``hf:NAME:CONFIG``, where NAME is one of the hub's, or a local folder.
 
     Parquet files, which is what the hub has, say how many images they hold; a set of other files is
     read through once to count them. Raises :class:`DataError`.
@@ -62,7 +62,7 @@ def from_huggingface(
     origin: str = "",
     root: str = "",
 ) -> ImageStream:
-    """The stream of a ``datasets.IterableDataset`` with a column of images and one of labels.
+    """Returns the stream of a ``datasets.IterableDataset`` with a column of images and one of labels.
 
     Args:
         dataset: The data set, in streaming mode.
@@ -153,7 +153,7 @@ class _Rows:
             number += 1
 
     def channels(self) -> int:
-        """3 if one of the first images has colour, else 1."""
+        """Returns 3 if one of the first images has colour, else 1."""
         for sample in islice(self(0), _LOOKED_AT):
             with open_image(sample.encoded, f"{self.where}: {sample.key}") as image:
                 if count_channels(image) == 3:
@@ -162,7 +162,7 @@ class _Rows:
 
 
 def _bytes(value: Any, root: str) -> bytes:
-    """The encoded image in a cell: its bytes, or those of the file within ``root`` that it names."""
+    """Returns the encoded image in a cell: its bytes, or those of the file within ``root`` that it names."""
     if value is None:
         raise ValueError("no image")
     if value["bytes"] is not None:
@@ -176,9 +176,9 @@ def _bytes(value: Any, root: str) -> bytes:
 
 
 def _lies_in(path: str, root: str) -> bool:
-    """Whether ``path``, or the archive that it is a member of (``zip://MEMBER::ARCHIVE``), lies within ``root``."""
+    """Returns whether ``path``, or its archive (``zip://MEMBER::ARCHIVE``), lies within ``root``."""
     *members, file = path.split("::")
-    if not root or ".." in PurePosixPath(file).parts or not all(part.startswith("zip://") for part in members):
+    if not root or ".." in PurePosixPath(file).parts or not all(member.startswith("zip://") for member in members):
         return False
     if "://" in root:
         return file.startswith((f"{root}/", f"{root}@"))
@@ -194,7 +194,7 @@ def _library() -> Any:
 
 
 def _parquet_counts(files: Sequence[str]) -> list[int] | None:
-    """The rows of each file as its footer has them; None if there are files of another kind."""
+    """Returns the rows of each file as its footer has them; None if there are files of another kind."""
     if not files or any(not file.endswith(".parquet") for file in files):
         return None
     import fsspec
@@ -208,7 +208,7 @@ def _parquet_counts(files: Sequence[str]) -> list[int] | None:
 
 
 def _count(dataset: Any, label: str, where: str) -> list[int]:
-    """The rows of each shard, by reading all of them."""
+    """Counts the rows of each shard by reading all of them."""
     log.warning("%s does not state the number of images in its shards, so they are read once to count them", where)
     labels = dataset.select_columns([label])
     counts = []

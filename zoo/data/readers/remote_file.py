@@ -14,9 +14,9 @@ from zoo.manifest import Weights
 
 _ATTEMPTS = 5
 _MAX_BYTES = 1 << 28
-"""No description of a set is longer."""
+"""Bytes of the longest description of a set."""
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-"""How gzip, bzip2 and xz begin; what they unfold to has no bound."""
+"""First bytes of gzip, bzip2 and xz; what they unfold to has no bound."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """How messages call it; holds no secret."""
+        """The name in messages, without secrets."""
         return self.source.name
 
     def check(self, file: str) -> None:
@@ -38,19 +38,19 @@ class Place:
             raise DataError(f"{self.name}: invalid shard name {file!r}: {error}.") from None
 
     def read(self, file: str) -> bytes:
-        """The bytes of a small file; raises :class:`DataError` if it cannot be read."""
-        parts, size = [], 0
+        """Reads a small file; raises :class:`DataError` if it cannot be read."""
+        chunks, size = [], 0
         with self.open(file) as stream:
-            while part := stream.read(1 << 20):
-                parts.append(part)
-                size += len(part)
+            while chunk := stream.read(1 << 20):
+                chunks.append(chunk)
+                size += len(chunk)
                 if size > _MAX_BYTES:
                     raise DataError(f"{self.name}/{file}: more than {_MAX_BYTES:,} bytes.")
-        return b"".join(parts)
+        return b"".join(chunks)
 
     @contextmanager
     def open(self, file: str) -> Iterator["SteadyFile"]:
-        """The file, of which :class:`DataError` says why it cannot be opened or read."""
+        """Opens a file; :class:`DataError` says why it cannot be opened or read."""
         self.check(file)
         if not self.source.is_local and (switch := offline_switch()):
             raise DataError(f"{self.name}/{file}: network access is disabled ({switch}={os.environ[switch]}).")
@@ -109,7 +109,7 @@ class SteadyFile:
         return chunk
 
     def _open(self) -> Stream:
-        """The stream at the position that was reached, which a source without ranges takes reading up to."""
+        """Opens the stream at the position that was reached, reading up to it from a source without ranges."""
         stream = self._opened.enter_context(self._source.open(self._entry, self._position))
         behind = self._position - stream.start
         while behind > 0:
@@ -122,7 +122,7 @@ class SteadyFile:
 
 
 def place_at(where: str | Path) -> Place:
-    """The place that ``where`` names: a folder, or an address with ``://``."""
+    """Returns the place that ``where`` names: a folder, or an address with ``://``."""
     try:
         return Place(address.parse(str(where)))
     except HubError as error:

@@ -1,9 +1,10 @@
 """Torch data sets of labelled images, and data loaders, as Zoo's own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from itertools import chain
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,10 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from zoo.data.decode import count_channels, to_channels, to_image, to_pixels
-from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
-from zoo.data.prepared import PreparedBatches, as_labels, as_pair, describe
-from zoo.data.transforms import as_picture
+from zoo.data.image_file import count_channels, to_channels, to_image, to_pixels
+from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet, check_labels
+from zoo.data.preprocess import as_picture
 from zoo.errors import DataError
 
 Source = Dataset[Any] | DataLoader[Any]
@@ -25,10 +25,58 @@ _BATCH = 256
 _HINT = "Zoo prepares and augments images itself: leave out the data set's own transform."
 
 
+class PreparedBatches:
+    """Batches of float images B C H W and integer labels B, which can be read once.
+
+    ``fingerprint`` is a sha256 over the images and labels read so far. ``total`` is the number of images, 0 if it is
+    unknown.
+    """
+
+    pixels: ClassVar[None] = None
+    """None, as of an ``ImageSet`` that is not resident."""
+
+    def __init__(
+        self, batches: Iterable[Any], *, name: str, split: str, classes: tuple[str, ...], channels: int, total: int = 0
+    ) -> None:
+        self.name = name
+        self.split = split
+        self.classes = classes
+        self.total = total
+        self._batches = batches
+        self._channels = channels
+        self._hash = sha256()
+
+    @property
+    def fingerprint(self) -> str:
+        return f"inputs sha256:{self._hash.hexdigest()}"
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches, float32 and int64; raises :class:`DataError` if one is not suitable."""
+        done = 0
+        for batch in self._batches:
+            images, labels = as_pair(batch, f"{self.name}, batch from image {done}")
+            labels = as_labels(labels, len(images), self.name)
+            if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != self._channels:
+                raise DataError(
+                    f"{self.name}: images are {images.dtype} of shape {tuple(images.shape)}, expected float "
+                    f"B {self._channels} H W.",
+                    hint="Prepare them with zoo.transforms(model).",
+                )
+            check_labels(labels, len(self.classes), self.name)
+            images = images.detach().float()
+            for image, label in zip(images.cpu().contiguous().numpy(), labels.numpy(), strict=True):
+                self._hash.update(image)
+                self._hash.update(label)
+            done += len(labels)
+            yield images, labels
+        if done == 0:
+            raise DataError(f"{self.name}: no images.")
+
+
 def from_dataset(
     dataset: Source, *, name: str = "", split: str = "train", classes: tuple[str, ...] | None = None
 ) -> ImageSet:
-    """Labelled images of a torch data set, or of a data loader.
+    """Reads labelled images of a torch data set, or of a data loader.
 
     Every item is read once. Images of one size stay in memory, others are read again when they are needed, one at a
     time, so random transforms do not belong in the data set.
@@ -54,18 +102,18 @@ def from_dataset(
         (4, ('0', '1'))
     """
     name = name or name_of(dataset)
-    known = classes or classes_of(dataset)
+    names = classes or classes_of(dataset)
     if isinstance(dataset, DataLoader):
         pixels, labels = _collect(dataset, name)
-        return ImageSet(name, split, known or _numbers(labels), labels, pixels)
+        return ImageSet(name, split, names or _numbers(labels), labels, pixels)
     _check_indexed(dataset, name)
     items = _Items(dataset, name)
     pictures: list[Tensor] | None = []
-    found: list[int] = []
+    values: list[int] = []
     channels, size = 1, 0
     for index in range(len(items)):
         image, label = items.read(index)
-        found.append(label)
+        values.append(label)
         channels = max(channels, count_channels(image))
         if pictures is not None:
             pictures.append(to_pixels(to_channels(image, count_channels(image), items.where(index))))
@@ -73,14 +121,14 @@ def from_dataset(
             if pictures[-1].shape[1:] != pictures[0].shape[1:] or size > MAX_RESIDENT_BYTES:
                 pictures = None
     items.channels = channels
-    labels = torch.tensor(found, dtype=torch.int64)
+    labels = torch.tensor(values, dtype=torch.int64)
     resident = torch.stack([picture.expand(channels, -1, -1) for picture in pictures]) if pictures else None
     read = items if resident is None else None
-    return ImageSet(name, split, known or _numbers(labels), labels, resident, read=read, channels=channels)
+    return ImageSet(name, split, names or _numbers(labels), labels, resident, read=read, channels=channels)
 
 
 def prepared(dataset: Source, *, split: str, classes: tuple[str, ...], channels: int) -> PreparedBatches | None:
-    """The batches of a data set of ``classes`` whose images are float tensors; None if they are not."""
+    """Returns the batches of a data set of ``classes`` whose images are float tensors; None if they are not."""
     name = name_of(dataset)
     if isinstance(dataset, DataLoader):
         batches, first = _peek(dataset, name)
@@ -108,12 +156,12 @@ def check(data: object) -> None:
 
 
 def name_of(dataset: Source) -> str:
-    """The name of the type of the data set, without what wraps it."""
+    """Returns the name of the type of the data set, without what wraps it."""
     return type([*_layers(dataset)][-1]).__name__
 
 
 def classes_of(dataset: Source) -> tuple[str, ...]:
-    """The names in the attribute ``classes``; () if there is none."""
+    """Returns the names in the attribute ``classes``; () if there is none."""
     for layer in _layers(dataset):
         if isinstance(names := getattr(layer, "classes", None), tuple | list):
             return tuple(map(str, names))
@@ -121,7 +169,7 @@ def classes_of(dataset: Source) -> tuple[str, ...]:
 
 
 def _layers(dataset: Any) -> Iterator[Any]:
-    """``dataset`` and the data sets that it wraps, such as that of a loader or of a subset."""
+    """Yields ``dataset`` and the data sets that it wraps, such as that of a loader or of a subset."""
     while isinstance(dataset, Dataset | DataLoader):
         yield dataset
         dataset = getattr(dataset, "dataset", None)
@@ -139,7 +187,7 @@ def _check_indexed(dataset: Dataset[Any], name: str) -> None:
 
 
 def _peek(loader: DataLoader[Any], name: str) -> tuple[Iterator[Any], Tensor]:
-    """All batches, and the images of the first."""
+    """Returns all batches, and the images of the first."""
     batches = iter(loader)
     first = next(batches, None)
     if first is None:
@@ -149,7 +197,7 @@ def _peek(loader: DataLoader[Any], name: str) -> tuple[Iterator[Any], Tensor]:
 
 
 def _collect(loader: DataLoader[Any], name: str) -> tuple[Tensor, Tensor]:
-    """All pixels, uint8 N C H W, and labels, int64 N."""
+    """Collects all pixels, uint8 N C H W, and labels, int64 N."""
     parts: list[tuple[Tensor, Tensor]] = []
     size = 0
     batches, _ = _peek(loader, name)
@@ -204,3 +252,31 @@ class _Items:
             raise DataError(f"{where}: the label is {describe(label)}, expected an integer.")
         numbers = as_labels(torch.as_tensor(label).reshape(-1), 1, where)
         return to_image(picture) if isinstance(picture, Tensor) else picture, int(numbers)
+
+
+def as_pair(batch: Any, where: str) -> tuple[Tensor, Any]:
+    """Returns ``batch`` as (images, labels); raises :class:`DataError` naming ``where``."""
+    if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], Tensor):
+        return batch[0], batch[1]
+    raise DataError(
+        f"{where}: got {describe(batch)}, expected a pair (images, labels).",
+        hint="A network is scored and trained on labelled images.",
+    )
+
+
+def as_labels(labels: Any, count: int, where: str) -> Tensor:
+    """Returns ``labels`` as int64 ``count``; raises :class:`DataError` naming ``where``."""
+    tensor = labels if isinstance(labels, Tensor) else torch.as_tensor(labels)
+    is_integer = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+    if not is_integer or tuple(tensor.shape) != (count,):
+        raise DataError(
+            f"{where}: labels are {tensor.dtype} of shape {tuple(tensor.shape)}, expected one integer per image."
+        )
+    return tensor.detach().cpu().long()
+
+
+def describe(value: Any) -> str:
+    """Returns the type of ``value``, and of what it holds if it is a tuple or a list."""
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} of ({', '.join(type(part).__name__ for part in value)})"
+    return type(value).__name__

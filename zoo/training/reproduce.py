@@ -1,24 +1,27 @@
 """Trains weights again from their run record and compares the results."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import msgspec
 
+from zoo import names, registry, resolve
 from zoo.creation import create
-from zoo.errors import DataError, TrainingError, UnknownNameError
+from zoo.errors import DataError, TrainingError, UnknownNameError, ZooError
 from zoo.evaluation.by_name import evaluate
-from zoo.manifest import Score
+from zoo.hub import cache
+from zoo.hub.address import Embedded
+from zoo.manifest import Score, Weights
 from zoo.registry import arguments
 from zoo.spec import Model
-from zoo.system import distributed
-from zoo.training import by_name, find_record
-from zoo.training.find_record import Original
+from zoo.system import distributed, storage
+from zoo.training import by_name
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +30,27 @@ if TYPE_CHECKING:
     from zoo.evaluation import Report
     from zoo.evaluation.claims import Comparison
     from zoo.training import TrainingData
-    from zoo.training.finetune import Source
+    from zoo.training.pretrained import Source, Teacher
     from zoo.training.record import Difference, Record
-    from zoo.training.teacher import Teacher
+    from zoo.training.run import RunOptions
+
 
 log = logging.getLogger("zoo")
 
+_MAX_HEADER = 25_000_000
+
 Outcome = Literal["file", "tensors", "score", "different"]
+
+
+class Original(NamedTuple):
+    """Weights with a run record: their file, its metadata, and their manifest entry if there is one."""
+
+    name: str
+    model: Model
+    file: Path
+    sha256: str
+    about: dict[str, Any]
+    entry: Weights | None
 
 
 class Reproduction(msgspec.Struct, frozen=True):
@@ -72,7 +89,7 @@ def reproduce(
     teacher: str | Path | None = None,
     allow_other_data: bool = False,
     device: "torch.device | str | None" = None,
-    **run_options: Any,
+    **run_options: "Unpack[RunOptions]",
 ) -> Reproduction:
     """Trains weights again from the record of the run that made them, and compares the two.
 
@@ -108,33 +125,124 @@ def reproduce(
     from zoo.loading import safetensors_file
     from zoo.training import record
 
-    held = find_record.find(name)
-    if held.file.resolve().parent == Path(output).resolve():
+    original = find_original(name)
+    if original.file.resolve().parent == Path(output).resolve():
         raise TrainingError(
-            f"{output} is the directory of {held.file.name} itself.", hint="Choose another directory (-o DIR)."
+            f"{output} is the directory of {original.file.name} itself.", hint="Choose another directory (-o DIR)."
         )
-    then = record.read(held.about["run"], held.name)
+    then = record.read(original.about["run"], original.name)
     prepared = _images(then, data, allow_other_data)
-    args = arguments.of_file(held.model, then.args, held.name)
-    source = _start(then, held.model, init)
+    args = arguments.of_file(original.model, then.args, original.name)
+    source = _start(then, original.model, init)
     run_options.setdefault("command", by_name.command_line())
-    run_options |= {"init": source and source.record, "teacher": _teacher(then, teacher)}
-    run = training.Run(output, resume=resume, **run_options)
+    guide = _teacher(then, teacher)
+    run = training.Run(output, resume=resume, init=source and source.record, teacher=guide, **run_options)
     _warn(then)
     with _threads(then.threads):
         place = _device(then.device, device)
-        trained = by_name.carry_out(held.model, prepared, then.recipe, run, args=args, source=source, device=place)
+        trained = by_name.carry_out(original.model, prepared, then.recipe, run, args=args, source=source, device=place)
     if run.is_paused:
         raise TrainingError(
-            f"{held.name} is an unfinished run, so there is nothing to compare yet.",
+            f"{original.name} is an unfinished run, so there is nothing to compare yet.",
             hint=f"Continue with --resume -o {run.directory} (resume=True).",
         )
     now = record.read(safetensors_file.metadata(run.model)["run"], run.model)
-    return _judge(held, trained, run.model, record.differences(then, now), data or prepared.train.name)
+    return _judge(original, trained, run.model, record.differences(then, now), data or prepared.train.name)
+
+
+def find_original(name: str | Path) -> Original:
+    """Finds the weights ``name`` with their run record; a model's name means its default ones.
+
+    Raises :class:`TrainingError` if they have none, without fetching them if their entry shows that.
+    """
+    from zoo.loading import safetensors_file
+
+    if (path := _path(name)) is not None:
+        file = path / "model.safetensors" if path.is_dir() else path
+        if not file.exists():
+            raise TrainingError(
+                f"{path} is not a finished run: model.safetensors is missing.",
+                hint=f"zoo train ... --resume -o {path} finishes it.",
+            )
+        about = safetensors_file.metadata(file)
+        _check_has_record(str(name), about)
+        of = names.requirement(about.get("distribution", ""), about.get("distribution_version", ""))
+        target = registry.current().find(about["model"], distribution=of)
+        return Original(str(name), target.model, file, storage.sha256_of(file), about, None)
+    target = resolve.find(str(name))
+    entry = resolve.weights_for(target)
+    if cache.find(entry) is None and not entry.origin.startswith(by_name.TRAINED):
+        raise _no_record(entry.name)
+    entry, file = resolve.use(target)
+    about = safetensors_file.metadata(file)
+    _check_has_record(entry.name, about)
+    return Original(entry.name, target.model, file, storage.sha256_of(file), about, entry)
+
+
+def training_of(weights: Weights) -> dict[str, str]:
+    """Summarizes the training of ``weights``, if their file is cached. Does not import torch."""
+    try:
+        file = cache.find(weights)
+        kind, _, package = weights.hub.partition(":")
+        if file is None and kind != "embedded":
+            return {}
+        with file.open("rb") if file is not None else Embedded(package).open(weights, 0) as stream:
+            length = min(int.from_bytes(stream.read(8), "little"), _MAX_HEADER)
+            header = json.loads(b"".join(_parts(stream, length)))
+        run = json.loads(header["__metadata__"]["zoo"])["run"]
+        recipe, images = run["recipe"], run["data"]["train"]
+        facts = {
+            "recipe": f"{recipe['name']}, {recipe['epochs']} epochs, seed {recipe['seed']}",
+            "trained on": f"{images['n']:,} images of {images['name']}/{images['split']}, {images['fingerprint']}",
+            "trained with": ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items()),
+            "code": run.get("code", ""),
+            "command": run.get("command", ""),
+        }
+    except (ZooError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}  # of another origin
+    return {name: str(fact) for name, fact in facts.items() if fact}
+
+
+def _parts(stream: Any, count: int) -> Iterator[bytes]:
+    """Yields the next ``count`` bytes of ``stream``, which may return fewer at a time or end earlier."""
+    while count and (part := stream.read(min(count, 1 << 20))):
+        yield part
+        count -= len(part)
+
+
+def _path(name: str | Path) -> Path | None:
+    """Returns ``name`` as a path, unless it is a name of the registry."""
+    if not isinstance(name, Path):
+        try:
+            resolve.find(name)
+        except UnknownNameError:
+            if not Path(name).exists():
+                raise
+        else:
+            return None
+    return Path(name)
+
+
+def _check_has_record(name: str, about: dict[str, Any]) -> None:
+    if not isinstance(about.get("run"), dict) or not isinstance(about.get("model"), str):
+        raise _no_record(name)
+
+
+def _no_record(name: str) -> TrainingError:
+    trained = [
+        f"{entry.name}.{weights.tag}"
+        for entry in registry.current().models()
+        for weights in entry.weights
+        if weights.origin.startswith(by_name.TRAINED)
+    ]
+    return TrainingError(
+        f"{name} has no run record, because it was not trained by zoo train.",
+        hint=f"These can be reproduced: {', '.join(trained)}." if trained else "Files written by zoo train have one.",
+    )
 
 
 def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> "TrainingData":
-    """The training images and the held-out ones, checked against the record."""
+    """Loads the training images and the held-out ones, and checks them against the record."""
     from zoo import training
     from zoo.training import record
 
@@ -148,37 +256,37 @@ def _images(then: "Record", data: str | Path | None, allow_other_data: bool) -> 
             hint="Set the path of its images: --data PATH (data=PATH).",
         ) from None
     prepared = training.split(images, then.recipe, held_out)
-    here = record.images_of(prepared)
-    others = record.other_images(then.data, here)
-    if others and not allow_other_data:
+    here = record.describe_images(prepared)
+    differences = record.other_images(then.data, here)
+    if differences and not allow_other_data:
         raise DataError(
             "The images differ from the original training images."
-            + "".join(f"\n  {found.what}: {found.then}, here {found.now}" for found in others),
+            + "".join(f"\n  {difference.what}: {difference.then}, here {difference.now}" for difference in differences),
             hint="Set the path of the right images (--data PATH), or continue with --allow-other-data.",
         )
     return prepared
 
 
 def _start(then: "Record", model: Model, init: str | Path | None) -> "Source | None":
-    """The initial weights, if any."""
+    """Finds the initial weights, if any."""
     if not then.init:
         return None
-    from zoo.training import finetune
+    from zoo.training.pretrained import find_source
 
-    source = finetune.find(init or then.init["weights"], model)
+    source = find_source(init or then.init["weights"], model)
     _require_same("init", then.init, source.record)
     return source
 
 
-def _teacher(then: "Record", given: str | Path | None) -> "Teacher | None":
-    """The network that it learned from, if any."""
+def _teacher(then: "Record", weights: str | Path | None) -> "Teacher | None":
+    """Loads the network that it learned from, if any."""
     if not then.teacher:
         return None
-    from zoo.training import teacher
+    from zoo.training.pretrained import find_teacher
 
-    found = teacher.find(given or then.teacher["weights"])
-    _require_same("teacher", then.teacher, found.record)
-    return found
+    guide = find_teacher(weights or then.teacher["weights"])
+    _require_same("teacher", then.teacher, guide.record)
+    return guide
 
 
 def _require_same(role: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -205,7 +313,7 @@ def _warn(then: "Record") -> None:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """A context in which torch uses ``count`` threads, which affects the order of sums; 0 for the default."""
+    """Makes torch use ``count`` threads within, which affects the order of sums; 0 for the default."""
     import torch
 
     before, cores = torch.get_num_threads(), os.cpu_count() or 1
@@ -222,7 +330,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _device(recorded: str, asked: "torch.device | str | None") -> "torch.device | str | None":
-    """``asked``, or else the ``recorded`` device; if it is not available, any."""
+    """Returns ``asked``, or else the ``recorded`` device; if it is not available, any."""
     import torch
 
     if asked is not None or not recorded:
@@ -236,26 +344,26 @@ def _device(recorded: str, asked: "torch.device | str | None") -> "torch.device 
 
 
 def _judge(
-    held: Original, trained: "nn.Module", weights: Path, differences: "list[Difference]", data: str | Path
+    original: Original, trained: "nn.Module", weights: Path, differences: "list[Difference]", data: str | Path
 ) -> Reproduction:
     from zoo.loading import safetensors_file
 
-    before = safetensors_file.read(held.file)
+    before = safetensors_file.read(original.file)
     state = {key: _stored_as(value, before.get(key)) for key, value in trained.state_dict().items()}
     with TemporaryDirectory() as folder:
-        sha256 = safetensors_file.write(state, Path(folder, "model.safetensors"), held.about)
+        sha256 = safetensors_file.write(state, Path(folder, "model.safetensors"), original.about)
     unequal = [key for key in {**before, **state} if not _are_same(before.get(key), state.get(key))]
     report = comparison = None
-    outcome: Outcome = "file" if sha256 == held.sha256 else "tensors"
+    outcome: Outcome = "file" if sha256 == original.sha256 else "tensors"
     if unequal:
-        report, comparison = _compare(held, trained, data)
+        report, comparison = _compare(original, trained, data)
         outcome = "score" if comparison is not None and comparison.agrees else "different"
     return Reproduction(
-        name=held.name,
+        name=original.name,
         outcome=outcome,
         weights=weights,
         sha256=sha256,
-        expected=held.sha256,
+        expected=original.sha256,
         tensors=len(before),
         unequal=len(unequal),
         report=report,
@@ -265,13 +373,13 @@ def _judge(
 
 
 def _stored_as(value: "Tensor", before: "Tensor | None") -> "Tensor":
-    """``value`` in the dtype of the original tensor: files may hold float16 to be smaller."""
+    """Returns ``value`` in the dtype of the original tensor: files may hold float16 to be smaller."""
     is_shorter = before is not None and before.is_floating_point() and value.is_floating_point()
     return value.to(before.dtype) if before is not None and is_shorter else value
 
 
 def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
-    """Whether both exist and are bit-identical."""
+    """Returns whether both exist and are bit-identical."""
     import torch
 
     if left is None or right is None or left.shape != right.shape or left.dtype != right.dtype:
@@ -280,12 +388,12 @@ def _are_same(left: "Tensor | None", right: "Tensor | None") -> bool:
     return torch.equal(*bits)
 
 
-def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
-    """The score of ``trained`` on the test images, and its comparison with the original's; None without images."""
+def _compare(original: Original, trained: "nn.Module", data: str | Path) -> "tuple[Report | None, Comparison | None]":
+    """Scores ``trained`` on the test images and compares it with the original; None without images."""
     from zoo.evaluation import claims as claimed
 
-    claims = held.entry.scores if held.entry is not None else {}
-    name = held.about["run"]["data"]["train"]["name"]
+    claims = original.entry.scores if original.entry is not None else {}
+    name = original.about["run"]["data"]["train"]["name"]
     split = next((key.partition("/")[2] for key in claims if key.startswith(f"{name}/")), "test")
     try:
         report = evaluate(trained, data, split)
@@ -294,6 +402,8 @@ def _compare(held: Original, trained: "nn.Module", data: str | Path) -> "tuple[R
         return None, None
     claim = claims.get(f"{name}/{split}")
     if claim is None:
-        own = evaluate(create(held.model.name, weights=held.file), data, split)
-        claim = Score(n=own.n, source="the original's, measured now", top1=own.top1, fingerprint=own.fingerprint)
+        measured = evaluate(create(original.model.name, weights=original.file), data, split)
+        claim = Score(
+            n=measured.n, source="the original's, measured now", top1=measured.top1, fingerprint=measured.fingerprint
+        )
     return report, claimed.check(report, claim)

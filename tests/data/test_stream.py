@@ -21,19 +21,17 @@ from support.hub_server import HubServer
 from torch import Tensor, nn
 
 import zoo
-from zoo.data import Augmentation, ImageSet, ImageStream, ResizedCrop, image_stream, load, open_stream, write_shards
+from zoo.data import Augmentation, ImageSet, ImageStream, ResizedCrop, load, open_stream, write_shards
 from zoo.data.readers import huggingface
-from zoo.data.readers.webdataset import from_shards
-from zoo.data.readers.webdataset_writer import index_shards
+from zoo.data.readers.webdataset import from_shards, index_shards
 from zoo.errors import DataError, MissingExtraError, RecipeError, TrainingError
 from zoo.spec import Preprocess
 from zoo.system.distributed import ALONE, Processes
 from zoo.training import Recipe, Run, split, train
-from zoo.training.display import Silent
-from zoo.training.inputs import Batches
+from zoo.training.inputs import Batches, StreamedBatches, shuffled
 from zoo.training.inputs import batches as batches_of
 from zoo.training.randomness import generator_at
-from zoo.training.streaming import StreamedBatches, shuffled
+from zoo.training.run import Silent
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(batch_size=50)
@@ -294,7 +292,7 @@ def test_scoring_on_shards_is_scoring_on_the_set(tmp_path: Path, monkeypatch: py
     write_shards(digits, tmp_path, per_shard=100)
     held = load(tmp_path, "test")
     assert held.fingerprint == digits.fingerprint
-    monkeypatch.setattr(image_stream, "MAX_RESIDENT_BYTES", 1000)
+    monkeypatch.setattr("zoo.data.stream.MAX_RESIDENT_BYTES", 1000)
     assert load(tmp_path, "test").fingerprint == digits.fingerprint
     model = zoo.create("resnet20.digits")
     reports = [zoo.evaluate(model, images) for images in (digits, held)]
@@ -335,7 +333,7 @@ def test_a_folder_named_as_timm_publishes_it_is_the_well_known_set(tmp_path: Pat
 
 def _bytes(image: Image.Image) -> bytes:
     """C H W."""
-    from zoo.data.decode import to_pixels
+    from zoo.data.image_file import to_pixels
 
     return to_pixels(image).contiguous().numpy().tobytes()
 
@@ -618,7 +616,7 @@ def test_a_file_of_the_hub_lies_in_its_set_by_its_address(path: str, is_inside: 
 @pytest.mark.parametrize("ranges", [((0.08, 1.0), (3 / 4, 4 / 3)), ((0.5, 0.6), (1.0, 1.0)), ((1.0, 1.0), (2.0, 3.0))])
 def test_windows_are_those_of_torchvision(size: tuple[int, int], ranges: Any) -> None:
     transforms = pytest.importorskip("torchvision.transforms", reason="needs zoo-vision[data]")
-    from zoo.data.resized_crop import draw_window
+    from zoo.data.augment import draw_window
 
     image = Image.new("L", size)
     for seed in range(20):
@@ -631,7 +629,7 @@ def test_windows_are_those_of_torchvision(size: tuple[int, int], ranges: Any) ->
 
 def test_a_window_is_cut_out_and_resized_as_torchvision_does_it() -> None:
     functional = pytest.importorskip("torchvision.transforms.v2.functional", reason="needs zoo-vision[data]")
-    from zoo.data.decode import to_pixels
+    from zoo.data.image_file import to_pixels
     from zoo.data.preprocess import Transform
 
     image = Image.open(io.BytesIO(_jpeg(0, side=90)))

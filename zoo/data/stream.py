@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from PIL import Image
 
-from zoo.data.decode import read_image
+from zoo.data.image_file import read_image
 from zoo.data.image_set import MAX_RESIDENT_BYTES, ImageSet
 from zoo.errors import DataError
 
@@ -44,7 +44,7 @@ class ImageStream:
     """A split of a data set in shards, each of which is read sequentially.
 
     ``read(i)`` yields the samples of shard i, always in the same order. ``buffer`` and ``readers`` determine how well
-    training shuffles: see ``zoo.training.streaming``. Raises :class:`DataError` if these are inconsistent.
+    training shuffles: see ``zoo.training.inputs``. Raises :class:`DataError` if these are inconsistent.
     """
 
     name: str
@@ -57,7 +57,7 @@ class ImageStream:
     buffer: int = BUFFER
     readers: int = READERS
     pixels: ClassVar[None] = None
-    """As of an ``ImageSet`` that is not resident."""
+    """None, as of an ``ImageSet`` that is not resident."""
 
     def __post_init__(self) -> None:
         if any(shard.size < 0 for shard in self.shards) or len(self) == 0:
@@ -87,44 +87,44 @@ class ImageStream:
         return f"shards sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
 
     def where(self, shard: int) -> str:
-        """The name of shard number ``shard`` in messages."""
+        """Returns the name of shard number ``shard`` in messages."""
         return f"{self.origin}/{self.shards[shard].name}" if self.origin else self.shards[shard].name
 
     def samples(self, shard: int, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
-        """The samples ``start`` to ``stop``, by default all, of shard number ``shard``.
+        """Yields the samples ``start`` to ``stop``, by default all, of shard number ``shard``.
 
         Raises :class:`DataError` naming shard and sample if a label is not among the classes, or
         if the shard does not hold the stated number of images.
         """
         where, count = self.where(shard), self.shards[shard].size
         stop = count if stop is None else stop
-        found = 0
+        number = 0
         for sample in self.read(shard):
-            if found == count:
+            if number == count:
                 raise DataError(
                     f"{where}: more than the {count} images stated in the index; {sample.key} is next.",
                     hint="Count the images again: zoo.data.index_shards(FOLDER).",
                 )
-            if found >= start:
+            if number >= start:
                 if not 0 <= sample.label < len(self.classes):
                     raise DataError(
                         f"{where}: {sample.key} has label {sample.label}, expected 0 to {len(self.classes) - 1}."
                     )
                 yield sample
-            found += 1
-            if found == stop < count:
+            number += 1
+            if number == stop < count:
                 return
-        if found < count:
+        if number < count:
             raise DataError(
-                f"{where}: {found} images, expected {count}.", hint="The file may be truncated: download it again."
+                f"{where}: {number} images, expected {count}.", hint="The file may be truncated: download it again."
             )
 
     def decode(self, shard: int, sample: Sample) -> Image.Image:
-        """The image of a ``sample`` of shard number ``shard`` in RGB or L, depending on ``channels``."""
+        """Decodes the image of a ``sample`` of shard number ``shard`` in RGB or L, depending on ``channels``."""
         return read_image(sample.encoded, f"{self.where(shard)}: {sample.key}", self.channels)
 
     def as_set(self) -> ImageSet:
-        """The same images with random access, for scoring networks.
+        """Returns the same images with random access, for scoring networks.
 
         Reads all shards once, for the labels. If they fit into ``MAX_RESIDENT_BYTES``, encoded, they are kept;
         otherwise two shards at a time: fast in order, slow at random.

@@ -15,28 +15,21 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
-from click.testing import CliRunner, Result
-from support import distributions, specimen
+from support import specimen
+from support.command import ask
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.errors import DataError, TrainingError, UnknownNameError
 from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, render
-from zoo.system import storage
-from zoo.training import record, reproduction
-from zoo.training.display import Silent
-from zoo.training.run import PLACE
+from zoo.system import machine, storage
+from zoo.training import record, reproduce
+from zoo.training.run import PLACE, Silent
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 
 SETTINGS = {"epochs": 2, "warmup_epochs": 1, "batch_size": 256, "lr": 0.5}
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture(scope="module")
@@ -118,24 +111,12 @@ def with_seed(run: Path, file: Path, seed: int) -> Path:
 
 
 @pytest.mark.slow
-def test_weights_are_trained_again_to_the_same_file_in_a_fresh_process(hub: Path, site: Path, tmp_path: Path) -> None:
-    words = ["reproduce", "net.mine", "-o", str(tmp_path / "again"), "--json"]
-    done = distributions.run(*words, site=site, OMP_NUM_THREADS="2")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["outcome"] == "file"
-    assert answer["sha256"] == answer["expected"] == zoo.info("net.mine")["weights"][0]["sha256"]
-    assert answer["unequal"] == 0
-    assert recorded(tmp_path / "again")["threads"] == 1  # as the record says, not as the process began
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_resnet20_digits_is_trained_again_to_the_same_file_or_the_same_score_in_a_fresh_process(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "zoo", "reproduce", "resnet20.digits", "-o", str(tmp_path / "again"), "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
     answer = json.loads(done.stdout)
-    here = (torch.__version__, torch.backends.cpu.get_cpu_capability(), record.cpu_name())
+    here = (torch.__version__, torch.backends.cpu.get_cpu_capability(), machine.cpu_name())
     if here == ("2.13.0+cpu", "AVX512", "AMD EPYC (family 26, model 2)"):  # where it was trained
         assert (done.returncode, answer["outcome"]) == (0, "file")
     assert (done.returncode == 0) == (answer["outcome"] != "different")
@@ -366,14 +347,14 @@ def test_what_stands_in_the_way_is_said_beforehand(
 
 def test_a_run_that_was_resumed_elsewhere_says_so(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(record, "cpu_name", lambda: "Abacus")
+        patch.setattr(machine, "cpu_name", lambda: "Abacus")
         train(tmp_path / "run", stop_after=1)
     train(tmp_path / "run", resume=True, stop_after=1)
     train(tmp_path / "run", resume=True)
     (earlier,) = safetensors_file.metadata(tmp_path / "run" / "model.safetensors")["run"]["earlier"]
     assert earlier.keys() == set(PLACE)
     assert earlier["cpu"]["name"] == "Abacus"
-    assert recorded(tmp_path / "run")["cpu"]["name"] == record.cpu_name() != "Abacus"
+    assert recorded(tmp_path / "run")["cpu"]["name"] == machine.cpu_name() != "Abacus"
 
 
 def test_the_record_says_where_it_was_done(run: Path) -> None:
@@ -393,19 +374,19 @@ def test_the_record_names_the_commit_of_a_checkout_and_none_of_an_installed_zoo(
     code = tmp_path / "zoo"
     code.mkdir()
     (code / "__init__.py").write_text("")
-    assert record.commit(code) == ""
+    assert machine.commit(code) == ""
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "of something else")
-    record.commit.cache_clear()
-    assert record.commit(code) == ""  # untracked, as an environment within another project is
-    record.commit.cache_clear()
+    machine.commit.cache_clear()
+    assert machine.commit(code) == ""  # untracked, as an environment within another project is
+    machine.commit.cache_clear()
     git("add", ".")
     git("commit", "-q", "-m", "the code")
     head = git("rev-parse", "HEAD").strip()
-    assert record.commit(code) == head
+    assert machine.commit(code) == head
     (code / "__init__.py").write_text("1")
-    record.commit.cache_clear()
-    assert record.commit(code) == f"{head}-dirty"
+    machine.commit.cache_clear()
+    assert machine.commit(code) == f"{head}-dirty"
 
 
 def test_the_record_names_the_libraries_that_the_family_uses() -> None:
@@ -428,8 +409,8 @@ def test_info_shows_how_weights_were_trained(run: Path) -> None:
 def test_a_processor_is_told_by_name_family_and_model(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text("processor\t: 0\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Slide Rule\n\nmodel name\t: Other\n")
-    assert record.cpu_name(file) == "Slide Rule (family 6, model 85)"
-    assert record.cpu_name(tmp_path / "missing")
+    assert machine.cpu_name(file) == "Slide Rule (family 6, model 85)"
+    assert machine.cpu_name(tmp_path / "missing")
 
 
 def test_resuming_does_not_depend_on_the_order_of_the_record(site: Path, tmp_path: Path) -> None:
@@ -460,7 +441,7 @@ def test_an_interrupted_command_says_how_to_go_on(run: Path, tmp_path: Path, mon
         (output / "checkpoint.safetensors").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproduction, "reproduce", interrupt)
+    monkeypatch.setattr(reproduce, "reproduce", interrupt)
     answer = ask("reproduce", run, "-o", output, "--data", "digits", "--device", "cpu")
     assert answer.exit_code == 130
     assert f"zoo reproduce {run} --data digits --device cpu -o {output} --resume" in answer.stderr

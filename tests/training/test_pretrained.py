@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from support.command import ask
 from support.small_training import rows
 from torch import Tensor
 from torch.nn import functional as F
 
 import zoo
-from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import RecipeError, TrainingError, WeightsError
 from zoo.spec import Preprocess
-from zoo.training.distill import Distill
-from zoo.training.teacher import blend, find
+from zoo.training.pretrained import blend, find_teacher
+from zoo.training.recipe import Distill
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
 pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
@@ -76,7 +75,7 @@ def test_at_a_high_temperature_the_gradient_is_that_of_matching_logits() -> None
 
 
 def test_the_teacher_sees_the_students_images_as_it_expects_them(digits: ImageSet) -> None:
-    teacher = find(TEACHER)
+    teacher = find_teacher(TEACHER)
     assert digits.pixels is not None
     expected = teacher.network(zoo.preprocess(teacher.network).batch(digits.pixels[:8]))
     unlike = Preprocess(input_size=(1, 8, 8), crop_pct=1.0, mean=(0.7,), std=(0.1,))
@@ -90,7 +89,7 @@ def test_the_teacher_sees_the_students_images_as_it_expects_them(digits: ImageSe
 
 
 def test_a_teacher_of_colour_sees_grey_images_as_grey_colours() -> None:
-    teacher = find("resnet20.c10")
+    teacher = find_teacher("resnet20.c10")
     pixels = torch.randint(256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     expected = teacher.network(zoo.preprocess(teacher.network).batch(pixels.expand(-1, 3, -1, -1)))
     grey = Preprocess(input_size=(1, 32, 32), crop_pct=1.0, mean=(0.0,), std=(1.0,))
@@ -174,10 +173,6 @@ def test_distill_needs_a_teacher(tmp_path: Path, digits: ImageSet) -> None:
     with pytest.raises(RecipeError, match="has distill, but there is no teacher"):
         train(tmp_path / "run", digits, {"distill.alpha": 0.3})
     assert not (tmp_path / "run").exists()
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def test_the_command_line_names_the_teacher(tmp_path: Path, folder: Path) -> None:

@@ -16,9 +16,8 @@ from support.small_training import images, network, rows, run
 from torch import Tensor, nn
 
 from zoo import loading, registry
-from zoo.training import Recipe
-from zoo.training import schedule as schedules
-from zoo.training.averages import EMA, LookaheadWeights
+from zoo.training import Recipe, optimization
+from zoo.training.optimization import EMA, LookaheadWeights
 from zoo.training.recipe import Lookahead
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")
@@ -29,8 +28,8 @@ SCALES = (1.0, 64.0, 0.25)
 def rates(recipe: Recipe, steps: int) -> list[list[float]]:
     """What the optimiser has at each update: the rate of each group, of which the scales are SCALES."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in SCALES]
-    optimizer = schedules.optimizer(nn.Module(), recipe, groups)
-    schedule = schedules.create_schedule(optimizer, recipe, steps)
+    optimizer = optimization.create_optimizer(nn.Module(), recipe, groups)
+    schedule = optimization.create_schedule(optimizer, recipe, steps)
     found = []
     for update in range(recipe.epochs * steps):
         returned = schedule.set(update)
@@ -137,8 +136,8 @@ def test_one_epoch_of_one_step_is_taken_at_the_full_rate(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", FORMS)
 def test_rates_do_not_depend_on_the_updates_before(schedule: str) -> None:
     recipe = Recipe(epochs=4, schedule=schedule, warmup_epochs=1, decay_epochs=(2,))  # type: ignore[arg-type]
-    optimizer = schedules.optimizer(nn.Linear(1, 1), recipe)
-    schedule_again = schedules.create_schedule(optimizer, recipe, 5)
+    optimizer = optimization.create_optimizer(nn.Linear(1, 1), recipe)
+    schedule_again = optimization.create_schedule(optimizer, recipe, 5)
     assert [schedule_again.set(update) for update in reversed(range(20))][::-1] == [row[0] for row in rates(recipe, 5)]
 
 
@@ -202,7 +201,7 @@ def test_an_optimiser_does_what_its_paper_says(changes: dict[str, Any], form: Ca
     model, gradients = nn.Linear(2, 3, bias=False).double(), [draw() for _ in range(6)]
     recipe = Recipe(lr=0.05, weight_decay=0.01, **changes)
     wanted = form(model.weight.detach().clone(), gradients, 0.05, 0.01)
-    optimizer = schedules.optimizer(model, recipe)
+    optimizer = optimization.create_optimizer(model, recipe)
     for gradient in gradients:
         model.weight.grad = gradient.clone()
         optimizer.step()
@@ -213,7 +212,7 @@ def test_momentum_of_a_parameter_starts_with_its_first_gradient_however_late() -
     model, recipe = nn.Linear(2, 3).double(), Recipe(lr=0.05, weight_decay=0.01)
     late, gradients = model.bias, [torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) * step for step in (1, 2, 3)]
     wanted = sgd(late.detach().clone(), gradients, 0.05, 0.01, momentum=0.9, nesterov=True)
-    optimizer = schedules.optimizer(model, structs.replace(recipe, decay_norm_and_bias=True))
+    optimizer = optimization.create_optimizer(model, structs.replace(recipe, decay_norm_and_bias=True))
     for gradient in (None, None, *gradients):  # as of a path that is dropped twice, then taken
         model.weight.grad, late.grad = torch.ones(3, 2).double(), gradient
         optimizer.step()
@@ -239,7 +238,7 @@ def test_weight_decay_spares_biases_and_norms_alone_and_only_where_asked_to(name
     assert len(spared & {id(tensor) for tensor in learning.values()}) < len(learning)
     for excludes in (True, False):
         recipe = Recipe(optimizer="lamb", weight_decay=0.3, decay_norm_and_bias=not excludes)
-        groups = schedules.optimizer(model, recipe).param_groups
+        groups = optimization.create_optimizer(model, recipe).param_groups
         got = {id(tensor): group["weight_decay"] for group in groups for tensor in group["params"]}
         assert sum(len(group["params"]) for group in groups) == len(got) == len(learning)
         for key, tensor in learning.items():

@@ -1,0 +1,186 @@
+"""Image files: decoding within limits, where every encoded image is checked, and encoding of pictures."""
+
+import io
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from zoo.errors import DataError
+
+_MAX_PIXELS = 1 << 26
+_MAX_BYTES = 1 << 31
+
+
+def max_pixels() -> int:
+    """Returns the limit on pixels of an image, as stored or as resized: 8,192 x 8,192, or ZOO_MAX_PIXELS."""
+    return _limit("ZOO_MAX_PIXELS", _MAX_PIXELS)
+
+
+def max_bytes() -> int:
+    """Returns the limit on decompressed bytes of one file, row group or archive: 2 GiB, or ZOO_MAX_DATA_BYTES."""
+    return _limit("ZOO_MAX_DATA_BYTES", _MAX_BYTES)
+
+
+def check_pixels(width: int, height: int, where: str, what: str = "an image") -> None:
+    """Raises :class:`DataError` for ``what``, of ``width`` x ``height``, if it exceeds :func:`max_pixels`."""
+    if not 0 < width * height <= max_pixels():
+        raise DataError(
+            f"{where}: {what} of {width} x {height}; more than the limit of {max_pixels():,} pixels.",
+            hint="To decode larger images, set ZOO_MAX_PIXELS.",
+        )
+
+
+def check_bytes(count: int, where: str) -> None:
+    """Raises :class:`DataError` if ``where`` decompresses to ``count`` bytes, more than :func:`max_bytes`."""
+    if count > max_bytes():
+        raise DataError(
+            f"{where}: decompresses to more than {max_bytes():,} bytes.",
+            hint="If the file is right, set ZOO_MAX_DATA_BYTES.",
+        )
+
+
+def _limit(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or int(text[:20]) == 0:
+        raise DataError(
+            f"{name}={text!r} is not a number of {'pixels' if 'PIXELS' in name else 'bytes'} greater than 0."
+        )
+    return int(text[:20])
+
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".gif"})
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+_GRAY = frozenset({"1", "L", "LA"})
+
+
+def open_image(source: Path | bytes, where: str) -> Image.Image:
+    """Opens an image, reading only its header; raises :class:`DataError` naming ``where``.
+
+    The caller must close it, or decode it with :func:`decode`.
+    """
+    try:
+        image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+    except Exception as error:  # Pillow's parsers raise anything on hostile bytes
+        raise _unreadable(where, error) from None
+    try:
+        check_pixels(*image.size, where)
+    except DataError:
+        image.close()
+        raise
+    return image
+
+
+def read_image(source: Path | bytes, where: str, channels: int) -> Image.Image:
+    """Decodes an image in RGB (``channels`` 3) or L (1); raises :class:`DataError` naming ``where``.
+
+    Only the first frame of an animation is read. EXIF orientation is ignored, as usual in this field.
+    """
+    with open_image(source, where) as image:
+        return decode_image(image, where, channels)
+
+
+def decode_image(image: Image.Image, where: str, channels: int) -> Image.Image:
+    """Does what :func:`read_image` does, for an image from :func:`open_image`."""
+    try:
+        image.load()
+    except Exception as error:  # as above
+        raise _unreadable(where, error) from None
+    return to_channels(image, channels, where)
+
+
+def count_channels(image: Image.Image) -> int:
+    """Returns 1 if the image's mode has only grey values, otherwise 3."""
+    return 1 if image.mode in _GRAY else 3
+
+
+def to_channels(image: Image.Image, channels: int, where: str = "image") -> Image.Image:
+    """Converts ``image`` to mode RGB (3) or L (1): alpha is dropped, palettes are applied, grey is repeated.
+
+    Colour is converted to grey by Pillow (ITU-R 601-2 luma). Images with more than 8 bits per channel are an error,
+    because Pillow would clip instead of scaling them.
+    """
+    if channels not in (1, 3):
+        raise DataError(f"{where}: images have 1 or 3 channels, but the network expects {channels}.")
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"{where}: mode {image.mode}, more than 8 bits per channel.", hint="Save it with 8 bits.")
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode:
+        return image
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns
+    return image.convert(mode)
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """Returns uint8 C H W (a view of H W C memory) of an image in mode RGB or L."""
+    channels = len(image.getbands())
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """Returns the image of ``pixels`` uint8 C H W, with 1 or 3 channels."""
+    array = pixels.cpu().permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def _unreadable(where: str, error: Exception) -> DataError:
+    detail = str(error).split(" <_io")[0] or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # whatever its name says
+        return DataError(f"{where}: not an image: expected one of {', '.join(_FORMATS)}.")
+    return DataError(f"{where}: cannot be decoded: {detail}", hint="The file may be truncated: download it again.")
+
+
+_WEBP_QUALITY = 75
+_SMALL = 10
+"""Pixels a side below which pictures are stored exactly: lossy compression would mix their colours."""
+
+
+def column(pictures: Sequence[Tensor]) -> Tensor:
+    """Stacks ``pictures`` N times C H W below one another: C NH W."""
+    return torch.cat([*pictures], dim=1)
+
+
+def block(pictures: Sequence[Tensor], columns: int, gap: int = 1) -> Tensor:
+    """Lays ``pictures`` N times 4 H W out row by row, with ``gap`` transparent pixels between them: 4 h w."""
+    missing = [torch.zeros_like(pictures[0])] * (-len(pictures) % columns)
+    spaced = [pad(picture, (0, gap, 0, gap)) for picture in (*pictures, *missing)]
+    rows = [torch.cat(spaced[start : start + columns], dim=2) for start in range(0, len(spaced), columns)]
+    whole = column(rows)
+    return whole[:, : whole.shape[1] - gap, : whole.shape[2] - gap]
+
+
+def opaque(picture: Tensor) -> Tensor:
+    """Returns ``picture``, 1 or 3 H W, with four channels: red, green, blue and opacity."""
+    return torch.cat([picture.expand(3, -1, -1), torch.ones_like(picture[:1])])
+
+
+def within(picture: Tensor, most: int) -> Tensor:
+    """Makes ``picture`` C H W smaller if a side has more than ``most`` pixels."""
+    longest = max(picture.shape[1:])
+    if longest <= most:
+        return picture
+    size = [max(1, round(side * most / longest)) for side in picture.shape[1:]]
+    resized: Tensor = interpolate(picture[None], size, mode="area")[0]
+    return resized
+
+
+def webp(picture: Tensor, *, tile: int = 0) -> bytes:
+    """Encodes ``picture`` C H W in [0, 1], of 1, 3 or (with transparency) 4 channels, as a WebP file.
+
+    Exact, unless ``tile``, the side of the pictures it is made of, says that these are large.
+    """
+    stream = io.BytesIO()
+    shown = (picture.clamp(0, 1) * 255).round().byte()
+    image = to_image(shown) if len(shown) < 4 else Image.merge("RGBA", [to_image(part[None]) for part in shown])
+    image.save(stream, "WEBP", lossless=tile < _SMALL, quality=_WEBP_QUALITY, method=6)
+    return stream.getvalue()

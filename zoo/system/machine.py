@@ -1,0 +1,85 @@
+"""The machine and its software: processor, accelerator, versions of libraries, commit of a checkout."""
+
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the software that decides the numbers.
+
+    Returns:
+        Versions by name.
+
+    Example:
+        >>> import zoo
+        >>> sorted(zoo.evaluation.versions())
+        ['python', 'torch', 'zoo']
+    """
+    import torch
+
+    return {"zoo": version("zoo-vision"), "torch": str(torch.__version__), "python": platform.python_version()}
+
+
+def version_of(distribution: str) -> str:
+    """Returns the version of an installed ``distribution``, "" if it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+@lru_cache  # it reads the files of all that is installed: a second
+def distributions_of(module: str) -> list[str]:
+    """Returns the distributions that contain the top-level ``module``: scikit-learn for sklearn."""
+    return sorted(set(packages_distributions().get(module.partition(".")[0], [])))
+
+
+def hardware(device: "torch.device") -> str:
+    """Returns the name of the processor or accelerator."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return _cpuinfo(_CPUINFO).get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_name(file: Path = _CPUINFO) -> str:
+    """Returns the processor's name with family and model, which distinguish processors sold under one name."""
+    facts = _cpuinfo(file)
+    if not facts:
+        return platform.processor() or platform.machine()
+    numbers = [f"{key.removeprefix('cpu ')} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    name = facts.get("model name") or platform.machine()
+    return f"{name} ({', '.join(numbers)})" if numbers else name
+
+
+def _cpuinfo(file: Path) -> dict[str, str]:
+    """Returns the facts about the first processor; {} if there is no such file, as on other systems than Linux."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+@lru_cache
+def commit(folder: Path = Path(__file__).parents[1]) -> str:
+    """Returns the commit of Zoo's checkout, with ``-dirty`` if it was changed; "" for an installed Zoo."""
+    is_tracked = ("ls-files", "--error-unmatch", "__init__.py")  # and no environment within another project
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    try:
+        for words in (is_tracked, describe):
+            command = ["git", "-C", str(folder), *words]
+            answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
