@@ -194,10 +194,10 @@ def test_weights_are_no_file_of_outputs(tmp_path: Path) -> None:
         evaluation.measure(zoo.fetch("resnet20.digits"))
 
 
-def answering(value: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
+def answering(value: Any, monkeypatch: pytest.MonkeyPatch, api: int = 2) -> Model:
     """A model whose evaluate hook returns ``value``."""
     monkeypatch.setattr("zoo.evaluation.batching.answers_of_a_test", lambda *_, **__: value, raising=False)
-    return Model("own", build="nowhere:at_all", evaluate="zoo.evaluation.batching:answers_of_a_test")
+    return Model("own", build="nowhere:at_all", evaluate="zoo.evaluation.batching:answers_of_a_test", api=api)
 
 
 def test_a_hook_that_returns_classes_is_stored_without_logits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_hook_that_returns_classes_is_stored_without_logits(monkeypatch: pytes
 
 def test_a_hook_that_returns_a_report_has_no_outputs(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PluginError, match="returns only scores"):
-        hook.evaluate(answering(stored.report, monkeypatch), network(), stored.data, take=print)
+        hook.evaluate(answering(stored.report, monkeypatch, api=1), network(), stored.data, take=print)
 
 
 def test_a_data_loader_has_no_images_to_identify(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ def test_a_name_in_the_environment_that_no_plugin_has_is_warned_of(
 
 
 NEWER = [
-    plugin("pet", "pet_net", api="2", colour="'red'"),
-    plugin("pet", "pet_net", api="2").replace("build=", "colour='red', build="),
+    plugin("pet", "pet_net", api="3", colour="'red'"),
+    plugin("pet", "pet_net", api="3").replace("build=", "colour='red', build="),
     f"from zoo.spec import NewThing\n{plugin('pet', 'pet_net', api='2')}",
 ]
 

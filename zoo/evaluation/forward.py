@@ -1,11 +1,12 @@
 """A network's logits for the images of a data set, batch by batch."""
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from zoo.data.image_set import ImageSet
+from zoo.data.image_set import Images, ImageSet
 from zoo.data.prepared import PreparedBatches
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError, WeightsError
@@ -16,10 +17,12 @@ from zoo.spec import Preprocess
 from zoo.system import distributed
 from zoo.system.malloc import keep_freed_memory
 
+Labels = TypeVar("Labels")
+
 
 def logits(
     model: nn.Module,
-    data: ImageSet,
+    data: Images | ImageSet,
     *,
     preprocess: Preprocess,
     batch_size: int = 256,
@@ -28,14 +31,14 @@ def logits(
     compile: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """The logits of all images of a data set, in order: what an evaluate hook may return.
+    """Computes the logits of all images of a data set, in order: what an evaluate hook may return.
 
     The network runs as in :func:`zoo.evaluation.evaluate`. In processes that a launcher started, each computes a part
     of the images, and all get the logits of the whole.
 
     Args:
         model: The network. Its modes are put back afterwards.
-        data: The images.
+        data: The images. Labels are not read.
         preprocess: How images are prepared.
         batch_size: Images per batch. A processor computes on fewer photographs at a time, which is faster.
         device: Where to run. By default where the network is.
@@ -47,7 +50,6 @@ def logits(
         float32 N K on the CPU: one row for each image, one column for each class.
 
     Raises:
-        DataError: A label is not among the network's classes.
         WeightsError: Outputs are not B C, or contain NaN or infinity.
         SpecError: Another ``dtype``.
 
@@ -60,11 +62,12 @@ def logits(
     group = distributed.current()
     device = group.device(device if device is not None else device_of(model))
     part = group.share(len(data))
-    source = batches(data, Transform(preprocess), batch_size, images=part)
+    images = data if isinstance(data, Images) else data.without_labels()
+    source = batches(images, Transform(preprocess), batch_size, images=part)
     found: list[Tensor] = []
 
-    def keep(output: Tensor, labels: Tensor) -> None:
-        require_logits(output, labels, data)
+    def keep(output: Tensor, _: None) -> None:
+        require_logits(output)
         found.append(output)
         if progress is not None:
             progress(min(len(found) * batch_size, len(part)), len(part))
@@ -81,12 +84,12 @@ def logits(
 
 def run(
     model: nn.Module,
-    source: Iterable[tuple[Tensor, Tensor]],
+    source: Iterable[tuple[Tensor, Labels]],
     total: int,
     device: torch.device,
     precision: Precision,
     compile: bool,
-    take: Callable[[Tensor, Tensor], None],
+    take: Callable[[Tensor, Labels], None],
 ) -> None:
     """Calls ``take`` with (outputs float32 on the CPU, labels) of each of the batches ``source`` of ``total`` images.
 
@@ -99,15 +102,19 @@ def run(
             take(pieces(images), labels)
 
 
-def require_logits(found: Tensor, labels: Tensor, data: ImageSet | PreparedBatches) -> None:
-    """Raises :class:`WeightsError` or :class:`DataError` unless ``found`` are logits that suit ``labels``."""
-    if found.ndim != 2:
-        raise WeightsError(f"The network returns shape {tuple(found.shape)}, expected (images, classes).")
-    if not torch.isfinite(found).all():
+def require_logits(outputs: Tensor) -> None:
+    """Raises :class:`WeightsError` unless ``outputs`` are finite logits."""
+    if outputs.ndim != 2:
+        raise WeightsError(f"The network returns shape {tuple(outputs.shape)}, expected (images, classes).")
+    if not torch.isfinite(outputs).all():
         raise WeightsError("The network's outputs contain NaN or infinity.")
-    if int(labels.max()) >= found.shape[1]:
+
+
+def require_classes(logits: Tensor, labels: Tensor, data: ImageSet | PreparedBatches) -> None:
+    """Raises :class:`DataError` unless ``logits`` have a column for each of ``labels``."""
+    if int(labels.max()) >= logits.shape[1]:
         raise DataError(
-            f"{data.name} has labels up to {int(labels.max())}, but the network has {found.shape[1]} classes.",
+            f"{data.name} has labels up to {int(labels.max())}, but the network has {logits.shape[1]} classes.",
             hint="Use weights trained on this data set, or train with its number of classes.",
         )
 

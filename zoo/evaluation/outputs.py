@@ -1,4 +1,4 @@
-"""What an evaluate hook returns instead of a report: logits, or classes, which the core scores."""
+"""What an evaluate hook returns: logits or classes, which the core scores. And what it gets at contract 1."""
 
 from typing import Any, NamedTuple
 
@@ -54,6 +54,30 @@ class Outputs(NamedTuple):
             device=str(options.get("device") or device_of(model)),
             dtype=precision_of(options.get("dtype")),
         )
+
+
+_OF_LABELS = ("labels", "identities", "fingerprint", "subset")
+
+
+class Watched(ImageSet):
+    """An image set whose ``are_labels_read`` says whether anyone asked for its labels, or for what they are part of."""
+
+    are_labels_read = False
+
+    @classmethod
+    def of(cls, images: ImageSet) -> "Watched":
+        """Returns ``images``, watched."""
+        watched = cls.__new__(cls)
+        vars(watched).update(vars(images))  # they are checked already
+        return watched
+
+    def __len__(self) -> int:
+        return len(vars(self)["labels"])
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _OF_LABELS:
+            object.__setattr__(self, "are_labels_read", True)
+        return super().__getattribute__(name)
 
 
 def read(found: object, data: ImageSet) -> Outputs:

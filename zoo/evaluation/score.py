@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data.fingerprint import Fingerprint
-from zoo.data.image_set import ImageSet
+from zoo.data.image_set import Images, ImageSet
 from zoo.data.prepared import PreparedBatches
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError
 from zoo.evaluation.batching import batches
-from zoo.evaluation.forward import device_of, precision_of, require_logits, run
+from zoo.evaluation.forward import device_of, precision_of, require_classes, require_logits, run
 from zoo.evaluation.measured import Measured, provenance
 from zoo.evaluation.tally import Tally
 from zoo.spec import Preprocess
@@ -28,6 +28,8 @@ class Report(Measured, frozen=True, kw_only=True):
     ``interval`` is Wilson's 95% interval of top-1; ``mean_class`` the mean over classes of the share of
     each that is right, of those that have images; ``top5`` is None for fewer than six classes, where it
     says nothing; ``loss`` is the mean cross-entropy in nats, None if an evaluate hook returned classes alone.
+    ``stated_by`` is the evaluate hook, of a plugin for contract 1, that saw the labels: the scores are its own account,
+    not a measurement. It is empty for scores that were measured.
     """
 
     correct: int
@@ -40,6 +42,7 @@ class Report(Measured, frozen=True, kw_only=True):
     seconds: float
     device: str
     dtype: str
+    stated_by: str = ""
 
 
 def evaluate(
@@ -78,7 +81,7 @@ def evaluate(
         The report.
 
     Raises:
-        DataError: A label is not among the network's classes.
+        DataError: A label is not among the network's classes, or the images have no labels.
         WeightsError: Outputs are not B C, or contain NaN or infinity.
         SpecError: Another ``dtype``.
 
@@ -89,6 +92,11 @@ def evaluate(
         >>> report.top1 > 95
         True
     """
+    if isinstance(data, Images):
+        raise DataError(
+            f"{data.name}/{data.split} has no labels here, so there is no score.",
+            hint="An evaluate hook returns zoo.evaluation.logits(...), which the core scores.",
+        )
     precision = precision_of(dtype)
     group = distributed.current()
     device = group.device(device if device is not None else device_of(model))
@@ -104,7 +112,8 @@ def evaluate(
     tally = Tally(len(data.classes))
 
     def count(logits: Tensor, labels: Tensor) -> None:
-        require_logits(logits, labels, data)
+        require_logits(logits)
+        require_classes(logits, labels, data)
         tally.add_logits(logits, labels)
         if take is not None:
             take(logits)

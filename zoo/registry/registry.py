@@ -347,7 +347,7 @@ def register(plugin: Plugin) -> ExitStack:
 
     Example:
         >>> import zoo
-        >>> mine = zoo.Plugin("mine", api=1, models=(zoo.Model("my_net", build="__main__:build"),))
+        >>> mine = zoo.Plugin("mine", api=2, models=(zoo.Model("my_net", build="__main__:build"),))
         >>> with zoo.register(mine):
         ...     zoo.list_models("my_*")
         ['my_net']
@@ -383,7 +383,7 @@ def unregister(name: str) -> None:
 
     Example:
         >>> import zoo
-        >>> _ = zoo.register(zoo.Plugin("mine", api=1))
+        >>> _ = zoo.register(zoo.Plugin("mine", api=2))
         >>> zoo.registry.unregister("mine")
     """
     if name not in _registered:
