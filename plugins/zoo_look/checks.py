@@ -20,12 +20,14 @@ EXPECTED_ERRORS = {
 """Parts of the errors for networks that lack what a method needs."""
 
 
-def look(subject: Subject) -> None:
+def look(subject: Subject) -> str:
     """Feature maps, deconvnet and attribution run or raise what they document, and the network stays as it was.
 
     Fix: a forward must not register hooks or change tensors, and its gradient must be finite.
     """
     module = subject.module
+    if not module.default_layers:
+        return "it has no feature maps"
     before = _state(module)
     image = subject.images(batch=1)
     layer = module.default_layers[-1]
@@ -42,6 +44,7 @@ def look(subject: Subject) -> None:
         else:
             expect(found.isfinite().all(), f"{name} returns NaN or infinity")
     _expect_same(module, before)
+    return ""
 
 
 def _answer(ask: Callable[[], Tensor]) -> tuple[Tensor | None, str]:

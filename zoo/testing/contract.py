@@ -21,6 +21,7 @@ METHODS = (
     "group_matcher",
     "no_weight_decay",
 )
+NO_MAPS = "it has no feature maps"
 CONFIG = ("architecture", "input_size", "interpolation", "crop_pct", "mean", "std", "num_classes", "classifier")
 
 
@@ -61,12 +62,14 @@ def groups(subject: Subject) -> None:
     expect(not unknown, f"no_weight_decay names {', '.join(unknown)}, not parameters", field="no_weight_decay")
 
 
-def intermediates(subject: Subject) -> None:
+def intermediates(subject: Subject) -> str:
     """``forward_intermediates`` returns the last features and the maps that ``feature_info`` describes.
 
     Fix: call ``note_stage`` with the number of channels that the module outputs.
     """
     module = subject.outline
+    if not module.feature_info.channels():
+        return NO_MAPS
     device = subject.shape_device
     images = subject.images(device)
     with subject.on(device):
@@ -76,9 +79,10 @@ def intermediates(subject: Subject) -> None:
     expect(final.shape == features.shape, f"forward_intermediates ends with {tuple(final.shape)}, not its features")
     _expect_channels(maps, module.feature_info.channels(), "forward_intermediates")
     _expect_channels(last, module.feature_info.channels()[-1:], "forward_intermediates of the last stage")
+    return ""
 
 
-def features_only(subject: Subject) -> None:
+def features_only(subject: Subject) -> str:
     """Without its head, the network returns the maps of the stages that are asked for.
 
     Fix: call ``note_stage`` in the order of the forward, once per stage.
@@ -87,10 +91,13 @@ def features_only(subject: Subject) -> None:
     with subject.on(device):
         module = subject.build()
         channels = module.feature_info.channels()
+        if not channels:
+            return NO_MAPS
         network: Any = loading.as_features(module, (-1, 0))
         maps = network(subject.images(device))
     _expect_channels(maps, [channels[-1], channels[0]], "with features_only=True, out_indices=(-1, 0), the network")
     expect(network.feature_info.channels() == [channels[-1], channels[0]], "feature_info has other stages")
+    return ""
 
 
 def checkpointing(subject: Subject) -> str:

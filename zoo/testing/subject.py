@@ -15,6 +15,10 @@ GIANT_PARAMS = 30_000_000
 GIANT_MACS = 3_000_000_000
 """Above either, a model's costly checks are marked slow, and the others avoid arithmetic."""
 
+LONG_MACS = 200_000_000
+LONG_PIXELS = 10_000
+"""Above the one, or without it above the other, a network gets fewer images where it gets many."""
+
 BATCH = 2
 """Images a forward: batch normalisation needs more than one."""
 
@@ -29,6 +33,13 @@ class Subject:
     @property
     def is_giant(self) -> bool:
         return self.model.params > GIANT_PARAMS or self.model.macs > GIANT_MACS
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a forward takes long, as far as the row says."""
+        _, height, width = self.model.preprocess.input_size
+        is_large = height * width > LONG_PIXELS and not self.model.macs
+        return self.is_giant or self.model.macs > LONG_MACS or is_large
 
     @property
     def module(self) -> Any:

@@ -46,6 +46,19 @@ def determinism(subject: Subject) -> None:
     expect(not changed, f"a forward in evaluation mode changes {', '.join(changed)}")
 
 
+def batches(subject: Subject) -> None:
+    """In evaluation mode an image has the same logits alone and among 64.
+
+    Fix: compute statistics of a batch in training alone, as ``nn.BatchNorm2d`` does; in evaluation use running ones.
+    """
+    module, images = subject.module, subject.images(batch=8 if subject.is_long else 64)
+    with torch.no_grad():
+        together = module(images)
+        for number in (0, len(images) - 1):
+            alone = module(images[number : number + 1])
+            expect_close(alone[0], together[number], f"of {len(images)} images, the logits of one", slack=200)
+
+
 def skipped_initialisation(subject: Subject) -> None:
     """Built without initialising and given a state, it computes the same: nothing hides outside the state.
 
