@@ -117,7 +117,8 @@ def train(
     if held is not None and recipe in (None, held.recipe.name):
         chosen = training.change(held.recipe, settings, found.plugin)
     else:
-        own = _own_recipe(found.model, images, held_out is not None, init is not None)
+        has_recipes = found.row.is_builtin or bool(found.plugin.recipes)
+        own = _own_recipe(found.model, images, held_out is not None, init is not None, has_recipes)
         chosen = training.choose(found.plugin, found.model, images.name, recipe, settings, own=own)
     guide = None if teacher is None else teachers.find(teacher)
     if guide is not None:
@@ -162,13 +163,13 @@ def validation_images(data: str | Path) -> "ImageSet | None":
 
 
 def _own_recipe(
-    model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
+    model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool, has_recipes: bool
 ) -> dict[str, Any] | None:
-    """The recipe for the user's own images, if ``model`` uses the default training hook."""
+    """Returns the recipe for images or for a network without one, if ``model`` uses the default training hook."""
     from zoo.data.sizes import training_images as known
     from zoo.training.choice import for_own_images
 
-    if known(images.name) or model.train != hook.DEFAULT.train:
+    if (known(images.name) and has_recipes) or model.train != hook.DEFAULT.train:
         return None
     height, width = model.preprocess.input_size[1:]
     return for_own_images(
@@ -177,6 +178,7 @@ def _own_recipe(
         has_colour=images.channels == 3,
         is_held_out=is_held_out or not hasattr(images, "labels"),
         is_trained=is_trained,
+        is_known=has_recipes,
     )
 
 
