@@ -3,8 +3,7 @@
 import msgspec
 
 from zoo.data.image_set import ImageSet
-from zoo.evaluation.measured import OF_LABELS, fingerprint_of
-from zoo.evaluation.score import Report
+from zoo.evaluation.score import OF_LABELS, Report, fingerprint_of
 from zoo.manifest import Score
 from zoo.manifest.interval import wilson
 

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from zoo.data import ImageSet
     from zoo.data.prepared import PreparedBatches
     from zoo.evaluation import Report
-    from zoo.evaluation.mistakes import Answers
-    from zoo.evaluation.outputs import Outputs
+    from zoo.evaluation.outputs import Answers, Outputs
     from zoo.loading import Network
 
 DEFAULT = Model("default", build="zoo.loading:build")
@@ -93,7 +92,7 @@ def answers(
 ) -> "Answers | None":
     """Returns the confusion matrix and the mistakes, by the model's evaluate hook; None if that only reports."""
     from zoo import evaluation
-    from zoo.evaluation.mistakes import find_mistakes
+    from zoo.evaluation.outputs import find_mistakes
 
     if row.evaluate == DEFAULT.evaluate:
         return find_mistakes(model, images, preprocess=preprocess, is_bfloat16=dtype is not None)

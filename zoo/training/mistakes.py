@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zoo.data.image_set import ImageSet
-from zoo.evaluation.mistakes import Answers
+from zoo.evaluation.outputs import Answers
 from zoo.system import storage
 from zoo.training.run import Run
 
