@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 import zoo_look as tools
 from zoo.errors import WeightsError
-from zoo.testing.expectation import expect
-from zoo.testing.subject import Subject
+from zoo.testing.subject import Subject, expect
 
 EXPECTED_ERRORS = {
     "deconv": ("has no ReLU", "There is no gradient", "does not depend on the image"),

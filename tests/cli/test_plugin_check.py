@@ -13,7 +13,7 @@ from support import specimen
 
 from zoo import registry, scaffold
 from zoo.cli import cli
-from zoo.testing import trial
+from zoo.testing import wheel
 
 ROW = "params=4 * 3 * 9 + 8 + 4 * 5 + 5"
 
@@ -149,7 +149,7 @@ def test_the_steps_of_a_plugin_that_cannot_be_used_end_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specimen.install(tmp_path, monkeypatch, ("from zoo.spec", "import absent\nfrom zoo.spec"))
-    (only,) = trial.outcomes("specimen")
+    (only,) = wheel.outcomes("specimen")
     assert (only.check, only.status) == ("listed", "failed")
     assert "No module named 'absent'" in only.reason
 
@@ -158,7 +158,7 @@ def test_a_model_without_weights_in_the_wheel_predicts_with_random_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specimen.install(tmp_path, monkeypatch)
-    found = [(one.check, one.of, one.status) for one in trial.outcomes("specimen")]
+    found = [(one.check, one.of, one.status) for one in wheel.outcomes("specimen")]
     assert found == [
         ("listed", "specimen", "passed"),
         ("loaded", "net", "passed"),

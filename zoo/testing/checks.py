@@ -8,9 +8,8 @@ from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
 from zoo.registry import PluginRow, tools
 from zoo.spec import API, Model
-from zoo.testing import contract, families, learning, published, shapes, values
-from zoo.testing.expectation import CheckError
-from zoo.testing.subject import Subject
+from zoo.testing import families, shapes, trained, values
+from zoo.testing.subject import CheckError, Subject
 
 Checks = Mapping[Callable[..., str | None], str]
 """Checks, and the field or method that each is about."""
@@ -30,8 +29,8 @@ OF_EACH: Checks = {
     shapes.interface: "forward_features",
     shapes.parameters: "params",
     shapes.macs: "macs",
-    contract.methods: "feature_info",
-    contract.groups: "group_matcher",
+    shapes.methods: "feature_info",
+    shapes.groups: "group_matcher",
 }
 # What follows from the code of a build hook: at every commit for its smallest model, for the others behind slow.
 OF_HOOK: Checks = {
@@ -39,8 +38,8 @@ OF_HOOK: Checks = {
     shapes.in_chans: "in_chans",
     shapes.reset_classifier: "reset_classifier",
     shapes.features: "feature_info",
-    contract.intermediates: "forward_intermediates",
-    contract.features_only: "feature_info",
+    shapes.intermediates: "forward_intermediates",
+    shapes.features_only: "feature_info",
 }
 # The same, with real numbers: behind slow for a giant, too.
 COSTLY: Checks = {
@@ -50,32 +49,32 @@ COSTLY: Checks = {
     values.skipped_initialisation: "state_dict",
     values.round_trip: "state_dict",
     values.gradients: "forward",
-    contract.checkpointing: "set_grad_checkpointing",
-    contract.copies: "state_dict",
-    contract.layouts: "forward",
+    values.checkpointing: "set_grad_checkpointing",
+    values.copies: "state_dict",
+    values.layouts: "forward",
 }
 # What the hooks do: on a handful of images, of the smallest model with these hooks.
 LEARNING: Checks = {
-    learning.training: "train",
-    learning.answers: "evaluate",
+    trained.training: "train",
+    trained.answers: "evaluate",
 }
 # What fixes the number of images, or the size of an image: of the smallest model of one build hook.
 EXPORTED: Checks = {
     values.traced: "forward",
     values.exported: "forward",
-    contract.resized: "forward",
-    contract.compiled: "forward",
+    values.resized: "forward",
+    values.compiled: "forward",
 }
 SINCE_2 = {
-    contract.methods,
-    contract.groups,
-    contract.intermediates,
-    contract.features_only,
-    contract.checkpointing,
-    contract.copies,
-    contract.layouts,
-    contract.resized,
-    contract.compiled,
+    shapes.methods,
+    shapes.groups,
+    shapes.intermediates,
+    shapes.features_only,
+    values.checkpointing,
+    values.copies,
+    values.layouts,
+    values.resized,
+    values.compiled,
     values.batches,
     values.traced,
     values.exported,
@@ -191,7 +190,7 @@ def brought() -> Checks:
 def every() -> list[Callable[..., str | None]]:
     """The functions of all checks, in the order in which they are run."""
     tables = (OF_PLUGIN, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), LEARNING, EXPORTED)
-    return [families.usable, *(check for table in tables for check in table), published.weights]
+    return [families.usable, *(check for table in tables for check in table), trained.weights]
 
 
 def _check(
@@ -230,10 +229,10 @@ def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iter
         entries = row.weights.get(model.name, ())
     except ManifestError:
         return  # plugin-manifests says so
-    built: list[published.Shape] = []
+    built: list[trained.Shape] = []
     for entry in entries:
         # Entries that differ in bytes alone build one network.
-        is_slow = not published.is_embedded(entry) and published.shape(model, entry) in built
-        built.append(published.shape(model, entry))
-        run = partial(published.weights, subject, entry)
-        yield _check(entry.name, entry.name, published.weights, "args", run, api=model.api, is_slow=is_slow)
+        is_slow = not trained.is_embedded(entry) and trained.shape(model, entry) in built
+        built.append(trained.shape(model, entry))
+        run = partial(trained.weights, subject, entry)
+        yield _check(entry.name, entry.name, trained.weights, "args", run, api=model.api, is_slow=is_slow)

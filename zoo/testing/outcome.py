@@ -14,7 +14,7 @@ from zoo.errors import MissingExtraError
 from zoo.registry import PluginRow
 from zoo.testing import source
 from zoo.testing.checks import Check
-from zoo.testing.expectation import CheckError
+from zoo.testing.subject import CheckError
 
 Status = Literal["passed", "failed", "advice", "skipped", "inapplicable"]
 """``advice`` if a later contract than the plugin's asks for what is broken; ``skipped`` if a library is missing;

@@ -14,8 +14,8 @@ from zoo.cli.output import echo, note, print_json, stdout_to_stderr
 from zoo.errors import PluginError
 
 if TYPE_CHECKING:
-    from zoo.testing.counts import Change
     from zoo.testing.outcome import Outcome
+    from zoo.testing.source import Change
 
 
 @click.command(epilog="Example: zoo plugins check resnet")
@@ -113,10 +113,10 @@ def _apart(outcomes: "Iterator[Outcome]") -> "Iterator[Outcome]":
 
 
 def _fixed(plugin: str, *, as_json: bool) -> "list[Change]":
-    from zoo.testing import counts
+    from zoo.testing import source
 
     try:
-        changes = counts.fix(plugin)
+        changes = source.fix(plugin)
     except PluginError as error:
         note(f"{error}")
         return []

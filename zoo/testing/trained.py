@@ -1,24 +1,30 @@
-"""Checks of the train and evaluate hooks, on a handful of images."""
+"""Checks of the train and evaluate hooks, on a handful of images, and of the weights in a manifest."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
 from torch import Tensor
 
+import zoo
 from zoo import registry
 from zoo.data import ImageSet
-from zoo.evaluation import hook
+from zoo.errors import IntegrityError, ProbeError, TensorMismatchError, ZooError
+from zoo.evaluation import counting, hook
 from zoo.evaluation.outputs import Outputs
 from zoo.loading import safetensors_file
-from zoo.testing.expectation import expect
-from zoo.testing.subject import Subject
+from zoo.manifest import Weights
+from zoo.registry.listing import params_of
+from zoo.spec import Model
+from zoo.testing.subject import BATCH, CheckError, Subject, expect
 from zoo.testing.values import expect_close
 from zoo.training import Recipe, Run, TrainingData, by_name, choice
 from zoo.training.display import Silent
+from zoo.verify import probe
 
 CLASSES = 4
 IMAGES = 32
@@ -101,3 +107,77 @@ def _recipe(subject: Subject, fields: dict[str, Any]) -> Recipe:
     short = {key: value for key, value in table.items() if key not in long}
     recipe = choice.resolve(name, {**short, "epochs": 1, **fields}, own=choice.own_fields(plugin))
     return msgspec.structs.replace(recipe, lr=min(recipe.lr, 0.01)) if not tables else recipe
+
+
+class Shape(NamedTuple):
+    """An entry's network and input."""
+
+    args: Mapping[str, Any]
+    num_classes: int
+    input_size: tuple[int, int, int]
+    params: int
+
+
+def shape(model: Model, entry: Weights) -> Shape:
+    classes = model.num_classes if entry.num_classes is None else entry.num_classes
+    return Shape(entry.args, classes, (entry.preprocess or model.preprocess).input_size, params_of(model, entry))
+
+
+def is_embedded(entry: Weights) -> bool:
+    return entry.hub.startswith("embedded:") and entry.pinned
+
+
+def weights(subject: Subject, entry: Weights) -> None:
+    """The entry's arguments build a network of the size that is stated, which takes the input it declares.
+
+    Embedded weights are loaded as well, and must pass their probe; others would need a network.
+
+    Fix: the field of the entry that the message names; ``zoo publish --manifest FILE`` writes all of them.
+    """
+    if is_embedded(entry):
+        _embedded(subject, entry)
+    args, classes, size, stated = shape(subject.model, entry)
+    device = subject.shape_device
+    with subject.on(device):
+        module = subject.build(num_classes=classes, in_chans=size[0], **args)
+        try:
+            logits = module(subject.images(device, size=size))
+        except Exception as error:  # a network may raise anything
+            raise CheckError(f"the network does not take input_size {list(size)}: {error}", "preprocess") from error
+    got = tuple(logits.shape)
+    expect(got == (BATCH, classes), f"the output is {got}, expected {(BATCH, classes)}", field="num_classes")
+    counted = counting.params(module)
+    advice = f"set params = {counted}"
+    expect(counted == stated, f"the listing has {stated:_} params, the network {counted:_}: {advice}", field="params")
+
+
+def _embedded(subject: Subject, entry: Weights) -> None:
+    _, classes, size, _ = shape(subject.model, entry)
+    trained = _loaded(subject, entry).eval()
+    with torch.no_grad():
+        logits = trained(subject.images(size=size))
+    is_right = logits.shape == (BATCH, classes)
+    expect(is_right, f"trained for {classes} classes, it gives {tuple(logits.shape)}", field="num_classes")
+    expect(logits.isfinite().all(), "the trained network's logits are not finite", field="file")
+    if entry.probe is not None:
+        try:
+            probe.check(trained, entry.preprocess or subject.model.preprocess, entry.probe)
+        except ProbeError as error:
+            raise CheckError(str(error), "probe") from error
+
+
+def _loaded(subject: Subject, entry: Weights) -> Any:
+    """The network of embedded weights; raises :class:`CheckError` with the field of the entry that is wrong."""
+    file = registry.resource(f"{entry.hub.removeprefix('embedded:')}:{entry.path}")
+    expect(file.is_file(), f"file: there is no {file}", field="file")
+    size = file.stat().st_size
+    expect(not entry.size or entry.size == size, f"size = {entry.size} is stated, {file} has {size}", field="size")
+    try:
+        return zoo.create(f"{subject.plugin}/{entry.name}")
+    except IntegrityError as error:
+        raise CheckError(str(error), "sha256") from error
+    except TensorMismatchError as error:
+        built = f"num_classes = {entry.num_classes} and args = {dict(entry.args)}"
+        raise CheckError(f"args: the network of {built} does not fit {file.name}: {error}", "args") from error
+    except ZooError as error:
+        raise CheckError(str(error), "file") from error
