@@ -75,7 +75,7 @@ def test_an_example_gives_what_it_shows(name: str, tmp_path: Path, monkeypatch: 
 
 def test_the_public_names_are_these() -> None:
     functions = ["benchmark", "create", "evaluate", "export", "features", "fetch", "info", "list_models", "predict"]
-    functions += ["preprocess", "register", "reproduce", "train", "transforms"]
+    functions += ["model", "preprocess", "register", "reproduce", "train", "transforms"]
     values = ["Model", "Network", "Paper", "Plugin", "Preprocess", "ZooError"]
     assert dir(zoo) == sorted(
         [*functions, *values, "attack", "classifiers", "data", "errors", "exporting", "look", "publishing"]

@@ -10,6 +10,7 @@ from zoo.evaluation.speed import benchmark as benchmark
 from zoo.loading import Network as Network
 from zoo.preparation import preprocess as preprocess
 from zoo.preparation import transforms as transforms
+from zoo.registry import model as model
 from zoo.registry import register as register
 from zoo.registry.listing import list_models as list_models
 from zoo.spec import Model as Model

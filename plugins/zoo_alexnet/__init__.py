@@ -73,7 +73,7 @@ def _row(
 
 plugin = Plugin(
     name="alexnet",
-    api=1,
+    api=2,
     models=(
         _row(
             "alexnet",

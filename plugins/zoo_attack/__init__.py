@@ -17,7 +17,7 @@ from zoo.system import lazy
 
 plugin = Plugin(
     "attack",
-    api=1,
+    api=2,
     commands={"attack": "zoo_attack.cli:attack"},
     modules={"attack": "zoo_attack"},
     checks=("zoo_attack.checks:attack",),

@@ -3,8 +3,7 @@
 import torch
 
 from zoo.errors import AttackError
-from zoo.testing.expectation import expect
-from zoo.testing.subject import BATCH, Subject
+from zoo.testing.subject import BATCH, Subject, expect
 from zoo.testing.values import is_same, trace_of
 from zoo.training.perturbation import under_attack
 from zoo_attack.gradient import fgsm

@@ -15,7 +15,7 @@ from zoo.data.image_file import opaque, webp
 from zoo.data.image_set import thin
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
-from zoo.evaluation.measured import Measured, provenance, weights_name
+from zoo.evaluation.score import Measured, provenance, weights_name
 from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
 from zoo.system import storage

@@ -13,8 +13,8 @@ from zoo.creation import info_of
 from zoo.data import ImageSet
 from zoo.data.image_file import block, opaque, webp
 from zoo.errors import SpecError
-from zoo.evaluation.measured import Measured, provenance
 from zoo.evaluation.prediction import class_names_of
+from zoo.evaluation.score import Measured, provenance
 from zoo.training.perturbation import PixelModel, PixelTransform, under_attack
 from zoo_attack.gradient import perturb
 from zoo_attack.method import Method

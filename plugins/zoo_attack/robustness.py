@@ -15,7 +15,7 @@ from zoo.data import Fingerprint, ImageSet
 from zoo.data.image_set import thin
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes
-from zoo.evaluation.measured import Measured, provenance
+from zoo.evaluation.score import Measured, provenance
 from zoo.manifest.interval import wilson
 from zoo.system.malloc import keep_freed_memory
 from zoo.training.perturbation import PixelModel, PixelTransform, check_labels, draw, under_attack

@@ -2,4 +2,4 @@
 
 from zoo.spec import Plugin
 
-plugin = Plugin("bulk", api=1, commands={"bulk": "zoo_bulk.cli:bulk"})
+plugin = Plugin("bulk", api=2, commands={"bulk": "zoo_bulk.cli:bulk"})

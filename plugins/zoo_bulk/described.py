@@ -68,7 +68,7 @@ def _gpus() -> tuple[str, ...]:
 def _one(data: str, split: str, limit: int | None) -> Data:
     from zoo import data as datasets
     from zoo.data.image_set import thin
-    from zoo.evaluation.measured import fingerprint_of
+    from zoo.evaluation.score import fingerprint_of
 
     try:
         address = datasets.address(data)

@@ -130,7 +130,7 @@ def export(name: str, options: dict[str, Any], expected: dict[str, Any], folder:
 def _inputs(
     name: str, data: str, split: str, options: dict[str, Any], expected: dict[str, Any]
 ) -> "tuple[ImageSet, Network]":
-    from zoo.evaluation.measured import fingerprint_of
+    from zoo.evaluation.score import fingerprint_of
 
     _require_versions(expected)
     images = _images(data, split, options.get("limit"))

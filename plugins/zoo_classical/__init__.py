@@ -99,7 +99,7 @@ def _row(name: str, *, paper: Paper, params: int, note: str, **args: Any) -> Mod
 
 plugin = Plugin(
     name="classical",
-    api=1,
+    api=2,
     models=(
         _row("sift_bovw_svm", paper=CSURKA_2004, params=40_902, note="dense SIFT, 400 words, linear SVM"),
         _row(

@@ -2,4 +2,4 @@
 
 from zoo.spec import Plugin
 
-plugin = Plugin("course", api=1, commands={"course": "zoo_course.cli:course"})
+plugin = Plugin("course", api=2, commands={"course": "zoo_course.cli:course"})

@@ -64,7 +64,7 @@ def _cifar(depth: int, growth_rate: int, *, params: int, macs: int, **args: Any)
 
 plugin = Plugin(
     name="densenet",
-    api=1,
+    api=2,
     models=(
         _imagenet(121, params=7_978_856, macs=2_834_161_664),
         _imagenet(161, params=28_681_000, macs=7_727_907_072),

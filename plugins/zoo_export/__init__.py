@@ -5,7 +5,7 @@ from zoo.system import lazy
 
 plugin = Plugin(
     "export",
-    api=1,
+    api=2,
     commands={"export": "zoo_export.cli:export"},
     modules={"export": "zoo_export.by_name:export", "exporting": "zoo_export"},
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ExportError, SpecError, ZooError
-from zoo.evaluation.modes import in_eval_mode
+from zoo.evaluation.forward import in_eval_mode
 from zoo.exported.about import Input, Precision
 from zoo.spec import Preprocess
 

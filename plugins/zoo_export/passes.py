@@ -7,7 +7,7 @@ from torch import nn
 
 from zoo import registry
 from zoo.errors import ExportError, PluginError, ZooError
-from zoo.evaluation.modes import in_eval_mode
+from zoo.evaluation.forward import in_eval_mode
 from zoo.registry import extensions, roles
 
 FIELD = "exports"

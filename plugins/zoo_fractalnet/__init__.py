@@ -62,7 +62,7 @@ def _cifar(name: str, widths: list[int], drop_rates: list[float], *, params: int
 
 plugin = Plugin(
     name="fractalnet",
-    api=1,
+    api=2,
     models=(
         _cifar(
             "fractalnet20",

@@ -5,14 +5,14 @@ from typing import Any
 from torch import Tensor
 
 import zoo.evaluation as default
-from zoo.data import ImageSet
+from zoo.data import Images
 from zoo.errors import SpecError
 from zoo.spec import Preprocess
 from zoo_fractalnet.model import FractalNet
 
 
 def evaluate(
-    model: FractalNet, data: ImageSet, *, preprocess: Preprocess, column: int | None = None, **options: Any
+    model: FractalNet, data: Images, *, preprocess: Preprocess, column: int | None = None, **options: Any
 ) -> Tensor:
     """Returns the logits N K of ``model`` for ``data``; ``options`` are those of ``zoo.evaluation.logits``.
 

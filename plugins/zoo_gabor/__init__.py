@@ -71,7 +71,7 @@ _PLAIN = "no Gabor filters: what gcn4_3x3 is measured against"
 
 plugin = Plugin(
     name="gabor",
-    api=1,
+    api=2,
     models=(
         _digits("gcn4_3x3", "gcn4", 3, params=245_954, macs=12_124_800, note=_GABOR),
         _digits("gcn4_5x5", "gcn4", 5, params=515_394, macs=96_876_160, note=_GABOR),

@@ -2,4 +2,4 @@
 
 from zoo.spec import Plugin
 
-plugin = Plugin("gallery", api=1, commands={"gallery": "zoo_gallery.cli:gallery"})
+plugin = Plugin("gallery", api=2, commands={"gallery": "zoo_gallery.cli:gallery"})

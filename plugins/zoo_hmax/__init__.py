@@ -28,7 +28,7 @@ SERRE_2007 = Paper(
 
 plugin = Plugin(
     name="hmax",
-    api=1,
+    api=2,
     models=(
         Model(
             "hmax",

@@ -200,7 +200,7 @@ FACTORISED = (
 )
 plugin = Plugin(
     name="inception",
-    api=1,
+    api=2,
     models=(*GOOGLENETS, *BN_INCEPTIONS, *FACTORISED),
     weights=("weights_manifest:inception.toml",),
     recipes="zoo_inception:recipes.toml",

@@ -118,7 +118,7 @@ _TUTORIAL = "the network of PyTorch's tutorial"
 
 plugin = Plugin(
     name="invariant",
-    api=1,
+    api=2,
     models=(
         _digits(
             "mnist_cnn",

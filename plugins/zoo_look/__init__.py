@@ -18,7 +18,7 @@ from zoo.system import lazy
 
 plugin = Plugin(
     "look",
-    api=1,
+    api=2,
     commands={"look": "zoo_look.cli:look"},
     modules={"look": "zoo_look"},
     checks=("zoo_look.checks:look",),

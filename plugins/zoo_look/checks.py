@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 import zoo_look as tools
 from zoo.errors import WeightsError
-from zoo.testing.expectation import expect
-from zoo.testing.subject import Subject
+from zoo.testing.subject import Subject, expect
 
 EXPECTED_ERRORS = {
     "deconv": ("has no ReLU", "There is no gradient", "does not depend on the image"),
@@ -20,13 +19,14 @@ EXPECTED_ERRORS = {
 """Parts of the errors for networks that lack what a method needs."""
 
 
-def look(subject: Subject) -> None:
-    """Checks that feature maps, deconvnet and attribution run or raise what they document, and the network stays as it
-    was.
+def look(subject: Subject) -> str:
+    """Feature maps, deconvnet and attribution run or raise what they document, and the network stays as it was.
 
     Fix: a forward must not register hooks or change tensors, and its gradient must be finite.
     """
     module = subject.module
+    if not module.default_layers:
+        return "it has no feature maps"
     before = _state(module)
     image = subject.images(batch=1)
     layer = module.default_layers[-1]
@@ -43,6 +43,7 @@ def look(subject: Subject) -> None:
         else:
             expect(answer.isfinite().all(), f"{name} returns NaN or infinity")
     _expect_same(module, before)
+    return ""
 
 
 def _answer(ask: Callable[[], Tensor]) -> tuple[Tensor | None, str]:

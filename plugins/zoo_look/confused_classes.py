@@ -14,7 +14,7 @@ from zoo.data import ImageSet, Transform
 from zoo.data.image_file import column, webp, within
 from zoo.errors import PluginError
 from zoo.evaluation import check_classes, hook
-from zoo.evaluation.mistakes import Mistake
+from zoo.evaluation.outputs import Mistake
 from zoo_look.network import images_of, name_of, opened
 from zoo_look.result import Look, new_figure
 

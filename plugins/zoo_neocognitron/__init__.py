@@ -60,7 +60,7 @@ def _row(name: str, build: str, side: int, **fields: Any) -> Model:
 
 plugin = Plugin(
     name="neocognitron",
-    api=1,
+    api=2,
     models=(
         _row(
             "neocognitron_1980",

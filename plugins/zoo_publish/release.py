@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading, manifest, names, registry, resolve
-from zoo.errors import ProbeError, SpecError, WeightsError, ZooError
+from zoo.errors import PluginError, ProbeError, SpecError, WeightsError, ZooError
 from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
 from zoo.loading import safetensors_file
 from zoo.manifest import License, Score, Weights
 from zoo.registry import Found
-from zoo.spec import Model
+from zoo.spec import API, Model
 from zoo.verify import probe
 from zoo_publish import card, eval_results, timm_form
 from zoo_publish.privacy import without_paths
@@ -66,6 +66,11 @@ def prepare(
     scores = held_out(content) if dtype is None else {}  # what the run measured was in full precision
     for data, split in evaluate_on:
         report = evaluate(module, data, split, progress=progress)
+        if report.stated_by:
+            raise PluginError(
+                f"{report.stated_by} saw the labels of {data}: its score is its own account; nothing was published.",
+                hint=f"Update the plugin of {model.model.name} to contract {API}, or leave out --evaluate.",
+            )
         dataset = str(without_paths(report.dataset))
         scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
     try:

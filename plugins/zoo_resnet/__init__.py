@@ -149,7 +149,7 @@ MLPERF_TINY = KeyMap(
 
 plugin = Plugin(
     name="resnet",
-    api=1,
+    api=2,
     models=(
         _imagenet("resnet18", 18, params=11_689_512, macs=1_814_073_344),
         _imagenet("resnet34", 34, params=21_797_672, macs=3_663_761_408),

@@ -90,7 +90,7 @@ _UNITS = tuple((rf"\.unit{unit + 1}\.", f".blocks.{unit}.") for unit in range(26
 
 plugin = Plugin(
     name="ror",
-    api=1,
+    api=2,
     models=(
         *_ror("ror3_56", {"depth": 56}, params=857_210, macs=126_075_520),
         *_ror("ror3_110", {"depth": 110}, params=1_732_154, macs=253_477_504),

@@ -43,7 +43,7 @@ def _airbench(name: str, widths: tuple[int, int, int], depth: int, *, params: in
 
 plugin = Plugin(
     name="speedrun",
-    api=1,
+    api=2,
     models=(
         _airbench("airbench94", (64, 256, 256), 2, params=1_971_352, macs=118_147_360),
         _airbench("airbench95", (128, 384, 384), 2, params=4_604_440, macs=301_560_864),

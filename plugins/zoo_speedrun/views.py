@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo.evaluation as default
-from zoo.data import ImageSet
+from zoo.data import Images
 from zoo.spec import Preprocess
 
 
@@ -33,8 +33,6 @@ class Views(nn.Module):
         return logits
 
 
-def evaluate(model: nn.Module, data: ImageSet, *, preprocess: Preprocess, **options: Any) -> Tensor:
-    """Returns the logits N K for six views of each image of ``data``; ``options`` are those of
-    ``zoo.evaluation.logits``.
-    """
+def evaluate(model: nn.Module, data: Images, *, preprocess: Preprocess, **options: Any) -> Tensor:
+    """The logits N K for six views of each image of ``data``; ``options`` are those of ``zoo.evaluation.logits``."""
     return default.logits(Views(model), data, preprocess=preprocess, **options)

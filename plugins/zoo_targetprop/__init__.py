@@ -47,7 +47,7 @@ def _row(name: str, *, params: int, macs: int, stages: tuple[str, ...], note: st
 
 plugin = Plugin(
     name="targetprop",
-    api=1,
+    api=2,
     models=(
         _row(
             "dtp_mlp",

@@ -15,7 +15,7 @@ TIMM = Requirement("timm", "zoo-vision[timm]")
 
 plugin = Plugin(
     name="timm",
-    api=1,
+    api=2,
     collection="zoo_timm.collection:read",
     repositories="zoo_timm.repository:describe",
     weights=("weights_manifest:timm.toml",),

@@ -14,7 +14,7 @@ TORCHVISION = Requirement("torchvision", "zoo-vision[torchvision]")
 
 plugin = Plugin(
     name="torchvision",
-    api=1,
+    api=2,
     collection="zoo_torchvision.collection:read",
     weights=("weights_manifest:torchvision.toml",),
 )

@@ -4,7 +4,7 @@ from zoo.spec import Plugin
 
 plugin = Plugin(
     "transfer",
-    api=1,
+    api=2,
     commands={"features": "zoo_transfer.cli:features", "classify": "zoo_transfer.cli:classify"},
     modules={"features": "zoo_transfer.extraction:features", "classifiers": "zoo_transfer.classifiers"},
 )

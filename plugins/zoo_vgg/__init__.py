@@ -108,7 +108,7 @@ _OF_C = ": the third convolution of blocks 3 to 5 is 1x1"
 
 plugin = Plugin(
     name="vgg",
-    api=1,
+    api=2,
     models=(
         _row("vgg11", "A", params=132_863_336, macs=7_609_090_048),
         _row("vgg11_bn", "A", norm=True, params=132_868_840, macs=7_609_090_048),

@@ -13,7 +13,7 @@ from support import specimen
 
 from zoo import registry, scaffold
 from zoo.cli import cli
-from zoo.testing import trial
+from zoo.testing import wheel
 
 ROW = "params=4 * 3 * 9 + 8 + 4 * 5 + 5"
 
@@ -26,9 +26,9 @@ def test_a_plugin_without_faults_passes(tmp_path: Path, monkeypatch: pytest.Monk
     specimen.install(tmp_path, monkeypatch)
     done = ask("specimen")
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("specimen: 30 passed, 1 inapplicable (3 costly ones were left out: --slow)")
+    assert done.output.startswith("specimen: 32 passed, 2 inapplicable (3 costly ones were left out: --slow)")
     slow = ask("specimen", "--slow", "--json")
-    assert json.loads(slow.stdout)["passed"] == 33
+    assert json.loads(slow.stdout)["passed"] == 35
     assert json.loads(slow.stdout)["left_out"] == 0
 
 
@@ -82,7 +82,7 @@ def test_without_a_name_it_is_the_plugin_of_this_folder(
     assert "There is no pyproject.toml in this folder" in nothing.output
     specimen.install(tmp_path, monkeypatch)
     (inside / "pyproject.toml").write_text(f'[project.entry-points."{registry.GROUP}"]\nspecimen = "x:plugin"\n')
-    assert ask().output.startswith("specimen: 30 passed, 1 inapplicable")
+    assert ask().output.startswith("specimen: 32 passed, 2 inapplicable")
     (inside / "pyproject.toml").write_text("[project]\n")
     assert "has not exactly one entry point" in ask().output
 
@@ -149,7 +149,7 @@ def test_the_steps_of_a_plugin_that_cannot_be_used_end_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specimen.install(tmp_path, monkeypatch, ("from zoo.spec", "import absent\nfrom zoo.spec"))
-    (only,) = trial.outcomes("specimen")
+    (only,) = wheel.outcomes("specimen")
     assert (only.check, only.status) == ("listed", "failed")
     assert "No module named 'absent'" in only.reason
 
@@ -158,7 +158,7 @@ def test_a_model_without_weights_in_the_wheel_predicts_with_random_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specimen.install(tmp_path, monkeypatch)
-    found = [(one.check, one.of, one.status) for one in trial.outcomes("specimen")]
+    found = [(one.check, one.of, one.status) for one in wheel.outcomes("specimen")]
     assert found == [
         ("listed", "specimen", "passed"),
         ("loaded", "net", "passed"),

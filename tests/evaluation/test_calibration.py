@@ -16,8 +16,7 @@ from torch.nn import functional as F
 import zoo
 from zoo.cli import cli
 from zoo.errors import DataError
-from zoo.evaluation import held_out
-from zoo.evaluation.calibration import calibrate, calibration_error, fit_temperature
+from zoo.evaluation.calibration import calibrate, calibration_error, fit_temperature, images_held_out
 from zoo.loading import safetensors_file
 
 
@@ -117,10 +116,10 @@ def with_run(file: Path, fingerprint: str, **recipe: int) -> Any:
 
 def test_images_that_training_held_out_are_found_again_by_its_record(tmp_path: Path) -> None:
     _, expected = zoo.data.hold_out(zoo.data.load("digits"), 100, seed=0)
-    found = held_out.images_held_out(with_run(tmp_path / "x.safetensors", expected.fingerprint))
+    found = images_held_out(with_run(tmp_path / "x.safetensors", expected.fingerprint))
     assert torch.equal(found.identities, expected.identities)
     with pytest.raises(DataError, match="was trained without sha256:000"):
-        held_out.images_held_out(with_run(tmp_path / "x.safetensors", f"sha256:{'0' * 64}"))
+        images_held_out(with_run(tmp_path / "x.safetensors", f"sha256:{'0' * 64}"))
 
 
 def test_weights_whose_training_held_out_nothing_need_a_number() -> None:

@@ -109,7 +109,7 @@ def test_a_network_with_hooks_or_without_normalisation_stays_as_it_is() -> None:
 def test_a_score_is_that_of_the_network_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     model, digits = zoo.create("resnet20.digits_robust"), zoo.data.load("digits", "test")
     fast = zoo.evaluate(model, digits)
-    monkeypatch.setattr("zoo.evaluation.pieces._MANY", 1_000_000)
+    monkeypatch.setattr("zoo.evaluation.forward._MANY", 1_000_000)
     plain = zoo.evaluate(model, digits)
     assert (fast.correct, fast.fingerprint) == (plain.correct, plain.fingerprint)
     assert fast.loss == pytest.approx(plain.loss, rel=1e-4)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from zoo.data import ImageSet
 from zoo.errors import DataError
-from zoo.evaluation.mistakes import find_mistakes
+from zoo.evaluation.outputs import find_mistakes
 from zoo.spec import Preprocess
 
 

@@ -19,9 +19,9 @@ from zoo import evaluation
 from zoo.cli import cli
 from zoo.data import Fingerprint, ImageSet
 from zoo.errors import DataError, FileFormatError, PluginError, SpecError
-from zoo.evaluation import Report, hook, stored_outputs
+from zoo.evaluation import Report, hook
 from zoo.evaluation.metrics import mcnemar
-from zoo.evaluation.outputs import Outputs
+from zoo.evaluation.outputs import Outputs, write_outputs
 from zoo.loading import ModelInfo
 from zoo.spec import Model, Preprocess
 
@@ -106,7 +106,7 @@ def test_no_logits_are_too_large_or_too_close_to_be_ranked_again(
     file = tmp_path_factory.getbasetemp() / f"{seed}.safetensors"
     outputs = Outputs.of(logits)
     report = outputs.report(network(), data, 1.0, {})
-    stored_outputs.write(file, outputs, data, report, "")
+    write_outputs(file, outputs, data, report, "")
     found = evaluation.measure(file)
     file.unlink()
     assert (found.correct, found.topk[4], found.mean_class) == (report.correct, report.top5, report.mean_class)
@@ -194,24 +194,24 @@ def test_weights_are_no_file_of_outputs(tmp_path: Path) -> None:
         evaluation.measure(zoo.fetch("resnet20.digits"))
 
 
-def answering(value: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
+def answering(value: Any, monkeypatch: pytest.MonkeyPatch, api: int = 2) -> Model:
     """A model whose evaluate hook returns ``value``."""
-    monkeypatch.setattr("zoo.evaluation.batching.answers_of_a_test", lambda *_, **__: value, raising=False)
-    return Model("own", build="nowhere:at_all", evaluate="zoo.evaluation.batching:answers_of_a_test")
+    monkeypatch.setattr("zoo.evaluation.forward.answers_of_a_test", lambda *_, **__: value, raising=False)
+    return Model("own", build="nowhere:at_all", evaluate="zoo.evaluation.forward:answers_of_a_test", api=api)
 
 
 def test_a_hook_that_returns_classes_is_stored_without_logits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data, found = images(), list[Outputs]()
     row = answering(data.labels.clone(), monkeypatch)
     report = hook.evaluate(row, network(), data, take=found.append)
-    stored_outputs.write(tmp_path / "x.safetensors", found[0], data, report, "")
+    write_outputs(tmp_path / "x.safetensors", found[0], data, report, "")
     measured = evaluation.measure(tmp_path / "x.safetensors")
     assert (measured.correct, measured.nll, measured.ece, measured.topk) == (COUNT, None, None, [100.0])
 
 
 def test_a_hook_that_returns_a_report_has_no_outputs(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PluginError, match="returns only scores"):
-        hook.evaluate(answering(stored.report, monkeypatch), network(), stored.data, take=print)
+        hook.evaluate(answering(stored.report, monkeypatch, api=1), network(), stored.data, take=print)
 
 
 def test_a_data_loader_has_no_images_to_identify(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from support.distributions import HEAD, install, plugin
 from zoo import registry
 from zoo.cli import cli
 from zoo.registry import PluginRow
+from zoo.spec import API
 
 
 def rows() -> dict[str, PluginRow]:
@@ -82,9 +83,9 @@ def test_a_name_in_the_environment_that_no_plugin_has_is_warned_of(
 
 
 NEWER = [
-    plugin("pet", "pet_net", api="2", colour="'red'"),
-    plugin("pet", "pet_net", api="2").replace("build=", "colour='red', build="),
-    f"from zoo.spec import NewThing\n{plugin('pet', 'pet_net', api='2')}",
+    plugin("pet", "pet_net", api=str(API + 1), colour="'red'"),
+    plugin("pet", "pet_net", api=str(API + 1)).replace("build=", "colour='red', build="),
+    f"from zoo.spec import NewThing\n{plugin('pet', 'pet_net', api=str(API + 1))}",
 ]
 
 
@@ -93,7 +94,7 @@ def test_a_plugin_for_a_newer_contract_is_told_so_whatever_it_fails_at(text: str
     install(site, "zoo-pet", {"pet": "pet:plugin"}, {"pet.py": text})
     row = rows()["pet"]
     assert row.status == "set aside"
-    assert row.reason == "it needs plugin contract 2, this Zoo has 1: pip install -U zoo-vision"
+    assert row.reason == f"it needs plugin contract {API + 1}, this Zoo has {API}: pip install -U zoo-vision"
 
 
 def test_the_contract_of_a_module_within_a_package_is_read(site: Path) -> None:

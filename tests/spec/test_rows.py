@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 
 from zoo.data import Transform
 from zoo.errors import SpecError, ZooError
-from zoo.spec import IMAGENET, STD_255, DatasetSpec, KeyMap, Model, Paper, Plugin, Preprocess, Requirement, unscaled
+from zoo.spec import (
+    API,
+    IMAGENET,
+    STD_255,
+    DatasetSpec,
+    KeyMap,
+    Model,
+    Paper,
+    Plugin,
+    Preprocess,
+    Requirement,
+    unscaled,
+)
 
 BUILD = "family.model:build"
 
@@ -19,7 +31,7 @@ def test_a_field_holds_what_its_type_says_however_it_was_given() -> None:
     row = Model("net", build="a:b", preprocess={"input_size": (3, 8, 8)}, stages=["conv"])  # type: ignore[arg-type]
     assert row.preprocess == Preprocess(input_size=(3, 8, 8))
     assert row.stages == ("conv",)
-    assert Plugin("x", 1, [row]).models == (row,)  # type: ignore[arg-type]
+    assert Plugin("x", API, [row]).models == (row,)  # type: ignore[arg-type]
 
 
 def test_a_row_says_which_field_is_wrong_and_what_was_expected() -> None:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data import ImageSet
-from zoo.evaluation import stored_outputs
-from zoo.evaluation.outputs import Outputs
+from zoo.evaluation.outputs import Outputs, write_outputs
 
 
 def sample(n: int, temperature: float, seed: int = 0, classes: int = 5) -> tuple[Tensor, Tensor]:
@@ -23,5 +22,5 @@ def write(file: Path, logits: Tensor, labels: Tensor) -> Path:
     names = tuple(map(str, range(logits.shape[1])))
     data = ImageSet("noise", "test", names, labels, torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8))
     outputs = Outputs.of(logits)
-    stored_outputs.write(file, outputs, data, outputs.report(nn.Linear(1, 1), data, 1.0, {}), "")
+    write_outputs(file, outputs, data, outputs.report(nn.Linear(1, 1), data, 1.0, {}), "")
     return file

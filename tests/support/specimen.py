@@ -13,7 +13,7 @@ from zoo.spec import DatasetSpec, Model, Plugin, Preprocess, Requirement
 
 plugin = Plugin(
     name="specimen",
-    api=1,
+    api=2,
     models=(
         Model(
             "net",

@@ -55,7 +55,7 @@ def fixed(module):
 
 
 BROKEN = {
-    "a newer contract": ("plugin-usable", "api=1", "api=99", "needs plugin contract 99"),
+    "a newer contract": ("plugin-usable", "api=2", "api=99", "needs plugin contract 99"),
     "an import that fails": ("plugin-usable", "from zoo.spec", "import absent\nfrom zoo.spec", "No module named"),
     "torch at import": ("plugin-torch_free_import", "from zoo.spec", "import torch\nfrom zoo.spec", "imports torch"),
     "torch at import, hidden": (
@@ -210,6 +210,19 @@ BROKEN = {
         "return 1 + self.forward_head(",
         "forward_head",
     ),
+    "statistics of the batch in evaluation": (
+        "net-batches",
+        "nn.BatchNorm2d(4)",
+        "nn.BatchNorm2d(4, track_running_stats=False)",
+        "of 64 images, the logits of one",
+    ),
+    "an initialisation that no seed decides": (
+        "net-training",
+        "return Net(num_classes, in_chans)",
+        "import os\n    net = Net(num_classes, in_chans)\n"
+        "    net.conv.weight.data.add_(int.from_bytes(os.urandom(6)) / 2**50)\n    return net",
+        "trained twice with seed 1, it differs in conv.weight",
+    ),
     "statistics that move in evaluation": (
         "net-determinism",
         "x = x.mean((2, 3))",
@@ -268,6 +281,64 @@ def test_a_broken_promise_fails_its_check(
     check = check_called(name)
     with pytest.raises(Exception, match=reason):
         check()
+
+
+HOOKS = {
+    "a training that no seed decides": (
+        "net-training",
+        "train",
+        "torch.nn.init.zeros_(model.fc.weight)\n    for part in model.parameters():\n        part.data.zero_()\n"
+        "    return model",
+        "trained with seed 1 and with seed 2, it is the same",
+    ),
+    "a train hook that fails": ("net-training", "train", "return data.absent", "failed for net: AttributeError"),
+    "a train hook that returns nothing": ("net-training", "train", "pass", "returned NoneType"),
+    "answers of other images": (
+        "net-answers",
+        "evaluate",
+        "return torch.zeros(len(data) - 1, 5)",
+        r"returned torch\.float32 of shape \(31, 5\) for 32 images",
+    ),
+    "answers that nobody can repeat": (
+        "net-answers",
+        "evaluate",
+        "return torch.rand(len(data), 5)",
+        "answers otherwise if the labels are shuffled",
+    ),
+    "answers that are the labels": ("net-answers", "evaluate", "return data.labels", "Images have no 'labels'"),
+    "scores in place of answers": (
+        "net-answers",
+        "evaluate",
+        "import zoo\n    return zoo.evaluation.evaluate(model, data, preprocess=preprocess)",
+        "noise/train has no labels here",
+    ),
+}
+
+
+@pytest.mark.first(2)
+@pytest.mark.parametrize(("name", "hook", "body", "reason"), HOOKS.values(), ids=HOOKS)
+def test_a_hook_that_breaks_a_promise_fails_its_check(
+    name: str, hook: str, body: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"train": "model, data, recipe, run, *, preprocess, device", "evaluate": "model, data, *, preprocess"}
+    changes = [
+        ("num_classes=5,", f'num_classes=5, {hook}="PACKAGE.model:{hook}",'),
+        ("def load(", f"def {hook}({arguments[hook]}):\n    {body}\n\n\ndef load("),
+    ]
+    specimen.install(tmp_path, monkeypatch, *changes)
+    with pytest.raises(CheckError, match=reason):
+        check_called(name)()
+
+
+def test_a_network_without_feature_maps_has_no_promises_about_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = ('[{"num_chs": 4, "reduction": 1, "module": "act"}]', "[]")
+    specimen.install(tmp_path, monkeypatch, maps, ('= ("act",)', "= ()"))
+    for name in ("intermediates", "features_only", "look"):
+        assert check_called(f"net-{name}").verify() == "it has no feature maps"
+    check_called("net-interface").verify()
+    check_called("net-features").verify()
 
 
 def test_a_plugin_that_is_not_installed_fails_with_those_that_are() -> None:
@@ -346,6 +417,9 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
     assert slow == {
         "forward",
         "determinism",
+        "batches",
+        "training",
+        "answers",
         "skipped_initialisation",
         "round_trip",
         "gradients",
@@ -367,7 +441,7 @@ def test_what_a_row_declares_is_checked_of_each_model_and_its_code_of_the_smalle
     """resnet20 and plain20 are the smallest of their hook, and as large."""
     slow = {check.name for check in checks_of("resnet") if check.is_slow}
     code = {"num_classes", "in_chans", "reset_classifier", "features", "forward", "intermediates"}
-    code |= {"features_only", "determinism", "skipped_initialisation", "round_trip", "gradients"}
+    code |= {"features_only", "determinism", "batches", "skipped_initialisation", "round_trip", "gradients"}
     code |= {"checkpointing", "copies", "layouts"}
     of_each = {"row", "interface", "parameters", "macs", "methods", "groups"}
     assert {f"resnet32-{name}" for name in code} <= slow

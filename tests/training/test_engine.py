@@ -170,7 +170,9 @@ def test_logs_tell_at_once_what_is_trained_and_then_go_on_telling(
     monkeypatch.setattr("zoo.training.run._SECONDS", 0.0)
     run(tmp_path, display=Lines())
     first, *others = capsys.readouterr().err.splitlines()
-    assert first == "Sequential, 72 images of rows, recipe of its own: 4 epochs of 4 steps on cpu"
+    assert (
+        first == "Sequential, 72 images of rows, recipe of its own (sgd, lr 0.05, cosine): 4 epochs of 4 steps on cpu"
+    )
     assert [line[:24] for line in others[:3]] == [f"epoch 1/4  step {step}/4  loss"[:24] for step in (1, 2, 3)]
     assert sum(line.startswith("epoch   ") for line in others) == 4
 

@@ -26,16 +26,16 @@ def calibrate(source: str, data: str | None, split: str, count: int | None, as_j
     Prints cross-entropy (nll), expected calibration error (ece) and Brier score before and after, with 95% bootstrap
     intervals, on images that were not used to fit. FILE has outputs that zoo evaluate --outputs wrote.
     """
-    from zoo.evaluation import held_out
+    from zoo.evaluation import calibration
 
     file = Path(source)
     if file.suffix == ".safetensors":
         if count is None:
             raise click.UsageError("--hold-out N is needed for a file of outputs.")
-        found, fitted = held_out.calibrate_file(file, count)
+        found, fitted = calibration.calibrate_file(file, count)
     else:
         with stdout_to_stderr(), show_progress(f"evaluating {source}") as progress:
-            found, fitted = held_out.calibrate_network(source, data, split, count, progress=progress, **keywords)
+            found, fitted = calibration.calibrate_network(source, data, split, count, progress=progress, **keywords)
     if as_json:
         import msgspec
 

@@ -167,6 +167,7 @@ def _print_report(report: "Report", comparison: "Comparison | None") -> None:
         ("top-5", f"{report.top5:.3f}%" if report.top5 is not None else ""),
         ("loss", f"{report.loss:.4f}" if report.loss is not None else ""),
         ("speed", f"{report.images_per_s:,.0f} images/s on {report.device}, {report.dtype}"),
+        ("stated by", f"{report.stated_by}, which saw the labels" if report.stated_by else ""),
         ("images", report.fingerprint),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
         ("check", comparison.message if comparison else ""),

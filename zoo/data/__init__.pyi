@@ -7,6 +7,7 @@ from zoo.data.augmentation import ResizedCrop as ResizedCrop
 from zoo.data.classes import class_names as class_names
 from zoo.data.classes import class_synsets as class_synsets
 from zoo.data.image_set import Fingerprint as Fingerprint
+from zoo.data.image_set import Images as Images
 from zoo.data.image_set import ImageSet as ImageSet
 from zoo.data.image_set import hold_out as hold_out
 from zoo.data.image_set import mean_and_std as mean_and_std

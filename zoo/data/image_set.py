@@ -10,8 +10,9 @@ installed, which may differ by a unit between versions of libjpeg.
 import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from PIL import Image
@@ -54,6 +55,41 @@ def _image_bytes(pixels: Tensor, labels: Tensor) -> Iterator[bytes]:
     for image, label in zip(array, labels.tolist(), strict=True):
         yield _HEADER.pack(*image.shape, label)
         yield image
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images without labels, in order: what an evaluate hook answers. The fields are as in :class:`ImageSet`."""
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    count: int
+    channels: int
+    pixels: Tensor | None = field(default=None, repr=False)
+    read: Callable[[int], Image.Image] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def image(self, index: int) -> Image.Image:
+        """Returns image ``index`` in RGB or L; raises :class:`DataError` if its file is damaged."""
+        return _image(self, index)
+
+    def subset(self, indices: Tensor | Sequence[int]) -> "Images":
+        """Returns the images ``indices``, in that order."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        pixels = None if self.pixels is None else self.pixels[chosen]
+        read = None if self.read is None else _Chosen(self.read, chosen.tolist())
+        return replace(self, count=len(chosen), pixels=pixels, read=read)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raises AttributeError that says why, above all of ``labels``."""
+            raise AttributeError(
+                f"zoo.data.Images have no {name!r}: a hook answers them, and the core scores the answers"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +140,11 @@ class ImageSet:
 
     def image(self, index: int) -> Image.Image:
         """Returns image ``index`` in RGB or L; raises :class:`DataError` if its file is damaged."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        index %= len(self)
-        if self.pixels is not None:
-            return to_image(self.pixels[index])
-        assert self.read is not None  # as __post_init__ ensures
-        return self.read(index)
+        return _image(self, index)
+
+    def without_labels(self) -> Images:
+        """Returns the images alone."""
+        return Images(self.name, self.split, self.classes, len(self), self.channels, self.pixels, self.read)
 
     def where(self, index: int) -> str:
         """Returns the file of image ``index``, or else its number."""
@@ -156,6 +190,16 @@ class ImageSet:
             redraw=None if self.redraw is None else _Redrawn(self.redraw, chosen),
             files=tuple(self.files[index] for index in chosen.tolist()) if self.files else (),
         )
+
+
+def _image(images: Images | ImageSet, index: int) -> Image.Image:
+    if not -len(images) <= index < len(images):
+        raise IndexError(f"image {index} of {len(images)}")
+    index %= len(images)
+    if images.pixels is not None:
+        return to_image(images.pixels[index])
+    assert images.read is not None  # as __post_init__ ensures
+    return images.read(index)
 
 
 @dataclass(frozen=True, eq=False)

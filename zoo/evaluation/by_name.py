@@ -67,7 +67,7 @@ def evaluate(
     from zoo import data as datasets
     from zoo import evaluation
     from zoo.data.readers.torch_dataset import PreparedBatches
-    from zoo.evaluation import stored_outputs
+    from zoo.evaluation.outputs import write_outputs
 
     if isinstance(model, str):
         device = distributed.current().device(device)
@@ -93,7 +93,7 @@ def evaluate(
     report = hook.evaluate(
         info.model, model, images, preprocess=info.preprocess, device=device, take=found.append, **options
     )
-    stored_outputs.write(Path(outputs), found[0], images, report, sha256_of(info))
+    write_outputs(Path(outputs), found[0], images, report, sha256_of(info))
     return report
 
 

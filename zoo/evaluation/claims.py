@@ -3,8 +3,7 @@
 import msgspec
 
 from zoo.data.image_set import ImageSet
-from zoo.evaluation.measured import OF_LABELS, fingerprint_of
-from zoo.evaluation.score import Report
+from zoo.evaluation.score import OF_LABELS, Report, fingerprint_of
 from zoo.manifest import Score
 from zoo.manifest.interval import wilson
 
@@ -50,6 +49,8 @@ def check(report: Report, claim: Score, *, allow_other_images: bool = False) -> 
     """
     low, high = report.interval
     measured = f"measured top-1 {report.top1:.3f}% ({report.correct} of {report.n}), 95% [{low:.3f}, {high:.3f}]"
+    if report.stated_by:
+        return Comparison(False, f"{measured}, by the account of {report.stated_by}, which saw the labels")
     if claim.top1 is None:
         return Comparison(False, f"{measured}; {claim.source} states no top-1 to compare with")
     agrees = low <= claim.top1 <= high

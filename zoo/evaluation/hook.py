@@ -1,6 +1,7 @@
 """Calls a plugin's train and evaluate hooks and checks what they return."""
 
 import inspect
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,14 +13,15 @@ from zoo.registry import arguments, roles
 from zoo.registry.hooks import blaming
 from zoo.spec import Model, Preprocess
 
+log = logging.getLogger("zoo")
+
 if TYPE_CHECKING:
     from torch import nn
 
     from zoo.data import ImageSet
     from zoo.data.readers.torch_dataset import PreparedBatches
     from zoo.evaluation import Report
-    from zoo.evaluation.mistakes import Answers
-    from zoo.evaluation.outputs import Outputs
+    from zoo.evaluation.outputs import Answers, Outputs
     from zoo.loading import Network
 
 DEFAULT = Model("default", build="zoo.loading:build")
@@ -35,10 +37,11 @@ def evaluate(
     take: "Callable[[Outputs], object] | None" = None,
     **options: Any,
 ) -> "Report":
-    """The score of a network by the model's evaluate hook, as far as it can be checked.
+    """Scores a network by the answers of the model's evaluate hook, which sees no labels.
 
-    Of logits or classes that the hook returns, the score is computed here. A report is seen to follow from its counts.
-    ``take`` is called with the outputs; raises :class:`PluginError` if the hook returns only a report.
+    A hook of a plugin for contract 1 gets them as it used to, and may return a report, which must follow from its
+    counts. If it reads them, the report says so (``stated_by``). ``take`` is called with the outputs; raises
+    :class:`PluginError` if the hook returns no answers.
     """
     import msgspec
 
@@ -56,7 +59,7 @@ def evaluate(
         return report
     data = cast("ImageSet", images)  # prepared batches have Zoo's own hook
     started = time.perf_counter()
-    returned = _call(row, model, data, taken)
+    returned, has_seen_labels = _call(row, model, data, taken)
     if isinstance(returned, evaluation.Report):
         if take is not None:
             raise PluginError(
@@ -73,21 +76,29 @@ def evaluate(
         if take is not None:
             take(found)
     own = [f"{name} {value}" for name, value in taken.items() if name not in known and value is not None]
-    return msgspec.structs.replace(report, model=", ".join([report.model, *own]), command=command)
+    stated_by = row.evaluate if has_seen_labels else ""
+    if stated_by:
+        log.warning(
+            "%s saw the labels, as plugins for contract 1 may: the score of %s is its own account, not measured",
+            stated_by,
+            row.name,
+        )
+    name = ", ".join([report.model, *own])
+    return msgspec.structs.replace(report, model=name, command=command, stated_by=stated_by)
 
 
 def answers(
     row: Model, model: "nn.Module", images: "ImageSet", *, preprocess: Preprocess, dtype: str | None
 ) -> "Answers | None":
-    """The confusion matrix and the mistakes of a network, by the model's evaluate hook; None if that only reports."""
+    """Returns the confusion matrix and the mistakes, by the model's evaluate hook; None if that only reports."""
     from zoo import evaluation
-    from zoo.evaluation.mistakes import find_mistakes
+    from zoo.evaluation.outputs import find_mistakes
 
     if row.evaluate == DEFAULT.evaluate:
         return find_mistakes(model, images, preprocess=preprocess, is_bfloat16=dtype is not None)
     options = {"preprocess": preprocess, "dtype": dtype}
     surplus = _not_taken(registry.hook(row.evaluate, row.requires), options)
-    returned = _call(row, model, images, {name: options[name] for name in options.keys() - surplus})
+    returned, _ = _call(row, model, images, {name: options[name] for name in options.keys() - surplus})
     if isinstance(returned, evaluation.Report):
         return None
     outputs = _outputs(row, returned, images)
@@ -113,10 +124,25 @@ def _accepted(row: Model, options: dict[str, Any], known: Collection[str]) -> di
     return {name: value for name, value in options.items() if name not in surplus}
 
 
-def _call(row: Model, model: "nn.Module", images: "ImageSet", options: Mapping[str, Any]) -> Any:
+def _call(row: Model, model: "nn.Module", images: "ImageSet", options: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Returns what the hook returns, and whether it has seen the labels, which it can only at contract 1."""
+    from zoo import evaluation
+    from zoo.evaluation.outputs import Watched
+
     hook = registry.hook(row.evaluate, row.requires, role=roles.EVALUATE, of=row.name, more=options)
+    if row.api == 1:
+        watched = Watched.of(images)
+        with _blaming(row.evaluate, row.name):
+            returned = hook(model, watched, **options)
+        return returned, watched.are_labels_read or isinstance(returned, evaluation.Report)
     with _blaming(row.evaluate, row.name):
-        return hook(model, images, **options)
+        returned = hook(model, images.without_labels(), **options)
+    if isinstance(returned, evaluation.Report):
+        raise PluginError(
+            f"{row.evaluate} returned a report on {row.name}, expected its answers: the core scores them.",
+            hint="Return zoo.evaluation.logits(...) or a class for each image: docs/plugins.md.",
+        )
+    return returned, False
 
 
 def _outputs(row: Model, returned: object, images: "ImageSet") -> "Outputs":

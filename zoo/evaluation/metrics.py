@@ -10,9 +10,8 @@ from torch import Tensor
 
 from zoo.errors import DataError
 from zoo.evaluation.calibration import measures_of
-from zoo.evaluation.mistakes import answers
-from zoo.evaluation.stored_outputs import StoredOutputs, read_outputs
-from zoo.evaluation.tally import Tally
+from zoo.evaluation.outputs import StoredOutputs, answers, read_outputs
+from zoo.evaluation.score import Tally
 from zoo.manifest.interval import wilson
 
 

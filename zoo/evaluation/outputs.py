@@ -1,16 +1,71 @@
-"""What an evaluate hook returns instead of a report: logits, or classes, which the core scores."""
+"""What an evaluate hook answers, logits or classes; the mistakes among them; and the files that keep them.
 
+A file stores logits in float16, each row less its largest, which is stored in float32: what decides a softmax is near
+the largest and loses least. The likeliest classes are stored as the network ranked them, so that rounding changes no
+count of correct images.
+"""
+
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from zoo.data.image_set import ImageSet
-from zoo.evaluation.forward import device_of, precision_of
-from zoo.evaluation.measured import provenance
-from zoo.evaluation.mistakes import Answers, answers
-from zoo.evaluation.score import Report
-from zoo.evaluation.tally import TOP, Tally
+from zoo.data.preprocess import Transform
+from zoo.errors import FileFormatError
+from zoo.evaluation.forward import batches, device_of, in_eval_mode, precision_of
+from zoo.evaluation.score import TOP, Report, Tally, provenance
+from zoo.loading import safetensors_file
+from zoo.spec import Preprocess
+
+
+class Mistake(NamedTuple):
+    """Image ``number``, its class, and the class that the network gives the highest ``probability``, if known."""
+
+    number: int
+    true: int
+    predicted: int
+    probability: float | None
+
+
+class Answers(NamedTuple):
+    """``confusion``, int64 K K, counts images by true and by predicted class; ``mistakes``, most certain first."""
+
+    confusion: Tensor
+    mistakes: list[Mistake]
+
+
+def find_mistakes(
+    model: nn.Module, data: ImageSet, *, preprocess: Preprocess, is_bfloat16: bool = False, batch_size: int = 256
+) -> Answers:
+    """The answers of ``model``, where it is, to all images of ``data``."""
+    device = device_of(model)
+    predicted: list[Tensor] = []
+    probabilities: list[Tensor] = []
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16)
+    with in_eval_mode(model), torch.inference_mode(), autocast:
+        for images, _ in batches(data, Transform(preprocess), batch_size):
+            logits = model(images.to(device, memory_format=torch.channels_last)).float().cpu()
+            best = logits.softmax(dim=1).max(dim=1)
+            predicted.append(best.indices)
+            probabilities.append(best.values)
+    return answers(torch.cat(predicted), torch.cat(probabilities), data.labels, len(data.classes))
+
+
+def answers(predicted: Tensor, probabilities: Tensor | None, labels: Tensor, classes: int) -> Answers:
+    """The classes ``predicted``, int64 N, with their ``probabilities``, float32 N, against ``labels``.
+
+    Without probabilities, mistakes are in the order of the images.
+    """
+    confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
+    wrong = (predicted != labels).nonzero()[:, 0]
+    certain = [None] * len(wrong) if probabilities is None else probabilities[wrong].tolist()
+    found = zip(wrong.tolist(), labels[wrong].tolist(), predicted[wrong].tolist(), certain, strict=True)
+    mistakes = [Mistake(*row) for row in found]
+    mistakes.sort(key=lambda mistake: -(mistake.probability or 0.0))
+    return Answers(confusion, mistakes)
 
 
 class Outputs(NamedTuple):
@@ -56,6 +111,30 @@ class Outputs(NamedTuple):
         )
 
 
+_OF_LABELS = ("labels", "identities", "fingerprint", "subset")
+
+
+class Watched(ImageSet):
+    """An image set whose ``are_labels_read`` says whether anyone asked for its labels, or for what they are part of."""
+
+    are_labels_read = False
+
+    @classmethod
+    def of(cls, images: ImageSet) -> "Watched":
+        """Returns ``images``, watched."""
+        watched = cls.__new__(cls)
+        vars(watched).update(vars(images))  # they are checked already
+        return watched
+
+    def __len__(self) -> int:
+        return len(vars(self)["labels"])
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _OF_LABELS:
+            object.__setattr__(self, "are_labels_read", True)
+        return super().__getattribute__(name)
+
+
 def read(found: object, data: ImageSet) -> Outputs:
     """What a hook returned for ``data``; raises :class:`ValueError` unless it is logits or classes of each image."""
     try:
@@ -81,3 +160,103 @@ def read(found: object, data: ImageSet) -> Outputs:
 
 _EXPECTED = "logits (images, classes), or one class an image as integers, or its classes with the likeliest first"
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+VERSION = 1
+_LEAST = -65504.0
+"""The smallest finite float16: the probability of such a class is 0 in any precision."""
+
+
+class About(msgspec.Struct, frozen=True):
+    """What the outputs are: ``sha256`` is that of the weights, ``report`` what the network scored."""
+
+    version: int
+    sha256: str
+    classes: tuple[str, ...]
+    report: Report
+
+
+class StoredOutputs(NamedTuple):
+    """Outputs with the ``labels`` of their images, int64 N, and their ``identities``, uint8 N 32.
+
+    An identity is the sha256 of an image's size, label and pixels (:attr:`zoo.data.ImageSet.identities`).
+    """
+
+    about: About
+    outputs: Outputs
+    labels: Tensor
+    identities: Tensor
+
+
+def write_outputs(file: Path, outputs: Outputs, data: ImageSet, report: Report, sha256: str) -> None:
+    """Writes ``outputs`` for the images ``data`` to ``file``; ``sha256`` is that of the weights."""
+    tensors = {
+        "ranked": outputs.ranked.to(torch.int32),
+        "labels": data.labels.to(torch.int32),
+        "identities": data.identities,
+    }
+    if outputs.logits is not None:
+        largest = outputs.logits.max(dim=1).values
+        tensors["largest"] = largest
+        tensors["logits"] = (outputs.logits - largest[:, None]).clamp(min=_LEAST).half()
+    about = About(VERSION, sha256, tuple(data.classes), report)
+    safetensors_file.write(tensors, file, {"outputs": msgspec.to_builtins(about)})
+
+
+def read_outputs(file: str | Path) -> StoredOutputs:
+    """Reads a file that :func:`zoo.evaluate` wrote (``outputs``).
+
+    Args:
+        file: The file.
+
+    Returns:
+        The outputs, labels and identities, and what they are.
+
+    Raises:
+        FileFormatError: The file has other contents.
+        WeightsError: The file cannot be read.
+
+    Example:
+        >>> import zoo
+        >>> report = zoo.evaluate("resnet20.digits", "digits", outputs="outputs.safetensors")
+        >>> stored = zoo.evaluation.read_outputs("outputs.safetensors")
+        >>> stored.outputs.logits.shape, stored.about.report == report
+        (torch.Size([360, 10]), True)
+    """
+    file = Path(file)
+    tensors = safetensors_file.read(file)
+    try:
+        about = msgspec.convert(safetensors_file.metadata(file)["outputs"], About)
+        if about.version != VERSION:
+            raise ValueError(f"version {about.version} is not {VERSION}: it was written by another version of Zoo")
+        return _checked(about, tensors)
+    except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise FileFormatError(
+            f"{file}: not a file of outputs: {reason}.", hint="zoo evaluate NAME --data D --outputs FILE writes one."
+        ) from None
+
+
+def _checked(about: About, tensors: dict[str, Tensor]) -> StoredOutputs:
+    ranked, labels, identities = (tensors[name] for name in ("ranked", "labels", "identities"))
+    n, classes = about.report.n, len(about.classes)
+    logits = tensors.get("logits")
+    shapes = {
+        "ranked": (ranked, (n, *ranked.shape[1:2])),
+        "labels": (labels, (n,)),
+        "identities": (identities, (n, 32)),
+    }
+    if logits is not None:
+        shapes |= {"logits": (logits, (n, *logits.shape[1:2])), "largest": (tensors["largest"], (n,))}
+    for name, (tensor, shape) in shapes.items():
+        if tuple(tensor.shape) != shape or 0 in shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {n} rows")
+    columns = classes if logits is None else logits.shape[1]
+    for name, tensor, limit in (("ranked", ranked, max(columns, classes)), ("labels", labels, min(columns, classes))):
+        if tensor.is_floating_point() or int(tensor.min()) < 0 or int(tensor.max()) >= limit:
+            raise ValueError(f"{name} are not numbers of {limit} classes")
+    if logits is not None:
+        logits = logits.float() + tensors["largest"].float()[:, None]
+        if not logits.isfinite().all():
+            raise ValueError("logits contain NaN or infinity")
+    return StoredOutputs(about, Outputs(ranked.long(), logits), labels.long(), identities)

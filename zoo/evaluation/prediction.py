@@ -16,8 +16,7 @@ from zoo.creation import as_network, info_of, require_classes
 from zoo.data.classes import class_names
 from zoo.data.image_file import read_image, to_channels
 from zoo.errors import SpecError, UnknownNameError, WeightsError
-from zoo.evaluation.forward import device_of
-from zoo.evaluation.modes import in_eval_mode
+from zoo.evaluation.forward import device_of, in_eval_mode
 from zoo.preparation import preprocess
 
 log = logging.getLogger("zoo")

@@ -1,22 +1,154 @@
-"""Scores with intervals."""
+"""Scores with intervals: what a measurement records, the counts of right answers, and what follows from them."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from zoo.data.image_set import Fingerprint, ImageSet
+from zoo.data.image_set import Fingerprint, Images, ImageSet
 from zoo.data.preprocess import Transform
 from zoo.data.readers.torch_dataset import PreparedBatches
 from zoo.errors import DataError
-from zoo.evaluation.batching import batches
-from zoo.evaluation.forward import device_of, precision_of, require_logits, run
-from zoo.evaluation.measured import Measured, provenance
-from zoo.evaluation.tally import Tally
+from zoo.evaluation.forward import batches, device_of, precision_of, require_classes, require_logits, run
+from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
 from zoo.system import distributed
+from zoo.system.distributed import Processes
+from zoo.system.machine import versions
+
+OF_LABELS = "labels sha256:"
+"""How the fingerprint of labels alone begins."""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What every measurement records.
+
+    ``weights`` is the name of the manifest's entry, else the file, else empty. ``fingerprint`` names the pixels and
+    labels of the ``n`` images, or the labels alone (:func:`fingerprint_of_labels`).
+    """
+
+    model: str
+    weights: str
+    dataset: str
+    split: str
+    fingerprint: str
+    n: int
+    versions: dict[str, str]
+    command: str = ""
+
+
+def provenance(
+    model: nn.Module, data: ImageSet | PreparedBatches, n: int, streamed: Fingerprint | None = None, command: str = ""
+) -> dict[str, Any]:
+    """The fields of :class:`Measured`; ``streamed`` has seen the pixels of images that are not resident."""
+    info = getattr(model, "zoo_info", None)
+    return {
+        "model": info.model.name if info is not None else type(model).__name__,
+        "weights": weights_name(model),
+        "dataset": data.name,
+        "split": data.split,
+        "fingerprint": fingerprint_of(data, streamed),
+        "n": n,
+        "versions": versions(),
+        "command": command,
+    }
+
+
+def weights_name(model: nn.Module) -> str:
+    """The name of the manifest's entry, else the file, else nothing: such a network is not trained."""
+    info = getattr(model, "zoo_info", None)
+    return info.name if info is not None and (info.weights is not None or info.file is not None) else ""
+
+
+def fingerprint_of_labels(data: ImageSet) -> str:
+    """The fingerprint of labels alone, for images whose pixels were not all read.
+
+    Args:
+        data: The images.
+
+    Returns:
+        ``labels sha256:`` and 64 hexadecimal digits, over the labels in order.
+
+    Example:
+        >>> import zoo
+        >>> zoo.evaluation.fingerprint_of_labels(zoo.data.load("digits", "test"))
+        'labels sha256:...'
+    """
+    return f"{OF_LABELS}{sha256(data.labels.numpy().tobytes()).hexdigest()}"
+
+
+def fingerprint_of(data: ImageSet | PreparedBatches, streamed: Fingerprint | None = None) -> str:
+    """That of pixels and labels if the pixels were read, as ``streamed`` or resident ones; else of labels alone."""
+    if isinstance(data, PreparedBatches):
+        return data.fingerprint
+    if streamed is not None:
+        return str(streamed)
+    return data.fingerprint if data.pixels is not None else fingerprint_of_labels(data)
+
+
+TOP = 5
+"""Classes of which one must be right for top-5. It says nothing about fewer than six classes."""
+
+
+class Tally:
+    """Takes in a network's logits, or its classes, for images whose labels number ``classes`` classes."""
+
+    def __init__(self, classes: int) -> None:
+        self.done = 0
+        self._of_class, self._right_of_class = torch.zeros(2, classes, dtype=torch.int64)
+        self._right5 = 0
+        self._loss = 0.0
+        self._has_top5 = self._has_loss = False
+
+    def add_logits(self, logits: Tensor, labels: Tensor) -> None:
+        """Takes in logits, float32 B K, of images with these labels, int64 B."""
+        classes = logits.shape[1]
+        self._count(logits.topk(min(TOP, classes), dim=1).indices, labels, classes > TOP)
+        self._loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
+        self._has_loss = True
+
+    def add_classes(self, ranked: Tensor, labels: Tensor) -> None:
+        """Takes in the classes of images, int64 B k, the likeliest first. Of fewer than five, there is no top-5."""
+        self._count(ranked[:, :TOP], labels, ranked.shape[1] >= TOP and len(self._of_class) > TOP)
+
+    def _count(self, ranked: Tensor, labels: Tensor, has_top5: bool) -> None:
+        is_right = ranked == labels[:, None]  # B k
+        self._of_class += labels.bincount(minlength=len(self._of_class))
+        self._right_of_class += labels[is_right[:, 0]].bincount(minlength=len(self._of_class))
+        self._right5 += int(is_right.any(dim=1).sum())
+        self._has_top5 = has_top5
+        self.done += len(labels)
+
+    def share(self, group: Processes) -> None:
+        """Makes the counts of all processes those of each."""
+        counts = (self._right5, *self._of_class.tolist(), *self._right_of_class.tolist())
+        self._loss, right5, *of_classes = group.totals(self._loss, *counts)
+        self._right5 = int(right5)
+        self._of_class, self._right_of_class = torch.tensor(of_classes).long().view(2, -1)
+        self.done = int(self._of_class.sum())
+        # A process may have got no image.
+        self._has_top5, self._has_loss = group.any(self._has_top5), group.any(self._has_loss)
+
+    def scores(self) -> dict[str, Any]:
+        """The fields of a report that follow from the counts."""
+        right = int(self._right_of_class.sum())
+        low, high = wilson(right, self.done)
+        of_each = self._right_of_class.double() / self._of_class
+        return {
+            "correct": right,
+            "top1": 100 * right / self.done,
+            "mean_class": 100 * float(of_each[self._of_class > 0].mean()),
+            "top5": 100 * self._right5 / self.done if self._has_top5 else None,
+            "interval": (100 * low, 100 * high),
+            "loss": self._loss / self.done if self._has_loss else None,
+        }
+
 
 log = logging.getLogger("zoo")
 
@@ -27,6 +159,8 @@ class Report(Measured, frozen=True, kw_only=True):
     ``interval`` is Wilson's 95% interval of top-1; ``mean_class`` the mean over classes of the share of
     each that is right, of those that have images; ``top5`` is None for fewer than six classes, where it
     says nothing; ``loss`` is the mean cross-entropy in nats, None if an evaluate hook returned classes alone.
+    ``stated_by`` is the evaluate hook, of a plugin for contract 1, that saw the labels: the scores are its own account,
+    not a measurement. It is empty for scores that were measured.
     """
 
     correct: int
@@ -39,6 +173,7 @@ class Report(Measured, frozen=True, kw_only=True):
     seconds: float
     device: str
     dtype: str
+    stated_by: str = ""
 
 
 def evaluate(
@@ -77,7 +212,7 @@ def evaluate(
         The report.
 
     Raises:
-        DataError: A label is not among the network's classes.
+        DataError: A label is not among the network's classes, or the images have no labels.
         WeightsError: Outputs are not B C, or contain NaN or infinity.
         SpecError: Another ``dtype``.
 
@@ -88,6 +223,11 @@ def evaluate(
         >>> report.top1 > 95
         True
     """
+    if isinstance(data, Images):
+        raise DataError(
+            f"{data.name}/{data.split} has no labels here, so there is no score.",
+            hint="An evaluate hook returns zoo.evaluation.logits(...), which the core scores.",
+        )
     precision = precision_of(dtype)
     group = distributed.current()
     device = group.device(device if device is not None else device_of(model))
@@ -103,7 +243,8 @@ def evaluate(
     tally = Tally(len(data.classes))
 
     def count(logits: Tensor, labels: Tensor) -> None:
-        require_logits(logits, labels, data)
+        require_logits(logits)
+        require_classes(logits, labels, data)
         tally.add_logits(logits, labels)
         if take is not None:
             take(logits)

@@ -153,6 +153,8 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
             raise arguments.unknown(model, unknown[1], known) from error
         given = ", ".join(f"{key}={value!r}" for key, value in own.items())
         raise PluginError(f"{model.name}: {model.build}({given}) raised {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise PluginError(f"{model.build} returned {type(module).__name__}, expected the network of {model.name}.")
     return module
 
 

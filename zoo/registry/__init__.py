@@ -1,6 +1,7 @@
 """The installed plugins and their models."""
 
 from zoo.registry.discovery import GROUP
+from zoo.registry.here import model
 from zoo.registry.hooks import hook, require, resource
 from zoo.registry.plugin_row import DISTRIBUTION, PluginRow
 from zoo.registry.registry import Found, Listed, Registry, clear, current, register, unregister
@@ -15,6 +16,7 @@ __all__ = [
     "clear",
     "current",
     "hook",
+    "model",
     "register",
     "require",
     "resource",

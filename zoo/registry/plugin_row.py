@@ -236,7 +236,7 @@ def _collected(plugin: Plugin) -> tuple[Sequence[Model], Sequence[Weights]]:
     target = plugin.collection
     try:
         given, weights = hook(target, role=COLLECTION)()
-        models = {model.name: model for model in given}
+        models = {one.name: one if one.api == plugin.api else replace(one, api=plugin.api) for one in given}
         strange = [name for name in models if not name.startswith(f"{plugin.name}/")]
         strange += [entry.name for entry in weights if entry.arch not in models]
         if strange:

@@ -331,9 +331,10 @@ def clear() -> None:
 def register(plugin: Plugin) -> ExitStack:
     """Adds a plugin to this process, as if a distribution with it were installed.
 
-    For notebooks and tests. The names of models follow the rules for installed plugins: a built-in family keeps
-    its short names, and a model of the same name is reached as ``plugin/model``. Hooks are strings; functions of
-    a notebook or a script are ``"__main__:function"``, those of any module ``f"{__name__}:function"``.
+    For notebooks and tests; for a network alone, :func:`zoo.model` is shorter. The names of models follow the rules
+    for installed plugins: a built-in family keeps its short names, and a model of the same name is reached as
+    ``plugin/model``. Hooks are strings; functions of a notebook or a script are ``"__main__:function"``, those of any
+    module ``f"{__name__}:function"``.
 
     Args:
         plugin: The plugin. Its name must not be that of an installed or registered one.
@@ -347,7 +348,7 @@ def register(plugin: Plugin) -> ExitStack:
 
     Example:
         >>> import zoo
-        >>> mine = zoo.Plugin("mine", api=1, models=(zoo.Model("my_net", build="__main__:build"),))
+        >>> mine = zoo.Plugin("mine", api=2, models=(zoo.Model("my_net", build="__main__:build"),))
         >>> with zoo.register(mine):
         ...     zoo.list_models("my_*")
         ['my_net']
@@ -355,7 +356,10 @@ def register(plugin: Plugin) -> ExitStack:
         []
     """
     if not isinstance(plugin, Plugin):
-        raise PluginError(f"Got a {type(plugin).__name__}, expected a zoo.Plugin.")
+        raise PluginError(
+            f"Got a {type(plugin).__name__}, expected a zoo.Plugin.",
+            hint="@zoo.model above a class or a function registers that alone.",
+        )
     if plugin.api > API:
         raise PluginError(f"Plugin {plugin.name!r} needs plugin contract {plugin.api}, this Zoo has {API}.")
     if rivals := [row for row in current().plugins if row.name == plugin.name]:
@@ -372,6 +376,11 @@ def register(plugin: Plugin) -> ExitStack:
     return undo
 
 
+def registered(name: str) -> Plugin | None:
+    """Returns the plugin of this name that :func:`register` added; None if there is none."""
+    return _registered.get(name)
+
+
 def unregister(name: str) -> None:
     """Removes a plugin that :func:`zoo.register` added.
 
@@ -383,7 +392,7 @@ def unregister(name: str) -> None:
 
     Example:
         >>> import zoo
-        >>> _ = zoo.register(zoo.Plugin("mine", api=1))
+        >>> _ = zoo.register(zoo.Plugin("mine", api=2))
         >>> zoo.registry.unregister("mine")
     """
     if name not in _registered:

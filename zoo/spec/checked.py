@@ -53,7 +53,9 @@ class Spec(msgspec.Struct, frozen=True):
                 converted = msgspec.convert(value, field.type, strict=True)
             except msgspec.ValidationError as error:
                 message = str(error).replace("`object`", f"`{_kind(field.type)}`")
-                raise SpecError(f"{self._label()}: {field.name} = {_short(value)}: {message}") from None
+                raise SpecError(
+                    f"{self._label()}: {field.name} = {_short(value)}: {message}", hint=_as_hook(value)
+                ) from None
             if type(converted) is not type(value):  # a table given for a row, a list for a tuple
                 force_setattr(self, field.name, converted)
 
@@ -80,6 +82,14 @@ def _kind(annotation: Any) -> str:
         if isinstance(kind, type) and issubclass(kind, Spec):
             return kind.__name__
     return "object"
+
+
+def _as_hook(value: object) -> str:
+    """Returns the advice if a function or class is given for a hook; empty for other values."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not callable(value) or not module or not name:
+        return ""
+    return f'Name it by a string, "{module}:{name}"; or write @zoo.model above it, which registers it.'
 
 
 def _short(value: object) -> str:

@@ -9,6 +9,9 @@ from zoo.names import is_arch, is_part
 from zoo.spec.checked import Spec
 from zoo.spec.preprocess import Preprocess
 
+API = 2
+"""The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
+
 
 class Paper(Spec, frozen=True):
     """Where an architecture was published.
@@ -104,8 +107,8 @@ class Model(Spec, frozen=True):
         translate: A hook for the tensors of a file that does not fit: takes them and the module, and returns tensors
             in a library's newer names and shapes.
         train: The hook that trains the network.
-        evaluate: The hook that says what it answers: returns logits or classes of each image, or a
-            ``zoo.evaluation.Report``.
+        evaluate: The hook that says what it answers: takes :class:`zoo.data.Images`, which have no labels, and returns
+            logits or classes of each.
         requires: What the hooks import and pip may have to install.
         note: A remark for ``zoo info``.
         file_args: Arguments that a weights file, which anyone may have written, may set. It may also repeat ``args``.
@@ -113,6 +116,7 @@ class Model(Spec, frozen=True):
             network then needs no learnable parameters.
         aliases: Other names, such as former ones. Names of weights, manifests, locks and weights files may use them.
         deprecated: What to use instead, such as ``use my_net``; empty unless the model is deprecated.
+        api: The contract that its hooks were written for: set by its plugin, to ``Plugin.api``.
 
     Raises:
         SpecError: A value is not valid.
@@ -143,6 +147,7 @@ class Model(Spec, frozen=True):
     fitted: bool = False
     aliases: tuple[str, ...] = ()
     deprecated: str = ""
+    api: int = API
 
     def __post_init__(self) -> None:
         super().__post_init__()

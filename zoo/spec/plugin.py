@@ -14,10 +14,7 @@ from zoo.names import is_part
 from zoo.spec.checked import Spec, is_address
 from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, LookQuestion, Reader
 from zoo.spec.key_map import KeyMap
-from zoo.spec.model import Argument, Model, Requirement
-
-API = 1
-"""The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
+from zoo.spec.model import API, Argument, Model, Requirement
 
 _COMMAND = re.compile(r"[a-z][a-z0-9-]*")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
@@ -28,7 +25,7 @@ class Plugin(Spec, frozen=True):
 
     Args:
         name: The name, also that of its entry point.
-        api: The version of the contract it was written for, ``zoo.spec.API``.
+        api: The version of the contract it was written for; the latest is ``zoo.spec.API``. Older ones still run.
         models: Its models.
         weights: Manifests of its weights.
         recipes: Its training recipes.
@@ -59,7 +56,7 @@ class Plugin(Spec, frozen=True):
 
     Example:
         >>> import zoo
-        >>> zoo.Plugin("mine", api=1, models=(zoo.Model("my_net", build="my_package.model:my_net"),)).models[0].name
+        >>> zoo.Plugin("mine", api=2, models=(zoo.Model("my_net", build="my_package.model:my_net"),)).models[0].name
         'my_net'
     """
 
@@ -89,7 +86,7 @@ class Plugin(Spec, frozen=True):
         self.require(self.api >= 1, f"api = {self.api}, expected the contract's version, 1 to {API}")
         self.require_hooks("collection", "repositories", "hook_args")
         self.require(not (self.collection and self.models), "expected models or a collection, not both")
-        if self.requires or self.file_args:
+        if self.requires or self.file_args or any(model.api != self.api for model in self.models):
             force_setattr(self, "models", tuple(map(self._completed, self.models)))
         self.require(all(is_part(model.name) for model in self.models), "only models of a collection have full names")
         names = [name for model in self.models for name in (model.name, *model.aliases)]
@@ -116,4 +113,4 @@ class Plugin(Spec, frozen=True):
 
     def _completed(self, model: Model) -> Model:
         requires, file_args = (*self.requires, *model.requires), {**self.file_args, **model.file_args}
-        return replace(model, requires=requires, file_args=file_args)
+        return replace(model, requires=requires, file_args=file_args, api=self.api)

@@ -7,10 +7,9 @@ from functools import partial
 from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
 from zoo.registry import PluginRow, tools
-from zoo.spec import Model
-from zoo.testing import contract, families, published, shapes, values
-from zoo.testing.expectation import CheckError
-from zoo.testing.subject import Subject
+from zoo.spec import API, Model
+from zoo.testing import families, shapes, trained, values
+from zoo.testing.subject import CheckError, Subject
 
 Checks = Mapping[Callable[..., str | None], str]
 """Checks, and the field or method that each is about."""
@@ -30,8 +29,8 @@ OF_EACH: Checks = {
     shapes.interface: "forward_features",
     shapes.parameters: "params",
     shapes.macs: "macs",
-    contract.methods: "feature_info",
-    contract.groups: "group_matcher",
+    shapes.methods: "feature_info",
+    shapes.groups: "group_matcher",
 }
 # What follows from the code of a build hook: at every commit for its smallest model, for the others behind slow.
 OF_HOOK: Checks = {
@@ -39,27 +38,50 @@ OF_HOOK: Checks = {
     shapes.in_chans: "in_chans",
     shapes.reset_classifier: "reset_classifier",
     shapes.features: "feature_info",
-    contract.intermediates: "forward_intermediates",
-    contract.features_only: "feature_info",
+    shapes.intermediates: "forward_intermediates",
+    shapes.features_only: "feature_info",
 }
 # The same, with real numbers: behind slow for a giant, too.
 COSTLY: Checks = {
     values.forward: "forward",
     values.determinism: "forward",
+    values.batches: "forward",
     values.skipped_initialisation: "state_dict",
     values.round_trip: "state_dict",
     values.gradients: "forward",
-    contract.checkpointing: "set_grad_checkpointing",
-    contract.copies: "state_dict",
-    contract.layouts: "forward",
+    values.checkpointing: "set_grad_checkpointing",
+    values.copies: "state_dict",
+    values.layouts: "forward",
+}
+# What the hooks do: on a handful of images, of the smallest model with these hooks.
+LEARNING: Checks = {
+    trained.training: "train",
+    trained.answers: "evaluate",
 }
 # What fixes the number of images, or the size of an image: of the smallest model of one build hook.
 EXPORTED: Checks = {
     values.traced: "forward",
     values.exported: "forward",
-    contract.resized: "forward",
-    contract.compiled: "forward",
+    values.resized: "forward",
+    values.compiled: "forward",
 }
+SINCE_2 = {
+    shapes.methods,
+    shapes.groups,
+    shapes.intermediates,
+    shapes.features_only,
+    values.checkpointing,
+    values.copies,
+    values.layouts,
+    values.resized,
+    values.compiled,
+    values.batches,
+    values.traced,
+    values.exported,
+    *LEARNING,
+}
+"""What contract 1 did not ask for: advice to its plugins."""
+
 RAISED = "Fix: the code that raises this; zoo plugins check --traceback shows the calls."
 """The advice if a check runs into an exception that it does not expect."""
 
@@ -79,9 +101,18 @@ class Check:
     field: str = ""
     """What it is about: a field of the row or of the manifest, or a method of the network."""
     hint: str = ""
+    since: int = 1
+    """The contract that asks for it first."""
+    api: int = API
+    """The contract of the plugin."""
+
+    @property
+    def is_advice(self) -> bool:
+        """Whether the plugin was written for a contract that does not ask for it yet."""
+        return self.since > self.api
 
     def __call__(self) -> str:
-        """As :meth:`verify`; skips the test if a library is missing."""
+        """Verifies the promise; skips the test if a library is missing, and if it is broken but only advice."""
         __tracebackhide__ = True  # pytest shows the frames of the plugin
         try:
             return self.verify()
@@ -89,6 +120,12 @@ class Check:
             import pytest
 
             pytest.skip(str(error))
+        except CheckError as error:
+            if not self.is_advice:
+                raise
+            import pytest
+
+            pytest.skip(f"new in contract {self.since}: {error}")
 
     def verify(self) -> str:
         """Why the promise does not apply; empty if it does and is kept.
@@ -115,12 +152,15 @@ def checks_of(plugin: str) -> list[Check]:
     """
     rows = [row for row in registry.current().plugins if row.name == plugin]
     used = next((row for row in rows if row.plugin is not None), None)
-    usable = _check("plugin", plugin, families.usable, "entry point", partial(families.usable, plugin, rows))
+    usable = _check("plugin", plugin, families.usable, "entry point", partial(families.usable, plugin, rows), api=1)
     if used is None or used.plugin is None:
         return [usable]
     checks = [usable]
     of_plugin = {**OF_PLUGIN, **(OF_COMMANDS if used.plugin.commands or used.plugin.modules else {})}
-    checks += [_check("plugin", plugin, check, field, partial(check, used)) for check, field in of_plugin.items()]
+    api = used.plugin.api
+    checks += [
+        _check("plugin", plugin, check, field, partial(check, used), api=api) for check, field in of_plugin.items()
+    ]
     models = used.plugin.models
     smallest = {model.build: model for model in sorted(models, key=lambda it: -it.params)}
     for model in models:
@@ -129,6 +169,11 @@ def checks_of(plugin: str) -> list[Check]:
         subject = Subject(plugin, model)
         is_smallest = model is min(models, key=lambda other: other.params)
         checks += _of_subject(subject, brought(), is_slow=subject.is_giant or not is_smallest)
+    hooked = {(model.train, model.evaluate): model for model in sorted(models, key=lambda it: -it.params)}
+    for model in models:
+        subject = Subject(plugin, model)
+        is_slow = subject.is_long or hooked[model.train, model.evaluate] is not model
+        checks += _of_subject(subject, LEARNING, is_slow=is_slow)
     for model in smallest.values():
         subject = Subject(plugin, model)
         for check, field in EXPORTED.items():
@@ -144,8 +189,8 @@ def brought() -> Checks:
 
 def every() -> list[Callable[..., str | None]]:
     """The functions of all checks, in the order in which they are run."""
-    tables = (OF_PLUGIN, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), EXPORTED)
-    return [families.usable, *(check for table in tables for check in table), published.weights]
+    tables = (OF_PLUGIN, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), LEARNING, EXPORTED)
+    return [families.usable, *(check for table in tables for check in table), trained.weights]
 
 
 def _check(
@@ -155,15 +200,18 @@ def _check(
     field: str,
     run: Callable[[], str | None],
     *,
+    api: int,
     is_slow: bool = False,
 ) -> Check:
-    return Check(f"{prefix}-{promise.__name__}", is_slow, run, of, field, advice(promise))
+    name, since = f"{prefix}-{promise.__name__}", 2 if promise in SINCE_2 else 1
+    return Check(name, is_slow, run, of, field, advice(promise), since, api)
 
 
 def _of_subject(subject: Subject, checks: Checks, *, is_slow: bool) -> list[Check]:
-    name = subject.model.name
+    name, api = subject.model.name, subject.model.api
     return [
-        _check(name, name, check, field, partial(check, subject), is_slow=is_slow) for check, field in checks.items()
+        _check(name, name, check, field, partial(check, subject), api=api, is_slow=is_slow)
+        for check, field in checks.items()
     ]
 
 
@@ -181,10 +229,10 @@ def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iter
         entries = row.weights.get(model.name, ())
     except ManifestError:
         return  # plugin-manifests says so
-    built: list[published.Shape] = []
+    built: list[trained.Shape] = []
     for entry in entries:
         # Entries that differ in bytes alone build one network.
-        is_slow = not published.is_embedded(entry) and published.shape(model, entry) in built
-        built.append(published.shape(model, entry))
-        run = partial(published.weights, subject, entry)
-        yield _check(entry.name, entry.name, published.weights, "args", run, is_slow=is_slow)
+        is_slow = not trained.is_embedded(entry) and trained.shape(model, entry) in built
+        built.append(trained.shape(model, entry))
+        run = partial(trained.weights, subject, entry)
+        yield _check(entry.name, entry.name, trained.weights, "args", run, api=model.api, is_slow=is_slow)

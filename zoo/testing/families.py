@@ -18,7 +18,7 @@ from zoo.registry import PluginRow, arguments, roles, tools
 from zoo.registry.roles import Role
 from zoo.spec import DatasetSpec, Extension
 from zoo.testing import source
-from zoo.testing.expectation import CheckError, expect
+from zoo.testing.subject import CheckError, expect
 from zoo.training import choice
 
 _REFUSE_TORCH = """

@@ -14,10 +14,11 @@ from zoo.errors import MissingExtraError
 from zoo.registry import PluginRow
 from zoo.testing import source
 from zoo.testing.checks import Check
-from zoo.testing.expectation import CheckError
+from zoo.testing.subject import CheckError
 
-Status = Literal["passed", "failed", "skipped", "inapplicable"]
-"""``skipped`` if a library is missing; ``inapplicable`` if the network does not have what the promise is about."""
+Status = Literal["passed", "failed", "advice", "skipped", "inapplicable"]
+"""``advice`` if a later contract than the plugin's asks for what is broken; ``skipped`` if a library is missing;
+``inapplicable`` if the network does not have what the promise is about."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -56,9 +57,9 @@ def run(checks: Iterable[Check], row: PluginRow | None) -> Iterator[Outcome]:
                 check.name,
                 error.of,
                 error.field,
-                "failed",
+                "advice" if check.is_advice else "failed",
                 f"{error.of}: {error.reason}",
-                error.hint,
+                f"New in contract {check.since}. {error.hint}" if check.is_advice else error.hint,
                 _place(cause, folder),
                 f"{type(cause).__name__}: {cause}",
                 "".join(traceback.format_exception(cause)).rstrip(),

@@ -1,6 +1,7 @@
 """Checks of a model's interface, by counts and shapes, mostly without computing values."""
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,17 @@ from zoo.evaluation import counting
 from zoo.registry import arguments, roles
 from zoo.registry.roles import Role
 from zoo.spec import Model
-from zoo.testing.expectation import CheckError, expect
-from zoo.testing.subject import BATCH, Subject
+from zoo.testing.subject import BATCH, CheckError, Subject, expect
+
+METHODS = (
+    "forward_intermediates",
+    "get_classifier",
+    "set_grad_checkpointing",
+    "group_matcher",
+    "no_weight_decay",
+)
+NO_MAPS = "it has no feature maps"
+CONFIG = ("architecture", "input_size", "interpolation", "crop_pct", "mean", "std", "num_classes", "classifier")
 
 
 def row(subject: Subject) -> None:
@@ -268,3 +278,91 @@ def _submodule(module: nn.Module, name: str) -> nn.Module | None:
 def _expect_shape(tensor: object, expected: tuple[int, ...], what: str, field: str = "") -> None:
     got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
     expect(got == expected, f"{what} is {got}, expected {expected}", field=field)
+
+
+def methods(subject: Subject) -> None:
+    """The network has the methods of timm's networks, and its configuration in timm's form.
+
+    Fix: derive the network from ``zoo.modules.ImageClassifier`` or ``PooledClassifier``.
+    """
+    module = subject.outline
+    missing = [name for name in METHODS if not callable(getattr(module, name, None))]
+    expect(
+        not missing,
+        f"{type(module).__name__} has no {', '.join(missing)}. "
+        "Derive it from zoo.modules.ImageClassifier or PooledClassifier, which have them.",
+        field=missing[0] if missing else "",
+    )
+    config = module.pretrained_cfg
+    expect(config is module.default_cfg, "default_cfg is not pretrained_cfg", field="default_cfg")
+    lacking = [key for key in CONFIG if key not in config]
+    expect(not lacking, f"pretrained_cfg lacks {', '.join(lacking)}", field="pretrained_cfg")
+    expect(isinstance(module.get_classifier(), nn.Module), "get_classifier returns no module", field="get_classifier")
+    module.feature_info.channels(), module.feature_info.reduction(), module.feature_info.module_name()
+
+
+def groups(subject: Subject) -> None:
+    """``group_matcher`` has a group for every parameter, and ``no_weight_decay`` names parameters.
+
+    Fix: return a group for each name that the message lists; ``ImageClassifier`` does so from ``stages``.
+    """
+    module = subject.outline
+    names = [name for name, _ in module.named_parameters()]
+    for coarse in (True, False):
+        matcher = module.group_matcher(coarse=coarse)
+        if callable(matcher):
+            without = [name for name in names if not _has_group(matcher, name)]
+            expect(not without, f"group_matcher(coarse={coarse}) has no group for {', '.join(without)}")
+    unknown = sorted(set(module.no_weight_decay()) - set(names))
+    expect(not unknown, f"no_weight_decay names {', '.join(unknown)}, not parameters", field="no_weight_decay")
+
+
+def intermediates(subject: Subject) -> str:
+    """``forward_intermediates`` returns the last features and the maps that ``feature_info`` describes.
+
+    Fix: call ``note_stage`` with the number of channels that the module outputs.
+    """
+    module = subject.outline
+    if not module.feature_info.channels():
+        return NO_MAPS
+    device = subject.shape_device
+    images = subject.images(device)
+    with subject.on(device):
+        final, maps = module.forward_intermediates(images)
+        last = module.forward_intermediates(images, indices=[-1], stop_early=True, intermediates_only=True)
+        features = module.forward_features(images)
+    expect(final.shape == features.shape, f"forward_intermediates ends with {tuple(final.shape)}, not its features")
+    _expect_channels(maps, module.feature_info.channels(), "forward_intermediates")
+    _expect_channels(last, module.feature_info.channels()[-1:], "forward_intermediates of the last stage")
+    return ""
+
+
+def features_only(subject: Subject) -> str:
+    """Without its head, the network returns the maps of the stages that are asked for.
+
+    Fix: call ``note_stage`` in the order of the forward, once per stage.
+    """
+    device = subject.shape_device
+    with subject.on(device):
+        module = subject.build()
+        channels = module.feature_info.channels()
+        if not channels:
+            return NO_MAPS
+        network: Any = loading.as_features(module, (-1, 0))
+        maps = network(subject.images(device))
+    _expect_channels(maps, [channels[-1], channels[0]], "with features_only=True, out_indices=(-1, 0), the network")
+    expect(network.feature_info.channels() == [channels[-1], channels[0]], "feature_info has other stages")
+    return ""
+
+
+def _has_group(matcher: Callable[[str], Any], name: str) -> bool:
+    try:
+        return matcher(name) is not None
+    except KeyError:
+        return False
+
+
+def _expect_channels(maps: list[Tensor], channels: list[int], what: str) -> None:
+    got = [part.shape[1] for part in maps]
+    expect(got == channels, f"{what} returns maps of {got} channels, feature_info says {channels}")
+    expect(all(part.shape[0] == BATCH for part in maps), f"{what} returns another number of images")

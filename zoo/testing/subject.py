@@ -1,4 +1,4 @@
-"""A model under test: how it is built, and its inputs."""
+"""A model under test: how it is built, its inputs, and how checks say that it breaks a promise."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,9 +11,37 @@ from torch import Tensor, nn
 from zoo import loading
 from zoo.spec import Model
 
+
+class CheckError(AssertionError):
+    """A plugin breaks a promise. The exception that its own code raised, if any, is the cause.
+
+    Args:
+        reason: What is wrong, what was expected.
+        field: What to change: a field of a row or a manifest, or a method of the network. Checks leave it empty if it
+            is the one that they are about.
+        of: The model, the weights or the plugin. Checks leave it empty.
+        hint: What to do.
+    """
+
+    def __init__(self, reason: str, field: str = "", of: str = "", hint: str = "") -> None:
+        self.reason = reason if reason.startswith(field) else f"{field}: {reason}"
+        self.field, self.of, self.hint = field, of, hint
+        super().__init__((f"{of}: " if of else "") + self.reason + (f"\n{hint}" if hint else ""))
+
+
+def expect(condition: object, reason: str, *, field: str = "") -> None:
+    """Raises :class:`CheckError` unless ``condition`` is true. Unlike ``assert``, also under ``python -O``."""
+    if not condition:
+        raise CheckError(reason, field)
+
+
 GIANT_PARAMS = 30_000_000
 GIANT_MACS = 3_000_000_000
 """Above either, a model's costly checks are marked slow, and the others avoid arithmetic."""
+
+LONG_MACS = 200_000_000
+LONG_PIXELS = 10_000
+"""Above the one, or without it above the other, a network gets fewer images where it gets many."""
 
 BATCH = 2
 """Images a forward: batch normalisation needs more than one."""
@@ -29,6 +57,13 @@ class Subject:
     @property
     def is_giant(self) -> bool:
         return self.model.params > GIANT_PARAMS or self.model.macs > GIANT_MACS
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a forward takes long, as far as the row says."""
+        _, height, width = self.model.preprocess.input_size
+        is_large = height * width > LONG_PIXELS and not self.model.macs
+        return self.is_giant or self.model.macs > LONG_MACS or is_large
 
     @property
     def module(self) -> Any:

@@ -1,19 +1,21 @@
 """Checks of a model's outputs and gradients."""
 
 import contextlib
+import copy
+import pickle
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo import loading
-from zoo.errors import ZooError
+from zoo.errors import SpecError, ZooError
 from zoo.loading import safetensors_file
-from zoo.testing.expectation import CheckError, expect
-from zoo.testing.subject import BATCH, Subject
+from zoo.testing.subject import BATCH, CheckError, Subject, expect
 
 
 def forward(subject: Subject) -> None:
@@ -44,6 +46,19 @@ def determinism(subject: Subject) -> None:
     expect_close(halves, first, "forward_head(forward_features(x)) against forward(x)")
     changed = [key for key, tensor in module.state_dict().items() if not torch.equal(tensor, before[key])]
     expect(not changed, f"a forward in evaluation mode changes {', '.join(changed)}")
+
+
+def batches(subject: Subject) -> None:
+    """In evaluation mode an image has the same logits alone and among 64.
+
+    Fix: compute statistics of a batch in training alone, as ``nn.BatchNorm2d`` does; in evaluation use running ones.
+    """
+    module, images = subject.module, subject.images(batch=8 if subject.is_long else 64)
+    with torch.no_grad():
+        together = module(images)
+        for number in (0, len(images) - 1):
+            alone = module(images[number : number + 1])
+            expect_close(alone[0], together[number], f"of {len(images)} images, the logits of one", slack=200)
 
 
 def skipped_initialisation(subject: Subject) -> None:
@@ -172,3 +187,118 @@ def expect_close(got: Tensor, expected: Tensor, what: str, *, slack: float = 1.0
     torch.testing.assert_close(
         got, expected, rtol=1e-4 * slack, atol=1e-5 * slack * largest, msg=lambda text: f"{what}: {text}"
     )
+
+
+def checkpointing(subject: Subject) -> str:
+    """Checkpointed blocks give the same outputs, gradients and statistics; or ``SpecError`` says that it has no blocks.
+
+    Fix: blocks must not change anything but their outputs, or depend on the order of random numbers.
+    """
+    if subject.model.fitted:
+        return f"{subject.model.name} is fitted, without gradients"
+    module = subject.build().train()
+    state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    expected = _step(module, subject.images())
+    try:
+        module.set_grad_checkpointing(True)
+    except SpecError as error:
+        return str(error)
+    module.load_state_dict(state)
+    got = _step(module, subject.images())
+    for name, tensor in expected.items():
+        expect_close(got[name], tensor, f"with checkpointing, {name}")
+    return ""
+
+
+def copies(subject: Subject) -> None:
+    """A deep copy and a pickled copy compute the same, on their own tensors.
+
+    Fix: keep tensors as parameters and buffers, and no lambdas or open files in attributes.
+    """
+    module, images = subject.module, subject.images(batch=1)
+    with torch.no_grad():
+        expected = module(images)
+        for name, other in (("copy", copy.deepcopy(module)), ("pickled copy", pickle.loads(pickle.dumps(module)))):
+            expect_close(other(images), expected, f"the output of a {name}")
+            own = {tensor.data_ptr() for tensor in module.state_dict().values() if tensor.numel()}
+            shared = [key for key, tensor in other.state_dict().items() if tensor.data_ptr() in own]
+            expect(not shared, f"a {name} shares {', '.join(shared)}")
+
+
+def layouts(subject: Subject) -> None:
+    """In ``channels_last`` the network computes the same; with autocast to bfloat16, the output is finite.
+
+    Fix: use ``reshape`` instead of ``view``, do not use strides, and compute sums of many terms in float32.
+    """
+    module, images = copy.deepcopy(subject.module), subject.images()
+    with torch.no_grad():
+        expected = module(images)
+        module.to(memory_format=torch.channels_last)
+        # Other kernels, whose sums have another order: 150 layers amplify that to 1e-3 of the largest output. A network
+        # that reads the wrong places is wrong by as much as its output is large.
+        got = module(images.to(memory_format=torch.channels_last))
+        expect_close(got, expected, "in channels_last, the output", slack=200)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = module(images)
+    expect(low.isfinite().all(), "with autocast to bfloat16, the output is not finite")
+
+
+def resized(subject: Subject) -> str:
+    """Exported by ``torch.export``, a network of feature maps takes images of other sizes if it takes them itself.
+
+    Fix: compute sizes from the input's shape in the forward, without ``int`` or ``math``.
+    """
+    module = subject.module
+    with torch.no_grad():
+        if module.forward_features(subject.images(batch=1)).ndim != 4:
+            return "its features are not maps"
+    channels, height, width = subject.model.preprocess.input_size
+    # Larger than usual: torch.export takes a map of one pixel for one of a fixed size.
+    large, larger = (
+        subject.images(size=(channels, height + more, width + more), batch=batch) for more, batch in ((32, 2), (64, 3))
+    )
+    auto = torch.export.Dim.AUTO
+    with torch.no_grad(), quiet():
+        try:
+            expected = module(larger)
+        except Exception:  # a network of one size may raise anything
+            return "it takes images of one size"
+        try:
+            sizes = ({0: auto, 2: auto, 3: auto},)
+            exported = torch.export.export(module, (large,), dynamic_shapes=sizes, strict=False).module()
+        except ZooError as error:
+            return str(error)
+        expect_close(exported(larger), expected, f"exported with {height + 32} pixels, the output for {height + 64}")
+    return ""
+
+
+def compiled(subject: Subject) -> str:
+    """``torch.compile`` takes the whole network as one graph, which computes the same; unless it cannot be traced.
+
+    Fix: leave out of the forward what depends on values: ``item``, printing, ``if`` over a tensor.
+    """
+    module, images = subject.module, subject.images()
+    torch.compiler.reset()
+    with torch.no_grad():
+        other: Any = torch.compile(module, backend="eager", fullgraph=True)
+        try:
+            got = other(images)
+        except Exception:  # of torch's compiler, also for what the network says
+            if reason := traced(subject):
+                return reason
+            raise
+        expect_close(got, module(images), "compiled, the output")
+    return ""
+
+
+def _step(module: Any, images: Tensor) -> dict[str, Tensor]:
+    """Output, gradients and statistics of one step, by name; random numbers are those of seed 0."""
+    module.zero_grad()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        output = module(images)
+        first: Any = output[0] if isinstance(output, tuple) else output
+        first.square().mean().backward()
+    gradients = {name: part.grad for name, part in module.named_parameters() if part.grad is not None}
+    buffers = {name: part.clone() for name, part in module.named_buffers() if part.is_floating_point()}
+    return {"the output": first.detach(), **buffers, **gradients}

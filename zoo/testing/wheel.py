@@ -1,6 +1,7 @@
 """Tries a plugin's wheel in a temporary environment: what a user gets who installs it.
 
-The environment has the wheel, and this environment's Zoo and libraries behind it. Each step runs in a process there.
+The environment has the wheel, and this environment's Zoo and libraries behind it. Each step runs in a process there:
+``python -m zoo.testing.wheel PLUGIN FILE`` lists, loads, verifies, predicts, and writes each outcome to FILE.
 """
 
 import importlib.util
@@ -12,15 +13,25 @@ import sysconfig
 import tempfile
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from configparser import Error as ConfigError
+from functools import partial
 from pathlib import Path
 
+import msgspec
+from PIL import Image
+
 import zoo
-from zoo.errors import FileFormatError, PluginError
-from zoo.registry import GROUP
+from zoo import registry
+from zoo.creation import create
+from zoo.errors import FileFormatError, MissingExtraError, PluginError, ZooError
+from zoo.evaluation.prediction import predict
+from zoo.preparation import preprocess
+from zoo.registry import GROUP, PluginRow
+from zoo.spec import Model
 from zoo.testing.outcome import Outcome
+from zoo.verify import worker
 
 TIMEOUT = 600.0
 """Seconds that the steps of one plugin may take after its installation."""
@@ -89,9 +100,9 @@ def _installed(python: Path, wheel: Path) -> Outcome:
 
 
 def _tried(python: Path, plugin: str, folder: Path) -> Iterator[Outcome]:
-    """The outcomes that :mod:`zoo.testing.trial` writes, and another one if its process ended early."""
+    """The outcomes that :mod:`zoo.testing.wheel` writes, and another one if its process ended early."""
     answer = folder / f"{plugin}.jsonl"
-    words = [str(python), "-m", "zoo.testing.trial", plugin, str(answer)]
+    words = [str(python), "-m", "zoo.testing.wheel", plugin, str(answer)]
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=variables(python), timeout=TIMEOUT)
         said = f"its process ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
@@ -112,3 +123,60 @@ def variables(python: Path) -> dict[str, str]:
     top = python.parents[2]
     own = {"ZOO_CACHE": str(top / "cache"), "ZOO_CONFIG": str(top / "config"), "ZOO_OFFLINE": "1"}
     return kept | own | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
+
+
+def outcomes(plugin: str) -> Iterator[Outcome]:
+    """An outcome of each step for the plugin, its models and those weights that it ships with."""
+    row = next((row for row in registry.current().plugins if row.name == plugin), None)
+    if row is None or row.plugin is None:
+        reason = f"{row.status}: {row.reason}" if row else "not found among the installed plugins"
+        yield Outcome("listed", plugin, "entry point", "failed", f"{plugin}: entry point: {reason}")
+        return
+
+    def list_weights() -> None:
+        _ = row.weights
+
+    yield (listed := _outcome("listed", plugin, "weights", list_weights))
+    for model in row.models.values():
+        yield _outcome("loaded", model.name, "build", partial(create, f"{plugin}/{model.name}"))
+        if listed.status == "passed":
+            yield from _of_weights(row, model)
+
+
+def _of_weights(row: PluginRow, model: Model) -> Iterator[Outcome]:
+    """Weights without a network: those that the wheel has. Of a model without any, its random outputs."""
+    names = [entry.name for entry in row.weights.get(model.name, ()) if entry.hub.startswith("embedded:")]
+    for name in names:
+        yield _outcome("verified", name, "file", partial(worker.verify, f"{row.name}/{name}"))
+    for name in names or [model.name]:
+        yield _outcome("predicted", name, "forward", partial(_predict, f"{row.name}/{name}"))
+
+
+def _predict(name: str) -> None:
+    """Classifies a grey picture of the network's size."""
+    network = create(name).eval()
+    height, width = preprocess(network).preprocess.input_size[1:]
+    predict(network, Image.new("L", (width, height), color=127))
+
+
+def _outcome(step: str, of: str, field: str, work: Callable[[], object]) -> Outcome:
+    try:
+        work()
+    except MissingExtraError as error:
+        return Outcome(step, of, field, "skipped", f"{of}: {error.message}", error.hint)
+    except ZooError as error:
+        return Outcome(step, of, field, "failed", f"{of}: {field}: {error.message}", error.hint)
+    except Exception as error:  # a plugin's code may raise anything
+        return Outcome(step, of, field, "failed", f"{of}: {field}: {type(error).__name__}: {error}")
+    return Outcome(step, of, field, "passed")
+
+
+def _main(plugin: str, answer: str) -> None:
+    with Path(answer).open("ab") as file:
+        for outcome in outcomes(plugin):
+            file.write(msgspec.json.encode(outcome) + b"\n")
+            file.flush()
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

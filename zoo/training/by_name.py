@@ -117,7 +117,8 @@ def train(
     if former is not None and recipe in (None, former.recipe.name):
         chosen = training.change(former.recipe, settings, target.plugin)
     else:
-        own_recipe = _own_recipe(target.model, images, held_out is not None, init is not None)
+        has_recipes = target.row.is_builtin or bool(target.plugin.recipes)
+        own_recipe = _own_recipe(target.model, images, held_out is not None, init is not None, has_recipes)
         chosen = training.choose(target.plugin, target.model, images.name, recipe, settings, own=own_recipe)
     guide = None if teacher is None else pretrained.find_teacher(teacher)
     if guide is not None:
@@ -161,13 +162,13 @@ def validation_images(data: str | Path) -> "ImageSet | None":
 
 
 def _own_recipe(
-    model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool
+    model: Model, images: "ImageSet | ImageStream", is_held_out: bool, is_trained: bool, has_recipes: bool
 ) -> dict[str, Any] | None:
-    """Returns the recipe for the user's own images, if ``model`` uses the default training hook."""
+    """Returns the recipe for images or for a network without one, if ``model`` uses the default training hook."""
     from zoo.data.classes import count_training_images
     from zoo.training.choice import for_own_images
 
-    if count_training_images(images.name) or model.train != hook.DEFAULT.train:
+    if (count_training_images(images.name) and has_recipes) or model.train != hook.DEFAULT.train:
         return None
     height, width = model.preprocess.input_size[1:]
     return for_own_images(
@@ -176,6 +177,7 @@ def _own_recipe(
         has_color=images.channels == 3,
         is_held_out=is_held_out or not hasattr(images, "labels"),
         is_trained=is_trained,
+        is_known=has_recipes,
     )
 
 

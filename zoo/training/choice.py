@@ -120,17 +120,26 @@ def own_fields(plugin: Plugin) -> type[msgspec.Struct]:
 
 
 def for_own_images(
-    count: int, *, is_small: bool, has_color: bool, is_held_out: bool, is_trained: bool
+    count: int, *, is_small: bool, has_color: bool, is_held_out: bool, is_trained: bool, is_known: bool = True
 ) -> dict[str, Any]:
     """Returns a recipe for ``count`` images of the user's own.
 
     The learning rate depends on the batch size, and is lower for a network that ``is_trained``. Images as small as the
     network's input are shifted, larger ones cropped and resized; colour images are flipped. A tenth is held out to
-    select the best epoch, unless other images ``is_held_out``.
+    select the best epoch, unless other images ``is_held_out``. A network that nobody has written recipes for, which is
+    not ``is_known``, is trained with AdamW: it need not be normalised, and one rate suits most.
     """
     batch_size = 128 if count >= 5000 else 32 if count >= 500 else 16
     augment: dict[str, Any] = {"flip": has_color}
-    augment |= {"pad_crop": 4} if is_small else {"resized_crop": {"scale": list(OWN_SCALE)}}
+    augment |= {"pad_crop": 4 if is_known else 1} if is_small else {"resized_crop": {"scale": list(OWN_SCALE)}}
+    adamw = {
+        "note": "For a network without recipes: AdamW and a cosine schedule.",
+        "epochs": 30,
+        "optimizer": "adamw",
+        "lr": 1e-4 if is_trained else 1e-3,
+        "weight_decay": 0.05,
+        "clip_grad": 1.0,
+    }
     return {
         "note": "For your own images, if no recipe of the family matches them.",
         "epochs": 60,
@@ -140,6 +149,7 @@ def for_own_images(
         "validation": 0 if is_held_out else count // 10,
         "keep": "best",
         "augment": augment,
+        **({} if is_known else adamw),
     }
 
 

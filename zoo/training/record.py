@@ -103,8 +103,9 @@ def in_words(described: Mapping[str, Any], data: TrainingData, recipe: Recipe, s
     """Describes model, images and epochs in one line; ``steps`` are those of an epoch."""
     images = f"{len(data.train):,} images of {data.train.name}"
     images += f", {len(data.validation):,} held out" if data.validation is not None else ""
+    rule = f" ({recipe.optimizer}, lr {recipe.lr:g}, {recipe.schedule})"
     length = f"{recipe.epochs} epochs of {steps:,} steps on {described['device']}"
-    return f"{described['model']}, {images}, recipe {recipe.name or 'of its own'}: {length}"
+    return f"{described['model']}, {images}, recipe {recipe.name or 'of its own'}{rule}: {length}"
 
 
 def read(document: Mapping[str, Any], where: object) -> Record:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from zoo.data.image_set import ImageSet
-    from zoo.evaluation.mistakes import Answers
+    from zoo.evaluation.outputs import Answers
     from zoo.training.pretrained import Teacher
 
 try:

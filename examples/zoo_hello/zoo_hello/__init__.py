@@ -4,7 +4,7 @@ from zoo.spec import Model, Plugin, Preprocess
 
 plugin = Plugin(
     name="hello",
-    api=1,
+    api=2,
     models=(
         Model(
             "hello_net",

@@ -14,8 +14,8 @@ from zoo.cli.output import echo, note, print_json, stdout_to_stderr
 from zoo.errors import PluginError
 
 if TYPE_CHECKING:
-    from zoo.testing.counts import Change
     from zoo.testing.outcome import Outcome
+    from zoo.testing.source import Change
 
 
 @click.command(epilog="Example: zoo plugins check resnet")
@@ -32,7 +32,7 @@ def check(
 
     NAME is an installed plugin, by default the one in this folder's pyproject.toml. A wheel (FILE.whl) is tried in a
     temporary environment: it is installed and listed, its models are loaded, its weights verified, an image is
-    predicted. Exits 1 if a check fails.
+    predicted. Exits 1 if a check fails. What a later contract than the plugin's asks for is advice.
     """
     plugin = name or _own(context)
     is_wheel = plugin.endswith(".whl")
@@ -53,15 +53,16 @@ def check(
     for outcome in _apart(outcomes):
         is_first = not outcome.error or outcome.error not in {one.error for one in found}
         found.append(outcome)
-        if not as_json and is_first and (is_wheel or outcome.status in ("failed", "skipped")):
+        if not as_json and is_first and (is_wheel or outcome.status not in ("passed", "inapplicable")):
             _print(outcome, has_traceback=has_traceback)
     counts = {
-        status: sum(one.status == status for one in found) for status in ("passed", "failed", "skipped", "inapplicable")
+        status: sum(one.status == status for one in found)
+        for status in ("passed", "failed", "advice", "skipped", "inapplicable")
     }
     if as_json:
         print_json({"plugin": plugin, **counts, "left_out": left_out, "changes": changes, "checks": found})
     else:
-        for error, number in Counter(one.error for one in found if one.error).items():
+        for error, number in Counter(one.error for one in found if one.status == "failed").items():
             if number > 1:
                 first = next(one.check for one in found if one.error == error)
                 echo(f"As {first}, {number - 1} more checks fail.")
@@ -112,10 +113,10 @@ def _apart(outcomes: "Iterator[Outcome]") -> "Iterator[Outcome]":
 
 
 def _fixed(plugin: str, *, as_json: bool) -> "list[Change]":
-    from zoo.testing import counts
+    from zoo.testing import source
 
     try:
-        changes = counts.fix(plugin)
+        changes = source.fix(plugin)
     except PluginError as error:
         note(f"{error}")
         return []
@@ -125,7 +126,7 @@ def _fixed(plugin: str, *, as_json: bool) -> "list[Change]":
 
 
 def _print(outcome: "Outcome", *, has_traceback: bool) -> None:
-    label = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}[outcome.status]
+    label = {"passed": "ok     ", "failed": "FAILED ", "advice": "advice ", "skipped": "skipped"}[outcome.status]
     if outcome.status == "passed":
         return echo(f"{label} {outcome.check} {outcome.of}")
     lines = [f"{label} {outcome.check}", *outcome.reason.splitlines()]
