@@ -1,11 +1,12 @@
 """All checks of a plugin."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
+from zoo.manifest import Weights
 from zoo.registry import PluginRow, tools
 from zoo.spec import Model
 from zoo.testing import contract, families, published, shapes, values
@@ -23,6 +24,8 @@ OF_PLUGIN: Checks = {
     families.repositories: "repositories",
     families.extensions: "extensions",
 }
+OF_DATA: Checks = {families.manifests: "weights", families.key_maps: "key_maps"}
+"""Of a distribution with weights and no code."""
 OF_COMMANDS: Checks = {families.commands: "commands"}
 # What a row declares about its own network: checked for every model at every commit.
 OF_EACH: Checks = {
@@ -119,7 +122,11 @@ def checks_of(plugin: str) -> list[Check]:
     if used is None or used.plugin is None:
         return [usable]
     checks = [usable]
-    of_plugin = {**OF_PLUGIN, **(OF_COMMANDS if used.plugin.commands or used.plugin.modules else {})}
+    of_plugin = OF_DATA if used.is_data else OF_PLUGIN
+    if used.plugin.commands or used.plugin.modules:
+        of_plugin = {**of_plugin, **OF_COMMANDS}
+    if any(key_map.models for key_map in used.plugin.key_maps):
+        of_plugin = {**of_plugin, **OF_DATA}
     checks += [_check("plugin", plugin, check, field, partial(check, used)) for check, field in of_plugin.items()]
     models = used.plugin.models
     smallest = {model.build: model for model in sorted(models, key=lambda it: -it.params)}
@@ -134,6 +141,8 @@ def checks_of(plugin: str) -> list[Check]:
         for check, field in EXPORTED.items():
             is_slow = subject.is_giant or check is not values.traced
             checks += _of_subject(subject, {check: field}, is_slow=is_slow)
+    for arch in used.brought_tags:
+        checks += _of_brought(used, arch)
     return checks
 
 
@@ -144,8 +153,8 @@ def brought() -> Checks:
 
 def every() -> list[Callable[..., str | None]]:
     """The functions of all checks, in the order in which they are run."""
-    tables = (OF_PLUGIN, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), EXPORTED)
-    return [families.usable, *(check for table in tables for check in table), published.weights]
+    tables = ({**OF_PLUGIN, **OF_DATA}, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), EXPORTED)
+    return [families.usable, *(check for table in tables for check in table), published.weights, published.fetched]
 
 
 def _check(
@@ -181,10 +190,28 @@ def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iter
         entries = row.weights.get(model.name, ())
     except ManifestError:
         return  # plugin-manifests says so
+    yield from _of_entries(subject, entries, row)
+
+
+def _of_brought(row: PluginRow, arch: str) -> Iterator[Check]:
+    """The checks of the weights that a plugin brings for a model of another one."""
+    entries = row.brought(arch)
+    if arch in registry.current().missing(row):
+        return  # plugin-manifests says so
+    found = registry.current().find(entries[0].name)
+    yield from _of_entries(Subject(found.row.name, found.model), entries, row)
+
+
+def _of_entries(subject: Subject, entries: Iterable[Weights], row: PluginRow) -> Iterator[Check]:
+    """The checks of weights of one model that ``row`` states. Zoo's own are fetched by ``make online``."""
     built: list[published.Shape] = []
     for entry in entries:
         # Entries that differ in bytes alone build one network.
-        is_slow = not published.is_embedded(entry) and published.shape(model, entry) in built
-        built.append(published.shape(model, entry))
+        shape, is_embedded = published.shape(subject.model, entry), published.is_embedded(entry)
         run = partial(published.weights, subject, entry)
+        is_slow = not is_embedded and shape in built
         yield _check(entry.name, entry.name, published.weights, "args", run, is_slow=is_slow)
+        built.append(shape)
+        if row.is_data or not (is_embedded or row.is_builtin):
+            arrival = partial(published.fetched, entry)
+            yield _check(entry.name, entry.name, published.fetched, "hub", arrival, is_slow=not row.is_data)

@@ -35,15 +35,24 @@ def outcomes(plugin: str) -> Iterator[Outcome]:
         yield _outcome("loaded", model.name, "build", partial(create, f"{plugin}/{model.name}"))
         if listed.status == "passed":
             yield from _of_weights(row, model)
+    for arch in row.brought_tags:
+        yield from _tried([entry.name for entry in row.brought(arch) if entry.hub.startswith("embedded:")])
 
 
 def _of_weights(row: PluginRow, model: Model) -> Iterator[Outcome]:
     """Weights without a network: those that the wheel has. Of a model without any, its random outputs."""
-    names = [entry.name for entry in row.weights.get(model.name, ()) if entry.hub.startswith("embedded:")]
+    entries = row.weights.get(model.name, ())
+    names = [f"{row.name}/{entry.name}" for entry in entries if entry.hub.startswith("embedded:")]
+    yield from _tried(names)
+    if not names:
+        yield _outcome("predicted", model.name, "forward", partial(_predict, f"{row.name}/{model.name}"))
+
+
+def _tried(names: list[str]) -> Iterator[Outcome]:
     for name in names:
-        yield _outcome("verified", name, "file", partial(worker.verify, f"{row.name}/{name}"))
-    for name in names or [model.name]:
-        yield _outcome("predicted", name, "forward", partial(_predict, f"{row.name}/{name}"))
+        of = name.partition("/")[2]
+        yield _outcome("verified", of, "file", partial(worker.verify, name))
+        yield _outcome("predicted", of, "forward", partial(_predict, name))
 
 
 def _predict(name: str) -> None:

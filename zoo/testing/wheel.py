@@ -19,7 +19,7 @@ from pathlib import Path
 
 import zoo
 from zoo.errors import FileFormatError, PluginError
-from zoo.registry import GROUP
+from zoo.registry import DATA_GROUP, GROUP
 from zoo.testing.outcome import Outcome
 
 TIMEOUT = 600.0
@@ -34,7 +34,7 @@ def attempt(wheel: Path) -> Iterator[Outcome]:
     """
     plugins = _announced(wheel)
     if not plugins:
-        reason = f"{wheel.name}: entry points: none in the group {GROUP}"
+        reason = f"{wheel.name}: entry points: none in the groups {GROUP} and {DATA_GROUP}"
         hint = f'Add [project.entry-points."{GROUP}"] to pyproject.toml and build the wheel again.'
         yield Outcome("installed", wheel.name, "entry points", "failed", reason, hint)
         return
@@ -46,7 +46,7 @@ def attempt(wheel: Path) -> Iterator[Outcome]:
 
 
 def _announced(wheel: Path) -> list[str]:
-    """The names of the wheel's entry points in the group of plugins."""
+    """The names of the wheel's entry points in the groups of plugins and of weights."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
@@ -59,7 +59,7 @@ def _announced(wheel: Path) -> list[str]:
         parser.read_string(text)
     except ConfigError as error:
         raise FileFormatError(f"{wheel}: entry_points.txt cannot be read: {error}") from None
-    return list(parser[GROUP]) if parser.has_section(GROUP) else []
+    return [name for group in (GROUP, DATA_GROUP) if parser.has_section(group) for name in parser[group]]
 
 
 def environment(folder: Path) -> Path:
