@@ -56,8 +56,15 @@ def schema() -> dict[str, Any]:
         "title": "Zoo weights manifest",
         "description": "A table [arch.tag] an entry; docs/weights.md explains it.",
         "type": "object",
+        "properties": {
+            "key_maps": {
+                "type": "object",
+                "description": "Key maps for zoo convert, a table [key_maps.NAME] each: docs/plugins.md.",
+                "additionalProperties": {"type": "object"},
+            }
+        },
         "patternProperties": {
-            f"^({PART}/)?{PART}{END}": {
+            f"^(?!key_maps{END})({PART}/)?{PART}{END}": {
                 "type": "object",
                 "patternProperties": {f"^{PART}{END}": {"$ref": "#/$defs/Weights"}},
                 "additionalProperties": False,

@@ -43,8 +43,8 @@ SLOW |= {
 }
 """Pages that train, look at many images, export, or start many processes."""
 
-TUTORIAL = "Tutorial: from an empty folder to published weights"
-"""A section that test_distribution runs, in an environment of its own."""
+TUTORIALS = ("Tutorial: from an empty folder to published weights", "Weights without code")
+"""Sections that test_distribution runs, in an environment of its own."""
 
 NOT_RUN = ("pip", "pytest", "make")
 """test_distribution installs Zoo and the example, and runs the example's tests; ``make`` runs these tests."""
@@ -62,7 +62,7 @@ class Block(NamedTuple):
 
     @property
     def is_run(self) -> bool:
-        return self.language in ("console", "python") and not self.needs and self.section != TUTORIAL
+        return self.language in ("console", "python") and not self.needs and self.section not in TUTORIALS
 
     def commands(self) -> list[str]:
         joined = self.text.replace("\\\n", " ")

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from zoo import names, registry
 from zoo.errors import LockError, SpecError, UnknownNameError, WeightsError
 from zoo.manifest import Weights
-from zoo.registry import Found, listing
+from zoo.registry import Found, key_maps, listing
 from zoo.system import storage
 from zoo.trust import first_use, lock, policy
 
@@ -138,6 +138,10 @@ def job_of(found: Found, weights: Weights) -> "Job":
 
     is_trunk = weights.num_classes == 0
     model, maps = lock.full_name(found), found.plugin.key_maps
+    if weights.key_map not in {"", *(known.name for known in maps)} and (
+        brought := key_maps.find(found, weights.key_map)
+    ):
+        maps = (*maps, brought)
     return converted.Job(weights.sha256, model, weights.key_map, weights.args, is_trunk, maps)
 
 
@@ -163,10 +167,16 @@ def default_weights(found: Found) -> Weights:
 
     Raises :class:`WeightsError` with the weights of its family if it has none.
     """
-    every = registry.current().weights_of(found.row, found.model)
+    every = registry.current().own_weights_of(found.row, found.model)  # what others bring is never a default
     if every:
         return min(every, key=lambda weights: (weights.needs_conversion, not weights.pinned))
     arch = found.model.name
+    brought = [weights.name for weights in registry.current().weights_of(found.row, found.model)]
+    if brought:
+        raise WeightsError(
+            f"{arch} has no weights of its own.",
+            hint=f"Name those that another distribution brings: {', '.join(brought)}.",
+        )
     having = listing.list_models(pretrained=True, family=found.row.name)
     more = f" and {len(having) - 10} more: zoo list --pretrained --family {found.row.name}" if len(having) > 10 else ""
     raise WeightsError(f"{arch} has no weights.", hint=f"Its family has {', '.join(having[:10]) or 'none'}{more}.")

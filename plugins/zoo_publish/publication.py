@@ -59,7 +59,7 @@ def publish(
     ``embedded:package/folder``. ``evaluate_on`` holds (data set, split) pairs to be scored on now; other
     scores are the run's own, on images it held out. ``license`` says what holds for ``code``, ``weights``
     and ``data``. ``dtype`` stores tensors of more than one dimension in half precision. The entry goes into
-    ``manifest_file`` and, for a directory, into the ``manifest.toml`` that makes it a hub of its own.
+    ``manifest_file``, with a directory relative to it, if it can be, and into the ``manifest.toml`` of a directory.
     ``is_dry_run`` does everything but write and ask.
 
     Raises :class:`HubError` if the name is in use for other bytes, because a tag always means the same file.
@@ -94,10 +94,21 @@ def publish(
                 f"{entry.sha256}. Nothing was changed, because a tag always means the same file.",
                 hint="Publish them under another tag: --as ARCH.TAG, and in another repository on Hugging Face.",
             )
+        notes = list(made.notes)
         manifests = {} if manifest_file is None else {manifest_file: entry.hub}
+        if manifest_file is not None and isinstance(place, destination.Directory):
+            manifests[manifest_file] = _seen_from(manifest_file, place.hub)
+            if Path(manifests[manifest_file]).is_absolute():
+                notes.append(
+                    f"The entry's hub is a folder of this machine, {place.hub}: nobody else can fetch from it. Use "
+                    f"--to with a folder below {manifest_file.absolute().parent}, or a hub that others reach."
+                )
+        written = manifests.get(manifest_file, entry.hub) if manifest_file is not None else entry.hub
         if isinstance(place, destination.Directory):
-            # Found there as in any mirror: the address of the directory is nothing that its files need.
-            manifests[Path(place.hub, "manifest.toml")] = "hf"
+            beside = Path(place.hub, "manifest.toml")
+            if manifest_file is None or beside.resolve() != manifest_file.resolve():
+                # Found there as in any mirror: the address of the directory is nothing that its files need.
+                manifests[beside] = "hf"
         for file in manifests:
             entry = _joined(entry, file)
         if not is_dry_run:
@@ -112,10 +123,19 @@ def publish(
             is_new=present is None,
             is_dry_run=is_dry_run,
             files=_listed(place.file, made),
-            entry=manifest.render(entry),
+            entry=manifest.render(msgspec.structs.replace(entry, hub=written)),
             card=made.files.get("README.md", b"").decode(),
-            notes=made.notes,
+            notes=notes,
         )
+
+
+def _seen_from(file: Path, folder: str) -> str:
+    """Returns ``folder`` relative to the manifest ``file``, ``./hub``, if it is below it; else as it is."""
+    try:
+        below = Path(folder).resolve().relative_to(file.resolve().parent).as_posix()
+    except ValueError:
+        return folder
+    return "." if below == "." else f"./{below}"
 
 
 def _joined(entry: Weights, file: Path) -> Weights:

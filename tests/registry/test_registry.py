@@ -282,7 +282,7 @@ def test_a_corrupt_manifest_breaks_its_plugin_alone_and_names_the_line(site: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MANIFEST.format(arch="other_net", tag="c10", sha256="0" * 64), "plugin 'pet' has no model 'other_net'"),
+        ("['pet/other_net'.c10]\nfile = 'a'\npinned = false\n", "plugin 'pet' has no model 'other_net'"),
         ("[pet_net\n", "not TOML"),
         ("pet_net = 5\n", "expected a table"),
     ],

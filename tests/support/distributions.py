@@ -11,13 +11,15 @@ from zoo import registry
 HEAD = "from zoo.spec import Model, Plugin, Requirement\n"
 
 
-def install(site: Path, distribution: str, entry_points: dict[str, str], files: dict[str, str]) -> Path:
-    """Puts ``distribution`` 1.0 with its ``zoo.plugins`` entry points and files into the folder ``site``."""
+def install(
+    site: Path, distribution: str, entry_points: dict[str, str], files: dict[str, str], *, group: str = "zoo.plugins"
+) -> Path:
+    """Puts ``distribution`` 1.0 with its entry points in ``group`` and its files into the folder ``site``."""
     lines = [f"{name} = {target}\n" for name, target in entry_points.items()]
     info = f"{distribution.replace('-', '_')}-1.0.dist-info"
     every = {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n",
-        f"{info}/entry_points.txt": "[zoo.plugins]\n" + "".join(lines),
+        f"{info}/entry_points.txt": f"[{group}]\n" + "".join(lines),
         **files,
     }
     for path, text in every.items():

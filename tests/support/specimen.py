@@ -127,6 +127,7 @@ def install(
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(f"[zoo.plugins]\n{name} = {package}:plugin\n")
     monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("ZOO_OFFLINE", "1")  # its manifest names a repository that nobody has
     importlib.invalidate_caches()
     registry.clear()
     return package

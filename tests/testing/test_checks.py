@@ -415,6 +415,7 @@ def test_a_giant_keeps_its_promises_without_arithmetic(tmp_path: Path, monkeypat
     specimen.install(tmp_path, monkeypatch)
     slow = {check.name.removeprefix("net-") for check in checks_of("specimen") if check.is_slow}
     assert slow == {
+        "net.remote-fetched",
         "forward",
         "determinism",
         "batches",

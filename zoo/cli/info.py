@@ -30,11 +30,9 @@ def info(name: str, as_json: bool) -> None:
     print_facts(_facts_of_model(found.model, found.row, found.weights))
     if found.weights:
         echo("\nweights")
-        print_facts(
-            [*_facts_of_weights(found.weights), ("offline", _offline(found)), *training.items(), *trust.items()]
-        )
+        print_facts([*_facts_of_weights(found), ("offline", _offline(found)), *training.items(), *trust.items()])
     elif every:
-        entry = Listed(found.model.name, found.row, found.model, tuple(every))
+        entry = Listed(found.model.name, found.row, found.model, tuple(every), found.bringer)
         echo()
         print_weights([(entry, weights) for weights in every], at_hand([entry]))
     return None
@@ -66,13 +64,16 @@ def _facts_of_model(model: Model, row: PluginRow, weights: Weights | None) -> li
 
 def _offline(found: Found) -> str:
     assert found.weights is not None
-    here = at_hand([Listed(found.model.name, found.row, found.model, (found.weights,))])
+    here = at_hand([Listed(found.model.name, found.row, found.model, (found.weights,), found.bringer)])
     return "yes: the file is on this machine" if here else "no: it is fetched on first use"
 
 
-def _facts_of_weights(weights: Weights) -> list[tuple[str, str]]:
+def _facts_of_weights(found: Found) -> list[tuple[str, str]]:
+    weights, bringer = found.weights, found.bringer
+    assert weights is not None
     license = weights.license
     facts = [
+        ("brought by", f"{bringer.name}, from {bringer.distribution} {bringer.version}" if bringer else ""),
         ("classes", weights.classes),
         ("origin", weights.origin),
         ("trained for", epochs(weights)),

@@ -110,7 +110,7 @@ def _print_models(entries: list[Listed], here: set[str]) -> None:
             _params(entry),
             str(entry.model.paper.year) if entry.model.paper else "",
             _remark(entry.model),
-            ", ".join(_tag(weights, f"{entry.name}.{weights.tag}" in here) for weights in entry.weights),
+            ", ".join(_tag(entry, weights, f"{entry.name}.{weights.tag}" in here) for weights in entry.weights),
         )
         for entry in entries
     ]
@@ -130,10 +130,15 @@ def _remark(model: Model) -> str:
     return ", ".join(["fitted"] * model.fitted + ["deprecated"] * bool(model.deprecated))
 
 
-def _tag(weights: Weights, is_here: bool) -> str:
-    """The tag; ``*`` if it is not pinned, ``+`` if it needs no network; its epochs if it was trained for a few."""
+def _tag(entry: Listed, weights: Weights, is_here: bool) -> str:
+    """The tag; ``*`` if it is not pinned, ``+`` if it needs no network; its epochs if it was trained for a few.
+
+    Also the distribution, if it is not that of the model.
+    """
     marks = "*" * (not weights.pinned) + "+" * is_here
-    return weights.tag + marks + (f" ({epochs(weights)})" if weights.epochs else "")
+    bringer = registry.current().bringer_of(entry, weights.tag)
+    remarks = [epochs(weights)] * bool(weights.epochs) + ([f"from {bringer.distribution}"] if bringer else [])
+    return weights.tag + marks + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def epochs(weights: Weights) -> str:
@@ -149,7 +154,7 @@ def print_weights(found: list[tuple[Listed, Weights]], here: set[str]) -> None:
         rows.append(
             (
                 f"{entry.name}.{weights.tag}",
-                "" if entry.row.is_builtin else entry.row.distribution,
+                "" if (source := _source(entry, weights)).is_builtin else source.distribution,
                 _params(entry, weights),
                 f"{score.top1:.2f}%" if score and score.top1 is not None else "",
                 split,
@@ -163,6 +168,11 @@ def print_weights(found: list[tuple[Listed, Weights]], here: set[str]) -> None:
     titles = ("weights", "from", "params", "top-1", "on", "epochs", "licence", "size", "sha256", "offline")
     if rows:
         print_table(titles, rows, right=("params", "top-1", "epochs", "size"))
+
+
+def _source(entry: Listed, weights: Weights) -> PluginRow:
+    """The plugin whose manifest states the weights."""
+    return registry.current().bringer_of(entry, weights.tag) or entry.row
 
 
 def _family(row: PluginRow) -> str:
@@ -195,6 +205,7 @@ def _describe_weights(entry: Listed, weights: Weights, here: set[str]) -> dict[s
         "name": f"{entry.name}.{weights.tag}",
         "model": entry.name,
         "family": entry.row.name,
+        "distribution": _source(entry, weights).distribution,
         "params": listing.params_of(entry.model, weights),
         "epochs": weights.epochs,
         "classes": weights.classes,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoo import loading
 from zoo.errors import MissingExtraError, PluginError, SpecError, TensorMismatchError, UnknownNameError
-from zoo.registry import Found
+from zoo.registry import Found, key_maps
 from zoo.spec import KeyMap, Model
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ class Fitted(msgspec.Struct):
 
 def maps_of(found: Found, wanted: str | None) -> list[KeyMap]:
     """The key map ``wanted``, or all of the family, unchanged keys first. Raises :class:`UnknownNameError`."""
-    maps = {known.name: known for known in (AS_IS, *found.plugin.key_maps)}
+    maps = [AS_IS, *key_maps.own(found)]
     if wanted is None:
-        return [*maps.values()]
-    if wanted not in maps:
-        raise UnknownNameError.of("key map", wanted, maps, hint=f"{found.plugin.name} has {', '.join(maps)}.")
-    return [maps[wanted]]
+        return maps
+    chosen = AS_IS if wanted == AS_IS.name else key_maps.find(found, wanted)
+    if chosen is None:
+        names = [*(known.name for known in maps), *key_maps.brought(found)]
+        raise UnknownNameError.of("key map", wanted, names, hint=f"{found.plugin.name} has {', '.join(names)}.")
+    return [chosen]
 
 
 def read_by(
@@ -93,8 +95,10 @@ def mismatch(tried: list[Fitted], found: Found) -> TensorMismatchError:
     heads = tuple(f"missing     {head}." for head in found.model.head)
     problems = [line.strip() for line in nearest.problem.message.splitlines()[1:]]
     is_headless = nearest.is_compared and bool(problems) and all(line.startswith(heads) for line in problems)
+    others = key_maps.brought(found) if len(tried) > 1 else {}
+    more = f" Not tried, because other plugins bring them: --from {' or --from '.join(others)}." if others else ""
     return TensorMismatchError(
-        f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.\n"
+        f"No key map of {found.plugin.name} ({names}) fits; the nearest is {nearest.key_map.name!r}.{more}\n"
         + nearest.problem.message,
         hint="Only the head is missing: --trunk (Stated(trunk=True)) converts to a network that computes features."
         if is_headless

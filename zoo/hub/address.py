@@ -170,6 +170,8 @@ def _folder_in(package: str) -> Any:
     top, *below = package.split(".")
     brought = {name for row in registry.current().plugins for name in row.packages}
     spec = find_spec(top) if top in brought else None
+    if spec is not None and spec.loader is None and spec.submodule_search_locations:  # a package of data alone
+        return Path(next(iter(spec.submodule_search_locations)), *below)
     reader = getattr(spec and spec.loader, "get_resource_reader", None)
     found = reader(top) if reader else None  # None for a module that is not a package
     if found is None:

@@ -7,9 +7,11 @@ and its first outputs. One table per entry::
     repo = "timm/resnet152.tv_in1k"
     file = "model.safetensors"
     ...
+
+A manifest may also state key maps for ``zoo convert``, a table ``[key_maps.NAME]`` each.
 """
 
-from zoo.manifest.parsing import parse, read
+from zoo.manifest.parsing import key_maps, parse, read
 from zoo.manifest.rendering import render, render_probe, table_name
 from zoo.manifest.schema import (
     Address,
@@ -49,6 +51,7 @@ __all__ = [
     "Text",
     "Tolerance",
     "Weights",
+    "key_maps",
     "parse",
     "read",
     "render",

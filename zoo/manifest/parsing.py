@@ -7,17 +7,45 @@ from typing import Any
 
 import msgspec
 
-from zoo.errors import ManifestError
+from zoo.errors import ManifestError, SpecError
 from zoo.manifest.schema import Score, Weights
 from zoo.names import is_arch, is_part
-from zoo.spec import Preprocess
+from zoo.spec import KeyMap, Preprocess
 
 LARGEST = 1 << 24
 """Bytes: room for 30,000 entries with their probes. Values take many times the memory of their text."""
 
 
+KEY_MAPS = "key_maps"
+"""The table of a manifest that holds key maps, by name, in place of weights."""
+
+
 def read(file: Path) -> tuple[Weights, ...]:
     """Reads the entries of the manifest ``file``, in order; raises :class:`ManifestError`."""
+    return parse(_text_of(file), str(file))
+
+
+def key_maps(file: Path) -> tuple[KeyMap, ...]:
+    """Reads the key maps of the manifest ``file``, ``[key_maps.NAME]``; raises :class:`ManifestError`."""
+    text = _text_of(file)
+    if KEY_MAPS not in text:  # parsing many entries takes long
+        return ()
+    tables = _tables_of(text, str(file)).get(KEY_MAPS, {})
+    maps = []
+    for name, table in tables.items() if isinstance(tables, dict) else [("", tables)]:
+        where = f"{file}:{_line_of(text, KEY_MAPS, name, [])}: [{KEY_MAPS}.{name}]"
+        if not (isinstance(table, dict) and re.fullmatch(r"[A-Za-z0-9_.-]+", name)):
+            raise ManifestError(f"{where}: expected a table [{KEY_MAPS}.NAME]")
+        if unknown := table.keys() - {*KeyMap.__struct_fields__} | table.keys() & {"name"}:
+            raise ManifestError(f"{where}: unknown {', '.join(sorted(unknown))}")
+        try:
+            maps.append(msgspec.convert({**table, "name": name}, KeyMap))
+        except (ValueError, SpecError) as error:  # msgspec's errors are ValueErrors
+            raise ManifestError(f"{where}: {error}") from None
+    return tuple(maps)
+
+
+def _text_of(file: Path) -> str:
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
@@ -26,22 +54,17 @@ def read(file: Path) -> tuple[Weights, ...]:
             content = opened.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise ManifestError(f"{file}: {status.st_size:,} bytes, expected at most {LARGEST:,}")
-        text = content.decode()
+        return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{file}: cannot be read: {error}") from None
-    return parse(text, str(file))
 
 
 def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
     """Reads entries as :func:`read` does, for a manifest's text; ``file`` is the name in errors."""
-    from zoo.system import toml  # asking for what the index has parses nothing
-
-    try:
-        tables = toml.loads(text)
-    except ValueError as error:
-        raise ManifestError(f"{file}: not TOML: {error}") from None
     entries = []
-    for arch, tags in tables.items():
+    for arch, tags in _tables_of(text, file).items():
+        if arch == KEY_MAPS:
+            continue
         for tag, table in tags.items() if isinstance(tags, dict) else [("", tags)]:
             if not (is_arch(arch) and is_part(tag) and isinstance(table, dict)):
                 where = f"{file}:{_line_of(text, arch, tag, [])}"
@@ -54,6 +77,15 @@ def parse(text: str, file: str = "<manifest>") -> tuple[Weights, ...]:
                 where = f"{file}:{_line_of(text, arch, tag, keys)}"
                 raise ManifestError(f"{where}: [{arch}.{tag}] {'.'.join(keys)}: {message}") from None
     return tuple(entries)
+
+
+def _tables_of(text: str, file: str) -> dict[str, Any]:
+    from zoo.system import toml  # asking for what the index has parses nothing
+
+    try:
+        return toml.loads(text)
+    except ValueError as error:
+        raise ManifestError(f"{file}: not TOML: {error}") from None
 
 
 def _offence(error: str, table: dict[str, Any]) -> tuple[str, list[str]]:

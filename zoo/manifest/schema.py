@@ -176,7 +176,8 @@ class Weights(Entry, frozen=True):
         tag: The tag: the second part of the table's name, not a key.
         repo: Folder of the file within the hub.
         hub: The source to use if no mirror has the file: ``hf`` (the Hugging Face Hub), ``embedded:<package>`` (inside
-            an installed package), a directory or any fsspec address.
+            an installed package), a directory or any fsspec address. ``.`` and ``./FOLDER`` are relative to the
+            manifest.
         revision: Commit of the Hugging Face Hub.
         sha256: The file's hash.
         sha256_prefix: Its first digits, which are part of the names of torchvision's files.
@@ -240,6 +241,11 @@ class Weights(Entry, frozen=True):
     def path(self) -> str:
         """The path of the file within a hub."""
         return f"{self.repo}/{self.file}" if self.repo else self.file
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether its hub is relative to the manifest."""
+        return self.hub == "." or self.hub.startswith("./")
 
     @property
     def determines_bytes(self) -> bool:

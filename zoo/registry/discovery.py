@@ -1,7 +1,9 @@
 """The installed plugins as rows: from the index, and what is not in it, or has changed, by importing it.
 
 Every plugin is found through the entry-point group ``zoo.plugins``, the built-in ones too. These are
-what the distribution of Zoo itself declares, whatever another one calls its own.
+what the distribution of Zoo itself declares, whatever another one calls its own. An entry point of the group
+``zoo.weights`` names a manifest, ``"package"`` or ``"package:file.toml"``: a plugin of data alone, which is read in
+place of an import.
 """
 
 import contextlib
@@ -23,18 +25,9 @@ import msgspec
 from zoo import names, spec
 from zoo.errors import PluginError
 from zoo.registry import index
+from zoo.registry.contents import contents_of, packages_of, top_of
 from zoo.registry.index import Index, Indexed, stamp_of
-from zoo.registry.plugin_row import (
-    DISTRIBUTION,
-    Distribution,
-    Key,
-    PluginRow,
-    Stamp,
-    contents_of,
-    encode,
-    packages_of,
-    top_of,
-)
+from zoo.registry.plugin_row import DISTRIBUTION, Distribution, Key, PluginRow, Stamp, encode
 from zoo.spec import API, Plugin
 from zoo.spec.checked import Spec
 from zoo.system import progress, storage
@@ -43,6 +36,7 @@ if TYPE_CHECKING:  # it imports a parser of e-mails: too slow for every command
     import importlib.metadata
 
 GROUP = "zoo.plugins"
+DATA_GROUP = "zoo.weights"
 WITHOUT = "ZOO_DISABLE_PLUGINS"
 PATIENCE = 2.0
 """Seconds after which a plugin that is being imported is named."""
@@ -92,14 +86,14 @@ def discover() -> list[PluginRow]:
 def installed_names() -> set[str]:
     """Returns the names of all plugins, and of distributions whose entry points cannot be read. Imports none."""
     found = _with_plugins(_distributions(SearchPath(), index.read().distributions))
-    return {name for one in found for name in ([one.key] if one.damage else [name for name, _ in one.points])}
+    return {name for one in found for name in ([one.key] if one.damage else [name for name, _ in one.every_point])}
 
 
 def _rows(installed: Iterable[Distribution], path: "SearchPath") -> list[PluginRow]:
     """Returns a row for each entry point; those that are disabled, damaged or have rivals are refused."""
     rows = []
     for distribution in installed:
-        rows += [PluginRow(name, target, distribution) for name, target in distribution.points]
+        rows += [PluginRow(name, target, distribution) for name, target in distribution.every_point]
         if distribution.damage:
             rows.append(row := PluginRow(distribution.key, "", distribution))
             row.refuse("broken", distribution.damage)
@@ -135,7 +129,7 @@ def _updated(known: Index, now: dict[str, Distribution], imported: Mapping[Key, 
         {
             key: indexed
             for key, indexed in plugins.items()
-            if key.folder in every and (key.name, key.target) in every[key.folder].points
+            if key.folder in every and (key.name, key.target) in every[key.folder].every_point
         },
     )
 
@@ -235,7 +229,7 @@ def _with_plugins(found: list[Distribution]) -> list[Distribution]:
     """Returns those that have plugins or may have; of several with one name, the first on the path."""
     first: dict[str, Distribution] = {}
     for distribution in found:
-        if distribution.points or distribution.damage:
+        if distribution.every_point or distribution.damage:
             used = first.setdefault(distribution.key, distribution)
             if used is not distribution and used.is_builtin and not os.path.samefile(used.folder, distribution.folder):
                 log.warning("%s is used: %s is a second %s", used.folder, distribution.folder, DISTRIBUTION)
@@ -248,7 +242,7 @@ def _look(folder: str, known: Distribution | None) -> Distribution | None:
     if entry_points is None:
         return None
     if known is not None and known.entry_points == entry_points:
-        has_plugins = known.points or known.damage
+        has_plugins = known.every_point or known.damage
         if not has_plugins or known.metadata == stamp_of(metadata):
             return known
     _settle((file, stamp_of(file)) for file in (f"{folder}/entry_points.txt", metadata))
@@ -260,19 +254,29 @@ def _read(folder: str, bare: Distribution) -> Distribution:
 
     about = importlib.metadata.Distribution.at(Path(folder))
     points: tuple[tuple[str, str], ...] = ()
+    data: tuple[tuple[str, str], ...] = ()
     damage = ""
     try:
         # Most have none: looking for the group's name is cheaper than parsing all that they have.
-        if GROUP not in (about.read_text("entry_points.txt") or ""):
+        text = about.read_text("entry_points.txt") or ""
+        if GROUP not in text and DATA_GROUP not in text:
             return bare
-        points = tuple((point.name, point.value) for point in about.entry_points if point.group == GROUP)
+        found = about.entry_points
+        points = tuple((point.name, point.value) for point in found if point.group == GROUP)
+        data = tuple((point.name, _manifest_at(point.value)) for point in found if point.group == DATA_GROUP)
     except Exception as error:  # not UTF-8, or no entry points: the standard library raises what it runs into
-        if GROUP.encode() not in getattr(error, "object", GROUP.encode()):  # it has no plugins
+        content = getattr(error, "object", GROUP.encode())
+        if GROUP.encode() not in content and DATA_GROUP.encode() not in content:  # it has no plugins
             return bare
         damage = f"its entry_points.txt cannot be read: {error}"
     stem, _, version = os.path.splitext(os.path.basename(folder))[0].partition("-")
     name, version = _stated(about, "Name") or stem, _stated(about, "Version") or version
-    return msgspec.structs.replace(bare, name=name, version=version, points=points, damage=damage)
+    return msgspec.structs.replace(bare, name=name, version=version, points=points, damage=damage, data=data)
+
+
+def _manifest_at(target: str) -> str:
+    """Returns the address of the manifest that an entry point of the group ``zoo.weights`` names."""
+    return target if ":" in target else f"{target}:manifest.toml"
 
 
 def _stated(about: "importlib.metadata.Distribution", field: str) -> str:
@@ -335,11 +339,14 @@ def _import(row: PluginRow, path: SearchPath) -> Indexed | None:
     """
     import importlib.metadata
 
-    was_loaded = row.module in sys.modules
+    was_loaded = row.module in sys.modules and not row.is_data
     _settle(path.files_of(top_of(row.target)))
     started = time.time_ns()
     try:
-        plugin = importlib.metadata.EntryPoint(row.name, row.target, GROUP).load()
+        if row.is_data:
+            plugin = Plugin(row.name, api=API, weights=(row.target,))
+        else:
+            plugin = importlib.metadata.EntryPoint(row.name, row.target, GROUP).load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit at import is a BaseException too

@@ -108,10 +108,11 @@ def resource(address: str) -> Path:
         'resnet.toml'
     """
     package, _, path = address.partition(":")
+    top, *below = package.split(".")  # looking for a package within a package would import the outer one
     try:
-        spec = importlib.util.find_spec(package)
-    except (ModuleNotFoundError, ValueError):  # of a package within a package, or of no name at all
+        spec = importlib.util.find_spec(top)
+    except (ModuleNotFoundError, ValueError):  # of no name at all
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise ManifestError(f"{address}: there is no package {package!r}")
-    return Path(next(iter(spec.submodule_search_locations)), path)
+    return Path(next(iter(spec.submodule_search_locations)), *below, path)

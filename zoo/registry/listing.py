@@ -10,7 +10,7 @@ import msgspec
 from zoo import names, registry
 from zoo.manifest import Score, Weights
 from zoo.registry import Found, Listed
-from zoo.registry.registry import Named
+from zoo.registry.named import Named
 from zoo.spec import Model
 
 
@@ -109,6 +109,8 @@ def _matching(pattern: str, family: str | None, *, is_tagged: bool) -> list[tupl
     for named in registered.named(asked):
         if family not in (None, named.row.name):
             continue
+        if named.bringer and not is_tagged:  # no model, but weights of one
+            continue
         if "." not in pattern and matches(named.name):  # it is about models, also if their weights are listed
             found.append((named, named.tags if is_tagged else None))
         elif (
@@ -161,7 +163,8 @@ def main_score(weights: Weights) -> tuple[str, Score | None]:
 
 def about(found: Found) -> dict[str, Any]:
     """All that is known of a model, or of weights, as values that JSON can hold: see :func:`zoo.info`."""
-    every = [found.weights] if found.weights else registry.current().weights_of(found.row, found.model)
+    of = registry.current()
+    every = [found.weights] if found.weights else of.weights_of(found.row, found.model)
     model: dict[str, Any] = msgspec.to_builtins(found.model)
     return model | {
         "family": found.row.name,
@@ -171,6 +174,7 @@ def about(found: Found) -> dict[str, Any]:
             msgspec.to_builtins(weights)
             | {
                 "name": weights.name,
+                "brought_by": bringer.distribution if (bringer := of.bringer_of(found, weights.tag)) else "",
                 "params": params_of(found.model, weights),
                 "macs": macs_of(found.model, weights),
             }

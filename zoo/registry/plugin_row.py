@@ -1,4 +1,4 @@
-"""A plugin with its state and its contents: its models and their weights, from its rows, manifests and collection.
+"""A plugin with its state and its contents, its models and their weights.
 
 A plugin is kept as encoded rows, one for each model: each is decoded when somebody asks for it.
 """
@@ -15,11 +15,9 @@ import msgspec
 from msgspec.msgpack import Ext
 from msgspec.structs import force_setattr, replace
 
-from zoo import manifest
 from zoo.errors import ManifestError, PluginError, StorageError
 from zoo.manifest import Weights
-from zoo.registry.hooks import hook, resource
-from zoo.registry.roles import COLLECTION
+from zoo.registry.contents import Architecture, Contents, contents_of, packages_of
 from zoo.spec import KeyMap, Model, Plugin
 from zoo.spec.checked import trusted
 
@@ -32,9 +30,11 @@ Stamp = tuple[int, int, int, int]
 
 
 class Distribution(msgspec.Struct, frozen=True, array_like=True):
-    """A distribution and its entry points of the group ``zoo.plugins``: names and targets, ``"module:attribute"``.
+    """A distribution and its entry points: names and targets.
 
-    ``folder`` holds its metadata. ``damage`` says why its entry points cannot be read.
+    ``points`` are those of the group ``zoo.plugins``, ``"module:attribute"``; ``data`` those of ``zoo.weights``, a
+    manifest of weights each, ``"package:file.toml"``. ``folder`` holds its metadata. ``damage`` says why its entry
+    points cannot be read.
     """
 
     folder: str
@@ -44,6 +44,11 @@ class Distribution(msgspec.Struct, frozen=True, array_like=True):
     version: str = ""
     points: tuple[tuple[str, str], ...] = ()
     damage: str = ""
+    data: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def every_point(self) -> tuple[tuple[str, str], ...]:
+        return self.points + self.data
 
     @property
     def key(self) -> str:
@@ -71,7 +76,8 @@ class PluginRow:
     - ``set aside``: it has the name of another one, or needs a newer contract;
     - ``disabled``: by the user.
 
-    ``reason`` says why it is not ``ok``, ``traceback`` is that of the error. ``module`` defines the plugin.
+    ``reason`` says why it is not ``ok``, ``traceback`` is that of the error. ``module`` defines the plugin; if it
+    ``is_data``, that is a manifest of weights, and there is no code.
     """
 
     def __init__(self, name: str, target: str, distribution: Distribution) -> None:
@@ -81,6 +87,7 @@ class PluginRow:
         self.distribution = distribution.name
         self.version = distribution.version
         self.is_builtin = distribution.is_builtin
+        self.is_data = (name, target) in distribution.data
         self.key = Key(distribution.folder, name, target)
         self.refuse("ok", "")
 
@@ -94,6 +101,7 @@ class PluginRow:
         except PluginError as error:
             row.refuse("broken", error.message)
         else:
+            plugin = _with(plugin, key_maps=contents.key_maps)
             row.fill(Rows.given(plugin, contents, packages_of("__main__", plugin)), contents.fault)
         return row
 
@@ -153,6 +161,15 @@ class PluginRow:
             raise ManifestError(self._fault)
         return _Part(self._rows, lambda row: row.weights)
 
+    @property
+    def brought_tags(self) -> Mapping[str, Sequence[str]]:
+        """The tags of the weights that it brings for models of other plugins, by the model as its manifest names it."""
+        return self._rows.brought_tags
+
+    def brought(self, arch: str) -> tuple[Weights, ...]:
+        """The weights that it brings for the model ``arch`` of another plugin; each is named ``plugin/arch.tag``."""
+        return self._rows.brought(arch)
+
 
 class _Part(Mapping[str, T]):
     """The models of architectures, or their weights."""
@@ -173,79 +190,6 @@ class _Part(Mapping[str, T]):
         return name in self._rows
 
 
-# ---- what a plugin contains ---------------------------------------------------------------------
-
-
-class Architecture(NamedTuple):
-    """A model and its weights, first those of the plugin's manifests."""
-
-    model: Model
-    weights: tuple[Weights, ...] = ()
-
-
-class Contents(NamedTuple):
-    """The architectures of a plugin by name; without weights if ``fault`` says why its manifests cannot be read."""
-
-    architectures: dict[str, Architecture]
-    fault: str = ""
-
-
-def contents_of(plugin: Plugin) -> Contents:
-    """Reads the manifests and the collection of ``plugin``; raises :class:`PluginError` if the collection is invalid.
-
-    A manifest entry for weights of a collection replaces the collection's own.
-    """
-    models, collected = _collected(plugin) if plugin.collection else (plugin.models, ())
-    try:
-        weights = _weights(plugin, models, collected)
-    except ManifestError as error:
-        return Contents({model.name: Architecture(model) for model in models}, str(error))
-    return Contents({model.name: Architecture(model, tuple(weights[model.name].values())) for model in models})
-
-
-def packages_of(target: str, plugin: Plugin) -> tuple[str, ...]:
-    """The top-level packages with the plugin's code and manifests."""
-    addresses = [target, *plugin.weights, *filter(None, [plugin.collection])]
-    return tuple(sorted({top_of(address) for address in addresses}))
-
-
-def top_of(address: str) -> str:
-    """The top-level package of ``"package.module:name"``."""
-    return re.split("[.:]", address)[0].strip()
-
-
-def _weights(plugin: Plugin, models: Sequence[Model], collected: Sequence[Weights]) -> dict[str, dict[str, Weights]]:
-    found: dict[str, dict[str, Weights]] = {model.name: {} for model in models}
-    present = {alias: model.name for model in models for alias in model.aliases}
-    for address in plugin.weights:
-        file = resource(address)
-        for entry in manifest.read(file):
-            if entry.arch in present:
-                entry = replace(entry, arch=present[entry.arch])
-            if entry.arch not in found:
-                raise ManifestError(f"{file}: [{entry.name}]: plugin {plugin.name!r} has no model {entry.arch!r}")
-            if entry.tag in found[entry.arch]:
-                raise ManifestError(f"{file}: [{entry.name}] is defined twice")
-            found[entry.arch][entry.tag] = entry
-    for entry in collected:
-        found[entry.arch].setdefault(entry.tag, entry)
-    return found
-
-
-def _collected(plugin: Plugin) -> tuple[Sequence[Model], Sequence[Weights]]:
-    target = plugin.collection
-    try:
-        given, weights = hook(target, role=COLLECTION)()
-        models = {one.name: one if one.api == plugin.api else replace(one, api=plugin.api) for one in given}
-        strange = [name for name in models if not name.startswith(f"{plugin.name}/")]
-        strange += [entry.name for entry in weights if entry.arch not in models]
-        if strange:
-            raise ValueError(f"{strange[0]!r} does not begin with {plugin.name}/")
-    except (Exception, SystemExit) as error:  # a plugin's code may raise anything
-        raise PluginError(f"its collection {target} raised {type(error).__name__}: {error}") from error
-    return [*models.values()], weights
-
-
 # ---- the same as rows that are decoded on first use ---------------------------------------------
 
 
@@ -261,7 +205,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     """A plugin in the index.
 
     ``plugin`` is its value without models, ``packages`` are those with its code and manifests, ``names`` are those of
-    its models, ``tags`` those of each model's weights and ``aliases`` its other names, separated by spaces.
+    its models, ``tags`` those of each model's weights and ``aliases`` its other names, separated by spaces. ``brought``
+    are models of other plugins, as ``brought_tags`` of weights that it brings for each.
     """
 
     plugin: bytes = b""
@@ -270,20 +215,26 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     names: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    brought: tuple[str, ...] = ()
+    brought_tags: tuple[str, ...] = ()
 
 
 class Rows(Mapping[str, Architecture]):
-    """The architectures of a plugin by name, decoded on first use."""
+    """The architectures of a plugin by name, and the weights that it brings for others, decoded on first use.
+
+    ``encoded`` has a row for each architecture, and one for the weights of each model of another plugin.
+    """
 
     def __init__(self, entry: Entry, rows: Sequence[bytes] = ()) -> None:
         self.entry, self.encoded = entry, rows
         self._decoded: dict[str, Architecture] = {}
+        self._brought: dict[str, tuple[Weights, ...]] = {}
 
     @classmethod
     def given(cls, plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> "Rows":
         """Those of a plugin of this process, as they are."""
         rows = cls(_entry(plugin, contents, packages))
-        rows._decoded, rows.plugin = contents.architectures, plugin
+        rows._decoded, rows._brought, rows.plugin = contents.architectures, dict(contents.brought), plugin
         return rows
 
     @property
@@ -322,18 +273,27 @@ class Rows(Mapping[str, Architecture]):
         return {alias: name for name, aliases in pairs if aliases for alias in aliases.split()}
 
     @cached_property
+    def brought_tags(self) -> dict[str, list[str]]:
+        """The tags of the weights for each model of another plugin; no row is decoded for them."""
+        pairs = zip(self.entry.brought, self.entry.brought_tags, strict=True)
+        return {arch: tags.split() for arch, tags in pairs}
+
+    def brought(self, arch: str) -> tuple[Weights, ...]:
+        if arch not in self._brought:
+            place = len(self.entry.names) + self.entry.brought.index(arch)
+            with _explained(arch), trusted():
+                self._brought[arch] = _weights_decoder.decode(self.encoded[place])
+        return self._brought[arch]
+
+    @cached_property
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.entry.names)}
 
     def __getitem__(self, name: str) -> Architecture:
         if name not in self._decoded:
             place = self._places[name]
-            try:
-                with trusted():
-                    self._decoded[name] = Architecture(*_decoder.decode(self.encoded[place]))
-            except ValueError as error:  # of text that is not UTF-8, too
-                hint = "Remove the folder 'index' of the cache: it is made again."
-                raise StorageError(f"The index of the plugins is damaged at {name}: {error}.", hint=hint) from None
+            with _explained(name), trusted():
+                self._decoded[name] = Architecture(*_decoder.decode(self.encoded[place]))
         return self._decoded[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -346,11 +306,21 @@ class Rows(Mapping[str, Architecture]):
         return name in self._places
 
 
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # of text that is not UTF-8, too
+        hint = "Remove the folder 'index' of the cache: it is made again."
+        raise StorageError(f"The index of the plugins is damaged at {name}: {error}.", hint=hint) from None
+
+
 def encode(plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> Rows:
     """``plugin`` as data; raises TypeError for a value that is not data, such as a function among arguments."""
-    bare = replace(plugin, models=(), key_maps=tuple(map(_marked_map, plugin.key_maps)))
+    bare = replace(plugin, models=(), key_maps=tuple(map(_marked_map, contents.key_maps)))
     entry = replace(_entry(plugin, contents, packages), plugin=_encoder.encode(bare))
-    return Rows(entry, [_encoder.encode(_marked_architecture(one)) for one in contents.architectures.values()])
+    rows = [_encoder.encode(_marked_architecture(one)) for one in contents.architectures.values()]
+    return Rows(entry, rows + [_encoder.encode(_marked_weights(entries)) for entries in contents.brought.values()])
 
 
 def _entry(plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> Entry:
@@ -360,6 +330,8 @@ def _entry(plugin: Plugin, contents: Contents, packages: tuple[str, ...]) -> Ent
         names=tuple(contents.architectures),
         tags=tuple(" ".join(one.tag for one in row.weights) for row in contents.architectures.values()),
         aliases=tuple(" ".join(row.model.aliases) for row in contents.architectures.values()),
+        brought=tuple(contents.brought),
+        brought_tags=tuple(" ".join(one.tag for one in entries) for entries in contents.brought.values()),
     )
 
 
@@ -390,7 +362,11 @@ def _restored(code: int, data: memoryview) -> Any:
 
 def _marked_architecture(one: Architecture) -> Architecture:
     model: Model = _with(one.model, args=_marked(one.model.args))
-    return Architecture(model, tuple(_with(weights, args=_marked(weights.args)) for weights in one.weights))
+    return Architecture(model, _marked_weights(one.weights))
+
+
+def _marked_weights(entries: Sequence[Weights]) -> tuple[Weights, ...]:
+    return tuple(_with(weights, args=_marked(weights.args)) for weights in entries)
 
 
 def _marked_map(key_map: KeyMap) -> KeyMap:
@@ -405,4 +381,5 @@ def _with(value: Any, **marked: Any) -> Any:
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[Model, tuple[Weights, ...]], ext_hook=_restored)
+_weights_decoder = msgspec.msgpack.Decoder(tuple[Weights, ...], ext_hook=_restored)
 _plugin_decoder = msgspec.msgpack.Decoder(Plugin, ext_hook=_restored)

@@ -5,6 +5,9 @@ models with one name never depend on the order of installation: the built-in dis
 names, a third party's same name is reached as ``plugin/arch``, and what third parties contest among
 themselves has to be spelled out. The models of a collection have no short names. No row is decoded
 until its model is asked for.
+
+A plugin may bring weights for the models of others. Their full name is ``plugin/arch.tag``; ``arch.tag`` means them
+if nobody else has that name. They are never a default.
 """
 
 import gc
@@ -16,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -24,46 +27,9 @@ from zoo import manifest, names
 from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import discovery
-from zoo.registry.plugin_row import PluginRow, as_pip_compares
+from zoo.registry.named import Bringer, Described, Found, Listed, Named, to_install
+from zoo.registry.plugin_row import PluginRow
 from zoo.spec import API, Model, Plugin
-
-
-class Found(NamedTuple):
-    """The result of looking up a name; ``weights`` is None if the name has no tag.
-
-    ``description`` is the file of a repository that says which network its weights are of; None for other weights.
-    """
-
-    row: PluginRow
-    plugin: Plugin
-    model: Model
-    weights: Weights | None
-    description: Weights | None = None
-
-
-class Listed(NamedTuple):
-    """A model in a listing: with its short name, or ``plugin/arch`` if that is taken."""
-
-    name: str
-    row: PluginRow
-    model: Model
-    weights: tuple[Weights, ...]
-
-
-class Named(NamedTuple):
-    """The names of a model in a listing and of its weights, ``name.tag``; ``arch`` is the model's own name."""
-
-    name: str
-    row: PluginRow
-    arch: str
-    tags: Sequence[str]
-
-
-class Described(NamedTuple):
-    """Weights, and the directory of ``ZOO_HUB`` whose manifest defines them."""
-
-    folder: str
-    weights: Weights
 
 
 class Registry:
@@ -82,6 +48,12 @@ class Registry:
             for alias, arch in row.aliases.items():
                 self._aliases.setdefault(alias, []).append((row, arch))
         self._local = self._by_present_name(local or {})
+        self._bringers: dict[tuple[str, str], list[Bringer]] = {}  # by the model's plugin and name
+        self._short: dict[tuple[str, str], dict[str, Bringer]] = {}
+        for row in sorted(self.plugins, key=lambda row: not row.is_builtin):
+            for arch in row.brought_tags:
+                if model := self._model_of(arch):
+                    self._bringers.setdefault((model[0].name, model[1]), []).append(Bringer(row, arch))
 
     @property
     def collections(self) -> tuple[PluginRow, ...]:
@@ -91,16 +63,25 @@ class Registry:
         """The names of all usable models, and of those of the given collections, in no order. No row is decoded."""
         for row in self.plugins:
             if not row.is_collection and row.status != "broken":
-                for arch, tags in row.tags.items():
-                    yield Named(self._listed_name(arch, row), row, arch, self._tags(row, arch, tags))
+                for arch in row.tags:
+                    yield Named(self._listed_name(arch, row), row, arch, self._tags(row, arch))
         for row in collections:
             if row.status != "broken":
-                yield from (Named(arch, row, arch, self._tags(row, arch, tags)) for arch, tags in row.tags.items())
+                yield from (Named(arch, row, arch, self._tags(row, arch)) for arch in row.tags)
+        asked = {row.name for row in collections}
+        for (plugin, arch), bringers in self._bringers.items():
+            if "/" not in arch or plugin in asked:
+                yield from self._named_in_full(plugin, arch, bringers)
 
     def listed(self, named: Named) -> Listed:
         """The model and the weights of a name."""
         model = named.row.models[named.arch]
-        return Listed(named.name, named.row, model, self.weights_of(named.row, model))
+        if named.bringer is None:
+            return Listed(named.name, named.row, model, self.weights_of(named.row, model))
+        bringers = self._bringers[named.row.name, named.arch]
+        every = [one for row, arch in bringers if row is named.bringer for one in row.brought(arch)]
+        weights = tuple(one for one in every if one.tag in named.tags)
+        return Listed(named.name, named.row, model, weights, named.bringer)
 
     def models(self, collections: Iterable[PluginRow] = ()) -> list[Listed]:
         """Every usable model in natural order, and those of the given collections."""
@@ -119,30 +100,62 @@ class Registry:
         except UnknownNameError:
             self._guess(text)
             raise
+        if name.plugin and (found := self._brought_as(name, distribution)):
+            return found
         try:
             row, model = self._find_model(name)
         except UnknownNameError as error:
             entries = [one.weights for one in self._local.get(name.arch, ())]
+            full = f"{name.plugin}/{name.arch}" if name.plugin else name.arch
+            bringers = [row for row in self.plugins if full in row.brought_tags]
+            if bringers:
+                raise self._not_installed(bringers[0], full, distribution) from None
             local = (names.requirement(entry.distribution, entry.distribution_version) for entry in entries)
             if of := distribution or next(filter(None, local), ""):
-                error.hint = _to_install(of, self.plugins)
+                error.hint = to_install(of, self.plugins)
             raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
         return self.tagged(found, name.tag) if name.tag else found
 
     def tagged(self, found: Found, tag: str) -> Found:
-        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags."""
+        """``found`` with its model's weights ``tag``; raises :class:`UnknownNameError` with the known tags.
+
+        Raises :class:`AmbiguousNameError` if several distributions bring these weights.
+        """
         arch = found.model.name
         tags = {weights.tag: weights for weights in self.weights_of(found.row, found.model)}
         if tag not in tags:
+            rivals = [one for one in self._bringers.get((found.row.name, arch), ()) if tag in one.tags]
+            if rivals:
+                whose = " and ".join(sorted(one.row.distribution for one in rivals))
+                full = " or ".join(sorted(f"{one.full_name}.{tag}" for one in rivals))
+                raise AmbiguousNameError(f"{whose} bring weights {f'{arch}.{tag}'!r}.", hint=f"Use {full}.")
             known = [f"{arch}.{other}" for other in tags]
             hint = f"Tags: {', '.join(known)}." if known else f"There are no weights for {arch}."
             raise UnknownNameError.of("weights", f"{arch}.{tag}", known, hint=hint)
-        return found._replace(weights=tags[tag])
+        return found._replace(weights=tags[tag], bringer=self.bringer_of(found, tag))
+
+    def bringer_of(self, found: Found | Listed, tag: str) -> PluginRow | None:
+        """The plugin that brings the weights ``tag`` of ``found``; None if they are of the model's own plugin."""
+        if found.bringer is not None or not self._bringers:
+            return found.bringer
+        short = self._short_of(found.row, found.model.name).get(tag)
+        return short.row if short else None
+
+    def missing(self, row: PluginRow) -> list[str]:
+        """The models that ``row`` brings weights for and that are not installed, or that several plugins have."""
+        return [arch for arch in row.brought_tags if self._model_of(arch) is None]
 
     def weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
-        """The model's weights, first those of the plugin's manifests; the first is its default."""
+        """The model's weights: those of its plugin's manifests and of ``ZOO_HUB``, then what other plugins bring."""
+        own = self.own_weights_of(row, model)
+        short = self._short_of(row, model.name)
+        brought = [one for bringer in dict.fromkeys(short.values()) for one in bringer.row.brought(bringer.arch)]
+        return own + tuple(one for one in brought if one.tag in short and one.arch == short[one.tag].full_name)
+
+    def own_weights_of(self, row: PluginRow, model: Model) -> tuple[Weights, ...]:
+        """The model's weights without what other plugins bring: its defaults, the first is the most likely."""
         own = row.weights.get(model.name, ())
         extra = self._local_weights(row, model.name)
         if not extra:
@@ -196,9 +209,91 @@ class Registry:
         is_short = row.is_collection or self._owners[arch][0] is row
         return tuple(one.weights for one in self._local.get(arch, ())) if is_short else ()
 
-    def _tags(self, row: PluginRow, arch: str, own: Sequence[str]) -> Sequence[str]:
+    def own_tags(self, row: PluginRow, arch: str) -> Sequence[str]:
+        """The tags of a model's weights without those that other plugins bring."""
         extra = [weights.tag for weights in self._local_weights(row, arch)] if self._local else []
-        return [*dict.fromkeys((*own, *extra))] if extra else own
+        return [*dict.fromkeys((*row.tags[arch], *extra))] if extra else row.tags[arch]
+
+    def _tags(self, row: PluginRow, arch: str) -> Sequence[str]:
+        own = self.own_tags(row, arch)
+        short = self._short_of(row, arch) if self._bringers else {}
+        return [*own, *short] if short else own
+
+    def _short_of(self, row: PluginRow, arch: str) -> dict[str, Bringer]:
+        """Who brings weights of a model, by tag, that nobody else has."""
+        key = (row.name, arch)
+        if key not in self._bringers:
+            return {}
+        if key not in self._short:
+            offered: dict[str, list[Bringer]] = {}
+            for bringer in self._bringers[key]:
+                for tag in bringer.tags:
+                    offered.setdefault(tag, []).append(bringer)
+            own = {*self.own_tags(row, arch)}
+            self._short[key] = {
+                tag: rivals[0]
+                for tag, rivals in offered.items()
+                if tag not in own and (len(rivals) == 1 or rivals[0].row.is_builtin)
+            }
+        return self._short[key]
+
+    def _named_in_full(self, plugin: str, arch: str, bringers: list[Bringer]) -> Iterator[Named]:
+        """The names of weights that are brought and have no short ones."""
+        row = next(row for row in self.plugins if row.name == plugin and arch in row.models)
+        short = self._short_of(row, arch)
+        for bringer in bringers:
+            if tags := [tag for tag in bringer.tags if short.get(tag) is not bringer]:
+                yield Named(bringer.full_name, row, arch, tags, bringer.row)
+
+    def _model_of(self, arch: str) -> tuple[PluginRow, str] | None:
+        """The model that a manifest of another plugin calls ``arch`` or ``plugin/arch``, with its own name."""
+        plugin, _, short = arch.rpartition("/")
+        if not plugin:
+            owners = self._having(short)
+            return owners[0] if len(owners) == 1 or (owners and owners[0][0].is_builtin) else None
+        for row in self.plugins:
+            if row.name == plugin and row.is_usable:
+                name = arch if row.is_collection else row.aliases.get(short, short)
+                return (row, name) if name in row.models else None
+        return None
+
+    def _brought_as(self, name: names.Name, distribution: str) -> Found | None:
+        """The weights that the plugin of the name brings for a model of another one; None without any."""
+        bringers = [
+            Bringer(row, arch)
+            for row in self.plugins
+            if row.name == name.plugin
+            for arch in row.brought_tags
+            if name.arch in {each.rpartition("/")[2] for each in (arch, (self._model_of(arch) or ("", ""))[1])}
+        ]
+        if not bringers:
+            return None
+        for bringer in bringers:
+            if not name.tag or name.tag in bringer.tags:
+                if (model := self._model_of(bringer.arch)) is None:
+                    raise self._not_installed(bringer.row, bringer.arch, distribution)
+                for weights in bringer.row.brought(bringer.arch):
+                    if weights.tag == name.tag:
+                        row, arch = model
+                        assert row.plugin is not None
+                        return Found(row, row.plugin, row.models[arch], weights, bringer=bringer.row)
+        known = [f"{bringer.full_name}.{tag}" for bringer in bringers for tag in bringer.tags]
+        raise UnknownNameError.of("weights", str(name), known, hint=f"{name.plugin} brings {', '.join(known)}.")
+
+    def _not_installed(self, bringer: PluginRow, arch: str, distribution: str) -> UnknownNameError:
+        """The error for a model that ``bringer`` has weights of, and that cannot be found itself."""
+        if owners := self._having(arch):
+            full = " or ".join(sorted(f"{row.name}/{arch}" for row, _ in owners))
+            hint = f"Its manifest must say which: {full}."
+            return UnknownNameError(
+                f"{bringer.distribution} brings weights of {arch!r}, which several plugins have.", hint=hint
+            )
+        stated = (names.requirement(one.distribution, one.distribution_version) for one in bringer.brought(arch))
+        of = distribution or next(filter(None, stated), "")
+        return UnknownNameError(
+            f"{bringer.distribution} brings weights of the model {arch!r}, which is not installed.",
+            hint=to_install(of, self.plugins) if of else "zoo list shows all models.",
+        )
 
     def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
         owners = self._having(name.arch)
@@ -245,7 +340,7 @@ class Registry:
         for row in self.plugins if slash else ():
             if row.name == plugin:
                 known = [name if "/" in name else f"{row.name}/{name}" for name in row.models]
-        wanted = _letters(arch)
+        wanted = re.sub("[^a-z0-9/]", "", arch.lower())
         for name in known:
             if name.replace("_", "") == wanted:
                 raise UnknownNameError(
@@ -260,22 +355,6 @@ class Registry:
             )
         if not any(row.is_usable for row in rows):
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
-
-
-def _letters(text: str) -> str:
-    return re.sub("[^a-z0-9/]", "", text.lower())
-
-
-def _to_install(requirement: str, rows: Iterable[PluginRow]) -> str:
-    """Returns what to do about a model of the distribution ``requirement``, such as ``zoo-pet>=1.0``."""
-    name = requirement.partition(">")[0]
-    for row in rows:
-        if as_pip_compares(row.distribution) == as_pip_compares(name):
-            if not row.is_usable:
-                return f"It is in {name}. Plugin {row.name!r} is {row.status}: {row.reason}. zoo plugins shows all."
-            there = f"{row.distribution} {row.version}"
-            return f"It is in {requirement}, but not in the installed {there}: pip install -U '{requirement}'"
-    return f"It is in the distribution {name}, which is not installed. If you trust it: pip install '{requirement}'"
 
 
 # ---- the registry of this process ---------------------------------------------------------------
@@ -420,6 +499,8 @@ def _local_weights() -> dict[str, tuple[Described, ...]]:
             for entry in entries:
                 if (entry.hub == "hf" and not entry.revision) or (folder / entry.path).is_file():
                     entry = replace(entry, hub=address)
+                elif entry.is_relative:
+                    entry = replace(entry, hub=str(folder / entry.hub))
                 first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
                 if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
                     log.warning("%s: %s is ignored, %s defines other bytes first", address, entry.name, first.folder)

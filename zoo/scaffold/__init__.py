@@ -1,8 +1,8 @@
 """Writes the files of a new plugin's distribution, for ``zoo plugins new``.
 
 ``templates/common`` has the files of every distribution, ``network`` those of one with a model, the others those of
-their kind. Names of files
-end in ``.txt``, so that no tool takes them for code of Zoo; ``$name`` and others are replaced.
+their kind, which replace common ones. Names of files end in ``.txt``, so that no tool takes them for code of Zoo;
+``$name`` and others are replaced.
 """
 
 import importlib.metadata
@@ -18,11 +18,12 @@ from zoo.registry import DISTRIBUTION
 from zoo.system import storage
 
 TEMPLATES = Path(__file__).with_name("templates")
-Kind = Literal["trained", "fitted", "command"]
+Kind = Literal["trained", "fitted", "command", "weights"]
 _DESCRIPTIONS: dict[Kind, str] = {
     "trained": "A small convolutional network",
     "fitted": "A ridge regression on image patches",
     "command": "A command for any network",
+    "weights": "Trained weights of other distributions' models",
 }
 _PACKAGE = "PACKAGE"
 """The folder of the import package among the templates."""
@@ -31,13 +32,13 @@ _LICENCE = "Licensed under the Apache License, Version 2.0: https://www.apache.o
 
 
 def write(name: str, folder: Path, *, kind: Kind = "trained") -> list[Path]:
-    """Writes the distribution ``zoo-NAME`` with one plugin, and one model or one command.
+    """Writes the distribution ``zoo-NAME`` with one plugin, and one model or one command, or a manifest alone.
 
     Args:
         name: The plugin's name.
         folder: A folder that does not exist, or is empty.
         kind: ``trained`` and ``fitted`` bring a model, which is trained along a gradient or fitted in closed form;
-            ``command`` brings a command and a module.
+            ``command`` brings a command and a module, ``weights`` no code, but weights of others' models.
 
     Returns:
         The files, relative to ``folder``.
@@ -52,11 +53,13 @@ def write(name: str, folder: Path, *, kind: Kind = "trained") -> list[Path]:
         raise StorageError(f"{folder} already exists and is not empty.", hint="Choose another folder with -o DIR.")
     words = words_of(name, kind=kind)
     files = {Path("LICENSE"): _licence()}
-    for part in ("common", kind) if kind == "command" else ("common", "network", kind):
+    for part in ("common", kind) if kind in ("command", "weights") else ("common", "network", kind):
         for template in sorted((TEMPLATES / part).rglob("*.txt")):
             file = template.relative_to(TEMPLATES / part).with_suffix("")
             file = Path(*(words["package"] if step == _PACKAGE else step for step in file.parts))
             files[file] = Template(template.read_text(encoding="utf-8")).substitute(words)
+    if kind == "weights":  # no type checker reads it
+        del files[Path(words["package"], "py.typed")]
     for file, text in files.items():
         storage.replace(folder / file, text.encode())
     return sorted(files)

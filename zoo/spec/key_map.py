@@ -11,10 +11,13 @@ from zoo.spec.checked import Spec
 class KeyMap(Spec, frozen=True):
     """How another lineage's checkpoint becomes this family's: for ``zoo convert``.
 
-    Patterns are regular expressions of keys. All fields but ``rename`` and ``drop`` refer to the new keys.
+    Patterns are regular expressions of keys. ``models`` apart, all fields but ``rename`` and ``drop``
+    refer to the new keys.
 
     Args:
         name: The name, for ``zoo convert --from NAME``.
+        models: Patterns of the models that it is for, ``resnet*`` or ``plugin/arch``; needed for models of another
+            plugin, whose conversions use it if it is asked for. By default all models of its own plugin.
         rename: (pattern, replacement) pairs, applied to each key in order.
         drop: Patterns of keys that carry no weights.
         transpose: (pattern, shape, permutation): the tensor is viewed as ``shape``, as it is if that is empty, and its
@@ -34,6 +37,7 @@ class KeyMap(Spec, frozen=True):
     """
 
     name: str
+    models: tuple[str, ...] = ()
     rename: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
     transpose: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()

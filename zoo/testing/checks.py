@@ -1,11 +1,12 @@
 """All checks of a plugin."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from zoo import registry
 from zoo.errors import ManifestError, MissingExtraError
+from zoo.manifest import Weights
 from zoo.registry import PluginRow, tools
 from zoo.spec import API, Model
 from zoo.testing import families, shapes, trained, values
@@ -22,6 +23,8 @@ OF_PLUGIN: Checks = {
     families.repositories: "repositories",
     families.extensions: "extensions",
 }
+OF_DATA: Checks = {families.manifests: "weights", families.key_maps: "key_maps"}
+"""Of a distribution with weights and no code."""
 OF_COMMANDS: Checks = {families.commands: "commands"}
 # What a row declares about its own network: checked for every model at every commit.
 OF_EACH: Checks = {
@@ -156,7 +159,11 @@ def checks_of(plugin: str) -> list[Check]:
     if used is None or used.plugin is None:
         return [usable]
     checks = [usable]
-    of_plugin = {**OF_PLUGIN, **(OF_COMMANDS if used.plugin.commands or used.plugin.modules else {})}
+    of_plugin = OF_DATA if used.is_data else OF_PLUGIN
+    if used.plugin.commands or used.plugin.modules:
+        of_plugin = {**of_plugin, **OF_COMMANDS}
+    if any(key_map.models for key_map in used.plugin.key_maps):
+        of_plugin = {**of_plugin, **OF_DATA}
     api = used.plugin.api
     checks += [
         _check("plugin", plugin, check, field, partial(check, used), api=api) for check, field in of_plugin.items()
@@ -179,6 +186,8 @@ def checks_of(plugin: str) -> list[Check]:
         for check, field in EXPORTED.items():
             is_slow = subject.is_giant or check is not values.traced
             checks += _of_subject(subject, {check: field}, is_slow=is_slow)
+    for arch in used.brought_tags:
+        checks += _of_brought(used, arch)
     return checks
 
 
@@ -189,8 +198,8 @@ def brought() -> Checks:
 
 def every() -> list[Callable[..., str | None]]:
     """The functions of all checks, in the order in which they are run."""
-    tables = (OF_PLUGIN, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), LEARNING, EXPORTED)
-    return [families.usable, *(check for table in tables for check in table), trained.weights]
+    tables = ({**OF_PLUGIN, **OF_DATA}, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), LEARNING, EXPORTED)
+    return [families.usable, *(check for table in tables for check in table), trained.weights, trained.fetched]
 
 
 def _check(
@@ -229,10 +238,29 @@ def _checks_of_model(row: PluginRow, model: Model, *, is_smallest: bool) -> Iter
         entries = row.weights.get(model.name, ())
     except ManifestError:
         return  # plugin-manifests says so
+    yield from _of_entries(subject, entries, row)
+
+
+def _of_brought(row: PluginRow, arch: str) -> Iterator[Check]:
+    """Yields the checks of the weights that a plugin brings for a model of another one."""
+    entries = row.brought(arch)
+    if arch in registry.current().missing(row):
+        return  # plugin-manifests says so
+    found = registry.current().find(entries[0].name)
+    yield from _of_entries(Subject(found.row.name, found.model), entries, row)
+
+
+def _of_entries(subject: Subject, entries: Iterable[Weights], row: PluginRow) -> Iterator[Check]:
+    """Yields the checks of weights of one model that ``row`` states."""
+    api = row.plugin.api if row.plugin is not None else API
     built: list[trained.Shape] = []
     for entry in entries:
         # Entries that differ in bytes alone build one network.
-        is_slow = not trained.is_embedded(entry) and trained.shape(model, entry) in built
-        built.append(trained.shape(model, entry))
+        shape, is_embedded = trained.shape(subject.model, entry), trained.is_embedded(entry)
         run = partial(trained.weights, subject, entry)
-        yield _check(entry.name, entry.name, trained.weights, "args", run, api=model.api, is_slow=is_slow)
+        is_slow = not is_embedded and shape in built
+        yield _check(entry.name, entry.name, trained.weights, "args", run, api=api, is_slow=is_slow)
+        built.append(shape)
+        if row.is_data or not (is_embedded or row.is_builtin):
+            arrival = partial(trained.fetched, entry)
+            yield _check(entry.name, entry.name, trained.fetched, "hub", arrival, api=api, is_slow=not row.is_data)

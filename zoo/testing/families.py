@@ -14,6 +14,7 @@ import click
 
 from zoo import registry
 from zoo.errors import MissingExtraError, PluginError
+from zoo.hub import address
 from zoo.registry import PluginRow, arguments, roles, tools
 from zoo.registry.roles import Role
 from zoo.spec import DatasetSpec, Extension
@@ -78,11 +79,33 @@ def torch_free_import(row: PluginRow) -> None:
 
 
 def manifests(row: PluginRow) -> None:
-    """Every manifest of the plugin parses and names only its own models.
+    """Every manifest parses, names models that are installed, and places that are not on this machine alone.
 
     Fix: the line of the manifest that the message names; ``zoo publish --manifest FILE`` writes entries.
     """
-    _ = row.weights
+    brought = [entry for arch in row.brought_tags for entry in row.brought(arch)]
+    missing = registry.current().missing(row)
+    expect(not missing, f"no model {', '.join(map(repr, missing))} is installed, or several plugins have it")
+    own = [entry for entries in row.weights.values() for entry in entries] if not row.is_collection else []
+    for entry in (*own, *brought):
+        if entry.hub != "hf" and isinstance(address.parse(entry.hub), address.Directory):
+            raise CheckError(
+                f"[{entry.name}] hub = {entry.hub!r} is a folder of this machine: publish to a folder below that of "
+                "the manifest (zoo publish --to FOLDER --manifest FILE), which is then relative to it, or to a hub "
+                "that others reach",
+                "hub",
+            )
+
+
+def key_maps(row: PluginRow) -> None:
+    """Every key map that names models names some that are installed.
+
+    Fix: the patterns in ``models``: ``resnet20``, ``resnet*`` or ``plugin/arch``.
+    """
+    known = [one for listed in registry.current().named() for one in (listed.arch, f"{listed.row.name}/{listed.arch}")]
+    for key_map in row.bare.key_maps if row.bare is not None else ():
+        met = not key_map.models or any(fnmatchcase(one, pattern) for one in known for pattern in key_map.models)
+        expect(met, f"key map {key_map.name!r} is for {', '.join(key_map.models)}, which matches no model")
 
 
 def recipes(row: PluginRow) -> None:
@@ -154,11 +177,11 @@ def commands(row: PluginRow) -> None:
     Fix: end the function with a docstring's help, decorate it with ``zoo.cli.options.json``, and leave usage to click.
     """
     assert row.plugin is not None
-    for name, address in row.plugin.modules.items():
-        tools.resolve(name, address)
-    for name, address in row.plugin.commands.items():
-        command: object = registry.hook(address)
-        expect(isinstance(command, click.Command), f"{address} is a {type(command).__name__}, expected a click.Command")
+    for name, target in row.plugin.modules.items():
+        tools.resolve(name, target)
+    for name, target in row.plugin.commands.items():
+        command: object = registry.hook(target)
+        expect(isinstance(command, click.Command), f"{target} is a {type(command).__name__}, expected a click.Command")
         for path, part in _commands(name, cast(click.Command, command)):
             expect(part.help, f"zoo {path} has no help text")
             for words, code in ((["-h"], 0), (["--help"], 0), (["--no-such-option"], 2)):

@@ -1,19 +1,21 @@
 """Checks of the train and evaluate hooks, on a handful of images, and of the weights in a manifest."""
 
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import msgspec
 import torch
 from torch import Tensor
 
 import zoo
-from zoo import registry
+from zoo import hub, registry
 from zoo.data import ImageSet
-from zoo.errors import IntegrityError, ProbeError, TensorMismatchError, ZooError
+from zoo.errors import HubError, IntegrityError, ProbeError, TensorMismatchError, ZooError
 from zoo.evaluation import counting, hook
 from zoo.evaluation.outputs import Outputs
 from zoo.loading import safetensors_file
@@ -151,6 +153,22 @@ def weights(subject: Subject, entry: Weights) -> None:
     expect(counted == stated, f"the listing has {stated:_} params, the network {counted:_}: {advice}", field="params")
 
 
+def fetched(entry: Weights) -> str:
+    """The file arrives from where its entry says, in an empty cache and without a token.
+
+    Fix: the ``hub``, ``repo``, ``file`` or ``sha256`` of the entry; ``zoo publish --manifest FILE`` writes them.
+    """
+    if not hub.source_at(entry.hub).is_local and (switch := hub.offline_switch()):
+        return f"network access is disabled ({switch})"
+    no_token = mock.patch("huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, ZOO_CACHE=folder), no_token:
+        try:
+            (hub.fetch if entry.sha256 else hub.fetch_unpinned)(entry, source=entry.hub)
+        except HubError as error:
+            raise CheckError(error.message, "sha256" if isinstance(error, IntegrityError) else "hub") from error
+    return ""
+
+
 def _embedded(subject: Subject, entry: Weights) -> None:
     _, classes, size, _ = shape(subject.model, entry)
     trained = _loaded(subject, entry).eval()
@@ -173,7 +191,7 @@ def _loaded(subject: Subject, entry: Weights) -> Any:
     size = file.stat().st_size
     expect(not entry.size or entry.size == size, f"size = {entry.size} is stated, {file} has {size}", field="size")
     try:
-        return zoo.create(f"{subject.plugin}/{entry.name}")
+        return zoo.create(entry.name if "/" in entry.name else f"{subject.plugin}/{entry.name}")
     except IntegrityError as error:
         raise CheckError(str(error), "sha256") from error
     except TensorMismatchError as error:

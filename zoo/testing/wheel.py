@@ -28,7 +28,7 @@ from zoo.creation import create
 from zoo.errors import FileFormatError, MissingExtraError, PluginError, ZooError
 from zoo.evaluation.prediction import predict
 from zoo.preparation import preprocess
-from zoo.registry import GROUP, PluginRow
+from zoo.registry import DATA_GROUP, GROUP, PluginRow
 from zoo.spec import Model
 from zoo.testing.outcome import Outcome
 from zoo.verify import worker
@@ -45,7 +45,7 @@ def attempt(wheel: Path) -> Iterator[Outcome]:
     """
     plugins = _announced(wheel)
     if not plugins:
-        reason = f"{wheel.name}: entry points: none in the group {GROUP}"
+        reason = f"{wheel.name}: entry points: none in the groups {GROUP} and {DATA_GROUP}"
         hint = f'Add [project.entry-points."{GROUP}"] to pyproject.toml and build the wheel again.'
         yield Outcome("installed", wheel.name, "entry points", "failed", reason, hint)
         return
@@ -57,7 +57,7 @@ def attempt(wheel: Path) -> Iterator[Outcome]:
 
 
 def _announced(wheel: Path) -> list[str]:
-    """The names of the wheel's entry points in the group of plugins."""
+    """The names of the wheel's entry points in the groups of plugins and of weights."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
@@ -70,7 +70,7 @@ def _announced(wheel: Path) -> list[str]:
         parser.read_string(text)
     except ConfigError as error:
         raise FileFormatError(f"{wheel}: entry_points.txt cannot be read: {error}") from None
-    return list(parser[GROUP]) if parser.has_section(GROUP) else []
+    return [name for group in (GROUP, DATA_GROUP) if parser.has_section(group) for name in parser[group]]
 
 
 def environment(folder: Path) -> Path:
@@ -141,15 +141,24 @@ def outcomes(plugin: str) -> Iterator[Outcome]:
         yield _outcome("loaded", model.name, "build", partial(create, f"{plugin}/{model.name}"))
         if listed.status == "passed":
             yield from _of_weights(row, model)
+    for arch in row.brought_tags:
+        yield from _of_names([entry.name for entry in row.brought(arch) if entry.hub.startswith("embedded:")])
 
 
 def _of_weights(row: PluginRow, model: Model) -> Iterator[Outcome]:
-    """Weights without a network: those that the wheel has. Of a model without any, its random outputs."""
-    names = [entry.name for entry in row.weights.get(model.name, ()) if entry.hub.startswith("embedded:")]
+    """Tries the weights that the wheel has; of a model without any, its random outputs."""
+    entries = row.weights.get(model.name, ())
+    names = [f"{row.name}/{entry.name}" for entry in entries if entry.hub.startswith("embedded:")]
+    yield from _of_names(names)
+    if not names:
+        yield _outcome("predicted", model.name, "forward", partial(_predict, f"{row.name}/{model.name}"))
+
+
+def _of_names(names: list[str]) -> Iterator[Outcome]:
     for name in names:
-        yield _outcome("verified", name, "file", partial(worker.verify, f"{row.name}/{name}"))
-    for name in names or [model.name]:
-        yield _outcome("predicted", name, "forward", partial(_predict, f"{row.name}/{name}"))
+        of = name.partition("/")[2]
+        yield _outcome("verified", of, "file", partial(worker.verify, name))
+        yield _outcome("predicted", of, "forward", partial(_predict, name))
 
 
 def _predict(name: str) -> None:

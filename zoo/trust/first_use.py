@@ -71,7 +71,7 @@ def fetch(found: Found, weights: Weights, *, source: str | None = None, progress
     repository = lock.repository_of(found, weights)
     if repository:  # whoever served the weights, they are those of the description's commit
         got = got._replace(revision=weights.revision)
-    held = pin(name, got, found.row.distribution, found.row.version, weights.digest, repository)
+    held = pin(name, got, found.source.distribution, found.source.version, weights.digest, repository)
     return Fetched(lock.pinned(weights, held), got.path)
 
 

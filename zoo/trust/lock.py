@@ -141,6 +141,8 @@ def full_name(found: Found | Listed, tag: str = "", alias: str = "") -> str:
     """Returns the name of ``found`` that is the same whatever else is installed, or that of its ``alias``."""
     if is_repository(tag):
         return tag
+    if tag and (bringer := registry.current().bringer_of(found, tag)):
+        return f"{bringer.name}/{found.model.name.rpartition('/')[2]}.{tag}"
     arch = alias or found.model.name
     short = found.row.is_builtin or "/" in arch
     return (arch if short else f"{found.row.name}/{arch}") + (f".{tag}" if tag else "")
@@ -246,8 +248,8 @@ def names_in(lock: Lock) -> list[str]:
 
 def _lock(found: Found, entry: Weights) -> Locked:
     about: dict[str, Any] = {
-        "distribution": found.row.distribution,
-        "version": found.row.version,
+        "distribution": found.source.distribution,
+        "version": found.source.version,
         "num_classes": _num_classes(found, entry),
         "preprocess": _preprocess(found, entry),
         "repository": repository_of(found, entry),
@@ -271,8 +273,8 @@ def _preprocess(found: Found, entry: Weights) -> Preprocess:
 def _compare(name: str, held: Locked, found: Found, now: Weights) -> list[Difference]:
     """Compares field by field; a value that one side lacks is not a difference, except for the distribution."""
     stated = {
-        "distribution": found.row.distribution,
-        "version": found.row.version,
+        "distribution": found.source.distribution,
+        "version": found.source.version,
         "revision": now.revision,
         "sha256": now.sha256,
         "digest": now.digest,

@@ -126,6 +126,8 @@ def hub_of(found: Found, weights: Weights) -> str:
     """Returns the origin of the weights' entry: ``plugin:<distribution>``, ``hf-hub:OWNER/NAME``, or a directory."""
     if found.description:
         return f"{HUB}{weights.repo}"
+    if found.bringer is not None:
+        return f"{PLUGIN}{found.bringer.distribution}"
     if weights in found.row.weights.get(found.model.name, ()):
         return f"{PLUGIN}{found.row.distribution}"
     return registry.current().folder_of(weights)  # whatever hub the manifest there names
@@ -137,8 +139,14 @@ def manifest_of(found: Found, weights: Weights) -> Path | None:
         return None
     if not hub_of(found, weights).startswith(PLUGIN):
         return Path(hub_of(found, weights)).expanduser() / "manifest.toml"
-    files = [resource(text) for text in found.plugin.weights]
-    return next((file for file in files if any(one.name == weights.name for one in manifest.read(file))), None)
+    plugin = found.source.bare
+    files = [resource(text) for text in plugin.weights] if plugin is not None else []
+    name = (weights.arch.rpartition("/")[2], weights.tag) if found.bringer else (weights.arch, weights.tag)
+    for file in files:
+        for one in manifest.read(file):
+            if (one.arch.rpartition("/")[2] if found.bringer else one.arch, one.tag) == name:
+                return file
+    return None
 
 
 def _rule_for(policy: Policy, name: str, hub: str, folder: Path) -> Rule | None:
@@ -191,11 +199,26 @@ def _signed_by(policy: Policy, rule: Rule, found: Found, weights: Weights, file:
             reasons.append(f"{publisher}: {error.message}")
             continue
         signed = manifest.parse(content.decode(), str(source))
-        # The hub of a directory's entry is that directory if it has the file, whatever its manifest states.
-        if not any(msgspec.structs.replace(one, hub=weights.hub) == weights for one in signed):
+        if not any(_as_read(one, weights, found) == weights for one in signed):
             raise _rejected(name, file, f"{source} has changed since it was read", "Try again.")
         return f"signed by {publisher}"
     raise _rejected(name, file, "\n  ".join(["it is not signed by any accepted publisher:", *reasons]))
+
+
+def _as_read(signed: Weights, weights: Weights, found: Found) -> Weights:
+    """Returns an entry as ``weights`` would be if they were read from it.
+
+    The hub of a directory's entry is that directory if it has the file, whatever its manifest states; what a plugin
+    brings for a model of another one has a full name, and a place within its package.
+    """
+    changes = {"hub": weights.hub}
+    if found.bringer is not None and signed.arch.rpartition("/")[2] == weights.arch.rpartition("/")[2]:
+        changes["arch"] = weights.arch
+        if weights.key_map == f"{found.bringer.name}/{signed.key_map}":
+            changes["key_map"] = weights.key_map
+    if signed.is_relative:
+        changes["repo"] = weights.repo
+    return msgspec.structs.replace(signed, **changes)
 
 
 def _rejected(name: str, file: Path, reason: str, hint: str = "") -> PolicyError:

@@ -76,11 +76,13 @@ def _own(context: click.Context) -> str:
     """The plugin of the distribution in the working directory."""
     try:
         project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
-        (name,) = project["project"]["entry-points"][registry.GROUP]
+        points = project["project"]["entry-points"]
+        (name,) = {**points.get(registry.GROUP, {}), **points.get(registry.DATA_GROUP, {})}
     except FileNotFoundError:
         context.fail("There is no pyproject.toml in this folder: give the NAME of a plugin, or a wheel.")
     except (OSError, ValueError, LookupError, TypeError):
-        context.fail(f"pyproject.toml has not exactly one entry point in {registry.GROUP!r}: give NAME.")
+        groups = f"{registry.GROUP!r} and {registry.DATA_GROUP!r}"
+        context.fail(f"pyproject.toml has not exactly one entry point in {groups}: give NAME.")
     return str(name)
 
 

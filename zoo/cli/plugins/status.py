@@ -32,8 +32,12 @@ def _print(context: click.Context, chosen: list[PluginRow], *, as_json: bool) ->
     registered = registry.current()
     models, weights = Counter[PluginRow](), Counter[PluginRow]()
     for named in registered.named(registered.collections):
-        models[named.row] += 1
-        weights[named.row] += len(named.tags)
+        if named.bringer is None:
+            models[named.row] += 1
+            weights[named.row] += len(registered.own_tags(named.row, named.arch))
+    for row in chosen:
+        weights[row] += sum(map(len, row.brought_tags.values()))
+    reasons = {row: row.reason or _missing(registered.missing(row)) for row in chosen}
     if as_json:
         print_json(
             [
@@ -42,7 +46,7 @@ def _print(context: click.Context, chosen: list[PluginRow], *, as_json: bool) ->
                     "distribution": row.distribution,
                     "version": row.version,
                     "status": row.status,
-                    "reason": row.reason,
+                    "reason": reasons[row],
                     "models": models[row],
                     "weights": weights[row],
                     "builtin": row.is_builtin,
@@ -52,7 +56,7 @@ def _print(context: click.Context, chosen: list[PluginRow], *, as_json: bool) ->
         )
     else:
         rows = [
-            (row.name, row.distribution, row.version, row.status, str(models[row]), str(weights[row]), row.reason)
+            (row.name, row.distribution, row.version, row.status, str(models[row]), str(weights[row]), reasons[row])
             for row in chosen
         ]
         titles = ("plugin", "distribution", "version", "status", "models", "weights", "reason")
@@ -61,3 +65,9 @@ def _print(context: click.Context, chosen: list[PluginRow], *, as_json: bool) ->
     for row in failed if context.find_root().params.get("debug") else ():
         echo(row.traceback.rstrip(), err=True)
     context.exit(int(bool(failed)))
+
+
+def _missing(archs: list[str]) -> str:
+    """The remark on a plugin that brings weights for models that cannot be found."""
+    named = ", ".join(archs[:5]) + (f" and {len(archs) - 5} more" if len(archs) > 5 else "")
+    return f"it brings weights of models that cannot be found: {named}" if archs else ""

@@ -28,7 +28,12 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
 @click.argument("model", metavar="MODEL[.TAG]", shell_complete=options.complete_name)
 @options.output("Write the weights to FILE.safetensors.", click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace the file and the manifest's entry of that name.")
-@click.option("--from", "key_map", metavar="KEYMAP", help="Key map of the family; as-is for none.")
+@click.option(
+    "--from",
+    "key_map",
+    metavar="KEYMAP",
+    help="Key map of the family, or one that another plugin brings; as-is for none.",
+)
 @options.args
 @click.option("--mean", metavar="M,M,M", callback=_read_channels, help="Mean of the input, for values in [0, 1].")
 @click.option("--std", metavar="S,S,S", callback=_read_channels, help="Standard deviation of the input.")
