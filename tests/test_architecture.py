@@ -43,7 +43,6 @@ LAYERS = (
     "evaluation",
     "results",
     "verify",
-    "convert",
     "training",
     "scaffold",
     "testing",
@@ -52,7 +51,7 @@ LAYERS = (
 )
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
-WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert"}
+WITH_TORCH = {"data", "loading", "evaluation", "verify"}
 WITH_TORCH |= {"exported", "modules", "training", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 

@@ -32,11 +32,9 @@ _SECTIONS = {
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",
-        "audit": "zoo.cli.weights.audit:audit",
         "cache": "zoo.cli.weights.cache:cache",
     },
-    "Share:      zoo convert checkpoint.pth resnet20 -o resnet20.safetensors": {
-        "convert": "zoo.cli.weights.convert:convert",
+    "Share:      zoo plugins new hello": {
         "plugins": "zoo.cli.plugins:plugins",
         "manifest": "zoo.cli.trust:manifest",
         "completion": "zoo.cli.completion:completion",

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from zoo.errors import FileFormatError
-from zoo.exported import about, onnx_session
+from zoo.exported import about
 from zoo.exported.about import About
 from zoo.exported.formats import KEY, Format
+from zoo.loading import onnx_session
 
 Run = Callable[[Tensor], Tensor]
 """Outputs for a batch of inputs, both on the CPU."""

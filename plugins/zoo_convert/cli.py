@@ -9,8 +9,8 @@ from zoo.cli import options
 from zoo.cli.output import count, echo, print_json, show_progress, size, stdout_to_stderr
 
 if TYPE_CHECKING:
-    from zoo.convert import ConversionReport
-    from zoo.convert.choice import Score
+    from zoo_convert import ConversionReport
+    from zoo_convert.choice import Score
 
 
 def _read_channels(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
@@ -69,9 +69,9 @@ def convert(
     --from or --check; an ONNX file's own outputs decide. The manifest entry is printed and written beside FILE, so
     that the folder is a hub: ZOO_HUB=FOLDER zoo evaluate MODEL.TAG
     """
-    from zoo.convert import Stated
-    from zoo.convert import convert as run
     from zoo.training.choice import read_value
+    from zoo_convert import Stated
+    from zoo_convert import convert as run
 
     fields: dict[str, Any] = {key: read_value(value) for key, value in preprocess.items()}
     fields |= {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 import zoo
 from zoo import manifest
 from zoo.cli import cli
-from zoo.convert import Stated, convert
 from zoo.errors import TensorMismatchError, UnknownNameError, WeightsError
 from zoo.loading import safetensors_file
+from zoo_convert import Stated, convert
 
 AKAMASTER = Path(os.environ.get("ZOO_WEIGHTS", "unset"), "akamaster", "resnet20-12fca82f.th")
 needs_weights = pytest.mark.skipif(not AKAMASTER.is_file(), reason="ZOO_WEIGHTS holds no akamaster weights")

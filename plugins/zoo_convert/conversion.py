@@ -13,11 +13,6 @@ import msgspec
 from torch import Tensor
 
 from zoo import loading, manifest, names, registry
-from zoo.convert import download, fitting, in_order, onnx, readers
-from zoo.convert.choice import ARGUMENTS, Choice, Reading, Score, Stated, choose, require_score
-from zoo.convert.download import Source
-from zoo.convert.fitting import Fitted
-from zoo.convert.proof import Proof, Prover
 from zoo.errors import IntegrityError, TensorMismatchError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
@@ -26,6 +21,11 @@ from zoo.registry import Found, arguments
 from zoo.spec import KeyMap
 from zoo.system import storage
 from zoo.verify import probe
+from zoo_convert import download, fitting, in_order, onnx, readers
+from zoo_convert.choice import ARGUMENTS, Choice, Reading, Score, Stated, choose, require_score
+from zoo_convert.download import Source
+from zoo_convert.fitting import Fitted
+from zoo_convert.proof import Proof, Prover
 
 if TYPE_CHECKING:
     from zoo.evaluation import Report
@@ -100,7 +100,7 @@ def convert(
         progress: Called with (bytes done, bytes in all) of a download.
 
     Raises:
-        TensorMismatchError: No key map accounts for every tensor, and matched in order (:mod:`zoo.convert.in_order`)
+        TensorMismatchError: No key map accounts for every tensor, and matched in order (:mod:`zoo_convert.in_order`)
             they do not fit, either, or nothing can tell whether they are right; or an ONNX file computes something
             else.
         MissingExtraError: The tensors of an ONNX file must be matched in order, and onnxruntime is not installed.

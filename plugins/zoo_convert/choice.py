@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading
-from zoo.convert.fitting import AS_IS, Fitted, mismatch
 from zoo.data.classes import class_names
 from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, WeightsError
 from zoo.loading import ModelInfo, Network
 from zoo.registry import Found
 from zoo.spec import Preprocess
 from zoo.verify import probe
+from zoo_convert.fitting import AS_IS, Fitted, mismatch
 
 if TYPE_CHECKING:
-    from zoo.convert.proof import Proof
     from zoo.evaluation import Report
+    from zoo_convert.proof import Proof
 
 Score = Callable[[nn.Module], "Report"]
 """What a network with its ``zoo_info`` scores on local data."""

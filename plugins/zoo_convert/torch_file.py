@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.convert import bounds
 from zoo.errors import FileFormatError, UnknownNameError, WeightsError
+from zoo_convert import bounds
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 WRAPPERS = (*AVERAGED, "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")

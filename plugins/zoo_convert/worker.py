@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo import convert, registry
-from zoo.convert import Stated
-from zoo.convert.download import Source
+from zoo import registry
 from zoo.errors import TensorMismatchError, UnknownNameError, WeightsError, ZooError
 from zoo.loading import safetensors_file
 from zoo.registry import Found, arguments
+from zoo_convert import Stated, conversion
+from zoo_convert.download import Source
 
 
 def convert_here(*, name: str, source: str, file: str, **how: Any) -> dict[str, Any]:
     """Converts ``source``, which the entry ``name`` calls ``file``; returns fields of a record.
 
-    Raises the errors of :func:`zoo.convert.convert`, which begin with ``name`` and call the file as the entry does.
+    Raises the errors of :func:`zoo_convert.convert`, which begin with ``name`` and call the file as the entry does.
     """
     try:
         return _convert(source=Source(Path(source), file), **how)
@@ -31,9 +31,9 @@ def _convert(
     *, source: Source, model: str, sha256: str, key_map: str, args: Mapping[str, Any], is_trunk: bool, out: str
 ) -> dict[str, Any]:
     found = _find(model)
-    _, choice = convert.read(source, found, Stated(args=args, trunk=is_trunk), key_map=key_map or None)
+    _, choice = conversion.read(source, found, Stated(args=args, trunk=is_trunk), key_map=key_map or None)
     arguments.of_file(found.model, choice.fitted.args, source.name)
-    about = {"origin": f"converted from {source.name} (sha256 {sha256})", **convert.describe(choice)}
+    about = {"origin": f"converted from {source.name} (sha256 {sha256})", **conversion.describe(choice)}
     digest = safetensors_file.write(choice.fitted.tensors, Path(out), about)
     preprocess = choice.info.preprocess
     return {

@@ -7,14 +7,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from zoo.convert import onnx
-from zoo.convert.fitting import Fitted
 from zoo.data.preprocess import Transform
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError
-from zoo.exported import onnx_session
-from zoo.loading import Network
+from zoo.loading import Network, onnx_session
 from zoo.spec import Preprocess
 from zoo.verify import agreement
+from zoo_convert import onnx
+from zoo_convert.fitting import Fitted
 
 TOLERANCE = 1e-4
 """The largest difference, relative to the largest output: float32 differs by about 1e-6, a wrong layer by 1e-2."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo import loading
-from zoo.convert import fitting, onnx
-from zoo.convert.fitting import Fitted
-from zoo.convert.onnx import Use
-from zoo.convert.readers import Checkpoint
 from zoo.errors import MissingExtraError, PluginError, SpecError, TensorMismatchError, UnknownNameError
 from zoo.registry import Found
 from zoo.spec import KeyMap
+from zoo_convert import fitting, onnx
+from zoo_convert.fitting import Fitted
+from zoo_convert.onnx import Use
+from zoo_convert.readers import Checkpoint
 
 
 def read(

@@ -24,7 +24,6 @@ from torch import nn
 import zoo
 from zoo import loading, manifest, registry
 from zoo.cli import cli
-from zoo.convert import ConversionReport, Stated, convert, readers
 from zoo.errors import (
     FileFormatError,
     HubError,
@@ -36,6 +35,7 @@ from zoo.errors import (
 )
 from zoo.spec import KeyMap
 from zoo.trust import first_use
+from zoo_convert import ConversionReport, Stated, convert, readers
 
 h5py = pytest.importorskip("h5py", reason="needs zoo-vision[convert]")
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 import zoo
 from zoo import manifest, registry
 from zoo.cli import cli
-from zoo.convert import Stated, convert, in_order, proof, readers
-from zoo.convert.fitting import AS_IS, Fitted
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError
 from zoo.loading import safetensors_file
+from zoo_convert import Stated, convert, in_order, proof, readers
+from zoo_convert.fitting import AS_IS, Fitted
 
 onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
 pytest.importorskip("onnxruntime", reason="needs zoo-vision[convert]")

@@ -15,8 +15,8 @@ from support import distributions
 
 import zoo
 from zoo import manifest, registry
-from zoo.convert import convert
 from zoo.loading import safetensors_file
+from zoo_convert import convert
 
 AKAMASTER = Path(os.environ.get("ZOO_WEIGHTS", "unset"), "akamaster")
 needs_weights = pytest.mark.skipif(not AKAMASTER.is_dir(), reason="ZOO_WEIGHTS holds no akamaster weights")

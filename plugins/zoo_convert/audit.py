@@ -25,7 +25,7 @@ def audit(context: click.Context, /, name: str, data: str, split: str, as_json: 
     """
     import msgspec
 
-    from zoo.convert import preprocessings
+    from zoo_convert import preprocessings
 
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
         found = preprocessings.audit(name, data, split, progress=progress, **keywords)

@@ -14,7 +14,7 @@ from zoo.registry import Found
 from zoo.spec import KeyMap, Model
 
 if TYPE_CHECKING:
-    from zoo.convert.proof import Proof
+    from zoo_convert.proof import Proof
 
 AS_IS = KeyMap("as-is")
 """Keys, shapes and arguments are the model's own."""

@@ -144,7 +144,7 @@ def test_a_file_without_a_head_computes_features_if_its_entry_says_so(tmp_path: 
 def test_predictions_are_made_with_such_weights(tmp_path: Path, conversions: list[str]) -> None:
     save_state(tmp_path / "net.pth")
     offer(tmp_path / "hub", tmp_path / "net.pth", classes='"cifar10"', num_classes=10)
-    picture = Path(__file__).parents[2] / "examples" / "digit.png"
+    picture = Path(__file__).parents[3] / "examples" / "digit.png"
     answer = CliRunner().invoke(cli, ["predict", NAME, str(picture), "--json"], prog_name="zoo")
     assert answer.exit_code == 0, answer.output
     assert "airplane" in answer.stdout

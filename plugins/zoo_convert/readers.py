@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from zoo.convert import torch_file
 from zoo.errors import FileFormatError, WeightsError
 from zoo.loading import safetensors_file
+from zoo_convert import torch_file
 
 
 class Checkpoint(msgspec.Struct):
@@ -50,11 +50,11 @@ def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
     if suffix == ".safetensors":
         return Checkpoint(safetensors_file.read(file), safetensors_file.metadata(file))
     if suffix in (".h5", ".hdf5"):
-        from zoo.convert import keras
+        from zoo_convert import keras
 
         return Checkpoint(keras.read(file))
     if suffix == ".onnx":
-        from zoo.convert import onnx
+        from zoo_convert import onnx
 
         tensors, dropped, graph = onnx.read(file)
         return Checkpoint(tensors, dropped=dropped, graph=graph)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.convert import bounds
 from zoo.errors import FileFormatError, MissingExtraError, WeightsError
+from zoo_convert import bounds
 
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import registry
-from zoo.convert import convert, readers
 from zoo.errors import FileFormatError, UnknownNameError
+from zoo_convert import convert, readers
 
 
 class Other(nn.Module):

@@ -1,0 +1,13 @@
+"""Converts checkpoints of other frameworks to weights of a model, and scores them with the usual preprocessings."""
+
+from zoo.spec import Plugin
+from zoo.system import lazy
+
+plugin = Plugin(
+    "convert",
+    api=1,
+    commands={"convert": "zoo_convert.cli:convert", "audit": "zoo_convert.audit:audit"},
+    modules={"convert": "zoo_convert"},
+)
+
+__getattr__, __dir__, __all__ = lazy.exports(__name__)
