@@ -36,7 +36,6 @@ LAYERS = (
     "modules",
     "data",
     "loading",
-    "exported",
     "resolve",
     "creation",
     "preparation",
@@ -52,11 +51,10 @@ LAYERS = (
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
 WITH_TORCH = {"data", "loading", "evaluation", "verify"}
-WITH_TORCH |= {"exported", "modules", "training", "testing"}
+WITH_TORCH |= {"modules", "training", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 WITHOUT = ("data.augmentation", "data.classes")
-WITHOUT += ("exported.about", "exported.formats")
 WITHOUT += ("evaluation.by_name", "evaluation.hook")
 WITHOUT += (
     "training.adversary",

@@ -8,6 +8,10 @@ plugin = Plugin(
     api=1,
     commands={"convert": "zoo_convert.cli:convert", "audit": "zoo_convert.audit:audit"},
     modules={"convert": "zoo_convert"},
+    converters=dict.fromkeys(
+        (".safetensors", ".pth", ".pth.tar", ".pt", ".th", ".ckpt", ".bin", ".h5", ".hdf5", ".keras", ".onnx"),
+        "zoo_convert.conversion:convert_entry",
+    ),
 )
 
 __getattr__, __dir__, __all__ = lazy.exports(__name__)

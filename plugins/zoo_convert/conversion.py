@@ -17,7 +17,8 @@ from zoo.errors import IntegrityError, TensorMismatchError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights, editing
-from zoo.registry import Found, arguments
+from zoo.registry import Found, arguments, roles, tools
+from zoo.registry.hooks import blaming
 from zoo.spec import KeyMap
 from zoo.system import storage
 from zoo.verify import probe
@@ -165,7 +166,13 @@ def read(
 ) -> tuple[readers.Checkpoint, Choice]:
     """The checkpoint at ``place``, and how its tensors become those of a network of ``found``; raises as convert()."""
     maps = fitting.maps_of(found, key_map)
-    checkpoint = readers.read(place.path, Path(place.name).suffix, state=state)
+    tool = tools.format_of(place.name, "converters")
+    suffix = Path(place.name).suffix
+    checkpoint = (
+        readers.read(place.path, suffix, state=state)
+        if tool is None or tool.is_builtin
+        else _read_by(tool.address, place, found)
+    )
     loading.require_finite(checkpoint.tensors, place.name)
     about = checkpoint.about
     if key_map is None and about.get("model"):
@@ -197,6 +204,25 @@ def read(
     return checkpoint, choice
 
 
+def convert_entry(file: Path, found: Found) -> tuple[dict[str, Tensor], Weights]:
+    """Reads ``file`` as its entry ``found.weights`` says; the plugin's converter, which the cache calls.
+
+    Returns the tensors, and the entry with what the file and its key map state. Raises as :func:`convert`.
+    """
+    entry = found.weights
+    assert entry is not None  # that of the file
+    stated = Stated(args=entry.args, trunk=entry.num_classes == 0)
+    _, choice = read(Source(file, entry.file), found, stated, key_map=entry.key_map or None)
+    return choice.fitted.tensors, msgspec.structs.replace(
+        entry,
+        key_map=choice.fitted.key_map.name,
+        args=choice.fitted.args,
+        preprocess=choice.info.preprocess,
+        classes=choice.info.classes,
+        num_classes=choice.num_classes,
+    )
+
+
 _LONGEST = 12
 """Lines of the problems by name, where those of the tensors in order follow."""
 
@@ -218,6 +244,16 @@ def describe(choice: Choice) -> dict[str, Any]:
         "num_classes": choice.num_classes,
         "in_chans": choice.in_chans,
     }
+
+
+def _read_by(address: str, place: Source, found: Found) -> readers.Checkpoint:
+    """Returns a checkpoint in a format of another plugin, whose converter names tensors as the network does."""
+    entry = Weights(place.name, arch=found.model.name, tag="converted", pinned=False)
+    with blaming(address, place.name):
+        tensors, entry = registry.hook(address, role=roles.CONVERT)(place.path, found._replace(weights=entry))
+    about = {"model": found.model.name, "args": entry.args, "classes": entry.classes}
+    preprocess = {"preprocess": msgspec.to_builtins(entry.preprocess)} if entry.preprocess else {}
+    return readers.Checkpoint(dict(tensors), about | preprocess)
 
 
 def _read(

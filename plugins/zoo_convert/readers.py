@@ -39,7 +39,7 @@ def prefix_of(keys: Iterable[str]) -> str:
 
 
 def read(file: Path, suffix: str = "", *, state: str = "") -> Checkpoint:
-    """The checkpoint ``file``, by its ``suffix`` unless given: safetensors, Keras's ``.h5``, ONNX, or torch's.
+    """Reads the checkpoint ``file``, by its ``suffix`` unless given: safetensors, Keras's ``.h5``, ONNX, or torch's.
 
     ``state`` names the part of a torch checkpoint with the weights. Raises :class:`FileFormatError` for other, damaged
     or hostile files.

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from zoo import data
 from zoo.data.preprocess import Transform
 from zoo.errors import ExportError, ZooError
-from zoo.exported import network as exported
-from zoo.exported.about import About, Agreement, Precision
 from zoo.spec import Preprocess
 from zoo.system import process
 from zoo.verify import agreement
+from zoo_export import network as exported
+from zoo_export.formats import About, Agreement, Precision
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "float16": 2e-2, "int8": 0.3}
 """The largest difference that is accepted, relative to the largest output."""
@@ -32,7 +32,7 @@ def check(network: nn.Module, file: Path, about: About) -> Agreement:
     """Compares ``file`` with ``network``, which is on the CPU in eval mode.
 
     Raises :class:`ExportError` if the outputs differ by more than the tolerance of its precision, and the errors of
-    :func:`zoo.exported.network.open_file`.
+    :func:`zoo_export.network.open_file`.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
         answers = Path(folder, "answers.safetensors")

@@ -1,16 +1,18 @@
 """What is exported: a network, with as much of its preprocessing as a graph can hold."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ExportError, SpecError, ZooError
+from zoo import registry
+from zoo.errors import ExportError, PluginError, SpecError, ZooError
 from zoo.evaluation.modes import in_eval_mode
-from zoo.exported.about import Input, Precision
+from zoo.registry import extensions, roles
 from zoo.spec import Preprocess
+from zoo_export.formats import Input, Precision
 
 INPUT, OUTPUT = "images", "logits"
 """The names of a graph's input and output."""
@@ -98,3 +100,33 @@ def on_cpu(network: nn.Module) -> Iterator[nn.Module]:
     used = copy.deepcopy(network).to("cpu", torch.float32) if is_elsewhere else network
     with in_eval_mode(used):
         yield used
+
+
+def check_passes(names: Sequence[str]) -> None:
+    """Raises :class:`UnknownNameError` unless all are export passes."""
+    for name in names:
+        extensions.require("exports", name)
+
+
+def run_passes(network: nn.Module, names: Sequence[str]) -> nn.Module:
+    """A copy of ``network`` after the passes ``names``, in this order; itself if there are none.
+
+    Raises :class:`ExportError` for a pass that fails, :class:`PluginError` for one that returns no network.
+    """
+    if not names:
+        return network
+    changed = copy.deepcopy(network)
+    for name in names:
+        row = extensions.require("exports", name).spec
+        hook = registry.hook(row.run, row.requires, role=roles.EXPORT, of=name)
+        try:
+            with in_eval_mode(changed):
+                found = hook(changed)
+        except ZooError:
+            raise
+        except Exception as error:  # a plugin's code may raise anything
+            raise ExportError(f"The export pass {name} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(found, nn.Module):
+            raise PluginError(f"{row.run} returned {type(found).__name__}, expected the changed network.")
+        changed = found
+    return changed.eval()

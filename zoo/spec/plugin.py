@@ -19,6 +19,7 @@ from zoo.spec.model import Argument, Model, Requirement
 API = 1
 """The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
 
+_ENDING = re.compile(r"(\.[a-z0-9_-]+)+")
 _COMMAND = re.compile(r"[a-z][a-z0-9-]*")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
 
@@ -51,6 +52,12 @@ class Plugin(Spec, frozen=True):
             ``click.Command`` in a module that must not import torch. See :mod:`zoo.registry.tools`.
         modules: What it adds to ``zoo``, by name: ``{"detect": "package"}`` is the module ``zoo.detect``,
             ``"package.module:function"`` a function of that name.
+        converters: Formats of weights that it reads, by the end of a file's name: ``{".npz": "package.module:read"}``.
+            The function takes a file and the :class:`zoo.registry.Found` of its model, whose ``weights`` are the entry
+            of the file. It returns the tensors by their names in the network, and that entry with the ``args``,
+            ``preprocess`` and ``classes`` that the file states. It runs in a process of its own, without a network.
+        openers: Files that are networks, by the end of their name: ``{".onnx": "package.module:open_file"}``. The
+            function takes a file and returns a network with ``zoo_info``, as :func:`zoo.create` does.
         checks: What it adds to the conformance kit: functions that take a ``zoo.testing.Subject``, a network of any
             family, and raise if the plugin's tools do not work on it.
 
@@ -81,6 +88,8 @@ class Plugin(Spec, frozen=True):
     readers: tuple[Reader, ...] = ()
     commands: Mapping[str, str] = {}
     modules: Mapping[str, str] = {}
+    converters: Mapping[str, str] = {}
+    openers: Mapping[str, str] = {}
     checks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,7 +113,10 @@ class Plugin(Spec, frozen=True):
             )
         for name in self.modules:
             self.require(is_part(name) and name.isidentifier(), f"module {name!r} must be a name in lower case")
-        for target in (*self.commands.values(), *self.checks):
+        for ending in (*self.converters, *self.openers):
+            self.require(_ENDING.fullmatch(ending) is not None, f"{ending!r} must end a file's name, such as '.npz'")
+        hooks = (*self.commands.values(), *self.converters.values(), *self.openers.values(), *self.checks)
+        for target in hooks:
             self.require(is_address(target), f"hook {target!r} must have the form 'package.module:function'")
         for target in self.modules.values():
             is_module = all(map(str.isidentifier, target.split(".")))

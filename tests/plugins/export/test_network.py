@@ -16,10 +16,11 @@ import zoo
 from zoo import registry
 from zoo.cli import cli
 from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, UnknownNameError, WeightsError
-from zoo.exported import formats, network
-from zoo.exported.formats import Format
+from zoo.registry import tools
+from zoo_export import formats, network
+from zoo_export.formats import Format
 
-DIGIT = str(Path(__file__).parents[2] / "examples" / "digit.png")
+DIGIT = str(Path(__file__).parents[3] / "examples" / "digit.png")
 
 
 def copied(made: Any, folder: Path) -> Path:
@@ -152,7 +153,7 @@ def test_a_file_computes_no_features_and_no_gradients(root: Path) -> None:
 
 def test_a_file_takes_neither_weights_nor_arguments(root: Path) -> None:
     made = exports.made(root, "torch-export")
-    with pytest.raises(SpecError, match="is an exported network with its weights"):
+    with pytest.raises(SpecError, match="is a network with its weights"):
         zoo.evaluate(str(made.file), "digits", weights="other.safetensors")
 
 
@@ -162,11 +163,11 @@ def test_a_file_that_does_not_exist_is_an_error(inside: Path) -> None:
 
 
 def test_a_name_of_weights_is_not_a_file_unless_one_is_there(inside: Path) -> None:
-    assert not formats.is_file("resnet20.onnx")
+    assert tools.opener_of("resnet20.onnx") is None
     with pytest.raises(UnknownNameError):
         zoo.evaluate("resnet20.onnx", "digits")
     (inside / "resnet20.onnx").touch()
-    assert formats.is_file("resnet20.onnx")
-    assert formats.is_file("./networks/mine.pt2")
-    assert not formats.is_file("hf-hub:owner/name.onnx")
-    assert not formats.is_file("resnet20.digits")
+    assert tools.opener_of("resnet20.onnx")
+    assert tools.opener_of("./networks/mine.pt2")
+    assert tools.opener_of("hf-hub:owner/name.onnx") is None
+    assert tools.opener_of("resnet20.digits") is None

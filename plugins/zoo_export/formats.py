@@ -1,13 +1,26 @@
-"""What an exported file says about itself, in its metadata and in the JSON file beside it."""
+"""The formats of exported files, and what a file says about itself: in its metadata, and in the JSON beside it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
-from zoo.errors import FileFormatError
-from zoo.exported.formats import Format
+from zoo.errors import FileFormatError, SpecError
 from zoo.spec import Preprocess
+
+Format = Literal["onnx", "torch-export"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+
+INSTEAD = {
+    "openvino": "Export to onnx: OpenVINO reads ONNX files (openvino.Core().compile_model('FILE.onnx')).",
+    "torchscript": "Export to torch-export: torch deprecates TorchScript.",
+}
+"""Formats that are not written, and what to do instead."""
+
+KEY = "zoo.json"
+"""The name, in the metadata of a file, of the text that describes it (:class:`About`)."""
+
 
 Precision = Literal["float32", "float16", "int8"]
 Input = Literal["uint8", "float32", "normalised"]
@@ -85,8 +98,45 @@ class Sidecar(msgspec.Struct, frozen=True):
     agreement: Agreement
 
 
-def read(text: str | None, file: Path) -> About:
-    """The description in the metadata ``text`` of ``file``; raises :class:`FileFormatError` if there is none."""
+def of_file(file: Path) -> Format:
+    """The format of a file of this name; raises :class:`SpecError` for another suffix."""
+    for format, suffix in SUFFIXES.items():
+        if file.suffix == suffix:
+            return format
+    expected = ", ".join(f"{suffix} ({format})" for format, suffix in SUFFIXES.items())
+    raise SpecError(f"{file}: the suffix {file.suffix!r} names no format.", hint=f"Expected one of {expected}.")
+
+
+def of(name: str, file: Path | None) -> Format:
+    """The format ``name``, or that of ``file``; raises :class:`SpecError` if they differ or both are missing."""
+    if not name:
+        if file is None:
+            raise SpecError("No format.", hint=f"Set --format to one of {', '.join(FORMATS)}, or -o FILE.onnx.")
+        return of_file(file)
+    for format in FORMATS:
+        if format == name:
+            if file is not None and file.suffix != SUFFIXES[format]:
+                hint = f"Write it to {file.with_suffix(SUFFIXES[format])}."
+                raise SpecError(f"{file}: a file in the format {name} ends in {SUFFIXES[format]}.", hint=hint)
+            return format
+    raise SpecError(f"format = {name!r}: expected one of {', '.join(FORMATS)}.", hint=INSTEAD.get(name, ""))
+
+
+def sidecar(file: Path) -> Path:
+    """The description beside ``file``: ``resnet20.onnx.json``."""
+    return file.with_name(f"{file.name}.json")
+
+
+def about_of(file: Path) -> About | None:
+    """Returns the description in the JSON beside ``file``; None unless both are there and it is valid."""
+    try:
+        return msgspec.json.decode(sidecar(file).read_bytes(), type=Sidecar).about if file.is_file() else None
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def read_about(text: str | None, file: Path) -> About:
+    """Returns the description in the metadata ``text`` of ``file``; raises :class:`FileFormatError` without one."""
     if not text:
         raise FileFormatError(
             f"{file}: the file does not state how its input is prepared, since zoo export did not write it.",

@@ -1,25 +1,29 @@
-"""A network that runs an exported file."""
+"""Networks that run exported files, each format in its runtime."""
 
 import logging
-from collections.abc import Mapping
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from zoo import names, registry
-from zoo.errors import FileFormatError, IntegrityError, SpecError, UnknownNameError, WeightsError
-from zoo.exported import formats
-from zoo.exported.about import About, Sidecar
-from zoo.exported.runtimes import OPENERS, Run
-from zoo.loading import ModelInfo, Network
+from zoo.errors import FileFormatError, IntegrityError, UnknownNameError, WeightsError
+from zoo.loading import ModelInfo, onnx_session
 from zoo.manifest import Weights
 from zoo.spec import Model
 from zoo.system import storage
+from zoo_export import formats
+from zoo_export.formats import KEY, About, Format, Sidecar, read_about
 
 log = logging.getLogger("zoo")
+
+Run = Callable[[Tensor], Tensor]
+"""Outputs for a batch of inputs, both on the CPU."""
 
 
 class ExportedNetwork(nn.Module):
@@ -62,13 +66,6 @@ def as_taken(about: About, x: Tensor) -> Tensor:
     mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (preprocess.mean, preprocess.std))
     values = x.double() * std + mean
     return values.float() if about.input == "float32" else values.mul(255).round().to(torch.uint8)
-
-
-def open_alone(file: Path, weights: object, args: Mapping[str, Any]) -> Network:
-    """As :func:`open_file`; raises :class:`SpecError` if the caller gives ``weights`` or build arguments as well."""
-    if weights is not None or args:
-        raise SpecError(f"{file} is an exported network with its weights.", hint="Leave out weights and arguments.")
-    return cast(Network, open_file(file))
 
 
 def open_file(file: Path) -> ExportedNetwork:
@@ -126,3 +123,55 @@ def _entry(about: About, file: Path) -> Weights | None:
         )  # fmt: skip
         return None
     return entry
+
+
+def open_onnx(file: Path) -> tuple[About, Run]:
+    session = onnx_session.start(file, str(file), what=f"Running {file.name}", extra="zoo-vision[export]")
+    described = read_about(session.get_modelmeta().custom_metadata_map.get(KEY), file)
+    output = session.get_outputs()[0].name
+    return described, lambda images: onnx_session.run(session, output, images, str(file))
+
+
+def open_torch_export(file: Path) -> tuple[About, Run]:
+    described = _described_in_archive(file)
+    with _blaming(file):
+        module = torch.export.load(file).module()
+    return described, module
+
+
+LONGEST = 1 << 24
+"""Bytes of a description, at most: a thousand classes take 20 kB."""
+
+OPENERS: dict[Format, Callable[[Path], tuple[About, Run]]] = {
+    "onnx": open_onnx,
+    "torch-export": open_torch_export,
+}
+"""By format: the description of a file and the function that it computes.
+
+Raise :class:`FileFormatError` for a damaged file and for one that does not describe itself, and
+:class:`zoo.errors.MissingExtraError`.
+"""
+
+
+def _described_in_archive(file: Path) -> About:
+    """The description in a file of torch's, which is a zip archive: read before torch runs what else is in it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            found = [entry for entry in archive.infolist() if entry.filename.endswith(f"/{KEY}")]
+            is_small = bool(found) and found[0].file_size <= LONGEST
+            text = archive.read(found[0]).decode() if is_small else None
+    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError) as error:
+        raise FileFormatError(f"{file}: damaged: {error}") from None
+    return read_about(text, file)
+
+
+@contextmanager
+def _blaming(file: Path) -> Iterator[None]:
+    """Within it, a runtime's exceptions become errors that name ``file``, and its warnings are not shown."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # the runtimes raise many kinds at damaged files
+        reason = str(error).strip().partition("\n")[0]
+        raise FileFormatError(f"{file}: damaged: {type(error).__name__}: {reason}") from None
