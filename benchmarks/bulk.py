@@ -21,8 +21,11 @@ from pathlib import Path
 
 from measure import table
 
-from zoo.jobs import NAMES, Job, Store, engines
 from zoo.registry import listing
+from zoo_bulk import engines
+from zoo_bulk.engines import NAMES
+from zoo_bulk.job import Job
+from zoo_bulk.store import Store
 
 TINY, SLEEPING = 1000, 30
 

@@ -26,7 +26,6 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors",
     "system",
-    "jobs",
     "names",
     "spec",
     "manifest",
@@ -61,7 +60,6 @@ WITHOUT += (
     "training.by_name",
     "training.choice",
     "training.find_record",
-    "training.queue",
     "training.recipe",
 )
 WITHOUT += ("training.reproduction",)

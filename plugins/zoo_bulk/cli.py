@@ -9,8 +9,8 @@ import click
 
 from zoo.cli import cli, options
 from zoo.cli.group import Commands
-from zoo.cli.jobs import engine_options, engine_settings
 from zoo.cli.output import live_table, note, print_json, stdout_to_stderr
+from zoo_bulk.engine_options import engine_options, engine_settings
 from zoo_bulk.tasks import TASKS, Task
 
 _OF_BULK = {"patterns", "data", "split", "output", "against", "at_once", "threads", "engine", "engine_args", "as_json"}

@@ -10,8 +10,9 @@ from zoo_bulk.outcomes import left
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from zoo.jobs import Job, Outcome, Store
+    from zoo_bulk.job import Job, Outcome
     from zoo_bulk.plans import Plan
+    from zoo_bulk.store import Store
 
 _MOST_SHOWN = 12
 """Running jobs in the table."""

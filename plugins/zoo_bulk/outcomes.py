@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
-from zoo.jobs import Job, Outcome, Store, engines
 from zoo.results.rows import Row, Speed
+from zoo_bulk import engines
+from zoo_bulk.job import Job, Outcome
 from zoo_bulk.plans import Plan
+from zoo_bulk.store import Store
 
 
 def store_in(folder: Path) -> Store:
@@ -39,7 +41,7 @@ def run(
     ended: Callable[[Outcome], None] = lambda outcome: None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs the jobs of ``plan`` that are not done; see :func:`zoo.jobs.engines.run`.
+    """Runs the jobs of ``plan`` that are not done; see :func:`zoo_bulk.engines.run`.
 
     By default, the local engine runs as many at a time as there are GPUs, or else cores.
     """

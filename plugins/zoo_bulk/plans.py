@@ -16,13 +16,13 @@ import msgspec
 from zoo import resolve
 from zoo.errors import DataError, UnknownNameError, ZooError
 from zoo.hub import cache
-from zoo.jobs import Job
 from zoo.manifest import Weights
 from zoo.registry import listing
 from zoo.registry.listing import Selected
 from zoo.results.rows import Row
 from zoo.trust import first_use
 from zoo_bulk.described import Data, describe
+from zoo_bulk.job import Job
 from zoo_bulk.tasks import TASKS, Task
 
 

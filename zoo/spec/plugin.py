@@ -20,7 +20,7 @@ API = 1
 """The version of this contract. A plugin that asks for a newer one is set aside with a reason."""
 
 _ENDING = re.compile(r"(\.[a-z0-9_-]+)+")
-_COMMAND = re.compile(r"[a-z][a-z0-9-]*")
+_COMMAND = re.compile(r"[a-z][a-z0-9-]*( --[a-z][a-z0-9-]*)?")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
 
 
@@ -49,7 +49,8 @@ class Plugin(Spec, frozen=True):
         exports: Export passes that it brings.
         readers: Kinds of data sets that it reads.
         commands: Commands that it brings, by name: ``{"detect": "package.cli:detect"}`` is ``zoo detect``, a
-            ``click.Command`` in a module that must not import torch. See :mod:`zoo.registry.tools`.
+            ``click.Command`` in a module that must not import torch. ``"train --queue"`` takes over ``zoo train`` where
+            this option is given, which ``zoo train`` itself does not have. See :mod:`zoo.registry.tools`.
         modules: What it adds to ``zoo``, by name: ``{"detect": "package"}`` is the module ``zoo.detect``,
             ``"package.module:function"`` a function of that name.
         converters: Formats of weights that it reads, by the end of a file's name: ``{".npz": "package.module:read"}``.
@@ -108,9 +109,8 @@ class Plugin(Spec, frozen=True):
             own = [extension.name for extension in brought]
             self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
         for name in self.commands:
-            self.require(
-                _COMMAND.fullmatch(name) is not None, f"command {name!r} must have lower case letters, digits, -"
-            )
+            is_command = _COMMAND.fullmatch(name) is not None
+            self.require(is_command, f"command {name!r} must have lower case letters, digits, -; or be 'name --option'")
         for name in self.modules:
             self.require(is_part(name) and name.isidentifier(), f"module {name!r} must be a name in lower case")
         for ending in (*self.converters, *self.openers):

@@ -18,9 +18,9 @@ import zoo
 from zoo.cli import cli
 from zoo.data.image_set import thin
 from zoo.errors import DataError, IntegrityError, PluginError, UnknownNameError
-from zoo.jobs import Job, Outcome, engines
 from zoo.results import files
-from zoo_bulk import described, outcomes, plans, work
+from zoo_bulk import described, engines, outcomes, plans, work
+from zoo_bulk.job import Job, Outcome
 from zoo_bulk.plans import Plan, plan
 from zoo_bulk.tasks import TASKS
 

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from zoo.jobs import Job, Outcome
 from zoo.results.rows import Row
 from zoo_bulk import outcomes
+from zoo_bulk.job import Job, Outcome
 from zoo_bulk.job_table import JobTable
 from zoo_bulk.plans import Plan
 from zoo_bulk.tasks import TASKS

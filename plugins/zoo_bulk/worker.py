@@ -1,4 +1,4 @@
-"""The process of a job: ``python -P -m zoo.jobs.worker`` calls a function for each line of standard input.
+"""The process of a job: ``python -P -m zoo_bulk.worker`` calls a function for each line of standard input.
 
 A line is a JSON object with ``function`` ("module:name"), ``arguments`` and ``log``, the file that gets all that the
 job prints. The answer is a line of JSON on standard output, with the most memory that the process held. The end of
@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from zoo.errors import ZooError
-from zoo.jobs import memory
+from zoo_bulk import memory
 
 PATIENCE = 60.0
 """Seconds that an interrupted job has to keep what it has done."""

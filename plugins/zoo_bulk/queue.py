@@ -14,9 +14,11 @@ import msgspec
 
 from zoo import resolve
 from zoo.errors import RecipeError, ZooError
-from zoo.jobs import Job, Outcome, Store, engines
 from zoo.system import storage, toml
 from zoo.training import choice
+from zoo_bulk import engines
+from zoo_bulk.job import Job, Outcome
+from zoo_bulk.store import Store
 
 try:
     import fcntl
@@ -109,7 +111,7 @@ def run(
 
     A training that fails does not stop the others, and is tried again by the next call. One that another process runs
     is left to it, and resumed after the others if it has been interrupted by then. ``engine`` and its ``settings`` are
-    those of :func:`zoo.jobs.engines.run`. Raises KeyboardInterrupt after Ctrl-C, when the checkpoints are written.
+    those of :func:`zoo_bulk.engines.run`. Raises KeyboardInterrupt after Ctrl-C, when the checkpoints are written.
     """
     with storage.explained(folder, 0):
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,9 @@ import time
 from contextlib import suppress
 from typing import Any, Literal
 
-from zoo.jobs import memory
-from zoo.jobs.job import Job, Outcome
 from zoo.system.process import ending
+from zoo_bulk import memory
+from zoo_bulk.job import Job, Outcome
 
 
 class Child:
@@ -86,7 +86,7 @@ class Child:
         if self.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpu
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "zoo.jobs.worker"],
+            [sys.executable, "-P", "-m", "zoo_bulk.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -5,9 +5,9 @@ from importlib import import_module
 from typing import Any
 
 from zoo.errors import SpecError, UnknownNameError
-from zoo.jobs import local
-from zoo.jobs.job import Job, Outcome
-from zoo.jobs.store import Store
+from zoo_bulk import local
+from zoo_bulk.job import Job, Outcome
+from zoo_bulk.store import Store
 
 NAMES = ("local", "submitit", "ray")
 """The first is the default."""
@@ -62,7 +62,7 @@ def run(
         store.forget(jobs)
         local.run(jobs, gpus=gpus, **sizes, **watching | {"ended": storing(store, ended)})  # type: ignore[arg-type]  # by name
         return
-    import_module(f"zoo.jobs.on_{engine}").run(jobs, store, dict(settings or {}), **sizes, **watching)
+    import_module(f"zoo_bulk.on_{engine}").run(jobs, store, dict(settings or {}), **sizes, **watching)
 
 
 def storing(store: Store, ended: Callable[[Outcome], None]) -> Callable[[Outcome], None]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import MissingExtraError, SpecError
-from zoo.jobs.child import Child
-from zoo.jobs.engines import storing
-from zoo.jobs.job import Job, Outcome
-from zoo.jobs.store import Store
-from zoo.jobs.worker import PATIENCE
 from zoo.system import storage
+from zoo_bulk.child import Child
+from zoo_bulk.engines import storing
+from zoo_bulk.job import Job, Outcome
+from zoo_bulk.store import Store
+from zoo_bulk.worker import PATIENCE
 
 _OF_TASKS = ("num_gpus", "memory", "resources")
 """Settings that each job gets; the others are those of ``ray.init``."""
@@ -41,7 +41,7 @@ def run(
     ended: Callable[[Outcome], None],
     tick: Callable[[], None],
 ) -> None:
-    """Hands the jobs to Ray, and stores what comes back; see :func:`zoo.jobs.engines.run`. Ctrl-C cancels."""
+    """Hands the jobs to Ray, and stores what comes back; see :func:`zoo_bulk.engines.run`. Ctrl-C cancels."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

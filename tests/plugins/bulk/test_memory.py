@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo import jobs
-from zoo.jobs import Job, local, memory
+from zoo_bulk import local, memory
+from zoo_bulk import local as jobs
+from zoo_bulk.job import Job
 
 FUNCTIONS = "support.job_functions"
 SMALL = 100 << 20

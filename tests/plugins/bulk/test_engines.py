@@ -15,7 +15,9 @@ import pytest
 from support import slurm
 
 from zoo.errors import MissingExtraError, SpecError, UnknownNameError
-from zoo.jobs import Job, Outcome, Store, engines
+from zoo_bulk import engines
+from zoo_bulk.job import Job, Outcome
+from zoo_bulk.store import Store
 
 FUNCTIONS = "support.job_functions"
 ON_SUBMITIT: dict[str, Any] = {"engine": "submitit", "settings": {"cluster": "local"}}
@@ -110,7 +112,9 @@ def ray_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from zoo.jobs import Job, Store, engines
+from zoo_bulk import engines
+from zoo_bulk.job import Job
+from zoo_bulk.store import Store
 folder, engine, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 settings = {"cluster": "local"} if engine == "submitit" else {}
 jobs = [

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from zoo.jobs.job import Job, Outcome
 from zoo.system import storage
+from zoo_bulk.job import Job, Outcome
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zoo.errors import MissingExtraError, SpecError
-from zoo.jobs import local
-from zoo.jobs.job import Job, Outcome
-from zoo.jobs.store import Store
 from zoo.system import storage
+from zoo_bulk import local
+from zoo_bulk.job import Job, Outcome
+from zoo_bulk.store import Store
 
 _MOST = 200
 """Tasks of an array, unless ``at_once`` says otherwise. Slurm's usual limit is 1001."""
@@ -69,7 +69,7 @@ def run(
     ended: Callable[[Outcome], None],
     tick: Callable[[], None],
 ) -> None:
-    """Submits what is not submitted yet, and waits for all; see :func:`zoo.jobs.engines.run`. Ctrl-C cancels."""
+    """Submits what is not submitted yet, and waits for all; see :func:`zoo_bulk.engines.run`. Ctrl-C cancels."""
     try:
         import submitit
     except ImportError:

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from zoo.jobs import memory
-from zoo.jobs.child import Child
-from zoo.jobs.job import Job, Outcome
-from zoo.jobs.worker import PATIENCE
+from zoo_bulk import memory
+from zoo_bulk.child import Child
+from zoo_bulk.job import Job, Outcome
+from zoo_bulk.worker import PATIENCE
 
 _LOOK = 1.0
 """Seconds between two looks at memory."""

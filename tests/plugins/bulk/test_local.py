@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from zoo import jobs
-from zoo.jobs import Job, Outcome
+from zoo_bulk import local as jobs
+from zoo_bulk.job import Job, Outcome
 
 FUNCTIONS = "support.job_functions"
 
@@ -85,8 +85,9 @@ def test_a_job_that_fails_has_a_reason_and_the_others_go_on(how: str, reason: st
 PARENT = """
 import sys
 from pathlib import Path
-from zoo import jobs
-from zoo.jobs import Job, local
+from zoo_bulk import local as jobs
+from zoo_bulk import local
+from zoo_bulk.job import Job
 local.PATIENCE = 0.5
 folder = Path(sys.argv[1])
 arguments = {"folder": str(folder)}

@@ -17,8 +17,9 @@ from zoo.cli import cli
 from zoo.data import Affine
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
-from zoo.training import choose, queue
-from zoo.training.queue import State, Training
+from zoo.training import choose
+from zoo_bulk import queue
+from zoo_bulk.queue import State, Training
 from zoo_resnet import plugin
 
 pytest.importorskip("timm", reason="needs zoo-vision[train]")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.jobs import NAMES
+from zoo_bulk.engines import NAMES
 
 engine_options = options.several(
     click.option("--engine", type=click.Choice(NAMES), default=NAMES[0], show_default=True, help="What runs the jobs."),
@@ -14,7 +14,7 @@ engine_options = options.several(
 
 
 def engine_settings(context: click.Context) -> dict[str, Any]:
-    """Returns the engine that was asked for and its settings, as :func:`zoo.jobs.engines.run` takes them."""
+    """Returns the engine that was asked for and its settings, as :func:`zoo_bulk.engines.run` takes them."""
     from zoo.training.choice import read_value
 
     pairs = context.params["engine_args"]

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from zoo.cli import options
 from zoo.cli.output import drawn_table, live_table, note, one_line, print_json, print_table
 from zoo.system.amounts import clock, duration
-from zoo.training import queue
+from zoo_bulk import queue
+from zoo_bulk.engine_options import engine_options, engine_settings
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from zoo.jobs import Outcome
-    from zoo.training.queue import State, Training
+    from zoo_bulk.job import Outcome
+    from zoo_bulk.queue import State, Training
 
 _TITLES = ("training", "state", "epochs", "validation", "train", "left", "reason")
 _RIGHT = ("epochs", "validation", "train", "left")
@@ -24,18 +26,41 @@ _REFRESH = 5.0
 """Seconds between two looks at the directories, for the table on a terminal."""
 
 
-def run(
+def _refuse(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        raise click.UsageError("MODEL and --queue exclude each other: write it into the file.", context)
+
+
+@click.command(epilog="Example: zoo train --queue queue.toml -o runs --at-once 2 --threads 1")
+@click.argument("model", required=False, expose_value=False, metavar="", callback=_refuse)
+@click.option(
+    "--queue", "file", type=options.FILE, required=True, metavar="FILE", help="List of trainings, tables [[train]]."
+)
+@options.output("Write the runs to directories below DIR.", options.NEW_FOLDER)
+@click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings at a time.")
+@click.option("--threads", type=options.POSITIVE, help="Threads of each.  [default: the cores, shared out]")
+@engine_options
+@click.option("--status", "only_show", is_flag=True, help="Show how far the list is, and train nothing.")
+@options.json
+@click.pass_context
+def train_queue(
     context: click.Context,
+    /,
     file: Path,
-    folder: Path,
-    *,
+    output: Path,
     at_once: int,
     threads: int | None,
-    engine: dict[str, Any],
+    engine: str,
+    engine_args: dict[str, str],
     only_show: bool,
     as_json: bool,
 ) -> None:
-    """Trains the rest of the queue, and prints the table. Exits 1 if a training failed."""
+    """Train the models of a list.
+
+    Ctrl-C writes the checkpoints, and the same command continues. A training that fails stops no other, and is tried
+    again by the next call. Exits 1 if one failed.
+    """
+    folder = output
     trainings = queue.read(file)
     is_interrupted = False
     if not only_show:
@@ -50,7 +75,7 @@ def run(
                     folder,
                     at_once=at_once,
                     threads=threads,
-                    **engine,
+                    **engine_settings(context),
                     started=watch.started,
                     ended=watch.ended,
                     tick=watch.tick,
