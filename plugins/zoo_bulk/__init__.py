@@ -2,6 +2,4 @@
 
 from zoo.spec import Plugin
 
-plugin = Plugin(
-    "bulk", api=1, commands={"bulk": "zoo_bulk.cli:bulk", "train --queue": "zoo_bulk.queue_cli:train_queue"}
-)
+plugin = Plugin("bulk", api=1, commands={"bulk": "zoo_bulk.cli:bulk", "train --queue": "zoo_bulk.cli:train_queue"})

@@ -12,7 +12,7 @@ RESERVE = 256 << 20
 
 
 def available() -> int | None:
-    """Free memory of the machine, or of this process's control group if that has less."""
+    """Returns free memory of the machine, or of this process's control group if that has less."""
     machine = _field("/proc/meminfo", "MemAvailable")
     left = [size for size in (machine, *_left_in_groups()) if size is not None]
     return min(left, default=None)
@@ -34,18 +34,18 @@ def is_short() -> bool:
 
 
 def held(process: int) -> int:
-    """The resident memory of a process."""
+    """Returns the resident memory of a process."""
     return _field(f"/proc/{process}/status", "VmRSS") or 0
 
 
-def peak() -> int:
-    """The largest resident memory of this process since :func:`forget_peak`."""
-    return _field("/proc/self/status", "VmHWM") or 0
+def peak(process: int) -> int:
+    """Returns the largest resident memory of a process since :func:`forget_peak`."""
+    return _field(f"/proc/{process}/status", "VmHWM") or 0
 
 
-def forget_peak() -> None:
+def forget_peak(process: int) -> None:
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path(f"/proc/{process}/clear_refs").write_text("5")
 
 
 def _field(file: str, name: str) -> int | None:
@@ -57,7 +57,7 @@ def _field(file: str, name: str) -> int | None:
 
 
 def _left_in_groups() -> Iterable[int]:
-    """The free part of the limits of this process's control group and of its parents (version 2)."""
+    """Returns the free part of the limits of this process's control group and of its parents (version 2)."""
     root = Path("/sys/fs/cgroup")
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():

@@ -16,9 +16,8 @@ from zoo import resolve
 from zoo.errors import RecipeError, ZooError
 from zoo.system import storage, toml
 from zoo.training import choice
-from zoo_bulk import engines
-from zoo_bulk.job import Job, Outcome
-from zoo_bulk.store import Store
+from zoo_bulk import jobs
+from zoo_bulk.jobs import Job, Outcome, Store
 
 try:
     import fcntl
@@ -65,7 +64,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 def read(file: Path) -> list[Training]:
-    """The trainings of the file, tables ``[[train]]``; raises :class:`RecipeError` if it is not valid."""
+    """Reads the trainings of the file, tables ``[[train]]``; raises :class:`RecipeError` if it is not valid."""
     try:
         table = toml.loads(file.read_text(encoding="utf-8"))
         unknown = table.keys() - {"train"}
@@ -91,7 +90,7 @@ def _dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def states(trainings: Sequence[Training], folder: Path) -> list[State]:
-    """How far each is."""
+    """Returns how far each is."""
     return [_state(training, folder / training.name) for training in trainings]
 
 
@@ -111,7 +110,7 @@ def run(
 
     A training that fails does not stop the others, and is tried again by the next call. One that another process runs
     is left to it, and resumed after the others if it has been interrupted by then. ``engine`` and its ``settings`` are
-    those of :func:`zoo_bulk.engines.run`. Raises KeyboardInterrupt after Ctrl-C, when the checkpoints are written.
+    those of :func:`zoo_bulk.jobs.run`. Raises KeyboardInterrupt after Ctrl-C, when the checkpoints are written.
     """
     with storage.explained(folder, 0):
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +132,7 @@ def run(
 
     while todo := [training for training in _left(trainings, folder) if training.name not in tried]:
         tried |= {training.name for training in todo}
-        engines.run(
+        jobs.run(
             [_job(training, folder.absolute()) for training in todo],
             Store(folder / ".jobs"),
             engine=engine,
@@ -148,13 +147,13 @@ def run(
 
 
 def _left(trainings: Sequence[Training], folder: Path) -> list[Training]:
-    """Those that are neither done nor run by another process."""
+    """Returns those that are neither done nor run by another process."""
     left = {state.name for state in states(trainings, folder) if state.status not in ("done", "running")}
     return [training for training in trainings if training.name in left]
 
 
 def train(training: dict[str, Any], output: str) -> str:
-    """The job: begins the training, or resumes it; returns ``ELSEWHERE`` if another process has begun it meanwhile."""
+    """Begins the training, or resumes it, as a job; returns ``ELSEWHERE`` if another process has begun it."""
     from zoo.training import by_name
 
     if _is_held(Path(output)):
@@ -201,7 +200,7 @@ def _state(training: Training, run: Path) -> State:
 
 
 def _recorded(run: Path) -> dict[str, Any]:
-    """The recipe of the run's record; {} if it has not begun."""
+    """Returns the recipe of the run's record; {} if it has not begun."""
     try:
         return dict(json.loads((run / "config.json").read_text(encoding="utf-8"))["recipe"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -209,7 +208,7 @@ def _recorded(run: Path) -> dict[str, Any]:
 
 
 def _usual_epochs(training: Training) -> int | None:
-    """The epochs of its recipe; None if there is none, which its training will report."""
+    """Returns the epochs of its recipe; None if there is none, which its training will report."""
     try:
         found = resolve.find(training.model or training.init or "")
         return choice.choose(found.plugin, found.model, training.data, training.recipe).epochs
@@ -218,7 +217,7 @@ def _usual_epochs(training: Training) -> int | None:
 
 
 def _expected(training: Training, epochs: int | None) -> float | None:
-    """The seconds that the recipe took where it was measured, for ``epochs``; None if it was not."""
+    """Returns the seconds that the recipe took where it was measured, for ``epochs``; None if it was not."""
     from zoo.training import listing
 
     try:
@@ -276,12 +275,12 @@ def _note_failure(run: Path, reason: str) -> None:
 
 
 def seconds_left(found: Sequence[State], at_once: int = 1) -> float | None:
-    """The seconds until all are done, if each takes as long as it did so far; None if that is not known of one."""
+    """Returns the seconds until all are done, if each goes on as so far; None if that is not known of one."""
     left = [state.seconds_left for state in found if state.status != "done"]
     known = [seconds for seconds in left if seconds is not None]
     return None if len(known) < len(left) else max(sum(known) / at_once, max(known, default=0.0))
 
 
 def counts(found: Sequence[State]) -> Mapping[str, int]:
-    """How many have each status."""
+    """Returns how many have each status."""
     return {status: sum(state.status == status for state in found) for status in ("done", "running", "failed")}

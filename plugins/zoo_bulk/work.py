@@ -53,7 +53,7 @@ def evaluate(
 def attack_curve(
     name: str, data: str, split: str, options: dict[str, Any], expected: dict[str, Any], folder: str
 ) -> Result:
-    """The accuracy of weights under attack: ``zoo attack curve``."""
+    """Measures the accuracy of weights under attack: ``zoo attack curve``."""
     from zoo import attack
 
     images, network = _inputs(name, data, split, options, expected)
@@ -141,7 +141,7 @@ def _inputs(
 
 @lru_cache(maxsize=1)
 def _images(data: str, split: str, limit: int | None) -> "ImageSet":
-    """The images, which the next job of this process probably needs too."""
+    """Returns the images, which the next job of this process probably needs too."""
     from zoo import data as datasets
     from zoo.data.image_set import thin
 
@@ -168,7 +168,7 @@ def _require_versions(expected: dict[str, Any]) -> None:
 
 
 def _here(options: dict[str, Any]) -> dict[str, Any]:
-    """What the speed of this job depends on, beside its options."""
+    """Returns what the speed of this job depends on, beside its options."""
     import torch
 
     from zoo.evaluation.speed import hardware

@@ -15,9 +15,8 @@ import pytest
 from support import slurm
 
 from zoo.errors import MissingExtraError, SpecError, UnknownNameError
-from zoo_bulk import engines
-from zoo_bulk.job import Job, Outcome
-from zoo_bulk.store import Store
+from zoo_bulk import jobs as engines
+from zoo_bulk.jobs import Job, Outcome, Store
 
 FUNCTIONS = "support.job_functions"
 ON_SUBMITIT: dict[str, Any] = {"engine": "submitit", "settings": {"cluster": "local"}}
@@ -112,9 +111,8 @@ def ray_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from zoo_bulk import engines
-from zoo_bulk.job import Job
-from zoo_bulk.store import Store
+from zoo_bulk import jobs as engines
+from zoo_bulk.jobs import Job, Store
 folder, engine, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 settings = {"cluster": "local"} if engine == "submitit" else {}
 jobs = [

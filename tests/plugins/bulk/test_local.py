@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from zoo_bulk import local as jobs
-from zoo_bulk.job import Job, Outcome
+from zoo_bulk import jobs
+from zoo_bulk.jobs import Job, Outcome
 
 FUNCTIONS = "support.job_functions"
 
@@ -30,7 +30,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
 
 def test_every_job_is_done_once_and_its_outcome_stands_in_its_place(tmp_path: Path) -> None:
     order: list[tuple[str, str]] = []
-    outcomes = jobs.run(
+    outcomes = jobs.run_here(
         [make(f"job{number}", "square", tmp_path, number=number) for number in range(7)],
         at_once=2,
         threads=1,
@@ -47,20 +47,20 @@ def test_every_job_is_done_once_and_its_outcome_stands_in_its_place(tmp_path: Pa
 @pytest.mark.skipif(not hasattr(os, "getsid"), reason="needs POSIX sessions")
 def test_a_process_is_in_the_session_of_its_parent_and_in_a_group_of_its_own(tmp_path: Path) -> None:
     """Ctrl-C goes to the parent's group. Linux compares nice values only within a session."""
-    [outcome] = jobs.run([make("job", "place", tmp_path)])
+    [outcome] = jobs.run_here([make("job", "place", tmp_path)])
     expected = {"session": os.getsid(0), "group": outcome.result["process"], "nice": os.nice(0)}
     assert outcome.result == {**expected, "process": outcome.result["process"]}
 
 
 def test_each_process_sees_a_gpu_of_its_own(tmp_path: Path) -> None:
     two = [make(f"job{number}", "gpu", tmp_path) for number in range(2)]
-    outcomes = jobs.run(two, at_once=2, keep=False, gpus=["3", "GPU-5"])
+    outcomes = jobs.run_here(two, at_once=2, keep=False, gpus=["3", "GPU-5"])
     assert {outcome.result for outcome in outcomes} == {"3", "GPU-5"}
 
 
 def test_processes_are_not_kept_if_they_are_not_to_be(tmp_path: Path) -> None:
     three = [make(f"job{number}", "square", tmp_path, number=number) for number in range(3)]
-    outcomes = jobs.run(three, keep=False)
+    outcomes = jobs.run_here(three, keep=False)
     assert len({outcome.result["process"] for outcome in outcomes}) == 3
 
 
@@ -77,7 +77,7 @@ def test_processes_are_not_kept_if_they_are_not_to_be(tmp_path: Path) -> None:
 )
 def test_a_job_that_fails_has_a_reason_and_the_others_go_on(how: str, reason: str, tmp_path: Path) -> None:
     first, second = make("bad", "fail", tmp_path, how=how), make("good", "square", tmp_path, number=3)
-    bad, good = jobs.run([first, second])
+    bad, good = jobs.run_here([first, second])
     assert (bad.status, bad.reason, bad.result) == ("failed", reason, None)
     assert (good.status, good.result["square"]) == ("done", 9)
 
@@ -85,13 +85,12 @@ def test_a_job_that_fails_has_a_reason_and_the_others_go_on(how: str, reason: st
 PARENT = """
 import sys
 from pathlib import Path
-from zoo_bulk import local as jobs
-from zoo_bulk import local
-from zoo_bulk.job import Job
-local.PATIENCE = 0.5
+from zoo_bulk import jobs
+from zoo_bulk.jobs import Job
+jobs.PATIENCE = 0.5
 folder = Path(sys.argv[1])
 arguments = {"folder": str(folder)}
-jobs.run([Job("one", f"support.job_functions:{sys.argv[2]}", arguments, folder / "log")])
+jobs.run_here([Job("one", f"support.job_functions:{sys.argv[2]}", arguments, folder / "log")])
 """
 
 
@@ -130,5 +129,5 @@ def test_an_outcome_is_reported_as_it_happens(tmp_path: Path) -> None:
         assert outcome.seconds > 0
         seen.append(outcome)
 
-    outcomes = jobs.run([make("one", "square", tmp_path, number=1)], ended=check)
+    outcomes = jobs.run_here([make("one", "square", tmp_path, number=1)], ended=check)
     assert seen == outcomes
