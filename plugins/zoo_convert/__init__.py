@@ -6,7 +6,7 @@ from zoo.system import lazy
 plugin = Plugin(
     "convert",
     api=1,
-    commands={"convert": "zoo_convert.cli:convert", "audit": "zoo_convert.audit:audit"},
+    commands={"convert": "zoo_convert.cli:convert", "audit": "zoo_convert.cli:audit"},
     modules={"convert": "zoo_convert"},
     converters=dict.fromkeys(
         (".safetensors", ".pth", ".pth.tar", ".pt", ".th", ".ckpt", ".bin", ".h5", ".hdf5", ".keras", ".onnx"),

@@ -22,7 +22,7 @@ from zoo_convert.fitting import AS_IS, Fitted, mismatch
 
 if TYPE_CHECKING:
     from zoo.evaluation import Report
-    from zoo_convert.proof import Proof
+    from zoo_convert.onnx import Proof
 
 Score = Callable[[nn.Module], "Report"]
 """What a network with its ``zoo_info`` scores on local data."""
@@ -148,11 +148,9 @@ class _Candidate:
         return self.fitted.problem is None
 
     def logits(self) -> Tensor:
-        """The network's outputs for noise that is the same for every reading, B K."""
-        return probe.outputs(self.network(), self._model_input(), seed=0, batch=2)["noise.logits"]
-
-    def _model_input(self) -> Preprocess:
-        return loading.for_channels(self._model.preprocess, self.in_chans)
+        """Returns the network's outputs for noise that is the same for every reading, B K."""
+        preprocess = loading.for_channels(self._model.preprocess, self.in_chans)
+        return probe.outputs(self.network(), preprocess, seed=0, batch=2)["noise.logits"]
 
     def is_built_alike(self, other: "_Candidate") -> bool:
         mine, others = self.fitted.tensors, other.fitted.tensors
@@ -168,7 +166,7 @@ def choose(
     score: Score | None = None,
     prove: Prove | None = None,
 ) -> Choice:
-    """The reading to use of those ``tried``: of several that compute the same function, the first.
+    """Chooses the reading to use of those ``tried``: of several that compute the same function, the first.
 
     With ``prove``, only of those that pass. With ``score``, the one with the highest accuracy. Raises
     :class:`TensorMismatchError` if none fits, and :class:`WeightsError` if those that fit compute different functions
@@ -228,7 +226,7 @@ def require_score(choice: Choice, source: str, at_least: float | None = None) ->
 
 
 def _alike(candidates: list[_Candidate]) -> list[list[_Candidate]]:
-    """The candidates, grouped by the function that they compute."""
+    """Returns the candidates, grouped by the function that they compute."""
     groups: list[list[_Candidate]] = []
     logits: dict[int, Tensor] = {}
 
@@ -252,7 +250,7 @@ def _is_close(left: Tensor, right: Tensor) -> bool:
 
 
 def _to_score(groups: list[list[_Candidate]]) -> list[_Candidate]:
-    """One candidate for each function and preprocessing."""
+    """Returns one candidate for each function and preprocessing."""
     found: list[_Candidate] = []
     for group in groups:
         seen: list[Preprocess] = []

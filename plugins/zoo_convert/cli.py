@@ -1,4 +1,4 @@
-"""``zoo convert``: other checkpoints to weights of a model."""
+"""``zoo convert``: other checkpoints to weights of a model. ``zoo audit``: scores with each usual preprocessing."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import count, echo, print_json, show_progress, size, stdout_to_stderr
+from zoo.cli.output import count, echo, print_json, print_table, show_progress, size, stdout_to_stderr
 
 if TYPE_CHECKING:
     from zoo_convert import ConversionReport
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _read_channels(context: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
-    """Numbers, separated by commas: one for all channels, or one each."""
+    """Reads numbers, separated by commas: one for all channels, or one each."""
     if value is None:
         return None
     try:
@@ -128,3 +128,38 @@ def _print_report(report: "ConversionReport") -> None:
             f"({report.check.correct:,} of {report.check.n:,}; 95% interval {low:.3f} to {high:.3f})"
         )
     echo(f"\n{report.entry}")
+
+
+@click.command(epilog="Example: zoo audit resnet20.digits --data digits")
+@options.several(options.name, options.required_data, options.split)
+@click.option(
+    "--claim", type=click.FloatRange(0, 100), metavar="PERCENT", help="The claimed top-1.  [default: the manifest's]"
+)
+@click.option("--limit", default=1000, show_default=True, type=options.POSITIVE, help="Images to score on.")
+@options.several(options.batch_size(256), options.device, options.json)
+@click.pass_context
+def audit(context: click.Context, /, name: str, data: str, split: str, as_json: bool, **keywords: Any) -> None:
+    """Score weights with each of the usual preprocessings.
+
+    NAME may be a repository (hf-hub:OWNER/NAME). Other crops, interpolations, means and deviations than the manifest's
+    are tried once each, on the same images. Exits with 1 if the claimed top-1 lies outside of the 95% interval of the
+    manifest's own preprocessing. Of many that are tried, the best is too good by chance: confirm it with all images.
+    """
+    import msgspec
+
+    from zoo_convert import preprocessings
+
+    with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
+        found = preprocessings.audit(name, data, split, progress=progress, **keywords)
+    if as_json:
+        print_json({**msgspec.to_builtins(found), "agrees": found.agrees})
+    else:
+        claim = f"claimed {found.claimed:.3f}%" if found.claimed is not None else "no claim"
+        echo(f"{found.weights} on {found.data}: {len(found.ways)} preprocessings tried, {claim}")
+        titles = ("preprocessing", "correct", "top-1", "95% interval")
+        rows = [
+            (way.words, f"{way.correct:,} of {way.n:,}", f"{way.top1:.2f}%", "{:.2f} to {:.2f}".format(*way.interval))
+            for way in found.ways
+        ]
+        print_table(titles, rows, right=titles[1:])
+    context.exit(0 if found.agrees else 1)

@@ -5,15 +5,17 @@ the tensors. Keras's and ONNX's files are read by their own libraries; neither r
 graph is run, by onnxruntime, to compare its outputs with those of the converted network.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from torch import Tensor
 
-from zoo import loading, manifest, names, registry
-from zoo.errors import IntegrityError, TensorMismatchError, WeightsError
+from zoo import hub, loading, manifest, names, registry
+from zoo.errors import IntegrityError, SpecError, TensorMismatchError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights, editing
@@ -21,16 +23,24 @@ from zoo.registry import Found, arguments, roles, tools
 from zoo.registry.hooks import blaming
 from zoo.spec import KeyMap
 from zoo.system import storage
+from zoo.trust import first_use, lock
 from zoo.verify import probe
-from zoo_convert import download, fitting, in_order, onnx, readers
+from zoo_convert import fitting, formats, onnx
 from zoo_convert.choice import ARGUMENTS, Choice, Reading, Score, Stated, choose, require_score
-from zoo_convert.download import Source
 from zoo_convert.fitting import Fitted
-from zoo_convert.proof import Proof, Prover
+from zoo_convert.onnx import Proof, Prover
 
 if TYPE_CHECKING:
     from zoo.evaluation import Report
     from zoo.hub.download import Progress
+
+
+class Source(NamedTuple):
+    """A local file with its name and address."""
+
+    path: Path
+    name: str
+    address: str = ""
 
 
 class ConversionReport(msgspec.Struct, frozen=True):
@@ -101,9 +111,8 @@ def convert(
         progress: Called with (bytes done, bytes in all) of a download.
 
     Raises:
-        TensorMismatchError: No key map accounts for every tensor, and matched in order (:mod:`zoo_convert.in_order`)
-            they do not fit, either, or nothing can tell whether they are right; or an ONNX file computes something
-            else.
+        TensorMismatchError: No key map accounts for every tensor, and matched in order they do not fit, either, or
+            nothing can tell whether they are right; or an ONNX file computes something else.
         MissingExtraError: The tensors of an ONNX file must be matched in order, and onnxruntime is not installed.
         WeightsError: Key maps that compute different functions fit, the score is too low, or something would be
             overwritten.
@@ -115,8 +124,8 @@ def convert(
     tag = parsed.tag or _tag_of(out, found.model.name) or names.as_part(out.stem)
     fitting.maps_of(found, key_map)  # an unknown one is an error before a long download
     _check_place(out, f"{found.model.name}.{tag}", overwrite)
-    if isinstance(source, str) and download.is_address(source):
-        place = download.fetch(source, sha256=sha256, progress=progress)
+    if isinstance(source, str) and is_address(source):
+        place = download(source, sha256=sha256, progress=progress)
     else:
         place = Source(Path(source), Path(source).name)
     checkpoint, choice = read(place, found, stated, key_map=key_map, state=state, score=score)
@@ -163,13 +172,13 @@ def read(
     key_map: str | None = None,
     state: str = "",
     score: Score | None = None,
-) -> tuple[readers.Checkpoint, Choice]:
-    """The checkpoint at ``place``, and how its tensors become those of a network of ``found``; raises as convert()."""
+) -> tuple[formats.Checkpoint, Choice]:
+    """Reads the checkpoint at ``place``, and how its tensors become those of ``found``; raises as :func:`convert`."""
     maps = fitting.maps_of(found, key_map)
     tool = tools.format_of(place.name, "converters")
     suffix = Path(place.name).suffix
     checkpoint = (
-        readers.read(place.path, suffix, state=state)
+        formats.read(place.path, suffix, state=state)
         if tool is None or tool.is_builtin
         else _read_by(tool.address, place, found)
     )
@@ -191,7 +200,7 @@ def read(
             raise
         arranged: list[Fitted] = []
         try:
-            arranged = in_order.read(checkpoint, maps, found, args, trunk=stated.trunk)
+            arranged = fitting.read_in_order(checkpoint, maps, found, args, trunk=stated.trunk)
             if prove is None and score is None:
                 raise TensorMismatchError(
                     "They fit, which alone proves nothing.",
@@ -235,7 +244,7 @@ def _both(by_name: TensorMismatchError, in_order: TensorMismatchError) -> Tensor
 
 
 def describe(choice: Choice) -> dict[str, Any]:
-    """What a converted file says about its network."""
+    """Returns what a converted file says about its network."""
     return {
         "model": choice.info.model.name,
         "args": choice.fitted.args,
@@ -246,21 +255,21 @@ def describe(choice: Choice) -> dict[str, Any]:
     }
 
 
-def _read_by(address: str, place: Source, found: Found) -> readers.Checkpoint:
+def _read_by(address: str, place: Source, found: Found) -> formats.Checkpoint:
     """Returns a checkpoint in a format of another plugin, whose converter names tensors as the network does."""
     entry = Weights(place.name, arch=found.model.name, tag="converted", pinned=False)
     with blaming(address, place.name):
         tensors, entry = registry.hook(address, role=roles.CONVERT)(place.path, found._replace(weights=entry))
     about = {"model": found.model.name, "args": entry.args, "classes": entry.classes}
     preprocess = {"preprocess": msgspec.to_builtins(entry.preprocess)} if entry.preprocess else {}
-    return readers.Checkpoint(dict(tensors), about | preprocess)
+    return formats.Checkpoint(dict(tensors), about | preprocess)
 
 
 def _read(
     tensors: Mapping[str, Tensor], maps: list[KeyMap], found: Found, args: Mapping[str, Any], source: str, trunk: bool
 ) -> list[Fitted]:
-    """The tensors under each of ``maps``, without prefixes that wrappers add to every key."""
-    prefix = readers.prefix_of(tensors)
+    """Returns the tensors under each of ``maps``, without prefixes that wrappers add to every key."""
+    prefix = formats.prefix_of(tensors)
     if prefix and fitting.read_by(fitting.AS_IS, tensors, found, args, source, trunk=trunk).problem is None:
         prefix = ""
     return [fitting.read_by(known, tensors, found, args, source, prefix=prefix, trunk=trunk) for known in maps]
@@ -284,7 +293,7 @@ def _check_place(out: Path, name: str, overwrite: bool) -> None:
 
 
 def _origin(place: Source, choice: Choice, stated: Stated, sha256: str) -> str:
-    """The origin of the file. A key map describes its format, not its author."""
+    """Returns the origin of the file. A key map describes its format, not its author."""
     digest = storage.sha256_of(place.path)
     if sha256 and not digest.startswith(sha256.lower()):
         raise IntegrityError(f"{place.name} has sha256 {digest}, expected {sha256}.")
@@ -329,4 +338,45 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
     return entry
 
 
-__all__ = ["ConversionReport", "Reading", "Stated", "convert"]
+def is_address(text: str) -> bool:
+    return re.match(r"https?://", text, re.IGNORECASE) is not None
+
+
+def download(address: str, *, sha256: str = "", progress: "Progress | None" = None) -> Source:
+    """Fetches the checkpoint at ``address``, through the cache; its sha256 is pinned on first use.
+
+    torchvision's names end in the first digits of the file's sha256, ``resnet18-f37072fd.pth``; another
+    needs ``sha256``, whole or its beginning. Raises :class:`SpecError` if neither says what to expect,
+    :class:`IntegrityError` if the bytes differ.
+    """
+    parts = urlsplit(address)
+    folder, _, name = unquote(parts.path).rpartition("/")
+    digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    prefix = sha256.lower() or (digits[1] if digits else "")
+    if not re.fullmatch("[0-9a-f]{8,64}", prefix):
+        raise SpecError(
+            f"The sha256 of {name or address!r} is unknown.",
+            hint="Use --sha256 HEX (8 digits or more), or a name that contains it, such as resnet18-f37072fd.pth.",
+        )
+    entry = Weights(
+        file=name,
+        arch="checkpoint",
+        tag=prefix,
+        hub=f"{parts.scheme}://{parts.netloc}{folder}",
+        sha256=prefix if len(prefix) == 64 else "",
+        sha256_prefix="" if len(prefix) == 64 else prefix,
+        pinned=len(prefix) == 64,
+    )
+    if parts.query:
+        raise WeightsError(f"{name} has a query in its address: download it by other means, then convert the file.")
+    held = None if entry.sha256 else first_use.pins().get(entry.name)
+    if held and held.source == hub.name_of(entry.hub):  # another address may have other bytes that begin alike
+        entry = lock.pinned(entry, held)
+    if entry.sha256:
+        path = hub.fetch(entry, source=entry.hub, progress=progress)
+    else:
+        received = hub.fetch_unpinned(entry, source=entry.hub, progress=progress)
+        first_use.pin(entry.name, received)
+        path = received.path
+    public = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return Source(path, name, public)

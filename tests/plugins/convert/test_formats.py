@@ -35,7 +35,7 @@ from zoo.errors import (
 )
 from zoo.spec import KeyMap
 from zoo.trust import first_use
-from zoo_convert import ConversionReport, Stated, convert, readers
+from zoo_convert import ConversionReport, Stated, convert, formats
 
 h5py = pytest.importorskip("h5py", reason="needs zoo-vision[convert]")
 
@@ -273,7 +273,7 @@ def test_the_variables_of_the_first_keras_are_known_by_their_old_names(tmp_path:
         group["block1_conv1_W_1:0"] = numpy.zeros((3, 3, 3, 64), "float32")
         group["block1_conv1_b_1:0"] = numpy.ones(64, "float32")
         opened.create_group("block1_pool").attrs["weight_names"] = numpy.array([], "S1")
-    found = readers.read(file).tensors
+    found = formats.read(file).tensors
     assert {key: tuple(tensor.shape) for key, tensor in found.items()} == {
         "block1_conv1.kernel": (3, 3, 3, 64),
         "block1_conv1.bias": (64,),
@@ -321,7 +321,7 @@ def hostile_h5(kind: str, folder: Path) -> Path:
 )
 def test_a_hostile_or_damaged_h5_is_refused(kind: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=reason):
-        readers.read(hostile_h5(kind, tmp_path))
+        formats.read(hostile_h5(kind, tmp_path))
 
 
 def test_groups_that_contain_each_other_many_times_over_are_refused(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_groups_that_contain_each_other_many_times_over_are_refused(tmp_path: Pa
             group["b"] = inner
             group = inner
     with pytest.raises(FileFormatError, match="linked twice"):
-        readers.read(file)
+        formats.read(file)
 
 
 def test_an_h5_that_expands_is_refused_before_it_does(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_an_h5_that_expands_is_refused_before_it_does(tmp_path: Path) -> None:
         group.attrs["weight_names"] = [b"kernel:0"]
         group.create_dataset("kernel:0", (30_000, 1000), "float32", chunks=(1000, 1000), compression="gzip")
     with pytest.raises(FileFormatError, match="states 120,000,000 bytes") as caught:
-        readers.read(file)
+        formats.read(file)
     assert "ZOO_MAX_CHECKPOINT_BYTES" in caught.value.hint
 
 
@@ -358,7 +358,7 @@ def test_a_keras_file_that_does_not_name_the_variables_of_a_normalisation_withou
         for number in range(3):
             opened[f"layers/batch_normalization/vars/{number}"] = numpy.ones(6, "float32")
     with pytest.raises(FileFormatError, match="the file does not name them") as caught:
-        readers.read(file)
+        formats.read(file)
     assert "model.save('NAME.h5')" in caught.value.hint
 
 
@@ -366,7 +366,7 @@ def test_a_keras_archive_is_refused_with_the_way_out(tmp_path: Path) -> None:
     file = tmp_path / "net.keras"
     file.write_bytes(b"PK\x03\x04")
     with pytest.raises(FileFormatError, match="contains code") as caught:
-        readers.read(file)
+        formats.read(file)
     assert "save_weights" in caught.value.hint
 
 
@@ -502,7 +502,7 @@ def test_what_is_no_onnx_file_is_refused(content: bytes, tmp_path: Path) -> None
     pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
     (tmp_path / "net.onnx").write_bytes(content)
     with pytest.raises(FileFormatError, match=r"net\.onnx"):
-        readers.read(tmp_path / "net.onnx")
+        formats.read(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize(("library", "name"), [("h5py", "net.h5"), ("onnx", "net.onnx")])
@@ -512,7 +512,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
     monkeypatch.setitem(sys.modules, library, None)
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(MissingExtraError, match=library) as caught:
-        readers.read(tmp_path / name)
+        formats.read(tmp_path / name)
     assert "zoo-vision[convert]" in caught.value.hint
 
 

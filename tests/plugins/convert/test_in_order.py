@@ -21,7 +21,8 @@ from zoo import manifest, registry
 from zoo.cli import cli
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError
 from zoo.loading import safetensors_file
-from zoo_convert import Stated, convert, in_order, proof, readers
+from zoo_convert import Stated, convert, fitting, formats
+from zoo_convert import onnx as onnx_files
 from zoo_convert.fitting import AS_IS, Fitted
 
 onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
@@ -118,7 +119,7 @@ def test_a_file_with_folded_normalisations_gives_identities_behind_its_convoluti
 def test_the_identity_of_a_folded_normalization_adds_its_bias_and_nothing_else(eps: float, has_bias: bool) -> None:
     bias, x = random_images(8), 100 * random_images(4, 8, 5, 5)
     net = nn.Sequential(nn.Conv2d(8, 8, 1, bias=has_bias), nn.BatchNorm2d(8, eps=eps)).eval()
-    state = dict(in_order._identities(net))
+    state = dict(fitting._identities(net))
     assert ("1.bias" in state) == has_bias
     net.load_state_dict({"1.bias": bias, **state}, strict=False)
     with torch.inference_mode():
@@ -196,7 +197,7 @@ def test_names_that_fit_and_are_exchanged_are_found_out_and_put_right(tmp_path: 
 def test_a_network_with_one_other_weight_is_not_proven(tmp_path: Path) -> None:
     module, images = settled(zoo.create("resnet20"), 32), random_images(1, 3, 32, 32)
     file = export(module, tmp_path / "net.onnx", images, **TRAINED)
-    prover = proof.Prover(file, readers.read(file).graph)
+    prover = onnx_files.Prover(file, formats.read(file).graph)
     preprocess = module.zoo_info.preprocess
     assert prover.prove(module, Fitted(AS_IS, {}), preprocess).difference < 1e-5
     with torch.no_grad():

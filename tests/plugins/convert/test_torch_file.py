@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import zoo
 from zoo import registry
 from zoo.errors import FileFormatError, UnknownNameError
-from zoo_convert import convert, readers
+from zoo_convert import convert, formats
 
 
 class Other(nn.Module):
@@ -49,12 +49,12 @@ def averaged(module: nn.Module) -> dict[str, Any]:
 )
 def test_a_state_under_any_usual_name_is_found(wrapper: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     file = saved({"epoch": 3, "optimizer": {"lr": 0.1, "state": {}}, wrapper: state}, tmp_path / "a.pth")
-    assert readers.read(file).tensors.keys() == state.keys()
+    assert formats.read(file).tensors.keys() == state.keys()
 
 
 def test_wrappers_lie_within_wrappers(state: dict[str, Tensor], tmp_path: Path) -> None:
     file = saved({"model": {"state_dict": state}}, tmp_path / "a.pth")
-    assert readers.read(file).tensors.keys() == state.keys()
+    assert formats.read(file).tensors.keys() == state.keys()
 
 
 def test_averaged_weights_go_before_the_last_ones_and_the_others_can_be_named(
@@ -63,13 +63,13 @@ def test_averaged_weights_go_before_the_last_ones_and_the_others_can_be_named(
     """As timm does, which scores its averaged weights."""
     other = {key: tensor + 5 for key, tensor in state.items()}
     file = saved({"state_dict": state, "state_dict_ema": other}, tmp_path / "a.pth")
-    found = readers.read(file)
+    found = formats.read(file)
     assert torch.equal(found.tensors["fc.bias"], other["fc.bias"])
     assert "state_dict_ema" in " ".join(found.unwrapped)
     assert "also found: state_dict" in " ".join(found.unwrapped)
-    assert torch.equal(readers.read(file, state="state_dict").tensors["fc.bias"], state["fc.bias"])
+    assert torch.equal(formats.read(file, state="state_dict").tensors["fc.bias"], state["fc.bias"])
     with pytest.raises(UnknownNameError, match="state_dict_ema"):
-        readers.read(file, state="state_dict_emma")
+        formats.read(file, state="state_dict_emma")
 
 
 @pytest.mark.first(1)
@@ -120,12 +120,12 @@ def test_a_prefix_that_is_the_networks_own_stays(tmp_path: Path, monkeypatch: py
 
 def test_the_arguments_that_timm_saves_beside_weights_are_no_obstacle(state: dict[str, Tensor], tmp_path: Path) -> None:
     file = saved({"state_dict": state, "args": argparse.Namespace(lr=0.1)}, tmp_path / "a.pth")
-    assert readers.read(file).tensors.keys() == state.keys()
+    assert formats.read(file).tensors.keys() == state.keys()
 
 
 def test_the_error_names_the_type_that_would_need_code_and_a_way_and_not_torchs_advice(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError) as caught:
-        readers.read(saved(Other(), tmp_path / "whole.pth"))
+        formats.read(saved(Other(), tmp_path / "whole.pth"))
     assert f"{__name__}.Other" in str(caught.value)
     assert "state_dict()" in caught.value.hint
     assert "weights_only" not in str(caught.value)
@@ -137,7 +137,7 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
         archive.writestr("a/data.pkl", b"")
         archive.writestr("a/version", b"3\n")
     with pytest.raises(FileFormatError, match="TorchScript") as caught:
-        readers.read(tmp_path / "a.pt")
+        formats.read(tmp_path / "a.pt")
     assert "torch.jit.load" in caught.value.hint
     assert "weights_only" not in str(caught.value)
 
@@ -146,7 +146,7 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     """1 kB of file that would be 4 TB once it is made contiguous."""
     file = saved({"a": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "wide.pth")
     with pytest.raises(FileFormatError, match=r"4,000,000,000,000 bytes") as caught:
-        readers.read(file)
+        formats.read(file)
     assert "ZOO_MAX_CHECKPOINT_BYTES" in caught.value.hint
 
 
@@ -154,7 +154,7 @@ def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
     row = torch.zeros(1_000_000)
     file = saved({f"a{i}": row.view(1000, 1000) for i in range(200)}, tmp_path / "views.pth")
     with pytest.raises(FileFormatError, match=r"bytes of tensors"):
-        readers.read(file)
+        formats.read(file)
 
 
 def test_an_archive_that_expands_is_refused_before_it_does(tmp_path: Path) -> None:
@@ -165,16 +165,16 @@ def test_an_archive_that_expands_is_refused_before_it_does(tmp_path: Path) -> No
             target.writestr(name, source.read(name))
     assert packed.stat().st_size < 1_000_000
     with pytest.raises(FileFormatError, match=r"states 80,\d{3},\d{3} bytes") as caught:
-        readers.read(packed)
+        formats.read(packed)
     assert "ZOO_MAX_CHECKPOINT_BYTES" in caught.value.hint
 
 
 def test_the_bound_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = saved({"a": torch.zeros(1).expand(5000, 5000)}, tmp_path / "wide.pth")
     with pytest.raises(FileFormatError, match="100,000,000 bytes"):
-        readers.read(file)
+        formats.read(file)
     monkeypatch.setenv("ZOO_MAX_CHECKPOINT_BYTES", "200000000")
-    assert readers.read(file).tensors["a"].shape == (5000, 5000)
+    assert formats.read(file).tensors["a"].shape == (5000, 5000)
 
 
 @pytest.mark.parametrize("kind", ["sparse", "meta"])
@@ -184,4 +184,4 @@ def test_a_tensor_without_ordinary_numbers_is_refused(kind: str, tmp_path: Path)
         "meta": lambda: torch.empty(10**6, 10**6, device="meta"),
     }[kind]()
     with pytest.raises(FileFormatError, match=r"a is"):
-        readers.read(saved({"a": tensor}, tmp_path / "a.pth"))
+        formats.read(saved({"a": tensor}, tmp_path / "a.pth"))
