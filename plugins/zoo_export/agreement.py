@@ -101,7 +101,7 @@ def _answers(network: nn.Module, preprocess: Preprocess, pixels: Tensor, size: s
 
 
 def pictures(about: About) -> Tensor:
-    """Photographs, and training images if they are on this machine: uint8 B C H W of the input's size."""
+    """Returns photographs, and training images if they are on this machine: uint8 B C H W of the input's size."""
     transform = Transform(about.preprocess)
     images = agreement.photographs()
     with suppress(ZooError, OSError):  # if the data set is not on this machine: this process has no network
@@ -118,7 +118,7 @@ def as_input(preprocess: Preprocess, pixels: Tensor) -> Tensor:
 
 
 def runtime_of(about: About) -> str:
-    """The runtime of a format, with its version."""
+    """Returns the runtime of a format, with its version."""
     from importlib.metadata import version
 
     name = "onnxruntime" if about.format == "onnx" else "torch"

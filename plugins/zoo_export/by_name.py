@@ -149,7 +149,7 @@ def _move(file: Path, target: Path, about: About, found: Agreement) -> dict[str,
 
 
 def _origin(network: "nn.Module", info: "ModelInfo", is_unchanged: bool) -> dict[str, str]:
-    """Name, sha256 and source of the weights; nothing if the network has been changed since it was loaded."""
+    """Returns name, sha256 and source of the weights; nothing if the network has been changed since it was loaded."""
     if info.file is None or not (is_unchanged or _is_as_loaded(network, info.file)):
         return {}
     if info.weights is None:

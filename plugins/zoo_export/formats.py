@@ -99,7 +99,7 @@ class Sidecar(msgspec.Struct, frozen=True):
 
 
 def of_file(file: Path) -> Format:
-    """The format of a file of this name; raises :class:`SpecError` for another suffix."""
+    """Returns the format of a file of this name; raises :class:`SpecError` for another suffix."""
     for format, suffix in SUFFIXES.items():
         if file.suffix == suffix:
             return format
@@ -108,7 +108,7 @@ def of_file(file: Path) -> Format:
 
 
 def of(name: str, file: Path | None) -> Format:
-    """The format ``name``, or that of ``file``; raises :class:`SpecError` if they differ or both are missing."""
+    """Returns the format ``name``, or that of ``file``; raises :class:`SpecError` if they differ or are missing."""
     if not name:
         if file is None:
             raise SpecError("No format.", hint=f"Set --format to one of {', '.join(FORMATS)}, or -o FILE.onnx.")
@@ -123,7 +123,7 @@ def of(name: str, file: Path | None) -> Format:
 
 
 def sidecar(file: Path) -> Path:
-    """The description beside ``file``: ``resnet20.onnx.json``."""
+    """Returns the description beside ``file``: ``resnet20.onnx.json``."""
     return file.with_name(f"{file.name}.json")
 
 

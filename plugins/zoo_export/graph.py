@@ -43,7 +43,7 @@ class Graph(nn.Module):
         self.eval()  # exporters put back the mode of the whole, also in the network
 
     def prepared(self, images: Tensor) -> Tensor:
-        """``images`` as the network takes them."""
+        """Returns ``images`` as the network takes them."""
         x = images.float() / 255 if self.input == "uint8" else images
         return (x - self.mean) / self.std if self.input != "normalised" else x
 
@@ -70,7 +70,7 @@ class Graph(nn.Module):
 
 
 def input_of(preprocess: str, input: str) -> Input:
-    """What the graph takes; raises :class:`SpecError` for values that are not possible."""
+    """Returns what the graph takes; raises :class:`SpecError` for values that are not possible."""
     if preprocess not in ("inside", "beside"):
         raise SpecError(f"preprocess = {preprocess!r}: expected inside or beside.")
     if input not in ("float32", "uint8"):
@@ -83,7 +83,7 @@ def input_of(preprocess: str, input: str) -> Input:
 
 
 def first_line(error: Exception) -> str:
-    """What an exporter says, in one line; of a chain of its exceptions, the first."""
+    """Returns what an exporter says, in one line; of a chain of its exceptions, the first."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, ZooError):  # of the family, about what it computes outside torch
@@ -94,7 +94,7 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def on_cpu(network: nn.Module) -> Iterator[nn.Module]:
-    """A float32 copy on the CPU if ``network`` is elsewhere, else itself; in eval mode, which is put back."""
+    """Yields a float32 copy on the CPU if ``network`` is elsewhere, else itself; in eval mode, which is put back."""
     tensors = [*network.parameters(), *network.buffers()]
     is_elsewhere = any(t.device.type != "cpu" or t.dtype in (torch.float16, torch.bfloat16) for t in tensors)
     used = copy.deepcopy(network).to("cpu", torch.float32) if is_elsewhere else network
@@ -109,7 +109,7 @@ def check_passes(names: Sequence[str]) -> None:
 
 
 def run_passes(network: nn.Module, names: Sequence[str]) -> nn.Module:
-    """A copy of ``network`` after the passes ``names``, in this order; itself if there are none.
+    """Returns a copy of ``network`` after the passes ``names``, in this order; itself if there are none.
 
     Raises :class:`ExportError` for a pass that fails, :class:`PluginError` for one that returns no network.
     """

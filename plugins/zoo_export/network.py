@@ -59,7 +59,7 @@ class ExportedNetwork(nn.Module):
 
 
 def as_taken(about: About, x: Tensor) -> Tensor:
-    """What a file takes, for images ``x`` that are prepared as the network takes them."""
+    """Returns what a file takes, for images ``x`` that are prepared as the network takes them."""
     if about.input == "normalised":
         return x.float()
     preprocess = about.preprocess
@@ -69,7 +69,7 @@ def as_taken(about: About, x: Tensor) -> Tensor:
 
 
 def open_file(file: Path) -> ExportedNetwork:
-    """The network in an exported file, with the ``zoo_info`` that the file states.
+    """Opens the network in an exported file, with the ``zoo_info`` that the file states.
 
     Raises :class:`FileFormatError` if the file is damaged or ``zoo export`` did not write it, :class:`IntegrityError`
     if it was changed since, :class:`MissingExtraError`.
@@ -101,7 +101,7 @@ def _check_hashes(file: Path) -> None:
 
 
 def _row(about: About) -> Model:
-    """The model of that name here; without its plugin, one that evaluates as usual."""
+    """Returns the model of that name here; without its plugin, one that evaluates as usual."""
     try:
         return registry.current().find(about.model).model
     except UnknownNameError:
@@ -109,7 +109,7 @@ def _row(about: About) -> Model:
 
 
 def _entry(about: About, file: Path) -> Weights | None:
-    """The manifest's entry of the weights that were exported, if it names the same bytes."""
+    """Returns the manifest's entry of the weights that were exported, if it names the same bytes."""
     if not about.sha256 or names.is_repository(about.weights):
         return None
     try:
@@ -154,7 +154,7 @@ Raise :class:`FileFormatError` for a damaged file and for one that does not desc
 
 
 def _described_in_archive(file: Path) -> About:
-    """The description in a file of torch's, which is a zip archive: read before torch runs what else is in it."""
+    """Reads the description in a file of torch's, a zip archive, before torch runs what else is in it."""
     try:
         with zipfile.ZipFile(file) as archive:
             found = [entry for entry in archive.infolist() if entry.filename.endswith(f"/{KEY}")]
@@ -167,7 +167,7 @@ def _described_in_archive(file: Path) -> About:
 
 @contextmanager
 def _blaming(file: Path) -> Iterator[None]:
-    """Within it, a runtime's exceptions become errors that name ``file``, and its warnings are not shown."""
+    """Makes a runtime's exceptions within it errors that name ``file``; its warnings are not shown."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

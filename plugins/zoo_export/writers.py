@@ -43,7 +43,7 @@ def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) ->
 
 
 def program(graph: Graph, example: Tensor, any_size: bool = False) -> Any:
-    """The ``torch.export.ExportedProgram`` for any number of images, and if possible of ``any_size``."""
+    """Returns the ``torch.export.ExportedProgram`` for any number of images, and if possible of ``any_size``."""
     dim = torch.export.Dim
     sizes: dict[int, Any] = {0: dim("batch", min=1)}
     if any_size:
@@ -57,7 +57,7 @@ def has_any_size(exported: Any) -> bool:
 
 
 def write_onnx(graph: Graph, example: Tensor, file: Path, outputs: Sequence[str] = (OUTPUT,)) -> list[str]:
-    """By ``torch.onnx.export`` on ``torch.export``, or else by its older exporter, which traces: then a remark."""
+    """Writes by ``torch.onnx.export`` on ``torch.export``, or else by the older exporter, which traces: a remark."""
     for library in ("onnx", "onnxscript"):
         if not _is_installed(library):
             raise MissingExtraError.of("Exporting to ONNX", library, EXTRA)
@@ -86,7 +86,7 @@ def describe_onnx(file: Path, text: str) -> None:
 
 
 def export_program(graph: Graph, example: Tensor, any_size: bool) -> Any:
-    """As :func:`program`, but for images of one size if any size is not possible."""
+    """Makes a :func:`program`, but for images of one size if any size is not possible."""
     try:
         return program(graph, example, any_size)
     except Exception as error:  # torch raises many kinds
@@ -107,7 +107,7 @@ def _is_installed(library: str) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what exporters print, log and warn of on the way: what fails raises."""
+    """Silences what exporters print, log and warn of on the way: what fails raises."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -60,9 +60,7 @@ class Root(Commands):
     def variants(self, command: click.Command | None, name: str) -> dict[str, "Tool"]:
         """Returns what plugins bring for options that ``command`` does not have itself: ``{"--queue": ...}``."""
         brought = {full.partition(" ")[2]: tool for full, tool in self._tools().items() if full.startswith(f"{name} ")}
-        return {
-            option: tool for option, tool in brought.items() if command is not None and not _declares(command, option)
-        }
+        return {option: tool for option, tool in brought.items() if not _declares(command, option)}
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         command = super().get_command(context, name)
@@ -86,7 +84,8 @@ class Root(Commands):
         for word in words[: words.index("--")] if "--" in words else words:
             option = word.partition("=")[0]
             if option in variants:
-                return name, _command_of(f"{name} {option}", variants[option]), words
+                asks_help = bool({"-h", "--help"} & {*words})  # which the option would take for its value
+                return name, _command_of(f"{name} {option}", variants[option]), ["--help"] if asks_help else words
             if option.startswith("--") and not _declares(command, option):
                 tools.require_uncontested(f"{name} {option}")
         return super().resolve_command(context, args)
