@@ -59,6 +59,8 @@ class Root(Commands):
 
     def variants(self, command: click.Command | None, name: str) -> dict[str, "Tool"]:
         """Returns what plugins bring for options that ``command`` does not have itself: ``{"--queue": ...}``."""
+        if isinstance(command, click.Group):  # zoo plugins disable must ask no plugin
+            return {}
         brought = {full.partition(" ")[2]: tool for full, tool in self._tools().items() if full.startswith(f"{name} ")}
         return {option: tool for option, tool in brought.items() if not _declares(command, option)}
 
@@ -86,7 +88,7 @@ class Root(Commands):
             if option in variants:
                 asks_help = bool({"-h", "--help"} & {*words})  # which the option would take for its value
                 return name, _command_of(f"{name} {option}", variants[option]), ["--help"] if asks_help else words
-            if option.startswith("--") and not _declares(command, option):
+            if option.startswith("--") and not isinstance(command, click.Group) and not _declares(command, option):
                 tools.require_uncontested(f"{name} {option}")
         return super().resolve_command(context, args)
 
