@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # One worker with one thread per core is faster than one worker with several threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --durations 10
 
-.PHONY: demo test test-slow test-random test-versions lint docs dist bench clean
+.PHONY: demo test test-slow test-random test-versions lint generate docs dist bench clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -41,6 +41,16 @@ lint: $(VENV)/test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy
+
+# All of docs that follows from the code. What is measured (exports, conformance) is measured again where it has changed.
+generate: $(VENV)/test-ready
+	$(BIN)/python docs/export.py
+	$(BIN)/python docs/conformance.py
+	$(BIN)/python docs/accuracy.py
+	$(BIN)/python docs/schema.py
+	$(BIN)/python docs/course/notebooks.py
+	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/tables.py
 
 # The site in build/docs, with the gallery in it: python -m http.server --directory build/docs shows it.
 docs: $(VENV)/test-ready

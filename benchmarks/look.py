@@ -16,9 +16,8 @@ from captum import attr
 from measure import table
 from torch import Tensor, nn
 
-from zoo_look import gradients
-from zoo_look.network import opened
-from zoo_look.rectifiers import Deconvolution, Rectifiers
+from zoo_look import attribution
+from zoo_look.network import Deconvolution, Rectifiers, opened
 
 BATCH = 8
 Question = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -61,28 +60,28 @@ def compare(
 
 def deconvnet(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     with Rectifiers(Deconvolution):
-        return gradients.gradient(network, images, targets)
+        return attribution.gradient(network, images, targets)
 
 
 def questions(layer: str) -> dict[str, tuple[Question, Question]]:
     return {
         "deconvnet of a logit": (deconvnet, lambda n, x, t: attr.Deconvolution(n).attribute(x, t)),
-        "gradient": (gradients.gradient, lambda n, x, t: attr.Saliency(n).attribute(x, t, abs=False)),
-        "input x gradient": (gradients.input_x_gradient, lambda n, x, t: attr.InputXGradient(n).attribute(x, t)),
+        "gradient": (attribution.gradient, lambda n, x, t: attr.Saliency(n).attribute(x, t, abs=False)),
+        "input x gradient": (attribution.input_x_gradient, lambda n, x, t: attr.InputXGradient(n).attribute(x, t)),
         "guided backpropagation": (
-            gradients.guided_backprop,
+            attribution.guided_backprop,
             lambda n, x, t: attr.GuidedBackprop(n).attribute(x, t),
         ),
         "Grad-CAM": (
-            lambda n, x, t: gradients.grad_cam(n, x, t, layer),
+            lambda n, x, t: attribution.grad_cam(n, x, t, layer),
             lambda n, x, t: attr.LayerGradCam(n, n.get_submodule(layer)).attribute(x, t, relu_attributions=True),
         ),
         "guided Grad-CAM": (
-            lambda n, x, t: gradients.guided_grad_cam(n, x, t, layer),
+            lambda n, x, t: attribution.guided_grad_cam(n, x, t, layer),
             lambda n, x, t: attr.GuidedGradCam(n, n.get_submodule(layer)).attribute(x, t, interpolate_mode="bilinear"),
         ),
         "occlusion, 8 x 8 every 4": (
-            lambda n, x, t: gradients.occlusion(n, x, t, window=8, stride=4, batch_size=4 * len(x)),
+            lambda n, x, t: attribution.occlusion(n, x, t, window=8, stride=4, batch_size=4 * len(x)),
             lambda n, x, t: attr.Occlusion(n).attribute(
                 x, (x.shape[1], 8, 8), strides=(x.shape[1], 4, 4), target=t, perturbations_per_eval=4
             ),

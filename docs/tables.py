@@ -321,20 +321,21 @@ PROMISES = {
 
 def conformance(models: list[Listed]) -> str:
     """A row for each family: how many checks passed, did not apply and failed. Then the reasons."""
-    found = json.loads((ROOT / "docs" / "conformance.json").read_text(encoding="utf-8"))
+    measured = json.loads((ROOT / "docs" / "conformance.json").read_text(encoding="utf-8"))
     lines = [f"| family | models | {' | '.join(PROMISES)} |", "|---|---:|" + "---|" * len(PROMISES)]
     reasons = []
     for family, entries in by_family(models):
-        if family not in found:  # a collection
+        if family not in measured:  # a collection
             continue
+        checks = measured[family]["checks"]
         cells = []
         for names in PROMISES.values():
-            results = [found[family][check] for check in names if check in found[family]]
+            results = [checks[check] for check in names if check in checks]
             absent, failed = (sum(len(result[how]) for result in results) for how in ("inapplicable", "failed"))
             cell = f"{sum(result['passed'] for result in results)}"
             cells.append(cell + (f" ({absent} n/a)" if absent else "") + (f", {failed} failed" if failed else ""))
         lines.append(f"| `{family}` | {len(entries)} | {' | '.join(cells)} |")
-        reasons += [f"- `{family}`: {reason}" for reason in reasons_of(found[family])]
+        reasons += [f"- `{family}`: {reason}" for reason in reasons_of(checks)]
     return "\n".join([*lines, "", *reasons])
 
 

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -183,6 +184,14 @@ def test_tests_stand_where_the_code_stands() -> None:
     families = {folder.name.removeprefix("zoo_") for folder in (ROOT / "plugins").iterdir() if folder.is_dir()}
     files = {file.stem.removeprefix("test_") for file in (ROOT / "tests" / "plugins").iterdir()}
     assert families <= files
+
+
+def test_every_folder_of_plugins_is_an_entry_point() -> None:
+    """What is written there and not here is found once Zoo is installed again: ``pip install -e .``."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    folders = {folder.name for folder in (ROOT / "plugins").iterdir() if any(folder.glob("*.py"))}
+    assert declared["zoo.plugins"] == {folder.removeprefix("zoo_"): f"{folder}:plugin" for folder in folders}
+    assert folders == {f"zoo_{row.name}" for row in registry.current().plugins if row.is_builtin}
 
 
 def test_the_page_on_architecture_names_every_layer_in_order() -> None:

@@ -83,7 +83,7 @@ def test_the_notebooks_are_up_to_date() -> None:
     }
     assert written == expected.keys()
     for file, text in expected.items():
-        assert file.read_text(encoding="utf-8") == text, "run python docs/course/notebooks.py"
+        assert file.read_text(encoding="utf-8") == text, "run make generate"
 
 
 CLAIMS: dict[str, Callable[[dict[str, Any]], bool]] = {

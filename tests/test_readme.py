@@ -21,7 +21,7 @@ LINEAGE = (ROOT / "docs" / "lineage.md").read_text(encoding="utf-8")
 def test_its_tables_are_those_of_the_registry() -> None:
     tables = load(ROOT / "docs" / "tables.py")
     for page in tables.PAGES:
-        assert tables.render(page) == page.read_text(encoding="utf-8"), "run python docs/tables.py"
+        assert tables.render(page) == page.read_text(encoding="utf-8"), "run make generate"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_exported_weights_score_as_their_manifests_claim() -> None:
     assert len(measured["float32"]) > 5
     for precision, allowed in (("float32", 0.0005), ("int8", 0.02)):
         for name, found in measured.get(precision, {}).items():
-            assert found["sha256"] == listed[name].sha256, f"{name}: run python docs/export.py"
+            assert found["sha256"] == listed[name].sha256, f"{name}: run make generate"
             if "error" not in found:
                 claim = listed[name].scores[found["data"]]
                 assert claim.correct is not None

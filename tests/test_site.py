@@ -76,7 +76,7 @@ def test_drawings_are_readable_on_any_background_and_have_a_title() -> None:
 @pytest.mark.usefixtures("only_built_in")
 def test_the_generated_reference_is_up_to_date() -> None:
     for page, render in reference.PAGES.items():
-        assert page.read_text(encoding="utf-8") == render(), "run python docs/reference.py"
+        assert page.read_text(encoding="utf-8") == render(), "run make generate"
 
 
 def test_the_reference_names_functions_commands_and_options() -> None:

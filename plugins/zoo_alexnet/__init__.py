@@ -55,7 +55,9 @@ def _row(
     hidden: tuple[int, int] = (0, 3),
     **fields: Any,
 ) -> Model:
-    """One network; in ``features`` and ``classifier``, a ReLU follows each index of ``convolutions`` and ``hidden``."""
+    """Returns the row of one network; in ``features`` and ``classifier``, a ReLU follows each index of ``convolutions``
+    and ``hidden``.
+    """
     activations = [f"features.{index + 1}" for index in convolutions] + [f"classifier.{index + 1}" for index in hidden]
     return Model(
         name,

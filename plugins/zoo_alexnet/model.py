@@ -186,7 +186,7 @@ class AlexNet(ImageClassifier):
                 nn.init.constant_(module.bias, bias)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to B num_features h w, after the last pool."""
+        """Maps images B C H W to B num_features h w, after the last pool."""
         features: Tensor = self.features(x)
         return features
 
@@ -199,7 +199,7 @@ class AlexNet(ImageClassifier):
 
 
 def _changed(design: Design, pooling: Pooling, lrn: bool | None, pool_first: bool | None) -> Design:
-    """``design`` without its pools where convolutions stride, with or without response normalisation."""
+    """Returns ``design`` without its pools where convolutions stride, with or without response normalisation."""
     layers = design.layers
     if pooling == "strided":
         layers = tuple(
@@ -222,7 +222,8 @@ def _convolution(layer: Layer, in_chans: int, *, groups: int) -> nn.Conv2d:
 
 
 def _after(layer: Layer, design: Design, side: int) -> list[nn.Module]:
-    """Response normalisation (section 3.3) and max pooling over ``side`` x ``side`` (3.4), in the design's order."""
+    """Builds response normalization (section 3.3) and max pooling over ``side`` x ``side`` (3.4), in the design's
+    order."""
     norm = [ResponseNorm(k=2.0)] if layer.is_normed else []
     pool = [nn.MaxPool2d(kernel_size=side, stride=2, ceil_mode=design.ceil_mode)] if layer.is_pooled else []
     return [*pool, *norm] if design.pool_first else [*norm, *pool]

@@ -14,7 +14,7 @@ EPSILON = 8 / 255
 
 
 def attack(subject: Subject) -> str:
-    """FGSM changes images within epsilon, or says that there is no gradient; the network stays as it was.
+    """Checks that FGSM changes images within epsilon, or says that there is no gradient; the network stays as it was.
 
     Fix: a forward in evaluation mode must not change the network.
     """

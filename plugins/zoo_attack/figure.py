@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.errors import MissingExtraError, SpecError
 from zoo_attack.patch import Patch
-from zoo_attack.picture import Picture
+from zoo_attack.pictures import Picture
 from zoo_attack.robustness import Curve
 
 SUFFIXES = (".svg", ".png", ".pdf")
@@ -25,7 +25,7 @@ LABELS = {
 
 
 def draw_curves(curves: Sequence[Curve], file: Path) -> None:
-    """Robust accuracy over epsilon: one colour per network, one line style per attack, bars of 95% intervals."""
+    """Draws robust accuracy over epsilon: one colour per network, one line style per attack, bars of 95% intervals."""
     units = 1 if any(curve.method.norm == "l2" for curve in curves) else 255
     with _figure(file, (7, 4.6)) as figure:
         panel = figure.subplots()
@@ -58,7 +58,7 @@ def draw_curves(curves: Sequence[Curve], file: Path) -> None:
 
 
 def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
-    """The image, what was added to it, and their sum, each with the network's prediction."""
+    """Draws the image, what was added to it, and their sum, each with the network's prediction."""
     with _figure(file, (8, 3.2)) as figure:
         panels = figure.subplots(1, 3)
         added = f"{LABELS.get(picture.method.name, picture.method.name)}, {255 * picture.epsilon:.3g}/255 (scaled)"
@@ -69,12 +69,12 @@ def draw_picture(picture: Picture, file: Path, *, caption: str = "") -> None:
         figure.supxlabel(caption, fontsize=7, color="#555555")
 
 
-def draw_patch(patch: Patch, images: Tensor, said: Sequence[str], file: Path, *, caption: str = "") -> None:
-    """The patch, and ``images`` B C H W with it, each with the network's prediction."""
+def draw_patch(patch: Patch, images: Tensor, titles: Sequence[str], file: Path, *, caption: str = "") -> None:
+    """Draws the patch, and ``images`` B C H W with it, each with the network's prediction."""
     with _figure(file, (1.2 * (len(images) + 1), 2.0)) as figure:
         panels = figure.subplots(1, len(images) + 1)
         shown = patch.pixels * patch.mask + (1 - patch.mask)  # on white
-        for panel, image, title in zip(panels, [shown, *images], ["the patch", *said], strict=True):
+        for panel, image, title in zip(panels, [shown, *images], ["the patch", *titles], strict=True):
             _show(panel, image, title)
         figure.supxlabel(caption, fontsize=7, color="#555555")
 
@@ -116,7 +116,7 @@ def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
 
 
 def _caption(curves: Sequence[Curve]) -> str:
-    """The images, their number, and the version of Zoo."""
+    """Returns the images, their number, and the version of Zoo."""
     sets = dict.fromkeys(f"{curve.n:,} images of {curve.dataset}/{curve.split}" for curve in curves)
     prints = dict.fromkeys(curve.fingerprint[:19] for curve in curves)
     by = dict.fromkeys(f"zoo {curve.versions['zoo']}, torch {curve.versions['torch']}" for curve in curves)
@@ -134,6 +134,6 @@ def _show(panel: Any, image: Tensor, title: str) -> None:
 
 
 def _as_array(image: Tensor) -> Any:
-    """H W C, or H W of a grey image, for matplotlib."""
+    """Returns H W C, or H W of a grey image, for matplotlib."""
     array = image.detach().cpu().permute(1, 2, 0).numpy()
     return array[..., 0] if array.shape[2] == 1 else array

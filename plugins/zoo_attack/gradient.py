@@ -1,20 +1,64 @@
 """Attacks within a ball around each image: FGSM, PGD, and random signs as a control."""
 
+import logging
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from zoo import registry
 from zoo.creation import info_of
-from zoo.errors import AttackError, DataError, SpecError
+from zoo.errors import AttackError, DataError, MissingExtraError, PluginError, SpecError
+from zoo.registry import roles
+from zoo.registry.hooks import blaming
 from zoo.spec import Preprocess
 from zoo.system.malloc import keep_freed_memory
 from zoo.training.perturbation import Ball, descend, draw, start_of
 from zoo.training.pixel_model import PixelModel, check_images, check_labels, require_gradient, under_attack
-from zoo_attack.autoattack import run_autoattack
 from zoo_attack.method import METHODS, Method
-from zoo_attack.own import run_own
+
+
+def run_own(
+    method: Method, model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, is_targeted: bool
+) -> Tensor:
+    """Returns ``images`` B C H W as the hook of ``method`` changed them; raises :class:`PluginError` for anything
+    else.
+    """
+    spec = method.own
+    assert spec is not None
+    hook = registry.hook(spec.run, spec.requires, role=roles.ATTACK, of=method.name)
+    with blaming(spec.run, method.name), torch.enable_grad():
+        changed = hook(model, images.clone(), labels, epsilon, method=method, is_targeted=is_targeted)
+    if not isinstance(changed, Tensor) or changed.shape != images.shape or not changed.is_floating_point():
+        got = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
+        raise PluginError(f"{spec.run} returned {got}, expected the images {images.dtype} {tuple(images.shape)}.")
+    if not changed.isfinite().all():
+        raise PluginError(f"{spec.run} returned images that contain NaN or infinity.")
+    return changed.detach().to(images)
+
+
+def run_autoattack(model: PixelModel, images: Tensor, labels: Tensor, epsilon: float, seed: int) -> Tensor:
+    """Returns ``images`` B C H W under the standard ensemble in L-inf: APGD-CE, targeted APGD-DLR, FAB and Square.
+
+    Images that none of them fools are returned unchanged. The targeted attacks need at least ten classes. The state of
+    the caller's random generators is restored. Croce and Hein 2020, arXiv 2003.01690.
+    """
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError:
+        raise MissingExtraError.of("AutoAttack", "pyautoattack", "zoo-vision[autoattack]") from None
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    if classes < 10:
+        raise AttackError(f"AutoAttack's targeted attacks need at least 10 classes, but the network has {classes}.")
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it tells each step
+    with torch.random.fork_rng():
+        attack: Any = AutoAttack(model, norm="Linf", eps=epsilon, seed=seed, device=images.device)
+        changed, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
+    attacked: Tensor = changed.detach().to(images)
+    return attacked
+
 
 Norm = Literal["linf", "l2"]
 Progress = Callable[[int, int], None]
@@ -30,7 +74,7 @@ def fgsm(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """The fast gradient sign method: one step along the sign of the gradient of the cross-entropy.
+    """Attacks by the fast gradient sign method: one step along the sign of the gradient of the cross-entropy.
 
     Goodfellow, Shlens and Szegedy 2014, arXiv 1412.6572, section 4.
 
@@ -77,7 +121,7 @@ def pgd(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Projected gradient descent: steps along the gradient of the cross-entropy, each projected onto a ball.
+    """Attacks by projected gradient descent: steps along the gradient of the cross-entropy, each projected onto a ball.
 
     Madry et al. 2017, arXiv 1706.06083, section 2.1. The random start is the same for every batch size and device.
 
@@ -156,7 +200,7 @@ def perturb(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``images`` changed by ``method``: see :func:`fgsm`, :func:`pgd` and :func:`random_sign`."""
+    """Returns ``images`` changed by ``method``: see :func:`fgsm`, :func:`pgd` and :func:`random_sign`."""
     _check(images, epsilon)
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise DataError(
@@ -165,18 +209,18 @@ def perturb(
     keep_freed_memory()
     noise = draw(method, images.shape, torch.Generator().manual_seed(method.seed))
     with under_attack(model) as pixel_model:
-        found = images.detach().clone()  # perhaps of inference mode, which autograd cannot use
+        perturbed = images.detach().clone()  # perhaps of inference mode, which autograd cannot use
         device = pixel_model.device
         for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            given = found[part].to(device), labels[part].clone().to(device)
-            check_labels(pixel_model, *given)
-            found[part] = perturb_batch(
-                pixel_model, *given, epsilon, method, None if noise is None else noise[part], is_targeted
-            ).to(found.device)
+            some = slice(start, start + batch_size)
+            batch = perturbed[some].to(device), labels[some].clone().to(device)
+            check_labels(pixel_model, *batch)
+            perturbed[some] = perturb_batch(
+                pixel_model, *batch, epsilon, method, None if noise is None else noise[some], is_targeted
+            ).to(perturbed.device)
             if progress is not None:
                 progress(min(start + batch_size, len(images)), len(images))
-    return found
+    return perturbed
 
 
 def perturb_batch(
@@ -205,7 +249,7 @@ def perturb_batch(
 
 
 def applicable(model: nn.Module, preprocess: Preprocess | None = None) -> tuple[str, ...]:
-    """The attacks that apply to a network: all, or only ``random_sign`` if it passes no gradient to its input.
+    """Returns the attacks that apply to a network: all, or only ``random_sign`` if it passes no gradient to its input.
 
     A gradient that exists need not be the true one: a network may replace it on purpose.
 

@@ -19,7 +19,7 @@ class Method(Spec, frozen=True, forbid_unknown_fields=True):
     and ``pgd_l2`` take ``steps`` of ``step_size`` times epsilon, each projected back onto the ball in L-inf or L2, from
     a random point of it unless ``random_start`` is off (Madry et al. 2017, arXiv 1706.06083). ``step_size`` 0 means 2.5
     / steps, with which any point of the ball can be reached. ``autoattack`` is an ensemble in L-inf, see
-    :mod:`zoo_attack.autoattack`. ``random_sign`` adds epsilon with a random sign to each value. Other names are those
+    :mod:`zoo_attack.gradient`. ``random_sign`` adds epsilon with a random sign to each value. Other names are those
     of plugins (:class:`zoo.spec.AttackMethod`). ``seed`` determines all random numbers.
 
     Raises :class:`zoo.SpecError` for other values, and :class:`zoo.errors.UnknownNameError` for an unknown name.
@@ -56,7 +56,7 @@ class Method(Spec, frozen=True, forbid_unknown_fields=True):
 
 
 def read_epsilon(text: str) -> float:
-    """``8/255`` or ``0.03`` as a number; raises :class:`SpecError` unless it is finite and at least 0."""
+    """Returns ``8/255`` or ``0.03`` as a number; raises :class:`SpecError` unless it is finite and at least 0."""
     above, slash, below = text.partition("/")
     try:
         value = float(above) / (float(below) if slash else 1.0)

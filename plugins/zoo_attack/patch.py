@@ -93,7 +93,7 @@ class Patch:
 
     @classmethod
     def of(cls, pixels: Tensor, shape: Shape = "circle", ranges: Ranges | None = None) -> "Patch":
-        """A patch of any ``pixels`` float C S S in [0, 1], such as noise or a picture, to compare with."""
+        """Returns a patch of any ``pixels`` float C S S in [0, 1], such as noise or a picture, to compare with."""
         return cls(pixels, mask_of(shape, pixels.shape[-1]), ranges or Ranges())
 
     def write(self, file: str | Path) -> str:
@@ -136,7 +136,7 @@ def read_patch(file: str | Path) -> Patch:
 
 
 def mask_of(shape: Shape, side: int) -> Tensor:
-    """float32 ``side`` x ``side``: 1 where the centre of a pixel is within the shape, otherwise 0."""
+    """Returns float32 ``side`` x ``side``: 1 where the centre of a pixel is within the shape, otherwise 0."""
     if shape == "square":
         return torch.ones(side, side)
     centres = (torch.arange(side) + 0.5) / side * 2 - 1
@@ -144,7 +144,9 @@ def mask_of(shape: Shape, side: int) -> Tensor:
 
 
 def place(ranges: Ranges, count: int, size: tuple[int, int], shape: Shape, generator: torch.Generator) -> Placement:
-    """``count`` random placements by ``ranges`` in images of ``size`` (height, width); ``generator`` is on the CPU."""
+    """Returns ``count`` random placements by ``ranges`` in images of ``size`` (height, width); ``generator`` is on
+    the CPU.
+    """
     draws = torch.rand((4, count), generator=generator, dtype=torch.float64)
     low, high = ranges.scale
     scale = low + (high - low) * draws[0]
@@ -163,7 +165,7 @@ def place(ranges: Ranges, count: int, size: tuple[int, int], shape: Shape, gener
 
 
 def paste(pixels: Tensor, mask: Tensor, images: Tensor, placement: Placement) -> Tensor:
-    """``images`` B C H W with the patch ``pixels`` C S S on each, visible where ``mask`` S S is 1.
+    """Returns ``images`` B C H W with the patch ``pixels`` C S S on each, visible where ``mask`` S S is 1.
 
     Bilinear, and differentiable with respect to ``pixels``. A patch of the images' size at scale 1, without rotation
     and in the middle, appears pixel by pixel.
@@ -224,8 +226,8 @@ def apply(
         raise DataError(f"A patch of {len(patch.pixels)} channels cannot be applied to images with {channels}.")
     changes: dict[str, Any] = {"rotation": rotation, "location": location}
     changes["scale"] = (scale, scale) if isinstance(scale, int | float) else scale
-    given = {name: value for name, value in changes.items() if value is not None}
-    ranges = msgspec.structs.replace(patch.ranges, **given)
+    stated = {name: value for name, value in changes.items() if value is not None}
+    ranges = msgspec.structs.replace(patch.ranges, **stated)
     generator = torch.Generator().manual_seed(seed)
     shape: Shape = "square" if patch.mask.all() else "circle"
     placement = place(ranges, len(images), (images.shape[2], images.shape[3]), shape, generator)

@@ -30,7 +30,7 @@ _PRINTED = 512
 """Pixels a side, at least, of a patch that is written as a picture: its own pixels are repeated."""
 
 
-class Success(Measured, frozen=True, kw_only=True):
+class Success(Measured, frozen=True, kw_only=True, tag_field="kind", tag="attack_patch"):
     """How many of ``n`` images of other classes a network classifies as the ``target``.
 
     ``rate`` is in per cent with the patch, with Wilson's 95% interval, and ``without`` it; ``top1`` is the accuracy
@@ -163,7 +163,7 @@ def success(
     progress: Progress | None = None,
     command: str = "",
 ) -> Success:
-    """How often a network says a patch's class for images of other classes, once the patch is on them.
+    """Measures how often a network says a patch's class for images of other classes, once the patch is on them.
 
     Args:
         patch: The patch.
@@ -234,13 +234,13 @@ def success(
 
 
 def examples(patch: Patch, model: nn.Module, images: ImageSet, scored: Success, count: int) -> tuple[Tensor, list[str]]:
-    """``count`` images of other classes with ``patch`` on them, B C H W, and the predictions of ``model``."""
+    """Returns ``count`` images of other classes with ``patch`` on them, B C H W, and the predictions of ``model``."""
     chosen = thin(images.subset(_of_other_classes(images, scored.target), images.split), count)
     pixels = PixelTransform(info_of(model).preprocess).take(chosen, torch.arange(len(chosen)))
     patched = apply(Patch(patch.pixels, patch.mask, scored.ranges), pixels, seed=scored.seed)
     with under_attack(model) as pixel_model:
-        said = answers(pixel_model, patched.to(pixel_model.device)).tolist()
-    return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in said]
+        predicted = answers(pixel_model, patched.to(pixel_model.device)).tolist()
+    return patched, [images.classes[index] if index < len(images.classes) else str(index) for index in predicted]
 
 
 def write(scored: Success, patch: Patch, images: ImageSet, file: Path) -> None:
@@ -255,18 +255,18 @@ def write(scored: Success, patch: Patch, images: ImageSet, file: Path) -> None:
 
 
 def _common(networks: Sequence[nn.Module]) -> Preprocess:
-    """The preprocessing for all ``networks``, which must have the same input size."""
-    found = [info_of(network).preprocess for network in networks]
-    if not found:
+    """Returns the preprocessing for all ``networks``, which must have the same input size."""
+    preprocesses = [info_of(network).preprocess for network in networks]
+    if not preprocesses:
         raise SpecError("No networks to train a patch for.")
-    if len({preprocess.input_size for preprocess in found}) > 1:
-        sizes = ", ".join(str(preprocess.input_size) for preprocess in found)
+    if len({preprocess.input_size for preprocess in preprocesses}) > 1:
+        sizes = ", ".join(str(preprocess.input_size) for preprocess in preprocesses)
         raise SpecError(f"A patch needs networks with the same input size, got {sizes}.")
-    return found[0]
+    return preprocesses[0]
 
 
 def _of_other_classes(images: ImageSet, target: int) -> Tensor:
-    """The numbers of images that are not of class ``target``, int64."""
+    """Returns the numbers of images that are not of class ``target``, int64."""
     if not 0 <= target < len(images.classes):
         raise DataError(f"Target {target} is not a class of {images.name}, which has {len(images.classes)}.")
     others = (images.labels != target).nonzero().flatten()

@@ -33,7 +33,7 @@ class Point(msgspec.Struct, frozen=True):
     interval: tuple[float, float]
 
 
-class Curve(Measured, frozen=True, kw_only=True):
+class Curve(Measured, frozen=True, kw_only=True, tag_field="kind", tag="attack_curve"):
     """The accuracy of one network under one attack over epsilon, with everything needed to measure it again.
 
     All ``n`` images were attacked, ``clean`` of which are correct without an attack.
@@ -61,7 +61,7 @@ def curve(
     progress: Callable[[int, int], None] | None = None,
     command: str = "",
 ) -> Curve:
-    """The accuracy of a network under an attack, for several radii.
+    """Measures the accuracy of a network under an attack, for several radii.
 
     An image counts if the network is right both with and without the attack. Random choices depend on the method's seed
     and on ``batch_size``, and are the same for each radius.
@@ -144,20 +144,22 @@ def curve(
 def network_of(
     model: str | nn.Module, device: torch.device | str | None, weights: str | Path | None = None
 ) -> nn.Module:
-    """The network ``model``, a module or a name, on ``device`` if given."""
+    """Returns the network ``model``, a module or a name, on ``device`` if given."""
     network = as_network(model, weights=weights)
     return network if device is None else network.to(device)
 
 
 def images_of(network: nn.Module, data: str | Path | ImageSet, split: str, limit: int | None = None) -> ImageSet:
-    """``limit`` images of ``data``, a set or a name; raises :class:`DataError` if ``network`` has other classes."""
+    """Returns ``limit`` images of ``data``, a set or a name; raises :class:`DataError` if ``network`` has other
+    classes.
+    """
     images = thin(data if isinstance(data, ImageSet) else datasets.load(data, split), limit)
     check_classes(network, images)
     return images
 
 
 def answers(model: PixelModel, images: Tensor) -> Tensor:
-    """The predicted class of each image, int64 B."""
+    """Returns the predicted class of each image, int64 B."""
     with torch.no_grad():
         logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
     return logits.argmax(dim=1)
@@ -186,6 +188,6 @@ def _point(epsilon: float, correct: int, n: int) -> Point:
 
 
 def as_document(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """``curves`` as plain values, for a JSON document."""
+    """Returns ``curves`` as plain values, for a JSON document."""
     documents: list[dict[str, Any]] = msgspec.to_builtins(curves)
     return documents

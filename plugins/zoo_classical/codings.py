@@ -75,8 +75,8 @@ class Coding(nn.Module):
     def num_features(self) -> int:
         return self.size * sum(level**2 for level in self.pyramid)
 
-    def forward(self, found: Sequence[Local]) -> Tensor:
-        return torch.stack([self._code(*local) for local in found])
+    def forward(self, descriptors: Sequence[Local]) -> Tensor:
+        return torch.stack([self._code(*local) for local in descriptors])
 
     def _code(self, places: Tensor, vectors: Tensor) -> Tensor:
         vectors = self.projection(vectors)
@@ -88,11 +88,11 @@ class Coding(nn.Module):
         return F.normalize(shares.sign() * shares.abs() ** self.power, dim=0)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The sum over descriptors N D of what each says, ``size``."""
+        """Returns the sum over descriptors N D of what each says, ``size``."""
         raise NotImplementedError
 
     def learn(self, sample: Tensor, seed: int) -> None:
-        """The codebook, from descriptors N D; raises :class:`DataError` where they are too few."""
+        """Learns the codebook from descriptors N D; raises :class:`DataError` where they are too few."""
         require_sklearn("A codebook")
         if len(sample) < max(self.words, self.dimensions):
             raise DataError(
@@ -116,7 +116,7 @@ class _Words(Coding):
         self.register_buffer("centroids", nn.init.normal_(torch.empty(self.words, self.dimensions)))
 
     def nearest(self, x: Tensor) -> Tensor:
-        """The word, int64 N, of each descriptor N D."""
+        """Returns the word, int64 N, of each descriptor N D."""
         return torch.addmm(self.centroids.square().sum(dim=1), x, self.centroids.T, alpha=-2).argmin(dim=1)
 
     def learn_words(self, sample: Tensor, seed: int) -> None:
@@ -171,7 +171,7 @@ class FisherVector(Coding):
         return 2 * self.words * self.dimensions
 
     def posteriors(self, x: Tensor) -> Tensor:
-        """How likely each component, N K, is to have given each descriptor N D."""
+        """Returns how likely each component, N K, is to have given each descriptor N D."""
         precisions = 1 / self.variances
         constant = self.weights.log() - 0.5 * (self.variances.log() + self.means.square() * precisions).sum(dim=1)
         logs = constant + x @ (self.means * precisions).T - 0.5 * x.square() @ precisions.T
@@ -207,8 +207,8 @@ class Concatenation(nn.Module):
             raise SpecError(f"features = {num_features}: expected how many numbers an image's descriptors have.")
         self.num_features = num_features
 
-    def forward(self, found: Sequence[Local]) -> Tensor:
-        rows = [vectors.flatten() for _, vectors in found]
+    def forward(self, descriptors: Sequence[Local]) -> Tensor:
+        rows = [vectors.flatten() for _, vectors in descriptors]
         if {len(row) for row in rows} != {self.num_features}:
             raise DataError(
                 f"The images' descriptors have {len(rows[0])} numbers, this network was made for {self.num_features}.",

@@ -44,7 +44,7 @@ class Local(NamedTuple):
 
 
 class Extractor(nn.Module):
-    """Images B C H W in [0, 1] to a :class:`Local` for each, on their device.
+    """Maps images B C H W in [0, 1] to a :class:`Local` for each, on their device.
 
     ``sides`` are those of the patches in pixels and ``step`` the grid's, for SIFT and SURF; ``keypoints`` are
     those of the library's detector, whatever their size, and may be none. HOG has blocks of 2x2 cells of ``step``
@@ -89,12 +89,13 @@ class Extractor(nn.Module):
                 f"{min(self.sides)} x {min(self.sides)}.",
                 hint="Use a larger --set input_size=N, or smaller patches: --arg sides=[8].",
             )
-        found = [describe(image, side, self.step) for side in fitting]
-        return Local(*map(torch.cat, zip(*found, strict=True)))
+        scales = [describe(image, side, self.step) for side in fitting]
+        return Local(*map(torch.cat, zip(*scales, strict=True)))
 
 
 def sift(image: Any, side: int = 0, step: int = 0) -> Local:
-    """RootSIFT: upright, of patches of ``side`` pixels every ``step``; without a side, at SIFT's own keypoints."""
+    """Builds RootSIFT: upright, of patches of ``side`` pixels every ``step``; without a side, at SIFT's own
+    keypoints."""
     cv2 = _library("cv2", "opencv-python-headless")
     cv2.setNumThreads(torch.get_num_threads())
     extractor = cv2.SIFT_create()
@@ -112,21 +113,22 @@ def sift(image: Any, side: int = 0, step: int = 0) -> Local:
 
 
 def surf(image: Any, side: int = 0, step: int = 0) -> Local:
-    """SURF: of patches of ``side`` pixels every ``step``, with the direction that each has; else at its keypoints."""
+    """Builds SURF: of patches of ``side`` pixels every ``step``, with the direction that each has; else at its
+    keypoints."""
     features = _library("mahotas.features.surf", "mahotas")
     if side:
         centres = grid(image.shape, side, step)
         points = np.array([(y, x, side / SURF_SIDE, 1.0, 1.0) for y, x in centres])
-        found = features.descriptors(image, points, descriptor_only=False)
+        described = features.descriptors(image, points, descriptor_only=False)
     else:
-        found = features.surf(image)
-    if not len(found):
+        described = features.surf(image)
+    if not len(described):
         return _nothing("surf")
-    return Local(_places(found[:, :2], image), torch.from_numpy(found[:, -64:].astype(np.float32)))
+    return Local(_places(described[:, :2], image), torch.from_numpy(described[:, -64:].astype(np.float32)))
 
 
 def hog(image: Any, cell: int) -> Local:
-    """HOG: blocks of 2x2 cells of ``cell`` pixels, nine unsigned orientations, clipped L2 norms (L2-Hys).
+    """Builds HOG: blocks of 2x2 cells of ``cell`` pixels, nine unsigned orientations, clipped L2 norms (L2-Hys).
 
     Of colours, each pixel counts with the channel whose gradient is strongest.
     """
@@ -155,7 +157,7 @@ def grid(shape: Sequence[int], side: int, step: int) -> list[tuple[float, float]
 
 
 def is_traced() -> bool:
-    """Whether torch follows the operations, to trace, export or compile them."""
+    """Returns whether torch follows the operations, to trace, export or compile them."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # torch's
     return tracing or torch.compiler.is_compiling()
 

@@ -24,7 +24,8 @@ class LinearSvm(nn.Linear):
     held = 0
 
     def learn(self, features: Tensor, labels: Tensor, weight_decay: float) -> "LinearSvm":
-        """C is 1 / (``weight_decay`` x images): ``weight_decay`` / 2 weighs the squared norm against the mean loss.
+        """Fits with C = 1 / (``weight_decay`` x images): ``weight_decay`` / 2 weighs the squared norm against the mean
+        loss.
 
         Codes have norm 1 and are taken as they are: standardised, a rare word would weigh as much as a common one.
         """
@@ -51,22 +52,22 @@ class RbfSvm(nn.Module):
         return kernel @ self.weight.T + self.bias
 
     def learn(self, features: Tensor, labels: Tensor, weight_decay: float) -> "RbfSvm":
-        """C as in :class:`LinearSvm`; gamma is 1 / (D x the variance of all values)."""
+        """Fits with C as in :class:`LinearSvm`; gamma is 1 / (D x the variance of all values)."""
         gamma = 1 / (features.shape[1] * float(features.double().var(correction=0)))
         chosen = classifiers.RbfSvm(C=1 / (weight_decay * len(features)), gamma=gamma, standardize=False)
         _, rest = classifiers.fit("rbf_svm", chosen, features.double(), labels)
         machines = rest.estimators_
         signs = [-1.0, 1.0] if len(machines) == 1 else [1.0] * len(machines)  # of two classes, the second's alone
         machines = machines * 2 if len(machines) == 1 else machines
-        held = torch.tensor(sorted({index for machine in machines for index in machine.support_.tolist()}))
-        head = RbfSvm(features.shape[1], len(self.weight), len(held))
+        support = torch.tensor(sorted({index for machine in machines for index in machine.support_.tolist()}))
+        head = RbfSvm(features.shape[1], len(self.weight), len(support))
         with torch.no_grad():
-            head.support.copy_(features[held])
+            head.support.copy_(features[support])
             head.gamma.fill_(gamma)
             head.weight.zero_()
             head.bias.fill_(-1)
             for sign, label, machine in zip(signs, rest.classes_, machines, strict=True):
-                place = torch.searchsorted(held, torch.from_numpy(machine.support_).long())
+                place = torch.searchsorted(support, torch.from_numpy(machine.support_).long())
                 head.weight[label, place] = sign * torch.from_numpy(machine.dual_coef_[0]).to(head.weight)
                 head.bias[label] = sign * float(machine.intercept_[0])
         return head.to(self.weight.device)
@@ -126,7 +127,7 @@ class Tree(nn.Module):
         return log_shares(self.weight.T[self.leaves(x)])
 
     def leaves(self, x: Tensor) -> Tensor:
-        """The leaf, int64 B, that each row of features B D comes to."""
+        """Returns the leaf, int64 B, that each row of features B D comes to."""
         node = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         for _ in range(self.held):  # at most: no path is longer
             value = x.gather(1, self.features[node][:, None])[:, 0]
@@ -169,7 +170,7 @@ def log_shares(votes: Tensor) -> Tensor:
 def build(
     classifier: ClassifierName, num_features: int, num_classes: int, held: int, options: Mapping[str, Any]
 ) -> Head:
-    """A new head; of ``options``, ``neighbours``, ``depth`` and ``leaf``. Raises :class:`SpecError`."""
+    """Returns a new head; of ``options``, ``neighbours``, ``depth`` and ``leaf``. Raises :class:`SpecError`."""
     neighbours, depth, leaf = options["neighbours"], options["depth"], options["leaf"]
     if min(held, neighbours, leaf) < 1 or depth < 0:
         raise SpecError(

@@ -39,7 +39,7 @@ class Triangle(nn.Module):
         nn.init.normal_(self.centroids)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images B C H W in [0, 1] to B K 2 2. Raises :class:`DataError` where there are not four patches."""
+        """Maps images B C H W in [0, 1] to B K 2 2. Raises :class:`DataError` where there are not four patches."""
         if min(x.shape[-2:]) <= SIDE:
             raise DataError(
                 f"An image of {x.shape[-2]} x {x.shape[-1]} pixels: expected at least {SIDE + 1} x {SIDE + 1}, "
@@ -52,7 +52,7 @@ class Triangle(nn.Module):
         return torch.cat([self._quadrants(image, squares) for image in torch.split(x, 1)])
 
     def _quadrants(self, x: Tensor, squares: Tensor) -> Tensor:
-        """B C H W to B K 2 2."""
+        """Maps B C H W to B K 2 2."""
         rows, columns = (length - SIDE + 1 for length in x.shape[-2:])
         dimensions, centroids = self.centroids.shape[1], self.centroids.shape[0]
         patches = self.whiten(F.unfold(x, SIDE).mT.reshape(-1, dimensions)).view(-1, rows, columns, dimensions)
@@ -64,7 +64,7 @@ class Triangle(nn.Module):
         return torch.stack(sums, dim=2).view(-1, centroids, 2, 2)
 
     def _nearness(self, patches: Tensor, squares: Tensor) -> Tensor:
-        """Whitened patches P D to P K."""
+        """Maps whitened patches P D to P K."""
         products = torch.addmm(squares, patches, self.centroids.T, alpha=-2)
         distances = (products + patches.square().sum(dim=1, keepdim=True)).clamp_min(1e-12).sqrt()
         return F.relu(distances.mean(dim=1, keepdim=True) - distances)
@@ -110,18 +110,18 @@ class KMeansNet(ImageClassifier):
         return {}
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W in [0, 1] to B 4K."""
+        """Maps images B C H W in [0, 1] to B 4K."""
         pooled: Tensor = self.triangle(x)
         return pooled.flatten(1)
 
     def sample(self, images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` patches of each image at random places, P D of values in [0, 1]."""
+        """Returns ``count`` patches of each image at random places, P D of values in [0, 1]."""
         patches = F.unfold(images, SIDE).transpose(1, 2)  # B places D
         places = torch.randint(patches.shape[1], (len(images), count), generator=generator).to(images.device)
         return torch.take_along_dim(patches, places[:, :, None], dim=1).flatten(0, 1)
 
     def learn_features(self, patches: Tensor, seed: int) -> None:
-        """Whitening and centroids from ``patches`` P D; raises :class:`DataError` where they are too few."""
+        """Learns whitening and centroids from ``patches`` P D; raises :class:`DataError` where they are too few."""
         require_sklearn("k-means")
         from sklearn.cluster import KMeans
 
@@ -136,7 +136,7 @@ class KMeansNet(ImageClassifier):
             centroids.copy_(torch.from_numpy(kmeans.cluster_centers_))
 
     def learn_head(self, features: Tensor, labels: Tensor, weight_decay: float) -> None:
-        """``fc``: one-vs-all linear SVMs of standardised ``features`` N 4K, by L-BFGS as the authors had it.
+        """Fits ``fc``: one-vs-all linear SVMs of standardized ``features`` N 4K, by L-BFGS as the authors had it.
 
         (x - mean) / std . w + b becomes x . (w / std) + (b - mean . w / std).
         """

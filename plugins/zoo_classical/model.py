@@ -59,12 +59,12 @@ class Pipeline(ImageClassifier):
     @property
     def learned(self) -> dict[str, object]:
         """Build arguments that training decides on."""
-        found: dict[str, object] = {}
+        sizes: dict[str, object] = {}
         if isinstance(self.coding, Concatenation):
-            found["features"] = self.num_features
+            sizes["features"] = self.num_features
         if self.held:
-            found["held"] = self.held
-        return found
+            sizes["held"] = self.held
+        return sizes
 
     def make_classifier(self, num_classes: int) -> nn.Module:
         if not num_classes:
@@ -73,24 +73,24 @@ class Pipeline(ImageClassifier):
         return head.to(self.descriptors.luma.device)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W in [0, 1] to codes B num_features."""
+        """Maps images B C H W in [0, 1] to codes B num_features."""
         codes: Tensor = self.coding(self.descriptors(x))
         return codes
 
     def sample(self, images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """At most ``count`` descriptors of each image, drawn at random, N D."""
+        """Draws at most ``count`` descriptors of each image at random, N D."""
         drawn = []
         for _, vectors in self.descriptors(images):
             drawn.append(vectors[torch.randperm(len(vectors), generator=generator)[:count].to(vectors.device)])
         return torch.cat(drawn)
 
     def learn_features(self, sample: Tensor, seed: int) -> None:
-        """The codebook, from descriptors N D; raises :class:`DataError` where they are too few."""
+        """Learns the codebook from descriptors N D; raises :class:`DataError` where they are too few."""
         if isinstance(self.coding, Coding):
             self.coding.learn(sample, seed)
 
     def learn_head(self, codes: Tensor, labels: Tensor, weight_decay: float) -> None:
-        """The classifier, from codes N num_features of training images and their labels N."""
+        """Fits the classifier to codes N num_features of training images and their labels N."""
         assert isinstance(self.head, heads.Head)  # as built for classes
         self.head = self.head.learn(codes, labels, weight_decay)
         self.held = self.head.held
@@ -117,7 +117,7 @@ def classical(
     num_classes: int = 102,
     in_chans: int = 3,
 ) -> Pipeline:
-    """Any combination; until it is trained, codebook and classifier are noise.
+    """Builds any combination; until it is trained, codebook and classifier are noise.
 
     Descriptors (``zoo_classical.descriptors``): ``sides`` of patches and ``step`` of the grid in pixels, for HOG
     the side of a cell. Codings (``zoo_classical.codings``): ``words``, ``components`` of PCA (0: none),

@@ -45,7 +45,8 @@ def train(
 def learn_features(
     model: Pipeline | KMeansNet, images: ImageSet, preprocess: Preprocess, recipe: Recipe, device: torch.device
 ) -> None:
-    """What ``model`` learns without labels, from ``model.samples`` patches of images drawn with the recipe's seed."""
+    """Fits what ``model`` learns without labels, from ``model.samples`` patches of images drawn with the recipe's
+    seed."""
     generator, transform = generator_at(recipe.seed, "samples"), Transform(preprocess)
     count = min(len(images), -(-model.samples // recipe.read_hook_args(Constants).per_image))
     if isinstance(model, Pipeline) and isinstance(model.coding, Concatenation):

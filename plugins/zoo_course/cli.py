@@ -44,17 +44,17 @@ def check(context: click.Context, chapter: str, answer: float | None, as_json: b
 
     The right answer is computed. Exits 1 if yours is wrong.
     """
-    found = exercise(chapter)
-    difference = None if answer is None else answer - found.right_answer()
-    is_right = None if difference is None else abs(difference) <= found.within
+    asked = exercise(chapter)
+    difference = None if answer is None else answer - asked.right_answer()
+    is_right = None if difference is None else abs(difference) <= asked.within
     if as_json:
-        hint = found.hint if is_right is False else ""
-        print_json({"chapter": chapter, "question": found.question, "answer": answer, "right": is_right, "hint": hint})
+        hint = asked.hint if is_right is False else ""
+        print_json({"chapter": chapter, "question": asked.question, "answer": answer, "right": is_right, "hint": hint})
     elif difference is None:
-        echo(found.question)
+        echo(asked.question)
     elif is_right:
         echo("Right.")
     else:
-        echo(f"Not right: your answer is too {'large' if difference > 0 else 'small'}.\nhint: {found.hint}")
+        echo(f"Not right: your answer is too {'large' if difference > 0 else 'small'}.\nhint: {asked.hint}")
     if is_right is False:
         context.exit(1)

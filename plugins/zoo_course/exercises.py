@@ -35,26 +35,26 @@ class Exercise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within: float
 
     def right_answer(self) -> float:
-        """The answer, computed now."""
+        """Returns the answer, computed now."""
         return float(getattr(measures, self.measure)(*self.of))
 
 
 @cache
 def exercises() -> dict[str, Exercise]:
-    """The exercises by the names of their chapters, in the order of the course."""
+    """Returns the exercises by the names of their chapters, in the order of the course."""
     text = Path(__file__).with_name("exercises.toml").read_text(encoding="utf-8")
     return msgspec.convert(toml.loads(text), dict[str, Exercise])
 
 
 def exercise(chapter: str) -> Exercise:
-    """The exercise of ``chapter``; raises :class:`UnknownNameError` if there is no such chapter."""
+    """Returns the exercise of ``chapter``; raises :class:`UnknownNameError` if there is no such chapter."""
     if chapter not in exercises():
         raise UnknownNameError.of("chapter", chapter, exercises(), hint="zoo course lists the chapters.")
     return exercises()[chapter]
 
 
 def read_answer(text: str) -> float:
-    """``27/49``, ``0.55`` or ``55%`` (as 55) as a number; raises :class:`SpecError` for anything else."""
+    """Returns ``27/49``, ``0.55`` or ``55%`` (as 55) as a number; raises :class:`SpecError` for anything else."""
     try:
         return float(Fraction(text.strip().removesuffix("%").replace(" ", "")))
     except (ValueError, ZeroDivisionError, OverflowError):

@@ -14,20 +14,22 @@ if TYPE_CHECKING:
 
 
 def filter_distance(weights: str) -> float:
-    """The median distance of first-layer filters to their nearest Gabor filters, as a fraction of their norm."""
+    """Returns the median distance of first-layer filters to their nearest Gabor filters, as a fraction of their
+    norm.
+    """
     from zoo import look
 
     return float(look.filters(weights).facts()["median_error"])
 
 
 def inputs_per_class(weights: str) -> float:
-    """The inputs of a linear classifier: what remains of each class's weights without the constant."""
+    """Returns the inputs of a linear classifier: what remains of each class's weights without the constant."""
     (found,) = info(weights)["weights"]
     return float(found["params"] / found["num_classes"] - 1)
 
 
 def per_cent_in_linear_layers(model: str) -> float:
-    """The share of the parameters in fully connected layers."""
+    """Returns the share of the parameters in fully connected layers."""
     from torch import nn
 
     network = _shape_of(model)
@@ -36,7 +38,7 @@ def per_cent_in_linear_layers(model: str) -> float:
 
 
 def pixels_per_period(model: str) -> float:
-    """The shortest period, in pixels of the image, that the first convolution's stride can represent."""
+    """Returns the shortest period, in pixels of the image, that the first convolution's stride can represent."""
     from torch import nn
 
     first = next(part for part in _shape_of(model).modules() if isinstance(part, nn.Conv2d))
@@ -44,7 +46,7 @@ def pixels_per_period(model: str) -> float:
 
 
 def stacked_over_single(layers: str, kernel: str) -> float:
-    """The parameters of stacked convolutions over those of one convolution that sees as many pixels."""
+    """Returns the parameters of stacked convolutions over those of one convolution that sees as many pixels."""
     from torch import nn
 
     count, side, channels = int(layers), int(kernel), 64
@@ -54,40 +56,40 @@ def stacked_over_single(layers: str, kernel: str) -> float:
 
 
 def parameter_ratio(model: str, other: str) -> float:
-    """The parameters of ``model`` over those of ``other``."""
+    """Returns the parameters of ``model`` over those of ``other``."""
     return float(info(model)["params"] / info(other)["params"])
 
 
 def more_parameters(model: str, other: str) -> float:
-    """How many more parameters ``model`` has than ``other``."""
+    """Returns how many more parameters ``model`` has than ``other``."""
     return float(info(model)["params"] - info(other)["params"])
 
 
 def points_gained(weights: str, other: str, images: str) -> float:
-    """How many points higher the top-1 of ``weights`` is than that of ``other``."""
+    """Returns how many points higher the top-1 of ``weights`` is than that of ``other``."""
     return float(_score(weights, images)["top1"] - _score(other, images)["top1"])
 
 
 def error_ratio(weights: str, other: str, images: str) -> float:
-    """The errors of ``weights`` over those of ``other``."""
+    """Returns the errors of ``weights`` over those of ``other``."""
     return float((100 - _score(weights, images)["top1"]) / (100 - _score(other, images)["top1"]))
 
 
 def upper_bound(weights: str, images: str) -> float:
-    """The upper end of the 95% interval of top-1, in per cent."""
+    """Returns the upper end of the 95% interval of top-1, in per cent."""
     score = _score(weights, images)
     return 100 * wilson(score["correct"], score["n"])[1]
 
 
 def convolutions(model: str) -> float:
-    """How many convolutions a network has."""
+    """Returns how many convolutions a network has."""
     from torch import nn
 
     return float(sum(isinstance(part, nn.Conv2d) for part in _shape_of(model).modules()))
 
 
 def receptive_field(weights: str, layer: str) -> float:
-    """The side, in pixels, of what one unit of ``layer`` sees."""
+    """Returns the side, in pixels, of what one unit of ``layer`` sees."""
     from zoo import look
 
     geometry = look.receptive_field(weights, layer).rows(0)
@@ -96,7 +98,9 @@ def receptive_field(weights: str, layer: str) -> float:
 
 
 def halving_epsilon(weights: str, data: str) -> float:
-    """The smallest epsilon, in steps of 1/255, at which FGSM leaves fewer than half of the test images right."""
+    """Returns the smallest epsilon, in steps of 1/255, at which FGSM leaves fewer than half of the test images
+    right.
+    """
     from zoo import attack
 
     def is_halved(step: int) -> bool:
@@ -113,7 +117,7 @@ def _score(weights: str, images: str) -> dict[str, Any]:
 
 
 def _shape_of(model: str) -> "nn.Module":
-    """The network without values: only its layers and their sizes."""
+    """Returns the network without values: only its layers and their sizes."""
     return create(model, device="meta")
 
 

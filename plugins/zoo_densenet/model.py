@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, recompute
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialize, recompute
 
 InitialWidth = Literal["paper", "torch"]
 Stem = Literal["imagenet", "small", "small_pool", "cifar"]
@@ -54,7 +54,7 @@ class DenseLayer(nn.Module):
             self.drop2 = nn.Dropout(drop_rate)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """All maps so far, each B C h w, to B growth_rate h w."""
+        """Computes growth_rate more maps, B growth_rate h w, from all so far, each B C h w."""
         if self.memory_efficient:
             x = recompute(self._convolve, *maps, within=self.norm1, is_random=False)
         else:
@@ -176,7 +176,7 @@ class DenseNet(PooledClassifier):
         self.features = nn.Sequential(layers)
         self.num_features = chans
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")  # as in the authors' Torch file
+        he_initialize(self, "fan_out")  # as in the authors' Torch file
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Switches ``memory_efficient`` for the network as it is."""
@@ -185,7 +185,7 @@ class DenseNet(PooledClassifier):
                 module.memory_efficient = enable
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to B num_features h w, after the last BN and ReLU."""
+        """Maps images B C H W to B num_features h w, after the last BN and ReLU."""
         features: Tensor = self.features(x)
         return features
 
@@ -211,7 +211,7 @@ def densenet(
     blocks: Sequence[int] | None = None,
     **options: Unpack[Options],
 ) -> DenseNet:
-    """A network for ImageNet of ``depth`` 121, 161, 169, 201 or 264, with bottlenecks and compression by half.
+    """Returns a network for ImageNet of ``depth`` 121, 161, 169, 201 or 264, with bottlenecks and compression by half.
 
     ``growth_rate`` and ``blocks``, layers a block, are table 1's unless given; the stem has twice as many maps as
     the growth rate. Networks for small images that others trained have these blocks behind another ``stem``
@@ -240,7 +240,7 @@ def cifar_densenet(
     initial_width: InitialWidth = "paper",
     **options: Unpack[Options],
 ) -> DenseNet:
-    """A network of three blocks for 32x32 images, of ``depth`` 3n + 4, or 6n + 4 with ``bottleneck``.
+    """Returns a network of three blocks for 32x32 images, of ``depth`` 3n + 4, or 6n + 4 with ``bottleneck``.
 
     ``initial_width``: with ``paper``, the stem has 16 maps, or twice ``growth_rate`` where there are
     both bottlenecks and compression; with ``torch``, twice ``growth_rate`` always, as in the authors'
@@ -251,7 +251,7 @@ def cifar_densenet(
     layers = count_units(depth, layers=step, others=4, hint=hint)
     check_choice("initial_width", initial_width, get_args(InitialWidth))
     is_wide = initial_width == "torch" or (bottleneck and compression < 1)
-    given: Options = {"num_classes": 10, **options}
+    settings: Options = {"num_classes": 10, **options}
     return DenseNet(
         blocks=[layers] * 3,
         growth_rate=growth_rate,
@@ -259,5 +259,5 @@ def cifar_densenet(
         stem="cifar",
         bottleneck=bottleneck,
         compression=compression,
-        **given,
+        **settings,
     )

@@ -14,7 +14,7 @@ from zoo_fractalnet.model import FractalNet
 def evaluate(
     model: FractalNet, data: ImageSet, *, preprocess: Preprocess, column: int | None = None, **options: Any
 ) -> Tensor:
-    """The logits N K of ``model`` for ``data``; ``options`` are those of ``zoo.evaluation.logits``.
+    """Returns the logits N K of ``model`` for ``data``; ``options`` are those of ``zoo.evaluation.logits``.
 
     ``column``, from 1 for the shallowest on, is the one that answers, by default what ``model.column`` says. Raises
     :class:`SpecError` for a column that does not exist.

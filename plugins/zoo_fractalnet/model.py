@@ -85,11 +85,11 @@ class FractalBlock(nn.Module):
         return whole if self.pools_before_join else self.pool(whole)
 
     def span(self, column: int) -> int:
-        """How many rows a convolution of this column takes."""
+        """Returns how many rows a convolution of this column takes."""
         return self.rows >> (column - 1)
 
     def unit(self, column: int, row: int) -> nn.Module:
-        """The convolution of this column that ends with this row."""
+        """Returns the convolution of this column that ends with this row."""
         return self.get_submodule(f"column{column}.{row // self.span(column) - 1}")
 
 
@@ -180,7 +180,7 @@ class FractalNet(PooledClassifier):
         self._column = column
 
     def initialise(self) -> None:
-        """Caffe's "Xavier": uniform with variance 1 / fan in; biases are 0."""
+        """Draws Caffe's "Xavier": uniform with variance 1 / fan in; biases are 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="linear")
@@ -188,7 +188,7 @@ class FractalNet(PooledClassifier):
                     nn.init.zeros_(module.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to the last block's features B num_features h w."""
+        """Maps images B C H W to the last block's features B num_features h w."""
         paths = self._paths(x.shape[0])
         x = self.stem(x)
         for name in self.blocks:
@@ -208,7 +208,7 @@ class FractalNet(PooledClassifier):
 
 
 def _imagenet_stem(in_chans: int, width: int) -> nn.Module:
-    """7x7 of stride 2, BN, ReLU, 3x3 max pool of stride 2."""
+    """Builds 7x7 of stride 2, BN, ReLU, 3x3 max pool of stride 2."""
     return nn.Sequential(
         nn.Conv2d(in_chans, width, kernel_size=7, stride=2, padding=3, bias=False),
         nn.BatchNorm2d(width),

@@ -29,7 +29,8 @@ class Paths(NamedTuple):
     drawn_per: DrawnPer = "sample"
 
     def part(self, x: Tensor) -> dict[int, Tensor]:
-        """By column, the images B C H W that go through it: the shared ones, then its own; no column without any."""
+        """Returns by column the images B C H W that go through it: the shared ones, then its own; no column without
+        any."""
         shared, *own = x.tensor_split(list(accumulate((self.shared, *self.alone)))[:-1])
         images = {column: _together(shared, part) for column, part in enumerate(own, start=1)}
         return {column: part for column, part in images.items() if len(part)}
@@ -42,7 +43,7 @@ class Paths(NamedTuple):
                 images[column] = _together(mean, images[column][self.shared :])
 
     def merge(self, images: dict[int, Tensor]) -> Tensor:
-        """The batch in its order, once all columns were joined."""
+        """Returns the batch in its order, once all columns were joined."""
         own = [part[self.shared :] for part in images.values()]
         shared = next(iter(images.values()))[: self.shared]
         return _together(shared, *own)
@@ -94,12 +95,12 @@ def draw(batch: int, *, columns: int, drop_path: float, global_share: float, dra
 
 
 def through(column: int | None, columns: int) -> Whole:
-    """All images through one ``column``, or through all ``columns`` with nothing dropped."""
+    """Runs all images through one ``column``, or through all ``columns`` with nothing dropped."""
     return Whole(tuple(range(1, columns + 1)) if column is None else (column,))
 
 
 def draw_shares(inputs: int, count: int, drop_path: float) -> Tensor:
-    """The share of each input in each of ``count`` means, float32 inputs x count: equal if kept, 0 if dropped.
+    """Returns the share of each input in each of ``count`` means, float32 inputs x count: equal if kept, 0 if dropped.
 
     Each is dropped with probability ``drop_path``; where that drops all, one drawn at random is kept.
     """
@@ -110,6 +111,6 @@ def draw_shares(inputs: int, count: int, drop_path: float) -> Tensor:
 
 
 def _together(*parts: Tensor) -> Tensor:
-    """The parts one after the other, copied only where there are several."""
+    """Returns the parts one after the other, copied only where there are several."""
     held = [part for part in parts if len(part)] or [parts[0]]
     return torch.cat(held) if len(held) > 1 else held[0]

@@ -73,7 +73,7 @@ class DigitNet(ImageClassifier):
         self.reset_classifier(num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C 28 28 to B num_features 1 1."""
+        """Maps images B C 28 28 to B num_features 1 1."""
         for name in self.default_layers:
             x = self.get_submodule(name)(x)
         return x
@@ -93,7 +93,7 @@ class Options(TypedDict, total=False):
 
 
 def gcn4(*, kernel_size: int, orientations: int = 4, **options: Unpack[Options]) -> DigitNet:
-    """The Gabor network of 10, 20, 40, 80 maps; layer v has the bank of scale v. Raises :class:`SpecError`.
+    """Returns the Gabor network of 10, 20, 40, 80 maps; layer v has the bank of scale v. Raises :class:`SpecError`.
 
     ``kernel_size`` is 3, 5 or 7, ``orientations`` the U channels of a map.
     """
@@ -114,7 +114,7 @@ def gcn4(*, kernel_size: int, orientations: int = 4, **options: Unpack[Options])
 
 
 def cnn4(*, kernel_size: int = 3, **options: Unpack[Options]) -> DigitNet:
-    """The plain network of 80, 160, 320, 640 channels, with biases and without normalisation.
+    """Returns the plain network of 80, 160, 320, 640 channels, with biases and without normalisation.
 
     Raises :class:`SpecError` for another ``kernel_size`` than 3, 5 or 7.
     """

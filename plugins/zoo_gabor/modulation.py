@@ -14,7 +14,7 @@ from zoo.errors import SpecError
 
 
 def modulators(orientations: int, scale: int, kernel_size: int) -> Tensor:
-    """The bank of one layer, float64 ``orientations kernel_size kernel_size``, in [0, 1].
+    """Returns the bank of one layer, float64 ``orientations kernel_size kernel_size``, in [0, 1].
 
     Orientation u waves along u pi / ``orientations`` with wave number k = (pi / 2) / sqrt(2)^(scale - 1)
     per pixel (a wavelength of 4 pixels at scale 1, sqrt(2) times that at each further one)::
@@ -80,12 +80,12 @@ class GConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """He's initialisation by the fan of the output, which all orientations share."""
+        """Draws He's normal weights by the fan of the output, which all orientations share."""
         fan_out = self.kernel_size**2 * self.weight.shape[0] * self.orientations
         nn.init.normal_(self.weight, std=math.sqrt(2 / fan_out))
 
     def filters(self) -> Tensor:
-        """The filters that convolve: out_maps*U in_maps*U k k, or out_maps*U in_maps k k of a first layer."""
+        """Returns the filters that convolve: out_maps*U in_maps*U k k, or out_maps*U in_maps k k of a first layer."""
         out_maps, in_maps = self.weight.shape[:2]
         size = self.kernel_size
         weight = self.weight.view(out_maps, in_maps, self.orientations, size, size)  # O I U*k k -> O I U k k

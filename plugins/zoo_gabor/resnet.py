@@ -88,7 +88,7 @@ class GaborWideResNet(PooledClassifier):
         self.reset_classifier(num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to B num_features H/4 W/4."""
+        """Maps images B C H W to B num_features H/4 W/4."""
         x = self.conv1(x)
         for name in self.default_layers:
             x = self.get_submodule(name)(x)

@@ -175,24 +175,26 @@ def compute(
 
 
 def embedded() -> list[str]:
-    """The names of all weights that plugins bring within their packages."""
+    """Returns the names of all weights that plugins bring within their packages."""
     lines = listing.select("*", family=None, dataset=None, license=None, max_params=None, pretrained=True)
     return [line.name for line in lines if line.weights is not None and _is_embedded(line.weights)]
 
 
 def read(folder: Path) -> list[Layer]:
-    """The layers in an atlas, by name. Raises :class:`DataError` for a folder that holds none, or a damaged part."""
-    found: dict[tuple[str, str], list[tuple[Path, Part]]] = {}
+    """Returns the layers in an atlas, by name. Raises :class:`DataError` for a folder that holds none, or a damaged
+    part.
+    """
+    layers: dict[tuple[str, str], list[tuple[Path, Part]]] = {}
     for file in sorted(folder.glob("*/*/*.json")):
         part = _read(file)
         if part is None or (slug(part.settings.weights), part.settings.layer) != file.parts[-3:-1]:
             raise DataError(
                 f"{file} is not a part of an atlas.", hint="Remove it; zoo gallery atlas computes it again."
             )
-        found.setdefault((part.settings.weights, part.settings.layer), []).append((file, part))
-    if not found:
+        layers.setdefault((part.settings.weights, part.settings.layer), []).append((file, part))
+    if not layers:
         raise DataError(f"{folder} holds no atlas.", hint=f"zoo gallery atlas NAME -o {folder} computes one.")
-    return [Layer(weights, layer, tuple(parts)) for (weights, layer), parts in found.items()]
+    return [Layer(weights, layer, tuple(parts)) for (weights, layer), parts in layers.items()]
 
 
 def slug(name: str) -> str:

@@ -1,9 +1,15 @@
-"""Charts as SVG: points over a logarithmic axis with the Pareto line, and bars."""
+"""Charts as SVG: points over a logarithmic axis with the Pareto line, and bars; the timeline of papers."""
 
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, floor, log10
+from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from zoo.spec import Paper
+from zoo_gallery.facts import Page
 from zoo_gallery.markup import Markup, element
 
 _WIDTH, _HEIGHT = 620.0, 400.0
@@ -40,7 +46,7 @@ class Point(NamedTuple):
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats at lower or equal ``x``, from left to right."""
+    """Returns the points that no other beats at lower or equal ``x``, from left to right."""
     best: list[Point] = []
     for point in sorted(points, key=lambda point: (point.x, -point.y)):
         if not best or point.y > best[-1].y:
@@ -49,18 +55,18 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def marker(group: int, x: float = 8.0, y: float = 8.0, *, is_hollow: bool = False) -> Markup:
-    """The marker of a group: no two of the first 56 have one colour and one shape."""
+    """Returns the marker of a group: no two of the first 56 have one colour and one shape."""
     shape = _SHAPES[(group + group // COLOURS) % len(_SHAPES)]
     return element("path", d=shape(x, y), class_=f"c{group % COLOURS}{' hollow' if is_hollow else ''}")
 
 
 def key(group: int) -> Markup:
-    """The marker of a group as a picture of its own, beside its name in the legend."""
+    """Returns the marker of a group as a picture of its own, beside its name in the legend."""
     return element("svg", marker(group), viewBox="0 0 16 16", width=16, height=16, aria_hidden="true")
 
 
 def scatter(points: Sequence[Point], *, x_title: str, y_title: str, x_unit: Callable[[float], str]) -> Markup:
-    """A chart of ``points``: each a link if it has one, those that no other beats joined by a line."""
+    """Draws ``points``: each a link if it has one, those that no other beats joined by a line."""
     x_of, x_marks = _logarithmic([point.x for point in points])
     ends = [end for point in points for end in (point.y, *(point.interval or ()))]
     y_of, y_marks = _linear(min(ends), max(ends))
@@ -135,13 +141,13 @@ def lines(
 
 
 def round_above(value: float) -> float:
-    """The least of 1, 2 and 5 times a power of ten that is at least ``value``."""
+    """Returns the least of 1, 2 and 5 times a power of ten that is at least ``value``."""
     power = 10.0 ** floor(log10(value)) if value > 0 else 1.0
     return next(step * power for step in (1, 2, 5, 10) if value <= step * power)
 
 
 def bars(rows: Sequence[tuple[str, float, str, str]], *, label: str) -> Markup:
-    """Horizontal bars with their values: name, length, value in words, class."""
+    """Draws horizontal bars with their values: name, length, value in words, class."""
     longest = max(length for _, length, _, _ in rows)
     row, left, width = 30.0, 190.0, 620.0
     parts = []
@@ -197,3 +203,73 @@ def _vertical(x: float, text: str) -> Markup:
 def _horizontal(y: float, text: str) -> Markup:
     line = element("path", d=f"M{_LEFT:.0f} {y:.1f}H{_WIDTH - _RIGHT:.0f}")
     return element("g", line, element("text", text, x=_LEFT - 7, y=y + 4, text_anchor="end"))
+
+
+class Winner(msgspec.Struct, frozen=True):
+    """An entry of ILSVRC's classification task. ``layers`` is 0 if it was not one network.
+
+    ``is_designed`` says that its features were designed by hand.
+    """
+
+    year: int
+    entry: str
+    what: str
+    top5_error: float
+    layers: int = 0
+    is_designed: bool = False
+    paper: str = ""
+
+
+class Cited(msgspec.Struct, frozen=True):
+    """A paper with the pages of its models, and the entries of ILSVRC that it describes."""
+
+    paper: Paper
+    pages: tuple[Page, ...]
+    winners: tuple[Winner, ...]
+
+
+class Year(msgspec.Struct, frozen=True):
+    """The papers of a year, and the winners that no model's paper describes."""
+
+    year: int
+    papers: tuple[Cited, ...]
+    winners: tuple[Winner, ...]
+
+
+def winners() -> list[Winner]:
+    text = Path(__file__).with_name("winners.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text)["winner"], list[Winner])
+
+
+def papers_by_year(pages: Iterable[Page]) -> list[Year]:
+    """Returns every year in which a paper of ``pages`` was published or ILSVRC was won, oldest first."""
+    papers: dict[Paper, list[Page]] = {}
+    for page in pages:
+        if page.model.paper is not None:
+            papers.setdefault(page.model.paper, []).append(page)
+    entries = winners()
+    by_address = {paper.url: paper for paper in papers if paper.url}
+    rows = []
+    for year in sorted({paper.year for paper in papers} | {winner.year for winner in entries}):
+        cited = tuple(
+            Cited(paper, tuple(of), tuple(one for one in entries if one.paper == paper.url and paper.url))
+            for paper, of in sorted(papers.items(), key=lambda item: (item[0].title, item[0].url))
+            if paper.year == year
+        )
+        lone = tuple(one for one in entries if one.year == year and one.paper not in by_address)
+        rows.append(Year(year, cited, lone))
+    return rows
+
+
+def depth_chart() -> Markup:
+    """Draws the error of ILSVRC's winners by year, with their layers."""
+    rows = [
+        (f"{one.year} {one.entry}", one.top5_error, _in_words(one), "designed" if one.is_designed else "learned")
+        for one in winners()
+    ]
+    return bars(rows, label="Top-5 error of the best entries of ILSVRC by year. The table below has the numbers.")
+
+
+def _in_words(winner: Winner) -> str:
+    how = f"{winner.layers} layers" if winner.layers else "designed features" if winner.is_designed else ""
+    return f"{winner.top5_error:g}%" + (f", {how}" if how else "")

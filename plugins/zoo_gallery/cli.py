@@ -107,11 +107,11 @@ def atlas(
 
     def work(name: str) -> dict[str, Any]:
         with stdout_to_stderr(), show_progress(f"channels of {name}") as progress:
-            found = atlases.compute(name, output, layers=layers, is_first=is_first, progress=progress, **keywords)
+            computed = atlases.compute(name, output, layers=layers, is_first=is_first, progress=progress, **keywords)
         if not as_json:
-            parts = f"{found.computed} parts computed" if found.computed else "all there"
-            echo(f"{name}: {found.channels:,} channels of {found.layers} layers, {size(found.size)}, {parts}")
-        return {field: getattr(found, field) for field in found.__struct_fields__}
+            parts = f"{computed.computed} parts computed" if computed.computed else "all there"
+            echo(f"{name}: {computed.channels:,} channels of {computed.layers} layers, {size(computed.size)}, {parts}")
+        return {field: getattr(computed, field) for field in computed.__struct_fields__}
 
     done, failed, code = do_each(names or tuple(atlases.embedded()), work)
     if as_json:

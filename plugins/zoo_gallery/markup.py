@@ -13,7 +13,7 @@ class Markup(str):
 
 
 def plain(text: object) -> str:
-    """``text`` without control characters and direction marks, which have U+FFFD in their place."""
+    """Returns ``text`` without control characters and direction marks, which have U+FFFD in their place."""
     text = str(text)
     return text if text.isprintable() else "".join(map(_printable, text))
 
@@ -25,24 +25,25 @@ def _printable(character: str) -> str:
 
 
 def finish(value: object) -> object:
-    """What a template writes for ``value``."""
+    """Returns what a template writes for ``value``."""
     if isinstance(value, Markup) or hasattr(value, "__html__"):
         return value
     return "" if value is None else plain(value)
 
 
 def element(name: str, /, *content: object, **attributes: object) -> Markup:
-    """An element with ``content``; attributes ``class_`` and ``stroke_width`` are written ``class``, ``stroke-width``.
+    """Returns an element with ``content``; attributes ``class_`` and ``stroke_width`` are written ``class``,
+    ``stroke-width``.
 
     Numbers have at most one decimal place; attributes that are None are left out.
     """
-    given = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     inner = "".join(part if isinstance(part, Markup) else escape(plain(part)) for part in content)
-    return Markup(f"<{name}{given}>{inner}</{name}>")
+    return Markup(f"<{name}{written}>{inner}</{name}>")
 
 
 def _value(value: object) -> str:
@@ -50,5 +51,5 @@ def _value(value: object) -> str:
 
 
 def web_address(text: str) -> str:
-    """``text`` if a link may lead there: an http or https address; else nothing."""
+    """Returns ``text`` if a link may lead there: an http or https address; else nothing."""
     return text if text.startswith(("https://", "http://")) and text.isprintable() and " " not in text else ""

@@ -1,9 +1,11 @@
-"""The pages as bytes, from templates."""
+"""The pages as bytes, from templates; and the pages of the atlas, made again where a layer has changed."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,15 +16,16 @@ from zoo.errors import MissingExtraError
 from zoo.registry import DISTRIBUTION
 from zoo.system import storage
 from zoo.system.amounts import count, size
-from zoo_gallery import charts, drawing, timeline
+from zoo_gallery import charts
+from zoo_gallery.atlas import Layer
 from zoo_gallery.charts import Point
-from zoo_gallery.facts import Page, Trained
-from zoo_gallery.failures import Curve
+from zoo_gallery.facts import Curve, Explored, Page, Trained
 from zoo_gallery.markup import Markup, finish, web_address
-from zoo_gallery.outline import Outline
+from zoo_gallery.outline import Outline, draw, in_words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
 
 _HERE = Path(__file__).parent
 _LEAST = 3
@@ -73,7 +76,7 @@ class Pages:
     """A site with ``pages``, of which each is rendered when it is asked for."""
 
     def __init__(self, pages: Sequence[Page], *, menu: Collection[str] = (), docs: str = "") -> None:
-        """``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
+        """Takes the facts of pages; ``menu`` has those of the pages ``try`` and ``atlas`` that are there."""
         self.pages, self.menu, self.docs = pages, sorted(menu), docs
         self.rows = [Row(page, trained) for page in pages for trained in page.trained]
         families = dict.fromkeys(
@@ -96,7 +99,7 @@ class Pages:
         return (_HERE / "assets" / name).read_bytes()
 
     def front(self) -> bytes:
-        depth = timeline.depth()
+        depth = charts.depth_chart()
         return self.render(
             "index.html",
             root="",
@@ -104,8 +107,8 @@ class Pages:
             rows=self.rows,
             charts=[*self._charts()],
             setting=next((row.trained.latency.setting for row in self.rows if row.trained.latency), ""),
-            years=timeline.years(self.pages),
-            winners=timeline.winners(),
+            years=charts.papers_by_year(self.pages),
+            winners=charts.winners(),
             depth=depth,
             choices={
                 "data": sorted({row.trained.weights.classes for row in self.rows} - {""}),
@@ -118,17 +121,17 @@ class Pages:
         return self.render("models.html", root="", pages=self.pages)
 
     def live(self, name: str) -> bytes:
-        """A page that computes in the browser, by its own script."""
+        """Returns a page that computes in the browser, by its own script."""
         return self.render(f"{name}.html", root="")
 
     def model(self, page: Page, outline: Outline) -> bytes:
-        picture = drawing.draw(outline.blocks)
+        picture = draw(outline.blocks)
         return self.render(
             "model.html", root="../", page=page, outline=outline, picture=picture, falls=_falls, trainings=_trainings
         )
 
     def index(self) -> bytes:
-        """The rows of the table of weights as JSON."""
+        """Returns the rows of the table of weights as JSON."""
         rows = [
             {
                 "name": row.trained.name,
@@ -150,7 +153,7 @@ class Pages:
         return msgspec.json.format(msgspec.json.encode(about, order="deterministic"), indent=1) + b"\n"
 
     def _charts(self) -> Iterable[Chart]:
-        """A chart for each split with enough scores, those with most first."""
+        """Returns a chart for each split with enough scores, those with most first."""
         splits: dict[str, list[Row]] = {}
         for row in self.rows:
             main = row.trained.main
@@ -210,7 +213,7 @@ class Pages:
             trim_blocks=True, lstrip_blocks=True, finalize=finish,
         )  # fmt: skip
         made.filters |= {
-            "amount": count, "bytes": size, "web": web_address, "shape": drawing.in_words,
+            "amount": count, "bytes": size, "web": web_address, "shape": in_words,
             "percent": _percent, "numbers": _numbers,
         }  # fmt: skip
         totals = {"menu": self.menu, "models_total": len(self.pages), "weights_total": len(self.rows)}
@@ -219,28 +222,28 @@ class Pages:
 
 
 def _falls(trained: Trained) -> list[Fall]:
-    """The attacks on each split in one drawing, and each transformation in its own."""
+    """Draws the attacks on each split in one drawing, and each transformation in its own."""
     together: dict[tuple[str, str], list[Curve]] = {}
     for curve in trained.failures.curves:
         title = "attack" if curve.kind == "attack" else curve.name
         together.setdefault((title, curve.data), []).append(curve)
-    found = []
+    falls = []
     for (title, data), curves in together.items():
         words = f"Top-1 of {trained.name} on {data} by {title}. The table below has the numbers."
         series = [[(point.strength, point.top1, point.interval) for point in curve.points] for curve in curves]
         drawing = charts.lines(series, x_title=f"{title}: {curves[0].unit}", label=words)
         legend = [(curve.name, charts.key(number)) for number, curve in enumerate(curves)] if len(curves) > 1 else []
-        found.append(Fall(title, curves, drawing, legend))
-    return found
+        falls.append(Fall(title, curves, drawing, legend))
+    return falls
 
 
 def _trainings(trained: Trained) -> list[Learning]:
-    """The loss, and the top-1 of training and held-out images; nothing for weights without a history."""
+    """Returns the loss, and the top-1 of training and held-out images; nothing for weights without a history."""
     history = trained.weights.history
     if history is None:
         return []
     percents = {"training, running": history.train_top1, "held out": history.val_top1}
-    found = []
+    curves = []
     for title, named, top, unit in (
         ("loss", {"loss": history.loss}, charts.round_above(max(history.loss)), "loss"),
         ("top-1", {name: values for name, values in percents.items() if values}, 100.0, "top-1, %"),
@@ -253,12 +256,12 @@ def _trainings(trained: Trained) -> list[Learning]:
         words = f"{title} of {trained.name} over the epochs of its training. The table below has the numbers."
         drawing = charts.lines(series, x_title="epoch", y_title=unit, top=top, label=words)
         keys = [(name, charts.key(number)) for number, name in enumerate(named)]
-        found.append(Learning(title, drawing, keys if len(keys) > 1 else []))
-    return found
+        curves.append(Learning(title, drawing, keys if len(keys) > 1 else []))
+    return curves
 
 
 def _amount(value: float) -> str:
-    """``500 k``, without the zeros of a round number."""
+    """Returns ``500 k``, without the zeros of a round number."""
     number, _, unit = count(round(value)).partition(" ")
     return f"{float(number):g} {unit}".strip()
 
@@ -269,3 +272,81 @@ def _numbers(values: Iterable[float]) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}%"
+
+
+FOLDER = "atlas"
+_RECORD = "inputs"
+"""The file in a layer's folder that says what its pages were made of, so that they are not made again."""
+
+
+def write_atlas(folder: Path, site: Pages, layers: Sequence[Layer], write: Callable[[Path, bytes], bool]) -> int:
+    """Writes the pages of ``layers`` by ``write``, and removes those of others; returns how many were changed."""
+    links = {row.trained.name: row.link for row in site.rows}
+    networks: dict[str, list[Layer]] = {}
+    for layer in layers:
+        if layer.weights in links:
+            networks.setdefault(layer.weights, []).append(layer)
+    total = sum(len(layer.channels) for its_layers in networks.values() for layer in its_layers)
+    listed = site.render("atlas.html", root="", networks=networks, links=links, total=total)
+    written = int(write(folder / "atlas.html", listed))
+    kept = set()
+    for name, its_layers in networks.items():
+        for layer in its_layers:
+            target = folder / FOLDER / layer.address
+            kept.add(target)
+            written += _write_layer(
+                target, site, layer, links[name], [one for one in its_layers if one is not layer], write
+            )
+    for other in sorted({*(folder / FOLDER).glob("*/*")} - kept):
+        shutil.rmtree(other)
+    return written
+
+
+def explored(layers: Iterable[Layer]) -> dict[str, list[Explored]]:
+    """Returns what the pages of models say about ``layers``, by name of the weights."""
+    found: dict[str, list[Explored]] = {}
+    for layer in layers:
+        address = f"{FOLDER}/{layer.address}/index.html"
+        found.setdefault(layer.weights, []).append(Explored(layer.name, address, len(layer.channels)))
+    return found
+
+
+def remove_atlas(folder: Path) -> None:
+    """Removes the atlas from the site in ``folder``, if an earlier build wrote it."""
+    (folder / "atlas.html").unlink(missing_ok=True)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def _write_layer(
+    target: Path, site: Pages, layer: Layer, link: str, others: list[Layer], write: Callable[[Path, bytes], bool]
+) -> int:
+    pictures = [file for part, _ in layer.parts for file in sorted(part.parent.glob(f"{part.stem}.*.webp"))]
+    inputs = _digest(site, [part for part, _ in layer.parts], pictures, [link, *(other.name for other in others)])
+    record = target / _RECORD
+    if record.is_file() and record.read_bytes() == inputs:
+        return 0
+    shutil.rmtree(target, ignore_errors=True)
+    written = sum(write(target / file.name, file.read_bytes()) for file in pictures)
+    shared = {"root": "../../../", "layer": layer, "page": link}
+    written += write(target / "index.html", site.render("layer.html", others=others, **shared))
+    every = [
+        (file, part, row, channel) for file, part in layer.parts for row, channel in enumerate(part.channels)
+    ]  # fmt: skip
+    numbers = [channel.number for *_, channel in every]
+    around = zip_longest([None, *numbers[:-1]], every, numbers[1:])
+    for before, (file, part, row, channel), after in around:
+        page = site.render(
+            "channel.html", part=part, it=channel, row=row, sheet=f"{file.stem}.", before=before, after=after,
+            most=max((value for line in channel.responses for value in line), default=0), **shared,
+        )  # fmt: skip
+        written += write(target / f"{channel.number}.html", page)
+    storage.replace(record, inputs)
+    return written
+
+
+def _digest(site: Pages, parts: Sequence[Path], pictures: Sequence[Path], words: Sequence[str]) -> bytes:
+    made = hashlib.sha256(site.version.encode())
+    for file in (*parts, *pictures):
+        made.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    made.update("\n".join(words).encode())
+    return made.hexdigest().encode()

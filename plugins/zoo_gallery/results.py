@@ -1,14 +1,31 @@
-"""How networks fail: the files of ``zoo attack`` and ``zoo look`` that measure it."""
+"""Files of measurements: of ``zoo attack`` and ``zoo look``, ``zoo benchmark`` and ``zoo bulk``."""
 
+import csv
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from zoo.errors import DataError
-from zoo_gallery.failures import Confusion, Curve, Example, Failures, PatchScore, Predicted, Scored, Series, Sheet
+from zoo.results import comparison, files
+from zoo.results.rows import Row
+from zoo_gallery.facts import (
+    Confusion,
+    Curve,
+    Example,
+    Failures,
+    Latency,
+    Page,
+    PatchScore,
+    Predicted,
+    Recheck,
+    Scored,
+    Series,
+    Sheet,
+    Trained,
+)
 
 _WRITERS = "zoo attack curve, zoo attack series, zoo attack patch score, zoo look invariance and zoo look confusion"
 
@@ -22,18 +39,16 @@ class Results(NamedTuple):
     pictures: dict[str, bytes]
 
 
+_Keep = Callable[[bytes, tuple[int, int], int, int], Sheet]
+"""Keeps a file of pictures: its bytes, the size of a picture, columns and rows."""
+
+
 class _Method(msgspec.Struct, frozen=True):
     name: str
 
 
-class _Point(msgspec.Struct, frozen=True):
-    epsilon: float
-    accuracy: float
-    interval: tuple[float, float]
-
-
-class _Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What the site needs of what ``zoo attack`` measured."""
+class _Attack(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """The fields that every file of ``zoo attack`` has, as far as the site needs them."""
 
     weights: str
     dataset: str
@@ -47,14 +62,27 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.dataset}/{self.split}"
 
 
-class _Attacked(_Measured, frozen=True):
-    """A curve of ``zoo attack curve``."""
+class _AtEpsilon(msgspec.Struct, frozen=True):
+    epsilon: float
+    accuracy: float
+    interval: tuple[float, float]
+
+
+class _AttackCurve(_Attack, frozen=True, tag="attack_curve"):
+    """Written by ``zoo attack curve``."""
 
     method: _Method
-    points: tuple[_Point, ...]
+    points: tuple[_AtEpsilon, ...]
+
+    def results(self, _: _Keep) -> list[tuple[str, Result]]:
+        if not self.points:
+            raise ValueError("a curve has no points")
+        scored = tuple(Scored(255 * point.epsilon, point.accuracy, point.interval) for point in self.points)
+        about = self.method.name, "255 epsilon", self.data, self.n, self.fingerprint
+        return [(self.weights, Curve("attack", *about, scored, self.command))]
 
 
-class _Said(msgspec.Struct, frozen=True):
+class _Prediction(msgspec.Struct, frozen=True):
     index: int
     name: str
     probability: float
@@ -63,11 +91,11 @@ class _Said(msgspec.Struct, frozen=True):
 class _Image(msgspec.Struct, frozen=True):
     image: int
     label: int
-    said: tuple[_Said, ...]
+    said: tuple[_Prediction, ...]
 
 
-class _Series(_Measured, frozen=True):
-    """What ``zoo attack series`` wrote."""
+class _AttackSeries(_Attack, frozen=True, tag="attack_series"):
+    """Written by ``zoo attack series``."""
 
     method: _Method
     classes: tuple[str, ...]
@@ -76,9 +104,29 @@ class _Series(_Measured, frozen=True):
     tile: tuple[int, int]
     sheet: bytes
 
+    def results(self, keep: _Keep) -> list[tuple[str, Result]]:
+        if {len(image.said) for image in self.attacked} != {len(self.epsilons)}:
+            raise ValueError(f"images have no prediction for each of {len(self.epsilons)} epsilons")
+        names = dict(enumerate(self.classes))
+        series = Series(
+            name=self.method.name,
+            data=self.data,
+            fingerprint=self.fingerprint,
+            epsilons=tuple(255 * epsilon for epsilon in self.epsilons),
+            images=tuple(image.image for image in self.attacked),
+            truths=tuple(names.get(image.label, str(image.label)) for image in self.attacked),
+            predicted=tuple(
+                tuple(Predicted(it.name or str(it.index), it.probability, it.index == image.label) for it in image.said)
+                for image in self.attacked
+            ),
+            sheet=keep(self.sheet, self.tile, len(self.epsilons), len(self.attacked)),
+            command=self.command,
+        )
+        return [(self.weights, series)]
 
-class _Patch(_Measured, frozen=True):
-    """What ``zoo attack patch score`` wrote."""
+
+class _AttackPatch(_Attack, frozen=True, tag="attack_patch"):
+    """Written by ``zoo attack patch score``."""
 
     target: int
     target_name: str
@@ -89,10 +137,23 @@ class _Patch(_Measured, frozen=True):
     tile: tuple[int, int]
     sheet: bytes
 
+    def results(self, keep: _Keep) -> list[tuple[str, Result]]:
+        score = PatchScore(
+            target=self.target_name or str(self.target),
+            data=self.data,
+            fingerprint=self.fingerprint,
+            n=self.n,
+            rate=self.rate,
+            interval=self.interval,
+            without=self.without,
+            area=self.area,
+            sheet=keep(self.sheet, self.tile, 1, 1),
+            command=self.command,
+        )
+        return [(self.weights, score)]
+
 
 class _Transformed(msgspec.Struct, frozen=True):
-    """A point that ``zoo look invariance`` measured."""
-
     model: str
     transformation: str
     strength: float
@@ -101,11 +162,26 @@ class _Transformed(msgspec.Struct, frozen=True):
     interval: tuple[float, float]
 
 
-class _Invariance(msgspec.Struct, frozen=True):
+class _Invariance(msgspec.Struct, frozen=True, tag_field="kind", tag="invariance"):
+    """Written by ``zoo look invariance``."""
+
     data: str
     fingerprint: str
     units: dict[str, str]
     points: tuple[_Transformed, ...]
+
+    def results(self, _: _Keep) -> list[tuple[str, Result]]:
+        if not self.points:
+            raise ValueError("it has no points")
+        runs: dict[tuple[str, str], list[_Transformed]] = {}
+        for point in self.points:
+            runs.setdefault((point.model, point.transformation), []).append(point)
+        curves: list[tuple[str, Result]] = []
+        for (weights, name), points in runs.items():
+            scored = tuple(Scored(point.strength, point.top1, point.interval) for point in points)
+            about = name, self.units[name], self.data, points[0].n, self.fingerprint
+            curves.append((weights, Curve("transformation", *about, scored)))
+        return curves
 
 
 class _Examples(msgspec.Struct, frozen=True):
@@ -114,8 +190,8 @@ class _Examples(msgspec.Struct, frozen=True):
     sheet: bytes
 
 
-class _Confusion(msgspec.Struct, frozen=True):
-    """What ``zoo look confusion`` wrote."""
+class _Confusion(msgspec.Struct, frozen=True, tag_field="kind", tag="confusion"):
+    """Written by ``zoo look confusion``."""
 
     data: str
     fingerprint: str
@@ -126,25 +202,38 @@ class _Confusion(msgspec.Struct, frozen=True):
     counts: tuple[tuple[int, ...], ...]
     examples: _Examples | None = None
 
+    def results(self, keep: _Keep) -> list[tuple[str, Result]]:
+        sizes = {len(self.counts), *map(len, self.counts)}
+        if sizes != {len(self.classes)}:
+            raise ValueError(f"{len(self.classes)} classes have counts of {', '.join(map(str, sorted(sizes)))}")
+        shown = self.examples
+        sheet = keep(shown.sheet, shown.tile, 1, len(shown.images)) if shown is not None else None
+        examples = shown.images if shown is not None else ()
+        about = self.data, self.fingerprint, self.n, self.correct, self.classes, self.counts
+        return [(self.weights, Confusion(*about, examples, sheet))]
+
+
+_Written = _AttackCurve | _AttackSeries | _AttackPatch | _Invariance | _Confusion
+
 
 def read(files: Iterable[Path]) -> Results:
-    """What is in ``files``. Raises :class:`DataError` for another file, or for one result twice."""
-    found: dict[tuple[str, str, str], Result] = {}
+    """Returns what is in ``files``. Raises :class:`DataError` for another file, or for one result twice."""
+    by_subject: dict[tuple[str, str, str], Result] = {}
     pictures: dict[str, bytes] = {}
     for file in files:
         for name, result in _read(file, pictures):
             kind = type(result).__name__.lower()
             what = result.name if isinstance(result, Curve) else f"{kind} {getattr(result, 'name', '')}".strip()
-            if (name, what, result.data) in found:
+            if (name, what, result.data) in by_subject:
                 raise DataError(
                     f"{file} has a second result of {name}, {what} on {result.data}; expected one.",
                     hint="Leave out one of the files.",
                 )
-            found[name, what, result.data] = result
+            by_subject[name, what, result.data] = result
     results: dict[str, list[Result]] = {}
-    for (name, _, _), result in found.items():
+    for (name, _, _), result in by_subject.items():
         results.setdefault(name, []).append(result)
-    return Results({name: _sorted(own) for name, own in results.items()}, pictures)
+    return Results({name: _sorted(measured) for name, measured in results.items()}, pictures)
 
 
 def _sorted(results: list[Result]) -> Failures:
@@ -157,7 +246,7 @@ def _sorted(results: list[Result]) -> Failures:
 
 
 def _read(file: Path, pictures: dict[str, bytes]) -> list[tuple[str, Result]]:
-    """The results in ``file``, by name of the weights; adds what they show to ``pictures``."""
+    """Returns the results in ``file``, by name of the weights; adds what they show to ``pictures``."""
 
     def keep(data: bytes, tile: tuple[int, int], columns: int, rows: int) -> Sheet:
         name = f"{hashlib.sha256(data).hexdigest()[:16]}.webp"
@@ -165,95 +254,76 @@ def _read(file: Path, pictures: dict[str, bytes]) -> list[tuple[str, Result]]:
         return Sheet(name, tile, columns, rows)
 
     try:
-        content = msgspec.json.decode(file.read_bytes())
-        if isinstance(content, list):
-            return [*map(_under_attack, msgspec.convert(content, list[_Attacked]))]
-        if "attacked" in content:
-            return [_at_epsilons(msgspec.convert(content, _Series), keep)]
-        if "fooled" in content:
-            return [_patched(msgspec.convert(content, _Patch), keep)]
-        if "counts" in content:
-            return [_confused(msgspec.convert(content, _Confusion), keep)]
-        return _transformed(msgspec.convert(content, _Invariance))
-    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        content = msgspec.json.decode(file.read_bytes(), type=_Written | list[_Written])
+        parts = content if isinstance(content, list) else [content]
+        return [result for part in parts for result in part.results(keep)]
+    except (OSError, msgspec.MsgspecError, KeyError, ValueError) as error:
         raise DataError(
             f"{file} cannot be read as results: {error}.", hint=f"{_WRITERS} write such files: -o FILE.json"
         ) from None
 
 
-_Keep = Callable[[bytes, tuple[int, int], int, int], Sheet]
+def read_latencies(file: Path) -> dict[str, Latency]:
+    """Returns the latencies in ``file`` by name: of inference, at the smallest batch size there.
 
-
-def _under_attack(it: _Attacked) -> tuple[str, Result]:
-    if not it.points:
-        raise ValueError("a curve has no points")
-    scored = tuple(Scored(255 * point.epsilon, point.accuracy, point.interval) for point in it.points)
-    return it.weights, Curve(
-        "attack", it.method.name, "255 epsilon", it.data, it.n, it.fingerprint, scored, it.command
-    )  # fmt: skip
-
-
-def _at_epsilons(it: _Series, keep: _Keep) -> tuple[str, Result]:
-    if {len(one.said) for one in it.attacked} != {len(it.epsilons)}:
-        raise ValueError(f"images have no prediction for each of {len(it.epsilons)} epsilons")
-    names = dict(enumerate(it.classes))
-    return it.weights, Series(
-        name=it.method.name,
-        data=it.data,
-        fingerprint=it.fingerprint,
-        epsilons=tuple(255 * epsilon for epsilon in it.epsilons),
-        images=tuple(one.image for one in it.attacked),
-        truths=tuple(names.get(one.label, str(one.label)) for one in it.attacked),
-        predicted=tuple(
-            tuple(
-                Predicted(said.name or str(said.index), said.probability, said.index == one.label) for said in one.said
-            )
-            for one in it.attacked
-        ),
-        sheet=keep(it.sheet, it.tile, len(it.epsilons), len(it.attacked)),
-        command=it.command,
-    )
-
-
-def _patched(it: _Patch, keep: _Keep) -> tuple[str, Result]:
-    return it.weights, PatchScore(
-        target=it.target_name or str(it.target),
-        data=it.data,
-        fingerprint=it.fingerprint,
-        n=it.n,
-        rate=it.rate,
-        interval=it.interval,
-        without=it.without,
-        area=it.area,
-        sheet=keep(it.sheet, it.tile, 1, 1),
-        command=it.command,
-    )
-
-
-def _transformed(it: _Invariance) -> list[tuple[str, Result]]:
-    if not it.points:
-        raise ValueError("it has no points")
-    runs: dict[tuple[str, str], list[_Transformed]] = {}
-    for point in it.points:
-        runs.setdefault((point.model, point.transformation), []).append(point)
-    return [
-        (
-            weights,
-            Curve(
-                "transformation", name, it.units[name], it.data, points[0].n, it.fingerprint,
-                tuple(Scored(point.strength, point.top1, point.interval) for point in points),
-            ),
+    Raises :class:`DataError` if the file is not what ``zoo benchmark --csv`` writes, or if its rows cannot be
+    compared.
+    """
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get("mode") == "inference"]
+        measured = msgspec.convert(rows, list[Latency], strict=False)
+    except (UnicodeDecodeError, csv.Error, msgspec.ValidationError) as error:
+        raise DataError(
+            f"{file} cannot be read as measurements: {error}.", hint="zoo benchmark --csv writes one."
+        ) from None
+    smallest = min((row.batch_size for row in measured), default=0)
+    measured = [row for row in measured if row.batch_size == smallest and row.latency_ms > 0]
+    settings = sorted({row.setting for row in measured})
+    if len(settings) != 1:
+        settings_text = "; ".join(settings) or "none of inference"
+        raise DataError(
+            f"{file} has measurements of {len(settings)} settings, expected one: {settings_text}.",
+            hint="Measure all networks on one machine with the same options.",
         )
-        for (weights, name), points in runs.items()
-    ]  # fmt: skip
+    return {row.model: row for row in measured}
 
 
-def _confused(it: _Confusion, keep: _Keep) -> tuple[str, Result]:
-    sizes = {len(it.counts), *map(len, it.counts)}
-    if sizes != {len(it.classes)}:
-        raise ValueError(f"{len(it.classes)} classes have counts of {', '.join(map(str, sorted(sizes)))}")
-    shown = it.examples
-    sheet = keep(shown.sheet, shown.tile, 1, len(shown.images)) if shown is not None else None
-    return it.weights, Confusion(
-        it.data, it.fingerprint, it.n, it.correct, it.classes, it.counts, shown.images if shown else (), sheet
-    )
+def add_rechecks(pages: Sequence[Page], tables: Iterable[Path]) -> list[Page]:
+    """Returns ``pages`` with the rows of ``tables`` that are about their weights.
+
+    Raises :class:`DataError` for a file that is not a table of results, and for one row twice.
+    """
+    rows: dict[str, dict[object, Row]] = {}
+    for file in tables:
+        for row in files.read(file):
+            subjects = rows.setdefault(row.weights, {})
+            if row.subject in subjects:
+                raise DataError(
+                    f"{file} has a second row of {row.task}, {row.weights} on {row.data}; expected one.",
+                    hint="Leave out one of the tables.",
+                )
+            subjects[row.subject] = row
+    checked = []
+    for page in pages:
+        trained = tuple(_with(one, rows.get(one.name, {}).values()) for one in page.trained)
+        checked.append(msgspec.structs.replace(page, trained=trained))
+    return checked
+
+
+def _with(trained: Trained, rows: Iterable[Row]) -> Trained:
+    measured = sorted((row for row in rows if row.status != "skipped"), key=lambda row: row.place)
+    return msgspec.structs.replace(trained, rechecks=tuple(Recheck(row, _verdict(trained, row)) for row in measured))
+
+
+def _verdict(trained: Trained, row: Row) -> str:
+    """Compares with the score of the manifest on the same images: better, worse or same; nothing if there is none."""
+    for claim in trained.claims:
+        if row.task == "evaluate" and claim.split == row.data and claim.interval and claim.score.fingerprint:
+            low, high = claim.interval
+            before = msgspec.structs.replace(
+                row, status="done", low=low, high=high, top1=claim.score.top1, fingerprint=claim.score.fingerprint
+            )
+            [change] = comparison.compare([row], [before])
+            return change.verdict
+    return ""

@@ -27,7 +27,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_error(404, "Not found")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the terminal shows the address alone."""
+        """Logs nothing: the terminal shows the address alone."""
 
 
 class _Server(ThreadingHTTPServer):

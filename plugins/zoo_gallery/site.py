@@ -1,8 +1,9 @@
-"""Writes the site: a front page, a list of all models, and a page for each model."""
+"""Writes the site: a front page, a list of all models, a page for each, and networks that run in the page."""
 
 import hashlib
 import importlib.metadata
 import importlib.util
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,15 +12,15 @@ from typing import Any
 import msgspec
 
 from zoo import __version__
-from zoo.errors import SpecError, StorageError, UnknownNameError
+from zoo.errors import DataError, SpecError, StorageError, UnknownNameError
 from zoo.registry import Listed, listing
 from zoo.spec import Model
 from zoo.system import storage
-from zoo_gallery import atlas, atlas_pages, facts, latencies, outline, rechecks, results, trial
+from zoo_gallery import atlas, facts, outline, results
 from zoo_gallery.facts import Findings, Page
 from zoo_gallery.markup import web_address
 from zoo_gallery.outline import Outline
-from zoo_gallery.pages import Pages
+from zoo_gallery.pages import Pages, explored, remove_atlas, write_atlas
 
 INDEX = "gallery.json"
 """The file by which a folder is known to hold a site."""
@@ -97,37 +98,37 @@ def build(
     _check(folder)
     if ":" in docs and not web_address(docs):
         raise SpecError(f"docs is {docs!r}, expected an address that begins with https://, or a relative one.")
-    trial.check(tried, Path(runtime) if runtime is not None else None)
+    check_trial(tried, Path(runtime) if runtime is not None else None)
     chosen = _chosen(patterns)
-    measured = latencies.read(Path(latency)) if latency is not None else {}
+    measured = results.read_latencies(Path(latency)) if latency is not None else {}
     layers = atlas.read(Path(channels)) if channels is not None else []
-    found = results.read(map(Path, failures))
-    pages = facts.pages(chosen, Findings(measured, found.failures, atlas_pages.explored(layers)))
-    pages = rechecks.add(pages, map(Path, tables))
+    failed = results.read(map(Path, failures))
+    pages = facts.pages(chosen, Findings(measured, failed.failures, explored(layers)))
+    pages = results.add_rechecks(pages, map(Path, tables))
     menu = {"atlas": layers, "try": runtime}
     site = Pages(pages, menu=[name for name, there in menu.items() if there], docs=docs)
     files = {INDEX: site.index()}  # first: what an interrupted build leaves is a site, too
     files |= {f"assets/{name}": site.asset(name) for name in _ASSETS}
     files |= {"index.html": site.front(), "models.html": site.models()}
     shown = {sheet.file for row in site.rows for sheet in row.trained.failures.sheets}
-    files |= {f"failures/{name}": found.pictures[name] for name in shown}
+    files |= {f"failures/{name}": failed.pictures[name] for name in shown}
     files |= {f"{name}.html": site.live(name) for name in ("train", "gabor")}
     if runtime is not None:
-        networks = trial.write(folder, tried, Path(runtime))
+        networks = write_trial(folder, tried, Path(runtime))
         files |= {f"assets/{name}": site.asset(name) for name in ("try.mjs", "maps.mjs")}
         files["assets/runtime/LICENSE"] = site.asset("runtime-LICENSE")
         files |= {"try.html": site.live("try"), "try/models.json": _encode(networks)}
     else:
-        trial.remove(folder)
+        remove_trial(folder)
     written = sum(_write(folder / name, data) for name, data in files.items())
     for number, (entry, page) in enumerate(zip(chosen, pages, strict=True)):
         if progress is not None:
             progress(number, len(pages))
         written += _update(folder, site, entry, page)
     if layers:
-        written += atlas_pages.write(folder, site, layers, _write)
+        written += write_atlas(folder, site, layers, _write)
     else:
-        atlas_pages.remove(folder)
+        remove_atlas(folder)
     removed = _remove_others(folder / "models", {page.slug for page in pages})
     removed += _remove_others(folder / "failures", {Path(name).stem for name in shown})
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -135,7 +136,7 @@ def build(
 
 
 def _chosen(patterns: Iterable[str]) -> list[Listed]:
-    """The models that the patterns name; of a pattern with a dot, only those weights."""
+    """Returns the models that the patterns name; of a pattern with a dot, only those weights."""
     chosen: dict[str, Listed] = {}
     for pattern in [*patterns] or ["*"]:
         lines = listing.select(pattern, family=None, dataset=None, license=None, max_params=None, pretrained=False)
@@ -145,9 +146,9 @@ def _chosen(patterns: Iterable[str]) -> list[Listed]:
             if line.weights is None:
                 chosen[line.entry.name] = line.entry
             else:
-                known = chosen.setdefault(line.entry.name, line.entry._replace(weights=()))
-                if line.weights not in known.weights:
-                    chosen[line.entry.name] = known._replace(weights=(*known.weights, line.weights))
+                listed = chosen.setdefault(line.entry.name, line.entry._replace(weights=()))
+                if line.weights not in listed.weights:
+                    chosen[line.entry.name] = listed._replace(weights=(*listed.weights, line.weights))
     return [*chosen.values()]
 
 
@@ -180,7 +181,7 @@ def _read(file: Path) -> Record | None:
 
 
 def _write(file: Path, data: bytes) -> bool:
-    """Whether ``file`` had other contents, and has ``data`` now."""
+    """Returns whether ``file`` had other contents, and has ``data`` now."""
     with suppress(OSError):
         if file.read_bytes() == data:
             return False
@@ -206,17 +207,17 @@ def _digest(*values: Any) -> str:
 
 
 def _code(model: Model) -> list[str]:
-    """What a drawing depends on: the sources that build the network, and the libraries' versions."""
+    """Returns what a drawing depends on: the sources that build the network, and the libraries' versions."""
     package = model.build.partition(":")[0].partition(".")[0]
-    found = [__version__, *map(storage.sha256_of, [Path(outline.__file__), *_sources(package)])]
+    versions = [__version__, *map(storage.sha256_of, [Path(outline.__file__), *_sources(package)])]
     for name in ("torch", *(requirement.module for requirement in model.requires)):
         with suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    return found
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+    return versions
 
 
 def _sources(package: str) -> list[Path]:
-    """The files of a package, or that of a module; nothing for one that has none, such as ``__main__``."""
+    """Returns the files of a package, or that of a module; nothing for one that has none, such as ``__main__``."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -224,3 +225,71 @@ def _sources(package: str) -> list[Path]:
     if spec is None or not spec.submodule_search_locations:
         return [Path(spec.origin)] if spec is not None and spec.has_location and spec.origin else []
     return [file for root in spec.submodule_search_locations for file in sorted(Path(root).rglob("*.py"))]
+
+
+RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+"""The files of onnxruntime-web that the page loads: its smallest build, and the WebAssembly it finds beside itself."""
+
+_FOLDER = "dist of the npm package onnxruntime-web"
+
+
+def check_trial(names: Sequence[str], runtime: Path | None) -> None:
+    """Raises :class:`SpecError` if only one of the two is given, :class:`DataError` for an incomplete runtime."""
+    if bool(names) != (runtime is not None):
+        raise SpecError(
+            f"Got {'a runtime without networks' if runtime else 'networks to try without a runtime'}, expected both.",
+            hint=f"--try NAME --runtime DIR; DIR is the folder {_FOLDER}.",
+        )
+    missing = [name for name in RUNTIME if runtime is not None and not (runtime / name).is_file()]
+    if missing:
+        raise DataError(f"{runtime} has no {missing[0]}.", hint=f"--runtime expects the folder {_FOLDER}.")
+
+
+def write_trial(folder: Path, names: Sequence[str], runtime: Path) -> list[dict[str, Any]]:
+    """Exports the networks ``names`` into ``folder``/try, unless they are there, and copies the runtime.
+
+    Returns what the page needs to know of each.
+    """
+    for name in RUNTIME:
+        target, data = folder / "assets" / "runtime" / name, (runtime / name).read_bytes()
+        if not target.is_file() or target.read_bytes() != data:
+            storage.replace(target, data)
+    return [_network(folder / "try", name) for name in dict.fromkeys(names)]
+
+
+def remove_trial(folder: Path) -> None:
+    """Removes the page and its files from the site in ``folder``, if an earlier build wrote them."""
+    (folder / "try.html").unlink(missing_ok=True)
+    for part in ("try", "assets/runtime"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def _network(folder: Path, name: str) -> dict[str, Any]:
+    from zoo import __version__, exporting
+    from zoo.creation import info
+
+    file = folder / f"{name.replace('/', '.')}.onnx"
+    maps, layers = file.with_suffix(".maps.onnx"), file.with_suffix(".maps.json")
+    weights = info(name)["weights"][:1]
+    about = exporting.about_of(file)
+    is_old = about is not None and (about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256"))
+    if about is None or is_old or not layers.is_file():
+        about = exporting.export(name, file, format="onnx", input="uint8").about
+        storage.replace(layers, msgspec.json.encode(exporting.export_maps(name, maps)))
+    shown = msgspec.json.decode(layers.read_bytes(), type=list[str])
+    return {
+        "name": name,
+        "file": file.name,
+        "maps": {"file": maps.name, "layers": shown} if shown else None,
+        "preprocess": about.preprocess,
+        "classes": about.class_names or _class_names(about.classes),
+    }
+
+
+def _class_names(classes: str) -> tuple[str, ...]:
+    from zoo.data.classes import class_names
+
+    try:
+        return tuple(class_names(classes))
+    except UnknownNameError:
+        return ()

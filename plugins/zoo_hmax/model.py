@@ -71,7 +71,7 @@ class S1(nn.Module):
         self.register_buffer("filters", torch.stack(filters)[:, None], persistent=False)  # constants, no state
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images B 1 H W to B 2 4 H W: scales, orientations. H and W are at least the larger window's."""
+        """Maps images B 1 H W to B 2 4 H W: scales, orientations. H and W are at least the larger window's."""
         responses = F.conv2d(x, self.filters).abs()
         responses = responses.view(x.shape[0], len(self.sizes), len(ORIENTATIONS), *responses.shape[2:])  # B 2 4 h w
         energies = torch.stack([self._energy(x, size) for size in self.sizes], dim=1)  # B 2 1 h w
@@ -79,7 +79,9 @@ class S1(nn.Module):
         return F.pad(responses / norms, [self.margin] * 4)
 
     def _energy(self, x: Tensor, size: int) -> Tensor:
-        """The sum of squares of each patch ``size`` x ``size`` about the centre of one that the larger window sees."""
+        """Returns the sum of squares of each patch ``size`` x ``size`` about the centre of one that the larger
+        window sees.
+        """
         inset = self.margin - size // 2
         height, width = x.shape[-2:]
         return box_sums(x[..., inset : height - inset, inset : width - inset].square(), size)
@@ -93,7 +95,7 @@ class C1(nn.Module):
         self.pool = nn.MaxPool2d(band.window, band.step, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """S1's B 2 4 H W to B 4 h w, h = ceil((H - window) / step) + 1: the last windows reach over the border."""
+        """Maps S1's B 2 4 H W to B 4 h w, h = ceil((H - window) / step) + 1: the last windows reach over the border."""
         out: Tensor = self.pool(x.amax(dim=1))
         return out
 
@@ -112,7 +114,7 @@ class S2(nn.Module):
         self.register_buffer("prototypes", patches)
 
     def forward(self, x: Tensor) -> Tensor:
-        """C1's B 4 h w to squared distances |X - P|^2, B prototypes h-side+1 w-side+1.
+        """Maps C1's B 4 h w to squared distances |X - P|^2, B prototypes h-side+1 w-side+1.
 
         A map smaller than a prototype is continued by silent cells.
         """
@@ -160,7 +162,7 @@ class HMAX(ImageClassifier):
         return create_linear(self.num_features, num_classes, like=self.luma)  # there are no parameters
 
     def forward_c1(self, x: Tensor) -> list[Tensor]:
-        """Images B in_chans H W to a map B 4 h w for each band."""
+        """Maps images B in_chans H W to a map B 4 h w for each band."""
         least = BANDS[-1].scales[-1].size
         if min(x.shape[-2:]) < least:
             raise DataError(
@@ -170,7 +172,7 @@ class HMAX(ImageClassifier):
         return [c1(s1(grey)) for s1, c1 in zip(self.s1, self.c1, strict=True)]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B in_chans H W to C2, B num_features, each in (0, 1]; the smallest prototypes first."""
+        """Maps images B in_chans H W to C2, B num_features, each in (0, 1]; the smallest prototypes first."""
         maps = self.forward_c1(x)
         responses = []
         for s2, beta in zip(self.s2, self.betas, strict=True):
@@ -180,7 +182,7 @@ class HMAX(ImageClassifier):
 
 
 def gabor(scale: Scale, degrees: float) -> Tensor:
-    """The filter, float32 size x size: zero outside a disc, of mean 0 in it, of norm 1."""
+    """Returns the filter, float32 size x size: zero outside a disc, of mean 0 in it, of norm 1."""
     axis = torch.arange(scale.size) - scale.size // 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     angle = math.radians(degrees)
@@ -194,7 +196,7 @@ def gabor(scale: Scale, degrees: float) -> Tensor:
 
 
 def box_sums(x: Tensor, side: int) -> Tensor:
-    """The sum over each window side x side of ``x`` ... H W that lies within it, ... H-side+1 W-side+1.
+    """Returns the sum over each window side x side of ``x`` ... H W that lies within it, ... H-side+1 W-side+1.
 
     From cumulative sums, whose differences need double precision.
     """

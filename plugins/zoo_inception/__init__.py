@@ -60,7 +60,7 @@ IMAGENET_1 = Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def _googlenet(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
-    """For ImageNet, with auxiliary heads in training."""
+    """Returns a row for ImageNet, with auxiliary heads in training."""
     stages = ("conv1", "conv3", "inception3b", "inception4e", "inception5b")
     fields = {"stages": stages, "train": TRAIN, **fields}
     build = "zoo_inception.googlenet:GoogLeNet"
@@ -68,7 +68,7 @@ def _googlenet(name: str, args: Mapping[str, Any], **fields: Any) -> Model:
 
 
 def _small_googlenet(name: str, design: str, **fields: Any) -> Model:
-    """For small images, with those heads alone that it was built with."""
+    """Returns a row for small images, with those heads alone that it was built with."""
     fields = {"stages": ("conv1", "inception3b", "inception4e", "inception5b"), "train": f"{TRAIN}_as_built", **fields}
     args = {"design": design, "drop_rate": 0.0, "init": "he"}
     return _googlenet(name, args, preprocess=CIFAR10, num_classes=10, **fields)

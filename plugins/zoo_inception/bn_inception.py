@@ -109,10 +109,10 @@ class Module(nn.Module):
 
     def __init__(self, in_chans: int, widths: Widths, style: Style, *, pool: Literal["avg", "max"]) -> None:
         super().__init__()
-        one, three_reduce, three, double_reduce, double, projected = widths
-        is_halving = not one
-        if one:
-            self.branch1 = _unit(in_chans, one, 1, style)
+        single, three_reduce, three, double_reduce, double, projected = widths
+        is_halving = not single
+        if single:
+            self.branch1 = _unit(in_chans, single, 1, style)
         self.branch2 = nn.Sequential(
             _unit(in_chans, three_reduce, 1, style),
             *_last(three_reduce, three, style, is_halving=is_halving),
@@ -126,10 +126,10 @@ class Module(nn.Module):
             self.branch4 = nn.Sequential(_halving_pool())
         else:
             self.branch4 = nn.Sequential(_pool(pool, style), _unit(in_chans, projected, 1, style))
-        self.out_chans = one + three + double + (in_chans if is_halving else projected)
+        self.out_chans = single + three + double + (in_chans if is_halving else projected)
 
     def forward(self, x: Tensor) -> Tensor:
-        """B C h w to B out_chans h w, or of half the size."""
+        """Maps B C h w to B out_chans h w, or of half the size."""
         return concatenate([branch(x) for branch in self.children()])
 
 
@@ -178,7 +178,7 @@ class BNInception(Network):
         self.initialise()
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to B 1024 H/32 W/32."""
+        """Maps images B C H W to B 1024 H/32 W/32."""
         if self.bgr:
             x = x.flip(1)
         for name in self.layers:
@@ -191,7 +191,7 @@ def _unit(in_chans: int, out_chans: int, kernel: int, style: Style, *, stride: i
 
 
 def _last(in_chans: int, out_chans: int, style: Style, *, is_halving: bool) -> list[nn.Module]:
-    """A branch's last 3x3 convolution, of stride 2 where the module halves its maps."""
+    """Returns a branch's last 3x3 convolution, of stride 2 where the module halves its maps."""
     if is_halving and style.same:
         unit = ConvUnit(in_chans, out_chans, 3, stride=2, bias=style.bias, eps=style.eps)
         return [SamePad(3), unit]
@@ -205,5 +205,7 @@ def _pool(kind: Literal["avg", "max"], style: Style) -> nn.Module:
 
 
 def _halving_pool() -> nn.Module:
-    """A max pool of stride 2 whose last window reaches over the border, as where TensorFlow pads an even size."""
+    """Returns a max pool of stride 2 whose last window reaches over the border, as where TensorFlow pads an even
+    size.
+    """
     return nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)

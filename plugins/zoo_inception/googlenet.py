@@ -47,7 +47,7 @@ class Inception(nn.Module):
         self.out_chans = widths.one + widths.three + widths.five + (in_chans if naive else widths.pool)
 
     def forward(self, x: Tensor) -> Tensor:
-        """B C h w to B out_chans h w."""
+        """Maps B C h w to B out_chans h w."""
         return concatenate([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)])
 
 
@@ -120,7 +120,7 @@ class GoogLeNet(Network):
         _draw(self, self.init)
 
     def add_auxiliary_heads(self) -> None:
-        """Two new heads for training, on the device and of the type of the network."""
+        """Makes two new heads for training, on the device and of the type of the network."""
         like = next(self.parameters())
         for source, name in self.aux_inputs.items():
             chans: int = self.get_submodule(source).out_chans  # type: ignore[assignment]  # an Inception's
@@ -136,7 +136,7 @@ class GoogLeNet(Network):
         return self.aux1 is not None
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """As in the base; the auxiliary heads, where there are any, are new too, and gone with 0 classes."""
+        """Replaces as in the base; the auxiliary heads, where there are any, are new too, and gone with 0 classes."""
         super().reset_classifier(num_classes, global_pool)
         if self.has_auxiliary_heads:
             self.drop_auxiliary_heads()
@@ -144,7 +144,7 @@ class GoogLeNet(Network):
                 self.add_auxiliary_heads()
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to B num_features h w."""
+        """Maps images B C H W to B num_features h w."""
         return self._forward(x)[0]
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -153,7 +153,7 @@ class GoogLeNet(Network):
         return (logits, *others) if others else logits
 
     def _forward(self, x: Tensor) -> list[Tensor]:
-        """The features and, in training, what the auxiliary heads give."""
+        """Returns the features and, in training, what the auxiliary heads give."""
         others: list[Tensor] = []
         heads = self.aux_inputs if self.training and self.has_auxiliary_heads else {}
         for name in self.layers:
@@ -164,7 +164,9 @@ class GoogLeNet(Network):
 
 
 def _layers(design: Design, in_chans: int) -> tuple[dict[str, nn.Module], list[tuple[str, int, int]], int]:
-    """The layers before the head by name; each stage's name, channels, reduction; the number of maps that come out."""
+    """Returns the layers before the head by name; each stage's name, channels, reduction; the number of maps that
+    come out.
+    """
     stages: list[tuple[str, int, int]] = []
     chans, norm = design.stem_chans, design.norm
     if design.stem == "imagenet":
@@ -189,7 +191,7 @@ def _layers(design: Design, in_chans: int) -> tuple[dict[str, nn.Module], list[t
 
 
 def _imagenet_stem(design: Design, in_chans: int) -> dict[str, nn.Module]:
-    """Images B C H W to B stem_chans H/8 W/8."""
+    """Maps images B C H W to B stem_chans H/8 W/8."""
     norm = design.norm
     layers: dict[str, nn.Module] = {"conv1": ConvUnit(in_chans, 64, 7, stride=2, padding=3, norm=norm)}
     layers["maxpool1"] = _pool(3)
@@ -204,17 +206,17 @@ def _imagenet_stem(design: Design, in_chans: int) -> dict[str, nn.Module]:
 
 
 def _pool(side: int) -> nn.Module:
-    """A max pool of stride 2 whose last window reaches over the border: 112 to 56, not to 55."""
+    """Returns a max pool of stride 2 whose last window reaches over the border: 112 to 56, not to 55."""
     return nn.MaxPool2d(kernel_size=side, stride=2, ceil_mode=True)
 
 
-def _draw(part: nn.Module, init: Initialisation) -> None:
-    """Draws the weights of ``part``.
+def _draw(block: nn.Module, init: Initialisation) -> None:
+    """Draws the weights of ``block``.
 
     ``caffe``: uniform with variance 1 / fan in, convolutions' biases 0.2, as in BVLC's GoogLeNet.
     ``torchvision``: N(0, 0.01^2). ``he``: N(0, 2 / fan out), linear layers like torch.
     """
-    for module in part.modules():
+    for module in block.modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue
         is_linear = isinstance(module, nn.Linear)

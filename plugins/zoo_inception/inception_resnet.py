@@ -68,7 +68,7 @@ def _block8(chans: int, middle: int, last: int, *, ends: bool = False) -> Scaled
 
 
 def _mixed_5b(chans: int = 192) -> Branches:
-    """B 192 h w to B 320 h w."""
+    """Maps B 192 h w to B 320 h w."""
     return Branches(
         branch0=unit(chans, 96, 1),
         branch1=chain(chans, (48, 1), (64, 5)),
@@ -78,7 +78,7 @@ def _mixed_5b(chans: int = 192) -> Branches:
 
 
 def _mixed_6a(chans: int, k: int, m: int) -> Branches:
-    """Figure 7 with l = k and n = 384: B ``chans`` h w to B (384 + m + ``chans``) h/2 w/2."""
+    """Builds figure 7 with l = k and n = 384: B ``chans`` h w to B (384 + m + ``chans``) h/2 w/2."""
     return Branches(
         branch0=unit(chans, 384, 3, 2),
         branch1=chain(chans, (k, 1), (k, 3), (m, 3, 2)),
@@ -111,7 +111,7 @@ class InceptionResNet(Network):
         self.note_stage("conv2d_4a", 192, 4)
 
     def forward_stem(self, x: Tensor) -> Tensor:
-        """Images B C 299 299 to B 192 71 71."""
+        """Maps images B C 299 299 to B 192 71 71."""
         x = self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(x)))  # B 64 147 147
         maps: Tensor = self.conv2d_4a(self.conv2d_3b(self.maxpool_3a(x)))
         return maps
@@ -142,7 +142,7 @@ class InceptionResNetV1(InceptionResNet):
         self.initialise()
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to features B 1792 h w; sizes are those of 299x299."""
+        """Maps images B C H W to features B 1792 h w; sizes are those of 299x299."""
         x = self.repeat_1(self.conv2d_4b(self.forward_stem(x)))  # B 256 35 35
         x = self.repeat_2(self.mixed_6a(x))  # B 896 17 17
         features: Tensor = self.block8(self.repeat_3(self.mixed_7a(x)))  # B 1792 8 8
@@ -179,7 +179,7 @@ class InceptionResNetV2(InceptionResNet):
         self.initialise()
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to features B 1536 h w; sizes are those of 299x299."""
+        """Maps images B C H W to features B 1536 h w; sizes are those of 299x299."""
         x = self.repeat(self.mixed_5b(self.maxpool_5a(self.forward_stem(x))))  # B 320 35 35
         x = self.repeat_1(self.mixed_6a(x))  # B 1088 17 17
         x = self.block8(self.repeat_2(self.mixed_7a(x)))  # B 2080 8 8

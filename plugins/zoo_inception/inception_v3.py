@@ -20,7 +20,7 @@ from zoo_inception.network import Network, unit
 
 
 def _average(count_include_pad: bool) -> nn.AvgPool2d:
-    """3x3 means; the padding counts as zeros in torchvision and timm, and does not in TensorFlow and Keras."""
+    """Builds 3x3 means; the padding counts as zeros in torchvision and timm, and does not in TensorFlow and Keras."""
     return nn.AvgPool2d(kernel_size=3, stride=1, padding=1, count_include_pad=count_include_pad)
 
 
@@ -153,7 +153,7 @@ class AuxiliaryClassifier(nn.Module):
         return logits
 
     def initialise(self) -> None:
-        """As the network, but with standard deviations of 0.01 and 0.001 in the last two layers."""
+        """Draws as the network, but with standard deviations of 0.01 and 0.001 in the last two layers."""
         _draw(self, 0.1)
         _draw(self.conv1, 0.01)
         _draw(self.fc, 0.001)
@@ -218,13 +218,14 @@ class InceptionV3(Network):
         self.initialise()
 
     def initialise(self) -> None:
-        """Normal within two standard deviations of 0.1; biases 0. The auxiliary classifier draws its own."""
+        """Draws normal weights within two standard deviations of 0.1; biases 0. The auxiliary classifier draws its
+        own."""
         _draw(self, 0.1)
         if self.AuxLogits is not None:
             self.AuxLogits.initialise()
 
     def add_auxiliary_heads(self) -> None:
-        """A new auxiliary classifier for training, on the device and of the type of the network."""
+        """Makes a new auxiliary classifier for training, on the device and of the type of the network."""
         like = next(self.parameters())
         self.AuxLogits = AuxiliaryClassifier(768).to(device=like.device, dtype=like.dtype)
         self.AuxLogits.fc = create_linear(768, self.num_classes, like=next(self.parameters()))
@@ -238,13 +239,14 @@ class InceptionV3(Network):
         return self.AuxLogits is not None
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """As in the base, for the auxiliary classifier too."""
+        """Replaces as in the base, for the auxiliary classifier too."""
         super().reset_classifier(num_classes, global_pool)
         if self.AuxLogits is not None:
             self.AuxLogits.fc = create_linear(768, self.num_classes, like=next(self.parameters()))
 
     def forward_trunk(self, x: Tensor) -> Tensor:
-        """Images B C H W to the maps B 768 h w that the auxiliary classifier stands on; sizes are those of 299x299."""
+        """Maps images B C H W to the maps B 768 h w that the auxiliary classifier stands on; sizes are those of
+        299x299."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  # B 64 147 147
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.Pool1(x)))  # B 192 71 71
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(self.Pool2(x))))  # B 288 35 35

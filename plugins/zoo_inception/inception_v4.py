@@ -14,7 +14,7 @@ from zoo_inception.network import Branches, Network, chain, unit
 
 
 def average() -> nn.AvgPool2d:
-    """3x3 means over what lies within the maps, as in TensorFlow: the padding does not count."""
+    """Builds 3x3 means over what lies within the maps, as in TensorFlow: the padding does not count."""
     return nn.AvgPool2d(kernel_size=3, stride=1, padding=1, count_include_pad=False)
 
 
@@ -23,7 +23,7 @@ def _half() -> nn.MaxPool2d:
 
 
 def _stem(in_chans: int) -> list[nn.Module]:
-    """Figure 3: images B C 299 299 to B 384 35 35."""
+    """Builds figure 3: images B C 299 299 to B 384 35 35."""
     four = Branches(
         branch0=nn.Sequential(unit(160, 64, 1), ConvUnit(64, 96, 3)),
         branch1=nn.Sequential(*chain(160, (64, 1), (64, (1, 7)), (64, (7, 1))), ConvUnit(64, 96, 3)),
@@ -39,7 +39,7 @@ def _stem(in_chans: int) -> list[nn.Module]:
 
 
 def _inception_a(chans: int = 384) -> Branches:
-    """Figure 4: B 384 h w to B 384 h w."""
+    """Builds figure 4: B 384 h w to B 384 h w."""
     return Branches(
         branch0=unit(chans, 96, 1),
         branch1=chain(chans, (64, 1), (96, 3)),
@@ -49,7 +49,7 @@ def _inception_a(chans: int = 384) -> Branches:
 
 
 def _reduction_a(chans: int = 384) -> Branches:
-    """Figure 7 with k, l, m, n = 192, 224, 256, 384: B 384 h w to B 1024 h/2 w/2."""
+    """Builds figure 7 with k, l, m, n = 192, 224, 256, 384: B 384 h w to B 1024 h/2 w/2."""
     return Branches(
         branch0=unit(chans, 384, 3, 2),
         branch1=chain(chans, (192, 1), (224, 3), (256, 3, 2)),
@@ -58,7 +58,7 @@ def _reduction_a(chans: int = 384) -> Branches:
 
 
 def _inception_b(chans: int = 1024) -> Branches:
-    """Figure 5: B 1024 h w to B 1024 h w."""
+    """Builds figure 5: B 1024 h w to B 1024 h w."""
     return Branches(
         branch0=unit(chans, 384, 1),
         branch1=chain(chans, (192, 1), (224, (1, 7)), (256, (7, 1))),
@@ -68,7 +68,7 @@ def _inception_b(chans: int = 1024) -> Branches:
 
 
 def _reduction_b(chans: int = 1024) -> Branches:
-    """Figure 8: B 1024 h w to B 1536 h/2 w/2."""
+    """Builds figure 8: B 1024 h w to B 1536 h/2 w/2."""
     return Branches(
         branch0=chain(chans, (192, 1), (192, 3, 2)),
         branch1=chain(chans, (256, 1), (256, (1, 7)), (320, (7, 1)), (320, 3, 2)),
@@ -93,12 +93,12 @@ class InceptionC(nn.Module):
         self.branch3 = nn.Sequential(average(), unit(chans, 256, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        one = self.branch1_0(x)
+        reduced = self.branch1_0(x)
         two = self.branch2_2(self.branch2_1(self.branch2_0(x)))
         maps = [
             self.branch0(x),
-            self.branch1_1a(one),
-            self.branch1_1b(one),
+            self.branch1_1a(reduced),
+            self.branch1_1b(reduced),
             self.branch2_3a(two),
             self.branch2_3b(two),
             self.branch3(x),

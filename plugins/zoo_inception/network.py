@@ -2,19 +2,19 @@
 
 from torch import Tensor, nn
 
-from zoo.modules import PooledClassifier, he_initialise
+from zoo.modules import PooledClassifier, he_initialize
 from zoo_inception.blocks import ConvUnit, Size, concatenate
 
 
 def unit(in_chans: int, out_chans: int, kernel: Size, stride: int = 1) -> ConvUnit:
-    """A unit that keeps the size of the maps, or, with ``stride`` 2, has no padding."""
+    """Returns a unit that keeps the size of the maps, or, with ``stride`` 2, has no padding."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (height // 2, width // 2) if stride == 1 else 0
     return ConvUnit(in_chans, out_chans, kernel, stride=stride, padding=padding)
 
 
 def chain(in_chans: int, *units: tuple[int, Size] | tuple[int, Size, int]) -> nn.Sequential:
-    """One :func:`unit` after the other, each given by its width, its kernel and its stride, by default 1."""
+    """Returns one :func:`unit` after the other, each given by its width, its kernel and its stride, by default 1."""
     layers = []
     for how in units:
         width, kernel, stride = how if len(how) == 3 else (*how, 1)
@@ -49,8 +49,8 @@ class Network(PooledClassifier):
         return x if pre_logits else self.get_classifier()(x)
 
     def initialise(self) -> None:
-        """He's initialisation by the fan of the input, as in the authors' TF-Slim; biases are 0.
+        """Draws He's normal weights by the fan of the input, as in the authors' TF-Slim; biases are 0.
 
         TF-Slim cuts the normal distribution off at two standard deviations, which this does not.
         """
-        he_initialise(self, "fan_in")
+        he_initialize(self, "fan_in")

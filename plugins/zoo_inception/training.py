@@ -26,7 +26,7 @@ def train(model: nn.Module, data: TrainingData, recipe: Recipe, run: Run, **opti
 
 
 def train_as_built(model: nn.Module, data: TrainingData, recipe: Recipe, run: Run, **options: Any) -> nn.Module:
-    """As :func:`train`, with those auxiliary classifiers alone that ``model`` was built with."""
+    """Trains as :func:`train`, with those auxiliary classifiers alone that ``model`` was built with."""
     if recipe.optimizer == RMSPROP and recipe.layer_decay != 1:
         raise RecipeError(f"{recipe.name}: layer_decay and {RMSPROP} of this family do not go together.")
     loss = criterion(getattr(model, "aux_weight", 0.0), recipe.label_smoothing)
@@ -48,7 +48,8 @@ def auxiliary_heads(model: Any) -> Iterator[None]:
 
 
 def criterion(aux_weight: float, label_smoothing: float) -> Callable[[Tensor | tuple[Tensor, ...], Tensor], Tensor]:
-    """The loss of an output: cross-entropy of the logits, and ``aux_weight`` times that of each auxiliary classifier's.
+    """Returns the loss of an output: cross-entropy of the logits, and ``aux_weight`` times that of each auxiliary
+    classifier's.
 
     All see the same labels, smoothed alike.
     """
@@ -65,7 +66,9 @@ def criterion(aux_weight: float, label_smoothing: float) -> Callable[[Tensor | t
 
 
 def rmsprop_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """What decays and, where the recipe says so, biases and norms apart, which do not; all with ``RMSPROP_EPS``."""
+    """Returns what decays and, where the recipe says so, biases and norms apart, which do not; all with
+    ``RMSPROP_EPS``.
+    """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if recipe.decay_norm_and_bias:
         return [{"params": learning, "weight_decay": recipe.weight_decay, "eps": RMSPROP_EPS}]

@@ -71,7 +71,7 @@ def _row(name: str, build: str, args: Mapping[str, Any], **fields: Any) -> Model
 
 
 def _digits(name: str, build: str, args: Mapping[str, Any], *, stages: tuple[str, ...], **fields: Any) -> Model:
-    """A network for digits; ``stages`` are parts of its features."""
+    """Returns a network for digits; ``stages`` are parts of its features."""
     places = tuple(f"features.{stage}" for stage in stages)
     return _row(name, build, args, stages=places, **{"preprocess": DIGIT_32, "stem": ("features.conv1",), **fields})
 

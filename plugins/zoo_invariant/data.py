@@ -41,17 +41,17 @@ MAPS = {
 
 
 def load_rotated(root: Path, split: str) -> ImageSet:
-    """``mnist_rot``, uint8 N 1 28 28."""
+    """Returns ``mnist_rot``, uint8 N 1 28 28."""
     return _moved("mnist_rot", root, split)
 
 
 def load_half_rotated(root: Path, split: str) -> ImageSet:
-    """``mnist_r``, uint8 N 1 28 28."""
+    """Returns ``mnist_r``, uint8 N 1 28 28."""
     return _moved("mnist_r", root, split)
 
 
 def load_placed(root: Path, split: str) -> ImageSet:
-    """``mnist_rts``, uint8 N 1 42 42."""
+    """Returns ``mnist_rts``, uint8 N 1 42 42."""
     return _moved("mnist_rts", root, split)
 
 
@@ -101,7 +101,7 @@ def drawn(maps: Maps, draws: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]
 
 
 def moved(pixels: Tensor, angles: Tensor, scales: Tensor, shifts: Tensor, *, canvas: int) -> Tensor:
-    """Images uint8 N 1 S S on a black canvas, uint8 N 1 canvas canvas, bilinear.
+    """Puts images uint8 N 1 S S on a black canvas, uint8 N 1 canvas canvas, bilinear.
 
     Each is turned counter-clockwise by its angle (radians, N) about its centre, magnified by its scale
     (N), and its centre put at the canvas's plus its shift (pixels right and down, N 2). All in float64:
@@ -113,7 +113,7 @@ def moved(pixels: Tensor, angles: Tensor, scales: Tensor, shifts: Tensor, *, can
 
 
 def _from_canvas(angles: Tensor, scales: Tensor, shifts: Tensor, *, canvas: int, side: int) -> Tensor:
-    """N 2 3: where in the image a point of the canvas is found; both reach from -1 to 1, edge to edge."""
+    """Returns N 2 3: where in the image a point of the canvas is found; both reach from -1 to 1, edge to edge."""
     cos, sin = angles.cos() / scales, angles.sin() / scales
     turn = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)  # y points down: turns back, clockwise
     offset = -turn @ shifts[:, :, None]

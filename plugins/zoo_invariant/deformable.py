@@ -30,7 +30,7 @@ class DeformConv2d(nn.Conv2d):
         self.reset_offset()
 
     def reset_offset(self) -> None:
-        """No tap moves."""
+        """Sets the offsets to 0: no tap moves."""
         nn.init.zeros_(self.offset.weight)
         assert self.offset.bias is not None
         nn.init.zeros_(self.offset.bias)
@@ -49,7 +49,8 @@ class DeformConv2d(nn.Conv2d):
 
 
 def deform_cnn(*, width: int = 16, deformable: int = 2, num_classes: int = 10, in_chans: int = 1) -> Network:
-    """Four 3x3 convolutions with BN and ReLU, the last ``deformable`` of them deformable (0 to 3), then the mean.
+    """Builds four 3x3 convolutions with BN and ReLU, the last ``deformable`` of them deformable (0 to 3), then the
+    mean.
 
     ``width``, 2, 4, 4 times that many maps; each but the first halves their sides. Raises :class:`SpecError`.
     """

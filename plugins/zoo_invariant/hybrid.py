@@ -31,7 +31,7 @@ def scatter_cnn(
     num_classes: int = 10,
     in_chans: int = 3,
 ) -> Network:
-    """Normalised coefficients, then 3x3 convolutions of these ``widths`` with BN and ReLU, averaged to 2x2.
+    """Builds normalized coefficients, then 3x3 convolutions of these ``widths`` with BN and ReLU, averaged to 2x2.
 
     A 2x2 max pool stands between two groups of convolutions. Raises :class:`SpecError`.
     """
@@ -81,7 +81,7 @@ def scatter_wrn(
     num_classes: int = 10,
     in_chans: int = 3,
 ) -> Network:
-    """Normalised coefficients (nothing learnt), a 3x3 convolution to 16 k maps for k = ``widen``, two stages.
+    """Builds normalized coefficients (nothing learned), a 3x3 convolution to 16 k maps for k = ``widen``, two stages.
 
     These have ``blocks`` residual blocks of 32 k and of 64 k maps, all of one size. Raises :class:`SpecError`.
     """
@@ -103,7 +103,7 @@ def scatter_wrn(
 
 
 def _normalised(scale: int, side: int, in_chans: int, *, affine: bool) -> tuple[OrderedDict[str, nn.Module], int]:
-    """The transform and a batch normalisation of its coefficients, and how many there are of an image."""
+    """Returns the transform and a batch normalisation of its coefficients, and how many there are of an image."""
     transform = Scattering(scale, side)
     chans = in_chans * transform.coefficients
     return OrderedDict(scatter=transform, norm=nn.BatchNorm2d(chans, affine=affine)), chans

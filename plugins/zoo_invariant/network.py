@@ -50,7 +50,7 @@ class Network(ImageClassifier):
         self.reset_classifier(num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to B num_features h w."""
+        """Maps images B C H W to B num_features h w."""
         out: Tensor = self.features(x)
         return out
 
@@ -63,7 +63,7 @@ class Network(ImageClassifier):
 
 
 def initialise(network: nn.Module) -> None:
-    """He's normal weights by the fan of the input, biases of 0, for convolutions and linear layers."""
+    """Draws He's normal weights by the fan of the input, biases of 0, for convolutions and linear layers."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -72,7 +72,8 @@ def initialise(network: nn.Module) -> None:
 
 
 def constant(make: Callable[[], Tensor]) -> Tensor:
-    """What ``make`` computes on the CPU, on the device where modules are being built: on ``meta``, without values.
+    """Returns what ``make`` computes on the CPU, on the device where modules are being built: on ``meta``, without
+    values.
 
     For buffers that no state holds: they must be right however the module is built.
     """
@@ -82,5 +83,6 @@ def constant(make: Callable[[], Tensor]) -> Tensor:
 
 
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Within it, what is computed on the device of ``x`` keeps its type, also where autocast is on."""
+    """Makes a context within which what is computed on the device of ``x`` keeps its type, also where autocast is
+    on."""
     return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

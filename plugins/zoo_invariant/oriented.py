@@ -26,7 +26,7 @@ _PADDING = (0, 0, 1, 0)
 
 
 def rotation_index(orientations: int, planes: int) -> Tensor:
-    """int64 N, n*9: where the N turned copies of a filter n 3 3 find each of their elements in it.
+    """Returns int64 N, n*9: where the N turned copies of a filter n 3 3 find each of their elements in it.
 
     Copy k is turned clockwise by 360 k / N degrees: its outer cells move k * 8/N places along the ring
     (coordinate rotation), and of ``planes`` = N orientation channels each moves on by k (orientation
@@ -63,12 +63,12 @@ class ORConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """He's normal weights by the fan of the input, orientation channels counted; biases are 0."""
+        """Draws He's normal weights by the fan of the input, orientation channels counted; biases are 0."""
         nn.init.normal_(self.weight, std=(2 / self.weight[0].numel()) ** 0.5)
         nn.init.zeros_(self.bias)
 
     def rotated(self) -> Tensor:
-        """The filters in all orientations: out*N in*n 3 3."""
+        """Returns the filters in all orientations: out*N in*n 3 3."""
         out_maps, in_maps, planes = self.weight.shape[:3]
         copies = self.weight.flatten(2)[:, :, self.index]  # out in n 9 -> out in N n*9
         return copies.transpose(1, 2).reshape(out_maps * self.orientations, in_maps * planes, 3, 3)
@@ -114,7 +114,7 @@ class ORPool(nn.Module):
 
 
 def _features(convolutions: Sequence[nn.Module]) -> OrderedDict[str, nn.Module]:
-    """Four convolutions with ReLU, and 2x2 max pools behind the first three."""
+    """Builds four convolutions with ReLU, and 2x2 max pools behind the first three."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, convolution in enumerate(convolutions, start=1):
         layers[f"conv{number}"] = convolution
@@ -125,7 +125,7 @@ def _features(convolutions: Sequence[nn.Module]) -> OrderedDict[str, nn.Module]:
 
 
 def _network(layers: OrderedDict[str, nn.Module], chans: Sequence[int], drop_rate: float, num_classes: int) -> Network:
-    """``chans`` of the three pools and of the last layer, whose maps of 32x32 images are 1x1."""
+    """Returns ``chans`` of the three pools and of the last layer, whose maps of 32x32 images are 1x1."""
     names = ["pool1", "pool2", "pool3", next(reversed(layers))]
     stages = [
         (f"features.{name}", n, reduction) for name, n, reduction in zip(names, chans, (2, 4, 8, 32), strict=True)
@@ -136,7 +136,7 @@ def _network(layers: OrderedDict[str, nn.Module], chans: Sequence[int], drop_rat
 
 
 def mnist_cnn(*, width: int = 80, drop_rate: float = 0.5, num_classes: int = 10, in_chans: int = 1) -> Network:
-    """The plain network: ``width``, 2, 4, 8 times that many maps, a hidden layer of 1024."""
+    """Returns the plain network: ``width``, 2, 4, 8 times that many maps, a hidden layer of 1024."""
     widths = [width * 2**level for level in range(4)]
     sizes = zip((in_chans, *widths[:3]), widths, _PADDING, strict=True)
     layers = _features([nn.Conv2d(before, after, 3, padding=padding) for before, after, padding in sizes])
@@ -152,7 +152,8 @@ def orn(
     num_classes: int = 10,
     in_chans: int = 1,
 ) -> Network:
-    """10, 20, 40, 80 maps of 4 or 8 ``orientations`` each, made invariant by ``encoding``, a hidden layer of 1024.
+    """Builds 10, 20, 40, 80 maps of 4 or 8 ``orientations`` each, made invariant by ``encoding``, a hidden layer of
+    1024.
 
     ``lift``: the image enters as ``copies`` in all orientations, which the first filters have weights for,
     or as the ``one`` plane that it is, with N times fewer. Raises :class:`SpecError`.

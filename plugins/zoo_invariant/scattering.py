@@ -64,8 +64,8 @@ class Scattering(nn.Module):
                 for angle in range(ANGLES):
                     for second in range(first + 1, self.J):
                         psi = self._psi(second, first)
-                        found = _modulus(finer[:, angle : angle + 1], psi, 2 ** (second - first))
-                        orders[2].append(self._average(found, second))
+                        modulus = _modulus(finer[:, angle : angle + 1], psi, 2 ** (second - first))
+                        orders[2].append(self._average(modulus, second))
         together = torch.cat([part for order in orders for part in order], dim=1)  # n K places
         places = side // 2**self.J
         return together.view(batch, chans * self.coefficients, places, places)
@@ -80,7 +80,7 @@ class Scattering(nn.Module):
 
 @lru_cache(maxsize=8)
 def _constants(scales: int, side: int) -> tuple[list[int], dict[str, numpy.ndarray[Any, Any]]]:
-    """How images are padded, and by name: ``psi`` of each scale for maps of each finer one, ``phi`` of each.
+    """Returns how images are padded, and by name: ``psi`` of each scale for maps of each finer one, ``phi`` of each.
 
     float64; computed once, since kymatio takes its time.
     """
@@ -100,19 +100,20 @@ def _constants(scales: int, side: int) -> tuple[list[int], dict[str, numpy.ndarr
 
 
 def _fourier(maps: Tensor) -> Tensor:
-    """The spectrum of real maps ... S S, its real and imaginary parts beside each other: ... S 2S."""
+    """Returns the spectrum of real maps ... S S, its real and imaginary parts beside each other: ... S 2S."""
     return torch.view_as_real(torch.fft.fft2(maps)).flatten(-2)
 
 
 def _modulus(spectrum: Tensor, psi: Tensor, step: int) -> Tensor:
-    """|x * psi| at every ``step``-th pixel, for x of ``spectrum`` n 1 S 2S and 8 filters: n 8 S/step S/step."""
+    """Computes |x * psi| at every ``step``-th pixel, for x of ``spectrum`` n 1 S 2S and 8 filters: n 8 S/step
+    S/step."""
     product = spectrum * psi
     if step > 1:  # what is sub-sampled is folded in the spectrum
         product = reduce(torch.add, product.chunk(step, dim=2))
         product = reduce(torch.add, product.chunk(step, dim=3))
     pairs = product.view(*product.shape[:3], -1, 2)  # n 8 s 2s -> n 8 s s 2
-    found: Tensor = torch.fft.ifft2(torch.view_as_complex(pairs), norm="forward")
-    return found.abs()
+    filtered: Tensor = torch.fft.ifft2(torch.view_as_complex(pairs), norm="forward")
+    return filtered.abs()
 
 
 def _spectrum(psi: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
@@ -125,7 +126,8 @@ def _spectrum(psi: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
 
 
 def _averaging(phi: numpy.ndarray[Any, Any], step: int) -> numpy.ndarray[Any, Any]:
-    """S*S, places: what ``phi`` S S, real in the spectrum, makes of a pixel at every ``step``-th but the border's."""
+    """Returns S*S, places: what ``phi`` S S, real in the spectrum, makes of a pixel at every ``step``-th but the
+    border's."""
     side = len(phi)
     pixels = numpy.eye(side**2).reshape(-1, side, side)
     averaged = numpy.fft.ifft2(numpy.fft.fft2(pixels) * phi).real[:, ::step, ::step]

@@ -24,7 +24,9 @@ def train(model: STN, data: TrainingData, recipe: Recipe, run: Run, **options: A
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """What learns outside the transformer, then its own at ``model.localisation_lr``; each with and without decay."""
+    """Returns what learns outside the transformer, then its own at ``model.localisation_lr``; each with and without
+    decay.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

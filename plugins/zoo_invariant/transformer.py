@@ -55,7 +55,7 @@ class SpatialTransformer(nn.Module):
             return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
     def grid(self, theta: Tensor, height: int, width: int) -> Tensor:
-        """Where the input is sampled, (x, y) for each pixel of the output: B H W 2."""
+        """Returns where the input is sampled, (x, y) for each pixel of the output: B H W 2."""
         if self.warp == "affine":
             size = [theta.shape[0], 1, height, width]
             return F.affine_grid(theta.view(-1, 2, 3), size, align_corners=True)
@@ -64,15 +64,15 @@ class SpatialTransformer(nn.Module):
             rows = torch.cat([theta, torch.ones_like(theta[:, :1])], dim=1).view(-1, 3, 3)
             ones = torch.ones_like(places[:, :1])
             x, y, z = (torch.cat([places, ones], dim=1) @ rows.mT).unbind(2)  # each B HW
-            found = torch.stack([x / z, y / z], dim=2)
+            sampled = torch.stack([x / z, y / z], dim=2)
         else:
             bent = self.tps @ theta.view(-1, TPS_SIDE**2, 2)  # B K+3 2: coefficients of the shifts
-            found = places + tps_basis(places, self.points) @ bent
-        return found.view(-1, height, width, 2)
+            sampled = places + tps_basis(places, self.points) @ bent
+        return sampled.view(-1, height, width, 2)
 
 
 def pixel_places(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """(x, y) of every pixel, row by row, from -1 to 1 between the outermost centres: HW 2."""
+    """Returns (x, y) of every pixel, row by row, from -1 to 1 between the outermost centres: HW 2."""
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, height, device=device), torch.linspace(-1, 1, width, device=device), indexing="ij"
     )
@@ -80,19 +80,19 @@ def pixel_places(height: int, width: int, device: torch.device | None = None) ->
 
 
 def control_points() -> Tensor:
-    """K 2."""
+    """Returns the control points, K 2."""
     return pixel_places(TPS_SIDE, TPS_SIDE)
 
 
 def tps_basis(places: Tensor, points: Tensor) -> Tensor:
-    """P K+3: r^2 log r^2 of each place's distance r to each point, then 1, x, y."""
+    """Returns P K+3: r^2 log r^2 of each place's distance r to each point, then 1, x, y."""
     squared = (places[:, None] - points).square().sum(dim=2)
     radial = torch.where(squared > 0, squared * squared.clamp_min(1e-12).log(), 0)
     return torch.cat([radial, torch.ones_like(places[:, :1]), places], dim=1)
 
 
 def tps_inverse() -> Tensor:
-    """K+3 K: from values at the control points to the coefficients of the spline through them."""
+    """Returns K+3 K: from values at the control points to the coefficients of the spline through them."""
     points = control_points().double()
     count = len(points)
     system = torch.zeros(count + 3, count + 3, dtype=torch.float64)
@@ -103,7 +103,7 @@ def tps_inverse() -> Tensor:
 
 
 def _localisation(in_chans: int, chans: tuple[int, int], kernels: tuple[int, int], flat: int, hidden: int) -> nn.Module:
-    """Two convolutions, each pooled, and a hidden layer: B C H W to B hidden."""
+    """Builds two convolutions, each pooled, and a hidden layer: B C H W to B hidden."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(in_chans, chans[0], kernels[0]),
@@ -142,7 +142,7 @@ class STN(Network):
         self.localisation_lr = localisation_lr
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to B num_features h w."""
+        """Maps images B C H W to B num_features h w."""
         return super().forward_features(self.transformer(x))
 
 
@@ -155,7 +155,7 @@ def stn_cnn(
     num_classes: int = 10,
     in_chans: int = 1,
 ) -> STN:
-    """The ST-CNN for 42x42 images, or the network of PyTorch's ``tutorial`` for 28x28 ones.
+    """Returns the ST-CNN for 42x42 images, or the network of PyTorch's ``tutorial`` for 28x28 ones.
 
     ``warp`` ``none`` leaves the transformer out: the classifier alone, for comparison. ``localisation_lr``
     is the transformer's learning rate over that of all else. Raises :class:`SpecError`.

@@ -9,19 +9,19 @@ from zoo_look.first_layer import filters as filters
 from zoo_look.invariance_curves import invariance as invariance
 from zoo_look.maps import before_and_after as before_and_after
 from zoo_look.maps import features as features
+from zoo_look.maps import whitening as whitening
 from zoo_look.maximization import maximize as maximize
 from zoo_look.network import layers as layers
-from zoo_look.own import ask as ask
 from zoo_look.receptive import receptive_field as receptive_field
 from zoo_look.result import Look as Look
+from zoo_look.result import ask as ask
 from zoo_look.result import new_figure as new_figure
 from zoo_look.top_patches import patches as patches
-from zoo_look.whitened_images import whitening as whitening
 
 plugin: Plugin
 
+from zoo_look.network import images_of as images_of
 from zoo_look.network import opened as opened
 from zoo_look.portraits import Portraits as Portraits
 from zoo_look.portraits import channels_of as channels_of
 from zoo_look.portraits import portray as portray
-from zoo_look.units import images_of as images_of

@@ -38,7 +38,7 @@ class Representations(Look):
         return {"models": self.models, "layers": self.layers, "n": self.n, "cka": self.cka.tolist()}
 
     def figure(self) -> "Figure":
-        """A matrix, the first network's layers upwards."""
+        """Draws a matrix, the first network's layers upwards."""
         rows, columns = self.cka.shape
         figure = new_figure(max(0.42 * columns + 2.2, 4.5), max(0.36 * rows + 1.6, 3.2), self.caption)
         axis = figure.subplots()
@@ -62,7 +62,7 @@ def representations(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Representations:
-    """Centred kernel alignment (CKA) between the layers of two networks on the same images.
+    """Computes the centred kernel alignment (CKA) between the layers of two networks on the same images.
 
     Linear CKA (Kornblith, Norouzi, Lee and Hinton 2019) of whole maps, with the unbiased estimate of HSIC (Song et al.
     2012), which does not grow with the number of features: unrelated layers are near 0, and may be below it.
@@ -108,19 +108,21 @@ def representations(
             tables.append(table)
     crossed = torch.tensor([[float(cka(a, b)) for b in tables[1].values()] for a in tables[0].values()])
     caption = f"CKA of {names[0]} and {names[1]} on {n:,} images of {images.name}/{images.split}"
-    found = (tuple(tables[0]), tuple(tables[1]))
-    return Representations(caption, crossed.double(), found, (names[0], names[1]), n)
+    layer_names = (tuple(tables[0]), tuple(tables[1]))
+    return Representations(caption, crossed.double(), layer_names, (names[0], names[1]), n)
 
 
 def cka(first: Tensor, second: Tensor) -> Tensor:
-    """CKA of two Gram matrices N N; 1 for the same representation up to rotation and scale, near 0 for unrelated."""
+    """Computes the CKA of two Gram matrices N N; 1 for the same representation up to rotation and scale, near 0 for
+    unrelated."""
     norms = _hsic(first, first) * _hsic(second, second)
     aligned: Tensor = _hsic(first, second) / norms.clamp_min(torch.finfo(torch.float64).tiny).sqrt()
     return aligned
 
 
 def _hsic(first: Tensor, second: Tensor) -> Tensor:
-    """The unbiased estimate of Song et al. 2012, equation 5, of Gram matrices N N whose diagonals do not count."""
+    """Returns the unbiased estimate of Song et al. 2012, equation 5, of Gram matrices N N whose diagonals do not
+    count."""
     n = len(first)
     a, b = (gram.double() - torch.diag(gram.double().diagonal()) for gram in (first, second))
     crossed: Tensor = (a * b).sum() + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a.sum(0) @ b.sum(0)) / (n - 2)
@@ -129,12 +131,12 @@ def _hsic(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], report: Progress) -> dict[str, Tensor]:
-    """The Gram matrix N N of each layer's output for the first ``n`` images."""
-    known = [layer.name for layer in layers(network)]
-    patterns = wanted or [name for name in known if "." not in name]
-    names = [name for name in known if any(_matches(name, pattern) for pattern in patterns)]
+    """Returns the Gram matrix N N of each layer's output for the first ``n`` images."""
+    every = [layer.name for layer in layers(network)]
+    patterns = wanted or [name for name in every if "." not in name]
+    names = [name for name in every if any(_matches(name, pattern) for pattern in patterns)]
     if not names:
-        raise UnknownNameError.of("layer", patterns[0], known, hint=f"zoo look layers {name_of(network)} lists them.")
+        raise UnknownNameError.of("layer", patterns[0], every, hint=f"zoo look layers {name_of(network)} lists them.")
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     done = 0
     with ExitStack() as stack:
@@ -158,5 +160,5 @@ def _grams(network: nn.Module, images: ImageSet, n: int, wanted: Sequence[str], 
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Like shell patterns, with a star within one part of the name: ``layer*`` does not match ``layer1.0``."""
+    """Matches as shell patterns do, with a star within one part of the name: ``layer*`` does not match ``layer1.0``."""
     return name.count(".") == pattern.count(".") and fnmatchcase(name, pattern)

@@ -5,24 +5,188 @@ Each method says what published checks found: Adebayo et al., "Sanity checks for
 its maps changed. A method whose maps do not change shows the image, not the network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.creation import require_classes
-from zoo.errors import SpecError, UnknownNameError, WeightsError
-from zoo_look.gradients import BY_CAPTUM, BY_GRADIENT, enlarged, occlusion
+from zoo.errors import MissingExtraError, SpecError, UnknownNameError, WeightsError
 from zoo_look.maps import show
-from zoo_look.network import Picture, as_input, as_pixels, name_of, opened, submodule, titles_of
+from zoo_look.network import (
+    Guided,
+    Picture,
+    Rectifiers,
+    as_input,
+    as_pixels,
+    check_channel,
+    downward,
+    name_of,
+    opened,
+    submodule,
+    titles_of,
+)
 from zoo_look.result import Look, new_figure
 from zoo_look.top_patches import Progress
-from zoo_look.units import check_channel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# ---- Methods: from a network, inputs B C H W and targets B -----------------------------------------------------------
+
+
+def gradient(network: nn.Module, inputs: Tensor, targets: Tensor, layer: str = "") -> Tensor:
+    """Computes the gradient of each image's target logit by its input, B C H W."""
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = inputs.detach().clone().requires_grad_()
+        logits = network(leaf.clone())  # the first layer may work in place
+        return downward(logits, leaf, F.one_hot(targets, logits.shape[1]).to(logits), "")
+
+
+def input_x_gradient(network: nn.Module, inputs: Tensor, targets: Tensor, layer: str = "") -> Tensor:
+    return inputs * gradient(network, inputs, targets)
+
+
+def guided_backprop(network: nn.Module, inputs: Tensor, targets: Tensor, layer: str = "") -> Tensor:
+    """Raises :class:`WeightsError` for a network without a ReLU."""
+    with Rectifiers(Guided) as seen:
+        found = gradient(network, inputs, targets)
+    if not seen.relus:
+        raise WeightsError(f"{name_of(network)} has no ReLU, so guided backpropagation would equal the gradient.")
+    return found
+
+
+def grad_cam(network: nn.Module, inputs: Tensor, targets: Tensor, layer: str) -> Tensor:
+    """Returns B h w: the positive part of the layer's maps, each weighed by its mean gradient."""
+    with torch.inference_mode(False), torch.enable_grad(), _cut_off(network, layer) as kept:
+        logits = network(inputs)
+        if not kept or kept[-1].ndim != 4:
+            raise WeightsError(f"{layer} does not output maps, which Grad-CAM needs.")
+        maps = kept[-1]
+        slope = downward(logits, maps, F.one_hot(targets, logits.shape[1]).to(logits), "")
+        return (slope.mean((2, 3), keepdim=True) * maps.detach()).sum(1).relu()
+
+
+def guided_grad_cam(network: nn.Module, inputs: Tensor, targets: Tensor, layer: str) -> Tensor:
+    cam = enlarged(grad_cam(network, inputs, targets, layer), inputs.shape[2:])
+    return guided_backprop(network, inputs, targets) * cam[:, None]
+
+
+def occlusion(
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    window: int | None = None,
+    stride: int | None = None,
+    fill: float = 0.0,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Returns B H W: for each pixel the mean, over the windows that hold it, of the logit's fall when the window is
+    covered.
+    """
+    height, width = inputs.shape[2:]
+    window = max(1, min(height, width) // 8) if window is None else window
+    stride = max(1, window // 2) if stride is None else stride
+    if not (1 <= stride <= window <= min(height, width)):
+        raise SpecError(f"window = {window}, stride = {stride}: expected 1 <= stride <= window <= the image's side.")
+    rows, columns = (range(0, side - window + stride, stride) for side in (height, width))
+    places = [(slice(row, row + window), slice(column, column + window)) for row in rows for column in columns]
+    total = torch.zeros(len(inputs), height, width, device=inputs.device)
+    seen = torch.zeros(height, width, device=inputs.device)
+    at_once = max(1, batch_size // len(inputs))
+    with torch.no_grad():
+        before = network(inputs).gather(1, targets[:, None])
+        for first in range(0, len(places), at_once):
+            windows = places[first : first + at_once]
+            covered = inputs.repeat(len(windows), 1, 1, 1, 1)  # windows B C H W
+            for images, (down, right) in zip(covered, windows, strict=True):
+                images[:, :, down, right] = fill
+            after = network(covered.flatten(0, 1)).gather(1, targets.repeat(len(windows))[:, None])
+            for fall, (down, right) in zip(before - after.view(len(windows), -1, 1), windows, strict=True):
+                total[:, down, right] += fall[:, :, None]
+                seen[down, right] += 1
+            if progress is not None:
+                progress(min(first + at_once, len(places)), len(places))
+    return total / seen
+
+
+def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Enlarges B h w to B H W, bilinearly."""
+    return F.interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
+@contextmanager
+def _cut_off(network: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """The outputs of ``layer`` as the start of the graph: no gradient goes further down."""
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, _: object, output: object) -> object:
+        if not isinstance(output, Tensor):
+            raise WeightsError(f"{layer} outputs {type(output).__name__}, not maps.")
+        kept.append(output.detach().clone().requires_grad_())
+        return kept[-1].clone()  # what comes next may work in place
+
+    handle = submodule(network, layer).register_forward_hook(keep)
+    try:
+        yield kept
+    finally:
+        handle.remove()
+
+
+def integrated_gradients(
+    network: nn.Module, inputs: Tensor, targets: Tensor, samples: int, noise: float, seed: int
+) -> Tensor:
+    with _captum() as attr, torch.enable_grad():
+        found: Tensor = attr.IntegratedGradients(network).attribute(
+            inputs, target=targets, n_steps=samples, internal_batch_size=64
+        )
+    return found.detach()
+
+
+def smooth_grad(network: nn.Module, inputs: Tensor, targets: Tensor, samples: int, noise: float, seed: int) -> Tensor:
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
+    with _captum() as attr, torch.random.fork_rng(devices=devices), torch.enable_grad():
+        torch.manual_seed(seed)
+        tunnel = attr.NoiseTunnel(attr.Saliency(network))
+        scores: Tensor = tunnel.attribute(
+            inputs, nt_type="smoothgrad", nt_samples=samples, stdevs=noise, target=targets, abs=False
+        )
+    return scores.detach()
+
+
+@contextmanager
+def _captum() -> Iterator[Any]:
+    import warnings
+
+    try:
+        from captum import attr
+    except ImportError:
+        raise MissingExtraError.of("This attribution", "captum", "zoo-vision[look]") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it asks inputs for gradients, which we want
+        yield attr
+
+
+BY_GRADIENT: dict[str, Callable[[nn.Module, Tensor, Tensor, str], Tensor]] = {
+    "grad_cam": grad_cam,
+    "gradient": gradient,
+    "guided_backprop": guided_backprop,
+    "guided_grad_cam": guided_grad_cam,
+    "input_x_gradient": input_x_gradient,
+}
+BY_CAPTUM: dict[str, Callable[[nn.Module, Tensor, Tensor, int, float, int], Tensor]] = {
+    "integrated_gradients": integrated_gradients,
+    "smooth_grad": smooth_grad,
+}
+
+
+# ---- Attribution -----------------------------------------------------------------------------------------------------
 
 _PASSES = "passes: its maps change when upper layers are random"
 _FAILS = "fails: its maps hardly change when upper layers are random, so they show the image's edges, not the class"
@@ -61,7 +225,8 @@ class Attribution(Look):
     images: Tensor
 
     def heat(self) -> Tensor:
-        """B H W at the images' size, for the eye: the largest magnitude over channels; maps enlarged bilinearly."""
+        """Returns B H W at the images' size, for the eye: the largest magnitude over channels; maps enlarged
+        bilinearly."""
         if self.scores.ndim == 4:
             return self.scores.abs().amax(1)
         return enlarged(self.scores, self.images.shape[2:])
@@ -79,7 +244,7 @@ class Attribution(Look):
         }
 
     def figure(self) -> "Figure":
-        """A row per image: the image, the scores, both."""
+        """Returns a row per image: the image, the scores, both."""
         figure = new_figure(5.4, 1.9 * len(self.images) + 0.6, f"{self.caption}\n{self.verdict}")
         axes = figure.subplots(len(self.images), 3, squeeze=False)
         for row, image, heat, name in zip(axes, self.images, self.heat(), self.classes, strict=True):
@@ -116,7 +281,7 @@ def attribute(
     progress: Progress | None = None,
     **args: Any,
 ) -> Attribution:
-    """Which pixels of an image support a class.
+    """Finds which pixels of an image support a class.
 
     The methods are ``occlusion`` (Zeiler and Fergus 2013), ``grad_cam`` (Selvaraju et al. 2016), ``gradient`` (Simonyan
     et al. 2013), ``input_x_gradient``, ``guided_backprop`` (Springenberg et al. 2014) and ``guided_grad_cam``; with
@@ -181,7 +346,7 @@ def attribute(
 
 
 def _map_layer(network: nn.Module, inputs: Tensor) -> str:
-    """The last default layer whose output maps have more than one pixel."""
+    """Returns the last default layer whose output maps have more than one pixel."""
     sizes: dict[str, tuple[int, ...]] = {}
     handles = []
     try:

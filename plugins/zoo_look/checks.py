@@ -21,7 +21,8 @@ EXPECTED_ERRORS = {
 
 
 def look(subject: Subject) -> None:
-    """Feature maps, deconvnet and attribution run or raise what they document, and the network stays as it was.
+    """Checks that feature maps, deconvnet and attribution run or raise what they document, and the network stays as it
+    was.
 
     Fix: a forward must not register hooks or change tensors, and its gradient must be finite.
     """
@@ -36,11 +37,11 @@ def look(subject: Subject) -> None:
         "grad_cam": lambda: tools.attribute(module, image, "grad_cam").scores,
     }
     for name, ask in asked.items():
-        found, error = _answer(ask)
-        if found is None:
+        answer, error = _answer(ask)
+        if answer is None:
             expect(any(words in error for words in EXPECTED_ERRORS[name]), f"{name} raises: {error}")
         else:
-            expect(found.isfinite().all(), f"{name} returns NaN or infinity")
+            expect(answer.isfinite().all(), f"{name} returns NaN or infinity")
     _expect_same(module, before)
 
 

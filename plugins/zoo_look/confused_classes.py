@@ -15,9 +15,8 @@ from zoo.data.sheet import column, webp, within
 from zoo.errors import PluginError
 from zoo.evaluation import check_classes, hook
 from zoo.evaluation.mistakes import Mistake
-from zoo_look.network import name_of, opened
+from zoo_look.network import images_of, name_of, opened
 from zoo_look.result import Look, new_figure
-from zoo_look.units import images_of
 
 _PAIRS = 10
 _LARGEST = 48
@@ -55,16 +54,17 @@ class Confusion(Look):
     def pairs(self) -> list[Pair]:
         """The classes that are confused, the most frequent pair first."""
         totals = self.counts.sum(dim=1).tolist()
-        found = [
+        confused = [
             Pair(self.classes[true], self.classes[predicted], int(self.counts[true, predicted]), totals[true])
             for true, predicted in self.counts.nonzero().tolist()
             if true != predicted
         ]
-        return sorted(found, key=lambda pair: -pair.images)
+        return sorted(confused, key=lambda pair: -pair.images)
 
     def facts(self) -> dict[str, Any]:
         about = {} if self.pictures is None else {"examples": self._examples(self.pictures)}
         return {
+            "kind": "confusion",
             "weights": self.weights,
             "data": self.data,
             "fingerprint": self.fingerprint,
@@ -76,7 +76,7 @@ class Confusion(Look):
         }
 
     def _examples(self, pictures: Tensor) -> dict[str, Any]:
-        """The examples with their pictures below one another, as a WebP file in base64."""
+        """Returns the examples with their pictures below one another, as a WebP file in base64."""
         tiles = [within(picture.float() / 255, _LARGEST) for picture in pictures]
         height, width = tiles[0].shape[1:]
         return {
@@ -94,7 +94,7 @@ class Confusion(Look):
         }
 
     def figure(self) -> "Figure":
-        """A row for each true class, a column for each predicted one; as dark as its share of the row."""
+        """Returns a row for each true class, a column for each predicted one; as dark as its share of the row."""
         side = 1.6 + 0.34 * min(len(self.classes), 40)
         figure = new_figure(side + 0.6, side, self.caption)
         axis = figure.subplots()
@@ -122,7 +122,7 @@ def confusion(
     examples: int = 0,
     device: torch.device | str | None = None,
 ) -> Confusion:
-    """Which classes a network confuses, by the model's own evaluate hook.
+    """Counts which classes a network confuses, by the model's own evaluate hook.
 
     Args:
         model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
@@ -151,9 +151,9 @@ def confusion(
         require_classes(network)
         images = images_of(network, str(data) if isinstance(data, Path) else data, split)
         check_classes(network, images)
-        part = images.subset(range(min(limit, len(images))), images.split)
+        limited = images.subset(range(min(limit, len(images))), images.split)
         info = info_of(network)
-        answers = hook.answers(info.model, network, part, preprocess=info.preprocess, dtype=None)
+        answers = hook.answers(info.model, network, limited, preprocess=info.preprocess, dtype=None)
         weights = name_of(network)
     if answers is None:
         raise PluginError(
@@ -161,19 +161,19 @@ def confusion(
             hint="zoo evaluate shows the scores.",
         )
     where = f"{images.name}/{images.split}"
-    caption = f"{weights} on {len(part):,} images of {where}: true and predicted classes"
-    found = Confusion(caption, weights, where, part.fingerprint, tuple(images.classes), answers.confusion)
-    chosen = _chosen(found, answers.mistakes, examples)
+    caption = f"{weights} on {len(limited):,} images of {where}: true and predicted classes"
+    result = Confusion(caption, weights, where, limited.fingerprint, tuple(images.classes), answers.confusion)
+    chosen = _chosen(result, answers.mistakes, examples)
     if not chosen:
-        return found
+        return result
     transform = Transform(info.preprocess)
-    pictures = torch.stack([transform.pixels(part.image(one.number)) for one in chosen])
-    return replace(found, examples=tuple(chosen), pictures=pictures)
+    pictures = torch.stack([transform.pixels(limited.image(one.number)) for one in chosen])
+    return replace(result, examples=tuple(chosen), pictures=pictures)
 
 
-def _chosen(found: Confusion, mistakes: Sequence[Mistake], count: int) -> list[Mistake]:
-    """``count`` of ``mistakes`` for each of the pairs that are confused most."""
+def _chosen(result: Confusion, mistakes: Sequence[Mistake], count: int) -> list[Mistake]:
+    """Returns ``count`` of ``mistakes`` for each of the pairs that are confused most."""
     of_pair: dict[tuple[str, str], list[Mistake]] = {}
     for one in mistakes:
-        of_pair.setdefault((found.classes[one.true], found.classes[one.predicted]), []).append(one)
-    return [one for pair in found.pairs[:_PAIRS] for one in of_pair.get((pair.true, pair.predicted), [])[:count]]
+        of_pair.setdefault((result.classes[one.true], result.classes[one.predicted]), []).append(one)
+    return [one for pair in result.pairs[:_PAIRS] for one in of_pair.get((pair.true, pair.predicted), [])[:count]]

@@ -22,21 +22,27 @@ from zoo.data import ImageSet
 from zoo.errors import WeightsError
 from zoo.evaluation.forward import device_of
 from zoo_look.maps import show
-from zoo_look.network import Picture, as_input, as_pixels, blank, name_of, opened
-from zoo_look.receptive import Box, boxes_of
-from zoo_look.rectifiers import Deconvolution, Rectifiers
-from zoo_look.result import Look, new_figure
-from zoo_look.top_patches import Progress, TopActivations, cut, draw_blocks, patches
-from zoo_look.units import (
+from zoo_look.network import (
+    Deconvolution,
+    Picture,
+    Rectifiers,
     Run,
+    as_input,
+    as_pixels,
+    blank,
     check_channel,
     check_position,
     chosen_layer,
     downward,
     maps_of,
+    name_of,
     one_hot,
+    opened,
     reached,
 )
+from zoo_look.receptive import Box, boxes_of
+from zoo_look.result import Look, new_figure
+from zoo_look.top_patches import Progress, TopActivations, cut, draw_blocks, patches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +60,7 @@ class Projections(TopActivations):
     projections: Tensor
 
     def figure(self) -> "Figure":
-        """As in the paper: a block a channel, its projections on the left, the patches on the right."""
+        """Draws as in the paper: a block a channel, its projections on the left, the patches on the right."""
         return draw_blocks(self.caption, self.channels, [self._projected, self._patches], columns=2)
 
     def _projected(self, unit: int) -> list[Tensor]:
@@ -85,7 +91,7 @@ class Projection(Look):
         }
 
     def figure(self) -> "Figure":
-        """The image and the projection, zero grey."""
+        """Draws the image and the projection, zero grey."""
         figure = new_figure(4.2, 2.5, self.caption)
         axes = figure.subplots(1, 2)
         show(axes[0], self.image)
@@ -107,7 +113,7 @@ def deconv(
     progress: Progress | None = None,
     **args: Any,
 ) -> Projections:
-    """The images of :func:`zoo.look.patches`, and the projection of each unit back to pixels.
+    """Returns the images of :func:`zoo.look.patches`, and the projection of each unit back to pixels.
 
     Warns of activations other than ReLU below the layer: they pass on their gradient.
 
@@ -142,28 +148,30 @@ def deconv(
     with opened(model, **args) as network:
         layer = chosen_layer(network, layer)
         check_rectifiers(network)
-        found = patches(
+        strongest = patches(
             network, layer, data, split,
             channels=channels, units=units, count=count, limit=limit, batch_size=batch_size, progress=progress,
         )  # fmt: skip
         with reached(network, layer) as run:
             warn_of_strides(network, run, layer)
-        return project_found(network, found, batch_size)
+        return project_found(network, strongest, batch_size)
 
 
-def project_found(network: nn.Module, found: TopActivations, batch_size: int = 256) -> Projections:
-    """``found`` with the projection of each of its units."""
-    inputs = found.inputs.flatten(0, 1)
-    each = torch.tensor(found.channels)[:, None].expand(found.images.shape).flatten()
+def project_found(network: nn.Module, strongest: TopActivations, batch_size: int = 256) -> Projections:
+    """Returns ``strongest`` with the projection of each of its units."""
+    inputs = strongest.inputs.flatten(0, 1)
+    each = torch.tensor(strongest.channels)[:, None].expand(strongest.images.shape).flatten()
     projected: list[Tensor] = []
-    with reached(network, found.layer) as run:
+    with reached(network, strongest.layer) as run:
         for start in range(0, len(inputs), batch_size):
-            part = slice(start, start + batch_size)
-            batch, positions = inputs[part].to(device_of(network)), found.positions.flatten(0, 1)[part]
-            projected.append(project_units(run, batch, found.layer, each[part], positions)[0])
-    fields = {name: getattr(found, name) for name in TopActivations.__dataclass_fields__}
-    fields["caption"] = f"{name_of(network)}, {found.layer}: projections, and the strongest patches of {found.data}"
-    return Projections(**fields, projections=torch.cat(projected).cpu().view(found.inputs.shape))
+            some = slice(start, start + batch_size)
+            batch, positions = inputs[some].to(device_of(network)), strongest.positions.flatten(0, 1)[some]
+            projected.append(project_units(run, batch, strongest.layer, each[some], positions)[0])
+    fields = {name: getattr(strongest, name) for name in TopActivations.__dataclass_fields__}
+    fields["caption"] = (
+        f"{name_of(network)}, {strongest.layer}: projections, and the strongest patches of {strongest.data}"
+    )
+    return Projections(**fields, projections=torch.cat(projected).cpu().view(strongest.inputs.shape))
 
 
 def project(
@@ -174,7 +182,7 @@ def project(
     position: tuple[int, int] | None = None,
     **args: Any,
 ) -> Projection:
-    """The projection of one unit back to the pixels of an image.
+    """Returns the projection of one unit back to the pixels of an image.
 
     Args:
         model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
@@ -228,7 +236,7 @@ def project(
 def project_units(run: Run, inputs: Tensor, layer: str, channels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Projections B C H W and activations B: of image i the unit of ``channels[i]`` (B) at ``positions[i]`` (B 2).
 
-    ``run`` gives the layer's output (:func:`zoo_look.units.reached`); the seed is the activation.
+    ``run`` gives the layer's output (:func:`zoo_look.network.reached`); the seed is the activation.
     """
     with torch.inference_mode(False), torch.enable_grad(), Rectifiers(Deconvolution):
         leaf = inputs.detach().clone().requires_grad_()
@@ -272,5 +280,5 @@ def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
 
 
 def around_grey(projection: Tensor) -> Tensor:
-    """``projection`` C H W to be shown in [0, 1], zero at 0.5."""
+    """Returns ``projection`` C H W to be shown in [0, 1], zero at 0.5."""
     return 0.5 + 0.5 * projection / projection.abs().max().clamp(min=1e-12) if projection.numel() else projection

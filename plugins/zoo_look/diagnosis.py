@@ -71,7 +71,7 @@ class Diagnosis(Look):
 
 
 def diagnose(model: str | nn.Module, **args: Any) -> Diagnosis:
-    """The energy of a first layer's filters by frequency, the share that its stride aliases, and dead filters.
+    """Returns the energy of a first layer's filters by frequency, the share that its stride aliases, and dead filters.
 
     Args:
         model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.

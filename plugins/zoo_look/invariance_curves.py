@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import torch
@@ -14,17 +14,133 @@ from torch.nn import functional as F
 from zoo import data as datasets
 from zoo.creation import info_of, require_classes
 from zoo.data import ImageSet, Transform
-from zoo.errors import UnknownNameError
+from zoo.errors import SpecError, UnknownNameError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.forward import device_of
 from zoo.loading import Network
 from zoo.manifest.interval import Z95, wilson
 from zoo_look.network import name_of, opened, statistics
 from zoo_look.result import Look, new_figure
-from zoo_look.transforms import STRENGTHS, UNITS, Edges, transform
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+Edges = Literal["reflection", "zeros", "border", "circular"]
+
+STRENGTHS: Mapping[str, tuple[float, ...]] = {
+    "translation": (0, 1 / 32, 2 / 32, 4 / 32, 8 / 32),
+    "rotation": (0, 15, 30, 45, 60, 90, 135, 180),
+    "scale": (0.5, 0.7, 0.85, 1, 1.2, 1.5, 2),
+    "shear": (0, 10, 20, 30, 40),
+    "brightness": (-0.4, -0.2, -0.1, 0, 0.1, 0.2, 0.4),
+    "contrast": (0.2, 0.5, 0.75, 1, 1.5, 2),
+    "blur": (0, 0.5, 1, 1.5, 2),
+    "jpeg": (100, 75, 50, 25, 10, 5),
+}
+"""What is tried of each transformation, in its :data:`UNITS`."""
+
+UNITS = {
+    "translation": "share of the width",
+    "rotation": "degrees, counter-clockwise",
+    "scale": "factor",
+    "shear": "degrees",
+    "brightness": "added to pixels in [0, 1]",
+    "contrast": "factor about the image's mean",
+    "blur": "sigma of the Gaussian, pixels",
+    "jpeg": "quality",
+}
+
+
+# ---- Transformations with one number as strength ---------------------------------------------------------------------
+
+
+def transform(pixels: Tensor, name: str, strength: float, edges: Edges = "reflection") -> Tensor:
+    """Returns ``pixels`` float B C H W in [0, 1], transformed; of the same shape, in [0, 1].
+
+    ``strength`` is in the :data:`UNITS` of the transformation: translation goes to the right, scale 2 shows the
+    middle half twice as large. Raises :class:`SpecError` for a strength that is none.
+    """
+    if not math.isfinite(strength):
+        raise SpecError(f"{name} of strength {strength} is not a valid transformation.")
+    if name == "brightness":
+        return (pixels + strength).clamp(0, 1)
+    if name == "contrast":
+        mean = pixels.mean((1, 2, 3), keepdim=True)
+        return ((pixels - mean) * strength + mean).clamp(0, 1)
+    if name == "blur":
+        return _blur(pixels, strength)
+    if name == "jpeg":
+        return _jpeg(pixels, strength)
+    return _move(pixels, _matrix(name, strength), edges)
+
+
+def _matrix(name: str, strength: float) -> Tensor:
+    """Returns 2 x 3, from the place of a pixel to where it is taken from, in half-sides from the centre, y down."""
+    angle = math.radians(strength)
+    if name == "translation":
+        return torch.tensor([[1.0, 0.0, -2 * strength], [0.0, 1.0, 0.0]])
+    if name == "rotation":
+        cos, sin = math.cos(angle), math.sin(angle)
+        return torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]])
+    if name == "shear" and abs(strength) < 90:
+        return torch.tensor([[1.0, math.tan(angle), 0.0], [0.0, 1.0, 0.0]])
+    if name == "scale" and strength > 0:
+        return torch.tensor([[1 / strength, 0.0, 0.0], [0.0, 1 / strength, 0.0]])
+    raise SpecError(f"{name} of strength {strength} is not a valid transformation.")
+
+
+def _move(pixels: Tensor, matrix: Tensor, edges: Edges) -> Tensor:
+    """Samples bilinearly; distances are pixels on both axes, whatever the image's shape."""
+    count, _, height, width = pixels.shape
+    if torch.equal(matrix, torch.eye(2, 3)):
+        return pixels
+    y, x = torch.meshgrid(
+        *(torch.arange(side, dtype=torch.float64) - (side - 1) / 2 for side in (height, width)), indexing="ij"
+    )
+    linear, shift = matrix[:, :2].double(), matrix[:, 2].double() * width / 2
+    source = torch.stack([x, y], -1) @ linear.T + shift  # H W 2, pixels from the centre
+    if edges == "circular":
+        pixels = pixels.repeat(1, 1, 3, 3)
+    sides = torch.tensor([pixels.shape[3], pixels.shape[2]], dtype=torch.float64)
+    grid = (source * 2 / sides).to(pixels).expand(count, height, width, 2)
+    mode = "border" if edges == "circular" else edges
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode=mode, align_corners=False).clamp(0, 1)
+
+
+def _blur(pixels: Tensor, sigma: float) -> Tensor:
+    if sigma < 0:
+        raise SpecError(f"blur of sigma {sigma} is not a valid transformation.")
+    if sigma == 0:
+        return pixels
+    reach = min(math.ceil(3 * sigma), min(pixels.shape[2:]) - 1)
+    steps = torch.arange(-reach, reach + 1, dtype=pixels.dtype, device=pixels.device)
+    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(pixels.shape[1], 1, 1, -1)
+    padded = F.pad(pixels, (reach, reach, reach, reach), mode="reflect")
+    rows = F.conv2d(padded, kernel, groups=pixels.shape[1])
+    return F.conv2d(rows, kernel.mT, groups=pixels.shape[1])
+
+
+def _jpeg(pixels: Tensor, quality: float) -> Tensor:
+    from io import BytesIO
+
+    from PIL import Image
+
+    from zoo.data.decode import to_image, to_pixels
+
+    if not 1 <= quality <= 100:
+        raise SpecError(f"jpeg of quality {quality}: expected 1 to 100.")
+    packed = []
+    for image in (pixels * 255).round().to(torch.uint8):
+        buffer = BytesIO()
+        to_image(image).save(buffer, "JPEG", quality=round(quality))
+        with Image.open(buffer) as opened_image:
+            packed.append(to_pixels(opened_image))
+    return torch.stack(packed).to(pixels) / 255
+
+
+# ---- Curves ----------------------------------------------------------------------------------------------------------
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -56,11 +172,12 @@ class Invariance(Look):
     edges: Edges
 
     def curve(self, model: str, transformation: str) -> list[Point]:
-        """By strength; of one network and one transformation."""
+        """Returns the points of one network and one transformation, by strength."""
         return [p for p in self.points if (p.model, p.transformation) == (model, transformation)]
 
     def facts(self) -> dict[str, Any]:
         return {
+            "kind": "invariance",
             "data": self.data,
             "fingerprint": self.fingerprint,
             "edges": self.edges,
@@ -69,7 +186,7 @@ class Invariance(Look):
         }
 
     def figure(self) -> "Figure":
-        """A column a transformation: top-1 above, similarity of features below, bands of 95%."""
+        """Returns a column a transformation: top-1 above, similarity of features below, bands of 95%."""
         kinds = list(dict.fromkeys(point.transformation for point in self.points))
         models = list(dict.fromkeys(point.model for point in self.points))
         columns = min(len(kinds), 4)
@@ -120,7 +237,7 @@ def invariance(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Invariance:
-    """How score and features change as images are transformed.
+    """Measures how score and features change as images are transformed.
 
     Images are transformed in [0, 1] at the size of the network's input, before they are normalised.
 
@@ -128,7 +245,7 @@ def invariance(
         models: Names, for which trained weights are used, or networks that :func:`zoo.create` returned.
         data: A data set's name or path, or its images.
         split: The split to load, if ``data`` is not images.
-        strengths: What to try, by transformation. By default ``zoo_look.transforms.STRENGTHS``.
+        strengths: What to try, by transformation. By default ``zoo_look.invariance_curves.STRENGTHS``.
         edges: What is beyond the edge of an image that is moved.
         limit: Only the first images of the split, this many.
         batch_size: Images per forward pass.
@@ -168,10 +285,10 @@ def invariance(
                     progress(number * n + done, len(models) * n)
 
             points += _measure(network, images, n, cases, edges, batch_size, report)
-    part = images.subset(range(n), images.split)
+    limited = images.subset(range(n), images.split)
     names = ", ".join(dict.fromkeys(point.model for point in points))
     caption = f"{names} on {n:,} images of {images.name}/{images.split}, transformed (95% intervals)"
-    return Invariance(caption, tuple(points), f"{images.name}/{images.split}", part.fingerprint, edges)
+    return Invariance(caption, tuple(points), f"{images.name}/{images.split}", limited.fingerprint, edges)
 
 
 def _measure(
@@ -193,9 +310,9 @@ def _measure(
         pixels = (batch.to(device) * std + mean).clamp(0, 1)
         original, _ = _run(network, (pixels - mean) / std)
         for number, (name, strength) in enumerate(cases):
-            found, logits = _run(network, (transform(pixels, name, strength, edges) - mean) / std)
+            features, logits = _run(network, (transform(pixels, name, strength, edges) - mean) / std)
             right[number] += int((logits.argmax(1).cpu() == labels).sum())
-            alike[number].append(F.cosine_similarity(found, original, dim=1).cpu())
+            alike[number].append(F.cosine_similarity(features, original, dim=1).cpu())
         done += len(batch)
         report(done)
     return [
@@ -205,7 +322,7 @@ def _measure(
 
 
 def _run(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What the head is given, B D, and what it makes of it, B classes."""
+    """Returns what the head is given, B D, and what it makes of it, B classes."""
     if info_of(network).preprocess.whitening == "zca":  # hangs before ``forward``, which is not called here
         inputs = network.get_submodule("whitening")(inputs)
     maps = network.forward_features(inputs)

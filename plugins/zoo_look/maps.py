@@ -1,14 +1,18 @@
-"""Feature maps: the outputs of a layer for an image."""
+"""Images on their way through a network: whitened, and as the feature maps of a layer."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import WeightsError
+from zoo import data as datasets
+from zoo.data import ImageSet
+from zoo.data.whitening import ZCA
+from zoo.errors import DataError, WeightsError
 from zoo_look.network import Picture, as_input, as_maps, as_pixels, captured, name_of, opened, title_of, titles_of
 from zoo_look.result import Look, new_figure
 
@@ -27,7 +31,7 @@ class FeatureMaps(Look):
     """What the channels are called: their numbers, or classes."""
 
     def strongest(self, count: int) -> list[int]:
-        """The channels with the highest activation anywhere, the highest first."""
+        """Returns the channels with the highest activation anywhere, the highest first."""
         peaks = self.maps.flatten(1).amax(1)
         return peaks.topk(min(count, len(peaks))).indices.tolist()
 
@@ -43,7 +47,9 @@ class FeatureMaps(Look):
         }
 
     def figure(self) -> "Figure":
-        """The image and the 32 strongest channels, each on a scale of its own, numbered; bars of those of a vector."""
+        """Returns the image and the 32 strongest channels, each on a scale of its own, numbered; bars of those of a
+        vector.
+        """
         shown = self.strongest(32)
         if self.maps[0].numel() == 1:
             return self._bars(shown)
@@ -60,7 +66,7 @@ class FeatureMaps(Look):
         return figure
 
     def _bars(self, shown: list[int]) -> "Figure":
-        """The image, and how strong each of the channels ``shown`` is."""
+        """Returns the image, and how strong each of the channels ``shown`` is."""
         figure = new_figure(6.5, max(2.2, 0.16 * len(shown) + 0.8), self.caption)
         image, bars = figure.subplots(1, 2, width_ratios=(1, 2.5))
         show(image, self.image)
@@ -71,7 +77,7 @@ class FeatureMaps(Look):
 
 
 def features(model: str | nn.Module, image: Picture, layer: str, **args: Any) -> FeatureMaps:
-    """What a layer of a network returns for an image.
+    """Computes what a layer of a network returns for an image.
 
     A vector is shown as maps of one pixel, and tokens as a row.
 
@@ -137,7 +143,7 @@ class BeforeAfter(Look):
 
 
 def before_and_after(model: str | nn.Module, images: Sequence[Picture], layer: str, **args: Any) -> BeforeAfter:
-    """Images beside what a layer that returns images makes of them, such as a spatial transformer.
+    """Shows images beside what a layer that returns images makes of them, such as a spatial transformer.
 
     Both are shown with mean and standard deviation put back.
 
@@ -186,3 +192,94 @@ def show(axis: Any, pixels: Tensor) -> None:
         axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     else:
         axis.imshow(image, interpolation="nearest")
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened(Look):
+    """Some ``images`` N C H W in [0, 1], the same with the ``mean`` C H W subtracted (``centred``) and ``white``.
+
+    ``spectrum`` holds the eigenvalues' share of variance before and after, float64 2 CHW, in falling order:
+    after exact whitening all are equal.
+    """
+
+    images: Tensor
+    centred: Tensor
+    white: Tensor
+    mean: Tensor
+    spectrum: Tensor
+    n: int
+    eps: float
+
+    def facts(self) -> dict[str, Any]:
+        before, after = (_facts(images) for images in (self.centred, self.white))
+        return {"n": self.n, "eps": self.eps, "centred": before, "whitened": after}
+
+    def figure(self) -> "Figure":
+        """Images, images less their mean, whitened ones; the spectra below."""
+        count = len(self.images)
+        figure = new_figure(0.8 * count + 0.6, 5.2, self.caption)
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 2.2)).flat
+        axes = above.subplots(3, count, squeeze=False)
+        for row, (title, images) in enumerate(
+            (("image", self.images), ("mean subtracted", self.centred), ("whitened", self.white))
+        ):
+            for axis, image in zip(axes[row], images, strict=True):
+                show(axis, image if row == 0 else 0.5 + 0.5 * image / image.abs().max().clamp_min(1e-12))
+            axes[row, 0].set_title(title, fontsize=7, loc="left", pad=2)
+        axis = below.subplots()
+        for name, values in zip(("before", "after"), self.spectrum, strict=True):
+            axis.semilogy(range(1, len(values) + 1), values.clamp_min(1e-12).tolist(), label=name)
+        axis.set_xlabel("principal component", fontsize=7)
+        axis.set_ylabel("share of variance", fontsize=7)
+        axis.tick_params(labelsize=6)
+        axis.legend(fontsize=7, frameon=False)
+        return figure
+
+
+def whitening(
+    data: str | Path | ImageSet, split: str = "test", *, eps: float = 1e-3, limit: int = 1000, shown: int = 8
+) -> Whitened:
+    """Shows images before and after their mean is subtracted, and after ZCA whitening.
+
+    Args:
+        data: A data set's name or path, or its images.
+        split: The split to load, if ``data`` is not images.
+        eps: Added to the variances, in units of [0, 1] squared: it limits how far directions with little variance are
+            amplified.
+        limit: Fit to the first images of the split, this many.
+        shown: How many images to return.
+
+    Returns:
+        The images at each stage and their spectra, with a figure.
+
+    Raises:
+        DataError: The images are not of one size.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.whitening("digits", shown=4).white.shape
+        torch.Size([4, 1, 8, 8])
+    """
+    images = datasets.load(data, split) if not isinstance(data, ImageSet) else data
+    if images.pixels is None:
+        raise DataError(f"{images.name} has images of several sizes, but whitening needs one size.")
+    pixels = images.pixels[:limit].float() / 255
+    zca = ZCA.fit(pixels, eps)
+    white = zca(pixels)
+    spectrum = torch.stack([_spectrum(pixels), _spectrum(white)])
+    caption = f"{images.name}/{images.split}: mean subtraction and ZCA whitening of {len(pixels):,} images, eps {eps:g}"
+    return Whitened(
+        caption, pixels[:shown], (pixels - zca.mean)[:shown], white[:shown], zca.mean, spectrum, len(pixels), eps
+    )
+
+
+def _spectrum(images: Tensor) -> Tensor:
+    """Returns the share of variance along each principal component, float64, in falling order."""
+    flat = images.flatten(1).double()
+    values = torch.linalg.eigvalsh(torch.cov(flat.T)).flip(0).clamp_min(0)
+    shares: Tensor = values / values.sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return shares
+
+
+def _facts(images: Tensor) -> dict[str, float]:
+    return {"mean": float(images.mean()), "std": float(images.std())}

@@ -1,5 +1,6 @@
-"""What an atlas shows of channels: what drives them, as pictures and as numbers."""
+"""Portraits of channels for an atlas: what drives them, gratings among it, as pictures and as numbers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,17 +11,90 @@ from torch.nn.functional import pad
 from zoo.data import ImageSet
 from zoo.data.sheet import opaque
 from zoo.errors import WeightsError
+from zoo.evaluation.forward import device_of
 from zoo.loading import Network
+from zoo.modules.gabor import pixels, rotated
 from zoo_look.deconvnet import Projections, around_grey, project_found
-from zoo_look.first_layer import as_pictures, patterns
-from zoo_look.gabor_fit import Fit, fit
-from zoo_look.gratings import Tuning, tuning
+from zoo_look.first_layer import Fit, as_pictures, fit, patterns
 from zoo_look.maximization import maximize
-from zoo_look.network import blank
+from zoo_look.network import Rectifiers, blank, downward, maps_of, one_hot, reached, statistics
 from zoo_look.receptive import Box, boxes_of
-from zoo_look.rectifiers import Rectifiers
 from zoo_look.top_patches import TopActivations, cut, patches
-from zoo_look.units import downward, maps_of, one_hot, reached
+
+# ---- Gratings: stripes of one orientation and wavelength -------------------------------------------------------------
+
+ORIENTATIONS = 8
+_WAVELENGTHS = 5
+_PHASES = 4
+_SHORTEST = 3.0
+"""Pixels: a wave of two has only the phases on and off."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """Of C channels, what each grating adds to the response to a grey image: ``responses`` float32 C F O.
+
+    The strongest of four phases, for F ``wavelengths`` in pixels and O ``orientations`` in degrees: the direction in
+    which the wave changes, so that 0 means upright stripes.
+    """
+
+    wavelengths: tuple[float, ...]
+    orientations: tuple[float, ...]
+    responses: Tensor
+
+    def best(self, channel: int) -> tuple[float, float] | None:
+        """Returns wavelength and orientation of the strongest response; None if no grating adds anything."""
+        own = self.responses[channel]
+        if not own.max() > 0:
+            return None
+        row, place = divmod(int(own.argmax()), len(self.orientations))
+        return self.wavelengths[row], self.orientations[place]
+
+    def selectivity(self, channel: int) -> float:
+        """Returns a number from 0, the same response to all orientations, to 1, a response to one: 1 minus the circular
+        variance.
+
+        At the wavelength with the strongest response.
+        """
+        own = self.responses[channel].clamp(min=0)
+        row = own[own.amax(1).argmax()].double()
+        angles = 2 * torch.tensor(self.orientations, dtype=torch.float64).deg2rad()
+        return float(torch.hypot(row @ angles.cos(), row @ angles.sin()) / row.sum()) if row.sum() > 0 else 0.0
+
+
+def tuning(network: Network, layer: str, batch_size: int = 64) -> Tuning:
+    """Returns the responses of the channels of ``layer`` to gratings between black and white."""
+    height, width = blank(network).shape[2:]
+    longest = max(min(height, width) / 2, 2 * _SHORTEST)
+    wavelengths = [_SHORTEST * (longest / _SHORTEST) ** (step / (_WAVELENGTHS - 1)) for step in range(_WAVELENGTHS)]
+    orientations = [step * 180 / ORIENTATIONS for step in range(ORIENTATIONS)]
+    place = pixels(height, width)
+    phases = torch.arange(_PHASES, dtype=torch.float64)[:, None, None] * (2 * math.pi / _PHASES)
+    gratings = torch.stack(
+        [
+            0.5 + 0.5 * torch.cos(2 * math.pi * rotated(place, torch.tensor(math.radians(angle)))[0] / length + phases)
+            for length in wavelengths
+            for angle in orientations
+        ]
+    )  # F O, phases, H, W
+    mean, std = (torch.tensor(values)[:, None, None] for values in statistics(network))
+    images = (gratings.flatten(0, 1).float()[:, None] - mean) / std
+    grey = (torch.full((1, 1, height, width), 0.5) - mean) / std
+    parts = torch.split(torch.cat([grey, images]), batch_size)
+    with reached(network, layer) as run, torch.no_grad():
+        responses = torch.cat([_central(run(part.to(device_of(network))), layer) for part in parts])
+    added = (responses[1:] - responses[:1]).view(len(wavelengths), len(orientations), _PHASES, -1).amax(2)
+    lengths = tuple(round(length, 1) for length in wavelengths)
+    return Tuning(lengths, tuple(orientations), added.movedim(2, 0).contiguous())
+
+
+def _central(output: Tensor, layer: str) -> Tensor:
+    """Returns B C: of each channel the unit in the middle."""
+    maps = maps_of(output, layer)
+    return maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2].float().cpu()
+
+
+# ---- Portraits -------------------------------------------------------------------------------------------------------
 
 COUNT = 9
 """Patches of a channel."""
@@ -43,7 +117,7 @@ class Field:
     nearest: Fit
 
     def pictures(self) -> list[list[Tensor]]:
-        """Of each unit the field and the nearest Gabor filter: 4 h w in [0, 1]."""
+        """Returns of each unit the field and the nearest Gabor filter: 4 h w in [0, 1]."""
         shown = as_pictures(self.weight)
         rendered = self.nearest.render(*self.weight.shape[2:])
         return [
@@ -73,7 +147,7 @@ class Portraits:
         ]
 
     def projections(self, unit: int) -> list[Tensor]:
-        """The deconvolutions of the patches, zero grey; nothing for a network without ReLUs."""
+        """Returns the deconvolutions of the patches, zero grey; nothing for a network without ReLUs."""
         if not isinstance(self.strongest, Projections):
             return []
         pairs = zip(self.strongest.projections[unit], self.strongest.boxes[unit], strict=True)
@@ -88,7 +162,8 @@ class Portraits:
 def portray(
     network: Network, layer: str, images: ImageSet, channels: Sequence[int], *, limit: int, steps: int
 ) -> Portraits:
-    """The portraits of ``channels`` of ``layer``: patches of the first ``limit`` images, ``steps`` of ascent."""
+    """Returns the portraits of ``channels`` of ``layer``: patches of the first ``limit`` images, ``steps`` of
+    ascent."""
     strongest = patches(network, layer, images, channels=channels, count=COUNT, limit=limit)
     with reached(network, layer) as run:
         every, _ = boxes_of(run, blank(network), layer)
@@ -98,16 +173,16 @@ def portray(
     box: Box = tuple(_known(every[channels[0], *position], strongest.pixels).tolist())
     try:
         field = _field(network, layer, channels, position, box)
-        found = maximize(network, layer, channels, position=position, steps=steps, jitter=0)
-        maxima = [cut(image, box) for image in found.images]
-        values: list[float] = found.values.tolist()
+        climbed = maximize(network, layer, channels, position=position, steps=steps, jitter=0)
+        maxima = [cut(image, box) for image in climbed.images]
+        values: list[float] = climbed.values.tolist()
         if _has_rectifiers(network):
             strongest = project_found(network, strongest)
     except WeightsError:  # no gradient
         maxima, values, field = [], [], None
     gratings = tuning(network, layer)
-    own = Tuning(gratings.wavelengths, gratings.orientations, gratings.responses[list(channels)])
-    return Portraits(strongest, maxima, values, field, own)
+    chosen = Tuning(gratings.wavelengths, gratings.orientations, gratings.responses[list(channels)])
+    return Portraits(strongest, maxima, values, field, chosen)
 
 
 def channels_of(network: Network, layer: str) -> int:
@@ -116,7 +191,7 @@ def channels_of(network: Network, layer: str) -> int:
 
 
 def _known(boxes: Tensor, images: Tensor) -> Tensor:
-    """``boxes`` ... 4, but the whole of ``images`` ... H W for units of which it is not known what they see."""
+    """Returns ``boxes`` ... 4, but the whole of ``images`` ... H W for units of which it is not known what they see."""
     whole = torch.tensor([0, 0, *images.shape[-2:]])
     return torch.where((boxes[..., 2:] > boxes[..., :2]).all(-1, keepdim=True), boxes, whole)
 
@@ -128,7 +203,7 @@ def _has_rectifiers(network: Network) -> bool:
 
 
 def _field(network: Network, layer: str, channels: Sequence[int], position: tuple[int, int], box: Box) -> Field | None:
-    """The fields of the units at ``position``, which see ``box``; None if that is too large, or too small."""
+    """Returns the fields of the units at ``position``, which see ``box``; None if that is too large, or too small."""
     numbers = torch.tensor(channels)
     with reached(network, layer) as run, torch.inference_mode(False), torch.enable_grad(), Rectifiers() as seen:
         leaf = blank(network).repeat(len(numbers), 1, 1, 1).requires_grad_()
@@ -143,7 +218,7 @@ def _field(network: Network, layer: str, channels: Sequence[int], position: tupl
 
 
 def _whole(patch: Tensor, box: Tensor, side: tuple[int, int]) -> Tensor:
-    """``patch`` C h w in a picture of ``side`` with 4 channels, transparent beyond the image's border."""
+    """Returns ``patch`` C h w in a picture of ``side`` with 4 channels, transparent beyond the image's border."""
     height, width = patch.shape[1:]
     down = side[0] - height if int(box[0]) == 0 else 0
     across = side[1] - width if int(box[1]) == 0 else 0

@@ -6,21 +6,203 @@ padding, dilation, ceil modes, branches, concatenations, residuals and global la
 they are modules or functions. An operation without a rule counts as one that looks everywhere (:attr:`coarse`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from zoo_look import receptive_rules
-from zoo_look.network import blank, opened
-from zoo_look.units import Run, chosen_layer, maps_of, reached
+from zoo_look.network import Run, blank, chosen_layer, maps_of, opened, reached
 
+aten = torch.ops.aten
 NOTHING = -torch.inf
+
+Of = Callable[[Tensor], "Reach"]
+Named = Mapping[str, Any]
+Rule = Callable[[Of, Named, Sequence[int]], Any]
+
+FRESH: set[Any] = {
+    *(aten.zeros_like, aten.ones_like, aten.empty_like, aten.full_like, aten.rand_like, aten.randn_like),
+    *(aten.new_zeros, aten.new_ones, aten.new_empty, aten.new_full, aten.zero_),
+}
+"""Their values do not depend on what they are made like."""
+
+POINTWISE: set[Any] = {
+    *(aten.clone, aten._to_copy, aten.copy_, aten.copy, aten.contiguous, aten.fill_, aten.gelu, aten.native_dropout),
+    *(aten.hardtanh, aten.leaky_relu, aten.elu, aten.softplus, aten._prelu_kernel, aten.lerp, aten.addcmul),
+}
+"""Beside those that torch itself marks so."""
+
+MOVING: set[Any] = {
+    *(aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias, aten.permute, aten.transpose, aten.t),
+    *(aten.expand, aten.slice, aten.select, aten.squeeze, aten.unsqueeze, aten.narrow, aten.alias),
+    *(aten.split, aten.split_with_sizes, aten.unbind, aten.cat, aten.stack, aten.flip, aten.roll, aten.detach),
+    *(aten.reflection_pad2d, aten.replication_pad2d, aten.index_select, aten.gather, aten.index, aten.unfold),
+    *(
+        aten.diagonal,
+        aten.repeat,
+        aten.pixel_shuffle,
+        aten.pixel_unshuffle,
+        aten.channel_shuffle,
+        aten.upsample_nearest2d,
+    ),
+    *(aten.rot90, aten.movedim, aten.squeeze_, aten.unsqueeze_, aten.transpose_, aten.lift_fresh),
+}
+"""They put elements elsewhere and combine none."""
+
+VIEWS: set[Any] = {aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias}
+
+
+# ---- Rules: which inputs the outputs of torch's operations depend on -------------------------------------------------
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = [value, value] if isinstance(value, int) else list(value)
+    return (values[0], values[-1])
+
+
+def _windows(reach: "Reach", kernel: Any, stride: Any, padding: Any, dilation: Any, shape: Sequence[int]) -> "Reach":
+    """Returns the union over each window; outside the image there is nothing. ``shape`` says how many windows there
+    are.
+    """
+    kernel, padding, dilation = _pair(kernel), _pair(padding), _pair(dilation)
+    stride = _pair(stride) if stride else kernel
+
+    def slide(side: Tensor) -> Tensor:
+        height, width = (
+            (count - 1) * step + (reach_ - 1) * spread + 1
+            for count, step, reach_, spread in zip(shape[-2:], stride, kernel, dilation, strict=True)
+        )
+        bottom, right = height - side.shape[-2] - padding[0], width - side.shape[-1] - padding[1]
+        padded = F.pad(side, (padding[1], right, padding[0], bottom), value=NOTHING)
+        return F.max_pool2d(padded, kernel, stride, dilation=dilation)
+
+    union: Reach = reach.map(slide)
+    return union
+
+
+def _convolution(of: Of, named: Named, shape: Sequence[int]) -> "Reach | None":
+    if named["transposed"] or len(shape) != 4 or of(named["weight"]).down.max() > NOTHING:
+        return None
+    groups, kernel = named["groups"], named["weight"].shape[2:]
+    # B C H W -> B groups H W, since every channel of a group sees all of the group
+    joined = of(named["input"]).map(lambda side: side.reshape(len(side), groups, -1, *side.shape[2:]).amax(2))
+    seen = _windows(joined, kernel, named["stride"], named["padding"], named["dilation"], shape)
+    whole: Reach = seen.map(lambda side: side.repeat_interleave(shape[1] // groups, dim=1))
+    return whole
+
+
+def _pool(of: Of, named: Named, shape: Sequence[int]) -> "Reach":
+    stride, dilation = named.get("stride", ()), named.get("dilation", 1)
+    return _windows(of(named["self"]), named["kernel_size"], stride, named.get("padding", 0), dilation, shape)
+
+
+def _pool3d(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    """Returns B C D H W, as response normalisation over neighbouring maps pools."""
+    depth, rows, columns = torch.broadcast_to(torch.tensor(named.get("padding", 0)), (3,)).tolist()
+
+    def slide(side: Tensor) -> Tensor:
+        padded = F.pad(side, (columns, columns, rows, rows, depth, depth), value=NOTHING)
+        return F.max_pool3d(padded, named["kernel_size"], named.get("stride") or named["kernel_size"])
+
+    return None if named.get("ceil_mode") else of(named["self"]).map(slide)
+
+
+def _adaptive(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    return of(named["self"]).map(lambda side: F.adaptive_max_pool2d(side, _pair(named["output_size"])))
+
+
+def _dims(named: Named, tensor: Tensor) -> list[int]:
+    dim = named.get("dim")
+    if dim is None or dim == []:
+        return list(range(tensor.ndim))
+    return [dim] if isinstance(dim, int) else list(dim)
+
+
+def _reduced(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    tensor = named["self"]
+    if "other" in named:
+        return None
+    return of(tensor).map(lambda side: side.amax(_dims(named, tensor), keepdim=len(shape) == tensor.ndim))
+
+
+def _along(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    """Makes every element see all along a dimension, which stays (softmax) or keeps its first (top k)."""
+    tensor, dim = named["self"], named.get("dim", -1)
+    return of(tensor).map(lambda side: side.amax(dim, keepdim=True).expand(shape).contiguous())
+
+
+def _matrix(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    """Multiplies ``mat1`` n k by ``mat2`` k m, and what is added."""
+    if "mat1" in named and of(named["self"]).down.max() > NOTHING:
+        return None
+    left = of(named["mat1"] if "mat1" in named else named["self"])
+    right = of(named["mat2"])
+    rows = left.map(lambda side: side.amax(-1, keepdim=True))
+    columns = right.map(lambda side: side.amax(-2, keepdim=True))
+    sides = [torch.maximum(a, b).expand(shape).contiguous() for a, b in zip(rows, columns, strict=True)]
+    return type(left)(*sides)
+
+
+def _batch_norm(of: Of, named: Named, shape: Sequence[int]) -> "Reach | None":
+    if named.get("training"):
+        return None
+    return of(named["input"]).map(Tensor.clone)  # type: ignore[no-any-return]  # a reach
+
+
+def _layer_norm(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    dims = list(range(-len(named["normalized_shape"]), 0))
+    return of(named["input"]).map(lambda side: side.amax(dims, keepdim=True).expand(shape).contiguous())
+
+
+def _group_norm(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    def join(side: Tensor) -> Tensor:
+        groups = side.reshape(shape[0], named["group"], -1)
+        return groups.amax(2, keepdim=True).expand(groups.shape).reshape(shape)
+
+    return of(named["input"]).map(join)
+
+
+def _padded(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    return of(named["self"]).map(lambda side: F.pad(side, named["pad"], value=NOTHING))
+
+
+def _patches(of: Of, named: Named, shape: Sequence[int]) -> Any:
+    """Unfolds as ``F.unfold``: B C H W to B (C kernel) L."""
+    rows, columns = _pair(named["padding"])
+
+    def unfold(side: Tensor) -> Tensor:
+        padded = F.pad(side, (columns, columns, rows, rows), value=-1e9)  # infinite ones would become NaN
+        return F.unfold(padded, named["kernel_size"], named["dilation"], 0, named["stride"])
+
+    return of(named["self"]).map(lambda side: torch.where(unfold(side) < -1e8, NOTHING, unfold(side)))
+
+
+RULES: dict[Any, Rule] = {
+    aten.convolution: _convolution,
+    **dict.fromkeys((aten.max_pool2d_with_indices, aten.avg_pool2d, aten.max_pool2d), _pool),
+    aten.avg_pool3d: _pool3d,
+    **dict.fromkeys((aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d), _adaptive),
+    **dict.fromkeys((aten.sum, aten.mean, aten.amax, aten.amin, aten.max, aten.min, aten.prod), _reduced),
+    **dict.fromkeys((aten.var, aten.std, aten.logsumexp, aten.linalg_vector_norm, aten.norm, aten.argmax), _reduced),
+    **dict.fromkeys((aten.any, aten.all, aten.argmin, aten.var_mean), _reduced),
+    **dict.fromkeys((aten._softmax, aten._log_softmax, aten.cumsum, aten.sort, aten.topk), _along),
+    **dict.fromkeys((aten.mm, aten.bmm, aten.addmm), _matrix),
+    **dict.fromkeys((aten.native_batch_norm, aten.cudnn_batch_norm, aten._native_batch_norm_legit), _batch_norm),
+    aten._native_batch_norm_legit_no_training: _batch_norm,
+    aten.native_layer_norm: _layer_norm,
+    aten.native_group_norm: _group_norm,
+    aten.constant_pad_nd: _padded,
+    aten.im2col: _patches,
+}
+
+
+# ---- Receptive fields ------------------------------------------------------------------------------------------------
 
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right; the last two lie outside."""
@@ -52,12 +234,13 @@ class ReceptiveField:
         return top, left, bottom, right
 
     def rows(self, channel: int) -> Geometry | None:
-        """Down a column of units; None if the image is too small to show it: look at a larger one."""
+        """Returns the geometry down a column of units; None if the image is too small to show it: look at a larger
+        one."""
         middle = self.boxes[channel, :, self.boxes.shape[2] // 2]
         return _geometry(middle[:, 0].tolist(), middle[:, 2].tolist())
 
     def columns(self, channel: int) -> Geometry | None:
-        """Along a row of units, as :meth:`rows`."""
+        """Returns the geometry along a row of units, as :meth:`rows`."""
         middle = self.boxes[channel, self.boxes.shape[1] // 2]
         return _geometry(middle[:, 1].tolist(), middle[:, 3].tolist())
 
@@ -65,7 +248,7 @@ class ReceptiveField:
 def receptive_field(
     model: str | nn.Module, layer: str | None = None, *, size: tuple[int, int] | None = None, **args: Any
 ) -> ReceptiveField:
-    """Which pixels the units of a layer depend on.
+    """Finds which pixels the units of a layer depend on.
 
     Args:
         model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
@@ -129,7 +312,7 @@ class Reach(NamedTuple):
     right: Tensor
 
     def map(self, change: Callable[[Tensor], Any]) -> Any:
-        """``change`` of each; of changes that give several tensors, a reach each."""
+        """Returns ``change`` of each; of changes that give several tensors, a reach each."""
         sides = [change(side) for side in self]
         if isinstance(sides[0], Tensor):
             return Reach(*sides)
@@ -165,9 +348,9 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
                     if isinstance(new, Tensor):
                         self._of[new] = _nothing(new)
             return output
-        found = self._follow(func, args, kwargs, tensors, outputs)
+        reaches = self._follow(func, args, kwargs, tensors, outputs)
         written = func._schema.is_mutable
-        for new, reach in zip(outputs, found, strict=False):
+        for new, reach in zip(outputs, reaches, strict=False):
             if not isinstance(new, Tensor):
                 continue
             if written and new in self._of:
@@ -181,11 +364,11 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         named = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
         packet = func.overloadpacket
         shape = outputs[0].shape if isinstance(outputs[0], Tensor) else ()
-        if packet in receptive_rules.FRESH:
+        if packet in FRESH:
             return [_nothing(new) for new in outputs]
-        if torch.Tag.pointwise in func.tags or packet in receptive_rules.POINTWISE:
+        if torch.Tag.pointwise in func.tags or packet in POINTWISE:
             return [self._union(tensors, outputs[0])]
-        rule = receptive_rules.RULES.get(packet)
+        rule = RULES.get(packet)
         indices = [named.get(name) for name in ("index", "indices")]
         data_dependent = any(
             tensor in self._of and self.of(tensor).down.max() > NOTHING
@@ -193,15 +376,15 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
             if isinstance(tensor, Tensor) and tensor.numel()
         )
         if rule is not None and not data_dependent:
-            found = rule(self.of, named, shape)
-            if found is not None:
-                reaches = found if isinstance(found, list) else [found]
+            result = rule(self.of, named, shape)
+            if result is not None:
+                reaches = result if isinstance(result, list) else [result]
                 # Beside values, the places where they were found depend on the same.
                 same = [reaches[0] for new in outputs[1:] if isinstance(new, Tensor) and new.shape == shape]
                 return reaches if len(reaches) > 1 else [*reaches, *same]
-        if packet in receptive_rules.MOVING and not data_dependent:
-            found = self._move(func, args, kwargs)
-            return found if isinstance(found, list) else [found]
+        if packet in MOVING and not data_dependent:
+            result = self._move(func, args, kwargs)
+            return result if isinstance(result, list) else [result]
         self.coarse.add(str(packet).removeprefix("aten."))
         sides = [self.of(tensor).whole() for tensor in tensors if tensor in self._of]
         whole = [torch.stack(values).max() for values in zip(*sides, strict=True)]
@@ -222,7 +405,7 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         return Reach(*sides)
 
     def _move(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The same operation done to the reaches of its arguments."""
+        """Does the same operation to the reaches of its arguments."""
 
         def side(number: int) -> Any:
             def swap(value: Any) -> Any:
@@ -230,7 +413,7 @@ class Reaches(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
                 return self.of(value)[number] if is_number else value
 
             moved_args, moved_kwargs = torch.utils._pytree.tree_map(swap, (args, kwargs))
-            is_view = func.overloadpacket in receptive_rules.VIEWS  # memory may lie otherwise than the tensor's
+            is_view = func.overloadpacket in VIEWS  # memory may lie otherwise than the tensor's
             return moved_args[0].reshape(moved_args[1]) if is_view else func(*moved_args, **moved_kwargs)
 
         sides = [side(number) for number in range(4)]

@@ -1,18 +1,25 @@
-"""Results of ``zoo.look``: tensors, numbers, a figure, and their files."""
+"""Results of ``zoo.look``: tensors, numbers, a figure, and their files; and the questions that plugins bring."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from zoo.errors import DataError, MissingExtraError
+from zoo import registry
+from zoo.errors import DataError, MissingExtraError, PluginError
 from zoo.loading import safetensors_file
+from zoo.registry import extensions, roles
+from zoo.registry.hooks import blaming
+from zoo.spec import LookQuestion
 from zoo.system import storage
+from zoo_look.network import Picture, opened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 DRAWN = (".png", ".svg", ".pdf")
 
@@ -28,14 +35,14 @@ class Look(ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """The result in plain numbers and words."""
+        """Returns the result in plain numbers and words."""
 
     @abstractmethod
     def figure(self) -> "Figure":
-        """The result drawn, the caption above."""
+        """Draws the result, the caption above."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fields that are tensors."""
+        """Returns the fields that are tensors."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
@@ -57,7 +64,7 @@ class Look(ABC):
 
 
 def new_figure(width: float, height: float, caption: str) -> "Figure":
-    """An empty figure for :meth:`Look.figure`.
+    """Returns an empty figure for :meth:`Look.figure`.
 
     Args:
         width: In inches.
@@ -85,7 +92,7 @@ def new_figure(width: float, height: float, caption: str) -> "Figure":
 
 
 def drawn(figure: "Figure", suffix: str) -> bytes:
-    """``figure`` as the bytes of a file of this kind, the same at every call."""
+    """Returns ``figure`` as the bytes of a file of this kind, the same at every call."""
     from io import BytesIO
 
     import matplotlib
@@ -101,3 +108,51 @@ def _json(value: Any) -> bytes:
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2) + b"\n"
+
+
+FIELD = "looks"
+
+
+def ask(
+    question: str,
+    model: str | nn.Module,
+    image: Picture | None = None,
+    *,
+    layer: str = "",
+    options: dict[str, Any] | None = None,
+    device: torch.device | str | None = None,
+    **args: Any,
+) -> Look:
+    """Asks a question that a plugin brings (:class:`zoo.spec.LookQuestion`).
+
+    Args:
+        question: The question's name, or ``plugin/name``.
+        model: A name, for which trained weights are used, or a network that :func:`zoo.create` returned.
+        image: A file, a Pillow image or the network's input.
+        layer: A submodule.
+        options: Arguments of the question.
+        device: Where to run. By default where the network is.
+        args: ``weights`` and arguments of the family's build function, if ``model`` is a name.
+
+    Returns:
+        The result, with a caption, facts, tensors and a figure.
+
+    Raises:
+        UnknownNameError: There is no such question or model.
+        PluginError: The hook does not take the arguments, fails, or returns something else.
+
+    Example:
+        >>> import zoo
+        >>> zoo.look.ask("no_such_question", "resnet20.digits")
+        Traceback (most recent call last):
+        ...
+        zoo.errors.UnknownNameError: ...
+    """
+    row: LookQuestion = extensions.require(FIELD, question).spec
+    values = {"image": image, "layer": layer, **(options or {})}
+    hook = registry.hook(row.run, row.requires, role=roles.LOOK._replace(keywords=tuple(values)), of=question)
+    with opened(model, device=device, **args) as network, blaming(row.run, question):
+        result = hook(network, **values)
+    if not isinstance(result, Look):
+        raise PluginError(f"{row.run} returned {type(result).__name__}, expected a zoo.look.Look.")
+    return result

@@ -13,10 +13,9 @@ from zoo.data import ImageSet, Transform
 from zoo.evaluation import batches
 from zoo.evaluation.forward import device_of
 from zoo_look.maps import show
-from zoo_look.network import as_pixels, blank, name_of, opened
+from zoo_look.network import as_pixels, blank, check_channel, chosen_layer, images_of, maps_of, name_of, opened, reached
 from zoo_look.receptive import Box, boxes_of
 from zoo_look.result import Look, new_figure
-from zoo_look.units import check_channel, chosen_layer, images_of, maps_of, reached
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +44,7 @@ class TopActivations(Look):
     """The images as the network takes them, float32 U K C H W."""
 
     def patch(self, unit: int, rank: int) -> Tensor:
-        """C h w in [0, 1]: what the ``rank``-th unit of the ``unit``-th channel here sees of its image."""
+        """Returns C h w in [0, 1]: what the ``rank``-th unit of the ``unit``-th channel here sees of its image."""
         return cut(self.pixels[unit, rank], self.boxes[unit, rank])
 
     def facts(self) -> dict[str, Any]:
@@ -72,7 +71,7 @@ class TopActivations(Look):
         }
 
     def figure(self) -> "Figure":
-        """A block a channel, the strongest patch at the top left."""
+        """Returns a block a channel, the strongest patch at the top left."""
         return draw_blocks(self.caption, self.channels, [self._patches])
 
     def _patches(self, unit: int) -> list[Tensor]:
@@ -93,7 +92,7 @@ def patches(
     progress: Progress | None = None,
     **args: Any,
 ) -> TopActivations:
-    """The image patches with the largest activations of a layer's channels, over a data set.
+    """Returns the image patches with the largest activations of a layer's channels, over a data set.
 
     A patch is the exact receptive field of the unit.
 
@@ -134,10 +133,10 @@ def patches(
         with reached(network, layer) as run, torch.no_grad():
             for batch, _ in batches(images, transform, batch_size, images=numbered):
                 maps = maps_of(run(batch.to(device_of(network))), layer)
-                peaks, places = (found.cpu() for found in maps.flatten(2).max(2))  # B C
+                peaks, places = (values.cpu() for values in maps.flatten(2).max(2))  # B C
                 numbers = torch.arange(done, done + len(batch))[:, None].expand_as(places)
-                found = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
-                joined = found if best is None else torch.cat([best, found], dim=1)
+                candidates = torch.stack([peaks.double(), numbers.double(), places.double()])  # 3 B C
+                joined = candidates if best is None else torch.cat([best, candidates], dim=1)
                 order = joined[0].sort(dim=0, descending=True, stable=True).indices[:count]
                 best = joined.gather(1, order.expand(3, -1, -1))
                 done += len(batch)
@@ -151,7 +150,7 @@ def patches(
         activations, numbers, places = best[:, :, chosen].mT  # 3 U K
         positions = torch.stack([places.long() // maps.shape[3], places.long() % maps.shape[3]], dim=-1)
         inputs = {int(i): transform(images.image(int(i))) for i in numbers.unique()}
-        taken = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
+        inputs_of = torch.stack([torch.stack([inputs[int(i)] for i in row]) for row in numbers])
         first = f" (first {len(numbered):,})" if len(numbered) < len(images) else ""
         where = f"{images.name}/{images.split}{first}"
         return TopActivations(
@@ -163,8 +162,8 @@ def patches(
             numbers.long(),
             positions,
             fields[torch.tensor(chosen)[:, None], positions[..., 0], positions[..., 1]],
-            as_pixels(network, taken.flatten(0, 1)).view(taken.shape),
-            taken,
+            as_pixels(network, inputs_of.flatten(0, 1)).view(inputs_of.shape),
+            inputs_of,
         )
 
 
@@ -176,7 +175,7 @@ def cut(pixels: Tensor, box: Tensor | Box) -> Tensor:
 def draw_blocks(
     caption: str, channels: Sequence[int], kinds: Sequence[Callable[[int], list[Tensor]]], columns: int = 3
 ) -> "Figure":
-    """For each channel a square block of images of each of ``kinds``, beside one another."""
+    """Arranges for each channel a square block of images of each of ``kinds``, beside one another."""
     side = math.ceil(math.sqrt(len(kinds[0](0))))
     columns = min(columns, len(channels))
     rows = math.ceil(len(channels) / columns)

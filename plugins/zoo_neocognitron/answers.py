@@ -43,7 +43,7 @@ class InterpolatingVectors(Labels):
 
 
 def nearest_segment(s: Tensor, gram: Tensor) -> Tensor:
-    """The largest cosine with a segment between any two of m unit vectors: ``s`` B m, ``gram`` m m to B.
+    """Returns the largest cosine with a segment between any two of m unit vectors: ``s`` B m, ``gram`` m m to B.
 
     Within a segment the nearest point is the input's projection on the plane of the two, where its cosine is
     ``sqrt((si^2 - 2 si sj g + sj^2) / (1 - g^2))``; beyond it, its nearer end. Of many vectors the ``AMONG``
@@ -73,7 +73,9 @@ class References(nn.Module):
         nn.init.uniform_(self.weight, 0.0, 0.1)
 
     def vectors(self, x: Tensor) -> Tensor:
-        """The input as unit vectors, B C*side*side: roots, so that many weak cells count beside a strong one."""
+        """Returns the input as unit vectors, B C*side*side: roots, so that many weak cells count beside a strong
+        one.
+        """
         return F.normalize(F.adaptive_avg_pool2d(x, self.side).clamp_min(1e-12).sqrt().flatten(1), dim=1)
 
     @property
@@ -84,5 +86,5 @@ class References(nn.Module):
         return F.linear(self.vectors(x), self.own())[:, :, None, None]
 
     def own(self) -> Tensor:
-        """The references as unit vectors, K C*side*side."""
+        """Returns the references as unit vectors, K C*side*side."""
         return F.normalize(self.weight.flatten(1), dim=1)

@@ -95,19 +95,21 @@ class SCells(nn.Module):
         return mask
 
     def inhibition(self, weight: Tensor | None = None) -> Tensor:
-        """B of each plane, float32 K."""
+        """Returns B of each plane, float32 K."""
         if self.b is not None:
             return 2 * self.b
         weight = self.weight if weight is None else weight
         return (weight.square() / self.mask).sum(dim=(1, 2, 3)).clamp_min(_TINY).sqrt()
 
     def v(self, x: Tensor) -> Tensor:
-        """The V-cells' answers to the input, B C H W to B 1 size size."""
+        """Returns the V-cells' answers to the input, B C H W to B 1 size size."""
         energy = F.conv2d(fit(x.square().sum(dim=1, keepdim=True), self.size, self.window), self.mask)
         return energy.clamp_min(_TINY).sqrt()  # the root's slope at 0 is not finite
 
     def respond(self, x: Tensor, theta: float, weight: Tensor | None = None, v: Tensor | None = None) -> Tensor:
-        """The cells' answers to B C H W at the threshold ``theta``; ``weight`` of some planes in place of all."""
+        """Returns the cells' answers to B C H W at the threshold ``theta``; ``weight`` of some planes in place of
+        all.
+        """
         kernel = self.weight if weight is None else weight
         excitation = F.conv2d(fit(x, self.size, self.window), kernel)
         inhibition = theta * self.inhibition(weight)[:, None, None] * (self.v(x) if v is None else v)

@@ -18,7 +18,7 @@ SHIFTS = tuple((down, right) for down in range(-1, 2) for right in range(-1, 2))
 
 
 def load(root: object, split: str) -> ImageSet:
-    """Every digit at 6 places in training, at the 3 others in test; uint8 N 1 16 16. ``root`` is not read."""
+    """Returns every digit at 6 places in training, at the 3 others in test; uint8 N 1 16 16. ``root`` is not read."""
     del root
     is_test = [(down + right) % 3 == 0 for down, right in SHIFTS]
     places = [place for place, held in zip(SHIFTS, is_test, strict=True) if held == (split == "test")]
@@ -28,7 +28,7 @@ def load(root: object, split: str) -> ImageSet:
 
 
 def drawn(digit: int, down: int, right: int) -> torch.Tensor:
-    """One digit, so many pixels from the middle: uint8 1 16 16."""
+    """Returns one digit, so many pixels from the middle: uint8 1 16 16."""
     pattern = torch.tensor([[255 * (pixel == "#") for pixel in row] for row in PATTERNS[digit]], dtype=torch.uint8)
     image = torch.zeros(1, SIDE, SIDE, dtype=torch.uint8)
     top, left = (SIDE - pattern.shape[0]) // 2 + down, (SIDE - pattern.shape[1]) // 2 + right

@@ -21,14 +21,14 @@ Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
 
 def patch(cells: SCells, x: Tensor, place: int) -> Tensor:
-    """What the cells at ``place`` (row times size plus column) see of one pattern 1 C H W: C k k."""
+    """Returns what the cells at ``place`` (row times size plus column) see of one pattern 1 C H W: C k k."""
     row, column = divmod(place, cells.size)
     window = cells.window
     return fit(x, cells.size, window)[0, :, row : row + window, column : column + window]
 
 
 def representatives(u: Tensor, column: int) -> dict[int, int]:
-    """The plane's representative by plane, at most one each, among answers K H W of one pattern.
+    """Returns the plane's representative by plane, at most one each, among answers K H W of one pattern.
 
     The largest cell of every S-column, ``column`` cells a side over all planes, is a candidate; a plane's
     largest candidate represents it.
@@ -45,7 +45,7 @@ def representatives(u: Tensor, column: int) -> dict[int, int]:
 
 
 def reinforce(cells: SCells, x: Tensor, chosen: dict[int, int], q: float) -> None:
-    """``da = q c u`` at each representative's window, and ``db = q / 2 v``; other planes stay untouched."""
+    """Adds ``da = q c u`` at each representative's window, and ``db = q / 2 v``; other planes stay untouched."""
     v = cells.v(x)[0, 0].flatten()
     for plane, place in chosen.items():
         cells.weight.data[plane] += q * cells.mask[0] * patch(cells, x, place)
@@ -54,14 +54,14 @@ def reinforce(cells: SCells, x: Tensor, chosen: dict[int, int], q: float) -> Non
 
 
 def compete(cells: SCells, batches: Batches, *, q: float, column: int = 5) -> None:
-    """Winner-take-all with a fixed number of planes (1980): one presentation of every pattern."""
+    """Learns by winner-take-all with a fixed number of planes (1980): one presentation of every pattern."""
     for inputs, _ in batches():
         for x in inputs[:, None]:
             reinforce(cells, x, representatives(cells(x)[0], column), q)
 
 
 def silent_sites(cells: SCells, x: Tensor, v: Tensor, theta: float, activity: float) -> Tensor:
-    """Where no S-cell answers although the input is active: bool B H W.
+    """Returns where no S-cell answers although the input is active: bool B H W.
 
     Active is a V-cell with more than ``activity`` times the pattern's largest, and with more than nothing.
     """
@@ -80,10 +80,10 @@ def add_if_silent(cells: SCells, batches: Batches, *, theta: float, activity: fl
     for inputs, _ in batches():
         v = cells.v(inputs)
         silent = silent_sites(cells, inputs, v, theta, activity)
-        known = cells.planes
+        earlier = cells.planes
         for x, own_v, sites in zip(inputs[:, None], v[:, None], silent, strict=True):
-            if cells.planes > known and sites.any():  # planes that earlier patterns of this batch added
-                sites = sites & (cells.respond(x, theta, cells.weight[known:], own_v).amax(dim=1)[0] <= 0)
+            if cells.planes > earlier and sites.any():  # planes that earlier patterns of this batch added
+                sites = sites & (cells.respond(x, theta, cells.weight[earlier:], own_v).amax(dim=1)[0] <= 0)
             while sites.any() and cells.planes < limit:
                 place = int(torch.where(sites, own_v[0, 0], -1.0).argmax())
                 new = STRENGTH * cells.mask * patch(cells, x, place)
@@ -95,7 +95,7 @@ def add_if_silent(cells: SCells, batches: Batches, *, theta: float, activity: fl
 def compete_and_grow(
     cells: SCells, batches: Batches, *, theta: float, activity: float, column: int = 5, limit: int = 1000
 ) -> None:
-    """Winner-take-all whose planes begin as seed cells (2003).
+    """Learns by winner-take-all whose planes begin as seed cells (2003).
 
     Representatives are reinforced; where then no cell answers within a column's reach although the input is
     active, the most active site becomes the seed of a new plane.
@@ -117,7 +117,7 @@ def compete_and_grow(
 
 
 def label_cells(cells: SCells, batches: Batches, *, passes: int) -> Tensor:
-    """Supervised competition of the highest stage (2003); returns the planes' labels, int64 K.
+    """Learns by supervised competition in the highest stage (2003); returns the planes' labels, int64 K.
 
     The largest cell wins. Where its label is right, its plane learns; where it is wrong, or all are
     silent, the most active site seeds a plane of the right label.
@@ -142,23 +142,24 @@ def label_cells(cells: SCells, batches: Batches, *, passes: int) -> Tensor:
 
 
 def choose_references(gram: Tensor, labels: Tensor, *, classes: int, passes: int, nearness: float = 0.0) -> list[int]:
-    """Which of N vectors become references (2013): those the references before them get wrong, or not at all.
+    """Returns which of N vectors become references (2013): those the references before them get wrong, or not at all.
 
     ``gram`` holds all cosines, N N. Not at all: the nearest segment is at a cosine of ``nearness`` or less.
     Returns indices in the order in which they were added.
     """
-    own: list[list[int]] = [[] for _ in range(classes)]
+    of_class: list[list[int]] = [[] for _ in range(classes)]
     chosen: list[int] = []
     for _ in range(passes):
         before = len(chosen)
         for index, label in enumerate(labels.tolist()):
-            if index in own[label]:
+            if index in of_class[label]:
                 continue
             near = [
-                float(nearest_segment(gram[index, part][None], gram[part][:, part])) if part else 0.0 for part in own
+                float(nearest_segment(gram[index, members][None], gram[members][:, members])) if members else 0.0
+                for members in of_class
             ]
             if max(near) <= nearness or near.index(max(near)) != label:
-                own[label].append(index)
+                of_class[label].append(index)
                 chosen.append(index)
         if len(chosen) == before:
             break

@@ -99,24 +99,24 @@ class Neocognitron(ImageClassifier):
         return tuple(_planes(self.cells(name)) for name in self.learners)
 
     def make_classifier(self, num_classes: int) -> nn.Module:
-        """New labels for the last planes."""
+        """Gives the last planes new labels."""
         kind = InterpolatingVectors if self.classifier == "iv" else Labels
         return kind(self.num_features, num_classes, next(self.parameters(), None)) if num_classes else nn.Identity()
 
     def before(self, name: str, x: Tensor) -> Tensor:
-        """What the layer ``name`` sees of images B C H W."""
+        """Returns what the layer ``name`` sees of images B C H W."""
         for earlier in self.names[: self.names.index(name)]:
             x = self.cells(earlier)(x)
         return x
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to the last cells, B num_features h w."""
+        """Maps images B C H W to the last cells, B num_features h w."""
         for name in self.names:
             x = self.cells(name)(x)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """The last cells to logits B num_classes, or to each plane's largest, B num_features."""
+        """Maps the last cells to logits B num_classes, or to each plane's largest, B num_features."""
         x = x.amax(dim=(2, 3))
         if pre_logits or not self.num_classes:
             return x
@@ -138,7 +138,7 @@ def neocognitron_1980(
     num_classes: int = 10,
     in_chans: int = 1,
 ) -> Neocognitron:
-    """The network of 1980 for images of 16 pixels: 16, 10, 8, 6, 2, 1 cells a side.
+    """Returns the network of 1980 for images of 16 pixels: 16, 10, 8, 6, 2, 1 cells a side.
 
     ``r`` are the selectivities of the three S-layers, ``q`` their rates of learning; training looks at
     ``digits`` images at most.
@@ -174,7 +174,7 @@ def neocognitron_2003(
     num_classes: int = 10,
     in_chans: int = 1,
 ) -> Neocognitron:
-    """The network of 2003 for images of 65 pixels: 71, 68, 37, 38, 21, 22, 13, 5, 1 cells a side.
+    """Returns the network of 2003 for images of 65 pixels: 71, 68, 37, 38, 21, 22, 13, 5, 1 cells a side.
 
     ``theta`` are the thresholds of the four S-layers in recognition. ``rule`` ``ais`` and ``classifier`` ``iv``
     are of 2013, ``wta`` and ``competitive`` of 2003. ``decay`` and ``surround`` shape the C-layers' d; for the
@@ -211,7 +211,7 @@ def neocognitron_2003(
 
 
 def edges(planes: int, cells: SCells, strength: float = 1e4) -> Tensor:
-    """S1's connections as one presentation of a straight edge each leaves them: K 2 k k.
+    """Returns S1's connections as one presentation of a straight edge each leaves them: K 2 k k.
 
     Plane k has its edge at the angle 2 pi k / K; what is learnt is the contrast layer's answer around the
     middle of the edge, times the mask c.
@@ -229,7 +229,7 @@ def edges(planes: int, cells: SCells, strength: float = 1e4) -> Tensor:
 
 
 def lines(planes: int, cells: SCells, strength: float = 0.01) -> Tensor:
-    """S1's weak start of 1980: plane k prefers a line through the middle at the angle pi k / K; K C k k."""
+    """Returns S1's weak start of 1980: plane k prefers a line through the middle at the angle pi k / K; K C k k."""
     place = torch.arange(cells.window, dtype=torch.float32) - (cells.window - 1) / 2
     angle = math.pi * torch.arange(planes)[:, None, None] / planes
     distance = place[None, :] * angle.sin() - place[:, None] * angle.cos()

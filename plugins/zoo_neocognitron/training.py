@@ -63,7 +63,7 @@ def train(
 
 
 def drawn(images: ImageSet | ImageStream, preprocess: Preprocess, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """``count`` images that the seed draws, as the network sees them: float32 N C H W, labels int64 N."""
+    """Returns ``count`` images that the seed draws, as the network sees them: float32 N C H W, labels int64 N."""
     if isinstance(images, ImageStream):
         raise DataError(f"{images.name} is read as a stream; growing planes needs its images in memory.")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
@@ -71,13 +71,13 @@ def drawn(images: ImageSet | ImageStream, preprocess: Preprocess, count: int, se
 
 
 def teach(model: Neocognitron, images: Tensor, labels: Tensor, *, seed: int, epochs: int) -> None:
-    """All layers of ``model``, from N images, the first ones of which seed the planes."""
+    """Trains all layers of ``model`` with N images, the first ones of which seed the planes."""
     plan = model.plan
 
     def seen_by(name: str, count: int) -> learning.Batches:
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            for part, own in zip(parts(images[:count], BATCH), parts(labels[:count], BATCH), strict=True):
-                yield model.before(name, part), own
+            for digits, their_labels in zip(parts(images[:count], BATCH), parts(labels[:count], BATCH), strict=True):
+                yield model.before(name, digits), their_labels
 
         return batches
 
@@ -87,7 +87,9 @@ def teach(model: Neocognitron, images: Tensor, labels: Tensor, *, seed: int, epo
             for _ in range(epochs):
                 learning.compete(cells, seen_by(name, plan.digits), q=q)
             log.info("%s: %d planes, %d of them learnt", name, cells.planes, int((cells.inhibition() > 0).sum()))
-        won = torch.cat([model.forward_features(part).amax(dim=(2, 3)).argmax(dim=1) for part in parts(images, BATCH)])
+        won = torch.cat(
+            [model.forward_features(digits).amax(dim=(2, 3)).argmax(dim=1) for digits in parts(images, BATCH)]
+        )
         wins = F.one_hot(won, model.num_features).T.float() @ F.one_hot(labels, model.num_classes).float()
         connect(model, wins.argmax(dim=1))  # a plane has the label of most digits that it wins
         return

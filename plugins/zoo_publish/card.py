@@ -14,7 +14,7 @@ from zoo_publish.source import Run
 def render(
     entry: Weights, model: Model, run: Run | None, files: list[str], notes: list[str], base_model: str = ""
 ) -> str:
-    """The card of ``entry``: front matter, then scores, use, input, origin, licences, files.
+    """Returns the card of ``entry``: front matter, then scores, use, input, origin, licences, files.
 
     ``base_model`` is the hub's repository of the weights that the training started from.
     """
@@ -151,12 +151,12 @@ def _files(files: list[str], notes: list[str]) -> str:
 
 
 def text_of(words: object) -> str:
-    """``words`` as text on one line, with Markdown and HTML escaped."""
+    """Returns ``words`` as text on one line, with Markdown and HTML escaped."""
     return re.sub(r"[\\`*\[\]<>#|~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(str(words).split()))
 
 
 def code_of(words: str) -> str:
-    """``words`` as code on one line."""
+    """Returns ``words`` as code on one line."""
     fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
     space = " " if len(fence) > 1 else ""
     return f"{fence}{space}{' '.join(words.split())}{space}{fence}"

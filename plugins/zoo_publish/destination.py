@@ -45,7 +45,7 @@ class Destination(Protocol):
         ...
 
     def held(self) -> Held | None:
-        """The weights at the destination."""
+        """Returns the weights at the destination."""
         ...
 
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
@@ -54,7 +54,7 @@ class Destination(Protocol):
 
 
 def parse(text: str, name: str, *, private: bool = False) -> Destination:
-    """The destination ``text`` for the weights ``name``; raises :class:`SpecError` if it is not writable."""
+    """Returns the destination ``text`` for the weights ``name``; raises :class:`SpecError` if it is not writable."""
     if text == "hf" or text.startswith(SCHEME):
         repo = text.removeprefix(SCHEME)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
@@ -98,8 +98,8 @@ class Directory(msgspec.Struct):
     def put(self, weights: Path, files: dict[str, bytes], message: str) -> str:
         storage.refuse_links(Path(self.hub), self.folder)
         Path(self.hub).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.hub, prefix=f".{self.repo}.part-") as part:
-            whole = Path(part, "whole")
+        with tempfile.TemporaryDirectory(dir=self.hub, prefix=f".{self.repo}.part-") as folder:
+            whole = Path(folder, "whole")
             for path, content in {**files, self.file: weights.read_bytes()}.items():
                 storage.replace(whole / path, content)
             if self.folder.exists():  # without weights when we looked: nothing that anybody fetches

@@ -26,14 +26,14 @@ _ON_HUB = {
 
 
 def hub_name(dataset: str) -> str:
-    """The name of a data set on the Hub, empty if it is not there."""
+    """Returns the name of a data set on the Hub, empty if it is not there."""
     if dataset.startswith(_HF):
         return dataset.removeprefix(_HF).partition(":")[0]
     return _ON_HUB.get(dataset, "")
 
 
 def model_index(entry: Weights) -> "list[EvalResult]":
-    """All scores of ``entry``: the card's results."""
+    """Returns all scores of ``entry``: the card's results."""
     from huggingface_hub import EvalResult
 
     return [
@@ -54,18 +54,18 @@ def model_index(entry: Weights) -> "list[EvalResult]":
 
 
 def render(entry: Weights) -> bytes:
-    """The file of evaluation results, with the top-1 on each data set of the Hub; empty if there is none."""
+    """Returns the file of evaluation results, with the top-1 on each data set of the Hub; empty if there is none."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # imported there without a type
 
-    found = [
+    entries = [
         EvalResultEntry(
             dataset_id=hub_name(dataset), task_id=_TASK, value=_share(score.top1), notes=_notes(split, score)
         )
         for dataset, split, score in _scores(entry)
         if hub_name(dataset) and score.top1 is not None
     ]
-    return yaml_dump(eval_result_entries_to_yaml(found)).encode() if found else b""
+    return yaml_dump(eval_result_entries_to_yaml(entries)).encode() if entries else b""
 
 
 def _scores(entry: Weights) -> list[tuple[str, str, Score]]:
@@ -77,7 +77,7 @@ def _share(percent: float) -> float:
 
 
 def _notes(split: str, score: Score) -> str:
-    """What the value is of: the format has no field for the split, the number of images or an interval."""
+    """Returns what the value is of: the format has no field for the split, the number of images or an interval."""
     interval = of_percent(score.top1 or 0.0, score.n, score.correct)
     facts = [f"top-1 accuracy on {split}, {score.n:,} images"]
     facts += [f"95% interval {interval[0] / 100:.4f} to {interval[1] / 100:.4f}"] if interval else []

@@ -23,7 +23,9 @@ _FRACTION = re.compile(r"[\d.]+/[\d.]+")
 
 
 def without_paths(value: Any, key: str = "") -> Any:
-    """``value`` (JSON-able) with all local paths shortened to their last component, also in sentences and commands."""
+    """Returns ``value`` (JSON-able) with all local paths shortened to their last component, also in sentences and
+    commands.
+    """
     if isinstance(value, dict):
         return {name: without_paths(item, name) for name, item in value.items()}
     if key == "class_names":  # "/m/01g317" is a class of Open Images
@@ -49,13 +51,13 @@ def _sentence(text: str) -> str:
 
 
 def _whole(text: str) -> str:
-    """The last component if the text is a path, perhaps with spaces; empty otherwise."""
+    """Returns the last component if the text is a path, perhaps with spaces; empty otherwise."""
     is_path = text.startswith(("/", "~/", "./", "../", "\\\\")) or re.match(r"[A-Za-z]:[\\/]", text)
     return _last_part(text) if is_path and "\n" not in text else ""  # a lone slash has no last part
 
 
 def _word(word: str, is_path: Callable[[str], bool]) -> str:
-    """``word`` without paths and secrets; ``is_path`` decides which relative ones are paths."""
+    """Returns ``word`` without paths and secrets; ``is_path`` decides which relative ones are paths."""
     body = word.rstrip(".,:!")
     end = word[len(body) :]
     if re.match(r"file:/", body, re.IGNORECASE):
@@ -72,18 +74,18 @@ def _word(word: str, is_path: Callable[[str], bool]) -> str:
 
 
 def _is_path_in_sentence(text: str) -> bool:
-    """Whether it is a path; ``docs/training.md`` and ``images/s`` may be part of any sentence."""
+    """Returns whether it is a path; ``docs/training.md`` and ``images/s`` may be part of any sentence."""
     return text.startswith("~") or text.count("/") > 1
 
 
 def _is_path(text: str) -> bool:
-    """Whether it is a path; ``timm/resnet18`` and ``org/name`` are names."""
+    """Returns whether it is a path; ``timm/resnet18`` and ``org/name`` are names."""
     is_file = _OF_FILES.fullmatch(Path(text).suffix.lower()) is not None
     return is_file or _is_path_in_sentence(text) or (len(text) < 4096 and Path(text).exists())
 
 
 def _is_path_in_command(text: str) -> bool:
-    """Whether it is a path; the documentation uses ``runs/NAME``, and ``plugin/NAME`` is a model."""
+    """Returns whether it is a path; the documentation uses ``runs/NAME``, and ``plugin/NAME`` is a model."""
     return text.partition("/")[0] not in {"runs", *(row.name for row in registry.current().plugins)}
 
 

@@ -87,10 +87,10 @@ def publish(
             with_card=place.has_card,
             progress=progress,
         )
-        entry, held = made.entry, None if is_dry_run else place.held()
-        if held is not None and held.sha256 != entry.sha256:
+        entry, present = made.entry, None if is_dry_run else place.held()
+        if present is not None and present.sha256 != entry.sha256:
             raise HubError(
-                f"{place.name} already holds other weights as {entry.path}: sha256 {held.sha256}, these have "
+                f"{place.name} already holds other weights as {entry.path}: sha256 {present.sha256}, these have "
                 f"{entry.sha256}. Nothing was changed, because a tag always means the same file.",
                 hint="Publish them under another tag: --as ARCH.TAG, and in another repository on Hugging Face.",
             )
@@ -101,7 +101,7 @@ def publish(
         for file in manifests:
             entry = _joined(entry, file)
         if not is_dry_run:
-            revision = held.revision if held else _put(place, made.weights, made.files, entry)
+            revision = present.revision if present else _put(place, made.weights, made.files, entry)
             entry = msgspec.structs.replace(entry, revision=revision)
             for file, hub in manifests.items():
                 _enter(file, msgspec.structs.replace(entry, hub=hub))
@@ -109,7 +109,7 @@ def publish(
             weights=entry.name,
             to=place.name,
             revision=entry.revision,
-            is_new=held is None,
+            is_new=present is None,
             is_dry_run=is_dry_run,
             files=_listed(place.file, made),
             entry=manifest.render(entry),
@@ -119,7 +119,7 @@ def publish(
 
 
 def _joined(entry: Weights, file: Path) -> Weights:
-    """``entry``, completed by the fields of the manifest ``file`` for the same bytes."""
+    """Returns ``entry``, completed by the fields of the manifest ``file`` for the same bytes."""
     old = next((other for other in manifest.read(file) if other.name == entry.name), None) if file.exists() else None
     if old is None:
         return entry
@@ -129,20 +129,20 @@ def _joined(entry: Weights, file: Path) -> Weights:
             f"{entry.sha256}. Nothing was published, because a tag always means the same file.",
             hint="Publish them under another tag: --as ARCH.TAG.",
         )
-    said = {key: value for key, value in msgspec.structs.asdict(entry.license).items() if value != "unknown"}
+    stated = {key: value for key, value in msgspec.structs.asdict(entry.license).items() if value != "unknown"}
     changes: dict[str, Any] = {name: getattr(entry, name) for name in ("repo", "file", "hub", "size")}
     if old.probe is None or old.probe.image is None:
         changes["probe"] = entry.probe
-    changes["license"] = msgspec.structs.replace(old.license, **said)
+    changes["license"] = msgspec.structs.replace(old.license, **stated)
     return msgspec.structs.replace(old, scores={**old.scores, **entry.scores}, **changes)
 
 
 def _put(place: "Destination", weights: Path, files: dict[str, bytes], entry: Weights) -> str:
-    """The commit of the published file, after checking that it is there."""
+    """Returns the commit of the published file, after checking that it is there."""
     revision = place.put(weights, files, f"{entry.name}: sha256 {entry.sha256}")
-    held = place.held()
-    if held is None or held.sha256 != entry.sha256:
-        got = held.sha256 if held else "nothing"
+    present = place.held()
+    if present is None or present.sha256 != entry.sha256:
+        got = present.sha256 if present else "nothing"
         raise IntegrityError(f"{place.name} holds {got} after {entry.sha256} was published there.")
     return revision
 

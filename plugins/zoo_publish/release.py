@@ -48,7 +48,7 @@ def prepare(
     with_card: bool = True,
     progress: Any = None,
 ) -> Release:
-    """The release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
+    """Returns the release of ``source``, a run's directory or a safetensors file, as ``name``; written to ``folder``.
 
     ``repo``, ``file`` and ``hub`` are where it will lie; ``evaluate_on`` (data set, split) pairs that it is
     scored on; ``dtype`` is what tensors of more than one dimension are stored in.
@@ -56,45 +56,49 @@ def prepare(
     parsed = names.parse(name)
     if not parsed.tag:
         raise SpecError(f"{name!r} has no tag, expected arch.tag.", hint=f"Use --as {name}.TAG")
-    found = registry.current().find(str(parsed._replace(tag="")))
-    given = read(source, found.model)
+    model = registry.current().find(str(parsed._replace(tag="")))
+    content = read(source, model.model)
     weights = folder / WEIGHTS
-    sha256 = safetensors_file.write(_stored(safetensors_file.read(given.file), dtype, given.file), weights, given.about)
-    module, info = loading.build_from(weights, found.model)
-    scores = held_out(given) if dtype is None else {}  # what the run measured was in full precision
+    sha256 = safetensors_file.write(
+        _stored(safetensors_file.read(content.file), dtype, content.file), weights, content.about
+    )
+    module, info = loading.build_from(weights, model.model)
+    scores = held_out(content) if dtype is None else {}  # what the run measured was in full precision
     for data, split in evaluate_on:
         report = evaluate(module, data, split, progress=progress)
         dataset = str(without_paths(report.dataset))
         scores[f"{dataset}/{report.split}"] = _score(name, dataset, report)
     try:
-        taken = probe.take(module, info.preprocess)
+        fresh = probe.take(module, info.preprocess)
     except ValueError:
         raise ProbeError(
-            f"{given.file}: the network's outputs contain NaN or infinity; nothing was published."
+            f"{content.file}: the network's outputs contain NaN or infinity; nothing was published."
         ) from None
     entry = Weights(
         file=file,
-        arch=found.model.name,
+        arch=model.model.name,
         tag=parsed.tag,
         repo=repo,
         hub=hub,
         sha256=sha256,
         size=weights.stat().st_size,
-        origin=str(given.about.get("origin", "")),
-        license=_license(found, given.classes, license),
-        classes=given.classes,
-        num_classes=given.about.get("num_classes", found.model.num_classes),
-        **counting.differing(module, found.model, info.preprocess.input_size),
-        epochs=_epochs(given, found.model),
+        origin=str(content.about.get("origin", "")),
+        license=_license(model, content.classes, license),
+        classes=content.classes,
+        num_classes=content.about.get("num_classes", model.model.num_classes),
+        **counting.differing(module, model.model, info.preprocess.input_size),
+        epochs=_epochs(content, model.model),
         preprocess=info.preprocess,
-        args=given.about.get("args", {}),
-        **registry.current().distribution_of(found.model),
+        args=content.about.get("args", {}),
+        **registry.current().distribution_of(model.model),
         scores=scores,
-        history=history(given),
-        probe=taken,
+        history=history(content),
+        probe=fresh,
     )
-    manifest.parse(manifest.render(entry), f"{given.file}, according to its metadata")  # or whoever reads it would fail
-    files, notes = _beside(entry, module, found, given) if with_card else ({}, [])
+    manifest.parse(
+        manifest.render(entry), f"{content.file}, according to its metadata"
+    )  # or whoever reads it would fail
+    files, notes = _beside(entry, module, model, content) if with_card else ({}, [])
     return Release(entry, weights, files, notes)
 
 
@@ -110,7 +114,7 @@ def _stored(tensors: dict[str, Tensor], dtype: str | None, file: Path) -> dict[s
 
 
 def _is_large(tensor: Tensor) -> bool:
-    """Whether it is a filter or matrix; biases and statistics are small and stay float32 (decision 0009)."""
+    """Returns whether it is a filter or matrix; biases and statistics are small and stay float32 (decision 0009)."""
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
@@ -130,18 +134,18 @@ def _score(name: str, dataset: str, report: Report) -> Score:
 
 
 def _epochs(given: Source, model: Model) -> int | None:
-    """The epochs of a run; None without a run, and for a network that is fitted."""
+    """Returns the epochs of a run; None without a run, and for a network that is fitted."""
     epochs = given.run.recipe.get("epochs") if given.run and not model.fitted else None
     return epochs if isinstance(epochs, int) else None
 
 
-def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
-    """The stated licence; by default, that of the code is its distribution's, that of the data its plugin's."""
+def _license(model: Found, classes: str, stated: Mapping[str, str]) -> License:
+    """Returns the stated licence; by default, that of the code is its distribution's, that of the data its plugin's."""
     from importlib.metadata import PackageNotFoundError, metadata
 
     code = data = "unknown"
     try:
-        about = metadata(found.row.distribution)
+        about = metadata(model.row.distribution)
         code = next((about[key] for key in ("License-Expression", "License") if key in about), code)
     except (PackageNotFoundError, ValueError):
         pass  # run from a source tree that was never installed
@@ -151,29 +155,29 @@ def _license(found: Found, classes: str, stated: Mapping[str, str]) -> License:
     return License(**{"code": code, "data": data, **stated})
 
 
-def _beside(entry: Weights, module: nn.Module, found: Found, given: Source) -> tuple[dict[str, bytes], list[str]]:
+def _beside(entry: Weights, module: nn.Module, model: Found, content: Source) -> tuple[dict[str, bytes], list[str]]:
     files, notes = {}, []
-    config = timm_form.describe(module, found.model, entry, entry.preprocess or found.model.preprocess)
+    config = timm_form.describe(module, model.model, entry, entry.preprocess or model.model.preprocess)
     if isinstance(config, str):
         notes.append(f"config.json was not written: {config}.")
     else:
-        files["config.json"] = _json(config | timm_form.class_names(given.about))
-    if given.run is not None:
-        files["run.json"] = _json(given.run.whole)
-    if given.log is not None:
-        files["log.jsonl"] = given.log
+        files["config.json"] = _json(config | timm_form.class_names(content.about))
+    if content.run is not None:
+        files["run.json"] = _json(content.run.whole)
+    if content.log is not None:
+        files["log.jsonl"] = content.log
     if results := eval_results.render(entry):
         files[eval_results.FILE] = results
     if not entry.scores:
         notes.append("No score. Measure one with --evaluate DATA.")
     here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry
     files["weights.toml"] = manifest.render(here).encode()
-    text = card.render(entry, found.model, given.run, [*files, WEIGHTS], notes, _base_model(given.run))
+    text = card.render(entry, model.model, content.run, [*files, WEIGHTS], notes, _base_model(content.run))
     return {**files, "README.md": text.encode()}, notes
 
 
 def _base_model(run: Run | None) -> str:
-    """The Hugging Face repository of the weights that the training started from, "" if there is none."""
+    """Returns the Hugging Face repository of the weights that the training started from, "" if there is none."""
     start = run.init if run else {}
     try:
         entry = resolve.weights_for(resolve.find(start.get("weights", "")))

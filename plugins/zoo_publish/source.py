@@ -63,7 +63,9 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def read(path: Path, model: Model) -> Source:
-    """The source at ``path``. Raises :class:`TrainingError`, :class:`WeightsError`, :class:`FileFormatError`."""
+    """Returns the source at ``path``. Raises :class:`TrainingError`, :class:`WeightsError`,
+    :class:`FileFormatError`.
+    """
     file, log = path, None
     if path.is_dir():
         file, logged = path / WEIGHTS, path / "log.jsonl"
@@ -86,7 +88,7 @@ def read(path: Path, model: Model) -> Source:
 
 
 def held_out(source: Source) -> dict[str, Score]:
-    """The run's score on its held-out images; {} if there are none."""
+    """Returns the run's score on its held-out images; {} if there are none."""
     images = source.run.data.get("validation") if source.run else None
     if source.run is None or images is None or not source.log:
         return {}
@@ -106,7 +108,7 @@ def held_out(source: Source) -> dict[str, Score]:
 
 
 def history(source: Source) -> History | None:
-    """How the run went; None for a network that was not trained in epochs."""
+    """Returns how the run went; None for a network that was not trained in epochs."""
     rows = [row for row in _rows(source) if row.loss is not None and isfinite(row.loss)]
     if len(rows) < 2:
         return None

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zoo.loading import timm_config
+from zoo.loading.network import timm_input_config
 from zoo.manifest import Weights
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "Preprocess") -> dict[str, Any] | str:
-    """timm's configuration of ``module``, or the reason why there is none.
+    """Returns timm's configuration of ``module``, or the reason why there is none.
 
     timm must have an architecture of that name whose network loads every tensor and computes the same outputs.
     """
@@ -50,7 +50,7 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
         "pretrained_cfg": {
             "tag": entry.tag,
             "custom_load": False,
-            **timm_config.of_input(preprocess),
+            **timm_input_config(preprocess),
             "fixed_input_size": bool(default.get("fixed_input_size", False)),
             "num_classes": classes,
             "pool_size": default.get("pool_size"),
@@ -63,6 +63,6 @@ def describe(module: "nn.Module", model: "Model", entry: Weights, preprocess: "P
 
 
 def class_names(about: dict[str, Any]) -> dict[str, Any]:
-    """``label_names`` as in timm's configuration."""
+    """Returns ``label_names`` as in timm's configuration."""
     names = msgspec.convert(about.get("class_names") or [], list[str])
     return {"label_names": names} if names else {}

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypedDict, Unpack, get_args
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import DropPath, PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
+from zoo.modules import DropPath, PooledClassifier, check_choice, count_units, he_initialize, make_shortcut
 
 Option = Literal["A", "B", "C", "none"]
 StrideOn = Literal["3x3", "1x1"]
@@ -178,7 +178,7 @@ class ResNet(PooledClassifier):
             self.note_stage(name, out_chans, reduction)
         self.num_features = chans
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")  # as in fb.resnet.torch
+        he_initialize(self, "fan_out")  # as in fb.resnet.torch
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
@@ -192,7 +192,9 @@ def _conv3x3(in_chans: int, out_chans: int, *, stride: int = 1, dilation: int = 
 
 
 def _rising(last: float, blocks: int) -> Iterator[float]:
-    """A rate for each block: 0 for the first, ``last`` for the last, linear between. Raises :class:`SpecError`."""
+    """Yields a rate for each block: 0 for the first, ``last`` for the last, linear between. Raises
+    :class:`SpecError`.
+    """
     if not 0 <= last <= 1:
         raise SpecError(f"drop_path_rate = {last!r} must be in [0, 1].")
     return (last * index / max(blocks - 1, 1) for index in range(blocks))
@@ -208,14 +210,16 @@ _IMAGENET: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]
 
 
 def resnet(*, depth: int, stride_on: StrideOn = "3x3", **options: Unpack[Options]) -> ResNet:
-    """A network for ImageNet of ``depth`` 18, 34, 50, 101 or 152 (table 1). Raises :class:`SpecError`."""
+    """Returns a network for ImageNet of ``depth`` 18, 34, 50, 101 or 152 (table 1). Raises :class:`SpecError`."""
     check_choice("depth", depth, _IMAGENET)
     block, depths = _IMAGENET[depth]
     return ResNet(block=block, depths=depths, width=64, stem="imagenet", stride_on=stride_on, **options)
 
 
 def cifar_resnet(*, depth: int, **options: Unpack[Options]) -> ResNet:
-    """A network for 32x32 images of ``depth`` 6n + 2 (section 4.2), with option A. Raises :class:`SpecError`."""
+    """Returns a network for 32x32 images of ``depth`` 6n + 2 (section 4.2), with option A. Raises
+    :class:`SpecError`.
+    """
     units = count_units(depth, layers=6, others=2)
     given: Options = {"shortcut": "A", "num_classes": 10, **options}
     return ResNet(block=BasicBlock, depths=[units] * 3, width=16, stem="cifar", **given)

@@ -8,7 +8,7 @@ from typing import get_args
 
 from torch import Tensor, nn
 
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialize
 from zoo_resnet.model import StrideOn
 
 
@@ -37,7 +37,7 @@ class PreActUnit(nn.Module):
         return self.forward_branch(activated) + shortcut
 
     def forward_branch(self, x: Tensor) -> Tensor:
-        """The residual branch from its first convolution on."""
+        """Returns the residual branch from its first convolution on."""
         raise NotImplementedError
 
 
@@ -116,7 +116,7 @@ class PreActResNet(PooledClassifier):
         self.act = nn.ReLU()
         self.num_features = chans
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")
+        he_initialize(self, "fan_out")
 
     @property
     def default_layers(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ Deviates: weights are drawn by the fan of the output, as in the rest of the fami
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.modules import PooledClassifier, he_initialise
+from zoo.modules import PooledClassifier, he_initialize
 
 
 def _norm(chans: int) -> nn.BatchNorm2d:
@@ -59,7 +59,7 @@ class TinyResNet(PooledClassifier):
             self.note_stage(module, chans, reduction)
         self.num_features = 64
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")
+        he_initialize(self, "fan_out")
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.act1(self.bn1(self.conv1(x)))

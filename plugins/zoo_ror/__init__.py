@@ -64,7 +64,7 @@ def _row(name: str, args: Mapping[str, Any], *, params: int, macs: int, paper: P
 
 
 def _ror(name: str, args: Mapping[str, Any], *, params: int, macs: int) -> tuple[Model, Model]:
-    """A network of three levels, without and with stochastic depth."""
+    """Returns a network of three levels, without and with stochastic depth."""
     plain = _row(name, args, params=params, macs=macs, paper=ZHANG_2016, note="3 levels of shortcuts")
     note = "3 levels of shortcuts, stochastic depth"
     return plain, _row(f"{name}_sd", {**args, **SD}, params=params, macs=macs, paper=ZHANG_2016, note=note)

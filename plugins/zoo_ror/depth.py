@@ -28,7 +28,7 @@ class StochasticDepth(nn.Module):
         self.drawn_per = drawn_per
 
     def forward(self, shortcut: Tensor, branch: nn.Module, x: Tensor) -> Tensor:
-        """``shortcut`` B C h w plus ``branch(x)``, or plus 0 if the branch is dropped."""
+        """Returns ``shortcut`` B C h w plus ``branch(x)``, or plus 0 if the branch is dropped."""
         if self.training and self.drawn_per == "batch" and not self._draw(1):
             skipped: Tensor = _Skip.apply(shortcut, *branch.parameters())  # type: ignore[no-untyped-call]  # torch's own
             return skipped
@@ -41,7 +41,7 @@ class StochasticDepth(nn.Module):
         return shortcut + residual
 
     def _draw(self, count: int) -> Tensor:
-        """Whether each of ``count`` branches survives, bool."""
+        """Returns whether each of ``count`` branches survives, bool."""
         if self.survival == 1:
             return torch.ones(count, dtype=torch.bool, device="cpu")
         return torch.rand(count, device="cpu") < self.survival
@@ -67,7 +67,7 @@ class _Skip(torch.autograd.Function):
 
 
 def linear_survival(units: int, last: float) -> list[float]:
-    """p_l = 1 - l / L (1 - p_L) for l = 1, ..., L units: nearly 1 for the first, ``last`` for the last.
+    """Computes p_l = 1 - l / L (1 - p_L) for l = 1, ..., L units: nearly 1 for the first, ``last`` for the last.
 
     Raises :class:`SpecError` if ``last`` is not in (0, 1].
     """

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo.modules import PooledClassifier, check_choice, count_units, he_initialise, make_shortcut
+from zoo.modules import PooledClassifier, check_choice, count_units, he_initialize, make_shortcut
 from zoo_ror.depth import DrawnPer, linear_survival
 from zoo_ror.units import Option, PostActUnit, PreActUnit
 
@@ -125,14 +125,14 @@ class RoR(PooledClassifier):
         self.act = nn.ReLU() if preact or levels > 1 else nn.Identity()
         self.num_features = chans
         self.reset_classifier(num_classes)
-        he_initialise(self, "fan_out")  # as in fb.resnet.torch
+        he_initialize(self, "fan_out")  # as in fb.resnet.torch
 
     @property
     def default_layers(self) -> tuple[str, ...]:
         return *super().default_layers, "act"
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to the last features B num_features H/4 W/4."""
+        """Maps images B C H W to the last features B num_features H/4 W/4."""
         stem = self.act1(self.bn1(self.conv1(x)))
         x = stem
         for name in ("layer1", "layer2", "layer3"):
@@ -156,7 +156,7 @@ def _level(
     bridge: Callable[..., nn.Module],
     pool: bool = False,
 ) -> Level:
-    """A unit for each of ``survivals``, under so many levels of ``shortcuts``: over all, over halves, ...
+    """Returns a unit for each of ``survivals``, under so many levels of ``shortcuts``: over all, over halves, ...
 
     ``ends_level`` says that a larger level ends here, whose shortcut is added before any ReLU.
     """

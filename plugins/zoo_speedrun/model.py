@@ -17,14 +17,14 @@ COMPONENTS = 24
 
 
 def _norm(chans: int, momentum: float) -> nn.BatchNorm2d:
-    """Batch normalisation that learns its bias alone."""
+    """Builds batch normalization that learns its bias alone."""
     norm = nn.BatchNorm2d(chans, eps=1e-12, momentum=momentum)
     norm.weight.requires_grad_(False)
     return norm
 
 
 def _conv(in_chans: int, out_chans: int) -> nn.Conv2d:
-    """3x3, of which the first ``in_chans`` filters begin as the identity."""
+    """Builds a 3x3 convolution of which the first ``in_chans`` filters begin as the identity."""
     conv = nn.Conv2d(in_chans, out_chans, kernel_size=3, padding=1, bias=False)
     nn.init.dirac_(conv.weight.data[:in_chans])
     return conv
@@ -102,7 +102,7 @@ class Airbench(PooledClassifier):
         return create_linear(self.num_features, num_classes, bias=False, like=self.whiten.weight)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C 32 32 to B num_features 3 3."""
+        """Maps images B C 32 32 to B num_features 3 3."""
         x = self.act(self.whiten(x))
         out: Tensor = self.group3(self.group2(self.group1(x)))
         return out

@@ -25,19 +25,19 @@ def train(
             f"{recipe.name}: this family's own groups of parameters leave no room for freeze and layer_decay.",
             hint="Leave both out.",
         )
-    own = recipe.read_hook_args(Constants)
+    constants = recipe.read_hook_args(Constants)
     if run.init is None:  # weights to start from bring a first layer of their own
-        set_whitening(model, first_images(data.train, own.whitened_images, preprocess))
+        set_whitening(model, first_images(data.train, constants.whitened_images, preprocess))
 
     def on_epoch(epoch: int) -> None:
-        model.whiten.bias.requires_grad_(epoch < own.bias_epochs)  # type: ignore[union-attr]  # it has one
+        model.whiten.bias.requires_grad_(epoch < constants.bias_epochs)  # type: ignore[union-attr]  # it has one
 
     options |= {"parameter_groups": parameter_groups, "on_epoch": on_epoch}
     return default.train(model, data, recipe, run, preprocess=preprocess, **options)
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """All else that learns, and normalisation's biases."""
+    """Returns all else that learns, and normalisation's biases."""
     learning = {name: value for name, value in model.named_parameters() if value.requires_grad}
     biases = [value for name, value in learning.items() if ".norm" in name]
     others = [value for name, value in learning.items() if ".norm" not in name]
@@ -47,7 +47,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def first_images(images: ImageSet | ImageStream, count: int, preprocess: Preprocess) -> Tensor:
-    """The first ``count`` of the set as the network sees them, float32 N C H W."""
+    """Returns the first ``count`` of the set as the network sees them, float32 N C H W."""
     if isinstance(images, ImageStream):
         raise DataError(f"{images.name} is read as a stream; whitening its images needs them in memory.")
     return Transform(preprocess).take(images, torch.arange(min(count, len(images))))

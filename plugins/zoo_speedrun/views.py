@@ -22,7 +22,7 @@ class Views(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images B C H W to logits B classes."""
+        """Maps images B C H W to logits B classes."""
         height, width = images.shape[2:]
         padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
         up, down = padded[:, :, 2:, 2:], padded[:, :, :height, :width]
@@ -34,5 +34,7 @@ class Views(nn.Module):
 
 
 def evaluate(model: nn.Module, data: ImageSet, *, preprocess: Preprocess, **options: Any) -> Tensor:
-    """The logits N K for six views of each image of ``data``; ``options`` are those of ``zoo.evaluation.logits``."""
+    """Returns the logits N K for six views of each image of ``data``; ``options`` are those of
+    ``zoo.evaluation.logits``.
+    """
     return default.logits(Views(model), data, preprocess=preprocess, **options)

@@ -52,7 +52,7 @@ class Chain(ImageClassifier):
         self.initialise()
 
     def initialise(self) -> None:
-        """Orthogonal weights, biases of 0: the authors' program."""
+        """Draws orthogonal weights, biases of 0: the authors' program."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.orthogonal_(module.weight)
@@ -64,7 +64,7 @@ class Chain(ImageClassifier):
         return [layer for layer in self.layers if isinstance(layer, Layer)]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to the last hidden layer B num_features 1 1."""
+        """Maps images B C H W to the last hidden layer B num_features 1 1."""
         for layer in self.layers:
             x = layer(x)
         return x
@@ -83,7 +83,7 @@ class Chain(ImageClassifier):
 def dtp_mlp(
     *, hidden: int = 240, depth: int = 7, rule: Rule = "dtp", num_classes: int = 10, in_chans: int = 1
 ) -> Chain:
-    """``depth`` hidden layers of ``hidden`` tanh units for images of 28x28. Raises :class:`SpecError`."""
+    """Returns ``depth`` hidden layers of ``hidden`` tanh units for images of 28x28. Raises :class:`SpecError`."""
     check_positive(depth=depth, hidden=hidden)
     first = Layer(in_chans, hidden, 28)
     return Chain([first, *(Layer(hidden, hidden, 1) for _ in range(depth - 1))], rule=rule, num_classes=num_classes)

@@ -49,7 +49,8 @@ class TargetPropagation(nn.Module):
         self.inverses = nn.ModuleList(Inverse(layer) for layer in layers[1:])
 
     def forward(self, layers: Sequence[nn.Module], fc: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-        """Images B C H W to logits B num_classes, the head's input, what the layers give, and the inverses' losses.
+        """Maps images B C H W to logits B num_classes, the head's input, what the layers give, and the inverses'
+        losses.
 
         Each is computed from a copy of its input that passes no gradient on.
         """
@@ -68,7 +69,9 @@ class TargetPropagation(nn.Module):
         return fc(top.flatten(1)), top, *hidden, torch.stack(losses) if losses else top.new_zeros(1)
 
     def loss(self, output: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        """The mean over images of the true loss, of each layer's distance from its target, and of the inverses'."""
+        """Returns the mean over images of the true loss, of each layer's distance from its target, and of the
+        inverses'.
+        """
         logits, top, *hidden, inverse_losses = output
         per_image = F.cross_entropy(logits, labels, reduction="none")
         (gradient,) = torch.autograd.grad(per_image.sum(), top, retain_graph=True)
@@ -78,13 +81,14 @@ class TargetPropagation(nn.Module):
 
     @torch.no_grad()
     def targets(self, hidden: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
-        """Of what the layers give, the first's first; ``gradient`` is that of each image's loss by the last."""
+        """Returns the targets of what the layers give, the first's first; ``gradient`` is that of each image's loss by
+        the last."""
         target = hidden[-1] - self.step_size * gradient
-        found = [target]
+        layer_targets = [target]
         for below, here, inverse in zip(hidden[-2::-1], hidden[:0:-1], reversed(self.inverses), strict=True):
             target = below + inverse(target) - inverse(here)
-            found.insert(0, target)
-        return found
+            layer_targets.insert(0, target)
+        return layer_targets
 
 
 class FeedbackAlignment(nn.Module):
@@ -102,7 +106,7 @@ class FeedbackAlignment(nn.Module):
             self.register_buffer(f"feedback{index}", random.detach())
 
     def forward(self, layers: Sequence[Layer], fc: nn.Module, x: Tensor) -> Tensor:
-        """Images B C H W to logits B num_classes, as without it; gradients are not the same."""
+        """Maps images B C H W to logits B num_classes, as without it; gradients are not the same."""
         for index, layer in enumerate(layers):
             convolve = layer.linear._conv_forward  # of other weights than its own
             value = layer.linear(x.detach())
@@ -115,10 +119,10 @@ class FeedbackAlignment(nn.Module):
 
 
 def _with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
-    """``value``, which in addition passes gradients on to where ``other`` does."""
+    """Returns ``value``, which in addition passes gradients on to where ``other`` does."""
     return value + (other - other.detach())
 
 
 def _distance(left: Tensor, right: Tensor) -> Tensor:
-    """The mean over images of the squared distance; no gradient goes to ``right``."""
+    """Returns the mean over images of the squared distance; no gradient goes to ``right``."""
     return (left - right.detach()).square().flatten(1).sum(dim=1).mean()

@@ -39,7 +39,7 @@ def train(model: Chain, data: TrainingData, recipe: Recipe, run: Run, **options:
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """The layers, and their inverses, which learn at a lower rate."""
+    """Returns the layers, and their inverses, which learn at a lower rate."""
     layers = [value for name, value in model.named_parameters() if not name.startswith("teacher.")]
     inverses = [value for name, value in model.named_parameters() if name.startswith("teacher.")]
     inverse_lr = recipe.read_hook_args(Constants).inverse_lr

@@ -39,12 +39,14 @@ FILE_ARGS = {
 
 
 def read() -> tuple[list[Model], list[Weights]]:
-    """Every architecture and every file of weights of the snapshot, named ``timm/arch`` and ``timm/arch.tag``."""
-    taken = snapshot.read()
-    models = [_model(arch, about, taken.inputs) for arch, about in taken.models.items()]
+    """Returns every architecture and every file of weights of the snapshot, named ``timm/arch`` and
+    ``timm/arch.tag``.
+    """
+    content = snapshot.read()
+    models = [_model(arch, about, content.inputs) for arch, about in content.models.items()]
     weights = [
-        _weights(arch, tag, file, taken.inputs)
-        for arch, about in taken.models.items()
+        _weights(arch, tag, file, content.inputs)
+        for arch, about in content.models.items()
         for tag, file in about.weights.items()
     ]
     return models, weights
@@ -94,6 +96,6 @@ def _weights(arch: str, tag: str, about: File, inputs: tuple[Preprocess, ...]) -
 
 
 def _hash_in(file: str) -> str:
-    """The beginning of the sha256 in the name of a file on the web, which such names end with, or nothing."""
+    """Returns the beginning of the sha256 in the name of a file on the web, which such names end with, or nothing."""
     digits = file.partition(".")[0].rpartition("-")[2]
     return digits if len(digits) >= 8 and set(digits) <= set("0123456789abcdef") else ""

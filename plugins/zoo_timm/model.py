@@ -26,43 +26,51 @@ _ELSEWHERE = {"cache_dir", "checkpoint_path", "model_name", "pretrained_cfg", "p
 
 
 def build(*, arch: str, tag: str = "", num_classes: int, in_chans: int, **args: Any) -> nn.Module:
-    """timm's ``arch``, newly initialised, as it is built for the weights ``tag``: of their input's size, say."""
+    """Builds timm's ``arch``, newly initialized, as it is built for the weights ``tag``: of their input's size, say."""
     if foreign := sorted(_ELSEWHERE & args.keys()):  # a weights file may say them, and so choose what is asked or read
         raise PluginError(f"{arch} does not take {', '.join(foreign)}: that would build or load another network.")
-    given = {"model_name": f"{arch}.{tag}" if tag else arch, "num_classes": num_classes, "in_chans": in_chans, **args}
-    module: nn.Module = timm.create_model(**given, pretrained=False)
-    module.timm_args = given  # type: ignore[assignment]  # a plain value, not a submodule
+    settings = {
+        "model_name": f"{arch}.{tag}" if tag else arch,
+        "num_classes": num_classes,
+        "in_chans": in_chans,
+        **args,
+    }
+    module: nn.Module = timm.create_model(**settings, pretrained=False)
+    module.timm_args = settings  # type: ignore[assignment]  # a plain value, not a submodule
     module.create_features = partial(create_features, module)  # type: ignore[assignment]  # a function
     return module
 
 
 def create_features(module: Any, out_indices: int | Sequence[int] | None) -> nn.Module:
-    """timm's network of ``features_only=True`` with the tensors of ``module``; by default, of all its stages."""
+    """Returns timm's network of ``features_only=True`` with the tensors of ``module``; by default, of all its
+    stages."""
     stages = getattr(module, "feature_info", None)
     if not stages:
         raise SpecError(f"timm's {type(module).__name__} has no stages, so it has no feature maps.")
     chosen = range(len(stages)) if out_indices is None else out_indices
-    given: dict[str, Any] = {**module.timm_args, "num_classes": module.num_classes, "features_only": True}
-    given["out_indices"] = chosen if isinstance(chosen, int) else tuple(chosen)
+    settings: dict[str, Any] = {**module.timm_args, "num_classes": module.num_classes, "features_only": True}
+    settings["out_indices"] = chosen if isinstance(chosen, int) else tuple(chosen)
 
     def load(network: nn.Module, **_: Any) -> None:
-        own = network.state_dict()  # some of timm's classes for features have no head
-        network.load_state_dict({key: tensor for key, tensor in module.state_dict().items() if key in own}, assign=True)
+        state = network.state_dict()  # some of timm's classes for features have no head
+        network.load_state_dict(
+            {key: tensor for key, tensor in module.state_dict().items() if key in state}, assign=True
+        )
 
     with _instead_of_loading(load):
         try:
-            features: nn.Module = timm.create_model(**given, pretrained=True)
+            features: nn.Module = timm.create_model(**settings, pretrained=True)
         except (AssertionError, IndexError) as error:
             raise SpecError(
                 f"out_indices = {chosen!r}: expected stages of {len(stages)}, 0 to {len(stages) - 1}, or negative ones."
             ) from error
         except RuntimeError as error:
-            raise SpecError(f"timm has no features of {given['model_name']}: {error}") from error
+            raise SpecError(f"timm has no features of {settings['model_name']}: {error}") from error
     return features
 
 
 def translate(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """``tensors`` of a file as timm would give them to ``module``, in its names and shapes.
+    """Returns ``tensors`` of a file as timm would give them to ``module``, in its names and shapes.
 
     Of a file that timm knows to hold more than the network has, what is too much is left out, and a
     warning says so. What is missing stays missing.
@@ -72,16 +80,17 @@ def translate(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor
         takes_module = len(inspect.signature(convert).parameters) > 1
         tensors = convert(tensors, module) if takes_module else convert(tensors)
     if not is_strict:
-        known = module.state_dict()
-        surplus = [key for key in tensors if key not in known]
+        state = module.state_dict()
+        surplus = [key for key in tensors if key not in state]
         if surplus:
             log.warning("%s: left out, as timm does: %s", type(module).__name__, ", ".join(surplus))
-        tensors = {key: tensor for key, tensor in tensors.items() if key in known}
+        tensors = {key: tensor for key, tensor in tensors.items() if key in state}
     return tensors
 
 
 def _loading(given: dict[str, Any]) -> tuple[Filter | None, bool]:
-    """The function with which timm adapts a file to the network built of these arguments, and whether all must fit.
+    """Returns the function with which timm adapts a file to the network built of these arguments, and whether all must
+    fit.
 
     timm chooses both while it builds, family by family, and hands them to its loader: they are taken there.
     """

@@ -45,7 +45,7 @@ class Config(msgspec.Struct, frozen=True):
 
 
 def describe(config: dict[str, Any]) -> Described | None:
-    """What timm would make of ``config``; None if it is not of timm's form.
+    """Returns what timm would make of ``config``; None if it is not of timm's form.
 
     Raises :class:`WeightsError` for values that timm's form does not have, :class:`SpecError` for impossible ones.
     """
@@ -54,31 +54,31 @@ def describe(config: dict[str, Any]) -> Described | None:
     if "pretrained_cfg" not in config:  # timm's older form
         config = {**config, "pretrained_cfg": config, "label_names": config.get("label_names", config.get("labels"))}
     try:
-        said = msgspec.convert(_stated(config | {"pretrained_cfg": _stated(config["pretrained_cfg"])}), Config)
+        stated = msgspec.convert(_stated(config | {"pretrained_cfg": _stated(config["pretrained_cfg"])}), Config)
     except msgspec.ValidationError as error:
         raise WeightsError(f"not as timm writes it: {str(error).replace('`', '')}") from None
-    cfg, args = said.pretrained_cfg, dict(said.model_args)
-    num_classes = cfg.num_classes if said.num_classes is None else said.num_classes
+    cfg, args = stated.pretrained_cfg, dict(stated.model_args)
+    num_classes = cfg.num_classes if stated.num_classes is None else stated.num_classes
     num_classes = args.pop("num_classes", num_classes)
     channels, *size = cfg.input_size
     channels = args.pop("in_chans", channels)
     is_fixed = cfg.fixed_input_size and not args.get("dynamic_img_size") and args.get("strict_img_size") is not False
     if is_fixed:
-        given = args.setdefault("img_size", size)
-        size = [given, given] if isinstance(given, int) else given
+        image_size = args.setdefault("img_size", size)
+        size = [image_size, image_size] if isinstance(image_size, int) else image_size
     if cfg.global_pool:
         args.setdefault("global_pool", cfg.global_pool)
     params = 0
-    if about := snapshot.read().models.get(said.architecture):
+    if about := snapshot.read().models.get(stated.architecture):
         file = about.weights.get(cfg.tag or "")
         if num_classes == (file or about).classes and args.keys() <= {"global_pool"}:
             params = (file and file.params) or about.params
         if file is not None:
             args["tag"] = cfg.tag
-    names = said.label_names or cfg.label_names or []
-    descriptions = said.label_descriptions or cfg.label_descriptions or {}
+    names = stated.label_names or cfg.label_names or []
+    descriptions = stated.label_descriptions or cfg.label_descriptions or {}
     return Described(
-        model=f"timm/{said.architecture}",
+        model=f"timm/{stated.architecture}",
         args=args,
         preprocess=Preprocess(
             input_size=(channels, *size),
@@ -98,10 +98,10 @@ def describe(config: dict[str, Any]) -> Described | None:
 
 
 def _stated(table: Any) -> Any:
-    """``table`` without the keys whose value is null: for timm, they are not given."""
+    """Returns ``table`` without the keys whose value is null: for timm, they are not given."""
     return {key: value for key, value in table.items() if value is not None} if isinstance(table, dict) else table
 
 
 def _is_of_imagenet_1k(tag: str) -> bool:
-    """Whether the last data set that ``tag`` names is ImageNet-1k: ``fb_in22k_ft_in1k``."""
+    """Returns whether the last data set that ``tag`` names is ImageNet-1k: ``fb_in22k_ft_in1k``."""
     return re.findall(r"(?:^|_)(in\d+k)(?=_|$)", tag)[-1:] == ["in1k"]

@@ -68,7 +68,7 @@ class Inputs:
         self.all: list[Preprocess] = []
 
     def place(self, cfg: Any) -> int:
-        """The index of what timm's ``PretrainedCfg`` says about the input."""
+        """Returns the index of what timm's ``PretrainedCfg`` says about the input."""
         preprocess = Preprocess(
             input_size=tuple(cfg.input_size),
             crop_pct=cfg.crop_pct,
@@ -84,7 +84,7 @@ class Inputs:
 
 
 def take(names: list[str] | None = None) -> Snapshot:
-    """A snapshot of the installed timm; of the architectures ``names``, by default of all."""
+    """Returns a snapshot of the installed timm; of the architectures ``names``, by default of all."""
     import timm
 
     inputs, models, without = Inputs(), {}, []
@@ -99,7 +99,7 @@ def take(names: list[str] | None = None) -> Snapshot:
 
 
 def files_of(arch: str, inputs: Inputs) -> dict[str, File | None]:
-    """The architecture's weights by tag, in timm's order; None for a tag for which timm names no file."""
+    """Returns the architecture's weights by tag, in timm's order; None for a tag for which timm names no file."""
     from timm.models import get_arch_pretrained_cfgs
 
     files: dict[str, File | None] = {}
@@ -144,7 +144,9 @@ def _architecture(arch: str, weights: dict[str, File], inputs: Inputs) -> Archit
 
 
 def _counted(arch: str, tag: str, file: File, default: Any, params: int, inputs: Inputs) -> File:
-    """``file`` with the size of its network, if it has other classes or another input than the architecture's."""
+    """Returns ``file`` with the size of its network, if it has other classes or another input than the
+    architecture's.
+    """
     import torch
 
     from zoo_timm.model import build
@@ -169,12 +171,12 @@ def main() -> None:
     import warnings
 
     warnings.simplefilter("ignore")
-    taken = take()
-    FILE.write_bytes(msgspec.json.encode(taken) + b"\n")
-    files = [file for model in taken.models.values() for file in model.weights.values()]
+    snapshot = take()
+    FILE.write_bytes(msgspec.json.encode(snapshot) + b"\n")
+    files = [file for model in snapshot.models.values() for file in model.weights.values()]
     print(
-        f"\n{FILE}: timm {taken.timm}, {len(taken.models)} models, {len(files)} weights, "
-        f"{sum(bool(file.url) for file in files)} of them pickles; {len(taken.without_file)} tags name no file.",
+        f"\n{FILE}: timm {snapshot.timm}, {len(snapshot.models)} models, {len(files)} weights, "
+        f"{sum(bool(file.url) for file in files)} of them pickles; {len(snapshot.without_file)} tags name no file.",
         file=sys.stderr,
     )
 

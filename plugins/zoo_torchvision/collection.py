@@ -16,12 +16,14 @@ FILE_ARGS = {
 
 
 def read() -> tuple[list[Model], list[Weights]]:
-    """Every architecture and every weights file of the snapshot: ``torchvision/arch`` and ``torchvision/arch.tag``."""
-    taken = snapshot.read()
-    models = [_model(arch, about) for arch, about in taken.models.items()]
+    """Returns every architecture and every weights file of the snapshot: ``torchvision/arch`` and
+    ``torchvision/arch.tag``.
+    """
+    content = snapshot.read()
+    models = [_model(arch, about) for arch, about in content.models.items()]
     weights = [
-        weights_of(taken.torchvision, arch, tag, file)
-        for arch, about in taken.models.items()
+        weights_of(content.torchvision, arch, tag, file)
+        for arch, about in content.models.items()
         for tag, file in about.weights.items()
     ]
     return models, weights
@@ -45,7 +47,7 @@ def _model(arch: str, about: Architecture) -> Model:
 
 
 def weights_of(version: str, arch: str, tag: str, about: File, sha256: str = "", size: int = 0) -> Weights:
-    """The entry of one file, pinned if its ``sha256`` is given."""
+    """Returns the entry of one file, pinned if its ``sha256`` is given."""
     hub, _, file = about.url.rpartition("/")
     score = Score(n=50000, source=f"torchvision {version}, {about.enum}", top1=about.top1, top5=about.top5)
     return Weights(
@@ -73,5 +75,5 @@ def weights_of(version: str, arch: str, tag: str, about: File, sha256: str = "",
 
 
 def hash_in(file: str) -> str:
-    """The beginning of the sha256 in a file's name, as torchvision's files have it."""
+    """Returns the beginning of the sha256 in a file's name, as torchvision's files have it."""
     return file.rpartition(".")[0].rpartition("-")[2]

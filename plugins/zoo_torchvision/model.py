@@ -21,7 +21,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def build(*, arch: str, num_classes: int, in_chans: int, **args: Any) -> "Network":
-    """torchvision's ``arch``, newly initialised; ``args`` are those of torchvision's function."""
+    """Builds torchvision's ``arch``, newly initialized; ``args`` are those of torchvision's function."""
     if args.get("transform_input") and in_chans != 3:
         raise SpecError(
             f"{arch} with transform_input takes 3 channels, not {in_chans}.", hint="Set transform_input to false."
@@ -33,7 +33,7 @@ def build(*, arch: str, num_classes: int, in_chans: int, **args: Any) -> "Networ
 
 
 def translate(tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """``tensors`` of an older file under the names of ``module``, without auxiliary classifiers.
+    """Returns ``tensors`` of an older file under the names of ``module``, without auxiliary classifiers.
 
     Files from before torch 0.4.1 do not count the batches that normalisations have seen: they get a count of 0.
     """
@@ -222,7 +222,7 @@ class VisionTransformer(Network, models.VisionTransformer):
     stem_name, head_names, classifier_name = "conv_proj", ("heads",), "heads.head"
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to tokens B N num_features, the class token first."""
+        """Maps images B C H W to tokens B N num_features, the class token first."""
         x = self._process_input(x)
         return self.encoder(torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1))
 

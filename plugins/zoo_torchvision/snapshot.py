@@ -67,11 +67,11 @@ def read(file: Path = FILE) -> Snapshot:
 
 
 def take(names: list[str] | None = None) -> Snapshot:
-    """A snapshot of the installed torchvision; of the architectures ``names``, by default of all."""
+    """Returns a snapshot of the installed torchvision; of the architectures ``names``, by default of all."""
     import torchvision
     from torchvision import models
 
-    taken, without = {}, []
+    architectures, without = {}, []
     for arch in names or models.list_models(module=models):
         entries = models.get_model_weights(arch)
         default = entries.DEFAULT
@@ -81,12 +81,12 @@ def take(names: list[str] | None = None) -> Snapshot:
                 without.append(f"{arch}.{entry.name.lower()}")
             else:
                 files[entry.name.lower()] = file_of(arch, entry)
-        taken[arch] = _architecture(arch, files)
-    return Snapshot(torchvision.__version__.partition("+")[0], taken, tuple(without))
+        architectures[arch] = _architecture(arch, files)
+    return Snapshot(torchvision.__version__.partition("+")[0], architectures, tuple(without))
 
 
 def file_of(arch: str, entry: Any) -> File:
-    """The entry of a ``Weights`` enum."""
+    """Returns the entry of a ``Weights`` enum."""
     transform, accuracy = entry.transforms(), entry.meta["_metrics"]["ImageNet-1K"]
     (crop,), (resize,) = transform.crop_size, transform.resize_size
     preprocess = Preprocess(
@@ -108,7 +108,9 @@ def file_of(arch: str, entry: Any) -> File:
 
 
 def crop_pct(crop: int, resize: int) -> float:
-    """``crop / resize``, or the next number below it with which Zoo resizes to ``resize`` pixels: it rounds down."""
+    """Returns ``crop / resize``, or the next number below it with which Zoo resizes to ``resize`` pixels: it rounds
+    down.
+    """
     share = crop / resize
     while math.floor(crop / share) < resize:
         share = math.nextafter(share, 0)
@@ -116,7 +118,7 @@ def crop_pct(crop: int, resize: int) -> float:
 
 
 def _args_for(arch: str, entry: Any) -> dict[str, Any]:
-    """What torchvision's function of that name changes because of the weights."""
+    """Returns what torchvision's function of that name changes because of the weights."""
     if arch in ("googlenet", "inception_v3"):
         return {"transform_input": True}
     size = entry.meta["min_size"][0]
@@ -152,7 +154,7 @@ def _architecture(arch: str, weights: dict[str, File]) -> Architecture:
 
 
 def _stages(module: Any, side: int) -> tuple[int, tuple[tuple[str, int, int], ...]]:
-    """The channels of the features, and the stages, of images of ``side`` pixels."""
+    """Returns the channels of the features, and the stages, of images of ``side`` pixels."""
     import torch
 
     names: list[str] = []

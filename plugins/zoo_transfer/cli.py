@@ -38,13 +38,13 @@ def features(
     from zoo_transfer import extraction
 
     with stdout_to_stderr(), show_progress(f"features of {name}") as progress:
-        found = extraction.features(name, data, split, progress=progress, **keywords)
-        sha256 = found.write(output)
+        extracted = extraction.features(name, data, split, progress=progress, **keywords)
+        sha256 = extracted.write(output)
     if as_json:
         import msgspec
 
-        shape = list(found.features.shape)
-        return print_json({"file": output, "sha256": sha256, "shape": shape, **msgspec.to_builtins(found.origin)})
+        shape = list(extracted.features.shape)
+        return print_json({"file": output, "sha256": sha256, "shape": shape, **msgspec.to_builtins(extracted.origin)})
     return echo(output)
 
 
@@ -66,15 +66,15 @@ def classify(train: Path, test: Path | None, classifier: str, settings: dict[str
 
     with stdout_to_stderr():
         classifiers.configure(classifier, settings)
-        held = None if test is None else extraction.read(test)
-        outcome = classifiers.classify(extraction.read(train), held, classifier, settings)
+        tested = None if test is None else extraction.read(test)
+        outcome = classifiers.classify(extraction.read(train), tested, classifier, settings)
     if as_json:
         return print_json(outcome)
     return _print_outcome(outcome)
 
 
 def _text(value: Any) -> str:
-    """A value in the form that ``--set`` reads."""
+    """Returns a value in the form that ``--set`` reads."""
     return "null" if value is None else str(value)
 
 

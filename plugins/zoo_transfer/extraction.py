@@ -68,7 +68,7 @@ def features(
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """The features of a data set's images: the input of the network's classifier, in eval mode and float32.
+    """Computes the features of a data set's images: the input of the network's classifier, in eval mode and float32.
 
     They are ``forward_head(forward_features(x), pre_logits=True)``.
 
@@ -162,7 +162,7 @@ def _pre_logits(model: Network, info: ModelInfo) -> Callable[[Tensor], Tensor]:
 
 
 def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor], Tensor]:
-    """The output of the submodule ``layer``, while ``stack`` is open."""
+    """Returns the output of the submodule ``layer``, while ``stack`` is open."""
     modules = {name: module for name, module in model.named_modules() if name}
     if layer not in modules:
         parts = ", ".join(name for name, _ in model.named_children())
@@ -183,7 +183,7 @@ def _layer(model: nn.Module, layer: str, stack: ExitStack) -> Callable[[Tensor],
 
 
 def _pool(output: Tensor, source: str) -> Tensor:
-    """``output`` as B D: B C H W and B T C are averaged over positions."""
+    """Returns ``output`` as B D: B C H W and B T C are averaged over positions."""
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise WeightsError(f"{source} returned {what}, expected (images, features) or maps.")

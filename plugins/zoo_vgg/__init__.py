@@ -45,7 +45,7 @@ def _row(
     note: str = "",
     **args: Any,
 ) -> Model:
-    """One variant; ``args`` are build arguments. Its stages are the five max pools."""
+    """Returns one variant; ``args`` are build arguments. Its stages are the five max pools."""
     pools, place = [], int("lrn" in args)
     for count in _BLOCKS[configuration]:
         place += count * (3 if "norm" in args else 2)
@@ -73,7 +73,8 @@ CAFFE_MEAN = tuple(value / 255 for value in (123.68, 116.779, 103.939))
 
 
 def _keras(depth: int, configuration: str) -> KeyMap:
-    """keras.applications: kernels H W I O, flattened features H W C, the input B, G, R in [0, 255] less a mean."""
+    """Maps the names of keras.applications: kernels H W I O, flattened features H W C, the input B, G, R in [0, 255]
+    less a mean."""
     rename, place = [], 0
     for block, count in enumerate(_BLOCKS[configuration], start=1):
         for number in range(1, count + 1):

@@ -66,7 +66,7 @@ class Head(nn.Module):
         self.reset(num_classes)
 
     def reset(self, num_classes: int, global_pool: str | None = None, like: Tensor | None = None) -> None:
-        """A new pool and ``fc``, on the device and of the type of ``like``; 0 classes leave ``fc`` out."""
+        """Makes a new pool and ``fc``, on the device and of the type of ``like``; 0 classes leave ``fc`` out."""
         usual = (self.pool or "avg") if num_classes else self.pool
         pool = usual if global_pool is None else global_pool
         self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool, like=like)
@@ -128,7 +128,7 @@ class VGG(ImageClassifier):
         self.initialise(init)
 
     def initialise(self, init: Initialisation) -> None:
-        """``he``: torchvision's, by fan out, hidden layers N(0, 0.01^2). ``paper``: all N(0, 0.1^2); biases 0.
+        """Draws ``he``: torchvision's, by fan out, hidden layers N(0, 0.01^2). ``paper``: all N(0, 0.1^2); biases 0.
 
         The paper's 10^-2 is a variance, and its deeper networks start from configuration A's weights.
         """
@@ -145,7 +145,7 @@ class VGG(ImageClassifier):
                 nn.init.zeros_(module.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to B 512 H/32 W/32."""
+        """Maps images B C H W to B 512 H/32 W/32."""
         features: Tensor = self.features(x)
         return features
 
@@ -169,6 +169,6 @@ class VGG(ImageClassifier):
 
 
 def _convolve(in_chans: int, out_chans: int, *, kernel: int, norm: bool) -> Sequence[nn.Module]:
-    """A convolution that keeps the size, batch normalisation if asked for, ReLU."""
+    """Returns a convolution that keeps the size, batch normalisation if asked for, ReLU."""
     convolution = nn.Conv2d(in_chans, out_chans, kernel_size=kernel, padding=kernel // 2)
     return (convolution, nn.BatchNorm2d(out_chans), nn.ReLU()) if norm else (convolution, nn.ReLU())

@@ -35,7 +35,7 @@ MANIFESTS = sorted(file.name for file in files("weights_manifest").iterdir() if 
 
 
 def test_the_published_schema_is_the_one_of_this_code() -> None:
-    assert SCHEMA.FILE.read_text(encoding="utf-8") == SCHEMA.render(), "python docs/schema.py writes it anew"
+    assert SCHEMA.FILE.read_text(encoding="utf-8") == SCHEMA.render(), "run make generate"
     jsonschema.Draft202012Validator.check_schema(SCHEMA.schema())
 
 

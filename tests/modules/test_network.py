@@ -121,10 +121,10 @@ def test_an_argument_out_of_range_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(("fan", "variance"), [("fan_in", 2 / (9 * 64)), ("fan_out", 2 / (9 * 256))])
-def test_he_initialises_convolutions_by_the_fan(fan: str, variance: float) -> None:
+def test_he_initializes_convolutions_by_the_fan(fan: str, variance: float) -> None:
     conv, linear = nn.Conv2d(64, 256, 3), nn.Linear(8, 4)
     before = linear.weight.detach().clone()
-    modules.he_initialise(nn.Sequential(conv, linear), fan)  # type: ignore[arg-type]  # one of the two
+    modules.he_initialize(nn.Sequential(conv, linear), fan)  # type: ignore[arg-type]  # one of the two
     assert conv.weight.var().item() == pytest.approx(variance, rel=0.02)
     assert torch.equal(linear.weight, before)
     assert conv.bias is not None

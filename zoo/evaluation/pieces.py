@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.evaluation.folding import folded
-from zoo.modules.compiling import compiled, compiler_errors
+from zoo.modules.execution import compiled, compiler_errors
 
 Precision = Literal["bfloat16", "float32"]
 

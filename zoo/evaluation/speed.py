@@ -18,7 +18,7 @@ from zoo.errors import SpecError
 from zoo.evaluation import counting
 from zoo.evaluation.forward import device_of
 from zoo.evaluation.modes import in_eval_mode
-from zoo.modules.compiling import compiled, compiler_errors
+from zoo.modules.execution import compiled, compiler_errors
 from zoo.system import distributed
 from zoo.system.malloc import keep_freed_memory
 

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.errors import PluginError, WeightsError, ZooError
-from zoo.loading import safetensors_file, timm_config
+from zoo.errors import FileFormatError, PluginError, TensorMismatchError, WeightsError, ZooError
+from zoo.loading import safetensors_file
 from zoo.loading.interface import Network
-from zoo.loading.state import adapt_stem, assign, require_adapted, translate
 from zoo.manifest import Weights
 from zoo.modules.features import FeatureInfo, FeatureNet
 from zoo.registry import arguments, roles
@@ -119,7 +118,7 @@ def _described_by(module: Network, info: ModelInfo) -> Network:
     module.zoo_info = info
     theirs = getattr(module, "pretrained_cfg", None) or {}
     classes = getattr(module, "num_classes", info.model.num_classes)
-    module.pretrained_cfg = module.default_cfg = {**theirs, **timm_config.of_network(info, classes)}
+    module.pretrained_cfg = module.default_cfg = {**theirs, **_timm_config(info, classes)}
     if isinstance(getattr(module, "feature_info", None), list):
         module.feature_info = FeatureInfo(module.feature_info)
     return module
@@ -225,7 +224,162 @@ def _size(tensors: Mapping[str, Tensor], modules: tuple[str, ...], dim: int) -> 
     return None
 
 
-# ---- without initialising -------------------------------------------------------------------------------
+# ---- A file's tensors as the state of a network ----------------------------------------------------------
+
+
+def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], source: object) -> dict[str, Tensor]:
+    """``tensors``, or their translation by the model if more than the stem does not fit."""
+    if not model.translate or _fits(module.state_dict(), tensors, model.stem):
+        return tensors
+    hook = registry.hook(model.translate, model.requires, role=roles.TRANSLATE, of=model.name)
+    try:
+        with torch.no_grad():
+            translated: dict[str, Tensor] = hook(dict(tensors), module)
+    except ZooError:
+        raise
+    except Exception as error:  # it may raise anything at tensors that are none of its own; these do not fit
+        check(module, tensors, source)
+        raise PluginError(f"{model.translate} raised {type(error).__name__}: {error}") from error
+    # Uninitialised tensors of the module itself do not count as tensors of the file.
+    own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()} - {0}
+    return {key: tensor for key, tensor in translated.items() if tensor.untyped_storage().data_ptr() not in own}
+
+
+def _fits(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], stem: tuple[str, ...]) -> bool:
+    may_differ = {f"{module}.weight" for module in stem}
+    return state.keys() == tensors.keys() and all(
+        state[key].shape == tensors[key].shape or key in may_differ for key in state
+    )
+
+
+def check(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+    """The state of ``module``, after checking that ``tensors`` has each of its tensors and no others.
+
+    Raises :class:`TensorMismatchError`, which lists all differences and names ``source``.
+    """
+    state: dict[str, Tensor] = module.state_dict()
+    problems = [f"missing     {key} {tuple(state[key].shape)}" for key in state if key not in tensors]
+    problems += [f"unexpected  {key} {tuple(tensors[key].shape)}" for key in tensors if key not in state]
+    problems += [
+        f"mis-shaped  {key}: expected {tuple(state[key].shape)}, got {tuple(tensors[key].shape)}"
+        for key in state
+        if key in tensors and state[key].shape != tensors[key].shape
+    ]
+    problems += [
+        f"mis-typed   {key}: expected {state[key].dtype}, got {tensors[key].dtype}"
+        for key in state
+        if key in tensors and state[key].is_floating_point() != tensors[key].is_floating_point()
+    ]
+    if problems:
+        raise TensorMismatchError(
+            f"{source} does not fit {type(module).__name__}: {len(problems)} tensors differ.\n  "
+            + "\n  ".join(problems),
+            hint="zoo convert FILE MODEL -o OUT.safetensors converts the keys of other frameworks to this family's.",
+        )
+    return state
+
+
+def assign(module: nn.Module, tensors: Mapping[str, Tensor], source: object) -> None:
+    """Makes ``tensors`` the state of ``module`` without copying them, after :func:`check`.
+
+    Floating-point tensors of another dtype are cast to the module's.
+    """
+    state = check(module, tensors, source)
+    fitted = {key: tensors[key].to(state[key].dtype) for key in state}
+    # Adopting a file's tensors would untie parameters that a network shares.
+    parameters = [parameter for _, parameter in module.named_parameters(remove_duplicate=False)]
+    is_tied = len(parameters) > len(set(map(id, parameters)))
+    module.load_state_dict(fitted, assign=not is_tied)
+
+
+def adapt_stem(tensors: dict[str, Tensor], stem: tuple[str, ...], in_chans: int) -> list[str]:
+    """Changes the first convolutions' weights, O I H W, to ``in_chans`` inputs, as timm does.
+
+    One channel gets the sum over the inputs; more channels get repeated weights, scaled to keep the sum. Returns the
+    keys that changed.
+    """
+    changed = []
+    for key in (f"{module}.weight" for module in stem):
+        weight = tensors.get(key)
+        if weight is None or weight.ndim != 4 or weight.shape[1] == in_chans:
+            continue
+        before = weight.shape[1]
+        if in_chans == 1:
+            adapted = weight.float().sum(dim=1, keepdim=True)
+        else:
+            repeats = -(-in_chans // before)
+            adapted = weight.float().repeat(1, repeats, 1, 1)[:, :in_chans] * (before / in_chans)
+        tensors[key] = adapted.to(weight.dtype)
+        changed.append(key)
+    return changed
+
+
+def require_adapted(
+    module: nn.Module, tensors: Mapping[str, Tensor], stem: tuple[str, ...], name: str, before: int, channels: int
+) -> None:
+    """Raises :class:`WeightsError` if a layer that depends on the channels is not an adaptable convolution."""
+    state = module.state_dict()
+    prefixes = tuple(f"{part}." for part in stem)
+    fixed = [
+        key for key in tensors if key in state and key.startswith(prefixes) and state[key].shape != tensors[key].shape
+    ]
+    if fixed:
+        raise WeightsError(
+            f"{name} has {before} input channels, and its first layer ({fixed[0]}) cannot be adapted to {channels}.",
+            hint=f"Use images with {before} channels.",
+        )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The keys of those tensors that contain NaN or infinity."""
+    return [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: object) -> None:
+    """Raises :class:`FileFormatError` that names ``source`` if a tensor contains NaN or infinity."""
+    if bad := not_finite(tensors):
+        raise FileFormatError(f"{source}: {len(bad)} tensors contain NaN or infinity: {', '.join(bad[:5])}.")
+
+
+# ---- The description in timm's form ----------------------------------------------------------------------
+
+
+def timm_input_config(preprocess: Preprocess) -> dict[str, Any]:
+    """timm's fields for the preparation of images."""
+    return {
+        "input_size": preprocess.input_size,
+        "interpolation": preprocess.interpolation,
+        "crop_pct": preprocess.crop_pct,
+        "crop_mode": preprocess.crop_mode,
+        "mean": preprocess.mean,
+        "std": preprocess.std,
+    }
+
+
+def _timm_config(info: ModelInfo, num_classes: int) -> dict[str, Any]:
+    """The configuration of the network that ``info`` describes."""
+    model, weights = info.model, info.weights
+    return {
+        "architecture": model.name.rpartition("/")[2],
+        "tag": weights.tag if weights else "",
+        "custom_load": False,
+        "fixed_input_size": False,
+        **timm_input_config(info.preprocess),
+        "num_classes": num_classes,
+        "pool_size": None,
+        "first_conv": _one_or_all(model.stem),
+        "classifier": _one_or_all(model.head),
+        "license": weights.license.weights if weights else None,
+        "paper_name": model.paper.title if model.paper else None,
+        "origin_url": model.paper.url if model.paper else None,
+    }
+
+
+def _one_or_all(names: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    return names if len(names) > 1 else names[0] if names else None
+
+
+# ---- Without initializing --------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -3,13 +3,23 @@
 The names of layers are a family's own, since state-dict keys follow its public checkpoints.
 """
 
-from zoo.modules.arguments import check_choice, check_positive, count_units
-from zoo.modules.checkpointing import recompute
+from zoo.modules.execution import recompute
 from zoo.modules.features import FeatureInfo, FeatureNet
-from zoo.modules.heads import create_classifier, create_linear, create_pool
-from zoo.modules.layers import DropPath, ResponseNorm, ZeroPadShortcut, he_initialise, luma_weights, make_shortcut
-from zoo.modules.levels import parameter_levels
-from zoo.modules.network import ImageClassifier, PooledClassifier
+from zoo.modules.layers import (
+    DropPath,
+    ResponseNorm,
+    ZeroPadShortcut,
+    check_choice,
+    check_positive,
+    count_units,
+    create_classifier,
+    create_linear,
+    create_pool,
+    he_initialize,
+    luma_weights,
+    make_shortcut,
+)
+from zoo.modules.network import ImageClassifier, PooledClassifier, parameter_levels
 
 __all__ = [
     "DropPath",
@@ -25,7 +35,7 @@ __all__ = [
     "create_classifier",
     "create_linear",
     "create_pool",
-    "he_initialise",
+    "he_initialize",
     "luma_weights",
     "make_shortcut",
     "parameter_levels",

@@ -1,5 +1,6 @@
-"""Layers and initialisations that several families use."""
+"""Layers, heads and initializations that several families use, and checks of their build functions' arguments."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -9,7 +10,101 @@ from torch.nn import functional as F
 from zoo.errors import SpecError
 
 
-def he_initialise(network: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:
+def check_choice(argument: str, value: object, choices: Iterable[object]) -> None:
+    """Checks that a build function's ``argument`` is one of its ``choices``.
+
+    Raises:
+        SpecError: It is not; the message lists the choices.
+    """
+    allowed = tuple(choices)
+    if value not in allowed:
+        raise SpecError(f"{argument} = {value!r} is not one of {', '.join(map(repr, allowed))}.")
+
+
+def check_positive(**arguments: float) -> None:
+    """Checks that each of a build function's ``arguments`` is at least 1.
+
+    Raises:
+        SpecError: One of them is not.
+    """
+    for name, value in arguments.items():
+        if not value >= 1:
+            raise SpecError(f"{name} = {value!r} must be at least 1.")
+
+
+def count_units(depth: int, *, layers: int, others: int, hint: str = "") -> int:
+    """Counts the units of a network of ``depth`` layers.
+
+    Args:
+        depth: Layers in all.
+        layers: Layers that one more unit adds.
+        others: Layers outside the units.
+        hint: What the error suggests.
+
+    Returns:
+        n in ``depth`` = ``layers`` n + ``others``, at least 1.
+
+    Raises:
+        SpecError: There is no such n.
+    """
+    units, rest = divmod(depth - others, layers)
+    if units < 1 or rest:
+        examples = ", ".join(str(layers * n + others) for n in (1, 2, 3))
+        raise SpecError(f"depth = {depth!r} is not {layers}n + {others}: {examples}, ...", hint=hint)
+    return units
+
+
+# ---- Heads ---------------------------------------------------------------------------------------------------
+
+_POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
+
+
+def create_pool(pool: str, num_classes: int = 0) -> nn.Module:
+    """A global pool, B C h w to B C: ``avg`` or ``max``; the empty string is none.
+
+    Raises :class:`SpecError` for anything else, and for none in front of classes.
+    """
+    check_choice("global_pool", pool, (*_POOLS, ""))
+    if num_classes and not pool:
+        raise SpecError(f"A classifier of {num_classes} classes needs a global pool: 'avg' or 'max'.")
+    return nn.Sequential(_POOLS[pool](1), nn.Flatten(1)) if pool else nn.Identity()
+
+
+def create_linear(
+    num_features: int, num_classes: int, *, bias: bool = True, like: Tensor | None = None
+) -> nn.Linear | nn.Identity:
+    """A linear layer on the device and of the type of ``like``; with 0 classes, the identity."""
+    if not num_classes:
+        return nn.Identity()
+    device, dtype = (None, None) if like is None else (like.device, like.dtype)
+    return nn.Linear(num_features, num_classes, bias=bias, device=device, dtype=dtype)
+
+
+def create_classifier(
+    num_features: int, num_classes: int, pool: str = "avg", *, bias: bool = True, like: Tensor | None = None
+) -> tuple[nn.Module, nn.Linear | nn.Identity]:
+    """Makes a global pool and a linear layer behind it, as timm's function of this name does.
+
+    Args:
+        num_features: Channels of the maps that are pooled.
+        num_classes: Outputs of the linear layer; 0 leaves it out.
+        pool: ``avg``, ``max``, or the empty string for none, which needs 0 classes.
+        bias: Whether the linear layer has one.
+        like: The linear layer gets its device and type.
+
+    Returns:
+        The pool, B C h w to B C, and the linear layer; each the identity if it is left out.
+
+    Raises:
+        SpecError: There is no such pool, or there are classes and no pool.
+    """
+    return create_pool(pool, num_classes), create_linear(num_features, num_classes, bias=bias, like=like)
+
+
+# ---- Layers --------------------------------------------------------------------------------------------------
+
+
+def he_initialize(network: nn.Module, fan: Literal["fan_in", "fan_out"]) -> None:
     """Draws He's normal weights for convolutions, by the ``fan``; their biases and linear layers' become 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo.errors import RecipeError, TrainingError
 from zoo.evaluation import Report, evaluate
 from zoo.loading import safetensors_file
-from zoo.modules.compiling import compiled, compiler_errors
+from zoo.modules.execution import compiled, compiler_errors
 from zoo.spec import Preprocess
 from zoo.system import distributed
 from zoo.training import checkpoint, groups, norms, schedule, teacher

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from zoo.errors import RecipeError
-from zoo.modules.levels import lies_in, parameter_levels
+from zoo.modules.network import lies_in, parameter_levels
 from zoo.spec import Model
 from zoo.training.recipe import Recipe
 

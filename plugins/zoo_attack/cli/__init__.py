@@ -8,7 +8,7 @@ _SECTIONS = {
     "Commands:": {
         "image": "zoo_attack.cli.images:image",
         "curve": "zoo_attack.cli.images:curve",
-        "series": "zoo_attack.cli.series:series",
+        "series": "zoo_attack.cli.images:series",
         "patch": "zoo_attack.cli.patch:patch",
     }
 }

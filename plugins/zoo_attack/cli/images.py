@@ -53,8 +53,7 @@ def image(
     with stdout_to_stderr():
         from zoo.creation import create_trained, info_of
         from zoo.data.decode import read_image
-        from zoo_attack import Method, figure
-        from zoo_attack import picture as pictures
+        from zoo_attack import Method, figure, pictures
 
         check_figure(output)
         method = Method(kind, steps, step_size, not no_random_start, seed)
@@ -65,16 +64,16 @@ def image(
         classes = class_names_of(model)
         number = None if target is None else class_number(target, classes)
         pixels = read_image(picture, str(picture), channels=info.preprocess.input_size[0])
-        found = pictures.attack_picture(model, pixels, method, epsilon[0], target=number, classes=classes)
+        attacked = pictures.attack_picture(model, pixels, method, epsilon[0], target=number, classes=classes)
         if output is not None:
-            figure.draw_picture(found, output, caption=f"{info.name} on {picture.name}, pixels in [0, 1]")
-    predictions = {"before": found.before, "after": found.after, "stored": found.stored}
+            figure.draw_picture(attacked, output, caption=f"{info.name} on {picture.name}, pixels in [0, 1]")
+    predictions = {"before": attacked.before, "after": attacked.after, "stored": attacked.stored}
     if as_json:
         about = {"model": info.model.name, "weights": info.name, "image": picture, "epsilon": epsilon[0]}
         return print_json(
             {**about, "method": method, "target": number, **predictions, "files": [output] if output else []}
         )
-    print_facts([("before", str(found.before)), ("after", str(found.after)), ("as 8 bits", str(found.stored))])
+    print_facts([("before", str(attacked.before)), ("after", str(attacked.after)), ("as 8 bits", str(attacked.stored))])
     return echo(output) if output is not None else None
 
 
@@ -167,3 +166,53 @@ def _print(curves: "list[Curve]") -> None:
     print_table(("weights", "attack", "epsilon", "right", "95% interval", "images"), rows, right=("epsilon", "right"))
     for text in dict.fromkeys(f"{found.dataset}/{found.split}: {found.fingerprint}" for found in curves):
         note(text)
+
+
+@click.command(epilog="Example: zoo attack series resnet20.digits --data digits -o series.json")
+@options.several(options.name, options.required_data, options.split)
+@click.option("--attack", "kind", type=ATTACK, default="pgd", show_default=True, help="Attack to run.")
+@click.option(
+    "--epsilons", default="0.5/255,1/255,2/255,4/255,8/255", show_default=True, callback=check_epsilons,
+    help="Bounds of the change of a pixel.",
+)  # fmt: skip
+@options.several(*method_options, options.seed)
+@click.option(
+    "--limit", default=8, show_default=True, type=options.POSITIVE, metavar="N", help="Attack N evenly spaced images."
+)
+@options.output("Write pictures and predictions to FILE.json.")
+@options.several(options.device, options.json)
+def series(
+    name: str,
+    data: str,
+    kind: Any,
+    epsilons: list[float],
+    steps: int,
+    step_size: float,
+    no_random_start: bool,
+    seed: int,
+    output: Path,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Attack a few images at several epsilons, for zoo gallery build --failures.
+
+    The predictions are for the attacked images stored with 8 bits, and for the images themselves.
+    """
+    with stdout_to_stderr(), show_progress(f"{kind} on {name}") as progress:
+        import msgspec
+
+        from zoo.system import storage
+        from zoo.training import by_name
+        from zoo_attack import Method
+        from zoo_attack.pictures import attack_series
+
+        method = Method(kind, steps, step_size, not no_random_start, seed)
+        settings = {**asked, "progress": progress, "command": by_name.command_line()}
+        result = attack_series(name, data, method, epsilons, **settings)
+        storage.replace(output, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    if as_json:
+        return print_json({"file": output, "epsilons": result.epsilons, "attacked": result.attacked})
+    titles = [f"{255 * epsilon:.4g}/255" for epsilon in result.epsilons]
+    rows = [(str(one.image), *(str(said) for said in one.said)) for one in result.attacked]
+    print_table(("image", *titles), rows, right=("image",))
+    return echo(output)

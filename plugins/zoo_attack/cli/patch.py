@@ -33,12 +33,12 @@ def patch() -> None:
 def _numbers(count: tuple[int, ...]) -> Any:
     def check(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
         try:
-            found = None if value is None else tuple(float(part) for part in value.split(","))
+            numbers = None if value is None else tuple(float(part) for part in value.split(","))
         except ValueError:
-            found = ()
-        if found is not None and len(found) not in count:
+            numbers = ()
+        if numbers is not None and len(numbers) not in count:
             raise click.BadParameter(f"{value!r}: expected {' or '.join(map(str, count))} numbers, such as 0.3,0.6.")
-        return found
+        return numbers
 
     return check
 
@@ -112,8 +112,8 @@ def apply(
     with stdout_to_stderr():
         from zoo_attack import patch as patches
 
-        held = patches.read_patch(patch)
-        ranges = _changed(held.ranges, **place)
+        trained = patches.read_patch(patch)
+        ranges = _changed(trained.ranges, **place)
 
     def work(name: str) -> str:
         import io
@@ -123,7 +123,7 @@ def apply(
 
         with stdout_to_stderr():
             pixels = to_pixels(read_image(Path(name), name, channels=3)).float() / 255
-            held_here = patches.Patch(held.pixels, held.mask, ranges, held.origin)
+            held_here = patches.Patch(trained.pixels, trained.mask, ranges, trained.origin)
             changed = patches.apply(held_here, pixels[None], seed=seed)[0]
             written = io.BytesIO()
             to_image((changed * 255).round().byte()).save(written, "PNG")
@@ -174,29 +174,34 @@ def score(
         is_drawn = output is not None and output.suffix != ".json"
         check_figure(output if is_drawn else None)
         model = create_trained(name, device=device)
-        held = patches.read_patch(patch)
+        trained = patches.read_patch(patch)
         images = datasets.load(data, split)
         number = None if target is None else class_number(target, images.classes)
-        settings: dict[str, Any] = {"ranges": _changed(held.ranges, **place), "limit": limit}
+        settings: dict[str, Any] = {"ranges": _changed(trained.ranges, **place), "limit": limit}
         settings |= {"seed": seed, "command": by_name.command_line(), "progress": progress}
-        found = patch_training.success(held, model, images, target=number, **settings)
+        measured = patch_training.success(trained, model, images, target=number, **settings)
         if output is not None and not is_drawn:
-            patch_training.write(found, held, images, output)
+            patch_training.write(measured, trained, images, output)
         elif output is not None:
-            patched, predicted = patch_training.examples(held, model, images, found, 6)
-            about = f"{name}, {found.dataset}/{found.split}; {found.rate:.1f}% of {found.n:,} images fooled"
-            figure.draw_patch(held, patched, predicted, output, caption=about)
+            patched, predicted = patch_training.examples(trained, model, images, measured, 6)
+            about = f"{name}, {measured.dataset}/{measured.split}; {measured.rate:.1f}% of {measured.n:,} images fooled"
+            figure.draw_patch(trained, patched, predicted, output, caption=about)
     if as_json:
-        return print_json(found)
-    low, high = found.interval
-    echo(f"{patch} on {found.weights or found.model}, {found.dataset}/{found.split}, class {found.target}")
+        return print_json(measured)
+    low, high = measured.interval
+    echo(
+        f"{patch} on {measured.weights or measured.model}, {measured.dataset}/{measured.split}, class {measured.target}"
+    )
     return print_facts(
         [
-            ("fooled", f"{found.rate:.2f}%  ({found.fooled:,} of {found.n:,}; 95% interval {low:.2f} to {high:.2f})"),
-            ("without it", f"{found.without:.2f}%"),
-            ("still right", f"{found.top1:.2f}%"),
-            ("area", f"{100 * found.area:.1f}% of an image"),
-            ("images", found.fingerprint),
+            (
+                "fooled",
+                f"{measured.rate:.2f}%  ({measured.fooled:,} of {measured.n:,}; 95% interval {low:.2f} to {high:.2f})",
+            ),
+            ("without it", f"{measured.without:.2f}%"),
+            ("still right", f"{measured.top1:.2f}%"),
+            ("area", f"{100 * measured.area:.1f}% of an image"),
+            ("images", measured.fingerprint),
         ]
     )
 
@@ -205,10 +210,10 @@ def _changed(ranges: "Ranges", **place: Any) -> "Ranges":
     """``ranges`` with what :data:`_place_options` give; one number for a scale is both its ends."""
     import msgspec
 
-    given = {name: value for name, value in place.items() if value is not None}
-    if "scale" in given:
-        given["scale"] = (given["scale"][0], given["scale"][-1])
-    return msgspec.structs.replace(ranges, **given)
+    stated = {name: value for name, value in place.items() if value is not None}
+    if "scale" in stated:
+        stated["scale"] = (stated["scale"][0], stated["scale"][-1])
+    return msgspec.structs.replace(ranges, **stated)
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -10,22 +10,22 @@ from zoo.spec import LookQuestion
 
 _SECTIONS = {
     "Layers:": {
-        "layers": "zoo_look.cli.layers:layers",
-        "filters": "zoo_look.cli.layers:filters",
-        "diagnose": "zoo_look.cli.layers:diagnose",
-        "features": "zoo_look.cli.layers:features",
+        "layers": "zoo_look.cli.questions:layers",
+        "filters": "zoo_look.cli.questions:filters",
+        "diagnose": "zoo_look.cli.questions:diagnose",
+        "features": "zoo_look.cli.questions:features",
     },
     "Units and classes:": {
         "deconv": "zoo_look.cli.units:deconv",
         "patches": "zoo_look.cli.units:patches",
         "maximize": "zoo_look.cli.units:maximize",
         "attribute": "zoo_look.cli.units:attribute",
-        "confusion": "zoo_look.cli.classes:confusion",
+        "confusion": "zoo_look.cli.questions:confusion",
     },
     "Comparisons:": {
-        "invariance": "zoo_look.cli.comparisons:invariance",
-        "representations": "zoo_look.cli.comparisons:representations",
-        "whitening": "zoo_look.cli.comparisons:whitening",
+        "invariance": "zoo_look.cli.questions:invariance",
+        "representations": "zoo_look.cli.questions:representations",
+        "whitening": "zoo_look.cli.questions:whitening",
     },
 }
 
@@ -40,7 +40,7 @@ class Questions(Commands):
 
 
 def _ask(name: str, question: LookQuestion) -> click.Command:
-    from zoo_look.cli.own import command
+    from zoo_look.cli.questions import command
 
     return command(name, question)
 

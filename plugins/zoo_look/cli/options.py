@@ -43,15 +43,15 @@ _output = click.option(
 
 
 def look_command(example: str, *chosen: options.Option) -> Callable[[Callable[..., Answer]], click.Command]:
-    """A command with options ``chosen``, ``-o`` and ``--json``; writes and prints what the function returns."""
+    """Returns a command with options ``chosen``, ``-o`` and ``--json``; writes and prints what the function returns."""
 
     def decorate(function: Callable[..., Answer]) -> click.Command:
         @wraps(function)
         def run(outputs: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
             with stdout_to_stderr():
-                found, shown = function(**asked)
-                files = [found.save(file) for file in outputs]
-            present(found.caption, found.facts(), shown, files, as_json)
+                result, shown = function(**asked)
+                files = [result.save(file) for file in outputs]
+            present(result.caption, result.facts(), shown, files, as_json)
             if not files and not as_json:
                 note("-o FILE.png draws this, -o FILE.safetensors writes its tensors.")
 
@@ -61,7 +61,7 @@ def look_command(example: str, *chosen: options.Option) -> Callable[[Callable[..
 
 
 def open_model(name: str, weights: Path | None, args: dict[str, str], device: str | None) -> "nn.Module":
-    """The trained network that :data:`model_options` name."""
+    """Returns the trained network that :data:`model_options` name."""
     from zoo.creation import create_trained
 
     return create_trained(name, weights=weights, device=device, **options.read_args(args))
@@ -70,8 +70,8 @@ def open_model(name: str, weights: Path | None, args: dict[str, str], device: st
 def pick_images(
     network: "nn.Module", image: Path | None, data: str | None, split: str, indices: tuple[int, ...]
 ) -> "list[Path | Image.Image]":
-    """The images that :data:`image_options` name: a file, or some of a data set."""
-    from zoo_look.units import images_of
+    """Returns the images that :data:`image_options` name: a file, or some of a data set."""
+    from zoo_look.network import images_of
 
     if (image is None) == (not indices):
         raise click.UsageError("Give an image: --image FILE, or --index N of a data set.")
@@ -90,7 +90,7 @@ def pick_images(
 
 
 def pick_image(network: "nn.Module", **asked: Any) -> "Path | Image.Image":
-    """As :func:`pick_images`, of one image."""
+    """Picks one image as :func:`pick_images` picks several."""
     first, *others = pick_images(network, **asked)
     if others:
         raise click.BadParameter("expected one image.", param_hint="'--index'")

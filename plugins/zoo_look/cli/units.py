@@ -46,14 +46,14 @@ def deconv(
     network = open_model(**model)
     if is_one:
         picked = pick_image(network, image=image, data=data, split=split, indices=indices)
-        one = look.project(network, picked, layer, channels[0] if channels else None)
-        return one, one.facts()
+        projection = look.project(network, picked, layer, channels[0] if channels else None)
+        return projection, projection.facts()
     with show_progress("deconv") as progress:
-        found = look.deconv(
+        result = look.deconv(
             network, layer, data, split, channels=channels or None, units=units, count=count, limit=limit,
             progress=progress,
         )  # fmt: skip
-    return found, _strongest(found.facts())
+    return result, _strongest(result.facts())
 
 
 @look_command(
@@ -71,11 +71,11 @@ def patches(
     import zoo_look as look
 
     with show_progress("patches") as progress:
-        found = look.patches(
+        result = look.patches(
             open_model(**model), layer, data, split, channels=channels or None, units=units, count=count, limit=limit,
             progress=progress,
         )  # fmt: skip
-    return found, _strongest(found.facts())
+    return result, _strongest(result.facts())
 
 
 @look_command(
@@ -107,11 +107,11 @@ def maximize(
     import zoo_look as look
 
     with show_progress("maximize") as progress:
-        found = look.maximize(
+        result = look.maximize(
             open_model(name, weights, args, device), layer or "", channels or None, position=unit, size=size,
             progress=progress, **settings,
         )  # fmt: skip
-    return found, found.facts()
+    return result, result.facts()
 
 
 @look_command(
@@ -147,12 +147,12 @@ def attribute(
 
     number = None if target is None else class_number(target, class_names_of(network))
     with show_progress(method) as progress:
-        found = look.attribute(network, picked, method, number, layer=layer, progress=progress, **settings)
-    return found, found.facts()
+        result = look.attribute(network, picked, method, number, layer=layer, progress=progress, **settings)
+    return result, result.facts()
 
 
 def _strongest(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """A row per channel."""
+    """Returns a row per channel."""
     rows = [
         {
             "channel": row["channel"],

@@ -7,7 +7,7 @@ import pytest
 import zoo
 from zoo import registry
 from zoo.spec import Preprocess
-from zoo_gallery import drawing, outline
+from zoo_gallery import outline
 from zoo_gallery.outline import Block, Outline
 
 
@@ -57,7 +57,7 @@ def test_boxes_are_as_high_as_maps_and_as_thick_as_channels() -> None:
         Block("b", "Conv2d", 2, (64, 8, 8), 1),
         Block("c", "X", 1, None, 0),
     ]
-    root = ElementTree.fromstring(drawing.draw(blocks))
+    root = ElementTree.fromstring(outline.draw(blocks))
     fronts = [box.find("polygon[@class='front']") for box in root.findall("g")]
     sizes = []
     for front in fronts:
@@ -72,5 +72,5 @@ def test_boxes_are_as_high_as_maps_and_as_thick_as_channels() -> None:
 
 def test_many_blocks_share_a_box_for_each_size_of_maps() -> None:
     blocks = [Block(str(number), "Conv2d", 1, (8, 32 >> number // 10, 32 >> number // 10), 1) for number in range(30)]
-    assert [len(box.blocks) for box in drawing.boxes(blocks)] == [10, 10, 10]
-    assert len(drawing.boxes(blocks[:14])) == 14
+    assert [len(box.blocks) for box in outline.boxes(blocks)] == [10, 10, 10]
+    assert len(outline.boxes(blocks[:14])) == 14

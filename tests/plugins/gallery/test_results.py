@@ -115,6 +115,7 @@ def test_two_files_with_one_curve_are_refused() -> None:
 def confused(classes: list[str], counts: list[list[int]]) -> dict[str, Any]:
     """What ``zoo look confusion`` writes."""
     return {
+        "kind": "confusion",
         "caption": "", "weights": "resnet20.digits", "data": "digits/test", "fingerprint": "sha256:0", "n": 100,
         "correct": 57, "classes": classes, "counts": counts,
     }  # fmt: skip

@@ -3,28 +3,28 @@
 import pytest
 
 from zoo import registry
-from zoo_gallery import facts, timeline
+from zoo_gallery import charts, facts
 
 
 @pytest.fixture(scope="module")
-def years() -> dict[int, timeline.Year]:
+def years() -> dict[int, charts.Year]:
     pages = facts.pages(registry.current().models())
-    return {year.year: year for year in timeline.years(pages)}
+    return {year.year: year for year in charts.papers_by_year(pages)}
 
 
-def test_it_begins_with_the_neocognitron_and_its_years_ascend(years: dict[int, timeline.Year]) -> None:
+def test_it_begins_with_the_neocognitron_and_its_years_ascend(years: dict[int, charts.Year]) -> None:
     assert [*years] == sorted(years)
     assert min(years) == 1980
     (cited,) = years[1980].papers
     assert cited.paper.authors == "Kunihiko Fukushima"
 
 
-def test_every_paper_of_a_model_is_cited_once_with_all_its_models(years: dict[int, timeline.Year]) -> None:
+def test_every_paper_of_a_model_is_cited_once_with_all_its_models(years: dict[int, charts.Year]) -> None:
     named = [page.name for year in years.values() for cited in year.papers for page in cited.pages]
     assert sorted(named) == sorted(entry.name for entry in registry.current().models() if entry.model.paper)
 
 
-def test_winners_stand_with_the_papers_that_describe_them(years: dict[int, timeline.Year]) -> None:
+def test_winners_stand_with_the_papers_that_describe_them(years: dict[int, charts.Year]) -> None:
     """Russakovsky et al. 2015, table 5, and the results page of 2015: errors of single years' best entries."""
     found = {
         one.year: (one.top5_error, one.layers, {page.name for page in cited.pages})
@@ -41,7 +41,7 @@ def test_winners_stand_with_the_papers_that_describe_them(years: dict[int, timel
     assert "resnet152" in found[2015][2]
 
 
-def test_every_winner_is_shown_once(years: dict[int, timeline.Year]) -> None:
+def test_every_winner_is_shown_once(years: dict[int, charts.Year]) -> None:
     shown = [one for year in years.values() for cited in year.papers for one in cited.winners]
     shown += [one for year in years.values() for one in year.winners]
-    assert sorted(one.entry for one in shown) == sorted(one.entry for one in timeline.winners())
+    assert sorted(one.entry for one in shown) == sorted(one.entry for one in charts.winners())

@@ -24,8 +24,8 @@ from zoo.data.decode import read_image
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError
 from zoo.spec import Preprocess
+from zoo_gallery import site
 from zoo_gallery import site as gallery
-from zoo_gallery import trial
 from zoo_look.network import captured
 
 NETWORK = "resnet20.digits"
@@ -106,8 +106,8 @@ LOGITS = """async (bytes) => {
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runtime")
-    for name in trial.RUNTIME:
-        (folder / name).write_text(STAND_IN if name == trial.RUNTIME[0] else "", encoding="utf-8")
+    for name in site.RUNTIME:
+        (folder / name).write_text(STAND_IN if name == site.RUNTIME[0] else "", encoding="utf-8")
     return folder
 
 

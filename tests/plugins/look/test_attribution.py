@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import zoo
 import zoo_look as look
 from zoo.errors import MissingExtraError, SpecError, UnknownNameError, WeightsError
-from zoo_look import gradients
+from zoo_look import attribution
 from zoo_look.attribution import METHODS
 
 captum = pytest.importorskip("captum.attr", reason="needs zoo-vision[look]")
@@ -88,23 +88,23 @@ def test_occlusion_of_a_linear_model_is_the_sum_over_each_block_of_weight_times_
     shares = linear.fc.weight[targets].view(2, 3, 12, 12) * images
     blocks = 16 * F.avg_pool2d(shares.sum(1), 4)
     expected = blocks.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    expect_close(gradients.occlusion(linear, images, targets, window=4, stride=4), expected)
+    expect_close(attribution.occlusion(linear, images, targets, window=4, stride=4), expected)
 
 
 def test_occlusion_covers_every_pixel_when_windows_do_not_divide_the_image() -> None:
     linear, images = Linear(), noise(1, 3, 12, 12)
     for window, stride in ((5, 3), (7, 7), (12, 12), (1, 1)):
-        found = gradients.occlusion(linear, images, torch.tensor([2]), window=window, stride=stride)
+        found = attribution.occlusion(linear, images, torch.tensor([2]), window=window, stride=stride)
         assert found.isfinite().all()
     shares = (linear.fc.weight[2].view(3, 12, 12) * images[0]).sum(0)
-    expect_close(gradients.occlusion(linear, images, torch.tensor([2]), window=1, stride=1)[0], shares)
+    expect_close(attribution.occlusion(linear, images, torch.tensor([2]), window=1, stride=1)[0], shares)
 
 
 def test_a_linear_model_s_gradient_is_its_weights() -> None:
     linear, images = Linear(), noise(1, 3, 12, 12)
     weights = linear.fc.weight[2].view(1, 3, 12, 12)
-    expect_close(gradients.gradient(linear, images, torch.tensor([2])), weights)
-    expect_close(gradients.input_x_gradient(linear, images, torch.tensor([2])), weights * images)
+    expect_close(attribution.gradient(linear, images, torch.tensor([2])), weights)
+    expect_close(attribution.input_x_gradient(linear, images, torch.tensor([2])), weights * images)
 
 
 def test_integrated_gradients_add_up_to_the_logit_s_rise_above_the_mean_image(model: nn.Module) -> None:

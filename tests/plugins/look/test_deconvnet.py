@@ -13,10 +13,9 @@ import zoo
 import zoo_look as look
 from zoo import data
 from zoo.errors import DataError, UnknownNameError, WeightsError
-from zoo_look.gradients import gradient
-from zoo_look.rectifiers import Deconvolution, Rectifiers
+from zoo_look.attribution import gradient
+from zoo_look.network import Deconvolution, Rectifiers, downward
 from zoo_look.top_patches import TopActivations
-from zoo_look.units import downward
 
 pytest.importorskip("captum", reason="needs zoo-vision[look]")
 pytest.importorskip("matplotlib", reason="needs zoo-vision[look]")

@@ -14,8 +14,7 @@ from zoo.cli import cli
 from zoo.errors import SpecError
 from zoo.modules.gabor import gabor_filter
 from zoo_look.diagnosis import frequencies
-from zoo_look.first_layer import FirstLayer, as_pictures, find_first_layer, patterns
-from zoo_look.gabor_fit import Fit, fit
+from zoo_look.first_layer import FirstLayer, Fit, as_pictures, find_first_layer, fit, patterns
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -22,8 +22,8 @@ from zoo.data import ImageSet
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo_look.alignment import cka
 from zoo_look.cli import look as look_group
+from zoo_look.invariance_curves import STRENGTHS, transform
 from zoo_look.network import as_input, as_pixels, captured, opened
-from zoo_look.transforms import STRENGTHS, transform
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

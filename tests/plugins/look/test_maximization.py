@@ -12,10 +12,8 @@ import zoo
 import zoo_look as look
 from zoo import data
 from zoo.errors import SpecError, UnknownNameError
-from zoo_look.ascent import gaussian_blur, total_variation
-from zoo_look.network import opened
-from zoo_look.rectifiers import Rectifiers
-from zoo_look.units import maps_of, reached
+from zoo_look.maximization import gaussian_blur, total_variation
+from zoo_look.network import Rectifiers, maps_of, opened, reached
 
 
 def mean_activations(name: str, layer: str, images: Tensor) -> Tensor:

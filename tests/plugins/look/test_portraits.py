@@ -13,8 +13,7 @@ import zoo
 from zoo.data.sheet import webp
 from zoo.evaluation import frozen
 from zoo.modules.gabor import gabor_filter
-from zoo_look.gratings import ORIENTATIONS, tuning
-from zoo_look.portraits import Portraits, portray
+from zoo_look.portraits import ORIENTATIONS, Portraits, portray, tuning
 
 
 class Cells(nn.Module):

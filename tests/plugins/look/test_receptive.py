@@ -10,9 +10,8 @@ from torch.nn import functional as F
 import zoo
 import zoo_look as look
 from zoo import registry
-from zoo_look.network import opened
+from zoo_look.network import opened, reached
 from zoo_look.receptive import Geometry, ReceptiveField, boxes_of
-from zoo_look.units import reached
 
 PUBLISHED = [
     # Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks", Distill 2019

@@ -1,4 +1,4 @@
-"""Less memory for more time: activations that are computed again for the gradient.
+"""How a network runs: compiled, or with less memory for more time, by computing activations again for the gradient.
 
 Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear Memory Cost".
 """
@@ -12,6 +12,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from zoo.errors import SpecError
+
+
+def compiled(model: nn.Module, *, is_frozen: bool = False, is_whole: bool = False) -> nn.Module:
+    """``model`` through ``torch.compile``; run it within :func:`compiler_errors`.
+
+    ``is_frozen``, for inference on a processor, makes its weights constants of the program, which must not change
+    afterwards: they are packed once for the kernels, and what follows a convolution is computed together with it.
+    ``is_whole`` demands one graph, without Python in between: the first call raises torch's ``TorchDynamoException``
+    if that is not possible.
+    """
+    options: dict[str, Any] = {"freezing": True} if is_frozen else {}
+    made: Any = torch.compile(model, dynamic=False, fullgraph=is_whole, options=options)
+    return made  # type: ignore[no-any-return]  # a module as well
+
+
+@contextlib.contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Within it, a network that cannot be compiled, which its first call finds, raises :class:`SpecError`."""
+    from torch._dynamo.exc import BackendCompilerFailed  # slow to import
+
+    try:
+        yield
+    except BackendCompilerFailed as error:
+        raise SpecError(
+            f"The network cannot be compiled: {str(error).strip().partition(chr(10))[0]}",
+            hint="On a processor, torch.compile needs a C++ compiler such as g++. Without compile, none is needed.",
+        ) from error
 
 
 def recompute(function: Callable[..., Any], *args: Any, within: nn.Module, is_random: bool = True) -> Any:
