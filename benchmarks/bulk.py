@@ -21,8 +21,8 @@ from pathlib import Path
 
 from measure import table
 
-from zoo.jobs import NAMES, Job, Store, engines
 from zoo.registry import listing
+from zoo_bulk.jobs import NAMES, Job, Store, run
 
 TINY, SLEEPING = 1000, 30
 
@@ -56,7 +56,7 @@ def overhead(engine: str) -> tuple[str, ...]:
             arguments = {"seconds": seconds}
             jobs = [Job(str(n), f"{Path(__file__).stem}:sleep", arguments, log, str(n)) for n in range(count)]
             began = time.time()
-            engines.run(jobs, Store(folder), engine=engine, settings=settings, at_once=1, threads=1)
+            run(jobs, Store(folder), engine=engine, settings=settings, at_once=1, threads=1)
             times = [file.stat().st_mtime for file in folder.glob("*.json")]
             first, last = min(times), max(times)
             found.append((first - seconds - began, (last - first) / (count - 1) - seconds))

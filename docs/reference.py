@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from zoo.cli import cli
+from zoo import registry
+from zoo.cli import Root, cli
 from zoo.cli.group import Commands
 
 DOCS = Path(__file__).parent
@@ -84,6 +85,10 @@ def below(group: Commands, context: click.Context) -> Iterator[str]:
         assert command is not None
         inner = click.Context(command, info_name=name, parent=context)
         yield section(command, inner)
+        for option, tool in group.variants(command, name).items() if isinstance(group, Root) else ():
+            if tool.is_builtin:
+                variant: click.Command = registry.hook(tool.address)  # type: ignore[assignment]  # of its plugin
+                yield section(variant, click.Context(variant, info_name=f"{name} {option}", parent=context))
         if isinstance(command, Commands):
             yield from below(command, inner)
 
@@ -98,7 +103,7 @@ def section(command: click.Command, context: click.Context) -> str:
         plain(inspect.cleandoc(command.help or "")),
         "",
         "```text",
-        " ".join([context.command_path, *usage]),
+        " ".join([context.command_path, *filter(None, usage)]),
         *([command.epilog] if command.epilog else []),
         "```",
         "",

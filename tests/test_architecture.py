@@ -27,7 +27,6 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = (
     "errors",
     "system",
-    "jobs",
     "names",
     "spec",
     "manifest",
@@ -37,14 +36,12 @@ LAYERS = (
     "modules",
     "data",
     "loading",
-    "exported",
     "resolve",
     "creation",
     "preparation",
     "evaluation",
     "results",
     "verify",
-    "convert",
     "training",
     "scaffold",
     "testing",
@@ -53,17 +50,15 @@ LAYERS = (
 )
 """Lowest first; a file imports only what stands before its own module or package, or lies within it."""
 
-WITH_TORCH = {"data", "loading", "evaluation", "verify", "convert"}
-WITH_TORCH |= {"exported", "modules", "training", "testing"}
+WITH_TORCH = {"data", "loading", "evaluation", "verify"}
+WITH_TORCH |= {"modules", "training", "testing"}
 """May import torch when they are imported themselves; the others, inside functions."""
 
 WITHOUT = ("data.augmentation", "data.classes")
-WITHOUT += ("exported.about", "exported.formats")
 WITHOUT += ("evaluation.by_name", "evaluation.hook")
 WITHOUT += (
     "training.by_name",
     "training.choice",
-    "training.queue",
     "training.recipe",
     "training.reproduce",
 )

@@ -71,7 +71,9 @@ def test_exported_weights_score_as_their_manifests_claim() -> None:
 
 def test_the_command_line_page_lists_every_command() -> None:
     shown = set(re.findall(r"^\| `zoo ([\w-]+)", COMMANDS, re.MULTILINE))
-    brought = {name for plugin in registry.current().plugins if plugin.bare for name in plugin.bare.commands}
+    brought = {
+        name for plugin in registry.current().plugins if plugin.bare for name in plugin.bare.commands if " " not in name
+    }
     assert shown == {*cli.homes, *brought}
 
 

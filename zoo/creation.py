@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry, resolve
 from zoo.errors import SpecError, WeightsError
-from zoo.exported import formats
-from zoo.registry import listing
+from zoo.registry import listing, roles, tools
 from zoo.trust import first_use
 
 if TYPE_CHECKING:
@@ -129,12 +128,12 @@ def create_trained(
 ) -> "Network":
     """The trained network that ``name`` means: from ``weights``, by its tag, or with its default weights.
 
-    ``name`` may also be a file that ``zoo export`` wrote.
+    ``name`` may also be a file that is a network, such as ``zoo export`` writes; plugins open these.
     """
-    if formats.is_file(name):
-        from zoo.exported import network
-
-        return network.open_alone(Path(name), weights, args)
+    if (tool := tools.opener_of(name)) is not None:
+        if weights is not None or args:
+            raise SpecError(f"{name} is a network with its weights.", hint="Leave out weights and arguments.")
+        return cast("Network", registry.hook(tool.address, role=roles.OPEN)(Path(name)))
     is_tagged = resolve.model_named(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
 

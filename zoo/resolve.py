@@ -1,20 +1,19 @@
 """Finds the model and the weights of a name in this project."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from zoo import names, registry
-from zoo.errors import LockError, SpecError, UnknownNameError, WeightsError
+from zoo.errors import LockError, SpecError, TensorMismatchError, UnknownNameError, WeightsError, ZooError
 from zoo.manifest import Weights
-from zoo.registry import Found, key_maps, listing
+from zoo.registry import Found, arguments, key_maps, listing, roles, tools
+from zoo.registry.hooks import blaming
 from zoo.system import storage
 from zoo.trust import first_use, lock, policy
-
-OTHER_FORMATS = (".pth", ".pt", ".th", ".ckpt", ".bin", ".h5", ".hdf5", ".keras", ".onnx")
-"""Ends of the names of files that :mod:`zoo.convert` reads."""
 
 if TYPE_CHECKING:  # few weights need a conversion
     from zoo.hub.converted import Job
@@ -111,8 +110,9 @@ def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:
         entry, file = use(there)
         return (entry if there.model is found.model else replace(entry, args={})), file
     file = Path(given)
-    if file.suffix not in OTHER_FORMATS:
+    if file.suffix in ("", ".safetensors"):
         return None, file
+    tools.converter_of(file.name)
     try:
         sha256 = storage.sha256_of(file)
     except OSError as error:
@@ -136,13 +136,82 @@ def job_of(found: Found, weights: Weights) -> "Job":
     """The conversion of ``weights``, which have a sha256, to safetensors for the model ``found``."""
     from zoo.hub import converted
 
-    is_trunk = weights.num_classes == 0
-    model, maps = lock.full_name(found), found.plugin.key_maps
-    if weights.key_map not in {"", *(known.name for known in maps)} and (
+    tool = tools.converter_of(weights.file, weights.name)
+    maps = found.plugin.key_maps
+    if weights.key_map not in {"", *(key_map.name for key_map in maps)} and (
         brought := key_maps.find(found, weights.key_map)
     ):
         maps = (*maps, brought)
-    return converted.Job(weights.sha256, model, weights.key_map, weights.args, is_trunk, maps)
+    return converted.Job(
+        weights.sha256,
+        lock.full_name(found),
+        weights.key_map,
+        weights.args,
+        is_trunk=weights.num_classes == 0,
+        maps=maps,
+        converter=msgspec.UNSET if tool.is_builtin else f"{tool.address} of {tool.distribution}",
+    )
+
+
+def convert_here(
+    *,
+    name: str,
+    model: str,
+    source: str,
+    file: str,
+    sha256: str,
+    key_map: str,
+    args: Mapping[str, Any],
+    is_trunk: bool,
+    out: str,
+) -> dict[str, Any]:
+    """Converts ``source``, which the entry ``name`` calls ``file``: a job that :mod:`zoo.hub.converted` starts.
+
+    Returns the fields of a record. Raises the errors of the plugin's converter, which begin with ``name`` and call the
+    file as the entry does.
+    """
+    from zoo.loading import safetensors_file
+
+    try:
+        found = registry.current().find(model)
+    except UnknownNameError:
+        raise WeightsError(
+            f"{name}: its file is converted in a process of its own, which has no model {model!r}.",
+            hint="A plugin that zoo.register added exists in one process: install it as a distribution.",
+        ) from None
+    arch = found.model.name
+    entry = Weights(
+        file, arch=arch, tag="converted", sha256=sha256, key_map=key_map, args=args, num_classes=0 if is_trunk else None
+    )
+    address = tools.converter_of(file).address
+    try:
+        with blaming(address, file):
+            tensors, entry = registry.hook(address, role=roles.CONVERT)(Path(source), found._replace(weights=entry))
+        arguments.of_file(found.model, entry.args, file)
+    except ZooError as error:
+        message = error.message.replace(source, file).replace(Path(source).name, file)
+        hint = error.hint
+        if isinstance(error, TensorMismatchError):
+            hint = "An entry may state the key map (key_map = NAME), and that the file has no head (num_classes = 0)."
+        raise type(error)(f"{name}: {message}", hint=hint) from None
+    preprocess = entry.preprocess or found.model.preprocess
+    about = {
+        "origin": f"converted from {file} (sha256 {sha256})",
+        "model": arch,
+        "args": entry.args,
+        "preprocess": msgspec.to_builtins(preprocess),
+        "classes": entry.classes,
+        "num_classes": found.model.num_classes if entry.num_classes is None else entry.num_classes,
+        "in_chans": preprocess.input_size[0],
+    }
+    return {
+        "file": file,
+        "sha256": safetensors_file.write(tensors, Path(out), about),
+        "key_map": entry.key_map,
+        "args": entry.args,
+        "preprocess": None if preprocess == found.model.preprocess else preprocess,
+        "classes": entry.classes,
+    }
 
 
 def weights_for(found: Found) -> Weights:

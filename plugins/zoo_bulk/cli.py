@@ -1,17 +1,50 @@
-"""``zoo bulk COMMAND PATTERN...``: a command for many weights, as a list of jobs with a table of results."""
+"""``zoo bulk COMMAND PATTERN...``, a command for many weights, and ``zoo train --queue``, several trainings."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from zoo.cli import cli, options
 from zoo.cli.group import Commands
-from zoo.cli.jobs import engine_options, engine_settings
-from zoo.cli.output import live_table, note, print_json, stdout_to_stderr
-from zoo_bulk.tasks import TASKS, Task
+from zoo.cli.output import (
+    drawn_table,
+    live_table,
+    note,
+    one_line,
+    print_json,
+    print_table,
+    stdout_to_stderr,
+)
+from zoo.system.amounts import clock, duration
+from zoo_bulk import plans, queue
+from zoo_bulk.jobs import NAMES, Job, Outcome, Store
+from zoo_bulk.plans import TASKS, Plan, Task
+from zoo_bulk.queue import State, Training
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+engine_options = options.several(
+    click.option("--engine", type=click.Choice(NAMES), default=NAMES[0], show_default=True, help="What runs the jobs."),
+    options.pairs("--engine-arg", "engine_args", help="Setting of the engine. Repeatable."),
+)
+
+
+def engine_settings(context: click.Context) -> dict[str, Any]:
+    """Returns the engine that was asked for and its settings, as :func:`zoo_bulk.jobs.run` takes them."""
+    from zoo.system.toml import read_value
+
+    pairs = context.params["engine_args"]
+    return {
+        "engine": context.params["engine"],
+        "settings": {key: read_value(value) for key, value in pairs.items()},
+    }
+
 
 _OF_BULK = {"patterns", "data", "split", "output", "against", "at_once", "threads", "engine", "engine_args", "as_json"}
 """Parameters that say which jobs there are and how they run, not what a job computes."""
@@ -68,7 +101,7 @@ def command_of(task: Task) -> click.Command:
 
 
 def _single(task: Task) -> click.Command:
-    """The command that does the task for one of the weights: ``zoo attack curve``."""
+    """Returns the command that does the task for one of the weights: ``zoo attack curve``."""
     command: click.Command | None = cli
     context = click.Context(cli)
     for word in task.command.split():
@@ -82,16 +115,13 @@ def _run(context: click.Context, task: Task) -> None:
     """Runs the jobs and prints the table. Exits 1 if a job failed or a result is worse, 130 after Ctrl-C."""
     from zoo.cli.results.show import print_changes, print_rows, print_speeds
     from zoo.results import comparison, files
-    from zoo_bulk import outcomes
-    from zoo_bulk.job_table import JobTable
-    from zoo_bulk.plans import plan
 
     parameters = context.params
     folder: Path = parameters["output"]
     values, words = _options(context, task)
     before = files.read(parameters["against"]) if parameters["against"] else None
     with stdout_to_stderr():
-        planned = plan(
+        planned = plans.plan(
             task.command,
             parameters["patterns"],
             folder,
@@ -100,12 +130,12 @@ def _run(context: click.Context, task: Task) -> None:
             options=values,
             given=words,
         )
-    store = outcomes.store_in(folder)
+    store = plans.store_in(folder)
     is_interrupted = False
     with live_table() as live:
         watch = JobTable(planned, store, live)
         try:
-            outcomes.run(
+            plans.run_left(
                 planned,
                 store,
                 **engine_settings(context),
@@ -117,7 +147,7 @@ def _run(context: click.Context, task: Task) -> None:
             )
         except KeyboardInterrupt:
             is_interrupted = True
-    rows, speeds = outcomes.tables(planned, store)
+    rows, speeds = plans.tables(planned, store)
     written = files.write(folder, rows, speeds)
     changes = comparison.compare(rows, before) if before is not None else []
     if parameters["as_json"]:
@@ -135,7 +165,7 @@ def _run(context: click.Context, task: Task) -> None:
 
 
 def _options(context: click.Context, task: Task) -> tuple[dict[str, Any], list[str]]:
-    """The values that a job computes with, and those of them that were given, as words of the command line.
+    """Returns the values that a job computes with, and those of them that were given, as words of the command line.
 
     The device counts only if it was given: by default it is that of the node.
     """
@@ -166,3 +196,205 @@ def _words(parameter: click.Parameter, value: Any) -> list[str]:
 
 def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+_MOST_SHOWN = 12
+"""Running jobs in the table."""
+
+_BULK_REFRESH = 2.0
+"""Seconds between two drawings."""
+
+
+class JobTable:
+    """Shows what happens: in a table on a terminal, else as lines."""
+
+    def __init__(self, plan: "Plan", store: "Store", live: "Live | None") -> None:
+        self._live = live
+        self._all = len(plan.jobs)
+        self._waiting = len(plans.left(plan, store))
+        self._counts = {"done": self._all - self._waiting, "failed": 0, "left out": len(plan.left_out)}
+        self._ended = 0
+        self._running: dict[str, float] = {}
+        self._begun = self._drawn = time.monotonic()
+
+    def started(self, job: "Job") -> None:
+        self._running[job.name] = time.monotonic()
+
+    def ended(self, outcome: "Outcome") -> None:
+        self._running.pop(outcome.job.name, None)
+        self._waiting -= 1
+        self._ended += 1
+        self._counts["done" if outcome.status == "done" else "failed"] += 1
+        if outcome.status == "failed":
+            self._say(f"{outcome.job.name}: failed: {outcome.reason}; {outcome.job.log} has its output")
+        elif self._live is None:
+            self._say(f"{outcome.job.name}: {outcome.status} in {duration(outcome.seconds)}")
+        self.tick()
+
+    def tick(self) -> None:
+        if self._live is not None and time.monotonic() - self._drawn > _BULK_REFRESH:
+            self._drawn = time.monotonic()
+            self._live.update(self._table(), refresh=True)
+
+    def summary(self) -> str:
+        """Returns ``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday.``"""
+        parts = [f"{self._counts['done']} of {self._all} done"]
+        counts = {**self._counts, "running": len(self._running)}
+        parts += [f"{counts[what]} {what}" for what in ("running", "failed", "left out") if counts[what]]
+        text = ", ".join(parts)
+        if self._waiting and self._ended:
+            seconds = (time.monotonic() - self._begun) / self._ended * self._waiting
+            text += f"; {duration(seconds)} left, which would end at {clock(seconds)}"
+        return f"{text}."
+
+    def _say(self, text: str) -> None:
+        if self._live is None:
+            note(one_line(text))
+        else:
+            self._live.console.print(one_line(text))
+
+    def _table(self) -> Any:
+        from rich.console import Group
+
+        now = time.monotonic()
+        longest = sorted(self._running.items(), key=lambda item: item[1])[:_MOST_SHOWN]
+        rows = [(name, duration(now - begun)) for name, begun in longest]
+        return Group(drawn_table(("running", "for"), rows, ("for",)), self.summary())
+
+
+_TITLES = ("training", "state", "epochs", "validation", "train", "left", "reason")
+_RIGHT = ("epochs", "validation", "train", "left")
+_REFRESH = 5.0
+"""Seconds between two looks at the directories, for the table on a terminal."""
+
+
+def _refuse(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        raise click.UsageError("MODEL and --queue exclude each other: write it into the file.", context)
+
+
+@click.command(epilog="Example: zoo train --queue queue.toml -o runs --at-once 2 --threads 1")
+@click.argument("model", required=False, expose_value=False, metavar="", callback=_refuse)
+@click.option(
+    "--queue", "file", type=options.FILE, required=True, metavar="FILE", help="List of trainings, tables [[train]]."
+)
+@options.output("Write the runs to directories below DIR.", options.NEW_FOLDER)
+@click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings at a time.")
+@click.option("--threads", type=options.POSITIVE, help="Threads of each.  [default: the cores, shared out]")
+@engine_options
+@click.option("--status", "only_show", is_flag=True, help="Show how far the list is, and train nothing.")
+@options.json
+@click.pass_context
+def train_queue(
+    context: click.Context,
+    /,
+    file: Path,
+    output: Path,
+    at_once: int,
+    threads: int | None,
+    engine: str,
+    engine_args: dict[str, str],
+    only_show: bool,
+    as_json: bool,
+) -> None:
+    """Train the models of a list.
+
+    Ctrl-C writes the checkpoints, and the same command continues. A training that fails stops no other, and is tried
+    again by the next call. Exits 1 if one failed.
+    """
+    folder = output
+    trainings = queue.read(file)
+    is_interrupted = False
+    if not only_show:
+        for state in queue.states(trainings, folder):
+            if state.status == "running":
+                note(f"{state.name}: {queue.ELSEWHERE}")
+        with live_table() as live:
+            watch = _Watch(trainings, folder, at_once, live)
+            try:
+                queue.run(
+                    trainings,
+                    folder,
+                    at_once=at_once,
+                    threads=threads,
+                    **engine_settings(context),
+                    started=watch.started,
+                    ended=watch.ended,
+                    tick=watch.tick,
+                )
+            except KeyboardInterrupt:
+                is_interrupted = True
+    found = queue.states(trainings, folder)
+    if as_json:
+        print_json(
+            {
+                **queue.counts(found),
+                "seconds_left": queue.seconds_left(found, at_once),
+                "trainings": [msgspec.to_builtins(state) for state in found],
+            }
+        )
+    else:
+        print_table(_TITLES, [_state_row(state) for state in found], right=_RIGHT)
+        note(_queue_summary(found, at_once))
+    if is_interrupted:
+        note("Interrupted. The same command continues from the checkpoints.")
+        context.exit(130)
+    context.exit(int(any(state.status == "failed" for state in found)))
+
+
+class _Watch:
+    """Shows what happens: in the table on a terminal, else as lines."""
+
+    def __init__(self, trainings: "Sequence[Training]", folder: Path, at_once: int, live: "Live | None") -> None:
+        self.trainings, self.folder, self.at_once, self.live = trainings, folder, at_once, live
+        self._last = time.monotonic()
+
+    def started(self, name: str) -> None:
+        self._say(f"{name}: started; its output is in {self.folder / name}.log")
+
+    def ended(self, name: str, outcome: "Outcome") -> None:
+        words = (outcome.status, outcome.reason) if outcome.status == "failed" else (outcome.reason or outcome.status,)
+        self._say(": ".join((name, *words)))
+
+    def tick(self) -> None:
+        if self.live is not None and time.monotonic() - self._last > _REFRESH:
+            self._refresh()
+
+    def _say(self, text: str) -> None:
+        if self.live is None:
+            note(one_line(text))
+        else:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        assert self.live is not None
+        self._last = time.monotonic()
+        self.live.update(_drawn_states(queue.states(self.trainings, self.folder), self.at_once), refresh=True)
+
+
+def _drawn_states(found: "Sequence[State]", at_once: int) -> Any:
+    from rich.console import Group
+
+    return Group(drawn_table(_TITLES, [_state_row(state) for state in found], _RIGHT), _queue_summary(found, at_once))
+
+
+def _state_row(state: "State") -> tuple[str, ...]:
+    epochs = f"{state.epoch:g} of {state.epochs}" if state.epochs else f"{state.epoch:g}" if state.epoch else ""
+    left = "" if state.status == "done" or state.seconds_left is None else duration(state.seconds_left)
+    return state.name, state.status, epochs, _per_cent(state.val_top1), _per_cent(state.train_top1), left, state.reason
+
+
+def _per_cent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}%"
+
+
+def _queue_summary(found: "Sequence[State]", at_once: int) -> str:
+    """Returns ``2 of 5 done, 1 running, 1 failed; expected to end at 14:05 on Friday``."""
+    counted = queue.counts(found)
+    parts = [f"{counted['done']} of {len(found)} done"]
+    parts += [f"{counted[status]} {status}" for status in ("running", "failed") if counted[status]]
+    text = ", ".join(parts)
+    left = queue.seconds_left(found, at_once)
+    if left:
+        text += f"; {duration(left)} left, which would end at {clock(left)}"
+    return f"{text}."

@@ -1,4 +1,4 @@
-"""A command, names and data sets as a list of jobs. Does not import torch.
+"""A command, names and data sets as a list of jobs, which is run, and makes tables. Does not import torch.
 
 The key of a job is the sha256 of all that decides its result: the task, the name and the sha256 of the weights, the
 fingerprint of the data, the options given, and the versions of Zoo, torch, Python and the model's plugin.
@@ -6,8 +6,9 @@ fingerprint of the data, the options given, and the versions of Zoo, torch, Pyth
 
 import hashlib
 import json
+import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +17,193 @@ import msgspec
 from zoo import resolve
 from zoo.errors import DataError, UnknownNameError, ZooError
 from zoo.hub import cache
-from zoo.jobs import Job
 from zoo.manifest import Weights
 from zoo.registry import listing
 from zoo.registry.listing import Selected
-from zoo.results.rows import Row
+from zoo.results.rows import Row, Speed
+from zoo.system import process
 from zoo.trust import first_use
-from zoo_bulk.described import Data, describe
-from zoo_bulk.tasks import TASKS, Task
+from zoo_bulk import jobs
+from zoo_bulk.jobs import Job, Outcome, Store
+
+
+class Task(NamedTuple):
+    """A command, and the function that does it for one of the weights.
+
+    ``command`` is the name below ``zoo``, ``name`` that below ``zoo bulk``. ``options`` are those parameters of the
+    command that a job takes, ``required`` those that must be given. ``data`` says what it needs: ``own`` is a data set
+    with the classes of the weights, ``any`` one with any classes. ``at_once`` is the default of the local engine.
+    """
+
+    command: str
+    function: str
+    note: str
+    example: str
+    options: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    data: str = ""
+    split: str = ""
+    takes_architectures: bool = False
+    at_once: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.command.replace(" ", "-")
+
+
+_WORK = "zoo_bulk.work"
+
+TASKS = {
+    task.command: task
+    for task in (
+        Task(
+            "evaluate",
+            f"{_WORK}:evaluate",
+            "Score the weights that PATTERN matches on data sets, by default on those of their manifests.",
+            "zoo bulk evaluate 'resnet20.d*' --data digits -o results",
+            ("batch_size", "dtype", "compile", "device"),
+            data="own",
+            split="test",
+        ),
+        Task(
+            "features",
+            f"{_WORK}:features",
+            "Write the features of data sets, a file for each of the weights.",
+            "zoo bulk features 'resnet20.*' --data digits -o features",
+            ("layer", "batch_size", "device"),
+            ("data",),
+            data="any",
+            split="train",
+        ),
+        Task(
+            "attack curve",
+            f"{_WORK}:attack_curve",
+            "Measure accuracy over epsilon, a row for each of the weights and each epsilon.",
+            "zoo bulk attack-curve 'resnet20.d*' --data digits -o curves",
+            ("kinds", "epsilons", "steps", "step_size", "no_random_start", "seed", "batch_size", "device"),
+            data="own",
+            split="test",
+        ),
+        Task(
+            "benchmark",
+            f"{_WORK}:benchmark",
+            "Measure latency and throughput of models or weights, one at a time, into DIR/speed.csv.",
+            "zoo bulk benchmark 'resnet*' --batch-size 1 -o speed",
+            ("sizes", "mode", "precisions", "compile", "channels_last", "warmup", "steps", "seconds", "device"),
+            takes_architectures=True,
+            at_once=1,  # others would slow it down
+        ),
+        Task(
+            "verify",
+            f"{_WORK}:verify",
+            "Check the bytes, tensors and outputs of the weights that PATTERN matches.",
+            "zoo bulk verify 'resnet20.*' -o checked",
+            ("deep",),
+        ),
+        Task(
+            "export",
+            f"{_WORK}:export",
+            "Export the weights that PATTERN matches, a file for each.",
+            "zoo bulk export 'resnet20.d*' --format onnx -o exported",
+            ("format", "precision", "preprocess", "input", "calibrate", "passes"),
+            ("format",),
+        ),
+    )
+}
+
+
+_DAY = 86400.0
+_MOST_FILES, _MOST_BYTES = 1000, 4 << 30
+"""Of a data set that is brought to another machine."""
+
+
+class Data(msgspec.Struct, frozen=True):
+    """A split of a data set. ``address`` is what loads it from any folder; ``error`` says why it cannot be loaded.
+
+    ``files`` are those that it was read from, unless they are too large to be brought to another machine.
+    """
+
+    address: str
+    split: str
+    name: str = ""
+    n: int = 0
+    fingerprint: str = ""
+    classes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    is_named: bool = False
+    error: str = ""
+    hint: str = ""
+
+
+class Described(msgspec.Struct, frozen=True):
+    """The data sets in the order asked for, the versions of what decides the results, and the GPUs of this machine."""
+
+    data: tuple[Data, ...]
+    versions: dict[str, str]
+    gpus: tuple[str, ...] = ()
+
+
+def describe(asked: Sequence[tuple[str, str]], limit: int | None) -> Described:
+    """Loads the data sets ``asked``, each a name or path with a split."""
+    arguments = {"asked": list(asked), "limit": limit}
+    hint = "Choose smaller data sets."
+    said = process.ask(
+        f"{__name__}:describe_here", arguments, what="The fingerprints of the data", timeout=_DAY, hint=hint
+    )
+    return msgspec.convert(said, Described)
+
+
+def describe_here(asked: Sequence[tuple[str, str]], limit: int | None) -> Described:
+    """Loads the data sets like :func:`describe`, in this process."""
+    from zoo.evaluation import versions
+
+    return Described(tuple(_one(data, split, limit) for data, split in asked), versions(), _gpus())
+
+
+def _gpus() -> tuple[str, ...]:
+    """Returns the GPUs that torch can use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    chosen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return tuple(chosen or map(str, range(torch.cuda.device_count()))) if torch.cuda.is_available() else ()
+
+
+def _one(data: str, split: str, limit: int | None) -> Data:
+    from zoo import data as datasets
+    from zoo.data.image_set import thin
+    from zoo.evaluation.score import fingerprint_of
+
+    try:
+        address = datasets.address(data)
+        images = thin(datasets.load(data, split), limit)
+    except (DataError, UnknownNameError) as error:
+        return Data(data, split, error=error.message, hint=error.hint)
+    except (OSError, ImportError) as error:
+        return Data(data, split, error=str(error))
+    is_named = address == data
+    return Data(
+        address,
+        images.split,
+        images.name,
+        len(images),
+        fingerprint_of(images),
+        images.classes,
+        _files(Path(images.origin)),
+        is_named,
+    )
+
+
+def _files(origin: Path) -> tuple[str, ...]:
+    """Returns the files at ``origin``; within ``ZOO_DATA``, all those of the file or folder directly in it."""
+    folder = Path(os.environ.get("ZOO_DATA") or os.devnull).expanduser().absolute()
+    if origin.is_relative_to(folder) and origin != folder:
+        origin = folder / origin.relative_to(folder).parts[0]
+    if not origin.is_absolute() or not origin.exists():
+        return ()
+    found = sorted(origin.rglob("*")) if origin.is_dir() else [origin]
+    files = [file for file in found if file.is_file()]
+    is_small = len(files) <= _MOST_FILES and sum(file.stat().st_size for file in files) <= _MOST_BYTES
+    return tuple(map(str, files)) if is_small else ()
 
 
 class Plan(NamedTuple):
@@ -47,10 +227,10 @@ def plan(
     options: Mapping[str, Any] | None = None,
     given: Sequence[str] = (),
 ) -> Plan:
-    """The jobs of ``command`` for all weights that ``patterns`` match.
+    """Returns the jobs of ``command`` for all weights that ``patterns`` match.
 
     Args:
-        command: A key of :data:`zoo_bulk.tasks.TASKS`.
+        command: A key of :data:`zoo_bulk.plans.TASKS`.
         patterns: Patterns of names, as ``zoo list`` takes them.
         folder: The folder of the results, where jobs keep their files and what they print.
         data: Names or paths of data sets. By default those on which the weights have a published score.
@@ -136,7 +316,7 @@ def _chosen(patterns: Iterable[str], *, takes_architectures: bool) -> list[Selec
 
 
 def _places(weights: Weights | None, data: Sequence[str], split: str) -> list[tuple[str, str]]:
-    """The data sets, with their splits, that are asked for; by default those of the scores in the manifest."""
+    """Returns the data sets, with their splits, that are asked for; by default those of the scores in the manifest."""
     if data:
         return [(name, split) for name in data]
     if weights is None:
@@ -153,7 +333,7 @@ def _require(described: Iterable[Data], data: Sequence[str]) -> None:
 
 
 def _unsuited(task: Task, weights: Weights | None, images: Data) -> str:
-    """Why the weights are not scored on ``images``; nothing if they are."""
+    """Returns why the weights are not scored on ``images``; nothing if they are."""
     if images.error:
         return images.error
     if task.data == "any" or weights is None:
@@ -167,7 +347,7 @@ def _unsuited(task: Task, weights: Weights | None, images: Data) -> str:
 
 
 def _sha256(line: Selected) -> str | ZooError:
-    """That of the weights; those that nobody has pinned are fetched for it. Empty for an architecture.
+    """Returns that of the weights; those that nobody has pinned are fetched for it. Empty for an architecture.
 
     An error if a policy or a lock does not accept the weights, or if they cannot be fetched.
     """
@@ -182,7 +362,7 @@ def _sha256(line: Selected) -> str | ZooError:
 
 
 def _cached(line: Selected, sha256: str) -> list[str]:
-    """The file of the weights in the cache, if it is there: another machine may not reach the hub."""
+    """Returns the file of the weights in the cache, if it is there: another machine may not reach the hub."""
     file = cache.file_of(line.weights, sha256) if line.weights is not None and sha256 else None
     return [str(file)] if file is not None and file.exists() else []
 
@@ -209,4 +389,79 @@ def _row(
         fingerprint=images.fingerprint if images is not None else "",
         command=shlex.join(["zoo", "bulk", task.name, line.name, *on, *given, "-o", "again"]),
         **versions,
+    )
+
+
+def store_in(folder: Path) -> Store:
+    """Returns the outcomes of the jobs of a folder of results."""
+    return Store(folder / "jobs")
+
+
+def left(plan: Plan, store: Store) -> list[Job]:
+    """Returns the jobs that are not done: those that have not ended, that failed, or whose file is gone."""
+    return [job for job in plan.jobs if not _is_done(store.find(job), store.folder.parent)]
+
+
+def _is_done(outcome: Outcome | None, folder: Path) -> bool:
+    if outcome is None or outcome.status != "done":
+        return False
+    return all((folder / row["file"]).exists() for row in outcome.result["rows"] if "file" in row)
+
+
+def run_left(
+    plan: Plan,
+    store: Store,
+    *,
+    engine: str = "local",
+    settings: dict[str, Any] | None = None,
+    at_once: int | None = None,
+    threads: int | None = None,
+    started: Callable[[Job], None] = lambda job: None,
+    ended: Callable[[Outcome], None] = lambda outcome: None,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Runs the jobs of ``plan`` that are not done; see :func:`zoo_bulk.jobs.run`.
+
+    By default, the local engine runs as many at a time as there are GPUs, or else cores.
+    """
+    is_local = engine == jobs.NAMES[0]
+    jobs.run(
+        left(plan, store),
+        store,
+        engine=engine,
+        settings=settings,
+        at_once=at_once or (plan.task.at_once or len(plan.gpus) or None if is_local else None),
+        gpus=plan.gpus,
+        threads=threads,
+        started=started,
+        ended=ended,
+        tick=tick,
+    )
+
+
+def tables(plan: Plan, store: Store) -> tuple[list[Row], list[Speed]]:
+    """Returns the sorted rows of ``plan`` and the speeds, of jobs that have ended and of those that were skipped."""
+    rows, speeds = [*plan.left_out], []
+    for job, row in zip(plan.jobs, plan.rows, strict=True):
+        outcome = store.find(job)
+        if outcome is None:
+            continue
+        if outcome.status != "done":
+            rows.append(msgspec.structs.replace(row, status="failed", reason=outcome.reason))
+            continue
+        rows += [msgspec.structs.replace(row, **measured) for measured in outcome.result["rows"]]
+        speeds += [_speed(row, outcome, measured) for measured in outcome.result["speeds"]]
+    return sorted(rows, key=lambda row: row.place), speeds
+
+
+def _speed(row: Row, outcome: Outcome, measured: dict[str, Any]) -> Speed:
+    return Speed(
+        key=row.key,
+        task=row.task,
+        weights=row.weights,
+        data=row.data,
+        setting=row.setting,
+        seconds=round(outcome.seconds, 3),
+        memory_mb=round(outcome.memory / 1e6, 1),
+        **measured,
     )

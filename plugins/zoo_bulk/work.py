@@ -4,6 +4,7 @@ Each returns the measured fields of its rows, and of its speeds. Before it measu
 bytes, the images and the versions that the key of the job names.
 """
 
+import re
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -52,7 +53,7 @@ def evaluate(
 def attack_curve(
     name: str, data: str, split: str, options: dict[str, Any], expected: dict[str, Any], folder: str
 ) -> Result:
-    """The accuracy of weights under attack: ``zoo attack curve``."""
+    """Measures the accuracy of weights under attack: ``zoo attack curve``."""
     from zoo import attack
 
     images, network = _inputs(name, data, split, options, expected)
@@ -119,10 +120,9 @@ def verify(name: str, options: dict[str, Any], expected: dict[str, Any], folder:
 def export(name: str, options: dict[str, Any], expected: dict[str, Any], folder: str) -> Result:
     """Writes a network for another runtime into ``folder``: ``zoo export``."""
     from zoo import exporting
-    from zoo.exported import formats
 
     _require_versions(expected)
-    file = Path("exported", _stem(name) + formats.SUFFIXES[options["format"]])
+    file = Path("exported", _stem(name) + exporting.SUFFIXES[options["format"]])
     made = exporting.export(_network(name, expected), Path(folder, file), **options)
     return {"rows": [{"difference": made.agreement.difference, "file": str(file)}], "speeds": [{}]}
 
@@ -141,7 +141,7 @@ def _inputs(
 
 @lru_cache(maxsize=1)
 def _images(data: str, split: str, limit: int | None) -> "ImageSet":
-    """The images, which the next job of this process probably needs too."""
+    """Returns the images, which the next job of this process probably needs too."""
     from zoo import data as datasets
     from zoo.data.image_set import thin
 
@@ -168,7 +168,7 @@ def _require_versions(expected: dict[str, Any]) -> None:
 
 
 def _here(options: dict[str, Any]) -> dict[str, Any]:
-    """What the speed of this job depends on, beside its options."""
+    """Returns what the speed of this job depends on, beside its options."""
     import torch
 
     from zoo.system.machine import hardware
@@ -188,6 +188,4 @@ def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _stem(name: str) -> str:
-    from zoo.exported.formats import safe_stem
-
-    return safe_stem(name)
+    return re.sub(r"[^\w.-]+", "_", name)

@@ -8,6 +8,7 @@ plugin = Plugin(
     api=2,
     commands={"export": "zoo_export.cli:export"},
     modules={"export": "zoo_export.by_name:export", "exporting": "zoo_export"},
+    openers=dict.fromkeys((".onnx", ".pt2"), "zoo_export.network:open_file"),
 )
 
 __getattr__, __dir__, __all__ = lazy.exports(__name__)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from zoo import data
 from zoo.data.preprocess import Transform
 from zoo.errors import ExportError, ZooError
-from zoo.exported import network as exported
-from zoo.exported.about import About, Agreement, Precision
 from zoo.spec import Preprocess
 from zoo.system import process
 from zoo.verify import agreement
+from zoo_export import network as exported
+from zoo_export.formats import About, Agreement, Precision
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "float16": 2e-2, "int8": 0.3}
 """The largest difference that is accepted, relative to the largest output."""
@@ -32,7 +32,7 @@ def check(network: nn.Module, file: Path, about: About) -> Agreement:
     """Compares ``file`` with ``network``, which is on the CPU in eval mode.
 
     Raises :class:`ExportError` if the outputs differ by more than the tolerance of its precision, and the errors of
-    :func:`zoo.exported.network.open_file`.
+    :func:`zoo_export.network.open_file`.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
         answers = Path(folder, "answers.safetensors")
@@ -101,7 +101,7 @@ def _answers(network: nn.Module, preprocess: Preprocess, pixels: Tensor, size: s
 
 
 def pictures(about: About) -> Tensor:
-    """Photographs, and training images if they are on this machine: uint8 B C H W of the input's size."""
+    """Returns photographs, and training images if they are on this machine: uint8 B C H W of the input's size."""
     transform = Transform(about.preprocess)
     images = agreement.photographs()
     with suppress(ZooError, OSError):  # if the data set is not on this machine: this process has no network
@@ -118,7 +118,7 @@ def as_input(preprocess: Preprocess, pixels: Tensor) -> Tensor:
 
 
 def runtime_of(about: About) -> str:
-    """The runtime of a format, with its version."""
+    """Returns the runtime of a format, with its version."""
     from importlib.metadata import version
 
     name = "onnxruntime" if about.format == "onnx" else "torch"

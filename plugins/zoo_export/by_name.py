@@ -1,6 +1,7 @@
 """``export``: a network to a file of another runtime, compared with the network before it is there."""
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,9 +13,10 @@ import msgspec
 from zoo import registry
 from zoo.creation import as_network, info_of
 from zoo.errors import SpecError
-from zoo.exported import formats
-from zoo.exported.about import About, Agreement, Sidecar
+from zoo.registry import tools
 from zoo.system import storage
+from zoo_export import formats
+from zoo_export.formats import About, Agreement, Sidecar
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,8 +93,7 @@ def export(
         360
     """
     from zoo.evaluation.prediction import class_names_of
-    from zoo_export import agreement, graph, int8, writers
-    from zoo_export import passes as brought
+    from zoo_export import agreement, graph, writers
 
     chosen = formats.of(format, None if file is None else Path(file))
     takes = graph.input_of(preprocess, input)
@@ -102,9 +103,9 @@ def export(
         raise SpecError(f"int8 is not available in the format {chosen}.", hint="Use --format onnx.")
     if calibrate is not None and precision != "int8":
         raise SpecError(f"calibrate = {calibrate!r} has no effect on {precision}.", hint="Use --precision int8.")
-    if isinstance(model, str) and formats.is_file(model):
+    if isinstance(model, str) and tools.opener_of(model) is not None:
         raise SpecError(f"{model} is an exported file already.", hint="Export the weights that it was made from.")
-    brought.check(passes)
+    graph.check_passes(passes)
     network = as_network(model, weights=weights, **args)
     info = info_of(network)
     about = About(
@@ -121,16 +122,16 @@ def export(
         zoo=version("zoo-vision"),
     )
     about = msgspec.structs.replace(about, **_origin(network, info, isinstance(model, str) and not args))
-    stem = info.file.stem if info.file is not None and info.weights is None else formats.safe_stem(info.name)
+    stem = info.file.stem if info.file is not None and info.weights is None else re.sub(r"[^\w.-]+", "_", info.name)
     target = Path(file) if file is not None else Path(stem + formats.SUFFIXES[chosen])
     target.parent.mkdir(parents=True, exist_ok=True)
     with graph.on_cpu(network) as used, tempfile.TemporaryDirectory(dir=target.parent, prefix=".zoo-export-") as folder:
         file = Path(folder, target.name)
         calibration = None
         if precision == "int8":
-            calibration, images = int8.training_images(about, calibrate)
+            calibration, images = writers.training_images(about, calibrate)
             about = msgspec.structs.replace(about, calibration=images)
-        exported = graph.Graph(brought.run(used, passes), about.preprocess, about.input, about.precision)
+        exported = graph.Graph(graph.run_passes(used, passes), about.preprocess, about.input, about.precision)
         about, notes = writers.write(exported, about, file, calibration)
         found = agreement.check(used, file, about)
         digests = _move(file, target, about, found)
@@ -148,7 +149,7 @@ def _move(file: Path, target: Path, about: About, found: Agreement) -> dict[str,
 
 
 def _origin(network: "nn.Module", info: "ModelInfo", is_unchanged: bool) -> dict[str, str]:
-    """Name, sha256 and source of the weights; nothing if the network has been changed since it was loaded."""
+    """Returns name, sha256 and source of the weights; nothing if the network has been changed since it was loaded."""
     if info.file is None or not (is_unchanged or _is_as_loaded(network, info.file)):
         return {}
     if info.weights is None:

@@ -7,7 +7,7 @@ import click
 
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_facts, print_json, size, stdout_to_stderr
-from zoo.exported.formats import FORMATS, INSTEAD
+from zoo_export.formats import FORMATS, INSTEAD
 
 
 class _Format(click.Choice[str]):

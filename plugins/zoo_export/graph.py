@@ -1,16 +1,18 @@
 """What is exported: a network, with as much of its preprocessing as a graph can hold."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ExportError, SpecError, ZooError
+from zoo import registry
+from zoo.errors import ExportError, PluginError, SpecError, ZooError
 from zoo.evaluation.forward import in_eval_mode
-from zoo.exported.about import Input, Precision
+from zoo.registry import extensions, roles
 from zoo.spec import Preprocess
+from zoo_export.formats import Input, Precision
 
 INPUT, OUTPUT = "images", "logits"
 """The names of a graph's input and output."""
@@ -41,7 +43,7 @@ class Graph(nn.Module):
         self.eval()  # exporters put back the mode of the whole, also in the network
 
     def prepared(self, images: Tensor) -> Tensor:
-        """``images`` as the network takes them."""
+        """Returns ``images`` as the network takes them."""
         x = images.float() / 255 if self.input == "uint8" else images
         return (x - self.mean) / self.std if self.input != "normalised" else x
 
@@ -68,7 +70,7 @@ class Graph(nn.Module):
 
 
 def input_of(preprocess: str, input: str) -> Input:
-    """What the graph takes; raises :class:`SpecError` for values that are not possible."""
+    """Returns what the graph takes; raises :class:`SpecError` for values that are not possible."""
     if preprocess not in ("inside", "beside"):
         raise SpecError(f"preprocess = {preprocess!r}: expected inside or beside.")
     if input not in ("float32", "uint8"):
@@ -81,7 +83,7 @@ def input_of(preprocess: str, input: str) -> Input:
 
 
 def first_line(error: Exception) -> str:
-    """What an exporter says, in one line; of a chain of its exceptions, the first."""
+    """Returns what an exporter says, in one line; of a chain of its exceptions, the first."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, ZooError):  # of the family, about what it computes outside torch
@@ -92,9 +94,39 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def on_cpu(network: nn.Module) -> Iterator[nn.Module]:
-    """A float32 copy on the CPU if ``network`` is elsewhere, else itself; in eval mode, which is put back."""
+    """Yields a float32 copy on the CPU if ``network`` is elsewhere, else itself; in eval mode, which is put back."""
     tensors = [*network.parameters(), *network.buffers()]
     is_elsewhere = any(t.device.type != "cpu" or t.dtype in (torch.float16, torch.bfloat16) for t in tensors)
     used = copy.deepcopy(network).to("cpu", torch.float32) if is_elsewhere else network
     with in_eval_mode(used):
         yield used
+
+
+def check_passes(names: Sequence[str]) -> None:
+    """Raises :class:`UnknownNameError` unless all are export passes."""
+    for name in names:
+        extensions.require("exports", name)
+
+
+def run_passes(network: nn.Module, names: Sequence[str]) -> nn.Module:
+    """Returns a copy of ``network`` after the passes ``names``, in this order; itself if there are none.
+
+    Raises :class:`ExportError` for a pass that fails, :class:`PluginError` for one that returns no network.
+    """
+    if not names:
+        return network
+    changed = copy.deepcopy(network)
+    for name in names:
+        row = extensions.require("exports", name).spec
+        hook = registry.hook(row.run, row.requires, role=roles.EXPORT, of=name)
+        try:
+            with in_eval_mode(changed):
+                found = hook(changed)
+        except ZooError:
+            raise
+        except Exception as error:  # a plugin's code may raise anything
+            raise ExportError(f"The export pass {name} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(found, nn.Module):
+            raise PluginError(f"{row.run} returned {type(found).__name__}, expected the changed network.")
+        changed = found
+    return changed.eval()

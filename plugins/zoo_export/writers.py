@@ -1,4 +1,4 @@
-"""Writes graphs, each format with its own exporter."""
+"""Writes graphs, each format with its own exporter, int8 after measuring ranges on training images."""
 
 import contextlib
 import io
@@ -10,13 +10,16 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from zoo.errors import ExportError, MissingExtraError
-from zoo.exported.about import About
-from zoo.exported.formats import KEY
-from zoo_export import int8
-from zoo_export.graph import EXTRA, INPUT, OUTPUT, Graph, first_line
+from zoo import data
+from zoo.creation import as_network, info_of
+from zoo.data.preprocess import Transform
+from zoo.errors import DataError, ExportError, MissingExtraError
+from zoo.modules.features import Taps
+from zoo_export.formats import KEY, About, Calibration
+from zoo_export.graph import EXTRA, INPUT, OUTPUT, Graph, first_line, on_cpu
+from zoo_export.network import as_taken
 
 
 def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) -> tuple[About, list[str]]:
@@ -34,13 +37,13 @@ def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) ->
         else:
             notes += write_onnx(graph, example, file)
             if calibration is not None:
-                int8.quantise(file, file, calibration)
+                quantise(file, file, calibration)
             describe_onnx(file, about.text())
     return about, notes
 
 
 def program(graph: Graph, example: Tensor, any_size: bool = False) -> Any:
-    """The ``torch.export.ExportedProgram`` for any number of images, and if possible of ``any_size``."""
+    """Returns the ``torch.export.ExportedProgram`` for any number of images, and if possible of ``any_size``."""
     dim = torch.export.Dim
     sizes: dict[int, Any] = {0: dim("batch", min=1)}
     if any_size:
@@ -54,7 +57,7 @@ def has_any_size(exported: Any) -> bool:
 
 
 def write_onnx(graph: Graph, example: Tensor, file: Path, outputs: Sequence[str] = (OUTPUT,)) -> list[str]:
-    """By ``torch.onnx.export`` on ``torch.export``, or else by its older exporter, which traces: then a remark."""
+    """Writes by ``torch.onnx.export`` on ``torch.export``, or else by the older exporter, which traces: a remark."""
     for library in ("onnx", "onnxscript"):
         if not _is_installed(library):
             raise MissingExtraError.of("Exporting to ONNX", library, EXTRA)
@@ -83,7 +86,7 @@ def describe_onnx(file: Path, text: str) -> None:
 
 
 def export_program(graph: Graph, example: Tensor, any_size: bool) -> Any:
-    """As :func:`program`, but for images of one size if any size is not possible."""
+    """Makes a :func:`program`, but for images of one size if any size is not possible."""
     try:
         return program(graph, example, any_size)
     except Exception as error:  # torch raises many kinds
@@ -104,7 +107,7 @@ def _is_installed(library: str) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what exporters print, log and warn of on the way: what fails raises."""
+    """Silences what exporters print, log and warn of on the way: what fails raises."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -113,3 +116,103 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+IMAGES, SEED, SPLIT = 300, 0, "train"
+"""How many images, chosen with which seed, of which split: never images that a score is measured on."""
+
+_BATCH = 50
+
+
+def training_images(about: About, data_set: str | None) -> tuple[Tensor, Calibration]:
+    """Images of the training split as the exported graph takes them, B C H W, and which images they are.
+
+    Raises :class:`DataError` if there is no data set, or its training split is not available.
+    """
+    name = data_set or about.classes
+    if not name:
+        raise DataError(
+            f"int8 needs training images, and {about.weights or about.model} does not name its data set.",
+            hint="Set one with --calibrate DATA.",
+        )
+    images = data.load(name, SPLIT)
+    numbers = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))[:IMAGES]
+    chosen = images.subset(numbers, images.split)
+    prepared = Transform(about.preprocess).take(images, numbers)
+    return as_taken(about, prepared), Calibration(images.name, images.split, len(numbers), SEED, chosen.fingerprint)
+
+
+def quantise(source: Path, target: Path, inputs: Tensor) -> None:
+    """Writes the ONNX file ``source`` with int8 weights (by channel) and activations to ``target``, as QDQ nodes."""
+    try:
+        from onnxruntime import quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    except ImportError:
+        raise MissingExtraError.of("Quantising to int8", "onnxruntime", EXTRA) from None
+    ready = target.with_name(f"prepared-{target.name}")
+    try:
+        quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(ready),
+            str(target),
+            _reader(quantization.CalibrationDataReader, inputs),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+    except Exception as error:  # onnxruntime raises many kinds
+        raise ExportError(f"onnxruntime cannot quantise this network: {first_line(error)}") from None
+    finally:
+        ready.unlink(missing_ok=True)
+
+
+def _reader(base: Any, inputs: Tensor) -> Any:
+    batches = (inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH))
+
+    class Reader(base):  # type: ignore[misc]  # onnxruntime is not typed
+        def get_next(self) -> dict[str, Any] | None:
+            batch = next(batches, None)
+            return None if batch is None else {INPUT: batch.numpy()}
+
+    return Reader()
+
+
+class _Maps(Graph):
+    """From images to the outputs of ``layers``."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
+        super().__init__(network, info_of(network).preprocess, "uint8", "float32")
+        self.layers = layers
+        self.taps = Taps(network, layers)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # several outputs
+        _, seen = self.taps.run(self.network, self.prepared(images), stop=True)
+        return tuple(seen[layer] for layer in self.layers)
+
+
+def export_maps(name: str, file: Path, count: int = 2) -> tuple[str, ...]:
+    """Writes an ONNX file from uint8 pixels to the maps of the first ``count`` default layers of a network.
+
+    Returns the names of the layers, which are those of the outputs; without any, no file is written. Layers without
+    maps are left out. Raises :class:`ExportError`.
+    """
+    network = as_network(name)
+    with on_cpu(network) as used:
+        size = info_of(network).preprocess.input_size
+        defaults: tuple[str, ...] = getattr(network, "default_layers", ())
+        found = _Maps(used, defaults)
+        try:
+            shown = zip(defaults, found(found.example(size)), strict=True)
+            layers = [layer for layer, maps in shown if maps.ndim == 4 and min(maps.shape[2:]) > 1][:count]
+        finally:
+            found.taps.remove()
+        if not layers:
+            return ()
+        exported = _Maps(used, layers)
+        try:
+            with quiet():
+                write_onnx(exported, exported.example(size), file, layers)
+        finally:
+            exported.taps.remove()
+    return tuple(layers)

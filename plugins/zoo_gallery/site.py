@@ -13,8 +13,6 @@ import msgspec
 
 from zoo import __version__
 from zoo.errors import DataError, SpecError, StorageError, UnknownNameError
-from zoo.exported import formats
-from zoo.exported.about import Sidecar
 from zoo.registry import Listed, listing
 from zoo.spec import Model
 from zoo.system import storage
@@ -273,9 +271,9 @@ def _network(folder: Path, name: str) -> dict[str, Any]:
     file = folder / f"{name.replace('/', '.')}.onnx"
     maps, layers = file.with_suffix(".maps.onnx"), file.with_suffix(".maps.json")
     weights = info(name)["weights"][:1]
-    about = _about(file)
-    is_new = about is None or about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256")
-    if is_new or not layers.is_file():
+    about = exporting.about_of(file)
+    is_old = about is not None and (about.zoo != __version__ or not weights or about.sha256 != weights[0].get("sha256"))
+    if about is None or is_old or not layers.is_file():
         about = exporting.export(name, file, format="onnx", input="uint8").about
         storage.replace(layers, msgspec.json.encode(exporting.export_maps(name, maps)))
     shown = msgspec.json.decode(layers.read_bytes(), type=list[str])
@@ -286,16 +284,6 @@ def _network(folder: Path, name: str) -> dict[str, Any]:
         "preprocess": about.preprocess,
         "classes": about.class_names or _class_names(about.classes),
     }
-
-
-def _about(file: Path) -> Any:
-    sidecar = formats.sidecar(file)
-    if not (file.is_file() and sidecar.is_file()):
-        return None
-    try:
-        return msgspec.json.decode(sidecar.read_bytes(), type=Sidecar).about
-    except msgspec.MsgspecError:
-        return None
 
 
 def _class_names(classes: str) -> tuple[str, ...]:

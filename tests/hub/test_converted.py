@@ -87,7 +87,7 @@ def test_finding_a_conversion_imports_no_torch(state: dict[str, torch.Tensor], c
 import sys
 from zoo import registry, resolve
 print(resolve.use(registry.current().find({NAME!r}))[1])
-print(sorted({{"torch", "numpy", "zoo.convert", "subprocess"}} & sys.modules.keys()))
+print(sorted({{"torch", "numpy", "zoo_convert.conversion", "subprocess"}} & sys.modules.keys()))
 """
     for _ in range(2):  # the first process of this search path makes the index of the plugins
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

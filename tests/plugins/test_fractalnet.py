@@ -16,10 +16,10 @@ from zoo import data, training
 from zoo.data import ImageSet
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate as evaluate_whole
-from zoo.exported import network as exported_network
 from zoo.testing import Check, conformance
 from zoo.training import Recipe, Run, TrainingData, optimization
 from zoo.training.run import Silent
+from zoo_export import network as exported_network
 from zoo_fractalnet import paths as drawing
 from zoo_fractalnet import plugin
 from zoo_fractalnet.columns import evaluate

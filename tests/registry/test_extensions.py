@@ -17,9 +17,9 @@ from support import distributions, extended
 import zoo
 from zoo.cli import cli
 from zoo.errors import AmbiguousNameError, DataError, ExportError, PluginError, SpecError, UnknownNameError
-from zoo.exported import network as exported
 from zoo.spec import AttackMethod, ExportPass, Plugin, Reader
 from zoo.testing import CheckError, checks_of
+from zoo_export import network as exported
 
 
 def ask(*words: object) -> Result:

@@ -9,8 +9,8 @@ from unittest.mock import patch
 import pytest
 
 import zoo
-from zoo.exported import formats
 from zoo.system import process
+from zoo_export import formats
 from zoo_export.by_name import Export
 
 NETWORK = "resnet20.digits"

@@ -81,6 +81,18 @@ BROKEN = {
         "not of its form",
     ),
     "a data set without loader": ("plugin-extensions", "model:load", "model:absent", "absent"),
+    "a converter that takes no model": (
+        "plugin-extensions",
+        "datasets=(",
+        'converters={".npz": "builtins:hex"}, datasets=(',
+        r"'\.npz': .* takes no argument 'found'",
+    ),
+    "an opener that is not there": (
+        "plugin-extensions",
+        "datasets=(",
+        'openers={".toy": "PACKAGE.model:absent"}, datasets=(',
+        "absent",
+    ),
     "a build hook that is not there": ("net-row", "model:build", "model:absent", "absent"),
     "a train hook that is not there": ("net-row", "num_classes=5,", 'num_classes=5, train="absent:train",', "absent"),
     "nothing to learn": (

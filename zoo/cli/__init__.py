@@ -1,8 +1,9 @@
 """The command line. One file a command or two, imported when one of them is called."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -32,11 +33,9 @@ _SECTIONS = {
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
         "lock": "zoo.cli.trust.lock:lock",
-        "audit": "zoo.cli.weights.audit:audit",
         "cache": "zoo.cli.weights.cache:cache",
     },
-    "Share:      zoo convert checkpoint.pth resnet20 -o resnet20.safetensors": {
-        "convert": "zoo.cli.weights.convert:convert",
+    "Share:      zoo plugins new hello": {
         "plugins": "zoo.cli.plugins:plugins",
         "manifest": "zoo.cli.trust:manifest",
         "completion": "zoo.cli.completion:completion",
@@ -45,31 +44,86 @@ _SECTIONS = {
 
 
 class Root(Commands):
-    """With the commands that plugins bring: ``zoo detect``."""
+    """With the commands that plugins bring: ``zoo detect``, and ``zoo train`` where ``--queue`` is given."""
 
     def brought(self) -> dict[str, Callable[[], click.Command]]:
-        from zoo.registry import tools
-
-        return {name: partial(_command_of, name, tool) for name, tool in tools.commands(self.homes).items()}
+        return {name: partial(_command_of, name, tool) for name, tool in self._tools().items() if " " not in name}
 
     def more_sections(self) -> dict[str, list[str]]:
-        from zoo.registry import tools
-
-        builtin = {name: tool.is_builtin for name, tool in tools.commands(self.homes).items()}
+        builtin = {name: tool.is_builtin for name, tool in self._tools().items() if " " not in name}
         sections = {
             "Tools:": [name for name, is_builtin in sorted(builtin.items()) if is_builtin],
             "From plugins:": [name for name, is_builtin in builtin.items() if not is_builtin],
         }
         return {heading: names for heading, names in sections.items() if names}
 
+    def variants(self, command: click.Command | None, name: str) -> dict[str, "Tool"]:
+        """Returns what plugins bring for options that ``command`` does not have itself: ``{"--queue": ...}``."""
+        if isinstance(command, click.Group):  # zoo plugins disable must ask no plugin
+            return {}
+        brought = {full.partition(" ")[2]: tool for full, tool in self._tools().items() if full.startswith(f"{name} ")}
+        return {option: tool for option, tool in brought.items() if not _declares(command, option)}
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        command = super().get_command(context, name)
+        variants = self.variants(command, name)
+        if command is None or not variants:
+            return command
+        command = copy(command)  # what the module has is everyone's
+        command.params = [*command.params, *(_Pointer(name, option) for option in variants)]
+        return command
+
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.homes:
-            from zoo.registry import tools
+        from zoo.registry import tools
 
-            tools.require_uncontested(args[0])
+        name, *words = args
+        if name not in self.homes:
+            tools.require_uncontested(name)
+        command = super().get_command(context, name)
+        variants = self.variants(command, name)
+        for word in words[: words.index("--")] if "--" in words else words:
+            option = word.partition("=")[0]
+            if option in variants:
+                asks_help = bool({"-h", "--help"} & {*words})  # which the option would take for its value
+                return name, _command_of(f"{name} {option}", variants[option]), ["--help"] if asks_help else words
+            if option.startswith("--") and not isinstance(command, click.Group) and not _declares(command, option):
+                tools.require_uncontested(f"{name} {option}")
         return super().resolve_command(context, args)
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except click.NoSuchOption as error:
+            name = (error.ctx.info_name if error.ctx is not None else "") or ""
+            command, used = super().get_command(context, name), error.ctx and error.ctx.command
+            for option, tool in self.variants(command, name).items():
+                variant = _command_of(f"{name} {option}", tool)
+                if variant is used and _declares(command, error.option_name):
+                    raise click.UsageError(f"{error.option_name} and {option} exclude each other.", error.ctx) from None
+                if variant is not used and _declares(variant, error.option_name):
+                    raise click.UsageError(f"{error.option_name} needs {option}.", error.ctx) from None
+            raise
+
+    def _tools(self) -> dict[str, "Tool"]:
+        from zoo.registry import tools
+
+        return tools.commands(self.homes)
+
+
+class _Pointer(click.Option):
+    """In the help of a command, an option where a plugin's command takes over."""
+
+    def __init__(self, name: str, option: str) -> None:
+        note = f"Another command: zoo {name} {option} --help."
+        super().__init__([option], is_flag=True, expose_value=False, help=note)
+
+
+def _declares(command: click.Command | None, option: str) -> bool:
+    """Whether ``command`` has ``option`` itself."""
+    parameters = command.params if command is not None else ()
+    return any(option in parameter.opts for parameter in parameters if not isinstance(parameter, _Pointer))
 
 
 def _command_of(name: str, tool: "Tool") -> click.Command:

@@ -7,7 +7,7 @@
 
 The key is a hash of all else that decides the tensors (:class:`Job`). A conversion is used only if its bytes have the
 sha256 of its record; otherwise it is made again. It needs its source no more. Finding one imports no torch; making one
-runs :mod:`zoo.convert.worker` in a process of its own, without a network.
+runs :func:`zoo.resolve.convert_here` in a process of its own, without a network.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ from zoo.spec import KeyMap, Preprocess
 from zoo.system import storage
 
 VERSION = 1
-"""Of the converter. Raise it if :mod:`zoo.convert` writes other tensors for the same file than before: every
-conversion is then made again, and ``zoo cache prune`` removes the old ones."""
+"""Of Zoo's own converters. Raise it if they write other tensors for the same file than before: every conversion is then
+made again, and ``zoo cache prune`` removes the old ones."""
 
 FOLDER = "converted"
 
@@ -39,6 +39,7 @@ class Job(msgspec.Struct, frozen=True):
     """What decides the tensors of a conversion: the ``source`` by its sha256, the model, and how the file is read.
 
     ``maps`` are the family's key maps: if a later version of the plugin changes one, the file is converted again.
+    ``converter`` is set for one of a third party, by its address and its distribution with the version.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Job(msgspec.Struct, frozen=True):
     args: Mapping[str, Any]
     is_trunk: bool
     maps: tuple[KeyMap, ...]
+    converter: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def key(self) -> str:
@@ -145,7 +147,7 @@ def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
         "out": str(out),
     }
     said = process.ask(
-        "zoo.convert.worker:convert_here",
+        "zoo.resolve:convert_here",
         arguments,
         what=f"{weights.name}: conversion of {weights.file}",
         timeout=TIMEOUT,

@@ -70,3 +70,5 @@ ATTACK = Role("run", ("model", "images", "labels", "epsilon"), ("method", "is_ta
 LOOK = Role("run", ("network",), ("image", "layer"))
 EXPORT = Role("run", ("network",))
 READ = Role("run", ("address", "split"))
+CONVERT = Role("converters", ("file", "found"))
+OPEN = Role("openers", ("file",))

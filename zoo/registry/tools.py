@@ -1,27 +1,33 @@
-"""The commands and the modules that plugins bring: ``zoo detect`` and ``zoo.detect``.
+"""The commands, the modules and the formats of files that plugins bring: ``zoo detect``, ``zoo.detect``, ``.npz``.
 
 The rules are those of models. A name of Zoo's own stays Zoo's, then come the plugins of its distribution. What third
 parties contest among themselves belongs to none of them: each is reached as ``plugin/command``, and the short name is
-refused with these. Nothing is imported until a command is called or a module is asked for.
+refused with these; a format that they contest is refused. Nothing is imported until somebody asks for it.
 """
 
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from zoo import registry
-from zoo.errors import AmbiguousNameError, PluginError
+from zoo import names, registry
+from zoo.errors import AmbiguousNameError, FileFormatError, PluginError, UnknownNameError
+from zoo.registry import PluginRow
+
+Formats = Literal["converters", "openers"]
+"""The fields of :class:`zoo.Plugin` with formats of files."""
 
 
 class Tool(NamedTuple):
-    """A command or a module, its address, and the plugin that brings it."""
+    """A command, a module or a format: its address, the plugin that brings it, its distribution with the version."""
 
     plugin: str
     address: str
     is_builtin: bool
+    distribution: str
 
 
 def commands(own: Mapping[str, Any]) -> dict[str, Tool]:
@@ -50,9 +56,51 @@ def modules() -> dict[str, str]:
     return {name: tool.address for name, tool in owners.items() if tool is not None}
 
 
+def format_of(file: str, kind: Formats) -> Tool | None:
+    """Returns what takes files of this name; of the endings that fit, the longest counts. None if no plugin does.
+
+    Raises :class:`AmbiguousNameError` if several third parties bring that ending.
+    """
+    brought = _offered(kind)
+    ending = max((ending for ending in brought if file.lower().endswith(ending)), key=len, default="")
+    tools = brought.get(ending, [])
+    if tools and _owner(tools) is None:
+        whose = [tool.plugin for tool in tools]
+        raise AmbiguousNameError(
+            f"Several plugins take files that end in {ending}: {', '.join(whose)}.",
+            hint=f"Disable the others: zoo plugins disable {whose[-1]}",
+        )
+    return _owner(tools) if tools else None
+
+
+def opener_of(name: str) -> Tool | None:
+    """Returns what opens the file ``name`` as a network; None for the name of a model: ``net.onnx`` could be either."""
+    tool = format_of(name, "openers")
+    if tool is None or names.is_repository(name):
+        return None
+    try:
+        names.parse(name)
+    except UnknownNameError:
+        return tool
+    return tool if Path(name).is_file() else None
+
+
+def converter_of(file: str, name: str = "") -> Tool:
+    """Returns what converts files of this name; raises :class:`FileFormatError`, which names the weights, if none."""
+    tool = format_of(file, "converters")
+    if tool is None:
+        raise FileFormatError(
+            f"{name and f'{name}: '}{file}: no plugin converts files with this ending.",
+            hint=f"Plugins convert those that end in {', '.join(known)}."
+            if (known := _offered("converters"))
+            else "No plugin converts files; zoo plugins says which are disabled or broken.",
+        )
+    return tool
+
+
 def checks() -> list[str]:
     """Returns the addresses of the checks that plugins add to the conformance kit."""
-    return [check for plugin, _ in _usable() for check in plugin.checks]
+    return [check for row in _usable() if row.bare is not None for check in row.bare.checks]
 
 
 def resolve(name: str, address: str) -> Any:
@@ -85,21 +133,23 @@ class _Alias(Loader):
         module.__spec__ = self._spec  # importing replaced it by that of the alias
 
 
-def _offered(kind: Literal["commands", "modules"]) -> dict[str, list[Tool]]:
-    """The tools by name; those of Zoo's own distribution come first."""
+def _offered(kind: Literal["commands", "modules", "converters", "openers"]) -> dict[str, list[Tool]]:
+    """Returns the tools by name; those of Zoo's own distribution come first."""
     offered: dict[str, list[Tool]] = {}
-    for plugin, is_builtin in _usable():
-        for name, address in getattr(plugin, kind).items():
-            offered.setdefault(name, []).append(Tool(plugin.name, address, is_builtin))
+    for row in _usable():
+        for name, address in getattr(row.bare, kind, {}).items():
+            tool = Tool(row.name, address, row.is_builtin, f"{row.distribution} {row.version}".strip())
+            offered.setdefault(name, []).append(tool)
     return offered
 
 
 def _owner(tools: list[Tool]) -> Tool | None:
-    """The tool that has the short name; None if third parties contest it."""
+    """Returns the tool that has the short name; None if third parties contest it."""
     return tools[0] if len(tools) == 1 or tools[0].is_builtin else None
 
 
-def _usable() -> list[tuple[Any, bool]]:
-    rows = [row for row in registry.current().plugins if row.status != "broken"]
-    pairs = [(row.bare, row.is_builtin) for row in rows]
-    return sorted(((plugin, own) for plugin, own in pairs if plugin is not None), key=lambda pair: not pair[1])
+def _usable() -> list[PluginRow]:
+    """Returns the rows of plugins that work, those of Zoo's own distribution first."""
+    return sorted(
+        (row for row in registry.current().plugins if row.status != "broken"), key=lambda row: not row.is_builtin
+    )

@@ -16,7 +16,8 @@ from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, LookQuest
 from zoo.spec.key_map import KeyMap
 from zoo.spec.model import API, Argument, Model, Requirement
 
-_COMMAND = re.compile(r"[a-z][a-z0-9-]*")
+_ENDING = re.compile(r"(\.[a-z0-9_-]+)+")
+_COMMAND = re.compile(r"[a-z][a-z0-9-]*( --[a-z][a-z0-9-]*)?")
 _RESOURCE = re.compile(r"[A-Za-z_][\w.]*:[\w./-]+")
 
 
@@ -45,9 +46,16 @@ class Plugin(Spec, frozen=True):
         exports: Export passes that it brings.
         readers: Kinds of data sets that it reads.
         commands: Commands that it brings, by name: ``{"detect": "package.cli:detect"}`` is ``zoo detect``, a
-            ``click.Command`` in a module that must not import torch. See :mod:`zoo.registry.tools`.
+            ``click.Command`` in a module that must not import torch. ``"train --queue"`` takes over ``zoo train`` where
+            this option is given, which ``zoo train`` itself does not have. See :mod:`zoo.registry.tools`.
         modules: What it adds to ``zoo``, by name: ``{"detect": "package"}`` is the module ``zoo.detect``,
             ``"package.module:function"`` a function of that name.
+        converters: Formats of weights that it reads, by the end of a file's name: ``{".npz": "package.module:read"}``.
+            The function takes a file and the :class:`zoo.registry.Found` of its model, whose ``weights`` are the entry
+            of the file. It returns the tensors by their names in the network, and that entry with the ``args``,
+            ``preprocess`` and ``classes`` that the file states. It runs in a process of its own, without a network.
+        openers: Files that are networks, by the end of their name: ``{".onnx": "package.module:open_file"}``. The
+            function takes a file and returns a network with ``zoo_info``, as :func:`zoo.create` does.
         checks: What it adds to the conformance kit: functions that take a ``zoo.testing.Subject``, a network of any
             family, and raise if the plugin's tools do not work on it.
 
@@ -78,6 +86,8 @@ class Plugin(Spec, frozen=True):
     readers: tuple[Reader, ...] = ()
     commands: Mapping[str, str] = {}
     modules: Mapping[str, str] = {}
+    converters: Mapping[str, str] = {}
+    openers: Mapping[str, str] = {}
     checks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,12 +106,14 @@ class Plugin(Spec, frozen=True):
             own = [extension.name for extension in brought]
             self.require(len(own) == len(set(own)), f"two extensions of one kind have one name: {', '.join(own)}")
         for name in self.commands:
-            self.require(
-                _COMMAND.fullmatch(name) is not None, f"command {name!r} must have lower case letters, digits, -"
-            )
+            is_command = _COMMAND.fullmatch(name) is not None
+            self.require(is_command, f"command {name!r} must have lower case letters, digits, -; or be 'name --option'")
         for name in self.modules:
             self.require(is_part(name) and name.isidentifier(), f"module {name!r} must be a name in lower case")
-        for target in (*self.commands.values(), *self.checks):
+        for ending in (*self.converters, *self.openers):
+            self.require(_ENDING.fullmatch(ending) is not None, f"{ending!r} must end a file's name, such as '.npz'")
+        hooks = (*self.commands.values(), *self.converters.values(), *self.openers.values(), *self.checks)
+        for target in hooks:
             self.require(is_address(target), f"hook {target!r} must have the form 'package.module:function'")
         for target in self.modules.values():
             is_module = all(map(str.isidentifier, target.split(".")))

@@ -16,8 +16,6 @@ from zoo import registry
 from zoo.errors import MissingExtraError, PluginError
 from zoo.hub import address
 from zoo.registry import PluginRow, arguments, roles, tools
-from zoo.registry.roles import Role
-from zoo.spec import DatasetSpec, Extension
 from zoo.testing import source
 from zoo.testing.subject import CheckError, expect
 from zoo.training import choice
@@ -151,24 +149,24 @@ def repositories(row: PluginRow) -> None:
 
 
 def extensions(row: PluginRow) -> None:
-    """The hooks of data sets, attacks, questions, passes and readers can be imported and take what they are passed.
+    """The hooks of data sets, attacks, questions, passes, readers and formats of files take what they are passed.
 
     Fix: name a function that exists, ``"package.module:function"``, with the arguments that the message lists.
     """
     plugin = row.plugin
     assert plugin is not None
-    brought: list[tuple[str, Role, DatasetSpec | Extension]] = [
-        ("datasets", roles.LOAD, dataset) for dataset in plugin.datasets
-    ]
-    brought += [(field, role, extension) for field, role in EXTENSIONS.items() for extension in getattr(plugin, field)]
-    for field, role, one in brought:
-        target, requires = (one.run, one.requires) if isinstance(one, Extension) else (one.load, plugin.requires)
+    hooks = [("datasets", roles.LOAD, part.name, part.load, plugin.requires) for part in plugin.datasets]
+    for field, role in EXTENSIONS.items():
+        hooks += [(field, role, part.name, part.run, part.requires) for part in getattr(plugin, field)]
+    for field, role in {"converters": roles.CONVERT, "openers": roles.OPEN}.items():
+        hooks += [(field, role, ending, target, plugin.requires) for ending, target in getattr(plugin, field).items()]
+    for field, role, name, target, requires in hooks:
         try:
-            registry.hook(target, requires, role=role, of=one.name)
+            registry.hook(target, requires, role=role, of=name)
         except MissingExtraError:
             raise
         except PluginError as error:
-            raise CheckError(f"{role.field} of {one.name!r}: {error}", field) from error
+            raise CheckError(f"{role.field} of {name!r}: {error}", field) from error
 
 
 def commands(row: PluginRow) -> None:

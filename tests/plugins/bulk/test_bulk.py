@@ -18,11 +18,11 @@ import zoo
 from zoo.cli import cli
 from zoo.data.image_set import thin
 from zoo.errors import DataError, IntegrityError, PluginError, UnknownNameError
-from zoo.jobs import Job, Outcome, engines
 from zoo.results import files
-from zoo_bulk import described, outcomes, plans, work
-from zoo_bulk.plans import Plan, plan
-from zoo_bulk.tasks import TASKS
+from zoo_bulk import jobs as engines
+from zoo_bulk import plans, work
+from zoo_bulk.jobs import Job, Outcome
+from zoo_bulk.plans import TASKS, Plan, plan
 
 pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
 
@@ -33,7 +33,7 @@ EVALUATE = ("bulk", "evaluate", "resnet20.d*", "gcn4_3x3.mnist", "--data", "digi
 @pytest.fixture(autouse=True)
 def _describe_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets are described by this process, which has torch already."""
-    monkeypatch.setattr(plans, "describe", described.describe_here)
+    monkeypatch.setattr(plans, "describe", plans.describe_here)
 
 
 def ask(*words: object) -> Result:
@@ -139,8 +139,8 @@ def test_the_key_of_a_job_is_of_what_decides_its_result(monkeypatch: pytest.Monk
     assert key() != first
 
 
-def other_torch(asked: Any, limit: Any) -> described.Described:
-    found = described.describe_here(asked, limit)
+def other_torch(asked: Any, limit: Any) -> plans.Described:
+    found = plans.describe_here(asked, limit)
     return msgspec.structs.replace(found, versions={**found.versions, "torch": "0.1"})
 
 
@@ -184,11 +184,11 @@ def test_a_job_names_the_files_of_its_data_set(tmp_path: Path, monkeypatch: pyte
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     whole = (str(tmp_path / "set" / "b"), str(tmp_path / "set" / "train" / "a"))
-    assert described._files(tmp_path / "set" / "b") == whole
-    assert described._files(tmp_path / "alone") == (str(tmp_path / "alone"),)
-    assert described._files(Path("scikit-learn")) == ()
-    monkeypatch.setattr(described, "_MOST_BYTES", 1)
-    assert described._files(tmp_path / "set") == ()
+    assert plans._files(tmp_path / "set" / "b") == whole
+    assert plans._files(tmp_path / "alone") == (str(tmp_path / "alone"),)
+    assert plans._files(Path("scikit-learn")) == ()
+    monkeypatch.setattr(plans, "_MOST_BYTES", 1)
+    assert plans._files(tmp_path / "set") == ()
 
 
 def test_a_node_with_other_bytes_images_or_versions_fails_and_says_so() -> None:
@@ -333,13 +333,13 @@ def test_every_task_names_a_function_of_its_own() -> None:
 
 
 def test_a_plan_says_what_is_left(tmp_path: Path) -> None:
-    made, store = planned(data=["digits"]), outcomes.store_in(tmp_path)
+    made, store = planned(data=["digits"]), plans.store_in(tmp_path)
     [job] = made.jobs
-    assert outcomes.left(made, store) == [job]
+    assert plans.left(made, store) == [job]
     store.put(Outcome(job, "failed", None, "a reason", 1.0))
-    assert outcomes.left(made, store) == [job]
+    assert plans.left(made, store) == [job]
     store.put(Outcome(job, "done", {"rows": [{}], "speeds": [{}]}, "", 1.0, 5_000_000))
-    assert outcomes.left(made, store) == []
-    rows, speeds = outcomes.tables(made, store)
+    assert plans.left(made, store) == []
+    rows, speeds = plans.tables(made, store)
     assert [row.status for row in rows] == ["done"]
     assert [(speed.seconds, speed.memory_mb) for speed in speeds] == [(1.0, 5.0)]

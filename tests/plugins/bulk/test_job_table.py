@@ -8,20 +8,19 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from zoo.jobs import Job, Outcome
 from zoo.results.rows import Row
-from zoo_bulk import outcomes
-from zoo_bulk.job_table import JobTable
-from zoo_bulk.plans import Plan
-from zoo_bulk.tasks import TASKS
+from zoo_bulk import plans
+from zoo_bulk.cli import JobTable
+from zoo_bulk.jobs import Job, Outcome
+from zoo_bulk.plans import TASKS, Plan
 
 
 def test_the_table_shows_what_runs_and_how_much_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0, 20.0, 30.0, 30.0, 30.0, 30.0])
-    monkeypatch.setattr("zoo_bulk.job_table.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("zoo_bulk.cli.time.monotonic", lambda: next(clock))
     jobs = [Job(name, "a:b", {}, tmp_path / "log", key=name) for name in "abcd"]
     rows = [Row(task="evaluate", weights=job.name) for job in jobs]
-    store = outcomes.store_in(tmp_path)
+    store = plans.store_in(tmp_path)
     store.put(Outcome(jobs[0], "done", {"rows": [{}], "speeds": [{}]}, "", 1.0))
     drawn = io.StringIO()
     console = Console(file=drawn, force_terminal=True, width=100)
@@ -40,7 +39,7 @@ def test_the_table_shows_what_runs_and_how_much_is_left(tmp_path: Path, monkeypa
 def test_without_a_terminal_each_end_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [job] = [Job("a", "a:b", {}, tmp_path / "log", key="a")]
     plan = Plan(TASKS["evaluate"], [job], [Row(task="evaluate", weights="a")], [])
-    table = JobTable(plan, outcomes.store_in(tmp_path), None)
+    table = JobTable(plan, plans.store_in(tmp_path), None)
     table.started(job)
     table.ended(Outcome(job, "done", None, "", 3.0))
     assert capsys.readouterr().err == "a: done in 3 s\n"

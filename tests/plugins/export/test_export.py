@@ -17,9 +17,9 @@ import zoo
 from zoo import data
 from zoo.cli import cli
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
-from zoo.exported.formats import Format
 from zoo.system import process
-from zoo_export import agreement, int8, writers
+from zoo_export import agreement, writers
+from zoo_export.formats import Format
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_int8_calibrates_on_training_images_alone(root: Path, monkeypatch: pytes
         return load(name, split, **options)
 
     monkeypatch.setattr(data, "load", record)
-    images, found = int8.training_images(made.about, None)
+    images, found = writers.training_images(made.about, None)
     agreement.pictures(made.about)
     assert set(loaded) == {("digits", "train")}
     assert found == made.about.calibration

@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from zoo.cli import options
-from zoo.cli.jobs import engine_options, engine_settings
 from zoo.cli.output import echo, note, print_json, stdout_to_stderr
 from zoo.cli.train import mistakes
 from zoo.errors import StorageError
 from zoo.system import distributed
-
-_OF_QUEUE = ("at_once", "status", "engine", "engine_args", "threads")
 
 
 @click.command(epilog="Example: zoo train resnet20 --data digits --set epochs=2 -o run")
@@ -33,11 +29,6 @@ _OF_QUEUE = ("at_once", "status", "engine", "engine_args", "threads")
 @options.output("Write the run to DIR.", options.NEW_FOLDER)
 @click.option("--resume", is_flag=True, help="Resume the run in DIR; --set epochs=N makes it longer.")
 @options.checkpoint_every
-@click.option("--queue", type=options.FILE, metavar="FILE", help="Train the list in FILE, into directories below DIR.")
-@click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings of --queue at a time.")
-@click.option("--threads", type=options.POSITIVE, help="Threads of each.  [default: the cores, shared out]")
-@engine_options
-@click.option("--status", is_flag=True, help="Show how far --queue is, and train nothing.")
 @click.option("--stop-after", type=options.POSITIVE, metavar="EPOCHS", help="Pause after this epoch, ready to resume.")
 @options.several(options.training_device, options.json)
 @click.pass_context
@@ -53,30 +44,13 @@ def train(
     adversarial: str | None,
     output: Path,
     resume: bool,
-    queue: Path | None,
-    at_once: int,
-    threads: int | None,
-    engine: str,
-    engine_args: dict[str, str],
-    status: bool,
     as_json: bool,
     **keywords: Any,
 ) -> None:
-    """Train a model, or the models of a list.
+    """Train a model.
 
-    Writes the log, checkpoint and weights to a directory. Ctrl-C writes a checkpoint; --resume continues, and so does
-    --queue.
+    Writes the log, checkpoint and weights to a directory. Ctrl-C writes a checkpoint; --resume continues.
     """
-    if queue is not None:
-        from zoo.cli.train import queue as queued
-
-        _check_alone(context, "queue", {"output", *_OF_QUEUE, "as_json"})
-        shown: dict[str, Any] = {"only_show": status, "as_json": as_json}
-        shown |= {"engine": engine_settings(context)}
-        return queued.run(context, queue, output, at_once=at_once, threads=threads, **shown)
-    for parameter in context.command.params:
-        if parameter.name in _OF_QUEUE and _is_given(context, parameter.name):
-            raise click.UsageError(f"{parameter.opts[0]} needs --queue.")
     from zoo.training import by_name
 
     if not resume:
@@ -112,18 +86,6 @@ def train(
     else:
         note(f"Paused after epoch {last.get('epoch', 0)}. Continue with\n  {_resume_command(context.params)}")
     return None
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-
-
-def _check_alone(context: click.Context, name: str, others: set[str]) -> None:
-    """Refuses parameters that have no effect beside the option ``name``."""
-    for parameter in context.command.params:
-        if parameter.name not in {name, *others} and _is_given(context, parameter.name or ""):
-            given = parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
-            raise click.UsageError(f"{given} and --{name} exclude each other: write it into the file.")
 
 
 def _architecture(context: click.Context, init: str | None) -> str:

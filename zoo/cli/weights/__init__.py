@@ -1,1 +1,1 @@
-"""Files of weights: fetched, cached, converted, published."""
+"""Files of weights: fetched, and in the cache."""

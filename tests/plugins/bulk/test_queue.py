@@ -1,0 +1,233 @@
+"""A queue of trainings: all are done, whatever happens to one of them or to the process, and done things stay."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from zoo.cli import cli
+from zoo.data import Affine
+from zoo.data.augmentation import Augmentation
+from zoo.errors import RecipeError
+from zoo.training import choose
+from zoo_bulk import queue
+from zoo_bulk.queue import State, Training
+from zoo_resnet import plugin
+
+pytest.importorskip("timm", reason="needs zoo-vision[train]")
+pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
+
+TINY = 'model = "resnet8"\ndata = "digits"\n'
+TWO = (
+    f'[[train]]\nname = "first"\n{TINY}settings = {{ epochs = 2, warmup_epochs = 1 }}\n\n'
+    f'[[train]]\nname = "second"\n{TINY}settings = {{ epochs = 4, warmup_epochs = 1, seed = 1 }}\n'
+)
+
+
+def write(text: str) -> None:
+    Path("queue.toml").write_text(text, encoding="utf-8")
+
+
+def ask(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["train", "--queue", "queue.toml", "-o", "runs", *words])
+
+
+def shown(*words: str) -> dict[str, Any]:
+    return dict(json.loads(ask("--status", "--json", *words).stdout))
+
+
+def begin(notes: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "zoo", "train", "--queue", "queue.toml", "-o", "runs", "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=notes, text=True)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"expected tables \[\[train\]\], got none"),
+        ("[[run]]\nname = 'a'", r"expected tables \[\[train\]\], got run"),
+        ("[[train]]\nname = 'a'\nmodel = 'resnet8'", "missing required field `data`"),
+        ("[[train]]\nname = 'a'\nmodel = 'resnet8'\ndata = 'digits'\nepochs = 3", "unknown field `epochs`"),
+        (
+            "[[train]]\nname = '../a'\nmodel = 'resnet8'\ndata = 'digits'",
+            r"name = '\.\./a': expected a directory's name",
+        ),
+        ("[[train]]\nname = 'a'\ndata = 'digits'", "a: expected a model, or init"),
+        ("[[train]\n", "queue.toml is not a queue of trainings"),
+        (f"[[train]]\nname = 'a'\n{TINY}\n[[train]]\nname = 'a'\n{TINY}", "two trainings of one name: a"),
+    ],
+)
+def test_a_file_that_is_no_queue_is_refused_with_the_reason(text: str, said: str, inside: Path) -> None:
+    write(text)
+    with pytest.raises(RecipeError, match=said):
+        queue.read(Path("queue.toml"))
+    assert ask().exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_queue_is_trained_by_another_engine_as_well(inside: Path) -> None:
+    pytest.importorskip("submitit", reason="needs zoo-vision[submitit]")
+    write(TWO)
+    done = ask("--engine", "submitit", "--engine-arg", "cluster=local")
+    assert done.exit_code == 0, done.output
+    assert [row["status"] for row in shown()["trainings"]] == ["done", "done"]
+    assert Path("runs", "first", "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "resnet8", "--queue", "queue.toml", "-o", "runs"], "MODEL and --queue exclude each other"),
+        (["train", "--queue", "queue.toml", "--data", "digits", "-o", "runs"], "--data and --queue exclude each other"),
+        (["train", "resnet8", "--data", "digits", "--at-once", "2", "-o", "run"], "--at-once needs --queue"),
+        (["train", "resnet8", "--data", "digits", "--status", "-o", "run"], "--status needs --queue"),
+        (["train", "resnet8", "--data", "digits", "--engine", "ray", "-o", "run"], "--engine needs --queue"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(words: list[str], said: str, inside: Path) -> None:
+    write(TWO)
+    done = CliRunner().invoke(cli, words)
+    assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+
+
+def test_the_state_of_a_training_is_read_from_its_directory(tmp_path: Path) -> None:
+    training = Training("one", "digits", model="resnet8", settings={"epochs": 10})
+    assert queue.states([training], tmp_path) == [State("one", "waiting", epochs=10)]
+    run = tmp_path / "one"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({"recipe": {"epochs": 10}}))
+    (run / "log.jsonl").write_text('{"epoch": 4, "seconds": 2.5, "train_top1": 50.0, "val_top1": 40.0}\n')
+    known = {"epoch": 4, "epochs": 10, "val_top1": 40.0, "train_top1": 50.0}
+    assert queue.states([training], tmp_path) == [State("one", "paused", seconds_left=15.0, **known)]
+    (run / "model.safetensors").touch()  # of fewer epochs, as a longer schedule finds it
+    assert queue.states([training], tmp_path)[0].status == "paused"
+    (run / "log.jsonl").write_text('{"epoch": 10, "seconds": 2.5}\n')
+    assert queue.states([training], tmp_path) == [State("one", "done", epoch=10, epochs=10)]
+
+
+def test_trainings_at_once_end_with_the_longest_or_when_all_work_is_shared() -> None:
+    found = [State("a", "running", seconds_left=60.0), State("b", "waiting", seconds_left=20.0), State("c", "done")]
+    assert queue.seconds_left(found) == 80
+    assert queue.seconds_left(found, at_once=2) == 60
+    assert queue.seconds_left([*found, State("d", "waiting")]) is None
+
+
+@pytest.mark.slow
+def test_one_that_fails_is_a_row_with_its_reason(inside: Path) -> None:
+    write("[[train]]\nname = 'bad'\nmodel = 'resnet9'\ndata = 'digits'\n")
+    done = ask("--threads", "1")
+    assert done.exit_code == 1
+    assert "bad: failed: Unknown model 'resnet9'." in done.stderr
+    assert "Did you mean resnet" in Path("runs/bad.log").read_text()
+    assert shown()["trainings"][0]["reason"] == "Unknown model 'resnet9'."
+
+
+@pytest.mark.slow
+def test_the_others_are_trained_and_a_changed_list_is_told(inside: Path) -> None:
+    short = f"{TINY}settings = {{ epochs = 1, warmup_epochs = 0 }}\n"
+    write(f"[[train]]\nname = 'bad'\nmodel = 'resnet9'\ndata = 'digits'\n[[train]]\nname = 'good'\n{short}")
+    assert ask("--threads", "1").exit_code == 1
+    bad, good = shown()["trainings"]
+    assert (bad["status"], bad["reason"]) == ("failed", "Unknown model 'resnet9'.")
+    assert (good["status"], good["epoch"], good["epochs"]) == ("done", 1, 1)
+    assert good["train_top1"] > 15  # of ten classes
+    # The list says something else now: what is done stays, and what was wrong is tried again.
+    write(f"[[train]]\nname = 'bad'\nmodel = 'resnet9'\ndata = 'digits'\n[[train]]\nname = 'good'\n{short}seed = 1\n")
+    assert ask().exit_code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_queue_that_was_killed_goes_on_and_gives_the_same_files(how: signal.Signals, inside: Path) -> None:
+    write(TWO)
+    process = begin()
+    assert process.wait() == 0
+    Path("runs").rename("unbroken")
+    Path("runs").mkdir()
+    Path("runs/second.failed").write_text("An earlier try failed.")
+    process = begin()
+    wait_for(Path("runs/second/checkpoint.safetensors").exists)
+    assert shown()["running"] == 1
+    process.send_signal(how)
+    assert process.wait(90) == (-how if how == signal.SIGKILL else 130)
+    if how == signal.SIGKILL:
+        wait_for(lambda: shown()["running"] == 0)
+    states = {state["name"]: state["status"] for state in shown()["trainings"]}
+    assert states == {"first": "done", "second": "paused"}
+    written = Path("runs/first/model.safetensors").stat().st_mtime_ns
+    process = begin()
+    assert process.wait() == 0
+    assert Path("runs/first/model.safetensors").stat().st_mtime_ns == written
+    for name in ("first", "second"):
+        same = [Path(folder, name, "model.safetensors").read_bytes() for folder in ("unbroken", "runs")]
+        assert same[0] == same[1]
+
+
+@pytest.mark.slow
+def test_one_that_another_process_trains_is_left_to_it_and_resumed_after_the_others(inside: Path) -> None:
+    write(f"[[train]]\nname = 'long'\n{TINY}settings = {{ epochs = 60 }}\n{TWO}")
+    other = begin()
+    wait_for(Path("runs/long/checkpoint.safetensors").exists)
+    process = begin(subprocess.PIPE)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "long: left to the process that is training it\n"
+    other.send_signal(signal.SIGINT)
+    assert other.wait(90) == 130
+    _, said = process.communicate()
+    assert process.returncode == 0
+    assert [line.split(":")[0] for line in said.splitlines() if ": started" in line] == ["first", "second", "long"]
+    assert shown()["done"] == 3
+
+
+@pytest.mark.slow
+def test_two_queues_share_a_list_and_train_each_once(inside: Path) -> None:
+    long = f"{TINY}settings = {{ epochs = 60 }}\n"
+    write(f"[[train]]\nname = 'one'\n{long}[[train]]\nname = 'two'\n{long}")
+    first = begin(subprocess.PIPE)
+    wait_for(Path("runs/one/checkpoint.safetensors").exists)
+    second = begin(subprocess.PIPE)
+    said = [process.communicate()[1].splitlines() for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    elsewhere = "left to the process that is training it"
+    assert [line for line in said[0] if elsewhere in line] == [f"two: {elsewhere}"]
+    assert [line for line in said[1] if elsewhere in line] == [f"one: {elsewhere}"]
+    assert shown()["done"] == 2
+
+
+@pytest.mark.slow
+def test_two_trainings_at_once_give_what_they_give_one_after_another(inside: Path) -> None:
+    write(TWO)
+    assert ask("--threads", "1").exit_code == 0
+    Path("runs").rename("one_by_one")
+    assert ask("--threads", "1", "--at-once", "2").exit_code == 0
+    for name in ("first", "second"):
+        same = [Path(folder, name, "model.safetensors").read_bytes() for folder in ("one_by_one", "runs")]
+        assert same[0] == same[1]
+
+
+def test_a_setting_changes_one_field_of_a_table_as_on_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "queue.toml"
+    file.write_text(
+        '[[train]]\nname = "a"\nmodel = "resnet8"\ndata = "digits"\n'
+        'settings = { epochs = 1, augment.flip = "alternate", augment.affine = { degrees = 5.0 } }\n'
+    )
+    [training] = queue.read(file)
+    assert training.settings == {"epochs": 1, "augment.flip": "alternate", "augment.affine.degrees": 5.0}
+    recipe = choose(plugin, "resnet8", "digits", "fast_c10", training.settings)
+    assert recipe.augment == Augmentation(pad_crop=4, flip="alternate", affine=Affine(degrees=5.0))

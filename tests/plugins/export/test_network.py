@@ -1,0 +1,173 @@
+"""Exported files as networks: what they compute, and errors for files that are not what they should be."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from support import exports
+from support.exports import FORMATS, NETWORK
+
+import zoo
+from zoo import registry
+from zoo.cli import cli
+from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, UnknownNameError, WeightsError
+from zoo.registry import tools
+from zoo_export import formats, network
+from zoo_export.formats import Format
+
+DIGIT = str(Path(__file__).parents[3] / "examples" / "digit.png")
+
+
+def copied(made: Any, folder: Path) -> Path:
+    """A copy of an export, with the file beside it."""
+    for file in (made.file, formats.sidecar(made.file)):
+        shutil.copy(file, folder)
+    return folder / made.file.name
+
+
+@pytest.fixture
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_computes_what_its_network_does_for_any_number_of_images(root: Path, format: Format) -> None:
+    made = exports.made(root, format)
+    expected = zoo.create(NETWORK).eval()
+    ours = network.open_file(made.file)
+    pixels = zoo.data.load("digits", "test").pixels
+    assert pixels is not None
+    inputs = zoo.preprocess(expected).batch(pixels[:7])
+    assert zoo.preprocess(ours).batch(pixels[:7]).equal(inputs)
+    with torch.inference_mode():
+        logits = expected(inputs)
+    for count in (1, 7):
+        got = ours(inputs[:count])
+        assert got.dtype == torch.float32
+        assert (got - logits[:count]).abs().max() < 1e-4 * logits.abs().max()
+    # As the manifest has it: 360 of 360.
+    assert zoo.evaluate(str(made.file)).correct == 360
+    assert ours.zoo_info.weights == expected.zoo_info.weights
+
+
+def test_check_compares_the_score_of_a_file_with_the_manifests_claim(root: Path) -> None:
+    made = exports.made(root, "onnx")
+    done = CliRunner().invoke(cli, ["evaluate", str(made.file), "--data", "digits", "--check", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    claim = zoo.info(NETWORK)["weights"][0]["scores"]["digits/test"]
+    assert found["check"]["agrees"]
+    assert (found["correct"], found["fingerprint"]) == (claim["correct"], claim["fingerprint"])
+    assert found["weights"] == str(made.file)
+
+
+def test_predict_shows_the_class_names_in_the_file(root: Path) -> None:
+    made = exports.made(root, "torch-export")
+    done = CliRunner().invoke(cli, ["predict", str(made.file), DIGIT, "-k", "1"])
+    assert done.exit_code == 0, done.output
+    assert done.output.split()[-1] == "3"
+
+
+def test_weights_of_another_sha256_have_no_claim(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = copied(exports.made(root, "torch-export"), tmp_path)
+    found = registry.current().find(NETWORK)
+    assert found.weights is not None
+    other = found._replace(weights=zoo.manifest.Weights(file="other.safetensors", sha256="0" * 64))
+    monkeypatch.setattr(registry.Registry, "find", lambda *_, **__: other)
+    with caplog.at_level(logging.WARNING, "zoo"):
+        opened = network.open_file(file)
+    assert opened.zoo_info.weights is None
+    assert "its scores do not apply" in caplog.text
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_that_was_changed_after_it_was_written_is_an_error(root: Path, tmp_path: Path, format: Format) -> None:
+    file = copied(exports.made(root, format), tmp_path)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(IntegrityError, match=f"{file.name} has sha256 .* it was changed"):
+        network.open_file(file)
+    renamed = file.rename(tmp_path / f"other{file.suffix}")
+    formats.sidecar(file).rename(formats.sidecar(renamed))
+    with pytest.raises(IntegrityError, match=r"has sha256 .* it was changed"):
+        network.open_file(renamed)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_half_a_file_is_an_error_that_names_it(root: Path, tmp_path: Path, format: Format) -> None:
+    file = copied(exports.made(root, format), tmp_path)
+    formats.sidecar(file).unlink()
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(FileFormatError, match=file.name):
+        network.open_file(file)
+
+
+def test_a_foreign_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    exports.needs("onnx")
+    import onnx
+
+    node = onnx.helper.make_node("Flatten", ["images"], ["logits"])
+    kind = onnx.TensorProto.FLOAT
+    images = onnx.helper.make_tensor_value_info("images", kind, ["batch", 1, 2, 5])
+    logits = onnx.helper.make_tensor_value_info("logits", kind, ["batch", 10])
+    graph = onnx.helper.make_graph([node], "foreign", [images], [logits])
+    file = tmp_path / "foreign.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), file)
+    with pytest.raises(FileFormatError, match="does not state how its input is prepared") as found:
+        zoo.evaluate(str(file), "digits")
+    assert "zoo convert" in found.value.hint
+
+
+def test_an_archive_of_torchs_without_a_description_is_not_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "network.pt2"
+    torch.save({"weight": torch.zeros(1)}, file)
+    with pytest.raises(FileFormatError, match="does not state how its input is prepared"):
+        network.open_file(file)
+
+
+def test_a_missing_runtime_names_the_extra(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = exports.made(root, "onnx")
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match="needs onnxruntime") as found:
+        network.open_file(made.file)
+    assert found.value.hint == "pip install 'zoo-vision[export]'"
+
+
+def test_a_file_computes_no_features_and_no_gradients(root: Path) -> None:
+    opened = network.open_file(exports.made(root, "torch-export").file)
+    with pytest.raises(WeightsError, match="computes no features"):
+        opened.forward_features(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(WeightsError, match="computes no gradients"):
+        opened(torch.zeros(1, 1, 8, 8, requires_grad=True))
+
+
+def test_a_file_takes_neither_weights_nor_arguments(root: Path) -> None:
+    made = exports.made(root, "torch-export")
+    with pytest.raises(SpecError, match="is a network with its weights"):
+        zoo.evaluate(str(made.file), "digits", weights="other.safetensors")
+
+
+def test_a_file_that_does_not_exist_is_an_error(inside: Path) -> None:
+    with pytest.raises(WeightsError, match=r"digits\.onnx: no such file"):
+        zoo.evaluate("resnet20.digits.onnx", "digits")
+
+
+def test_a_name_of_weights_is_not_a_file_unless_one_is_there(inside: Path) -> None:
+    assert tools.opener_of("resnet20.onnx") is None
+    with pytest.raises(UnknownNameError):
+        zoo.evaluate("resnet20.onnx", "digits")
+    (inside / "resnet20.onnx").touch()
+    assert tools.opener_of("resnet20.onnx")
+    assert tools.opener_of("./networks/mine.pt2")
+    assert tools.opener_of("hf-hub:owner/name.onnx") is None
+    assert tools.opener_of("resnet20.digits") is None

@@ -1,0 +1,1 @@
+from zoo_convert import *  # noqa: F403  # what editors complete
