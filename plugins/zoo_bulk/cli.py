@@ -113,7 +113,7 @@ def _single(task: Task) -> click.Command:
 
 def _run(context: click.Context, task: Task) -> None:
     """Runs the jobs and prints the table. Exits 1 if a job failed or a result is worse, 130 after Ctrl-C."""
-    from zoo.cli.results.show import print_changes, print_rows, print_speeds
+    from zoo.cli.results import print_changes, print_rows, print_speeds
     from zoo.results import comparison, files
 
     parameters = context.params

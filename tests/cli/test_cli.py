@@ -100,7 +100,7 @@ def test_asking_imports_nothing_heavy(words: list[str]) -> None:
     )
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if "import time:" in line}
     assert "zoo.registry.registry" in imported
-    assert not {"torch", "numpy", "rich", "fsspec", "huggingface_hub", "PIL", "zoo.cli.weights.fetch"} & imported
+    assert not {"torch", "numpy", "rich", "fsspec", "huggingface_hub", "PIL", "zoo.cli.fetch"} & imported
 
 
 def test_the_list_is_sorted_as_a_person_expects() -> None:

@@ -24,7 +24,7 @@ _HEAVY = (
     "timm.optim",
     "timm.scheduler",
     "torch.utils.tensorboard",
-    "zoo.cli.train.train",
+    "zoo.cli.train",
     "zoo.training.by_name",
 )
 

@@ -18,27 +18,27 @@ _SECTIONS = {
     "Use:        zoo predict resnet20.digits digit.png": {
         "list": "zoo.cli.list:list_models",
         "info": "zoo.cli.info:info",
-        "fetch": "zoo.cli.weights.fetch:fetch",
+        "fetch": "zoo.cli.fetch:fetch",
         "predict": "zoo.cli.evaluate:predict",
         "evaluate": "zoo.cli.evaluate:evaluate",
-        "calibrate": "zoo.cli.calibrate:calibrate",
+        "calibrate": "zoo.cli.evaluate:calibrate",
         "benchmark": "zoo.cli.benchmark:benchmark",
         "results": "zoo.cli.results:results",
     },
     "Train:      zoo train resnet20 --data digits -o run": {
-        "train": "zoo.cli.train.train:train",
-        "recipes": "zoo.cli.train.recipes:recipes",
-        "reproduce": "zoo.cli.train.reproduce:reproduce",
+        "train": "zoo.cli.train:train",
+        "recipes": "zoo.cli.recipes:recipes",
+        "reproduce": "zoo.cli.recipes:reproduce",
     },
     "Trust:      zoo lock resnet20.digits": {
         "verify": "zoo.cli.verify:verify",
-        "lock": "zoo.cli.trust.lock:lock",
-        "cache": "zoo.cli.weights.cache:cache",
+        "lock": "zoo.cli.trust:lock",
+        "cache": "zoo.cli.cache:cache",
     },
     "Share:      zoo plugins new hello": {
         "plugins": "zoo.cli.plugins:plugins",
-        "manifest": "zoo.cli.trust:manifest",
-        "completion": "zoo.cli.completion:completion",
+        "manifest": "zoo.cli.trust:manifest_commands",
+        "completion": "zoo.cli.options:completion",
     },
 }
 

@@ -1,4 +1,4 @@
-"""``zoo predict``, ``zoo evaluate``: a network's predictions, and how many are right."""
+"""``zoo predict``, ``zoo evaluate``, ``zoo calibrate``: predictions, how many are right, and how certain they are."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import do_each, echo, one_line, print_facts, print_json, show_progress, stdout_to_stderr
+from zoo.cli.output import (
+    do_each,
+    echo,
+    one_line,
+    print_facts,
+    print_json,
+    print_table,
+    show_progress,
+    stdout_to_stderr,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.evaluation import Report
+    from zoo.evaluation.calibration import Calibration
     from zoo.evaluation.claims import Comparison
     from zoo.manifest import Score
 
@@ -173,3 +183,54 @@ def _print_report(report: "Report", comparison: "Comparison | None") -> None:
         ("check", comparison.message if comparison else ""),
     ]
     print_facts(facts)
+
+
+@click.command(epilog="Example: zoo calibrate resnet20.digits --hold-out 180")
+@click.argument("source", metavar="NAME|FILE", shell_complete=options.complete_name)
+@options.several(options.data, options.split)
+@click.option(
+    "--hold-out", "count", type=options.POSITIVE, metavar="N",
+    help="Fit on N images of the split, and report on the others.  [default: those held out by the training]",
+)  # fmt: skip
+@options.several(options.weights, options.batch_size(256), options.device, options.json)
+def calibrate(source: str, data: str | None, split: str, count: int | None, as_json: bool, **keywords: Any) -> None:
+    """Fit a temperature on held-out images.
+
+    Prints cross-entropy (nll), expected calibration error (ece) and Brier score before and after, with 95% bootstrap
+    intervals, on images that were not used to fit. FILE has outputs that zoo evaluate --outputs wrote.
+    """
+    from zoo.evaluation import calibration
+
+    file = Path(source)
+    if file.suffix == ".safetensors":
+        if count is None:
+            raise click.UsageError("--hold-out N is needed for a file of outputs.")
+        found, fitted = calibration.calibrate_file(file, count)
+    else:
+        with stdout_to_stderr(), show_progress(f"evaluating {source}") as progress:
+            found, fitted = calibration.calibrate_network(source, data, split, count, progress=progress, **keywords)
+    if as_json:
+        import msgspec
+
+        return print_json(msgspec.to_builtins(found) | {"fitted": fitted})
+    return _print_calibration(source, found, fitted)
+
+
+def _print_calibration(name: str, found: "Calibration", fitted: str) -> None:
+    echo(name)
+    print_facts([("temperature", f"{found.temperature:.4f}"), ("fitted on", fitted)])
+    echo(f"\non {found.n:,} images, {found.correct:,} correct with any temperature")
+    rows = [
+        (
+            one.name,
+            _with_interval(one.before, one.before_interval),
+            _with_interval(one.after, one.after_interval),
+            _with_interval(one.change, one.change_interval),
+        )
+        for one in found.measures
+    ]
+    print_table(("measure", "before", "after", "change"), rows)
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"

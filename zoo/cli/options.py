@@ -1,4 +1,4 @@
-"""Options that several commands share, what completes them in a shell, and what checks them."""
+"""Options that several commands share, what checks them, and what completes them in a shell."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, get_completion_class
 
 from zoo import registry
+from zoo.cli.output import echo, print_json
 from zoo.errors import UnknownNameError
 from zoo.registry.listing import list_models
 
@@ -215,3 +216,21 @@ def several(*chosen: Option) -> Option:
         return command
 
     return decorate
+
+
+@click.command(epilog="Example: zoo completion bash")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@json
+@click.pass_context
+def completion(context: click.Context, shell: str, as_json: bool) -> None:
+    """Print the completion script of a shell.
+
+    bash: eval "$(zoo completion bash)" in ~/.bashrc; zsh likewise in ~/.zshrc;
+    fish: zoo completion fish > ~/.config/fish/completions/zoo.fish
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    script = kind(context.find_root().command, {}, "zoo", "_ZOO_COMPLETE").source()
+    if as_json:
+        return print_json({"shell": shell, "script": script})
+    return echo(script)

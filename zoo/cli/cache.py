@@ -23,9 +23,9 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 _SECTIONS = {
     "Commands:": {
-        "list": "zoo.cli.weights.cache:list_files",
-        "verify": "zoo.cli.weights.cache:verify",
-        "prune": "zoo.cli.weights.cache:prune",
+        "list": "zoo.cli.cache:list_files",
+        "verify": "zoo.cli.cache:verify",
+        "prune": "zoo.cli.cache:prune",
     }
 }
 

@@ -1,5 +1,6 @@
-"""``zoo train``."""
+"""``zoo train``: trains a model, and shows what the result gets wrong."""
 
+import csv
 import json
 import shlex
 from pathlib import Path
@@ -8,8 +9,7 @@ from typing import Any
 import click
 
 from zoo.cli import options
-from zoo.cli.output import echo, note, print_json, stdout_to_stderr
-from zoo.cli.train import mistakes
+from zoo.cli.output import echo, note, one_line, print_json, stdout_to_stderr
 from zoo.errors import StorageError
 from zoo.system import distributed
 
@@ -81,7 +81,7 @@ def train(
         return print_json({"model": model, "data": data, "output": output, "weights": finished, "last": last})
     if weights.exists():
         echo(weights)
-        mistakes.show(output)
+        print_mistakes(output)
         note(_how_to_score(model, data, weights))
     else:
         note(f"Paused after epoch {last.get('epoch', 0)}. Continue with\n  {_resume_command(context.params)}")
@@ -141,3 +141,40 @@ def _last_row(output: Path) -> dict[str, Any]:
     log = output / "log.jsonl"
     rows = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return dict(json.loads(rows[-1])) if rows else {}
+
+
+MOST_CLASSES = 12
+"""A larger confusion matrix is only written: it does not fit on a terminal."""
+
+SHOWN = 5
+
+
+def print_mistakes(output: Path) -> None:
+    """Prints the confusion matrix and the worst mistakes of the run in ``output``, if it has validation images."""
+    files = [output / "confusion.csv", output / "mistakes.csv"]
+    if not all(file.is_file() for file in files):
+        return
+    (titles, *counts), (_, *wrong) = (_read_table(file) for file in files)
+    total = sum(int(number) for _, *row in counts for number in row)
+    note(f"{len(wrong)} of {total} validation images are wrong: {files[0]}, {files[1]}")
+    if wrong and len(counts) <= MOST_CLASSES:
+        note("Rows are the true classes, columns the predicted ones:")
+        _print_columns([["", *titles[1:]], *counts])
+    if wrong:
+        note("The most confident mistakes:" if wrong[0][3] else "The first mistakes:")
+        for file, true, predicted, probability in wrong[:SHOWN]:
+            share = f" ({float(probability):.1%})" if probability else ""
+            note(one_line(f"  {file}: {true}, predicted {predicted}{share}"))
+
+
+def _read_table(file: Path) -> list[list[str]]:
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return list(csv.reader(stream))
+
+
+def _print_columns(rows: list[list[str]]) -> None:
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    first, *others = ([len(cell) for cell in column] for column in zip(*rows, strict=True))
+    for name, *cells in rows:
+        columns = (cell.rjust(max(width)) for cell, width in zip(cells, others, strict=True))
+        note("  ".join(["", name.ljust(max(first)), *columns]))

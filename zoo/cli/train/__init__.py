@@ -1,1 +1,0 @@
-"""Training, recipes, and training again from a record."""

@@ -1,1 +1,0 @@
-"""Files of weights: fetched, and in the cache."""
