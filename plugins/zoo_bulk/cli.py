@@ -1,7 +1,8 @@
 """``zoo bulk COMMAND PATTERN...``, a command for many weights, and ``zoo train --queue``, several trainings."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,7 @@ def bulk() -> None:
 def command_of(task: Task) -> click.Command:
     """Returns ``zoo bulk NAME``: the options of the command that the task does, and those of a list of jobs."""
     single = _single(task)
-    taken = [parameter for parameter in single.params if parameter.name in task.options]
+    computing = [parameter for parameter in single.params if parameter.name in task.options]
 
     @click.pass_context
     def run(context: click.Context, /, **keywords: Any) -> None:
@@ -96,8 +97,18 @@ def command_of(task: Task) -> click.Command:
     ]
     for option in shown:
         option(command)
-    command.params[1:1] = taken
+    command.params[1:1] = computing
+    command.params = [_required(parameter, task) for parameter in command.params]
     return command
+
+
+def _required(parameter: click.Parameter, task: Task) -> click.Parameter:
+    """Returns the option as the task has it: one that a job cannot do without is required, and has no default."""
+    if not isinstance(parameter, click.Option) or parameter.name not in task.required:
+        return parameter
+    option = copy(parameter)
+    option.required, option.help = True, (option.help or "").partition("  [default: ")[0]
+    return option
 
 
 def _single(task: Task) -> click.Command:
@@ -118,7 +129,7 @@ def _run(context: click.Context, task: Task) -> None:
 
     parameters = context.params
     folder: Path = parameters["output"]
-    values, words = _options(context, task)
+    values, words = _options(context)
     before = files.read(parameters["against"]) if parameters["against"] else None
     with stdout_to_stderr():
         planned = plans.plan(
@@ -164,7 +175,7 @@ def _run(context: click.Context, task: Task) -> None:
     context.exit(int(is_bad))
 
 
-def _options(context: click.Context, task: Task) -> tuple[dict[str, Any], list[str]]:
+def _options(context: click.Context) -> tuple[dict[str, Any], list[str]]:
     """Returns the values that a job computes with, and those of them that were given, as words of the command line.
 
     The device counts only if it was given: by default it is that of the node.
@@ -178,8 +189,6 @@ def _options(context: click.Context, task: Task) -> tuple[dict[str, Any], list[s
             continue
         values[name] = value
         words += _words(parameter, value) if is_given else []
-    if missing := [name for name in task.required if not context.params[name]]:
-        raise click.UsageError(f"zoo bulk {task.name} needs --{missing[0]}.")
     return values, words
 
 
@@ -238,14 +247,10 @@ class JobTable:
 
     def summary(self) -> str:
         """Returns ``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday.``"""
-        parts = [f"{self._counts['done']} of {self._all} done"]
         counts = {**self._counts, "running": len(self._running)}
-        parts += [f"{counts[what]} {what}" for what in ("running", "failed", "left out") if counts[what]]
-        text = ", ".join(parts)
-        if self._waiting and self._ended:
-            seconds = (time.monotonic() - self._begun) / self._ended * self._waiting
-            text += f"; {duration(seconds)} left, which would end at {clock(seconds)}"
-        return f"{text}."
+        others = {status: counts[status] for status in ("running", "failed", "left out")}
+        seconds = (time.monotonic() - self._begun) / self._ended * self._waiting if self._ended else 0
+        return _summary(counts["done"], self._all, others, seconds)
 
     def _say(self, text: str) -> None:
         if self._live is None:
@@ -262,9 +267,15 @@ class JobTable:
         return Group(drawn_table(("running", "for"), rows, ("for",)), self.summary())
 
 
+def _summary(done: int, total: int, others: Mapping[str, int], seconds: float | None) -> str:
+    parts = [f"{done} of {total} done", *(f"{number} {status}" for status, number in others.items() if number)]
+    left = f"; {duration(seconds)} left, which would end at {clock(seconds)}" if seconds else ""
+    return f"{', '.join(parts)}{left}."
+
+
 _TITLES = ("training", "state", "epochs", "validation", "train", "left", "reason")
 _RIGHT = ("epochs", "validation", "train", "left")
-_REFRESH = 5.0
+_QUEUE_REFRESH = 5.0
 """Seconds between two looks at the directories, for the table on a terminal."""
 
 
@@ -280,7 +291,7 @@ def _refuse(context: click.Context, parameter: click.Parameter, value: str | Non
 )
 @options.output("Write the runs to directories below DIR.", options.NEW_FOLDER)
 @click.option("--at-once", default=1, show_default=True, type=options.POSITIVE, help="Trainings at a time.")
-@click.option("--threads", type=options.POSITIVE, help="Threads of each.  [default: the cores, shared out]")
+@options.threads
 @engine_options
 @click.option("--status", "only_show", is_flag=True, help="Show how far the list is, and train nothing.")
 @options.json
@@ -357,7 +368,7 @@ class _Watch:
         self._say(": ".join((name, *words)))
 
     def tick(self) -> None:
-        if self.live is not None and time.monotonic() - self._last > _REFRESH:
+        if self.live is not None and time.monotonic() - self._last > _QUEUE_REFRESH:
             self._refresh()
 
     def _say(self, text: str) -> None:
@@ -391,10 +402,5 @@ def _per_cent(value: float | None) -> str:
 def _queue_summary(found: "Sequence[State]", at_once: int) -> str:
     """Returns ``2 of 5 done, 1 running, 1 failed; expected to end at 14:05 on Friday``."""
     counted = queue.counts(found)
-    parts = [f"{counted['done']} of {len(found)} done"]
-    parts += [f"{counted[status]} {status}" for status in ("running", "failed") if counted[status]]
-    text = ", ".join(parts)
-    left = queue.seconds_left(found, at_once)
-    if left:
-        text += f"; {duration(left)} left, which would end at {clock(left)}"
-    return f"{text}."
+    others = {status: counted[status] for status in ("running", "failed")}
+    return _summary(counted["done"], len(found), others, queue.seconds_left(found, at_once))

@@ -25,7 +25,7 @@ def _read_channels(context: click.Context, parameter: click.Parameter, value: st
 
 @click.command(epilog="Example: zoo convert resnet20.th resnet20.theirs -o theirs.safetensors")
 @click.argument("source", metavar="FILE|URL")
-@click.argument("model", metavar="MODEL[.TAG]", shell_complete=options.complete_name)
+@click.argument("model", metavar="MODEL[.TAG]", shell_complete=options.complete_name, callback=options.refuse_pattern)
 @options.output("Write the weights to FILE.safetensors.", click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace the file and the manifest's entry of that name.")
 @click.option(

@@ -20,7 +20,7 @@ class _Format(click.Choice[str]):
 
 
 @click.command(epilog="Example: zoo export resnet20.digits -o digits.onnx")
-@options.name
+@options.one_name(bulk="export")
 @options.output(
     "Write FILE.onnx or FILE.pt2.  [default: NAME, by the format]",
     kind=options.NEW_PATH,
@@ -57,7 +57,6 @@ def export(
     is run in a process of its own and compared with the network on photographs and training images. FILE.json states
     the preprocessing, the classes, and which weights these are. zoo evaluate and zoo predict accept FILE as NAME.
     """
-    options.require_name(name, "export")
     if output is not None and output.is_dir():
         raise click.UsageError(f"{output} is a directory, expected a file.")
     from zoo_export import by_name

@@ -78,7 +78,7 @@ def serve(folder: Path, port: int, as_json: bool) -> None:
 
 
 @click.command(epilog="Example: zoo gallery atlas resnet20.c10 --first -o atlas")
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
+@options.several_names(required=False)
 @options.output("Folder of the atlas: new, or an earlier atlas.", kind=options.NEW_FOLDER)
 @click.option("--layer", "layers", multiple=True, metavar="MODULE",
               help="Submodule. Repeatable.  [default: the default layers]")  # fmt: skip

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: zoo features resnet20.c10 --data digits -o train.safetensors")
-@options.several(options.name, options.required_data)
+@options.several(options.one_name(bulk="features"), options.required_data)
 @click.option("--split", default="train", show_default=True, help="Split of the data set.")
 @options.output("Write them to FILE.safetensors.", kind=options.NEW_PATH)
 @click.option(
@@ -34,7 +34,6 @@ def features(
     The file holds the tensors features (N D, float32) and labels (N), and their origin. NAME without a tag means the
     model's default weights.
     """
-    options.require_name(name, "features")
     from zoo_transfer import extraction
 
     with stdout_to_stderr(), show_progress(f"features of {name}") as progress:

@@ -23,7 +23,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
 
 
 @click.command(epilog="Example: zoo benchmark resnet50 timm/resnet50 --csv out.csv")
-@options.names
+@options.several_names(pretrained=False)
 @click.option("--batch-size", "sizes", default="1,32", show_default=True, metavar="SIZES", callback=_sizes,
               help="Images per step, separated by commas.")  # fmt: skip
 @options.choice("--mode", values=[*MODES], help="What to time.")
@@ -52,11 +52,9 @@ def benchmark(
 ) -> None:
     """Measure latency, throughput and size of networks.
 
-    NAME without a tag gets random weights. Each row is one network, mode, precision and batch size; scores are not part
-    of it, since they depend on the weights alone.
+    NAME may be a pattern such as 'resnet*'; without a tag it gets random weights. Each row is one network, mode,
+    precision and batch size; scores are not part of it, since they depend on the weights alone.
     """
-    for name in names:
-        options.require_name(name, "benchmark")
     import msgspec
 
     from zoo.evaluation import speed

@@ -78,7 +78,7 @@ def predict(
 
 
 @click.command(epilog="Example: zoo evaluate resnet20.digits --check")
-@options.several(options.name, options.data, options.split, options.weights, options.args)
+@options.several(options.one_name(bulk="evaluate"), options.data, options.split, options.weights, options.args)
 @click.option(
     "--outputs", type=options.NEW_FILE, metavar="FILE", help="Store logits and images' identities as safetensors."
 )
@@ -86,7 +86,7 @@ def predict(
 @click.option("--allow-other-images", is_flag=True, help="With --check: accept other images than the claim's.")
 @options.batch_size(256)
 @options.choice("--precision", "--dtype", "dtype", values=["float32", "bfloat16"], help="Arithmetic of the network.")
-@click.option("--compile", is_flag=True, help="Compile with torch.compile: pays for many images.")
+@click.option("--compile", is_flag=True, help="Compile with torch.compile.")
 @options.several(options.device, options.moved("zoo bulk evaluate PATTERN... -o DIR"), options.json)
 @click.pass_context
 def evaluate(
@@ -108,7 +108,6 @@ def evaluate(
     Prints top-1 with its 95% interval, top-5, loss, and the fingerprint of the images. NAME without a tag means the
     model's default weights.
     """
-    options.require_name(name, "evaluate")
     if allow_other_images and not check:
         raise click.UsageError("--allow-other-images needs --check.")
     if check and weights:
@@ -186,7 +185,7 @@ def _print_report(report: "Report", comparison: "Comparison | None") -> None:
 
 
 @click.command(epilog="Example: zoo calibrate resnet20.digits --hold-out 180")
-@click.argument("source", metavar="NAME|FILE", shell_complete=options.complete_name)
+@click.argument("source", metavar="NAME|FILE", shell_complete=options.complete_name, callback=options.refuse_pattern)
 @options.several(options.data, options.split)
 @click.option(
     "--hold-out", "count", type=options.POSITIVE, metavar="N",

@@ -11,12 +11,12 @@ import click
 
 from zoo.cli import options
 from zoo.cli.output import do_each, echo, outcomes, print_json, show_progress
-from zoo.errors import UnknownNameError
 from zoo.manifest import Weights
 from zoo.registry import Found
-from zoo.registry.listing import select
 from zoo.resolve import find, weights_for
 from zoo.trust import first_use
+
+T = TypeVar("T")
 
 
 def _refuse(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -37,8 +37,7 @@ def fetch(context: click.Context, names: tuple[str, ...], source: str | None, jo
     NAME is ARCH.TAG, ARCH for its default weights, or a pattern such as 'resnet20.*'. Weights without a recorded sha256
     are pinned on first use (zoo lock --user).
     """
-    entries, failed, code = do_each(names, _entries_of)
-    wanted = {name: entry for group in entries.values() for name, entry in group.items()}
+    wanted, failed, code = do_each(names, _find)
     total = sum(entry.size for _, entry in wanted.values())
     with show_progress(next(iter(wanted)) if len(wanted) == 1 else f"{len(wanted)} files", bytes=True) as progress:
         total_progress = TotalProgress(progress, total) if progress else None
@@ -65,19 +64,9 @@ def _arrival(entry: Weights, file: Path) -> dict[str, Any]:
     return {"weights": entry.name, "file": file, "size": file.stat().st_size, "pinned": entry.pinned}
 
 
-def _entries_of(name: str) -> dict[str, tuple[Found, Weights]]:
-    """The entries that ``name`` means, by name."""
-    names = [name]
-    if set(name) & set("*?["):
-        lines = select(name, family=None, dataset=None, license=None, max_params=None, pretrained=True)
-        names = [line.name for line in lines if line.weights]
-    if not names:
-        raise UnknownNameError(f"No weights match {name!r}.", hint="zoo list PATTERN --pretrained shows names.")
-    found = {name: find(name) for name in names}
-    return {name: (one, weights_for(one)) for name, one in found.items()}
-
-
-T = TypeVar("T")
+def _find(name: str) -> tuple[Found, Weights]:
+    found = find(name)
+    return found, weights_for(found)
 
 
 def start_each(names: Sequence[str], work: Callable[[str], T], jobs: int) -> dict[str, Future[T]]:

@@ -1,7 +1,8 @@
 """Options that several commands share, what checks them, and what completes them in a shell."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +172,58 @@ def moved(*commands: str) -> Option:
     )
 
 
-def require_name(name: str, command: str) -> None:
-    """Refuses a pattern where ``command`` takes it and this command does not."""
-    if set("*?[") & set(name) and not Path(name).exists():
-        raise click.UsageError(f"{name!r} is a pattern, expected a name. zoo bulk {command} takes patterns.")
+def is_pattern(text: str) -> bool:
+    """Returns whether ``text`` is a pattern of names, and no path."""
+    return bool(set("*?[") & set(text)) and not Path(text).exists()
 
 
-name: Option = click.argument("name", shell_complete=complete_name)
-names: Option = click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_name)
+def expand(names: Iterable[str], *, pretrained: bool = True) -> list[str]:
+    """Returns ``names`` with the weights that a pattern matches in its place, or the models unless ``pretrained``.
+
+    Raises :class:`UnknownNameError` for a pattern that matches nothing.
+    """
+    expanded: list[str] = []
+    for name in names:
+        matching = list_models(name, pretrained=pretrained) if is_pattern(name) else [name]
+        if not matching:
+            kind, more = ("weights", " --pretrained") if pretrained else ("models", "")
+            raise UnknownNameError(f"No {kind} match {name!r}.", hint=f"zoo list PATTERN{more} shows names.")
+        expanded += matching
+    return list(dict.fromkeys(expanded))
+
+
+def refuse_pattern(context: click.Context, parameter: click.Parameter, value: Any, *, bulk: str = "") -> Any:
+    """Returns the name or names as they are; raises :class:`click.UsageError` for a pattern.
+
+    ``bulk`` is the command of ``zoo bulk`` that takes patterns.
+    """
+    for name in [value] if isinstance(value, str) else value or ():
+        if is_pattern(name):
+            what = "one name" if parameter.nargs == 1 else "names"
+            shown = f"zoo bulk {bulk} takes patterns." if bulk else f"zoo list {name!r} shows what it matches."
+            raise click.UsageError(f"{name!r} is a pattern; this command takes {what}. {shown}", context)
+    return value
+
+
+def one_name(*, bulk: str = "") -> Option:
+    """Returns the argument NAME, which refuses patterns; ``zoo bulk`` takes them for the command ``bulk``."""
+    return click.argument("name", shell_complete=complete_name, callback=partial(refuse_pattern, bulk=bulk))
+
+
+def several_names(*, required: bool = True, pretrained: bool = True) -> Option:
+    """Returns the argument NAME..., which takes patterns of weights too, or of models unless ``pretrained``."""
+    metavar = "NAME..." if required else "[NAME]..."
+
+    def callback(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(expand(value, pretrained=pretrained))
+
+    return click.argument(
+        "names", nargs=-1, required=required, metavar=metavar, shell_complete=complete_name, callback=callback
+    )
+
+
+name: Option = one_name()
+names: Option = several_names()
 weights: Option = click.option("--weights", type=FILE, help="Load this safetensors file, not NAME's weights.")
 args: Option = pairs("--arg", "args", help="Set an argument of the model. Repeatable.")
 data: Option = click.option(

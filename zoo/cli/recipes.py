@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: zoo recipes resnet20")
-@click.argument("model", required=False, shell_complete=options.complete_name)
+@click.argument("model", required=False, shell_complete=options.complete_name, callback=options.refuse_pattern)
 @options.json
 def recipes(model: str | None, as_json: bool) -> None:
     """List training recipes with their scores and costs.
@@ -108,7 +108,9 @@ _SAID = {
 
 
 @click.command(epilog="Example: zoo reproduce resnet20.digits")
-@click.argument("name", metavar="NAME.TAG|DIR|FILE", shell_complete=options.complete_name)
+@click.argument(
+    "name", metavar="NAME.TAG|DIR|FILE", shell_complete=options.complete_name, callback=options.refuse_pattern
+)
 @options.output("Write the run to DIR.  [default: reproduced/NAME.TAG]", options.NEW_FOLDER, required=False)
 @click.option("--resume", is_flag=True, help="Resume the run in DIR.")
 @options.checkpoint_every

@@ -15,13 +15,23 @@ from zoo.system import distributed
 
 
 @click.command(epilog="Example: zoo train resnet20 --data digits --set epochs=2 -o run")
-@click.argument("model", required=False, shell_complete=options.complete_name)
+@click.argument("model", required=False, shell_complete=options.complete_name, callback=options.refuse_pattern)
 @click.option("--data", help="Name or path of a data set; required except with --resume.")
 @click.option("--recipe", help="Recipe of the family.  [default: its first for MODEL and the data]")
 @options.pairs("--set", "settings", help="Change a field of the recipe. Repeatable.")
 @options.args
-@click.option("--init", metavar="NAME.TAG|FILE", help="Start from these weights; MODEL may be left out.")
-@click.option("--teacher", metavar="NAME.TAG|FILE", help="Learn from these weights too, as distill.* says.")
+@click.option(
+    "--init",
+    metavar="NAME.TAG|FILE",
+    callback=options.refuse_pattern,
+    help="Start from these weights; MODEL may be left out.",
+)
+@click.option(
+    "--teacher",
+    metavar="NAME.TAG|FILE",
+    callback=options.refuse_pattern,
+    help="Also learn from the answers of these weights; the fields distill.* say how much.",
+)
 @click.option("--freeze", multiple=True, metavar="PART", help="Submodule to freeze; backbone is all but the head.")
 @click.option(
     "--adversarial", type=click.Choice(["fgsm", "pgd", "pgd_l2"]), help="Train on attacked images: adversarial.attack."

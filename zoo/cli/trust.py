@@ -1,5 +1,6 @@
 """``zoo lock`` for those who use weights, ``zoo manifest`` for those who publish them: pins and signatures."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,9 @@ def manifest_commands() -> None:
 def lock(context: click.Context, names: tuple[str, ...], check: bool, user: bool, forget: bool, as_json: bool) -> None:
     """Lock names to their bytes in zoo.lock.
 
-    Without NAME, updates the names in the lock. NAME without a tag also locks which weights are its default. In a
-    folder with a lock, fetch and create follow it. Names that were pinned on first use are locked to those bytes.
+    NAME may be a pattern such as 'resnet20.*'; without NAME, updates the names in the lock. NAME without a tag also
+    locks which weights are its default. In a folder with a lock, fetch and create follow it. Names that were pinned on
+    first use are locked to those bytes.
     """
     if user or forget:
         if check or not user or bool(names) != forget:
@@ -61,7 +63,7 @@ def lock(context: click.Context, names: tuple[str, ...], check: bool, user: bool
         return _report(context, file, old, as_json)
     if not names and not old.weights:
         raise click.UsageError(f"{file} holds no names yet: zoo lock NAME...")
-    new = locks.make(map(_chosen, names or locks.names_in(old)), old)
+    new = locks.make(map(_chosen, options.expand(names) or locks.names_in(old)), old)
     storage.replace(file, locks.render(new).encode())
     changed = [name for name, held in new.weights.items() if old.weights.get(name) != held]
     if as_json:
@@ -100,7 +102,14 @@ def _list(as_json: bool) -> None:
 
 def _forget(names: tuple[str, ...], as_json: bool) -> None:
     pins = first_use.pins()
-    forgotten = [name if name in pins else _full_name(name) for name in names]
+    forgotten: list[str] = []
+    for name in names:
+        matching = [pinned for pinned in pins if fnmatchcase(pinned, name)]
+        if not matching and options.is_pattern(name):
+            raise UnknownNameError(
+                f"Your own lock has no name that matches {name!r}.", hint="zoo lock --user lists it."
+            )
+        forgotten += matching or [_full_name(name)]
     first_use.forget(forgotten)
     if as_json:
         return print_json({"lock": first_use.place(), "forgotten": forgotten})
@@ -131,7 +140,9 @@ def _chosen(name: str) -> tuple[Found, Weights]:
 
 
 @click.command(epilog="Example: zoo manifest pin resnet20.mine --manifest mine.toml")
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
+@click.argument(
+    "names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name, callback=options.refuse_pattern
+)
 @click.option(
     "--manifest", "file", type=click.Path(dir_okay=False, path_type=Path), help="Pin the entries of this manifest."
 )

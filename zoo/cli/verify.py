@@ -12,7 +12,7 @@ from zoo.verify.worker import TIMEOUT, Verified
 
 
 @click.command(epilog="Example: zoo verify resnet20.digits --deep")
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.complete_name)
+@options.several_names(required=False)
 @click.option("--deep", is_flag=True, help="Hash all files again, not only changed ones; repeat conversions.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=TIMEOUT, show_default=True, help="Seconds per network."
@@ -37,7 +37,8 @@ def verify(
 ) -> None:
     """Check the bytes, tensors and outputs of weights.
 
-    Each network is checked in a process of its own. Without NAME, checks all cached weights.
+    Each network is checked in a process of its own. NAME may be a pattern such as 'resnet20.*'; without NAME, checks
+    all cached weights.
     """
     from zoo.verify import worker
 
@@ -51,8 +52,6 @@ def verify(
 
     if names and embedded:
         raise click.UsageError("Give names or --embedded, not both.")
-    for name in names:
-        options.require_name(name, "verify")
     names = names or (worker.names_in_reach() if embedded else worker.names_in_cache())
     if not names:
         note("The cache holds no weights; zoo fetch NAME fetches some.")

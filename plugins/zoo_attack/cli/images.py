@@ -115,8 +115,6 @@ def curve(
     the figure, or only JSON to FILE.json; finished curves stay there after an interruption. NAME without a tag means
     the model's default weights.
     """
-    for name in names:
-        options.require_name(name, "attack-curve")
     if len(data) != 1:
         raise click.UsageError(f"Got {len(data)} data sets, expected one: --data NAME.")
     with stdout_to_stderr():

@@ -180,8 +180,8 @@ def invariance(names: tuple[str, ...], data: str, split: str, chosen: tuple[str,
 
 @look_command(
     "zoo look representations resnet20.c10 plain20.c10 --data cifar10",
-    click.argument("first", shell_complete=options.complete_name),
-    click.argument("second", shell_complete=options.complete_name),
+    click.argument("first", shell_complete=options.complete_name, callback=options.refuse_pattern),
+    click.argument("second", shell_complete=options.complete_name, callback=options.refuse_pattern),
     options.required_data,
     options.split,
     click.option(

@@ -310,13 +310,16 @@ def test_ctrl_c_writes_the_tables_of_what_is_done_and_the_same_command_continues
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("evaluate", "resnet20.d*"), "'resnet20.d*' is a pattern, expected a name. zoo bulk evaluate takes patterns"),
+        (
+            ("evaluate", "resnet20.d*"),
+            "'resnet20.d*' is a pattern; this command takes one name. zoo bulk evaluate takes patterns",
+        ),
         (("evaluate", TWO[0], "--data", "digits", "--data", "mnist"), "got 2 of them, expected one"),
         (("evaluate", TWO[0], "--all"), "--all is now a command: zoo bulk evaluate PATTERN... -o DIR"),
         (("verify", "--all"), "--all is now a command: zoo verify --embedded or zoo bulk verify PATTERN... -o DIR"),
         (("bulk", "evaluate", TWO[0]), "Missing option '-o'"),
-        (("bulk", "export", TWO[0], "-o", "runs"), "zoo bulk export needs --format"),
-        (("bulk", "features", TWO[0], "-o", "runs"), "zoo bulk features needs --data"),
+        (("bulk", "export", TWO[0], "-o", "runs"), "Missing option '--format'"),
+        (("bulk", "features", TWO[0], "-o", "runs"), "Missing option '--data'"),
         (("verify", TWO[0], "--embedded"), "Give names or --embedded, not both"),
     ],
 )
