@@ -19,7 +19,9 @@ def available() -> int | None:
 
 
 def fits(expected: int, running: Collection[int]) -> bool:
-    """Whether a job that takes ``expected`` fits beside the processes ``running``, each of which may grow as large."""
+    """Returns whether a job that takes ``expected`` fits beside the processes ``running``, each of which may grow as
+    large.
+    """
     free = available()
     if free is None:
         return True
@@ -28,7 +30,7 @@ def fits(expected: int, running: Collection[int]) -> bool:
 
 
 def is_short() -> bool:
-    """Whether less is left than the reserve."""
+    """Returns whether less is left than the reserve."""
     free = available()
     return free is not None and free < RESERVE
 

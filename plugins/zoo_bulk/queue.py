@@ -240,7 +240,7 @@ def _last_row(run: Path) -> dict[str, Any]:
 
 
 def _is_held(run: Path) -> bool:
-    """Whether a process trains in the directory: it holds the directory's lock."""
+    """Returns whether a process trains in the directory: it holds the directory's lock."""
     if fcntl is None:
         return False
     try:

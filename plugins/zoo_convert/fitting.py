@@ -218,7 +218,7 @@ def _complete(fitted: Fitted, key: str, expected: Tensor) -> None:
 
 
 def _is_flattened(got: torch.Size, expected: torch.Size) -> bool:
-    """Whether one is O I and the other the same O I H W with the inputs unrolled."""
+    """Returns whether one is O I and the other the same O I H W with the inputs unrolled."""
     return {len(got), len(expected)} == {2, 4} and got[0] == expected[0] and got.numel() == expected.numel()
 
 

@@ -133,7 +133,7 @@ def _load(file: Path) -> Any:
 
 
 def _not_loadable(file: Path, said: str) -> FileFormatError:
-    """torch's message, without its advice to run the file's code."""
+    """Returns torch's message, without its advice to run the file's code."""
     blocked = re.search(r"(?:GLOBAL|class|global:?) `?([A-Za-z_][\w.]*\.[\w.]+)`? (?:was not|is not|whose)", said)
     if blocked:
         return FileFormatError(

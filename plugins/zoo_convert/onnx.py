@@ -131,7 +131,7 @@ def input_size(model: Any) -> tuple[int, int, int] | None:
 
 
 def is_channels_last(model: Any) -> bool:
-    """Whether the graph takes images B H W C, as those converted from TensorFlow do."""
+    """Returns whether the graph takes images B H W C, as those converted from TensorFlow do."""
     shape = _input_shape(model)
     return len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
 

@@ -55,7 +55,7 @@ class Graph(nn.Module):
         return output.float()
 
     def takes_any_size(self, size: tuple[int, int, int]) -> bool:
-        """Whether the network takes images of twice this height and width."""
+        """Returns whether the network takes images of twice this height and width."""
         channels, height, width = size
         try:
             with torch.inference_mode():

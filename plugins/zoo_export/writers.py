@@ -125,7 +125,7 @@ _BATCH = 50
 
 
 def training_images(about: About, data_set: str | None) -> tuple[Tensor, Calibration]:
-    """Images of the training split as the exported graph takes them, B C H W, and which images they are.
+    """Returns images of the training split as the exported graph takes them, B C H W, and which images they are.
 
     Raises :class:`DataError` if there is no data set, or its training split is not available.
     """

@@ -121,7 +121,7 @@ class _Pointer(click.Option):
 
 
 def _declares(command: click.Command | None, option: str) -> bool:
-    """Whether ``command`` has ``option`` itself."""
+    """Returns whether ``command`` has ``option`` itself."""
     parameters = command.params if command is not None else ()
     return any(option in parameter.opts for parameter in parameters if not isinstance(parameter, _Pointer))
 
@@ -155,5 +155,5 @@ def cli(debug: bool) -> None:
 
 
 def main() -> None:
-    """The ``zoo`` command."""
+    """Runs the ``zoo`` command."""
     cli(prog_name="zoo")

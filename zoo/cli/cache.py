@@ -83,7 +83,7 @@ def verify(context: click.Context, as_json: bool) -> None:
 
 
 def _check_period(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """The seconds of a period such as ``30d``."""
+    """Reads a period such as ``30d``, in seconds."""
     if value is None:
         return None
     match = _PERIOD.fullmatch(value.strip().lower())
@@ -93,7 +93,7 @@ def _check_period(context: click.Context, parameter: click.Parameter, value: str
 
 
 def _check_bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """The bytes of a size such as ``5GB``."""
+    """Reads a size such as ``5GB``, in bytes."""
     if value is None:
         return None
     amount = value.strip()
@@ -146,7 +146,7 @@ def prune(older_than: float | None, keep_under: int | None, unreferenced: bool, 
 
 
 def _entries(*, must_be_all: bool = False) -> list[Weights]:
-    """Every entry of every manifest; raises :class:`PluginError` if one cannot be read and ``must_be_all``."""
+    """Returns every entry of every manifest; raises :class:`PluginError` if one cannot be read and ``must_be_all``."""
     registered = registry.current()
     listed = registered.models(registered.collections)
     broken = [row for row in registered.plugins if row.status in ("broken", "set aside")]

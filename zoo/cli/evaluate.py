@@ -154,7 +154,7 @@ def _compare(report: "Report", claims: "Mapping[str, Score]", allow_other_images
 
 
 def _command(context: click.Context, name: str) -> str:
-    """The command line that repeats this evaluation: for the claim in a manifest."""
+    """Returns the command line that repeats this evaluation: for the claim in a manifest."""
     import shlex
 
     words = ["zoo", "evaluate", name]

@@ -106,7 +106,7 @@ class TotalProgress:
         self._lock = threading.Lock()
 
     def of(self, name: str) -> Callable[[int, int], None]:
-        """The progress callback of the download ``name``: its bytes so far, its size."""
+        """Returns the progress callback of the download ``name``: its bytes so far, its size."""
 
         def report(done: int, size: int) -> None:
             with self._lock:

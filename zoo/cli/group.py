@@ -66,7 +66,7 @@ class Commands(click.Group):
         return super().resolve_command(context, args)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands, then the options. click cuts long descriptions; these are shown whole."""
+        """Writes the commands, then the options. click cuts long descriptions; these are shown whole."""
         sections = {**self.sections, **self.more_sections()}
         width = max(len(name) for names in sections.values() for name in names)
         formatter.write_paragraph()

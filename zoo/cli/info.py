@@ -95,7 +95,9 @@ def _facts_of_weights(found: Found) -> list[tuple[str, str]]:
 
 
 def _trust(found: Found) -> dict[str, str]:
-    """What the project's lock, the user's lock, signatures and policy say about weights; only those that exist."""
+    """Returns what the project's lock, the user's lock, signatures and policy say about weights; only those that
+    exist.
+    """
     from zoo.trust import first_use, lock, policy, signing
 
     weights = found.weights
@@ -132,7 +134,7 @@ def _probe(probe: Probe) -> str:
 
 
 def _score(score: Score) -> str:
-    """Each share with its 95% interval, the number of images, and who reported the score."""
+    """Returns each share with its 95% interval, the number of images, and who reported the score."""
     shares = {"top-1": score.top1, "top-5": score.top5}
     parts = [f"{name} {share:g}%{_interval(share, score)}" for name, share in shares.items() if share is not None]
     parts += [f"mean over classes {score.mean_class:g}%" if score.mean_class is not None else ""]

@@ -66,7 +66,7 @@ def note_unusable() -> None:
 
 
 def at_hand(listed: Iterable[Listed]) -> set[str]:
-    """The names of those weights of ``listed`` that need no network."""
+    """Returns the names of those weights of ``listed`` that need no network."""
     from zoo.hub.maintenance import LocalFiles
     from zoo.trust import first_use
 
@@ -131,7 +131,7 @@ def _remark(model: Model) -> str:
 
 
 def _tag(entry: Listed, weights: Weights, is_here: bool) -> str:
-    """The tag; ``*`` if it is not pinned, ``+`` if it needs no network; its epochs if it was trained for a few.
+    """Returns the tag; ``*`` if it is not pinned, ``+`` if it needs no network; its epochs if it was trained for a few.
 
     Also the distribution, if it is not that of the model.
     """
@@ -142,7 +142,7 @@ def _tag(entry: Listed, weights: Weights, is_here: bool) -> str:
 
 
 def epochs(weights: Weights) -> str:
-    """``60 epochs``, or nothing if it is unknown."""
+    """Returns ``60 epochs``, or nothing if it is unknown."""
     return f"{weights.epochs} epoch{'s' if weights.epochs != 1 else ''}" if weights.epochs is not None else ""
 
 
@@ -171,7 +171,7 @@ def print_weights(found: list[tuple[Listed, Weights]], here: set[str]) -> None:
 
 
 def _source(entry: Listed, weights: Weights) -> PluginRow:
-    """The plugin whose manifest states the weights."""
+    """Returns the plugin whose manifest states the weights."""
     return registry.current().bringer_of(entry, weights.tag) or entry.row
 
 

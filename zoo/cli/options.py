@@ -33,7 +33,7 @@ def complete_family(context: click.Context, parameter: click.Parameter, incomple
 
 
 def check_family(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A plugin's name; raises :class:`UnknownNameError` for any other."""
+    """Returns the name of a plugin; raises :class:`UnknownNameError` for any other."""
     known = [row.name for row in registry.current().plugins] if value else []
     if value and value not in known:
         raise UnknownNameError.of("family", value, known, hint=f"Families: {', '.join(known) or 'none'}.")
@@ -41,7 +41,7 @@ def check_family(context: click.Context, parameter: click.Parameter, value: str 
 
 
 def check_amount(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """A whole number, ``25M`` for 25,000,000."""
+    """Reads a whole number, ``25M`` for 25,000,000."""
     if value is None:
         return None
     match = _AMOUNT.fullmatch(value.strip())
@@ -51,14 +51,14 @@ def check_amount(context: click.Context, parameter: click.Parameter, value: str 
 
 
 def check_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A device that torch has here; by default a GPU if there is one."""
+    """Returns a device that torch has here; by default a GPU if there is one."""
     from zoo.system.distributed import ALONE
 
     return str(ALONE.device(None)) if value is None else check_given_device(context, parameter, value)
 
 
 def check_given_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A device that torch has here, if one is given."""
+    """Returns a device that torch has here, if one is given."""
     if value is None:
         return None
     import torch
@@ -71,14 +71,14 @@ def check_given_device(context: click.Context, parameter: click.Parameter, value
 
 
 def check_one(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """The value of an option that is given once: click takes the last of several without a word."""
+    """Returns the value of an option that is given once: click takes the last of several without a word."""
     if len(values) > 1:
         raise click.BadParameter(f"got {len(values)} of them, expected one.")
     return values[0] if values else None
 
 
 def check_pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """``key=value`` pairs; the command checks the keys."""
+    """Reads ``key=value`` pairs; the command checks the keys."""
     pairs = {}
     for text in values:
         key, equals, value = text.partition("=")
@@ -147,7 +147,7 @@ def pairs(*names: str, help: str) -> Option:
 
 
 def choice(*names: str, values: Sequence[str], help: str) -> Option:
-    """One of ``values``, by default the first."""
+    """Returns the option that takes one of ``values``, by default the first."""
     return click.option(*names, type=click.Choice(values), default=values[0], show_default=True, help=help)
 
 
@@ -161,7 +161,7 @@ def batch_size(default: int) -> Option:
 
 
 def moved(*commands: str) -> Option:
-    """``--all`` of former versions, which says what took its place: ``commands``."""
+    """Returns the option ``--all`` of former versions, which says what took its place: ``commands``."""
 
     def refuse(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value:
@@ -253,7 +253,7 @@ json: Option = click.option("--json", "as_json", is_flag=True, help="Print one J
 
 
 def several(*chosen: Option) -> Option:
-    """Several options as one decorator, in the order that help shows them."""
+    """Returns several options as one decorator, in the order that help shows them."""
 
     def decorate(command: Any) -> Any:
         for option in reversed(chosen):

@@ -39,12 +39,12 @@ def echo(text: object = "", *, err: bool = False) -> None:
 
 
 def escaped(text: str) -> str:
-    """``text`` with control characters as escapes; line ends stay."""
+    """Replaces control characters of ``text`` by escapes; line ends stay."""
     return _UNSAFE.sub(lambda found: _escape(found[0]), text)
 
 
 def one_line(text: str) -> str:
-    """As :func:`escaped`, with line ends as escapes too."""
+    """Escapes as :func:`escaped` does, with line ends as escapes too."""
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
@@ -83,7 +83,7 @@ def print_json(value: Any) -> None:
 
 
 def _without_nan(value: Any) -> Any:
-    """``value`` with None for NaN and infinity, as msgspec does."""
+    """Returns ``value`` with None for NaN and infinity, as msgspec does."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -160,7 +160,7 @@ def do_each(names: Sequence[str], work: Callable[[str], T]) -> tuple[dict[str, T
 
 
 def outcomes(done: dict[str, dict[str, Any]], failed: dict[str, str]) -> list[dict[str, Any]]:
-    """The results of :func:`do_each` as rows of a JSON document."""
+    """Returns the results of :func:`do_each` as rows of a JSON document."""
     rows = [{"name": name, "ok": True, **row} for name, row in done.items()]
     return rows + [{"name": name, "ok": False, "error": reason} for name, reason in failed.items()]
 
@@ -173,7 +173,7 @@ def stdout_to_stderr() -> Iterator[None]:
 
 
 def show_progress(label: str, *, bytes: bool = False) -> AbstractContextManager[Callable[[int, int], None] | None]:
-    """A bar on standard error if that is a terminal; yields its callback (done, total)."""
+    """Shows a bar on standard error if that is a terminal; yields its callback (done, total)."""
     return progress.bar(one_line(label), bytes=bytes)
 
 
@@ -192,7 +192,7 @@ def live_table() -> "Iterator[Live | None]":
 
 
 def drawn_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> "Table":
-    """The table as rich draws it."""
+    """Returns the table that rich draws."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

@@ -105,7 +105,7 @@ def _print_rows(context: click.Context, chosen: list[PluginRow], *, as_json: boo
 
 
 def _missing(archs: list[str]) -> str:
-    """The remark on a plugin that brings weights for models that cannot be found."""
+    """Returns the remark on a plugin that brings weights for models that cannot be found."""
     named = ", ".join(archs[:5]) + (f" and {len(archs) - 5} more" if len(archs) > 5 else "")
     return f"it brings weights of models that cannot be found: {named}" if archs else ""
 
@@ -248,7 +248,7 @@ def check(
 
 
 def _plugin_of_this_folder(context: click.Context) -> str:
-    """The plugin of the distribution in the working directory."""
+    """Returns the plugin of the distribution in the working directory."""
     try:
         project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
         points = project["project"]["entry-points"]
@@ -262,7 +262,7 @@ def _plugin_of_this_folder(context: click.Context) -> str:
 
 
 def _of_plugin(plugin: str, *, has_slow: bool) -> tuple["Iterator[Outcome]", int]:
-    """The outcomes of the checks, and how many costly ones are left out."""
+    """Returns the outcomes of the checks, and how many costly ones are left out."""
     from zoo.testing import checks_of, outcome
 
     checks = checks_of(plugin)
@@ -280,7 +280,7 @@ def _of_wheel(wheel: Path) -> "Iterator[Outcome]":
 
 
 def _apart(outcomes: "Iterator[Outcome]") -> "Iterator[Outcome]":
-    """The same outcomes; what the plugin prints meanwhile goes to standard error."""
+    """Returns the same outcomes; what the plugin prints meanwhile goes to standard error."""
     while True:
         with stdout_to_stderr():
             outcome = next(outcomes, None)

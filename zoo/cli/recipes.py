@@ -62,7 +62,7 @@ def _rows_for(name: str) -> "list[Row]":
 
 
 def _all_rows() -> "list[Row]":
-    """The recipes of every family; one that cannot be read does not hide the others."""
+    """Returns the recipes of every family; one that cannot be read does not hide the others."""
     from zoo.training import choice
 
     rows = []

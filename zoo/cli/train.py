@@ -99,7 +99,7 @@ def train(
 
 
 def _architecture(context: click.Context, init: str | None) -> str:
-    """The architecture of the weights ``init``."""
+    """Returns the architecture of the weights ``init``."""
     if init is None:
         raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
     from zoo.training import pretrained
@@ -124,7 +124,7 @@ def _resume_command(given: dict[str, Any]) -> str:
 
 
 def _asked(output: Path, model: str | None, data: str | None) -> tuple[str, str]:
-    """Model and data of the run, also if it was only resumed."""
+    """Returns model and data of the run, also if it was only resumed."""
     if model is not None and data is not None:
         return model, data
     config = json.loads((output / "config.json").read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ def _asked(output: Path, model: str | None, data: str | None) -> tuple[str, str]
 
 
 def _how_to_score(model: str, data: str, weights: Path) -> str:
-    """The command that scores the weights on images that they were not trained on."""
+    """Returns the command that scores the weights on images that they were not trained on."""
     from zoo.data import splits
 
     words = ["zoo", "evaluate", model, "--data", data]
@@ -147,7 +147,7 @@ def _how_to_score(model: str, data: str, weights: Path) -> str:
 
 
 def _last_row(output: Path) -> dict[str, Any]:
-    """The last row of the run's log, or {}."""
+    """Returns the last row of the run's log, or {}."""
     log = output / "log.jsonl"
     rows = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return dict(json.loads(rows[-1])) if rows else {}

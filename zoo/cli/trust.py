@@ -119,7 +119,7 @@ def _forget(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _full_name(name: str) -> str:
-    """The name that a lock has for ``name``; unchanged if no installed plugin has it any more."""
+    """Returns the name that a lock has for ``name``; unchanged if no installed plugin has it any more."""
     try:
         found = resolve.find(name)
     except UnknownNameError:
@@ -192,7 +192,7 @@ def pin(context: click.Context, names: tuple[str, ...], file: Path | None, downl
 
 
 def _entry_and_manifest(name: str, file: Path | None) -> tuple[Weights, Path]:
-    """The entry that ``name`` means, and the manifest to write it into."""
+    """Returns the entry that ``name`` means, and the manifest to write it into."""
     if file is not None and file.exists():
         for entry in manifest.read(file):
             if name == entry.name:
@@ -279,7 +279,7 @@ def verify_signature(
 
 
 def _publishers() -> dict[str, Publisher]:
-    """Those of the project's policy."""
+    """Returns the publishers of the project's policy."""
     file = storage.project_file(policy.NAME, policy.VARIABLE)
     held = policy.read(file).publishers if file else {}
     return {name: publisher.beside(file.parent) for name, publisher in held.items()} if file else {}

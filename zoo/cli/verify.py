@@ -64,7 +64,7 @@ def verify(
 
 
 def _bytes(found: Verified) -> str:
-    """The files whose bytes were checked."""
+    """Returns the files whose bytes were checked."""
     known = "pinned" if found.pinned else "fetched"
     whole = f"{size(found.size)} as {known}"
     made = found.conversion

@@ -100,7 +100,7 @@ def evaluate(
 def _of_torch(
     data: "Dataset[Any] | DataLoader[Any]", split: str, model: "Network", info: "ModelInfo"
 ) -> "ImageSet | PreparedBatches":
-    """The images of a torch data set or data loader, whose labels number the classes of ``model``."""
+    """Returns the images of a torch data set or data loader, whose labels number the classes of ``model``."""
     from zoo.data.readers import torch_dataset
 
     torch_dataset.check(data)
@@ -118,7 +118,7 @@ def _of_torch(
 
 
 def sha256_of(info: "ModelInfo") -> str:
-    """The sha256 of the weights: the manifest's, else that of the file; empty for a network without weights."""
+    """Returns the sha256 of the weights: the manifest's, else that of the file; empty for a network without weights."""
     if info.weights is not None and info.weights.sha256:
         return info.weights.sha256
     return storage.sha256_of(info.file) if info.file else ""

@@ -58,7 +58,7 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """The expected calibration error: how far accuracy and confidence differ on average.
+    """Returns the expected calibration error: how far accuracy and confidence differ on average.
 
     Images are put into bins of equal width by the probability of their likeliest class. The error is the mean of the
     differences between the share of correct images and the mean probability of each bin, weighted by its images.
@@ -81,7 +81,7 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS) -> float
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature by which logits are divided so that their cross-entropy is least.
+    """Returns the temperature by which logits are divided so that their cross-entropy is least.
 
     Fit it on images that were neither trained on nor are used to report the result.
 
@@ -105,7 +105,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     of_label = logits.gather(1, labels[:, None])[:, 0]
 
     def slope(scale: float) -> float:
-        """The derivative of the cross-entropy by 1 / temperature, which grows with it."""
+        """Returns the derivative of the cross-entropy by 1 / temperature, which grows with it."""
         return float(((logits * scale).softmax(dim=1) * logits).sum(dim=1).mean() - of_label.mean())
 
     low, high = 1 / _LIMIT, _LIMIT
@@ -166,13 +166,13 @@ def calibrate(held_out: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], *,
 
 
 def measures_of(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Each of ``MEASURES`` for the images with these logits, float N K, and labels, int64 N."""
+    """Returns each of ``MEASURES`` for the images with these logits, float N K, and labels, int64 N."""
     found = _measures(_parts(logits, labels).mean(dim=0, keepdim=True))
     return {name: float(value) for name, value in found.items()}
 
 
 def _parts(logits: Tensor, labels: Tensor) -> Tensor:
-    """What each image adds to the means that the measures follow from, float64 N 2 + bins.
+    """Returns what each image adds to the means that the measures follow from, float64 N 2 + bins.
 
     Cross-entropy, squared error of the probabilities, and, in the column of its bin, correct (0 or 1) less confidence.
     """
@@ -184,7 +184,7 @@ def _parts(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _measures(means: Tensor) -> dict[str, Tensor]:
-    """The measures that follow from S means of parts, S 2 + bins."""
+    """Returns the measures that follow from S means of parts, S 2 + bins."""
     return dict(zip(MEASURES, (means[:, 0], means[:, 2:].abs().sum(dim=1), means[:, 1]), strict=True))
 
 
@@ -196,7 +196,7 @@ def _gaps(logits: Tensor, labels: Tensor, bins: int) -> Tensor:
 
 
 def _resampled(parts: Tensor, seed: int) -> Tensor:
-    """The means of ``parts`` over images drawn with replacement, as often as the bootstrap draws them."""
+    """Returns the means of ``parts`` over images drawn with replacement, as often as the bootstrap draws them."""
     generator = torch.Generator().manual_seed(seed)
     n, means = len(parts), []
     for _ in range(_SAMPLES // _AT_ONCE):
@@ -273,7 +273,7 @@ def calibrate_network(
 
 
 def images_held_out(info: ModelInfo) -> ImageSet:
-    """The images that the training of these weights held out, according to their run record.
+    """Returns the images that the training of these weights held out, according to their run record.
 
     Raises :class:`DataError` if there are none, or if the data set here has others.
     """

@@ -16,7 +16,8 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def confirm(report: Report, data: ImageSet) -> Report:
-    """``report``, which may be a plugin's word, with the numbers that follow from its counts, and from ``data``.
+    """Returns ``report``, which may be a plugin's word, with the numbers that follow from its counts, and from
+    ``data``.
 
     Raises :class:`ValueError` if its counts are impossible or contradict its other values.
     """
@@ -42,7 +43,7 @@ def confirm(report: Report, data: ImageSet) -> Report:
 
 
 def check(report: Report, claim: Score, *, allow_other_images: bool = False) -> Comparison:
-    """Whether the claimed top-1 lies within the measured interval, on the images that the claim is about.
+    """Returns whether the claimed top-1 lies within the measured interval, on the images that the claim is about.
 
     Other images confirm nothing, unless ``allow_other_images``: then the numbers alone are compared. Where
     claim and report do not both name their pixels, their counts of images tell.

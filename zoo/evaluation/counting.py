@@ -39,12 +39,12 @@ class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
 
 def params(module: nn.Module) -> int:
-    """How many learnable elements ``module`` has."""
+    """Counts the learnable elements of ``module``."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:
-    """The multiply-adds of ``module`` for one image of ``input_size``, C H W."""
+    """Counts the multiply-adds of ``module`` for one image of ``input_size``, C H W."""
     return work(module, input_size)[0]
 
 
@@ -59,7 +59,7 @@ def work(module: nn.Module, input_size: tuple[int, int, int]) -> tuple[int, int]
 
 
 def differing(module: nn.Module, model: Model, input_size: tuple[int, int, int]) -> dict[str, Any]:
-    """Of ``params`` and ``macs``, what differs from the row's: fields of a manifest's entry."""
+    """Returns what of ``params`` and ``macs`` differs from the row's: fields of a manifest's entry."""
     found = {"params": params(module)}
     if model.macs:
         found["macs"] = macs(module, input_size)

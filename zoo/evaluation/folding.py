@@ -35,7 +35,8 @@ _CHANGE_NOTHING = {
 
 
 def folded(model: nn.Module, images: Tensor) -> nn.Module:
-    """A copy of ``model``, which is in eval mode, with each normalisation that only a convolution feeds folded into it.
+    """Returns a copy of ``model``, which is in eval mode, with each normalisation that only a convolution feeds folded
+    into it.
 
     ``model`` itself if there is none, if it has hooks, which a copy would not call, or if the outputs for ``images``,
     B C H W, differ by more than :data:`RTOL`.
@@ -77,7 +78,8 @@ class _Uses(TorchFunctionMode):
 
 
 def _observe(model: nn.Module, images: Tensor) -> tuple[object, list[tuple[str, str]]]:
-    """The outputs for ``images``, and the names of each convolution and the normalisation that alone takes its output.
+    """Returns the outputs for ``images``, and the names of each convolution and the normalisation that alone takes its
+    output.
 
     Modules that run more than once are left out.
     """

@@ -180,7 +180,7 @@ class Pieces:
             self._pool.shutdown()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float32 on the CPU: the outputs for ``images`` float32 B C H W."""
+        """Returns float32 on the CPU: the outputs for ``images`` float32 B C H W."""
         images = images.to(self._device, memory_format=torch.channels_last)
         if not self._at_once:
             self._prepare(images)
@@ -217,7 +217,7 @@ class Pieces:
         return True
 
     def _run(self, images: Tensor) -> Tensor:
-        """One piece; a compiled network gets as many images as ever, the last of them again if there are fewer.
+        """Returns one piece; a compiled network gets as many images as ever, the last of them again if there are fewer.
 
         For another number it would be compiled again.
         """
@@ -342,7 +342,7 @@ def require_classes(logits: Tensor, labels: Tensor, data: ImageSet | PreparedBat
 
 
 def precision_of(dtype: torch.dtype | str | None) -> Precision:
-    """The precision that ``dtype`` names; raises :class:`SpecError` for another."""
+    """Returns the precision that ``dtype`` names; raises :class:`SpecError` for another."""
     match str(dtype or "float32").removeprefix("torch."):
         case "float32":
             return "float32"

@@ -107,7 +107,7 @@ def answers(
 
 
 def _accepted(row: Model, options: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """``options`` without those that the hook need not take: they do not change the score.
+    """Returns ``options`` without those that the hook need not take: they do not change the score.
 
     ``known`` are the options of Zoo's own hook. Raises :class:`UnknownNameError` for others that the hook does not
     take, :class:`PluginError` for those that would change the score.
@@ -155,7 +155,7 @@ def _outputs(row: Model, returned: object, images: "ImageSet") -> "Outputs":
 
 
 def _not_taken(hook: Callable[..., Any], options: Mapping[str, Any]) -> set[str]:
-    """Those of ``options`` that ``hook`` has no parameter for, as far as it tells."""
+    """Returns those of ``options`` that ``hook`` has no parameter for, as far as it tells."""
     try:
         taken = inspect.signature(hook).parameters
     except (TypeError, ValueError):  # of some that are not written in Python
@@ -165,7 +165,7 @@ def _not_taken(hook: Callable[..., Any], options: Mapping[str, Any]) -> set[str]
 
 
 def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "Network":
-    """What the model's train hook returns, seen to be a network."""
+    """Calls the model's train hook; returns the trained network."""
     from torch import nn
 
     hook = registry.hook(row.train, row.requires, role=roles.TRAIN, of=row.name)

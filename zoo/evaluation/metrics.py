@@ -74,7 +74,7 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 def measure(file: str | Path) -> Metrics:
-    """All scores of the outputs in a file, without the network.
+    """Computes all scores of the outputs in a file, without the network.
 
     Counts, and what follows from them, are those of the evaluation. Logits are stored in float16 (each row less its
     largest, down to -65,504), so cross-entropy,
@@ -120,7 +120,7 @@ def measure(file: str | Path) -> Metrics:
 
 
 def compare(first: str | Path, second: str | Path) -> Agreement:
-    """How two networks agree on the images that are in both files, matched by their identities.
+    """Returns how two networks agree on the images that are in both files, matched by their identities.
 
     Args:
         first: A file that :func:`zoo.evaluate` wrote (``outputs``).
@@ -157,7 +157,9 @@ def compare(first: str | Path, second: str | Path) -> Agreement:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided p-value of McNemar's exact test: a binomial test of ``only_first`` in the sum, with one half."""
+    """Returns the two-sided p-value of McNemar's exact test: a binomial test of ``only_first`` in the sum, with one
+    half.
+    """
     n, least = only_first + only_second, min(only_first, only_second)
     term = ways = 1
     for k in range(least):
@@ -167,7 +169,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers of the images that are in both, in the first's order; equal images are matched in order."""
+    """Returns the numbers of the images that are in both, in the first's order; equal images are matched in order."""
     if torch.equal(first, second):
         return torch.arange(len(first)), torch.arange(len(second))
     waiting: dict[bytes, list[int]] = defaultdict(list)
@@ -181,7 +183,7 @@ def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _confusion(stored: StoredOutputs) -> Tensor:
-    """Images by true and by predicted class; a network may have more classes than the data set."""
+    """Counts images by true and by predicted class; a network may have more classes than the data set."""
     predicted = stored.outputs.ranked[:, 0]
     classes = max(len(stored.about.classes), int(predicted.max()) + 1)
     return answers(predicted, None, stored.labels, classes).confusion
@@ -199,7 +201,7 @@ def _of_class(name: str, row: int, confusion: Tensor) -> OfClass:
 
 
 def pairs(metrics: Metrics) -> list[tuple[str, str, int]]:
-    """The classes that are confused: true, predicted, and the number of images, most first."""
+    """Returns the classes that are confused: true, predicted, and the number of images, most first."""
     names = [one.name for one in metrics.classes]
     found = [
         (names[true], names[predicted] if predicted < len(names) else f"class {predicted}", count)

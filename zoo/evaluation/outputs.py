@@ -40,7 +40,7 @@ class Answers(NamedTuple):
 def find_mistakes(
     model: nn.Module, data: ImageSet, *, preprocess: Preprocess, is_bfloat16: bool = False, batch_size: int = 256
 ) -> Answers:
-    """The answers of ``model``, where it is, to all images of ``data``."""
+    """Returns the answers of ``model``, where it is, to all images of ``data``."""
     device = device_of(model)
     predicted: list[Tensor] = []
     probabilities: list[Tensor] = []
@@ -55,7 +55,7 @@ def find_mistakes(
 
 
 def answers(predicted: Tensor, probabilities: Tensor | None, labels: Tensor, classes: int) -> Answers:
-    """The classes ``predicted``, int64 N, with their ``probabilities``, float32 N, against ``labels``.
+    """Returns the classes ``predicted``, int64 N, with their ``probabilities``, float32 N, against ``labels``.
 
     Without probabilities, mistakes are in the order of the images.
     """
@@ -76,17 +76,19 @@ class Outputs(NamedTuple):
 
     @classmethod
     def of(cls, logits: Tensor) -> "Outputs":
-        """The outputs whose logits, float32 N K, are ``logits``."""
+        """Returns the outputs whose logits, float32 N K, are ``logits``."""
         return cls(logits.topk(min(TOP, logits.shape[1]), dim=1).indices, logits)
 
     @classmethod
     def together(cls, batches: "list[Outputs]") -> "Outputs":
-        """The outputs of all ``batches``, in order."""
+        """Returns the outputs of all ``batches``, in order."""
         logits = [batch.logits for batch in batches if batch.logits is not None]
         return cls(torch.cat([batch.ranked for batch in batches]), torch.cat(logits) if logits else None)
 
     def mistakes(self, data: ImageSet) -> Answers:
-        """The confusion matrix and the mistakes; raises :class:`ValueError` for a class that ``data`` does not have."""
+        """Returns the confusion matrix and the mistakes; raises :class:`ValueError` for a class that ``data`` does
+        not have.
+        """
         if (highest := int(self.ranked[:, 0].max())) >= len(data.classes):
             raise ValueError(f"class {highest} is predicted, but {data.name} has {len(data.classes)} classes")
         probabilities = None if self.logits is None else self.logits.softmax(dim=1).max(dim=1).values
@@ -95,7 +97,7 @@ class Outputs(NamedTuple):
     def report(
         self, model: nn.Module, data: ImageSet, seconds: float, options: dict[str, Any], command: str = ""
     ) -> Report:
-        """The report; ``options`` are those of the hook."""
+        """Returns the report; ``options`` are those of the hook."""
         tally = Tally(len(data.classes))
         if self.logits is None:
             tally.add_classes(self.ranked, data.labels)
@@ -136,7 +138,9 @@ class Watched(ImageSet):
 
 
 def read(found: object, data: ImageSet) -> Outputs:
-    """What a hook returned for ``data``; raises :class:`ValueError` unless it is logits or classes of each image."""
+    """Returns what a hook returned for ``data``; raises :class:`ValueError` unless it is logits or classes of each
+    image.
+    """
     try:
         values = torch.as_tensor(found).detach().cpu()
     except (TypeError, ValueError, RuntimeError):

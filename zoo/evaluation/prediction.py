@@ -80,7 +80,7 @@ def predict(
 
 
 def class_names_of(model: nn.Module) -> tuple[str, ...]:
-    """The names in the weights' file, or those of their data set; none if nobody knows them, with a warning."""
+    """Returns the names in the weights' file, or those of their data set; none if nobody knows them, with a warning."""
     info = info_of(model)
     if info.class_names or not info.classes:
         return info.class_names
@@ -111,7 +111,9 @@ class Prepared:
         self._pool.shutdown(cancel_futures=True)
 
     def rank(self, image: str | Path | Image, classes: Sequence[str], topk: int) -> list[Prediction]:
-        """The ``topk`` likeliest of ``classes`` for the next image, which is ``image``, by the network in eval mode."""
+        """Returns the ``topk`` likeliest of ``classes`` for the next image, which is ``image``, by the network in
+        eval mode.
+        """
         for waiting in islice(self._coming, _AHEAD - len(self._ready)):
             self._ready.append(self._pool.submit(self._prepare, waiting))
         prepared = self._ready.popleft().result()

@@ -46,7 +46,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 def provenance(
     model: nn.Module, data: ImageSet | PreparedBatches, n: int, streamed: Fingerprint | None = None, command: str = ""
 ) -> dict[str, Any]:
-    """The fields of :class:`Measured`; ``streamed`` has seen the pixels of images that are not resident."""
+    """Returns the fields of :class:`Measured`; ``streamed`` has seen the pixels of images that are not resident."""
     info = getattr(model, "zoo_info", None)
     return {
         "model": info.model.name if info is not None else type(model).__name__,
@@ -61,13 +61,13 @@ def provenance(
 
 
 def weights_name(model: nn.Module) -> str:
-    """The name of the manifest's entry, else the file, else nothing: such a network is not trained."""
+    """Returns the name of the manifest's entry, else the file, else nothing: such a network is not trained."""
     info = getattr(model, "zoo_info", None)
     return info.name if info is not None and (info.weights is not None or info.file is not None) else ""
 
 
 def fingerprint_of_labels(data: ImageSet) -> str:
-    """The fingerprint of labels alone, for images whose pixels were not all read.
+    """Returns the fingerprint of labels alone, for images whose pixels were not all read.
 
     Args:
         data: The images.
@@ -84,7 +84,8 @@ def fingerprint_of_labels(data: ImageSet) -> str:
 
 
 def fingerprint_of(data: ImageSet | PreparedBatches, streamed: Fingerprint | None = None) -> str:
-    """That of pixels and labels if the pixels were read, as ``streamed`` or resident ones; else of labels alone."""
+    """Returns the fingerprint of pixels and labels if the pixels were read, as ``streamed`` or resident ones; else of
+    labels alone."""
     if isinstance(data, PreparedBatches):
         return data.fingerprint
     if streamed is not None:
@@ -136,7 +137,7 @@ class Tally:
         self._has_top5, self._has_loss = group.any(self._has_top5), group.any(self._has_loss)
 
     def scores(self) -> dict[str, Any]:
-        """The fields of a report that follow from the counts."""
+        """Returns the fields of a report that follow from the counts."""
         right = int(self._right_of_class.sum())
         low, high = wilson(right, self.done)
         of_each = self._right_of_class.double() / self._of_class

@@ -202,7 +202,7 @@ def _training(ran: nn.Module, network: nn.Module, images: torch.Tensor, precisio
 def _time(
     step: Callable[[], object], device: torch.device, warmup: int, steps: int, seconds: float
 ) -> tuple[float, list[float]]:
-    """The seconds of the very first step, and of each timed one."""
+    """Returns the seconds of the very first step, and of each timed one."""
 
     def timed() -> float:
         started = time.perf_counter()

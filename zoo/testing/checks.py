@@ -131,7 +131,7 @@ class Check:
             pytest.skip(f"new in contract {self.since}: {error}")
 
     def verify(self) -> str:
-        """Why the promise does not apply; empty if it does and is kept.
+        """Returns why the promise does not apply; empty if it does and is kept.
 
         Raises :class:`CheckError` if it is broken, and :class:`zoo.errors.MissingExtraError`.
         """
@@ -149,7 +149,7 @@ class Check:
 
 
 def checks_of(plugin: str) -> list[Check]:
-    """Every check of the plugin that is installed under this name, a model's next to each other.
+    """Returns every check of the plugin that is installed under this name, a model's next to each other.
 
     One that cannot be used has the single check ``plugin-usable``, which says why.
     """
@@ -197,7 +197,7 @@ def brought() -> Checks:
 
 
 def every() -> list[Callable[..., str | None]]:
-    """The functions of all checks, in the order in which they are run."""
+    """Returns the functions of all checks, in the order in which they are run."""
     tables = ({**OF_PLUGIN, **OF_DATA}, OF_COMMANDS, OF_EACH, OF_HOOK, COSTLY, brought(), LEARNING, EXPORTED)
     return [families.usable, *(check for table in tables for check in table), trained.weights, trained.fetched]
 
@@ -225,7 +225,7 @@ def _of_subject(subject: Subject, checks: Checks, *, is_slow: bool) -> list[Chec
 
 
 def advice(promise: Callable[..., str | None]) -> str:
-    """What a check's docstring says after ``Fix:``, with that word."""
+    """Returns what a check's docstring says after ``Fix:``, with that word."""
     return " ".join("".join((promise.__doc__ or "").partition("Fix:")[1:]).split()).replace("``", "")
 
 

@@ -52,7 +52,7 @@ def usable(plugin: str, rows: list[PluginRow]) -> None:
 
 
 def _written_at(row: PluginRow) -> tuple[str, str]:
-    """The model and the field of the row in the line that the reason ends with; empty if no row has it."""
+    """Returns the model and the field of the row in the line that the reason ends with; empty if no row has it."""
     found = re.search(r"\((\S+\.py):(\d+)\)$", row.reason)
     for file in source.files_of(row) if found else ():
         if found and file.name == found[1] and (model := source.model_at(file, int(found[2]))):
@@ -191,7 +191,9 @@ def commands(row: PluginRow) -> None:
 
 
 def _exit_code(command: click.Command, words: list[str]) -> int:
-    """The code with which the command exits when it is asked with these words, below ``zoo``; 0 if it would run."""
+    """Returns the code with which the command exits when it is asked with these words, below ``zoo``; 0 if it would
+    run.
+    """
     above = click.Context(click.Group("zoo"), help_option_names=["-h", "--help"])
     try:
         with redirect_stdout(io.StringIO()):
@@ -204,7 +206,7 @@ def _exit_code(command: click.Command, words: list[str]) -> int:
 
 
 def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """The command and those below it, each with the words that reach it."""
+    """Yields the command and those below it, each with the words that reach it."""
     yield path, command
     if isinstance(command, click.Group):
         context = click.Context(command)

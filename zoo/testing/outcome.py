@@ -41,7 +41,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def run(checks: Iterable[Check], row: PluginRow | None) -> Iterator[Outcome]:
-    """The outcome of each check, in order; ``row`` is the plugin, if it is installed."""
+    """Yields the outcome of each check, in order; ``row`` is the plugin, if it is installed."""
     files = source.files_of(row) if row is not None else []
     folder = files[0].parent if files else None
     for check in checks:
@@ -84,7 +84,9 @@ def _without_advice() -> Iterator[None]:
 
 
 def _place(error: BaseException | None, folder: Path | None) -> str:
-    """The last line of the plugin's own code, ``zoo_hello/model.py:23``, in an exception or in what caused it."""
+    """Returns the last line of the plugin's own code, ``zoo_hello/model.py:23``, in an exception or in what caused
+    it.
+    """
     found = ""
     while error is not None and folder is not None:
         for frame in traceback.extract_tb(error.__traceback__):

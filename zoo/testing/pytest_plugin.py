@@ -75,7 +75,7 @@ class _Item(pytest.Item):
         self.check()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
-        """What the plugin's own code raised, if it did, and the reason; no frames of the kit."""
+        """Returns what the plugin's own code raised, if it did, and the reason; no frames of the kit."""
         cause = excinfo.value.__cause__
         shown = "".join(traceback.format_exception(cause)) + "\n" if cause else ""
         return f"{shown}{excinfo.value}"

@@ -125,7 +125,7 @@ def macs(subject: Subject) -> None:
 
 
 def count_params(subject: Subject) -> int:
-    """Learnable elements of the network."""
+    """Counts the learnable elements of the network."""
     return counting.params(subject.outline)
 
 
@@ -217,7 +217,7 @@ def features(subject: Subject) -> None:
 
 
 def _outputs_of(subject: Subject, module: nn.Module, names: set[str]) -> dict[str, object]:
-    """What the submodules called ``names`` give in one forward; None for one that takes no part."""
+    """Returns what the submodules called ``names`` give in one forward; None for one that takes no part."""
     seen: dict[str, object] = dict.fromkeys(sorted(names))
 
     def keep(name: str, _part: nn.Module, _inputs: object, output: object) -> None:
@@ -245,7 +245,7 @@ def _forward(subject: Subject, module: nn.Module, size: tuple[int, ...] | None =
 
 
 def _changed(subject: Subject, change: dict[str, int], may_differ: tuple[str, ...], field: str) -> Any:
-    """The network built with ``change``, of which only tensors under ``may_differ`` have another shape."""
+    """Returns the network built with ``change``, of which only tensors under ``may_differ`` have another shape."""
     before, module = subject.outline.state_dict(), _build(subject, **change)
     after = module.state_dict()
     differing = {
@@ -264,7 +264,7 @@ def _changed(subject: Subject, change: dict[str, int], may_differ: tuple[str, ..
 
 
 def _head_width(module: Any) -> int:
-    """The classifier's inputs: timm's ``head_hidden_size`` if hidden layers stand before it."""
+    """Returns the classifier's inputs: timm's ``head_hidden_size`` if hidden layers stand before it."""
     return int(getattr(module, "head_hidden_size", module.num_features))
 
 

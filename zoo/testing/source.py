@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 def files_of(row: PluginRow) -> list[Path]:
-    """The Python files of the plugin's package, the module of its entry point first."""
+    """Returns the Python files of the plugin's package, the module of its entry point first."""
     try:
         spec = importlib.util.find_spec(row.module)
     except (ImportError, ValueError):
@@ -53,13 +53,13 @@ def rows(file: Path) -> Iterator[tuple[str, Row]]:
 
 
 def model_at(file: Path, line: int) -> str:
-    """The model whose row includes this line; empty if there is none."""
+    """Returns the model whose row includes this line; empty if there is none."""
     found = [(row.call.lineno, name) for name, row in rows(file) if _spans(row.call, line)]
     return max(found)[1] if found else ""  # the innermost
 
 
 def field_at(file: Path, line: int) -> str:
-    """The field of a row that includes this line, such as ``preprocess``; empty if there is none."""
+    """Returns the field of a row that includes this line, such as ``preprocess``; empty if there is none."""
     for _, row in rows(file):
         for keyword in row.call.keywords:
             if _spans(keyword.value, line):
@@ -68,7 +68,9 @@ def field_at(file: Path, line: int) -> str:
 
 
 def changed(row: Row, numbers: Mapping[str, int]) -> str | None:
-    """The text of the row's file with other ``numbers`` in its keywords; None if one is not a plain number there."""
+    """Returns the text of the row's file with other ``numbers`` in its keywords; None if one is not a plain number
+    there.
+    """
     content = row.file.read_bytes()
     lines = content.splitlines(keepends=True)
 

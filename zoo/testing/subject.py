@@ -91,7 +91,7 @@ class Subject:
         return "meta"
 
     def build(self, **changes: Any) -> Any:
-        """A new network in evaluation mode, the same at every call; ``changes`` go to the build hook."""
+        """Returns a new network in evaluation mode, the same at every call; ``changes`` go to the build hook."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return loading.build(self.model, **changes)[0].eval()
@@ -103,14 +103,14 @@ class Subject:
             yield
 
     def images(self, device: str = "cpu", *, size: tuple[int, ...] | None = None, batch: int = BATCH) -> Tensor:
-        """Noise, float32 B C H W, of the declared input's size or of ``size`` C H W."""
+        """Returns noise, float32 B C H W, of the declared input's size or of ``size`` C H W."""
         shape = (batch, *(size or self.model.preprocess.input_size))
         noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
         return noise.to(device)
 
 
 def _settled(subject: Subject) -> nn.Module:
-    """A network whose running statistics are those of its input.
+    """Returns a network whose running statistics are those of its input.
 
     As initialised they are 0 and 1, under which hundreds of residual units overflow float32.
     """

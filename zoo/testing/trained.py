@@ -185,7 +185,7 @@ def _embedded(subject: Subject, entry: Weights) -> None:
 
 
 def _loaded(subject: Subject, entry: Weights) -> Any:
-    """The network of embedded weights; raises :class:`CheckError` with the field of the entry that is wrong."""
+    """Returns the network of embedded weights; raises :class:`CheckError` with the field of the entry that is wrong."""
     file = registry.resource(f"{entry.hub.removeprefix('embedded:')}:{entry.path}")
     expect(file.is_file(), f"file: there is no {file}", field="file")
     size = file.stat().st_size

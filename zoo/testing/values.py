@@ -156,7 +156,7 @@ def quiet() -> Iterator[None]:
 
 
 def trace_of(module: nn.Module) -> dict[str, object]:
-    """All that an attack might leave behind."""
+    """Returns all that an attack might leave behind."""
     found: dict[str, object] = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     for name, parameter in module.named_parameters():
         found[f"{name}.requires_grad"], found[f"{name}.grad"] = parameter.requires_grad, parameter.grad
@@ -273,7 +273,8 @@ def resized(subject: Subject) -> str:
 
 
 def compiled(subject: Subject) -> str:
-    """``torch.compile`` takes the whole network as one graph, which computes the same; unless it cannot be traced.
+    """``torch.compile`` takes the whole network as one graph, which computes the same; unless it cannot be
+    traced.
 
     Fix: leave out of the forward what depends on values: ``item``, printing, ``if`` over a tensor.
     """
@@ -292,7 +293,7 @@ def compiled(subject: Subject) -> str:
 
 
 def _step(module: Any, images: Tensor) -> dict[str, Tensor]:
-    """Output, gradients and statistics of one step, by name; random numbers are those of seed 0."""
+    """Returns output, gradients and statistics of one step, by name; random numbers are those of seed 0."""
     module.zero_grad()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -57,7 +57,7 @@ def attempt(wheel: Path) -> Iterator[Outcome]:
 
 
 def _announced(wheel: Path) -> list[str]:
-    """The names of the wheel's entry points in the groups of plugins and of weights."""
+    """Returns the names of the wheel's entry points in the groups of plugins and of weights."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
@@ -74,7 +74,7 @@ def _announced(wheel: Path) -> list[str]:
 
 
 def environment(folder: Path) -> Path:
-    """A virtual environment in ``folder`` that sees all libraries of this one; returns its Python."""
+    """Creates a virtual environment in ``folder`` that sees all libraries of this one; returns its Python."""
     venv.create(folder / "venv", symlinks=os.name != "nt")
     variables = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
     own = Path(sysconfig.get_path("purelib", "venv", vars=variables))
@@ -100,7 +100,7 @@ def _installed(python: Path, wheel: Path) -> Outcome:
 
 
 def _tried(python: Path, plugin: str, folder: Path) -> Iterator[Outcome]:
-    """The outcomes that :mod:`zoo.testing.wheel` writes, and another one if its process ended early."""
+    """Yields the outcomes that :mod:`zoo.testing.wheel` writes, and another one if its process ended early."""
     answer = folder / f"{plugin}.jsonl"
     words = [str(python), "-m", "zoo.testing.wheel", plugin, str(answer)]
     try:
@@ -117,7 +117,7 @@ def _tried(python: Path, plugin: str, folder: Path) -> Iterator[Outcome]:
 
 
 def variables(python: Path) -> dict[str, str]:
-    """The variables of this process, less what chooses other plugins, hubs or paths; the cache is a new one."""
+    """Returns the variables of this process, less what chooses other plugins, hubs or paths; the cache is a new one."""
     foreign = ("ZOO_", "PYTHON", "PIP_", "UV_", "PYTEST_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     top = python.parents[2]
@@ -126,7 +126,7 @@ def variables(python: Path) -> dict[str, str]:
 
 
 def outcomes(plugin: str) -> Iterator[Outcome]:
-    """An outcome of each step for the plugin, its models and those weights that it ships with."""
+    """Yields an outcome of each step for the plugin, its models and those weights that it ships with."""
     row = next((row for row in registry.current().plugins if row.name == plugin), None)
     if row is None or row.plugin is None:
         reason = f"{row.status}: {row.reason}" if row else "not found among the installed plugins"

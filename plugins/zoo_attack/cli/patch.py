@@ -207,7 +207,7 @@ def score(
 
 
 def _changed(ranges: "Ranges", **place: Any) -> "Ranges":
-    """``ranges`` with what :data:`_place_options` give; one number for a scale is both its ends."""
+    """Returns ``ranges`` with what :data:`_place_options` give; one number for a scale is both its ends."""
     import msgspec
 
     stated = {name: value for name, value in place.items() if value is not None}

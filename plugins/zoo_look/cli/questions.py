@@ -236,7 +236,7 @@ def _read_strengths(text: str) -> tuple[str, tuple[float, ...]]:
 
 
 def command(name: str, question: LookQuestion) -> click.Command:
-    """``zoo look NAME MODEL``: options of the model, the layer, the image, and the question's own."""
+    """Returns ``zoo look NAME MODEL``: options of the model, the layer, the image, and the question's own."""
 
     @look_command(
         f"zoo look {name} resnet20.digits --index 0",
