@@ -335,22 +335,22 @@ def train_queue(
                 )
             except KeyboardInterrupt:
                 is_interrupted = True
-    found = queue.states(trainings, folder)
+    states = queue.states(trainings, folder)
     if as_json:
         print_json(
             {
-                **queue.counts(found),
-                "seconds_left": queue.seconds_left(found, at_once),
-                "trainings": [msgspec.to_builtins(state) for state in found],
+                **queue.counts(states),
+                "seconds_left": queue.seconds_left(states, at_once),
+                "trainings": [msgspec.to_builtins(state) for state in states],
             }
         )
     else:
-        print_table(_TITLES, [_state_row(state) for state in found], right=_RIGHT)
-        note(_queue_summary(found, at_once))
+        print_table(_TITLES, [_state_row(state) for state in states], right=_RIGHT)
+        note(_queue_summary(states, at_once))
     if is_interrupted:
         note("Interrupted. The same command continues from the checkpoints.")
         context.exit(130)
-    context.exit(int(any(state.status == "failed" for state in found)))
+    context.exit(int(any(state.status == "failed" for state in states)))
 
 
 class _Watch:
@@ -383,10 +383,10 @@ class _Watch:
         self.live.update(_drawn_states(queue.states(self.trainings, self.folder), self.at_once), refresh=True)
 
 
-def _drawn_states(found: "Sequence[State]", at_once: int) -> Any:
+def _drawn_states(states: "Sequence[State]", at_once: int) -> Any:
     from rich.console import Group
 
-    return Group(drawn_table(_TITLES, [_state_row(state) for state in found], _RIGHT), _queue_summary(found, at_once))
+    return Group(drawn_table(_TITLES, [_state_row(state) for state in states], _RIGHT), _queue_summary(states, at_once))
 
 
 def _state_row(state: "State") -> tuple[str, ...]:
@@ -399,8 +399,8 @@ def _per_cent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}%"
 
 
-def _queue_summary(found: "Sequence[State]", at_once: int) -> str:
+def _queue_summary(states: "Sequence[State]", at_once: int) -> str:
     """Returns ``2 of 5 done, 1 running, 1 failed; expected to end at 14:05 on Friday``."""
-    counted = queue.counts(found)
+    counted = queue.counts(states)
     others = {status: counted[status] for status in ("running", "failed")}
-    return _summary(counted["done"], len(found), others, queue.seconds_left(found, at_once))
+    return _summary(counted["done"], len(states), others, queue.seconds_left(states, at_once))

@@ -86,14 +86,14 @@ def run_on_submitit(
     except (TypeError, ValueError, NameError, RuntimeError) as error:
         raise SpecError(f"submitit does not accept the settings: {error}.") from None
     is_local = executor.cluster == "local"
-    known = [task for task in _recorded(executor, folder) if _is_running(task.handle, is_local)]
-    adopted = frozenset[str]().union(*(task.keys for task in known))
+    running = [task for task in _recorded(executor, folder) if _is_running(task.handle, is_local)]
+    adopted = frozenset[str]().union(*(task.keys for task in running))
     left = [job for job in jobs if job.key not in adopted]
     store.forget(left)
     count = min(len(left), at_once or (cores() if is_local else _MOST))
     shares = [Share(left[number::count], store, threads, keep, sys.path) for number in range(count)]
     handles = executor.submit_array(shares) if shares else []
-    tasks = [*known, *(Submitted(handle, _keys(share)) for handle, share in zip(handles, shares, strict=True))]
+    tasks = [*running, *(Submitted(handle, _keys(share)) for handle, share in zip(handles, shares, strict=True))]
     _record(folder, tasks)
     for job in jobs:
         started(job)
@@ -202,32 +202,32 @@ def run_on_ray(
         import ray
     except ImportError:
         raise MissingExtraError.of("The engine ray", "ray", "zoo-vision[ray]") from None
-    own = {name: settings.pop(name) for name in _OF_TASKS if name in settings}
+    of_tasks = {name: settings.pop(name) for name in _OF_TASKS if name in settings}
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(ray, settings)
-    sizes = {"num_cpus": threads or 1, **own}
+    sizes = {"num_cpus": threads or 1, **of_tasks}
     task = ray.remote(max_retries=_RETRIES, runtime_env={"env_vars": _environment()}, **sizes)(_work)
     store.forget(jobs)
     end = storing(store, ended)
-    held: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
     waiting = [*reversed(jobs)]
     running: dict[Any, Job] = {}
     try:
         while waiting or running:
             while waiting and len(running) < (at_once or len(jobs)):
                 job = waiting.pop()
-                files = {file: held[file] for file in job.files if file in held}
+                files = {file: objects[file] for file in job.files if file in objects}
                 running[task.remote(job, files, threads or 1, keep)] = job
                 started(job)
             ready, _ = ray.wait([*running], timeout=1)
             for reference in ready:
                 job = running.pop(reference)
-                found = _ray_outcome(ray, reference, job)
-                if isinstance(found, Outcome):
-                    end(found)
+                answer = _ray_outcome(ray, reference, job)
+                if isinstance(answer, Outcome):
+                    end(answer)
                 else:
-                    held |= {file: ray.put(Path(file).read_bytes()) for file in found if file not in held}
+                    objects |= {file: ray.put(Path(file).read_bytes()) for file in answer if file not in objects}
                     waiting.append(job)
             tick()
     finally:
@@ -288,12 +288,12 @@ def _work(job: Job, files: Mapping[str, Any], threads: int, keep: bool) -> tuple
 def _ray_outcome(ray: Any, reference: Any, job: Job) -> Outcome | list[str]:
     """Returns how the job ended, or the files that its node lacks."""
     try:
-        said = ray.get(reference)
+        answer = ray.get(reference)
     except ray.exceptions.RayError as error:
         [reason, *_] = str(error).strip().splitlines() or [""]
         return Outcome(job, "failed", None, f"its node ended: {type(error).__name__}: {reason}", 0.0)
-    if isinstance(said, list):
-        return said
-    outcome, printed = said
+    if isinstance(answer, list):
+        return answer
+    outcome, printed = answer
     storage.append(job.log, printed)
     return Outcome(*outcome)

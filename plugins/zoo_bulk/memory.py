@@ -64,8 +64,8 @@ def _left_in_groups() -> Iterable[int]:
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             if line.startswith("0::/"):
-                own = root / line.removeprefix("0::/")
-                for folder in (own, *own.parents):
+                group = root / line.removeprefix("0::/")
+                for folder in (group, *group.parents):
                     if folder.is_relative_to(root) and (left := _left_in(folder)) is not None:
                         yield left
 

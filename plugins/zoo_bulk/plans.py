@@ -147,10 +147,10 @@ def describe(asked: Sequence[tuple[str, str]], limit: int | None) -> Described:
     """Loads the data sets ``asked``, each a name or path with a split."""
     arguments = {"asked": list(asked), "limit": limit}
     hint = "Choose smaller data sets."
-    said = process.ask(
+    answer = process.ask(
         f"{__name__}:describe_here", arguments, what="The fingerprints of the data", timeout=_DAY, hint=hint
     )
-    return msgspec.convert(said, Described)
+    return msgspec.convert(answer, Described)
 
 
 def describe_here(asked: Sequence[tuple[str, str]], limit: int | None) -> Described:
@@ -200,8 +200,8 @@ def _files(origin: Path) -> tuple[str, ...]:
         origin = folder / origin.relative_to(folder).parts[0]
     if not origin.is_absolute() or not origin.exists():
         return ()
-    found = sorted(origin.rglob("*")) if origin.is_dir() else [origin]
-    files = [file for file in found if file.is_file()]
+    paths = sorted(origin.rglob("*")) if origin.is_dir() else [origin]
+    files = [file for file in paths if file.is_file()]
     is_small = len(files) <= _MOST_FILES and sum(file.stat().st_size for file in files) <= _MOST_BYTES
     return tuple(map(str, files)) if is_small else ()
 
@@ -259,13 +259,13 @@ def plan(
             left_out.append(Row(weights=line.name, reason=reason, status="skipped", **about))
         pairs += [(line, place) for place in places]
     asked = [*dict.fromkeys(place for _, place in pairs)] if task.data else []
-    known = describe(asked, options.get("limit"))
-    described = dict(zip(asked, known.data, strict=True))
-    _require([described[place] for place in asked], data)
+    described = describe(asked, options.get("limit"))
+    data_of = dict(zip(asked, described.data, strict=True))
+    _require([data_of[place] for place in asked], data)
     jobs: dict[str, tuple[Row, Job]] = {}
     pinned: dict[str, str | ZooError] = {}
     for line, place in pairs:
-        images = described.get(place)
+        images = data_of.get(place)
         where = "/".join(filter(None, place))
         if images is not None and (reason := _unsuited(task, line.weights, images)):
             left_out.append(Row(weights=line.name, data=where, reason=reason, status="skipped", **about))
@@ -275,13 +275,13 @@ def plan(
         if isinstance(sha256 := pinned[line.name], ZooError):
             left_out.append(Row(weights=line.name, data=where, reason=sha256.message, status="failed", **about))
             continue
-        row = _row(task, line, sha256, place[0], images, given, known.versions)
+        row = _row(task, line, sha256, place[0], images, given, described.versions)
         row = msgspec.structs.replace(row, key=_key(row, line, options))
         arguments = {
             "name": line.name,
             "options": options,
             "folder": str(folder.absolute()),
-            "expected": {"sha256": sha256, "fingerprint": row.fingerprint, "versions": known.versions},
+            "expected": {"sha256": sha256, "fingerprint": row.fingerprint, "versions": described.versions},
         }
         if images is not None:
             arguments |= {"data": images.address, "split": place[1]}
@@ -290,7 +290,7 @@ def plan(
         files = (*_cached(line, sha256), *(images.files if images is not None else ()))
         jobs[row.key] = row, Job(name, task.function, arguments, log, row.key, files)
     ordered = sorted(jobs.values(), key=lambda pair: pair[0].place)
-    gpus = () if "device" in options else known.gpus
+    gpus = () if "device" in options else described.gpus
     return Plan(task, [job for _, job in ordered], [row for row, _ in ordered], left_out, gpus)
 
 
@@ -303,15 +303,15 @@ def _key(row: Row, line: Selected, options: Mapping[str, Any]) -> str:
 def _chosen(patterns: Iterable[str], *, takes_architectures: bool) -> list[Selected]:
     chosen: dict[str, Selected] = {}
     for pattern in patterns:
-        found = listing.select(
+        lines = listing.select(
             pattern, family=None, dataset=None, license=None, max_params=None, pretrained=not takes_architectures
         )
-        if not found:
+        if not lines:
             what = "model" if takes_architectures else "weights"
             raise UnknownNameError(
                 f"No {what} match{'es' * takes_architectures} {pattern!r}.", hint="zoo list --weights lists all."
             )
-        chosen |= {line.name: line for line in found}
+        chosen |= {line.name: line for line in lines}
     return [*chosen.values()]
 
 
@@ -373,7 +373,7 @@ def _row(
     sha256: str,
     data: str,
     images: Data | None,
-    given: Sequence[str],
+    words: Sequence[str],
     versions: Mapping[str, Any],
 ) -> Row:
     on = [] if images is None else ["--data", data, "--split", images.split]
@@ -381,13 +381,13 @@ def _row(
         task=task.command,
         weights=line.name,
         data=f"{images.name}/{images.split}" if images is not None else "",
-        setting=shlex.join(given),
+        setting=shlex.join(words),
         params=listing.params_of(line.entry.model, line.weights) or None,
         macs=listing.macs_of(line.entry.model, line.weights) or None,
         family=line.entry.row.name,
         sha256=sha256,
         fingerprint=images.fingerprint if images is not None else "",
-        command=shlex.join(["zoo", "bulk", task.name, line.name, *on, *given, "-o", "again"]),
+        command=shlex.join(["zoo", "bulk", task.name, line.name, *on, *words, "-o", "again"]),
         **versions,
     )
 

@@ -71,13 +71,13 @@ def read(file: Path) -> list[Training]:
         if unknown or not table:
             raise ValueError(f"expected tables [[train]], got {', '.join(sorted(unknown)) or 'none'}")
         listed = msgspec.convert(table["train"], list[Training])
-        found = [msgspec.structs.replace(training, settings=_dotted(training.settings)) for training in listed]
+        trainings = [msgspec.structs.replace(training, settings=_dotted(training.settings)) for training in listed]
     except (OSError, ValueError) as error:
         raise RecipeError(f"{file} is not a queue of trainings: {error}") from None
-    names = [training.name for training in found]
+    names = [training.name for training in trainings]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError(f"{file} has two trainings of one name: {', '.join(twice)}.")
-    return found
+    return trainings
 
 
 def _dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -183,20 +183,20 @@ def _job(training: Training, folder: Path) -> Job:
 def _state(training: Training, run: Path) -> State:
     epochs = training.settings.get("epochs") or _recorded(run).get("epochs") or _usual_epochs(training)
     row = _last_row(run)
-    known = {
+    facts = {
         "epoch": row.get("epoch", 0),
         "epochs": epochs,
         "val_top1": row.get("val_top1"),
         "train_top1": row.get("train_top1"),
     }
     reason = _failure(run)
-    if (run / "model.safetensors").exists() and known["epoch"] >= (epochs or 0):
-        return State(training.name, "done", **known)
-    left = (epochs - known["epoch"]) * row["seconds"] if epochs and "seconds" in row else _expected(training, epochs)
+    if (run / "model.safetensors").exists() and facts["epoch"] >= (epochs or 0):
+        return State(training.name, "done", **facts)
+    left = (epochs - facts["epoch"]) * row["seconds"] if epochs and "seconds" in row else _expected(training, epochs)
     status: Literal["running", "paused", "failed", "waiting"] = (
         "running" if _is_held(run) else "failed" if reason else "paused" if row else "waiting"
     )
-    return State(training.name, status, **known, seconds_left=left, reason=reason if status == "failed" else "")
+    return State(training.name, status, **facts, seconds_left=left, reason=reason if status == "failed" else "")
 
 
 def _recorded(run: Path) -> dict[str, Any]:

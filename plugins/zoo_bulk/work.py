@@ -85,10 +85,10 @@ def features(
     from zoo import features as features_of
 
     images, network = _inputs(name, data, split, options, expected)
-    found = features_of(network, images, device=_device(options), **_without(options, "limit", "device"))
+    extracted = features_of(network, images, device=_device(options), **_without(options, "limit", "device"))
     file = Path("features", f"{_stem(name)}.{_stem(images.name)}.{_stem(images.split)}.safetensors")
-    found.write(Path(folder, file))
-    row = {"n": len(found), "file": str(file), "fingerprint": found.origin.fingerprint}
+    extracted.write(Path(folder, file))
+    row = {"n": len(extracted), "file": str(file), "fingerprint": extracted.origin.fingerprint}
     return {"rows": [row], "speeds": [_here(options)]}
 
 
@@ -104,8 +104,11 @@ def benchmark(name: str, options: dict[str, Any], expected: dict[str, Any], fold
         speed.benchmark(name, mode=mode, precision=precision, batch_size=size, device=_device(options), **settings)
         for mode, precision, size in product(modes, options["precisions"], options["sizes"])
     ]
-    taken = ("images_per_s", "latency_ms", "latency_p95_ms", "batch_size", "mode", "precision")
-    return {"rows": [{}], "speeds": [{part: getattr(one, part) for part in taken} | _here(options) for one in measured]}
+    fields = ("images_per_s", "latency_ms", "latency_p95_ms", "batch_size", "mode", "precision")
+    return {
+        "rows": [{}],
+        "speeds": [{field: getattr(timing, field) for field in fields} | _here(options) for timing in measured],
+    }
 
 
 def verify(name: str, options: dict[str, Any], expected: dict[str, Any], folder: str) -> Result:

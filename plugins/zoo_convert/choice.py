@@ -97,22 +97,22 @@ class _Candidate:
             raise UnknownNameError.of("preprocess field", unknown, Preprocess.__struct_fields__)
         key_map = self.fitted.key_map
         try:
-            known = msgspec.to_builtins(self._model.preprocess) | dict(key_map.preprocess)
-            assumed = loading.for_channels(msgspec.convert(known, Preprocess), self.in_chans)
+            declared = msgspec.to_builtins(self._model.preprocess) | dict(key_map.preprocess)
+            assumed = loading.for_channels(msgspec.convert(declared, Preprocess), self.in_chans)
             values: dict[str, Any] = msgspec.to_builtins(assumed) | dict(about.get("preprocess", {}))
             for key, value in stated.preprocess.items():
                 is_repeated = key in ("mean", "std") and len(value) == 1
                 values[key] = list(value) * self.in_chans if is_repeated else value
-            found = msgspec.convert(values, Preprocess)
+            preprocess = msgspec.convert(values, Preprocess)
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             raise SpecError(f"preprocess: {error}") from None
         shown = ("input_size", "crop_pct", "interpolation", "mean", "std")
         open_fields = [key for key in shown if key not in stated.preprocess and "preprocess" not in about]
         if open_fields:
-            facts = ", ".join(f"{key} {_shown(getattr(found, key))}" for key in open_fields)
+            facts = ", ".join(f"{key} {_shown(getattr(preprocess, key))}" for key in open_fields)
             whose = f"key map {key_map.name!r}" if key_map.preprocess else f"the model {self._model.name}"
             self.assumed.append(f"preprocess ({whose}): {facts}")
-        return found
+        return preprocess
 
     def _classes(self, about: Mapping[str, Any], stated: Stated) -> str:
         if stated.classes or "classes" in about:
@@ -251,14 +251,14 @@ def _is_close(left: Tensor, right: Tensor) -> bool:
 
 def _to_score(groups: list[list[_Candidate]]) -> list[_Candidate]:
     """Returns one candidate for each function and preprocessing."""
-    found: list[_Candidate] = []
+    candidates: list[_Candidate] = []
     for group in groups:
         seen: list[Preprocess] = []
         for candidate in group:
             if candidate.info.preprocess not in seen:
                 seen.append(candidate.info.preprocess)
-                found.append(candidate)
-    return found
+                candidates.append(candidate)
+    return candidates
 
 
 def _best(

@@ -155,16 +155,16 @@ def audit(context: click.Context, /, name: str, data: str, split: str, as_json: 
     from zoo_convert import preprocessings
 
     with stdout_to_stderr(), show_progress(f"evaluating {name}") as progress:
-        found = preprocessings.audit(name, data, split, progress=progress, **keywords)
+        audited = preprocessings.audit(name, data, split, progress=progress, **keywords)
     if as_json:
-        print_json({**msgspec.to_builtins(found), "agrees": found.agrees})
+        print_json({**msgspec.to_builtins(audited), "agrees": audited.agrees})
     else:
-        claim = f"claimed {found.claimed:.3f}%" if found.claimed is not None else "no claim"
-        echo(f"{found.weights} on {found.data}: {len(found.ways)} preprocessings tried, {claim}")
+        claim = f"claimed {audited.claimed:.3f}%" if audited.claimed is not None else "no claim"
+        echo(f"{audited.weights} on {audited.data}: {len(audited.ways)} preprocessings tried, {claim}")
         titles = ("preprocessing", "correct", "top-1", "95% interval")
         rows = [
             (way.words, f"{way.correct:,} of {way.n:,}", f"{way.top1:.2f}%", "{:.2f} to {:.2f}".format(*way.interval))
-            for way in found.ways
+            for way in audited.ways
         ]
         print_table(titles, rows, right=titles[1:])
-    context.exit(0 if found.agrees else 1)
+    context.exit(0 if audited.agrees else 1)

@@ -369,9 +369,9 @@ def download(address: str, *, sha256: str = "", progress: "Progress | None" = No
     )
     if parts.query:
         raise WeightsError(f"{name} has a query in its address: download it by other means, then convert the file.")
-    held = None if entry.sha256 else first_use.pins().get(entry.name)
-    if held and held.source == hub.name_of(entry.hub):  # another address may have other bytes that begin alike
-        entry = lock.pinned(entry, held)
+    pin = None if entry.sha256 else first_use.pins().get(entry.name)
+    if pin and pin.source == hub.name_of(entry.hub):  # another address may have other bytes that begin alike
+        entry = lock.pinned(entry, pin)
     if entry.sha256:
         path = hub.fetch(entry, source=entry.hub, progress=progress)
     else:

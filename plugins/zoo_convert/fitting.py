@@ -241,14 +241,14 @@ def read_in_order(
         if folded:
             variants.append((onnx.uses(graph, changed), folded))
     distinct: dict[str, KeyMap] = {}
-    for known in maps:
-        distinct.setdefault(str(known.args), known)
+    for key_map in maps:
+        distinct.setdefault(str(key_map.args), key_map)
     fits: list[Fitted] = []
     problems: list[TensorMismatchError] = []
-    for known in distinct.values():
+    for key_map in distinct.values():
         for uses, folded in variants:
             try:
-                fitted = _match(uses, known, found, args, trunk=trunk, is_folded=is_folded, is_stated=len(maps) == 1)
+                fitted = _match(uses, key_map, found, args, trunk=trunk, is_folded=is_folded, is_stated=len(maps) == 1)
             except TensorMismatchError as error:
                 problems.append(error)
             except MissingExtraError:
@@ -266,7 +266,7 @@ def read_in_order(
 
 def _match(
     uses: list[Use],
-    known: KeyMap,
+    declared: KeyMap,
     found: Found,
     args: Mapping[str, Any],
     *,
@@ -274,7 +274,8 @@ def _match(
     is_folded: bool,
     is_stated: bool,
 ) -> Fitted:
-    """Returns the reading with the arguments of ``known``; its form of the input counts if the caller states the map.
+    """Returns the reading with the arguments of ``declared``; its form of the input counts if the caller states the
+    map.
 
     With ``is_folded``, the file has no normalizations, and the network's are identities that add a bias.
     """
@@ -285,7 +286,7 @@ def _match(
     classes = 0 if trunk else len(matrices[-1])
     channels = matrices[0].shape[1] if matrices[0].ndim == 4 else found.model.preprocess.input_size[0]
     with torch.device("meta"):
-        module, _ = loading.build(found.model, num_classes=classes, in_chans=channels, **{**known.args, **args})
+        module, _ = loading.build(found.model, num_classes=classes, in_chans=channels, **{**declared.args, **args})
     identities = dict(_identities(module)) if is_folded else {}
     waiting: dict[tuple[int, ...], deque[Use]] = {}
     for use in uses:
@@ -314,7 +315,9 @@ def _match(
             + ", ".join(f"{use.name} {(*use.tensor.shape,)}" for use in left[:5])
         )
     fields = ("input_order", "input_scale", "preprocess", "classes", "origin") if is_stated else ()
-    key_map = KeyMap(f"{known.name} in order", args=known.args, **{field: getattr(known, field) for field in fields})
+    key_map = KeyMap(
+        f"{declared.name} in order", args=declared.args, **{field: getattr(declared, field) for field in fields}
+    )
     fitted = read_by(key_map, {**state, **identities}, found, args, "The file", trunk=trunk)
     if fitted.problem is not None:
         raise fitted.problem
@@ -339,14 +342,14 @@ def _identities(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     The bias is theirs, too, if the layer before has none.
     """
     before: nn.Module = module
-    for name, part in module.named_modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            before = part
-        if not isinstance(part, nn.BatchNorm2d) or part.weight is None:
+    for name, submodule in module.named_modules():
+        if isinstance(submodule, nn.Conv2d | nn.Linear):
+            before = submodule
+        if not isinstance(submodule, nn.BatchNorm2d) or submodule.weight is None:
             continue
-        ones = torch.ones(part.num_features)
+        ones = torch.ones(submodule.num_features)
         yield f"{name}.weight", ones
-        yield f"{name}.running_mean", torch.zeros(part.num_features)
-        yield f"{name}.running_var", (ones.double() - part.eps).float()
+        yield f"{name}.running_mean", torch.zeros(submodule.num_features)
+        yield f"{name}.running_var", (ones.double() - submodule.eps).float()
         if getattr(before, "bias", None) is not None:
-            yield f"{name}.bias", torch.zeros(part.num_features)
+            yield f"{name}.bias", torch.zeros(submodule.num_features)

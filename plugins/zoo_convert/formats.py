@@ -132,15 +132,15 @@ def _load(file: Path) -> Any:
         raise _not_loadable(file, str(error)) from None
 
 
-def _not_loadable(file: Path, said: str) -> FileFormatError:
+def _not_loadable(file: Path, message: str) -> FileFormatError:
     """Returns torch's message, without its advice to run the file's code."""
-    blocked = re.search(r"(?:GLOBAL|class|global:?) `?([A-Za-z_][\w.]*\.[\w.]+)`? (?:was not|is not|whose)", said)
+    blocked = re.search(r"(?:GLOBAL|class|global:?) `?([A-Za-z_][\w.]*\.[\w.]+)`? (?:was not|is not|whose)", message)
     if blocked:
         return FileFormatError(
             f"{file}: holds a {blocked[1]}, which cannot be loaded without running code.",
             hint="In the program that wrote it: torch.save(model.state_dict(), 'weights.pth'), then convert that.",
         )
-    reason = said.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+    reason = message.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
     return FileFormatError(f"{file}: cannot be read without running code: {reason}")
 
 
@@ -173,7 +173,7 @@ def read_keras(file: Path) -> dict[str, Tensor]:
     try:
         with h5py.File(file, "r") as opened:
             root = opened if "model_weights" not in opened else _inner(opened, "model_weights", h5py)
-            found = _read_older(root, h5py) if "layer_names" in root.attrs else _read_newer(root, h5py)
+            tensors = _read_older(root, h5py) if "layer_names" in root.attrs else _read_newer(root, h5py)
     except FileFormatError:
         raise
     except WeightsError as error:
@@ -182,24 +182,24 @@ def read_keras(file: Path) -> dict[str, Tensor]:
         raise FileFormatError(f"{file}: not a usable HDF5 file: {error}") from None
     except Exception as error:  # h5py raises many kinds at damaged files
         raise FileFormatError(f"{file}: not a Keras weights file: {type(error).__name__}: {error}") from None
-    if not found:
+    if not tensors:
         raise FileFormatError(f"{file}: contains no weights in a Keras format.")
-    return found
+    return tensors
 
 
 def _read_older(root: Any, h5py: Any) -> dict[str, Tensor]:
     """Reads one group per layer, which lists its tensors by name."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for layer in map(_text, root.attrs["layer_names"]):
         group = _inner(root, layer, h5py)
         for name in map(_text, group.attrs.get("weight_names", ())):
-            found[f"{layer}.{_variable(name)}"] = _tensor(_inner(group, name, h5py), found)
-    return found
+            tensors[f"{layer}.{_variable(name)}"] = _tensor(_inner(group, name, h5py), tensors)
+    return tensors
 
 
 def _read_newer(root: Any, h5py: Any) -> dict[str, Tensor]:
     """Groups ``.../<kind of layer>/vars/<number>``; the layer's own name is an attribute of ``vars``."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
 
     def walk(group: Any, layer: str) -> None:
@@ -214,14 +214,14 @@ def _read_newer(root: Any, h5py: Any) -> dict[str, Tensor]:
                 datasets = [_inner(inner, number, h5py) for number in sorted(inner, key=int)]
                 for variable, dataset in zip(_variables(inner, called), datasets, strict=True):
                     key = f"{called}.{variable}"
-                    if key in found:
+                    if key in tensors:
                         raise WeightsError(f"{key} is defined twice.")
-                    found[key] = _tensor(dataset, found)
+                    tensors[key] = _tensor(dataset, tensors)
             elif isinstance(inner, h5py.Group) and name not in ("optimizer", "metrics"):
                 walk(inner, name)
 
     walk(root, "")
-    return found
+    return tensors
 
 
 def _variables(group: Any, layer: str) -> tuple[str, ...]:
@@ -248,11 +248,11 @@ def _variable(name: str) -> str:
 
 def _inner(group: Any, path: str, h5py: Any) -> Any:
     """Returns the object at ``path`` within this file. Links to other files are not followed."""
-    for part in path.split("/"):
-        link = group.get(part, getlink=True)
+    for word in path.split("/"):
+        link = group.get(word, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise WeightsError(f"{path!r} is missing, or a link to another file.")
-        group = group[part]
+        group = group[word]
     return group
 
 
@@ -261,8 +261,8 @@ def _tensor(dataset: Any, before: dict[str, Tensor]) -> Tensor:
         raise WeightsError(f"{dataset.name} stores its data in another file.")
     if dataset.dtype.kind not in "fiu":
         raise WeightsError(f"{dataset.name} holds {dataset.dtype}, expected numbers.")
-    held = sum(tensor.numel() * tensor.element_size() for tensor in before.values())
-    check_size(Path(dataset.file.filename), held + dataset.nbytes)  # a header may claim any shape
+    total = sum(tensor.numel() * tensor.element_size() for tensor in before.values())
+    check_size(Path(dataset.file.filename), total + dataset.nbytes)  # a header may claim any shape
     return torch.from_numpy(dataset[()]).clone()
 
 

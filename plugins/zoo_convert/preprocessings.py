@@ -88,19 +88,19 @@ def audit(
 
 def _usual(info: ModelInfo) -> Iterator[tuple[str, Preprocess]]:
     """Yields the manifest's own preprocessing and changes of one field of it, in words."""
-    own = info.preprocess
-    channels = own.input_size[0]
-    yield "as in the manifest", own
+    declared = info.preprocess
+    channels = declared.input_size[0]
+    yield "as in the manifest", declared
     if info.model.preprocess.input_size[0] == channels:
-        yield "as the model declares", msgspec.structs.replace(info.model.preprocess, input_size=own.input_size)
+        yield "as the model declares", msgspec.structs.replace(info.model.preprocess, input_size=declared.input_size)
     for crop in (0.875, 0.9, 0.95, 1.0):
-        yield f"crop {crop:g}", msgspec.structs.replace(own, crop_pct=crop)
+        yield f"crop {crop:g}", msgspec.structs.replace(declared, crop_pct=crop)
     for kind in ("bilinear", "bicubic"):
-        yield f"interpolation {kind}", msgspec.structs.replace(own, interpolation=kind)
+        yield f"interpolation {kind}", msgspec.structs.replace(declared, interpolation=kind)
     for kind, scale in _SCALES.items():
         if len(scale[0]) in (1, channels):
             mean, std = (values if len(values) == channels else values * channels for values in scale)
-            yield f"mean and deviation {kind}", msgspec.structs.replace(own, mean=mean, std=std)
+            yield f"mean and deviation {kind}", msgspec.structs.replace(declared, mean=mean, std=std)
 
 
 __all__ = ["Audit", "Way", "audit"]

@@ -36,7 +36,7 @@ def check(network: nn.Module, file: Path, about: About) -> Agreement:
     """
     with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
         answers = Path(folder, "answers.safetensors")
-        said = process.ask(
+        answer = process.ask(
             f"{__name__}:answer",
             {"file": str(file), "out": str(answers)},
             what=f"Running {file.name}",
@@ -44,21 +44,21 @@ def check(network: nn.Module, file: Path, about: About) -> Agreement:
             hint="Export a smaller network.",
             has_network=False,
         )
-        found = safetensors.torch.load_file(answers)
-    return compare(network, about, found, said["runtime"])
+        outputs = safetensors.torch.load_file(answers)
+    return compare(network, about, outputs, answer["runtime"])
 
 
-def compare(network: nn.Module, about: About, found: dict[str, Tensor], runtime: str) -> Agreement:
-    """Compares ``found``, the answers of a file, with ``network``: see :func:`check`."""
+def compare(network: nn.Module, about: About, outputs: dict[str, Tensor], runtime: str) -> Agreement:
+    """Compares ``outputs``, the answers of a file, with ``network``: see :func:`check`."""
     tolerance = TOLERANCES[about.precision]
     worst, same, images = 0.0, 0, 0
-    sizes = sorted(name.removeprefix("pixels") for name in found if name.startswith("pixels"))
+    sizes = sorted(name.removeprefix("pixels") for name in outputs if name.startswith("pixels"))
     for size in sizes:
-        pixels = found[f"pixels{size}"]
+        pixels = outputs[f"pixels{size}"]
         with torch.inference_mode():
             ours = network(as_input(about.preprocess, pixels)).float()
         for name in ("alone", "together"):
-            theirs = found[f"{name}{size}"]
+            theirs = outputs[f"{name}{size}"]
             if theirs.shape != ours.shape:
                 raise ExportError(
                     f"The file's outputs have shape {tuple(theirs.shape)}, those of the network {tuple(ours.shape)}."
@@ -76,21 +76,21 @@ def compare(network: nn.Module, about: About, found: dict[str, Tensor], runtime:
             raise ExportError("The network's outputs hardly differ from image to image, so they prove nothing.")
         same += int((theirs.flatten(1).argmax(1) == ours.flatten(1).argmax(1)).sum())
         images += len(pixels)
-    return Agreement(images, (1, len(found["pixels"])), worst, tolerance, same, runtime)
+    return Agreement(images, (1, len(outputs["pixels"])), worst, tolerance, same, runtime)
 
 
 def answer(*, file: str, out: str) -> dict[str, Any]:
     """Runs ``file`` on photographs and on training images; writes pixels and outputs to ``out``."""
     network = exported.open_file(Path(file))
     about = network.about
-    found = _answers(network, about.preprocess, pictures(about), "")
+    outputs = _answers(network, about.preprocess, pictures(about), "")
     if about.any_size:
         channels, height, width = about.preprocess.input_size
         larger = msgspec.structs.replace(about.preprocess, input_size=(channels, 2 * height, 2 * width))
         transform = Transform(larger)
         pixels = torch.stack([transform.pixels(image) for image in agreement.photographs()[:2]])
-        found |= _answers(network, larger, pixels, ".larger")
-    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in found.items()}, out)
+        outputs |= _answers(network, larger, pixels, ".larger")
+    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, out)
     return {"runtime": runtime_of(about)}
 
 

@@ -133,17 +133,17 @@ def export(
             about = msgspec.structs.replace(about, calibration=images)
         exported = graph.Graph(graph.run_passes(used, passes), about.preprocess, about.input, about.precision)
         about, notes = writers.write(exported, about, file, calibration)
-        found = agreement.check(used, file, about)
-        digests = _move(file, target, about, found)
-    return Export(target, target.stat().st_size, digests, about, found, tuple(notes))
+        agreed = agreement.check(used, file, about)
+        digests = _move(file, target, about, agreed)
+    return Export(target, target.stat().st_size, digests, about, agreed, tuple(notes))
 
 
-def _move(file: Path, target: Path, about: About, found: Agreement) -> dict[str, str]:
+def _move(file: Path, target: Path, about: About, agreed: Agreement) -> dict[str, str]:
     """Moves an export from ``file`` to ``target``, and writes its description; returns its sha256 by its name."""
     digests = {target.name: storage.sha256_of(file)}
     formats.sidecar(target).unlink(missing_ok=True)  # it would be about another file
     os.replace(file, target)
-    text = msgspec.json.format(msgspec.json.encode(Sidecar(about, digests, found)), indent=2)
+    text = msgspec.json.format(msgspec.json.encode(Sidecar(about, digests, agreed)), indent=2)
     storage.replace(formats.sidecar(target), text + b"\n")
     return digests
 

@@ -121,12 +121,12 @@ def run_passes(network: nn.Module, names: Sequence[str]) -> nn.Module:
         hook = registry.hook(row.run, row.requires, role=roles.EXPORT, of=name)
         try:
             with in_eval_mode(changed):
-                found = hook(changed)
+                returned = hook(changed)
         except ZooError:
             raise
         except Exception as error:  # a plugin's code may raise anything
             raise ExportError(f"The export pass {name} failed: {type(error).__name__}: {error}") from error
-        if not isinstance(found, nn.Module):
-            raise PluginError(f"{row.run} returned {type(found).__name__}, expected the changed network.")
-        changed = found
+        if not isinstance(returned, nn.Module):
+            raise PluginError(f"{row.run} returned {type(returned).__name__}, expected the changed network.")
+        changed = returned
     return changed.eval()

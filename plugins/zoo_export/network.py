@@ -157,9 +157,9 @@ def _described_in_archive(file: Path) -> About:
     """Reads the description in a file of torch's, a zip archive, before torch runs what else is in it."""
     try:
         with zipfile.ZipFile(file) as archive:
-            found = [entry for entry in archive.infolist() if entry.filename.endswith(f"/{KEY}")]
-            is_small = bool(found) and found[0].file_size <= LONGEST
-            text = archive.read(found[0]).decode() if is_small else None
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(f"/{KEY}")]
+            is_small = bool(entries) and entries[0].file_size <= LONGEST
+            text = archive.read(entries[0]).decode() if is_small else None
     except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError) as error:
         raise FileFormatError(f"{file}: damaged: {error}") from None
     return read_about(text, file)

@@ -201,12 +201,12 @@ def export_maps(name: str, file: Path, count: int = 2) -> tuple[str, ...]:
     with on_cpu(network) as used:
         size = info_of(network).preprocess.input_size
         defaults: tuple[str, ...] = getattr(network, "default_layers", ())
-        found = _Maps(used, defaults)
+        maps_of_all = _Maps(used, defaults)
         try:
-            shown = zip(defaults, found(found.example(size)), strict=True)
+            shown = zip(defaults, maps_of_all(maps_of_all.example(size)), strict=True)
             layers = [layer for layer, maps in shown if maps.ndim == 4 and min(maps.shape[2:]) > 1][:count]
         finally:
-            found.taps.remove()
+            maps_of_all.taps.remove()
         if not layers:
             return ()
         exported = _Maps(used, layers)

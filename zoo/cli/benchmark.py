@@ -106,9 +106,9 @@ def _print(rows: "list[Speed]") -> None:
         for row in rows
     ]  # fmt: skip
     print_table(titles, cells, right=titles[3:4] + titles[5:])
-    one = rows[0]
-    layout = "channels_last" if one.channels_last else "contiguous"
-    echo(f"{one.hardware}, {one.device}, {one.threads} threads, torch {one.torch}, {one.backend}, {layout}")
+    first = rows[0]
+    layout = "channels_last" if first.channels_last else "contiguous"
+    echo(f"{first.hardware}, {first.device}, {first.threads} threads, torch {first.torch}, {first.backend}, {layout}")
 
 
 def _write(file: Path, rows: "list[Speed]") -> None:

@@ -204,29 +204,31 @@ def calibrate(source: str, data: str | None, split: str, count: int | None, as_j
     if file.suffix == ".safetensors":
         if count is None:
             raise click.UsageError("--hold-out N is needed for a file of outputs.")
-        found, fitted = calibration.calibrate_file(file, count)
+        calibrated, fitted = calibration.calibrate_file(file, count)
     else:
         with stdout_to_stderr(), show_progress(f"evaluating {source}") as progress:
-            found, fitted = calibration.calibrate_network(source, data, split, count, progress=progress, **keywords)
+            calibrated, fitted = calibration.calibrate_network(
+                source, data, split, count, progress=progress, **keywords
+            )
     if as_json:
         import msgspec
 
-        return print_json(msgspec.to_builtins(found) | {"fitted": fitted})
-    return _print_calibration(source, found, fitted)
+        return print_json(msgspec.to_builtins(calibrated) | {"fitted": fitted})
+    return _print_calibration(source, calibrated, fitted)
 
 
-def _print_calibration(name: str, found: "Calibration", fitted: str) -> None:
+def _print_calibration(name: str, calibrated: "Calibration", fitted: str) -> None:
     echo(name)
-    print_facts([("temperature", f"{found.temperature:.4f}"), ("fitted on", fitted)])
-    echo(f"\non {found.n:,} images, {found.correct:,} correct with any temperature")
+    print_facts([("temperature", f"{calibrated.temperature:.4f}"), ("fitted on", fitted)])
+    echo(f"\non {calibrated.n:,} images, {calibrated.correct:,} correct with any temperature")
     rows = [
         (
-            one.name,
-            _with_interval(one.before, one.before_interval),
-            _with_interval(one.after, one.after_interval),
-            _with_interval(one.change, one.change_interval),
+            measure.name,
+            _with_interval(measure.before, measure.before_interval),
+            _with_interval(measure.after, measure.after_interval),
+            _with_interval(measure.change, measure.change_interval),
         )
-        for one in found.measures
+        for measure in calibrated.measures
     ]
     print_table(("measure", "before", "after", "change"), rows)
 

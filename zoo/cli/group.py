@@ -47,8 +47,8 @@ class Commands(click.Group):
         names = self.list_commands(context)
         reached = {name: name for name in names}
         for name in names:
-            part = self.get_command(context, name)
-            for last, path in part.paths(context).items() if isinstance(part, Commands) else ():
+            command = self.get_command(context, name)
+            for last, path in command.paths(context).items() if isinstance(command, Commands) else ():
                 reached.setdefault(last, f"{name} {path}")
         return reached
 
@@ -60,8 +60,8 @@ class Commands(click.Group):
         if not is_known and not name.startswith("-") and not context.resilient_parsing:
             from difflib import get_close_matches
 
-            known = self.paths(context)
-            near = [f" Did you mean '{context.command_path} {known[key]}'?" for key in get_close_matches(name, known)]
+            paths = self.paths(context)
+            near = [f" Did you mean '{context.command_path} {paths[key]}'?" for key in get_close_matches(name, paths)]
             context.fail(f"No such command {name!r}.{''.join(near[:1])}")
         return super().resolve_command(context, args)
 

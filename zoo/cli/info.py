@@ -105,17 +105,17 @@ def _trust(found: Found) -> dict[str, str]:
     assert weights is not None
     try:
         locked = lock.of_project()
-        held = locked.weights.get(lock.name_in(locked.weights, found, weights.tag)) if locked else None
+        locked_entry = locked.weights.get(lock.name_in(locked.weights, found, weights.tag)) if locked else None
         if locked:
             lock.follow(locked, found, weights)
-            facts["lock"] = f"as locked, sha256 {held.sha256[:8]}" if held else "not in it"
+            facts["lock"] = f"as locked, sha256 {locked_entry.sha256[:8]}" if locked_entry else "not in it"
     except ZooError as error:
         facts["lock"] = error.message
     try:
         pins = first_use.pins()
-        own = pins.get(lock.name_in(pins, found, weights.tag))
+        pin = pins.get(lock.name_in(pins, found, weights.tag))
         first_use.follow(found, weights)
-        facts["first use"] = f"{first_use.since(own)}, sha256 {own.sha256[:8]}" if own else ""
+        facts["first use"] = f"{first_use.since(pin)}, sha256 {pin.sha256[:8]}" if pin else ""
     except ZooError as error:
         facts["first use"] = error.message
     source = policy.manifest_of(found, weights)

@@ -83,10 +83,10 @@ def _guess(pattern: str, dataset: str | None) -> None:
     """Prints suggestions if nothing matches."""
     if dataset is not None:
         listed = registry.current().models()
-        known = {data for entry in listed for one in entry.weights for data in listing.trained_on(one)}
-        every = f"Data sets: {', '.join(sorted(known - {''}))}."
-        if dataset not in known:
-            near = UnknownNameError.of("", dataset, known, hint=every).hint
+        data_sets = {data for entry in listed for weights in entry.weights for data in listing.trained_on(weights)}
+        every = f"Data sets: {', '.join(sorted(data_sets - {''}))}."
+        if dataset not in data_sets:
+            near = UnknownNameError.of("", dataset, data_sets, hint=every).hint
             note(f"No weights are for a data set {dataset!r}. {near}")
     if is_repository(pattern):
         return note(f"Repositories are not listed; zoo info {pattern} shows one.")
@@ -146,10 +146,10 @@ def epochs(weights: Weights) -> str:
     return f"{weights.epochs} epoch{'s' if weights.epochs != 1 else ''}" if weights.epochs is not None else ""
 
 
-def print_weights(found: list[tuple[Listed, Weights]], here: set[str]) -> None:
+def print_weights(listed: list[tuple[Listed, Weights]], here: set[str]) -> None:
     """Prints weights with their scores; ``here`` names those that need no network."""
     rows = []
-    for entry, weights in found:
+    for entry, weights in listed:
         split, score = listing.main_score(weights)
         rows.append(
             (

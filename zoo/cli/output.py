@@ -40,7 +40,7 @@ def echo(text: object = "", *, err: bool = False) -> None:
 
 def escaped(text: str) -> str:
     """Replaces control characters of ``text`` by escapes; line ends stay."""
-    return _UNSAFE.sub(lambda found: _escape(found[0]), text)
+    return _UNSAFE.sub(lambda match: _escape(match[0]), text)
 
 
 def one_line(text: str) -> str:
@@ -79,7 +79,7 @@ def print_json(value: Any) -> None:
         import json
 
         text = json.dumps(_without_nan(msgspec.to_builtins(value, enc_hook=str)), indent=2, ensure_ascii=False)
-    click.echo(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    click.echo(_UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def _without_nan(value: Any) -> Any:

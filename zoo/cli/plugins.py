@@ -216,7 +216,7 @@ def check(
     if is_wheel and (fix or has_slow):
         raise click.UsageError("--fix and --slow are for an installed plugin, not for a wheel.")
     changes: list[Change] = []
-    found: list[Outcome] = []
+    done: list[Outcome] = []
     left_out = 0
     with stdout_to_stderr():
         if is_wheel:
@@ -226,20 +226,20 @@ def check(
             outcomes, left_out = _of_plugin(plugin, has_slow=has_slow)
     has_traceback |= context.find_root().params["debug"]
     for outcome in _apart(outcomes):
-        is_first = not outcome.error or outcome.error not in {one.error for one in found}
-        found.append(outcome)
+        is_first = not outcome.error or outcome.error not in {other.error for other in done}
+        done.append(outcome)
         if not as_json and is_first and (is_wheel or outcome.status not in ("passed", "inapplicable")):
             _print_outcome(outcome, has_traceback=has_traceback)
     counts = {
-        status: sum(one.status == status for one in found)
+        status: sum(other.status == status for other in done)
         for status in ("passed", "failed", "advice", "skipped", "inapplicable")
     }
     if as_json:
-        print_json({"plugin": plugin, **counts, "left_out": left_out, "changes": changes, "checks": found})
+        print_json({"plugin": plugin, **counts, "left_out": left_out, "changes": changes, "checks": done})
     else:
-        for error, number in Counter(one.error for one in found if one.status == "failed").items():
+        for error, number in Counter(other.error for other in done if other.status == "failed").items():
             if number > 1:
-                first = next(one.check for one in found if one.error == error)
+                first = next(other.check for other in done if other.error == error)
                 echo(f"As {first}, {number - 1} more checks fail.")
         more = f" ({left_out} costly ones were left out: --slow)" if left_out else ""
         parts = [f"{number} {status}" for status, number in counts.items() if number or status == "passed"]

@@ -166,11 +166,11 @@ def _print_reproduction(result: "Reproduction") -> None:
         note("Everything recorded is the same; what differs is not recorded, such as the code of Zoo or of the family.")
 
 
-def _print_interrupted(given: dict[str, Any], output: Path) -> None:
+def _print_interrupted(parameters: dict[str, Any], output: Path) -> None:
     if not (output / "checkpoint.safetensors").exists():
         return note("Interrupted before the first checkpoint.")
-    words = ["zoo", "reproduce", given["name"]]
+    words = ["zoo", "reproduce", parameters["name"]]
     for option in ("data", "init", "teacher", "device"):
-        words += [f"--{option}", given[option]] if given[option] else []
-    words += ["--allow-other-data"] if given["allow_other_data"] else []
+        words += [f"--{option}", parameters[option]] if parameters[option] else []
+    words += ["--allow-other-data"] if parameters["allow_other_data"] else []
     return note(f"Interrupted. Continue with\n  {shlex.join([*words, '-o', str(output), '--resume'])}")

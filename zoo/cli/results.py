@@ -157,27 +157,30 @@ def metrics(file: Path, other: Path | None, as_json: bool) -> None:
 
         rows = msgspec.to_builtins(measured)
         return print_json(rows[0] if agreement is None else {"metrics": rows, "agreement": agreement})
-    for one in measured:
-        _print_metrics(one, with_classes=agreement is None)
+    for scores in measured:
+        _print_metrics(scores, with_classes=agreement is None)
     if agreement is not None:
         _print_agreement(agreement)
     return None
 
 
-def _print_metrics(found: "Metrics", *, with_classes: bool) -> None:
+def _print_metrics(scores: "Metrics", *, with_classes: bool) -> None:
     from zoo.evaluation import metrics as evaluated
 
-    low, high = found.interval
-    echo(f"{found.weights} on {found.dataset}/{found.split}")
+    low, high = scores.interval
+    echo(f"{scores.weights} on {scores.dataset}/{scores.split}")
     print_facts(
         [
-            ("top-1", f"{found.top1:.3f}%  ({found.correct:,} of {found.n:,}; 95% interval {low:.3f} to {high:.3f})"),
-            ("top-k", ", ".join(f"{k}: {share:.3f}%" for k, share in enumerate(found.topk, start=1))),
-            ("mean class", f"{found.mean_class:.3f}%"),
-            ("cross-entropy", "" if found.nll is None else f"{found.nll:.4f}"),
-            ("calibration", "" if found.ece is None else f"expected error {100 * found.ece:.2f}% in 15 bins"),
-            ("Brier score", "" if found.brier is None else f"{found.brier:.4f}"),
-            ("images", found.fingerprint),
+            (
+                "top-1",
+                f"{scores.top1:.3f}%  ({scores.correct:,} of {scores.n:,}; 95% interval {low:.3f} to {high:.3f})",
+            ),
+            ("top-k", ", ".join(f"{k}: {share:.3f}%" for k, share in enumerate(scores.topk, start=1))),
+            ("mean class", f"{scores.mean_class:.3f}%"),
+            ("cross-entropy", "" if scores.nll is None else f"{scores.nll:.4f}"),
+            ("calibration", "" if scores.ece is None else f"expected error {100 * scores.ece:.2f}% in 15 bins"),
+            ("Brier score", "" if scores.brier is None else f"{scores.brier:.4f}"),
+            ("images", scores.fingerprint),
         ]
     )
     if not with_classes:
@@ -185,18 +188,18 @@ def _print_metrics(found: "Metrics", *, with_classes: bool) -> None:
     titles = ("class", "images", "recall", "95% interval", "precision")
     rows = [
         (
-            one.name,
-            f"{one.n:,}",
-            _percent(one.recall),
-            f"{one.interval[0]:.2f} to {one.interval[1]:.2f}" if one.interval else "",
-            _percent(one.precision),
+            row.name,
+            f"{row.n:,}",
+            _percent(row.recall),
+            f"{row.interval[0]:.2f} to {row.interval[1]:.2f}" if row.interval else "",
+            _percent(row.precision),
         )
-        for one in found.classes
-        if one.n
+        for row in scores.classes
+        if row.n
     ]
     echo()
     print_table(titles, rows, right=titles[1:])
-    if pairs := evaluated.pairs(found)[:_PAIRS]:
+    if pairs := evaluated.pairs(scores)[:_PAIRS]:
         echo()
         confused = [(true, predicted, f"{count:,}") for true, predicted, count in pairs]
         print_table(("true", "predicted", "images"), confused, right=("images",))
@@ -206,15 +209,15 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.2f}%"
 
 
-def _print_agreement(found: "Agreement") -> None:
-    echo(f"{found.first} and {found.second} on {found.n:,} images")
+def _print_agreement(agreement: "Agreement") -> None:
+    echo(f"{agreement.first} and {agreement.second} on {agreement.n:,} images")
     print_facts(
         [
-            ("same class", f"{found.same:,}  ({100 * found.same / found.n:.2f}%)"),
-            ("both correct", f"{found.both:,}"),
-            ("only the first", f"{found.only_first:,}"),
-            ("only the second", f"{found.only_second:,}"),
-            ("neither", f"{found.neither:,}"),
-            ("McNemar's test", f"p = {found.p:.3g}, exact, two-sided"),
+            ("same class", f"{agreement.same:,}  ({100 * agreement.same / agreement.n:.2f}%)"),
+            ("both correct", f"{agreement.both:,}"),
+            ("only the first", f"{agreement.only_first:,}"),
+            ("only the second", f"{agreement.only_second:,}"),
+            ("neither", f"{agreement.neither:,}"),
+            ("McNemar's test", f"p = {agreement.p:.3g}, exact, two-sided"),
         ]
     )

@@ -107,19 +107,19 @@ def _architecture(context: click.Context, init: str | None) -> str:
     return pretrained.architecture(init)
 
 
-def _print_interrupted(given: dict[str, Any]) -> None:
-    checkpoint = given["output"] / "checkpoint.safetensors"
+def _print_interrupted(parameters: dict[str, Any]) -> None:
+    checkpoint = parameters["output"] / "checkpoint.safetensors"
     if checkpoint.exists():
         how = "continue, with or without a launcher, with" if distributed.current().count > 1 else "continue with"
-        note(f"Interrupted. The checkpoint is {checkpoint}; {how}\n  {_resume_command(given)}")
+        note(f"Interrupted. The checkpoint is {checkpoint}; {how}\n  {_resume_command(parameters)}")
     else:
         note("Interrupted before the first checkpoint.")
 
 
-def _resume_command(given: dict[str, Any]) -> str:
-    words = ["zoo", "train", "--resume", "-o", str(given["output"])]
-    words += ["--device", given["device"]] if given["device"] else []
-    words += ["--checkpoint-every", str(given["checkpoint_every"])] if given["checkpoint_every"] else []
+def _resume_command(parameters: dict[str, Any]) -> str:
+    words = ["zoo", "train", "--resume", "-o", str(parameters["output"])]
+    words += ["--device", parameters["device"]] if parameters["device"] else []
+    words += ["--checkpoint-every", str(parameters["checkpoint_every"])] if parameters["checkpoint_every"] else []
     return shlex.join(words)
 
 
@@ -137,8 +137,8 @@ def _how_to_score(model: str, data: str, weights: Path) -> str:
     from zoo.data import splits
 
     words = ["zoo", "evaluate", model, "--data", data]
-    known = [split for split in splits(data) if split != "train"]
-    split = "test" if "test" in known else known[0] if known else None
+    others = [split for split in splits(data) if split != "train"]
+    split = "test" if "test" in others else others[0] if others else None
     if split is None:
         command = shlex.join(["zoo", "evaluate", model, "--weights", str(weights)])
         return f"Score it on images it was not trained on: {command} --data DATA --split SPLIT"

@@ -65,26 +65,26 @@ def lock(context: click.Context, names: tuple[str, ...], check: bool, user: bool
         raise click.UsageError(f"{file} holds no names yet: zoo lock NAME...")
     new = locks.make(map(_chosen, options.expand(names) or locks.names_in(old)), old)
     storage.replace(file, locks.render(new).encode())
-    changed = [name for name, held in new.weights.items() if old.weights.get(name) != held]
+    changed = [name for name, entry in new.weights.items() if old.weights.get(name) != entry]
     if as_json:
         return print_json({"lock": file, "changed": changed, **_rows(new)})
     for name in changed:
-        held, before = new.weights[name], old.weights.get(name)
+        entry, before = new.weights[name], old.weights.get(name)
         was = f" (was {before.sha256[:8]} of {before.distribution} {before.version})" if before else ""
-        echo(f"{name}: {held.sha256[:8]} of {held.distribution} {held.version}{was}")
+        echo(f"{name}: {entry.sha256[:8]} of {entry.distribution} {entry.version}{was}")
     note(f"{file}: names: {len(new.weights)}, changed: {len(changed)}")
     return None
 
 
-def _report(context: click.Context, file: Path, held: locks.Lock, as_json: bool) -> None:
-    found = locks.differences(held, resolve.find)
+def _report(context: click.Context, file: Path, locked: locks.Lock, as_json: bool) -> None:
+    differences = locks.differences(locked, resolve.find)
     if as_json:
-        print_json({"lock": file, "ok": not found, "differences": [line._asdict() for line in found]})
+        print_json({"lock": file, "ok": not differences, "differences": [line._asdict() for line in differences]})
     else:
-        for line in found:
+        for line in differences:
             echo(str(line))
-        note(f"{file}: names: {len(held.weights)}, differences: {len(found)}")
-    context.exit(1 if found else 0)
+        note(f"{file}: names: {len(locked.weights)}, differences: {len(differences)}")
+    context.exit(1 if differences else 0)
 
 
 def _list(as_json: bool) -> None:
@@ -92,8 +92,8 @@ def _list(as_json: bool) -> None:
     if as_json:
         return print_json({"lock": first_use.place(), "weights": pins})
     rows = [
-        (name, held.sha256[:8], held.revision[:7], size(held.size), str(held.date or ""), held.source)
-        for name, held in pins.items()
+        (name, pin.sha256[:8], pin.revision[:7], size(pin.size), str(pin.date or ""), pin.source)
+        for name, pin in pins.items()
     ]
     if rows:
         print_table(("weights", "sha256", "commit", "size", "pinned", "source"), rows, right=("size",))
@@ -127,8 +127,8 @@ def _full_name(name: str) -> str:
     return locks.full_name(found, found.weights.tag if found.weights else "")
 
 
-def _rows(held: locks.Lock) -> dict[str, Any]:
-    return {"weights": held.weights, "defaults": held.defaults}
+def _rows(locked: locks.Lock) -> dict[str, Any]:
+    return {"weights": locked.weights, "defaults": locked.defaults}
 
 
 def _chosen(name: str) -> tuple[Found, Weights]:
@@ -199,8 +199,8 @@ def _entry_and_manifest(name: str, file: Path | None) -> tuple[Weights, Path]:
                 return entry, file
     found = registry.current().find(name)
     if found.weights is None:
-        known = [entry.name for entry in registry.current().weights_of(found.row, found.model)]
-        raise UnknownNameError(f"{name} names no weights.", hint=f"Say which: {', '.join(known) or 'it has none'}.")
+        tagged = [entry.name for entry in registry.current().weights_of(found.row, found.model)]
+        raise UnknownNameError(f"{name} names no weights.", hint=f"Say which: {', '.join(tagged) or 'it has none'}.")
     return found.weights, file or pinning.manifest_of(found)
 
 
@@ -256,11 +256,11 @@ def verify_signature(
 
     Without a key or an identity, any publisher of the project's policy is accepted.
     """
-    given = {"key": str(key or ""), "identity": identity, "issuer": issuer, "trust_root": str(trust_root or "")}
-    publishers = _publishers() if not any(given.values()) else {}
+    fields = {"key": str(key or ""), "identity": identity, "issuer": issuer, "trust_root": str(trust_root or "")}
+    publishers = _publishers() if not any(fields.values()) else {}
     if not publishers:
         try:
-            publishers = {"": Publisher(**given)}
+            publishers = {"": Publisher(**fields)}
         except ValueError as error:
             raise click.UsageError(f"{error}: --key FILE, or --identity WHO --issuer URL.") from None
     file = _manifest_file(path)
@@ -281,8 +281,8 @@ def verify_signature(
 def _publishers() -> dict[str, Publisher]:
     """Returns the publishers of the project's policy."""
     file = storage.project_file(policy.NAME, policy.VARIABLE)
-    held = policy.read(file).publishers if file else {}
-    return {name: publisher.beside(file.parent) for name, publisher in held.items()} if file else {}
+    stated = policy.read(file).publishers if file else {}
+    return {name: publisher.beside(file.parent) for name, publisher in stated.items()} if file else {}
 
 
 def _signer(file: Path, signature: Path, publishers: dict[str, Publisher]) -> str:

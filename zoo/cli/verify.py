@@ -43,11 +43,11 @@ def verify(
     from zoo.verify import worker
 
     def work(name: str) -> dict[str, Any]:
-        found = worker.verify(name, deep=deep, failures=failures, timeout=timeout)
+        verified = worker.verify(name, deep=deep, failures=failures, timeout=timeout)
         if not as_json:
-            outputs = f"logits within {found.difference:.2g} of its probe" if found.allowed else "no probe"
-            echo(f"{found.weights}: {_bytes(found)}, {found.tensors} tensors fit, {outputs}")
-        row: dict[str, Any] = msgspec.to_builtins(found)
+            outputs = f"logits within {verified.difference:.2g} of its probe" if verified.allowed else "no probe"
+            echo(f"{verified.weights}: {_bytes(verified)}, {verified.tensors} tensors fit, {outputs}")
+        row: dict[str, Any] = msgspec.to_builtins(verified)
         return row
 
     if names and embedded:
@@ -63,15 +63,17 @@ def verify(
     context.exit(code)
 
 
-def _bytes(found: Verified) -> str:
+def _bytes(verified: Verified) -> str:
     """Returns the files whose bytes were checked."""
-    known = "pinned" if found.pinned else "fetched"
-    whole = f"{size(found.size)} as {known}"
-    made = found.conversion
-    if made is None:
+    trust = "pinned" if verified.pinned else "fetched"
+    whole = f"{size(verified.size)} as {trust}"
+    conversion = verified.conversion
+    if conversion is None:
         return whole
-    source = f"{whole} (sha256 {found.sha256[:8]})" if found.file else f"source {found.sha256[:8]} not in the cache"
-    return f"{source}, {size(made.size)} converted from it (sha256 {made.sha256[:8]})"
+    source = (
+        f"{whole} (sha256 {verified.sha256[:8]})" if verified.file else f"source {verified.sha256[:8]} not in the cache"
+    )
+    return f"{source}, {size(conversion.size)} converted from it (sha256 {conversion.sha256[:8]})"
 
 
 @click.command(epilog="Example: zoo manifest probe mine.toml")

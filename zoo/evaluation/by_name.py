@@ -89,11 +89,11 @@ def evaluate(
     if isinstance(images, PreparedBatches) or distributed.current().count > 1:
         got = "a data loader" if isinstance(images, PreparedBatches) else "several processes"
         raise SpecError(f"outputs = {str(outputs)!r}: expected images in one process, got {got}.")
-    found: list[Outputs] = []
+    collected: list[Outputs] = []
     report = hook.evaluate(
-        info.model, model, images, preprocess=info.preprocess, device=device, take=found.append, **options
+        info.model, model, images, preprocess=info.preprocess, device=device, take=collected.append, **options
     )
-    write_outputs(Path(outputs), found[0], images, report, sha256_of(info))
+    write_outputs(Path(outputs), collected[0], images, report, sha256_of(info))
     return report
 
 

@@ -255,21 +255,21 @@ def calibrate_network(
     images = datasets.load(data or info.classes, split)
     check_classes(model, images)
     if count is None:
-        held = images_held_out(info)
-        said = f"{len(held):,} images of {held.name} that training held out"
+        held_out = images_held_out(info)
+        source = f"{len(held_out):,} images of {held_out.name} that training held out"
     else:
-        images, held = hold_out(images, count, 0)
-        said = f"{count:,} images of {images.name}/{split}, the others measured"
+        images, held_out = hold_out(images, count, 0)
+        source = f"{count:,} images of {images.name}/{split}, the others measured"
 
-    def logits_of(part: ImageSet) -> tuple[Tensor, Tensor]:
-        found: list[Outputs] = []
-        hook.evaluate(info.model, model, part, preprocess=info.preprocess, take=found.append, **options)
-        logits = found[0].logits
+    def logits_of(images: ImageSet) -> tuple[Tensor, Tensor]:
+        collected: list[Outputs] = []
+        hook.evaluate(info.model, model, images, preprocess=info.preprocess, take=collected.append, **options)
+        logits = collected[0].logits
         if logits is None:
             raise DataError(f"{info.name} is scored by classes and has no logits, so there is nothing to calibrate.")
-        return torch.as_tensor(logits), part.labels
+        return torch.as_tensor(logits), images.labels
 
-    return calibrate(logits_of(held), logits_of(images)), said
+    return calibrate(logits_of(held_out), logits_of(images)), source
 
 
 def images_held_out(info: ModelInfo) -> ImageSet:
@@ -281,13 +281,13 @@ def images_held_out(info: ModelInfo) -> ImageSet:
     try:
         assert info.file is not None
         run = safetensors_file.metadata(info.file)["run"]
-        held, trained, recipe = run["data"]["validation"], run["data"]["train"], run["recipe"]
+        validation, trained, recipe = run["data"]["validation"], run["data"]["train"], run["recipe"]
         if recipe["validation"]:
             images = datasets.load(str(trained["name"]), str(trained["split"]))
             _, images = hold_out(images, int(recipe["validation"]), int(recipe["seed"]))
         else:
-            images = datasets.load(str(held["name"]), str(held["split"]))
-        expected = str(held["fingerprint"])
+            images = datasets.load(str(validation["name"]), str(validation["split"]))
+        expected = str(validation["fingerprint"])
     except (AssertionError, LookupError, TypeError, ValueError):
         raise DataError(
             f"No images were held out when {info.name} was trained, as far as its file says.", hint=hint

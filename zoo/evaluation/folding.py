@@ -84,7 +84,7 @@ def _observe(model: nn.Module, images: Tensor) -> tuple[object, list[tuple[str, 
     Modules that run more than once are left out.
     """
     made: dict[int, str] = {}
-    taken: list[tuple[int, str]] = []
+    norm_inputs: list[tuple[int, str]] = []
     calls: Counter[str] = Counter()
     outputs: list[Tensor] = []
 
@@ -100,7 +100,7 @@ def _observe(model: nn.Module, images: Tensor) -> tuple[object, list[tuple[str, 
 
     def before_norm(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         calls[name] += 1
-        taken.append((id(inputs[0]), name))
+        norm_inputs.append((id(inputs[0]), name))
 
     with ExitStack() as stack:
         for name, module in model.named_modules():
@@ -113,7 +113,7 @@ def _observe(model: nn.Module, images: Tensor) -> tuple[object, list[tuple[str, 
         uses = stack.enter_context(_Uses())
         with torch.inference_mode():
             expected = model(images)
-    pairs = [(made[key], norm) for key, norm in taken if key in made and uses.counts[key] == 1]
+    pairs = [(made[key], norm) for key, norm in norm_inputs if key in made and uses.counts[key] == 1]
     return expected, [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1]
 
 

@@ -118,8 +118,8 @@ def batches(
     parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     labels = None if isinstance(data, Images) else data.labels
     if data.pixels is not None:
-        for part in parts:
-            chosen = slice(part.start, part.stop)
+        for numbers in parts:
+            chosen = slice(numbers.start, numbers.stop)
             yield transform.batch(data.pixels[chosen]), None if labels is None else labels[chosen]
         return
 
@@ -131,14 +131,14 @@ def batches(
         return
     with ThreadPoolExecutor() as pool:
         coming = pool.map(prepare, parts[0])
-        for part, following in zip(parts, [*parts[1:], range(0)], strict=True):
+        for numbers, following in zip(parts, [*parts[1:], range(0)], strict=True):
             current, coming = coming, pool.map(prepare, following)
             inputs = []
-            for index, (image, pixels) in zip(part, current, strict=True):
+            for index, (image, pixels) in zip(numbers, current, strict=True):
                 inputs.append(image)
                 if fingerprint is not None and labels is not None:
                     fingerprint.add(pixels[None], labels[index : index + 1])
-            yield torch.stack(inputs), None if labels is None else labels[part.start : part.stop]
+            yield torch.stack(inputs), None if labels is None else labels[numbers.start : numbers.stop]
 
 
 Precision = Literal["bfloat16", "float32"]
@@ -283,24 +283,24 @@ def logits(
     """
     group = distributed.current()
     device = group.device(device if device is not None else device_of(model))
-    part = group.share(len(data))
+    share = group.share(len(data))
     images = data if isinstance(data, Images) else data.without_labels()
-    source = batches(images, Transform(preprocess), batch_size, images=part)
-    found: list[Tensor] = []
+    source = batches(images, Transform(preprocess), batch_size, images=share)
+    collected: list[Tensor] = []
 
     def keep(output: Tensor, _: None) -> None:
         require_logits(output)
-        found.append(output)
+        collected.append(output)
         if progress is not None:
-            progress(min(len(found) * batch_size, len(part)), len(part))
+            progress(min(len(collected) * batch_size, len(share)), len(share))
 
-    run(model, source, len(part), device, precision_of(dtype), compile, keep)
-    own = torch.cat(found) if found else torch.empty(0, 0)
+    run(model, source, len(share), device, precision_of(dtype), compile, keep)
+    computed = torch.cat(collected) if collected else torch.empty(0, 0)
     if group.count == 1:
-        return own
-    classes, sharers = group.totals(own.shape[1], bool(found))
+        return computed
+    classes, sharers = group.totals(computed.shape[1], bool(collected))
     whole = torch.zeros(len(data), int(classes / sharers), device=device)
-    whole[part.start : part.stop] = own.to(device) if found else 0
+    whole[share.start : share.stop] = computed.to(device) if collected else 0
     return group.sum(whole).cpu()
 
 

@@ -48,18 +48,18 @@ def evaluate(
     from zoo import evaluation
     from zoo.evaluation import claims, outputs, score
 
-    known = inspect.signature(score.evaluate).parameters
-    taken = _accepted(row, options, known)
+    defaults = inspect.signature(score.evaluate).parameters
+    accepted = _accepted(row, options, defaults)
     if row.evaluate == DEFAULT.evaluate:
         batches: list[Outputs] = []
         add = None if take is None else lambda logits: batches.append(outputs.Outputs.of(logits))
-        report = score.evaluate(model, images, command=command, take=add, **taken)
+        report = score.evaluate(model, images, command=command, take=add, **accepted)
         if take is not None:
             take(outputs.Outputs.together(batches))
         return report
     data = cast("ImageSet", images)  # prepared batches have Zoo's own hook
     started = time.perf_counter()
-    returned, has_seen_labels = _call(row, model, data, taken)
+    returned, has_seen_labels = _call(row, model, data, accepted)
     if isinstance(returned, evaluation.Report):
         if take is not None:
             raise PluginError(
@@ -71,11 +71,11 @@ def evaluate(
         except ValueError as error:
             raise PluginError(f"{row.evaluate}'s report on {row.name} is inconsistent: {error}.") from None
     else:
-        found = _outputs(row, returned, data)
-        report = found.report(model, data, time.perf_counter() - started, options)
+        answered = _outputs(row, returned, data)
+        report = answered.report(model, data, time.perf_counter() - started, options)
         if take is not None:
-            take(found)
-    own = [f"{name} {value}" for name, value in taken.items() if name not in known and value is not None]
+            take(answered)
+    extra = [f"{name} {value}" for name, value in accepted.items() if name not in defaults and value is not None]
     stated_by = row.evaluate if has_seen_labels else ""
     if stated_by:
         log.warning(
@@ -83,7 +83,7 @@ def evaluate(
             stated_by,
             row.name,
         )
-    name = ", ".join([report.model, *own])
+    name = ", ".join([report.model, *extra])
     return msgspec.structs.replace(report, model=name, command=command, stated_by=stated_by)
 
 
@@ -106,21 +106,21 @@ def answers(
         return outputs.mistakes(images)
 
 
-def _accepted(row: Model, options: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+def _accepted(row: Model, options: dict[str, Any], defaults: Collection[str]) -> dict[str, Any]:
     """Returns ``options`` without those that the hook need not take: they do not change the score.
 
-    ``known`` are the options of Zoo's own hook. Raises :class:`UnknownNameError` for others that the hook does not
+    ``defaults`` are the options of Zoo's own hook. Raises :class:`UnknownNameError` for others that the hook does not
     take, :class:`PluginError` for those that would change the score.
     """
     hook = registry.hook(row.evaluate, row.requires)
     surplus = _not_taken(hook, options)
     for name in sorted(surplus):
-        said = f"{row.evaluate}, which scores {row.name}, has no argument {name}."
-        if name not in known:
-            near = UnknownNameError.of("argument", name, {*known, *(arguments.names_of(hook) or ())}).hint
-            raise UnknownNameError(said, hint=near or "Remove it.")
+        refusal = f"{row.evaluate}, which scores {row.name}, has no argument {name}."
+        if name not in defaults:
+            near = UnknownNameError.of("argument", name, {*defaults, *(arguments.names_of(hook) or ())}).hint
+            raise UnknownNameError(refusal, hint=near or "Remove it.")
         if name in ("dtype", "compile") and options[name]:
-            raise PluginError(said, hint="Remove it.")
+            raise PluginError(refusal, hint="Remove it.")
     return {name: value for name, value in options.items() if name not in surplus}
 
 
@@ -157,20 +157,20 @@ def _outputs(row: Model, returned: object, images: "ImageSet") -> "Outputs":
 def _not_taken(hook: Callable[..., Any], options: Mapping[str, Any]) -> set[str]:
     """Returns those of ``options`` that ``hook`` has no parameter for, as far as it tells."""
     try:
-        taken = inspect.signature(hook).parameters
+        parameters = inspect.signature(hook).parameters
     except (TypeError, ValueError):  # of some that are not written in Python
         return set()
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
-    return set() if takes_all else options.keys() - taken.keys()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return set() if takes_all else options.keys() - parameters.keys()
 
 
-def train(row: Model, module: "nn.Module", *given: Any, **options: Any) -> "Network":
+def train(row: Model, module: "nn.Module", *inputs: Any, **options: Any) -> "Network":
     """Calls the model's train hook; returns the trained network."""
     from torch import nn
 
     hook = registry.hook(row.train, row.requires, role=roles.TRAIN, of=row.name)
     with _blaming(row.train, row.name):
-        trained = hook(module, *given, **options)
+        trained = hook(module, *inputs, **options)
     if not isinstance(trained, nn.Module):
         raise PluginError(f"{row.train} returned {type(trained).__name__}, expected the trained network of {row.name}.")
     return cast("Network", trained)

@@ -178,8 +178,8 @@ def _common(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     pairs = [
         (number, same.pop()) for number in range(len(first)) if (same := waiting.get(first[number].numpy().tobytes()))
     ]
-    found = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
-    return found[:, 0], found[:, 1]
+    numbers = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
+    return numbers[:, 0], numbers[:, 1]
 
 
 def _confusion(stored: StoredOutputs) -> Tensor:
@@ -203,10 +203,10 @@ def _of_class(name: str, row: int, confusion: Tensor) -> OfClass:
 def pairs(metrics: Metrics) -> list[tuple[str, str, int]]:
     """Returns the classes that are confused: true, predicted, and the number of images, most first."""
     names = [one.name for one in metrics.classes]
-    found = [
+    confused = [
         (names[true], names[predicted] if predicted < len(names) else f"class {predicted}", count)
         for true, row in enumerate(metrics.confusion)
         for predicted, count in enumerate(row)
         if true != predicted and count
     ]
-    return sorted(found, key=lambda pair: -pair[2])
+    return sorted(confused, key=lambda pair: -pair[2])

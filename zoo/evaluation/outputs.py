@@ -62,8 +62,8 @@ def answers(predicted: Tensor, probabilities: Tensor | None, labels: Tensor, cla
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
     wrong = (predicted != labels).nonzero()[:, 0]
     certain = [None] * len(wrong) if probabilities is None else probabilities[wrong].tolist()
-    found = zip(wrong.tolist(), labels[wrong].tolist(), predicted[wrong].tolist(), certain, strict=True)
-    mistakes = [Mistake(*row) for row in found]
+    columns = zip(wrong.tolist(), labels[wrong].tolist(), predicted[wrong].tolist(), certain, strict=True)
+    mistakes = [Mistake(*row) for row in columns]
     mistakes.sort(key=lambda mistake: -(mistake.probability or 0.0))
     return Answers(confusion, mistakes)
 
@@ -137,14 +137,14 @@ class Watched(ImageSet):
         return super().__getattribute__(name)
 
 
-def read(found: object, data: ImageSet) -> Outputs:
+def read(returned: object, data: ImageSet) -> Outputs:
     """Returns what a hook returned for ``data``; raises :class:`ValueError` unless it is logits or classes of each
     image.
     """
     try:
-        values = torch.as_tensor(found).detach().cpu()
+        values = torch.as_tensor(returned).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"returned {type(found).__name__}, expected {_EXPECTED}") from None
+        raise ValueError(f"returned {type(returned).__name__}, expected {_EXPECTED}") from None
     is_logits = values.is_floating_point() and values.ndim == 2
     is_classes = values.dtype in _INTEGERS and values.ndim in (1, 2)
     if not (is_logits or is_classes) or len(values) != len(data) or not values.numel():

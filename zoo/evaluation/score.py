@@ -237,10 +237,10 @@ def evaluate(
         if group.count > 1:
             raise DataError("A data loader is scored by one process.", hint="Pass the data set instead.")
     else:
-        part = group.share(len(data))
-        total = len(part)
+        share = group.share(len(data))
+        total = len(share)
         streamed = Fingerprint() if data.pixels is None and group.count == 1 else None
-        source = batches(data, Transform(preprocess), batch_size, streamed, part)
+        source = batches(data, Transform(preprocess), batch_size, streamed, share)
     tally = Tally(len(data.classes))
 
     def count(logits: Tensor, labels: Tensor) -> None:

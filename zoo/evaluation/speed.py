@@ -125,7 +125,7 @@ def benchmark(
     step = _inference(ran, images, precision) if mode == "inference" else _training(ran, network, images, precision)
     watched = compiler_errors() if compile else nullcontext()
     with watched, in_eval_mode(network) if mode == "inference" else nullcontext(network.train()):
-        first, taken = _time(step, place, warmup, steps, seconds)
+        first, times = _time(step, place, warmup, steps, seconds)
     return Speed(
         model=name,
         mode=mode,
@@ -137,10 +137,10 @@ def benchmark(
         channels_last=channels_last,
         batch_size=batch_size,
         input_size="x".join(map(str, size)),
-        latency_ms=round(1000 * statistics.median(taken), 3),
-        latency_p95_ms=round(1000 * sorted(taken)[-(-95 * len(taken) // 100) - 1], 3),
-        images_per_s=round(batch_size * len(taken) / sum(taken), 2),
-        steps=len(taken),
+        latency_ms=round(1000 * statistics.median(times), 3),
+        latency_p95_ms=round(1000 * sorted(times)[-(-95 * len(times) // 100) - 1], 3),
+        images_per_s=round(batch_size * len(times) / sum(times), 2),
+        steps=len(times),
         first_s=round(first, 3),
         params_m=round(params / 1e6, 2),
         gmacs=round(macs / 1e9, 3),
@@ -214,7 +214,7 @@ def _time(
     first = timed()
     for _ in range(warmup - 1):
         timed()
-    taken: list[float] = []
-    while len(taken) < steps and (len(taken) < _LEAST or sum(taken) < seconds):
-        taken.append(timed())
-    return first, taken
+    times: list[float] = []
+    while len(times) < steps and (len(times) < _LEAST or sum(times) < seconds):
+        times.append(timed())
+    return first, times

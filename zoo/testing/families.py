@@ -38,9 +38,10 @@ def usable(plugin: str, rows: list[PluginRow]) -> None:
 
     Fix: what the reason says; ``zoo --debug plugins show NAME`` prints the traceback.
     """
-    known = ", ".join(row.name for row in registry.current().plugins)
+    installed = ", ".join(row.name for row in registry.current().plugins)
     expect(
-        rows, f"no plugin {plugin!r} is installed, only {known}. After adding an entry point, run pip install again."
+        rows,
+        f"no plugin {plugin!r} is installed, only {installed}. After adding an entry point, run pip install again.",
     )
     rivals = ", ".join(row.distribution for row in rows)
     expect(len(rows) == 1, f"{len(rows)} plugins are called {plugin!r}: {rivals}")
@@ -84,8 +85,8 @@ def manifests(row: PluginRow) -> None:
     brought = [entry for arch in row.brought_tags for entry in row.brought(arch)]
     missing = registry.current().missing(row)
     expect(not missing, f"no model {', '.join(map(repr, missing))} is installed, or several plugins have it")
-    own = [entry for entries in row.weights.values() for entry in entries] if not row.is_collection else []
-    for entry in (*own, *brought):
+    entries_of_row = [entry for entries in row.weights.values() for entry in entries] if not row.is_collection else []
+    for entry in (*entries_of_row, *brought):
         if entry.hub != "hf" and isinstance(address.parse(entry.hub), address.Directory):
             raise CheckError(
                 f"[{entry.name}] hub = {entry.hub!r} is a folder of this machine: publish to a folder below that of "
@@ -112,9 +113,9 @@ def recipes(row: PluginRow) -> None:
     Fix: the field or the pattern that the message names.
     """
     assert row.plugin is not None
-    names, own = [model.name for model in row.plugin.models], choice.own_fields(row.plugin)
+    names, fields = [model.name for model in row.plugin.models], choice.own_fields(row.plugin)
     for name, table in choice.read(row.plugin).items():
-        choice.resolve(name, table, own=own)
+        choice.resolve(name, table, own=fields)
         for pattern in table.get("models", ()):
             met = any(fnmatchcase(model, pattern) for model in names)
             expect(met, f"recipe {name!r} has models {pattern!r}, which matches none of {', '.join(names)}")
@@ -128,9 +129,9 @@ def file_arguments(row: PluginRow) -> None:
     assert row.plugin is not None
     takers: dict[str, list[bool]] = {}  # rows may share what a plugin declares, so one that takes it is enough
     for model in row.plugin.models:
-        known = arguments.names_of(registry.hook(model.build, model.requires)) if model.file_args else []
+        accepted = arguments.names_of(registry.hook(model.build, model.requires)) if model.file_args else []
         for name in model.file_args:
-            takers.setdefault(name, []).append(known is None or name in (*known, *arguments.SAFE))
+            takers.setdefault(name, []).append(accepted is None or name in (*accepted, *arguments.SAFE))
     for name, are in takers.items():
         models = ", ".join(model.name for model in row.plugin.models if name in model.file_args)
         expect(any(are), f"file_args has {name!r}, which the build function does not take: {models}")
@@ -180,13 +181,13 @@ def commands(row: PluginRow) -> None:
     for name, target in row.plugin.commands.items():
         command: object = registry.hook(target)
         expect(isinstance(command, click.Command), f"{target} is a {type(command).__name__}, expected a click.Command")
-        for path, part in _commands(name, cast(click.Command, command)):
-            expect(part.help, f"zoo {path} has no help text")
+        for path, subcommand in _commands(name, cast(click.Command, command)):
+            expect(subcommand.help, f"zoo {path} has no help text")
             for words, code in ((["-h"], 0), (["--help"], 0), (["--no-such-option"], 2)):
-                got = _exit_code(part, words)
+                got = _exit_code(subcommand, words)
                 expect(got == code, f"zoo {path} {words[0]} exits with {got}, expected {code}")
-            is_group = isinstance(part, click.Group)
-            has_json = any("--json" in parameter.opts for parameter in part.params)
+            is_group = isinstance(subcommand, click.Group)
+            has_json = any("--json" in parameter.opts for parameter in subcommand.params)
             expect(is_group or has_json, f"zoo {path} has no --json, which programs read")
 
 
@@ -211,6 +212,6 @@ def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Co
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
-            part = command.get_command(context, name)
-            assert part is not None
-            yield from _commands(f"{path} {name}", part)
+            subcommand = command.get_command(context, name)
+            assert subcommand is not None
+            yield from _commands(f"{path} {name}", subcommand)

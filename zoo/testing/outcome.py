@@ -87,10 +87,10 @@ def _place(error: BaseException | None, folder: Path | None) -> str:
     """Returns the last line of the plugin's own code, ``zoo_hello/model.py:23``, in an exception or in what caused
     it.
     """
-    found = ""
+    place = ""
     while error is not None and folder is not None:
         for frame in traceback.extract_tb(error.__traceback__):
             if folder in Path(frame.filename).parents:
-                found = f"{Path(frame.filename).relative_to(folder.parent)}:{frame.lineno}"
+                place = f"{Path(frame.filename).relative_to(folder.parent)}:{frame.lineno}"
         error = error.__cause__
-    return found
+    return place

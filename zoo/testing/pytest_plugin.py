@@ -44,10 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     for name in config.getoption("--zoo-plugin"):
         kit = _Kit.from_parent(session, name=f"zoo-plugin/{name}", plugin=name)
-        found = [*kit.collect()]
-        report = pytest.CollectReport(kit.nodeid, "passed", None, [*found])
+        collected = [*kit.collect()]
+        report = pytest.CollectReport(kit.nodeid, "passed", None, [*collected])
         config.hook.pytest_collectreport(report=report)  # for the number that is shown
-        items += found
+        items += collected
 
 
 class _Kit(pytest.Collector):

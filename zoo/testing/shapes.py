@@ -36,16 +36,16 @@ def row(subject: Subject) -> None:
     model = subject.model
     for role in (roles.BUILD, roles.TRANSLATE, roles.TRAIN, roles.EVALUATE):
         _import(role, model)
-    known = arguments.names_of(registry.hook(model.build))
-    others = [name for name in model.args if known is not None and name not in (*known, *arguments.SETTINGS)]
+    accepted = arguments.names_of(registry.hook(model.build))
+    others = [name for name in model.args if accepted is not None and name not in (*accepted, *arguments.SETTINGS)]
     expect(not others, f"args has {', '.join(others)}, which {model.build} does not take", field="args")
     module = subject.outline
     for field in ("head", "stem", "stages"):
         for name in getattr(model, field):
-            part = _submodule(module, name)
-            if part is None:
+            submodule = _submodule(module, name)
+            if submodule is None:
                 raise CheckError(f"{field} names {name!r}, which is not a submodule of {type(module).__name__}", field)
-            is_right = field == "stages" or part.state_dict()
+            is_right = field == "stages" or submodule.state_dict()
             expect(is_right, f"{field} names {name!r}, which has no parameters", field=field)
 
 
@@ -54,9 +54,11 @@ def _import(role: Role, model: Model) -> None:
     if not target:
         return
     try:
-        found = registry.hook(target, model.requires)
-        expect(callable(found), f"{field} = {target!r} is a {type(found).__name__}, expected a function", field=field)
-        role.check(found, target, model.name, model.args if field == "build" else ())
+        imported = registry.hook(target, model.requires)
+        expect(
+            callable(imported), f"{field} = {target!r} is a {type(imported).__name__}, expected a function", field=field
+        )
+        role.check(imported, target, model.name, model.args if field == "build" else ())
     except MissingExtraError:
         raise
     except PluginError as error:
@@ -225,10 +227,10 @@ def _outputs_of(subject: Subject, module: nn.Module, names: set[str]) -> dict[st
 
     with contextlib.ExitStack() as hooks:
         for name in seen:
-            part = _submodule(module, name)
-            if part is None:
+            submodule = _submodule(module, name)
+            if submodule is None:
                 raise CheckError(f"feature_info or stages name {name!r}, which is not a submodule", "feature_info")
-            hooks.callback(part.register_forward_hook(partial(keep, name)).remove)
+            hooks.callback(submodule.register_forward_hook(partial(keep, name)).remove)
         _forward(subject, module)
     return seen
 
@@ -254,10 +256,10 @@ def _changed(subject: Subject, change: dict[str, int], may_differ: tuple[str, ..
         if key not in before or key not in after or before[key].shape != after[key].shape
     }
     others = sorted(key for key in differing if not key.startswith(tuple(f"{name}." for name in may_differ)))
-    said = ", ".join(f"{key}={value}" for key, value in change.items())
+    changes = ", ".join(f"{key}={value}" for key, value in change.items())
     expect(
         not others,
-        f"{said} changes {', '.join(others)}; the row's {field} names {', '.join(may_differ) or 'nothing'}",
+        f"{changes} changes {', '.join(others)}; the row's {field} names {', '.join(may_differ) or 'nothing'}",
         field=field,
     )
     return module

@@ -45,9 +45,9 @@ def rows(file: Path) -> Iterator[tuple[str, Row]]:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            given = {keyword.arg: keyword.value for keyword in node.keywords}
-            name = node.args[0] if node.args else given.get("name")
-            is_row = ast.unparse(node.func).rpartition(".")[2] == "Model" or "params" in given
+            keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+            name = node.args[0] if node.args else keywords.get("name")
+            is_row = ast.unparse(node.func).rpartition(".")[2] == "Model" or "params" in keywords
             if is_row and isinstance(name, ast.Constant) and isinstance(name.value, str):
                 yield name.value, Row(file, node)
 
@@ -78,9 +78,9 @@ def changed(row: Row, numbers: Mapping[str, int]) -> str | None:
         return sum(map(len, lines[: line - 1])) + column
 
     edits = []
-    given = {keyword.arg: keyword.value for keyword in row.call.keywords}
+    keywords = {keyword.arg: keyword.value for keyword in row.call.keywords}
     for field, number in numbers.items():
-        if (value := given.get(field)) is None:
+        if (value := keywords.get(field)) is None:
             before = next(keyword for keyword in row.call.keywords if keyword.arg in ("params", "build"))
             end = place(before.value.end_lineno or 0, before.value.end_col_offset or 0)
             gap = "\n" + " " * before.col_offset if before.lineno > row.call.lineno else " "
@@ -136,15 +136,15 @@ def fix(plugin: str) -> list[Change]:
 
 
 def _write(row: PluginRow, model: str, numbers: dict[str, int], old: dict[str, int]) -> list[Change]:
-    found = [one for file in files_of(row) for name, one in rows(file) if name == model]
-    text = changed(found[0], numbers) if len(found) == 1 else None
+    matching = [match for file in files_of(row) for name, match in rows(file) if name == model]
+    text = changed(matching[0], numbers) if len(matching) == 1 else None
     if text is None:
         written = ", ".join(f"{field}={number:_}" for field, number in numbers.items())
         raise PluginError(
             f"{model}: the row of this model is not written out in {row.module}, so that --fix cannot change it.",
             hint=f"Its numbers are {written}.",
         )
-    file, line = found[0].file, found[0].call.lineno
+    file, line = matching[0].file, matching[0].call.lineno
     storage.replace(file, text.encode())
     return [Change(model, field, old[field], number, file, line) for field, number in numbers.items()]
 

@@ -62,14 +62,14 @@ def answers(subject: Subject) -> str:
     if model.evaluate == hook.DEFAULT.evaluate:
         return "Zoo's own evaluate hook scores it"
     images = _images(subject, model.num_classes)
-    given: list[Outputs] = []
+    outputs: list[Outputs] = []
     for labels in (images.labels, images.labels.flip(0)):
         labelled = replace(images, labels=labels)
         report = hook.evaluate(
-            model, subject.module, labelled, preprocess=model.preprocess, take=given.append, batch_size=8
+            model, subject.module, labelled, preprocess=model.preprocess, take=outputs.append, batch_size=8
         )
         expect(not report.stated_by, f"{model.evaluate} reads the labels")
-    first, second = given
+    first, second = outputs
     expect(torch.equal(first.ranked, second.ranked), f"{model.evaluate} answers otherwise if the labels are shuffled")
     if first.logits is not None and second.logits is not None:
         expect_close(second.logits, first.logits, "with shuffled labels, the logits")

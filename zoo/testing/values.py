@@ -157,13 +157,13 @@ def quiet() -> Iterator[None]:
 
 def trace_of(module: nn.Module) -> dict[str, object]:
     """Returns all that an attack might leave behind."""
-    found: dict[str, object] = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    trace: dict[str, object] = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     for name, parameter in module.named_parameters():
-        found[f"{name}.requires_grad"], found[f"{name}.grad"] = parameter.requires_grad, parameter.grad
-    for name, part in module.named_modules():
-        found[f"{name or 'the network'}, its mode"] = part.training
-        found[f"{name or 'the network'}, its hooks"] = [*part._forward_hooks, *part._forward_pre_hooks]
-    return found
+        trace[f"{name}.requires_grad"], trace[f"{name}.grad"] = parameter.requires_grad, parameter.grad
+    for name, submodule in module.named_modules():
+        trace[f"{name or 'the network'}, its mode"] = submodule.training
+        trace[f"{name or 'the network'}, its hooks"] = [*submodule._forward_hooks, *submodule._forward_pre_hooks]
+    return trace
 
 
 def is_same(left: object, right: object) -> bool:
@@ -220,8 +220,8 @@ def copies(subject: Subject) -> None:
         expected = module(images)
         for name, other in (("copy", copy.deepcopy(module)), ("pickled copy", pickle.loads(pickle.dumps(module)))):
             expect_close(other(images), expected, f"the output of a {name}")
-            own = {tensor.data_ptr() for tensor in module.state_dict().values() if tensor.numel()}
-            shared = [key for key, tensor in other.state_dict().items() if tensor.data_ptr() in own]
+            pointers = {tensor.data_ptr() for tensor in module.state_dict().values() if tensor.numel()}
+            shared = [key for key, tensor in other.state_dict().items() if tensor.data_ptr() in pointers]
             expect(not shared, f"a {name} shares {', '.join(shared)}")
 
 

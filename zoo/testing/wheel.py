@@ -77,9 +77,9 @@ def environment(folder: Path) -> Path:
     """Creates a virtual environment in ``folder`` that sees all libraries of this one; returns its Python."""
     venv.create(folder / "venv", symlinks=os.name != "nt")
     variables = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
-    own = Path(sysconfig.get_path("purelib", "venv", vars=variables))
+    packages = Path(sysconfig.get_path("purelib", "venv", vars=variables))
     outside = [path for path in sys.path if Path(path).is_dir()] + [str(Path(zoo.__file__).parents[1])]
-    (own / "outside.pth").write_text("".join(f"{path}\n" for path in dict.fromkeys(outside)), encoding="utf-8")
+    (packages / "outside.pth").write_text("".join(f"{path}\n" for path in dict.fromkeys(outside)), encoding="utf-8")
     return Path(sysconfig.get_path("scripts", "venv", vars=variables)) / ("python.exe" if os.name == "nt" else "python")
 
 
@@ -105,15 +105,15 @@ def _tried(python: Path, plugin: str, folder: Path) -> Iterator[Outcome]:
     words = [str(python), "-m", "zoo.testing.wheel", plugin, str(answer)]
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=variables(python), timeout=TIMEOUT)
-        said = f"its process ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
+        reason = f"its process ended with exit code {done.returncode}: {done.stderr.strip()[-2000:]}"
         is_whole = done.returncode == 0
     except subprocess.TimeoutExpired:
-        said, is_whole = f"it took more than {TIMEOUT:g} s", False
+        reason, is_whole = f"it took more than {TIMEOUT:g} s", False
     lines = answer.read_text(encoding="utf-8").splitlines() if answer.exists() else []
     for line in lines:
         yield Outcome(**json.loads(line))
     if not is_whole:
-        yield Outcome("trial", plugin, "plugin", "failed", f"{plugin}: {said}")
+        yield Outcome("trial", plugin, "plugin", "failed", f"{plugin}: {reason}")
 
 
 def variables(python: Path) -> dict[str, str]:
