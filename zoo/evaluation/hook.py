@@ -115,12 +115,12 @@ def _accepted(row: Model, options: dict[str, Any], defaults: Collection[str]) ->
     hook = registry.hook(row.evaluate, row.requires)
     surplus = _not_taken(hook, options)
     for name in sorted(surplus):
-        refusal = f"{row.evaluate}, which scores {row.name}, has no argument {name}."
+        problem = f"{row.evaluate}, which scores {row.name}, has no argument {name}."
         if name not in defaults:
             near = UnknownNameError.of("argument", name, {*defaults, *(arguments.names_of(hook) or ())}).hint
-            raise UnknownNameError(refusal, hint=near or "Remove it.")
+            raise UnknownNameError(problem, hint=near or "Remove it.")
         if name in ("dtype", "compile") and options[name]:
-            raise PluginError(refusal, hint="Remove it.")
+            raise PluginError(problem, hint="Remove it.")
     return {name: value for name, value in options.items() if name not in surplus}
 
 
