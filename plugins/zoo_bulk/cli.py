@@ -237,7 +237,7 @@ class JobTable:
             self._live.update(self._table(), refresh=True)
 
     def summary(self) -> str:
-        """Returns ``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday.``"""
+        """Returns the state in words: ``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday``."""
         parts = [f"{self._counts['done']} of {self._all} done"]
         counts = {**self._counts, "running": len(self._running)}
         parts += [f"{counts[what]} {what}" for what in ("running", "failed", "left out") if counts[what]]

@@ -118,7 +118,7 @@ def test_scoring_on_the_images_that_were_trained_on_is_said(
 
 
 def stripes(folder: Path, counts: dict[str, int], side: int = 32) -> Path:
-    """Noise with stripes across or along, which tell the class."""
+    """Returns noise with stripes across or along, which tell the class."""
     generator = torch.Generator().manual_seed(0)
     for split, count in counts.items():
         for kind in ("across", "along"):
