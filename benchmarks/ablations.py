@@ -26,7 +26,7 @@ class Variant(NamedTuple):
 
 
 def vgg(configuration: str, *, norm: bool = True, lr: float = 0.1) -> Variant:
-    """A quarter of VGG's width, for 32x32 images."""
+    """Returns a quarter of VGG's width, for 32x32 images."""
     built = (f"configuration={configuration!r}", "width=0.25", f"norm={str(norm).lower()}")
     options = [word for value in built for word in ("--arg", value)]
     return Variant("vgg16_bn_small", ("--recipe", "fast_c10", *options, "--set", f"lr={lr}"))
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def training(variant: Variant, output: Path, seed: int, epochs: int) -> Training:
-    """The same directory for the same training, whatever the experiment."""
+    """Returns the same directory for the same training, whatever the experiment."""
     words = [variant.model, *variant.options, str(epochs), str(seed)]
     name = "_".join(word.replace("'", "") for word in words if not word.startswith("--"))
     options = [*variant.options, "--set", f"epochs={epochs}", "--set", "warmup_epochs=1", "--set", f"seed={seed}"]
@@ -135,7 +135,8 @@ def results(runs: Mapping[str, Sequence[Training]]) -> str:
 
 
 def moved(runs: Mapping[str, Sequence[Training]]) -> str:
-    """Top-1, and the similarity of features to those of the whole image, when images are moved to the right."""
+    """Measures top-1, and the similarity of features to those of the whole image, when images are moved to the
+    right."""
     shifts, rows = {"translation": [pixels / 32 for pixels in PIXELS]}, []
     for label, seeds in runs.items():
         for run in (run for run in seeds if not has_diverged(run)):

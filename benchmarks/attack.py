@@ -36,7 +36,9 @@ def main() -> None:
 
 
 def rows(rates: dict[str, list[float]]) -> list[tuple[str, ...]]:
-    """A row for each library, with the ratio of Zoo's rate to it in each round, so that other load affects both."""
+    """Returns a row for each library, with the ratio of Zoo's rate to it in each round, so that other load affects
+    both.
+    """
     lines = []
     for name, found in rates.items():
         ratios = [zoo / peer for zoo, peer in zip(rates["zoo"], found, strict=True)]

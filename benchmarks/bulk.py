@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def overhead(engine: str) -> tuple[str, ...]:
-    """What the engine adds to a job, after its own start: the seconds until the first job has ended."""
+    """Returns what the engine adds to a job, after its own start: the seconds until the first job has ended."""
     settings = {"cluster": "local"} if engine == "submitit" else {}
     found = []
     with tempfile.TemporaryDirectory() as name:

@@ -65,7 +65,7 @@ def trained(run: Path) -> Curve:
 
 
 def published(name: str, recipe: str) -> Curve:
-    """The curve of the weights that were trained by ``recipe``."""
+    """Returns the curve of the weights that were trained by ``recipe``."""
     for weights in zoo.info(name)["weights"]:
         if weights["origin"].endswith(f"on {DATA} with recipe {recipe}") and "history" in weights:
             score = weights["scores"][f"{DATA}/test"]
@@ -74,7 +74,7 @@ def published(name: str, recipe: str) -> Curve:
 
 
 def results(curves: Mapping[str, Curve]) -> str:
-    """Final errors in per cent, on augmented training images and on test images."""
+    """Returns final errors in per cent, on augmented training images and on test images."""
     rows = []
     for name, curve in curves.items():
         low, high = (100 - 100 * bound for bound in reversed(wilson(curve.correct, curve.n)))
@@ -84,7 +84,7 @@ def results(curves: Mapping[str, Curve]) -> str:
 
 
 def draw(curves: Mapping[str, Curve], depths: Sequence[int], file: Path) -> None:
-    """Training error by epoch in a panel for each family, and the final test error as a dot."""
+    """Draws the training error by epoch in a panel for each family, and the final test error as a dot."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")

@@ -165,7 +165,7 @@ def fetch(script: str, known: Mapping[str, str], folder: Path, serving: "subproc
 
 
 def cpu_of_children() -> float:
-    """CPU seconds of processes that have ended, so without the server."""
+    """Returns CPU seconds of processes that have ended, so without the server."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

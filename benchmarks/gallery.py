@@ -18,7 +18,7 @@ from zoo_gallery import site
 
 
 def copies(count: int) -> zoo.Plugin:
-    """A plugin of ``count`` models with the built-in ones' networks."""
+    """Returns a plugin of ``count`` models with the built-in ones' networks."""
     rows = [entry.model for entry in registry.current().models() if entry.row.is_builtin]
     models = [
         msgspec.structs.replace(model, name=f"copy{number}_{model.name}")

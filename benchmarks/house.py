@@ -19,13 +19,13 @@ def lines(folder: str) -> int:
 
 
 def room(module: str) -> str:
-    """The package or the module directly below ``zoo``."""
+    """Returns the package or the module directly below ``zoo``."""
     return ".".join(module.split(".")[:2])
 
 
 @cache
 def below(room_name: str) -> frozenset[str]:
-    """The rooms that the modules of a room import."""
+    """Returns the rooms that the modules of a room import."""
     rooms = set()
     for module, file in CORE.items():
         if room(module) == room_name:
@@ -38,7 +38,7 @@ def below(room_name: str) -> frozenset[str]:
 
 @cache
 def floor(room_name: str) -> int:
-    """1 for a room that imports none, else one above the highest that it imports."""
+    """Returns 1 for a room that imports none, else one above the highest that it imports."""
     return 1 + max((floor(other) for other in below(room_name)), default=0)
 
 

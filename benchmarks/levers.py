@@ -69,7 +69,7 @@ def read_each_image(pace: Pace, images: ImageSet, batch: int) -> None:
 
 
 def update_by(pace: Pace, images: ImageSet, batch: int, foreach: bool) -> None:
-    """The recipe's optimiser, but not fused."""
+    """Makes the recipe's optimizer, but not fused."""
     chosen = optimization.create_optimizer
 
     def build(*arguments: Any) -> torch.optim.Optimizer:

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def runs() -> Iterable[str]:
-    """Each run once, the longest first, so that none runs alone at the end."""
+    """Returns each run once, the longest first, so that none runs alone at the end."""
     names = dict.fromkeys((*FAMILIES, *MODULES, *DEPTH, *FRACTALS))
     return sorted(names, key=lambda name: zoo.info(architecture(name))["macs"], reverse=True)
 
@@ -82,7 +82,7 @@ def fractals(output: Path) -> list[tuple[str, ...]]:
 
 
 def column_score(directory: Path, column: int) -> dict[str, Any]:
-    """The report of one column on the test split, measured once."""
+    """Returns the report of one column on the test split, measured once."""
     kept = directory / f"column{column}.json"
     if not kept.exists():
         call = [*ZOO, "evaluate", "fractalnet20_narrow", "--weights", str(directory / "model.safetensors"), "--json"]

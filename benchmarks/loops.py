@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def command(loop: str, folder: str, batch: int, **options: Any) -> list[str]:
-    """The command that runs ``loop`` in a process, on the images in ``folder``."""
+    """Returns the command that runs ``loop`` in a process, on the images in ``folder``."""
     return [sys.executable, __file__, loop, folder, str(batch), json.dumps(options)]
 
 
@@ -71,7 +71,7 @@ class Watch(Silent):
 
 
 def train_zoo(pace: Pace, images: ImageSet, batch: int, model: nn.Module | None = None, **changes: Any) -> None:
-    """Zoo's engine with a run directory, as in ``zoo train``, with ``changes`` to the recipe."""
+    """Runs Zoo's engine with a run directory, as in ``zoo train``, with ``changes`` to the recipe."""
     model = model or network()
     data, preprocess = training.TrainingData(images), creation.info_of(model).preprocess
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def train_zoo(pace: Pace, images: ImageSet, batch: int, model: nn.Module | None 
 
 
 def draw_batches(pace: Pace, images: ImageSet, batch: int) -> None:
-    """Only the engine's batches: gathered, cropped, mirrored, normalised."""
+    """Makes only the engine's batches: gathered, cropped, mirrored, normalised."""
     keep_freed_memory()
     batches = Batches(images, recipe(batch), creation.info_of(network()).preprocess, CPU)
     for epoch in range(EPOCHS):
@@ -89,7 +89,7 @@ def draw_batches(pace: Pace, images: ImageSet, batch: int) -> None:
 
 
 def train_bare(pace: Pace, images: ImageSet, batch: int) -> None:
-    """Forward, backward and optimiser step on one fixed batch, with the engine's dtype and memory layout."""
+    """Runs forward, backward and optimizer step on one fixed batch, with the engine's dtype and memory layout."""
     keep_freed_memory()
     model, settings = network().to(memory_format=torch.channels_last), recipe(batch)
     inputs, labels = next(Batches(images, settings, creation.info_of(model).preprocess, CPU).epoch(0))
@@ -114,7 +114,7 @@ def evaluate_zoo(pace: Pace, images: ImageSet, batch: int) -> None:
 
 
 def peers_images(images: ImageSet, transform: Any = None) -> Any:
-    """torchvision's own CIFAR10, which timm uses too, with local images instead of a download."""
+    """Writes torchvision's own CIFAR10, which timm uses too, with local images instead of a download."""
     from torchvision.datasets import CIFAR10
 
     class Images(CIFAR10):
@@ -128,7 +128,7 @@ def peers_images(images: ImageSet, transform: Any = None) -> Any:
 
 
 def train_torchvision(pace: Pace, images: ImageSet, batch: int, workers: int, is_given: bool) -> None:
-    """torchvision's reference script, with bfloat16 and channels_last if ``is_given``."""
+    """Runs torchvision's reference script, with bfloat16 and channels_last if ``is_given``."""
     from torchvision import transforms
 
     model = network()
@@ -165,7 +165,7 @@ def train_torchvision(pace: Pace, images: ImageSet, batch: int, workers: int, is
 
 
 def train_timm(pace: Pace, images: ImageSet, batch: int, workers: int, is_given: bool) -> None:
-    """timm's script, with bfloat16 and channels_last if ``is_given``.
+    """Runs timm's script, with bfloat16 and channels_last if ``is_given``.
 
     timm's crop also resizes. As is usual for small images (DeiT's ``build_transform``), it is replaced by the crop
     of the other loops, which is faster.
@@ -244,7 +244,7 @@ def arithmetic(bfloat16: bool) -> AbstractContextManager[Any]:
 
 
 def count_right(outputs: Tensor, labels: Tensor) -> float:
-    """Top-1 in per cent. Computes top-5 as well, as the other libraries' scripts do."""
+    """Returns top-1 in per cent. Computes top-5 as well, as the other libraries' scripts do."""
     from timm.utils import accuracy
 
     top1, top5 = accuracy(outputs.detach(), labels, topk=(1, 5))

@@ -69,7 +69,7 @@ def summarise(results: Sequence[Run]) -> Result:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns."""
+    """Returns a Markdown table with aligned columns."""
     lines = [head, ["-" * len(name) for name in head], *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines) + "\n"

@@ -45,7 +45,7 @@ PHOTOGRAPH = "probe.png"
 
 
 def run_one(name: str) -> dict[str, Any]:
-    """What becomes of ``name`` in this process; raises Zoo's errors."""
+    """Returns what becomes of ``name`` in this process; raises Zoo's errors."""
     started = time.perf_counter()
     import zoo
     import zoo.verify
@@ -82,7 +82,7 @@ def run_one(name: str) -> dict[str, Any]:
 
 
 def start_one(name: str, timeout: float) -> dict[str, Any]:
-    """The result of :func:`run_one` in a new process with empty folders, or ``error``."""
+    """Returns the result of :func:`run_one` in a new process with empty folders, or ``error``."""
     with tempfile.TemporaryDirectory() as folder:
         places = {"ZOO_CACHE": "cache", "ZOO_CONFIG": "config", "HF_HUB_CACHE": "hub"}
         environment = os.environ | {variable: f"{folder}/{place}" for variable, place in places.items()}
@@ -100,7 +100,7 @@ def start_one(name: str, timeout: float) -> dict[str, Any]:
 
 
 def report_of(results: dict[str, dict[str, Any]]) -> str:
-    """The report in Markdown."""
+    """Returns the report in Markdown."""
     from zoo.hub import huggingface
 
     rows, details = [], []

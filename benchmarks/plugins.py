@@ -22,7 +22,7 @@ OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_
 
 
 def commands() -> list[str]:
-    """The commands of the tutorial, in order."""
+    """Returns the commands of the tutorial, in order."""
     section = PAGE.read_text(encoding="utf-8").partition("## Tutorial")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     return re.findall(r"^\$ (.*)$", "\n".join(blocks).replace("\\\n", " "), re.MULTILINE)

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def results(runs: Path) -> str:
-    """Top-1 of the held-out images for each seed, the mean and its difference from the plain recipe's."""
+    """Returns top-1 of the held-out images for each seed, the mean and its difference from the plain recipe's."""
     rows = []
     plain = [log_of(runs / f"plain.{seed}")[-1]["val_top1"] for seed in SEEDS]
     for name in SETTINGS:

@@ -55,13 +55,13 @@ def results(runs: list[Path]) -> str:
 
 
 def operations(epochs: int, *, steps: int, batch_size: int = 1024) -> int:
-    """Floating-point operations of a training run, two per multiply-add."""
+    """Counts the floating-point operations of a training run, two per multiply-add."""
     first = min(epochs, Constants().bias_epochs)
     return steps * batch_size * (first * _of_an_image(learns=True) + (epochs - first) * _of_an_image(learns=False))
 
 
 def _of_an_image(*, learns: bool) -> int:
-    """Forward and backward pass, while the first layer's bias ``learns`` and after."""
+    """Counts the forward and backward pass, while the first layer's bias ``learns`` and after."""
     model = zoo.create(MODEL)
     model.whiten.bias.requires_grad_(learns)
     images, labels = torch.randn(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64)

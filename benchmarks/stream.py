@@ -94,7 +94,7 @@ class _Scaled:
 
 
 def measure(loop: str, shards: Path, cores: int) -> tuple[float, float]:
-    """Images per second, and CPU milliseconds per image.
+    """Returns images per second, and CPU milliseconds per image.
 
     The wall time is measured between two batches in the middle, because reading ahead of the first batch is not timed.
     The CPU time is that of all images.
@@ -111,7 +111,7 @@ def measure(loop: str, shards: Path, cores: int) -> tuple[float, float]:
 
 
 def processor_seconds() -> float:
-    """CPU time of this process and its ended children."""
+    """Returns the CPU time of this process and its ended children."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def images_or_skip(split: str) -> ImageSet:
-    """CIFAR-10; ends the program with a message if it is missing."""
+    """Returns CIFAR-10; ends the program with a message if it is missing."""
     if not os.environ.get("ZOO_DATA"):
         print(f"{sys.argv[0]} skipped: it needs CIFAR-10. Set ZOO_DATA to the folder that holds cifar10.")
         raise SystemExit
@@ -114,7 +114,7 @@ def compare_evaluation(rounds: int) -> None:
 
 
 def rate(turns: Sequence[Turn], batch: int) -> float:
-    """Median images per second."""
+    """Returns the median of images per second."""
     return statistics.median(batch * turn.steps / turn.seconds for turn in turns)
 
 

@@ -54,15 +54,15 @@ def train(training: Training, data: str, environment: Mapping[str, str]) -> None
 
 
 def has_diverged(training: Training) -> bool:
-    """Whether the loss stopped being a number."""
+    """Returns whether the loss stopped being a number."""
     return (training.directory / DIVERGED).exists()
 
 
 def log_of(directory: Path) -> list[dict[str, Any]]:
-    """The rows of the run's log, one per epoch."""
+    """Returns the rows of the run's log, one per epoch."""
     return [json.loads(row) for row in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def score_of(directory: Path) -> dict[str, Any]:
-    """The run's evaluation report on the test split."""
+    """Returns the run's evaluation report on the test split."""
     return dict(json.loads((directory / "score.json").read_text(encoding="utf-8")))

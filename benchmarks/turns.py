@@ -75,7 +75,7 @@ class Contestant:
 
 
 def take_turns(commands: Mapping[str, Sequence[str]], rounds: int, warm: int, seconds: float) -> dict[str, list[Turn]]:
-    """The turns of each loop, after a warm-up turn."""
+    """Returns the turns of each loop, after a warm-up turn."""
     contestants = {name: Contestant(command) for name, command in commands.items()}
     try:
         for contestant in contestants.values():

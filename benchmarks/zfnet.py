@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def untrained(name: str) -> nn.Module:
-    """The network with a first layer like those that training starts from."""
+    """Returns the network with a first layer like those that training starts from."""
     torch.manual_seed(0)
     return zoo.create(name, init="torch")
 

@@ -15,7 +15,7 @@ from zoo_look.result import drawn, new_figure
 
 
 def points(data: str) -> dict[str, list[tuple[str, int, float, float, float]]]:
-    """By family: name and epochs, parameters, error and the ends of its interval, in per cent."""
+    """Returns by family: name and epochs, parameters, error and the ends of its interval, in per cent."""
     found: dict[str, list[tuple[str, int, float, float, float]]] = {}
     for entry in registry.current().models():
         for weights in entry.weights:

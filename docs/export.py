@@ -20,13 +20,13 @@ FILE = Path(__file__).with_suffix(".json")
 
 
 def embedded() -> list[Weights]:
-    """The weights that ship with Zoo."""
+    """Returns the weights that ship with Zoo."""
     models = registry.current().models()
     return [weights for model in models for weights in model.weights if weights.hub.startswith("embedded:")]
 
 
 def measure(weights: Weights, precision: str, folder: Path) -> dict[str, Any]:
-    """How far the ONNX file of ``weights`` is from torch, and its score where the manifest has one."""
+    """Returns how far the ONNX file of ``weights`` is from torch, and its score where the manifest has one."""
     found: dict[str, Any] = {"sha256": weights.sha256}
     try:
         made = zoo.export(weights.name, folder / "network.onnx", precision=precision)

@@ -84,7 +84,7 @@ def take(browser: Browser, address: str, names: set[str], pictures: Any = PICTUR
 
 
 def first_view(browser: Browser, address: str) -> int:
-    """The bytes that the front page loads."""
+    """Returns the bytes that the front page loads."""
     page, sizes = browser.new_page(), []
     page.on("response", lambda response: sizes.append(len(response.body())))
     page.goto(address, wait_until="networkidle")

@@ -51,7 +51,7 @@ COMMANDS_HEAD = """# Every command and option
 
 
 def members(package: types.ModuleType) -> Iterator[tuple[str, Any]]:
-    """The public functions and classes of ``package``, by name."""
+    """Yields the public functions and classes of ``package``, by name."""
     for name in sorted(package.__all__):
         value = getattr(package, name)
         if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__.startswith(("zoo.", "zoo_")):
@@ -59,7 +59,7 @@ def members(package: types.ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def python() -> str:
-    """The page on functions."""
+    """Returns the page on functions."""
     lines, seen = [HEAD], set()
     for name in ("zoo", *PACKAGES):
         package = import_module(name)
@@ -73,12 +73,12 @@ def python() -> str:
 
 
 def commands() -> str:
-    """The page on commands."""
+    """Returns the page on commands."""
     return "\n".join([COMMANDS_HEAD, *below(cli, click.Context(cli, info_name="zoo", **cli.context_settings))])
 
 
 def below(group: Commands, context: click.Context) -> Iterator[str]:
-    """The sections of the commands of ``group`` of Zoo's own distribution, in the order of its help."""
+    """Yields the sections of the commands of ``group`` of Zoo's own distribution, in the order of its help."""
     sections = {**group.sections, **group.more_sections()}
     for name in [name for heading, names in sections.items() if heading != "From plugins:" for name in names]:
         command = group.get_command(context, name)
@@ -94,7 +94,7 @@ def below(group: Commands, context: click.Context) -> Iterator[str]:
 
 
 def section(command: click.Command, context: click.Context) -> str:
-    """A heading, what the command does, its usage, its options, its example."""
+    """Returns a heading, what the command does, its usage, its options, its example."""
     options = [one.get_help_record(context) for one in command.params if isinstance(one, click.Option)]
     usage = command.collect_usage_pieces(context)
     lines = [
@@ -118,7 +118,7 @@ def section(command: click.Command, context: click.Context) -> str:
 
 
 def plain(text: str) -> str:
-    """``text`` with the characters escaped that Markdown gives a meaning."""
+    """Returns ``text`` with the characters escaped that Markdown gives a meaning."""
     return re.sub(r"([*\[\]])", r"\\\1", text).replace("<", "&lt;")
 
 

@@ -121,7 +121,7 @@ PUBLISHED = {
 
 
 def embedded_weights(models: list[Listed]) -> str:
-    """A row for each weights file that ships with the distribution, with its score."""
+    """Returns a row for each weights file that ships with the distribution, with its score."""
     lines = [
         "| weights | epochs | scored on | correct | score | 95% interval |",
         "|---|---:|---|---:|---:|---|",
@@ -140,7 +140,7 @@ def embedded_weights(models: list[Listed]) -> str:
 
 
 def other_weights(models: list[Listed]) -> str:
-    """A row for each weights file that is downloaded, with the first score of its manifest entry."""
+    """Returns a row for each weights file that is downloaded, with the first score of its manifest entry."""
     lines = ["| weights | scored on | top-1 | source | licence | size | sha256 |", "|---|---|---:|---|---|---:|---|"]
     for _, entries in by_family(models):
         for weights in (one for entry in entries for one in entry.weights if not one.hub.startswith("embedded:")):
@@ -154,7 +154,7 @@ def other_weights(models: list[Listed]) -> str:
 
 
 def measured(where: str, score: Score) -> tuple[float, str, str]:
-    """The score as papers report it, a note if that is not top-1, and the 95% interval of top-1.
+    """Returns the score as papers report it, a note if that is not top-1, and the 95% interval of top-1.
 
     Classes of Caltech-101 differ in size, so papers report the mean over classes.
     """
@@ -165,7 +165,7 @@ def measured(where: str, score: Score) -> tuple[float, str, str]:
 
 
 def summary(models: list[Listed]) -> str:
-    """A row for each built-in family."""
+    """Returns a row for each built-in family."""
     lines = ["| family | papers | models | weights | CIFAR-10 | ImageNet |", "|---|---|---:|---:|---:|---:|"]
     for name, entries in by_family(models):
         first, last = min(years(entries)), max(years(entries))
@@ -177,7 +177,7 @@ def summary(models: list[Listed]) -> str:
 
 
 def highest(entries: list[Listed], data: str) -> str:
-    """The best top-1 on ``data`` of any weights of a family."""
+    """Returns the best top-1 on ``data`` of any weights of a family."""
     claims = [
         score.top1
         for entry in entries
@@ -189,12 +189,12 @@ def highest(entries: list[Listed], data: str) -> str:
 
 
 def families(models: list[Listed]) -> str:
-    """A table of architectures for each built-in family."""
+    """Returns a table of architectures for each built-in family."""
     return "\n".join(family(name, entries) for name, entries in by_family(models))
 
 
 def by_family(models: list[Listed]) -> list[tuple[str, list[Listed]]]:
-    """The built-in families with their models, oldest paper first."""
+    """Returns the built-in families with their models, oldest paper first."""
     groups: dict[str, list[Listed]] = {}
     for entry in models:
         if entry.row.is_builtin:
@@ -207,7 +207,7 @@ def years(entries: list[Listed]) -> list[int]:
 
 
 def family(name: str, entries: list[Listed]) -> str:
-    """A collapsible section with a row for each model."""
+    """Returns a collapsible section with a row for each model."""
     when = ", ".join(map(str, years(entries)))
     files = sum(len(entry.weights) for entry in entries)
     lines = [
@@ -232,14 +232,14 @@ def model(entry: Listed) -> str:
 
 
 def cited(paper: Paper) -> str:
-    """A short citation, such as He et al. 2015."""
+    """Returns a short citation, such as He et al. 2015."""
     first, *others = paper.authors.split(", ")
     more = {0: "", 1: f" and {others[0].split()[-1]}" if others else ""}.get(len(others), " et al.")
     return f"{first.split()[-1]}{more} {paper.year}"
 
 
 def best(entry: Listed) -> str:
-    """The highest score for each data set, with the weights' tag and, if known, their epochs.
+    """Returns the highest score for each data set, with the weights' tag and, if known, their epochs.
 
     Only the first score of each weights file counts.
     """
@@ -255,7 +255,7 @@ def best(entry: Listed) -> str:
 
 
 def lineage(models: list[Listed]) -> str:
-    """A row for each idea: score, budget, size and paper."""
+    """Returns a row for each idea: score, budget, size and paper."""
     found = {weights.name: (entry, weights) for entry in models for weights in entry.weights}
     lines = [
         "| idea | weights | score | 95% interval | published, % | epochs | data | parameters | paper |",
@@ -274,7 +274,7 @@ def lineage(models: list[Listed]) -> str:
 
 
 def exports(models: list[Listed]) -> str:
-    """A row for each embedded weight in docs/export.json: its ONNX file beside torch, and its scores."""
+    """Returns a row for each embedded weight in docs/export.json: its ONNX file beside torch, and its scores."""
     found = json.loads((ROOT / "docs" / "export.json").read_text(encoding="utf-8"))
     lines = [
         "| weights | scored on | difference | correct in torch | ONNX, float32 | ONNX, int8 |",
@@ -317,7 +317,7 @@ PROMISES = {
 
 
 def conformance(models: list[Listed]) -> str:
-    """A row for each family: how many checks passed, did not apply and failed. Then the reasons."""
+    """Returns a row for each family: how many checks passed, did not apply and failed. Then the reasons."""
     measured = json.loads((ROOT / "docs" / "conformance.json").read_text(encoding="utf-8"))
     lines = [f"| family | models | {' | '.join(PROMISES)} |", "|---|---:|" + "---|" * len(PROMISES)]
     reasons = []
@@ -337,7 +337,7 @@ def conformance(models: list[Listed]) -> str:
 
 
 def reasons_of(checks: dict[str, dict[str, Any]]) -> list[str]:
-    """Why checks do not apply or fail, each reason once, with the checks and the networks."""
+    """Lists why checks do not apply or fail, each reason once, with the checks and the networks."""
     groups: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
     for check, result in checks.items():
         for how, label in (("failed", "**failed**"), ("inapplicable", "n/a")):
@@ -352,12 +352,12 @@ def reasons_of(checks: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def in_a_cell(text: str) -> str:
-    """``text`` as a cell of a table, in which a bar would end it."""
+    """Returns ``text`` as a cell of a table, in which a bar would end it."""
     return " ".join(text.split()).removesuffix(".").replace("|", "\\|")
 
 
 def promises(_models: list[Listed]) -> str:
-    """A row for each check of the conformance kit."""
+    """Returns a row for each check of the conformance kit."""
     lines = ["| check | promise | if it fails |", "|---|---|---|"]
     for promise in checks.every():
         text, _, fix = (promise.__doc__ or "").partition("Fix:")
@@ -368,12 +368,12 @@ def promises(_models: list[Listed]) -> str:
 
 
 def fields(*kinds: type[msgspec.Struct]) -> Callable[[list[Listed]], str]:
-    """A table of the fields of each of ``kinds``, with the words of their docstrings."""
+    """Returns a table of the fields of each of ``kinds``, with the words of their docstrings."""
     return lambda _models: "\n".join(map(of_struct, kinds))
 
 
 def of_struct(kind: type[msgspec.Struct]) -> str:
-    """A heading, what the struct is, and its fields with type, default and meaning."""
+    """Returns a heading, what the struct is, and its fields with type, default and meaning."""
     first = ""
     meanings: dict[str, str] = {}
     for base in reversed([base for base in kind.__mro__ if issubclass(base, msgspec.Struct)]):
@@ -396,7 +396,7 @@ def of_struct(kind: type[msgspec.Struct]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text of a docstring as Markdown."""
+    """Returns the text of a docstring as Markdown."""
     return re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`")).replace("|", "\\|")
 
 
@@ -404,7 +404,7 @@ BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 def shown_type(annotation: Any) -> str:
-    """``tuple[str, ...]`` for an annotation: without modules, with the bounds of numbers."""
+    """Returns ``tuple[str, ...]`` for an annotation: without modules, with the bounds of numbers."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         meta = [found for found in args[1:] if isinstance(found, msgspec.Meta)]
@@ -445,7 +445,7 @@ PAGES = {
 
 
 def render(page: Path) -> str:
-    """The text of ``page`` with the tables between ``<!-- NAME -->`` and ``<!-- end -->`` generated again."""
+    """Returns the text of ``page`` with the tables between ``<!-- NAME -->`` and ``<!-- end -->`` generated again."""
     text = page.read_text(encoding="utf-8")
     models = registry.current().models()
     for name, table in PAGES[page].items():

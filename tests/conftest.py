@@ -75,7 +75,7 @@ def cache_dir(_index: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatc
 
 
 def _surroundings() -> tuple[object, ...]:
-    """What decides which plugins and hubs there are."""
+    """Returns what decides which plugins and hubs there are."""
     own = ("ZOO_CACHE", "ZOO_CONFIG")
     settings = {name: value for name, value in os.environ.items() if name.startswith("ZOO_") and name not in own}
     return *sys.path, os.environ.get("HOME"), *sorted(settings.items())

@@ -93,7 +93,7 @@ class Import(NamedTuple):
 
 
 def imports(file: Path) -> Iterator[Import]:
-    """Every module that ``file`` imports; ``from zoo import names`` is ``zoo.names``."""
+    """Yields every module that ``file`` imports; ``from zoo import names`` is ``zoo.names``."""
     is_module = {".".join(("zoo", *parts_of(file))) for file in CORE}
 
     def walk(node: ast.AST, is_lazy: bool) -> Iterator[Import]:
@@ -116,7 +116,7 @@ def imports(file: Path) -> Iterator[Import]:
 
 
 def parts_of(file: Path) -> tuple[str, ...]:
-    """``("hub", "cache")`` of ``zoo/hub/cache.py``; of a package, without its ``__init__``."""
+    """Returns ``("hub", "cache")`` of ``zoo/hub/cache.py``; of a package, without its ``__init__``."""
     parts = file.relative_to(ROOT / "zoo").with_suffix("").parts
     return parts[:-1] if parts[-1] == "__init__" else parts
 
@@ -126,7 +126,7 @@ def layer_of(file: Path) -> str:
 
 
 def for_each(files: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
-    """A test of all ``files`` in one: a test for each would cost more than what it checks."""
+    """Returns a test of all ``files`` in one: a test for each would cost more than what it checks."""
 
     def decorate(test: Callable[[Path], None]) -> Callable[[], None]:
         def whole() -> None:

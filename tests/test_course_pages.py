@@ -35,7 +35,7 @@ def figures(page: Path) -> list[Path]:
 
 
 def commands(text: str) -> set[str]:
-    """Those in the prose of a page."""
+    """Returns those in the prose of a page."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return {" ".join(found.split()) for found in re.findall(r"`(zoo [^`]+)`", prose)}
 

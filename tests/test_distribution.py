@@ -32,7 +32,7 @@ class Environment(NamedTuple):
     wheels: dict[str, Path]
 
     def run(self, command: str, *words: str) -> str:
-        """What the command prints; fails with all of its output where it does not exit with 0."""
+        """Returns what the command prints; fails with all of its output where it does not exit with 0."""
         done = subprocess.run(
             [self.bin / command, *words],
             cwd=self.folder,
@@ -46,7 +46,7 @@ class Environment(NamedTuple):
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The outer variables, without any that bring another Zoo, its caches or the network."""
+    """Returns the outer variables, without any that bring another Zoo, its caches or the network."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("ZOO_", "HF_", "PYTHON", "PYTEST"))
     }
@@ -178,7 +178,7 @@ def test_the_sdist_builds_the_same_wheel_and_both_are_small_enough_for_an_index(
 
 
 def contents(wheel: Path) -> dict[str, int]:
-    """The checksum of each file."""
+    """Returns the checksum of each file."""
     return {info.filename: info.CRC for info in zipfile.ZipFile(wheel).infolist()}
 
 
@@ -206,7 +206,7 @@ TUTORIALS = {"Tutorial: from an empty folder to published weights": 14 + 1 + 7, 
 
 
 def session(page: str) -> list[tuple[str, list[str]]]:
-    """The commands of a page's console blocks, each with the lines that it is shown to print."""
+    """Returns the commands of a page's console blocks, each with the lines that it is shown to print."""
     found: list[tuple[str, list[str]]] = []
     for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():

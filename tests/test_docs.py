@@ -130,7 +130,7 @@ def check(command: str) -> None:
 
 
 def check_name(command: str, name: str) -> None:
-    """A page's own weights have a tag that nobody else knows, but an architecture that is there."""
+    """Checks names; a page's own weights have a tag that nobody else knows, but an architecture that is there."""
     arch = name.partition(".")[0]
     if not re.search(r"[A-Z*?\[/]", name) and arch not in ("hello", "hello_net", "tiny_net", "patches_ridge"):
         registry.current().find(arch)

@@ -12,7 +12,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 
 def misspelt(name: str, chance: random.Random) -> str:
-    """``name`` with a letter left out, added, changed, or changed places with the next."""
+    """Returns ``name`` with a letter left out, added, changed, or changed places with the next."""
     place = chance.randrange(1, len(name) - 1)
     before, letter, after = name[:place], name[place], name[place + 1 :]
     other = chance.choice(LETTERS)

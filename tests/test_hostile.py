@@ -48,7 +48,6 @@ profiles = pytest.mark.parametrize(
 
 def hold_for_all(profile: str, strategy: st.SearchStrategy[Any], check: Callable[[Any], None], *known: Any) -> None:
     """Runs ``check`` on the ``known`` cases and on as many drawn ones as the profile has."""
-
     added = 0.0
 
     def test(case: Any) -> None:
@@ -64,7 +63,7 @@ def hold_for_all(profile: str, strategy: st.SearchStrategy[Any], check: Callable
 
 
 def peak() -> float:
-    """The largest resident size so far, MB."""
+    """Returns the largest resident size so far, MB."""
     resource = pytest.importorskip("resource", reason="needs a system that counts memory")
     scale = 1 if sys.platform == "darwin" else 1024
     size: float = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
@@ -115,7 +114,7 @@ def toml(value: Any) -> str:
 
 
 def pieces() -> st.SearchStrategy[str]:
-    """A valid manifest of which pieces were replaced."""
+    """Returns a valid manifest of which pieces were replaced."""
     cut = st.tuples(st.integers(0, len(ENTRY)), st.integers(0, 60), TEXTS | JSON.map(toml))
 
     def replaced(cuts: list[tuple[int, int, str]]) -> str:
@@ -128,7 +127,7 @@ def pieces() -> st.SearchStrategy[str]:
 
 
 def fields() -> st.SearchStrategy[str]:
-    """A valid manifest with other values."""
+    """Returns a valid manifest with other values."""
     valid = tomllib.loads(ENTRY)["resnet18"]["tag"]
 
     def written(changes: dict[str, Any]) -> str:

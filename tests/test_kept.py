@@ -22,7 +22,7 @@ KEPT: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exis
 
 
 def digest(module: torch.nn.Module) -> str:
-    """Of the names, shapes and types of a network's tensors, in order."""
+    """Hashes the names, shapes and types of a network's tensors, in order."""
     lines = [f"{key} {tuple(value.shape)} {value.dtype}" for key, value in module.state_dict().items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

@@ -43,7 +43,7 @@ def networks() -> dict[str, tuple[nn.Module, nn.Module]]:
 
 
 def outcome(value: Any) -> Any:
-    """What two values must have in common: of networks, how many parameters they have and what they return."""
+    """Returns what two values must have in common: of networks, how many parameters they have and what they return."""
     if isinstance(value, nn.Module) and not isinstance(value, nn.Linear):
         channels = next(tensor.shape[1] for tensor in value.parameters())
         with torch.no_grad():

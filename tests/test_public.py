@@ -37,7 +37,7 @@ PUBLIC = dict(public_callables())
 
 
 def sections(function: Callable[..., Any]) -> dict[str, str]:
-    """The text below each heading of the docstring, without its indent; what comes first is under ``""``."""
+    """Returns the text below each heading of the docstring, without its indent; what comes first is under ``""``."""
     parts = re.split(r"^(Args|Returns|Raises|Example):\n", inspect.getdoc(function) or "", flags=re.MULTILINE)
     names = ["", *parts[1::2]]
     assert len(names) == len(set(names))
@@ -78,7 +78,7 @@ def test_the_public_names_are_these() -> None:
     functions += ["model", "preprocess", "register", "reproduce", "train", "transforms"]
     values = ["Model", "Network", "Paper", "Plugin", "Preprocess", "ZooError"]
     assert dir(zoo) == sorted(
-        [*functions, *values, "attack", "classifiers", "data", "errors", "exporting", "look", "publishing"]
+        [*functions, *values, "attack", "classifiers", "convert", "data", "errors", "exporting", "look", "publishing"]
     )
 
 

@@ -82,7 +82,7 @@ def test_the_readme_is_a_screen_and_a_half() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of the headings, as GitHub and the site make them."""
+    """Returns the anchors of the headings, as GitHub and the site make them."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return {
         re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")

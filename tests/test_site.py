@@ -24,7 +24,7 @@ reference = load(DOCS / "reference.py")
 
 
 def places(entries: list[dict[str, Any]]) -> Iterator[str]:
-    """The pages of a navigation, in order."""
+    """Yields the pages of a navigation, in order."""
     for entry in entries:
         for place in entry.values():
             if isinstance(place, str):

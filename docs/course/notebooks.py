@@ -24,18 +24,18 @@ _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]+\)")
 
 
 def chapters(language: str = "en") -> list[Path]:
-    """The pages of the chapters, in order."""
+    """Returns the pages of the chapters, in order."""
     return sorted(LANGUAGES[language].glob("[0-9][0-9]-*.md"))
 
 
 def place(chapter: Path, language: str) -> Path:
-    """The notebook of a page."""
+    """Returns the notebook of a page."""
     folder = HERE / "notebooks" / ("" if language == "en" else language)
     return folder / f"{chapter.stem}.ipynb"
 
 
 def cells(text: str) -> Iterator[tuple[str, str]]:
-    """The kind (``markdown`` or ``code``) and the text of each cell of a page."""
+    """Yields the kind (``markdown`` or ``code``) and the text of each cell of a page."""
     title, _, text = text.partition("\n")
     yield "markdown", title
     yield "code", INSTALL
@@ -62,7 +62,7 @@ def _commands(text: str) -> str:
 
 
 def notebook(chapter: Path, language: str) -> str:
-    """The notebook of a page, as JSON."""
+    """Returns the notebook of a page, as JSON."""
     found: list[dict[str, Any]] = []
     for number, (kind, text) in enumerate(cells(chapter.read_text(encoding="utf-8"))):
         cell: dict[str, Any] = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}}

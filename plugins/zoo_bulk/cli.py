@@ -246,7 +246,7 @@ class JobTable:
             self._live.update(self._table(), refresh=True)
 
     def summary(self) -> str:
-        """Returns ``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday.``"""
+        """Returns the state in words: ``12 of 20 done, 1 failed; 4 min left, which would end at 14:05 on Friday``."""
         counts = {**self._counts, "running": len(self._running)}
         others = {status: counts[status] for status in ("running", "failed", "left out")}
         seconds = (time.monotonic() - self._begun) / self._ended * self._waiting if self._ended else 0

@@ -1,4 +1,4 @@
-"""Scores weights with each of the usual ways to prepare images: which of them were the weights trained for?"""
+"""Scores weights with each of the usual ways to prepare images, to find the one that they were trained for."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -102,7 +102,7 @@ def test_offline_a_command_uses_what_is_cached_and_says_how_to_bring_what_is_not
 
 
 def offline_of(name: str) -> dict[str, bool]:
-    """What ``zoo list --json`` says of the weights of ``name``: those that need no network."""
+    """Returns what ``zoo list --json`` says of the weights of ``name``: those that need no network."""
     model = json.loads(ask("list", name, "--json").stdout)[0]
     rows = json.loads(ask("list", f"{name}.*", "--json").stdout)
     said = {row["name"]: row["offline"] for row in model["weights"]}

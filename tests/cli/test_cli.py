@@ -371,7 +371,7 @@ def build(num_classes, in_chans):
 
 
 def install_broken(folder: Path, hub: Path, does: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``bad_net.x``, fetched: a network that ``does`` something else before it computes."""
+    """Fetches ``bad_net.x``, a network that ``does`` something else before it computes."""
     files = {"bad.py": plugin("bad", "bad_net"), "bad_model.py": BROKEN.replace("DO", does)}
     install(folder, "zoo-bad", {"bad": "bad:plugin"}, files)
     monkeypatch.syspath_prepend(str(folder))
@@ -673,7 +673,7 @@ def test_info_shows_licences_papers_and_scores_with_their_intervals() -> None:
 
 
 def key_pair(folder: Path) -> tuple[Path, Path]:
-    """A new private key and its public key, as files."""
+    """Returns a new private key and its public key, as files."""
     key = ec.generate_private_key(ec.SECP256R1())
     private, public = folder / "key.pem", folder / "key.pub"
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -27,14 +27,14 @@ CURVE = ("attack", "curve", NETWORK, "--data", "digits", "--attack", "pgd", "--l
 
 
 def ask(*words: object) -> Any:
-    """The JSON answer of ``zoo WORDS --json``."""
+    """Returns the JSON answer of ``zoo WORDS --json``."""
     done = CliRunner().invoke(cli, [*map(str, words), "--json"], prog_name="zoo")
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
 
 def result_of(folder: Path, *words: object) -> dict[str, Any]:
-    """The tensors that a command keeps in a safetensors file."""
+    """Returns the tensors that a command keeps in a safetensors file."""
     file = folder / "result.safetensors"
     ask(*words, "-o", file)
     return load_file(file)
@@ -64,7 +64,7 @@ def test_every_long_option_is_passed_in_some_test() -> None:
 
 
 def pages() -> Iterator[tuple[click.Context, click.Command, str]]:
-    """Every command with its context and what ``zoo ... -h`` prints, at 80 columns."""
+    """Yields every command with its context and what ``zoo ... -h`` prints, at 80 columns."""
 
     def walk(command: click.Command, words: list[str], parent: click.Context | None) -> Iterator[Any]:
         context = click.Context(command, info_name=words[-1] if words else "zoo", parent=parent)

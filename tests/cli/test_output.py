@@ -27,7 +27,7 @@ SHOWN = r"\x1b]0;title\x07\x1b[2J\x9b31m\u202eevil\u2066"
 
 
 def is_unsafe(character: str) -> bool:
-    """By Unicode's own tables: controls, surrogates, and what sets the direction of text."""
+    """Checks by Unicode's own tables: controls, surrogates, and what sets the direction of text."""
     is_control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") and character not in "\n\t"
     directions = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
     return is_control or unicodedata.bidirectional(character) in directions or character in "\u200e\u200f\u061c"

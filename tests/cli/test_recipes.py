@@ -43,7 +43,7 @@ def built_in() -> list[Plugin]:
 
 
 def measured() -> Iterator[tuple[str, Expectation]]:
-    """The recipes' names and what they gave to weights of ours."""
+    """Yields the recipes' names and what they gave to weights of ours."""
     for plugin in built_in():
         for name, table in recipes.read(plugin).items():
             yield from ((name, row) for row in expectations(name, table) if row.weights)

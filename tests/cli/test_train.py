@@ -118,7 +118,7 @@ def test_scoring_on_the_images_that_were_trained_on_is_said(
 
 
 def stripes(folder: Path, counts: dict[str, int], side: int = 32) -> Path:
-    """Noise with stripes across or along, which tell the class."""
+    """Returns noise with stripes across or along, which tell the class."""
     generator = torch.Generator().manual_seed(0)
     for split, count in counts.items():
         for kind in ("across", "along"):
@@ -143,7 +143,10 @@ def test_a_folder_of_ones_own_is_trained_on_without_a_word_and_its_best_epoch_on
     data = stripes(tmp_path / "stripes", {"train": 20, "val": 10, "test": 5})
     answer = ask("train", "resnet20", "--data", data, "--set", "epochs=6", "-o", tmp_path / "run")
     assert answer.exit_code == 0, answer.stderr
-    assert answer.stderr.splitlines()[0].startswith("resnet20, 40 images of stripes, 20 held out, recipe own_images: 6")
+    first = answer.stderr.splitlines()[0]
+    assert first.startswith(
+        "resnet20, 40 images of stripes, 20 held out, recipe own_images (sgd, lr 0.0125, cosine): 6"
+    )
     recipe = config_of(tmp_path / "run")["recipe"]
     assert (recipe["augment"]["pad_crop"], recipe["augment"]["flip"]) == (4, True)
     assert config_of(tmp_path / "run")["data"]["validation"]["split"] == "val"

@@ -39,7 +39,7 @@ VARIED = Recipe(batch_size=50, augment=Augmentation(resized_crop=ResizedCrop(), 
 
 
 def as_they_are(images: ImageSet | ImageStream, side: int) -> Preprocess:
-    """The preprocessing that leaves pixels as they are, in [0, 1]."""
+    """Returns the preprocessing that leaves pixels as they are, in [0, 1]."""
     zeros, ones = (0.0,) * images.channels, (1.0,) * images.channels
     return Preprocess(input_size=(images.channels, side, side), crop_pct=1.0, mean=zeros, std=ones)
 
@@ -332,7 +332,7 @@ def test_a_folder_named_as_timm_publishes_it_is_the_well_known_set(tmp_path: Pat
 
 
 def _bytes(image: Image.Image) -> bytes:
-    """C H W."""
+    """Returns an image, C H W."""
     from zoo.data.image_file import to_pixels
 
     return to_pixels(image).contiguous().numpy().tobytes()
@@ -346,7 +346,7 @@ def _jpeg(seed: int, side: int = 12) -> bytes:
 
 
 def _shards(folder: Path, rows: list[tuple[str, dict[str, bytes]]]) -> Path:
-    """``folder`` with one shard ``x.tar`` of these keys and parts."""
+    """Returns ``folder`` with one shard ``x.tar`` of these keys and parts."""
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(folder / "x.tar", "w") as tar:
         for key, parts in rows:
@@ -425,7 +425,7 @@ def test_a_damaged_shard_stops_training_naming_it(
 
 
 def _members(file: Path) -> list[bytes]:
-    """The blocks of each member of a tar file, header and content."""
+    """Returns the blocks of each member of a tar file, header and content."""
     content = file.read_bytes()
     with tarfile.open(file) as tar:
         starts = [member.offset for member in tar.getmembers()]

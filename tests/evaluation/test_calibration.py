@@ -104,7 +104,7 @@ def test_the_command_fits_on_some_images_of_a_file_and_reports_on_the_others(tmp
 
 
 def with_run(file: Path, fingerprint: str, **recipe: int) -> Any:
-    """``resnet20.digits`` in a file whose run record says that it held out images with this fingerprint."""
+    """Returns ``resnet20.digits`` in a file whose run record says that it held out images with this fingerprint."""
     weights = zoo.fetch("resnet20.digits")
     about = safetensors_file.metadata(weights)
     validation = {"name": "digits", "split": "validation", "n": 100, "fingerprint": fingerprint}

@@ -15,7 +15,7 @@ NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def trained(module: nn.Module) -> nn.Module:
-    """``module`` in eval mode with statistics that are not those of an untrained network."""
+    """Returns ``module`` in eval mode with statistics that are not those of an untrained network."""
     generator = torch.Generator().manual_seed(0)
     for norm in (part for part in module.modules() if isinstance(part, NORMS)):
         for tensor, low, high in ((norm.running_mean, -0.3, 0.3), (norm.running_var, 0.5, 2.0)):

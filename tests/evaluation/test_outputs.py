@@ -195,7 +195,7 @@ def test_weights_are_no_file_of_outputs(tmp_path: Path) -> None:
 
 
 def answering(value: Any, monkeypatch: pytest.MonkeyPatch, api: int = 2) -> Model:
-    """A model whose evaluate hook returns ``value``."""
+    """Returns a model whose evaluate hook returns ``value``."""
     monkeypatch.setattr("zoo.evaluation.forward.answers_of_a_test", lambda *_, **__: value, raising=False)
     return Model("own", build="nowhere:at_all", evaluate="zoo.evaluation.forward:answers_of_a_test", api=api)
 

@@ -52,7 +52,7 @@ def ask(*words: object) -> Result:
 
 
 def conversion() -> Path:
-    """The only one in the cache."""
+    """Returns the only one in the cache."""
     (file,) = (cache.root() / "converted").glob("*.safetensors")
     return file
 

@@ -43,7 +43,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 def by_client(server: HubServer, file: str = FILE, **arguments: Any) -> bytes:
-    """What the real client makes of a request, in its own cache."""
+    """Returns what the real client makes of a request, in its own cache."""
     from huggingface_hub import hf_hub_download
 
     arguments = {"token": False, "cache_dir": os.environ["HF_HUB_CACHE"], "endpoint": server.url, **arguments}

@@ -46,7 +46,7 @@ def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def fetch(*tags: str) -> dict[str, Path]:
-    """The cached files of resnet20.<tag>, used one day apart, the first longest ago: the last one a day ago."""
+    """Returns the cached files of resnet20.<tag>, used one day apart, the first longest ago: the last one a day ago."""
     files = {}
     for tag in tags:
         answer = ask("fetch", f"resnet20.{tag}")
@@ -69,7 +69,7 @@ def rows(answer: Result) -> list[dict[str, object]]:
 
 
 def left() -> set[str]:
-    """All files of the cache but its locks."""
+    """Returns all files of the cache but its locks."""
     files = (file for file in cache.root().rglob("*") if file.is_file() and file.suffix != ".lock")
     return {file.name for file in files if file.parent.name != "index"}
 

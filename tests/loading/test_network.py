@@ -269,7 +269,7 @@ def test_a_deeply_nested_header_is_refused(tmp_path: Path) -> None:
 
 
 def refuses_or_reads(data: bytes) -> None:
-    """Nothing but a ZooError may come of a file that holds ``data``."""
+    """Checks that nothing but a ZooError may come of a file that holds ``data``."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "hostile.safetensors")
         file.write_bytes(data)

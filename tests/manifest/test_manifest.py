@@ -328,7 +328,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def assert_read_or_refused(text: str) -> None:
-    """A manifest is either wholly understood, or refused by a ManifestError."""
+    """Checks that a manifest is either wholly understood, or refused by a ManifestError."""
     entries: tuple[Weights, ...] = ()
     with contextlib.suppress(ManifestError):
         entries = parse(text, "hostile.toml")

@@ -59,7 +59,7 @@ class Affine(nn.Module):
 
 
 def as_theirs(key: str, keys: set[str]) -> str:
-    """The key of timm's network of features for ``key``: it joins the first two levels of a series by ``_``."""
+    """Returns the key of timm's network of features for ``key``: it joins the first two levels of a series by ``_``."""
     return key if key in keys else key.replace(".", "_", 1)
 
 

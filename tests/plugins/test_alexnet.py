@@ -34,7 +34,7 @@ def test_conformance(check: Check) -> None:
 
 
 def on_meta(name: str, **args: Any) -> AlexNet:
-    """A row's network without memory, so that counting is free."""
+    """Returns a row's network without memory, so that counting is free."""
     with torch.device("meta"):
         return AlexNet(num_classes=MODELS[name].num_classes, **{**MODELS[name].args, **args})
 
@@ -83,7 +83,7 @@ def test_each_layer_of_2012_has_the_parameters_of_its_table() -> None:
 
 
 def sides(network: AlexNet, size: int) -> list[int]:
-    """How wide the maps are after each convolution and pool, from an image of ``size`` pixels."""
+    """Returns how wide the maps are after each convolution and pool, from an image of ``size`` pixels."""
     found, x = [], torch.empty(1, 3, size, size, device="meta")
     for module in network.features:
         x = module(x)
@@ -365,7 +365,7 @@ def noise() -> ImageSet:
 def trained(
     directory: Path, recipe: Recipe = RECIPE, *, radius: float = RADIUS, **options: Any
 ) -> tuple[AlexNet, dict[str, Tensor]]:
-    """A small network trained on noise with the family's hook, and what it was before."""
+    """Returns a small network trained on noise with the family's hook, and what it was before."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = AlexNet(design="small", init="torch", num_classes=2, filter_radius=radius)
@@ -436,7 +436,7 @@ def test_after_training_other_optimisers_are_as_they_were(tmp_path: Path) -> Non
 
 
 def step(network: AlexNet) -> None:
-    """An update that doubles the weights and more."""
+    """Makes an update that doubles the weights and more."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
     for parameter in network.parameters():
         parameter.grad = -3 * parameter.detach()

@@ -239,7 +239,7 @@ def test_there_is_no_response_normalisation_and_in_caffes_form_no_dropout() -> N
 
 
 def caffes_name(key: str) -> str:
-    """Our key as Cadene's file has it: Caffe's layers, their normalisation under the name with ``_bn``."""
+    """Returns our key as Cadene's file has it: Caffe's layers, their normalisation under the name with ``_bn``."""
     name, _, field = key.rpartition(".")
     layer, _, part = name.rpartition(".")
     if not layer:

@@ -42,7 +42,7 @@ def test_conformance(check: Check) -> None:
 
 
 def on_meta(name: str, **args: Any) -> nn.Module:
-    """A row's network without memory, so that counting is free."""
+    """Returns a row's network without memory, so that counting is free."""
     module, _, function = MODELS[name].build.partition(":")
     build = getattr(importlib.import_module(module), function)
     with torch.device("meta"):
@@ -165,7 +165,7 @@ def test_stages_are_timms_after_the_activation() -> None:
 
 
 def outputs_of(network: Any, size: int) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Each entry of ``feature_info`` and what its module gives."""
+    """Yields each entry of ``feature_info`` and what its module gives."""
     seen: dict[str, Tensor] = {}
     for entry in network.feature_info:
 
@@ -342,7 +342,7 @@ def test_checkpointing_changes_no_logit_gradient_or_running_statistic(
 
 
 def bytes_kept(layers: int, *, is_efficient: bool) -> int:
-    """What a block's forward keeps for its gradient, besides parameters."""
+    """Returns what a block's forward keeps for its gradient, besides parameters."""
     block = DenseBlock(layers, 8, 8, bottleneck=True, drop_rate=0.0, memory_efficient=is_efficient)
     own = {parameter.data_ptr() for parameter in block.parameters()}
     kept: dict[int, int] = {}

@@ -38,7 +38,7 @@ def test_conformance(check: Check) -> None:
 
 
 def on_meta(**args: Any) -> FractalNet:
-    """A network without memory, so that counting is free."""
+    """Returns a network without memory, so that counting is free."""
     with torch.device("meta"):
         return FractalNet(**args)
 
@@ -48,7 +48,8 @@ def noise(count: int, side: int = 8, seed: int = 0) -> Tensor:
 
 
 def still(network: FractalNet) -> FractalNet:
-    """In training, so that paths are drawn, but with statistics that stay: an image's way alone decides its logits."""
+    """Builds it in training, so that paths are drawn, but with statistics that stay: an image's way alone decides its
+    logits."""
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -57,7 +58,7 @@ def still(network: FractalNet) -> FractalNet:
 
 
 def ready(**args: Any) -> FractalNet:
-    """A small network with weights and statistics of its own."""
+    """Returns a small network with weights and statistics of its own."""
     network = on_meta(**{**TINY, **args})
     randomise(network)
     return network
@@ -124,7 +125,9 @@ def test_the_narrow_networks_file_stays_below_5_million_bytes() -> None:
 
 
 def by_the_rule(block: FractalBlock, z: Tensor, join: Callable[[list[Tensor]], Tensor]) -> list[Tensor]:
-    """What columns give, the deepest first: f_{C+1}(z) = join(f_C(f_C(z)), conv(z)), with joins that meet made one."""
+    """Returns what columns give, the deepest first: f_{C+1}(z) = join(f_C(f_C(z)), conv(z)), with joins that meet
+    made one.
+    """
     deepest = sum(name.startswith("column") for name, _ in block.named_children())
     units: dict[int, Iterator[nn.Module]] = {
         column: iter(block.get_submodule(f"column{column}")) for column in range(1, deepest + 1)

@@ -143,7 +143,7 @@ def test_a_filter_that_there_is_not_is_refused_by_name(args: dict[str, Any], sai
 
 
 def by_the_authors_formula(orientations: int, scale: int, side: int) -> Tensor:
-    """The real part of the bank, pixel by pixel, as the released code has it, without its scaling."""
+    """Returns the real part of the bank, pixel by pixel, as the released code has it, without its scaling."""
     values = torch.empty(orientations, side, side, dtype=torch.float64)
     k = math.pi / 2 / math.sqrt(2) ** (scale - 1)
     for u in range(orientations):
@@ -206,7 +206,7 @@ def one_layer(**changes: Any) -> GConv:
 
 
 def in_copies(conv: GConv, x: Tensor, weight: Tensor) -> Tensor:
-    """The layer by an explicit loop: copy u of each map's filter, its inputs as they come, modulator u."""
+    """Returns the layer by an explicit loop: copy u of each map's filter, its inputs as they come, modulator u."""
     bank = [to_unit_range(one).float() for one in by_the_authors_formula(4, conv.scale, 5)]
     kernels = weight.view(3, 2 * 4, 5, 5)  # O I U*k k -> O IU k k
     maps = [F.conv2d(x, kernels[[out]] * bank[u], padding=conv.padding) for out in range(3) for u in range(4)]

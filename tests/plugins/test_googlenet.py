@@ -62,7 +62,7 @@ SMALL_TABLE = {
 
 
 def on_meta(name: str, **args: Any) -> GoogLeNet:
-    """A row's network without memory, so that counting is free."""
+    """Returns a row's network without memory, so that counting is free."""
     with torch.device("meta"):
         return GoogLeNet(num_classes=MODELS[name].num_classes, **{**MODELS[name].args, **args})
 
@@ -91,7 +91,7 @@ def test_each_network_has_the_expected_size(name: str, params: int, macs: int) -
 
 
 def filters(row: tuple[int, ...]) -> int:
-    """The elements of a module's filters."""
+    """Returns the elements of a module's filters."""
     chans, one, three_reduce, three, five_reduce, five, pool, _ = row
     reduced = 9 * three_reduce * three + 25 * five_reduce * five
     return chans * (one + three_reduce + five_reduce + pool) + reduced
@@ -437,7 +437,7 @@ PREPROCESS = Preprocess(input_size=(3, 32, 32), crop_pct=1.0, mean=(0.5,) * 3, s
 
 
 def trained(directory: Path, network: GoogLeNet, *, settings: dict[str, Any], **options: Any) -> GoogLeNet:
-    """``network``, trained on noise by the family's hook."""
+    """Returns ``network``, trained on noise by the family's hook."""
     changes = {"augment.resized_crop": None, "augment.flip": False, "ema": 0.0, **settings}
     recipe = training.choose(plugin, "googlenet", "noise", "paper_in1k", changes)
     run = Run(directory, display=Silent(), **options)

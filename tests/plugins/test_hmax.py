@@ -290,7 +290,7 @@ def test_a_colour_image_becomes_grey_as_pillow_makes_it(grey: Tensor) -> None:
 
 
 def as_set(images: Tensor) -> ImageSet:
-    """Images N C H W in [0, 1] with labels 0, 1, 0, ..."""
+    """Returns images N C H W in [0, 1] with labels 0, 1, 0, ..."""
     pixels = (images * 255).round().to(torch.uint8)
     return ImageSet("few", "train", ("a", "b"), torch.arange(len(pixels)) % 2, pixels)
 

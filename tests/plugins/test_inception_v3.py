@@ -113,7 +113,7 @@ def test_logits_and_stages_equal_timms(pair: tuple[InceptionV3, nn.Module]) -> N
 
 
 def stages_of(network: Any, images: Tensor) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Each entry of ``feature_info`` and what its module gives."""
+    """Yields each entry of ``feature_info`` and what its module gives."""
     seen: dict[str, Tensor] = {}
     hooks = []
     for entry in network.feature_info:
@@ -360,7 +360,7 @@ SMALL = Preprocess(input_size=(3, 75, 75), crop_pct=1.0, mean=(0.5,) * 3, std=(0
 
 
 def trained(directory: Path, **options: Any) -> InceptionV3:
-    """A network trained for two epochs on noise by the family's hook."""
+    """Returns a network trained for two epochs on noise by the family's hook."""
     pixels = torch.randint(256, (8, 3, 75, 75), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     images = ImageSet("noise", "train", ("a", "b"), torch.arange(8) % 2, pixels)
     recipe = training.choose(

@@ -103,7 +103,7 @@ def test_maps_have_the_papers_widths_and_sizes(name: str, sizes: dict[str, tuple
 
 
 def outputs_of(network: nn.Module, names: Any, images: Tensor) -> dict[str, Tensor]:
-    """What the submodules called ``names`` give in one forward."""
+    """Returns what the submodules called ``names`` give in one forward."""
     seen: dict[str, Tensor] = {}
     hooks = []
     for name in names:

@@ -32,7 +32,7 @@ def test_conformance(check: Check) -> None:
 
 
 def on_meta(name: str, **args: Any) -> Any:
-    """A row's network without memory, so that counting is free."""
+    """Returns a row's network without memory, so that counting is free."""
     module, _, function = MODELS[name].build.partition(":")
     with torch.device("meta"):
         return getattr(importlib.import_module(module), function)(**{**MODELS[name].args, **args})
@@ -208,7 +208,7 @@ def test_turning_the_input_by_90_degrees_turns_the_maps_and_permutes_the_orienta
 
 
 def spun(maps: Tensor, orientations: int, steps: int) -> Tensor:
-    """B C*N h w with each map's orientation channels moved on."""
+    """Returns B C*N h w with each map's orientation channels moved on."""
     return maps.unflatten(1, (-1, orientations)).roll(steps, dims=2).flatten(1, 2)
 
 
@@ -308,7 +308,7 @@ def test_an_argument_that_means_nothing_is_refused_by_name(build: Any, args: dic
 
 
 def transformer(warp: Any) -> SpatialTransformer:
-    """One that is told what to do by its bias alone."""
+    """Returns one that is told what to do by its bias alone."""
     return SpatialTransformer(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), 4, warp)
 
 

@@ -180,7 +180,7 @@ def test_images_held_out_stay_and_those_left_are_redrawn_as_in_the_whole(small_m
 
 
 def epochs_of(images: ImageSet, recipe: Recipe, group: Processes = ALONE) -> list[Tensor]:
-    """All inputs of two epochs."""
+    """Returns all inputs of two epochs."""
     preprocess = Preprocess(input_size=(1, 42, 42), crop_pct=1.0, mean=(0.0,), std=(1.0,))
     made = batches(images, recipe, preprocess, torch.device("cpu"), group)
     return [torch.cat([inputs for inputs, _ in made.epoch(epoch)]) for epoch in (0, 1)]

@@ -42,7 +42,7 @@ def test_conformance(check: Check) -> None:
 
 
 def on_meta(name: str, **args: Any) -> nn.Module:
-    """A row's network without memory, so that counting is free."""
+    """Returns a row's network without memory, so that counting is free."""
     module, _, function = MODELS[name].build.partition(":")
     build = getattr(importlib.import_module(module), function)
     with torch.device("meta"):

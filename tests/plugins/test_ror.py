@@ -37,13 +37,13 @@ def test_conformance(check: Check) -> None:
 
 
 def on_meta(**args: Any) -> RoR:
-    """A network without memory, so that counting is free."""
+    """Returns a network without memory, so that counting is free."""
     with torch.device("meta"):
         return RoR(**args)
 
 
 def ready(**args: Any) -> RoR:
-    """A network with weights and statistics of its own."""
+    """Returns a network with weights and statistics of its own."""
     network = on_meta(**args)
     randomise(network)
     return network
@@ -118,7 +118,9 @@ def test_levels_cost_their_projections(width: int, preact: bool) -> None:
 
 
 def by_the_figure(network: RoR, images: Tensor, *, levels: int, preact: bool) -> Tensor:
-    """The logits of a network of up to three levels in evaluation, additions and ReLUs in the figure's order."""
+    """Returns the logits of a network of up to three levels in evaluation, additions and ReLUs in the figure's
+    order.
+    """
 
     def relu(x: Tensor) -> Tensor:
         return x if preact else F.relu(x)
@@ -215,7 +217,7 @@ def test_each_level_beyond_the_third_halves_the_groups_of_the_one_before() -> No
 
 
 def pytorchcv(name: str, ours: RoR, *pairs: tuple[str, str]) -> nn.Module:
-    """The other library's network, whose weights ``ours`` gets."""
+    """Returns the other library's network, whose weights ``ours`` gets."""
     from pytorchcv.model_provider import get_model
 
     with torch.device("meta"):

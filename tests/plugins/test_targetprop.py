@@ -28,7 +28,7 @@ def test_conformance(check: Callable[[], None]) -> None:
 
 
 def chain(*, linear: bool, width: int = 6, depth: int = 3) -> Chain:
-    """A small network in float64, of units that are tanh or, where ``linear``, do nothing."""
+    """Returns a small network in float64, of units that are tanh or, where ``linear``, do nothing."""
     torch.manual_seed(0)
     layers = [Layer(1, width, 4), *(Layer(width, width, 1) for _ in range(depth - 1))]
     if linear:

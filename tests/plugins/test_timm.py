@@ -96,7 +96,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def first_weights(arch: str) -> Weights:
-    """What timm takes for ``pretrained=True``."""
+    """Returns what timm takes for ``pretrained=True``."""
     tag = next(iter(TAKEN.models[arch].weights))
     found = registry.current().find(f"timm/{arch}.{tag}").weights
     assert found is not None
@@ -104,7 +104,7 @@ def first_weights(arch: str) -> Weights:
 
 
 def trained(name: str, **args: Any) -> nn.Module:
-    """timm's own network with seeded values in every tensor."""
+    """Builds timm's own network with seeded values in every tensor."""
     return seeded.fill(timm.create_model(name.removeprefix("timm/"), pretrained=False, **args))
 
 
@@ -128,7 +128,7 @@ def create(entry: Weights, file: Path, **args: Any) -> Any:
 
 
 def timms(entry: Weights, file: Path, **args: Any) -> nn.Module:
-    """The network that timm loads from ``file``."""
+    """Returns the network that timm loads from ``file``."""
     overlay = {"file": str(file), "custom_load": False}
     module: nn.Module = timm.create_model(
         entry.name.removeprefix("timm/"), pretrained=True, pretrained_cfg_overlay=overlay, **args

@@ -45,7 +45,7 @@ def timms_hub(hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def trained(name: str, **args: Any) -> nn.Module:
-    """timm's own network with seeded values in every tensor."""
+    """Builds timm's own network with seeded values in every tensor."""
     return seeded.fill(timm.create_model(name, pretrained=False, **args))
 
 
@@ -59,7 +59,7 @@ def publish(server: HubServer, repo: str, module: nn.Module, folder: Path, **con
 
 
 def assert_as_timms(name: str, **args: Any) -> Any:
-    """Zoo's network has timm's tensors, and its outputs bit for bit when they lie in the same memory."""
+    """Checks that Zoo's network has timm's tensors, and its outputs bit for bit when they lie in the same memory."""
     ours, theirs = zoo.create(name, **args).eval(), timm.create_model(name, pretrained=True, **args).eval()
     state, expected = ours.state_dict(), theirs.state_dict()
     assert state.keys() == expected.keys()

@@ -52,7 +52,7 @@ def entry_of(name: str) -> Weights:
 
 
 def trained(arch: str, **args: Any) -> nn.Module:
-    """torchvision's own network with seeded values in every tensor."""
+    """Builds torchvision's own network with seeded values in every tensor."""
     return seeded.fill(models.get_model(arch, weights=None, **args))
 
 
@@ -66,7 +66,8 @@ def images(size: int) -> Tensor:
 
 
 def assert_same_outputs(ours: nn.Module, theirs: nn.Module, size: int) -> None:
-    """Bit for bit: both networks get the same tensors in memory, since its alignment changes float32's rounding."""
+    """Compares bit for bit: both networks get the same tensors in memory, since its alignment changes float32's
+    rounding."""
     expected = theirs.state_dict()
     state = ours.state_dict()
     assert state.keys() == expected.keys()

@@ -36,7 +36,7 @@ PLAIN |= {"precision": "float32", "input_size": 8, "batch_size": 32}
 
 
 def images(count: int = 64, *, channels: int = 3, name: str = "rows", is_resident: bool = True) -> ImageSet:
-    """Noise with a bright row that tells the class of four."""
+    """Returns noise with a bright row that tells the class of four."""
     labels = torch.arange(count) % 4
     pixels = torch.randint(100, (count, channels, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pixels[torch.arange(count), :, 2 * labels] += 150
@@ -485,7 +485,7 @@ def points(values: Tensor, labels: Tensor, **origin: Any) -> Features:
 
 
 def corners(count: int, *, split: str, seed: int) -> Features:
-    """Exclusive or: class 0 about (1, 1) and (-1, -1), class 1 about (1, -1) and (-1, 1)."""
+    """Returns exclusive or: class 0 about (1, 1) and (-1, -1), class 1 about (1, -1) and (-1, 1)."""
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(2, (count, 2), generator=generator)
     values = 2 * signs - 1 + 0.1 * torch.randn(count, 2, generator=generator)

@@ -33,7 +33,7 @@ def test_conformance(check: Check) -> None:
 
 
 def on_meta(name: str, **args: Any) -> nn.Module:
-    """A row's network without memory, so that counting is free."""
+    """Returns a row's network without memory, so that counting is free."""
     model = MODELS[name]
     module, _, function = model.build.partition(":")
     build = getattr(importlib.import_module(module), function)
@@ -115,7 +115,7 @@ def with_weights(name: str, hidden: dict[str, Tensor], **args: Any) -> nn.Module
 
 
 def of_torchvision(name: str, ours: nn.Module) -> nn.Module:
-    """torchvision's network with our weights, whose keys the family's key map must give back."""
+    """Builds torchvision's network with our weights, whose keys the family's key map must give back."""
     with torch.device("meta"):
         theirs = torchvision.models.get_model(name)
     names = renamed({key: torch.empty(0) for key in theirs.state_dict()}, *TORCHVISION.rename)

@@ -29,7 +29,7 @@ def put(site: Path, text: str) -> None:
 
 
 def row(site: Path) -> PluginRow:
-    """The plugin as a new process finds it."""
+    """Returns the plugin as a new process finds it."""
     forget(site)
     return next(row for row in registry.current().plugins if row.name == "pet")
 

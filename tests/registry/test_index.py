@@ -36,7 +36,7 @@ def tries(site: Path) -> int:
 
 
 def row(site: Path) -> PluginRow:
-    """The plugin as a new process finds it."""
+    """Returns the plugin as a new process finds it."""
     forget(site)
     return next(row for row in registry.current().plugins if row.name == "pet")
 
@@ -273,7 +273,7 @@ def apply(site: Path, operation: str, name: str, step: int, disabled: set[str]) 
 
 
 def everything(site: Path) -> list[tuple[object, ...]]:
-    """All that the rows of third parties say to a new process."""
+    """Returns all that the rows of third parties say to a new process."""
     forget(site)
     found = []
     for one in discovery.discover():

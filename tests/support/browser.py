@@ -41,7 +41,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a browser that is closed leaves connections."""
+        """Logs nothing: a browser that is closed leaves connections."""
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def run_once(
 
 
 def attack(folder: Path, *, runs: int, processes: int, seed: int = 0, progress: bool = False) -> Report:
-    """The report of ``runs`` attacks on a cache in ``folder``, which other users must be able to enter."""
+    """Returns the report of ``runs`` attacks on a cache in ``folder``, which other users must be able to enter."""
     report, chance = Report(), random.Random(seed)
     users = os.geteuid() == 0
     with HubServer(folder / "server") as server:

@@ -14,7 +14,7 @@ def wait_for(claim: Callable[[], bool]) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number that is more than an entry in the system's table."""
+    """Returns whether there is a process of this number that is more than an entry in the system's table."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except FileNotFoundError:

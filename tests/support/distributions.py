@@ -29,14 +29,16 @@ def install(
 
 
 def plugin(name: str, *models: str, **fields: str) -> str:
-    """The text of a module that defines the plugin ``name`` with ``models``; ``fields`` are Python expressions."""
+    """Returns the text of a module that defines the plugin ``name`` with ``models``; ``fields`` are Python
+    expressions.
+    """
     rows = "".join(f'Model("{model}", build="{name}_model:build"), ' for model in models)
     given = "".join(f", {field}={value}" for field, value in fields.items() if field != "api")
     return f'{HEAD}plugin = Plugin(name="{name}", api={fields.get("api", "1")}, models=({rows}){given})\n'
 
 
 def run(*words: str, site: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``python -m zoo WORDS`` as a process of its own, with ``site`` on its path."""
+    """Returns ``python -m zoo WORDS`` as a process of its own, with ``site`` on its path."""
     path = os.pathsep.join(filter(None, [str(site) if site else "", os.environ.get("PYTHONPATH", "")]))
     return subprocess.run(
         [sys.executable, "-m", "zoo", *words],

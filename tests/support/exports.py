@@ -18,7 +18,7 @@ FORMATS = ["onnx", "torch-export"]
 
 
 def here(function: str, arguments: dict[str, Any], **_: Any) -> Any:
-    """As :func:`zoo.system.process.ask`, in this process: starting another takes seconds."""
+    """Does as :func:`zoo.system.process.ask`, in this process: starting another takes seconds."""
     from importlib import import_module
 
     module, _, name = function.partition(":")
@@ -26,7 +26,7 @@ def here(function: str, arguments: dict[str, Any], **_: Any) -> Any:
 
 
 def export(model: Any, file: Path, **options: Any) -> Export:
-    """As :func:`zoo.export`, without a process of its own for the comparison."""
+    """Exports as :func:`zoo.export`, without a process of its own for the comparison."""
     with patch.object(process, "ask", here):
         return zoo.export(model, file, **options)
 
@@ -39,7 +39,7 @@ def needs(format: str) -> None:
 
 @cache
 def made(root: Path, format: formats.Format, **options: Any) -> Export:
-    """The export of :data:`NETWORK`, in a folder below ``root``."""
+    """Returns the export of :data:`NETWORK`, in a folder below ``root``."""
     needs(format)
     folder = Path(mkdtemp(dir=root))
     return export(NETWORK, folder / f"network{formats.SUFFIXES[format]}", **options)

@@ -40,7 +40,7 @@ def offer(hub: Path, file: Path, name: str = NAME, known: str = "sha256", **fiel
 
 
 def save_state(file: Path, model: str = "resnet20") -> dict[str, torch.Tensor]:
-    """Random weights of ``model``, saved in ``file`` as torch does."""
+    """Saves random weights of ``model`` in ``file`` as torch does."""
     torch.manual_seed(0)
     state: dict[str, torch.Tensor] = zoo.create(model).state_dict()
     torch.save(state, file)
@@ -59,7 +59,7 @@ def has_state(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> bool:
 
 
 def calls_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """From now on, what would run in a process of its own runs in this one; the names of the files it converts."""
+    """Makes what would run in a process of its own runs in this one; the names of the files it converts."""
     import importlib
 
     import msgspec

@@ -9,7 +9,7 @@ FILE = Path(zoo_gallery.__file__).parent / "assets" / "digits.bin"
 
 
 def packed() -> bytes:
-    """The images of training and test, row by row, then their labels; a byte each."""
+    """Returns the images of training and test, row by row, then their labels; a byte each."""
     sets = [zoo.data.load("digits", split) for split in ("train", "test")]
     images = b"".join(one.pixels.numpy().tobytes() for one in sets)
     return images + bytes(label for one in sets for label in one.labels.tolist())

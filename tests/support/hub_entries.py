@@ -37,7 +37,7 @@ FLIPPED_SHA256 = hashlib.sha256(flipped(CONTENT)).hexdigest()
 
 
 def entry(**fields: Any) -> Weights:
-    """A pinned entry for CONTENT, with ``fields`` instead."""
+    """Returns a pinned entry for CONTENT, with ``fields`` instead."""
     known = {"file": FILE, "repo": REPO, "arch": "tiny", "tag": "c10", "sha256": SHA256, "size": len(CONTENT)}
     return Weights(**(known | fields))
 
@@ -47,7 +47,7 @@ def unpinned(**fields: Any) -> Weights:
 
 
 def directory(folder: Path, content: bytes = CONTENT) -> str:
-    """A directory hub that holds ``content``; returns its address."""
+    """Returns a directory hub that holds ``content``; returns its address."""
     file = folder / REPO / FILE
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
@@ -64,7 +64,7 @@ def parts() -> list[Path]:
 
 
 def arrived(key: str) -> int:
-    """The bytes of ``key`` that a fetch has written so far."""
+    """Returns the bytes of ``key`` that a fetch has written so far."""
     sizes = [0]
     for file in (cache.root() / "parts").glob(f"{key}.*"):
         with suppress(FileNotFoundError):
@@ -73,7 +73,7 @@ def arrived(key: str) -> int:
 
 
 def start_fetch(weights: Weights, environment: dict[str, str] | None = None) -> "subprocess.Popen[str]":
-    """Another process that fetches ``weights`` and prints where the file lies."""
+    """Returns another process that fetches ``weights`` and prints where the file lies."""
     script = (
         "import sys, msgspec; from zoo import hub; from zoo.manifest import Weights\n"
         "print(hub.fetch(msgspec.json.decode(sys.argv[1], type=Weights)))"

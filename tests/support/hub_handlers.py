@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(status, {"error": message or code}, X_Error_Code=code, X_Error_Message=message, **headers)
 
     def fails(self) -> bool:
-        """Whether an injected fault took the place of the answer."""
+        """Returns whether an injected fault took the place of the answer."""
         if silent := self.hub.take("silent", self.path):
             time.sleep(silent.seconds)
             self.close_connection = True
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def send_file(self, content: bytes | memoryview, path: str, **headers: str) -> None:
-        """A whole file, or the range that was asked for, with the faults injected for ``path``."""
+        """Sends a whole file, or the range that was asked for, with the faults injected for ``path``."""
         first, last, status = 0, len(content) - 1, 200
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             first, last, status = int(match[1]), min(int(match[2] or last), last), 206
@@ -188,7 +188,7 @@ class Hub(Handler):
     # ---- who, which repository, which commit; None means that the refusal was sent
 
     def user(self) -> tuple[str, bool] | None:
-        """The user of the token and whether it may write; ('', False) for a token nobody knows."""
+        """Returns the user of the token and whether it may write; ('', False) for a token nobody knows."""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         return self.hub.tokens.get(token, ("", False)) if token else None
 
@@ -209,7 +209,7 @@ class Hub(Handler):
         return None
 
     def files_at(self, name: str, revision: str) -> tuple[str, dict[str, File]] | None:
-        """A commit and its files."""
+        """Returns a commit and its files."""
         repo = self.repo(name)
         if repo is None:
             return None
@@ -220,7 +220,7 @@ class Hub(Handler):
         return oid, repo.commits[oid].files
 
     def is_open(self, name: str) -> bool:
-        """Whether the user may read the files of a repository that he may see; or else the refusal was sent."""
+        """Returns whether the user may read the files of a repository that he may see; or else the refusal was sent."""
         repo, user = self.hub.repos[name], (self.user() or ("", False))[0]
         if repo.gate and not user:
             self.refuse(401, "GatedRepo", f"Access to model {name} is restricted. You must log in to access it.")
@@ -372,7 +372,7 @@ class Hub(Handler):
         return self.answer(200, {"transfer": "basic", "objects": objects}, kind="application/vnd.git-lfs+json")
 
     def lend_token(self, name: str, right: str, revision: str) -> None:
-        """A token for the Xet store, in the headers and in the body."""
+        """Sends a token for the Xet store, in the headers and in the body."""
         if self.repo(name, write=right == "write") is None:
             return None
         if self.hub.xet is None:

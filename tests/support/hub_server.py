@@ -106,24 +106,24 @@ class HubServer:
         return self.large(sha256)
 
     def stored(self, sha256: str) -> memoryview:
-        """Stored content, mapped rather than read: it may be larger than what should be sent of it."""
+        """Returns stored content, mapped rather than read: it may be larger than what should be sent of it."""
         with (self.store / sha256).open("rb") as opened:
             is_empty = not opened.seek(0, 2)
             return memoryview(b"" if is_empty else mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
 
     def large(self, sha256: str) -> File:
-        """The file of a commit that points to stored content."""
+        """Returns the file of a commit that points to stored content."""
         size = (self.store / sha256).stat().st_size
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
         return File(git_sha1(pointer), b"", size, sha256)
 
     def sign(self, sha256: str) -> str:
-        """An address of stored content that works until :meth:`expire`."""
+        """Returns an address of stored content that works until :meth:`expire`."""
         self.links.add(link := f"/{sha256}?X-Amz-Expires=3600&X-Amz-Signature=secret-{len(self.links)}")
         return self.content_url + link
 
     def expire(self) -> None:
-        """No address that was signed so far works any more."""
+        """Makes addresses invalid: none that was signed so far works any more."""
         self.links = {"none"}
 
     def inject(
@@ -136,7 +136,7 @@ class HubServer:
         seconds: float = 0.0,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """The next ``times`` answers whose path contains ``match`` go wrong."""
+        """Makes the next ``times`` answers whose path contains ``match`` go wrong."""
         self.faults.append(Fault(kind, match, times, after, seconds, headers or {}))
 
     def take(self, kind: str, path: str) -> Fault | None:
@@ -148,5 +148,5 @@ class HubServer:
         return None
 
     def bodies(self) -> list[Request]:
-        """The requests that were answered with (a part of) a file."""
+        """Returns the requests that were answered with (a part of) a file."""
         return [request for request in self.requests if request.sent]

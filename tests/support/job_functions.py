@@ -76,7 +76,7 @@ def note(folder: str, name: str, seconds: float) -> str:
 
 
 def refuse_signals(folder: str, name: str) -> str:
-    """Is interrupted the first time, and ends the second time."""
+    """Raises KeyboardInterrupt the first time, and ends the second time."""
     place = Path(folder, name)
     if place.exists():
         return name

@@ -98,7 +98,7 @@ CASES = {
 
 
 def images(count: int = 72, *, is_resident: bool = True) -> ImageSet:
-    """Noise with a bright row that tells the class."""
+    """Returns noise with a bright row that tells the class."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 4
     pixels = torch.randint(100, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
@@ -122,7 +122,7 @@ def run(case: str, directory: Path, *, criterion: Any = None, **options: Any) ->
 
 
 def scored(count: int, *, is_resident: bool, batch_size: int) -> dict[str, Any]:
-    """The report on ``count`` images of a network with six classes that is right about some of them.
+    """Returns the report on ``count`` images of a network with six classes that is right about some of them.
 
     With the classes that the logits of the whole name, in order.
     """
@@ -179,7 +179,7 @@ def message_of(work: Callable[[], object]) -> str:
 
 
 def do_all(folder: Path, earlier: Path | None) -> None:
-    """Every case, each process leaving its own network and what else it saw."""
+    """Runs every case, each process leaving its own network and what else it saw."""
     group = distributed.current()
     is_last = group.rank == group.count - 1
     seen: dict[str, Any] = {"share": [*group.share(7)]}

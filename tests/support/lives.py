@@ -30,7 +30,7 @@ _HEAVY = (
 
 
 def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """``zoo WORDS`` in ``folder``, as a person starts it."""
+    """Returns ``zoo WORDS`` in ``folder``, as a person starts it."""
     return subprocess.Popen(
         [sys.executable, "-m", "zoo", *words],
         cwd=folder,
@@ -42,7 +42,7 @@ def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def begin_quickly(folder: Path, *words: str, death: tuple[Stage, int] | None = None) -> BaseProcess:
-    """The same without the seconds that imports take: forked from a process that has done them.
+    """Returns the same without the seconds that imports take: forked from a process that has done them.
 
     ``death`` names the write of a file, counted from 1, and its stage at which the process kills itself.
     """

@@ -6,7 +6,7 @@ from types import ModuleType
 
 
 def load(script: Path) -> ModuleType:
-    """The module in ``script``, under the name of the file."""
+    """Returns the module in ``script``, under the name of the file."""
     specification = importlib.util.spec_from_file_location(script.stem, script)
     assert specification is not None
     assert specification.loader is not None

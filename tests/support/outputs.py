@@ -18,7 +18,7 @@ def sample(n: int, temperature: float, seed: int = 0, classes: int = 5) -> tuple
 
 
 def write(file: Path, logits: Tensor, labels: Tensor) -> Path:
-    """What ``zoo evaluate --outputs`` writes."""
+    """Returns what ``zoo evaluate --outputs`` writes."""
     names = tuple(map(str, range(logits.shape[1])))
     data = ImageSet("noise", "test", names, labels, torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8))
     outputs = Outputs.of(logits)

@@ -22,17 +22,17 @@ def _file(variable: str, name: str) -> Path:
 
 
 def public_weights(name: str) -> Path:
-    """A file of weights that this project did not make; skips where ``ZOO_WEIGHTS`` is not set."""
+    """Returns a file of weights that this project did not make; skips where ``ZOO_WEIGHTS`` is not set."""
     return _file("ZOO_WEIGHTS", name)
 
 
 def real_data(name: str) -> Path:
-    """A file or folder of the real data sets; skips where ``ZOO_DATA`` has it not."""
+    """Returns a file or folder of the real data sets; skips where ``ZOO_DATA`` has it not."""
     return _file("ZOO_DATA", name)
 
 
 def cifar10_test_images(count: int) -> tuple[Tensor, Tensor]:
-    """The first images of CIFAR-10's test set, float32 N 3 32 32 in [0, 1], and their labels, int64 N."""
+    """Returns the first images of CIFAR-10's test set, float32 N 3 32 32 in [0, 1], and their labels, int64 N."""
     import numpy
     from PIL import Image
     from pyarrow import parquet
@@ -80,7 +80,7 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
 
 
 def renamed(tensors: dict[str, Tensor], *pairs: tuple[str, str]) -> dict[str, Tensor]:
-    """The tensors under keys in which each (regular expression, replacement) was applied in order."""
+    """Returns the tensors under keys in which each (regular expression, replacement) was applied in order."""
     out = {}
     for name, tensor in tensors.items():
         for pattern, replacement in pairs:
@@ -90,7 +90,7 @@ def renamed(tensors: dict[str, Tensor], *pairs: tuple[str, str]) -> dict[str, Te
 
 
 def assert_same_function(ours: nn.Module, theirs: nn.Module, images: Tensor) -> None:
-    """Their outputs agree to 1e-5 of the largest, and differ from image to image."""
+    """Checks that their outputs agree to 1e-5 of the largest, and differ from image to image."""
     with torch.no_grad():
         expected = theirs.eval()(images)
         got = ours.eval()(images)

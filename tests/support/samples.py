@@ -12,7 +12,7 @@ TRAIN, TEST = 256, 64
 
 
 def write_cifar10(folder: Path, split: str, count: int) -> None:
-    """The first ``count`` images of a split of CIFAR-10; skips where ZOO_DATA has them not."""
+    """Returns the first ``count`` images of a split of CIFAR-10; skips where ZOO_DATA has them not."""
     name = f"{split}-00000-of-00001.parquet"
     (folder / "cifar10").mkdir(parents=True, exist_ok=True)
     rows = next(pq.ParquetFile(real_data(f"cifar10/{name}")).iter_batches(batch_size=count))
@@ -20,7 +20,7 @@ def write_cifar10(folder: Path, split: str, count: int) -> None:
 
 
 def write(folder: Path) -> Path:
-    """The first images of CIFAR-10, MNIST and Fashion-MNIST; skips where ZOO_DATA has them not."""
+    """Returns the first images of CIFAR-10, MNIST and Fashion-MNIST; skips where ZOO_DATA has them not."""
     for split, count in (("train", TRAIN), ("test", TEST)):
         write_cifar10(folder, split, count)
     with np.load(real_data("mnist.npz")) as arrays:

@@ -5,7 +5,7 @@ from torch import nn
 
 
 def fill(module: nn.Module) -> nn.Module:
-    """``module`` in evaluation mode; no scale is so small that it hides what it scales."""
+    """Returns ``module`` in evaluation mode; no scale is so small that it hides what it scales."""
     generator = torch.Generator().manual_seed(0)
     for key, tensor in module.eval().state_dict().items():
         if not tensor.is_floating_point():

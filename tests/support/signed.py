@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 
 def write_key(file: Path, curve: ec.EllipticCurve | None = None, password: str = "") -> Path:
-    """A new private key; its public key lies beside it as ``.pub``."""
+    """Returns a new private key; its public key lies beside it as ``.pub``."""
     key = ec.generate_private_key(curve or ec.SECP256R1())
     locked = BestAvailableEncryption(password.encode()) if password else NoEncryption()
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
@@ -23,7 +23,9 @@ def write_key(file: Path, curve: ec.EllipticCurve | None = None, password: str =
 
 
 def write_policy(folder: Path, key: Path, **changes: tuple[str, str]) -> Path:
-    """A policy under which the lab signs what comes from directories, plugins need not be signed; with ``changes``."""
+    """Returns a policy under which the lab signs what comes from directories, plugins need not be signed; with
+    ``changes``.
+    """
     text = f"""\
 version = 1
 

@@ -23,7 +23,7 @@ RECIPE = Recipe(
 
 
 def images(count: int = 72, *, is_resident: bool = True) -> ImageSet:
-    """Noise with a bright row that tells the class."""
+    """Returns noise with a bright row that tells the class."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 4
     pixels = torch.randint(100, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
@@ -35,7 +35,7 @@ def images(count: int = 72, *, is_resident: bool = True) -> ImageSet:
 
 
 def network(*, has_norm: bool = True) -> nn.Module:
-    """With all that could break resuming: batch statistics, dropout, tied weights."""
+    """Builds a network with all that could break resuming: batch statistics, dropout, tied weights."""
     torch.manual_seed(0)
     first, second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
     third = nn.Conv2d(8, 8, 3, padding=1)
@@ -45,7 +45,7 @@ def network(*, has_norm: bool = True) -> nn.Module:
 
 
 def run(directory: Path, recipe: Recipe = RECIPE, data: ImageSet | None = None, **options: Any) -> dict[str, Tensor]:
-    """The state that a training leaves."""
+    """Returns the state that a training leaves."""
     model = options.pop("model", None) or network()
     criterion = options.pop("criterion", None)
     options.setdefault("display", Silent())

@@ -36,7 +36,7 @@ VALUES = st.recursive(
 
 
 def toml(value: Any) -> str:
-    """A value as TOML, tables inline."""
+    """Returns a value as TOML, tables inline."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

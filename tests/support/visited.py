@@ -35,7 +35,9 @@ class Visits:
         sys.setprofile(self._note)
 
     def stop(self) -> list[str]:
-        """The files, relative to the repository, and as a module's name would have them: ``zoo/hub/cache.py``."""
+        """Returns the files, relative to the repository, and as a module's name would have them:
+        ``zoo/hub/cache.py``.
+        """
         sys.setprofile(None)
         paths = [Path(file) for file in self._files]
         return [path.relative_to(root.parent).as_posix() for path in paths for root in ROOTS if root in path.parents]
@@ -53,7 +55,7 @@ def of_call(call: Callable[[], Any]) -> list[str]:
 
 
 def of_batch() -> list[str]:
-    """From the end of a training's second step to the end of its third."""
+    """Lists the files from the end of a training's second step to the end of its third."""
     visits, found = Visits(), []
 
     class Watch(Silent):

@@ -45,7 +45,7 @@ class XetStore:
     url: str = ""
 
     def headers(self, hub: HubServer, name: str, revision: str, sha256: str) -> dict[str, str]:
-        """What the hub adds to a redirect to a file that lies here."""
+        """Returns what the hub adds to a redirect to a file that lies here."""
         if sha256 not in self.hashes:
             return {}
         route = f"{hub.url}/api/models/{name}/xet-read-token/{revision}"
@@ -56,7 +56,7 @@ class XetStore:
         }
 
     def access(self) -> dict[str, Any]:
-        """The answer to a request for a token."""
+        """Returns the answer to a request for a token."""
         return {"accessToken": TOKEN, "exp": int(time.time()) + 3600, "casUrl": self.url}
 
     def take(self, shard: bytes) -> list[bytes]:
@@ -76,7 +76,9 @@ class XetStore:
         return chunks[term.first : term.last]
 
     def reconstruction(self, file_hash: str, start: int, end: int) -> dict[str, Any] | None:
-        """Which chunks make up bytes ``start`` to ``end`` of a file, and where to read them; None if there are none."""
+        """Returns which chunks make up bytes ``start`` to ``end`` of a file, and where to read them; None if there
+        are none.
+        """
         terms, at, offset = [], 0, 0
         for term in self.files[file_hash]:
             if at < end and at + term.length > start:
@@ -135,12 +137,12 @@ class Cas(Handler):
 
 
 def text_of(raw: bytes) -> str:
-    """A hash as the protocol writes it: four little-endian numbers."""
+    """Returns a hash as the protocol writes it: four little-endian numbers."""
     return "".join(f"{number:016x}" for number in struct.unpack("<4Q", raw))
 
 
 def read_shard(shard: bytes) -> list[tuple[str, list[Term], str]]:
-    """The files of a shard: hash, terms, and sha256, empty if it is not given."""
+    """Returns the files of a shard: hash, terms, and sha256, empty if it is not given."""
     at, found = SHARD_HEADER, []
 
     def following() -> tuple[str, tuple[int, ...]]:
@@ -162,7 +164,7 @@ def read_shard(shard: bytes) -> list[tuple[str, list[Term], str]]:
 
 
 def read_xorb(xorb: bytes) -> list[tuple[tuple[int, int], int, bytes]]:
-    """The chunks of a xorb: place in it, compression scheme, bytes."""
+    """Returns the chunks of a xorb: place in it, compression scheme, bytes."""
     at, found = 0, []
     while at + CHUNK_HEADER <= len(xorb) and xorb[at : at + 7] != b"XETBLOB":
         length, scheme = int.from_bytes(xorb[at + 1 : at + 4], "little"), xorb[at + 4]
@@ -173,7 +175,7 @@ def read_xorb(xorb: bytes) -> list[tuple[tuple[int, int], int, bytes]]:
 
 
 def unpacked(scheme: int, packed: bytes) -> bytes:
-    """A chunk: stored, in LZ4, or in LZ4 with every fourth byte side by side."""
+    """Returns a chunk: stored, in LZ4, or in LZ4 with every fourth byte side by side."""
     if scheme == 0:
         return packed
     content = lz4_frame(packed)
@@ -188,7 +190,7 @@ def unpacked(scheme: int, packed: bytes) -> bytes:
 
 
 def lz4_frame(frame: bytes) -> bytes:
-    """The content of an LZ4 frame."""
+    """Returns the content of an LZ4 frame."""
     flags, at = frame[4], 7 + (8 if frame[4] & 8 else 0)
     content = bytearray()
     while size := int.from_bytes(frame[at : at + 4], "little"):

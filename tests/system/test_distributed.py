@@ -35,7 +35,8 @@ def torchrun(count: int) -> list[str]:
 
 
 def accelerate_launch(count: int) -> list[str]:
-    """Its ``--cpu`` starts one process; without a GPU, those of ``--multi_gpu`` compute on the CPU."""
+    """Starts processes; its ``--cpu`` starts one process; without a GPU, those of ``--multi_gpu`` compute on the
+    CPU."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port=0"]
     return [*launcher, f"--num_processes={count}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
 
@@ -95,7 +96,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
 
 
 def seen(folder: Path) -> list[dict[str, Any]]:
-    """What each process saw."""
+    """Returns what each process saw."""
     return [json.loads(file.read_text()) for file in sorted(folder.glob("seen.*.json"))]
 
 
@@ -339,7 +340,7 @@ def wait_for(file: Path, launcher: "subprocess.Popen[str]") -> None:
 
 
 def workers(launcher: "subprocess.Popen[str]") -> list[Any]:
-    """By rank."""
+    """Returns the results by rank."""
     import psutil  # Accelerate's
 
     found = psutil.Process(launcher.pid).children(recursive=True)

@@ -55,7 +55,7 @@ def killer() -> Iterator["subprocess.Popen[str]"]:
 
 
 def kill_one(process: "subprocess.Popen[str]", weights: Weights, seconds: float) -> bool:
-    """Whether a process that fetches ``weights`` was killed, after ``seconds``, before it was done."""
+    """Returns whether a process that fetches ``weights`` was killed, after ``seconds``, before it was done."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps([msgspec.to_builtins(weights), seconds]) + "\n")

@@ -62,12 +62,12 @@ def finish_quickly(process: BaseProcess, folder: Path) -> None:
 
 
 def contents(directory: Path) -> set[str]:
-    """The names of a run's files, TensorBoard's aside."""
+    """Returns the names of a run's files, TensorBoard's aside."""
     return {file.name for file in directory.iterdir() if not file.name.startswith("events.")}
 
 
 def losses(directory: Path) -> list[tuple[float, ...]]:
-    """All that the log says but for seconds."""
+    """Returns all that the log says but for seconds."""
     kept = [
         [value for key, value in row.items() if "second" not in key and "per_s" not in key] for row in rows(directory)
     ]
@@ -85,7 +85,7 @@ def assert_same_run(directory: Path, unbroken: Path) -> None:
 
 
 def assert_same_file(directory: Path, unbroken: Path) -> None:
-    """The network's, with the record of its run."""
+    """Returns the network's, with the record of its run."""
     assert (directory / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
 
 
@@ -111,7 +111,7 @@ def test_two_processes_train_the_same_network_to_the_byte(tmp_path: Path) -> Non
 
 
 def revive(folder: Path) -> list[str]:
-    """What to say to go on, or to start where nothing was written yet."""
+    """Returns what to say to go on, or to start where nothing was written yet."""
     return ["--resume"] if (folder / "run" / "config.json").exists() else []
 
 
@@ -287,7 +287,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_exactly_once_there_is_room(unbroke
 
 
 def place_of(directory: Path) -> tuple[int, int]:
-    """(epochs, steps) that the checkpoint has done."""
+    """Returns (epochs, steps) that the checkpoint has done."""
     place = safetensors_file.metadata(directory / "checkpoint.safetensors")["position"]
     return place["epoch"], place["step"]
 
@@ -330,7 +330,7 @@ def test_weights_that_are_not_finite_are_not_kept_however_good_the_loss(
     calls = iter(range(100))
 
     def criterion(logits: Tensor, labels: Tensor) -> Tensor:
-        """At the seventh update 0, whose gradient is 0 times infinity, then 0 again."""
+        """Gives a loss that is 0 at the seventh update, whose gradient is 0 times infinity, then 0 again."""
         bad = next(calls) >= 6
         return (logits.nan_to_num() * 0).sum().sqrt().nan_to_num() if bad else logits.square().mean()
 
@@ -383,7 +383,7 @@ VARIED = Augmentation(pad_crop=2, padding="reflect", flip=True, affine=Affine(15
 
 
 def numbered(count: int) -> ImageSet:
-    """Noise of which each image is a class of its own."""
+    """Returns noise of which each image is a class of its own."""
     pixels = torch.randint(256, (count, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
     return ImageSet("numbered", "train", tuple(map(str, range(count))), torch.arange(count), pixels)
 

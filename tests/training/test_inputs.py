@@ -123,7 +123,7 @@ def test_settings_name_fields_within_their_tables() -> None:
 
 
 def any_size() -> nn.Module:
-    """A network for images of any size."""
+    """Returns a network for images of any size."""
     torch.manual_seed(0)
     convolution = nn.Conv2d(1, 8, 3, padding=1)
     return nn.Sequential(

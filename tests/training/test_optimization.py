@@ -26,7 +26,7 @@ SCALES = (1.0, 64.0, 0.25)
 
 
 def rates(recipe: Recipe, steps: int) -> list[list[float]]:
-    """What the optimiser has at each update: the rate of each group, of which the scales are SCALES."""
+    """Returns what the optimiser has at each update: the rate of each group, of which the scales are SCALES."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in SCALES]
     optimizer = optimization.create_optimizer(nn.Module(), recipe, groups)
     schedule = optimization.create_schedule(optimizer, recipe, steps)
@@ -39,7 +39,7 @@ def rates(recipe: Recipe, steps: int) -> list[list[float]]:
 
 
 def share_left(recipe: Recipe, steps: int, update: int) -> float:
-    """1 where warm-up ends, 0 where training does."""
+    """Returns 1 where warm-up ends, 0 where training does."""
     warmup = recipe.warmup_epochs * steps
     return 1 - (update - warmup) / (recipe.epochs * steps - warmup)
 
@@ -90,7 +90,9 @@ def assert_follows(recipe: Recipe, steps: int) -> None:
 
 @st.composite
 def recipes(draw: st.DrawFn, schedule: str) -> tuple[Recipe, int]:
-    """A recipe and the steps of an epoch, of quarters of epochs and no milestone halfway between two updates."""
+    """Returns a recipe and the steps of an epoch, of quarters of epochs and no milestone halfway between two
+    updates.
+    """
     epochs, steps = draw(st.integers(1, 6)), draw(st.integers(1, 9))
     quarter = st.integers(0, 4 * epochs).map(lambda number: number / 4)
     decay: tuple[float, ...] = ()
@@ -162,7 +164,8 @@ def test_training_takes_each_update_at_the_rate_of_the_schedule(tmp_path: Path) 
 
 
 def sgd(values: Tensor, gradients: list[Tensor], rate: float, decay: float, momentum: float, nesterov: bool) -> Tensor:
-    """Sutskever et al. 2013, as Torch writes it: v <- m v + g, w <- w - lr (g + m v), or - lr v without Nesterov."""
+    """Steps as Sutskever et al. 2013, as Torch writes it: v <- m v + g, w <- w - lr (g + m v), or - lr v without
+    Nesterov."""
     velocity = torch.zeros_like(values)
     for gradient in gradients:
         gradient = gradient + decay * values
@@ -172,7 +175,7 @@ def sgd(values: Tensor, gradients: list[Tensor], rate: float, decay: float, mome
 
 
 def adam(values: Tensor, gradients: list[Tensor], rate: float, decay: float, *, is_decoupled: bool) -> Tensor:
-    """Kingma and Ba 2015, algorithm 1; with decoupled decay, Loshchilov and Hutter 2019, algorithm 2."""
+    """Steps as Kingma and Ba 2015, algorithm 1; with decoupled decay, Loshchilov and Hutter 2019, algorithm 2."""
     first, second = torch.zeros_like(values), torch.zeros_like(values)
     for number, gradient in enumerate(gradients, 1):
         if is_decoupled:

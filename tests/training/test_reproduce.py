@@ -91,7 +91,7 @@ def publish(hub: Path, file: Path, top1: float = 50.0) -> None:
 
 
 def with_record(run: Path, file: Path, **changes: Any) -> Path:
-    """A copy of the run's weights whose record says something else; None takes a part away."""
+    """Returns a copy of the run's weights whose record says something else; None takes a part away."""
     about = safetensors_file.metadata(run / "model.safetensors")
     about["run"] = {key: value for key, value in {**about["run"], **changes}.items() if value is not None}
     safetensors_file.write(safetensors_file.read(run / "model.safetensors"), file, about)

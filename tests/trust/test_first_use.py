@@ -63,7 +63,7 @@ def served(hub_server: HubServer, manifest: Callable[..., None]) -> HubServer:
 
 
 def run(code: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """``code`` in another process, after ``import zoo``."""
+    """Returns ``code`` in another process, after ``import zoo``."""
     words = [sys.executable, "-c", f"import zoo\n{code}"]
     return subprocess.run(words, capture_output=True, text=True, env={**os.environ, **variables})
 
@@ -73,7 +73,7 @@ def empty_cache() -> None:
 
 
 def rewrite(served: HubServer, content: bytes) -> None:
-    """The hub now has ``content`` in every commit, as if its history had been rewritten."""
+    """Gives the hub ``content`` in every commit, as if its history had been rewritten."""
     for commit in served.repos[REPO].commits.values():
         commit.files[FILE] = served.keep(FILE, content)
 

@@ -418,7 +418,7 @@ QUIET = list(HealthCheck)
 
 
 def assert_a_policy_accepts_or_refuses(folder: Path, content: bytes) -> None:
-    """Whatever the policy says, the answer is yes, or a refusal of ours."""
+    """Checks that whatever the policy says, the answer is yes, or a refusal of ours."""
     (folder / "zoo-policy.toml").write_bytes(content)
     found = registry.current().find("resnet20.digits")
     assert found.weights

@@ -49,7 +49,7 @@ def build(*, num_classes: int, in_chans: int, width: int = 8) -> Any:
 
 
 def describe(config: dict[str, Any]) -> Described | None:
-    """A third party's form: ``{"net": "small_net", "classes": [...]}``."""
+    """Returns a third party's form: ``{"net": "small_net", "classes": [...]}``."""
     if "net" not in config:
         return None
     names = tuple(config["classes"])
@@ -108,7 +108,7 @@ def publish(server: HubServer, config: Any = CONFIG, *, repo: str = REPO, **file
 
 
 def value_of(name: str = NAME) -> float:
-    """One number of the network, which tells one file from another."""
+    """Returns one number of the network, which tells one file from another."""
     return float(zoo.create(name).state_dict()["1.bias"][0])
 
 

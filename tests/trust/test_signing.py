@@ -137,7 +137,7 @@ def test_an_identity_is_not_asked_about_with_the_network_off(
 
 
 def trust_of_sigstore(file: Path) -> Path:
-    """The trust configuration that the sigstore package carries of the public instance."""
+    """Returns the trust configuration that the sigstore package carries of the public instance."""
     from importlib.resources import files
 
     store = files("sigstore._store")

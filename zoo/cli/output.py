@@ -1,7 +1,7 @@
-"""Output: tables and JSON on standard output, everything else on standard error.
+r"""Output: tables and JSON on standard output, everything else on standard error.
 
 Everything printed and logged passes here: names in files, servers' answers and plugins' messages may hold control
-characters or reverse the direction of text. Those are shown as escapes, such as ``\\x1b``.
+characters or reverse the direction of text. Those are shown as escapes, such as ``\x1b``.
 
 rich draws only on terminals: importing it costs more than listing a thousand models, and a pipe has no width.
 """

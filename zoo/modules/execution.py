@@ -17,7 +17,7 @@ from zoo.errors import SpecError
 
 
 def compiled(model: nn.Module, *, is_frozen: bool = False, is_whole: bool = False) -> nn.Module:
-    """``model`` through ``torch.compile``; run it within :func:`compiler_errors`.
+    """Returns ``model`` through ``torch.compile``; run it within :func:`compiler_errors`.
 
     ``is_frozen``, for inference on a processor, makes its weights constants of the program, which must not change
     afterwards: they are packed once for the kernels, and what follows a convolution is computed together with it.
@@ -44,7 +44,7 @@ def compiler_errors() -> Iterator[None]:
 
 
 def recompute(function: Callable[..., Any], *args: Any, within: nn.Module, is_random: bool = True) -> Any:
-    """``function(*args)``, whose activations are not kept but computed again for the gradient.
+    """Returns ``function(*args)``, whose activations are not kept but computed again for the gradient.
 
     Args:
         function: Computes with modules of ``within``.
@@ -65,7 +65,7 @@ def recompute(function: Callable[..., Any], *args: Any, within: nn.Module, is_ra
 def _contexts(
     within: nn.Module,
 ) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-    """Of the first computation and of the second, which must not count the batch once more."""
+    """Returns the contexts of the first computation and of the second, which must not count the batch once more."""
     norms = [module for module in within.modules() if isinstance(module, _BatchNorm)]
     return contextlib.nullcontext(), _statistics_set_aside(norms)
 
@@ -104,7 +104,8 @@ def set_recomputed(parts: list[nn.Module], enable: bool) -> None:
 
 
 def blocks_of(module: nn.Module, apart: tuple[nn.Module, ...] = ()) -> list[nn.Module]:
-    """The largest submodules with parameters that consist of several layers and compute more than a chain of them.
+    """Returns the largest submodules with parameters that consist of several layers and compute more than a chain of
+    them.
 
     Those that lie in one of ``apart`` or contain one do not count.
     """

@@ -20,7 +20,7 @@ class FeatureInfo(list[dict[str, Any]]):
     """
 
     def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
-        """The value of ``key`` of the stage ``idx``, or a list of those of several; by default, of all."""
+        """Returns the value of ``key`` of the stage ``idx``, or a list of those of several; by default, of all."""
         if isinstance(idx, int):
             return self[idx][key]
         return [self[index][key] for index in (range(len(self)) if idx is None else idx)]
@@ -30,7 +30,7 @@ class FeatureInfo(list[dict[str, Any]]):
         return self.get("num_chs", idx)
 
     def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
-        """How many times smaller than the input the maps are; ``idx`` as in :meth:`get`."""
+        """Returns how many times smaller than the input the maps are; ``idx`` as in :meth:`get`."""
         return self.get("reduction", idx)
 
     def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
@@ -71,7 +71,7 @@ class Taps:
         ]
 
     def run(self, network: Any, x: Tensor, *, stop: bool) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """The network's last features and the outputs by name; with ``stop``, None and the outputs alone.
+        """Returns the network's last features and the outputs by name; with ``stop``, None and the outputs alone.
 
         A compiler removes what is not needed, so only an eager forward is cut short.
         """
@@ -100,7 +100,7 @@ class Taps:
 def forward_intermediates(
     network: Any, x: Tensor, indices: int | Sequence[int] | None, *, stop: bool
 ) -> tuple[Tensor | None, list[Tensor]]:
-    """The network's last features, None if the forward was to ``stop`` early, and those of stages in order."""
+    """Returns the network's last features, None if the forward was to ``stop`` early, and those of stages in order."""
     info: list[dict[str, Any]] = network.feature_info
     names = [str(info[index]["module"]) for index in sorted(set(take_indices(len(info), indices)))]
     taps = Taps(network, names)
@@ -130,6 +130,6 @@ class FeatureNet(nn.Module):
         self._taps = Taps(network, self.feature_info.module_name())
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Images B C H W to the stages' maps, each B C' h w."""
+        """Maps images B C H W to the stages' maps, each B C' h w."""
         _, seen = self._taps.run(self.body, x, stop=True)
         return [seen[name] for name in self.feature_info.module_name()]

@@ -21,7 +21,7 @@ Part = Literal["even", "odd", "complex"]
 
 
 def sigma_of(wavelength: float, bandwidth: float = 1.0) -> float:
-    """The sigma, in pixels, at which a filter's half-response ``bandwidth`` is that many octaves.
+    """Returns the sigma, in pixels, at which a filter's half-response ``bandwidth`` is that many octaves.
 
     About 0.56 of the wavelength for one octave.
     """
@@ -39,7 +39,7 @@ def gabor_filter(
     part: Part = "even",
     remove_dc: bool = False,
 ) -> Tensor:
-    """One filter, float64 ``size size`` (complex128 if ``part`` is complex).
+    """Returns one filter, float64 ``size size`` (complex128 if ``part`` is complex).
 
     ``wavelength`` and ``sigma`` are in pixels, ``orientation`` and ``phase`` in radians. The orientation is
     that of the wave, across its stripes: 0 makes upright ones. ``gamma`` is the Gaussian's width over its
@@ -92,7 +92,7 @@ def bank(wavelengths: Sequence[float], orientations: int, **options: Any) -> Ten
 
 
 def pixels(height: int, width: int | None = None) -> tuple[Tensor, Tensor]:
-    """x and y of each pixel from the centre, float64 ``height width`` both."""
+    """Returns x and y of each pixel from the centre, float64 ``height width`` both."""
     rows, columns = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2 for side in (height, width or height))
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return x, y

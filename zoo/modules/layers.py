@@ -60,7 +60,7 @@ _POOLS = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 
 
 def create_pool(pool: str, num_classes: int = 0) -> nn.Module:
-    """A global pool, B C h w to B C: ``avg`` or ``max``; the empty string is none.
+    """Returns a global pool, B C h w to B C: ``avg`` or ``max``; the empty string is none.
 
     Raises :class:`SpecError` for anything else, and for none in front of classes.
     """
@@ -73,7 +73,7 @@ def create_pool(pool: str, num_classes: int = 0) -> nn.Module:
 def create_linear(
     num_features: int, num_classes: int, *, bias: bool = True, like: Tensor | None = None
 ) -> nn.Linear | nn.Identity:
-    """A linear layer on the device and of the type of ``like``; with 0 classes, the identity."""
+    """Returns a linear layer on the device and of the type of ``like``; with 0 classes, the identity."""
     if not num_classes:
         return nn.Identity()
     device, dtype = (None, None) if like is None else (like.device, like.dtype)

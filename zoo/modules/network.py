@@ -50,7 +50,7 @@ class ImageClassifier(nn.Module):
         return int(getattr(self, "head_hidden_size", self.num_features))
 
     def get_classifier(self) -> nn.Module:
-        """The linear layer; the identity if there are no classes."""
+        """Returns the linear layer; the identity if there are no classes."""
         return self.get_submodule(self.classifier_name)
 
     def set_classifier(self, layer: nn.Module) -> None:
@@ -68,7 +68,7 @@ class ImageClassifier(nn.Module):
         self.set_classifier(self.make_classifier(num_classes))
 
     def make_classifier(self, num_classes: int) -> nn.Module:
-        """A new classifier on the network's device and of its type; the identity for 0 classes."""
+        """Returns a new classifier on the network's device and of its type; the identity for 0 classes."""
         return create_linear(self.classifier_width, num_classes, like=next(self.parameters(), None))
 
     def remove_head(self) -> None:
@@ -84,7 +84,7 @@ class ImageClassifier(nn.Module):
     # ---- The forward -----------------------------------------------------------------------------------------
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images B C H W to the last stage's features B num_features h w."""
+        """Maps images B C H W to the last stage's features B num_features h w."""
         raise NotImplementedError
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -92,7 +92,7 @@ class ImageClassifier(nn.Module):
         return x if pre_logits else self.get_classifier()(x)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Images B C H W to logits B num_classes; a network may add other outputs in training."""
+        """Maps images B C H W to logits B num_classes; a network may add other outputs in training."""
         return self.forward_head(self.forward_features(x))
 
     def forward_intermediates(
@@ -104,7 +104,7 @@ class ImageClassifier(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The features of several stages, as timm's networks return them.
+        """Returns the features of several stages, as timm's networks return them.
 
         Args:
             x: Images B C H W.
@@ -204,7 +204,7 @@ class PooledClassifier(ImageClassifier):
 def parameter_levels(
     model: nn.Module, stages: Sequence[str], *, stem: Sequence[str], head: Sequence[str], by_block: bool = False
 ) -> dict[str, tuple[int, int]]:
-    """Where each parameter lies: (stage, block), both counted from the input on.
+    """Returns where each parameter lies: (stage, block), both counted from the input on.
 
     Args:
         model: The network.
@@ -234,12 +234,12 @@ def parameter_levels(
 
 
 def lies_in(name: str, module: str) -> bool:
-    """Whether ``name`` is that of ``module`` or of something in it."""
+    """Returns whether ``name`` is that of ``module`` or of something in it."""
     return name == module or name.startswith(f"{module}.")
 
 
 def _block(model: nn.Module, stage: str, owner: str) -> int:
-    """The number of the part of ``stage`` that ``owner`` lies in; 0 for a stage without parts."""
+    """Returns the number of the part of ``stage`` that ``owner`` lies in; 0 for a stage without parts."""
     module = model.get_submodule(stage)
     if owner == stage or not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         return 0

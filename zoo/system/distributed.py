@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """This process among ``count``, of which it is number ``rank``; here, the only one.
+    """A process, this one, among ``count``, of which it is number ``rank``; here, the only one.
 
     In ``wrap``, ``sum``, ``totals``, ``average``, ``any``, ``agree`` and ``wait`` each waits for the others:
     all call them, in the same order.

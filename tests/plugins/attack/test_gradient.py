@@ -173,7 +173,7 @@ def test_chance_follows_from_the_seed_whatever_the_batch_size(digits: ImageSet) 
 
 
 def state_of(model: nn.Module) -> list[Any]:
-    """All that an attack might change."""
+    """Returns all that an attack might change."""
     parameters = [(parameter.requires_grad, None if parameter.grad is None else parameter.grad.clone())
                   for parameter in model.parameters()]  # fmt: skip
     hooks = [(part.training, [*part._forward_hooks], [*part._backward_hooks]) for part in model.modules()]
@@ -333,7 +333,7 @@ def accuracies(curve: robustness.Curve) -> list[int]:
 
 
 def expect_order(model: nn.Module, data: ImageSet, epsilons: list[float], large: float, limit: int, steps: int) -> None:
-    """Clean >= random sign > FGSM >= PGD, falling with epsilon, to nothing: else gradients are masked."""
+    """Checks that clean >= random sign > FGSM >= PGD, falling with epsilon, to nothing: else gradients are masked."""
     found = {
         kind: robustness.curve(model, data, Method(kind, steps=steps), [0, *epsilons], limit=limit, batch_size=64)
         for kind in ("random_sign", "fgsm", "pgd")

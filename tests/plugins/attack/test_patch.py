@@ -163,14 +163,14 @@ SMALL = Ranges(scale=(0.5, 0.7), rotation=20.0)
 
 
 def picture_of(data: ImageSet, target: int, side: int) -> Tensor:
-    """A real image of the class, as it is, cut to ``side`` about its middle."""
+    """Returns a real image of the class, as it is, cut to ``side`` about its middle."""
     assert data.pixels is not None
     image = data.pixels[int((data.labels == target).nonzero()[0])].float() / 255
     return torch.nn.functional.interpolate(image[None], (side, side), mode="bilinear")[0]
 
 
 def rates(made: Patch, name: str, train: ImageSet, test: ImageSet, target: int, limit: int) -> dict[str, Success]:
-    """Of the patch, and of what it must beat."""
+    """Returns the scores of the patch, and of what it must beat."""
     side = made.pixels.shape[-1]
     shapes = {"patch": made.pixels, "noise": noise(*made.pixels.shape), "picture": picture_of(train, target, side)}
     held = {kind: Patch(pixels, made.mask, made.ranges, made.origin) for kind, pixels in shapes.items()}

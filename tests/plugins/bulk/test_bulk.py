@@ -41,7 +41,7 @@ def ask(*words: object) -> Result:
 
 
 def do_here(jobs: Sequence[Job], store: Any, *, ended: Any, **options: Any) -> None:
-    """An engine that does the jobs in this process."""
+    """Stands for an engine that does the jobs in this process."""
     for job in jobs:
         try:
             result = getattr(work, job.function.partition(":")[2])(**job.arguments)
@@ -235,7 +235,7 @@ CASES = {
 
 
 def done(command: str, folder: Path) -> list[dict[str, str]]:
-    """The rows of a command for one of the weights."""
+    """Returns the rows of a command for one of the weights."""
     assert ask("bulk", command, TWO[0], *CASES[command], "-o", folder).exit_code == 0
     with (folder / "results.csv").open(newline="") as stream:
         return [*csv.DictReader(stream)]

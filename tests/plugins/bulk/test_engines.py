@@ -134,7 +134,7 @@ def start(folder: Path, engine: str, seconds: float = 0.25) -> "subprocess.Popen
 
 
 def calls(folder: Path) -> list[int]:
-    """How often each of the four jobs was begun."""
+    """Returns how often each of the four jobs was begun."""
     return [len((folder / name).read_text().splitlines()) for name in "abcd"]
 
 

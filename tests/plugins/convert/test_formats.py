@@ -46,7 +46,9 @@ def random_images(*shape: int) -> torch.Tensor:
 
 
 def keras_answer(script: str, folder: Path, images: torch.Tensor) -> torch.Tensor:
-    """What Keras, in a process of its own, gives R, G, B pixels B C H W after it saved its weights in ``folder``."""
+    """Returns what Keras, in a process of its own, gives R, G, B pixels B C H W after it saved its weights in
+    ``folder``.
+    """
     if importlib.util.find_spec("keras") is None:
         pytest.skip("the oracle is Keras")
     numpy.save(folder / "images.npy", images.permute(0, 2, 3, 1).numpy())
@@ -135,7 +137,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def ours(report: ConversionReport, pixels: torch.Tensor) -> torch.Tensor:
-    """The logits of the converted network, prepared as its entry says."""
+    """Returns the logits of the converted network, prepared as its entry says."""
     return on_pixels(zoo.create(report.model, weights=report.file).eval(), pixels)
 
 
@@ -374,7 +376,8 @@ def test_a_keras_archive_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
 
 def to_onnx(module: nn.Module, file: Path, images: torch.Tensor, *, beside: str = "") -> None:
-    """An ONNX graph of ``conv, norm, act, flat, fc``, built with ONNX's own helpers, the state as initialisers."""
+    """Builds an ONNX graph of ``conv, norm, act, flat, fc``, built with ONNX's own helpers, the state as
+    initialisers."""
     onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
     from onnx import TensorProto, helper, numpy_helper
 
@@ -435,7 +438,7 @@ TRAINED = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": 
 
 
 def exported(module: nn.Module, file: Path, images: torch.Tensor, **how: Any) -> numpy.ndarray:
-    """What ONNX's reference gives ``images`` after torch exported ``module`` to ``file``."""
+    """Returns what ONNX's reference gives ``images`` after torch exported ``module`` to ``file``."""
     pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
     from onnx.reference import ReferenceEvaluator
 
@@ -588,7 +591,7 @@ def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def serve(folder: Path, state: dict[str, Any], prefix: str = "") -> tuple[str, str]:
-    """A checkpoint named as torchvision does, by its true hash or by ``prefix``; its name and sha256."""
+    """Returns a checkpoint named as torchvision does, by its true hash or by ``prefix``; its name and sha256."""
     torch.save(state, folder / "part")
     digest = hashlib.sha256((folder / "part").read_bytes()).hexdigest()
     name = f"resnet18-{prefix or digest[:8]}.pth"

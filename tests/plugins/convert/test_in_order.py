@@ -40,7 +40,7 @@ def random_images(*shape: int) -> Tensor:
 
 
 def settled(module: nn.Module, side: int, channels: int = 3) -> nn.Module:
-    """``module`` in evaluation, its normalisations with scales, shifts and the statistics of noise."""
+    """Returns ``module`` in evaluation, its normalisations with scales, shifts and the statistics of noise."""
     torch.manual_seed(0)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -71,7 +71,7 @@ def rewritten(file: Path, change: Callable[[Any], None]) -> Path:
 
 
 def rename(graph: Any, names: dict[str, str]) -> None:
-    """Other names for initialisers; the graph computes the same."""
+    """Gives initializers other names; the graph computes the same."""
     for initialiser in graph.initializer:
         initialiser.name = names.get(initialiser.name, initialiser.name)
     for node in graph.node:
@@ -84,7 +84,7 @@ def anonymise(graph: Any) -> None:
 
 
 def compare(report: Any, module: nn.Module, images: Tensor) -> None:
-    """The converted network gives ``images`` what ``module`` does."""
+    """Checks that the converted network gives ``images`` what ``module`` does."""
     converted = zoo.create(report.model, weights=report.file).eval()
     with torch.inference_mode():
         expected = module(images)
@@ -412,7 +412,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def build(
     nodes: list[tuple[str, str, str, dict[str, Any]]], tensors: dict[str, Any], shape: list[int], file: Path
 ) -> Path:
-    """A file of ``nodes`` (operation, inputs, output, attributes), from ``images`` to ``logits``."""
+    """Returns a file of ``nodes`` (operation, inputs, output, attributes), from ``images`` to ``logits``."""
     helper = onnx.helper
     graph = helper.make_graph(
         [helper.make_node(kind, given.split(), [made], **about) for kind, given, made, about in nodes],
@@ -552,7 +552,7 @@ def test_arguments_that_no_tensor_shows_are_said_to_be_assumed(tmp_path: Path) -
 
 
 def published(name: str, file: Path) -> Path:
-    """A network of the ONNX model zoo, whose graph ships with onnx, with random weights."""
+    """Returns a network of the ONNX model zoo, whose graph ships with onnx, with random weights."""
     from onnx import numpy_helper
 
     model = onnx.load(str(Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"))

@@ -28,7 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(file: Path, images: Tensor) -> Tensor:
-    """What the runtime of ``file`` computes, without Zoo."""
+    """Returns what the runtime of ``file`` computes, without Zoo."""
     if file.suffix == ".pt2":
         logits: Tensor = torch.export.load(file).module()(images)
         return logits.detach()

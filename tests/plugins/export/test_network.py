@@ -24,7 +24,7 @@ DIGIT = str(Path(__file__).parents[3] / "examples" / "digit.png")
 
 
 def copied(made: Any, folder: Path) -> Path:
-    """A copy of an export, with the file beside it."""
+    """Returns a copy of an export, with the file beside it."""
     for file in (made.file, formats.sidecar(made.file)):
         shutil.copy(file, folder)
     return folder / made.file.name

@@ -31,7 +31,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def names(page: Any, table: str = "#table-weights") -> list[str]:
-    """The first cells of the rows that are shown."""
+    """Returns the first cells of the rows that are shown."""
     found: list[str] = page.locator(f"{table} tbody tr:visible th").all_inner_texts()
     return found
 

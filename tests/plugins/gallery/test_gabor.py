@@ -33,7 +33,7 @@ RINGS_SIDE = 160
 
 
 def pixels(page: Any, canvas: str) -> np.ndarray:
-    """The grey levels of a canvas."""
+    """Returns the grey levels of a canvas."""
     data = page.locator(canvas).evaluate("(one) => one.toDataURL()").partition(",")[2]
     return np.asarray(read_image(base64.b64decode(data), "canvas", 1)).astype(int)
 

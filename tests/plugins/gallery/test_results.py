@@ -36,7 +36,7 @@ def invariance(tmp_path: Path) -> Path:
 
 
 def rows(file: Path) -> list[list[str]]:
-    """The cells of the tables of failures on a page."""
+    """Returns the cells of the tables of failures on a page."""
     text = file.read_text(encoding="utf-8")
     tables = [part.partition("</table>")[0] for part in text.split(' on changed images"')[1:]]
     found = [row for table in tables for row in table.partition("<tbody>")[2].split("<tr>")[1:]]
@@ -113,7 +113,7 @@ def test_two_files_with_one_curve_are_refused() -> None:
 
 
 def confused(classes: list[str], counts: list[list[int]]) -> dict[str, Any]:
-    """What ``zoo look confusion`` writes."""
+    """Returns what ``zoo look confusion`` writes."""
     return {
         "kind": "confusion", "caption": "", "weights": "resnet20.digits", "data": "digits/test",
         "fingerprint": "sha256:0", "n": 100, "correct": 57, "classes": classes, "counts": counts,
@@ -156,7 +156,7 @@ def test_counts_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
 
 
 def build(folder: Path, file: Path) -> Path:
-    """The page of resnet20 on a site that shows ``file``."""
+    """Returns the page of resnet20 on a site that shows ``file``."""
     done = CliRunner().invoke(cli, ["gallery", "build", "resnet20", "-o", str(folder), "--failures", str(file)])
     assert done.exit_code == 0, done.output
     return folder / "models" / "resnet20.html"

@@ -137,7 +137,7 @@ def trial_address(with_trial: Path) -> Iterator[str]:
 
 
 def prepared(page: Any, image: bytes, preprocesses: tuple[Preprocess, ...]) -> list[torch.Tensor]:
-    """The pixels of an image file as the page prepares them."""
+    """Returns the pixels of an image file as the page prepares them."""
     found = page.evaluate(PREPARE, [base64.b64encode(image).decode(), msgspec.to_builtins(preprocesses)])
     arrays = [np.frombuffer(base64.b64decode(text), np.uint8).copy() for text in found]
     return [

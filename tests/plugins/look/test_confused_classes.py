@@ -18,7 +18,7 @@ pytest.importorskip("sklearn", reason="needs scikit-learn")
 
 
 def always(number: int) -> nn.Module:
-    """A network of digits that answers ``number`` to every image."""
+    """Returns a network of digits that answers ``number`` to every image."""
     network = zoo.create("resnet20.digits")
     head = network.get_classifier()
     with torch.no_grad():

@@ -30,7 +30,7 @@ def eight_digits() -> data.ImageSet:
 
 
 def traces(model: nn.Module) -> list[Any]:
-    """All that looking could leave on a network."""
+    """Returns all that looking could leave on a network."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     parts = [
         (name, part.training, *(len(getattr(part, kind)) for kind in kinds)) for name, part in model.named_modules()
@@ -42,7 +42,7 @@ def traces(model: nn.Module) -> list[Any]:
 
 
 def of_logits(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """The deconvnet of target logits, for a seed of 1."""
+    """Returns the deconvnet of target logits, for a seed of 1."""
     with Rectifiers(Deconvolution):
         return gradient(model, images, targets)
 

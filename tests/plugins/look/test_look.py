@@ -35,14 +35,14 @@ def picture(side: int = 32) -> Image.Image:
 
 
 def state_of(network: nn.Module) -> list[Any]:
-    """All that looking could leave behind."""
+    """Returns all that looking could leave behind."""
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in network.modules()]
     flags = [(parameter.requires_grad, parameter.grad is None) for parameter in network.parameters()]
     return [hooks, flags, [module.training for module in network.modules()]]
 
 
 def interrupt(network: nn.Module) -> None:
-    """As a person who presses Ctrl-C while a network is looked at."""
+    """Interrupts as a person who presses Ctrl-C while a network is looked at."""
     with opened(network), captured(network, ["conv1"]):
         network(as_input(network, picture()))
         raise KeyboardInterrupt
@@ -261,7 +261,7 @@ def test_an_unknown_transformation_suggests_the_nearest() -> None:
 
 
 def hsic_by_definition(first: Tensor, second: Tensor) -> float:
-    """Song et al. 2012, equation 4: over all tuples of four different images."""
+    """Computes equation 4 of Song et al. 2012: over all tuples of four different images."""
     n, total = len(first), 0.0
     for i in range(n):
         for j in range(n):
@@ -343,7 +343,7 @@ QUESTIONS = {
 
 
 def of_look(command: str) -> dict[str, click.Option]:
-    """The options of ``zoo look COMMAND`` by their long names."""
+    """Returns the options of ``zoo look COMMAND`` by their long names."""
     found = look_group.get_command(click.Context(look_group), command)
     assert found is not None
     return {one.opts[-1]: one for one in found.params if isinstance(one, click.Option)}

@@ -17,7 +17,7 @@ from zoo_look.network import Rectifiers, maps_of, opened, reached
 
 
 def mean_activations(name: str, layer: str, images: Tensor) -> Tensor:
-    """B C: each channel's mean over the map, before a ReLU that made it."""
+    """Returns B C: each channel's mean over the map, before a ReLU that made it."""
     found = []
     with opened(name) as network, reached(network, layer) as run, torch.no_grad():
         for part in images.split(250):

@@ -148,7 +148,7 @@ def test_what_samples_by_its_own_values_sees_everything_and_says_so() -> None:
 
 
 def small_models() -> list[Any]:
-    """The smallest convolutional model of every built-in family whose units have a field in the image.
+    """Returns the smallest convolutional model of every built-in family whose units have a field in the image.
 
     Classical descriptors are other libraries', outside torch; HMAX takes maxima of images scaled by what the whole
     image holds; a collection names no model of its own.
@@ -165,7 +165,8 @@ def small_models() -> list[Any]:
 
 
 def made_positive(model: nn.Module) -> None:
-    """All weights positive and all normalisation the identity: no path from a pixel to a unit is cancelled or cut."""
+    """Makes all weights positive and all normalisation the identity: no path from a pixel to a unit is cancelled or
+    cut."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
         if name.endswith("running_mean"):

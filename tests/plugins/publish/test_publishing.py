@@ -610,7 +610,7 @@ def test_embedded_weights_go_into_the_package_and_its_manifest(
 
 
 def broken(kind: str, folder: Path) -> tuple[Path, str]:
-    """(source, name) of which nothing can be published."""
+    """Returns (source, name) of which nothing can be published."""
     module, file = zoo.create("resnet20"), folder / "m.safetensors"
     if kind == "unfinished":
         (folder / "config.json").write_text("{}")

@@ -29,7 +29,7 @@ def store(hub_server: HubServer) -> XetStore:
 
 
 def run(*command: Any) -> str:
-    """What another process prints, for which Xet is not disabled: the client decides that at import."""
+    """Returns what another process prints, for which Xet is not disabled: the client decides that at import."""
     environment = {**os.environ, "HF_HUB_DISABLE_XET": "0", "HF_TOKEN": "token-of-alice"}
     words = [sys.executable, *map(str, command)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
