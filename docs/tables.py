@@ -362,6 +362,8 @@ def promises(_models: list[Listed]) -> str:
     for promise in checks.every():
         text, _, fix = (promise.__doc__ or "").partition("Fix:")
         text, fix = (" ".join(part.split()).replace("``", "`").replace("|", "\\|") for part in (text, fix))
+        text = text.removeprefix("Checks that").lstrip(", ")
+        text = text[:1].upper() + text[1:]
         text += " Since contract 2." if promise in checks.SINCE_2 else ""
         lines.append(f"| `{promise.__name__}` | {text} | {fix[:1].upper()}{fix[1:]} |")
     return "\n".join(lines)

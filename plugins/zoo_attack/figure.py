@@ -13,7 +13,7 @@ from zoo_attack.pictures import Picture
 from zoo_attack.robustness import Curve
 
 SUFFIXES = (".svg", ".png", ".pdf")
-COLOURS = ("#12355b", "#c05746", "#3a7d44", "#8a5a9e", "#b8860b", "#5b6770")
+COLORS = ("#12355b", "#c05746", "#3a7d44", "#8a5a9e", "#b8860b", "#5b6770")
 STYLES = {"random_sign": ":", "fgsm": "--", "pgd": "-", "pgd_l2": "-", "autoattack": "-."}
 LABELS = {
     "random_sign": "random signs",
@@ -40,7 +40,7 @@ def draw_curves(curves: Sequence[Curve], file: Path) -> None:
                 [units * point.epsilon for point in curve.points],
                 heights,
                 yerr=[below, above],
-                color=COLOURS[names.index(name) % len(COLOURS)],
+                color=COLORS[names.index(name) % len(COLORS)],
                 linestyle=STYLES[method],
                 marker="o",
                 ms=3,
@@ -95,7 +95,7 @@ def require_matplotlib() -> None:
 
 @contextmanager
 def _figure(file: Path, size: tuple[float, float]) -> Iterator[Any]:
-    """A figure that is written to ``file`` atomically at the end."""
+    """Yields a figure that is written to ``file`` atomically at the end."""
     import io
 
     from zoo.system import storage

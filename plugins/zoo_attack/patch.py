@@ -46,11 +46,11 @@ class Ranges(Spec, frozen=True, forbid_unknown_fields=True):
 
 
 class Placement(NamedTuple):
-    """One placement for each of B images: ``scale`` and ``angle`` (degrees, anticlockwise) B, ``centre`` B 2."""
+    """One placement for each of B images: ``scale`` and ``angle`` (degrees, anticlockwise) B, ``center`` B 2."""
 
     scale: Tensor
     angle: Tensor
-    centre: Tensor
+    center: Tensor
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -139,8 +139,8 @@ def mask_of(shape: Shape, side: int) -> Tensor:
     """Returns float32 ``side`` x ``side``: 1 where the centre of a pixel is within the shape, otherwise 0."""
     if shape == "square":
         return torch.ones(side, side)
-    centres = (torch.arange(side) + 0.5) / side * 2 - 1
-    return (centres[:, None] ** 2 + centres[None] ** 2 <= 1).float()
+    centers = (torch.arange(side) + 0.5) / side * 2 - 1
+    return (centers[:, None] ** 2 + centers[None] ** 2 <= 1).float()
 
 
 def place(ranges: Ranges, count: int, size: tuple[int, int], shape: Shape, generator: torch.Generator) -> Placement:
@@ -152,8 +152,8 @@ def place(ranges: Ranges, count: int, size: tuple[int, int], shape: Shape, gener
     scale = low + (high - low) * draws[0]
     angle = ranges.rotation * (2 * draws[1] - 1)
     if ranges.location is not None:
-        centre = torch.tensor(ranges.location, dtype=torch.float64).expand(count, 2)
-        return Placement(scale, angle, centre)
+        center = torch.tensor(ranges.location, dtype=torch.float64).expand(count, 2)
+        return Placement(scale, angle, center)
     height, width = size
     radians = angle * (math.pi / 180)
     reach = scale * min(size) / 2
@@ -171,20 +171,20 @@ def paste(pixels: Tensor, mask: Tensor, images: Tensor, placement: Placement) ->
     and in the middle, appears pixel by pixel.
     """
     count, _, height, width = images.shape
-    scale, angle, centre = (part.to(images.device, torch.float32) for part in placement)
+    scale, angle, center = (part.to(images.device, torch.float32) for part in placement)
     radians = angle * (math.pi / 180)
     half = scale * (min(height, width) / 2)
-    right = torch.arange(width, device=images.device) + 0.5 - centre[:, :1] * width  # B W
-    down = torch.arange(height, device=images.device) + 0.5 - centre[:, 1:] * height  # B H
+    right = torch.arange(width, device=images.device) + 0.5 - center[:, :1] * width  # B W
+    down = torch.arange(height, device=images.device) + 0.5 - center[:, 1:] * height  # B H
     cos, sin = (part[:, None, None] for part in (radians.cos(), radians.sin()))
     # From a place in the image back to one in the patch; y points down, so anticlockwise is negative.
     u = (right[:, None, :] * cos - down[:, :, None] * sin) / half[:, None, None]  # B H W
     v = (right[:, None, :] * sin + down[:, :, None] * cos) / half[:, None, None]
     grid = torch.stack([u, v], dim=-1)
     # Colours go on beyond the patch's edge, the mask does not: no black seeps in at the rim.
-    colour = F.grid_sample(pixels.expand(count, -1, -1, -1), grid, padding_mode="border", align_corners=False)
+    color = F.grid_sample(pixels.expand(count, -1, -1, -1), grid, padding_mode="border", align_corners=False)
     seen = F.grid_sample(mask.expand(count, 1, -1, -1), grid, padding_mode="zeros", align_corners=False)
-    return images + (colour - images) * seen
+    return images + (color - images) * seen
 
 
 def apply(

@@ -93,7 +93,13 @@ def run_on_submitit(
     count = min(len(left), at_once or (cores() if is_local else _MOST))
     shares = [Share(left[number::count], store, threads, keep, sys.path) for number in range(count)]
     handles = executor.submit_array(shares) if shares else []
-    tasks = [*running, *(Submitted(handle, _keys(share)) for handle, share in zip(handles, shares, strict=True))]
+    tasks = [
+        *running,
+        *(
+            Submitted(handle, frozenset(job.key for job in share.jobs))
+            for handle, share in zip(handles, shares, strict=True)
+        ),
+    ]
     _record(folder, tasks)
     for job in jobs:
         started(job)
@@ -156,10 +162,6 @@ def _cancel(handle: Any, is_local: bool) -> None:
             os.kill(int(handle.job_id), 2)
         else:
             handle.cancel()
-
-
-def _keys(share: Share) -> frozenset[str]:
-    return frozenset(job.key for job in share.jobs)
 
 
 def _record(folder: Path, tasks: Sequence[Submitted]) -> None:

@@ -261,7 +261,8 @@ def plan(
     asked = [*dict.fromkeys(place for _, place in pairs)] if task.data else []
     described = describe(asked, options.get("limit"))
     data_of = dict(zip(asked, described.data, strict=True))
-    _require([data_of[place] for place in asked], data)
+    if data and (broken := next((images for images in described.data if images.error), None)):
+        raise DataError(broken.error, hint=broken.hint)  # data of a published score may be elsewhere
     jobs: dict[str, tuple[Row, Job]] = {}
     pinned: dict[str, str | ZooError] = {}
     for line, place in pairs:
@@ -323,13 +324,6 @@ def _places(weights: Weights | None, data: Sequence[str], split: str) -> list[tu
         return []
     claimed = [key.rpartition("/") for key in weights.scores]
     return [(name, part) for name, _, part in claimed] or ([(weights.classes, split)] if weights.classes else [])
-
-
-def _require(described: Iterable[Data], data: Sequence[str]) -> None:
-    """Raises :class:`DataError` for a data set that was asked for; one of a published score may be elsewhere."""
-    for one in described if data else ():
-        if one.error:
-            raise DataError(one.error, hint=one.hint)
 
 
 def _unsuited(task: Task, weights: Weights | None, images: Data) -> str:

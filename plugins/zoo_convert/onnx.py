@@ -33,15 +33,15 @@ def read(file: Path) -> tuple[dict[str, Tensor], list[str], Any]:
         model = onnx.load(str(file), load_external_data=False)
         tensors: dict[str, Tensor] = {}
         dropped = []
-        for initialiser in model.graph.initializer:
-            if uses_external_data(initialiser):
-                _check_beside(file, initialiser)
-                load_external_data_for_tensor(initialiser, str(file.parent))
-            tensor = torch.from_numpy(numpy_helper.to_array(initialiser).copy())
-            if tensor.is_floating_point() or initialiser.name.endswith("num_batches_tracked"):
-                tensors[initialiser.name] = tensor
+        for initializer in model.graph.initializer:
+            if uses_external_data(initializer):
+                _check_beside(file, initializer)
+                load_external_data_for_tensor(initializer, str(file.parent))
+            tensor = torch.from_numpy(numpy_helper.to_array(initializer).copy())
+            if tensor.is_floating_point() or initializer.name.endswith("num_batches_tracked"):
+                tensors[initializer.name] = tensor
             else:
-                dropped.append(initialiser.name)
+                dropped.append(initializer.name)
     except WeightsError:
         raise
     except OSError as error:
@@ -138,20 +138,20 @@ def is_channels_last(model: Any) -> bool:
 
 def _input_shape(model: Any) -> list[int]:
     """Returns the sizes of the first input, 0 for one that the graph leaves open."""
-    held = {initialiser.name for initialiser in model.graph.initializer}  # old files list these as inputs too
+    held = {initializer.name for initializer in model.graph.initializer}  # old files list these as inputs too
     images = next((value for value in model.graph.input if value.name not in held), None)
     return [size.dim_value for size in images.type.tensor_type.shape.dim] if images is not None else []
 
 
-def _check_beside(file: Path, initialiser: Any) -> None:
+def _check_beside(file: Path, initializer: Any) -> None:
     """Raises for external data that is not in a file beside the ONNX file."""
-    places = [entry.value for entry in initialiser.external_data if entry.key == "location"] or [""]
+    places = [entry.value for entry in initializer.external_data if entry.key == "location"] or [""]
     for place in places:
         there = file.parent / place
         if Path(place).name == place and not there.is_symlink() and there.is_file():
             continue
         raise FileFormatError(
-            f"{file}: {initialiser.name} is stored in {place!r}, which is not a file beside it.",
+            f"{file}: {initializer.name} is stored in {place!r}, which is not a file beside it.",
             hint="Put the .onnx file and its data into one folder.",
         )
 

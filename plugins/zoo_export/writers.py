@@ -37,7 +37,7 @@ def write(graph: Graph, about: About, file: Path, calibration: Tensor | None) ->
         else:
             notes += write_onnx(graph, example, file)
             if calibration is not None:
-                quantise(file, file, calibration)
+                quantize(file, file, calibration)
             describe_onnx(file, about.text())
     return about, notes
 
@@ -142,7 +142,7 @@ def training_images(about: About, data_set: str | None) -> tuple[Tensor, Calibra
     return as_taken(about, prepared), Calibration(images.name, images.split, len(numbers), SEED, chosen.fingerprint)
 
 
-def quantise(source: Path, target: Path, inputs: Tensor) -> None:
+def quantize(source: Path, target: Path, inputs: Tensor) -> None:
     """Writes the ONNX file ``source`` with int8 weights (by channel) and activations to ``target``, as QDQ nodes."""
     try:
         from onnxruntime import quantization

@@ -123,7 +123,7 @@ def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 @contextmanager
 def _cut_off(network: nn.Module, layer: str) -> Iterator[list[Tensor]]:
-    """The outputs of ``layer`` as the start of the graph: no gradient goes further down."""
+    """Makes the outputs of ``layer`` the start of the graph: no gradient goes further down."""
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, _: object, output: object) -> object:

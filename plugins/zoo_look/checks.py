@@ -20,7 +20,7 @@ EXPECTED_ERRORS = {
 
 
 def look(subject: Subject) -> str:
-    """Feature maps, deconvnet and attribution run or raise what they document, and the network stays as it was.
+    """Checks that maps, deconvnet and attribution run or raise what they document, and leave the network as it was.
 
     Fix: a forward must not register hooks or change tensors, and its gradient must be finite.
     """

@@ -107,9 +107,9 @@ class Confusion(Look):
             axis.set_xticks(places, self.classes, rotation=90, fontsize=7)
             axis.set_yticks(places, self.classes, fontsize=7)
             for row, column in self.counts.nonzero().tolist():
-                colour = "white" if shares[row, column] > 0.5 else "black"
+                color = "white" if shares[row, column] > 0.5 else "black"
                 text = str(int(self.counts[row, column]))
-                axis.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
+                axis.text(column, row, text, ha="center", va="center", fontsize=6, color=color)
         return figure
 
 

@@ -65,7 +65,7 @@ class Projections(TopActivations):
 
     def _projected(self, unit: int) -> list[Tensor]:
         pairs = zip(self.projections[unit], self.boxes[unit], strict=True)
-        return [around_grey(cut(projection, box)) for projection, box in pairs]
+        return [around_gray(cut(projection, box)) for projection, box in pairs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ class Projection(Look):
         figure = new_figure(4.2, 2.5, self.caption)
         axes = figure.subplots(1, 2)
         show(axes[0], self.image)
-        show(axes[1], around_grey(self.projection))
+        show(axes[1], around_gray(self.projection))
         return figure
 
 
@@ -279,6 +279,6 @@ def warn_of_strides(network: nn.Module, run: Run, layer: str) -> None:
         )
 
 
-def around_grey(projection: Tensor) -> Tensor:
+def around_gray(projection: Tensor) -> Tensor:
     """Returns ``projection`` C H W to be shown in [0, 1], zero at 0.5."""
     return 0.5 + 0.5 * projection / projection.abs().max().clamp(min=1e-12) if projection.numel() else projection

@@ -369,9 +369,9 @@ def patterns(weight: Tensor) -> tuple[Tensor, Tensor]:
     filter's norm if all energy is in it. Its sign is that of the strongest channel.
     """
     matrices = weight.detach().double().cpu().flatten(2)  # N C H W -> N C HW
-    colours, strengths, rows = torch.linalg.svd(matrices, full_matrices=False)
-    strongest = colours[:, :, 0].abs().argmax(1, keepdim=True)
-    sign = colours[:, :, 0].gather(1, strongest).sign()
+    colors, strengths, rows = torch.linalg.svd(matrices, full_matrices=False)
+    strongest = colors[:, :, 0].abs().argmax(1, keepdim=True)
+    sign = colors[:, :, 0].gather(1, strongest).sign()
     energy = strengths.square()
     share = energy[:, 0] / energy.sum(1).clamp_min(torch.finfo(torch.float64).tiny)
     return (sign * strengths[:, :1] * rows[:, 0]).view(-1, *weight.shape[2:]), share

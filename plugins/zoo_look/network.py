@@ -47,7 +47,7 @@ class Layer(msgspec.Struct, frozen=True):
 
 @contextmanager
 def opened(model: str | nn.Module, *, device: torch.device | str | None = None, **args: Any) -> Iterator[Network]:
-    """``model``, trained if it is named, on ``device``, :func:`~zoo.evaluation.frozen` while it is looked at.
+    """Yields ``model``, trained if it is named, on ``device``, :func:`~zoo.evaluation.frozen` while it is looked at.
 
     ``args`` are those of :func:`zoo.creation.create_trained`.
     """
@@ -165,7 +165,7 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
 
 @contextmanager
 def captured(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """The outputs of the layers ``names``, by name, refreshed at every run of ``model``.
+    """Yields the outputs of the layers ``names``, by name, refreshed at every run of ``model``.
 
     Copies, since what comes next may work in place; they belong to the graph if gradients are asked for.
     Of a module that runs several times, the last output. Raises :class:`UnknownNameError`, and
@@ -215,7 +215,7 @@ class _Reached(Exception):  # noqa: N818  # no error: it ends a forward pass ear
 
 @contextmanager
 def reached(model: nn.Module, layer: str) -> Iterator[Run]:
-    """A function that runs ``model`` up to ``layer`` and no further, so that an input of any size will do.
+    """Yields a function that runs ``model`` up to ``layer`` and no further, so that an input of any size will do.
 
     Its output is as the layer left it, save if more was done to it in place; of a module that runs several
     times it is the last. The empty name is the network's own output.

@@ -14,7 +14,7 @@ from zoo.errors import WeightsError
 from zoo.evaluation.forward import device_of
 from zoo.loading import Network
 from zoo.modules.gabor import pixels, rotated
-from zoo_look.deconvnet import Projections, around_grey, project_found
+from zoo_look.deconvnet import Projections, around_gray, project_found
 from zoo_look.first_layer import Fit, as_pictures, fit, patterns
 from zoo_look.maximization import maximize
 from zoo_look.network import Rectifiers, blank, downward, maps_of, one_hot, reached, statistics
@@ -79,8 +79,8 @@ def tuning(network: Network, layer: str, batch_size: int = 64) -> Tuning:
     )  # F O, phases, H, W
     mean, std = (torch.tensor(values)[:, None, None] for values in statistics(network))
     images = (gratings.flatten(0, 1).float()[:, None] - mean) / std
-    grey = (torch.full((1, 1, height, width), 0.5) - mean) / std
-    parts = torch.split(torch.cat([grey, images]), batch_size)
+    gray = (torch.full((1, 1, height, width), 0.5) - mean) / std
+    parts = torch.split(torch.cat([gray, images]), batch_size)
     with reached(network, layer) as run, torch.no_grad():
         responses = torch.cat([_central(run(part.to(device_of(network))), layer) for part in parts])
     added = (responses[1:] - responses[:1]).view(len(wavelengths), len(orientations), _PHASES, -1).amax(2)
@@ -121,7 +121,7 @@ class Field:
         shown = as_pictures(self.weight)
         rendered = self.nearest.render(*self.weight.shape[2:])
         return [
-            [opaque(field), opaque(around_grey(gabor[None].float()))]
+            [opaque(field), opaque(around_gray(gabor[None].float()))]
             for field, gabor in zip(shown, rendered, strict=True)
         ]
 
@@ -151,7 +151,7 @@ class Portraits:
         if not isinstance(self.strongest, Projections):
             return []
         pairs = zip(self.strongest.projections[unit], self.strongest.boxes[unit], strict=True)
-        return [_whole(around_grey(cut(projection, box)), box, self._side) for projection, box in pairs]
+        return [_whole(around_gray(cut(projection, box)), box, self._side) for projection, box in pairs]
 
     @property
     def _side(self) -> tuple[int, int]:

@@ -50,7 +50,15 @@ def list_files(as_json: bool) -> None:
     if not files:
         return note(f"The cache {root()} holds no weights; zoo fetch NAME fetches some.")
     titles = ("weights", "size", "last used", "sha256")
-    rows = [(_called(cached), size(cached.size), _date(cached), cached.sha256) for cached in files]
+    rows = [
+        (
+            _called(cached),
+            size(cached.size),
+            datetime.fromtimestamp(cached.last_used).strftime("%Y-%m-%d %H:%M"),
+            cached.sha256,
+        )
+        for cached in files
+    ]
     print_table(titles, rows, right=("size",))
     return note(f"{_files(len(files))}, {size(sum(cached.size for cached in files)) or '0 B'} in {root()}")
 
@@ -172,10 +180,6 @@ def _row(cached: maintenance.CachedFile) -> dict[str, Any]:
 
 def _called(cached: maintenance.CachedFile) -> str:
     return (", ".join(cached.names) or "(none)") + (" (converted)" if cached.source else "")
-
-
-def _date(cached: maintenance.CachedFile) -> str:
-    return datetime.fromtimestamp(cached.last_used).strftime("%Y-%m-%d %H:%M")
 
 
 def _files(number: int) -> str:

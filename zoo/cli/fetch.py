@@ -3,9 +3,8 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -55,13 +54,12 @@ def fetch(context: click.Context, names: tuple[str, ...], source: str | None, jo
     for fetched in files.values() if not as_json else ():
         echo(fetched.path)
     if as_json:
-        done = {name: _arrival(*fetched) for name, fetched in files.items()}
+        done = {
+            name: {"weights": entry.name, "file": file, "size": file.stat().st_size, "pinned": entry.pinned}
+            for name, (entry, file) in files.items()
+        }
         print_json(outcomes(done, failed | failures))
     context.exit(max(code, worst) if len(names) == 1 else int(bool(code or worst)))
-
-
-def _arrival(entry: Weights, file: Path) -> dict[str, Any]:
-    return {"weights": entry.name, "file": file, "size": file.stat().st_size, "pinned": entry.pinned}
 
 
 def _find(name: str) -> tuple[Found, Weights]:

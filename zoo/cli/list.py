@@ -12,7 +12,6 @@ from zoo.errors import LockError, UnknownNameError, ZooError
 from zoo.manifest import Weights
 from zoo.names import is_repository
 from zoo.registry import Listed, PluginRow, listing
-from zoo.spec import Model
 
 
 @click.command("list", epilog="Example: zoo list 'resnet*' --pretrained --dataset cifar10")
@@ -109,7 +108,7 @@ def _print_models(entries: list[Listed], here: set[str]) -> None:
             _family(entry.row),
             _params(entry),
             str(entry.model.paper.year) if entry.model.paper else "",
-            _remark(entry.model),
+            ", ".join(["fitted"] * entry.model.fitted + ["deprecated"] * bool(entry.model.deprecated)),
             ", ".join(_tag(entry, weights, f"{entry.name}.{weights.tag}" in here) for weights in entry.weights),
         )
         for entry in entries
@@ -124,10 +123,6 @@ def _print_models(entries: list[Listed], here: set[str]) -> None:
 def _params(entry: Listed, weights: Weights | None = None) -> str:
     number = listing.params_of(entry.model, weights)
     return "0" if entry.model.fitted and not number else count(number)
-
-
-def _remark(model: Model) -> str:
-    return ", ".join(["fitted"] * model.fitted + ["deprecated"] * bool(model.deprecated))
 
 
 def _tag(entry: Listed, weights: Weights, is_here: bool) -> str:

@@ -96,7 +96,9 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
     shown = [i for i in range(len(titles)) if any(row[i] for row in rows)]
     titles, rows = [titles[i] for i in shown], [[one_line(row[i]) for i in shown] for row in rows]
     if sys.stdout.isatty():
-        return _draw_table(titles, rows, right)
+        from rich.console import Console
+
+        return Console(markup=False, emoji=False, highlight=False).print(drawn_table(titles, rows, right))
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = [
         "  ".join(
@@ -179,7 +181,7 @@ def show_progress(label: str, *, bytes: bool = False) -> AbstractContextManager[
 
 @contextlib.contextmanager
 def live_table() -> "Iterator[Live | None]":
-    """A place on standard error for a table that changes; None if that is not a terminal."""
+    """Yields a place on standard error for a table that changes; None if that is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -203,9 +205,3 @@ def drawn_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Col
     for row in rows:
         table.add_row(*map(one_line, row))
     return table
-
-
-def _draw_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
-    from rich.console import Console
-
-    Console(markup=False, emoji=False, highlight=False).print(drawn_table(titles, rows, right))

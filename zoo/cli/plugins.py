@@ -42,7 +42,7 @@ def plugins(context: click.Context, as_json: bool) -> None:
     Exits 1 if a plugin is broken or set aside.
     """
     if context.invoked_subcommand is None:
-        _print_all(context, as_json=as_json)
+        _print_rows(context, list(registry.current().plugins), as_json=as_json)
     elif as_json:
         context.fail(f"--json belongs after '{context.invoked_subcommand}'.")
 
@@ -60,12 +60,8 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
     _print_rows(context, [row for row in registry.current().plugins if row.name == name], as_json=as_json)
 
 
-def _print_all(context: click.Context, *, as_json: bool) -> None:
-    """Prints all plugins and exits with 1 if one cannot be used."""
-    _print_rows(context, list(registry.current().plugins), as_json=as_json)
-
-
 def _print_rows(context: click.Context, chosen: list[PluginRow], *, as_json: bool) -> None:
+    """Prints the state of plugins and exits with 1 if one cannot be used."""
     registered = registry.current()
     models, weights = Counter[PluginRow](), Counter[PluginRow]()
     for named in registered.named(registered.collections):
@@ -220,7 +216,11 @@ def check(
     left_out = 0
     with stdout_to_stderr():
         if is_wheel:
-            outcomes = _of_wheel(Path(plugin))
+            from zoo.testing.wheel import attempt
+
+            if not Path(plugin).is_file():
+                raise click.UsageError(f"{plugin} does not exist.")
+            outcomes = attempt(Path(plugin))
         else:
             changes = _fixed(plugin, as_json=as_json) if fix else []
             outcomes, left_out = _of_plugin(plugin, has_slow=has_slow)
@@ -269,14 +269,6 @@ def _of_plugin(plugin: str, *, has_slow: bool) -> tuple["Iterator[Outcome]", int
     chosen = [one for one in checks if has_slow or not one.is_slow]
     row = next((row for row in registry.current().plugins if row.name == plugin), None)
     return outcome.run(chosen, row), len(checks) - len(chosen)
-
-
-def _of_wheel(wheel: Path) -> "Iterator[Outcome]":
-    from zoo.testing.wheel import attempt
-
-    if not wheel.is_file():
-        raise click.UsageError(f"{wheel} does not exist.")
-    return attempt(wheel)
 
 
 def _apart(outcomes: "Iterator[Outcome]") -> "Iterator[Outcome]":

@@ -40,7 +40,7 @@ def recipes(model: str | None, as_json: bool) -> None:
             "fitted" if row.is_fitted else str(row.settings.epochs),
             f"{row.expected.top1:.2f}%" if row.expected else "",
             (row.expected.weights or row.expected.source) if row.expected else "",
-            _amount(row.pflop) if row.pflop else "",
+            f"{row.pflop:,.0f}" if row.pflop and row.pflop >= 10 else f"{row.pflop:.2g}" if row.pflop else "",
             _duration(row.expected.seconds) if row.expected else "",
             ", ".join(f"{key}={value}" for key, value in row.own.items()) if model else "",
         )
@@ -87,10 +87,6 @@ def _describe(row: "Row") -> dict[str, Any]:
         "settings": row.settings,
         "hook_args": row.own,
     }
-
-
-def _amount(pflop: float) -> str:
-    return f"{pflop:,.0f}" if pflop >= 10 else f"{pflop:.2g}"
 
 
 def _duration(seconds: float) -> str:

@@ -67,7 +67,7 @@ def lock(context: click.Context, names: tuple[str, ...], check: bool, user: bool
     storage.replace(file, locks.render(new).encode())
     changed = [name for name, entry in new.weights.items() if old.weights.get(name) != entry]
     if as_json:
-        return print_json({"lock": file, "changed": changed, **_rows(new)})
+        return print_json({"lock": file, "changed": changed, "weights": new.weights, "defaults": new.defaults})
     for name in changed:
         entry, before = new.weights[name], old.weights.get(name)
         was = f" (was {before.sha256[:8]} of {before.distribution} {before.version})" if before else ""
@@ -125,10 +125,6 @@ def _full_name(name: str) -> str:
     except UnknownNameError:
         return name
     return locks.full_name(found, found.weights.tag if found.weights else "")
-
-
-def _rows(locked: locks.Lock) -> dict[str, Any]:
-    return {"weights": locked.weights, "defaults": locked.defaults}
 
 
 def _chosen(name: str) -> tuple[Found, Weights]:

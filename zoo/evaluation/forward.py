@@ -22,7 +22,7 @@ from zoo.system.malloc import keep_freed_memory
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """A context in which a network is in eval mode. Every module's own mode is put back afterwards.
+    """Keeps a network in eval mode within a context. Every module's own mode is put back afterwards.
 
     Args:
         model: The network.
@@ -47,7 +47,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """A context in which a network is in eval mode and its parameters need no gradients.
+    """Keeps a network in eval mode within a context, without gradients of its parameters.
 
     Modes and ``requires_grad`` are put back afterwards, whatever happens inside; ``grad`` is never touched.
 

@@ -111,7 +111,9 @@ def benchmark(
     network = create(model, **args) if isinstance(model, str) else as_network(model)
     info = info_of(network)
     name = model if isinstance(model, str) else info.name
-    place = _place(network, device if device is not None or not isinstance(model, str) else _default_device())
+    if device is None and isinstance(model, str):
+        device = distributed.current().device(None)
+    place = torch.device(device) if device is not None else device_of(network)
     size = info.preprocess.input_size
     params = counting.params(network)
     macs, activations = counting.work(network.to(place), size)
@@ -156,16 +158,6 @@ def _check(mode: str, precision: str, **numbers: int) -> None:
     for what, number in numbers.items():
         if number < 1:
             raise SpecError(f"{what} is too small: expected at least 1.")
-
-
-def _default_device() -> torch.device:
-    return distributed.current().device(None)
-
-
-def _place(network: nn.Module, device: "str | torch.device | None") -> torch.device:
-    if device is not None:
-        return torch.device(device)
-    return device_of(network)
 
 
 def _autocast(device: torch.device, precision: str) -> Any:

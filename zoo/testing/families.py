@@ -34,7 +34,7 @@ EXTENSIONS = {"attacks": roles.ATTACK, "looks": roles.LOOK, "exports": roles.EXP
 
 
 def usable(plugin: str, rows: list[PluginRow]) -> None:
-    """A plugin of this name is installed, imports, and is the only one.
+    """Checks that a plugin of this name is installed, imports, and is the only one.
 
     Fix: what the reason says; ``zoo --debug plugins show NAME`` prints the traceback.
     """
@@ -62,7 +62,7 @@ def _written_at(row: PluginRow) -> tuple[str, str]:
 
 
 def torch_free_import(row: PluginRow) -> None:
-    """The modules of the entry point, of commands and of ``hook_args`` import no torch and print nothing.
+    """Checks that the modules of the entry point, of commands and of ``hook_args`` import no torch and print nothing.
 
     So listing stays instant, and what it prints is whole.
 
@@ -78,7 +78,7 @@ def torch_free_import(row: PluginRow) -> None:
 
 
 def manifests(row: PluginRow) -> None:
-    """Every manifest parses, names models that are installed, and places that are not on this machine alone.
+    """Checks that every manifest parses, names installed models, and no place that is on this machine alone.
 
     Fix: the line of the manifest that the message names; ``zoo publish --manifest FILE`` writes entries.
     """
@@ -97,7 +97,7 @@ def manifests(row: PluginRow) -> None:
 
 
 def key_maps(row: PluginRow) -> None:
-    """Every key map that names models names some that are installed.
+    """Checks that every key map that names models names some that are installed.
 
     Fix: the patterns in ``models``: ``resnet20``, ``resnet*`` or ``plugin/arch``.
     """
@@ -108,7 +108,7 @@ def key_maps(row: PluginRow) -> None:
 
 
 def recipes(row: PluginRow) -> None:
-    """Every recipe is valid, and its patterns match models of the plugin.
+    """Checks that every recipe is valid, and its patterns match models of the plugin.
 
     Fix: the field or the pattern that the message names.
     """
@@ -122,7 +122,7 @@ def recipes(row: PluginRow) -> None:
 
 
 def file_arguments(row: PluginRow) -> None:
-    """Every argument that a weights file may set is one that the build function of a model takes.
+    """Checks that every argument that a weights file may set is one that the build function of a model takes.
 
     Fix: name an argument of the build function in ``file_args``, or remove it there.
     """
@@ -138,7 +138,7 @@ def file_arguments(row: PluginRow) -> None:
 
 
 def repositories(row: PluginRow) -> None:
-    """The hook for repositories, if there is one, leaves descriptions of another form to other plugins.
+    """Checks that the hook for repositories, if there is one, leaves descriptions of another form to other plugins.
 
     Fix: return None unless the description has a mark of your own library.
     """
@@ -150,7 +150,7 @@ def repositories(row: PluginRow) -> None:
 
 
 def extensions(row: PluginRow) -> None:
-    """The hooks of data sets, attacks, questions, passes, readers and formats of files take what they are passed.
+    """Checks that the hooks of data sets, attacks, questions, passes, readers and formats take what they are passed.
 
     Fix: name a function that exists, ``"package.module:function"``, with the arguments that the message lists.
     """
@@ -171,7 +171,7 @@ def extensions(row: PluginRow) -> None:
 
 
 def commands(row: PluginRow) -> None:
-    """Every command has a help text, ``-h`` and ``--json``, exits 2 for a wrong option; every module can be imported.
+    """Checks that a command has a help text, ``-h``, ``--json``, exits 2 for a wrong option; modules can be imported.
 
     Fix: end the function with a docstring's help, decorate it with ``zoo.cli.options.json``, and leave usage to click.
     """

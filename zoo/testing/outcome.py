@@ -73,7 +73,7 @@ def run(checks: Iterable[Check], row: PluginRow | None) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Within it, Zoo logs errors alone: the warnings of ``zoo look`` are advice, not faults."""
+    """Lets Zoo log errors alone: the warnings of ``zoo look`` are advice, not faults."""
     log = logging.getLogger("zoo")
     before = log.level
     log.setLevel(logging.ERROR)

@@ -28,7 +28,7 @@ CONFIG = ("architecture", "input_size", "interpolation", "crop_pct", "mean", "st
 
 
 def row(subject: Subject) -> None:
-    """The hooks can be called; head, stem and stages are submodules, the first two with parameters or buffers.
+    """Checks that the hooks can be called; head, stem and stages are submodules, the first two with a state.
 
     Fix: name a function that exists, ``"package.module:function"``, with the arguments that the message lists; name
     submodules as ``named_modules`` does.
@@ -66,7 +66,7 @@ def _import(role: Role, model: Model) -> None:
 
 
 def interface(subject: Subject) -> None:
-    """The network has timm's model interface, and its attributes are right.
+    """Checks that the network has timm's model interface, and its attributes are right.
 
     Fix: derive the network from ``zoo.modules.ImageClassifier`` and set ``num_features`` to the channels of
     ``forward_features``.
@@ -108,7 +108,7 @@ def interface(subject: Subject) -> None:
 
 
 def parameters(subject: Subject) -> None:
-    """The declared count of learnable elements is right to the unit.
+    """Checks that the declared count of learnable elements is right to the unit.
 
     Fix: ``zoo plugins check --fix`` counts them and writes the row.
     """
@@ -117,7 +117,7 @@ def parameters(subject: Subject) -> None:
 
 
 def macs(subject: Subject) -> None:
-    """The declared multiply-adds of convolutions and linear layers, if any, are right to the unit.
+    """Checks that the declared multiply-adds of convolutions and linear layers, if any, are right to the unit.
 
     Fix: ``zoo plugins check --fix`` counts them and writes the row.
     """
@@ -139,7 +139,7 @@ def count_macs(subject: Subject) -> int:
 
 
 def num_classes(subject: Subject) -> None:
-    """Another ``num_classes`` changes the logits and the head, and nothing else.
+    """Checks that another ``num_classes`` changes the logits and the head, and nothing else.
 
     Fix: pass ``num_classes`` to ``reset_classifier``, and name in ``head`` each submodule that depends on it.
     """
@@ -151,7 +151,7 @@ def num_classes(subject: Subject) -> None:
 
 
 def in_chans(subject: Subject) -> None:
-    """Another ``in_chans`` changes the stem and the images it takes, and nothing else.
+    """Checks that another ``in_chans`` changes the stem and the images it takes, and nothing else.
 
     Trained convolutions that take the image are adapted, so the row's stem names each itself.
 
@@ -174,7 +174,7 @@ def in_chans(subject: Subject) -> None:
 
 
 def reset_classifier(subject: Subject) -> None:
-    """``reset_classifier`` replaces the head; with 0 classes the network returns its features.
+    """Checks that ``reset_classifier`` replaces the head; with 0 classes the network returns its features.
 
     Fix: replace the classifier and set ``self.num_classes``, as ``ImageClassifier`` does.
     """
@@ -190,7 +190,7 @@ def reset_classifier(subject: Subject) -> None:
 
 
 def features(subject: Subject) -> None:
-    """Every declared stage outputs features, with the channels and the size in ``feature_info``.
+    """Checks that every declared stage outputs features, with the channels and the size in ``feature_info``.
 
     Fix: call ``note_stage`` with the channels of the output, and with the factor by which it is smaller than the input.
     """
@@ -283,7 +283,7 @@ def _expect_shape(tensor: object, expected: tuple[int, ...], what: str, field: s
 
 
 def methods(subject: Subject) -> None:
-    """The network has the methods of timm's networks, and its configuration in timm's form.
+    """Checks that the network has the methods of timm's networks, and its configuration in timm's form.
 
     Fix: derive the network from ``zoo.modules.ImageClassifier`` or ``PooledClassifier``.
     """
@@ -304,7 +304,7 @@ def methods(subject: Subject) -> None:
 
 
 def groups(subject: Subject) -> None:
-    """``group_matcher`` has a group for every parameter, and ``no_weight_decay`` names parameters.
+    """Checks that ``group_matcher`` has a group for every parameter, and ``no_weight_decay`` names parameters.
 
     Fix: return a group for each name that the message lists; ``ImageClassifier`` does so from ``stages``.
     """
@@ -320,7 +320,7 @@ def groups(subject: Subject) -> None:
 
 
 def intermediates(subject: Subject) -> str:
-    """``forward_intermediates`` returns the last features and the maps that ``feature_info`` describes.
+    """Checks that ``forward_intermediates`` returns the last features and the maps that ``feature_info`` describes.
 
     Fix: call ``note_stage`` with the number of channels that the module outputs.
     """
@@ -340,7 +340,7 @@ def intermediates(subject: Subject) -> str:
 
 
 def features_only(subject: Subject) -> str:
-    """Without its head, the network returns the maps of the stages that are asked for.
+    """Checks that without its head, the network returns the maps of the stages that are asked for.
 
     Fix: call ``note_stage`` in the order of the forward, once per stage.
     """

@@ -98,7 +98,7 @@ class Subject:
 
     @contextlib.contextmanager
     def on(self, device: str) -> Iterator[None]:
-        """Within it, tensors are made on ``device``, uninitialised, and nothing is recorded for gradients."""
+        """Creates tensors on ``device``, uninitialized, within a context that records nothing for gradients."""
         with torch.device(device), loading.skip_init(), torch.no_grad():
             yield
 

@@ -35,7 +35,7 @@ FEW = 8
 
 
 def training(subject: Subject) -> str:
-    """Trained twice with one seed, the network has the same bytes, and with another seed other ones.
+    """Checks that two trainings with one seed give the same bytes, and one with another seed gives others.
 
     The training is one epoch on a handful of images, by the recipe's defaults or, with a train hook of its own, by the
     first recipe for the model. A network that is fitted may be the same for any seed.
@@ -54,7 +54,7 @@ def training(subject: Subject) -> str:
 
 
 def answers(subject: Subject) -> str:
-    """The evaluate hook answers each image, and the same whatever the labels are.
+    """Checks that the evaluate hook answers each image, and the same whatever the labels are.
 
     Fix: return ``zoo.evaluation.logits(...)``, or a class for each image that the hook gets.
     """
@@ -64,9 +64,9 @@ def answers(subject: Subject) -> str:
     images = _images(subject, model.num_classes)
     outputs: list[Outputs] = []
     for labels in (images.labels, images.labels.flip(0)):
-        labelled = replace(images, labels=labels)
+        labeled = replace(images, labels=labels)
         report = hook.evaluate(
-            model, subject.module, labelled, preprocess=model.preprocess, take=outputs.append, batch_size=8
+            model, subject.module, labeled, preprocess=model.preprocess, take=outputs.append, batch_size=8
         )
         expect(not report.stated_by, f"{model.evaluate} reads the labels")
     first, second = outputs
@@ -130,7 +130,7 @@ def is_embedded(entry: Weights) -> bool:
 
 
 def weights(subject: Subject, entry: Weights) -> None:
-    """The entry's arguments build a network of the size that is stated, which takes the input it declares.
+    """Checks that the entry's arguments build a network of the size that is stated, which takes the input it declares.
 
     Embedded weights are loaded as well, and must pass their probe; others would need a network.
 
@@ -154,7 +154,7 @@ def weights(subject: Subject, entry: Weights) -> None:
 
 
 def fetched(entry: Weights) -> str:
-    """The file arrives from where its entry says, in an empty cache and without a token.
+    """Checks that the file arrives from where its entry says, in an empty cache and without a token.
 
     Fix: the ``hub``, ``repo``, ``file`` or ``sha256`` of the entry; ``zoo publish --manifest FILE`` writes them.
     """

@@ -19,7 +19,7 @@ from zoo.testing.subject import BATCH, CheckError, Subject, expect
 
 
 def forward(subject: Subject) -> None:
-    """The logits of the declared input are finite, one per class.
+    """Checks that the logits of the declared input are finite, one per class.
 
     Fix: check the forward for divisions by 0, roots and logarithms of values that may be negative.
     """
@@ -33,7 +33,7 @@ def forward(subject: Subject) -> None:
 
 
 def determinism(subject: Subject) -> None:
-    """In evaluation mode the same input gives the same logits, in one call or in its two halves.
+    """Checks that, in evaluation mode, the same input gives the same logits, in one call or in its two halves.
 
     Fix: pass ``self.training`` to functions such as ``F.dropout``, and change buffers only in training.
     """
@@ -49,7 +49,7 @@ def determinism(subject: Subject) -> None:
 
 
 def batches(subject: Subject) -> None:
-    """In evaluation mode an image has the same logits alone and among 64.
+    """Checks that, in evaluation mode, an image has the same logits alone and among 64.
 
     Fix: compute statistics of a batch in training alone, as ``nn.BatchNorm2d`` does; in evaluation use running ones.
     """
@@ -62,12 +62,12 @@ def batches(subject: Subject) -> None:
 
 
 def skipped_initialisation(subject: Subject) -> None:
-    """Built without initialising and given a state, it computes the same: nothing hides outside the state.
+    """Checks that a network built without initializing, given a state, computes the same: nothing hides elsewhere.
 
     Fix: register what is computed from initial weights as a buffer, or compute it in the forward.
     """
     module = subject.module
-    with loading.skip_init(), _nan_where_uninitialised():
+    with loading.skip_init(), _nan_where_uninitialized():
         other = subject.build()
     loading.assign(other, module.state_dict(), subject.model.name)
     images = subject.images()
@@ -76,7 +76,7 @@ def skipped_initialisation(subject: Subject) -> None:
 
 
 def round_trip(subject: Subject) -> None:
-    """The state survives a safetensors file bit for bit.
+    """Checks that the state survives a safetensors file bit for bit.
 
     Fix: a tensor may have one name only, and hooks must not change what is loaded.
     """
@@ -92,7 +92,7 @@ def round_trip(subject: Subject) -> None:
 
 
 def gradients(subject: Subject) -> str:
-    """A loss on the logits reaches every learnable parameter.
+    """Checks that a loss on the logits reaches every learnable parameter.
 
     Fix: remove layers that take no part, and calls of ``detach``; ``requires_grad_(False)`` marks what is not trained.
     """
@@ -111,7 +111,7 @@ def gradients(subject: Subject) -> str:
 
 
 def traced(subject: Subject) -> str:
-    """Traced by ``torch.jit.trace`` with two images, the network takes three; or it says that it cannot be traced.
+    """Checks that the network, traced by ``torch.jit.trace`` with two images, takes three; or says that it cannot be.
 
     Fix: use ``x.flatten(1)`` or ``x.shape[0]`` in place of ``len(x)`` and of fixed numbers of images.
     """
@@ -131,7 +131,7 @@ def traced(subject: Subject) -> str:
 
 
 def exported(subject: Subject) -> str:
-    """Exported by ``torch.export`` with any number of images, it computes the same; if torch can export it at all.
+    """Checks that the network, if ``torch.export`` can export it for any number of images, computes the same.
 
     Fix: do not iterate over the images of a batch, and use ``x.shape[0]`` in place of ``len(x)``.
     """
@@ -149,7 +149,7 @@ def exported(subject: Subject) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's warnings of its own plans."""
+    """Hides torch's warnings of its own plans."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -171,8 +171,8 @@ def is_same(left: object, right: object) -> bool:
 
 
 @contextlib.contextmanager
-def _nan_where_uninitialised() -> Iterator[None]:
-    """Within it, ``torch.empty`` holds NaN: what a build derives from values it does not have, shows."""
+def _nan_where_uninitialized() -> Iterator[None]:
+    """Fills ``torch.empty`` with NaN: what a build derives from values it does not have, shows."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     try:
@@ -190,7 +190,7 @@ def expect_close(got: Tensor, expected: Tensor, what: str, *, slack: float = 1.0
 
 
 def checkpointing(subject: Subject) -> str:
-    """Checkpointed blocks give the same outputs, gradients and statistics; or ``SpecError`` says that it has no blocks.
+    """Checks that checkpointed blocks give the same outputs, gradients and statistics, if the network has any.
 
     Fix: blocks must not change anything but their outputs, or depend on the order of random numbers.
     """
@@ -211,7 +211,7 @@ def checkpointing(subject: Subject) -> str:
 
 
 def copies(subject: Subject) -> None:
-    """A deep copy and a pickled copy compute the same, on their own tensors.
+    """Checks that a deep copy and a pickled copy compute the same, on their own tensors.
 
     Fix: keep tensors as parameters and buffers, and no lambdas or open files in attributes.
     """
@@ -226,7 +226,7 @@ def copies(subject: Subject) -> None:
 
 
 def layouts(subject: Subject) -> None:
-    """In ``channels_last`` the network computes the same; with autocast to bfloat16, the output is finite.
+    """Checks that in ``channels_last`` the network computes the same; with autocast to bfloat16, its output is finite.
 
     Fix: use ``reshape`` instead of ``view``, do not use strides, and compute sums of many terms in float32.
     """
@@ -244,7 +244,7 @@ def layouts(subject: Subject) -> None:
 
 
 def resized(subject: Subject) -> str:
-    """Exported by ``torch.export``, a network of feature maps takes images of other sizes if it takes them itself.
+    """Checks that an exported network of feature maps takes images of other sizes if it takes them itself.
 
     Fix: compute sizes from the input's shape in the forward, without ``int`` or ``math``.
     """
@@ -273,8 +273,7 @@ def resized(subject: Subject) -> str:
 
 
 def compiled(subject: Subject) -> str:
-    """``torch.compile`` takes the whole network as one graph, which computes the same; unless it cannot be
-    traced.
+    """Checks that ``torch.compile`` takes the network as one graph and computes the same, unless it cannot be traced.
 
     Fix: leave out of the forward what depends on values: ``item``, printing, ``if`` over a tensor.
     """
