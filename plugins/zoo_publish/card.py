@@ -1,14 +1,18 @@
-"""The model card: README.md with the front matter that hubs read."""
+"""What hubs read of a release: the card README.md with its front matter, and ``.eval_results/*.yaml``."""
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo import names
 from zoo.manifest import Score, Weights
-from zoo.manifest.interval import wilson
+from zoo.manifest.interval import of_percent, wilson
 from zoo.spec import Model
-from zoo_publish import eval_results
 from zoo_publish.source import Run
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+EVAL_RESULTS = ".eval_results/zoo.yaml"
 
 
 def render(
@@ -39,7 +43,7 @@ _ABOUT_FILES = {
     "run.json": "the run record: recipe, data, versions, command",
     "log.jsonl": "the training log, a row per epoch",
     "config.json": "timm's configuration: `timm.create_model('hf-hub:OWNER/REPO', pretrained=True)`",
-    eval_results.FILE: "the scores in the format of the Hugging Face Hub",
+    EVAL_RESULTS: "the scores in the format of the Hugging Face Hub",
     "README.md": "this card",
 }
 
@@ -47,7 +51,7 @@ _ABOUT_FILES = {
 def _front_matter(entry: Weights, base_model: str) -> str:
     from huggingface_hub import ModelCardData
 
-    results = eval_results.model_index(entry)
+    results = model_index(entry)
     license = entry.license.weights
     is_known = license.casefold() in LICENSES
     data = ModelCardData(
@@ -56,7 +60,7 @@ def _front_matter(entry: Weights, base_model: str) -> str:
         library_name="zoo-vision",
         pipeline_tag="image-classification" if entry.num_classes else "image-feature-extraction",
         tags=["zoo-vision", "safetensors", entry.arch],
-        datasets=[eval_results.hub_name(entry.classes) or entry.classes] if entry.classes else None,
+        datasets=[hub_name(entry.classes) or entry.classes] if entry.classes else None,
         base_model=base_model or None,
         model_name=entry.name if results else None,
         eval_results=results or None,
@@ -178,3 +182,73 @@ LICENSES = frozenset(
     """.split()  # noqa: SIM905  # a list of strings would fill a page
 )
 """Those that the hub's front matter knows; another is ``other`` with its name."""
+
+
+_TASK = "image-classification"
+_HF = "hf:"
+_ON_HUB = {
+    "cifar10": "uoft-cs/cifar10",
+    "mnist": "ylecun/mnist",
+    "fashion_mnist": "zalando-datasets/fashion_mnist",
+    "imagenet": "ILSVRC/imagenet-1k",
+}
+"""The Hub's names of data sets that Zoo knows under its own."""
+
+
+def hub_name(dataset: str) -> str:
+    """Returns the name of a data set on the Hub, empty if it is not there."""
+    if dataset.startswith(_HF):
+        return dataset.removeprefix(_HF).partition(":")[0]
+    return _ON_HUB.get(dataset, "")
+
+
+def model_index(entry: Weights) -> "list[EvalResult]":
+    """Returns all scores of ``entry``: the card's results."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type=_TASK,
+            task_name="Image classification",
+            dataset_type=hub_name(dataset) or dataset,
+            dataset_name=dataset,
+            dataset_split=split,
+            metric_type="accuracy",
+            metric_name=name,
+            metric_value=_share(value),
+        )
+        for dataset, split, score in _scores_by_data(entry)
+        for name, value in (("top-1 accuracy", score.top1), ("top-5 accuracy", score.top5))
+        if value is not None
+    ]
+
+
+def render_eval_results(entry: Weights) -> bytes:
+    """Returns the file of evaluation results, with the top-1 on each data set of the Hub; empty if there is none."""
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # imported there without a type
+
+    entries = [
+        EvalResultEntry(
+            dataset_id=hub_name(dataset), task_id=_TASK, value=_share(score.top1), notes=_notes(split, score)
+        )
+        for dataset, split, score in _scores_by_data(entry)
+        if hub_name(dataset) and score.top1 is not None
+    ]
+    return yaml_dump(eval_result_entries_to_yaml(entries)).encode() if entries else b""
+
+
+def _scores_by_data(entry: Weights) -> list[tuple[str, str, Score]]:
+    return [(where.rpartition("/")[0], where.rpartition("/")[2], score) for where, score in entry.scores.items()]
+
+
+def _share(percent: float) -> float:
+    return round(percent / 100, 6)
+
+
+def _notes(split: str, score: Score) -> str:
+    """Returns what the value is of: the format has no field for the split, the number of images or an interval."""
+    interval = of_percent(score.top1 or 0.0, score.n, score.correct)
+    facts = [f"top-1 accuracy on {split}, {score.n:,} images"]
+    facts += [f"95% interval {interval[0] / 100:.4f} to {interval[1] / 100:.4f}"] if interval else []
+    return ", ".join([*facts, *filter(None, (score.fingerprint, score.command or score.source))])

@@ -1,4 +1,4 @@
-"""The files of a release, made from the weights and measurements."""
+"""The files of a release, made from the weights and measurements; with timm's configuration if timm can load them."""
 
 import json
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from zoo.errors import PluginError, ProbeError, SpecError, WeightsError, ZooErro
 from zoo.evaluation import Report, counting
 from zoo.evaluation.by_name import evaluate
 from zoo.loading import safetensors_file
+from zoo.loading.network import timm_input_config
 from zoo.manifest import License, Score, Weights
 from zoo.registry import Found
-from zoo.spec import API, Model
+from zoo.spec import API, Model, Preprocess
 from zoo.verify import probe
-from zoo_publish import card, eval_results, timm_form
-from zoo_publish.privacy import without_paths
-from zoo_publish.source import WEIGHTS, Run, Source, held_out, history, read
+from zoo_publish import card
+from zoo_publish.source import WEIGHTS, Run, Source, held_out, history, read, without_paths
 
 MEASURED = "measured by zoo evaluate"
 
@@ -162,17 +162,17 @@ def _license(model: Found, classes: str, stated: Mapping[str, str]) -> License:
 
 def _beside(entry: Weights, module: nn.Module, model: Found, content: Source) -> tuple[dict[str, bytes], list[str]]:
     files, notes = {}, []
-    config = timm_form.describe(module, model.model, entry, entry.preprocess or model.model.preprocess)
+    config = timm_config(module, model.model, entry, entry.preprocess or model.model.preprocess)
     if isinstance(config, str):
         notes.append(f"config.json was not written: {config}.")
     else:
-        files["config.json"] = _json(config | timm_form.class_names(content.about))
+        files["config.json"] = _json(config | timm_class_names(content.about))
     if content.run is not None:
         files["run.json"] = _json(content.run.whole)
     if content.log is not None:
         files["log.jsonl"] = content.log
-    if results := eval_results.render(entry):
-        files[eval_results.FILE] = results
+    if results := card.render_eval_results(entry):
+        files[card.EVAL_RESULTS] = results
     if not entry.scores:
         notes.append("No score. Measure one with --evaluate DATA.")
     here = msgspec.structs.replace(entry, hub="hf") if Path(entry.hub).is_absolute() else entry
@@ -193,3 +193,58 @@ def _base_model(run: Run | None) -> str:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def timm_config(module: nn.Module, model: Model, entry: Weights, preprocess: Preprocess) -> dict[str, Any] | str:
+    """Returns timm's configuration of ``module``, or the reason why there is none.
+
+    timm must have an architecture of that name whose network loads every tensor and computes the same outputs.
+    """
+    try:
+        import timm
+    except ImportError:
+        return "timm is not installed, so this was not checked"
+    import torch
+
+    from zoo.verify import probe
+
+    name = model.name.rpartition("/")[2]
+    if not timm.is_model(name):
+        return f"timm has no architecture {name!r}"
+    classes, channels = entry.num_classes or 0, preprocess.input_size[0]
+    try:
+        theirs = timm.create_model(name, num_classes=classes, in_chans=channels)
+        theirs.load_state_dict(module.state_dict())
+    except Exception as error:  # any of its thousand networks may raise anything
+        return f"timm's {name} cannot load these tensors ({str(error).splitlines()[0]})"
+    images = probe.picture_input(preprocess)
+    with torch.inference_mode():
+        ours, got = module.eval()(images), theirs.eval()(images)
+    if got.shape != ours.shape or not torch.allclose(got, ours, rtol=1e-4, atol=1e-4 * float(ours.abs().max())):
+        return f"timm's {name} computes different outputs with these tensors"
+    default = theirs.pretrained_cfg or {}
+    if preprocess.whitening != "none":
+        return "timm does not whiten its input"
+    return {
+        "architecture": name,
+        "num_classes": classes,
+        "num_features": theirs.num_features,
+        "pretrained_cfg": {
+            "tag": entry.tag,
+            "custom_load": False,
+            **timm_input_config(preprocess),
+            "fixed_input_size": bool(default.get("fixed_input_size", False)),
+            "num_classes": classes,
+            "pool_size": default.get("pool_size"),
+            "first_conv": default.get("first_conv"),
+            "classifier": default.get("classifier"),
+            "license": entry.license.weights,
+        },
+        **({"model_args": {"in_chans": channels}} if channels != 3 else {}),
+    }
+
+
+def timm_class_names(about: dict[str, Any]) -> dict[str, Any]:
+    """Returns ``label_names`` as in timm's configuration."""
+    names = msgspec.convert(about.get("class_names") or [], list[str])
+    return {"label_names": names} if names else {}

@@ -13,7 +13,6 @@ from zoo_attack.cli.options import (
     check_epsilons,
     check_figure,
     figure_option,
-    limit_option,
     method_options,
 )
 
@@ -87,7 +86,7 @@ def image(
     "--epsilons", default="0,1/255,2/255,4/255,8/255", show_default=True, callback=check_epsilons,
     help="Bounds of the change of a pixel.",
 )  # fmt: skip
-@options.several(*method_options, options.seed, limit_option, options.batch_size(128))
+@options.several(*method_options, options.seed, options.limit, options.batch_size(128))
 @options.output("Draw the result into FILE: .svg, .png or .pdf.",
                 kind=options.NEW_PATH, required=False)  # fmt: skip
 @options.several(options.device, options.moved("zoo bulk attack-curve PATTERN... -o DIR"), options.json)

@@ -34,9 +34,6 @@ method_options = (
 )  # fmt: skip
 METHOD_PARAMETERS = ("steps", "step_size", "no_random_start")
 
-limit_option: options.Option = click.option(
-    "--limit", type=options.POSITIVE, metavar="N", help="Use N evenly spaced images.  [default: all]"
-)
 figure_option = options.output("Draw the result into FILE: .svg, .png or .pdf.", required=False)
 
 

@@ -8,7 +8,7 @@ import click
 from zoo.cli import options
 from zoo.cli.group import Commands
 from zoo.cli.output import do_each, echo, print_facts, print_json, show_progress, stdout_to_stderr
-from zoo_attack.cli.options import check_figure, figure_option, limit_option
+from zoo_attack.cli.options import check_figure, figure_option
 
 if TYPE_CHECKING:
     from zoo_attack.patch import Ranges
@@ -144,7 +144,7 @@ def apply(
 @click.command(epilog="Example: zoo attack patch score ship.safetensors resnet20.c10 --data cifar10")
 @_patch_argument
 @options.several(options.name, options.required_data, options.split, options.target, *_place_options)
-@options.several(limit_option, figure_option, options.device, options.json)
+@options.several(options.limit, figure_option, options.device, options.json)
 def score(
     patch: Path,
     name: str,

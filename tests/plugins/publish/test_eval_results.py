@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 import zoo
 from zoo import registry
 from zoo.manifest import Score, Weights
-from zoo_publish import card, eval_results, publish
+from zoo_publish import card, publish
 
 SCHEMA: dict[str, Any] = {
     "type": "array",
@@ -57,7 +57,7 @@ def released() -> Weights:
 
 
 def test_the_file_is_valid_by_the_published_format_and_read_by_the_hubs_client(released: Weights) -> None:
-    rows = yaml.safe_load(eval_results.render(released))
+    rows = yaml.safe_load(card.render_eval_results(released))
     jsonschema.validate(rows, SCHEMA)
     [one] = parse_eval_result_entries(rows)
     assert (one.dataset_id, one.task_id, one.value) == ("uoft-cs/cifar10", "image-classification", 0.917335)
@@ -71,7 +71,7 @@ def test_the_card_states_the_same_values(released: Weights) -> None:
     model = registry.current().find("resnet20").model
     data = ModelCard(card.render(released, model, None, [], [])).data
     index = [(one.dataset_type, one.dataset_split, one.metric_name, one.metric_value) for one in data.eval_results]
-    [top1] = parse_eval_result_entries(yaml.safe_load(eval_results.render(released)))
+    [top1] = parse_eval_result_entries(yaml.safe_load(card.render_eval_results(released)))
     assert index == [
         ("uoft-cs/cifar10", "test", "top-1 accuracy", top1.value),
         ("uoft-cs/cifar10", "test", "top-5 accuracy", 0.997996),
@@ -82,7 +82,7 @@ def test_the_card_states_the_same_values(released: Weights) -> None:
 
 
 def test_the_file_is_published_beside_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(eval_results._ON_HUB, "digits", "owner/digits")
+    monkeypatch.setitem(card._ON_HUB, "digits", "owner/digits")
     weights = registry.current().find("resnet20.digits").weights
     assert weights is not None
     publish(zoo.fetch("resnet20.digits"), "resnet20.mine", str(tmp_path / "hub"), evaluate_on=(("digits", "test"),))
@@ -95,5 +95,5 @@ def test_the_file_is_published_beside_the_card(tmp_path: Path, monkeypatch: pyte
 
 
 def test_scores_on_data_sets_that_the_hub_does_not_have_give_no_file() -> None:
-    assert eval_results.render(entry(digits__test=Score(n=360, source="a test", top1=99.0))) == b""
-    assert eval_results.hub_name("hf:owner/images:small") == "owner/images"
+    assert card.render_eval_results(entry(digits__test=Score(n=360, source="a test", top1=99.0))) == b""
+    assert card.hub_name("hf:owner/images:small") == "owner/images"

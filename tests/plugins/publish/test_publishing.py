@@ -27,8 +27,7 @@ from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, editing
 from zoo.training.run import Silent
 from zoo_publish import destination, publish
-from zoo_publish.privacy import without_paths
-from zoo_publish.source import Images, Run, Source, held_out, history
+from zoo_publish.source import Images, Run, Source, held_out, history, without_paths
 
 EMBEDDED = Path(__file__).parents[3] / "weights_manifest" / "embedded"
 DIGITS = EMBEDDED / "resnet20.digits.safetensors"
@@ -483,14 +482,14 @@ def test_what_timm_does_not_know_or_computes_otherwise_gets_no_configuration(
     assert "config.json" not in {file.path for file in done.files}
     assert "timm has no architecture 'resnet20'" in done.card
     timm = pytest.importorskip("timm", reason="the reader is timm")
-    from zoo_publish import timm_form
+    from zoo_publish import release
 
     module = timm.create_model("test_resnet", num_classes=10)
     entry = Weights(file="x", arch="test_resnet", tag="x", sha256=64 * "0", num_classes=10)
     model = msgspec.structs.replace(registry.current().find("resnet18").model, name="test_resnet")
-    assert timm_form.describe(module, model, entry, model.preprocess)["architecture"] == "test_resnet"  # type: ignore[index]  # no reason
+    assert release.timm_config(module, model, entry, model.preprocess)["architecture"] == "test_resnet"  # type: ignore[index]  # no reason
     module.act1 = nn.SiLU()  # the same tensors, another network
-    assert "computes different outputs" in timm_form.describe(module, model, entry, model.preprocess)
+    assert "computes different outputs" in release.timm_config(module, model, entry, model.preprocess)
 
 
 @pytest.mark.slow
