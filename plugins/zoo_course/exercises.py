@@ -4,7 +4,7 @@
 networks and manifests that are installed. Nothing here imports torch; some measures do.
 """
 
-from fractions import Fraction
+import math
 from functools import cache
 from pathlib import Path
 
@@ -55,7 +55,11 @@ def exercise(chapter: str) -> Exercise:
 
 def read_answer(text: str) -> float:
     """Returns ``27/49``, ``0.55`` or ``55%`` (as 55) as a number; raises :class:`SpecError` for anything else."""
+    numerator, slash, denominator = text.strip().removesuffix("%").replace(" ", "").partition("/")
     try:
-        return float(Fraction(text.strip().removesuffix("%").replace(" ", "")))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise SpecError(f"{text!r} is not a number.", hint="Write 27/49, 0.55 or 13.9.") from None
+        answer = float(numerator) / (float(denominator) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        answer = math.nan
+    if not math.isfinite(answer):
+        raise SpecError(f"{text!r} is not a number.", hint="Write 27/49, 0.55 or 13.9.")
+    return answer

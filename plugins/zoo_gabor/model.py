@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TypedDict, Unpack
 
+import torch
 from torch import Tensor, nn
 
 from zoo.modules import ImageClassifier, check_choice
@@ -80,7 +81,7 @@ class DigitNet(ImageClassifier):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Features B num_features h w to logits B num_classes, or to B head_hidden_size where ``pre_logits``."""
-        x = x.reshape(x.shape[0], -1, self.orientations, *x.shape[2:]).amax((2, 3, 4))  # B M*U h w -> B M U h w -> B M
+        x = torch.unflatten(x, 1, (-1, self.orientations)).amax((2, 3, 4))  # B M*U h w -> B M U h w -> B M
         return super().forward_head(self.drop(self.act(self.fc1(x))), pre_logits)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -153,12 +154,15 @@ def _chosen(patterns: Iterable[str]) -> list[Listed]:
 
 
 def _check(folder: Path) -> None:
-    """Raises :class:`StorageError` for a folder with other files: the site would be mixed with them."""
+    """Raises :class:`StorageError` for a folder with other files, or with a link to one: both would be written over."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / INDEX).is_file())):
         raise StorageError(
             f"{folder} is not empty and has no {INDEX}, so it holds something else than a site.",
             hint="Name a new folder: zoo gallery build -o site",
         )
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            storage.refuse_links(folder, Path(parent, name))
 
 
 def _update(folder: Path, site: Pages, entry: Listed, page: Page) -> int:

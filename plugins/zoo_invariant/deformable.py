@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from zoo.errors import SpecError
-from zoo_invariant.network import Network, full_precision, initialise
+from zoo_invariant.network import Network, computed_in, full_precision, initialise, precision_of
 
 FARTHEST = 1e4
 """Pixels that a tap moves at most: far outside any image."""
@@ -37,15 +37,15 @@ class DeformConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         with full_precision(x):
-            x = x.float()
-            offset: Tensor = self.offset(x)
+            dtype = precision_of(self.weight)
+            maps = x.to(dtype)
+            offset = computed_in(dtype, self.offset, maps)
             # torchvision's CPU kernel reads outside its memory where an offset is not a number.
             within = offset.clamp(-FARTHEST, FARTHEST).nan_to_num()
-            out: Tensor = deform_conv2d(
-                x, within, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation
-            )
+            places = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+            out: Tensor = deform_conv2d(maps, within, self.weight.to(dtype), **places)
             # 0, or not a number where an offset is none: that must not go unseen.
-            return out + offset.detach().mul(0).sum(dim=1, keepdim=True)
+            return (out + offset.detach().mul(0).sum(dim=1, keepdim=True)).to(x.dtype)
 
 
 def deform_cnn(*, width: int = 16, deformable: int = 2, num_classes: int = 10, in_chans: int = 1) -> Network:

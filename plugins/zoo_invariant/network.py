@@ -82,6 +82,21 @@ def constant(make: Callable[[], Tensor]) -> Tensor:
         return make().to(target)
 
 
+def precision_of(parameter: Tensor) -> torch.dtype:
+    """Returns the type in which a layer computes that rounding would harm: float64 if it is in that, else float32."""
+    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
+
+
+def computed_in(dtype: torch.dtype, layer: nn.Module, x: Tensor) -> Tensor:
+    """Returns what ``layer`` makes of ``x``, which is of type ``dtype``, whatever the type of its parameters."""
+    parameters = dict(layer.named_parameters())
+    if any(parameter.dtype != dtype for parameter in parameters.values()):
+        cast = {name: parameter.to(dtype) for name, parameter in parameters.items()}
+        return torch.func.functional_call(layer, cast, (x,))  # type: ignore[no-any-return]  # as the layer returns
+    out: Tensor = layer(x)
+    return out
+
+
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
     """Makes a context within which what is computed on the device of ``x`` keeps its type, also where autocast is
     on."""

@@ -96,7 +96,7 @@ class ORAlign(nn.Module):
         self.orientations = orientations
 
     def forward(self, x: Tensor) -> Tensor:
-        responses = x.view(x.shape[0], -1, self.orientations)  # B C*N 1 1 -> B C N
+        responses = torch.unflatten(x.flatten(1), 1, (-1, self.orientations))  # B C*N 1 1 -> B C N
         steps = torch.arange(self.orientations, device=x.device)
         order = (responses.argmax(dim=2, keepdim=True) + steps) % self.orientations
         return responses.gather(2, order).view_as(x)
@@ -110,7 +110,7 @@ class ORPool(nn.Module):
         self.orientations = orientations
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.view(x.shape[0], -1, self.orientations, *x.shape[2:]).amax(dim=2)  # B C*N h w -> B C N h w -> B C h w
+        return torch.unflatten(x, 1, (-1, self.orientations)).amax(dim=2)  # B C*N h w -> B C N h w -> B C h w
 
 
 def _features(convolutions: Sequence[nn.Module]) -> OrderedDict[str, nn.Module]:

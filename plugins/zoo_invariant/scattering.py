@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo_invariant.network import constant, full_precision
+from zoo_invariant.network import constant, full_precision, precision_of
 
 ANGLES = 8
 MAX_SIDE = 64
@@ -30,6 +30,8 @@ class Scattering(nn.Module):
     psi_1, and phi is a Gaussian of scale 2^J. All in float32: a sum of moduli has no bits to spare. Averaging
     is a matrix with one row per pixel, so images are small ones. Raises :class:`SpecError` for others.
     """
+
+    phi0: Tensor
 
     def __init__(self, J: int, side: int) -> None:  # noqa: N803  # the papers' name
         if J < 1 or not 2 ** (J + 1) <= side <= MAX_SIDE:
@@ -47,9 +49,9 @@ class Scattering(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with full_precision(x):
             if x.device.type != "cpu" or torch.compiler.is_compiling():  # a loop would fix the number of images
-                return self._coefficients(x.float())
-            parts = torch.split(x.float(), _PART)
-            return torch.cat([self._coefficients(part) for part in parts])
+                return self._coefficients(x.to(precision_of(self.phi0))).to(x.dtype)
+            parts = torch.split(x.to(precision_of(self.phi0)), _PART)
+            return torch.cat([self._coefficients(part) for part in parts]).to(x.dtype)
 
     def _coefficients(self, x: Tensor) -> Tensor:
         batch, chans, side, _ = x.shape
@@ -75,7 +77,7 @@ class Scattering(nn.Module):
 
     def _average(self, maps: Tensor, scale: int) -> Tensor:
         """Maps n m s s at 2^scale, against phi: n m places."""
-        return maps.flatten(2) @ self.get_buffer(f"phi{scale}")
+        return maps.flatten(2) @ self.get_buffer(f"phi{scale}").to(maps.dtype)
 
 
 @lru_cache(maxsize=8)
@@ -107,7 +109,7 @@ def _fourier(maps: Tensor) -> Tensor:
 def _modulus(spectrum: Tensor, psi: Tensor, step: int) -> Tensor:
     """Computes |x * psi| at every ``step``-th pixel, for x of ``spectrum`` n 1 S 2S and 8 filters: n 8 S/step
     S/step."""
-    product = spectrum * psi
+    product = spectrum * psi.to(spectrum.dtype)
     if step > 1:  # what is sub-sampled is folded in the spectrum
         product = reduce(torch.add, product.chunk(step, dim=2))
         product = reduce(torch.add, product.chunk(step, dim=3))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.errors import SpecError
 from zoo.modules import check_choice
-from zoo_invariant.network import Network, constant, full_precision
+from zoo_invariant.network import Network, computed_in, constant, full_precision, precision_of
 
 Warp = Literal["affine", "projective", "tps", "none"]
 Design = Literal["rts", "tutorial"]
@@ -51,23 +51,25 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         located = self.localisation(x)
         with full_precision(x):
-            grid = self.grid(self.theta(located.float()), x.shape[-2], x.shape[-1])
-            return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+            dtype = precision_of(self.theta.weight)
+            theta = computed_in(dtype, self.theta, located.to(dtype))
+            grid = self.grid(theta, x.shape[-2], x.shape[-1])
+            sampled = F.grid_sample(x.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+            return sampled.to(x.dtype)
 
     def grid(self, theta: Tensor, height: int, width: int) -> Tensor:
         """Returns where the input is sampled, (x, y) for each pixel of the output: B H W 2."""
+        places = pixel_places(height, width, theta.device).to(theta.dtype)
+        with_ones = torch.cat([places, torch.ones_like(places[:, :1])], dim=1)  # HW 3
         if self.warp == "affine":
-            size = [theta.shape[0], 1, height, width]
-            return F.affine_grid(theta.view(-1, 2, 3), size, align_corners=True)
-        places = pixel_places(height, width, theta.device)
-        if self.warp == "projective":
+            sampled = with_ones @ theta.view(-1, 2, 3).mT  # B HW 2
+        elif self.warp == "projective":
             rows = torch.cat([theta, torch.ones_like(theta[:, :1])], dim=1).view(-1, 3, 3)
-            ones = torch.ones_like(places[:, :1])
-            x, y, z = (torch.cat([places, ones], dim=1) @ rows.mT).unbind(2)  # each B HW
+            x, y, z = (with_ones @ rows.mT).unbind(2)  # each B HW
             sampled = torch.stack([x / z, y / z], dim=2)
         else:
-            bent = self.tps @ theta.view(-1, TPS_SIDE**2, 2)  # B K+3 2: coefficients of the shifts
-            sampled = places + tps_basis(places, self.points) @ bent
+            bent = self.tps.to(theta.dtype) @ theta.view(-1, TPS_SIDE**2, 2)  # B K+3 2: coefficients of the shifts
+            sampled = places + tps_basis(places, self.points.to(theta.dtype)) @ bent
         return sampled.view(-1, height, width, 2)
 
 

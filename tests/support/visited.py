@@ -1,19 +1,27 @@
-"""Which files of Zoo run a function in ``create``, ``fetch`` and one training batch: what their reader visits.
+"""Which files of Zoo run a function in ``create``, ``fetch``, ``predict``, one training batch and ``zoo list``.
 
     python tests/support/visited.py
 
-Each call ran once before, so that everything is imported and the registry is read.
+Each call ran once before, so that everything is imported. The registry is read before, too, except for ``zoo list``:
+there it is read from the index of plugins, or cold, from the plugins.
 """
 
+import contextlib
+import io
+import os
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
+
+from PIL import Image
 
 import zoo
-from zoo import data
+from zoo import data, registry
+from zoo.cli import cli
 from zoo.training.run import Silent
 
 ROOTS = (Path(zoo.__file__).parent, Path(zoo.__file__).parents[1] / "plugins")
@@ -77,11 +85,26 @@ def of_batch() -> list[str]:
     return [file for file in found if not file.endswith(own)]
 
 
+def list_models(*, is_cold: bool = False) -> None:
+    """Runs ``zoo list`` with a registry that is read from the index, or cold, from the plugins."""
+    registry.clear()
+    quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with tempfile.TemporaryDirectory() as folder:
+        cache = mock.patch.dict(os.environ, {"ZOO_CACHE": folder} if is_cold else {})
+        with cache, quiet[0], quiet[1]:
+            cli.main(["list"], standalone_mode=False)
+
+
 def everything() -> dict[str, list[str]]:
+    """Returns the files by what is done, in the order in which they are visited first."""
+    picture = Image.new("L", (8, 8))
     return {
         'zoo.create("resnet20.digits")': of_call(lambda: zoo.create("resnet20.digits")),
         'zoo.fetch("resnet20.digits")': of_call(lambda: zoo.fetch("resnet20.digits")),
         "one training batch": of_batch(),
+        'zoo.predict("resnet20.digits", picture)': of_call(lambda: zoo.predict("resnet20.digits", picture)),
+        "zoo list": of_call(list_models),
+        "zoo list, cold": of_call(lambda: list_models(is_cold=True)),
     }
 
 

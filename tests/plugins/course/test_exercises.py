@@ -74,7 +74,7 @@ def test_answers_are_numbers_in_any_usual_form(text: str, number: float) -> None
     assert read_answer(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "a", "1/0", "nan", "1/2/3", "inf", "1e999"])
+@pytest.mark.parametrize("text", ["", "a", "1/0", "nan", "1/2/3", "inf", "1e999", "1e99999999", "1/"])
 def test_anything_else_is_a_usage_error(text: str) -> None:
     with pytest.raises(SpecError, match="is not a number"):
         read_answer(text)

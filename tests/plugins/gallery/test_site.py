@@ -257,6 +257,20 @@ def test_a_folder_with_something_else_is_refused_and_left_as_it_is(tmp_path: Pat
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("name", ["models", "failures", "try", "assets"])
+def test_a_folder_of_the_site_that_is_a_link_is_refused_and_what_it_leads_to_stays(name: str, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.html").write_text("years of work")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / gallery.INDEX).write_text("[]")
+    (site / name).symlink_to(elsewhere)
+    with pytest.raises(StorageError, match="symbolic link"):
+        gallery.build(site, ["zfnet"])
+    assert contents(elsewhere) == {"thesis.html": b"years of work"}
+
+
 def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="'nothing_\\*'"):
         gallery.build(tmp_path / "site", ["nothing_*"])

@@ -1,0 +1,44 @@
+"""Networks with a part of their own arithmetic take any floating-point type and any number of images."""
+
+import pytest
+import torch
+
+import zoo
+
+ARITHMETIC = ["stn_tutorial_mnist", "stn_cnn_mnist", "deform_cnn", "scatter_linear", "scatter_cnn_small"]
+
+
+@pytest.fixture(autouse=True)
+def _needs_libraries() -> None:
+    pytest.importorskip("kymatio", reason="needs zoo-vision[invariant]")
+    pytest.importorskip("torchvision", reason="needs torchvision")
+
+
+def outputs(name: str, dtype: torch.dtype, count: int = 3) -> torch.Tensor:
+    torch.manual_seed(0)
+    network = zoo.create(name).eval()
+    for parameter in network.parameters():  # a transformer begins as the identity, an offset as 0
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    images = torch.rand(count, *network.zoo_info.preprocess.input_size)
+    with torch.no_grad():
+        logits: torch.Tensor = network.to(dtype)(images.to(dtype))
+    return logits
+
+
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_in_float64_the_outputs_are_those_of_float32_up_to_its_rounding(name: str) -> None:
+    single, double = outputs(name, torch.float32), outputs(name, torch.float64)
+    assert double.dtype == torch.float64
+    assert torch.allclose(single.double(), double, rtol=1e-4, atol=1e-4 * float(double.abs().max()))
+
+
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_in_bfloat16_the_outputs_are_near(name: str) -> None:
+    single, half = outputs(name, torch.float32), outputs(name, torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    assert float((half.float() - single).abs().max() / single.abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("name", ["gcn4_3x3", "cnn4_3x3", "orn4_pool", "orn4_align", "stn_tutorial_mnist"])
+def test_no_images_have_no_logits(name: str) -> None:
+    assert outputs(name, torch.float32, count=0).shape == (0, 10)
