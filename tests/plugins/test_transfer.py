@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
 from support import specimen
+from support.command import ask_warm as ask
 from torch import Tensor, nn
 
 import zoo
-from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import DataError, RecipeError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.loading import safetensors_file
@@ -265,9 +264,9 @@ def test_parameters_that_no_submodule_owns_belong_to_the_backbone() -> None:
 
 def test_head_and_stages_of_a_foreign_module_are_unknown() -> None:
     model = nn.Sequential(nn.Linear(2, 2))
-    for ask in (lambda: freeze(model, ("backbone",)), lambda: by_layer(model, Recipe(layer_decay=0.5))):
+    for act in (lambda: freeze(model, ("backbone",)), lambda: by_layer(model, Recipe(layer_decay=0.5))):
         with pytest.raises(RecipeError, match=r"not created by Zoo(?s:.)*parameter_groups"):
-            ask()
+            act()
     assert len(freeze(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), ("0",))) == 1
 
 
@@ -601,10 +600,6 @@ def test_features_that_do_not_belong_together_are_refused(other: dict[str, Any])
 
 
 # ---- the command line -------------------------------------------------------------------------------------
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture(scope="module")

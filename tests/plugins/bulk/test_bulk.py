@@ -12,10 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
+from support.command import ask_warm as ask
 
 import zoo
-from zoo.cli import cli
 from zoo.data.image_set import thin
 from zoo.errors import DataError, IntegrityError, PluginError, UnknownNameError
 from zoo.results import files
@@ -34,10 +33,6 @@ EVALUATE = ("bulk", "evaluate", "resnet20.d*", "gcn4_3x3.mnist", "--data", "digi
 def _describe_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets are described by this process, which has torch already."""
     monkeypatch.setattr(plans, "describe", plans.describe_here)
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [*map(str, words)], prog_name="zoo")
 
 
 def do_here(jobs: Sequence[Job], store: Any, *, ended: Any, **options: Any) -> None:

@@ -14,14 +14,13 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
-from click.testing import CliRunner, Result
 from support import specimen
+from support.command import ask
 from support.hub_server import HubServer
 from torch import nn
 
 import zoo
 from zoo import evaluation, manifest, registry, training
-from zoo.cli import cli
 from zoo.errors import HubError, IntegrityError, ManifestError, StorageError
 from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, editing
@@ -37,11 +36,6 @@ PRIVATE = "secret-place"
 
 # the client's own, on upload
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def told(*words: object) -> Any:
