@@ -1,6 +1,5 @@
 """The alexnet family against the papers' tables, torchvision, pytorchcv and closed forms."""
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -228,12 +227,6 @@ def test_alexnet_normalises_before_pooling_and_zfnet_and_caffenet_after(
     assert kinds.count("ResponseNorm") == 2
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_pools_overlap(name: str) -> None:
-    pools = [module for module in outline(name).features if isinstance(module, nn.MaxPool2d)]
-    assert [(pool.kernel_size, pool.stride) for pool in pools] == [(3, 2)] * 3
-
-
 def kinds_of(network: AlexNet) -> list[str]:
     return [type(module).__name__ for module in network.features if not isinstance(module, nn.ReLU)]
 
@@ -337,17 +330,6 @@ def test_a_stride_of_4_shows_a_fine_grating_as_a_coarse_one_and_a_stride_of_2_as
     assert frequency_seen("alexnet", 0.1) == pytest.approx(0.1, abs=0.005)
 
 
-def test_zfnet_differs_from_a_joined_alexnet_in_its_first_two_layers_alone() -> None:
-    convolutions = [
-        [(m.weight.shape, m.stride) for m in network.features if isinstance(m, nn.Conv2d)]
-        for network in (outline("zfnet"), on_meta("alexnet", groups=1))
-    ]
-    assert [mine == other for mine, other in zip(*convolutions, strict=True)] == [False, False, True, True, True]
-    assert convolutions[0][0] == ((96, 3, 7, 7), (2, 2))
-    assert convolutions[1][0] == ((96, 3, 11, 11), (4, 4))
-    assert (convolutions[0][1][1], convolutions[1][1][1]) == ((2, 2), (1, 1))
-
-
 # ---- Filters renormalised ----
 
 SMALL = Preprocess(input_size=(3, 16, 16), crop_pct=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -414,17 +396,6 @@ def test_no_checkpoint_holds_a_filter_beyond_the_radius_not_even_within_an_epoch
     assert root_mean_squares(filters)["model.features.0.weight"].min() > 0.99 * RADIUS
 
 
-@pytest.mark.slow
-def test_two_epochs_and_two_resumed_equal_four_with_renormalised_filters(tmp_path: Path) -> None:
-    whole, _ = trained(tmp_path / "whole")
-    trained(tmp_path / "halves", stop_after=2)
-    halves, _ = trained(tmp_path / "halves", resume=True)
-    for key, value in whole.state_dict().items():
-        assert torch.equal(halves.state_dict()[key], value), key
-    rows = [json.loads(line)["loss"] for line in (tmp_path / "halves" / "log.jsonl").read_text().splitlines()]
-    assert len(rows) == 4
-
-
 def test_after_training_other_optimisers_are_as_they_were(tmp_path: Path) -> None:
     network, _ = trained(tmp_path, Recipe(epochs=1, batch_size=32, lr=0.01))
     other = AlexNet(design="small", init="torch", num_classes=2)
@@ -482,30 +453,6 @@ def test_the_papers_recipes_state_their_optimisers() -> None:
 
 
 # ---- The interface ----
-
-
-def test_features_and_head_compose_to_the_logits() -> None:
-    network = AlexNet(design="small", init="torch", num_classes=10).eval()
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        features = network.forward_features(images)
-        assert features.shape == (2, network.num_features, 3, 3)
-        given = network.forward_head(features, pre_logits=True)
-        assert given.shape == (2, network.head_hidden_size)
-        torch.testing.assert_close(network.get_classifier()(given), network(images))
-        network.reset_classifier(0)
-        assert torch.equal(network(images), given)
-        network.reset_classifier(7)
-        assert network(images).shape == (2, 7)
-        assert network.num_classes == 7
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_stages_are_the_relus_of_all_seven_layers_before_the_head(name: str) -> None:
-    network = outline(name)
-    relus = [key for key, module in network.named_modules() if isinstance(module, nn.ReLU)]
-    assert list(MODELS[name].stages) == relus
-    assert network.default_layers == tuple(relus[:5])
 
 
 @pytest.mark.parametrize(

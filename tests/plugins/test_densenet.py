@@ -29,7 +29,7 @@ from zoo.convert import Stated, convert
 from zoo.errors import SpecError
 from zoo.testing import Check, conformance
 from zoo_densenet import plugin
-from zoo_densenet.model import DenseBlock, DenseNet, Transition, cifar_densenet, densenet
+from zoo_densenet.model import DenseBlock, Transition, cifar_densenet, densenet
 
 MODELS = {model.name: model for model in plugin.models}
 BC = {"bottleneck": True, "compression": 0.5}
@@ -110,13 +110,6 @@ def test_networks_for_small_images_have_the_size_of_the_closed_form(name: str, i
     network = outline(name)
     assert (row.params, row.macs) == (params_of(network), macs_of(network, (3, 32, 32))) == expected
     assert expected[0] == params
-
-
-@pytest.mark.first(4)
-@pytest.mark.parametrize("name", MODELS)
-def test_the_number_of_weight_layers_is_in_the_name_save_that_the_papers_264_has_265(name: str) -> None:
-    layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in outline(name).modules())
-    assert layers == (265 if name == "densenet264" else int(re.findall(r"\d+", name)[0]))
 
 
 # ---- The same function as the reference implementations, with the same weights, on real images ----
@@ -224,14 +217,6 @@ def test_the_paper_begins_with_16_maps_and_the_authors_file_with_twice_the_growt
     assert params_of(network) == params
 
 
-@pytest.mark.slow
-def test_with_bottlenecks_and_compression_both_conventions_begin_with_twice_the_growth_rate() -> None:
-    for initial_width in ("paper", "torch"):
-        assert on_meta("densenet_bc_190_40", initial_width=initial_width).features.conv0.out_channels == 80
-    bottlenecks_alone = on_meta("densenet_bc_100_12", compression=1.0)
-    assert bottlenecks_alone.features.conv0.out_channels == 16
-
-
 @pytest.mark.parametrize(
     ("depth", "k", "compressed", "paper"),
     [
@@ -265,22 +250,6 @@ def test_timms_264d_has_growth_rate_48_and_a_deep_stem_and_is_no_264() -> None:
     ]
     assert of_blocks[0] == of_blocks[1]
     assert params_of(on_meta("densenet264")) == 33_337_704
-
-
-def test_a_block_gives_its_input_first_and_then_the_maps_of_each_layer_in_order() -> None:
-    block = DenseBlock(2, 5, 3, bottleneck=True, drop_rate=0.0, memory_efficient=False).eval()
-    x = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        first = block["denselayer1"]([x])
-        second = block["denselayer2"]([x, first])
-        torch.testing.assert_close(block(x), torch.cat([x, first, second], dim=1))
-        torch.testing.assert_close(second, block["denselayer2"]([torch.cat([x, first], dim=1)]))
-
-
-def test_a_bottleneck_has_four_times_the_growth_rate() -> None:
-    layer = on_meta("densenet161").features.denseblock3.denselayer7
-    assert layer.conv1.weight.shape == (4 * 48, 384 + 6 * 48, 1, 1)
-    assert layer.conv2.weight.shape == (48, 4 * 48, 3, 3)
 
 
 def test_compression_rounds_down() -> None:
@@ -368,17 +337,6 @@ def test_checkpointing_makes_memory_grow_linearly_with_the_layers_instead_of_qua
         assert second_difference == pytest.approx(0 if is_efficient else joined, abs=0.05 * joined)
 
 
-def test_checkpointing_can_be_switched_on_in_a_network_as_it_is() -> None:
-    network = cifar_densenet(depth=10, growth_rate=4, **BC)
-    network.set_grad_checkpointing()
-    layers = [module for module in network.modules() if hasattr(module, "memory_efficient")]
-    assert [layer.memory_efficient for layer in layers] == [True] * 3
-    with torch.no_grad():
-        assert network.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 10)
-    network.set_grad_checkpointing(False)
-    assert not any(layer.memory_efficient for layer in layers)
-
-
 # ---- Public weights ----
 
 
@@ -424,24 +382,6 @@ def test_the_papers_recipe_divides_the_rate_at_half_and_at_three_quarters() -> N
 # ---- The interface ----
 
 
-def test_features_and_head_compose_to_the_logits() -> None:
-    network: DenseNet = cifar_densenet(depth=10, growth_rate=4, **BC).eval()
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        features = network.forward_features(images)
-        assert features.shape == (2, network.num_features, 8, 8)
-        assert features.min() == 0  # a ReLU comes last
-        pooled = network.forward_head(features, pre_logits=True)
-        torch.testing.assert_close(network.get_classifier()(pooled), network(images))
-        network.reset_classifier(0)
-        assert torch.equal(network(images), pooled)
-        network.reset_classifier(0, global_pool="")
-        assert torch.equal(network(images), features)
-        network.reset_classifier(7, global_pool="max")
-        assert network(images).shape == (2, 7)
-        assert network.num_classes == 7
-
-
 @pytest.mark.parametrize(
     ("build", "args", "got"),
     [
@@ -456,15 +396,6 @@ def test_features_and_head_compose_to_the_logits() -> None:
 def test_an_argument_outside_the_paper_is_refused_by_name(build: Any, args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
         build(**args)
-
-
-def test_a_classifier_without_a_pool_is_refused() -> None:
-    network = cifar_densenet(depth=10, growth_rate=4)
-    with pytest.raises(SpecError, match="needs a global pool"):
-        network.reset_classifier(10, global_pool="")
-    with pytest.raises(SpecError, match="'median'"):
-        network.reset_classifier(10, global_pool="median")
-    assert isinstance(network.classifier, nn.Linear)
 
 
 @pytest.mark.parametrize(("stem", "pool"), [("small", False), ("small_pool", True)])

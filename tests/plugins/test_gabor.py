@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import data, loading, training
+from zoo import training
 from zoo.errors import SpecError
-from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
 from zoo.modules.gabor import bank, gabor_filter, sigma_of
 from zoo.testing import Check, conformance
-from zoo.training import Run, TrainingData, optimization
-from zoo.training.run import Silent
+from zoo.training import optimization
 from zoo_gabor import plugin
 from zoo_gabor.model import cnn4, gcn4
 from zoo_gabor.modulation import GConv, modulators
@@ -160,9 +158,6 @@ def to_unit_range(one: Tensor) -> Tensor:
     return (one - one.min()) / (one.max() - one.min())
 
 
-BANK_5 = torch.stack([to_unit_range(one) for one in by_the_authors_formula(4, 1, 5)]).float()
-
-
 @pytest.mark.parametrize(("orientations", "scale", "side"), [(4, 1, 3), (4, 2, 5), (4, 4, 7), (6, 3, 5), (1, 1, 3)])
 def test_the_real_part_only_scaled_by_minimum_and_maximum_of_each_orientation(
     orientations: int, scale: int, side: int
@@ -243,24 +238,6 @@ def test_a_first_layer_sees_each_input_channel_once_an_orientation() -> None:
     torch.testing.assert_close(conv(x), in_copies(conv, expanded, conv.weight), rtol=1e-4, atol=1e-5)
 
 
-def test_the_state_holds_no_bank_and_loads_strictly(tmp_path: Path) -> None:
-    network = gcn4(kernel_size=3)
-    assert not [key for key in network.state_dict() if "bank" in key]
-    assert network.block1.conv.weight.shape == (10, 1, 4 * 3, 3)
-    file = tmp_path / "gcn.safetensors"
-    safetensors_file.write(network.state_dict(), file, {"model": "gcn4_3x3"})
-    loaded = zoo.create("gcn4_3x3", weights=file).eval()
-    images = noise(2, 1, 28, 28)
-    with torch.no_grad():
-        assert torch.equal(loaded(images), network.eval()(images))
-
-
-def test_the_bank_has_values_where_initialisation_is_skipped() -> None:
-    with loading.skip_init():
-        network = gcn4(kernel_size=5)
-    torch.testing.assert_close(network.block1.conv.bank, BANK_5)
-
-
 def test_weights_for_grey_images_are_adapted_to_colour(tmp_path: Path) -> None:
     network, file = gcn4(kernel_size=3).eval(), tmp_path / "gcn.safetensors"
     safetensors_file.write(network.state_dict(), file, {"model": "gcn4_3x3"})
@@ -268,16 +245,6 @@ def test_weights_for_grey_images_are_adapted_to_colour(tmp_path: Path) -> None:
     grey = noise(2, 1, 28, 28)
     with torch.no_grad():
         torch.testing.assert_close(colour(grey.expand(-1, 3, -1, -1)), network(grey), rtol=1e-4, atol=1e-5)
-
-
-def test_bfloat16_and_channels_last_change_little() -> None:
-    network, images = gcn4(kernel_size=3).eval(), noise(2, 1, 28, 28)
-    with torch.no_grad():
-        expected = network(images)
-        network.to(memory_format=torch.channels_last)
-        torch.testing.assert_close(network(images.contiguous(memory_format=torch.channels_last)), expected)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            torch.testing.assert_close(network(images).float(), expected, rtol=0.05, atol=0.05)
 
 
 def test_weights_begin_with_hes_variance_by_the_fan_of_all_orientations() -> None:
@@ -317,12 +284,6 @@ def test_5x5_has_the_sizes_of_the_authors_code() -> None:
         x = block(x)
     assert sizes == [(40, 28, 28), (80, 28, 28), (160, 10, 10), (320, 1, 1)]
     assert x.shape == (1, 320, 1, 1)
-
-
-@pytest.mark.parametrize("name", ["gcn4_3x3", "gcn4_7x7", "cnn4_3x3"])
-def test_28_pixels_end_as_one(name: str) -> None:
-    network = zoo.create(name).eval()
-    assert network.forward_features(noise(1, 1, 28, 28)).shape[2:] == (1, 1)
 
 
 def test_the_maximum_over_orientations_stands_between_features_and_hidden_layer() -> None:
@@ -415,16 +376,3 @@ def test_digits_are_never_mirrored_and_turned_only_by_their_data_set(dataset: st
     recipe = training.choose(plugin, "gcn4_3x3", dataset)
     assert (recipe.name, recipe.augment.flip, recipe.augment.affine) == (name, False, None)
     assert recipe.augment.redraw is (dataset == "mnist_rot")
-
-
-@pytest.mark.slow
-def test_it_learns_real_digits(tmp_path: Path) -> None:
-    digits = data.load("digits", "train")
-    settings = {"epochs": 4, "batch_size": 64, "augment.pad_crop": 2}
-    recipe = training.choose(plugin, "gcn4_3x3", "mnist", settings=settings)
-    torch.manual_seed(0)
-    network, images = gcn4(kernel_size=3), TrainingData(digits)
-    preprocess = training.normalise(network, images, recipe, MODELS["gcn4_3x3"].preprocess)
-    training.train(network, images, recipe, Run(tmp_path, display=Silent()), preprocess=preprocess, device="cpu")
-    report = evaluate(network, data.load("digits", "test"), preprocess=preprocess)
-    assert report.top1 > 90  # chance is 10

@@ -14,9 +14,7 @@ from support.reference import assert_same_function, macs_of, params_of, photogra
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import zoo
 from zoo import registry, training
-from zoo.convert import convert
 from zoo.data import ImageSet
 from zoo.errors import RecipeError
 from zoo.loading import safetensors_file
@@ -94,11 +92,6 @@ def test_logits_equal_torchvisions(pair: tuple[InceptionV3, nn.Module]) -> None:
 
 
 @pytest.mark.slow
-def test_logits_equal_torchvisions_at_299(pair: tuple[InceptionV3, nn.Module]) -> None:
-    assert_same_function(*pair, photographs(4, 299))
-
-
-@pytest.mark.slow
 def test_logits_and_stages_equal_timms(pair: tuple[InceptionV3, nn.Module]) -> None:
     with torch.device("meta"):
         theirs = timm.create_model("inception_v3", aux_logits=False)
@@ -152,23 +145,6 @@ def test_it_expects_299_and_values_in_minus_1_to_1_which_torchvision_makes_of_im
     scale = expected.abs().max()
     assert (got - expected).abs().max() <= 1e-4 * scale
     assert (wrong - expected).abs().max() > 1e-2 * scale
-
-
-def test_batch_normalisation_has_epsilon_1e_3() -> None:
-    norms = [module for module in outline(aux=True).modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) == 96
-    assert {norm.eps for norm in norms} == {1e-3}
-
-
-def test_average_pools_count_the_padding_as_zeros() -> None:
-    """Unlike TensorFlow's, from which torchvision's and timm's weights come: both measure theirs like this."""
-    pools = [module for module in outline().modules() if isinstance(module, nn.AvgPool2d)]
-    assert len(pools) == 3 + 4 + 2
-    for pool in pools:
-        means = pool(torch.ones(1, 1, 5, 5))[0, 0]
-        assert means[0, 0].item() == pytest.approx(4 / 9)
-        assert means[0, 2].item() == pytest.approx(6 / 9)
-        assert means[2, 2].item() == pytest.approx(1)
 
 
 def test_average_pools_of_tensorflow_and_keras_leave_the_padding_out() -> None:
@@ -292,20 +268,6 @@ def test_timms_copy_of_torchvisions_weights_has_the_auxiliary_classifier_and_the
     sizes = {name: params_of(on_meta(**entry.args)) for name, entry in entries().items()}
     assert sizes.pop("inception_v3.tv_in1k") == 27_161_264
     assert set(sizes.values()) == {23_834_568}
-
-
-@pytest.mark.slow
-def test_torchvisions_580_tensors_are_converted_without_the_auxiliary_classifiers_14(
-    pair: tuple[InceptionV3, nn.Module], tmp_path: Path
-) -> None:
-    _, theirs = pair
-    torch.save(theirs.state_dict(), tmp_path / "inception_v3.pth")
-    report = convert(tmp_path / "inception_v3.pth", "inception_v3", tmp_path / "inception_v3.tv.safetensors")
-    assert len(report.dropped) == 14
-    assert all(key.startswith("AuxLogits.") for key in report.dropped)
-    converted = zoo.create("inception_v3", weights=report.file)
-    assert params_of(converted) == 23_834_568
-    assert_same_function(converted, theirs, photographs(2, 75))
 
 
 # ---- Recipe and RMSProp ----

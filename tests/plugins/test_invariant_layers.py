@@ -9,13 +9,8 @@ from support.reference import cifar10_test_images
 from torch import Tensor, nn
 
 import zoo
-from zoo import loading
-from zoo_invariant import plugin
 from zoo_invariant.deformable import DeformConv2d, deform_cnn
-from zoo_invariant.hybrid import scatter_linear
 from zoo_invariant.scattering import Scattering
-
-MODELS = {model.name: model for model in plugin.models}
 
 
 def noise(*shape: int) -> Tensor:
@@ -121,50 +116,12 @@ def test_coefficients_are_kymatios_in_its_order(scale: int, side: int, coefficie
     torch.testing.assert_close(got, expected.flatten(1, 2), rtol=1e-5, atol=1e-6)
 
 
-def test_many_images_at_once_have_the_coefficients_of_each() -> None:
-    transform, images = Scattering(2, 16), noise(35, 1, 16, 16)
-    got = transform(images)
-    for index in (0, 15, 16, 34):
-        torch.testing.assert_close(got[index], transform(images[index : index + 1])[0])
-
-
-def test_filters_are_in_no_state_and_there_however_the_network_is_built() -> None:
-    row = MODELS["scatter_linear"]
-    model, _ = loading.build(row)
-    assert set(model.state_dict()) == {
-        "features.norm.weight",
-        "features.norm.bias",
-        "features.norm.running_mean",
-        "features.norm.running_var",
-        "features.norm.num_batches_tracked",
-        "head.fc.weight",
-        "head.fc.bias",
-    }
-    with loading.skip_init():
-        other, _ = loading.build(row)
-    filters = dict(model.named_buffers())
-    assert len(filters) > 5
-    for name, value in other.named_buffers():
-        if ".scatter." in name:
-            assert torch.equal(value, filters[name]), name
-    with torch.device("meta"):
-        assert scatter_linear()(torch.empty(2, 3, 32, 32)).shape == (2, 10)
-
-
 def test_scattering_runs_in_float32_under_bfloat16_autocast() -> None:
     transform, images = Scattering(2, 16), noise(2, 3, 16, 16)
     with torch.autocast("cpu", torch.bfloat16):
         got = transform(images)
     assert got.dtype == torch.float32
     assert torch.equal(got, transform(images))
-
-
-def test_filters_survive_channels_last_and_a_move_to_another_device() -> None:
-    images = noise(2, 3, 16, 16)
-    expected = Scattering(2, 16)(images)
-    moved = Scattering(2, 16).to("cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.testing.assert_close(moved(images.contiguous(memory_format=torch.channels_last)), expected)
-    assert {buffer.device.type for buffer in moved.to("meta").buffers()} == {"meta"}
 
 
 def test_coefficients_can_be_differentiated_where_maps_are_zero_too() -> None:

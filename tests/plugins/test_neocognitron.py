@@ -322,15 +322,6 @@ def test_five_digits_get_a_plane_each_wherever_they_are_shifted(trained: tuple[t
     assert len(winners[0].unique()) == 5
 
 
-def test_training_is_the_same_for_the_same_seed(trained: tuple[torch.nn.Module, Path], tmp_path: Path) -> None:
-    network, file = trained
-    zoo.train("neocognitron_1980", "five_digits", output=tmp_path, display=Silent())
-    assert (tmp_path / "model.safetensors").stat().st_size == file.stat().st_size
-    again = zoo.create("neocognitron_1980", weights=tmp_path / "model.safetensors")
-    for key, value in again.state_dict().items():
-        assert torch.equal(value, network.state_dict()[key]), key
-
-
 @pytest.mark.slow
 def test_a_grown_network_is_rebuilt_from_its_file_to_the_last_tensor(tmp_path: Path) -> None:
     """Its numbers of planes are known only once it has been trained; a shifted digit keeps its label."""

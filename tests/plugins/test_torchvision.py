@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import zoo
 from zoo import registry
 from zoo.data.preprocess import Transform
-from zoo.errors import MissingExtraError, SpecError, TensorMismatchError
+from zoo.errors import MissingExtraError, SpecError
 from zoo.loading import safetensors_file
 from zoo.manifest import Weights
 from zoo.registry import listing
@@ -272,25 +272,6 @@ def test_inputs_of_another_number_of_channels_are_not_transformed() -> None:
         zoo.create("torchvision/googlenet", in_chans=1, transform_input=True)
 
 
-def test_a_missing_tensor_is_an_error(tmp_path: Path) -> None:
-    tensors = trained("squeezenet1_1").state_dict()
-    del tensors["features.3.squeeze.bias"]
-    safetensors_file.write(tensors, tmp_path / "model.safetensors", {})
-    with pytest.raises(TensorMismatchError, match=r"missing     features\.3\.squeeze\.bias"):
-        zoo.create("torchvision/squeezenet1_1", weights=tmp_path / "model.safetensors")
-
-
-def test_a_network_is_copied_and_pickled_with_its_interface() -> None:
-    import copy
-    import pickle
-
-    module = zoo.create("torchvision/squeezenet1_1")
-    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        other.reset_classifier(3)
-        assert other(images(64)).shape == (2, 3)
-    assert module.num_classes == 1000
-
-
 @pytest.mark.first(12)
 @pytest.mark.parametrize("arch", EVERY_KIND)
 @pytest.mark.parametrize(
@@ -308,6 +289,7 @@ def test_a_network_is_copied_and_pickled_with_its_interface() -> None:
         values.skipped_initialisation,
         values.round_trip,
         values.gradients,
+        values.copies,
     ],
     ids=lambda check: check.__name__,
 )

@@ -171,11 +171,6 @@ def test_a_run_that_starts_from_weights_resumes_bit_by_bit_and_from_no_others(tm
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
 
 
-def test_a_run_from_new_weights_is_recorded_as_before(tmp_path: Path) -> None:
-    train(tmp_path / "run", None)
-    assert "init" not in json.loads((tmp_path / "run" / "config.json").read_text())
-
-
 def test_weights_that_whiten_keep_their_whitening_or_get_another(tmp_path: Path) -> None:
     first = train(tmp_path / "first", None, settings={"normalize": "zca"})
     weights = tmp_path / "first" / "model.safetensors"
