@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from support import reference
 from support.reference import assert_same_function, macs_of, params_of, photographs, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,10 +33,8 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def on_meta(name: str, **args: Any) -> AlexNet:
-    """Returns a row's network without memory, so that counting is free."""
-    with torch.device("meta"):
-        return AlexNet(num_classes=MODELS[name].num_classes, **{**MODELS[name].args, **args})
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 outline = cache(on_meta)
@@ -59,11 +58,6 @@ def test_each_network_has_the_published_size(name: str, params: int, macs: int) 
     assert macs_of(outline(name), MODELS[name].preprocess.input_size) == MODELS[name].macs == macs
 
 
-def test_joining_the_two_groups_gives_caffes_single_tower() -> None:
-    joined = on_meta("alexnet", groups=1)
-    assert (params_of(joined), macs_of(joined, (3, 227, 227))) == (62_378_344, 1_135_256_096)
-
-
 def test_the_small_form_has_the_size_of_the_closed_form() -> None:
     network = outline("alexnet_small")
     filters = [3 * 25 * 48, 48 * 25 * 128, 128 * 9 * 192, 192 * 9 * 192, 192 * 9 * 128]
@@ -74,21 +68,14 @@ def test_the_small_form_has_the_size_of_the_closed_form() -> None:
     assert macs_of(network, (3, 32, 32)) == MODELS["alexnet_small"].macs == macs
 
 
-def test_each_layer_of_2012_has_the_parameters_of_its_table() -> None:
-    network = outline("alexnet")
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    convolutions = [34_944, 307_456, 885_120, 663_936, 442_624]
-    assert [params_of(layer) for layer in layers] == [*convolutions, 37_752_832, 16_781_312, 4_097_000]
-
-
 def sides(network: AlexNet, size: int) -> list[int]:
     """Returns how wide the maps are after each convolution and pool, from an image of ``size`` pixels."""
-    found, x = [], torch.empty(1, 3, size, size, device="meta")
+    widths, x = [], torch.empty(1, 3, size, size, device="meta")
     for module in network.features:
         x = module(x)
         if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-            found.append(x.shape[-1])
-    return found
+            widths.append(x.shape[-1])
+    return widths
 
 
 def test_55_maps_need_227_pixels_and_not_the_224_of_the_paper() -> None:
@@ -302,32 +289,6 @@ def test_pixels_stay_in_255_less_their_mean(name: str) -> None:
     torch.testing.assert_close(white - black, torch.full_like(white, 255))
     assert -128 < black.min() < -100
     assert 128 < white.max() < 155
-
-
-# ---- The first layer, before and after it was looked at ----
-
-
-def frequency_seen(name: str, frequency: float) -> float:
-    """Cycles a pixel that the first layer's maps show of a grating of ``frequency`` cycles a pixel."""
-    convolution = on_meta(name).features[0].to_empty(device="cpu")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        convolution.reset_parameters()
-    size = MODELS[name].preprocess.input_size[-1]
-    grating = torch.cos(2 * torch.pi * frequency * torch.arange(size)).expand(1, 3, size, size)
-    with torch.no_grad():
-        rows = convolution(grating)[0, :, 20, 1:-1]  # filters, places; what a border may have touched is cut off
-    spectrum = torch.fft.rfft(rows - rows.mean(dim=1, keepdim=True)).abs().sum(dim=0)
-    return float(spectrum.argmax()) / rows.shape[1] / convolution.stride[0]
-
-
-@pytest.mark.parametrize("frequency", [0.15, 0.2, 0.23])
-def test_a_stride_of_4_shows_a_fine_grating_as_a_coarse_one_and_a_stride_of_2_as_it_is(frequency: float) -> None:
-    for name in ("zfnet", "zfnet_b"):
-        assert frequency_seen(name, frequency) == pytest.approx(frequency, abs=0.005)
-    alias = 0.25 - frequency  # frequencies fold at an eighth of a cycle a pixel
-    assert frequency_seen("alexnet", frequency) == pytest.approx(alias, abs=0.005)
-    assert frequency_seen("alexnet", 0.1) == pytest.approx(0.1, abs=0.005)
 
 
 # ---- Filters renormalised ----

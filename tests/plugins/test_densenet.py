@@ -1,8 +1,6 @@
 """The densenet family against the paper's tables, torchvision, timm and pytorchcv."""
 
-import importlib
 import re
-from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from support import reference
 from support.reference import (
     assert_same_function,
     cifar10_test_images,
@@ -41,12 +40,8 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def on_meta(name: str, **args: Any) -> nn.Module:
-    """Returns a row's network without memory, so that counting is free."""
-    module, _, function = MODELS[name].build.partition(":")
-    build = getattr(importlib.import_module(module), function)
-    with torch.device("meta"):
-        return build(**{**MODELS[name].args, **args})
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 outline = cache(on_meta)
@@ -117,8 +112,7 @@ def test_networks_for_small_images_have_the_size_of_the_closed_form(name: str, i
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("depth", "size"),
-    [(121, 224), *(pytest.param(depth, 64, marks=pytest.mark.slow) for depth in (161, 169, 201))],
+    ("depth", "size"), [(121, 224), *(pytest.param(depth, 64, marks=pytest.mark.slow) for depth in (161, 169, 201))]
 )
 def test_logits_equal_torchvisions_and_timms(depth: int, size: int) -> None:
     images = photographs(2, size)
@@ -148,27 +142,7 @@ def test_stages_are_timms_after_the_activation() -> None:
         theirs = timm.create_model("densenet121")
     randomise(ours)
     theirs.load_state_dict(ours.state_dict(), assign=True)
-    pairs = list(zip(outputs_of(ours, 64), outputs_of(theirs, 64), strict=True))
-    for (ours_info, got), (theirs_info, expected) in pairs:
-        assert [ours_info[key] for key in ("num_chs", "reduction")] == [
-            theirs_info["num_chs"],
-            theirs_info["reduction"],
-        ]
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-
-
-def outputs_of(network: Any, size: int) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Yields each entry of ``feature_info`` and what its module gives."""
-    seen: dict[str, Tensor] = {}
-    for entry in network.feature_info:
-
-        def keep(_m: nn.Module, _i: object, output: Tensor, name: str = entry["module"]) -> None:
-            seen[name] = output
-
-        network.get_submodule(entry["module"]).register_forward_hook(keep)
-    with torch.no_grad():
-        network.eval()(photographs(2, size))
-    return ((entry, seen[entry["module"]]) for entry in network.feature_info)
+    reference.assert_same_stages(ours, theirs, photographs(2, 64))
 
 
 _FROM_PYTORCHCV = (
@@ -189,10 +163,7 @@ _FROM_PYTORCHCV = (
     [
         ({"depth": 40, "growth_rate": 12, **BC}, "densenet40_k12_bc_cifar10"),
         ({"depth": 100, "growth_rate": 12, **BC}, "densenet100_k12_bc_cifar10"),
-        (
-            {"depth": 40, "growth_rate": 12, "compression": 0.5, "initial_width": "torch"},
-            "densenet40_k12_cifar10",
-        ),
+        ({"depth": 40, "growth_rate": 12, "compression": 0.5, "initial_width": "torch"}, "densenet40_k12_cifar10"),
     ],
 )
 def test_logits_equal_pytorchcvs(args: dict[str, Any], reference: str) -> None:
@@ -206,50 +177,6 @@ def test_logits_equal_pytorchcvs(args: dict[str, Any], reference: str) -> None:
 
 
 # ---- What people get wrong ----
-
-
-@pytest.mark.parametrize(("initial_width", "chans", "params"), [("paper", 16, 1_019_722), ("torch", 24, 1_059_298)])
-def test_the_paper_begins_with_16_maps_and_the_authors_file_with_twice_the_growth_rate(
-    initial_width: str, chans: int, params: int
-) -> None:
-    network = on_meta("densenet_40_12", initial_width=initial_width)
-    assert network.features.conv0.out_channels == chans
-    assert params_of(network) == params
-
-
-@pytest.mark.parametrize(
-    ("depth", "k", "compressed", "paper"),
-    [
-        (40, 12, 599_050, 1_019_722),
-        pytest.param(100, 12, 4_068_490, 6_979_642, marks=pytest.mark.slow),
-        pytest.param(100, 24, 16_114_138, 27_249_082, marks=pytest.mark.slow),
-    ],
-)
-def test_pytorchcvs_plain_networks_are_the_compressed_ones_and_not_the_papers(
-    depth: int, k: int, compressed: int, paper: int
-) -> None:
-    from pytorchcv.model_provider import get_model
-
-    with torch.device("meta"):
-        theirs = get_model(f"densenet{depth}_k{k}_cifar10")
-        ours = cifar_densenet(depth=depth, growth_rate=k, compression=0.5, initial_width="torch")
-        plain = cifar_densenet(depth=depth, growth_rate=k)
-    assert params_of(theirs) == params_of(ours) == compressed
-    assert params_of(plain) == paper
-
-
-@pytest.mark.slow
-def test_timms_264d_has_growth_rate_48_and_a_deep_stem_and_is_no_264() -> None:
-    with torch.device("meta"):
-        theirs = timm.create_model("densenet264d")
-    ours = on_meta("densenet264", growth_rate=48)
-    assert (params_of(ours), params_of(theirs)) == (72_686_632, 72_736_216)
-    of_blocks = [
-        {key: tensor.shape for key, tensor in network.state_dict().items() if "block" in key or "transition" in key}
-        for network in (ours, theirs)
-    ]
-    assert of_blocks[0] == of_blocks[1]
-    assert params_of(on_meta("densenet264")) == 33_337_704
 
 
 def test_compression_rounds_down() -> None:
@@ -313,12 +240,12 @@ def test_checkpointing_changes_no_logit_gradient_or_running_statistic(
 def bytes_kept(layers: int, *, is_efficient: bool) -> int:
     """Returns what a block's forward keeps for its gradient, besides parameters."""
     block = DenseBlock(layers, 8, 8, bottleneck=True, drop_rate=0.0, memory_efficient=is_efficient)
-    own = {parameter.data_ptr() for parameter in block.parameters()}
+    parameters = {parameter.data_ptr() for parameter in block.parameters()}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in parameters:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

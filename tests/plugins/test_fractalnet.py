@@ -1,12 +1,10 @@
 """The fractalnet family against the expansion rule, the authors' sizes and order, pytorchcv, closed forms."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import exports
 from support.reference import assert_same_function, cifar10_test_images, macs_of, params_of, randomise, renamed
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +16,6 @@ from zoo.errors import SpecError
 from zoo.evaluation import evaluate as evaluate_whole
 from zoo.testing import Check, conformance
 from zoo.training import optimization
-from zoo_export import network as exported_network
 from zoo_fractalnet import paths as drawing
 from zoo_fractalnet import plugin
 from zoo_fractalnet.columns import evaluate
@@ -349,17 +346,6 @@ def test_scoring_a_column_says_so_and_leaves_the_network_as_it_was() -> None:
     assert zoo.evaluate(network, images).loss == reports[3].loss
     assert zoo.evaluate(network, images, column=1).loss == reports[1].loss
     assert network.column == 3
-
-
-@pytest.mark.slow
-def test_an_exported_network_scores_alike_and_has_no_columns(tmp_path: Path) -> None:
-    network, images = zoo.create("fractalnet20_narrow", num_classes=2), labelled(8, 32)
-    exports.needs("onnx")
-    made = exports.export(network, tmp_path / "network.onnx")
-    exported = exported_network.open_file(made.file)
-    assert abs(zoo.evaluate(exported, images).loss - zoo.evaluate(network, images).loss) < 1e-5
-    with pytest.raises(SpecError, match="an exported network has no columns"):
-        zoo.evaluate(exported, images, column=1)
 
 
 def test_a_column_of_the_trained_network_is_asked_for_by_an_argument() -> None:

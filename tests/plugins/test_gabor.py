@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.reference import params_of
+from support.seeded import noise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,10 +30,6 @@ MODELS = {model.name: model for model in plugin.models}
 @conformance("gabor")
 def test_conformance(check: Check) -> None:
     check()
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 # ---- The filter bank ----
@@ -87,13 +84,6 @@ def test_even_and_odd_are_the_parts_of_the_complex_filter_and_its_energy_has_no_
     offset = torch.arange(15.0, dtype=torch.float64) - 7
     spread = offset.square().unsqueeze(0) + offset.square().unsqueeze(1)
     torch.testing.assert_close(both.abs(), torch.exp(-spread / 18))
-
-
-def test_orientation_is_the_waves_so_0_makes_upright_stripes() -> None:
-    upright = gabor_filter(4.0, 0.0, gamma=1.0, size=9)
-    assert upright[4].sign().tolist() != [1.0] * 9
-    assert (upright[:, 4] > 0).all()  # along a stripe nothing changes sign
-    torch.testing.assert_close(gabor_filter(4.0, math.pi / 2, gamma=1.0, size=9), upright.T)
 
 
 @pytest.mark.parametrize("part", ["even", "odd"])
@@ -168,14 +158,6 @@ def test_the_real_part_only_scaled_by_minimum_and_maximum_of_each_orientation(
     assert got.amin((1, 2)).tolist() == [0.0] * orientations
     assert got.amax((1, 2)).tolist() == [1.0] * orientations
     torch.testing.assert_close(got, got.flip(1, 2))  # an odd part would not be symmetric about the centre
-
-
-def test_modulators_are_gabor_filters_of_the_general_bank() -> None:
-    k = math.pi / 2 / math.sqrt(2)  # scale 2
-    for u, one in enumerate(modulators(4, 2, 7)):
-        wavelet = gabor_filter(2 * math.pi / k, u * math.pi / 4, sigma=math.pi / k, gamma=1.0, size=7)
-        envelope = gabor_filter(1e12, 0.0, sigma=math.pi / k, gamma=1.0, size=7)
-        torch.testing.assert_close(one, to_unit_range(wavelet - math.exp(-(math.pi**2) / 2) * envelope))
 
 
 def test_a_kernel_of_one_pixel_is_all_ones() -> None:
@@ -317,15 +299,6 @@ def test_the_residual_networks_have_the_size_of_the_closed_form(name: str) -> No
             network = GaborWideResNet(**args, orientations=orientations, num_classes=classes)
             assert params_of(network) == wide_resnet_size(args["depth"], args["maps"], orientations, classes)
     assert wide_resnet_size(args["depth"], args["maps"], 4, 10) == MODELS[name].params
-
-
-def test_gcn40_has_the_layers_and_widths_of_its_name() -> None:
-    with torch.device("meta"):
-        network = GaborWideResNet(**MODELS["gcn40_2"].args)
-    convolutions = [module for module in network.modules() if isinstance(module, GConv)]
-    assert len(convolutions) == 40  # 36 in units, the first, three projections
-    assert [conv.scale for conv in convolutions] == [1] * len(convolutions)
-    assert [entry["num_chs"] for entry in network.feature_info] == [128, 256, 512]
 
 
 def test_each_stage_may_have_a_scale_of_its_own() -> None:

@@ -138,37 +138,12 @@ def test_s1_is_normalised_by_local_energy(small: HMAX, grey: Tensor) -> None:
                 torch.testing.assert_close(simple[number, :, top, left], torch.tensor(expected), atol=2e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("band", [0, 7])
-def test_a_grating_excites_the_cells_of_its_orientation_and_not_those_of_a_distant_scale(band: int) -> None:
-    rows, columns = torch.meshgrid(torch.arange(140.0), torch.arange(140.0), indexing="ij")
-    scale = BANDS[band].scales[0]
-    for index, degrees in enumerate(ORIENTATIONS):
-        theta = math.radians(degrees)
-        along = columns * math.cos(theta) + rows * math.sin(theta)
-        image = (0.5 + 0.5 * torch.cos(2 * math.pi / scale.wavelength * along))[None, None]
-        strongest = S1(BANDS[band].scales)(image)[0].amax(dim=(0, 2, 3))  # 4
-        assert int(strongest.argmax()) == index
-        distant = S1(BANDS[7 - band].scales)(image)[0].max()
-        assert strongest[index] > 2 * distant
-
-
 def test_a_black_image_is_silent_and_has_a_gradient() -> None:
     image = torch.zeros(1, 1, 140, 140, requires_grad=True)
     simple = S1(BANDS[0].scales)(image)
     assert not simple.any()
     simple.sum().backward()
-    assert image.grad is not None
     assert image.grad.isfinite().all()
-
-
-def test_an_image_twice_as_bright_gives_the_same_c1(small: HMAX, grey: Tensor) -> None:
-    for dark, bright, darker in zip(
-        small.forward_c1(grey / 2), small.forward_c1(grey), small.forward_c1(grey / 10), strict=True
-    ):
-        assert torch.equal(dark, bright)  # a power of two is exact
-        torch.testing.assert_close(darker, bright, atol=1e-5, rtol=1e-4)
-    raised = small.forward_c1(grey + 0.5)
-    assert (raised[0] - small.forward_c1(grey)[0]).abs().max() > 0.05  # contrast does have a say
 
 
 def test_c1_is_the_maximum_over_both_scales_and_a_window(small: HMAX, grey: Tensor) -> None:
@@ -179,23 +154,6 @@ def test_c1_is_the_maximum_over_both_scales_and_a_window(small: HMAX, grey: Tens
             top, left = row * band.step, column * band.step
             window = simple[:, :, top : top + band.window, left : left + band.window]
             assert np.array_equal(complex_[:, row, column], window.max(axis=(0, 2, 3)))
-
-
-def test_a_shift_by_a_few_pixels_changes_c2_little_but_s1_much(small: HMAX, grey: Tensor) -> None:
-    network = HMAX(prototypes=20)
-    imprint(network, as_set(grey), MODEL.preprocess, seed=0)
-    image = grey[:1]
-    shifted = image.roll((2, 3), dims=(2, 3))
-    inner = (..., slice(30, 110), slice(30, 110))
-
-    def change(before: Tensor, after: Tensor) -> float:
-        return float((after - before).norm() / (before - before.mean()).norm())
-
-    simple = change(small.s1[0](image)[inner], small.s1[0](shifted)[inner])
-    with torch.no_grad():
-        invariant = change(network.forward_features(image), network.forward_features(shifted))
-    assert simple > 0.5
-    assert invariant < simple / 5
 
 
 def test_box_sums_keep_their_precision_where_it_is_dark_beside_light() -> None:
@@ -216,14 +174,6 @@ def test_distances_are_over_all_four_orientations(side: int) -> None:
     got = cells(maps)
     assert got.shape == (2, 6, 19 - side + 1, 21 - side + 1)
     torch.testing.assert_close(got.flatten(2).transpose(1, 2).double(), expected, rtol=1e-4, atol=1e-3)
-
-
-def test_a_prototype_knows_the_map_it_was_cut_from() -> None:
-    cells, maps = S2(1, 8), torch.rand(1, 4, 19, 19)
-    cells.prototypes[0] = maps[0, :, 3:11, 5:13]
-    distances = cells(maps)[0, 0]
-    assert divmod(int(distances.argmin()), 12) == (3, 5)
-    assert float(distances.min()) == pytest.approx(0, abs=1e-4)
 
 
 def test_a_map_smaller_than_a_prototype_is_continued_by_silence() -> None:
@@ -287,11 +237,11 @@ def test_prototypes_are_patches_of_c1_of_training_images_and_follow_the_seed(gre
     imprint(network, images, MODEL.preprocess, seed=1)
     maps = network.forward_c1(images.pixels.float() / 255)
     for side, cells in zip(SIDES, network.s2, strict=True):
-        known = torch.cat(
+        patches = torch.cat(
             [F.unfold(band, side).transpose(1, 2).flatten(0, 1) for band in maps if min(band.shape[2:]) >= side]
         )
         for prototype in cells.prototypes:
-            assert (known - prototype.flatten()).abs().amax(dim=1).min() < 1e-5
+            assert (patches - prototype.flatten()).abs().amax(dim=1).min() < 1e-5
     again, other = HMAX(prototypes=4), HMAX(prototypes=4)
     imprint(again, images, MODEL.preprocess, seed=1)
     imprint(other, images, MODEL.preprocess, seed=2)

@@ -1,8 +1,6 @@
 """Inception v3 against torchvision, timm, the papers' numbers and closed forms."""
 
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,17 +8,14 @@ import pytest
 import timm
 import torch
 import torchvision
+from support import reference
 from support.reference import assert_same_function, macs_of, params_of, photographs, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import registry, training
-from zoo.data import ImageSet
 from zoo.errors import RecipeError
-from zoo.loading import safetensors_file
-from zoo.spec import Preprocess
-from zoo.training import Recipe, Run, TrainingData, optimization
-from zoo.training.run import Silent
+from zoo.training import Recipe, optimization
 from zoo_inception import plugin
 from zoo_inception.inception_v3 import InceptionV3
 from zoo_inception.training import auxiliary_heads, criterion, rmsprop_groups, train
@@ -98,28 +93,8 @@ def test_logits_and_stages_equal_timms(pair: tuple[InceptionV3, nn.Module]) -> N
     theirs.load_state_dict({k: v for k, v in pair[0].state_dict().items() if "Aux" not in k}, assign=True)
     images = photographs(2, 139)
     assert_same_function(pair[0], theirs, images)
-    for (ours_info, got), (theirs_info, expected) in zip(
-        stages_of(pair[0], images), stages_of(theirs, images), strict=True
-    ):
-        assert ours_info == theirs_info
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-
-
-def stages_of(network: Any, images: Tensor) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Yields each entry of ``feature_info`` and what its module gives."""
-    seen: dict[str, Tensor] = {}
-    hooks = []
-    for entry in network.feature_info:
-
-        def keep(_m: nn.Module, _i: object, output: Tensor, name: str = entry["module"]) -> None:
-            seen[name] = output
-
-        hooks.append(network.get_submodule(entry["module"]).register_forward_hook(keep))
-    with torch.no_grad():
-        network.eval()(images)
-    for hook in hooks:
-        hook.remove()
-    return ((dict(entry), seen[entry["module"]]) for entry in network.feature_info)
+    assert pair[0].feature_info == theirs.feature_info
+    reference.assert_same_stages(pair[0], theirs, images)
 
 
 # ---- What people get wrong ----
@@ -305,8 +280,8 @@ def test_rmsprops_groups_hold_all_that_learns_once_and_spare_norms_and_biases_wh
     network = on_meta()
     network.Conv2d_1a_3x3.requires_grad_(False)
     groups = rmsprop_groups(network, Recipe(weight_decay=4e-5, decay_norm_and_bias=decays))
-    held = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(held) == sorted(id(parameter) for parameter in network.parameters() if parameter.requires_grad)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in network.parameters() if parameter.requires_grad)
     spared = {parameter.ndim for group in groups if not group["weight_decay"] for parameter in group["params"]}
     assert spared == (set() if decays else {1})
     assert {group["eps"] for group in groups} == {1.0}
@@ -316,34 +291,3 @@ def test_layer_decay_with_rmsprop_is_refused() -> None:
     nothing: Any = SimpleNamespace()
     with pytest.raises(RecipeError, match="layer_decay"):
         train(nn.Linear(1, 1), nothing, Recipe(optimizer="rmsproptf", layer_decay=0.5), nothing, preprocess=nothing)
-
-
-SMALL = Preprocess(input_size=(3, 75, 75), crop_pct=1.0, mean=(0.5,) * 3, std=(0.5,) * 3)
-
-
-def trained(directory: Path, **options: Any) -> InceptionV3:
-    """Returns a network trained for two epochs on noise by the family's hook."""
-    pixels = torch.randint(256, (8, 3, 75, 75), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    images = ImageSet("noise", "train", ("a", "b"), torch.arange(8) % 2, pixels)
-    recipe = training.choose(
-        plugin, "inception_v3", "noise", "paper_in1k_v3", {"epochs": 2, "batch_size": 4, "augment.resized_crop": None}
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = InceptionV3(num_classes=2)
-        run = Run(directory, display=Silent(), **options)
-        train(network, TrainingData(images), recipe, run, preprocess=SMALL, device="cpu")
-    return network
-
-
-@pytest.mark.slow
-def test_the_papers_training_can_be_interrupted_and_leaves_no_auxiliary_classifier(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole")
-    trained(tmp_path / "halves", stop_after=1)
-    checkpoint = safetensors_file.read(tmp_path / "halves" / "checkpoint.safetensors")
-    assert "model.AuxLogits.fc.weight" in checkpoint
-    halves = trained(tmp_path / "halves", resume=True)
-    assert halves.state_dict().keys() == outline().state_dict().keys()
-    for key, value in whole.state_dict().items():
-        assert value.isfinite().all(), key
-        assert torch.equal(halves.state_dict()[key], value), key

@@ -6,16 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.reference import cifar10_test_images
-from torch import Tensor, nn
+from support.seeded import noise
+from torch import nn
 
 import zoo
 from zoo_invariant.deformable import DeformConv2d, deform_cnn
 from zoo_invariant.scattering import Scattering
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-
 
 # ---- Deformable convolution ----
 
@@ -35,13 +31,11 @@ def test_every_offset_of_a_new_network_is_zero() -> None:
     assert len(offsets) == 3
     for offset in offsets:
         assert offset.weight.abs().max() == 0
-        assert offset.bias is not None
         assert offset.bias.abs().max() == 0
 
 
 def test_offsets_are_dy_then_dx_a_tap_row_by_row() -> None:
     layer = DeformConv2d(1, 1, 3, padding=1)
-    assert layer.offset.bias is not None
     images = noise(1, 1, 8, 8)
     taps = [(row, column) for row in range(3) for column in range(3)]
     for tap, (row, column) in enumerate(taps):
@@ -59,7 +53,6 @@ def test_offsets_are_dy_then_dx_a_tap_row_by_row() -> None:
 
 def test_between_pixels_it_is_bilinear_and_outside_it_is_zero() -> None:
     layer = DeformConv2d(1, 1, 1)
-    assert layer.offset.bias is not None
     images = noise(1, 1, 6, 6)
     with torch.no_grad():
         layer.weight.fill_(1)
@@ -128,29 +121,14 @@ def test_coefficients_can_be_differentiated_where_maps_are_zero_too() -> None:
     transform = Scattering(2, 16)
     images = torch.zeros(1, 1, 16, 16, requires_grad=True)
     transform(images).sum().backward()
-    assert images.grad is not None
     assert images.grad.isfinite().all()
-
-
-def test_a_shift_of_a_pixel_changes_coefficients_far_less_than_pixels() -> None:
-    images = cifar10_test_images(8)[0].mean(dim=1, keepdim=True)
-    shifted = images.roll(1, dims=3)
-    transform = Scattering(3, 32)
-    with torch.no_grad():
-        before, after = transform(images), transform(shifted)
-    changes = [((b - a).norm() / a.norm()).item() for a, b in ((images, shifted), (before, after))]
-    spread = (images - images.mean(dim=(2, 3), keepdim=True)).norm() / images.norm()
-    assert changes[1] < 0.5 * changes[0], spread
 
 
 def test_a_row_that_needs_a_library_says_which_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     find = importlib.util.find_spec
-    for name, missing, extra in (
-        ("scatter_linear", "kymatio", "invariant"),
-        ("deform_cnn", "torchvision", "data"),
-    ):
+    for name, missing, extra in (("scatter_linear", "kymatio", "invariant"), ("deform_cnn", "torchvision", "data")):
         monkeypatch.setattr(
             importlib.util,
             "find_spec",

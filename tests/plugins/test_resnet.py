@@ -1,11 +1,11 @@
 """The resnet family against the papers' tables, torchvision, timm, pytorchcv and public weights."""
 
-import importlib
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from support import reference
 from support.reference import (
     assert_same_function,
     cifar10_test_images,
@@ -39,12 +39,8 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def on_meta(name: str, **args: Any) -> nn.Module:
-    """Returns a row's network without memory, so that counting is free."""
-    module, _, function = MODELS[name].build.partition(":")
-    build = getattr(importlib.import_module(module), function)
-    with torch.device("meta"):
-        return build(**{**MODELS[name].args, **args})
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 # ---- Published parameter counts and multiply-adds ----
@@ -81,13 +77,6 @@ def test_each_shortcut_option_has_its_parameters(name: str, option_a: int, optio
 def test_cifar_networks_have_the_papers_parameters(depth: int, option_a: int, option_b: int) -> None:
     assert MODELS[f"resnet{depth}"].params == params_of(on_meta(f"resnet{depth}")) == option_a
     assert params_of(on_meta(f"resnet{depth}", shortcut="B")) == option_b
-
-
-@pytest.mark.parametrize("depth", [18, 34, 20, 32, 44, 56])
-def test_a_plain_network_has_the_parameters_of_option_a(depth: int) -> None:
-    plain, residual = on_meta(f"plain{depth}"), on_meta(f"resnet{depth}", shortcut="A")
-    assert list(plain.state_dict()) == list(residual.state_dict())
-    assert MODELS[f"plain{depth}"].params == params_of(plain) == params_of(residual)
 
 
 def test_resnet8_has_the_78_666_parameters_that_keras_counts_of_which_480_are_not_learnt() -> None:

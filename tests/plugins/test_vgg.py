@@ -1,11 +1,11 @@
 """The vgg family against the paper's table, torchvision and timm."""
 
-import importlib
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from support import reference
 from support.reference import (
     assert_same_function,
     cifar10_test_images,
@@ -32,13 +32,8 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def on_meta(name: str, **args: Any) -> nn.Module:
-    """Returns a row's network without memory, so that counting is free."""
-    model = MODELS[name]
-    module, _, function = model.build.partition(":")
-    build = getattr(importlib.import_module(module), function)
-    with torch.device("meta"):
-        return build(num_classes=model.num_classes, **{**model.args, **args})
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 # ---- Published parameter counts and multiply-adds ----
