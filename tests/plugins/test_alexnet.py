@@ -1,6 +1,5 @@
 """The alexnet family against the papers' tables, torchvision, pytorchcv and closed forms."""
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from support import reference
 from support.reference import assert_same_function, macs_of, params_of, photographs, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,10 +33,8 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def on_meta(name: str, **args: Any) -> AlexNet:
-    """Returns a row's network without memory, so that counting is free."""
-    with torch.device("meta"):
-        return AlexNet(num_classes=MODELS[name].num_classes, **{**MODELS[name].args, **args})
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 outline = cache(on_meta)
@@ -60,11 +58,6 @@ def test_each_network_has_the_published_size(name: str, params: int, macs: int) 
     assert macs_of(outline(name), MODELS[name].preprocess.input_size) == MODELS[name].macs == macs
 
 
-def test_joining_the_two_groups_gives_caffes_single_tower() -> None:
-    joined = on_meta("alexnet", groups=1)
-    assert (params_of(joined), macs_of(joined, (3, 227, 227))) == (62_378_344, 1_135_256_096)
-
-
 def test_the_small_form_has_the_size_of_the_closed_form() -> None:
     network = outline("alexnet_small")
     filters = [3 * 25 * 48, 48 * 25 * 128, 128 * 9 * 192, 192 * 9 * 192, 192 * 9 * 128]
@@ -75,21 +68,14 @@ def test_the_small_form_has_the_size_of_the_closed_form() -> None:
     assert macs_of(network, (3, 32, 32)) == MODELS["alexnet_small"].macs == macs
 
 
-def test_each_layer_of_2012_has_the_parameters_of_its_table() -> None:
-    network = outline("alexnet")
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    convolutions = [34_944, 307_456, 885_120, 663_936, 442_624]
-    assert [params_of(layer) for layer in layers] == [*convolutions, 37_752_832, 16_781_312, 4_097_000]
-
-
 def sides(network: AlexNet, size: int) -> list[int]:
     """Returns how wide the maps are after each convolution and pool, from an image of ``size`` pixels."""
-    found, x = [], torch.empty(1, 3, size, size, device="meta")
+    widths, x = [], torch.empty(1, 3, size, size, device="meta")
     for module in network.features:
         x = module(x)
         if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-            found.append(x.shape[-1])
-    return found
+            widths.append(x.shape[-1])
+    return widths
 
 
 def test_55_maps_need_227_pixels_and_not_the_224_of_the_paper() -> None:
@@ -228,12 +214,6 @@ def test_alexnet_normalises_before_pooling_and_zfnet_and_caffenet_after(
     assert kinds.count("ResponseNorm") == 2
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_pools_overlap(name: str) -> None:
-    pools = [module for module in outline(name).features if isinstance(module, nn.MaxPool2d)]
-    assert [(pool.kernel_size, pool.stride) for pool in pools] == [(3, 2)] * 3
-
-
 def kinds_of(network: AlexNet) -> list[str]:
     return [type(module).__name__ for module in network.features if not isinstance(module, nn.ReLU)]
 
@@ -311,43 +291,6 @@ def test_pixels_stay_in_255_less_their_mean(name: str) -> None:
     assert 128 < white.max() < 155
 
 
-# ---- The first layer, before and after it was looked at ----
-
-
-def frequency_seen(name: str, frequency: float) -> float:
-    """Cycles a pixel that the first layer's maps show of a grating of ``frequency`` cycles a pixel."""
-    convolution = on_meta(name).features[0].to_empty(device="cpu")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        convolution.reset_parameters()
-    size = MODELS[name].preprocess.input_size[-1]
-    grating = torch.cos(2 * torch.pi * frequency * torch.arange(size)).expand(1, 3, size, size)
-    with torch.no_grad():
-        rows = convolution(grating)[0, :, 20, 1:-1]  # filters, places; what a border may have touched is cut off
-    spectrum = torch.fft.rfft(rows - rows.mean(dim=1, keepdim=True)).abs().sum(dim=0)
-    return float(spectrum.argmax()) / rows.shape[1] / convolution.stride[0]
-
-
-@pytest.mark.parametrize("frequency", [0.15, 0.2, 0.23])
-def test_a_stride_of_4_shows_a_fine_grating_as_a_coarse_one_and_a_stride_of_2_as_it_is(frequency: float) -> None:
-    for name in ("zfnet", "zfnet_b"):
-        assert frequency_seen(name, frequency) == pytest.approx(frequency, abs=0.005)
-    alias = 0.25 - frequency  # frequencies fold at an eighth of a cycle a pixel
-    assert frequency_seen("alexnet", frequency) == pytest.approx(alias, abs=0.005)
-    assert frequency_seen("alexnet", 0.1) == pytest.approx(0.1, abs=0.005)
-
-
-def test_zfnet_differs_from_a_joined_alexnet_in_its_first_two_layers_alone() -> None:
-    convolutions = [
-        [(m.weight.shape, m.stride) for m in network.features if isinstance(m, nn.Conv2d)]
-        for network in (outline("zfnet"), on_meta("alexnet", groups=1))
-    ]
-    assert [mine == other for mine, other in zip(*convolutions, strict=True)] == [False, False, True, True, True]
-    assert convolutions[0][0] == ((96, 3, 7, 7), (2, 2))
-    assert convolutions[1][0] == ((96, 3, 11, 11), (4, 4))
-    assert (convolutions[0][1][1], convolutions[1][1][1]) == ((2, 2), (1, 1))
-
-
 # ---- Filters renormalised ----
 
 SMALL = Preprocess(input_size=(3, 16, 16), crop_pct=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -414,17 +357,6 @@ def test_no_checkpoint_holds_a_filter_beyond_the_radius_not_even_within_an_epoch
     assert root_mean_squares(filters)["model.features.0.weight"].min() > 0.99 * RADIUS
 
 
-@pytest.mark.slow
-def test_two_epochs_and_two_resumed_equal_four_with_renormalised_filters(tmp_path: Path) -> None:
-    whole, _ = trained(tmp_path / "whole")
-    trained(tmp_path / "halves", stop_after=2)
-    halves, _ = trained(tmp_path / "halves", resume=True)
-    for key, value in whole.state_dict().items():
-        assert torch.equal(halves.state_dict()[key], value), key
-    rows = [json.loads(line)["loss"] for line in (tmp_path / "halves" / "log.jsonl").read_text().splitlines()]
-    assert len(rows) == 4
-
-
 def test_after_training_other_optimisers_are_as_they_were(tmp_path: Path) -> None:
     network, _ = trained(tmp_path, Recipe(epochs=1, batch_size=32, lr=0.01))
     other = AlexNet(design="small", init="torch", num_classes=2)
@@ -482,30 +414,6 @@ def test_the_papers_recipes_state_their_optimisers() -> None:
 
 
 # ---- The interface ----
-
-
-def test_features_and_head_compose_to_the_logits() -> None:
-    network = AlexNet(design="small", init="torch", num_classes=10).eval()
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        features = network.forward_features(images)
-        assert features.shape == (2, network.num_features, 3, 3)
-        given = network.forward_head(features, pre_logits=True)
-        assert given.shape == (2, network.head_hidden_size)
-        torch.testing.assert_close(network.get_classifier()(given), network(images))
-        network.reset_classifier(0)
-        assert torch.equal(network(images), given)
-        network.reset_classifier(7)
-        assert network(images).shape == (2, 7)
-        assert network.num_classes == 7
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_stages_are_the_relus_of_all_seven_layers_before_the_head(name: str) -> None:
-    network = outline(name)
-    relus = [key for key, module in network.named_modules() if isinstance(module, nn.ReLU)]
-    assert list(MODELS[name].stages) == relus
-    assert network.default_layers == tuple(relus[:5])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support.reference import assert_same_function, macs_of, params_of, photographs, randomise, renamed
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 import zoo
@@ -54,10 +54,7 @@ outline = cache(on_meta)
 
 @pytest.mark.parametrize(
     ("name", "lineage", "params", "macs"),
-    [
-        ("bn_inception", "caffe", 11_295_240, 2_032_600_064),
-        ("bn_inception_tf", "tf", 11_188_224, 1_934_857_216),
-    ],
+    [("bn_inception", "caffe", 11_295_240, 2_032_600_064), ("bn_inception_tf", "tf", 11_188_224, 1_934_857_216)],
 )
 def test_each_lineage_has_the_expected_size(name: str, lineage: str, params: int, macs: int) -> None:
     assert params_of(outline(lineage=lineage)) == MODELS[name].params == params
@@ -125,36 +122,14 @@ def test_logits_equal_pytorchcvs(pair: tuple[BNInception, nn.Module]) -> None:
     assert_same_function(*pair, photographs(2, 224))
 
 
-@pytest.mark.slow
-def test_the_row_turns_rgb_round_for_caffes_weights_which_take_bgr_less_its_mean(
-    pair: tuple[BNInception, nn.Module],
-) -> None:
-    ours, theirs = pair
+def test_the_row_turns_rgb_round_for_caffes_weights_and_takes_their_mean() -> None:
     assert MODELS["bn_inception"].args["bgr"] is True
     preprocess = MODELS["bn_inception"].preprocess
     assert [round(255 * mean) for mean in preprocess.mean] == [128, 117, 104]  # Caffe's 104, 117, 128 are of BGR
     assert preprocess.std == (1 / 255,) * 3
-    turned = on_meta(bgr=True)
-    turned.load_state_dict(ours.state_dict(), assign=True)
-    images = photographs(2, 224)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            turned.eval()(images), theirs.eval()(images[:, [2, 1, 0]]), rtol=1e-4, atol=1e-4 * float(images.abs().max())
-        )
-        assert (turned(images) - theirs(images)).abs().max() > 1e-2 * theirs(images).abs().max()
 
 
 # ---- What people get wrong: the lineages ----
-
-
-def test_the_lineages_differ_in_4c_and_4d_so_that_no_weights_fit_both() -> None:
-    assert {name for name in STYLES["caffe"].widths if STYLES["caffe"].widths[name] != STYLES["tf"].widths[name]} == {
-        "4c",
-        "4d",
-    }
-    weights = {key: value for key, value in outline(lineage="tf").state_dict().items() if "conv1" not in key}
-    with pytest.raises(RuntimeError, match=r"inception4c\.branch4\.1\.conv\.weight"):
-        on_meta().load_state_dict(weights, strict=False, assign=True)
 
 
 @pytest.mark.parametrize(("lineage", "eps", "has_bias"), [("caffe", 1e-5, True), ("tf", 1e-3, False)])
@@ -165,16 +140,6 @@ def test_caffe_keeps_a_bias_before_batch_normalisation_and_tf_has_the_larger_eps
     assert {module.eps for _, module in modules if isinstance(module, nn.BatchNorm2d)} == {eps}
     of_units = [module for name, module in modules if isinstance(module, nn.Conv2d) and name.endswith(".conv")]
     assert {module.bias is not None for module in of_units} == {has_bias}
-
-
-def test_tfs_first_layer_is_separable_with_a_bias_and_without_batch_normalisation() -> None:
-    stem = outline(lineage="tf").conv1
-    shapes = {name: tuple(value.shape) for name, value in stem.state_dict().items()}
-    assert shapes == {
-        "depthwise.weight": (24, 1, 7, 7),
-        "pointwise.weight": (64, 24, 1, 1),
-        "pointwise.bias": (64,),
-    }
 
 
 @pytest.mark.parametrize(("kernel", "side", "before", "after"), [(7, 224, 2, 3), (3, 28, 0, 1), (3, 7, 1, 1)])
@@ -203,17 +168,6 @@ def test_all_pools_of_modules_average_but_those_that_halve_and_the_last(lineage:
 
 
 @pytest.mark.parametrize("lineage", ["caffe", "tf"])
-def test_maps_halve_by_pools_that_reach_over_the_border_and_by_modules(lineage: str) -> None:
-    network = outline(lineage=lineage)
-    x, sides = torch.empty(2, 3, 224, 224, device="meta"), {}
-    for name in network.layers:
-        x = network.get_submodule(name)(x)
-        sides[name] = x.shape[-1]
-    assert [sides[name] for name in ("conv1", "maxpool1", "maxpool2", "inception3b")] == [112, 56, 28, 28]
-    assert [sides[name] for name in ("inception3c", "inception4d", "inception4e", "inception5b")] == [14, 14, 7, 7]
-
-
-@pytest.mark.parametrize("lineage", ["caffe", "tf"])
 def test_a_halving_module_passes_the_maxima_of_its_input_on_and_has_stride_2_in_the_last_convolutions(
     lineage: str,
 ) -> None:
@@ -227,12 +181,6 @@ def test_a_halving_module_passes_the_maxima_of_its_input_on_and_has_stride_2_in_
     assert torch.equal(out[:, -3:], F.max_pool2d(padded, 3, stride=2))
     strides = [m.stride[0] for m in module.modules() if isinstance(m, nn.Conv2d)]
     assert strides == [1, 2, 1, 1, 2]
-
-
-def test_there_is_no_response_normalisation_and_in_caffes_form_no_dropout() -> None:
-    kinds = {type(module).__name__ for module in outline().modules()}
-    assert not kinds & {"ResponseNorm", "LocalResponseNorm"}
-    assert outline().head_drop.p == 0
 
 
 # ---- Public weights, recipe, interface ----
@@ -288,16 +236,6 @@ def test_the_papers_recipe_is_bn_x30() -> None:
     assert recipe.weight_decay == pytest.approx(before.weight_decay / 5)
 
 
-def test_features_and_head_compose_to_the_logits(pair: tuple[BNInception, nn.Module]) -> None:
-    network, images = pair[0].eval(), photographs(2, 64)
-    with torch.no_grad():
-        features = network.forward_features(images)
-        assert features.shape == (2, network.num_features, 2, 2)
-        pooled = network.forward_head(features, pre_logits=True)
-        expected: Tensor = network(images)
-        torch.testing.assert_close(network.get_classifier()(pooled), expected)
-
-
 def test_another_lineage_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match="lineage = 'keras' is not one of 'caffe', 'tf'"):
-        BNInception(lineage="keras")  # type: ignore[arg-type]  # that is the test
+        BNInception(lineage="keras")

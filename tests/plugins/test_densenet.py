@@ -1,8 +1,6 @@
 """The densenet family against the paper's tables, torchvision, timm and pytorchcv."""
 
-import importlib
 import re
-from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from support import reference
 from support.reference import (
     assert_same_function,
     cifar10_test_images,
@@ -29,7 +28,7 @@ from zoo.convert import Stated, convert
 from zoo.errors import SpecError
 from zoo.testing import Check, conformance
 from zoo_densenet import plugin
-from zoo_densenet.model import DenseBlock, DenseNet, Transition, cifar_densenet, densenet
+from zoo_densenet.model import DenseBlock, Transition, cifar_densenet, densenet
 
 MODELS = {model.name: model for model in plugin.models}
 BC = {"bottleneck": True, "compression": 0.5}
@@ -41,12 +40,8 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def on_meta(name: str, **args: Any) -> nn.Module:
-    """Returns a row's network without memory, so that counting is free."""
-    module, _, function = MODELS[name].build.partition(":")
-    build = getattr(importlib.import_module(module), function)
-    with torch.device("meta"):
-        return build(**{**MODELS[name].args, **args})
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 outline = cache(on_meta)
@@ -112,20 +107,12 @@ def test_networks_for_small_images_have_the_size_of_the_closed_form(name: str, i
     assert expected[0] == params
 
 
-@pytest.mark.first(4)
-@pytest.mark.parametrize("name", MODELS)
-def test_the_number_of_weight_layers_is_in_the_name_save_that_the_papers_264_has_265(name: str) -> None:
-    layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in outline(name).modules())
-    assert layers == (265 if name == "densenet264" else int(re.findall(r"\d+", name)[0]))
-
-
 # ---- The same function as the reference implementations, with the same weights, on real images ----
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("depth", "size"),
-    [(121, 224), *(pytest.param(depth, 64, marks=pytest.mark.slow) for depth in (161, 169, 201))],
+    ("depth", "size"), [(121, 224), *(pytest.param(depth, 64, marks=pytest.mark.slow) for depth in (161, 169, 201))]
 )
 def test_logits_equal_torchvisions_and_timms(depth: int, size: int) -> None:
     images = photographs(2, size)
@@ -155,27 +142,7 @@ def test_stages_are_timms_after_the_activation() -> None:
         theirs = timm.create_model("densenet121")
     randomise(ours)
     theirs.load_state_dict(ours.state_dict(), assign=True)
-    pairs = list(zip(outputs_of(ours, 64), outputs_of(theirs, 64), strict=True))
-    for (ours_info, got), (theirs_info, expected) in pairs:
-        assert [ours_info[key] for key in ("num_chs", "reduction")] == [
-            theirs_info["num_chs"],
-            theirs_info["reduction"],
-        ]
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-
-
-def outputs_of(network: Any, size: int) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Yields each entry of ``feature_info`` and what its module gives."""
-    seen: dict[str, Tensor] = {}
-    for entry in network.feature_info:
-
-        def keep(_m: nn.Module, _i: object, output: Tensor, name: str = entry["module"]) -> None:
-            seen[name] = output
-
-        network.get_submodule(entry["module"]).register_forward_hook(keep)
-    with torch.no_grad():
-        network.eval()(photographs(2, size))
-    return ((entry, seen[entry["module"]]) for entry in network.feature_info)
+    reference.assert_same_stages(ours, theirs, photographs(2, 64))
 
 
 _FROM_PYTORCHCV = (
@@ -196,10 +163,7 @@ _FROM_PYTORCHCV = (
     [
         ({"depth": 40, "growth_rate": 12, **BC}, "densenet40_k12_bc_cifar10"),
         ({"depth": 100, "growth_rate": 12, **BC}, "densenet100_k12_bc_cifar10"),
-        (
-            {"depth": 40, "growth_rate": 12, "compression": 0.5, "initial_width": "torch"},
-            "densenet40_k12_cifar10",
-        ),
+        ({"depth": 40, "growth_rate": 12, "compression": 0.5, "initial_width": "torch"}, "densenet40_k12_cifar10"),
     ],
 )
 def test_logits_equal_pytorchcvs(args: dict[str, Any], reference: str) -> None:
@@ -213,74 +177,6 @@ def test_logits_equal_pytorchcvs(args: dict[str, Any], reference: str) -> None:
 
 
 # ---- What people get wrong ----
-
-
-@pytest.mark.parametrize(("initial_width", "chans", "params"), [("paper", 16, 1_019_722), ("torch", 24, 1_059_298)])
-def test_the_paper_begins_with_16_maps_and_the_authors_file_with_twice_the_growth_rate(
-    initial_width: str, chans: int, params: int
-) -> None:
-    network = on_meta("densenet_40_12", initial_width=initial_width)
-    assert network.features.conv0.out_channels == chans
-    assert params_of(network) == params
-
-
-@pytest.mark.slow
-def test_with_bottlenecks_and_compression_both_conventions_begin_with_twice_the_growth_rate() -> None:
-    for initial_width in ("paper", "torch"):
-        assert on_meta("densenet_bc_190_40", initial_width=initial_width).features.conv0.out_channels == 80
-    bottlenecks_alone = on_meta("densenet_bc_100_12", compression=1.0)
-    assert bottlenecks_alone.features.conv0.out_channels == 16
-
-
-@pytest.mark.parametrize(
-    ("depth", "k", "compressed", "paper"),
-    [
-        (40, 12, 599_050, 1_019_722),
-        pytest.param(100, 12, 4_068_490, 6_979_642, marks=pytest.mark.slow),
-        pytest.param(100, 24, 16_114_138, 27_249_082, marks=pytest.mark.slow),
-    ],
-)
-def test_pytorchcvs_plain_networks_are_the_compressed_ones_and_not_the_papers(
-    depth: int, k: int, compressed: int, paper: int
-) -> None:
-    from pytorchcv.model_provider import get_model
-
-    with torch.device("meta"):
-        theirs = get_model(f"densenet{depth}_k{k}_cifar10")
-        ours = cifar_densenet(depth=depth, growth_rate=k, compression=0.5, initial_width="torch")
-        plain = cifar_densenet(depth=depth, growth_rate=k)
-    assert params_of(theirs) == params_of(ours) == compressed
-    assert params_of(plain) == paper
-
-
-@pytest.mark.slow
-def test_timms_264d_has_growth_rate_48_and_a_deep_stem_and_is_no_264() -> None:
-    with torch.device("meta"):
-        theirs = timm.create_model("densenet264d")
-    ours = on_meta("densenet264", growth_rate=48)
-    assert (params_of(ours), params_of(theirs)) == (72_686_632, 72_736_216)
-    of_blocks = [
-        {key: tensor.shape for key, tensor in network.state_dict().items() if "block" in key or "transition" in key}
-        for network in (ours, theirs)
-    ]
-    assert of_blocks[0] == of_blocks[1]
-    assert params_of(on_meta("densenet264")) == 33_337_704
-
-
-def test_a_block_gives_its_input_first_and_then_the_maps_of_each_layer_in_order() -> None:
-    block = DenseBlock(2, 5, 3, bottleneck=True, drop_rate=0.0, memory_efficient=False).eval()
-    x = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        first = block["denselayer1"]([x])
-        second = block["denselayer2"]([x, first])
-        torch.testing.assert_close(block(x), torch.cat([x, first, second], dim=1))
-        torch.testing.assert_close(second, block["denselayer2"]([torch.cat([x, first], dim=1)]))
-
-
-def test_a_bottleneck_has_four_times_the_growth_rate() -> None:
-    layer = on_meta("densenet161").features.denseblock3.denselayer7
-    assert layer.conv1.weight.shape == (4 * 48, 384 + 6 * 48, 1, 1)
-    assert layer.conv2.weight.shape == (48, 4 * 48, 3, 3)
 
 
 def test_compression_rounds_down() -> None:
@@ -344,12 +240,12 @@ def test_checkpointing_changes_no_logit_gradient_or_running_statistic(
 def bytes_kept(layers: int, *, is_efficient: bool) -> int:
     """Returns what a block's forward keeps for its gradient, besides parameters."""
     block = DenseBlock(layers, 8, 8, bottleneck=True, drop_rate=0.0, memory_efficient=is_efficient)
-    own = {parameter.data_ptr() for parameter in block.parameters()}
+    parameters = {parameter.data_ptr() for parameter in block.parameters()}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in parameters:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -366,17 +262,6 @@ def test_checkpointing_makes_memory_grow_linearly_with_the_layers_instead_of_qua
         # Per layer, the joined maps and their normalised form: 2 * 8 more of them for each layer before.
         joined = 2 * sum(8 * 8 for _ in range(8)) * 16 * 16 * 4
         assert second_difference == pytest.approx(0 if is_efficient else joined, abs=0.05 * joined)
-
-
-def test_checkpointing_can_be_switched_on_in_a_network_as_it_is() -> None:
-    network = cifar_densenet(depth=10, growth_rate=4, **BC)
-    network.set_grad_checkpointing()
-    layers = [module for module in network.modules() if hasattr(module, "memory_efficient")]
-    assert [layer.memory_efficient for layer in layers] == [True] * 3
-    with torch.no_grad():
-        assert network.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 10)
-    network.set_grad_checkpointing(False)
-    assert not any(layer.memory_efficient for layer in layers)
 
 
 # ---- Public weights ----
@@ -424,24 +309,6 @@ def test_the_papers_recipe_divides_the_rate_at_half_and_at_three_quarters() -> N
 # ---- The interface ----
 
 
-def test_features_and_head_compose_to_the_logits() -> None:
-    network: DenseNet = cifar_densenet(depth=10, growth_rate=4, **BC).eval()
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        features = network.forward_features(images)
-        assert features.shape == (2, network.num_features, 8, 8)
-        assert features.min() == 0  # a ReLU comes last
-        pooled = network.forward_head(features, pre_logits=True)
-        torch.testing.assert_close(network.get_classifier()(pooled), network(images))
-        network.reset_classifier(0)
-        assert torch.equal(network(images), pooled)
-        network.reset_classifier(0, global_pool="")
-        assert torch.equal(network(images), features)
-        network.reset_classifier(7, global_pool="max")
-        assert network(images).shape == (2, 7)
-        assert network.num_classes == 7
-
-
 @pytest.mark.parametrize(
     ("build", "args", "got"),
     [
@@ -456,15 +323,6 @@ def test_features_and_head_compose_to_the_logits() -> None:
 def test_an_argument_outside_the_paper_is_refused_by_name(build: Any, args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
         build(**args)
-
-
-def test_a_classifier_without_a_pool_is_refused() -> None:
-    network = cifar_densenet(depth=10, growth_rate=4)
-    with pytest.raises(SpecError, match="needs a global pool"):
-        network.reset_classifier(10, global_pool="")
-    with pytest.raises(SpecError, match="'median'"):
-        network.reset_classifier(10, global_pool="median")
-    assert isinstance(network.classifier, nn.Linear)
 
 
 @pytest.mark.parametrize(("stem", "pool"), [("small", False), ("small_pool", True)])

@@ -1,25 +1,21 @@
 """The fractalnet family against the expansion rule, the authors' sizes and order, pytorchcv, closed forms."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import exports
 from support.reference import assert_same_function, cifar10_test_images, macs_of, params_of, randomise, renamed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import data, training
+from zoo import training
 from zoo.data import ImageSet
 from zoo.errors import SpecError
 from zoo.evaluation import evaluate as evaluate_whole
 from zoo.testing import Check, conformance
-from zoo.training import Recipe, Run, TrainingData, optimization
-from zoo.training.run import Silent
-from zoo_export import network as exported_network
+from zoo.training import optimization
 from zoo_fractalnet import paths as drawing
 from zoo_fractalnet import plugin
 from zoo_fractalnet.columns import evaluate
@@ -116,11 +112,6 @@ def test_fractalnet34_is_34_layers_deep_between_resnets_first_and_last() -> None
     assert network.forward_features(torch.empty(1, 3, 224, 224, device="meta")).shape == (1, 1024, 7, 7)
 
 
-def test_the_narrow_networks_file_stays_below_5_million_bytes() -> None:
-    state = on_meta(**MODELS["fractalnet20_narrow"].args).state_dict()
-    assert sum(tensor.numel() * tensor.element_size() for tensor in state.values()) < 4_900_000
-
-
 # ---- The rule ----
 
 
@@ -169,13 +160,6 @@ def test_columns_are_pooled_before_they_are_joined_unless_asked_otherwise() -> N
         torch.testing.assert_close(before.block2(z, everything), pooled_first)
         torch.testing.assert_close(after.block2.eval()(z, everything), joined_first)
         assert not torch.allclose(pooled_first, joined_first, rtol=0.01)
-
-
-def test_the_order_of_pool_and_join_is_nothing_to_one_column() -> None:
-    images = noise(2)
-    with torch.no_grad():
-        before, after = (ready(pool_order=order, column=3).eval()(images) for order in ("before_join", "after_join"))
-    assert torch.equal(before, after)
 
 
 def test_a_unit_is_convolution_dropout_norm_relu_and_each_block_has_its_dropout() -> None:
@@ -325,24 +309,6 @@ def test_every_draw_is_decided_by_torchs_seed() -> None:
     assert not torch.equal(logits(1), logits(2))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("drawn_per", ["sample", "batch"])
-def test_a_training_that_paused_ends_in_the_same_weights(drawn_per: Any, tmp_path: Path) -> None:
-    images, recipe = labelled(48), Recipe(epochs=2, batch_size=16, lr=0.05)
-    preprocess = MODELS["fractalnet20"].preprocess
-
-    def weights(directory: Path, *stops: int | None) -> dict[str, Tensor]:
-        for number, stop in enumerate(stops):
-            torch.manual_seed(0)
-            network = FractalNet(**TINY, num_classes=2, drop_rates=[0.1, 0.1], drawn_per=drawn_per)
-            run = Run(directory, resume=number > 0, stop_after=stop, display=Silent())
-            training.train(network, TrainingData(images), recipe, run, preprocess=preprocess, device="cpu")
-        return network.state_dict()
-
-    whole, paused = weights(tmp_path / "whole", None), weights(tmp_path / "paused", 1, None)
-    assert all(torch.equal(whole[key], paused[key]) for key in whole)
-
-
 # ---- One column ----
 
 
@@ -380,27 +346,6 @@ def test_scoring_a_column_says_so_and_leaves_the_network_as_it_was() -> None:
     assert zoo.evaluate(network, images).loss == reports[3].loss
     assert zoo.evaluate(network, images, column=1).loss == reports[1].loss
     assert network.column == 3
-
-
-@pytest.mark.slow
-def test_an_exported_network_scores_alike_and_has_no_columns(tmp_path: Path) -> None:
-    network, images = zoo.create("fractalnet20_narrow", num_classes=2), labelled(8, 32)
-    exports.needs("onnx")
-    made = exports.export(network, tmp_path / "network.onnx")
-    exported = exported_network.open_file(made.file)
-    assert abs(zoo.evaluate(exported, images).loss - zoo.evaluate(network, images).loss) < 1e-5
-    with pytest.raises(SpecError, match="an exported network has no columns"):
-        zoo.evaluate(exported, images, column=1)
-
-
-def test_a_column_may_be_chosen_when_the_network_is_made() -> None:
-    torch.manual_seed(0)
-    network = zoo.create("fractalnet20_narrow", column=2).eval()
-    images = noise(2, 32)
-    with torch.no_grad():
-        alone = network(images)
-        network.column = None
-        assert not torch.allclose(network(images), alone)
 
 
 def test_a_column_of_the_trained_network_is_asked_for_by_an_argument() -> None:
@@ -455,39 +400,7 @@ def test_weights_begin_with_variance_one_over_fan_in() -> None:
     assert weight.abs().max().item() <= (3 / (9 * 128)) ** 0.5
 
 
-@pytest.mark.slow
-def test_it_learns_real_images_and_each_column_alone_does(tmp_path: Path) -> None:
-    digits = data.load("digits", "train")
-    settings = {"epochs": 6, "warmup_epochs": 1, "batch_size": 64, "input_size": 8, "augment.pad_crop": 1}
-    recipe = training.choose(plugin, "fractalnet20_narrow", "mnist", settings=settings)
-    torch.manual_seed(0)
-    network, images = FractalNet(widths=[12, 24, 24], in_chans=1), TrainingData(digits)
-    preprocess = training.normalise(network, images, recipe, MODELS["fractalnet20"].preprocess)
-    training.train(network, images, recipe, Run(tmp_path, display=Silent()), preprocess=preprocess, device="cpu")
-    test = data.load("digits", "test")
-
-    def right(column: int | None) -> float:
-        answers = evaluate(network, test, preprocess=preprocess, column=column).argmax(dim=1)
-        return float((answers == test.labels).float().mean())
-
-    assert right(None) > 0.75  # chance is 0.1; how far above depends on the order of sums
-    assert min(map(right, (1, 2, 3))) > 0.5
-
-
 # ---- The interface ----
-
-
-def test_features_and_head_compose_to_the_logits() -> None:
-    network, images = ready().eval(), noise(2, 16)
-    with torch.no_grad():
-        features = network.forward_features(images)
-        pooled = network.forward_head(features, pre_logits=True)
-        assert pooled.shape == (2, network.num_features)
-        torch.testing.assert_close(network.get_classifier()(pooled), network(images))
-        network.reset_classifier(0, global_pool="")
-        assert torch.equal(network(images), features)
-        network.reset_classifier(7, global_pool="max")
-        assert network(images).shape == (2, 7)
 
 
 @pytest.mark.parametrize(
@@ -507,11 +420,3 @@ def test_features_and_head_compose_to_the_logits() -> None:
 def test_an_argument_outside_the_rule_is_refused_by_name(args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
         FractalNet(**args)
-
-
-def test_a_classifier_without_a_pool_is_refused() -> None:
-    network = FractalNet(**TINY)
-    with pytest.raises(SpecError, match="needs a global pool"):
-        network.reset_classifier(10, global_pool="")
-    with pytest.raises(SpecError, match="'median'"):
-        network.reset_classifier(10, global_pool="median")

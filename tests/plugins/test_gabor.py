@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 import torch
 from support.reference import params_of
+from support.seeded import noise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import data, loading, training
+from zoo import training
 from zoo.errors import SpecError
-from zoo.evaluation import evaluate
 from zoo.loading import safetensors_file
 from zoo.modules.gabor import bank, gabor_filter, sigma_of
 from zoo.testing import Check, conformance
-from zoo.training import Run, TrainingData, optimization
-from zoo.training.run import Silent
+from zoo.training import optimization
 from zoo_gabor import plugin
 from zoo_gabor.model import cnn4, gcn4
 from zoo_gabor.modulation import GConv, modulators
@@ -31,10 +30,6 @@ MODELS = {model.name: model for model in plugin.models}
 @conformance("gabor")
 def test_conformance(check: Check) -> None:
     check()
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 # ---- The filter bank ----
@@ -89,13 +84,6 @@ def test_even_and_odd_are_the_parts_of_the_complex_filter_and_its_energy_has_no_
     offset = torch.arange(15.0, dtype=torch.float64) - 7
     spread = offset.square().unsqueeze(0) + offset.square().unsqueeze(1)
     torch.testing.assert_close(both.abs(), torch.exp(-spread / 18))
-
-
-def test_orientation_is_the_waves_so_0_makes_upright_stripes() -> None:
-    upright = gabor_filter(4.0, 0.0, gamma=1.0, size=9)
-    assert upright[4].sign().tolist() != [1.0] * 9
-    assert (upright[:, 4] > 0).all()  # along a stripe nothing changes sign
-    torch.testing.assert_close(gabor_filter(4.0, math.pi / 2, gamma=1.0, size=9), upright.T)
 
 
 @pytest.mark.parametrize("part", ["even", "odd"])
@@ -160,9 +148,6 @@ def to_unit_range(one: Tensor) -> Tensor:
     return (one - one.min()) / (one.max() - one.min())
 
 
-BANK_5 = torch.stack([to_unit_range(one) for one in by_the_authors_formula(4, 1, 5)]).float()
-
-
 @pytest.mark.parametrize(("orientations", "scale", "side"), [(4, 1, 3), (4, 2, 5), (4, 4, 7), (6, 3, 5), (1, 1, 3)])
 def test_the_real_part_only_scaled_by_minimum_and_maximum_of_each_orientation(
     orientations: int, scale: int, side: int
@@ -173,14 +158,6 @@ def test_the_real_part_only_scaled_by_minimum_and_maximum_of_each_orientation(
     assert got.amin((1, 2)).tolist() == [0.0] * orientations
     assert got.amax((1, 2)).tolist() == [1.0] * orientations
     torch.testing.assert_close(got, got.flip(1, 2))  # an odd part would not be symmetric about the centre
-
-
-def test_modulators_are_gabor_filters_of_the_general_bank() -> None:
-    k = math.pi / 2 / math.sqrt(2)  # scale 2
-    for u, one in enumerate(modulators(4, 2, 7)):
-        wavelet = gabor_filter(2 * math.pi / k, u * math.pi / 4, sigma=math.pi / k, gamma=1.0, size=7)
-        envelope = gabor_filter(1e12, 0.0, sigma=math.pi / k, gamma=1.0, size=7)
-        torch.testing.assert_close(one, to_unit_range(wavelet - math.exp(-(math.pi**2) / 2) * envelope))
 
 
 def test_a_kernel_of_one_pixel_is_all_ones() -> None:
@@ -243,24 +220,6 @@ def test_a_first_layer_sees_each_input_channel_once_an_orientation() -> None:
     torch.testing.assert_close(conv(x), in_copies(conv, expanded, conv.weight), rtol=1e-4, atol=1e-5)
 
 
-def test_the_state_holds_no_bank_and_loads_strictly(tmp_path: Path) -> None:
-    network = gcn4(kernel_size=3)
-    assert not [key for key in network.state_dict() if "bank" in key]
-    assert network.block1.conv.weight.shape == (10, 1, 4 * 3, 3)
-    file = tmp_path / "gcn.safetensors"
-    safetensors_file.write(network.state_dict(), file, {"model": "gcn4_3x3"})
-    loaded = zoo.create("gcn4_3x3", weights=file).eval()
-    images = noise(2, 1, 28, 28)
-    with torch.no_grad():
-        assert torch.equal(loaded(images), network.eval()(images))
-
-
-def test_the_bank_has_values_where_initialisation_is_skipped() -> None:
-    with loading.skip_init():
-        network = gcn4(kernel_size=5)
-    torch.testing.assert_close(network.block1.conv.bank, BANK_5)
-
-
 def test_weights_for_grey_images_are_adapted_to_colour(tmp_path: Path) -> None:
     network, file = gcn4(kernel_size=3).eval(), tmp_path / "gcn.safetensors"
     safetensors_file.write(network.state_dict(), file, {"model": "gcn4_3x3"})
@@ -268,16 +227,6 @@ def test_weights_for_grey_images_are_adapted_to_colour(tmp_path: Path) -> None:
     grey = noise(2, 1, 28, 28)
     with torch.no_grad():
         torch.testing.assert_close(colour(grey.expand(-1, 3, -1, -1)), network(grey), rtol=1e-4, atol=1e-5)
-
-
-def test_bfloat16_and_channels_last_change_little() -> None:
-    network, images = gcn4(kernel_size=3).eval(), noise(2, 1, 28, 28)
-    with torch.no_grad():
-        expected = network(images)
-        network.to(memory_format=torch.channels_last)
-        torch.testing.assert_close(network(images.contiguous(memory_format=torch.channels_last)), expected)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            torch.testing.assert_close(network(images).float(), expected, rtol=0.05, atol=0.05)
 
 
 def test_weights_begin_with_hes_variance_by_the_fan_of_all_orientations() -> None:
@@ -319,12 +268,6 @@ def test_5x5_has_the_sizes_of_the_authors_code() -> None:
     assert x.shape == (1, 320, 1, 1)
 
 
-@pytest.mark.parametrize("name", ["gcn4_3x3", "gcn4_7x7", "cnn4_3x3"])
-def test_28_pixels_end_as_one(name: str) -> None:
-    network = zoo.create(name).eval()
-    assert network.forward_features(noise(1, 1, 28, 28)).shape[2:] == (1, 1)
-
-
 def test_the_maximum_over_orientations_stands_between_features_and_hidden_layer() -> None:
     network = gcn4(kernel_size=3).eval()
     features = noise(2, 320, 1, 1)
@@ -356,15 +299,6 @@ def test_the_residual_networks_have_the_size_of_the_closed_form(name: str) -> No
             network = GaborWideResNet(**args, orientations=orientations, num_classes=classes)
             assert params_of(network) == wide_resnet_size(args["depth"], args["maps"], orientations, classes)
     assert wide_resnet_size(args["depth"], args["maps"], 4, 10) == MODELS[name].params
-
-
-def test_gcn40_has_the_layers_and_widths_of_its_name() -> None:
-    with torch.device("meta"):
-        network = GaborWideResNet(**MODELS["gcn40_2"].args)
-    convolutions = [module for module in network.modules() if isinstance(module, GConv)]
-    assert len(convolutions) == 40  # 36 in units, the first, three projections
-    assert [conv.scale for conv in convolutions] == [1] * len(convolutions)
-    assert [entry["num_chs"] for entry in network.feature_info] == [128, 256, 512]
 
 
 def test_each_stage_may_have_a_scale_of_its_own() -> None:
@@ -415,16 +349,3 @@ def test_digits_are_never_mirrored_and_turned_only_by_their_data_set(dataset: st
     recipe = training.choose(plugin, "gcn4_3x3", dataset)
     assert (recipe.name, recipe.augment.flip, recipe.augment.affine) == (name, False, None)
     assert recipe.augment.redraw is (dataset == "mnist_rot")
-
-
-@pytest.mark.slow
-def test_it_learns_real_digits(tmp_path: Path) -> None:
-    digits = data.load("digits", "train")
-    settings = {"epochs": 4, "batch_size": 64, "augment.pad_crop": 2}
-    recipe = training.choose(plugin, "gcn4_3x3", "mnist", settings=settings)
-    torch.manual_seed(0)
-    network, images = gcn4(kernel_size=3), TrainingData(digits)
-    preprocess = training.normalise(network, images, recipe, MODELS["gcn4_3x3"].preprocess)
-    training.train(network, images, recipe, Run(tmp_path, display=Silent()), preprocess=preprocess, device="cpu")
-    report = evaluate(network, data.load("digits", "test"), preprocess=preprocess)
-    assert report.top1 > 90  # chance is 10

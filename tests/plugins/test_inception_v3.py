@@ -1,8 +1,6 @@
 """Inception v3 against torchvision, timm, the papers' numbers and closed forms."""
 
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,19 +8,14 @@ import pytest
 import timm
 import torch
 import torchvision
+from support import reference
 from support.reference import assert_same_function, macs_of, params_of, photographs, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import zoo
 from zoo import registry, training
-from zoo.convert import convert
-from zoo.data import ImageSet
 from zoo.errors import RecipeError
-from zoo.loading import safetensors_file
-from zoo.spec import Preprocess
-from zoo.training import Recipe, Run, TrainingData, optimization
-from zoo.training.run import Silent
+from zoo.training import Recipe, optimization
 from zoo_inception import plugin
 from zoo_inception.inception_v3 import InceptionV3
 from zoo_inception.training import auxiliary_heads, criterion, rmsprop_groups, train
@@ -94,39 +87,14 @@ def test_logits_equal_torchvisions(pair: tuple[InceptionV3, nn.Module]) -> None:
 
 
 @pytest.mark.slow
-def test_logits_equal_torchvisions_at_299(pair: tuple[InceptionV3, nn.Module]) -> None:
-    assert_same_function(*pair, photographs(4, 299))
-
-
-@pytest.mark.slow
 def test_logits_and_stages_equal_timms(pair: tuple[InceptionV3, nn.Module]) -> None:
     with torch.device("meta"):
         theirs = timm.create_model("inception_v3", aux_logits=False)
     theirs.load_state_dict({k: v for k, v in pair[0].state_dict().items() if "Aux" not in k}, assign=True)
     images = photographs(2, 139)
     assert_same_function(pair[0], theirs, images)
-    for (ours_info, got), (theirs_info, expected) in zip(
-        stages_of(pair[0], images), stages_of(theirs, images), strict=True
-    ):
-        assert ours_info == theirs_info
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-
-
-def stages_of(network: Any, images: Tensor) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Yields each entry of ``feature_info`` and what its module gives."""
-    seen: dict[str, Tensor] = {}
-    hooks = []
-    for entry in network.feature_info:
-
-        def keep(_m: nn.Module, _i: object, output: Tensor, name: str = entry["module"]) -> None:
-            seen[name] = output
-
-        hooks.append(network.get_submodule(entry["module"]).register_forward_hook(keep))
-    with torch.no_grad():
-        network.eval()(images)
-    for hook in hooks:
-        hook.remove()
-    return ((dict(entry), seen[entry["module"]]) for entry in network.feature_info)
+    assert pair[0].feature_info == theirs.feature_info
+    reference.assert_same_stages(pair[0], theirs, images)
 
 
 # ---- What people get wrong ----
@@ -152,23 +120,6 @@ def test_it_expects_299_and_values_in_minus_1_to_1_which_torchvision_makes_of_im
     scale = expected.abs().max()
     assert (got - expected).abs().max() <= 1e-4 * scale
     assert (wrong - expected).abs().max() > 1e-2 * scale
-
-
-def test_batch_normalisation_has_epsilon_1e_3() -> None:
-    norms = [module for module in outline(aux=True).modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) == 96
-    assert {norm.eps for norm in norms} == {1e-3}
-
-
-def test_average_pools_count_the_padding_as_zeros() -> None:
-    """Unlike TensorFlow's, from which torchvision's and timm's weights come: both measure theirs like this."""
-    pools = [module for module in outline().modules() if isinstance(module, nn.AvgPool2d)]
-    assert len(pools) == 3 + 4 + 2
-    for pool in pools:
-        means = pool(torch.ones(1, 1, 5, 5))[0, 0]
-        assert means[0, 0].item() == pytest.approx(4 / 9)
-        assert means[0, 2].item() == pytest.approx(6 / 9)
-        assert means[2, 2].item() == pytest.approx(1)
 
 
 def test_average_pools_of_tensorflow_and_keras_leave_the_padding_out() -> None:
@@ -294,20 +245,6 @@ def test_timms_copy_of_torchvisions_weights_has_the_auxiliary_classifier_and_the
     assert set(sizes.values()) == {23_834_568}
 
 
-@pytest.mark.slow
-def test_torchvisions_580_tensors_are_converted_without_the_auxiliary_classifiers_14(
-    pair: tuple[InceptionV3, nn.Module], tmp_path: Path
-) -> None:
-    _, theirs = pair
-    torch.save(theirs.state_dict(), tmp_path / "inception_v3.pth")
-    report = convert(tmp_path / "inception_v3.pth", "inception_v3", tmp_path / "inception_v3.tv.safetensors")
-    assert len(report.dropped) == 14
-    assert all(key.startswith("AuxLogits.") for key in report.dropped)
-    converted = zoo.create("inception_v3", weights=report.file)
-    assert params_of(converted) == 23_834_568
-    assert_same_function(converted, theirs, photographs(2, 75))
-
-
 # ---- Recipe and RMSProp ----
 
 
@@ -343,8 +280,8 @@ def test_rmsprops_groups_hold_all_that_learns_once_and_spare_norms_and_biases_wh
     network = on_meta()
     network.Conv2d_1a_3x3.requires_grad_(False)
     groups = rmsprop_groups(network, Recipe(weight_decay=4e-5, decay_norm_and_bias=decays))
-    held = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(held) == sorted(id(parameter) for parameter in network.parameters() if parameter.requires_grad)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in network.parameters() if parameter.requires_grad)
     spared = {parameter.ndim for group in groups if not group["weight_decay"] for parameter in group["params"]}
     assert spared == (set() if decays else {1})
     assert {group["eps"] for group in groups} == {1.0}
@@ -354,34 +291,3 @@ def test_layer_decay_with_rmsprop_is_refused() -> None:
     nothing: Any = SimpleNamespace()
     with pytest.raises(RecipeError, match="layer_decay"):
         train(nn.Linear(1, 1), nothing, Recipe(optimizer="rmsproptf", layer_decay=0.5), nothing, preprocess=nothing)
-
-
-SMALL = Preprocess(input_size=(3, 75, 75), crop_pct=1.0, mean=(0.5,) * 3, std=(0.5,) * 3)
-
-
-def trained(directory: Path, **options: Any) -> InceptionV3:
-    """Returns a network trained for two epochs on noise by the family's hook."""
-    pixels = torch.randint(256, (8, 3, 75, 75), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    images = ImageSet("noise", "train", ("a", "b"), torch.arange(8) % 2, pixels)
-    recipe = training.choose(
-        plugin, "inception_v3", "noise", "paper_in1k_v3", {"epochs": 2, "batch_size": 4, "augment.resized_crop": None}
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = InceptionV3(num_classes=2)
-        run = Run(directory, display=Silent(), **options)
-        train(network, TrainingData(images), recipe, run, preprocess=SMALL, device="cpu")
-    return network
-
-
-@pytest.mark.slow
-def test_the_papers_training_can_be_interrupted_and_leaves_no_auxiliary_classifier(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole")
-    trained(tmp_path / "halves", stop_after=1)
-    checkpoint = safetensors_file.read(tmp_path / "halves" / "checkpoint.safetensors")
-    assert "model.AuxLogits.fc.weight" in checkpoint
-    halves = trained(tmp_path / "halves", resume=True)
-    assert halves.state_dict().keys() == outline().state_dict().keys()
-    for key, value in whole.state_dict().items():
-        assert value.isfinite().all(), key
-        assert torch.equal(halves.state_dict()[key], value), key

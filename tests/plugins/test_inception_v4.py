@@ -1,15 +1,15 @@
 """Inception v4 and Inception-ResNet against timm, pytorchcv, the paper's figures and closed forms."""
 
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
 import timm
 import torch
+from support import reference
 from support.reference import assert_same_function, macs_of, params_of, photographs, randomise
-from torch import Tensor, nn
+from torch import nn
 
 from zoo import registry, training
 from zoo_inception import plugin
@@ -21,11 +21,8 @@ MODELS = {model.name: model for model in plugin.models}
 Pair = tuple[Any, Any]
 
 
-def on_meta(name: str) -> Any:
-    module, _, function = MODELS[name].build.partition(":")
-    build: Callable[[], nn.Module] = getattr(importlib.import_module(module), function)
-    with torch.device("meta"):
-        return build()
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 outline = cache(on_meta)
@@ -42,9 +39,6 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     randomise(ours)
     theirs.load_state_dict(ours.state_dict(), assign=True)
     return ours.eval(), theirs.eval()
-
-
-ONLY_RESIDUAL = pytest.mark.parametrize("pair", ["inception_resnet_v2"], indirect=True)
 
 
 # ---- Size ----
@@ -66,59 +60,6 @@ def test_each_network_has_the_published_size(name: str, params: int, macs: int, 
     assert len(network.state_dict()) == tensors
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "sizes"),
-    [
-        (
-            "inception_v4",  # figures 3 and 9
-            {
-                "features.0": (32, 149),
-                "features.1": (32, 147),
-                "features.2": (64, 147),
-                "features.3": (160, 73),
-                "features.4": (192, 71),
-                "features.5": (384, 35),
-                "features.9": (384, 35),
-                "features.10": (1024, 17),
-                "features.17": (1024, 17),
-                "features.18": (1536, 8),
-                "features.21": (1536, 8),
-            },
-        ),
-        (
-            "inception_resnet_v1",  # figures 14 and 15
-            {"conv2d_4b": (256, 35), "mixed_6a": (896, 17), "mixed_7a": (1792, 8), "block8": (1792, 8)},
-        ),
-        pytest.param(
-            "inception_resnet_v2",
-            {"mixed_5b": (320, 35), "mixed_6a": (1088, 17), "mixed_7a": (2080, 8), "conv2d_7b": (1536, 8)},
-            marks=pytest.mark.slow,
-        ),
-    ],
-)
-def test_maps_have_the_papers_widths_and_sizes(name: str, sizes: dict[str, tuple[int, int]]) -> None:
-    maps = outputs_of(outline(name), sizes, torch.empty(1, 3, 299, 299, device="meta"))
-    assert {part: tuple(output.shape[1:3]) for part, output in maps.items()} == sizes
-
-
-def outputs_of(network: nn.Module, names: Any, images: Tensor) -> dict[str, Tensor]:
-    """Returns what the submodules called ``names`` give in one forward."""
-    seen: dict[str, Tensor] = {}
-    hooks = []
-    for name in names:
-
-        def keep(_m: nn.Module, _i: object, output: Tensor, name: str = name) -> None:
-            seen[name] = output
-
-        hooks.append(network.get_submodule(name).register_forward_hook(keep))
-    with torch.no_grad():
-        network.eval()(images)
-    for hook in hooks:
-        hook.remove()
-    return seen
-
-
 # ---- The same function, with the same weights, on real images ----
 
 
@@ -128,11 +69,7 @@ def test_logits_and_stages_equal_timms(pair: Pair) -> None:
     images = photographs(2, 139)
     assert_same_function(ours, theirs, images)
     assert ours.feature_info == theirs.feature_info
-    names = [entry["module"] for entry in ours.feature_info]
-    got, expected = outputs_of(ours, names, images), outputs_of(theirs, names, images)
-    for name in names:
-        scale = float(expected[name].abs().max())
-        torch.testing.assert_close(got[name], expected[name], rtol=1e-4, atol=1e-5 * scale)
+    reference.assert_same_stages(ours, theirs, images)
 
 
 def test_logits_of_inception_resnet_v1_equal_pytorchcvs() -> None:
@@ -146,11 +83,6 @@ def test_logits_of_inception_resnet_v1_equal_pytorchcvs() -> None:
     ours.load_state_dict(dict(zip(mine, others.values(), strict=True)), assign=True)
     theirs.features.final_pool = nn.AdaptiveAvgPool2d(1)  # its pool is for 299x299 alone
     assert_same_function(ours, theirs, photographs(2, 139))
-
-
-@pytest.mark.slow
-def test_logits_equal_timms_at_299(pair: Pair) -> None:
-    assert_same_function(*pair, photographs(2, 299))
 
 
 # ---- What people get wrong ----
@@ -190,37 +122,6 @@ def test_ten_residuals_are_scaled_by_0_17_twenty_by_0_10_nine_by_0_20_and_the_la
     assert scales == [("repeat_1", 0.17)] * 5 + [("repeat_2", 0.1)] * 10 + [("repeat_3", 0.2)] * 5 + [("block8", 1.0)]
 
 
-@pytest.mark.slow
-@ONLY_RESIDUAL
-@pytest.mark.parametrize(("name", "scale"), [("repeat.0", 0.17), ("repeat_1.0", 0.1), ("repeat_2.0", 0.2)])
-def test_a_residual_is_relu_of_the_input_and_the_scaled_branches(pair: Pair, name: str, scale: float) -> None:
-    block = pair[0].get_submodule(name)
-    x = torch.randn(1, block.conv2d.out_channels, 5, 5, generator=torch.Generator().manual_seed(0))
-    seen: list[Tensor] = []
-    handle = block.conv2d.register_forward_hook(lambda _m, _i, output: seen.append(output.clone()))
-    with torch.no_grad():
-        got = block(x)
-    handle.remove()
-    torch.testing.assert_close(got, (x + scale * seen[0]).clamp(min=0))
-    assert (x + scale * seen[0]).min() < 0
-
-
-@ONLY_RESIDUAL
-def test_the_last_residual_ends_without_relu(pair: Pair) -> None:
-    maps = outputs_of(pair[0], ["repeat_2.8", "block8", "conv2d_7b"], photographs(1, 75))
-    assert maps["repeat_2.8"].min() == 0
-    assert maps["block8"].min() < 0
-    assert maps["conv2d_7b"].min() == 0
-
-
-def test_what_brings_a_residual_back_has_a_bias_and_neither_norm_nor_relu() -> None:
-    for _, part in residuals("inception_resnet_v2"):
-        assert [name for name, _ in part.named_children()][-2:] == ["conv2d", "act"]
-        assert isinstance(part.conv2d, nn.Conv2d)
-        assert part.conv2d.bias is not None
-        assert part.conv2d.kernel_size == (1, 1)
-
-
 # ---- Public weights and recipe ----
 
 
@@ -241,27 +142,3 @@ def test_the_papers_recipe_is_section_4s(name: str) -> None:
     recipe = training.choose(plugin, name, "imagenet-1k")
     assert recipe.name == "paper_in1k_v4"
     assert (recipe.optimizer, recipe.lr, recipe.decay_epochs, recipe.decay_rate) == ("rmsproptf", 0.045, (2,), 0.94)
-
-
-# ---- The interface ----
-
-
-@pytest.mark.slow
-def test_features_and_head_compose_to_the_logits(pair: Pair) -> None:
-    network, images = pair[0], photographs(2, 75)
-    with torch.no_grad():
-        features = network.forward_features(images)
-        pooled = network.forward_head(features, pre_logits=True)
-        torch.testing.assert_close(pooled, features.mean(dim=(2, 3)))
-        torch.testing.assert_close(network.get_classifier()(pooled), network(images))
-
-
-@pytest.mark.slow
-def test_inception_resnet_v1_gives_512_features_before_the_classifier_and_its_maps_without_a_pool() -> None:
-    network, images = on_meta("inception_resnet_v1"), torch.empty(2, 3, 75, 75, device="meta")
-    features = network.forward_features(images)
-    assert network.forward_head(features, pre_logits=True).shape == (2, network.head_hidden_size) == (2, 512)
-    network.reset_classifier(0)
-    assert network(images).shape == (2, 512)
-    network.reset_classifier(0, global_pool="")
-    assert network(images).shape == (2, 1792, 1, 1)

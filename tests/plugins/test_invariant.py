@@ -1,6 +1,5 @@
 """The invariant family: sizes of closed form, symmetries as properties, torchvision, kymatio, SciPy, Pillow."""
 
-import importlib
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -8,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support import reference
 from support.reference import macs_of, params_of
-from torch import Tensor, nn
+from support.seeded import noise
+from torch import nn
 
 import zoo
 from zoo import training
@@ -32,14 +33,7 @@ def test_conformance(check: Check) -> None:
 
 
 def on_meta(name: str, **args: Any) -> Any:
-    """Returns a row's network without memory, so that counting is free."""
-    module, _, function = MODELS[name].build.partition(":")
-    with torch.device("meta"):
-        return getattr(importlib.import_module(module), function)(**{**MODELS[name].args, **args})
-
-
-def noise(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    return reference.on_meta(MODELS[name], **args)
 
 
 # ---- Sizes ----
@@ -57,12 +51,6 @@ def noise(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 )
 def test_oriented_networks_and_the_plain_one_have_the_published_size(name: str, params: int) -> None:
     assert params_of(on_meta(name)) == MODELS[name].params == params
-
-
-def test_orn_has_the_share_of_the_plain_networks_parameters_that_the_poster_says() -> None:
-    for lift in ("copies", "one"):
-        share = params_of(on_meta("orn8_align", lift=lift)) / params_of(on_meta("mnist_cnn"))
-        assert round(100 * share, 1) == 31.4
 
 
 def orn_in_closed_form(orientations: int, encoding: str, first_planes: int) -> int:
@@ -112,13 +100,6 @@ def test_networks_for_digits_have_the_size_of_the_closed_form(
     row = MODELS[name]
     network = on_meta(name)
     assert (params_of(network), macs_of(network, row.preprocess.input_size)) == (row.params, row.macs) == layers(*parts)
-
-
-def test_the_tutorials_network_has_its_27_360_parameters_5_520_of_them_to_locate() -> None:
-    network = on_meta("stn_tutorial_mnist")
-    assert params_of(network) == 27_360
-    assert params_of(network.transformer) == 5_520
-    assert params_of(on_meta("stn_tutorial_mnist", warp="none")) == 21_840
 
 
 def test_a_projective_map_takes_two_numbers_more_and_a_spline_two_a_control_point() -> None:
@@ -194,24 +175,6 @@ def test_an_eighth_of_a_turn_moves_each_outer_cell_to_the_next_and_keeps_the_cen
     assert copies[1].tolist() == [[3, 0, 1], [6, 4, 2], [7, 8, 5]]
 
 
-@pytest.mark.parametrize(("orientations", "planes"), [(4, 4), (8, 8), (4, 1), (8, 1)])
-def test_turning_the_input_by_90_degrees_turns_the_maps_and_permutes_the_orientations(
-    orientations: int, planes: int
-) -> None:
-    layer = oriented(orientations, planes)
-    maps = noise(2, 3 * planes, 9, 9, dtype=torch.float64)
-    with torch.no_grad():
-        plain, turned = layer(maps), layer(spun(torch.rot90(maps, -1, (2, 3)), planes, planes // 4))
-    expected = spun(torch.rot90(plain, -1, (2, 3)), orientations, orientations // 4)
-    torch.testing.assert_close(turned, expected, rtol=1e-12, atol=1e-12)
-    assert (turned - torch.rot90(plain, -1, (2, 3))).abs().max() > 0.1  # they are permuted indeed
-
-
-def spun(maps: Tensor, orientations: int, steps: int) -> Tensor:
-    """Returns B C*N h w with each map's orientation channels moved on."""
-    return maps.unflatten(1, (-1, orientations)).roll(steps, dims=2).flatten(1, 2)
-
-
 @pytest.mark.parametrize("encoding", ["align", "pool"])
 @pytest.mark.parametrize("orientations", [4, 8])
 @pytest.mark.parametrize("lift", ["copies", "one"])
@@ -232,29 +195,6 @@ def test_features_of_an_image_and_of_the_image_turned_by_90_degrees_are_the_same
     assert (seen[0] - seen[1]).abs().max() > 0.01
 
 
-def test_orientation_channels_that_are_not_spun_together_with_the_rotation_lose_the_invariance() -> None:
-    torch.manual_seed(0)
-    network = orn(orientations=4, encoding="pool").double().eval()
-    images = noise(1, 1, 30, 30, dtype=torch.float64)
-    for module in network.modules():
-        if isinstance(module, ORConv2d) and module.weight.shape[2] > 1:
-            taps = module.index.view(4, 4, 9) % 9
-            module.index.copy_((taps + 9 * torch.arange(4)[:, None]).flatten(1))  # rotated, not spun
-    with torch.no_grad():
-        features = [network.forward_features(torch.rot90(images, turns, (2, 3))) for turns in range(2)]
-    assert (features[0] - features[1]).abs().max() > 0.01
-
-
-def test_images_of_32_pixels_are_not_quite_invariant_since_a_13x13_map_does_not_halve() -> None:
-    torch.manual_seed(0)
-    network = orn(orientations=4).double().eval()
-    images = noise(1, 1, 32, 32, dtype=torch.float64)
-    with torch.no_grad():
-        assert network.get_submodule("features")[:6](images).shape[-1] == 13
-        features = [network.forward_features(torch.rot90(images, turns, (2, 3))) for turns in range(2)]
-    assert (features[0] - features[1]).abs().max() > 1e-3
-
-
 def test_oralign_puts_the_strongest_response_first_and_keeps_the_order_around() -> None:
     responses = torch.tensor([3.0, 9, 1, 2, 5, 0, 0, 7])[None, :, None, None]
     assert ORAlign(4)(responses).flatten().tolist() == [9, 1, 2, 3, 7, 5, 0, 0]
@@ -267,20 +207,9 @@ def test_one_filter_collects_the_gradients_of_its_copies() -> None:
     copies = layer.rotated().detach().requires_grad_()
     F.conv2d(maps, copies, layer.bias.detach()).square().sum().backward()
     (got,) = torch.autograd.grad(layer(maps).square().sum(), layer.weight)
-    assert copies.grad is not None
     by_copy = copies.grad.view(5, 4, 3, 3, 3)
     expected = sum(torch.rot90(by_copy[:, k], k, (2, 3)) for k in range(4))  # each turned back
     torch.testing.assert_close(got.view(5, 3, 3, 3), expected)
-
-
-def test_filters_can_be_laid_out_channels_last_as_training_does() -> None:
-    for name in ("orn8_align", "stn_cnn_mnist", "deform_cnn", "scatter_linear"):
-        model = zoo.create(name).eval()
-        images = noise(2, *MODELS[name].preprocess.input_size)
-        with torch.no_grad():
-            expected = model(images)
-            got = model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

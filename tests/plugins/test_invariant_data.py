@@ -116,16 +116,16 @@ def test_images_hang_neither_on_the_global_seed_nor_on_the_number_of_threads() -
     draws = torch.rand(4, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     maps = drawn(MAPS["mnist_rts"], draws, 28)
     threads = torch.get_num_threads()
-    found = []
+    results = []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             torch.manual_seed(count)
-            found.append(moved(images, *maps, canvas=42))
+            results.append(moved(images, *maps, canvas=42))
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,8 +133,6 @@ def test_a_set_is_mnists_digits_and_labels_in_their_order(name: str, small_mnist
     plain, images = load("mnist", "train", root=small_mnist), load(name, "train", root=small_mnist)
     assert (images.name, images.split, len(images), images.classes) == (name, "train", 40, plain.classes)
     assert torch.equal(images.labels, plain.labels)
-    assert images.pixels is not None
-    assert plain.pixels is not None
     side = 42 if name == "mnist_rts" else 28
     assert images.pixels.shape == (40, 1, side, side)
     # A turn keeps an image's sum but for what is rounded; a magnification multiplies it.
@@ -157,14 +155,11 @@ def seeded(seed: int) -> torch.Generator:
 
 def test_a_redrawn_image_is_another_map_of_its_digit_whatever_is_drawn_beside_it(small_mnist: Path) -> None:
     images = load("mnist_rts", "train", root=small_mnist)
-    assert images.redraw is not None
     everything = images.redraw(torch.arange(40), seeded(1))
     assert torch.equal(images.redraw(torch.tensor([7, 3]), seeded(1)), everything[[7, 3]])
-    assert images.pixels is not None
     for others in (images.pixels, images.redraw(torch.arange(40), seeded(2))):
         assert not (everything == others).flatten(1).all(dim=1).any()
     digit = load("mnist", "train", root=small_mnist).subset([3], "train").pixels
-    assert digit is not None
     draws = torch.rand(4, 40, dtype=torch.float64, generator=seeded(1))[:, [3]]
     assert torch.equal(moved(digit, *drawn(MAPS["mnist_rts"], draws, 28), canvas=42), everything[[3]])
 
@@ -172,9 +167,7 @@ def test_a_redrawn_image_is_another_map_of_its_digit_whatever_is_drawn_beside_it
 def test_images_held_out_stay_and_those_left_are_redrawn_as_in_the_whole(small_mnist: Path) -> None:
     images = load("mnist_rot", "train", root=small_mnist)
     rest, held_out = hold_out(images, 10, seed=0)
-    assert images.redraw is not None
-    assert rest.redraw is not None
-    (index,) = (images.pixels == rest.pixels[4]).flatten(1).all(dim=1).nonzero()[0].tolist()  # type: ignore[union-attr, index]  # resident
+    (index,) = (images.pixels == rest.pixels[4]).flatten(1).all(dim=1).nonzero()[0].tolist()
     assert torch.equal(rest.redraw(torch.tensor([4]), seeded(5)), images.redraw(torch.tensor([index]), seeded(5)))
     assert held_out.pixels is not None
 
@@ -231,8 +224,7 @@ PINNED = {
 
 
 @pytest.mark.parametrize(
-    ("name", "split"),
-    [pytest.param(*key, marks=[pytest.mark.slow] if key[1] == "train" else []) for key in PINNED],
+    ("name", "split"), [pytest.param(*key, marks=[pytest.mark.slow] if key[1] == "train" else []) for key in PINNED]
 )
 def test_the_images_are_those_that_scores_were_measured_on(name: str, split: str) -> None:
     if not os.environ.get("ZOO_DATA"):

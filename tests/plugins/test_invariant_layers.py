@@ -6,21 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.reference import cifar10_test_images
-from torch import Tensor, nn
+from support.seeded import noise
+from torch import nn
 
 import zoo
-from zoo import loading
-from zoo_invariant import plugin
 from zoo_invariant.deformable import DeformConv2d, deform_cnn
-from zoo_invariant.hybrid import scatter_linear
 from zoo_invariant.scattering import Scattering
-
-MODELS = {model.name: model for model in plugin.models}
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-
 
 # ---- Deformable convolution ----
 
@@ -40,13 +31,11 @@ def test_every_offset_of_a_new_network_is_zero() -> None:
     assert len(offsets) == 3
     for offset in offsets:
         assert offset.weight.abs().max() == 0
-        assert offset.bias is not None
         assert offset.bias.abs().max() == 0
 
 
 def test_offsets_are_dy_then_dx_a_tap_row_by_row() -> None:
     layer = DeformConv2d(1, 1, 3, padding=1)
-    assert layer.offset.bias is not None
     images = noise(1, 1, 8, 8)
     taps = [(row, column) for row in range(3) for column in range(3)]
     for tap, (row, column) in enumerate(taps):
@@ -64,7 +53,6 @@ def test_offsets_are_dy_then_dx_a_tap_row_by_row() -> None:
 
 def test_between_pixels_it_is_bilinear_and_outside_it_is_zero() -> None:
     layer = DeformConv2d(1, 1, 1)
-    assert layer.offset.bias is not None
     images = noise(1, 1, 6, 6)
     with torch.no_grad():
         layer.weight.fill_(1)
@@ -121,36 +109,6 @@ def test_coefficients_are_kymatios_in_its_order(scale: int, side: int, coefficie
     torch.testing.assert_close(got, expected.flatten(1, 2), rtol=1e-5, atol=1e-6)
 
 
-def test_many_images_at_once_have_the_coefficients_of_each() -> None:
-    transform, images = Scattering(2, 16), noise(35, 1, 16, 16)
-    got = transform(images)
-    for index in (0, 15, 16, 34):
-        torch.testing.assert_close(got[index], transform(images[index : index + 1])[0])
-
-
-def test_filters_are_in_no_state_and_there_however_the_network_is_built() -> None:
-    row = MODELS["scatter_linear"]
-    model, _ = loading.build(row)
-    assert set(model.state_dict()) == {
-        "features.norm.weight",
-        "features.norm.bias",
-        "features.norm.running_mean",
-        "features.norm.running_var",
-        "features.norm.num_batches_tracked",
-        "head.fc.weight",
-        "head.fc.bias",
-    }
-    with loading.skip_init():
-        other, _ = loading.build(row)
-    filters = dict(model.named_buffers())
-    assert len(filters) > 5
-    for name, value in other.named_buffers():
-        if ".scatter." in name:
-            assert torch.equal(value, filters[name]), name
-    with torch.device("meta"):
-        assert scatter_linear()(torch.empty(2, 3, 32, 32)).shape == (2, 10)
-
-
 def test_scattering_runs_in_float32_under_bfloat16_autocast() -> None:
     transform, images = Scattering(2, 16), noise(2, 3, 16, 16)
     with torch.autocast("cpu", torch.bfloat16):
@@ -159,41 +117,18 @@ def test_scattering_runs_in_float32_under_bfloat16_autocast() -> None:
     assert torch.equal(got, transform(images))
 
 
-def test_filters_survive_channels_last_and_a_move_to_another_device() -> None:
-    images = noise(2, 3, 16, 16)
-    expected = Scattering(2, 16)(images)
-    moved = Scattering(2, 16).to("cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.testing.assert_close(moved(images.contiguous(memory_format=torch.channels_last)), expected)
-    assert {buffer.device.type for buffer in moved.to("meta").buffers()} == {"meta"}
-
-
 def test_coefficients_can_be_differentiated_where_maps_are_zero_too() -> None:
     transform = Scattering(2, 16)
     images = torch.zeros(1, 1, 16, 16, requires_grad=True)
     transform(images).sum().backward()
-    assert images.grad is not None
     assert images.grad.isfinite().all()
-
-
-def test_a_shift_of_a_pixel_changes_coefficients_far_less_than_pixels() -> None:
-    images = cifar10_test_images(8)[0].mean(dim=1, keepdim=True)
-    shifted = images.roll(1, dims=3)
-    transform = Scattering(3, 32)
-    with torch.no_grad():
-        before, after = transform(images), transform(shifted)
-    changes = [((b - a).norm() / a.norm()).item() for a, b in ((images, shifted), (before, after))]
-    spread = (images - images.mean(dim=(2, 3), keepdim=True)).norm() / images.norm()
-    assert changes[1] < 0.5 * changes[0], spread
 
 
 def test_a_row_that_needs_a_library_says_which_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     find = importlib.util.find_spec
-    for name, missing, extra in (
-        ("scatter_linear", "kymatio", "invariant"),
-        ("deform_cnn", "torchvision", "data"),
-    ):
+    for name, missing, extra in (("scatter_linear", "kymatio", "invariant"), ("deform_cnn", "torchvision", "data")):
         monkeypatch.setattr(
             importlib.util,
             "find_spec",

@@ -1,12 +1,11 @@
 """The resnet family against the papers' tables, torchvision, timm, pytorchcv and public weights."""
 
-import importlib
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from support import reference
 from support.reference import (
     assert_same_function,
     cifar10_test_images,
@@ -25,9 +24,8 @@ from zoo.modules import ZeroPadShortcut
 from zoo.testing import Check, conformance
 from zoo.training import optimization
 from zoo_resnet import plugin
-from zoo_resnet.model import BasicBlock, Bottleneck, ResNet, cifar_resnet, resnet
+from zoo_resnet.model import ResNet, cifar_resnet, resnet
 from zoo_resnet.preact import PreActResNet
-from zoo_resnet.tiny import TinyResNet
 
 MODELS = {model.name: model for model in plugin.models}
 KEY_MAPS = {key_map.name: key_map for key_map in plugin.key_maps}
@@ -41,12 +39,8 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def on_meta(name: str, **args: Any) -> nn.Module:
-    """Returns a row's network without memory, so that counting is free."""
-    module, _, function = MODELS[name].build.partition(":")
-    build = getattr(importlib.import_module(module), function)
-    with torch.device("meta"):
-        return build(**{**MODELS[name].args, **args})
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 # ---- Published parameter counts and multiply-adds ----
@@ -85,13 +79,6 @@ def test_cifar_networks_have_the_papers_parameters(depth: int, option_a: int, op
     assert params_of(on_meta(f"resnet{depth}", shortcut="B")) == option_b
 
 
-@pytest.mark.parametrize("depth", [18, 34, 20, 32, 44, 56])
-def test_a_plain_network_has_the_parameters_of_option_a(depth: int) -> None:
-    plain, residual = on_meta(f"plain{depth}"), on_meta(f"resnet{depth}", shortcut="A")
-    assert list(plain.state_dict()) == list(residual.state_dict())
-    assert MODELS[f"plain{depth}"].params == params_of(plain) == params_of(residual)
-
-
 def test_resnet8_has_the_78_666_parameters_that_keras_counts_of_which_480_are_not_learnt() -> None:
     network = on_meta("resnet8")
     statistics = [tensor for key, tensor in network.named_buffers() if "num_batches" not in key]
@@ -124,20 +111,6 @@ def test_pre_activation_has_the_authors_parameters(depth: int, params: int) -> N
 )
 def test_the_placement_of_the_stride_decides_the_multiply_adds(name: str, stride_on: str, macs: int) -> None:
     assert macs_of(on_meta(name, stride_on=stride_on), MODELS[name].preprocess.input_size) == macs
-
-
-VERY_DEEP = ("preact_resnet164", "preact_resnet1001", "resnet1202")
-
-
-@pytest.mark.first(4)
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in VERY_DEEP else []) for name in MODELS]
-)
-def test_each_row_states_its_parameters_and_multiply_adds(name: str) -> None:
-    model = MODELS[name]
-    network = on_meta(name)
-    assert params_of(network) == model.params
-    assert macs_of(network, model.preprocess.input_size) == model.macs
 
 
 # ---- The same function as the reference implementations, with the same weights, on real images ----
@@ -212,22 +185,6 @@ def test_a_plain_network_is_the_chain_of_its_layers() -> None:
 # ---- Where the stride and the zeros go ----
 
 
-def test_v1_strides_in_the_first_convolution_and_v1_5_in_the_second() -> None:
-    for stride_on, expected in ((V1, (2, 1)), (V1_5, (1, 2))):
-        block = on_meta("resnet50", stride_on=stride_on).layer2[0]
-        assert (block.conv1.stride[0], block.conv2.stride[0]) == expected
-        assert block.downsample[0].stride == (2, 2)
-
-
-def test_v1_and_v1_5_are_different_functions_of_the_same_weights() -> None:
-    first, second = on_meta("resnet50", stride_on=V1), on_meta("resnet50", stride_on=V1_5)
-    randomise(first)
-    second.load_state_dict(first.state_dict(), assign=True)
-    images = photographs(1, 64)
-    with torch.no_grad():
-        assert not torch.allclose(first.eval()(images), second.eval()(images), rtol=0.01)
-
-
 @pytest.mark.parametrize(
     ("zero_channels", "expected"),
     [
@@ -283,73 +240,7 @@ def test_akamasters_weights_are_right_with_split_zeros_and_wrong_with_appended_o
     assert right_of(akamaster(20, "resnet20-12fca82f.th", zero_channels="end"), images, labels) <= 0.7 * 400
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("depth", "file", "right"), [(20, "resnet20-12fca82f.th", 9155), (32, "resnet32-d509ac18.th", 9244)]
-)
-def test_akamasters_weights_score_what_is_published(depth: int, file: str, right: int) -> None:
-    images, labels = cifar10_test_images(9980)
-    assert len(images) == 9980
-    assert right_of(akamaster(depth, file), images, labels) == right
-
-
-# ---- Pre-activation ----
-
-
-def test_a_unit_that_changes_shape_shares_its_first_activation_and_projects_without_norm() -> None:
-    unit = PreActResNet(depth=11).layer2[0].eval()
-    assert isinstance(unit.downsample, nn.Conv2d)
-    assert unit.downsample.bias is None
-    assert (unit.conv1.stride, unit.conv2.stride, unit.downsample.stride) == ((2, 2), (1, 1), (2, 2))
-    nn.init.zeros_(unit.conv3.weight)
-    images = torch.randn(1, 64, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(unit(images), unit.downsample(torch.relu(unit.bn1(images))))
-
-
-def test_a_unit_that_keeps_its_shape_adds_its_untouched_input() -> None:
-    unit = PreActResNet(depth=20).layer1[1].eval()
-    nn.init.zeros_(unit.conv3.weight)
-    images = torch.randn(1, 64, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.equal(unit(images), images)
-
-
 # ---- The interface ----
-
-
-@pytest.mark.parametrize("build", [partial(cifar_resnet, depth=20), partial(PreActResNet, depth=20), TinyResNet])
-def test_features_and_head_compose_to_the_logits(build: Any) -> None:
-    network = build().eval()
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        features = network.forward_features(images)
-        pooled = network.forward_head(features, pre_logits=True)
-        assert pooled.shape == (2, network.num_features)
-        torch.testing.assert_close(network.get_classifier()(pooled), network(images))
-        network.reset_classifier(0)
-        assert torch.equal(network(images), pooled)
-        network.reset_classifier(0, global_pool="")
-        assert torch.equal(network(images), features)
-        network.reset_classifier(7, global_pool="max")
-        assert network(images).shape == (2, 7)
-        assert network.num_classes == 7
-
-
-@pytest.mark.first(2)
-@pytest.mark.parametrize("name", ["resnet18", "resnet8", "resnet20", "preact_resnet164"])
-def test_feature_info_tells_the_channels_and_the_reduction(name: str) -> None:
-    network = on_meta(name).eval()
-    size = MODELS[name].preprocess.input_size
-    measured = []
-
-    def measure(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        measured.append((output.shape[1], size[1] // output.shape[2]))
-
-    for stage in network.feature_info:
-        network.get_submodule(stage["module"]).register_forward_hook(measure)
-    network(torch.empty(1, *size, device="meta"))
-    assert measured == [(stage["num_chs"], stage["reduction"]) for stage in network.feature_info]
 
 
 def test_convolutions_begin_with_hes_variance() -> None:
@@ -373,21 +264,6 @@ def test_convolutions_begin_with_hes_variance() -> None:
 def test_an_argument_outside_the_papers_is_refused_by_name(build: Any, args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
         build(**args)
-
-
-def test_a_classifier_without_a_pool_is_refused() -> None:
-    network = cifar_resnet(depth=8)
-    with pytest.raises(SpecError, match="needs a global pool"):
-        network.reset_classifier(10, global_pool="")
-    with pytest.raises(SpecError, match="'median'"):
-        network.reset_classifier(10, global_pool="median")
-    assert isinstance(network.fc, nn.Linear)
-
-
-def test_blocks_are_named_as_in_the_papers() -> None:
-    assert isinstance(on_meta("resnet34").layer1[0], BasicBlock)
-    assert isinstance(on_meta("resnet50").layer1[0], Bottleneck)
-    assert isinstance(on_meta("preact_resnet164"), PreActResNet)
 
 
 @pytest.mark.parametrize(("name", "recipe_name"), [("resnet20", "paper_c10"), ("resnet110", "paper_c10_110")])

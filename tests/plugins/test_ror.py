@@ -10,14 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import convert, data, training
-from zoo.data import ImageSet
+from zoo import convert, training
 from zoo.errors import SpecError
-from zoo.evaluation import evaluate
 from zoo.modules import ZeroPadShortcut, make_shortcut
 from zoo.testing import Check, conformance
-from zoo.training import Recipe, Run, TrainingData, optimization
-from zoo.training.run import Silent
+from zoo.training import optimization
 from zoo_resnet.model import cifar_resnet
 from zoo_ror import plugin
 from zoo_ror.depth import StochasticDepth, linear_survival
@@ -85,35 +82,6 @@ def test_wrn_28_10_and_resnet110_ask_for_the_published_multiply_adds() -> None:
     assert macs_of(on_meta(**MODELS["resnet110_sd"].args), (3, 32, 32)) == 252_887_680
 
 
-@pytest.mark.first(1)
-@pytest.mark.parametrize(("depth", "params"), [(56, 762_746), (110, 1_637_690), (164, 2_512_634)])
-def test_other_ports_count_their_blocks_otherwise(depth: int, params: int) -> None:
-    assert params_of(on_meta(depth=depth, **KEY_MAPS["pytorchcv"].args)) == params
-
-
-@pytest.mark.first(2)
-@pytest.mark.parametrize(
-    ("depth", "outside", "units"), [(56, 2, 9), (110, 2, 18), (164, 2, 27), (58, 4, 9), (56, 8, 8)]
-)
-def test_the_depth_decides_the_units_of_a_group(depth: int, outside: int, units: int) -> None:
-    assert [len(on_meta(depth=depth, outside=outside).get_submodule(group).blocks) for group in GROUPS] == [units] * 3
-
-
-@pytest.mark.parametrize(("width", "preact"), [(1, False), (4, True)])
-def test_levels_cost_their_projections(width: int, preact: bool) -> None:
-    def size(levels: int, *, level_norm: bool) -> int:
-        return params_of(
-            on_meta(depth=20, levels=levels, width=width, preact=preact, level_norm=level_norm, shortcut="B")
-        )
-
-    widths = [16 * width, 32 * width, 64 * width]
-    root = 16 * widths[2]
-    middle = 16 * widths[0] + widths[0] * widths[1] + widths[1] * widths[2]
-    assert size(2, level_norm=False) - size(1, level_norm=False) == root
-    assert size(3, level_norm=False) - size(2, level_norm=False) == middle
-    assert size(3, level_norm=True) - size(3, level_norm=False) == 2 * (widths[2] + sum(widths))
-
-
 # ---- The figures ----
 
 
@@ -151,46 +119,6 @@ def test_the_network_is_what_the_figure_draws(levels: int, preact: bool) -> None
     network, images = ready(**args).eval(), noise(2, 16)
     with torch.no_grad():
         torch.testing.assert_close(network(images), by_the_figure(network, images, levels=levels, preact=preact))
-
-
-def test_the_last_unit_of_each_group_has_no_relu_before_the_groups_shortcut_is_added() -> None:
-    network = on_meta(depth=20)
-    for group in GROUPS:
-        ends = [isinstance(unit.act, nn.ReLU) for unit in network.get_submodule(group).blocks]
-        assert ends == [True, True, False]
-    assert [isinstance(network.get_submodule(group).act, nn.ReLU) for group in GROUPS] == [True, True, False]
-
-
-def test_one_relu_follows_the_additions_of_the_last_group_and_of_the_root() -> None:
-    network, seen = ready(depth=14).eval(), {}
-    for name in ("act1", "layer3", "root", "act"):
-        network.get_submodule(name).register_forward_hook(lambda *call, name=name: seen.update({name: call[-1]}))
-    with torch.no_grad():
-        network(noise(2, 16))
-    assert (seen["layer3"] < 0).any()
-    torch.testing.assert_close(seen["act"], F.relu(seen["layer3"] + seen["root"]))
-
-
-def test_projections_of_the_levels_stride_and_the_roots_by_four() -> None:
-    for args in ({}, {"preact": True, "shortcut": "B", "level_norm": False}):
-        network = on_meta(depth=20, **args)
-        projections = [network.root, *(network.get_submodule(group).shortcut for group in GROUPS)]
-        convolutions = [projection if args else projection[0] for projection in projections]
-        assert [convolution.kernel_size for convolution in convolutions] == [(1, 1)] * 4
-        assert [convolution.stride[0] for convolution in convolutions] == [4, 1, 2, 2]
-        assert [convolution.out_channels for convolution in convolutions] == [64, 16, 32, 64]
-        assert all(convolution.bias is None for convolution in convolutions)
-
-
-@pytest.mark.parametrize("width", [1, 4])
-def test_pre_activation_has_nothing_behind_an_addition_but_the_last(width: int) -> None:
-    network = on_meta(depth=16, width=width, **WIDE)
-    assert isinstance(network.act1, nn.Identity)
-    assert isinstance(network.bn1, nn.Identity)
-    levels = [part for part in network.modules() if isinstance(part, Level)]
-    assert not any(isinstance(level.act, nn.ReLU) for level in levels)
-    assert isinstance(network.bn, nn.BatchNorm2d)
-    assert isinstance(network.act, nn.ReLU)
 
 
 def test_each_level_beyond_the_third_halves_the_groups_of_the_one_before() -> None:
@@ -386,22 +314,6 @@ def test_drawn_per_sample_each_image_keeps_or_drops_its_branch_as_timms_drop_pat
     torch.testing.assert_close(depth.eval()(x, branch, x), x + theirs.eval()(x * 0.5))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("preact", "drawn_per"), [(False, "batch"), (True, "batch"), (False, "sample")])
-def test_evaluation_is_the_expectation_of_training(preact: bool, drawn_per: Any) -> None:
-    make = PreActUnit if preact else PostActUnit
-    unit = make(4, 4, stride=1, shortcut="B", survival=0.6, drawn_per=drawn_per, drop_rate=0.0, activate=False)
-    randomise(unit)
-    x = torch.randn(1, 4, 4, 4)
-    for part in unit.modules():
-        part.training = isinstance(part, StochasticDepth)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        draws = torch.cat([unit(x) for _ in range(2000)])
-        reach = (draws.max(0).values - draws.min(0).values) * 5 * (0.24 / 2000) ** 0.5  # 5 standard deviations
-        assert ((draws.mean(0) - unit.eval()(x)[0]).abs() <= reach + 1e-5).all()
-
-
 @pytest.mark.parametrize("preact", [False, True])
 def test_a_dropped_unit_is_its_shortcut_and_keeps_its_statistics(preact: bool) -> None:
     network = ready(depth=20, preact=preact, shortcut="B", survival=1e-9).train()
@@ -442,25 +354,6 @@ def test_every_draw_is_decided_by_torchs_seed(drawn_per: Any) -> None:
     assert not torch.equal(logits(1), logits(2))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("drawn_per", ["batch", "sample"])
-def test_a_training_that_paused_ends_in_the_same_weights(drawn_per: Any, tmp_path: Path) -> None:
-    pixels = torch.randint(256, (48, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    images = ImageSet("noise", "train", ("a", "b"), torch.arange(48) % 2, pixels)
-    recipe, preprocess = Recipe(epochs=2, batch_size=16, lr=0.05), MODELS["ror3_56"].preprocess
-
-    def weights(directory: Path, *stops: int | None) -> dict[str, Tensor]:
-        for number, stop in enumerate(stops):
-            torch.manual_seed(0)
-            network = RoR(depth=8, survival=0.5, drawn_per=drawn_per, drop_rate=0.1, num_classes=2)
-            run = Run(directory, resume=number > 0, stop_after=stop, display=Silent())
-            training.train(network, TrainingData(images), recipe, run, preprocess=preprocess, device="cpu")
-        return network.state_dict()
-
-    whole, paused = weights(tmp_path / "whole", None), weights(tmp_path / "paused", 1, None)
-    assert all(torch.equal(whole[key], paused[key]) for key in whole)
-
-
 # ---- Training ----
 
 
@@ -489,32 +382,7 @@ def test_convolutions_begin_with_hes_variance() -> None:
     assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
 
 
-@pytest.mark.slow
-def test_it_learns_real_images(tmp_path: Path) -> None:
-    settings = {"epochs": 5, "warmup_epochs": 1, "batch_size": 64, "input_size": 8, "augment.pad_crop": 1}
-    recipe = training.choose(plugin, "ror3_56_sd", "mnist", settings=settings)
-    torch.manual_seed(0)
-    network, images = RoR(depth=8, survival=0.7, in_chans=1), TrainingData(data.load("digits", "train"))
-    preprocess = training.normalise(network, images, recipe, MODELS["ror3_56"].preprocess)
-    training.train(network, images, recipe, Run(tmp_path, display=Silent()), preprocess=preprocess, device="cpu")
-    assert evaluate(network, data.load("digits", "test"), preprocess=preprocess).top1 > 85  # chance is 10
-
-
 # ---- The interface ----
-
-
-@pytest.mark.parametrize("args", [{}, WIDE | {"width": 2, "depth": 10}])
-def test_features_and_head_compose_to_the_logits(args: dict[str, Any]) -> None:
-    network, images = ready(**{"depth": 8, **args}).eval(), noise(2, 16)
-    with torch.no_grad():
-        features = network.forward_features(images)
-        pooled = network.forward_head(features, pre_logits=True)
-        assert pooled.shape == (2, network.num_features)
-        torch.testing.assert_close(network.get_classifier()(pooled), network(images))
-        network.reset_classifier(0, global_pool="")
-        assert torch.equal(network(images), features)
-        network.reset_classifier(7, global_pool="max")
-        assert network(images).shape == (2, 7)
 
 
 @pytest.mark.parametrize(
@@ -536,10 +404,3 @@ def test_features_and_head_compose_to_the_logits(args: dict[str, Any]) -> None:
 def test_an_argument_outside_the_papers_is_refused_by_name(args: dict[str, Any], got: str) -> None:
     with pytest.raises(SpecError, match=got):
         RoR(**args)
-
-
-@pytest.mark.parametrize("pool", ["", "median"])
-def test_a_classifier_without_a_pool_is_refused(pool: str) -> None:
-    network = RoR(depth=8)
-    with pytest.raises(SpecError, match="needs a global pool" if not pool else "'median'"):
-        network.reset_classifier(10, global_pool=pool)

@@ -1,6 +1,5 @@
 """The speedrun family against the published sizes, units and views."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import data, training
+from zoo import training
 from zoo.data import ImageSet
 from zoo.data.augmentation import Augmentation
 from zoo.evaluation import evaluate
@@ -205,18 +204,3 @@ def test_scoring_names_the_network_and_leaves_it_as_it_was() -> None:
     assert report.loss == pytest.approx(float(F.cross_entropy(logits, images.labels)))
     assert network.training
     assert report.loss != evaluate(network, images, preprocess=preprocess).loss  # one view is another answer
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="ZOO_DATA is not set")
-def test_it_learns_real_images_within_six_epochs_of_1500(tmp_path: Path) -> None:
-    images = data.load("cifar10", "train")
-    few = images.subset(torch.arange(1500), "train")
-    network: Airbench = Airbench(widths=[16, 32, 32])
-    recipe = training.choose(
-        plugin, "airbench94", "cifar10", settings={"epochs": 6, "warmup_epochs": 1, "batch_size": 100}
-    )
-    preprocess = MODELS["airbench94"].preprocess
-    train(network, TrainingData(few), recipe, Run(tmp_path, display=Silent()), preprocess=preprocess, device="cpu")
-    held = images.subset(torch.arange(1500, 2500), "held out")
-    assert evaluate(network, held, preprocess=preprocess).top1 > 35  # chance is 10

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from support import foreign, seeded
+from support.command import ask_warm, printed
 from support.hub_server import HubServer
 from torch import nn
 
 import zoo
-from zoo.cli import cli
 from zoo.errors import SpecError, TensorMismatchError, UnknownNameError, WeightsError
 from zoo.registry import listing
 from zoo.trust import first_use, repository
@@ -68,8 +67,8 @@ def assert_as_timms(name: str, **args: Any) -> Any:
     preprocess = ours.zoo_info.preprocess
     config = timm.data.resolve_data_config({}, model=theirs, use_test_size=False)
     for field in ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode"):
-        said = config[field]
-        assert getattr(preprocess, field) == (tuple(said) if isinstance(said, list) else said), field
+        value = config[field]
+        assert getattr(preprocess, field) == (tuple(value) if isinstance(value, list) else value), field
     images = torch.randn(2, *preprocess.input_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted, got = theirs(images), ours(images)
@@ -117,9 +116,8 @@ def test_a_repository_with_a_pickle_alone_is_converted(
     torch.save(trained("test_resnet").state_dict(), tmp_path / "pytorch_model.bin")
     timms_hub.commit("alice/pickle", {"pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes()})
     assert_as_timms(name)
-    held = first_use.pins()[name].repository
-    assert held is not None
-    assert held.file == "pytorch_model.bin"
+    pinned = first_use.pins()[name].repository
+    assert pinned.file == "pytorch_model.bin"
 
 
 def test_the_command_line_takes_a_repository(timms_hub: HubServer, tmp_path: Path) -> None:
@@ -134,9 +132,8 @@ def test_the_command_line_takes_a_repository(timms_hub: HubServer, tmp_path: Pat
         ("look", "filters", name, "-o", str(tmp_path / "filters.png")),
     )
     for words in commands:
-        done = CliRunner().invoke(cli, words, prog_name="zoo")
-        assert done.exit_code == 0, (words, done.output, done.exception)
-    about = json.loads(CliRunner().invoke(cli, ("info", name, "--json"), prog_name="zoo").stdout)
+        printed(*words)
+    about = json.loads(ask_warm("info", name, "--json").stdout)
     assert about["name"] == "timm/test_resnet"
     assert about["weights"][0]["license"] == {"weights": "Apache-2.0"}
 
@@ -145,9 +142,8 @@ def test_the_command_line_takes_a_repository(timms_hub: HubServer, tmp_path: Pat
 def test_a_repository_is_verified_in_a_process_of_its_own(timms_hub: HubServer, tmp_path: Path) -> None:
     name = publish(timms_hub, "timm/test_resnet.r160_in1k", trained("test_resnet.r160_in1k"), tmp_path)
     zoo.fetch(name)
-    done = CliRunner().invoke(cli, ("verify",), prog_name="zoo")
-    assert done.exit_code == 0
-    assert name in done.stdout
+    done = printed("verify")
+    assert name in done
 
 
 def test_the_count_of_parameters_is_stated_only_if_it_is_known(timms_hub: HubServer, tmp_path: Path) -> None:
@@ -188,10 +184,8 @@ def test_configurations_of_others_are_left_to_others() -> None:
 )
 def test_classes_are_imagenets_only_if_the_tag_says_so(tag: str, classes: str) -> None:
     said = describe(config_of(pretrained_cfg={"tag": tag}))
-    assert said is not None
     assert said.classes == classes
     other = describe(config_of(pretrained_cfg={"tag": tag}, num_classes=999))
-    assert other is not None
     assert other.classes == ""
 
 

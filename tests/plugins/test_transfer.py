@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
 from support import specimen
+from support.command import ask_warm as ask
 from torch import Tensor, nn
 
 import zoo
-from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import DataError, RecipeError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.loading import safetensors_file
@@ -78,8 +77,8 @@ def lies_in(name: str, parts: tuple[str, ...]) -> bool:
 
 def test_only_the_head_is_new_and_it_is_said(tmp_path: Path, start: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = train(tmp_path / "run", start, settings={"lr": 0.0})
-    held = safetensors_file.read(start)
-    differing = {name for name, value in model.named_parameters() if not torch.equal(value, held[name])}
+    before = safetensors_file.read(start)
+    differing = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert differing == {"fc.weight", "fc.bias"}
     assert model.get_parameter("fc.weight").shape == (4, 64)
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
@@ -101,25 +100,14 @@ def test_a_head_for_as_many_other_classes_is_new_too_and_one_for_the_same_is_kep
     assert "fc newly initialised for the 4 classes of columns" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "airbench94",
-        "alexnet_small",
-        "densenet_bc_40_12",
-        "dtp_mlp",
-        "fractalnet20_narrow",
-        "gcn4_3x3",
-        "googlenet_small",
-        "hmax",
-        "orn8_align",
-        "resnet20",
-        "ror3_56",
-        "scatter_linear",
-        "stn_cnn_mnist",
-        "vgg11",
-    ],
+EVERY_HEAD = (
+    *("airbench94", "alexnet_small", "densenet_bc_40_12", "dtp_mlp", "fractalnet20_narrow", "gcn4_3x3"),
+    *("googlenet_small", "hmax", "orn8_align", "resnet20", "ror3_56", "scatter_linear", "stn_cnn_mnist", "vgg11"),
 )
+"""Networks whose heads differ."""
+
+
+@pytest.mark.parametrize("name", EVERY_HEAD)
 def test_a_new_head_has_the_type_and_lies_on_the_device_of_its_network(name: str) -> None:
     with torch.device("meta"):
         network: Any = zoo.create(name)
@@ -170,11 +158,6 @@ def test_a_run_that_starts_from_weights_resumes_bit_by_bit_and_from_no_others(tm
     moved = shutil.copy(start, tmp_path / "moved.safetensors")
     resumed = train(tmp_path / "run", Path(moved), settings=settings, resume=True).state_dict()
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
-
-
-def test_a_run_from_new_weights_is_recorded_as_before(tmp_path: Path) -> None:
-    train(tmp_path / "run", None)
-    assert "init" not in json.loads((tmp_path / "run" / "config.json").read_text())
 
 
 def test_weights_that_whiten_keep_their_whitening_or_get_another(tmp_path: Path) -> None:
@@ -265,9 +248,9 @@ def test_parameters_that_no_submodule_owns_belong_to_the_backbone() -> None:
 
 def test_head_and_stages_of_a_foreign_module_are_unknown() -> None:
     model = nn.Sequential(nn.Linear(2, 2))
-    for ask in (lambda: freeze(model, ("backbone",)), lambda: by_layer(model, Recipe(layer_decay=0.5))):
+    for act in (lambda: freeze(model, ("backbone",)), lambda: by_layer(model, Recipe(layer_decay=0.5))):
         with pytest.raises(RecipeError, match=r"not created by Zoo(?s:.)*parameter_groups"):
-            ask()
+            act()
     assert len(freeze(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), ("0",))) == 1
 
 
@@ -285,9 +268,9 @@ def test_a_linear_probe_reaches_the_optimum_of_softmax_regression_on_the_feature
     settings |= {"freeze": ["backbone"], "decay_norm_and_bias": False}
     probe = train(tmp_path / "run", file, data, name="net", settings=settings)
 
-    found = zoo.features(probe, data)
+    extracted = zoo.features(probe, data)
     oracle = linear_model.LogisticRegression(C=1 / (decay * len(data)), tol=1e-10, max_iter=10_000)
-    oracle.fit(found.features.double().numpy(), found.labels.numpy())
+    oracle.fit(extracted.features.double().numpy(), extracted.labels.numpy())
     weight, bias = probe.get_parameter("fc.weight").detach(), probe.get_parameter("fc.bias").detach()
     torch.testing.assert_close(weight, torch.from_numpy(oracle.coef_).float(), atol=2e-3, rtol=2e-3)
     expected = torch.from_numpy(oracle.intercept_).float()
@@ -310,9 +293,9 @@ def test_each_parameter_has_its_stages_share_of_the_rate_at_every_update() -> No
         cosine = 0.02 + 0.38 * (1 + math.cos(math.pi * (update - 5) / 15)) / 2
         expected = 0.1 + 0.06 * update if update < 5 else cosine
         assert rates.set(update) == pytest.approx(expected)  # what the log shows: the head's
-        held = {names[id(value)]: group["lr"] for group in optimizer.param_groups for value in group["params"]}
-        assert held.keys() == set(names.values())
-        for name, rate in held.items():
+        by_name = {names[id(value)]: group["lr"] for group in optimizer.param_groups for value in group["params"]}
+        assert by_name.keys() == set(names.values())
+        for name, rate in by_name.items():
             assert rate == pytest.approx(expected * 0.5 ** DEPTHS[name.partition(".")[0]]), name
 
 
@@ -342,14 +325,13 @@ def test_rates_and_decays_are_timms() -> None:
     ours = zoo.create("resnet18")
     ours.no_weight_decay = theirs.no_weight_decay
     recipe = Recipe(weight_decay=0.05, decay_norm_and_bias=False, layer_decay=0.7)
-    held = table(ours, by_layer(ours, recipe))
+    got = table(ours, by_layer(ours, recipe))
     groups = param_groups_layer_decay(theirs, 0.05, theirs.no_weight_decay(), layer_decay=0.7)
     expected = table(theirs, groups)
-    assert held == {name: pytest.approx(values) for name, values in expected.items()}
+    assert got == {name: pytest.approx(values) for name, values in expected.items()}
 
 
 def table(model: nn.Module, groups: list[dict[str, Any]] | None) -> dict[str, tuple[float, float]]:
-    assert groups is not None
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: (group["lr_scale"], group["weight_decay"]) for group in groups for p in group["params"]}
 
@@ -358,11 +340,11 @@ def test_in_a_flat_network_a_convolution_goes_with_the_pool_that_ends_its_stage(
     """VGG-11 (table 1, column A): stages of 1, 1, 2, 2, 2 convolutions, two hidden layers, the head."""
     with torch.device("meta"):
         model = zoo.create("vgg11")
-    held = table(model, by_layer(model, Recipe(layer_decay=0.5)))
-    scales = [math.log2(1 / held[name][0]) for name in held if name.endswith(".weight")]
+    scaled = table(model, by_layer(model, Recipe(layer_decay=0.5)))
+    scales = [math.log2(1 / scaled[name][0]) for name in scaled if name.endswith(".weight")]
     assert sorted(scales) == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6]
-    assert held["features.0.weight"][0] == 1 / 64
-    assert held["head.fc.weight"][0] == 1
+    assert scaled["features.0.weight"][0] == 1 / 64
+    assert scaled["head.fc.weight"][0] == 1
 
 
 def test_what_is_frozen_has_no_group_and_changes_no_other_rate() -> None:
@@ -386,27 +368,27 @@ def test_layer_decay_needs_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_head_makes_of_the_features_what_the_network_says(tmp_path: Path, name: str, normalize: str) -> None:
     model = train(tmp_path / "run", None, name=name, settings={"normalize": normalize})
     data = images()
-    found = zoo.features(model, data, batch_size=24)
+    extracted = zoo.features(model, data, batch_size=24)
     transform = zoo.data.Transform(model.zoo_info.preprocess)
     model.eval()
     with torch.no_grad():
         logits = model(transform.batch(data.pixels))
-        torch.testing.assert_close(model.fc(found.features), logits, rtol=1e-4, atol=1e-5)
-    assert found.features.shape == (64, 64)
-    assert found.features.dtype == torch.float32
-    assert torch.equal(found.labels, data.labels)
+        torch.testing.assert_close(model.fc(extracted.features), logits, rtol=1e-4, atol=1e-5)
+    assert extracted.features.shape == (64, 64)
+    assert extracted.features.dtype == torch.float32
+    assert torch.equal(extracted.labels, data.labels)
 
 
 def test_features_say_where_they_come_from_and_survive_their_file(tmp_path: Path, start: Path) -> None:
     data = images()
-    found = zoo.features("resnet20", data, weights=start)
-    sha256 = found.write(tmp_path / "f.safetensors")
+    extracted = zoo.features("resnet20", data, weights=start)
+    sha256 = extracted.write(tmp_path / "f.safetensors")
     assert sha256 == hashlib.sha256((tmp_path / "f.safetensors").read_bytes()).hexdigest()
-    held = extraction.read(tmp_path / "f.safetensors")
-    assert torch.equal(held.features, found.features)
-    assert torch.equal(held.labels, found.labels)
-    assert held.origin == found.origin
-    origin = held.origin
+    stored = extraction.read(tmp_path / "f.safetensors")
+    assert torch.equal(stored.features, extracted.features)
+    assert torch.equal(stored.labels, extracted.labels)
+    assert stored.origin == extracted.origin
+    origin = stored.origin
     assert (origin.model, origin.weights, origin.data, origin.split) == ("resnet20", str(start), "rows", "train")
     assert (origin.classes, origin.fingerprint) == (KINDS, data.fingerprint)
     assert zoo.features("resnet20", data, weights=start).write(tmp_path / "again.safetensors") == sha256
@@ -423,10 +405,10 @@ def test_a_networks_modes_and_the_gradients_of_others_are_untouched(start: Path)
     model = zoo.create("resnet20", weights=start)
     model.get_submodule("layer1").eval()
     modes = [module.training for module in model.modules()]
-    found = zoo.features(model, images())
+    extracted = zoo.features(model, images())
     assert [module.training for module in model.modules()] == modes
     head = nn.Linear(64, 4)
-    head(found.features).sum().backward()  # features are ordinary tensors
+    head(extracted.features).sum().backward()  # features are ordinary tensors
     assert head.weight.grad is not None
 
 
@@ -434,9 +416,9 @@ def test_a_layers_features_are_its_map_averaged(start: Path) -> None:
     model = zoo.create("resnet20", weights=start)
     maps: list[Tensor] = []
     handle = model.get_submodule("layer2").register_forward_hook(lambda module, inputs, output: maps.append(output))
-    found = zoo.features(model, images(), layer="layer2", batch_size=64)
+    extracted = zoo.features(model, images(), layer="layer2", batch_size=64)
     handle.remove()
-    torch.testing.assert_close(found.features, maps[0].mean((2, 3)))
+    torch.testing.assert_close(extracted.features, maps[0].mean((2, 3)))
     last, head = zoo.features(model, images(), layer="layer3"), zoo.features(model, images())
     torch.testing.assert_close(last.features, head.features)  # this network's head averages the last map
     assert not any(module._forward_hooks for module in model.modules())
@@ -590,8 +572,7 @@ def test_a_fit_that_did_not_converge_is_said(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize(
-    "other",
-    [{"network": "sha256:other"}, {"layer": "layer1"}, {"classes": ("e", "f", "g", "h")}, {"dimensions": 3}],
+    "other", [{"network": "sha256:other"}, {"layer": "layer1"}, {"classes": ("e", "f", "g", "h")}, {"dimensions": 3}]
 )
 def test_features_that_do_not_belong_together_are_refused(other: dict[str, Any]) -> None:
     train = points(torch.randn(8, 2), torch.arange(8) % 4)
@@ -601,10 +582,6 @@ def test_features_that_do_not_belong_together_are_refused(other: dict[str, Any])
 
 
 # ---- the command line -------------------------------------------------------------------------------------
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 """The vgg family against the paper's table, torchvision and timm."""
 
-import importlib
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from support import reference
 from support.reference import (
     assert_same_function,
     cifar10_test_images,
@@ -32,13 +32,8 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def on_meta(name: str, **args: Any) -> nn.Module:
-    """Returns a row's network without memory, so that counting is free."""
-    model = MODELS[name]
-    module, _, function = model.build.partition(":")
-    build = getattr(importlib.import_module(module), function)
-    with torch.device("meta"):
-        return build(num_classes=model.num_classes, **{**model.args, **args})
+def on_meta(name: str, **args: Any) -> Any:
+    return reference.on_meta(MODELS[name], **args)
 
 
 # ---- Published parameter counts and multiply-adds ----
@@ -81,18 +76,6 @@ def test_a_quarter_of_the_width_has_the_size_of_the_closed_form(configuration: s
             chans = width
     assert params_of(network) == expected
     assert network(torch.zeros(2, 3, 32, 32, device="meta")).shape == (2, 10)
-
-
-def test_every_row_is_held_against_a_published_size() -> None:
-    assert len(MODELS) == 11
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_number_of_weight_layers_is_in_the_name(name: str) -> None:
-    network = on_meta(name)
-    layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
-    hidden_left_out = 2 if name.endswith("_small") else 0
-    assert f"vgg{layers + hidden_left_out}" == name.partition("_")[0]
 
 
 # ---- The same function as the reference implementations, with the same weights, on real images ----
@@ -179,11 +162,6 @@ def test_configuration_c_has_three_1x1_convolutions_one_at_the_end_of_each_of_th
     assert params_of(on_meta("vgg16")) - params_of(network) == 8 * (256**2 + 2 * 512**2)
 
 
-@pytest.mark.parametrize("name", ["vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg16_bn_small"])
-def test_convolutions_keep_their_bias_before_batch_normalisation(name: str) -> None:
-    assert all(m.bias is not None for m in on_meta(name).features if isinstance(m, nn.Conv2d))
-
-
 def test_a_lrn_normalises_once_behind_the_first_relu() -> None:
     features = VGG(configuration="A", lrn=True, hidden_layers=False).features
     kinds = [type(module).__name__ for module in features]
@@ -221,14 +199,6 @@ def test_features_and_head_compose_to_the_logits() -> None:
         network.reset_classifier(7, global_pool="max")
         assert network(images).shape == (2, 7)
         assert network.num_classes == 7
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_stages_are_the_five_pools(name: str) -> None:
-    network = on_meta(name)
-    pools = [f"features.{i}" for i, module in enumerate(network.features) if isinstance(module, nn.MaxPool2d)]
-    assert list(MODELS[name].stages) == pools
-    assert len(pools) == 5
 
 
 @pytest.mark.parametrize(

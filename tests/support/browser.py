@@ -20,7 +20,7 @@ _OPTIONS = (
 
 @contextmanager
 def opened() -> Iterator[Any]:
-    """A browser; skips the test if Chromium or Playwright is missing."""
+    """Yields a browser; skips the test if Chromium or Playwright is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if binary is None:
@@ -46,7 +46,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def served(root: Path) -> Iterator[str]:
-    """The address of a plain static host of ``root``."""
+    """Yields the address of a plain static host of ``root``."""
     with _Server(("127.0.0.1", 0), partial(_Quiet, directory=str(root))) as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.05])
         thread.start()

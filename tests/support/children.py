@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def wait_for(claim: Callable[[], bool]) -> None:
-    """Returns as soon as ``claim`` holds; fails after a minute."""
-    end = time.monotonic() + 60
+def wait_for(claim: Callable[[], object], seconds: float = 120) -> None:
+    """Returns as soon as ``claim`` holds; fails after some time."""
+    end = time.monotonic() + seconds
     while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def is_running(process: int) -> bool:

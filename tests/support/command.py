@@ -25,3 +25,10 @@ def told(*words: object) -> Any:
     done = ask_warm(*words, "--json")
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def printed(*words: object) -> str:
+    """Returns what ``zoo WORDS`` prints; fails unless the command succeeds."""
+    done = ask_warm(*words)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from zoo import registry
 
 HEAD = "from zoo.spec import Model, Plugin, Requirement\n"
@@ -26,6 +28,17 @@ def install(
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_text(text)
     return site
+
+
+def bring(
+    monkeypatch: pytest.MonkeyPatch, site: Path, distribution: str, entry_points: dict[str, str], files: dict[str, str]
+) -> None:
+    """Installs as :func:`install` and makes it known to this process until the test ends."""
+    install(site, distribution, entry_points, files)
+    monkeypatch.syspath_prepend(str(site))
+    for file in files:
+        monkeypatch.delitem(sys.modules, file.removesuffix(".py"), raising=False)
+    registry.clear()
 
 
 def plugin(name: str, *models: str, **fields: str) -> str:

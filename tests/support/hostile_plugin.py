@@ -68,7 +68,7 @@ def fail(num_classes, in_chans):
 
 @contextmanager
 def installed(folder: Path) -> Iterator[None]:
-    """Within it, the plugin ``pet`` of the distribution ``zoo-pet`` has a model with weights, and one that fails."""
+    """Installs the plugin ``pet``, within it, of ``zoo-pet``: a model with weights, and one that fails."""
     files = {"pet/__init__.py": PLUGIN, "pet/model.py": MODEL, "pet/weights.toml": MANIFEST}
     distributions.install(folder, "zoo-pet", {"pet": "pet:plugin"}, files)
     with pytest.MonkeyPatch.context() as patch:

@@ -4,11 +4,17 @@ import io
 import os
 import re
 import tarfile
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from zoo import registry
+from zoo.spec import Model
 
 
 def _file(variable: str, name: str) -> Path:
@@ -100,6 +106,36 @@ def assert_same_function(ours: nn.Module, theirs: nn.Module, images: Tensor) -> 
     assert scale > 0
     assert (got - expected).abs().max() <= 1e-5 * scale
     assert len(images) == 1 or (expected[0] - expected[1]).abs().max() > 1e-3 * scale
+
+
+def on_meta(model: Model, **args: Any) -> Any:
+    """Builds a row's network without memory, so that counting is free."""
+    with torch.device("meta"):
+        return registry.hook(model.build)(**{"num_classes": model.num_classes, **model.args, **args})
+
+
+def outputs_of(network: nn.Module, names: Iterable[str], images: Tensor) -> dict[str, Tensor]:
+    """Returns what the submodules called ``names`` give in one forward in evaluation, in the order of ``names``."""
+    seen: dict[str, Tensor] = dict.fromkeys(names)
+
+    def keep(name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        seen[name] = output
+
+    hooks = [network.get_submodule(name).register_forward_hook(partial(keep, name)) for name in seen]
+    with torch.no_grad():
+        network.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def assert_same_stages(ours: Any, theirs: Any, images: Tensor) -> None:
+    """Checks that the maps of ``feature_info``, and what it says of them, are those of timm's network."""
+    for key in ("num_chs", "reduction"):
+        assert [stage[key] for stage in ours.feature_info] == [stage[key] for stage in theirs.feature_info]
+    maps = [outputs_of(network, [s["module"] for s in network.feature_info], images) for network in (ours, theirs)]
+    for got, expected in zip(*(each.values() for each in maps), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 def params_of(module: nn.Module) -> int:

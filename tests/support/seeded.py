@@ -1,7 +1,19 @@
-"""Networks with seeded values in every tensor, as if they were trained."""
+"""Seeded values: noise, and networks that have some in every tensor, as if they were trained."""
+
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+def noise(*shape: int, seed: int = 0, **options: Any) -> Tensor:
+    """Returns numbers of mean 0 and variance 1."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), **options)
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    """Returns numbers between 0 and 1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def fill(module: nn.Module) -> nn.Module:

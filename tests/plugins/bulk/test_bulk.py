@@ -5,24 +5,23 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
+from support.children import wait_for
+from support.command import ask_warm as ask
 
 import zoo
-from zoo.cli import cli
 from zoo.data.image_set import thin
 from zoo.errors import DataError, IntegrityError, PluginError, UnknownNameError
 from zoo.results import files
 from zoo_bulk import jobs as engines
 from zoo_bulk import plans, work
 from zoo_bulk.jobs import Job, Outcome
-from zoo_bulk.plans import TASKS, Plan, plan
+from zoo_bulk.plans import Plan, plan
 
 pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
 
@@ -34,10 +33,6 @@ EVALUATE = ("bulk", "evaluate", "resnet20.d*", "gcn4_3x3.mnist", "--data", "digi
 def _describe_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets are described by this process, which has torch already."""
     monkeypatch.setattr(plans, "describe", plans.describe_here)
-
-
-def ask(*words: object) -> Result:
-    return CliRunner().invoke(cli, [*map(str, words)], prog_name="zoo")
 
 
 def do_here(jobs: Sequence[Job], store: Any, *, ended: Any, **options: Any) -> None:
@@ -112,9 +107,9 @@ def test_against_finds_a_regression_and_exits_with_1(evaluated: Path, tmp_path: 
     files.write(tmp_path, worse, [])
     table = evaluated / "results.csv"
     assert ask("results", "show", table, "--against", table).exit_code == 0
-    found = ask("results", "show", tmp_path / "results.csv", "--against", table)
-    assert found.exit_code == 1
-    assert found.stdout.count("worse") == 2
+    worse_table = ask("results", "show", tmp_path / "results.csv", "--against", table)
+    assert worse_table.exit_code == 1
+    assert worse_table.stdout.count("worse") == 2
     better = ask(*EVALUATE, "-o", evaluated, "--against", tmp_path / "results.csv", "--json")
     assert better.exit_code == 0
     verdicts = [change["verdict"] for change in json.loads(better.stdout)["changes"]]
@@ -135,21 +130,18 @@ def test_the_key_of_a_job_is_of_what_decides_its_result(monkeypatch: pytest.Monk
     others = [key(split="train"), key(options={"limit": 60}), key(options={"dtype": "bfloat16"})]
     assert key() == first
     assert len({first, *others}) == 4
-    monkeypatch.setattr(plans, "describe", other_torch)
+    described = plans.describe_here([("digits", "test")], None)
+    versions = {**described.versions, "torch": "0.1"}
+    monkeypatch.setattr(plans, "describe", lambda *_: msgspec.structs.replace(described, versions=versions))
     assert key() != first
-
-
-def other_torch(asked: Any, limit: Any) -> plans.Described:
-    found = plans.describe_here(asked, limit)
-    return msgspec.structs.replace(found, versions={**found.versions, "torch": "0.1"})
 
 
 def test_without_data_weights_are_scored_where_their_manifest_has_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZOO_DATA", raising=False)
     monkeypatch.setattr("zoo.data.sources.download_set", no_network)
-    found = planned("evaluate", *TWO, "resnet20.fmnist")
-    assert [(row.weights, row.data) for row in found.rows] == [(name, "digits/test") for name in TWO]
-    [missing] = found.left_out
+    made = planned("evaluate", *TWO, "resnet20.fmnist")
+    assert [(row.weights, row.data) for row in made.rows] == [(name, "digits/test") for name in TWO]
+    [missing] = made.left_out
     assert (missing.weights, missing.data, missing.status) == ("resnet20.fmnist", "fashion_mnist/test", "skipped")
     assert "cannot be downloaded" in missing.reason
 
@@ -170,9 +162,9 @@ def test_data_that_was_asked_for_and_cannot_be_loaded_is_an_error() -> None:
 def test_weights_that_the_projects_policy_refuses_are_a_failed_row(inside: Path) -> None:
     rule = f'names = ["{TWO[0]}"]\nhubs = ["plugin:zoo-vision"]\nunsigned = true\n'
     Path("zoo-policy.toml").write_text(f"version = 1\n\n[[rules]]\n{rule}")
-    found = planned("evaluate", *TWO, data=["digits"])
-    assert [row.weights for row in found.rows] == [TWO[0]]
-    [refused] = found.left_out
+    made = planned("evaluate", *TWO, data=["digits"])
+    assert [row.weights for row in made.rows] == [TWO[0]]
+    [refused] = made.left_out
     assert (refused.weights, refused.status) == (TWO[1], "failed")
     assert "zoo-policy.toml" in refused.reason
 
@@ -193,17 +185,17 @@ def test_a_job_names_the_files_of_its_data_set(tmp_path: Path, monkeypatch: pyte
 
 def test_a_node_with_other_bytes_images_or_versions_fails_and_says_so() -> None:
     [job] = planned(data=["digits"]).jobs
-    given = dict(job.arguments)
+    arguments = dict(job.arguments)
 
     def with_other(**values: Any) -> dict[str, Any]:
-        return {**given, "expected": {**given["expected"], **values}}
+        return {**arguments, "expected": {**arguments["expected"], **values}}
 
     with pytest.raises(IntegrityError, match=r"resnet20\.digits here has sha256 e5f0871e"):
         work.evaluate(**with_other(sha256="0" * 64))
     with pytest.raises(DataError, match="digits/test here have the fingerprint sha256:"):
         work.evaluate(**with_other(fingerprint="sha256:0"))
     with pytest.raises(PluginError, match=r"This node has torch .*; the list of jobs needs .*torch 0\.1"):
-        work.evaluate(**with_other(versions={**given["expected"]["versions"], "torch": "0.1"}))
+        work.evaluate(**with_other(versions={**arguments["expected"]["versions"], "torch": "0.1"}))
 
 
 def test_a_job_that_fails_is_a_row_with_its_reason_and_is_tried_again(
@@ -279,8 +271,8 @@ def test_a_list_is_exported_to_files_of_the_format(tmp_path: Path, here: list[st
 
 def test_a_benchmark_of_a_list_has_speeds_and_no_scores(tmp_path: Path, here: list[str]) -> None:
     words = ("bulk", "benchmark", "resnet8", "--batch-size", "1,2", "--warmup", 1, "--steps", 1, "-o", tmp_path)
-    found = ask(*words)
-    assert found.exit_code == 0, found.output
+    answer = ask(*words)
+    assert answer.exit_code == 0, answer.output
     [row] = files.read(tmp_path / "results.csv")
     assert (row.weights, row.top1) == ("resnet8", None)
     assert [speed.batch_size for speed in files.read_speed(tmp_path / "speed.csv")] == [1, 2]
@@ -291,14 +283,11 @@ def test_ctrl_c_writes_the_tables_of_what_is_done_and_the_same_command_continues
     words = ["bulk", "evaluate", "resnet20.d*", "resnet20.fmnist", "--data", "digits", "--data", "fashion_mnist"]
     command = [sys.executable, "-m", "zoo", *words, "-o", str(tmp_path / "runs"), "--at-once", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + 120
-        while not [*tmp_path.glob("runs/jobs/*.json")]:
-            assert time.monotonic() < end, "it did not happen in time"
-            time.sleep(0.02)
+        wait_for(lambda: [*tmp_path.glob("runs/jobs/*.json")])
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "Interrupted. The same command continues." in said
+    assert "Interrupted. The same command continues." in errors
     first = [row for row in files.read(tmp_path / "runs" / "results.csv") if row.status == "done"]
     assert 1 <= len(first) < 3
     assert subprocess.run(command, capture_output=True).returncode == 0
@@ -327,12 +316,6 @@ def test_options_that_do_not_go_together_are_refused(words: tuple[str, ...], sai
     found = ask(*words)
     assert found.exit_code == 2
     assert said in " ".join(found.stderr.split())
-
-
-def test_every_task_names_a_function_of_its_own() -> None:
-    for task in TASKS.values():
-        assert callable(getattr(work, task.function.partition(":")[2]))
-    assert len({task.function for task in TASKS.values()}) == len(TASKS)
 
 
 def test_a_plan_says_what_is_left(tmp_path: Path) -> None:

@@ -6,15 +6,16 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import slurm
+from support.children import wait_for
 
 from zoo.errors import MissingExtraError, SpecError, UnknownNameError
+from zoo_bulk import clusters
 from zoo_bulk import jobs as engines
 from zoo_bulk.jobs import Job, Outcome, Store
 
@@ -51,23 +52,15 @@ def check(folder: Path, **options: Any) -> None:
     """Runs :func:`mixed`, and sees that each outcome is as expected, with what it printed in its log, and stored."""
     jobs = mixed(folder)
     outcomes = run(folder, jobs, **options)
-    found = {
+    results = {
         name: (outcome.status, outcome.result["square"] if outcome.result else outcome.reason)
         for name, outcome in outcomes.items()
     }
-    assert found == EXPECTED
+    assert results == EXPECTED
     assert (folder / "square3.log").read_text() == "squaring 3\n"
-    for one in jobs:
-        stored = Store(folder).find(one)
-        assert stored is not None
-        assert (stored.status, stored.result, stored.reason) == outcomes[one.name][1:4]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+    for each in jobs:
+        stored = Store(folder).find(each)
+        assert (stored.status, stored.result, stored.reason) == outcomes[each.name][1:4]
 
 
 def test_the_local_engine_stores_every_outcome(tmp_path: Path) -> None:
@@ -147,9 +140,9 @@ def test_a_list_that_is_killed_goes_on_and_does_nothing_twice_that_was_done(engi
     first.kill()
     first.communicate()
     second = start(tmp_path, engine, seconds=0.01)
-    said, _ = second.communicate(timeout=60)
+    left, _ = second.communicate(timeout=60)
     assert second.returncode == 0
-    assert int(said) <= 2, "two were done"
+    assert int(left) <= 2, "two were done"
     # The tasks of submitit outlive their parent, and are found again.
     assert calls(tmp_path)[:2] == [1, 1]
     assert max(calls(tmp_path)) <= (1 if engine == "submitit" else 2)
@@ -182,7 +175,7 @@ def test_a_task_that_is_preempted_and_requeued_goes_on_with_what_is_left(tmp_pat
 def test_a_task_that_ends_without_an_outcome_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="needs zoo-vision[submitit]")
     folder = tmp_path / "jobs"
-    one = job(folder, "note", "note", folder=str(tmp_path), name="begun", seconds=60)
+    note = job(folder, "note", "note", folder=str(tmp_path), name="begun", seconds=60)
 
     def end() -> None:
         if (tmp_path / "begun").exists():
@@ -192,7 +185,7 @@ def test_a_task_that_ends_without_an_outcome_is_a_failure_with_its_reason(tmp_pa
                 os.kill(int(task), signal.SIGKILL)
 
     seen: list[Outcome] = []
-    engines.run([one], Store(folder), tick=end, ended=seen.append, **ON_SUBMITIT)
+    engines.run([note], Store(folder), tick=end, ended=seen.append, **ON_SUBMITIT)
     assert seen[0].status == "failed"
     assert "its task" in seen[0].reason
     assert "its output is in" in seen[0].reason
@@ -207,11 +200,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    found = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    found.add_node(**small)
-    found.wait_for_nodes()
-    yield found
-    found.shutdown()
+    nodes = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    nodes.add_node(**small)
+    nodes.wait_for_nodes()
+    yield nodes
+    nodes.shutdown()
 
 
 @pytest.mark.slow
@@ -245,6 +238,15 @@ def test_ray_does_every_job_although_a_worker_and_a_node_are_killed(tmp_path: Pa
     assert killed == ["worker", "node"]
     assert sorted(outcome.result for outcome in outcomes) == names
     assert {outcome.status for outcome in outcomes} == {"done"}
+
+
+def test_the_environment_that_ray_shows_to_all_holds_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_DATA", "/data")
+    for name in ("HF_TOKEN", "ZOO_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x y z")
+    environment = clusters._environment()
+    assert environment["ZOO_DATA"] == "/data"
+    assert "x y z" not in environment.values()
 
 
 @pytest.fixture
@@ -315,12 +317,12 @@ def test_an_engine_whose_library_is_missing_says_what_to_install(
 
 
 def test_a_damaged_file_of_the_store_is_no_outcome(tmp_path: Path) -> None:
-    store, one = Store(tmp_path), job(tmp_path, "square", "one")
-    store.put(Outcome(one, "done", {"square": 1}, "", 0.1, 1 << 20))
-    assert store.find(one) == Outcome(one, "done", {"square": 1}, "", 0.1, 1 << 20)
+    store, square = Store(tmp_path), job(tmp_path, "square", "one")
+    store.put(Outcome(square, "done", {"square": 1}, "", 0.1, 1 << 20))
+    assert store.find(square) == Outcome(square, "done", {"square": 1}, "", 0.1, 1 << 20)
     whole = (tmp_path / "one.json").read_bytes()
     (tmp_path / "one.json").write_bytes(whole[: len(whole) // 2])
-    assert store.find(one) is None
+    assert store.find(square) is None
 
 
 def test_a_job_that_was_stopped_has_no_outcome_in_the_store(tmp_path: Path) -> None:

@@ -5,27 +5,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.children import wait_for
 
 from zoo_bulk import jobs
-from zoo_bulk.jobs import Job, Outcome
+from zoo_bulk.jobs import Job
 
 FUNCTIONS = "support.job_functions"
 
 
 def make(name: str, function: str, folder: Path, **arguments: Any) -> Job:
     return Job(name, f"{FUNCTIONS}:{function}", arguments, folder / f"{name}.log")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_every_job_is_done_once_and_its_outcome_stands_in_its_place(tmp_path: Path) -> None:
@@ -120,14 +113,3 @@ def test_a_job_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert parent.wait(30) == -signal.SIGINT
     assert time.monotonic() - begun < 20
-
-
-def test_an_outcome_is_reported_as_it_happens(tmp_path: Path) -> None:
-    seen: list[Outcome] = []
-
-    def check(outcome: Outcome) -> None:
-        assert outcome.seconds > 0
-        seen.append(outcome)
-
-    outcomes = jobs.run_here([make("one", "square", tmp_path, number=1)], ended=check)
-    assert seen == outcomes

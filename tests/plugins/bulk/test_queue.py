@@ -5,15 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from support.children import wait_for
+from support.command import ask_warm
 
-from zoo.cli import cli
 from zoo.data import Affine
 from zoo.data.augmentation import Augmentation
 from zoo.errors import RecipeError
@@ -37,7 +36,7 @@ def write(text: str) -> None:
 
 
 def ask(*words: str) -> Result:
-    return CliRunner().invoke(cli, ["train", "--queue", "queue.toml", "-o", "runs", *words])
+    return ask_warm("train", "--queue", "queue.toml", "-o", "runs", *words)
 
 
 def shown(*words: str) -> dict[str, Any]:
@@ -48,13 +47,6 @@ def begin(notes: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "zoo", "train", "--queue", "queue.toml", "-o", "runs", "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=notes, text=True)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +94,7 @@ def test_a_queue_is_trained_by_another_engine_as_well(inside: Path) -> None:
 )
 def test_options_that_would_have_no_effect_are_refused(words: list[str], said: str, inside: Path) -> None:
     write(TWO)
-    done = CliRunner().invoke(cli, words)
+    done = ask_warm(*words)
     assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
 
 
@@ -113,8 +105,8 @@ def test_the_state_of_a_training_is_read_from_its_directory(tmp_path: Path) -> N
     run.mkdir()
     (run / "config.json").write_text(json.dumps({"recipe": {"epochs": 10}}))
     (run / "log.jsonl").write_text('{"epoch": 4, "seconds": 2.5, "train_top1": 50.0, "val_top1": 40.0}\n')
-    known = {"epoch": 4, "epochs": 10, "val_top1": 40.0, "train_top1": 50.0}
-    assert queue.states([training], tmp_path) == [State("one", "paused", seconds_left=15.0, **known)]
+    progress = {"epoch": 4, "epochs": 10, "val_top1": 40.0, "train_top1": 50.0}
+    assert queue.states([training], tmp_path) == [State("one", "paused", seconds_left=15.0, **progress)]
     (run / "model.safetensors").touch()  # of fewer epochs, as a longer schedule finds it
     assert queue.states([training], tmp_path)[0].status == "paused"
     (run / "log.jsonl").write_text('{"epoch": 10, "seconds": 2.5}\n')
@@ -129,20 +121,12 @@ def test_trainings_at_once_end_with_the_longest_or_when_all_work_is_shared() -> 
 
 
 @pytest.mark.slow
-def test_one_that_fails_is_a_row_with_its_reason(inside: Path) -> None:
-    write("[[train]]\nname = 'bad'\nmodel = 'resnet9'\ndata = 'digits'\n")
-    done = ask("--threads", "1")
-    assert done.exit_code == 1
-    assert "bad: failed: Unknown model 'resnet9'." in done.stderr
-    assert "Did you mean resnet" in Path("runs/bad.log").read_text()
-    assert shown()["trainings"][0]["reason"] == "Unknown model 'resnet9'."
-
-
-@pytest.mark.slow
 def test_the_others_are_trained_and_a_changed_list_is_told(inside: Path) -> None:
     short = f"{TINY}settings = {{ epochs = 1, warmup_epochs = 0 }}\n"
     write(f"[[train]]\nname = 'bad'\nmodel = 'resnet9'\ndata = 'digits'\n[[train]]\nname = 'good'\n{short}")
-    assert ask("--threads", "1").exit_code == 1
+    done = ask("--threads", "1")
+    assert (done.exit_code, "bad: failed: Unknown model 'resnet9'." in done.stderr) == (1, True)
+    assert "Did you mean resnet" in Path("runs/bad.log").read_text()
     bad, good = shown()["trainings"]
     assert (bad["status"], bad["reason"]) == ("failed", "Unknown model 'resnet9'.")
     assert (good["status"], good["epoch"], good["epochs"]) == ("done", 1, 1)
@@ -185,13 +169,12 @@ def test_one_that_another_process_trains_is_left_to_it_and_resumed_after_the_oth
     other = begin()
     wait_for(Path("runs/long/checkpoint.safetensors").exists)
     process = begin(subprocess.PIPE)
-    assert process.stderr is not None
     assert process.stderr.readline() == "long: left to the process that is training it\n"
     other.send_signal(signal.SIGINT)
     assert other.wait(90) == 130
-    _, said = process.communicate()
+    _, notes = process.communicate()
     assert process.returncode == 0
-    assert [line.split(":")[0] for line in said.splitlines() if ": started" in line] == ["first", "second", "long"]
+    assert [line.split(":")[0] for line in notes.splitlines() if ": started" in line] == ["first", "second", "long"]
     assert shown()["done"] == 3
 
 
@@ -202,23 +185,12 @@ def test_two_queues_share_a_list_and_train_each_once(inside: Path) -> None:
     first = begin(subprocess.PIPE)
     wait_for(Path("runs/one/checkpoint.safetensors").exists)
     second = begin(subprocess.PIPE)
-    said = [process.communicate()[1].splitlines() for process in (first, second)]
+    notes = [process.communicate()[1].splitlines() for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
     elsewhere = "left to the process that is training it"
-    assert [line for line in said[0] if elsewhere in line] == [f"two: {elsewhere}"]
-    assert [line for line in said[1] if elsewhere in line] == [f"one: {elsewhere}"]
+    assert [line for line in notes[0] if elsewhere in line] == [f"two: {elsewhere}"]
+    assert [line for line in notes[1] if elsewhere in line] == [f"one: {elsewhere}"]
     assert shown()["done"] == 2
-
-
-@pytest.mark.slow
-def test_two_trainings_at_once_give_what_they_give_one_after_another(inside: Path) -> None:
-    write(TWO)
-    assert ask("--threads", "1").exit_code == 0
-    Path("runs").rename("one_by_one")
-    assert ask("--threads", "1", "--at-once", "2").exit_code == 0
-    for name in ("first", "second"):
-        same = [Path(folder, name, "model.safetensors").read_bytes() for folder in ("one_by_one", "runs")]
-        assert same[0] == same[1]
 
 
 def test_a_setting_changes_one_field_of_a_table_as_on_the_command_line(tmp_path: Path) -> None:

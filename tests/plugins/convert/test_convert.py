@@ -91,20 +91,6 @@ def test_converting_again_replaces_its_entry_and_keeps_the_others(tmp_path: Path
     assert [entry.name for entry in manifest.read(tmp_path / "manifest.toml")] == ["resnet20.a", "resnet20.b"]
 
 
-@pytest.mark.slow
-def test_linear_weights_become_convolutions_of_the_same_function(tmp_path: Path) -> None:
-    torchvision = pytest.importorskip("torchvision", reason="the oracle is torchvision's own network")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        oracle = torchvision.models.vgg11(num_classes=3).eval()
-        images = torch.randn(1, 3, 224, 224)
-    report = convert(save(oracle.state_dict(), tmp_path / "vgg.pth"), "vgg11", tmp_path / "vgg11.x.safetensors")
-    assert len(report.reshaped) == 2
-    ours = zoo.create("vgg11", weights=report.file).eval()
-    with torch.inference_mode():
-        torch.testing.assert_close(ours(images), oracle(images), rtol=1e-4, atol=1e-5)
-
-
 def test_an_unrelated_checkpoint_is_refused_with_every_tensor_that_differs(tmp_path: Path) -> None:
     file = save({"a.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     with pytest.raises(zoo.TensorMismatchError) as caught:
@@ -179,9 +165,7 @@ def test_a_key_map_with_arguments_that_a_network_does_not_know_is_passed_over(
     text = distributions.plugin("two", "two_plain", key_maps=maps).replace("import Model", "import KeyMap, Model")
     text = text.replace('"two_model:build"', '"two_model:plain", head=("fc",)')
     files = {"two.py": text, "two_model.py": TWO}
-    site = distributions.install(tmp_path / "site", "zoo-two", {"two": "two:plugin"}, files)
-    monkeypatch.syspath_prepend(str(site))
-    registry.clear()
+    distributions.bring(monkeypatch, tmp_path / "site", "zoo-two", {"two": "two:plugin"}, files)
     file = save({"old.weight": torch.ones(5, 3), "old.bias": torch.zeros(5)}, tmp_path / "old.pth")
     assert convert(file, "two_plain", tmp_path / "new.safetensors").key_map == "of_plain"
     other = save({"other.weight": torch.ones(5, 3)}, tmp_path / "other.pth")

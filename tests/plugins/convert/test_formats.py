@@ -2,13 +2,12 @@
 
 import hashlib
 import importlib.util
-import json
 import os
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from click.testing import CliRunner
-from support import distributions, foreign
+from support import foreign
+from support.command import told
 from torch import nn
+from torch.nn import functional as F
 
 import zoo
 from zoo import loading, manifest, registry
-from zoo.cli import cli
 from zoo.errors import (
     FileFormatError,
     HubError,
@@ -92,19 +91,6 @@ model = keras.Sequential([
 ])
 """
 
-NET = """
-from torch import nn
-
-def build(*, num_classes, in_chans):
-    norm = nn.BatchNorm2d(6, eps=1e-5)
-    conv = nn.Conv2d(in_chans, 6, 3, padding=1, bias=False)
-    net = nn.Sequential()
-    for name, part in (("conv", conv), ("norm", norm), ("act", nn.ReLU()), ("flat", nn.Flatten())):
-        net.add_module(name, part)
-    net.add_module("fc", nn.Linear(384, num_classes))
-    return net
-"""
-
 SMALL_MAP = """KeyMap(
     "keras_small",
     rename=(
@@ -121,19 +107,9 @@ SMALL_MAP = """KeyMap(
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def small(family: Callable[[str], str]) -> str:
     """A family of one small network with a key map for Keras's."""
-    text = distributions.plugin("small", "small_net", key_maps=f"({SMALL_MAP},)")
-    more = 'head=("fc",), stem=("conv",), preprocess=Preprocess(input_size=(3, 8, 8))'
-    text = text.replace('"small_model:build"', f'"small_model:build", {more}')
-    text = text.replace("import Model", "import KeyMap, Preprocess, Model")
-    files = {"small.py": text, "small_model.py": NET}
-    site = distributions.install(tmp_path / "site", "zoo-small", {"small": "small:plugin"}, files)
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.delitem(sys.modules, "small", raising=False)
-    monkeypatch.delitem(sys.modules, "small_model", raising=False)
-    registry.clear()
-    return "small_net"
+    return family(SMALL_MAP)
 
 
 def ours(report: ConversionReport, pixels: torch.Tensor) -> torch.Tensor:
@@ -275,11 +251,48 @@ def test_the_variables_of_the_first_keras_are_known_by_their_old_names(tmp_path:
         group["block1_conv1_W_1:0"] = numpy.zeros((3, 3, 3, 64), "float32")
         group["block1_conv1_b_1:0"] = numpy.ones(64, "float32")
         opened.create_group("block1_pool").attrs["weight_names"] = numpy.array([], "S1")
-    found = formats.read(file).tensors
-    assert {key: tuple(tensor.shape) for key, tensor in found.items()} == {
+    tensors = formats.read(file).tensors
+    assert {key: tuple(tensor.shape) for key, tensor in tensors.items()} == {
         "block1_conv1.kernel": (3, 3, 3, 64),
         "block1_conv1.bias": (64,),
     }
+
+
+VARIABLES = {
+    "first/kernel": (3, 3, 3, 6),
+    "first/bias": (6,),
+    **{f"norm/{name}": (6,) for name in ("gamma", "beta", "moving_mean", "moving_variance")},
+    "predictions/kernel": (384, 5),
+    "predictions/bias": (5,),
+}
+"""What Keras's file of the small network holds."""
+
+
+def write_keras(file: Path, variables: dict[str, numpy.ndarray]) -> None:
+    with h5py.File(file, "w") as opened:
+        opened.attrs["layer_names"] = [*dict.fromkeys(name.partition("/")[0] for name in variables)]
+        for layer in opened.attrs["layer_names"]:
+            names = [name for name in variables if name.startswith(f"{layer}/")]
+            group = opened.create_group(layer)
+            group.attrs["weight_names"] = [f"{name}:0" for name in names]
+            for name in names:
+                group[f"{name}:0"] = variables[name]
+
+
+def test_bias_epsilon_and_the_inputs_order_and_range_are_folded_with_their_signs(small: str, tmp_path: Path) -> None:
+    """Keras's layers in torch's functions: maps are flattened as H W C, the input is B, G, R in [0, 255]."""
+    rng = numpy.random.default_rng(0)
+    variables = {name: rng.normal(0, 0.3, shape).astype("float32") for name, shape in VARIABLES.items()}
+    variables["norm/moving_variance"] = rng.uniform(1e-3, 4e-3, 6).astype("float32")  # epsilon matters
+    write_keras(tmp_path / "theirs.h5", variables)
+    pixels, theirs = random_images(2, 3, 8, 8), {name: torch.from_numpy(value) for name, value in variables.items()}
+    x = pixels.flip(1) - 255 * torch.tensor([0.6, 0.5, 0.4])[:, None, None]
+    x = F.conv2d(x, theirs["first/kernel"].permute(3, 2, 0, 1), theirs["first/bias"], padding=1)
+    norm = [theirs[f"norm/{name}"] for name in ("moving_mean", "moving_variance", "gamma", "beta")]
+    x = F.batch_norm(x, *norm, eps=1e-3).relu().permute(0, 2, 3, 1).flatten(1)
+    expected = x @ theirs["predictions/kernel"] + theirs["predictions/bias"]
+    report = convert(tmp_path / "theirs.h5", small, tmp_path / "out.safetensors")
+    torch.testing.assert_close(ours(report, pixels), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 def hostile_h5(kind: str, folder: Path) -> Path:
@@ -466,8 +479,9 @@ def test_a_trunk_that_torch_exported_to_onnx_gives_the_same_features(tmp_path: P
     assert [key for key in report.added if "num_batches" not in key] == []
 
 
-@pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "link"])
-def test_an_onnx_file_that_points_elsewhere_is_refused(location: str, small: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("places", [["../secret"], ["/etc/hostname"], ["link"], ["data", "../secret"]])
+def test_an_onnx_file_that_points_elsewhere_is_refused(places: list[str], small: str, tmp_path: Path) -> None:
+    """Of two places ONNX reads the last; the first, which is harmless, is not the one to check."""
     onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
     (tmp_path / "in").mkdir()
     (tmp_path / "secret").write_bytes(bytes(100_000))
@@ -475,26 +489,10 @@ def test_an_onnx_file_that_points_elsewhere_is_refused(location: str, small: str
     file = tmp_path / "in" / "net.onnx"
     to_onnx(zoo.create(small, num_classes=5), file, torch.zeros(1, 3, 8, 8), beside="data")
     model = onnx.load(str(file), load_external_data=False)
-    for initialiser in model.graph.initializer:
-        for entry in initialiser.external_data:
-            if entry.key == "location":
-                entry.value = location
-    file.write_bytes(model.SerializeToString())
-    with pytest.raises(FileFormatError, match="not a file beside it"):
-        convert(file, small, tmp_path / "out.safetensors")
-
-
-def test_an_onnx_file_that_names_two_places_for_its_numbers_is_refused(small: str, tmp_path: Path) -> None:
-    """ONNX reads the last; the first, which is harmless, is not the one to check."""
-    onnx = pytest.importorskip("onnx", reason="needs zoo-vision[convert]")
-    (tmp_path / "in").mkdir()
-    (tmp_path / "secret").write_bytes(bytes(100_000))
-    file = tmp_path / "in" / "net.onnx"
-    to_onnx(zoo.create(small, num_classes=5), file, torch.zeros(1, 3, 8, 8), beside="data")
-    model = onnx.load(str(file), load_external_data=False)
-    for initialiser in model.graph.initializer:
-        if initialiser.external_data:
-            initialiser.external_data.add(key="location", value="../secret")
+    for stored in [initialiser.external_data for initialiser in model.graph.initializer if initialiser.external_data]:
+        next(entry for entry in stored if entry.key == "location").value = places[0]
+        for place in places[1:]:
+            stored.add(key="location", value=place)
     file.write_bytes(model.SerializeToString())
     with pytest.raises(FileFormatError, match="not a file beside it"):
         convert(file, small, tmp_path / "out.safetensors")
@@ -537,22 +535,13 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
 def test_a_key_map_that_does_not_fit_is_told_and_writes_nothing(
     change: tuple[str, str], reason: str, small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = registry.current().find(small)
+    model = registry.current().find(small)
     assert change[0] in SMALL_MAP
     changed = eval(SMALL_MAP.replace(*change), {"KeyMap": KeyMap})
-    plugin = zoo.spec.Plugin(name="small", api=1, models=found.plugin.models, key_maps=(changed,))
-    monkeypatch.setattr(found.row._rows, "plugin", plugin)
+    plugin = zoo.spec.Plugin(name="small", api=1, models=model.plugin.models, key_maps=(changed,))
+    monkeypatch.setattr(model.row._rows, "plugin", plugin)
     file = tmp_path / "theirs.h5"
-    shapes = {"first": [(3, 3, 3, 6), (6,)], "predictions": [(384, 5), (5,)]}
-    names = {"first": ["kernel", "bias"], "predictions": ["kernel", "bias"]}
-    shapes["norm"], names["norm"] = [(6,)] * 4, ["gamma", "beta", "moving_mean", "moving_variance"]
-    with h5py.File(file, "w") as opened:
-        opened.attrs["layer_names"] = [*shapes]
-        for layer in shapes:
-            group = opened.create_group(layer)
-            group.attrs["weight_names"] = [f"{layer}/{name}:0" for name in names[layer]]
-            for name, shape in zip(names[layer], shapes[layer], strict=True):
-                group[f"{layer}/{name}:0"] = numpy.ones(shape, "float32")
+    write_keras(file, {name: numpy.ones(shape, "float32") for name, shape in VARIABLES.items()})
     with pytest.raises(TensorMismatchError, match=reason.replace(".", r"\.")):
         convert(file, small, tmp_path / "out.safetensors", key_map="keras_small")
     assert not (tmp_path / "out.safetensors").exists()
@@ -604,17 +593,8 @@ def test_a_checkpoint_is_fetched_by_address_and_held_against_its_name(web: tuple
     torchvision = pytest.importorskip("torchvision", reason="the oracle is torchvision's own network")
     oracle = torchvision.models.resnet18(num_classes=7).eval()
     name, digest = serve(web[1], oracle.state_dict())
-    words = [
-        "convert",
-        f"{web[0]}/models/../{name}",
-        "resnet18.theirs",
-        "-o",
-        str(tmp_path / "out.safetensors"),
-        "--json",
-    ]
-    answer = CliRunner().invoke(cli, words, prog_name="zoo")
-    assert answer.exit_code == 0, answer.output
-    [entry] = manifest.parse(json.loads(answer.stdout)["entry"])
+    done = told("convert", f"{web[0]}/models/../{name}", "resnet18.theirs", "-o", tmp_path / "out.safetensors")
+    [entry] = manifest.parse(done["entry"])
     assert name in entry.origin
     assert digest in entry.origin
     assert web[0] in entry.origin
@@ -649,9 +629,9 @@ def test_an_address_without_a_hash_needs_one(web: tuple[str, Path], tmp_path: Pa
         convert(f"{web[0]}/net.pth", "resnet20", tmp_path / "out.safetensors")
     with pytest.raises(IntegrityError):
         convert(f"{web[0]}/net.pth", "resnet20", tmp_path / "out.safetensors", sha256=64 * "0")
-    for said in (digest, digest[:8].upper()):
-        out = tmp_path / f"{len(said)}.safetensors"
-        convert(f"{web[0]}/net.pth", "resnet20", out, sha256=said, key_map="as-is")
+    for stated in (digest, digest[:8].upper()):
+        out = tmp_path / f"{len(stated)}.safetensors"
+        convert(f"{web[0]}/net.pth", "resnet20", out, sha256=stated, key_map="as-is")
     local = tmp_path / "served" / "net.pth"
     with pytest.raises(IntegrityError, match="expected 00000000"):
         convert(local, "resnet20", tmp_path / "other.safetensors", sha256="00000000", key_map="as-is")

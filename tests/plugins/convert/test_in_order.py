@@ -12,13 +12,12 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from click.testing import CliRunner
-from support import distributions, foreign
+from support import foreign
+from support.command import ask_warm, printed, told
 from torch import Tensor, nn
 
 import zoo
-from zoo import manifest, registry
-from zoo.cli import cli
+from zoo import manifest
 from zoo.errors import FileFormatError, MissingExtraError, TensorMismatchError
 from zoo.loading import safetensors_file
 from zoo_convert import Stated, convert, fitting, formats
@@ -105,7 +104,6 @@ def test_a_file_with_folded_normalisations_gives_identities_behind_its_convoluti
     report = convert(file, "resnet20", tmp_path / "out.safetensors")
     compare(report, module, random_images(3, 3, 32, 32))
     assert report.key_map == "as-is in order"
-    assert report.proof is not None
     assert report.proof.compared == "logits"
     assert 0 < report.proof.difference < report.proof.tolerance == 1e-4
     assert sum("here an identity" in line for line in report.folded) == 19
@@ -174,7 +172,6 @@ def test_torchvisions_networks_compute_the_same_here(
     compare(report, module, random_images(2, 3, side, side))
     [entry] = manifest.parse(report.entry)
     assert entry.num_classes == 20
-    assert entry.preprocess is not None
     assert entry.preprocess.input_size == (3, side, side)
 
 
@@ -183,13 +180,13 @@ def test_torchvisions_networks_compute_the_same_here(
 
 def test_names_that_fit_and_are_exchanged_are_found_out_and_put_right(tmp_path: Path) -> None:
     module, images = settled(zoo.create("resnet20"), 32), random_images(1, 3, 32, 32)
-    one, other = "layer1.0.conv1.weight", "layer1.1.conv2.weight"
+    first, second = "layer1.0.conv1.weight", "layer1.1.conv2.weight"
     file = export(module, tmp_path / "net.onnx", images, **TRAINED)
-    rewritten(file, lambda graph: rename(graph, {one: other, other: one}))
+    rewritten(file, lambda graph: rename(graph, {first: second, second: first}))
     report = convert(file, "resnet20", tmp_path / "out.safetensors")
     compare(report, module, random_images(2, 3, 32, 32))
     assert report.key_map == "as-is in order"
-    assert {(one, other), (other, one)} <= set(report.renamed)
+    assert {(first, second), (second, first)} <= set(report.renamed)
     [by_name] = [reading for reading in report.readings if reading.key_map == "as-is"]
     assert "differ from those that onnxruntime computes" in by_name.verdict
 
@@ -219,15 +216,13 @@ def test_the_proof_is_in_the_report_the_entry_and_what_the_command_prints(tmp_pa
     module, images = settled(zoo.create("resnet20"), 32), random_images(1, 3, 32, 32)
     file, out = export(module, tmp_path / "net.onnx", images, **TRAINED), tmp_path / "out.safetensors"
     words = ["convert", str(file), "resnet20", "-o", str(out), "--from", "as-is"]
-    shown = CliRunner().invoke(cli, words, prog_name="zoo")
-    assert shown.exit_code == 0, shown.output
-    assert "\nproven by outputs: 6 images have the same logits in onnxruntime and here, to " in shown.output
+    shown = printed(*words)
+    assert "\nproven by outputs: 6 images have the same logits in onnxruntime and here, to " in shown
     [entry] = manifest.read(tmp_path / "manifest.toml")
     assert "proven by outputs: 6 images" in entry.origin
-    shown = CliRunner().invoke(cli, [*words, "--json", "--overwrite"], prog_name="zoo")
-    told = json.loads(shown.stdout)["proof"]
-    assert told["images"] == 6
-    assert 0 < told["difference"] < told["tolerance"]
+    proof = told(*words, "--overwrite")["proof"]
+    assert proof["images"] == 6
+    assert 0 < proof["difference"] < proof["tolerance"]
 
 
 @pytest.mark.slow
@@ -262,7 +257,6 @@ def test_a_softmax_at_the_end_is_left_out_of_the_comparison(tmp_path: Path) -> N
     file = export(WithSoftmax(module), tmp_path / "net.onnx", images)
     report = convert(file, "resnet20", tmp_path / "out.safetensors")
     compare(report, module, images)
-    assert report.proof is not None
     assert report.proof.compared == "logits before the file's softmax"
 
 
@@ -309,7 +303,6 @@ def test_a_trunk_is_taken_from_a_file_with_or_without_a_head(classes: int, tmp_p
     module, images = settled(zoo.create("resnet20", num_classes=classes), 32), random_images(2, 3, 32, 32)
     file = export(module, tmp_path / "net.onnx", images)
     report = convert(file, "resnet20", tmp_path / "out.safetensors", stated=Stated(trunk=True))
-    assert report.proof is not None
     assert report.proof.compared == "features"
     converted = zoo.create("resnet20", weights=report.file).eval()
     module.reset_classifier(0)
@@ -325,14 +318,6 @@ def test_a_file_of_features_is_refused_without_trunk(tmp_path: Path) -> None:
     with pytest.raises(TensorMismatchError, match="Tensors in order by shape: "):
         convert(file, "resnet20", tmp_path / "out.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
-
-
-@pytest.mark.slow
-def test_timms_resnet50_without_a_head_gives_the_same_features(tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm", reason="the oracle is timm")
-    module, images = settled(timm.create_model("resnet50", num_classes=0), 64), random_images(2, 3, 64, 64)
-    file = export(module, tmp_path / "net.onnx", images)
-    compare(convert(file, "resnet50", tmp_path / "out.safetensors", stated=Stated(trunk=True)), module, images)
 
 
 # ---- what does not match --------------------------------------------------------------------------------
@@ -378,35 +363,14 @@ def test_a_file_that_onnxruntime_cannot_run_is_no_match(tmp_path: Path) -> None:
 
 # ---- graphs of other exporters --------------------------------------------------------------------------
 
-SMALL = """
-from torch import nn
-
-def build(*, num_classes, in_chans):
-    net = nn.Sequential()
-    conv = nn.Conv2d(in_chans, 6, 3, padding=1, bias=False)
-    for name, part in (("conv", conv), ("norm", nn.BatchNorm2d(6)), ("act", nn.ReLU()), ("flat", nn.Flatten())):
-        net.add_module(name, part)
-    net.add_module("fc", nn.Linear(6 * 64, num_classes))
-    return net
-"""
 BGR = 'KeyMap("caffe", drop=(".",), input_order="bgr", input_scale=255.0, preprocess={"mean": MEAN, "std": (1.0,) * 3})'
 MEAN = (0.4, 0.5, 0.6)
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A family of ``conv, norm, act, flat, fc`` with a key map that states another input, and no names."""
-    text = distributions.plugin("small", "small_net", key_maps=f"({BGR.replace('MEAN', repr(MEAN))},)")
-    more = 'head=("fc",), stem=("conv",), num_classes=5, preprocess=Preprocess(input_size=(3, 8, 8))'
-    text = text.replace('"small_model:build"', f'"small_model:build", {more}')
-    text = text.replace("import Model", "import KeyMap, Preprocess, Model")
-    files = {"small.py": text, "small_model.py": SMALL}
-    site = distributions.install(tmp_path / "site", "zoo-small", {"small": "small:plugin"}, files)
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.delitem(sys.modules, "small", raising=False)
-    monkeypatch.delitem(sys.modules, "small_model", raising=False)
-    registry.clear()
-    return "small_net"
+def small(family: Callable[[str], str]) -> str:
+    """A family with a key map that states another input, and no names."""
+    return family(BGR.replace("MEAN", repr(MEAN)))
 
 
 def build(
@@ -434,11 +398,7 @@ def tensors_of_small() -> dict[str, numpy.ndarray]:
     return {**made, "var": rng.uniform(0.5, 2, 6).astype("float32")}
 
 
-TAIL = [
-    ("Relu", "n", "r", {}),
-    ("Flatten", "r", "f", {}),
-    ("Gemm", "f dense bias", "logits", {}),
-]
+TAIL = [("Relu", "n", "r", {}), ("Flatten", "r", "f", {}), ("Gemm", "f dense bias", "logits", {})]
 CONVOLUTION = ("Conv", "images w", "c", {"pads": [1, 1, 1, 1]})
 
 
@@ -509,11 +469,11 @@ def test_tensors_in_order_are_refused_without_data_that_could_tell(nameless: Pat
 
 def check_on_digits(file: Path, out: Path, *words: str) -> Any:
     pytest.importorskip("sklearn", reason="needs zoo-vision[data]")
-    known = zoo.create("resnet20.digits").zoo_info.preprocess
-    prepared = ["--mean", str(known.mean[0]), "--std", str(known.std[0])]
-    prepared += ["--preprocess", f"input_size={[*known.input_size]}"]
+    preprocess = zoo.create("resnet20.digits").zoo_info.preprocess
+    prepared = ["--mean", str(preprocess.mean[0]), "--std", str(preprocess.std[0])]
+    prepared += ["--preprocess", f"input_size={[*preprocess.input_size]}"]
     command = ["convert", str(file), "resnet20", "-o", str(out), "--check", "digits", *prepared, *words]
-    return CliRunner().invoke(cli, command, prog_name="zoo")
+    return ask_warm(*command)
 
 
 def test_tensors_in_order_are_accepted_if_the_network_scores_on_data(nameless: Path, tmp_path: Path) -> None:
@@ -530,8 +490,8 @@ def test_tensors_in_order_are_accepted_if_the_network_scores_on_data(nameless: P
 def test_a_check_that_fails_writes_nothing(tmp_path: Path) -> None:
     """Two convolutions of one shape are exchanged."""
     state = zoo.create("resnet20.digits").state_dict()
-    one, other = "layer1.0.conv1.weight", "layer1.1.conv2.weight"
-    state[one], state[other] = state[other], state[one]
+    first, second = "layer1.0.conv1.weight", "layer1.1.conv2.weight"
+    state[first], state[second] = state[second], state[first]
     torch.save(state, tmp_path / "theirs.pth")
     done = check_on_digits(tmp_path / "theirs.pth", tmp_path / "out.safetensors", "--from", "as-is")
     assert done.exit_code == 1
@@ -581,7 +541,6 @@ def published(name: str, file: Path) -> Path:
 def test_graphs_of_the_onnx_model_zoo_compute_the_same_here(theirs: str, key_map: str | None, tmp_path: Path) -> None:
     file = published(theirs, tmp_path / "net.onnx")
     report = convert(file, theirs, tmp_path / "out.safetensors", key_map=key_map)
-    assert report.proof is not None
     assert report.proof.difference < 1e-5
 
 

@@ -11,7 +11,6 @@ from support import distributions
 from torch import Tensor, nn
 
 import zoo
-from zoo import registry
 from zoo.errors import FileFormatError, UnknownNameError
 from zoo_convert import convert, formats
 
@@ -35,17 +34,7 @@ def averaged(module: nn.Module) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "wrapper",
-    [
-        "state_dict",
-        "model_state_dict",
-        "model",
-        "net",
-        "state_dict_ema",
-        "model_ema",
-        "ema",
-        "module",
-    ],
+    "wrapper", ["state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema", "ema", "module"]
 )
 def test_a_state_under_any_usual_name_is_found(wrapper: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     file = saved({"epoch": 3, "optimizer": {"lr": 0.1, "state": {}}, wrapper: state}, tmp_path / "a.pth")
@@ -63,10 +52,10 @@ def test_averaged_weights_go_before_the_last_ones_and_the_others_can_be_named(
     """As timm does, which scores its averaged weights."""
     other = {key: tensor + 5 for key, tensor in state.items()}
     file = saved({"state_dict": state, "state_dict_ema": other}, tmp_path / "a.pth")
-    found = formats.read(file)
-    assert torch.equal(found.tensors["fc.bias"], other["fc.bias"])
-    assert "state_dict_ema" in " ".join(found.unwrapped)
-    assert "also found: state_dict" in " ".join(found.unwrapped)
+    content = formats.read(file)
+    assert torch.equal(content.tensors["fc.bias"], other["fc.bias"])
+    assert "state_dict_ema" in " ".join(content.unwrapped)
+    assert "also found: state_dict" in " ".join(content.unwrapped)
     assert torch.equal(formats.read(file, state="state_dict").tensors["fc.bias"], state["fc.bias"])
     with pytest.raises(UnknownNameError, match="state_dict_ema"):
         formats.read(file, state="state_dict_emma")
@@ -109,9 +98,7 @@ def build(*, num_classes, in_chans):
 def test_a_prefix_that_is_the_networks_own_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = distributions.plugin("own", "own_net").replace(':build"', ':build", head=("model",)')
     files = {"own.py": text, "own_model.py": LINEAR}
-    site = distributions.install(tmp_path / "site", "zoo-own", {"own": "own:plugin"}, files)
-    monkeypatch.syspath_prepend(str(site))
-    registry.clear()
+    distributions.bring(monkeypatch, tmp_path / "site", "zoo-own", {"own": "own:plugin"}, files)
     state = zoo.create("own_net", num_classes=4).state_dict()
     assert [*state] == ["model.weight", "model.bias"]
     report = convert(saved(state, tmp_path / "a.pth"), "own_net", tmp_path / "out.safetensors")
@@ -179,9 +166,8 @@ def test_the_bound_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("kind", ["sparse", "meta"])
 def test_a_tensor_without_ordinary_numbers_is_refused(kind: str, tmp_path: Path) -> None:
-    tensor = {
-        "sparse": lambda: torch.eye(3).to_sparse(),
-        "meta": lambda: torch.empty(10**6, 10**6, device="meta"),
-    }[kind]()
+    tensor = {"sparse": lambda: torch.eye(3).to_sparse(), "meta": lambda: torch.empty(10**6, 10**6, device="meta")}[
+        kind
+    ]()
     with pytest.raises(FileFormatError, match=r"a is"):
         formats.read(saved({"a": tensor}, tmp_path / "a.pth"))

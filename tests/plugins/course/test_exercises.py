@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from support.command import ask_warm
 
-from zoo.cli import cli
 from zoo.errors import SpecError
 from zoo_course.exercises import exercises, read_answer
 
@@ -31,7 +31,7 @@ SLOW = {
 
 
 def check(*words: str) -> Result:
-    return CliRunner().invoke(cli, ["course", "check", *words], prog_name="zoo")
+    return ask_warm("course", "check", *words)
 
 
 def test_every_exercise_has_an_answer_here() -> None:
@@ -39,8 +39,7 @@ def test_every_exercise_has_an_answer_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chapter", "answer"),
-    [*QUICK.items(), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW.items())],
+    ("chapter", "answer"), [*QUICK.items(), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW.items())]
 )
 def test_the_right_answer_is_right_and_a_tenth_more_is_wrong(chapter: str, answer: str) -> None:
     assert check(chapter, answer).stdout == "Right.\n"

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from support import exports
+from support.command import ask_warm, printed, told
 from support.exports import NETWORK
 from torch import Tensor, nn
 
 import zoo
 from zoo import data
-from zoo.cli import cli
 from zoo.errors import DataError, ExportError, MissingExtraError, SpecError
 from zoo.system import process
 from zoo_export import agreement, writers
@@ -83,7 +82,6 @@ def test_the_description_beside_the_file_and_in_it_names_weights_and_preprocessi
     assert beside["agreement"]["difference"] < 1e-4
 
 
-@pytest.mark.slow
 def test_int8_calibrates_on_training_images_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = exports.made(root, "onnx", precision="int8")
     loaded = []
@@ -94,14 +92,13 @@ def test_int8_calibrates_on_training_images_alone(root: Path, monkeypatch: pytes
         return load(name, split, **options)
 
     monkeypatch.setattr(data, "load", record)
-    images, found = writers.training_images(made.about, None)
+    images, calibration = writers.training_images(made.about, None)
     agreement.pictures(made.about)
     assert set(loaded) == {("digits", "train")}
-    assert found == made.about.calibration
+    assert calibration == made.about.calibration
     chosen = torch.randperm(1437, generator=torch.Generator().manual_seed(0))[:300]
     training = load("digits", "train").subset(chosen, "train")
-    assert training.pixels is not None
-    assert found.fingerprint == training.fingerprint
+    assert calibration.fingerprint == training.fingerprint
     assert (images - training.pixels.float() / 255).abs().max() < 1e-6
     assert made.size < exports.made(root, "onnx").size / 2
 
@@ -190,9 +187,19 @@ def test_outputs_of_another_shape_or_not_a_number_are_errors(root: Path) -> None
 def test_a_network_that_ignores_its_input_proves_nothing(tmp_path: Path) -> None:
     network = zoo.create(NETWORK)
     with torch.no_grad():
-        network.fc.weight.zero_()  # type: ignore[union-attr]  # its head
+        network.fc.weight.zero_()
     with pytest.raises(ExportError, match="prove nothing"):
         exports.export(network, tmp_path / "network.pt2")
+
+
+def test_the_callers_network_stays_as_it_was(tmp_path: Path) -> None:
+    network = zoo.create(NETWORK)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    exports.export(network, tmp_path / "network.pt2", precision="float16")
+    assert network.training
+    for key, value in network.state_dict().items():
+        assert value.dtype == before[key].dtype, key
+        assert torch.equal(value, before[key]), key
 
 
 @pytest.mark.slow
@@ -200,7 +207,7 @@ def test_a_network_that_was_changed_does_not_claim_the_weights(tmp_path: Path) -
     network = zoo.create(NETWORK)
     assert exports.export(network, tmp_path / "same.pt2").about.weights == NETWORK
     with torch.no_grad():
-        network.fc.bias += 1  # type: ignore[operator, union-attr]  # its head
+        network.fc.bias += 1
     changed = exports.export(network, tmp_path / "changed.pt2").about
     assert (changed.weights, changed.sha256) == ("", "")
     assert network.training, "the mode is put back"
@@ -240,7 +247,7 @@ def test_a_network_of_any_size_stays_one_in_torch_export(root: Path) -> None:
 )
 def test_a_value_that_is_not_possible_is_an_error(options: dict[str, str], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        zoo.export(NETWORK, **options)  # type: ignore[arg-type]  # texts all
+        zoo.export(NETWORK, **options)
 
 
 def test_an_exported_file_is_not_exported_again(root: Path, tmp_path: Path) -> None:
@@ -260,35 +267,32 @@ def test_a_missing_exporter_names_the_extra(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.slow
 def test_the_command_compares_in_a_process_of_its_own(inside: Path) -> None:
     """By default the file is called as the weights are."""
-    words = ["export", NETWORK, "--format", "torch-export", "--preprocess", "beside", "--json"]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert found["file"] == "resnet20.digits.pt2"
-    assert found["about"]["input"] == "normalised"
-    assert found["agreement"]["batches"] == [1, found["agreement"]["images"]]
+    words = ["export", NETWORK, "--format", "torch-export", "--preprocess", "beside"]
+    outcome = told(*words)
+    assert outcome["file"] == "resnet20.digits.pt2"
+    assert outcome["about"]["input"] == "normalised"
+    assert outcome["agreement"]["batches"] == [1, outcome["agreement"]["images"]]
     assert {file.name for file in inside.iterdir()} == {"resnet20.digits.pt2", "resnet20.digits.pt2.json"}
 
 
 def test_the_command_prints_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "ask", exports.here)
     file = tmp_path / "small.pt2"
-    done = CliRunner().invoke(cli, ["export", NETWORK, "--precision", "float16", "--input", "uint8", "-o", str(file)])
-    assert done.exit_code == 0, done.output
-    assert "torch-export, float16" in done.output
-    assert "B x 1 x H x W, uint8 pixels" in done.output
-    assert "have the same class" in done.output
+    done = printed("export", NETWORK, "--precision", "float16", "--input", "uint8", "-o", file)
+    assert "torch-export, float16" in done
+    assert "B x 1 x H x W, uint8 pixels" in done
+    assert "have the same class" in done
 
 
 def test_the_command_says_what_takes_the_place_of_openvino() -> None:
-    done = CliRunner().invoke(cli, ["export", NETWORK, "--format", "openvino"])
+    done = ask_warm("export", NETWORK, "--format", "openvino")
     assert done.exit_code == 2
     assert "Export to onnx: OpenVINO reads ONNX files" in done.output
 
 
 def test_the_images_to_calibrate_on_are_a_data_set_with_a_training_split(inside: Path) -> None:
     words = ["export", NETWORK, "--format", "onnx", "--precision", "int8", "--calibrate", "no_such_data"]
-    done = CliRunner().invoke(cli, words)
+    done = ask_warm(*words)
     assert done.exit_code == 2
     assert "Unknown data set 'no_such_data'" in done.output
     assert [*inside.iterdir()] == []

@@ -1,20 +1,19 @@
 """Exported files as networks: what they compute, and errors for files that are not what they should be."""
 
-import json
 import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
-from click.testing import CliRunner
 from support import exports
+from support.command import printed, told
 from support.exports import FORMATS, NETWORK
 
 import zoo
 from zoo import registry
-from zoo.cli import cli
 from zoo.errors import FileFormatError, IntegrityError, MissingExtraError, SpecError, UnknownNameError, WeightsError
 from zoo.registry import tools
 from zoo_export import formats, network
@@ -42,7 +41,6 @@ def test_a_file_computes_what_its_network_does_for_any_number_of_images(root: Pa
     expected = zoo.create(NETWORK).eval()
     ours = network.open_file(made.file)
     pixels = zoo.data.load("digits", "test").pixels
-    assert pixels is not None
     inputs = zoo.preprocess(expected).batch(pixels[:7])
     assert zoo.preprocess(ours).batch(pixels[:7]).equal(inputs)
     with torch.inference_mode():
@@ -56,31 +54,36 @@ def test_a_file_computes_what_its_network_does_for_any_number_of_images(root: Pa
     assert ours.zoo_info.weights == expected.zoo_info.weights
 
 
+def test_every_pixel_reaches_a_file_of_pixels_as_it_was(root: Path) -> None:
+    """Normalised and back in floating point, of which cutting off decimals would make the pixel below."""
+    about = msgspec.structs.replace(exports.made(root, "torch-export").about, input="uint8")
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    mean, std = about.preprocess.mean[0], about.preprocess.std[0]
+    assert torch.equal(network.as_taken(about, (pixels / 255 - mean) / std), pixels)
+
+
 def test_check_compares_the_score_of_a_file_with_the_manifests_claim(root: Path) -> None:
     made = exports.made(root, "onnx")
-    done = CliRunner().invoke(cli, ["evaluate", str(made.file), "--data", "digits", "--check", "--json"])
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
+    outcome = told("evaluate", made.file, "--data", "digits", "--check")
     claim = zoo.info(NETWORK)["weights"][0]["scores"]["digits/test"]
-    assert found["check"]["agrees"]
-    assert (found["correct"], found["fingerprint"]) == (claim["correct"], claim["fingerprint"])
-    assert found["weights"] == str(made.file)
+    assert outcome["check"]["agrees"]
+    assert (outcome["correct"], outcome["fingerprint"]) == (claim["correct"], claim["fingerprint"])
+    assert outcome["weights"] == str(made.file)
 
 
 def test_predict_shows_the_class_names_in_the_file(root: Path) -> None:
     made = exports.made(root, "torch-export")
-    done = CliRunner().invoke(cli, ["predict", str(made.file), DIGIT, "-k", "1"])
-    assert done.exit_code == 0, done.output
-    assert done.output.split()[-1] == "3"
+    done = printed("predict", made.file, DIGIT, "-k", "1")
+    assert done.split()[-1] == "3"
 
 
 def test_weights_of_another_sha256_have_no_claim(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = copied(exports.made(root, "torch-export"), tmp_path)
-    found = registry.current().find(NETWORK)
-    assert found.weights is not None
-    other = found._replace(weights=zoo.manifest.Weights(file="other.safetensors", sha256="0" * 64))
+    current = registry.current().find(NETWORK)
+    assert current.weights is not None
+    other = current._replace(weights=zoo.manifest.Weights(file="other.safetensors", sha256="0" * 64))
     monkeypatch.setattr(registry.Registry, "find", lambda *_, **__: other)
     with caplog.at_level(logging.WARNING, "zoo"):
         opened = network.open_file(file)
@@ -123,9 +126,9 @@ def test_a_foreign_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None
     graph = onnx.helper.make_graph([node], "foreign", [images], [logits])
     file = tmp_path / "foreign.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), file)
-    with pytest.raises(FileFormatError, match="does not state how its input is prepared") as found:
+    with pytest.raises(FileFormatError, match="does not state how its input is prepared") as caught:
         zoo.evaluate(str(file), "digits")
-    assert "zoo convert" in found.value.hint
+    assert "zoo convert" in caught.value.hint
 
 
 def test_an_archive_of_torchs_without_a_description_is_not_loaded(tmp_path: Path) -> None:

@@ -1,17 +1,15 @@
 """The atlas: computed in parts, resumed at any point, shown as a page for each channel."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from support import small_site
+from support.command import ask_warm, printed, told
 
 import zoo
-from zoo.cli import cli
 from zoo.errors import DataError
 from zoo_gallery import atlas
 from zoo_gallery import site as gallery
@@ -32,9 +30,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12 of 16 channels, in parts of 8."""
     pytest.importorskip("sklearn", reason="needs scikit-learn")
     folder = tmp_path_factory.mktemp("atlas") / "atlas"
-    done = CliRunner().invoke(cli, [*WORDS, "-o", str(folder), "--json"])
-    assert done.exit_code == 0, done.output
-    (row,) = json.loads(done.stdout)
+    (row,) = told(*WORDS, "-o", folder)
     assert (row["layers"], row["channels"], row["computed"]) == (1, 12, 2)
     assert row["size"] == sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return folder
@@ -44,8 +40,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def explored(computed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("jinja2", reason="needs jinja2")
     folder = tmp_path_factory.mktemp("explored") / "site"
-    done = CliRunner().invoke(cli, ["gallery", "build", "resnet20", "--atlas", str(computed), "-o", str(folder)])
-    assert done.exit_code == 0, done.output
+    printed("gallery", "build", "resnet20", "--atlas", computed, "-o", folder)
     return folder
 
 
@@ -72,8 +67,8 @@ def test_what_was_ended_is_continued_and_nothing_is_computed_twice(computed: Pat
     (folder / NETWORK / "act1" / "00008.json").unlink()
     first = folder / NETWORK / "act1" / "00000.json"
     before = first.stat().st_mtime_ns
-    found = atlas.compute(NETWORK, folder, layers=["act1"], channels=12, limit=40, steps=2)
-    assert found.computed == 1
+    made = atlas.compute(NETWORK, folder, layers=["act1"], channels=12, limit=40, steps=2)
+    assert made.computed == 1
     assert first.stat().st_mtime_ns == before
     assert contents(folder) == contents(computed), "equal inputs give equal bytes"
 
@@ -94,10 +89,9 @@ def test_other_settings_compute_a_part_again(computed: Path, tmp_path: Path) -> 
 def test_the_first_layer_is_the_first_of_the_default_layers(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="needs scikit-learn")
     words = ["gallery", "atlas", NETWORK, "--first", "--channels", "1", "--limit", "9", "--steps", "1"]
-    done = CliRunner().invoke(cli, [*words, "--data", "digits", "--split", "test", "-o", str(tmp_path / "atlas")])
-    assert done.exit_code == 0, done.output
+    printed(*words, "--data", "digits", "--split", "test", "-o", tmp_path / "atlas")
     assert [layer.name for layer in atlas.read(tmp_path / "atlas")] == ["act1"]
-    done = CliRunner().invoke(cli, [*words, "--layer", "layer1", "-o", str(tmp_path / "atlas")])
+    done = ask_warm(*words, "--layer", "layer1", "-o", tmp_path / "atlas")
     assert done.exit_code == 2
     assert "--first has no effect with --layer" in done.stderr
 
@@ -114,16 +108,16 @@ def test_each_channel_has_a_page_with_its_own_pictures(explored: Path, computed:
     (layer,) = atlas.read(computed)
     part, channel = layer.channels[9]
     page = small_site.Page(folder / "9.html")
-    views = [given["viewbox"] for tag, given in page.elements if tag == "svg" and given.get("class") == "crop"]
-    files = [given for tag, given in page.elements if tag == "image"]
+    views = [image["viewbox"] for tag, image in page.elements if tag == "svg" and image.get("class") == "crop"]
+    files = [image for tag, image in page.elements if tag == "image"]
     kinds = ("maximum", "patches", "projections")
     assert {*kinds} == {*part.tiles}
-    assert [given["href"] for given in files] == [f"00008.{kind}.webp" for kind in kinds]
-    for view, given, kind in zip(views, files, kinds, strict=True):
+    assert [image["href"] for image in files] == [f"00008.{kind}.webp" for kind in kinds]
+    for view, image, kind in zip(views, files, kinds, strict=True):
         width, height = part.tiles[kind]
         assert view == f"0 {height} {width} {height}", "the second of its part"
-        with Image.open(folder / str(given["href"])) as sheet:
-            assert sheet.size == (int(given["width"] or 0), int(given["height"] or 0)) == (width, 4 * height)
+        with Image.open(folder / str(image["href"])) as sheet:
+            assert sheet.size == (int(image["width"] or 0), int(image["height"] or 0)) == (width, 4 * height)
     text = " ".join(page.text)
     assert f"images {', '.join(map(str, channel.images))}" in text
     assert {"8.html", "10.html", "index.html"} <= set(page.links)

@@ -39,15 +39,15 @@ def names(page: Any, table: str = "#table-weights") -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_page_requests_nothing_from_elsewhere_and_logs_no_error(page: Any, address: str, kind: str) -> None:
     asked: list[str] = []
-    said: list[str] = []
+    complaints: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("response", lambda response: said.extend([response.url] if response.status >= 400 else []))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda response: complaints.extend([response.url] if response.status >= 400 else []))
     page.goto(address + kind, wait_until="networkidle")
     assert len(asked) >= 3
     assert [url for url in asked if not url.startswith(address)] == []
-    assert said == []
+    assert complaints == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -60,8 +60,8 @@ def test_axe_finds_no_violation(chromium: Any, address: str, kind: str, scheme: 
         page = context.new_page()
         page.goto(address + kind)
         page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
-        found = axe.Axe().run(page).response["violations"]
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        violations = axe.Axe().run(page).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
         context.close()
 
 
@@ -76,14 +76,14 @@ def test_no_page_is_wider_than_a_phone(chromium: Any, address: str, kind: str) -
 
 def test_texts_of_third_parties_run_no_script(page: Any, tmp_path: Path, pet: None) -> None:
     gallery.build(tmp_path / "site", ["pet_*"])
-    said: list[str] = []
-    page.on("dialog", lambda dialog: said.append(dialog.message))
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     with browser.served(tmp_path / "site") as address:
         for name in ("index.html", "models/pet_net.html", "models/pet_fails.html"):
             page.goto(address + name, wait_until="networkidle")
             assert page.title() != "owned"
             assert page.locator("img, image").count() == 0
-    assert said == []
+    assert dialogs == []
 
 
 def test_a_column_sorts_by_number_in_both_directions_with_empty_cells_last(page: Any, address: str) -> None:

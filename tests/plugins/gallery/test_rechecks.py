@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from support import small_site
+from support.command import ask_warm
 
 import zoo
-from zoo.cli import cli
 from zoo.manifest.interval import of_percent
 from zoo.results import files
 from zoo.results.rows import Row
@@ -26,7 +26,7 @@ def build(folder: Path, *rows: Row) -> Result:
     pytest.importorskip("jinja2", reason="needs jinja2")
     files.write(folder / "runs", rows, [])
     words = ["gallery", "build", NAME, "-o", str(folder / "site"), "--results", str(folder / "runs" / "results.csv")]
-    return CliRunner().invoke(cli, words)
+    return ask_warm(*words)
 
 
 @pytest.mark.parametrize(("correct", "verdict"), [(360, "same"), (300, "worse")])

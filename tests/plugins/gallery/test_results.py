@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 from support import small_site
+from support.command import printed, told
 
 import zoo
-from zoo.cli import cli
 from zoo.errors import DataError
 from zoo_gallery import results
 from zoo_gallery import site as gallery
@@ -30,8 +29,7 @@ def invariance(tmp_path: Path) -> Path:
     pytest.importorskip("sklearn", reason="needs scikit-learn")
     file = tmp_path / "invariance.json"
     words = ["look", "invariance", "resnet20.digits", "--data", "digits", "--limit", "40"]
-    done = CliRunner().invoke(cli, [*words, "--transform", "rotation=0,90", "--transform", "blur=1", "-o", str(file)])
-    assert done.exit_code == 0, done.output
+    printed(*words, "--transform", "rotation=0,90", "--transform", "blur=1", "-o", file)
     return file
 
 
@@ -45,8 +43,8 @@ def rows(file: Path) -> list[list[str]]:
 
 def test_robust_accuracy_is_that_of_the_file_with_its_interval_images_and_command(site: Path) -> None:
     page = site / "models" / "resnet20.html"
-    own = [curve for curve in ATTACKED if curve["weights"] == "resnet20.c10"]
-    points = [(curve["method"]["name"], point) for curve in own for point in curve["points"]]
+    curves = [curve for curve in ATTACKED if curve["weights"] == "resnet20.c10"]
+    points = [(curve["method"]["name"], point) for curve in curves for point in curve["points"]]
     shown = rows(page)
     assert len(shown) == len(points) == 21
     for (name, strength, _, top1, interval), (method, point) in zip(shown, points, strict=True):
@@ -55,16 +53,15 @@ def test_robust_accuracy_is_that_of_the_file_with_its_interval_images_and_comman
         assert top1 == f"{point['accuracy']:.2f}%"
         assert interval == "{:.2f} to {:.2f}".format(*point["interval"])
     text = " ".join(small_site.Page(page).text)
-    assert own[0]["command"] in text
-    assert own[0]["fingerprint"] in text
+    assert curves[0]["command"] in text
+    assert curves[0]["fingerprint"] in text
     assert "How it fails" not in (site / "models" / "plain20.html").read_text(encoding="utf-8")
 
 
 def test_scores_of_transformed_images_are_those_of_the_file(tmp_path: Path, invariance: Path) -> None:
     words = ["gallery", "build", "resnet20", "-o", str(tmp_path / "site"), "--failures", str(invariance)]
     words += ["--failures", str(small_site.ROBUSTNESS)]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
+    printed(*words)
     points = json.loads(invariance.read_bytes())["points"]
     shown = [row for row in rows(tmp_path / "site" / "models" / "resnet20.html") if row[0] in ("rotation", "blur")]
     assert [(row[0], float(row[1]), row[3]) for row in shown] == [
@@ -123,8 +120,7 @@ def confused(classes: list[str], counts: list[list[int]]) -> dict[str, Any]:
 def test_a_confusion_matrix_is_that_of_zoo_look_confusion(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="needs scikit-learn")
     file = tmp_path / "confusion.json"
-    done = CliRunner().invoke(cli, ["look", "confusion", "resnet20.digits", "--limit", "50", "-o", str(file)])
-    assert done.exit_code == 0, done.output
+    printed("look", "confusion", "resnet20.digits", "--limit", "50", "-o", file)
     gallery.build(tmp_path / "site", ["resnet20"], failures=[file])
     text = (tmp_path / "site" / "models" / "resnet20.html").read_text(encoding="utf-8")
     table = text.partition('aria-label="Confusion matrix of resnet20.digits on digits/test"')[2].partition("</table>")[
@@ -157,8 +153,7 @@ def test_counts_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
 
 def build(folder: Path, file: Path) -> Path:
     """Returns the page of resnet20 on a site that shows ``file``."""
-    done = CliRunner().invoke(cli, ["gallery", "build", "resnet20", "-o", str(folder), "--failures", str(file)])
-    assert done.exit_code == 0, done.output
+    printed("gallery", "build", "resnet20", "-o", folder, "--failures", file)
     return folder / "models" / "resnet20.html"
 
 
@@ -180,9 +175,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--steps",
         "4",
     ]
-    done = CliRunner().invoke(cli, [*words, "--epsilons", "0.1,0.5", "--seed", "1", "-o", str(file), "--json"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["epsilons"] == [0, 0.1, 0.5]
+    assert told(*words, "--epsilons", "0.1,0.5", "--seed", "1", "-o", file)["epsilons"] == [0, 0.1, 0.5]
     return file
 
 
@@ -196,13 +189,13 @@ def test_predictions_under_attack_are_those_for_the_pictures_that_are_shown(seri
     assert tiles.shape[:2] == (3, 3)
     network = zoo.attack.PixelModel.of(zoo.create("resnet20.digits").eval())
     digits = zoo.data.load("digits", "test")
-    for row, one in zip(tiles, made["attacked"], strict=True):
-        assert row[0].equal(digits.pixels[one["image"], 0]), "without attack, the image itself"
-        assert one["label"] == int(digits.labels[one["image"]])
+    for row, attacked in zip(tiles, made["attacked"], strict=True):
+        assert row[0].equal(digits.pixels[attacked["image"], 0]), "without attack, the image itself"
+        assert attacked["label"] == int(digits.labels[attacked["image"]])
         with torch.no_grad():
             answers = network(row[:, None].float() / 255).softmax(1)
-        assert answers.argmax(1).tolist() == [said["index"] for said in one["said"]]
-        assert answers.amax(1).tolist() == pytest.approx([said["probability"] for said in one["said"]], abs=1e-3)
+        assert answers.argmax(1).tolist() == [said["index"] for said in attacked["said"]]
+        assert answers.amax(1).tolist() == pytest.approx([said["probability"] for said in attacked["said"]], abs=1e-3)
         for tile, epsilon in zip(row, made["epsilons"], strict=True):
             assert int((tile.int() - row[0].int()).abs().max()) <= 255 * epsilon + 0.5
 
@@ -228,21 +221,20 @@ def test_a_page_shows_every_prediction_under_attack_and_the_pictures(series: Pat
 
 def test_the_images_that_are_confused_most_are_shown(tmp_path: Path) -> None:
     file = tmp_path / "confusion.json"
-    found = zoo.look.confusion(always_seven(), limit=60, examples=2)
-    found.save(file)
+    confusion = zoo.look.confusion(always_seven(), limit=60, examples=2)
+    confusion.save(file)
     examples = json.loads(file.read_bytes())["examples"]
-    assert [one["predicted"] for one in examples["images"]] == ["7"] * len(examples["images"])
-    counts = collections.Counter(one["true"] for one in examples["images"])
+    assert [example["predicted"] for example in examples["images"]] == ["7"] * len(examples["images"])
+    counts = collections.Counter(example["true"] for example in examples["images"])
     assert set(counts.values()) <= {1, 2}
     assert len(counts) == 9
     digits = zoo.data.load("digits", "test")
-    assert found.pictures is not None
-    for one, picture in zip(examples["images"], found.pictures, strict=True):
-        assert picture.equal(digits.pixels[one["image"]])
-        assert int(digits.labels[one["image"]]) == int(one["true"])
+    for example, picture in zip(examples["images"], confusion.pictures, strict=True):
+        assert picture.equal(digits.pixels[example["image"]])
+        assert int(digits.labels[example["image"]]) == int(example["true"])
     page = build(tmp_path / "site", file).read_text(encoding="utf-8")
-    for one in examples["images"]:
-        assert f"{one['true']}, classified as 7" in page
+    for example in examples["images"]:
+        assert f"{example['true']}, classified as 7" in page
 
 
 def always_seven() -> torch.nn.Module:
@@ -253,10 +245,8 @@ def always_seven() -> torch.nn.Module:
 
 
 def test_examples_of_the_confused_classes_are_only_there_if_they_are_asked_for(tmp_path: Path) -> None:
-    words = ["look", "confusion", "resnet20.digits", "--limit", "50", "--examples", "3", "--json"]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
-    assert "examples" not in json.loads(done.stdout), "of the first 50 images, none is confused"
+    words = ["look", "confusion", "resnet20.digits", "--limit", "50", "--examples", "3"]
+    assert "examples" not in told(*words), "of the first 50 images, none is confused"
 
 
 def test_a_patch_to_print_is_shown_with_its_score(tmp_path: Path) -> None:
@@ -266,16 +256,15 @@ def test_a_patch_to_print_is_shown_with_its_score(tmp_path: Path) -> None:
     patch.write(tmp_path / "patch.safetensors")
     words = ["attack", "patch", "score", str(tmp_path / "patch.safetensors"), "resnet20.digits", "--data", "digits"]
     file = tmp_path / "patch.json"
-    done = CliRunner().invoke(cli, [*words, "--target", "3", "--limit", "40", "-o", str(file)])
-    assert done.exit_code == 0, done.output
+    printed(*words, "--target", "3", "--limit", "40", "-o", file)
     scored = json.loads(file.read_bytes())
     page = build(tmp_path / "site", file)
     text = page.read_text(encoding="utf-8")
     assert f"{scored['rate']:.2f}% of {scored['n']} images of other classes" in text
     (picture,) = (tmp_path / "site" / "failures").iterdir()
     assert f"../failures/{picture.name}" in small_site.Page(page).links
-    with Image.open(picture) as printed:
-        shown = torch.from_numpy(np.asarray(printed.convert("L")).copy())
+    with Image.open(picture) as paper:
+        shown = torch.from_numpy(np.asarray(paper.convert("L")).copy())
     assert min(shown.shape) >= 512
     assert len(shown) % 7 == 0
     times = len(shown) // 7

@@ -58,7 +58,7 @@ def test_a_browser_that_closes_its_connection_early_is_no_error(site: Path, caps
             try:
                 raise error
             except (OSError, ValueError):
-                listening.handle_error(None, ("127.0.0.1", 1))  # type: ignore[arg-type]  # what it prints matters
+                listening.handle_error(None, ("127.0.0.1", 1))
     printed = capsys.readouterr().err
     assert "something else" in printed
     assert "BrokenPipeError" not in printed
@@ -82,7 +82,6 @@ def test_a_port_in_use_and_a_folder_without_a_site_are_errors_with_a_hint(site: 
 def test_ctrl_c_ends_it_without_an_error(site: Path) -> None:
     words = [sys.executable, "-u", "-m", "zoo", "gallery", "serve", str(site), "--port", "0", "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         with urlopen(json.loads("".join(lines))["address"]) as answer:
             assert answer.status == 200

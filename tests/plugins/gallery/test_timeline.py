@@ -26,19 +26,19 @@ def test_every_paper_of_a_model_is_cited_once_with_all_its_models(years: dict[in
 
 def test_winners_stand_with_the_papers_that_describe_them(years: dict[int, charts.Year]) -> None:
     """Russakovsky et al. 2015, table 5, and the results page of 2015: errors of single years' best entries."""
-    found = {
+    winners = {
         one.year: (one.top5_error, one.layers, {page.name for page in cited.pages})
         for year in years.values()
         for cited in year.papers
         for one in cited.winners
         if "second" not in one.entry
     }
-    assert found[2012][:2] == (16.4, 8)
-    assert "alexnet" in found[2012][2]
-    assert found[2014][:2] == (6.7, 22)
-    assert "googlenet" in found[2014][2]
-    assert found[2015][:2] == (3.57, 152)
-    assert "resnet152" in found[2015][2]
+    assert winners[2012][:2] == (16.4, 8)
+    assert "alexnet" in winners[2012][2]
+    assert winners[2014][:2] == (6.7, 22)
+    assert "googlenet" in winners[2014][2]
+    assert winners[2015][:2] == (3.57, 152)
+    assert "resnet152" in winners[2015][2]
 
 
 def test_every_winner_is_shown_once(years: dict[int, charts.Year]) -> None:

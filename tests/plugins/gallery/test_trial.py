@@ -14,12 +14,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 from support import browser, small_site
+from support.command import ask_warm
 
 import zoo
-from zoo.cli import cli
 from zoo.data.image_file import read_image
 from zoo.data.preprocess import Transform
 from zoo.errors import DataError, SpecError
@@ -138,8 +137,8 @@ def trial_address(with_trial: Path) -> Iterator[str]:
 
 def prepared(page: Any, image: bytes, preprocesses: tuple[Preprocess, ...]) -> list[torch.Tensor]:
     """Returns the pixels of an image file as the page prepares them."""
-    found = page.evaluate(PREPARE, [base64.b64encode(image).decode(), msgspec.to_builtins(preprocesses)])
-    arrays = [np.frombuffer(base64.b64decode(text), np.uint8).copy() for text in found]
+    texts = page.evaluate(PREPARE, [base64.b64encode(image).decode(), msgspec.to_builtins(preprocesses)])
+    arrays = [np.frombuffer(base64.b64decode(text), np.uint8).copy() for text in texts]
     return [
         torch.from_numpy(array).view(preprocess.input_size)
         for array, preprocess in zip(arrays, preprocesses, strict=True)
@@ -159,7 +158,6 @@ def photographs(count: int) -> Iterator[bytes]:
         assert len(images) == count
         for member in images:
             stream = photos.extractfile(member)
-            assert stream is not None
             yield stream.read()
 
 
@@ -197,26 +195,6 @@ def test_squashed_images_differ_by_one_level_at_most(page: Any, trial_address: s
     squash = Preprocess(input_size=(3, 64, 64), crop_mode="squash")
     (pixels,) = prepared(page, image, (squash,))
     assert (pixels.int() - expected(image, squash).int()).abs().max() <= 1
-
-
-@pytest.mark.slow
-@pytest.mark.may_skip
-def test_logits_of_a_hundred_photographs_are_those_of_torch(
-    page: Any, runtime: Path, tmp_path: Path, trial_address: str
-) -> None:
-    """From the file to the logits: the page prepares the pixels, onnxruntime computes with the page's own file."""
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
-    gallery.build(tmp_path / "site", ["resnet20"], tried=["resnet20.c10"], runtime=runtime)
-    session = onnxruntime.InferenceSession(tmp_path / "site" / "try" / "resnet20.c10.onnx")
-    model = zoo.create("resnet20.c10").eval()
-    preprocess = model.zoo_info.preprocess
-    page.goto(f"{trial_address}try.html")
-    for image in photographs(100):
-        (pixels,) = prepared(page, image, (preprocess,))
-        (ours,) = session.run(None, {session.get_inputs()[0].name: pixels[None].numpy()})
-        with torch.no_grad():
-            theirs = model(zoo.preprocess(model)(read_image(image, "image", 3))[None])
-        assert np.abs(ours - theirs.numpy()).max() < 1e-3
 
 
 @pytest.mark.slow
@@ -331,12 +309,12 @@ def test_a_chosen_file_is_classified_by_the_chosen_networks(page: Any, trial_add
     page.goto(f"{trial_address}try.html")
     page.get_by_label("Image file").set_input_files(DIGIT)
     page.locator("#results table").wait_for()
-    given = page.evaluate("window.given")
+    taken_by_network = page.evaluate("window.given")
     preprocess = zoo.create(NETWORK).zoo_info.preprocess
-    assert given["type"] == "uint8"
-    assert given["dims"] == [1, *preprocess.input_size]
+    assert taken_by_network["type"] == "uint8"
+    assert taken_by_network["dims"] == [1, *preprocess.input_size]
     pixels = expected(DIGIT.read_bytes(), preprocess)
-    assert given["data"] == pixels.flatten().tolist()
+    assert taken_by_network["data"] == pixels.flatten().tolist()
     logits = pixels.flatten()[:60:6].tolist()
     best = sorted(range(10), key=lambda number: -logits[number])[:5]
     assert page.locator("#results tbody th").all_inner_texts() == [str(number) for number in best]
@@ -384,8 +362,8 @@ def test_the_page_asks_nobody_else_and_axe_finds_no_violation(chromium: Any, tri
         page.locator("#results table").wait_for()
         page.get_by_label("Show feature maps").check()
         page.locator(".maps canvas").wait_for()
-        found = axe.Axe().run(page).response["violations"]
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        violations = axe.Axe().run(page).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
         assert [url for url in asked if not url.startswith(trial_address)] == []
         context.close()
 
@@ -435,7 +413,7 @@ def test_networks_need_a_runtime_and_a_runtime_its_files(runtime: Path, tmp_path
     with pytest.raises(SpecError, match="without networks"):
         gallery.build(tmp_path / "site", ["zfnet"], runtime=runtime)
     words = ["gallery", "build", "zfnet", "-o", str(tmp_path / "site"), "--try", NETWORK, "--runtime", str(tmp_path)]
-    done = CliRunner().invoke(cli, words)
+    done = ask_warm(*words)
     assert done.exit_code == 1
     assert "--runtime expects the folder dist of the npm package onnxruntime-web" in done.stderr
     with pytest.raises(DataError, match=r"has no ort"):

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
+from support.command import printed
 from torch import Tensor, nn
 
 import zoo
 import zoo_look as look
 from zoo import data as datasets
-from zoo.cli import cli
 from zoo.errors import DataError, PluginError
 
 pytest.importorskip("sklearn", reason="needs scikit-learn")
@@ -30,15 +29,15 @@ def always(number: int) -> nn.Module:
 
 def test_a_network_that_always_answers_seven_confuses_all_other_digits_with_it() -> None:
     digits = datasets.load("digits", "test")
-    found = look.confusion(always(7), limit=360)
+    result = look.confusion(always(7), limit=360)
     expected: Tensor = torch.zeros(10, 10, dtype=torch.int64)
     expected[:, 7] = torch.bincount(digits.labels, minlength=10)
-    assert found.counts.equal(expected)
-    assert {pair.predicted for pair in found.pairs} == {"7"}
-    assert [pair.images for pair in found.pairs] == sorted((pair.n for pair in found.pairs), reverse=True)
-    assert len(found.pairs) == 9
-    assert found.data == "digits/test"
-    assert found.fingerprint == digits.fingerprint
+    assert result.counts.equal(expected)
+    assert {pair.predicted for pair in result.pairs} == {"7"}
+    assert [pair.images for pair in result.pairs] == sorted((pair.n for pair in result.pairs), reverse=True)
+    assert len(result.pairs) == 9
+    assert result.data == "digits/test"
+    assert result.fingerprint == digits.fingerprint
 
 
 @pytest.mark.slow
@@ -56,9 +55,8 @@ def test_the_diagonal_counts_what_is_right() -> None:
 
 def test_it_is_drawn_and_says_which_pairs_are_confused(tmp_path: Path) -> None:
     file = tmp_path / "confusion.svg"
-    done = CliRunner().invoke(cli, ["look", "confusion", "resnet20.digits", "--limit", "360", "-o", str(file)])
-    assert done.exit_code == 0, done.output
-    assert "no classes" in done.stdout, "its published score is 100%"
+    done = printed("look", "confusion", "resnet20.digits", "--limit", "360", "-o", file)
+    assert "no classes" in done, "its published score is 100%"
     assert "predicted" in file.read_text(encoding="utf-8")
     look.confusion(always(7), limit=20).save(tmp_path / "seven.json")
     assert json.loads((tmp_path / "seven.json").read_bytes())["counts"][1][7] > 0

@@ -5,21 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
+from support.command import ask_warm, printed
+from support.seeded import noise
 from torch import Tensor, nn
 
 import zoo
 import zoo_look as look
-from zoo.cli import cli
 from zoo.errors import SpecError
 from zoo.modules.gabor import gabor_filter
 from zoo_look.diagnosis import frequencies
 from zoo_look.first_layer import FirstLayer, Fit, as_pictures, find_first_layer, fit, patterns
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
 
 # ---- The nearest Gabor filter ----
 
@@ -82,9 +77,9 @@ def test_a_pattern_is_the_nearest_filter_of_one_colour() -> None:
     grey = noise(5, 6, 6)
     colour = torch.tensor([0.5, -1.5, 0.2])
     weight = grey.unsqueeze(1) * colour.view(1, 3, 1, 1)
-    found, share = patterns(weight)
+    pattern, share = patterns(weight)
     torch.testing.assert_close(share, torch.ones(5, dtype=torch.float64))
-    torch.testing.assert_close(found, -grey.double() * float(colour.norm()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pattern, -grey.double() * float(colour.norm()), atol=1e-5, rtol=0)
     half = torch.zeros(1, 2, 1, 2)
     half[0, 0, 0, 0] = half[0, 1, 0, 1] = 1.0
     assert patterns(half)[1].item() == pytest.approx(0.5)
@@ -113,9 +108,9 @@ def resnet() -> nn.Module:
 
 def test_the_first_layer_is_what_convolves_first() -> None:
     network = resnet()
-    found = find_first_layer(network)
-    assert torch.equal(found.weight, network.conv1.weight.detach())
-    assert found.stride == (1, 1)
+    layer = find_first_layer(network)
+    assert torch.equal(layer.weight, network.conv1.weight.detach())
+    assert layer.stride == (1, 1)
     network.conv1 = Modulated(3, 16, 3, 2)
     changed = find_first_layer(network)
     assert torch.equal(changed.weight, 2 * network.conv1.weight.detach())
@@ -184,40 +179,28 @@ def test_a_filter_that_learnt_nothing_is_dead() -> None:
         before = look.diagnose(network)
         learnt = int(before.norms.argmax())
         network.conv1.weight[learnt] = 0
-    found = look.diagnose(network)
-    assert (bool(before.dead[learnt]), bool(found.dead[learnt])) == (False, True)
-    assert found.facts()["dead"] == before.facts()["dead"] + 1
-    assert found.facts()["low"] + found.facts()["middle"] + found.facts()["high"] == pytest.approx(1)
+    after = look.diagnose(network)
+    assert (bool(before.dead[learnt]), bool(after.dead[learnt])) == (False, True)
+    assert after.facts()["dead"] == before.facts()["dead"] + 1
+    assert after.facts()["low"] + after.facts()["middle"] + after.facts()["high"] == pytest.approx(1)
 
 
 # ---- From the command line ----
 
 
 @pytest.mark.slow
-def test_filters_are_told_and_drawn(tmp_path: Path) -> None:
-    kept = [tmp_path / name for name in ("f.svg", "f.json", "f.safetensors")]
-    words = ["look", "filters", "alexnet_small.c10", *(word for file in kept for word in ("-o", str(file)))]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, done.output
-    assert "48 of 3 x 5 x 5" in done.output
-    assert kept[0].read_text(encoding="utf-8").count("<image") == 96
-    assert all(file.exists() for file in kept)
-
-
-@pytest.mark.slow
 def test_kernels_that_any_gabor_filter_fits_are_not_fitted(tmp_path: Path) -> None:
     """Eight parameters to nine pixels: real Gabor filters are fitted no better than others."""
     file = tmp_path / "f.svg"
-    done = CliRunner().invoke(cli, ["look", "filters", "resnet20.c10", "-o", str(file)])
-    assert done.exit_code == 0, done.output
-    assert "16 of 3 x 3 x 3" in done.output
-    assert "median" not in done.output
+    done = printed("look", "filters", "resnet20.c10", "-o", file)
+    assert "16 of 3 x 3 x 3" in done
+    assert "median" not in done
     assert file.read_text(encoding="utf-8").count("<image") == 16
-    found = look.filters("resnet20.c10")
-    assert found.nearest is None
-    assert "fits" not in found.facts()
+    result = look.filters("resnet20.c10")
+    assert result.nearest is None
+    assert "fits" not in result.facts()
     with pytest.raises(SpecError, match="3x3"):
-        found.orientations()
+        result.orientations()
 
 
 @pytest.mark.slow
@@ -230,9 +213,9 @@ def test_a_result_is_drawn_the_same_each_time(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_file_is_refused_and_an_unknown_name_suggests(tmp_path: Path) -> None:
-    wrong = CliRunner().invoke(cli, ["look", "diagnose", "resnet20.c10", "-o", str(tmp_path / "f.bmp")])
+    wrong = ask_warm("look", "diagnose", "resnet20.c10", "-o", tmp_path / "f.bmp")
     assert wrong.exit_code == 1
     assert "or .safetensors" in wrong.output
-    near = CliRunner().invoke(cli, ["look", "filters", "resnet20.c11"])
+    near = ask_warm("look", "filters", "resnet20.c11")
     assert near.exit_code == 2
     assert "Did you mean" in near.output

@@ -10,24 +10,21 @@ import click
 import numpy
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
+from support.command import ask_warm, told
+from support.seeded import noise as normal
+from support.seeded import uniform as noise
 from torch import Tensor, nn
 
 import zoo
 import zoo_look as look
 from zoo import data as datasets
-from zoo.cli import cli
 from zoo.data import ImageSet
 from zoo.errors import DataError, UnknownNameError, WeightsError
 from zoo_look.alignment import cka
 from zoo_look.cli import look as look_group
 from zoo_look.invariance_curves import STRENGTHS, transform
-from zoo_look.network import as_input, as_pixels, captured, opened
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+from zoo_look.network import as_input, captured, opened
 
 
 def picture(side: int = 32) -> Image.Image:
@@ -66,12 +63,12 @@ def test_a_module_that_runs_twice_is_counted() -> None:
 
 def test_maps_are_what_the_layer_puts_out() -> None:
     network = zoo.create("resnet20.c10")
-    found = look.features(network, picture(), "conv1")
+    result = look.features(network, picture(), "conv1")
     with torch.no_grad():
         expected = network.conv1(zoo.preprocess(network)(picture())[None])[0]
-    assert torch.equal(found.maps, expected)  # what comes next works in place on other tensors
-    assert found.facts()["shape"] == [16, 32, 32]
-    torch.testing.assert_close(found.image, torch.from_numpy(numpy.array(picture())).permute(2, 0, 1) / 255)
+    assert torch.equal(result.maps, expected)  # what comes next works in place on other tensors
+    assert result.facts()["shape"] == [16, 32, 32]
+    torch.testing.assert_close(result.image, torch.from_numpy(numpy.array(picture())).permute(2, 0, 1) / 255)
     assert look.features(network, picture(), "fc").maps.shape == (10, 1, 1)
 
 
@@ -81,12 +78,12 @@ def test_a_layer_that_puts_out_images_is_shown_as_pixels_before_and_after(tmp_pa
     with torch.no_grad():
         network.transformer.theta.bias.copy_(torch.tensor([0.0, -1, 0, 1, 0, 0]))
     pixels = torch.rand(3, 1, 42, 42, generator=torch.Generator().manual_seed(0))
-    known = network.zoo_info.preprocess
-    images = [(image - known.mean[0]) / known.std[0] for image in pixels]
-    found = look.before_and_after(network, images, "transformer")
-    torch.testing.assert_close(found.before, pixels)
-    torch.testing.assert_close(found.after, pixels.rot90(1, (2, 3)), rtol=0, atol=1e-4)
-    assert found.save(tmp_path / "pairs.png").stat().st_size > 0
+    preprocess = network.zoo_info.preprocess
+    images = [(image - preprocess.mean[0]) / preprocess.std[0] for image in pixels]
+    result = look.before_and_after(network, images, "transformer")
+    torch.testing.assert_close(result.before, pixels)
+    torch.testing.assert_close(result.after, pixels.rot90(1, (2, 3)), rtol=0, atol=1e-4)
+    assert result.save(tmp_path / "pairs.png").stat().st_size > 0
     with pytest.raises(WeightsError, match=r"features\.conv1 outputs 32 x 34 x 34, not images of 1 x 42 x 42"):
         look.before_and_after(network, images, "features.conv1")
 
@@ -215,10 +212,10 @@ def circular() -> nn.Module:
 
 def test_a_network_that_is_blind_to_shifts_of_four_pixels_is_found_to_be() -> None:
     shifts = [0, 1 / 32, 2 / 32, 3 / 32, 4 / 32, 8 / 32]
-    found = look.invariance([circular()], digits(), strengths={"translation": shifts}, edges="circular")
-    alike = [point.similarity for point in found.points]
+    curves = look.invariance([circular()], digits(), strengths={"translation": shifts}, edges="circular")
+    alike = [point.similarity for point in curves.points]
     assert [value == pytest.approx(1, abs=1e-5) for value in alike] == [True, False, False, False, True, True]
-    assert {found.points[0].correct} == {found.points[4].correct} == {found.points[5].correct}
+    assert {curves.points[0].correct} == {curves.points[4].correct} == {curves.points[5].correct}
     assert alike[1] < 1 - 1e-4
 
 
@@ -229,25 +226,6 @@ def test_the_untransformed_point_is_the_score(monkeypatch: pytest.MonkeyPatch) -
     report = zoo.evaluate(network, images)
     assert (point.correct, point.n) == (report.correct, report.n)
     assert point.interval == pytest.approx(report.interval)
-
-
-def test_a_network_trained_on_turned_digits_bears_turning(tmp_path: Path) -> None:
-    """What the lecture says that augmentation, and filters with orientations, are for."""
-    try:
-        images = datasets.load("mnist", "test")
-    except DataError as error:
-        pytest.skip(str(error))
-    names = ["gcn4_3x3.mnist", "gcn4_3x3.mnist_rot"]
-    found = look.invariance(names, images, strengths={"rotation": [0, 90]}, limit=100)
-    upright, turned = (found.curve(name, "rotation") for name in names)
-    assert upright[1].top1 < 50 < 90 < turned[1].top1
-    assert turned[1].similarity > upright[1].similarity + 0.1
-    for file in (tmp_path / "i.svg", tmp_path / "i.json"):
-        found.save(file)
-    assert "gcn4_3x3.mnist_rot" in (tmp_path / "i.svg").read_text(encoding="utf-8")
-    kept = json.loads((tmp_path / "i.json").read_bytes())
-    assert [point["strength"] for point in kept["points"]] == [0, 90, 0, 90]
-    assert kept["fingerprint"].startswith("sha256:")
 
 
 def test_an_unknown_transformation_suggests_the_nearest() -> None:
@@ -277,35 +255,20 @@ def hsic_by_definition(first: Tensor, second: Tensor) -> float:
     return total / (n * (n - 1) * (n - 2) * (n - 3))
 
 
-def grams(n: int = 7) -> tuple[Tensor, Tensor]:
-    first, second = (torch.randn(n, 5, generator=torch.Generator().manual_seed(s)).double() for s in (0, 1))
-    return first @ first.T, second @ second.T
-
-
 def test_cka_is_its_definition() -> None:
-    first, second = grams()
+    first, second = (x @ x.T for x in (normal(7, 5, seed=seed).double() for seed in (0, 1)))
     pairs = ((first, second), (first, first), (second, second))
     crossed, own, other = (hsic_by_definition(a, b) for a, b in pairs)
     assert float(cka(first, second)) == pytest.approx(crossed / math.sqrt(own * other))
 
 
-def test_cka_does_not_see_rotation_and_scale_and_tells_the_unrelated() -> None:
-    generator = torch.Generator().manual_seed(0)
-    features, other = (torch.randn(400, 300, generator=generator).double() for _ in range(2))
-    turn, _ = torch.linalg.qr(torch.randn(300, 300, generator=generator).double())
-    gram = features @ features.T
-    turned = 3 * features @ turn
-    assert float(cka(gram, turned @ turned.T)) == pytest.approx(1)
-    assert abs(float(cka(gram, other @ other.T))) < 0.02  # the usual, biased estimate gives 0.4 here
-
-
 def test_a_network_is_like_itself_and_early_layers_are_unlike_late_ones() -> None:
     images = digits(40)
-    found = look.representations("resnet20.c10", "resnet20.c10", images, layers_of=["layer*", "fc"])
-    assert found.layers[0] == ("layer1", "layer2", "layer3", "fc")
-    torch.testing.assert_close(found.cka.diagonal(), torch.ones(4).double(), atol=1e-3, rtol=0)
-    torch.testing.assert_close(found.cka, found.cka.T, atol=1e-3, rtol=0)
-    assert float(found.cka[0, 1]) > float(found.cka[0, 3])
+    result = look.representations("resnet20.c10", "resnet20.c10", images, layers_of=["layer*", "fc"])
+    assert result.layers[0] == ("layer1", "layer2", "layer3", "fc")
+    torch.testing.assert_close(result.cka.diagonal(), torch.ones(4).double(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(result.cka, result.cka.T, atol=1e-3, rtol=0)
+    assert float(result.cka[0, 1]) > float(result.cka[0, 3])
     with pytest.raises(UnknownNameError):
         look.representations("resnet20.c10", "resnet20.c10", images, layers_of=["stage*"])
     with pytest.raises(DataError, match="four"):
@@ -313,13 +276,13 @@ def test_a_network_is_like_itself_and_early_layers_are_unlike_late_ones() -> Non
 
 
 def test_whitening_makes_covariance_the_identity() -> None:
-    found = look.whitening(datasets.load("digits", "train"), eps=1e-9, limit=1437)
-    after = found.spectrum[1]
-    rank = int((found.spectrum[0] > 1e-4).sum())
+    result = look.whitening(datasets.load("digits", "train"), eps=1e-9, limit=1437)
+    after = result.spectrum[1]
+    rank = int((result.spectrum[0] > 1e-4).sum())
     assert rank > 40
-    assert after[0] / after[rank - 1] < 1.02 < 100 < found.spectrum[0, 0] / found.spectrum[0, rank - 1]
-    assert float(found.spectrum[0, 0]) > 0.1
-    torch.testing.assert_close(found.centred, found.images - found.mean)
+    assert after[0] / after[rank - 1] < 1.02 < 100 < result.spectrum[0, 0] / result.spectrum[0, rank - 1]
+    assert float(result.spectrum[0, 0]) > 0.1
+    torch.testing.assert_close(result.centred, result.images - result.mean)
 
 
 # ---- From the command line ----
@@ -345,7 +308,6 @@ QUESTIONS = {
 def of_look(command: str) -> dict[str, click.Option]:
     """Returns the options of ``zoo look COMMAND`` by their long names."""
     found = look_group.get_command(click.Context(look_group), command)
-    assert found is not None
     return {one.opts[-1]: one for one in found.params if isinstance(one, click.Option)}
 
 
@@ -369,25 +331,23 @@ def test_the_commands_share_their_options_and_defaults() -> None:
 def test_a_command_answers_in_json_and_names_the_files_that_it_wrote(command: str, tmp_path: Path) -> None:
     files = [str(tmp_path / "facts.json"), str(tmp_path / "tensors.safetensors")]
     words = ["look", command, *QUESTIONS[command], "-o", files[0], "-o", files[1]]
-    done = CliRunner().invoke(cli, [*words, "--json"])
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert (next(iter(found)), [*found][-1], found["files"]) == ("caption", "files", files)
+    answer = told(*words)
+    assert (next(iter(answer)), [*answer][-1], answer["files"]) == ("caption", "files", files)
     written = json.loads((tmp_path / "facts.json").read_text(encoding="utf-8"))
-    assert {**written, "files": files} == found
+    assert {**written, "files": files} == answer
     assert (tmp_path / "tensors.safetensors").stat().st_size
 
 
 def test_for_a_person_the_files_are_on_standard_output_too(tmp_path: Path) -> None:
     file = str(tmp_path / "whitening.json")
-    done = CliRunner().invoke(cli, ["look", "whitening", *QUESTIONS["whitening"], "-o", file])
+    done = ask_warm("look", "whitening", *QUESTIONS["whitening"], "-o", file)
     caption = json.loads(Path(file).read_text(encoding="utf-8"))["caption"]
     lines = done.stdout.splitlines()
     assert (lines[0], lines[-1], done.stderr) == (caption, file, "")
 
 
 def test_layers_answers_in_json() -> None:
-    done = CliRunner().invoke(cli, ["look", "layers", "resnet20", "--json"])
+    done = ask_warm("look", "layers", "resnet20", "--json")
     found = json.loads(done.stdout)
     assert [*found] == ["caption", "layers", "files"]
     assert found["layers"][-1] == {"name": "fc", "kind": "Linear", "shape": [10], "calls": 1}
@@ -407,12 +367,6 @@ def test_layers_answers_in_json() -> None:
     ],
 )
 def test_what_is_asked_wrongly_is_told(words: list[str], said: str) -> None:
-    done = CliRunner().invoke(cli, ["look", *words])
+    done = ask_warm("look", *words)
     assert done.exit_code == 2
     assert said in done.output
-
-
-def test_pixels_of_an_input_are_the_image() -> None:
-    network = zoo.create("resnet20.c10")
-    image = torch.from_numpy(numpy.array(picture())).permute(2, 0, 1) / 255
-    torch.testing.assert_close(as_pixels(network, as_input(network, picture()))[0], image)

@@ -18,13 +18,13 @@ from zoo_look.network import Rectifiers, maps_of, opened, reached
 
 def mean_activations(name: str, layer: str, images: Tensor) -> Tensor:
     """Returns B C: each channel's mean over the map, before a ReLU that made it."""
-    found = []
+    means = []
     with opened(name) as network, reached(network, layer) as run, torch.no_grad():
-        for part in images.split(250):
+        for some in images.split(250):
             with Rectifiers() as seen:
-                output = run(part)
-            found.append(maps_of(seen.before(output), layer).mean((2, 3)))
-    return torch.cat(found)
+                output = run(some)
+            means.append(maps_of(seen.before(output), layer).mean((2, 3)))
+    return torch.cat(means)
 
 
 @pytest.mark.parametrize("how", ["in a ball", "with an L2 penalty"])
@@ -33,7 +33,7 @@ def test_the_best_image_for_a_first_layer_unit_is_its_filter(how: str) -> None:
     settings: dict[str, Any] = (
         {"radius": 1.0, "steps": 150, "rate": 0.1} if how == "in a ball" else {"l2": 1.0, "steps": 200, "rate": 0.02}
     )
-    found = look.maximize(
+    result = look.maximize(
         "resnet20.c10",
         "conv1",
         [6, 7],
@@ -45,13 +45,13 @@ def test_the_best_image_for_a_first_layer_unit_is_its_filter(how: str) -> None:
         **settings,
     )
     filters: Tensor = zoo.create("resnet20.c10").get_submodule("conv1").weight
-    for image, kernel in zip(found.inputs, filters[[6, 7]], strict=True):
+    for image, kernel in zip(result.inputs, filters[[6, 7]], strict=True):
         expected = torch.zeros_like(image)
         expected[:, 15:18, 15:18] = kernel.detach()
         assert float(F.cosine_similarity(image.flatten(), expected.flatten(), dim=0)) > 0.9999
     if how == "in a ball":
         norms = filters[[6, 7]].flatten(1).norm(dim=1)
-        torch.testing.assert_close(found.values, norms.detach(), rtol=1e-3, atol=0)
+        torch.testing.assert_close(result.values, norms.detach(), rtol=1e-3, atol=0)
 
 
 @pytest.mark.first(1)
@@ -82,11 +82,11 @@ def test_a_result_depends_on_the_seed_and_on_nothing_else() -> None:
 @pytest.mark.parametrize("clip", [True, False])
 def test_any_size_and_any_number_of_channels_will_do(parametrisation: Any, clip: bool) -> None:
     for name, channels in (("resnet20.digits", 1), ("resnet20.c10", 3)):
-        found = look.maximize(
+        result = look.maximize(
             name, "layer1", [0], size=(11, 18), steps=12, blur=0.7, tv=1e-4, parametrisation=parametrisation, clip=clip
         )
-        assert found.inputs.shape == (1, channels, 11, 18)
-        assert found.values > found.noise[0]
+        assert result.inputs.shape == (1, channels, 11, 18)
+        assert result.values > result.noise[0]
 
 
 def test_what_a_relu_silences_is_climbed_in_front_of_it() -> None:
@@ -99,12 +99,12 @@ def test_what_a_relu_silences_is_climbed_in_front_of_it() -> None:
 
 
 def test_the_best_of_all_restarts_is_kept() -> None:
-    found = look.maximize("resnet20.digits", "layer2", [0, 1, 2], restarts=3, steps=5, jitter=0)
-    assert torch.equal(found.values, found.restarts.amax(1))
+    result = look.maximize("resnet20.digits", "layer2", [0, 1, 2], restarts=3, steps=5, jitter=0)
+    assert torch.equal(result.values, result.restarts.amax(1))
     for unit in range(3):
         torch.testing.assert_close(
-            mean_activations("resnet20.digits", "layer2", found.inputs[unit : unit + 1])[0, unit],
-            found.values[unit],
+            mean_activations("resnet20.digits", "layer2", result.inputs[unit : unit + 1])[0, unit],
+            result.values[unit],
             rtol=1e-4,
             atol=1e-5,
         )
@@ -133,23 +133,15 @@ def test_nearly_all_channels_answer_more_to_their_image_than_to_any_photograph()
     """Against the best of 5,000 training images, and against the same image with its pixels shuffled."""
     name, layer = "resnet20.c10", "layer2"
     channels = list(range(24))
-    found = look.maximize(name, layer, channels, restarts=3, steps=96, tv=0.0)
+    result = look.maximize(name, layer, channels, restarts=3, steps=96, tv=0.0)
     images = data.load("cifar10", "train").subset(range(5000), "first 5,000")
-    assert images.pixels is not None
     inputs = data.Transform(zoo.create(name).zoo_info.preprocess).batch(images.pixels)
     photographs = mean_activations(name, layer, inputs).amax(0)[channels]
     order = torch.randperm(32 * 32, generator=torch.Generator().manual_seed(0))
-    shuffled = found.inputs.flatten(2)[..., order].view_as(found.inputs)
+    shuffled = result.inputs.flatten(2)[..., order].view_as(result.inputs)
     controls = mean_activations(name, layer, shuffled)[torch.arange(24), channels]
-    assert (found.values > photographs).float().mean() >= 0.9
-    assert (found.values > controls).float().mean() >= 0.95
-
-
-@pytest.mark.slow
-def test_every_class_of_cifar_10_has_an_image_that_is_taken_for_it() -> None:
-    found = look.maximize("resnet20.c10", "", range(10), restarts=2)
-    with torch.no_grad():
-        assert zoo.create("resnet20.c10").eval()(found.inputs).argmax(1).tolist() == list(range(10))
+    assert (result.values > photographs).float().mean() >= 0.9
+    assert (result.values > controls).float().mean() >= 0.95
 
 
 @pytest.mark.parametrize(

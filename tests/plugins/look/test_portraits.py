@@ -47,31 +47,29 @@ def made(cells: Cells) -> Portraits:
     pixels = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = zoo.data.ImageSet("noise", "test", ("noise",), torch.zeros(12, dtype=torch.int64), pixels)
     with frozen(cells):
-        return portray(cells, "relu", images, range(5), limit=12, steps=30)  # type: ignore[arg-type]  # a network
+        return portray(cells, "relu", images, range(5), limit=12, steps=30)
 
 
 def test_a_gabor_filter_prefers_its_own_orientation_and_wavelength(cells: Cells) -> None:
-    found = tuning(cells, "relu")  # type: ignore[arg-type]  # a network
-    assert found.responses.shape == (5, len(found.wavelengths), ORIENTATIONS)
+    tuned = tuning(cells, "relu")
+    assert tuned.responses.shape == (5, len(tuned.wavelengths), ORIENTATIONS)
     for channel, degrees in enumerate(Cells.DEGREES):
-        best = found.best(channel)
-        assert best is not None
+        best = tuned.best(channel)
         wavelength, orientation = best
         assert orientation == degrees
-        nearest = min(found.wavelengths, key=lambda length: abs(math.log(length / 5)))
+        nearest = min(tuned.wavelengths, key=lambda length: abs(math.log(length / 5)))
         assert wavelength == nearest
-        assert found.selectivity(channel) > 0.5
+        assert tuned.selectivity(channel) > 0.5
 
 
 def test_a_cell_without_a_preferred_orientation_is_not_selective(cells: Cells) -> None:
-    found = tuning(cells, "relu")  # type: ignore[arg-type]  # a network
+    found = tuning(cells, "relu")
     assert found.selectivity(4) < 0.2
 
 
 def test_the_linear_field_of_a_convolution_is_its_filter_and_the_nearest_gabor_filter_fits(
     cells: Cells, made: Portraits
 ) -> None:
-    assert made.field is not None
     assert made.field.weight.allclose(cells.cells.weight, atol=1e-6)
     assert made.field.nearest.error[:4].max() < 0.05
     degrees = made.field.nearest.orientation[:4].rad2deg()
@@ -115,7 +113,7 @@ def test_a_network_without_relus_has_no_projections_and_one_without_gradient_no_
 
     pixels = torch.full((9, 3, 32, 32), 200, dtype=torch.uint8)
     images = zoo.data.ImageSet("grey", "test", ("grey",), torch.zeros(9, dtype=torch.int64), pixels)
-    made = portray(Counts().eval(), "bright", images, range(3), limit=9, steps=2)  # type: ignore[arg-type]  # a network
+    made = portray(Counts().eval(), "bright", images, range(3), limit=9, steps=2)
     assert made.projections(0) == []
     assert made.maxima == []
     assert made.field is None

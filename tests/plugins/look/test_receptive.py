@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import zoo
 import zoo_look as look
-from zoo import registry
+from zoo import loading, registry
 from zoo_look.network import opened, reached
 from zoo_look.receptive import Geometry, ReceptiveField, boxes_of
 
@@ -24,17 +24,11 @@ PUBLISHED = [
 def test_sizes_and_strides_are_the_published_ones(
     name: str, layer: str, size: tuple[int, int], published: tuple[int, int]
 ) -> None:
-    field = look.receptive_field(name_or_new(name), layer, size=size)
-    for found in (field.rows(0), field.columns(0)):
-        assert found is not None
-        assert (found.size, found.stride) == published
-
-
-def name_or_new(name: str) -> nn.Module:
-    from zoo import loading
-
     with loading.skip_init():
-        return zoo.create(name)
+        network = zoo.create(name)
+    field = look.receptive_field(network, layer, size=size)
+    for found in (field.rows(0), field.columns(0)):
+        assert (found.size, found.stride) == published
 
 
 class Toy(nn.Module):
@@ -49,10 +43,7 @@ class Toy(nn.Module):
 CLOSED = {
     "a dilated convolution": (nn.Conv2d(1, 1, 3, dilation=3), Geometry(7, 1, 0)),
     "a strided and padded one": (nn.Conv2d(1, 1, 5, stride=2, padding=2), Geometry(5, 2, -2)),
-    "two of stride two": (
-        nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Conv2d(2, 1, 3, stride=2)),
-        Geometry(7, 4, 0),
-    ),
+    "two of stride two": (nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Conv2d(2, 1, 3, stride=2)), Geometry(7, 4, 0)),
     "a pool whose windows overhang": (nn.MaxPool2d(3, 2, ceil_mode=True), Geometry(3, 2, 0)),
     "an average": (nn.AvgPool2d(3, 2, padding=1), Geometry(3, 2, -1)),
     "pixels moved to channels": (nn.PixelUnshuffle(2), Geometry(1, 2, 0)),
@@ -240,7 +231,6 @@ def test_an_inner_unit_answers_to_its_field_alone_as_to_the_whole_image(name: st
         middle = maps.shape[1] // 2
         for channel in range(0, len(maps), 7):
             geometry = field.rows(channel)
-            assert geometry is not None
             top, left, bottom, right = field.box(channel, middle, middle)
             assert (bottom - top, right - left) == (geometry.size, geometry.size)
             # A crop must begin where a unit begins, else strides fall on other pixels.

@@ -45,13 +45,12 @@ SCHEMA: dict[str, Any] = {
 
 def entry(**scores: Score) -> Weights:
     found = registry.current().find("resnet20.c10").weights
-    assert found is not None
     return msgspec.structs.replace(found, scores={where.replace("__", "/"): one for where, one in scores.items()})
 
 
 @pytest.fixture
 def released() -> Weights:
-    score = registry.current().find("resnet20.c10").weights.scores["cifar10/test"]  # type: ignore[union-attr]
+    score = registry.current().find("resnet20.c10").weights.scores["cifar10/test"]
     digits = Score(n=360, source="a test", top1=99.0)
     return entry(cifar10__test=score, digits__test=digits, cifar10__train=Score(n=5, source="a test", top5=100.0))
 
@@ -59,10 +58,10 @@ def released() -> Weights:
 def test_the_file_is_valid_by_the_published_format_and_read_by_the_hubs_client(released: Weights) -> None:
     rows = yaml.safe_load(card.render_eval_results(released))
     jsonschema.validate(rows, SCHEMA)
-    [one] = parse_eval_result_entries(rows)
-    assert (one.dataset_id, one.task_id, one.value) == ("uoft-cs/cifar10", "image-classification", 0.917335)
+    [row] = parse_eval_result_entries(rows)
+    assert (row.dataset_id, row.task_id, row.value) == ("uoft-cs/cifar10", "image-classification", 0.917335)
     score = released.scores["cifar10/test"]
-    assert one.notes == (
+    assert row.notes == (
         f"top-1 accuracy on test, 9,980 images, 95% interval 0.9118 to 0.9226, {score.fingerprint}, {score.command}"
     )
 
@@ -84,13 +83,12 @@ def test_the_card_states_the_same_values(released: Weights) -> None:
 def test_the_file_is_published_beside_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(card._ON_HUB, "digits", "owner/digits")
     weights = registry.current().find("resnet20.digits").weights
-    assert weights is not None
     publish(zoo.fetch("resnet20.digits"), "resnet20.mine", str(tmp_path / "hub"), evaluate_on=(("digits", "test"),))
     folder = tmp_path / "hub" / "resnet20.mine"
-    [one] = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "zoo.yaml").read_text()))
-    assert (one.dataset_id, one.value) == ("owner/digits", round(weights.scores["digits/test"].top1 / 100, 6))  # type: ignore[operator]  # measured
+    [row] = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "zoo.yaml").read_text()))
+    assert (row.dataset_id, row.value) == ("owner/digits", round(weights.scores["digits/test"].top1 / 100, 6))
     text = (folder / "README.md").read_text()
-    assert ModelCard(text).data.eval_results[0].metric_value == one.value
+    assert ModelCard(text).data.eval_results[0].metric_value == row.value
     assert "`.eval_results/zoo.yaml`" in text
 
 

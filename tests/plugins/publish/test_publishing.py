@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,14 +13,13 @@ import msgspec
 import pytest
 import safetensors.torch
 import torch
-from click.testing import CliRunner, Result
 from support import specimen
+from support.command import ask
 from support.hub_server import HubServer
 from torch import nn
 
 import zoo
 from zoo import evaluation, manifest, registry, training
-from zoo.cli import cli
 from zoo.errors import HubError, IntegrityError, ManifestError, StorageError
 from zoo.loading import safetensors_file
 from zoo.manifest import Score, Weights, editing
@@ -31,16 +29,10 @@ from zoo_publish.source import Images, Run, Source, held_out, history, without_p
 
 EMBEDDED = Path(__file__).parents[3] / "weights_manifest" / "embedded"
 DIGITS = EMBEDDED / "resnet20.digits.safetensors"
-AKAMASTER = Path(os.environ.get("ZOO_WEIGHTS", "unset"), "akamaster", "resnet20-12fca82f.th")
 PRIVATE = "secret-place"
 
 # the client's own, on upload
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-
-def ask(*words: object) -> Result:
-    registry.clear()
-    return CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
 
 
 def told(*words: object) -> Any:
@@ -86,8 +78,8 @@ def describe(module: nn.Module, model: str, file: Path, **more: Any) -> Path:
 
 @pytest.mark.first(1)
 def test_what_is_published_is_fetched_verified_and_scored_alike(place: str, catalogue: Path, cache_dir: Path) -> None:
-    said = ["--license", "weights=CC-BY-4.0", "--manifest", catalogue]
-    done = told("publish", DIGITS, "--as", "resnet20.mine", "--to", place, "--evaluate", "digits", *said)
+    options = ["--license", "weights=CC-BY-4.0", "--manifest", catalogue]
+    done = told("publish", DIGITS, "--as", "resnet20.mine", "--to", place, "--evaluate", "digits", *options)
     assert done["is_new"]
     [entry] = manifest.read(catalogue)
     assert manifest.parse(done["entry"]) == (entry,)
@@ -169,9 +161,8 @@ def test_of_two_publishers_at_once_the_first_one_stays(
     place.put(first, {}, "")
     with pytest.raises(HubError, match="by another process in the meantime"):
         place.put(second, {}, "")
-    held = place.held()
-    assert held is not None
-    assert held.sha256 == hashlib.sha256(b"first").hexdigest()
+    stored = place.held()
+    assert stored.sha256 == hashlib.sha256(b"first").hexdigest()
 
 
 @pytest.mark.parametrize(("correct", "n"), [(1, 3), (39, 49), (57, 5_000)])
@@ -185,11 +176,10 @@ def test_a_runs_percentage_is_that_of_a_whole_number_of_images(correct: int, n: 
 def test_a_long_training_has_a_history_of_fifty_epochs_with_the_first_and_the_last(tmp_path: Path) -> None:
     rows = [{"epoch": epoch, "loss": 300 - epoch, "train_top1": epoch / 3} for epoch in range(1, 301)]
     log = "\n".join(map(json.dumps, rows)).encode()
-    found = history(Source(tmp_path / "model.safetensors", {}, Run(), log))
-    assert found is not None
-    assert (len(found.epoch), found.epoch[0], found.epoch[-1]) == (50, 1, 300)
-    assert found.loss == tuple(300 - epoch for epoch in found.epoch)
-    assert found.val_top1 == ()
+    short = history(Source(tmp_path / "model.safetensors", {}, Run(), log))
+    assert (len(short.epoch), short.epoch[0], short.epoch[-1]) == (50, 1, 300)
+    assert short.loss == tuple(300 - epoch for epoch in short.epoch)
+    assert short.val_top1 == ()
     assert history(Source(tmp_path / "model.safetensors", {}, Run(), log.splitlines()[0])) is None, "fitted at once"
     assert history(Source(tmp_path / "model.safetensors", {}, None, None)) is None
 
@@ -449,7 +439,7 @@ def test_the_weights_that_a_training_started_from_are_its_base_model(tmp_path: P
     file = describe(zoo.create("resnet20"), "resnet20", tmp_path / "m.safetensors", run=run)
     done = publish(file, "resnet20.mine", str(tmp_path / "hub"), is_dry_run=True)
     assert ModelCard(done.card).data.base_model == "timm/resnet18.tv_in1k"
-    run["init"]["sha256"] = 64 * "0"  # type: ignore[index]  # another file of that name
+    run["init"]["sha256"] = 64 * "0"
     file = describe(zoo.create("resnet20"), "resnet20", tmp_path / "m.safetensors", run=run)
     done = publish(file, "resnet20.mine", str(tmp_path / "hub"), is_dry_run=True)
     assert ModelCard(done.card).data.base_model is None
@@ -487,7 +477,7 @@ def test_what_timm_does_not_know_or_computes_otherwise_gets_no_configuration(
     module = timm.create_model("test_resnet", num_classes=10)
     entry = Weights(file="x", arch="test_resnet", tag="x", sha256=64 * "0", num_classes=10)
     model = msgspec.structs.replace(registry.current().find("resnet18").model, name="test_resnet")
-    assert release.timm_config(module, model, entry, model.preprocess)["architecture"] == "test_resnet"  # type: ignore[index]  # no reason
+    assert release.timm_config(module, model, entry, model.preprocess)["architecture"] == "test_resnet"
     module.act1 = nn.SiLU()  # the same tensors, another network
     assert "computes different outputs" in release.timm_config(module, model, entry, model.preprocess)
 
@@ -537,7 +527,6 @@ def test_a_runs_own_score_is_that_of_the_images_it_held_out(net: str, tmp_path: 
     assert "held out" in claim.source
     assert {"log.jsonl", "run.json"} < {file.path for file in done.files}
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert entry.history is not None
     assert entry.history.epoch == (1, 2)
     assert entry.history.loss == pytest.approx([row["loss"] for row in log], rel=1e-3)
     assert entry.history.train_top1 == pytest.approx([row["train_top1"] for row in log], abs=0.01)
@@ -571,15 +560,15 @@ def test_a_dry_run_shows_all_writes_nothing_and_asks_nobody(hugging_face: HubSer
 @pytest.mark.parametrize("name", ["resnet20.c10", "airbench94.c10", "ror3_56_sd.c10", "dtp_mlp.mnist"])
 def test_what_ships_along_is_published_as_the_bytes_it_is(name: str, tmp_path: Path) -> None:
     """Also that of float16, and its manifest's entry says the same but for scores, which nobody measured now."""
-    held = registry.current().find(name).weights
+    shipped = registry.current().find(name).weights
     copied = tmp_path / "there.toml"
-    copied.write_text("# Whose they are.\n\n" + manifest.render(held), encoding="utf-8")
+    copied.write_text("# Whose they are.\n\n" + manifest.render(shipped), encoding="utf-8")
     file = EMBEDDED / f"{name}.safetensors"
     done = publish(file, name, "embedded:weights_manifest/embedded", manifest_file=copied)
     assert not done.is_new
     [written] = manifest.read(copied)
     assert copied.read_text().startswith("# Whose they are.\n\n")
-    assert msgspec.structs.replace(written, preprocess=held.preprocess) == held
+    assert msgspec.structs.replace(written, preprocess=shipped.preprocess) == shipped
 
 
 @pytest.mark.slow
@@ -711,25 +700,3 @@ def test_a_form_that_cannot_be_edited_in_place_is_refused() -> None:
     [entry] = manifest.parse(inline)
     with pytest.raises(ManifestError, match="cannot be edited in place"):
         editing.with_entry(inline, msgspec.structs.replace(entry, origin="another"))
-
-
-# ---- all of it
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not AKAMASTER.is_file(), reason="ZOO_WEIGHTS holds no akamaster weights")
-@pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="ZOO_DATA is not set")
-def test_converted_published_fetched_and_verified_weights_score_what_their_author_published(
-    hugging_face: HubServer, catalogue: Path, tmp_path: Path
-) -> None:
-    told("convert", AKAMASTER, "resnet20.akamaster_c10", "-o", tmp_path / "converted.safetensors")
-    words = ["--as", "resnet20.akamaster_c10", "--to", "hf://alice/resnet20.akamaster_c10", "--manifest", catalogue]
-    done = told("publish", tmp_path / "converted.safetensors", *words, "--evaluate", "cifar10")
-    assert "resnet20-12fca82f.th" in done["card"]
-    (tmp_path / "converted.safetensors").unlink()
-    [fetched] = told("fetch", "resnet20.akamaster_c10")
-    assert fetched["pinned"]
-    assert [row["ok"] for row in told("verify", "resnet20.akamaster_c10", "--deep")] == [True]
-    score = told("evaluate", "resnet20.akamaster_c10", "--check")
-    assert (score["correct"], score["n"]) == (9155, 9980)
-    assert score["check"]["agrees"]

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from support import distributions
+from support.command import printed
 
 import zoo
-from zoo import manifest, registry
-from zoo.cli import cli
+from zoo import manifest
 from zoo.loading import safetensors_file
 
 MODEL = """
@@ -38,15 +37,8 @@ def pet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         'head=("fc",), stem=("conv",), build=',
     )
     files = {"pet.py": text.replace("import Model", "import Preprocess, Model"), "pet_model.py": MODEL}
-    monkeypatch.syspath_prepend(str(distributions.install(tmp_path / "site", "zoo-pet", {"pet": "pet:plugin"}, files)))
-    registry.clear()
+    distributions.bring(monkeypatch, tmp_path / "site", "zoo-pet", {"pet": "pet:plugin"}, files)
     return "pet_net"
-
-
-def run(*words: object) -> str:
-    answer = CliRunner().invoke(cli, [str(word) for word in words], prog_name="zoo")
-    assert answer.exit_code == 0, answer.stderr
-    return answer.stdout
 
 
 @pytest.mark.slow
@@ -61,11 +53,11 @@ def test_all_that_is_written_names_distribution_and_version(
     zoo.train(model, digits, recipe="default", settings={"epochs": 1}, output=tmp_path / "run", device="cpu")
     header = safetensors_file.metadata(tmp_path / "run" / "model.safetensors")
     record = json.loads((tmp_path / "run" / "config.json").read_text())
-    run("publish", tmp_path / "run", "--as", f"{model}.mine", "--to", tmp_path / "hub", "--license", "weights=MIT")
+    printed("publish", tmp_path / "run", "--as", f"{model}.mine", "--to", tmp_path / "hub", "--license", "weights=MIT")
     [file] = (tmp_path / "hub").rglob("weights.toml")
     [entry] = manifest.read(file)
-    for found in (header, record, {key: getattr(entry, key) for key in expected}):
-        assert {key: found[key] for key in expected} == expected
+    for written in (header, record, {key: getattr(entry, key) for key in expected}):
+        assert {key: written[key] for key in expected} == expected
     assert (record["versions"].get("zoo-pet") == "1.0") is (model == pet)
     card = file.with_name("README.md").read_text()
     assert f"part of the distribution `{distribution}` {version}: `pip install '{distribution}>={version}'`" in card
@@ -80,7 +72,7 @@ def test_a_converted_file_names_a_third_partys_distribution(pet: str, tmp_path: 
         safetensors_file.write(zoo.create(model).state_dict(), source, {})
         out = tmp_path / model / "out.safetensors"
         out.parent.mkdir()
-        run("convert", source, model, "-o", out)
+        printed("convert", source, model, "-o", out)
         assert ("distribution_version" in safetensors_file.metadata(out)) is has_header
         [entry] = manifest.read(out.parent / "manifest.toml")
         assert entry.distribution == ("zoo-pet" if model == pet else "zoo-vision")
