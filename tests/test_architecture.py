@@ -36,9 +36,6 @@ LAYERS = (
     "modules",
     "data",
     "loading",
-    "resolve",
-    "creation",
-    "preparation",
     "evaluation",
     "results",
     "verify",
@@ -56,6 +53,7 @@ WITH_TORCH |= {"modules", "training", "testing"}
 
 WITHOUT = ("data.augmentation", "data.classes")
 WITHOUT += ("evaluation.by_name", "evaluation.hook")
+WITHOUT += ("loading.create", "loading.resolve")
 WITHOUT += (
     "training.by_name",
     "training.choice",
@@ -203,9 +201,9 @@ def test_the_page_on_architecture_lists_the_files_that_a_call_visits() -> None:
     for title, files in (("The path of a name", create), ("The path of a batch", batch)):
         section = PAGE.partition(f"## {title}")[2].partition("\n## ")[0]
         assert re.findall(r"^\| `([\w/]+\.py)` \|", section, re.MULTILINE) == files
-    before = create[: next(number for number, file in enumerate(create) if file.startswith("zoo/loading/"))]
+    before = create[: create.index("zoo/loading/network.py")]
     assert set(fetch) == {*before} - {"zoo/registry/hooks.py"}
-    assert "visits those before `zoo/loading`, without `zoo/registry/hooks.py`" in PAGE
+    assert "visits those before `zoo/loading/network.py`, without `zoo/registry/hooks.py`" in PAGE
 
 
 def test_asking_imports_no_torch() -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.creation import info_of
 from zoo.errors import AttackError, DataError, MissingExtraError, PluginError, SpecError
+from zoo.loading.create import info_of
 from zoo.registry import roles
 from zoo.registry.hooks import blaming
 from zoo.spec import Preprocess

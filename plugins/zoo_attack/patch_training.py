@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.creation import info_of
 from zoo.data import Fingerprint, ImageSet
 from zoo.data.image_file import opaque, webp
 from zoo.data.image_set import thin
 from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes, versions
 from zoo.evaluation.score import Measured, provenance, weights_name
+from zoo.loading.create import info_of
 from zoo.manifest.interval import wilson
 from zoo.spec import Preprocess
 from zoo.system import storage

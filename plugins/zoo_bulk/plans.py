@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zoo import resolve
 from zoo.errors import DataError, UnknownNameError, ZooError
 from zoo.hub import cache
+from zoo.loading import resolve
 from zoo.manifest import Weights
 from zoo.registry import listing
 from zoo.registry.listing import Selected

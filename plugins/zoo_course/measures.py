@@ -6,7 +6,7 @@ Those that need torch import it themselves.
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
-from zoo.creation import create, info
+from zoo.loading.create import create, info
 from zoo.manifest.interval import wilson
 
 if TYPE_CHECKING:

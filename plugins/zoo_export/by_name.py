@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zoo import registry
-from zoo.creation import as_network, info_of
 from zoo.errors import SpecError
+from zoo.loading.create import as_network, info_of
 from zoo.registry import tools
 from zoo.system import storage
 from zoo_export import formats

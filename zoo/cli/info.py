@@ -2,11 +2,12 @@
 
 import click
 
-from zoo import registry, resolve
+from zoo import registry
 from zoo.cli import options
 from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
+from zoo.loading import resolve
 from zoo.manifest import Probe, Score, Weights, interval
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess

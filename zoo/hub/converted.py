@@ -7,7 +7,7 @@
 
 The key is a hash of all else that decides the tensors (:class:`Job`). A conversion is used only if its bytes have the
 sha256 of its record; otherwise it is made again. It needs its source no more. Finding one imports no torch; making one
-runs :func:`zoo.resolve.convert_here` in a process of its own, without a network.
+runs :func:`zoo.loading.resolve.convert_here` in a process of its own, without a network.
 """
 
 import hashlib
@@ -147,7 +147,7 @@ def make(job: Job, weights: Weights, source: Path, out: Path) -> Record:
         "out": str(out),
     }
     said = process.ask(
-        "zoo.resolve:convert_here",
+        "zoo.loading.resolve:convert_here",
         arguments,
         what=f"{weights.name}: conversion of {weights.file}",
         timeout=TIMEOUT,

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from zoo import registry, resolve
-from zoo.creation import info_of
+from zoo import registry
 from zoo.errors import TrainingError, WeightsError
 from zoo.evaluation import hook
+from zoo.loading import resolve
+from zoo.loading.create import info_of
 from zoo.registry import arguments
 from zoo.spec import Model
 from zoo.system import distributed

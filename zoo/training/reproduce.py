@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import msgspec
 
-from zoo import names, registry, resolve
-from zoo.creation import create
+from zoo import names, registry
 from zoo.errors import DataError, TrainingError, UnknownNameError, ZooError
 from zoo.evaluation.by_name import evaluate
 from zoo.hub import cache
 from zoo.hub.address import Embedded
+from zoo.loading import resolve
+from zoo.loading.create import create
 from zoo.manifest import Score, Weights
 from zoo.registry import arguments
 from zoo.spec import Model

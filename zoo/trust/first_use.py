@@ -43,7 +43,9 @@ class Fetched(NamedTuple):
 
 
 def fetch(found: Found, weights: Weights, *, source: str | None = None, progress: "Progress | None" = None) -> Fetched:
-    """Returns the file of ``weights`` that :func:`zoo.resolve.weights_for` returned; without a sha256 they are pinned.
+    """Returns the file of ``weights``, those that :func:`zoo.loading.resolve.weights_for` returned.
+
+    Without a sha256 they are pinned.
 
     A strong digest in the manifest determines the bytes, so such an entry may always be fetched. Raises as
     :func:`zoo.hub.fetch`, UnpinnedError if the project or ``ZOO_STRICT`` refuses first use, LockError if another

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zoo import hub, registry
-from zoo.creation import create, info_of
 from zoo.errors import IntegrityError, ProbeError, WeightsError
 from zoo.hub import cache, converted
 from zoo.hub.converted import Converted, Job
+from zoo.loading.create import create, info_of
+from zoo.loading.resolve import find, job_of, weights_for
 from zoo.manifest import Weights
-from zoo.resolve import find, job_of, weights_for
 from zoo.system import process
 from zoo.trust import first_use, repository
 

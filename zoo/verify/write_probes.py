@@ -5,8 +5,9 @@ from pathlib import Path
 
 import msgspec
 
-from zoo import manifest, registry, resolve
+from zoo import manifest, registry
 from zoo.errors import IntegrityError, ProbeError
+from zoo.loading import resolve
 from zoo.manifest import Probe, Tolerance, Weights, editing
 from zoo.system import storage
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from zoo import resolve
 from zoo.cli import options
 from zoo.cli.output import echo, note, print_json, print_table, size
 from zoo.errors import UnknownNameError
+from zoo.loading import resolve
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.system import storage

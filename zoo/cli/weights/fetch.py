@@ -9,10 +9,10 @@ from zoo.cli import options
 from zoo.cli.output import do_each, echo, outcomes, print_json, show_progress
 from zoo.cli.weights.concurrent import TotalProgress, start_each
 from zoo.errors import UnknownNameError
+from zoo.loading.resolve import find, weights_for
 from zoo.manifest import Weights
 from zoo.registry import Found
 from zoo.registry.listing import select
-from zoo.resolve import find, weights_for
 from zoo.trust import first_use
 
 
