@@ -135,11 +135,6 @@ class PluginRow:
         return self._rows.entry.is_collection
 
     @property
-    def packages(self) -> set[str]:
-        """The top-level packages with the plugin's code and manifests."""
-        return {*self._rows.entry.packages}
-
-    @property
     def tags(self) -> Mapping[str, Sequence[str]]:
         """The tags of each model's weights by the model's name; nothing is decoded for them."""
         return self._rows.tags
