@@ -16,7 +16,7 @@ from support import visited
 import zoo
 from zoo import errors, registry
 from zoo.cli import cli
-from zoo.registry import tools
+from zoo.registry import extensions
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -302,7 +302,7 @@ def test_the_tree_of_errors_is_complete() -> None:
 
 def test_the_public_names_are_complete() -> None:
     assert len(zoo.__all__) == len(set(zoo.__all__))
-    assert dir(zoo) == sorted({*zoo.__all__, *tools.modules()})
+    assert dir(zoo) == sorted({*zoo.__all__, *extensions.modules()})
     for name in zoo.__all__:
         assert callable(getattr(zoo, name)) or inspect.ismodule(getattr(zoo, name))
     for name in errors.__all__:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from zoo import registry
 from zoo.errors import SpecError, WeightsError
 from zoo.loading import resolve
-from zoo.registry import listing, roles, tools
+from zoo.registry import extensions, hooks, listing
 from zoo.spec import Preprocess
 from zoo.trust import first_use
 
@@ -133,10 +133,10 @@ def create_trained(
 
     ``name`` may also be a file that is a network, such as ``zoo export`` writes; plugins open these.
     """
-    if (tool := tools.opener_of(name)) is not None:
+    if (tool := extensions.opener_of(name)) is not None:
         if weights is not None or args:
             raise SpecError(f"{name} is a network with its weights.", hint="Leave out weights and arguments.")
-        return cast("Network", registry.hook(tool.address, role=roles.OPEN)(Path(name)))
+        return cast("Network", registry.hook(tool.address, role=hooks.OPEN)(Path(name)))
     is_tagged = resolve.model_named(name, weights).weights is not None
     return create(name, pretrained=weights is None and not is_tagged, weights=weights, device=device, **args)
 

@@ -19,7 +19,7 @@ from zoo.loading import safetensors_file
 from zoo.loading.interface import Network
 from zoo.manifest import Weights
 from zoo.modules.features import FeatureInfo, FeatureNet
-from zoo.registry import arguments, roles
+from zoo.registry import hooks
 from zoo.spec import Model, Preprocess
 
 log = logging.getLogger("zoo")
@@ -69,7 +69,7 @@ def build_from(
     warning. Tensors that do not fit go through the model's own ``translate`` first, if it has one.
     """
     about = _described(file, model, entry)
-    args = {**model.args, **arguments.of_file(model, about.args, about.name, overridden=args), **args}
+    args = {**model.args, **hooks.args_of_file(model, about.args, about.name, overridden=args), **args}
     tensors = safetensors_file.read(file)
     claimed = safetensors_file.metadata(file).get("num_classes") if entry is None else entry.num_classes
     stated = claimed if claimed == 0 or (entry is not None and claimed is not None) else model.num_classes
@@ -138,9 +138,9 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
     if model.deprecated:
         _warn_of_deprecation(model.name, model.deprecated)
     build = registry.hook(model.build, model.requires)
-    own = {name: value for name, value in args.items() if name not in arguments.settings(build, args)}
-    arguments.check_names(model, build, own)
-    roles.BUILD.check(build, model.build, model.name, own)
+    own = {name: value for name, value in args.items() if name not in hooks.settings_in(build, args)}
+    hooks.check_args(model, build, own)
+    hooks.BUILD.check(build, model.build, model.name, own)
     try:
         module: Network = build(num_classes=num_classes, in_chans=in_chans, **own)
     except ZooError:
@@ -150,7 +150,7 @@ def _call_build(model: Model, num_classes: int, in_chans: int, args: Mapping[str
         if isinstance(error, TypeError) and unknown and unknown[1] in own:
             del own[unknown[1]]
             known = _names_within(partial(build, num_classes=num_classes, in_chans=in_chans, **own))
-            raise arguments.unknown(model, unknown[1], known) from error
+            raise hooks.unknown_arg(model, unknown[1], known) from error
         given = ", ".join(f"{key}={value!r}" for key, value in own.items())
         raise PluginError(f"{model.name}: {model.build}({given}) raised {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
@@ -168,7 +168,7 @@ def _names_within(build: Callable[[], nn.Module]) -> list[str]:
     """The arguments of a network whose build function takes any and hands them on to its class."""
     with skip_init(), torch.device("meta"), contextlib.suppress(Exception):
         kinds = type(build()).__mro__
-        named = [name for kind in kinds for name in arguments.names_of(kind) or ()]
+        named = [name for kind in kinds for name in hooks.args_of(kind) or ()]
         return sorted(set(named) - {"self", "num_classes", "in_chans"})
     return []
 
@@ -176,10 +176,10 @@ def _names_within(build: Callable[[], nn.Module]) -> list[str]:
 def _set(module: Network, model: Model, args: Mapping[str, Any]) -> None:
     """Hands the network what its build function leaves to ``set_global_pool`` and the like."""
     build = registry.hook(model.build, model.requires)
-    for name, value in arguments.settings(build, args).items():
+    for name, value in hooks.settings_in(build, args).items():
         if not hasattr(module, f"set_{name}"):
-            settable = [other for other in arguments.SETTINGS if hasattr(module, f"set_{other}")]
-            raise arguments.unknown(model, name, [*(arguments.names_of(build) or ()), *settable])
+            settable = [other for other in hooks.SETTINGS if hasattr(module, f"set_{other}")]
+            raise hooks.unknown_arg(model, name, [*(hooks.args_of(build) or ()), *settable])
         getattr(module, f"set_{name}")(value)
 
 
@@ -233,7 +233,7 @@ def translate(model: Model, module: nn.Module, tensors: dict[str, Tensor], sourc
     """``tensors``, or their translation by the model if more than the stem does not fit."""
     if not model.translate or _fits(module.state_dict(), tensors, model.stem):
         return tensors
-    hook = registry.hook(model.translate, model.requires, role=roles.TRANSLATE, of=model.name)
+    hook = registry.hook(model.translate, model.requires, role=hooks.TRANSLATE, of=model.name)
     try:
         with torch.no_grad():
             translated: dict[str, Tensor] = hook(dict(tensors), module)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from zoo import names, registry
 from zoo.errors import LockError, SpecError, TensorMismatchError, UnknownNameError, WeightsError, ZooError
 from zoo.manifest import Weights
-from zoo.registry import Found, arguments, key_maps, listing, roles, tools
+from zoo.registry import Found, extensions, hooks, listing
 from zoo.registry.hooks import blaming
 from zoo.system import storage
 from zoo.trust import first_use, lock, policy
@@ -112,7 +112,7 @@ def use_given(found: Found, given: str | Path) -> tuple[Weights | None, Path]:
     file = Path(given)
     if file.suffix in ("", ".safetensors"):
         return None, file
-    tools.converter_of(file.name)
+    extensions.converter_of(file.name)
     try:
         sha256 = storage.sha256_of(file)
     except OSError as error:
@@ -136,10 +136,10 @@ def job_of(found: Found, weights: Weights) -> "Job":
     """The conversion of ``weights``, which have a sha256, to safetensors for the model ``found``."""
     from zoo.hub import converted
 
-    tool = tools.converter_of(weights.file, weights.name)
+    tool = extensions.converter_of(weights.file, weights.name)
     maps = found.plugin.key_maps
     if weights.key_map not in {"", *(key_map.name for key_map in maps)} and (
-        brought := key_maps.find(found, weights.key_map)
+        brought := extensions.find_key_map(found, weights.key_map)
     ):
         maps = (*maps, brought)
     return converted.Job(
@@ -183,11 +183,11 @@ def convert_here(
     entry = Weights(
         file, arch=arch, tag="converted", sha256=sha256, key_map=key_map, args=args, num_classes=0 if is_trunk else None
     )
-    address = tools.converter_of(file).address
+    address = extensions.converter_of(file).address
     try:
         with blaming(address, file):
-            tensors, entry = registry.hook(address, role=roles.CONVERT)(Path(source), found._replace(weights=entry))
-        arguments.of_file(found.model, entry.args, file)
+            tensors, entry = registry.hook(address, role=hooks.CONVERT)(Path(source), found._replace(weights=entry))
+        hooks.args_of_file(found.model, entry.args, file)
     except ZooError as error:
         message = error.message.replace(source, file).replace(Path(source).name, file)
         hint = error.hint

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from zoo import manifest
 from zoo.errors import ManifestError, PluginError
 from zoo.manifest import Weights
-from zoo.registry.hooks import hook, resource
-from zoo.registry.roles import COLLECTION
+from zoo.registry.hooks import COLLECTION, hook, resource
 from zoo.spec import KeyMap, Model, Plugin
 
 

@@ -10,7 +10,7 @@ import msgspec
 from zoo import names, registry
 from zoo.manifest import Score, Weights
 from zoo.registry import Found, Listed
-from zoo.registry.named import Named
+from zoo.registry.registry import Named
 from zoo.spec import Model
 
 

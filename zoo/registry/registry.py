@@ -10,26 +10,86 @@ A plugin may bring weights for the models of others. Their full name is ``plugin
 if nobody else has that name. They are never a default.
 """
 
-import gc
-import logging
-import os
 import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from zoo import manifest, names
-from zoo.errors import AmbiguousNameError, ManifestError, PluginError, UnknownNameError
+from zoo import names
+from zoo.errors import AmbiguousNameError, PluginError, UnknownNameError
 from zoo.manifest import Weights
-from zoo.registry import discovery
-from zoo.registry.named import Bringer, Described, Found, Listed, Named, to_install
-from zoo.registry.plugin_row import PluginRow
-from zoo.spec import API, Model, Plugin
+from zoo.registry.plugin_row import PluginRow, as_pip_compares
+from zoo.spec import Model, Plugin
+
+
+class Found(NamedTuple):
+    """The result of looking up a name; ``weights`` is None if the name has no tag.
+
+    ``description`` is the file of a repository that says which network its weights are of; None for other weights.
+    ``bringer`` is the plugin that brings the weights, if that is not the model's own.
+    """
+
+    row: PluginRow
+    plugin: Plugin
+    model: Model
+    weights: Weights | None
+    description: Weights | None = None
+    bringer: PluginRow | None = None
+
+    @property
+    def source(self) -> PluginRow:
+        """The plugin whose manifest states the weights."""
+        return self.bringer or self.row
+
+
+class Listed(NamedTuple):
+    """A model in a listing: with its short name, or ``plugin/arch`` if that is taken.
+
+    Weights that have no short name are listed apart, under the name ``bringer/arch``.
+    """
+
+    name: str
+    row: PluginRow
+    model: Model
+    weights: tuple[Weights, ...]
+    bringer: PluginRow | None = None
+
+
+class Named(NamedTuple):
+    """The names of a model in a listing and of its weights, ``name.tag``; ``arch`` is the model's own name.
+
+    ``bringer`` is as in :class:`Listed`.
+    """
+
+    name: str
+    row: PluginRow
+    arch: str
+    tags: Sequence[str]
+    bringer: PluginRow | None = None
+
+
+class Described(NamedTuple):
+    """Weights, and the directory of ``ZOO_HUB`` whose manifest defines them."""
+
+    folder: str
+    weights: Weights
+
+
+class Bringer(NamedTuple):
+    """A plugin that brings weights of a model, and the name of the model in its manifest."""
+
+    row: PluginRow
+    arch: str
+
+    @property
+    def tags(self) -> Sequence[str]:
+        return self.row.brought_tags[self.arch]
+
+    @property
+    def full_name(self) -> str:
+        """The name of the model as this plugin calls it, ``plugin/arch``."""
+        return f"{self.row.name}/{self.arch.rpartition('/')[2]}"
 
 
 class Registry:
@@ -112,7 +172,7 @@ class Registry:
                 raise self._not_installed(bringers[0], full, distribution) from None
             local = (names.requirement(entry.distribution, entry.distribution_version) for entry in entries)
             if of := distribution or next(filter(None, local), ""):
-                error.hint = to_install(of, self.plugins)
+                error.hint = _to_install(of, self.plugins)
             raise
         assert row.plugin is not None
         found = Found(row, row.plugin, model, None)
@@ -292,7 +352,7 @@ class Registry:
         of = distribution or next(filter(None, stated), "")
         return UnknownNameError(
             f"{bringer.distribution} brings weights of the model {arch!r}, which is not installed.",
-            hint=to_install(of, self.plugins) if of else "zoo list shows all models.",
+            hint=_to_install(of, self.plugins) if of else "zoo list shows all models.",
         )
 
     def _find_model(self, name: names.Name) -> tuple[PluginRow, Model]:
@@ -357,151 +417,13 @@ class Registry:
             raise PluginError(f"Plugin {plugin!r} is {rows[0].status}: {rows[0].reason}", hint="zoo plugins shows all.")
 
 
-# ---- the registry of this process ---------------------------------------------------------------
-
-_registered: dict[str, Plugin] = {}
-_lock = threading.RLock()
-_is_reading = False
-log = logging.getLogger("zoo")
-
-
-@cache
-def current() -> Registry:
-    """The registry of this process: the plugins that are installed and those that were registered. It is read once.
-
-    Returns:
-        The registry.
-
-    Raises:
-        PluginError: A plugin called this while it was imported, or the list of disabled plugins cannot be read.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.current().find("resnet20.digits").row.name
-        'resnet'
-    """
-    global _is_reading
-    with _lock:
-        if _is_reading:  # in this thread: it would import itself
-            raise PluginError(
-                "A plugin asked for the installed plugins while it was imported.", hint="Ask in its hooks."
-            )
-        _is_reading, was_enabled = True, gc.isenabled()
-        gc.disable()  # what is made here stays, and looking through it takes longer than making it
-        try:
-            rows = [*discovery.discover(), *map(PluginRow.of_value, _registered.values())]
-            return Registry(rows, _local_weights())
-        finally:
-            _is_reading = False
-            if was_enabled:
-                gc.enable()
-
-
-def clear() -> None:
-    """Forgets what is installed, so that :func:`current` looks again. Registered plugins stay.
-
-    Example:
-        >>> import zoo
-        >>> zoo.registry.clear()
-    """
-    current.cache_clear()
-
-
-def register(plugin: Plugin) -> ExitStack:
-    """Adds a plugin to this process, as if a distribution with it were installed.
-
-    For notebooks and tests; for a network alone, :func:`zoo.model` is shorter. The names of models follow the rules
-    for installed plugins: a built-in family keeps its short names, and a model of the same name is reached as
-    ``plugin/model``. Hooks are strings; functions of a notebook or a script are ``"__main__:function"``, those of any
-    module ``f"{__name__}:function"``.
-
-    Args:
-        plugin: The plugin. Its name must not be that of an installed or registered one.
-
-    Returns:
-        A context manager that unregisters the plugin on exit. Without ``with``, the plugin stays until the process
-        ends, :func:`zoo.registry.unregister` is called, or ``close()`` of the returned value is.
-
-    Raises:
-        PluginError: The name is taken, ``plugin`` is not a :class:`zoo.Plugin`, or it needs a newer Zoo.
-
-    Example:
-        >>> import zoo
-        >>> mine = zoo.Plugin("mine", api=2, models=(zoo.Model("my_net", build="__main__:build"),))
-        >>> with zoo.register(mine):
-        ...     zoo.list_models("my_*")
-        ['my_net']
-        >>> zoo.list_models("my_*")
-        []
-    """
-    if not isinstance(plugin, Plugin):
-        raise PluginError(
-            f"Got a {type(plugin).__name__}, expected a zoo.Plugin.",
-            hint="@zoo.model above a class or a function registers that alone.",
-        )
-    if plugin.api > API:
-        raise PluginError(f"Plugin {plugin.name!r} needs plugin contract {plugin.api}, this Zoo has {API}.")
-    if rivals := [row for row in current().plugins if row.name == plugin.name]:
-        is_own = plugin.name in _registered
-        raise PluginError(
-            f"There is already a plugin {plugin.name!r}, from {'this process' if is_own else rivals[0].distribution}.",
-            hint=f"zoo.registry.unregister({plugin.name!r}) removes it." if is_own else "Choose another name.",
-        )
-    _registered[plugin.name] = plugin
-    clear()
-    undo = ExitStack()
-    undo.callback(_registered.pop, plugin.name, None)
-    undo.callback(clear)
-    return undo
-
-
-def registered(name: str) -> Plugin | None:
-    """Returns the plugin of this name that :func:`register` added; None if there is none."""
-    return _registered.get(name)
-
-
-def unregister(name: str) -> None:
-    """Removes a plugin that :func:`zoo.register` added.
-
-    Args:
-        name: The plugin's name.
-
-    Raises:
-        UnknownNameError: This process registered no plugin of that name.
-
-    Example:
-        >>> import zoo
-        >>> _ = zoo.register(zoo.Plugin("mine", api=2))
-        >>> zoo.registry.unregister("mine")
-    """
-    if name not in _registered:
-        raise UnknownNameError.of("registered plugin", name, _registered)
-    del _registered[name]
-    clear()
-
-
-def _local_weights() -> dict[str, tuple[Described, ...]]:
-    """Weights that a directory named by ``ZOO_HUB`` describes in a ``manifest.toml`` of its own.
-
-    Their files are in that directory, or else at the entry's hub. They add names and never replace any:
-    a mirror is not trusted to say what a known name means. Of two directories the first decides.
-    """
-    found: dict[str, dict[str, Described]] = {}
-    for address in filter(None, map(str.strip, os.environ.get("ZOO_HUB", "").split(","))):
-        folder = Path(os.path.expanduser(address))
-        file = folder / "manifest.toml"
-        if "://" not in address and file.is_file():
-            try:
-                entries = manifest.read(file)
-            except ManifestError as error:  # as of a plugin: it must not take the others along
-                log.warning("%s is skipped: %s", address, error)
-                continue
-            for entry in entries:
-                if (entry.hub == "hf" and not entry.revision) or (folder / entry.path).is_file():
-                    entry = replace(entry, hub=address)
-                elif entry.is_relative:
-                    entry = replace(entry, hub=str(folder / entry.hub))
-                first = found.setdefault(entry.arch, {}).setdefault(entry.tag, Described(address, entry))
-                if (first.weights.sha256, first.weights.size) != (entry.sha256, entry.size):
-                    log.warning("%s: %s is ignored, %s defines other bytes first", address, entry.name, first.folder)
-    return {arch: tuple(tags.values()) for arch, tags in found.items()}
+def _to_install(requirement: str, rows: Iterable[PluginRow]) -> str:
+    """Returns what to do about a model of the distribution ``requirement``, such as ``zoo-pet>=1.0``."""
+    name = requirement.partition(">")[0]
+    for row in rows:
+        if as_pip_compares(row.distribution) == as_pip_compares(name):
+            if not row.is_usable:
+                return f"It is in {name}. Plugin {row.name!r} is {row.status}: {row.reason}. zoo plugins shows all."
+            there = f"{row.distribution} {row.version}"
+            return f"It is in {requirement}, but not in the installed {there}: pip install -U '{requirement}'"
+    return f"It is in the distribution {name}, which is not installed. If you trust it: pip install '{requirement}'"

@@ -47,7 +47,7 @@ class Plugin(Spec, frozen=True):
         readers: Kinds of data sets that it reads.
         commands: Commands that it brings, by name: ``{"detect": "package.cli:detect"}`` is ``zoo detect``, a
             ``click.Command`` in a module that must not import torch. ``"train --queue"`` takes over ``zoo train`` where
-            this option is given, which ``zoo train`` itself does not have. See :mod:`zoo.registry.tools`.
+            this option is given, which ``zoo train`` itself does not have. See :mod:`zoo.registry.extensions`.
         modules: What it adds to ``zoo``, by name: ``{"detect": "package"}`` is the module ``zoo.detect``,
             ``"package.module:function"`` a function of that name.
         converters: Formats of weights that it reads, by the end of a file's name: ``{".npz": "package.module:read"}``.

@@ -12,7 +12,7 @@ from zoo.errors import TrainingError, WeightsError
 from zoo.evaluation import hook
 from zoo.loading import resolve
 from zoo.loading.create import info_of
-from zoo.registry import arguments
+from zoo.registry import hooks
 from zoo.spec import Model
 from zoo.system import distributed
 
@@ -107,7 +107,7 @@ def train(
             f"Training {name} would start from random weights, not from these.",
             hint=f"To start from them, use --init {name} (init={name!r}); otherwise train {target.model.name}.",
         )
-    if undeclared := arguments.undeclared(target.model, args or {}):
+    if undeclared := hooks.undeclared_args(target.model, args or {}):
         log.warning(
             "%s: a weights file cannot set %s: pass it again (--arg) whenever you load the trained network",
             name,

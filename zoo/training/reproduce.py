@@ -19,7 +19,7 @@ from zoo.hub.address import Embedded
 from zoo.loading import resolve
 from zoo.loading.create import create
 from zoo.manifest import Score, Weights
-from zoo.registry import arguments
+from zoo.registry import hooks
 from zoo.spec import Model
 from zoo.system import distributed, storage
 from zoo.training import by_name
@@ -133,7 +133,7 @@ def reproduce(
         )
     then = record.read(original.about["run"], original.name)
     prepared = _images(then, data, allow_other_data)
-    args = arguments.of_file(original.model, then.args, original.name)
+    args = hooks.args_of_file(original.model, then.args, original.name)
     source = _start(then, original.model, init)
     run_options.setdefault("command", by_name.command_line())
     guide = _teacher(then, teacher)

@@ -22,7 +22,7 @@ from zoo.errors import (
     ZooError,
 )
 from zoo.manifest import License, Weights
-from zoo.registry import Found, PluginRow, roles
+from zoo.registry import Found, PluginRow, hooks
 from zoo.spec import Described
 from zoo.trust import first_use, lock, pinning, policy
 from zoo.trust.lock import Locked
@@ -185,7 +185,7 @@ def _described(row: PluginRow, text: str, config: dict[str, Any]) -> Described |
     """Returns what the plugin of ``row`` says about ``config``; None if it is not of its form."""
     assert row.plugin is not None
     target = row.plugin.repositories
-    hook = registry.hook(target, role=roles.REPOSITORIES)
+    hook = registry.hook(target, role=hooks.REPOSITORIES)
     try:
         said = hook(config)
     except ZooError as error:
