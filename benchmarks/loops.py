@@ -21,7 +21,7 @@ import zoo
 from zoo import evaluation, training
 from zoo.data import ImageSet
 from zoo.loading import create
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 from zoo.training import choice, optimization
 from zoo.training.inputs import Batches
 from zoo.training.run import Silent

@@ -60,7 +60,7 @@ WITHOUT += (
     "training.recipe",
     "training.reproduce",
 )
-WITHOUT += ("verify.worker", "verify.write_probes")
+WITHOUT += ("verify.worker",)
 """Modules of those that import none, for what answers without torch."""
 
 OPTIONAL = {"captum", "cv2", "jinja2", "mahotas", "matplotlib", "pyarrow", "s3fs", "skimage", "sklearn", "tensorboard"}

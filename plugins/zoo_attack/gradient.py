@@ -13,7 +13,7 @@ from zoo.loading.create import info_of
 from zoo.registry import hooks
 from zoo.registry.hooks import blaming
 from zoo.spec import Preprocess
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 from zoo.training.perturbation import (
     Ball,
     PixelModel,

@@ -16,8 +16,8 @@ from zoo.errors import DataError, SpecError
 from zoo.evaluation import batches, check_classes
 from zoo.evaluation.score import Measured, provenance
 from zoo.loading.create import as_network, info_of
-from zoo.manifest.interval import wilson
-from zoo.system.malloc import keep_freed_memory
+from zoo.manifest.schema import wilson
+from zoo.system.machine import keep_freed_memory
 from zoo.training.perturbation import PixelModel, PixelTransform, check_labels, draw, under_attack
 from zoo_attack.gradient import perturb_batch
 from zoo_attack.method import Method

@@ -20,7 +20,7 @@ from zoo.loading import resolve
 from zoo.manifest import Weights
 from zoo.registry import listing
 from zoo.registry.listing import Selected
-from zoo.results.rows import Row, Speed
+from zoo.results import Row, Speed
 from zoo.system import process
 from zoo.trust import first_use
 from zoo_bulk import jobs

@@ -18,7 +18,7 @@ from zoo import hub, loading, manifest, names, registry
 from zoo.errors import IntegrityError, SpecError, TensorMismatchError, WeightsError
 from zoo.evaluation import counting
 from zoo.loading import safetensors_file
-from zoo.manifest import Weights, editing
+from zoo.manifest import Weights, writing
 from zoo.registry import Found, extensions, hooks
 from zoo.registry.hooks import blaming
 from zoo.spec import KeyMap
@@ -334,7 +334,7 @@ def _enter(out: Path, found: Found, tag: str, sha256: str, about: Mapping[str, A
     )
     file = out.parent / "manifest.toml"
     text = file.read_text(encoding="utf-8") if file.exists() else _HEADER
-    storage.replace(file, editing.with_entry(text, entry, str(file)).encode())
+    storage.replace(file, writing.with_entry(text, entry, str(file)).encode())
     return entry
 
 

@@ -23,7 +23,7 @@ from zoo.evaluation import frozen
 from zoo.evaluation.forward import device_of
 from zoo.loading import Network
 from zoo.loading.create import as_network, info_of, preprocess
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 
 Picture = str | Path | Image.Image | Tensor
 """An image: a file, a Pillow image, or a tensor that is already the network's input, C H W or B C H W."""

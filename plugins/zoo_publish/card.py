@@ -5,7 +5,7 @@ from typing import Any
 
 from zoo import names
 from zoo.manifest import Score, Weights
-from zoo.manifest.interval import wilson
+from zoo.manifest.schema import wilson
 from zoo.spec import Model
 from zoo_publish import eval_results
 from zoo_publish.source import Run

@@ -19,7 +19,7 @@ from zoo.evaluation.forward import device_of
 from zoo.loading import ModelInfo, Network, safetensors_file
 from zoo.loading.create import as_network, info_of
 from zoo.system import distributed
-from zoo.system.malloc import keep_freed_memory
+from zoo.system.machine import keep_freed_memory
 
 
 class Origin(msgspec.Struct, frozen=True):

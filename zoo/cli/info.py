@@ -8,7 +8,7 @@ from zoo.cli.list import at_hand, epochs, print_weights
 from zoo.cli.output import echo, print_facts, print_json
 from zoo.errors import ZooError
 from zoo.loading import resolve
-from zoo.manifest import Probe, Score, Weights, interval
+from zoo.manifest import Probe, Score, Weights, schema
 from zoo.registry import Found, Listed, PluginRow, listing
 from zoo.spec import Model, Preprocess
 from zoo.training import reproduce
@@ -141,7 +141,7 @@ def _score(score: Score) -> str:
 
 
 def _interval(share: float, score: Score) -> str:
-    found = interval.of_percent(share, score.n, score.correct if share == score.top1 else None)
+    found = schema.percent_interval(share, score.n, score.correct if share == score.top1 else None)
     return f" ({found[0]:.2f} to {found[1]:.2f})" if found else ""
 
 

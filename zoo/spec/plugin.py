@@ -12,8 +12,7 @@ from msgspec.structs import force_setattr, replace
 
 from zoo.names import is_part
 from zoo.spec.checked import Spec, is_address
-from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, LookQuestion, Reader
-from zoo.spec.key_map import KeyMap
+from zoo.spec.extensions import AttackMethod, DatasetSpec, ExportPass, KeyMap, LookQuestion, Reader
 from zoo.spec.model import API, Argument, Model, Requirement
 
 _ENDING = re.compile(r"(\.[a-z0-9_-]+)+")

@@ -1,4 +1,4 @@
-"""Probes: a quick check that a loaded network computes the same outputs as its author's.
+"""Probes: a quick check that a loaded network computes the same outputs as its author's, or as another implementation.
 
 A probe is a few inputs that anyone can make again and what the network gave them. The hash of a file
 says that the bytes are right; the probe, that the code which reads them is. One input is noise, which
@@ -25,6 +25,9 @@ LOGITS = 10
 """How many of an image's logits a probe keeps."""
 
 PICTURE = Path(__file__).with_name("probe.png")
+
+SEEN = 1e-3
+"""How much outputs must differ from image to image, relative to the largest, so that equal ones prove anything."""
 
 TOLERANCES = {
     "float64": Tolerance(rtol=1e-4, atol=1e-4),
@@ -196,17 +199,25 @@ def _show(values: Tensor) -> str:
     return "[" + ", ".join(f"{value:.4f}" for value in values[0, :3].tolist()) + ", ...]"
 
 
-__all__ = [
-    "LOGITS",
-    "PICTURE",
-    "TOLERANCES",
-    "Finding",
-    "check",
-    "measure",
-    "outputs",
-    "picture_input",
-    "probe_input",
-    "require",
-    "take",
-    "tolerance_for",
-]
+# ---- two implementations of a network --------------------------------------------------------------
+
+
+def photographs() -> list[Image.Image]:
+    """The photograph of the probes, its mirror image, and parts of both."""
+    with Image.open(PICTURE) as opened:
+        whole = opened.convert("RGB")
+    mirrored = whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    width, height = whole.size
+    parts = [whole.crop((0, 0, width // 2, height // 2)), whole.crop((width // 3, height // 3, width, height))]
+    parts += [mirrored.crop((0, height // 2, width // 2, height)), whole.rotate(180)]
+    return [whole, mirrored, *parts]
+
+
+def difference(got: Tensor, expected: Tensor) -> float:
+    """The largest difference of outputs B ..., relative to the largest of ``expected``; NaN if an output is."""
+    return float((got - expected).abs().max()) / (float(expected.abs().max()) or 1.0)
+
+
+def depends_on_image(outputs: Tensor) -> bool:
+    """Whether outputs B ... differ from image to image, so that a comparison of them proves anything."""
+    return float((outputs - outputs[:1]).abs().max()) > SEEN * float(outputs.abs().max())

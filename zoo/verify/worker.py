@@ -1,4 +1,4 @@
-"""Verifies weights from their bytes to the network's outputs, each in its own process.
+"""Verifies weights from their bytes to the network's outputs, each in its own process; writes probes into manifests.
 
 :func:`verify` calls :func:`verify_here` there. A network that crashes, hangs or takes all memory then fails alone.
 """
@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zoo import hub, registry
+from zoo import hub, manifest, registry
 from zoo.errors import IntegrityError, ProbeError, WeightsError
 from zoo.hub import cache, converted
 from zoo.hub.converted import Converted, Job
 from zoo.loading.create import create, info_of
-from zoo.loading.resolve import find, job_of, weights_for
-from zoo.manifest import Weights
-from zoo.system import process
+from zoo.loading.resolve import as_safetensors, find, job_of, weights_for
+from zoo.manifest import Probe, Tolerance, Weights, writing
+from zoo.system import process, storage
 from zoo.trust import first_use, repository
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from zoo.verify.probe import Finding
+
 
 TIMEOUT = 600.0
 """Seconds that the check of one network may take."""
@@ -210,3 +211,48 @@ def _keep(folder: Path, entry: Weights, got: "dict[str, Any]", findings: "list[F
             lines += [f"  {what:8s} {' '.join(f'{value:12.6g}' for value in row)}" for row in values.tolist()]
     lines += ["", "outputs.safetensors has all outputs."]
     storage.replace(folder / "report.txt", ("\n".join(lines) + "\n").encode())
+
+
+def reprobe(file: Path, *, callback: Callable[[str, bool], None] | None = None) -> list[str]:
+    """Computes probes of the weights beside the manifest ``file``; returns their names.
+
+    An entry's file is at ``repo/file`` from the manifest's folder; entries without a file there are not changed.
+    Comments and order are preserved. ``callback`` is called with each entry's name and whether it was probed. Raises
+    :class:`ManifestError` if the manifest cannot be edited in place, :class:`IntegrityError` if a file is not the one
+    that its entry names, and :class:`ProbeError` if a network's outputs contain NaN or infinity.
+    """
+    entries = manifest.read(file)
+    text, done = file.read_text(encoding="utf-8"), []
+    for entry in entries:
+        weights = file.parent / entry.path
+        is_here = entry.pinned and weights.is_file()
+        if is_here:
+            text = writing.with_probe(text, entry, _probe_of(weights, entry), str(file))
+            done.append(entry.name)
+        if callback is not None:
+            callback(entry.name, is_here)
+    if done:
+        storage.replace(file, text.encode())
+    return done
+
+
+def _probe_of(file: Path, entry: Weights) -> Probe:
+    from zoo import loading
+    from zoo.verify import probe
+
+    got = storage.sha256_of(file)
+    if got != entry.sha256:
+        raise IntegrityError(f"{file} has sha256 {got}, expected {entry.sha256} for {entry.name}.")
+    found = registry.current().find(entry.arch)
+    if entry.needs_conversion:
+        source = file
+        entry, file = as_safetensors(found, entry, lambda: source)
+    module, info = loading.build_from(file, found.model, entry)
+    try:
+        taken = probe.take(module, info.preprocess)
+    except ValueError as error:
+        raise ProbeError(f"{entry.name}: {error}: the network's outputs contain NaN or infinity.") from None
+    # Older probes have plain numbers.
+    stated = entry.probe.tolerance if entry.probe else {}
+    kept = {key: value for key, value in stated.items() if isinstance(value, Tolerance)}
+    return msgspec.structs.replace(taken, tolerance=kept)
